@@ -1,0 +1,1 @@
+//! GRASP git server.

@@ -1,0 +1,2 @@
+//! grasp-gateway.
+fn main() {}

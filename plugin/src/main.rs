@@ -1,0 +1,2 @@
+//! strfry write policy.
+fn main() {}

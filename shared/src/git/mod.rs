@@ -1,0 +1,12 @@
+//! git's nouns as types that cannot be wrong: object ids, ref names, ref updates. No repository, no I/O.
+
+mod oid;
+mod ref_name;
+mod ref_update;
+
+pub use oid::Oid;
+pub use oid::OidError;
+pub use ref_name::Namespace;
+pub use ref_name::RefName;
+pub use ref_name::RefNameError;
+pub use ref_update::RefUpdate;

@@ -1,0 +1,193 @@
+//! Full ref names, valid by git's own rules and ours (`git-check-ref-format(1)`; facts/git-http 3.1).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use nostr::event::EventId;
+
+/// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most
+/// 255 bytes each.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefName(Arc<str>);
+
+/// What a ref name is for, which decides who may write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    /// `refs/heads/…`: a branch, governed by a state event.
+    Branch,
+    /// `refs/tags/…`: a tag, governed by a state event.
+    Tag,
+    /// `refs/nostr/<event-id>`: the commit of the PR event with that id (GRASP-01).
+    PullRequest(EventId),
+    /// `refs/nostr/…` with something else than an event id in lower-case hex.
+    MalformedPullRequest,
+    /// Anything else. Nothing on this server governs it, so nobody may write it.
+    Other,
+}
+
+/// Why a text is not a ref name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefNameError {
+    /// The name does not start with `refs/` or has fewer than three components.
+    #[error("a ref name has the form refs/<kind>/<name>")]
+    NotFull,
+    /// A component has more bytes than a file name may have.
+    #[error(
+        "a component of the ref name has more than {} bytes",
+        RefName::COMPONENT_BYTES_MAX
+    )]
+    ComponentTooLong,
+    /// git would refuse the name.
+    #[error("not a valid ref name: {reason}")]
+    Format {
+        /// The rule broken, in git's words.
+        reason: String,
+    },
+}
+
+impl RefName {
+    /// Longest component: the file name limit of the file systems that refs are stored on.
+    pub const COMPONENT_BYTES_MAX: usize = 255;
+
+    /// Returns the full name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns which rules the ref stands under.
+    pub fn namespace(&self) -> Namespace {
+        if self.0.starts_with("refs/heads/") {
+            return Namespace::Branch;
+        }
+        if self.0.starts_with("refs/tags/") {
+            return Namespace::Tag;
+        }
+        let Some(id) = self.0.strip_prefix("refs/nostr/") else {
+            return Namespace::Other;
+        };
+        let lower_hex =
+            id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        match EventId::from_hex(id) {
+            Ok(event_id) if lower_hex => Namespace::PullRequest(event_id),
+            Ok(_) | Err(_) => Namespace::MalformedPullRequest,
+        }
+    }
+
+    /// Returns the name of the ref that holds the commit of the PR event `event_id` (GRASP-01).
+    pub fn pull_request(event_id: &EventId) -> Self {
+        Self(format!("refs/nostr/{event_id}").into())
+    }
+
+    /// Tells whether the two names cannot exist side by side, because one is a directory of the other.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        let inside = |dir: &str, name: &str| {
+            name.strip_prefix(dir)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        inside(&self.0, &other.0) || inside(&other.0, &self.0)
+    }
+}
+
+impl FromStr for RefName {
+    type Err = RefNameError;
+
+    fn from_str(text: &str) -> Result<Self, RefNameError> {
+        if !text.starts_with("refs/") || text.split('/').count() < 3 {
+            return Err(RefNameError::NotFull);
+        }
+        if text
+            .split('/')
+            .any(|part| part.len() > Self::COMPONENT_BYTES_MAX)
+        {
+            return Err(RefNameError::ComponentTooLong);
+        }
+        gix_validate::reference::name(text.into()).map_err(|error| RefNameError::Format {
+            reason: error.to_string(),
+        })?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for RefName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RefName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RefName({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_git_calls_funny_are_refused() {
+        let names = [
+            "HEAD",
+            "refs/stash",
+            "heads/main",
+            "refs/heads/",
+            "refs/heads/a..b",
+            "refs/heads/a.lock",
+            "refs/heads/a b",
+            "refs/heads/a\nb",
+            "refs/heads/@{1}",
+            "refs//heads/main",
+        ];
+
+        let refused = names
+            .iter()
+            .filter(|name| name.parse::<RefName>().is_err())
+            .count();
+
+        assert_eq!(refused, names.len());
+    }
+
+    #[test]
+    fn a_component_longer_than_a_file_name_is_refused() {
+        assert!(
+            format!("refs/heads/{}", "x".repeat(255))
+                .parse::<RefName>()
+                .is_ok()
+        );
+        assert_eq!(
+            format!("refs/heads/{}", "x".repeat(256)).parse::<RefName>(),
+            Err(RefNameError::ComponentTooLong)
+        );
+    }
+
+    #[test]
+    fn only_lower_case_event_ids_name_a_pull_request() {
+        let id = "ab".repeat(32);
+        let namespace = |name: String| name.parse::<RefName>().unwrap().namespace();
+
+        assert!(matches!(
+            namespace(format!("refs/nostr/{id}")),
+            Namespace::PullRequest(_)
+        ));
+        assert_eq!(
+            namespace(format!("refs/nostr/{}", id.to_uppercase())),
+            Namespace::MalformedPullRequest
+        );
+        assert_eq!(
+            namespace("refs/nostr/123".to_owned()),
+            Namespace::MalformedPullRequest
+        );
+        assert_eq!(namespace("refs/pull/1".to_owned()), Namespace::Other);
+    }
+
+    #[test]
+    fn a_name_conflicts_with_its_directory_only() {
+        let name = |text: &str| text.parse::<RefName>().unwrap();
+
+        assert!(name("refs/heads/a").conflicts_with(&name("refs/heads/a/b")));
+        assert!(name("refs/heads/a/b").conflicts_with(&name("refs/heads/a")));
+        assert!(!name("refs/heads/a").conflicts_with(&name("refs/heads/ab")));
+        assert!(!name("refs/heads/a").conflicts_with(&name("refs/heads/a")));
+    }
+}

@@ -1,0 +1,15 @@
+//! What both GRASP binaries believe: the rules of GRASP-01 as pure functions, and the purgatory.
+//!
+//! `nip34`, `git` and `rules` take values and return values: they build without Redis, tokio, a clock, a disk or an
+//! environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of these
+//! stands behind the feature `io`.
+
+pub mod git;
+pub mod nip34;
+pub mod purgatory;
+pub mod rules;
+
+#[cfg(feature = "io")]
+pub mod policy;
+#[cfg(feature = "io")]
+pub mod relay;

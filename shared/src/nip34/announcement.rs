@@ -1,0 +1,72 @@
+//! Kind 30617, repository announcement (NIP-34).
+
+use nostr::event::Event;
+
+use super::Coordinate;
+use super::IdentifierError;
+use super::Revision;
+use super::Roles;
+use super::first_tag;
+use super::identifier;
+use super::tags;
+
+/// A repository announcement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Which version of the announcement this is.
+    pub revision: Revision,
+    /// The repository it announces.
+    pub coordinate: Coordinate,
+    /// Where the repository can be cloned from, as written.
+    pub clone_urls: Vec<String>,
+    /// The relays of the repository, as written.
+    pub relay_urls: Vec<String>,
+    /// The maintainers it names.
+    pub roles: Roles,
+    /// The `name` tag; empty if there is none.
+    pub name: String,
+    /// The `description` tag; empty if there is none.
+    pub description: String,
+}
+
+/// Why an event is no usable announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnnouncementError {
+    /// The `d` tag cannot name a repository.
+    #[error(transparent)]
+    Identifier(#[from] IdentifierError),
+    /// There are several `clone` tags: peers read only the first, so the others would be lost silently.
+    #[error("multiple clone tags: put all URLs into one clone tag")]
+    SeveralCloneTags,
+}
+
+impl Announcement {
+    /// Reads an announcement.
+    ///
+    /// # Errors
+    /// See [`AnnouncementError`]. The kind is not looked at.
+    pub fn parse(event: &Event) -> Result<Self, AnnouncementError> {
+        let identifier = identifier(event)?;
+        if tags(event, "clone").count() > 1 {
+            return Err(AnnouncementError::SeveralCloneTags);
+        }
+        let text = |name| {
+            first_tag(event, name)
+                .and_then(|values| values.first())
+                .cloned()
+                .unwrap_or_default()
+        };
+        Ok(Self {
+            revision: Revision::of(event),
+            coordinate: Coordinate {
+                owner: event.pubkey,
+                identifier,
+            },
+            clone_urls: first_tag(event, "clone").unwrap_or_default().to_vec(),
+            relay_urls: tags(event, "relays").flatten().cloned().collect(),
+            roles: Roles::of(event),
+            name: text("name"),
+            description: text("description"),
+        })
+    }
+}

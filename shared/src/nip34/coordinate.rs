@@ -1,0 +1,89 @@
+//! The address of a repository: who announced it, under which identifier.
+
+use std::fmt;
+use std::str::FromStr;
+
+use nostr::key::PublicKey;
+
+use super::ANNOUNCEMENT;
+use super::Identifier;
+
+/// The coordinate of a repository announcement, `30617:<pubkey>:<identifier>` (NIP-01, NIP-34).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Coordinate {
+    /// Whose announcement it is.
+    pub owner: PublicKey,
+    /// The `d` tag of the announcement.
+    pub identifier: Identifier,
+}
+
+/// Why a text is not the coordinate of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a repository coordinate of the form 30617:<pubkey in lower-case hex>:<identifier>")]
+pub struct CoordinateError;
+
+impl FromStr for Coordinate {
+    type Err = CoordinateError;
+
+    fn from_str(text: &str) -> Result<Self, CoordinateError> {
+        // The identifier may itself contain colons.
+        let mut parts = text.splitn(3, ':');
+        let (kind, pubkey, identifier) = (parts.next(), parts.next(), parts.next());
+        if kind != Some(&ANNOUNCEMENT.to_string()) {
+            return Err(CoordinateError);
+        }
+        Ok(Self {
+            owner: pubkey.and_then(parse_pubkey).ok_or(CoordinateError)?,
+            identifier: identifier
+                .unwrap_or("")
+                .parse()
+                .map_err(|_| CoordinateError)?,
+        })
+    }
+}
+
+/// Parses a public key in its one spelling, 64 lower-case hex digits.
+pub(super) fn parse_pubkey(text: &str) -> Option<PublicKey> {
+    let pubkey = PublicKey::from_hex(text).ok()?;
+    (pubkey.to_hex() == text).then_some(pubkey)
+}
+
+impl fmt::Display for Coordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{ANNOUNCEMENT}:{}:{}",
+            self.owner.to_hex(),
+            self.identifier
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_with_colons_stay_whole() {
+        let text = format!("30617:{}:a:b:c", "11".repeat(32));
+
+        let coordinate: Coordinate = text.parse().unwrap();
+
+        assert_eq!(coordinate.identifier.as_str(), "a:b:c");
+        assert_eq!(coordinate.to_string(), text);
+    }
+
+    #[test]
+    fn other_kinds_and_spellings_are_refused() {
+        let key = "ab".repeat(32);
+        for text in [
+            format!("30618:{key}:x"),
+            format!("30617:{}:x", key.to_uppercase()),
+            format!("30617:{key}:"),
+            format!("30617:{key}"),
+            String::new(),
+        ] {
+            assert_eq!(text.parse::<Coordinate>(), Err(CoordinateError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The git events of nostr (NIP-34) as parsed values: announcement, state, PR. No I/O.
+
+mod announcement;
+mod coordinate;
+mod identifier;
+mod pull_request;
+mod revision;
+mod roles;
+mod state;
+
+use nostr::event::Event;
+
+pub use announcement::Announcement;
+pub use announcement::AnnouncementError;
+pub use coordinate::Coordinate;
+pub use coordinate::CoordinateError;
+pub use identifier::Identifier;
+pub use identifier::IdentifierError;
+pub use pull_request::PullRequest;
+pub use pull_request::PullRequestError;
+pub use revision::Revision;
+pub use roles::Roles;
+pub use state::Declared;
+pub use state::State;
+pub use state::StateDefect;
+pub use state::StateError;
+
+/// Kind of a repository announcement (NIP-34).
+pub const ANNOUNCEMENT: u16 = 30617;
+/// Kind of a repository state (NIP-34).
+pub const STATE: u16 = 30618;
+/// Kind of a PR (NIP-34).
+pub const PULL_REQUEST: u16 = 1618;
+/// Kind of a PR update (NIP-34).
+pub const PULL_REQUEST_UPDATE: u16 = 1619;
+/// Kind of a deletion request (NIP-09).
+pub const DELETION: u16 = 5;
+
+/// Returns the values of the first tag called `name`, without the name.
+fn first_tag<'e>(event: &'e Event, name: &str) -> Option<&'e [String]> {
+    tags(event, name).next()
+}
+
+/// Returns the values of every tag called `name`, without the name.
+fn tags<'e>(event: &'e Event, name: &str) -> impl Iterator<Item = &'e [String]> {
+    event.tags.iter().filter_map(move |tag| {
+        let (head, values) = tag.as_slice().split_first()?;
+        (head == name).then_some(values)
+    })
+}
+
+/// Returns the identifier in the first `d` tag.
+fn identifier(event: &Event) -> Result<Identifier, IdentifierError> {
+    first_tag(event, "d")
+        .and_then(|values| values.first())
+        .map_or("", String::as_str)
+        .parse()
+}

@@ -1,0 +1,262 @@
+//! Kind 30618, repository state (NIP-34): what the branches and tags of a repository shall be.
+
+use std::collections::BTreeMap;
+
+use nostr::event::Event;
+use nostr::key::PublicKey;
+
+use super::Identifier;
+use super::IdentifierError;
+use super::Revision;
+use super::identifier;
+use crate::git::Namespace;
+use crate::git::Oid;
+use crate::git::RefName;
+
+/// A repository state, for every repository called `identifier` in whose maintainer set the author is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Which version of the author's state this is.
+    pub revision: Revision,
+    /// Who declares it.
+    pub author: PublicKey,
+    /// The repositories it speaks of.
+    pub identifier: Identifier,
+    /// What it declares, or why no repository can ever be brought to it.
+    ///
+    /// A defect does not make the event invalid: it is taken, held, and expires (the public audit sends such
+    /// states and wants them answered OK).
+    pub declared: Result<Declared, StateDefect>,
+}
+
+/// The refs that a state declares: all branches and tags of the repository, no others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Declared {
+    /// Branches and tags; none of them is a directory of another. Empty: the repository has no refs.
+    pub refs: BTreeMap<RefName, Oid>,
+    /// The branch that HEAD names. `None`: the state does not say, or names a branch that it does not declare.
+    pub head: Option<RefName>,
+}
+
+/// Why no repository can be brought to a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateDefect {
+    /// A tag `refs/…` is no ref name that git would take.
+    #[error("{name} is not a valid ref name")]
+    RefName {
+        /// The tag's name.
+        name: String,
+    },
+    /// A ref's value is no object id.
+    #[error("{name} has no valid object id")]
+    Oid {
+        /// The ref.
+        name: RefName,
+    },
+    /// A ref is declared twice with different values.
+    #[error("{name} is declared twice")]
+    Twice {
+        /// The ref.
+        name: RefName,
+    },
+    /// Two refs cannot exist side by side.
+    #[error("{name} and {other} cannot exist side by side")]
+    Conflict {
+        /// The one ref.
+        name: RefName,
+        /// The ref that the one is a directory of.
+        other: RefName,
+    },
+}
+
+/// Why an event is no usable state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The `d` tag cannot name a repository.
+    #[error(transparent)]
+    Identifier(#[from] IdentifierError),
+}
+
+impl State {
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// See [`StateError`]. The kind is not looked at.
+    pub fn parse(event: &Event) -> Result<Self, StateError> {
+        Ok(Self {
+            revision: Revision::of(event),
+            author: event.pubkey,
+            identifier: identifier(event)?,
+            declared: Declared::parse(event),
+        })
+    }
+}
+
+impl Declared {
+    fn parse(event: &Event) -> Result<Self, StateDefect> {
+        let mut refs = BTreeMap::new();
+        let mut head = None;
+        for tag in event.tags.iter() {
+            let [name, value, ..] = tag.as_slice() else {
+                continue;
+            };
+            if name == "HEAD" {
+                head = value
+                    .strip_prefix("ref: ")
+                    .unwrap_or(value)
+                    .parse::<RefName>()
+                    .ok();
+            } else if let Some((name, oid)) = declared_ref(name, value)?
+                && refs
+                    .insert(name.clone(), oid)
+                    .is_some_and(|before| before != oid)
+            {
+                return Err(StateDefect::Twice { name });
+            }
+        }
+        // A directory sorts before what is in it, but not always right before: `a`, `a-b`, `a/c`.
+        for name in refs.keys() {
+            let mut directory = name.as_str();
+            while let Some((parent, _)) = directory.rsplit_once('/') {
+                directory = parent;
+                if let Some((other, _)) = parent
+                    .parse()
+                    .ok()
+                    .and_then(|parent: RefName| refs.get_key_value(&parent))
+                {
+                    return Err(StateDefect::Conflict {
+                        name: name.clone(),
+                        other: other.clone(),
+                    });
+                }
+            }
+        }
+        let head =
+            head.filter(|name| name.namespace() == Namespace::Branch && refs.contains_key(name));
+        Ok(Self { refs, head })
+    }
+}
+
+/// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) say nothing that the tag object does not,
+/// and a symbolic value names another ref that stands for itself.
+fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, StateDefect> {
+    let governed = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
+    if !governed || name.ends_with("^{}") || value.starts_with("ref: ") {
+        return Ok(None);
+    }
+    let name: RefName = name.parse().map_err(|_| StateDefect::RefName {
+        name: name.to_owned(),
+    })?;
+    match value.parse() {
+        Ok(oid) => Ok(Some((name, oid))),
+        Err(_) => Err(StateDefect::Oid { name }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::event::Tag;
+    use nostr::key::Keys;
+
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn declared(tags: &[&[&str]]) -> Result<Declared, StateDefect> {
+        let tags = [&["d", "r"][..]].into_iter().chain(tags.iter().copied());
+        let tags = tags.map(|tag| Tag::parse(tag.iter().copied()).unwrap());
+        let event = EventBuilder::new(Kind::Custom(30618), "")
+            .tags(tags)
+            .finalize(&Keys::generate())
+            .unwrap();
+        State::parse(&event).unwrap().declared
+    }
+
+    fn name(text: &str) -> RefName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn both_spellings_of_head_are_read() {
+        for head in ["ref: refs/heads/main", "refs/heads/main"] {
+            let declared = declared(&[&["refs/heads/main", A], &["HEAD", head]]).unwrap();
+            assert_eq!(declared.head, Some(name("refs/heads/main")), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_not_declared_says_nothing() {
+        for head in ["ref: refs/heads/other", "refs/tags/v1", "main", ""] {
+            let declared = declared(&[
+                &["refs/heads/main", A],
+                &["refs/tags/v1", B],
+                &["HEAD", head],
+            ])
+            .unwrap();
+            assert_eq!(declared.head, None, "{head}");
+        }
+    }
+
+    #[test]
+    fn peeled_symbolic_and_foreign_tags_declare_nothing() {
+        let declared = declared(&[
+            &["refs/tags/v1", A],
+            &["refs/tags/v1^{}", B],
+            &["refs/heads/alias", "ref: refs/heads/main"],
+            &["refs/nostr/x", A],
+            &["alt", "a state"],
+        ])
+        .unwrap();
+
+        assert_eq!(
+            declared.refs.into_keys().collect::<Vec<_>>(),
+            [name("refs/tags/v1")]
+        );
+    }
+
+    #[test]
+    fn an_empty_state_is_valid() {
+        assert_eq!(declared(&[]), Ok(Declared::default()));
+    }
+
+    #[test]
+    fn defects_are_named() {
+        for (tags, defect) in [
+            (
+                &[&["refs/heads/main", "abc123"][..]][..],
+                StateDefect::Oid {
+                    name: name("refs/heads/main"),
+                },
+            ),
+            (
+                &[&["refs/heads/a..b", A]],
+                StateDefect::RefName {
+                    name: "refs/heads/a..b".to_owned(),
+                },
+            ),
+            (
+                &[&["refs/heads/a", A], &["refs/heads/a", B]],
+                StateDefect::Twice {
+                    name: name("refs/heads/a"),
+                },
+            ),
+            (
+                &[
+                    &["refs/heads/a", A],
+                    &["refs/heads/a-b", A],
+                    &["refs/heads/a/c/d", A],
+                ],
+                StateDefect::Conflict {
+                    name: name("refs/heads/a/c/d"),
+                    other: name("refs/heads/a"),
+                },
+            ),
+        ] {
+            assert_eq!(declared(tags), Err(defect));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What the purgatory holds, as values. No store, no clock.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
+
+use crate::git::Oid;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+
+/// Where an event stands on its way through the purgatory (design 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Waits for its git data until the deadline.
+    Held,
+    /// An announcement whose deadline passed: not hosted, but an authorised state still wakes it.
+    Asleep,
+    /// Complete, on its way into the relay. Never expires.
+    Releasing,
+    /// Complete, but the relay refused it for good. Never expires, retried rarely, counts as releasing.
+    Stuck,
+}
+
+impl Status {
+    /// Returns the word that stands in the store and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Asleep => "asleep",
+            Self::Releasing => "releasing",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// Reads what [`Status::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Held, Self::Asleep, Self::Releasing, Self::Stuck]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+
+    /// Tells whether the event is complete and on its way into the relay, so that it counts as served for every
+    /// decision about git data.
+    pub fn is_leaving(self) -> bool {
+        match self {
+            Self::Releasing | Self::Stuck => true,
+            Self::Held | Self::Asleep => false,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One event in the purgatory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The event, whole and verified.
+    pub event: Event,
+    /// The identifiers it is indexed by: its own `d` tag, or for a PR those of the repositories it is offered to.
+    pub identifiers: BTreeSet<Identifier>,
+    /// Where it stands.
+    pub status: Status,
+    /// Where it came from, as the relay said it (`IP4 203.0.113.7`); empty if it did not say.
+    pub source: String,
+    /// When it was first held, unix seconds by the store's clock.
+    pub held_since: u64,
+    /// When it expires unless it is complete by then, unix seconds. Means nothing while it is leaving.
+    pub deadline: u64,
+    /// What it waits for, written by the gateway at its last look; empty before the first.
+    pub waiting_for: String,
+    /// What the relay answered to the last attempt to publish it; empty if there was none.
+    pub release_error: String,
+}
+
+/// A PR commit that was pushed before its event. Its objects are staged, and neither fetched nor listed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placeholder {
+    /// The id of the event that is awaited, from the ref `refs/nostr/<event-id>`.
+    pub event_id: EventId,
+    /// The repository it was pushed to.
+    pub coordinate: Coordinate,
+    /// The commit that was pushed.
+    pub commit_oid: Oid,
+    /// When it ends unless the event is there by then, unix seconds.
+    pub deadline: u64,
+}
+
+/// The number of the change that made an identifier dirty: never used twice, so that a look clears no other change
+/// than the one it has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirtyNumber(pub u64);
+
+/// The purgatory's facts about some identifiers, read in one step.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// The store's time of the reading, unix seconds: the `now` of every decision made on it.
+    pub now: u64,
+    /// Which of the identifiers are dirty, and since which change.
+    pub dirty: BTreeMap<Identifier, DirtyNumber>,
+    /// Every entry indexed by one of the identifiers, each once, by event id.
+    pub entries: Vec<Entry>,
+    /// Every placeholder in a repository with one of the identifiers, sorted.
+    pub placeholders: Vec<Placeholder>,
+}
+
+/// What to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The event, verified.
+    pub event: Event,
+    /// What it is indexed by, see [`Entry::identifiers`]. Not empty.
+    pub identifiers: BTreeSet<Identifier>,
+    /// Where it came from, see [`Entry::source`].
+    pub source: String,
+    /// For how long, in seconds from the store's now.
+    pub hold_secs: u64,
+    /// The announcements (held or asleep) and states to hold as long as this event, from now: sleeping ones wake.
+    pub extend: BTreeSet<EventId>,
+}
+
+/// What became of a [`Hold`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldOutcome {
+    /// The event is held; its identifiers are dirty.
+    Held,
+    /// The event was in the purgatory already and is left with its deadline (a sleeping one woke); its identifiers
+    /// are dirty.
+    AlreadyHeld(Status),
+    /// The purgatory has a newer announcement of the same coordinate, held or asleep. Nothing changed.
+    Replaced,
+    /// The purgatory is at one of its limits. Nothing changed.
+    Full(Limit),
+}
+
+/// A bound of the purgatory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Entries held by one author.
+    EntriesPerAuthor,
+    /// Entries held in all.
+    Entries,
+}
+
+/// The bounds of the purgatory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most entries of one author, leaving ones not counted.
+    pub entries_per_author_max: u64,
+    /// Most entries in all, leaving ones not counted.
+    pub entries_max: u64,
+}
+
+/// An event that is complete and goes into the relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The event, whole: marking writes it anew, in case the store lost it since it was read.
+    pub event: Event,
+    /// What it is indexed by, see [`Entry::identifiers`].
+    pub identifiers: BTreeSet<Identifier>,
+    /// The announcements that must have left the purgatory before this event is published.
+    pub after: BTreeSet<EventId>,
+}
+
+/// The right to publish one entry and to settle it, for a limited time: whoever takes the entry next gets another
+/// number, and a settlement with an old one does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lease(pub u64);
+
+/// An entry that is this caller's to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a lease that is not settled only runs out, and the event is published late"]
+pub struct Leased {
+    /// The event to publish.
+    pub event: Event,
+    /// The right to settle it.
+    pub lease: Lease,
+}
+
+/// How an attempt to publish ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// The relay has the event, or will never take it because a newer one or a deletion rules it out: the entry goes.
+    Done,
+    /// The relay did not say: try again.
+    Retry {
+        /// In how many seconds.
+        after_secs: u64,
+        /// What the relay answered.
+        error: String,
+    },
+    /// The relay refused the event for good: it is stuck, and tried rarely.
+    Stuck {
+        /// In how many seconds it is tried again.
+        after_secs: u64,
+        /// What the relay answered.
+        error: String,
+    },
+}
+
+/// What an expired entry becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// It goes.
+    Gone,
+    /// It sleeps (an announcement).
+    Sleep {
+        /// For how long, in seconds.
+        secs: u64,
+    },
+}
+
+/// What an author asked to delete (NIP-09), from the purgatory's point of view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// Whose events go; nobody else's are touched.
+    pub author: PublicKey,
+    /// When the request was made, unix seconds: of a coordinate only versions up to this time go.
+    pub created_at: u64,
+    /// Ids of events.
+    pub event_ids: BTreeSet<EventId>,
+    /// Addressable events, by kind and `d` tag.
+    pub addresses: BTreeSet<(u16, Identifier)>,
+}

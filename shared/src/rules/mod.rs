@@ -1,0 +1,1 @@
+//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, waits, reads or knows the time.
