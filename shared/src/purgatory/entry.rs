@@ -229,3 +229,30 @@ pub struct Deletion {
     /// Addressable events, by kind and `d` tag.
     pub addresses: BTreeSet<(u16, Identifier)>,
 }
+
+impl Deletion {
+    /// Reads a deletion request (kind 5). `None`: it names nothing that the purgatory could hold.
+    pub fn requested_by(request: &Event) -> Option<Self> {
+        let values = |name: &'static str| {
+            let tags = request.tags.iter().map(nostr::event::Tag::as_slice);
+            tags.filter(move |tag| tag.first().is_some_and(|head| head == name))
+                .filter_map(|tag| tag.get(1))
+        };
+        let author = request.pubkey.to_hex();
+        let addresses = values("a").filter_map(|address| {
+            let mut parts = address.splitn(3, ':');
+            let kind = parts.next()?.parse().ok()?;
+            let own = parts.next()? == author;
+            let identifier = parts.next()?.parse().ok()?;
+            own.then_some((kind, identifier))
+        });
+        let deletion = Self {
+            author: request.pubkey,
+            created_at: request.created_at.as_secs(),
+            event_ids: values("e").filter_map(|id| EventId::from_hex(id).ok()).collect(),
+            addresses: addresses.collect(),
+        };
+        let names_something = !deletion.event_ids.is_empty() || !deletion.addresses.is_empty();
+        names_something.then_some(deletion)
+    }
+}
