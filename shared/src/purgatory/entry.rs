@@ -131,13 +131,24 @@ pub struct Hold {
 pub enum HoldOutcome {
     /// The event is held; its identifiers are dirty.
     Held,
-    /// The event was in the purgatory already and is left with its deadline (a sleeping one woke); its identifiers
-    /// are dirty.
+    /// The event was in the purgatory already, with this status, and is left with its deadline; its identifiers are
+    /// dirty. One found [`Status::Asleep`] woke: it is held, with a fresh deadline.
     AlreadyHeld(Status),
+    /// Its author asked lately to delete it (see [`Deletion`]). Nothing changed.
+    Deleted,
     /// The purgatory has a newer announcement of the same coordinate, held or asleep. Nothing changed.
     Replaced,
     /// The purgatory is at one of its limits. Nothing changed.
     Full(Limit),
+}
+
+/// What became of a placeholder that was to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceholderOutcome {
+    /// It is recorded, in place of an earlier one for the same event and repository.
+    Recorded,
+    /// There are [`Limits::placeholders_max`] placeholders. Nothing changed.
+    Full,
 }
 
 /// A bound of the purgatory.
@@ -156,6 +167,8 @@ pub struct Limits {
     pub entries_per_author_max: u64,
     /// Most entries in all, leaving ones not counted.
     pub entries_max: u64,
+    /// Most placeholders in all.
+    pub placeholders_max: u64,
 }
 
 /// An event that is complete and goes into the relay.
