@@ -146,7 +146,9 @@ impl GitVersion {
 
     /// Parses the answer of `git version`, such as `git version 2.39.5 (Apple Git-154)`.
     fn parse(answer: &str) -> Option<Self> {
-        let mut numbers = answer.strip_prefix("git version ")?.split(['.', ' ', '\n', '-']);
+        let mut numbers = answer
+            .strip_prefix("git version ")?
+            .split(['.', ' ', '\n', '-']);
         Some(Self {
             major: numbers.next()?.parse().ok()?,
             minor: numbers.next()?.parse().ok()?,
@@ -204,6 +206,11 @@ impl Git {
     /// Returns the version found.
     pub fn version(&self) -> GitVersion {
         self.inner.version
+    }
+
+    /// Returns the absolute path of the binary.
+    pub fn program(&self) -> &Path {
+        &self.inner.program
     }
 
     /// Prepares a run of `git <subcommand>`.
@@ -313,7 +320,8 @@ impl Invocation {
                     None => Ok(()),
                 }
             };
-            let (ended, copied) = tokio::join!(child.wait(), async { tokio::try_join!(write, read) });
+            let (ended, copied) =
+                tokio::join!(child.wait(), async { tokio::try_join!(write, read) });
             let (status, stderr) = ended?;
             copied?;
             Ok::<_, io::Error>((status, stderr, answer))
@@ -408,7 +416,12 @@ impl Stderr {
     pub(super) fn lines(&self) -> Vec<String> {
         String::from_utf8_lossy(&self.0)
             .lines()
-            .map(|line| line.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
+            .map(|line| {
+                line.chars()
+                    .filter(|c| !c.is_control())
+                    .take(LINE_CHARS_MAX)
+                    .collect()
+            })
             .filter(|line: &String| !line.is_empty())
             .map(|line| without_paths(&line))
             .collect()
@@ -491,13 +504,21 @@ fn quoted_path_list(dirs: &[PathBuf]) -> OsString {
 fn without_paths(line: &str) -> String {
     line.split('\'')
         .enumerate()
-        .map(|(i, part)| if i % 2 == 1 && part.starts_with('/') { "..." } else { part })
+        .map(|(i, part)| {
+            if i % 2 == 1 && part.starts_with('/') {
+                "..."
+            } else {
+                part
+            }
+        })
         .collect::<Vec<_>>()
         .join("'")
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    child
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -172,10 +172,7 @@ impl Layout {
     }
 
     fn owner_dir(&self, kind: &str, coordinate: &Coordinate) -> PathBuf {
-        self.inner
-            .root
-            .join(kind)
-            .join(coordinate.owner.to_hex())
+        self.inner.root.join(kind).join(coordinate.owner.to_hex())
     }
 
     fn hosted_blocking(&self) -> Result<Vec<Coordinate>, LayoutError> {
@@ -364,7 +361,9 @@ fn remove_files(dir: &Path, depth: usize, stale: &dyn Fn(&str) -> bool) -> usize
         } else if name.to_str().is_some_and(stale) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => removed += 1,
-                Err(error) => tracing::warn!(%error, path = %entry.path().display(), "cannot sweep"),
+                Err(error) => {
+                    tracing::warn!(%error, path = %entry.path().display(), "cannot sweep")
+                }
             }
         }
     }
@@ -402,7 +401,10 @@ mod tests {
             "a", "a.git", ".a", "%2Ea", "~a", "%7Ea", "...", "-a", "a b", "a%20b", &long, &longer,
         ];
 
-        let names: BTreeSet<_> = texts.iter().map(|text| disk_name(&identifier(text))).collect();
+        let names: BTreeSet<_> = texts
+            .iter()
+            .map(|text| disk_name(&identifier(text)))
+            .collect();
 
         assert_eq!(names.len(), texts.len());
         assert!(names.iter().all(|name| !name.starts_with('.')));
@@ -433,7 +435,10 @@ mod tests {
 
         assert_eq!(report.quarantines, 1);
         assert!(!left_behind.exists());
-        assert_eq!(fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(), 2);
+        assert_eq!(
+            fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(),
+            2
+        );
     }
 
     #[tokio::test]
@@ -454,7 +459,10 @@ mod tests {
         drop(busy);
         let after = layout.sweep().await.unwrap();
 
-        assert_eq!((while_busy.stale_files, while_busy.repositories_busy), (0, 1));
+        assert_eq!(
+            (while_busy.stale_files, while_busy.repositories_busy),
+            (0, 1)
+        );
         assert_eq!((after.stale_files, after.repositories_busy), (2, 0));
         assert!(repository.join("refs/heads/a/c").exists());
     }
@@ -466,15 +474,24 @@ mod tests {
         let long = "x y".repeat(84);
         let mut expected = BTreeSet::new();
         for text in ["plain", ".hidden", &long] {
-            let coordinate: Coordinate = format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
+            let coordinate: Coordinate =
+                format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
             let path = layout.repository(&coordinate);
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(COORDINATE_FILE), coordinate.to_string()).unwrap();
             expected.insert(coordinate);
         }
-        let stray = dir.path().join("repositories").join("11".repeat(32)).join("stray.git");
+        let stray = dir
+            .path()
+            .join("repositories")
+            .join("11".repeat(32))
+            .join("stray.git");
         fs::create_dir(&stray).unwrap();
-        fs::write(stray.join(COORDINATE_FILE), format!("30617:{}:plain", "11".repeat(32))).unwrap();
+        fs::write(
+            stray.join(COORDINATE_FILE),
+            format!("30617:{}:plain", "11".repeat(32)),
+        )
+        .unwrap();
 
         let hosted = layout.hosted().await.unwrap();
 

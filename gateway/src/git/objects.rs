@@ -79,12 +79,11 @@ impl Objects {
     pub(super) fn open(object_dirs: &[PathBuf]) -> Result<Self, ObjectError> {
         let mut stores = Vec::with_capacity(object_dirs.len());
         for path in object_dirs.iter().filter(|path| path.is_dir()) {
-            let store = gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| {
-                ObjectError::Open {
+            let store =
+                gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| ObjectError::Open {
                     path: path.clone(),
                     source,
-                }
-            })?;
+                })?;
             stores.push(store);
         }
         Ok(Self { stores })

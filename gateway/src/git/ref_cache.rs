@@ -81,6 +81,11 @@ impl RefCache {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn refs_held(&self) -> usize {
+        self.refs_held.load(Ordering::Relaxed)
+    }
+
     fn keep(&self, path: &Path, entry: Entry) {
         let added = weight(&entry);
         if added > self.refs_max {

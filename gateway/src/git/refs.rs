@@ -137,8 +137,7 @@ pub(super) fn read_refs(
     reader.walk(&path.join("refs"), "refs")?;
     reader.stamps.push(Stamp::of(&packed_path));
     let packed = read_whole(&packed_path)?.unwrap_or_default();
-    let mut packed =
-        parse_packed(&packed).ok_or(RefReadError::Malformed { path: packed_path })?;
+    let mut packed = parse_packed(&packed).ok_or(RefReadError::Malformed { path: packed_path })?;
 
     let mut unknown = Vec::new();
     for (name, oid) in reader.loose {
@@ -233,9 +232,12 @@ impl Reader {
             // Symbolic refs beside HEAD are not served; nothing here makes them.
             return Ok(());
         }
-        let oid = content.trim_end().parse().map_err(|_| RefReadError::Malformed {
-            path: path.to_owned(),
-        })?;
+        let oid = content
+            .trim_end()
+            .parse()
+            .map_err(|_| RefReadError::Malformed {
+                path: path.to_owned(),
+            })?;
         self.loose.insert(name, oid);
         Ok(())
     }
@@ -287,7 +289,8 @@ fn parse_packed(content: &str) -> Option<Packed> {
 /// Reads a file of one line; `None` if there is no such file.
 fn read_small(path: &Path) -> Result<Option<String>, RefReadError> {
     let mut content = String::new();
-    let read = File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
+    let read =
+        File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
     match read {
         Ok(_) => Ok(Some(content)),
         Err(error) if vanished(&error) => Ok(None),
@@ -321,3 +324,212 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RefReadError {
 
 /// A symbolic `HEAD` can be as long as a path.
 const LINE_BYTES_MAX: u64 = 4200;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+    use std::time::Instant;
+
+    use super::super::ref_cache::RefCache;
+    use super::super::testing::World;
+    use super::*;
+
+    fn name(text: &str) -> RefName {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn loose_refs_win_over_packed_ones_and_tags_are_peeled_to_the_end() {
+        for world in World::of_every_git().await {
+            let repository = world.repository("a");
+            let [one, two] = world.two_commits(&repository).await;
+            let tag = world.tag(&repository, one, "commit").await;
+            let nested = world.tag(&repository, tag, "tag").await;
+            let git = async |args: &[&str]| world.git(&repository, args, b"").await;
+            for (name, oid) in [
+                ("refs/heads/a", one),
+                ("refs/tags/packed", nested),
+                ("refs/tags/light", one),
+            ] {
+                git(&["update-ref", name, &oid.to_string()]).await;
+            }
+            git(&["pack-refs", "--all"]).await;
+            git(&["update-ref", "refs/heads/a", &two.to_string()]).await;
+            git(&["update-ref", "refs/tags/loose", &nested.to_string()]).await;
+            git(&["update-ref", "refs/stash", &one.to_string()]).await;
+
+            let refs = repository.refs().await.unwrap().unwrap();
+
+            let expected = [
+                (name("refs/heads/a"), two),
+                (name("refs/tags/light"), one),
+                (name("refs/tags/loose"), nested),
+                (name("refs/tags/packed"), nested),
+            ];
+            let peeled = [
+                (name("refs/tags/loose"), one),
+                (name("refs/tags/packed"), one),
+            ];
+            assert_eq!(refs.refs, BTreeMap::from(expected));
+            assert_eq!(refs.peeled, BTreeMap::from(peeled));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packed_tag_that_was_replaced_by_a_commit_is_not_peeled() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let objects = world.populate(&repository).await;
+        let git = async |args: &[&str]| world.git(&repository, args, b"").await;
+        git(&["update-ref", "refs/tags/t", &objects.tag.to_string()]).await;
+        git(&["pack-refs", "--all"]).await;
+        git(&["update-ref", "refs/tags/t", &objects.commit.to_string()]).await;
+
+        let refs = repository.refs().await.unwrap().unwrap();
+
+        assert_eq!(refs.refs[&name("refs/tags/t")], objects.commit);
+        assert!(refs.peeled.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_git_did_not_write_is_an_error() {
+        let world = World::new().await;
+        for (file, content) in [
+            ("HEAD", "main"),
+            ("refs/heads/a", ""),
+            ("refs/heads/a", "123"),
+            ("packed-refs", "x"),
+            (
+                "packed-refs",
+                "# pack-refs with: peeled fully-peeled sorted \nrefs/heads/a 12",
+            ),
+        ] {
+            let repository =
+                world.repository(&format!("{}{}", file.replace('/', "-"), content.len()));
+            repository.create().await.unwrap();
+            fs::write(repository.path().join(file), content).unwrap();
+
+            let read = repository.refs().await;
+
+            assert!(
+                matches!(read, Err(RefReadError::Malformed { .. })),
+                "{file} {content:?}"
+            );
+        }
+    }
+
+    /// gix misses refs in one of eight readings under this load (facts/git-http 1).
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn no_ref_is_missed_and_no_change_overlooked_while_others_update_and_pack() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let commits = world.two_commits(&repository).await;
+        let branches: Vec<_> = (0..20)
+            .map(|i| name(&format!("refs/heads/dir{}/b{i}", i % 3)))
+            .collect();
+        let move_all = async |from: Option<usize>, to: usize| {
+            let script: String = branches
+                .iter()
+                .map(|name| match from {
+                    Some(from) => format!("update {name} {} {}\n", commits[to], commits[from]),
+                    None => format!("create {name} {}\n", commits[to]),
+                })
+                .collect();
+            world
+                .git(&repository, &["update-ref", "--stdin"], script.as_bytes())
+                .await;
+        };
+        move_all(None, 0).await;
+        let cache = RefCache::new(10_000);
+        let done = AtomicBool::new(false);
+
+        let readings = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut readings = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let fresh = read_refs(repository.path(), None).unwrap().unwrap();
+                    let cached = cache.snapshot(repository.path()).unwrap().unwrap();
+                    assert_eq!(fresh.snapshot.refs.len(), branches.len());
+                    assert_eq!(cached.refs.len(), branches.len());
+                    readings += 1;
+                }
+                readings
+            });
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    for round in 0..30 {
+                        move_all(Some(round % 2), (round + 1) % 2).await;
+                        let expected = commits[(round + 1) % 2];
+                        let seen = cache.snapshot(repository.path()).unwrap().unwrap();
+                        assert!(
+                            seen.refs.values().all(|oid| *oid == expected),
+                            "round {round}"
+                        );
+                        world.git(&repository, &["pack-refs", "--all"], b"").await;
+                    }
+                });
+            });
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap()
+        });
+
+        assert!(readings > 100, "{readings}");
+    }
+
+    #[tokio::test]
+    async fn a_settled_snapshot_is_kept_until_a_ref_changes() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [one, two] = world.two_commits(&repository).await;
+        let name = name("refs/heads/a/b/c");
+        world
+            .git(
+                &repository,
+                &["update-ref", name.as_str(), &one.to_string()],
+                b"",
+            )
+            .await;
+        let cache = RefCache::new(1000);
+        let snapshot = || cache.snapshot(repository.path()).unwrap().unwrap();
+        let begun = Instant::now();
+        let mut last = snapshot();
+        let settled = loop {
+            let next = snapshot();
+            if std::sync::Arc::ptr_eq(&last, &next) {
+                break next;
+            }
+            last = next;
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        };
+
+        let [update, pack] = [
+            ["update-ref", name.as_str(), &two.to_string()],
+            ["pack-refs", "--all", "--prune"],
+        ]
+        .map(|args| args.map(str::to_owned));
+        assert_eq!(settled.refs[&name], one);
+        for args in [update, pack] {
+            let args = args.iter().map(String::as_str).collect::<Vec<_>>();
+            world.git(&repository, &args, b"").await;
+            let next = snapshot();
+            assert!(!std::sync::Arc::ptr_eq(&settled, &next));
+            assert_eq!(next.refs[&name], two);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_cache_holds_no_more_refs_than_it_may() {
+        let world = World::new().await;
+        let cache = RefCache::new(20);
+        for i in 0..8 {
+            let repository = world.repository(&i.to_string());
+            repository.create().await.unwrap();
+
+            assert!(cache.snapshot(repository.path()).unwrap().is_some());
+            assert!(cache.refs_held() <= 20);
+        }
+        assert!(cache.refs_held() > 0);
+    }
+}
