@@ -8,7 +8,6 @@ use std::io;
 use std::path::PathBuf;
 
 use gix::objs::Kind;
-use gix::odb::Header;
 use shared::git::Oid;
 
 use super::layout::in_background;
