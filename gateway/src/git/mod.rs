@@ -1,0 +1,48 @@
+//! git on disk and on the wire: repositories, refs, packs, pkt-lines. No HTTP, no nostr relay, no policy.
+//!
+//! Reads of refs and all parsing of client bytes are native; packs and ref transactions are real git's
+//! (facts/git-http 0).
+
+mod command;
+mod command_list;
+mod layout;
+mod objects;
+mod pkt_line;
+mod ref_cache;
+mod ref_transaction;
+mod refs;
+mod report;
+mod repository;
+#[cfg(test)]
+mod testing;
+
+pub use command::Git;
+pub use command::GitError;
+pub use command::GitVersion;
+pub use command_list::Command;
+pub use command_list::CommandDefect;
+pub use command_list::CommandList;
+pub use command_list::CommandListError;
+pub use command_list::CommandListLimits;
+pub use command_list::CommandListParser;
+pub use command_list::PushCapabilities;
+pub use command_list::Step;
+pub use layout::Layout;
+pub use layout::LayoutError;
+pub use layout::SweepReport;
+pub use objects::ObjectError;
+pub use objects::ObjectKind;
+pub use objects::object_kinds;
+pub use pkt_line::PktLine;
+pub use pkt_line::PktLineError;
+pub use pkt_line::text_line;
+pub use ref_transaction::ApplyError;
+pub use ref_transaction::RefTransaction;
+pub use refs::Head;
+pub use refs::RefReadError;
+pub use refs::RefSnapshot;
+pub use report::Report;
+pub use report::ReportWriter;
+pub use repository::CreateError;
+pub use repository::Repositories;
+pub use repository::Repository;

@@ -1,0 +1,176 @@
+//! What the tests of this folder share: a data directory, and real git to fill repositories with.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::git::Oid;
+use shared::nip34::Coordinate;
+use tempfile::TempDir;
+
+use super::Git;
+use super::Layout;
+use super::Repositories;
+use super::Repository;
+pub(super) use super::command::tests::every_git;
+
+/// A data directory with its repositories, gone when dropped.
+pub(super) struct World {
+    pub(super) repositories: Repositories,
+    dir: TempDir,
+}
+
+/// One object of each kind that refs can name.
+pub(super) struct Populated {
+    pub(super) commit: Oid,
+    pub(super) tree: Oid,
+    pub(super) tag: Oid,
+}
+
+pub(super) fn coordinate(identifier: &str) -> Coordinate {
+    format!("30617:{}:{identifier}", "11".repeat(32))
+        .parse()
+        .unwrap()
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Git::discover(dir.path()).await.unwrap();
+        Self::with(git, dir).await
+    }
+
+    pub(super) async fn of_every_git() -> Vec<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut worlds = Vec::new();
+        for git in every_git(dir.path()).await {
+            let own = tempfile::tempdir().unwrap();
+            let git = Git::at(git.program().to_owned(), own.path()).await.unwrap();
+            worlds.push(Self::with(git, own).await);
+        }
+        worlds
+    }
+
+    async fn with(git: Git, dir: TempDir) -> Self {
+        let layout = Layout::new(dir.path()).unwrap();
+        let repositories = Repositories::open(git, layout, 100_000).await.unwrap();
+        Self { repositories, dir }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn repository(&self, identifier: &str) -> Repository {
+        self.repositories.at(&coordinate(identifier))
+    }
+
+    /// Counts what lies in the quarantine beside the locks of instances.
+    pub(super) fn quarantine_entries(&self) -> usize {
+        let entries = std::fs::read_dir(self.path().join("quarantine")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_none()).count()
+    }
+
+    /// Runs git in `repository`, which is made if need be.
+    pub(super) async fn git(
+        &self,
+        repository: &Repository,
+        args: &[&str],
+        input: &[u8],
+    ) -> Vec<u8> {
+        repository.create().await.unwrap();
+        self.git_at(repository.path(), args, input).await
+    }
+
+    pub(super) async fn git_at(&self, path: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
+        let (subcommand, rest) = args.split_first().unwrap();
+        let mut invocation = self.repositories.git().invoke(subcommand).repository(path);
+        for who in ["AUTHOR", "COMMITTER"] {
+            invocation = invocation
+                .env(&format!("GIT_{who}_NAME"), "A")
+                .env(&format!("GIT_{who}_EMAIL"), "a@example.com")
+                .env(&format!("GIT_{who}_DATE"), "1700000000 +0000");
+        }
+        for arg in rest {
+            invocation = invocation.arg(arg);
+        }
+        invocation
+            .output(input, Duration::from_secs(30))
+            .await
+            .unwrap()
+    }
+
+    async fn oid(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Oid {
+        let answer = self.git(repository, args, input).await;
+        String::from_utf8(answer)
+            .unwrap()
+            .trim_end()
+            .parse()
+            .unwrap()
+    }
+
+    /// Writes a commit of one file that holds `message`.
+    pub(super) async fn commit(
+        &self,
+        repository: &Repository,
+        message: &str,
+        parents: &[Oid],
+    ) -> Oid {
+        let blob = self
+            .oid(
+                repository,
+                &["hash-object", "-w", "--stdin"],
+                message.as_bytes(),
+            )
+            .await;
+        let entry = format!("100644 blob {blob}\tfile\n");
+        let tree = self
+            .oid(repository, &["mktree"], entry.as_bytes())
+            .await
+            .to_string();
+        let parents: Vec<_> = parents.iter().map(ToString::to_string).collect();
+        let mut args = vec!["commit-tree", &tree, "-m", message];
+        for parent in &parents {
+            args.extend(["-p", parent]);
+        }
+        self.oid(repository, &args, b"").await
+    }
+
+    pub(super) async fn two_commits(&self, repository: &Repository) -> [Oid; 2] {
+        let one = self.commit(repository, "one", &[]).await;
+        [one, self.commit(repository, "two", &[one]).await]
+    }
+
+    /// Writes an annotated tag object of `target`.
+    pub(super) async fn tag(&self, repository: &Repository, target: Oid, kind: &str) -> Oid {
+        let tag = format!(
+            "object {target}\ntype {kind}\ntag t\ntagger A <a@example.com> 1700000000 +0000\n\nt\n"
+        );
+        self.oid(repository, &["mktag"], tag.as_bytes()).await
+    }
+
+    pub(super) async fn populate(&self, repository: &Repository) -> Populated {
+        let commit = self.commit(repository, "x", &[]).await;
+        let tree = format!("{commit}^{{tree}}");
+        Populated {
+            commit,
+            tree: self.oid(repository, &["rev-parse", &tree], b"").await,
+            tag: self.tag(repository, commit, "commit").await,
+        }
+    }
+
+    /// Returns the files in the pack directory of `object_dir`.
+    pub(super) fn packs(object_dir: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(object_dir.join("pack"));
+        let paths = entries
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path());
+        let mut packs: Vec<_> = paths
+            .filter(|path| path.extension().is_some_and(|e| e == "pack"))
+            .collect();
+        packs.sort();
+        packs
+    }
+}
