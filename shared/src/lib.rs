@@ -1,8 +1,8 @@
 //! What both GRASP binaries believe: the rules of GRASP-01 as pure functions, and the purgatory.
 //!
-//! `nip34`, `git`, `rules` and `settings` take values and return values: they build without Redis, tokio, a clock, a disk or an
-//! environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of these
-//! stands behind the feature `io`.
+//! `nip34`, `git`, `rules` and `settings` take values and return values: they build without Redis, tokio, a clock, a
+//! disk or an environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of
+//! these stands behind the feature `io`.
 
 pub mod git;
 pub mod nip34;
@@ -11,8 +11,8 @@ pub mod rules;
 pub mod settings;
 
 #[cfg(feature = "io")]
-//pub mod lookup;
+pub mod lookup;
 #[cfg(feature = "io")]
-//pub mod policy;
+pub mod policy;
 #[cfg(feature = "io")]
 pub mod relay;

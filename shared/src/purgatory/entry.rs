@@ -171,6 +171,17 @@ pub struct Limits {
     pub placeholders_max: u64,
 }
 
+impl Default for Limits {
+    /// Room for a busy public server, some hundreds of megabytes of Redis at worst.
+    fn default() -> Self {
+        Self {
+            entries_per_author_max: 1_000,
+            entries_max: 100_000,
+            placeholders_max: 10_000,
+        }
+    }
+}
+
 /// An event that is complete and goes into the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
