@@ -109,13 +109,13 @@ pub enum GitError {
 
 /// What one child may use. Reaching a limit ends the child, not the server.
 #[derive(Debug, Clone, Copy)]
-pub struct ChildLimits {
+pub(super) struct ChildLimits {
     /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation.
-    pub memory_bytes: u64,
+    pub(super) memory_bytes: u64,
     /// CPU time (`RLIMIT_CPU`).
-    pub cpu_secs: u64,
+    pub(super) cpu_secs: u64,
     /// Largest file written (`RLIMIT_FSIZE`).
-    pub file_bytes: u64,
+    pub(super) file_bytes: u64,
 }
 
 impl GitVersion {
@@ -128,6 +128,10 @@ impl GitVersion {
     const SYMREF_UPDATE: Self = Self {
         major: 2,
         minor: 46,
+    };
+    const MULTI_PACK_REUSE: Self = Self {
+        major: 2,
+        minor: 44,
     };
     const REF_FORMAT: Self = Self {
         major: 2,
@@ -142,6 +146,12 @@ impl GitVersion {
     /// Tells whether `init` knows `--ref-format` (git 2.45 release notes).
     pub fn has_ref_format(self) -> bool {
         self >= Self::REF_FORMAT
+    }
+
+    /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a
+    /// bad boolean and ends.
+    fn has_multi_pack_reuse(self) -> bool {
+        self >= Self::MULTI_PACK_REUSE
     }
 
     /// Parses the answer of `git version`, such as `git version 2.39.5 (Apple Git-154)`.
@@ -182,7 +192,7 @@ impl Git {
     /// # Errors
     /// As [`Git::discover`].
     pub async fn at(program: PathBuf, data_dir: &Path) -> Result<Self, GitError> {
-        let config = write_config(data_dir)?;
+        let config = config_path(data_dir)?;
         let unknown = GitVersion { major: 0, minor: 0 };
         let new = |program, version| Self {
             inner: Arc::new(Inner {
@@ -198,7 +208,10 @@ impl Git {
             .await?;
         let found = String::from_utf8_lossy(&answer).trim_end().to_owned();
         match GitVersion::parse(&found) {
-            Some(version) if version >= GitVersion::MINIMUM => Ok(new(program, version)),
+            Some(version) if version >= GitVersion::MINIMUM => {
+                write_config(&config, version)?;
+                Ok(new(program, version))
+            }
             Some(_) | None => Err(GitError::Version { program, found }),
         }
     }
@@ -462,13 +475,10 @@ impl ChildLimits {
     }
 }
 
-/// Tells how a child was ended by a limit, if it was.
+/// Tells whether a signal ended a child that we still waited for: a limit (`SIGXCPU`, `SIGXFSZ`), or an allocation
+/// that failed where git cannot say so.
 pub(super) fn exceeded_limit(status: ExitStatus) -> bool {
-    [Signal::XCPU, Signal::XFSZ]
-        .iter()
-        .any(|signal| status.signal() == Some(signal.as_raw()))
-        // Nobody but the kernel (out of memory) kills a child that we still wait for.
-        || status.signal() == Some(Signal::KILL.as_raw())
+    status.signal().is_some()
 }
 
 /// A child that ends early closes its stdin; that is no failure of ours.
@@ -525,24 +535,30 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Writes the configuration beside its place and renames it: a running gateway may be reading it.
-fn write_config(data_dir: &Path) -> Result<PathBuf, GitError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| GitError::Config { path, source }
-    };
+fn config_path(data_dir: &Path) -> Result<PathBuf, GitError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data_dir)
-        .map_err(failed(data_dir))?;
-    let path = fs::canonicalize(data_dir)
-        .map_err(failed(data_dir))?
-        .join("serving.gitconfig");
+        .and_then(|()| fs::canonicalize(data_dir))
+        .map(|dir| dir.join("serving.gitconfig"))
+        .map_err(config_error(data_dir))
+}
+
+/// Writes the configuration beside its place and renames it: a running gateway may be reading it.
+fn write_config(path: &Path, version: GitVersion) -> Result<(), GitError> {
+    let mut config = CONFIG.to_owned();
+    if version.has_multi_pack_reuse() {
+        config.push_str("[pack]\n\tallowPackReuse = multi\n");
+    }
     let beside = path.with_extension(format!("gitconfig.{}", std::process::id()));
-    fs::write(&beside, CONFIG).map_err(failed(&beside))?;
-    fs::rename(&beside, &path).map_err(failed(&path))?;
-    Ok(path)
+    fs::write(&beside, config).map_err(config_error(&beside))?;
+    fs::rename(&beside, path).map_err(config_error(path))
+}
+
+fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::Config { path, source }
 }
 
 const CONFIG: &str = include_str!("../serving.gitconfig");

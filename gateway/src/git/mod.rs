@@ -5,14 +5,18 @@
 
 mod command;
 mod command_list;
+mod copy;
+mod ingest;
 mod layout;
 mod objects;
 mod pkt_line;
+mod quarantine;
 mod ref_cache;
 mod ref_transaction;
 mod refs;
 mod report;
 mod repository;
+mod staging;
 #[cfg(test)]
 mod testing;
 
@@ -27,6 +31,10 @@ pub use command_list::CommandListLimits;
 pub use command_list::CommandListParser;
 pub use command_list::PushCapabilities;
 pub use command_list::Step;
+pub use copy::CopyError;
+pub use copy::copy_objects;
+pub use ingest::IngestError;
+pub use ingest::IngestLimits;
 pub use layout::Layout;
 pub use layout::LayoutError;
 pub use layout::SweepReport;
@@ -36,6 +44,7 @@ pub use objects::object_kinds;
 pub use pkt_line::PktLine;
 pub use pkt_line::PktLineError;
 pub use pkt_line::text_line;
+pub use quarantine::Quarantine;
 pub use ref_transaction::ApplyError;
 pub use ref_transaction::RefTransaction;
 pub use refs::Head;
@@ -46,3 +55,5 @@ pub use report::ReportWriter;
 pub use repository::CreateError;
 pub use repository::Repositories;
 pub use repository::Repository;
+pub use staging::AdmitError;
+pub use staging::Staging;

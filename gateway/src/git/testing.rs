@@ -17,7 +17,8 @@ pub(super) use super::command::tests::every_git;
 /// A data directory with its repositories, gone when dropped.
 pub(super) struct World {
     pub(super) repositories: Repositories,
-    dir: TempDir,
+    root: PathBuf,
+    _dir: Option<TempDir>,
 }
 
 /// One object of each kind that refs can name.
@@ -51,14 +52,27 @@ impl World {
         worlds
     }
 
+    pub(super) async fn below(path: &Path) -> Self {
+        let git = Git::discover(path).await.unwrap();
+        Self::at(git, path.to_owned(), None).await
+    }
+
     async fn with(git: Git, dir: TempDir) -> Self {
-        let layout = Layout::new(dir.path()).unwrap();
+        Self::at(git, dir.path().to_owned(), Some(dir)).await
+    }
+
+    async fn at(git: Git, root: PathBuf, dir: Option<TempDir>) -> Self {
+        let layout = Layout::new(&root).unwrap();
         let repositories = Repositories::open(git, layout, 100_000).await.unwrap();
-        Self { repositories, dir }
+        Self {
+            repositories,
+            root,
+            _dir: dir,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.root
     }
 
     pub(super) fn repository(&self, identifier: &str) -> Repository {
@@ -101,7 +115,7 @@ impl World {
             .unwrap()
     }
 
-    async fn oid(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Oid {
+    pub(super) async fn oid(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Oid {
         let answer = self.git(repository, args, input).await;
         String::from_utf8(answer)
             .unwrap()
