@@ -174,6 +174,47 @@ impl World {
         }
     }
 
+    /// Makes branches and tags of every sort, packed and loose, and refs of other sorts.
+    pub(super) async fn many_refs(&self, repository: &Repository) {
+        let [one, two] = self.two_commits(repository).await;
+        let tag = self.tag(repository, one, "commit").await;
+        let nested = self.tag(repository, tag, "tag").await;
+        let pull_request = format!("refs/nostr/{}", "ab".repeat(32));
+        let set = async |refs: &[(&str, Oid)]| {
+            let script: String = refs
+                .iter()
+                .map(|(name, oid)| format!("update {name} {oid}\n"))
+                .collect();
+            self.git(repository, &["update-ref", "--stdin"], script.as_bytes())
+                .await;
+        };
+        set(&[
+            ("refs/heads/main", one),
+            ("refs/heads/a/b", one),
+            ("refs/heads/a-b", two),
+            ("refs/tags/a", tag),
+            ("refs/tags/nested", nested),
+            ("refs/tags/light", two),
+            ("refs/grasp/hidden", two),
+        ])
+        .await;
+        self.git(repository, &["pack-refs", "--all"], b"").await;
+        set(&[
+            ("refs/heads/main", two),
+            ("refs/heads/loose", one),
+            ("refs/tags/loose", nested),
+            (&pull_request, two),
+            ("refs/grasp/loose", two),
+        ])
+        .await;
+        self.git(
+            repository,
+            &["symbolic-ref", "HEAD", "refs/heads/main"],
+            b"",
+        )
+        .await;
+    }
+
     /// Returns the files in the pack directory of `object_dir`.
     pub(super) fn packs(object_dir: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(object_dir.join("pack"));
