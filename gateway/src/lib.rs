@@ -1,1 +1,3 @@
 //! GRASP git server.
+
+pub mod embedded;
