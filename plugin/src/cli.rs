@@ -16,7 +16,12 @@ pub(crate) struct Cli {
     #[arg(long, env = "GRASP_DOMAIN", value_name = "HOST[:PORT]")]
     domain: String,
     /// This very relay, on loopback: where served events are looked up.
-    #[arg(long, env = "GRASP_RELAY_URL", value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7777")]
+    #[arg(
+        long,
+        env = "GRASP_RELAY_URL",
+        value_name = "ws://HOST:PORT",
+        default_value = "ws://127.0.0.1:7777"
+    )]
     relay_url: String,
     /// The Redis that the purgatory is kept in, the same as the gateway's.
     #[arg(
@@ -51,7 +56,11 @@ impl Cli {
     /// All complaints at once.
     pub(crate) fn check(&self) -> Result<Config, Complaints> {
         let mut checker = Checker::default();
-        let service = checker.parse("--domain", &self.domain, "a domain such as git.example.com, without scheme and path");
+        let service = checker.parse(
+            "--domain",
+            &self.domain,
+            "a domain such as git.example.com, without scheme and path",
+        );
         let relay_url = checker.url("--relay-url", &self.relay_url, &["ws"], "ws://127.0.0.1:7777");
         let redis_url = checker.url("--redis-url", &self.redis_url, &["redis"], "redis://127.0.0.1:6379");
         let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);

@@ -67,7 +67,10 @@ async fn report_redis_settings(purgatory: Purgatory) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "before the log exists, stderr is where strfry shows why its plugin ended")]
+#[expect(
+    clippy::print_stderr,
+    reason = "before the log exists, stderr is where strfry shows why its plugin ended"
+)]
 fn fail(text: &str) -> ExitCode {
     eprintln!("grasp-plugin: {text}");
     ExitCode::FAILURE

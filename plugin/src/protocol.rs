@@ -64,7 +64,10 @@ impl Request {
 
 fn subject(event: &Value) -> Subject {
     // strfry takes kinds up to 2^64 (facts/strfry 1.8): they are nobody's here.
-    let ours = event["kind"].as_u64().and_then(|kind| u16::try_from(kind).ok()).is_some_and(is_ours);
+    let ours = event["kind"]
+        .as_u64()
+        .and_then(|kind| u16::try_from(kind).ok())
+        .is_some_and(is_ours);
     if !ours {
         return Subject::NotOurs;
     }
@@ -130,13 +133,23 @@ mod tests {
     }
 
     fn event(kind: u16) -> Value {
-        let event = EventBuilder::new(Kind::from_u16(kind), "").finalize(&Keys::generate()).unwrap();
+        let event = EventBuilder::new(Kind::from_u16(kind), "")
+            .finalize(&Keys::generate())
+            .unwrap();
         serde_json::to_value(event).unwrap()
     }
 
     #[test]
     fn kinds_of_ours_are_read() {
-        for (kind, ours) in [(1, false), (5, true), (1617, false), (1618, true), (1619, true), (30617, true), (30618, true)] {
+        for (kind, ours) in [
+            (1, false),
+            (5, true),
+            (1617, false),
+            (1618, true),
+            (1619, true),
+            (30617, true),
+            (30618, true),
+        ] {
             let subject = Request::parse(&line(&event(kind), "IP4")).subject;
             assert_eq!(matches!(subject, Subject::Ours(_)), ours, "{kind}");
         }
@@ -144,8 +157,18 @@ mod tests {
 
     #[test]
     fn only_events_of_strfrys_clients_are_verified() {
-        for (source_type, verified) in [("IP4", true), ("IP6", true), ("Stream", false), ("Sync", false), ("?", false)] {
-            assert_eq!(Request::parse(&line(&event(30617), source_type)).verified, verified, "{source_type}");
+        for (source_type, verified) in [
+            ("IP4", true),
+            ("IP6", true),
+            ("Stream", false),
+            ("Sync", false),
+            ("?", false),
+        ] {
+            assert_eq!(
+                Request::parse(&line(&event(30617), source_type)).verified,
+                verified,
+                "{source_type}"
+            );
         }
     }
 
@@ -170,7 +193,15 @@ mod tests {
 
     #[test]
     fn lines_without_an_event_are_answered_too() {
-        for line in [&b""[..], b"x", b"{}", b"[]", b"null", b"{\"event\":{\"kind\":30617}}", b"\xff\xfe"] {
+        for line in [
+            &b""[..],
+            b"x",
+            b"{}",
+            b"[]",
+            b"null",
+            b"{\"event\":{\"kind\":30617}}",
+            b"\xff\xfe",
+        ] {
             let request = Request::parse(line);
             assert_eq!(request.id, "");
         }
@@ -188,6 +219,9 @@ mod tests {
 
     #[test]
     fn no_answer_has_a_null_message() {
-        assert_eq!(answer_line("x", &Answer::Accept), "{\"action\":\"accept\",\"id\":\"x\"}\n");
+        assert_eq!(
+            answer_line("x", &Answer::Accept),
+            "{\"action\":\"accept\",\"id\":\"x\"}\n"
+        );
     }
 }

@@ -27,10 +27,15 @@ pub(crate) async fn run(policy: &Policy) -> io::Result<()> {
     while let Some(line) = lines.recv().await {
         let request = Request::parse(&line);
         // Whatever goes wrong, strfry's writer must not be left waiting.
-        let answer = AssertUnwindSafe(answer(policy, &request)).catch_unwind().await.unwrap_or_else(|_| {
-            let refusal = Refusal::Unavailable { what: "the write policy" };
-            Answer::Refuse(refusal.to_string())
-        });
+        let answer = AssertUnwindSafe(answer(policy, &request))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                let refusal = Refusal::Unavailable {
+                    what: "the write policy",
+                };
+                Answer::Refuse(refusal.to_string())
+            });
         let mut stdout = io::stdout().lock();
         stdout.write_all(answer_line(&request.id, &answer).as_bytes())?;
         stdout.flush()?;

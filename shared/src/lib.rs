@@ -4,6 +4,14 @@
 //! disk or an environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of
 //! these stands behind the feature `io`.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::too_many_lines,
+        reason = "a decision is tested as a table, and tables of data are long"
+    )
+)]
+
 pub mod git;
 pub mod nip34;
 pub mod purgatory;

@@ -109,30 +109,22 @@ pub enum GitError {
 
 /// What one child may use. Reaching a limit ends the child, not the server.
 #[derive(Debug, Clone, Copy)]
-pub struct ChildLimits {
+pub(super) struct ChildLimits {
     /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation.
-    pub memory_bytes: u64,
+    pub(super) memory_bytes: u64,
     /// CPU time (`RLIMIT_CPU`).
-    pub cpu_secs: u64,
+    pub(super) cpu_secs: u64,
     /// Largest file written (`RLIMIT_FSIZE`).
-    pub file_bytes: u64,
+    pub(super) file_bytes: u64,
 }
 
 impl GitVersion {
     /// Debian 12's, the oldest that is tested. What needs it: `upload-pack --http-backend-info-refs` (2.34),
     /// `core.fsync` (2.36), `safe.directory=*` (2.35.3).
-    pub const MINIMUM: Self = Self {
-        major: 2,
-        minor: 39,
-    };
-    const SYMREF_UPDATE: Self = Self {
-        major: 2,
-        minor: 46,
-    };
-    const REF_FORMAT: Self = Self {
-        major: 2,
-        minor: 45,
-    };
+    pub const MINIMUM: Self = Self { major: 2, minor: 39 };
+    const SYMREF_UPDATE: Self = Self { major: 2, minor: 46 };
+    const MULTI_PACK_REUSE: Self = Self { major: 2, minor: 44 };
+    const REF_FORMAT: Self = Self { major: 2, minor: 45 };
 
     /// Tells whether `update-ref --stdin` knows `symref-update` (git 2.46 release notes).
     pub fn has_symref_update(self) -> bool {
@@ -144,11 +136,15 @@ impl GitVersion {
         self >= Self::REF_FORMAT
     }
 
+    /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a
+    /// bad boolean and ends.
+    fn has_multi_pack_reuse(self) -> bool {
+        self >= Self::MULTI_PACK_REUSE
+    }
+
     /// Parses the answer of `git version`, such as `git version 2.39.5 (Apple Git-154)`.
     fn parse(answer: &str) -> Option<Self> {
-        let mut numbers = answer
-            .strip_prefix("git version ")?
-            .split(['.', ' ', '\n', '-']);
+        let mut numbers = answer.strip_prefix("git version ")?.split(['.', ' ', '\n', '-']);
         Some(Self {
             major: numbers.next()?.parse().ok()?,
             minor: numbers.next()?.parse().ok()?,
@@ -182,7 +178,7 @@ impl Git {
     /// # Errors
     /// As [`Git::discover`].
     pub async fn at(program: PathBuf, data_dir: &Path) -> Result<Self, GitError> {
-        let config = write_config(data_dir)?;
+        let config = config_path(data_dir)?;
         let unknown = GitVersion { major: 0, minor: 0 };
         let new = |program, version| Self {
             inner: Arc::new(Inner {
@@ -192,13 +188,13 @@ impl Git {
             }),
         };
         let git = new(program.clone(), unknown);
-        let answer = git
-            .invoke("version")
-            .output(b"", Duration::from_secs(10))
-            .await?;
+        let answer = git.invoke("version").output(b"", Duration::from_secs(10)).await?;
         let found = String::from_utf8_lossy(&answer).trim_end().to_owned();
         match GitVersion::parse(&found) {
-            Some(version) if version >= GitVersion::MINIMUM => Ok(new(program, version)),
+            Some(version) if version >= GitVersion::MINIMUM => {
+                write_config(&config, version)?;
+                Ok(new(program, version))
+            }
             Some(_) | None => Err(GitError::Version { program, found }),
         }
     }
@@ -222,10 +218,7 @@ impl Git {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where git is spawned"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where git is spawned")]
     fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.inner.program);
         command
@@ -298,11 +291,7 @@ impl Invocation {
     ///
     /// # Errors
     /// [`GitError::Failed`] on another status than 0, [`GitError::Deadline`] after `deadline`.
-    pub(super) async fn output(
-        self,
-        input: &[u8],
-        deadline: Duration,
-    ) -> Result<Vec<u8>, GitError> {
+    pub(super) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
         let mut child = self.spawn(Stdio::piped())?;
         let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
         let work = async {
@@ -320,8 +309,7 @@ impl Invocation {
                     None => Ok(()),
                 }
             };
-            let (ended, copied) =
-                tokio::join!(child.wait(), async { tokio::try_join!(write, read) });
+            let (ended, copied) = tokio::join!(child.wait(), async { tokio::try_join!(write, read) });
             let (status, stderr) = ended?;
             copied?;
             Ok::<_, io::Error>((status, stderr, answer))
@@ -416,12 +404,7 @@ impl Stderr {
     pub(super) fn lines(&self) -> Vec<String> {
         String::from_utf8_lossy(&self.0)
             .lines()
-            .map(|line| {
-                line.chars()
-                    .filter(|c| !c.is_control())
-                    .take(LINE_CHARS_MAX)
-                    .collect()
-            })
+            .map(|line| line.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
             .filter(|line: &String| !line.is_empty())
             .map(|line| without_paths(&line))
             .collect()
@@ -462,13 +445,10 @@ impl ChildLimits {
     }
 }
 
-/// Tells how a child was ended by a limit, if it was.
+/// Tells whether a signal ended a child that we still waited for: a limit (`SIGXCPU`, `SIGXFSZ`), or an allocation
+/// that failed where git cannot say so.
 pub(super) fn exceeded_limit(status: ExitStatus) -> bool {
-    [Signal::XCPU, Signal::XFSZ]
-        .iter()
-        .any(|signal| status.signal() == Some(signal.as_raw()))
-        // Nobody but the kernel (out of memory) kills a child that we still wait for.
-        || status.signal() == Some(Signal::KILL.as_raw())
+    status.signal().is_some()
 }
 
 /// A child that ends early closes its stdin; that is no failure of ours.
@@ -516,33 +496,37 @@ fn without_paths(line: &str) -> String {
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {
-    child
-        .id()
-        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
 }
 
 fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Writes the configuration beside its place and renames it: a running gateway may be reading it.
-fn write_config(data_dir: &Path) -> Result<PathBuf, GitError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| GitError::Config { path, source }
-    };
+fn config_path(data_dir: &Path) -> Result<PathBuf, GitError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data_dir)
-        .map_err(failed(data_dir))?;
-    let path = fs::canonicalize(data_dir)
-        .map_err(failed(data_dir))?
-        .join("serving.gitconfig");
+        .and_then(|()| fs::canonicalize(data_dir))
+        .map(|dir| dir.join("serving.gitconfig"))
+        .map_err(config_error(data_dir))
+}
+
+/// Writes the configuration beside its place and renames it: a running gateway may be reading it.
+fn write_config(path: &Path, version: GitVersion) -> Result<(), GitError> {
+    let mut config = CONFIG.to_owned();
+    if version.has_multi_pack_reuse() {
+        config.push_str("[pack]\n\tallowPackReuse = multi\n");
+    }
     let beside = path.with_extension(format!("gitconfig.{}", std::process::id()));
-    fs::write(&beside, CONFIG).map_err(failed(&beside))?;
-    fs::rename(&beside, &path).map_err(failed(&path))?;
-    Ok(path)
+    fs::write(&beside, config).map_err(config_error(&beside))?;
+    fs::rename(&beside, path).map_err(config_error(path))
+}
+
+fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::Config { path, source }
 }
 
 const CONFIG: &str = include_str!("../serving.gitconfig");
@@ -599,11 +583,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let git = Git::discover(dir.path()).await.unwrap();
         // Without an input, `hash-object --stdin` waits for ever.
-        let spawned = git
-            .invoke("hash-object")
-            .arg("--stdin")
-            .spawn(Stdio::piped())
-            .unwrap();
+        let spawned = git.invoke("hash-object").arg("--stdin").spawn(Stdio::piped()).unwrap();
         let pid = pid_of(&spawned.child).unwrap();
         drop(spawned);
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use nostr::key::PublicKey;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use tokio::task::spawn_blocking;
@@ -107,19 +108,59 @@ impl Layout {
 
     /// Returns where the repository of `coordinate` is, or would be.
     pub fn repository(&self, coordinate: &Coordinate) -> PathBuf {
-        self.owner_dir(REPOSITORIES, coordinate)
+        let owner = coordinate.owner.to_hex();
+        self.inner
+            .root
+            .join(REPOSITORIES)
+            .join(owner)
             .join(format!("{}.git", disk_name(&coordinate.identifier)))
     }
 
-    /// Returns the directory of everything staged for `coordinate`.
+    /// Returns the directory of everything staged for `coordinate`. It is found by identifier first: whoever decides
+    /// about an identifier wants to see all that is staged for it.
     pub fn staging(&self, coordinate: &Coordinate) -> PathBuf {
-        self.owner_dir(STAGING, coordinate)
-            .join(disk_name(&coordinate.identifier))
+        self.staging_of(&coordinate.identifier).join(coordinate.owner.to_hex())
     }
 
-    /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk.
+    fn staging_of(&self, identifier: &Identifier) -> PathBuf {
+        self.inner.root.join(STAGING).join(disk_name(identifier))
+    }
+
+    /// Lists the repositories called `identifier` that something may be staged for, in no order.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if a directory cannot be listed.
+    pub async fn staged_for(&self, identifier: &Identifier) -> Result<Vec<Coordinate>, LayoutError> {
+        let (path, identifier) = (self.staging_of(identifier), identifier.clone());
+        in_background(move || {
+            let entries = match list(&path) {
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let owners = entries
+                .into_iter()
+                .filter_map(|owner| PublicKey::from_hex(owner.file_name()?.to_str()?).ok());
+            Ok(owners
+                .map(|owner| Coordinate {
+                    owner,
+                    identifier: identifier.clone(),
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk. Lock files are
+    /// never deleted, so there are only so many of them: two identifiers that share one wait for each other.
     pub fn identifier_lock(&self, identifier: &Identifier) -> PathBuf {
-        self.inner.root.join(LOCKS).join(disk_name(identifier))
+        // FNV-1a: the same in every version and process, which the hashers of std are not.
+        let hash = identifier
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        self.inner.root.join(LOCKS).join(format!("{:03x}", hash % LOCK_FILES))
     }
 
     /// Returns a fresh path in the quarantine, not yet made, that no other gateway sweeps while this one lives.
@@ -169,10 +210,6 @@ impl Layout {
             Ok(report)
         })
         .await
-    }
-
-    fn owner_dir(&self, kind: &str, coordinate: &Coordinate) -> PathBuf {
-        self.inner.root.join(kind).join(coordinate.owner.to_hex())
     }
 
     fn hosted_blocking(&self) -> Result<Vec<Coordinate>, LayoutError> {
@@ -238,10 +275,7 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-pub(super) fn failed(
-    operation: &'static str,
-    path: &Path,
-) -> impl FnOnce(io::Error) -> LayoutError {
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
     let path = path.to_owned();
     move |source| LayoutError {
         operation,
@@ -251,9 +285,7 @@ pub(super) fn failed(
 }
 
 /// Runs blocking work on the files of the data directory away from the async threads.
-pub(super) async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
+pub(super) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
@@ -380,6 +412,8 @@ const REPOSITORIES: &str = "repositories";
 const STAGING: &str = "staging";
 const QUARANTINE: &str = "quarantine";
 const LOCKS: &str = "locks";
+/// Number of lock files.
+const LOCK_FILES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -401,10 +435,7 @@ mod tests {
             "a", "a.git", ".a", "%2Ea", "~a", "%7Ea", "...", "-a", "a b", "a%20b", &long, &longer,
         ];
 
-        let names: BTreeSet<_> = texts
-            .iter()
-            .map(|text| disk_name(&identifier(text)))
-            .collect();
+        let names: BTreeSet<_> = texts.iter().map(|text| disk_name(&identifier(text))).collect();
 
         assert_eq!(names.len(), texts.len());
         assert!(names.iter().all(|name| !name.starts_with('.')));
@@ -435,10 +466,7 @@ mod tests {
 
         assert_eq!(report.quarantines, 1);
         assert!(!left_behind.exists());
-        assert_eq!(
-            fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(),
-            2
-        );
+        assert_eq!(fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(), 2);
     }
 
     #[tokio::test]
@@ -459,10 +487,7 @@ mod tests {
         drop(busy);
         let after = layout.sweep().await.unwrap();
 
-        assert_eq!(
-            (while_busy.stale_files, while_busy.repositories_busy),
-            (0, 1)
-        );
+        assert_eq!((while_busy.stale_files, while_busy.repositories_busy), (0, 1));
         assert_eq!((after.stale_files, after.repositories_busy), (2, 0));
         assert!(repository.join("refs/heads/a/c").exists());
     }
@@ -474,24 +499,15 @@ mod tests {
         let long = "x y".repeat(84);
         let mut expected = BTreeSet::new();
         for text in ["plain", ".hidden", &long] {
-            let coordinate: Coordinate =
-                format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
+            let coordinate: Coordinate = format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
             let path = layout.repository(&coordinate);
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(COORDINATE_FILE), coordinate.to_string()).unwrap();
             expected.insert(coordinate);
         }
-        let stray = dir
-            .path()
-            .join("repositories")
-            .join("11".repeat(32))
-            .join("stray.git");
+        let stray = dir.path().join("repositories").join("11".repeat(32)).join("stray.git");
         fs::create_dir(&stray).unwrap();
-        fs::write(
-            stray.join(COORDINATE_FILE),
-            format!("30617:{}:plain", "11".repeat(32)),
-        )
-        .unwrap();
+        fs::write(stray.join(COORDINATE_FILE), format!("30617:{}:plain", "11".repeat(32))).unwrap();
 
         let hosted = layout.hosted().await.unwrap();
 

@@ -3,19 +3,29 @@
 //! Reads of refs and all parsing of client bytes are native; packs and ref transactions are real git's
 //! (facts/git-http 0).
 
+mod advertise;
 mod command;
 mod command_list;
+mod copy;
+mod ingest;
 mod layout;
+mod ls_refs;
 mod objects;
 mod pkt_line;
+mod protocol;
+mod quarantine;
 mod ref_cache;
 mod ref_transaction;
 mod refs;
 mod report;
 mod repository;
+mod staging;
 #[cfg(test)]
 mod testing;
+mod upload_pack;
 
+pub use advertise::Advertisements;
+pub use advertise::CaptureError;
 pub use command::Git;
 pub use command::GitError;
 pub use command::GitVersion;
@@ -27,15 +37,22 @@ pub use command_list::CommandListLimits;
 pub use command_list::CommandListParser;
 pub use command_list::PushCapabilities;
 pub use command_list::Step;
+pub use copy::CopyError;
+pub use copy::copy_objects;
+pub use ingest::IngestError;
+pub use ingest::IngestLimits;
 pub use layout::Layout;
 pub use layout::LayoutError;
 pub use layout::SweepReport;
+pub use ls_refs::LsRefsError;
 pub use objects::ObjectError;
-pub use objects::ObjectKind;
 pub use objects::object_kinds;
 pub use pkt_line::PktLine;
 pub use pkt_line::PktLineError;
 pub use pkt_line::text_line;
+pub use protocol::GitProtocol;
+pub use protocol::ProtocolVersion;
+pub use quarantine::Quarantine;
 pub use ref_transaction::ApplyError;
 pub use ref_transaction::RefTransaction;
 pub use refs::Head;
@@ -46,3 +63,10 @@ pub use report::ReportWriter;
 pub use repository::CreateError;
 pub use repository::Repositories;
 pub use repository::Repository;
+pub use staging::AdmitError;
+pub use staging::Staging;
+pub use upload_pack::Target;
+pub use upload_pack::UploadPack;
+pub use upload_pack::UploadPackAnswer;
+pub use upload_pack::UploadPackError;
+pub use upload_pack::UploadPackLimits;

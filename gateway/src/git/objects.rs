@@ -8,22 +8,10 @@ use std::io;
 use std::path::PathBuf;
 
 use gix::objs::Kind;
+use shared::git::ObjectKind;
 use shared::git::Oid;
 
 use super::layout::in_background;
-
-/// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ObjectKind {
-    /// A commit.
-    Commit,
-    /// A tree.
-    Tree,
-    /// A blob.
-    Blob,
-    /// An annotated tag.
-    Tag,
-}
 
 /// Why objects could not be looked up. An object that does not exist is no error.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +40,7 @@ pub enum ObjectError {
 ///
 /// # Errors
 /// [`ObjectError`] if a directory or an object that exists cannot be read.
-pub async fn object_kinds(
-    object_dirs: Vec<PathBuf>,
-    oids: Vec<Oid>,
-) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
+pub async fn object_kinds(object_dirs: Vec<PathBuf>, oids: Vec<Oid>) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
     in_background(move || {
         let objects = Objects::open(&object_dirs)?;
         let mut kinds = BTreeMap::new();
@@ -78,11 +63,10 @@ impl Objects {
     pub(super) fn open(object_dirs: &[PathBuf]) -> Result<Self, ObjectError> {
         let mut stores = Vec::with_capacity(object_dirs.len());
         for path in object_dirs.iter().filter(|path| path.is_dir()) {
-            let store =
-                gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| ObjectError::Open {
-                    path: path.clone(),
-                    source,
-                })?;
+            let store = gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| ObjectError::Open {
+                path: path.clone(),
+                source,
+            })?;
             stores.push(store);
         }
         Ok(Self { stores })

@@ -17,7 +17,8 @@ pub(super) use super::command::tests::every_git;
 /// A data directory with its repositories, gone when dropped.
 pub(super) struct World {
     pub(super) repositories: Repositories,
-    dir: TempDir,
+    root: PathBuf,
+    _dir: Option<TempDir>,
 }
 
 /// One object of each kind that refs can name.
@@ -28,9 +29,7 @@ pub(super) struct Populated {
 }
 
 pub(super) fn coordinate(identifier: &str) -> Coordinate {
-    format!("30617:{}:{identifier}", "11".repeat(32))
-        .parse()
-        .unwrap()
+    format!("30617:{}:{identifier}", "11".repeat(32)).parse().unwrap()
 }
 
 impl World {
@@ -51,14 +50,27 @@ impl World {
         worlds
     }
 
+    pub(super) async fn below(path: &Path) -> Self {
+        let git = Git::discover(path).await.unwrap();
+        Self::at(git, path.to_owned(), None).await
+    }
+
     async fn with(git: Git, dir: TempDir) -> Self {
-        let layout = Layout::new(dir.path()).unwrap();
+        Self::at(git, dir.path().to_owned(), Some(dir)).await
+    }
+
+    async fn at(git: Git, root: PathBuf, dir: Option<TempDir>) -> Self {
+        let layout = Layout::new(&root).unwrap();
         let repositories = Repositories::open(git, layout, 100_000).await.unwrap();
-        Self { repositories, dir }
+        Self {
+            repositories,
+            root,
+            _dir: dir,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.root
     }
 
     pub(super) fn repository(&self, identifier: &str) -> Repository {
@@ -73,12 +85,7 @@ impl World {
     }
 
     /// Runs git in `repository`, which is made if need be.
-    pub(super) async fn git(
-        &self,
-        repository: &Repository,
-        args: &[&str],
-        input: &[u8],
-    ) -> Vec<u8> {
+    pub(super) async fn git(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Vec<u8> {
         repository.create().await.unwrap();
         self.git_at(repository.path(), args, input).await
     }
@@ -95,40 +102,21 @@ impl World {
         for arg in rest {
             invocation = invocation.arg(arg);
         }
-        invocation
-            .output(input, Duration::from_secs(30))
-            .await
-            .unwrap()
+        invocation.output(input, Duration::from_secs(30)).await.unwrap()
     }
 
-    async fn oid(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Oid {
+    pub(super) async fn oid(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Oid {
         let answer = self.git(repository, args, input).await;
-        String::from_utf8(answer)
-            .unwrap()
-            .trim_end()
-            .parse()
-            .unwrap()
+        String::from_utf8(answer).unwrap().trim_end().parse().unwrap()
     }
 
     /// Writes a commit of one file that holds `message`.
-    pub(super) async fn commit(
-        &self,
-        repository: &Repository,
-        message: &str,
-        parents: &[Oid],
-    ) -> Oid {
+    pub(super) async fn commit(&self, repository: &Repository, message: &str, parents: &[Oid]) -> Oid {
         let blob = self
-            .oid(
-                repository,
-                &["hash-object", "-w", "--stdin"],
-                message.as_bytes(),
-            )
+            .oid(repository, &["hash-object", "-w", "--stdin"], message.as_bytes())
             .await;
         let entry = format!("100644 blob {blob}\tfile\n");
-        let tree = self
-            .oid(repository, &["mktree"], entry.as_bytes())
-            .await
-            .to_string();
+        let tree = self.oid(repository, &["mktree"], entry.as_bytes()).await.to_string();
         let parents: Vec<_> = parents.iter().map(ToString::to_string).collect();
         let mut args = vec!["commit-tree", &tree, "-m", message];
         for parent in &parents {
@@ -144,9 +132,7 @@ impl World {
 
     /// Writes an annotated tag object of `target`.
     pub(super) async fn tag(&self, repository: &Repository, target: Oid, kind: &str) -> Oid {
-        let tag = format!(
-            "object {target}\ntype {kind}\ntag t\ntagger A <a@example.com> 1700000000 +0000\n\nt\n"
-        );
+        let tag = format!("object {target}\ntype {kind}\ntag t\ntagger A <a@example.com> 1700000000 +0000\n\nt\n");
         self.oid(repository, &["mktag"], tag.as_bytes()).await
     }
 
@@ -160,13 +146,47 @@ impl World {
         }
     }
 
+    /// Makes branches and tags of every sort, packed and loose, and refs of other sorts.
+    pub(super) async fn many_refs(&self, repository: &Repository) {
+        let [one, two] = self.two_commits(repository).await;
+        let tag = self.tag(repository, one, "commit").await;
+        let nested = self.tag(repository, tag, "tag").await;
+        let pull_request = format!("refs/nostr/{}", "ab".repeat(32));
+        let set = async |refs: &[(&str, Oid)]| {
+            let script: String = refs
+                .iter()
+                .map(|(name, oid)| format!("update {name} {oid}\n"))
+                .collect();
+            self.git(repository, &["update-ref", "--stdin"], script.as_bytes())
+                .await;
+        };
+        set(&[
+            ("refs/heads/main", one),
+            ("refs/heads/a/b", one),
+            ("refs/heads/a-b", two),
+            ("refs/tags/a", tag),
+            ("refs/tags/nested", nested),
+            ("refs/tags/light", two),
+            ("refs/grasp/hidden", two),
+        ])
+        .await;
+        self.git(repository, &["pack-refs", "--all"], b"").await;
+        set(&[
+            ("refs/heads/main", two),
+            ("refs/heads/loose", one),
+            ("refs/tags/loose", nested),
+            (&pull_request, two),
+            ("refs/grasp/loose", two),
+        ])
+        .await;
+        self.git(repository, &["symbolic-ref", "HEAD", "refs/heads/main"], b"")
+            .await;
+    }
+
     /// Returns the files in the pack directory of `object_dir`.
     pub(super) fn packs(object_dir: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(object_dir.join("pack"));
-        let paths = entries
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.unwrap().path());
+        let paths = entries.into_iter().flatten().map(|entry| entry.unwrap().path());
         let mut packs: Vec<_> = paths
             .filter(|path| path.extension().is_some_and(|e| e == "pack"))
             .collect();

@@ -35,7 +35,7 @@ pub enum PurgatoryError {
         #[source]
         source: redis::RedisError,
     },
-    /// Redis refused the command or the script: a right is missing, or one of the two programs is wrong.
+    /// Redis refused the command or the script: a wrong password, a missing right, or one of the two programs is wrong.
     #[error("cannot {operation} in the purgatory: redis refused")]
     Script {
         /// What was attempted.
@@ -71,7 +71,6 @@ impl PurgatoryError {
         let is_passing_kind = matches!(
             source.kind(),
             ErrorKind::Io
-                | ErrorKind::AuthenticationFailed
                 | ErrorKind::ClusterConnectionNotFound
                 | ErrorKind::Server(
                     ServerErrorKind::BusyLoading
@@ -84,10 +83,7 @@ impl PurgatoryError {
         if is_passing_code || is_passing_kind {
             return Self::Unavailable { operation, source };
         }
-        if matches!(
-            source.kind(),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType
-        ) {
+        if matches!(source.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) {
             let what = source.to_string();
             return Self::Protocol { operation, what };
         }

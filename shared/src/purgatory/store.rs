@@ -91,10 +91,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn read(
-        &self,
-        identifiers: &BTreeSet<Identifier>,
-    ) -> Result<Reading, PurgatoryError> {
+    pub async fn read(&self, identifiers: &BTreeSet<Identifier>) -> Result<Reading, PurgatoryError> {
         ask!(self.read(identifiers))
     }
 
@@ -110,10 +107,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn mark_dirty(
-        &self,
-        identifiers: &BTreeSet<Identifier>,
-    ) -> Result<(), PurgatoryError> {
+    pub async fn mark_dirty(&self, identifiers: &BTreeSet<Identifier>) -> Result<(), PurgatoryError> {
         ask!(self.mark_dirty(identifiers))
     }
 
@@ -121,10 +115,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn dirty(
-        &self,
-        count_max: usize,
-    ) -> Result<Vec<(Identifier, DirtyNumber)>, PurgatoryError> {
+    pub async fn dirty(&self, count_max: usize) -> Result<Vec<(Identifier, DirtyNumber)>, PurgatoryError> {
         ask!(self.dirty(count_max))
     }
 
@@ -132,11 +123,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn clear_dirty(
-        &self,
-        identifier: &Identifier,
-        seen: DirtyNumber,
-    ) -> Result<bool, PurgatoryError> {
+    pub async fn clear_dirty(&self, identifier: &Identifier, seen: DirtyNumber) -> Result<bool, PurgatoryError> {
         ask!(self.clear_dirty(identifier, seen))
     }
 
@@ -145,11 +132,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn mark_overdue(
-        &self,
-        count_max: usize,
-        recheck_secs: u64,
-    ) -> Result<usize, PurgatoryError> {
+    pub async fn mark_overdue(&self, count_max: usize, recheck_secs: u64) -> Result<usize, PurgatoryError> {
         ask!(self.mark_overdue(count_max, recheck_secs))
     }
 
@@ -159,11 +142,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn mark_releasing(
-        &self,
-        releases: &[Release],
-        lease_secs: u64,
-    ) -> Result<Vec<Leased>, PurgatoryError> {
+    pub async fn mark_releasing(&self, releases: &[Release], lease_secs: u64) -> Result<Vec<Leased>, PurgatoryError> {
         ask!(self.mark_releasing(releases, lease_secs))
     }
 
@@ -172,11 +151,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn take_due(
-        &self,
-        count_max: usize,
-        lease_secs: u64,
-    ) -> Result<Vec<Leased>, PurgatoryError> {
+    pub async fn take_due(&self, count_max: usize, lease_secs: u64) -> Result<Vec<Leased>, PurgatoryError> {
         ask!(self.take_due(count_max, lease_secs))
     }
 
@@ -199,11 +174,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn extend(
-        &self,
-        event_ids: &BTreeSet<EventId>,
-        hold_secs: u64,
-    ) -> Result<usize, PurgatoryError> {
+    pub async fn extend(&self, event_ids: &BTreeSet<EventId>, hold_secs: u64) -> Result<usize, PurgatoryError> {
         ask!(self.extend(event_ids, hold_secs))
     }
 
@@ -235,10 +206,7 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn note_waiting(
-        &self,
-        notes: &BTreeMap<EventId, String>,
-    ) -> Result<(), PurgatoryError> {
+    pub async fn note_waiting(&self, notes: &BTreeMap<EventId, String>) -> Result<(), PurgatoryError> {
         ask!(self.note_waiting(notes))
     }
 

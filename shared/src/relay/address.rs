@@ -58,9 +58,7 @@ impl FromStr for Address {
             source,
         })?;
         if url.scheme() != "ws" {
-            return Err(RelayUrlError::Scheme {
-                text: text.to_owned(),
-            });
+            return Err(RelayUrlError::Scheme { text: text.to_owned() });
         }
         url.set_fragment(None);
         let host = match url.host() {
@@ -68,9 +66,7 @@ impl FromStr for Address {
             Some(Host::Ipv4(ip)) => ip.to_string(),
             Some(Host::Ipv6(ip)) => ip.to_string(),
             None => {
-                return Err(RelayUrlError::Host {
-                    text: text.to_owned(),
-                });
+                return Err(RelayUrlError::Host { text: text.to_owned() });
             }
         };
         Ok(Self {
@@ -124,11 +120,7 @@ mod tests {
         for (text, authority, target) in [
             ("ws://127.0.0.1:7777", "127.0.0.1:7777", "/"),
             ("ws://relay.example", "relay.example:80", "/"),
-            (
-                "ws://relay.example:81/a/b?c=d#e",
-                "relay.example:81",
-                "/a/b?c=d",
-            ),
+            ("ws://relay.example:81/a/b?c=d#e", "relay.example:81", "/a/b?c=d"),
             ("ws://[::1]:7777/", "[::1]:7777", "/"),
         ] {
             let address: Address = text.parse().unwrap();

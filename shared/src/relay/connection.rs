@@ -69,11 +69,7 @@ impl Connection {
     }
 
     /// Asks for what is stored and matches one of `filters`, at most `page_size` each.
-    pub(super) async fn page(
-        &self,
-        filters: &[Filter],
-        page_size: usize,
-    ) -> Result<Page, RelayError> {
+    pub(super) async fn page(&self, filters: &[Filter], page_size: usize) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
         let (subscription, page) = lock(&self.pending).open_query(events_max)?;
         let open = OpenQuery {
@@ -96,11 +92,7 @@ impl Connection {
     }
 
     /// Sends a message and waits for what answers it.
-    async fn exchange<T>(
-        &self,
-        message: String,
-        answer: oneshot::Receiver<T>,
-    ) -> Result<T, RelayError> {
+    async fn exchange<T>(&self, message: String, answer: oneshot::Receiver<T>) -> Result<T, RelayError> {
         if let Some(bytes_max) = self.limits.message_bytes_max
             && message.len() > bytes_max
         {
@@ -190,9 +182,7 @@ async fn run(
 async fn read(mut stream: SplitStream<Socket>, pending: &Mutex<Pending>) {
     while let Some(frame) = stream.next().await {
         match frame {
-            Ok(tungstenite::Message::Text(text)) => {
-                lock(pending).take(Message::parse(text.as_str()))
-            }
+            Ok(tungstenite::Message::Text(text)) => lock(pending).take(Message::parse(text.as_str())),
             Ok(_) => lock(pending).take_sign_of_life(),
             Err(error) => {
                 tracing::debug!(%error, "the connection to the relay is lost");
@@ -202,10 +192,7 @@ async fn read(mut stream: SplitStream<Socket>, pending: &Mutex<Pending>) {
     }
 }
 
-async fn write(
-    mut sink: SplitSink<Socket, tungstenite::Message>,
-    mut messages: mpsc::Receiver<String>,
-) {
+async fn write(mut sink: SplitSink<Socket, tungstenite::Message>, mut messages: mpsc::Receiver<String>) {
     while let Some(message) = messages.recv().await {
         if let Err(error) = sink.send(tungstenite::Message::text(message)).await {
             tracing::debug!(%error, "the connection to the relay is lost");
@@ -216,8 +203,7 @@ async fn write(
 
 /// Returns the message as it goes over the wire.
 pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
-    serde_json::to_string(message)
-        .expect("a message has only string keys and no failing serializer")
+    serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
 }
 
 /// Locks. A panic while it was locked left no message half taken that anybody still waits for.

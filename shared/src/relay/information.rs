@@ -53,10 +53,7 @@ pub(super) async fn fetch(address: &Address) -> Result<Value, RelayError> {
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let read = stream
-            .read(&mut chunk)
-            .await
-            .map_err(|_| RelayError::Disconnected)?;
+        let read = stream.read(&mut chunk).await.map_err(|_| RelayError::Disconnected)?;
         answer.extend_from_slice(chunk.get(..read).unwrap_or_default());
         if answer.len() > ANSWER_BYTES_MAX {
             return Err(RelayError::Information {
@@ -121,10 +118,7 @@ mod tests {
         let without_length = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}";
 
         assert_eq!(body(with_length, false).unwrap(), Some(&b"{}"[..]));
-        assert_eq!(
-            body(&with_length[..with_length.len() - 1], false).unwrap(),
-            None
-        );
+        assert_eq!(body(&with_length[..with_length.len() - 1], false).unwrap(), None);
         assert_eq!(body(&with_length[..20], false).unwrap(), None);
         assert_eq!(body(without_length, false).unwrap(), None);
         assert_eq!(body(without_length, true).unwrap(), Some(&b"{}"[..]));
@@ -141,17 +135,11 @@ mod tests {
 
         assert_eq!(limits(json!({})), (500, None));
         assert_eq!(limits(json!({"limitation": {"max_limit": 0}})), (500, None));
-        assert_eq!(
-            limits(json!({"limitation": {"max_limit": "7"}})),
-            (500, None)
-        );
+        assert_eq!(limits(json!({"limitation": {"max_limit": "7"}})), (500, None));
         assert_eq!(
             limits(json!({"limitation": {"max_limit": 7, "max_message_length": 9}})),
             (7, Some(9))
         );
-        assert_eq!(
-            limits(json!({"limitation": {"max_limit": u64::MAX}})),
-            (5000, None)
-        );
+        assert_eq!(limits(json!({"limitation": {"max_limit": u64::MAX}})), (5000, None));
     }
 }

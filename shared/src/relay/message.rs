@@ -18,10 +18,7 @@ pub(super) enum Message {
     /// All stored events of a subscription were sent.
     EndOfStored { subscription: String },
     /// A subscription was ended by the relay.
-    Closed {
-        subscription: String,
-        message: String,
-    },
+    Closed { subscription: String, message: String },
     /// The answer to an event.
     Ok {
         event_id: EventId,
@@ -80,9 +77,7 @@ impl Message {
 fn string(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            None
-        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

@@ -66,6 +66,16 @@ impl RelayClient {
         })
     }
 
+    /// Returns the relay's `host:port`.
+    pub fn authority(&self) -> String {
+        self.shared.address.authority()
+    }
+
+    /// Returns the path and query at which the relay is asked.
+    pub fn target(&self) -> &str {
+        &self.shared.address.target
+    }
+
     /// Returns every stored event that matches one of `filters`, each once, in no particular order.
     ///
     /// A `limit` in a filter is ignored: the answer is all of them or an error. An event that is no valid
@@ -91,9 +101,7 @@ impl RelayClient {
         match self.publish_once_or_twice(event).await {
             Ok(outcome) => outcome,
             // It would be the same at the next attempt.
-            Err(error @ RelayError::MessageTooLong { .. }) => {
-                PublishOutcome::Refused(error.to_string())
-            }
+            Err(error @ RelayError::MessageTooLong { .. }) => PublishOutcome::Refused(error.to_string()),
             Err(error) => PublishOutcome::Busy(error.to_string()),
         }
     }
@@ -109,12 +117,9 @@ impl RelayClient {
     /// # Errors
     /// The relay could not be reached, or did not answer with a JSON document.
     pub async fn information(&self) -> Result<serde_json::Value, RelayError> {
-        tokio::time::timeout(
-            self.shared.timeout,
-            information::fetch(&self.shared.address),
-        )
-        .await
-        .map_err(|_| RelayError::Timeout)?
+        tokio::time::timeout(self.shared.timeout, information::fetch(&self.shared.address))
+            .await
+            .map_err(|_| RelayError::Timeout)?
     }
 
     /// Publishes, and once more on a new connection where the old one turned out to be gone: sending an event twice

@@ -55,10 +55,7 @@ impl Pending {
     ///
     /// # Errors
     /// The connection has ended.
-    pub(super) fn expect_answer(
-        &mut self,
-        event_id: EventId,
-    ) -> Result<oneshot::Receiver<PublishOutcome>, RelayError> {
+    pub(super) fn expect_answer(&mut self, event_id: EventId) -> Result<oneshot::Receiver<PublishOutcome>, RelayError> {
         if self.closed {
             return Err(RelayError::Disconnected);
         }
@@ -128,10 +125,7 @@ impl Pending {
                 }
             }
             Message::EndOfStored { subscription } => self.answer(&subscription, Ok),
-            Message::Closed {
-                subscription,
-                message,
-            } => {
+            Message::Closed { subscription, message } => {
                 self.answer(&subscription, |_| Err(RelayError::Closed { message }));
             }
             Message::Ok {
@@ -156,11 +150,7 @@ impl Pending {
         }
     }
 
-    fn answer(
-        &mut self,
-        subscription: &str,
-        answer: impl FnOnce(Page) -> Result<Page, RelayError>,
-    ) {
+    fn answer(&mut self, subscription: &str, answer: impl FnOnce(Page) -> Result<Page, RelayError>) {
         if let Some(query) = self.queries.remove(subscription) {
             // Who no longer waits has had an error.
             drop(query.reply.send(answer(query.page)));
@@ -191,10 +181,7 @@ mod tests {
         pending.take(Message::EndOfStored { subscription });
 
         let page = page.try_recv().unwrap().unwrap();
-        assert_eq!(
-            (page.received, page.events.len(), page.oldest),
-            (2, 0, Some(8))
-        );
+        assert_eq!((page.received, page.events.len(), page.oldest), (2, 0, Some(8)));
     }
 
     #[test]
@@ -209,12 +196,7 @@ mod tests {
                 },
                 "Closed",
             ),
-            (
-                |_| Message::Notice {
-                    message: String::new(),
-                },
-                "Notice",
-            ),
+            (|_| Message::Notice { message: String::new() }, "Notice"),
         ];
         for (ending, error) in endings {
             let mut pending = Pending::default();
@@ -247,10 +229,7 @@ mod tests {
     fn one_answer_is_for_all_who_published_the_event() {
         let id = EventId::from_byte_array([7; 32]);
         let mut pending = Pending::default();
-        let mut outcomes = [
-            pending.expect_answer(id).unwrap(),
-            pending.expect_answer(id).unwrap(),
-        ];
+        let mut outcomes = [pending.expect_answer(id).unwrap(), pending.expect_answer(id).unwrap()];
 
         pending.take(Message::Ok {
             event_id: id,

@@ -60,9 +60,7 @@ impl Subscription {
     /// Cancel-safe: a signal is returned or kept.
     pub async fn next(&mut self) -> Signal {
         loop {
-            let signals = self
-                .signals
-                .get_or_insert_with(|| self.link.clone().spawn());
+            let signals = self.signals.get_or_insert_with(|| self.link.clone().spawn());
             match signals.recv().await {
                 Some(signal) => return signal,
                 // The task is gone, which only a panic or a runtime that is no more can do.
@@ -103,11 +101,7 @@ impl Link {
     }
 
     /// Follows the relay on one connection until it is lost. Sets `connected` once the subscription stands.
-    async fn follow(
-        &self,
-        signals: &mpsc::Sender<Signal>,
-        connected: &mut bool,
-    ) -> Result<(), RelayError> {
+    async fn follow(&self, signals: &mpsc::Sender<Signal>, connected: &mut bool) -> Result<(), RelayError> {
         let mut socket = tokio::time::timeout(self.timeout, self.subscribe())
             .await
             .map_err(|_| RelayError::Timeout)??;
@@ -135,9 +129,7 @@ impl Link {
                 Some(Err(_)) | None => return Err(RelayError::Disconnected),
             };
             let signal = match Message::parse(text.as_str()) {
-                Message::Event {
-                    event: Some(event), ..
-                } => Signal::Event(event),
+                Message::Event { event: Some(event), .. } => Signal::Event(event),
                 Message::EndOfStored { .. } => {
                     *connected = true;
                     wait = SILENCE_MAX;
@@ -162,12 +154,7 @@ impl Link {
     async fn subscribe(&self) -> Result<WebSocketStream<TcpStream>, RelayError> {
         let mut socket = self.address.open().await?;
         let request = ClientMessage::req(SubscriptionId::new("live"), self.filters.clone());
-        send(
-            &mut socket,
-            tungstenite::Message::text(to_json(&request)),
-            self.timeout,
-        )
-        .await?;
+        send(&mut socket, tungstenite::Message::text(to_json(&request)), self.timeout).await?;
         Ok(socket)
     }
 }

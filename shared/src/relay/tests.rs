@@ -40,23 +40,14 @@ where
     let connections = Arc::new(AtomicUsize::new(0));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(
-                stream,
-                max_limit,
-                Arc::clone(&reply),
-                Arc::clone(&connections),
-            ));
+            tokio::spawn(serve(stream, max_limit, Arc::clone(&reply), Arc::clone(&connections)));
         }
     });
     RelayClient::new(&url, Duration::from_millis(500)).unwrap()
 }
 
-async fn serve<R>(
-    mut stream: TcpStream,
-    max_limit: usize,
-    reply: Arc<R>,
-    connections: Arc<AtomicUsize>,
-) where
+async fn serve<R>(mut stream: TcpStream, max_limit: usize, reply: Arc<R>, connections: Arc<AtomicUsize>)
+where
     R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
 {
     let mut head = [0; 2048];
@@ -101,9 +92,7 @@ fn stored(events: &[Event], max_limit: usize, message: &Value) -> Vec<Reply> {
     for filter in message.as_array().unwrap().iter().skip(2) {
         let until = filter["until"].as_u64().unwrap_or(u64::MAX);
         let limit = (filter["limit"].as_u64().unwrap() as usize).min(max_limit);
-        let matching = events
-            .iter()
-            .filter(|event| event.created_at.as_secs() <= until);
+        let matching = events.iter().filter(|event| event.created_at.as_secs() <= until);
         replies.extend(
             matching
                 .take(limit)
@@ -168,10 +157,7 @@ async fn query_that_cannot_get_past_a_second_is_an_error() {
 
     let error = within(client.query(vec![Filter::new()])).await.unwrap_err();
 
-    assert!(
-        matches!(error, RelayError::Stalled { created_at: 7, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, RelayError::Stalled { created_at: 7, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -188,10 +174,7 @@ async fn invalid_event_is_skipped() {
     })
     .await;
 
-    assert_eq!(
-        within(client.query(vec![Filter::new()])).await.unwrap(),
-        expected
-    );
+    assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -242,10 +225,7 @@ async fn lost_connection_is_made_again_without_an_error() {
     .await;
 
     for _ in 0..3 {
-        assert_eq!(
-            within(client.query(vec![Filter::new()])).await.unwrap(),
-            expected
-        );
+        assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), expected);
     }
 }
 
@@ -253,20 +233,14 @@ async fn lost_connection_is_made_again_without_an_error() {
 async fn silent_connection_is_given_up() {
     let events = events([7]);
     let expected = events.clone();
-    let client = relay(
-        3,
-        move |connections_before, message| match connections_before {
-            0 => Vec::new(),
-            _ => stored(&events, 3, message),
-        },
-    )
+    let client = relay(3, move |connections_before, message| match connections_before {
+        0 => Vec::new(),
+        _ => stored(&events, 3, message),
+    })
     .await;
 
     assert!(within(client.query(vec![Filter::new()])).await.is_err());
-    assert_eq!(
-        within(client.query(vec![Filter::new()])).await.unwrap(),
-        expected
-    );
+    assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -286,12 +260,7 @@ async fn queries_at_the_same_time_do_not_mix() {
 
     let queries = events.iter().map(|event| {
         let client = client.clone();
-        async move {
-            client
-                .query(vec![Filter::new().since(event.created_at)])
-                .await
-                .unwrap()
-        }
+        async move { client.query(vec![Filter::new().since(event.created_at)]).await.unwrap() }
     });
     let answers = within(futures_util::future::join_all(queries)).await;
 
@@ -301,12 +270,7 @@ async fn queries_at_the_same_time_do_not_mix() {
 #[tokio::test]
 async fn publish_says_what_the_relay_answered() {
     let client = relay(3, |_, message| match message[0].as_str() {
-        Some("EVENT") => vec![Reply::Say(json!([
-            "OK",
-            message[1]["id"],
-            true,
-            "purgatory: wait"
-        ]))],
+        Some("EVENT") => vec![Reply::Say(json!(["OK", message[1]["id"], true, "purgatory: wait"]))],
         _ => Vec::new(),
     })
     .await;

@@ -29,7 +29,6 @@ pub use release::Alignment;
 pub use release::Disk;
 pub use release::Installation;
 pub use release::InstallationSource;
-pub use release::ObjectKind;
 pub use release::OnDisk;
 pub use release::Plan;
 pub use release::Staged;

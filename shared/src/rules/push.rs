@@ -59,6 +59,11 @@ impl PushDecision {
         })
     }
 
+    /// Tells whether any command's objects are kept aside.
+    pub fn stages(&self) -> bool {
+        self.verdicts.iter().any(|verdict| matches!(verdict, RefVerdict::Stage { .. }))
+    }
+
     /// Refuses every command, because one of an atomic push is refused.
     fn refuse_as_one(&mut self) {
         for verdict in &mut self.verdicts {

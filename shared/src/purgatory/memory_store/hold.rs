@@ -47,9 +47,7 @@ impl MemoryStore {
     pub(in super::super) fn extend(&self, event_ids: &BTreeSet<EventId>, hold_secs: u64) -> usize {
         self.step(|step| {
             let deadline = step.after(hold_secs);
-            let extended = event_ids
-                .iter()
-                .filter(|id| step.extend_entry(id, deadline));
+            let extended = event_ids.iter().filter(|id| step.extend_entry(id, deadline));
             extended.count()
         })
     }
@@ -85,10 +83,7 @@ impl MemoryStore {
         self.step(|step| {
             let mut ended = 0;
             for event_id in event_ids {
-                if step
-                    .status(event_id)
-                    .is_some_and(|status| !status.is_leaving())
-                {
+                if step.status(event_id).is_some_and(|status| !status.is_leaving()) {
                     step.remove_entry(event_id);
                     ended += 1;
                 }

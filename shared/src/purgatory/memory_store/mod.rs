@@ -65,10 +65,7 @@ impl MemoryStore {
         let mut step = Step {
             records: &memory.records,
             // A panic elsewhere must not stop everybody else; steps leave the indices usable at any point.
-            indices: memory
-                .indices
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
+            indices: memory.indices.lock().unwrap_or_else(PoisonError::into_inner),
             now: (memory.clock)(),
             raised: BTreeSet::new(),
             is_waking: false,
@@ -76,9 +73,7 @@ impl MemoryStore {
         step.sweep();
         let result = work(&mut step);
         if step.finish() {
-            memory
-                .wakings
-                .send_modify(|count| *count = count.wrapping_add(1));
+            memory.wakings.send_modify(|count| *count = count.wrapping_add(1));
         }
         result
     }
@@ -172,8 +167,7 @@ impl MemoryStore {
                 event_ids.extend(indexed.filter(|id| {
                     step.records.get(id).is_some_and(|record| {
                         let event = &record.entry.event;
-                        event.kind.as_u16() == *kind
-                            && event.created_at.as_secs() <= deletion.created_at
+                        event.kind.as_u16() == *kind && event.created_at.as_secs() <= deletion.created_at
                     })
                 }));
             }
@@ -230,12 +224,7 @@ impl MemoryStore {
         })
     }
 
-    pub(super) fn drop_placeholder(
-        &self,
-        event_id: &EventId,
-        coordinate: &Coordinate,
-        commit_oid: Oid,
-    ) -> bool {
+    pub(super) fn drop_placeholder(&self, event_id: &EventId, coordinate: &Coordinate, commit_oid: Oid) -> bool {
         self.step(|step| {
             let placeholders = step.indices.placeholders.get(&coordinate.identifier);
             let found = placeholders.and_then(|all| all.get(&(*event_id, coordinate.clone())));

@@ -16,18 +16,13 @@ use super::step::Record;
 use super::step::Step;
 
 impl MemoryStore {
-    pub(in super::super) fn mark_releasing(
-        &self,
-        releases: &[Release],
-        lease_secs: u64,
-    ) -> Vec<Leased> {
+    pub(in super::super) fn mark_releasing(&self, releases: &[Release], lease_secs: u64) -> Vec<Leased> {
         self.step(|step| {
             let mut leased = Vec::new();
             for release in releases {
                 let event_id = release.event.id;
                 let retry = step.indices.releasing.score(&event_id);
-                let is_anothers =
-                    step.is_leaving(&event_id) && retry.is_some_and(|retry| retry > step.now);
+                let is_anothers = step.is_leaving(&event_id) && retry.is_some_and(|retry| retry > step.now);
                 if is_anothers || step.is_deleted(&release.event, &release.identifiers) {
                     continue;
                 }
@@ -67,12 +62,7 @@ impl MemoryStore {
         })
     }
 
-    pub(in super::super) fn settle(
-        &self,
-        event_id: &EventId,
-        lease: Lease,
-        settlement: &Settlement,
-    ) -> bool {
+    pub(in super::super) fn settle(&self, event_id: &EventId, lease: Lease, settlement: &Settlement) -> bool {
         self.step(|step| {
             let record = step.records.get(event_id);
             if record.and_then(|record| record.lease) != Some(lease) {
@@ -116,9 +106,7 @@ fn write_whole(step: &mut Step<'_>, release: &Release) {
         event: release.event.clone(),
         identifiers: release.identifiers.clone(),
         status: Status::Releasing,
-        source: old
-            .as_ref()
-            .map_or_else(String::new, |old| old.source.clone()),
+        source: old.as_ref().map_or_else(String::new, |old| old.source.clone()),
         held_since: old.as_ref().map_or(step.now, |old| old.held_since),
         deadline: old.as_ref().map_or(step.now, |old| old.deadline),
         waiting_for: String::new(),

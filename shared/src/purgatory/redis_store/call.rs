@@ -26,10 +26,7 @@ pub(super) struct Call {
 pub(super) fn call(operation: &'static Operation) -> Call {
     let mut invocation = operation.script.prepare_invoke();
     invocation.key(&keys::KEYS[..]);
-    Call {
-        operation,
-        invocation,
-    }
+    Call { operation, invocation }
 }
 
 impl Call {
@@ -79,12 +76,7 @@ impl Call {
     }
 
     /// The four arguments that describe a placeholder: event id, owner, identifier, commit oid.
-    pub(super) fn placeholder(
-        mut self,
-        event_id: &EventId,
-        coordinate: &Coordinate,
-        commit_oid: Oid,
-    ) -> Self {
+    pub(super) fn placeholder(mut self, event_id: &EventId, coordinate: &Coordinate, commit_oid: Oid) -> Self {
         self.invocation
             .arg(event_id.to_hex())
             .arg(coordinate.owner.to_hex())
@@ -94,10 +86,7 @@ impl Call {
     }
 
     /// Makes the call.
-    pub(super) async fn ask<T: FromRedisValue>(
-        self,
-        store: &RedisStore,
-    ) -> Result<T, PurgatoryError> {
+    pub(super) async fn ask<T: FromRedisValue>(self, store: &RedisStore) -> Result<T, PurgatoryError> {
         let invocation = &self.invocation;
         store
             .link

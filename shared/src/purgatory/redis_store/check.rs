@@ -10,11 +10,7 @@ use super::super::PurgatoryError;
 
 /// What each setting has to be, and what is at stake.
 const SETTINGS: [(&str, &str, &str); 3] = [
-    (
-        "appendonly",
-        "yes",
-        "held events are lost when redis restarts",
-    ),
+    ("appendonly", "yes", "held events are lost when redis restarts"),
     (
         "appendfsync",
         "always",
@@ -37,10 +33,7 @@ pub(super) struct Server {
 
 /// Asks the server.
 pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Server> {
-    let info = cmd("INFO")
-        .arg("server")
-        .query_async(&mut connection)
-        .await?;
+    let info = cmd("INFO").arg("server").query_async(&mut connection).await?;
     let settings = cmd("CONFIG")
         .arg("GET")
         .arg(&SETTINGS.map(|(name, ..)| name))
@@ -60,9 +53,7 @@ impl Server {
             let settings = self.settings.as_ref().ok();
             match settings.map(|settings| settings.get(*name)) {
                 Some(Some(found)) if found == wanted => None,
-                Some(Some(found)) => Some(format!(
-                    "redis has {name} {found}, not {wanted}: {risk}"
-                )),
+                Some(Some(found)) => Some(format!("redis has {name} {found}, not {wanted}: {risk}")),
                 Some(None) | None => Some(format!(
                     "redis does not tell its {name}; make sure that it is {wanted}: otherwise {risk}"
                 )),
@@ -102,9 +93,7 @@ mod tests {
         }
         for version in ["6.2.14", "5.0", "of unknown version"] {
             let refused = server(version, Ok(BTreeMap::new())).check();
-            assert!(
-                matches!(&refused, Err(PurgatoryError::TooOld { version: found }) if found == version)
-            );
+            assert!(matches!(&refused, Err(PurgatoryError::TooOld { version: found }) if found == version));
         }
     }
 
@@ -116,10 +105,7 @@ mod tests {
         let off = SETTINGS.map(|(name, ..)| (name.to_owned(), "off".to_owned()));
         let warnings = server("7.0.0", Ok(off.into())).check().unwrap();
         for ((name, wanted, _), warning) in SETTINGS.iter().zip(&warnings) {
-            assert!(
-                warning.contains(&format!("{name} off, not {wanted}")),
-                "{warning}"
-            );
+            assert!(warning.contains(&format!("{name} off, not {wanted}")), "{warning}");
         }
         assert_eq!(warnings.len(), SETTINGS.len());
     }

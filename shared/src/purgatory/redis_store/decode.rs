@@ -22,10 +22,7 @@ pub(super) type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 8]>, Vec<[St
 /// Reads the answer of `read.lua`.
 pub(super) fn reading(raw: RawReading) -> Result<Reading, String> {
     let (now, dirty, entries, placeholders) = raw;
-    let mut entries = entries
-        .into_iter()
-        .map(entry)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| entry.event.id);
     let mut placeholders = placeholders
         .into_iter()
@@ -41,9 +38,7 @@ pub(super) fn reading(raw: RawReading) -> Result<Reading, String> {
 }
 
 /// Reads pairs of identifier and dirty number.
-pub(super) fn dirty_numbers(
-    raw: Vec<(String, u64)>,
-) -> Result<Vec<(Identifier, DirtyNumber)>, String> {
+pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, DirtyNumber)>, String> {
     raw.into_iter()
         .map(|(name, number)| Ok((identifier(&name)?, DirtyNumber(number))))
         .collect()
@@ -110,14 +105,12 @@ fn placeholder(fields: [String; 5]) -> Result<Placeholder, String> {
 }
 
 fn identifier_set(json: &str) -> Result<BTreeSet<Identifier>, String> {
-    let names: Vec<String> =
-        serde_json::from_str(json).map_err(|error| format!("identifiers {json:?}: {error}"))?;
+    let names: Vec<String> = serde_json::from_str(json).map_err(|error| format!("identifiers {json:?}: {error}"))?;
     names.iter().map(|name| identifier(name)).collect()
 }
 
 fn identifier(name: &str) -> Result<Identifier, String> {
-    name.parse()
-        .map_err(|error| format!("identifier {name:?}: {error}"))
+    name.parse().map_err(|error| format!("identifier {name:?}: {error}"))
 }
 
 fn number(text: &str) -> Result<u64, String> {

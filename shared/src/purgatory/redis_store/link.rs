@@ -45,10 +45,7 @@ impl Link {
     pub(super) fn new(redis_url: &str) -> RedisResult<Self> {
         let address = redis_url.into_connection_info()?;
         // With RESP3 the library tells of a lost connection at once, and not only after the next command failed on it.
-        let settings = address
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
+        let settings = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         Ok(Self {
             client: Client::open(address.set_redis_settings(settings))?,
             open: Arc::default(),
@@ -61,10 +58,7 @@ impl Link {
     }
 
     /// Lets `commands` work on the connection.
-    pub(super) async fn run<T, F>(
-        &self,
-        commands: impl FnOnce(MultiplexedConnection) -> F,
-    ) -> RedisResult<T>
+    pub(super) async fn run<T, F>(&self, commands: impl FnOnce(MultiplexedConnection) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
     {

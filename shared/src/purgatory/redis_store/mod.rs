@@ -74,10 +74,7 @@ impl RedisStore {
             .check()
     }
 
-    pub(super) async fn read(
-        &self,
-        identifiers: &BTreeSet<Identifier>,
-    ) -> Result<Reading, PurgatoryError> {
+    pub(super) async fn read(&self, identifiers: &BTreeSet<Identifier>) -> Result<Reading, PurgatoryError> {
         let operation = &OPERATIONS.read;
         let raw = call(operation).identifiers(identifiers).ask(self).await?;
         decode::reading(raw).map_err(|what| unreadable(operation, what))
@@ -97,19 +94,13 @@ impl RedisStore {
         decode::hold_outcome(&outcome).map_err(|what| unreadable(operation, what))
     }
 
-    pub(super) async fn mark_dirty(
-        &self,
-        identifiers: &BTreeSet<Identifier>,
-    ) -> Result<(), PurgatoryError> {
+    pub(super) async fn mark_dirty(&self, identifiers: &BTreeSet<Identifier>) -> Result<(), PurgatoryError> {
         let operation = &OPERATIONS.mark_dirty;
         let _marked: u64 = call(operation).identifiers(identifiers).ask(self).await?;
         Ok(())
     }
 
-    pub(super) async fn dirty(
-        &self,
-        count_max: usize,
-    ) -> Result<Vec<(Identifier, DirtyNumber)>, PurgatoryError> {
+    pub(super) async fn dirty(&self, count_max: usize) -> Result<Vec<(Identifier, DirtyNumber)>, PurgatoryError> {
         const NAME: &str = "list dirty identifiers";
         let mut range = cmd("ZRANGE");
         range.arg(keys::DIRTY).arg("-inf").arg("+inf");
@@ -122,27 +113,16 @@ impl RedisStore {
             .map_err(|source| PurgatoryError::of(NAME, source))?;
         // Exact: dirty numbers stay below 2^53.
         let numbers = scores.into_iter().map(|(name, score)| (name, score as u64));
-        decode::dirty_numbers(numbers.collect()).map_err(|what| PurgatoryError::Protocol {
-            operation: NAME,
-            what,
-        })
+        decode::dirty_numbers(numbers.collect()).map_err(|what| PurgatoryError::Protocol { operation: NAME, what })
     }
 
-    pub(super) async fn clear_dirty(
-        &self,
-        identifier: &Identifier,
-        seen: DirtyNumber,
-    ) -> Result<bool, PurgatoryError> {
+    pub(super) async fn clear_dirty(&self, identifier: &Identifier, seen: DirtyNumber) -> Result<bool, PurgatoryError> {
         let operation = &OPERATIONS.clear_dirty;
         let call = call(operation).text(identifier.as_str()).number(seen.0);
         call.ask(self).await
     }
 
-    pub(super) async fn mark_overdue(
-        &self,
-        count_max: usize,
-        recheck_secs: u64,
-    ) -> Result<usize, PurgatoryError> {
+    pub(super) async fn mark_overdue(&self, count_max: usize, recheck_secs: u64) -> Result<usize, PurgatoryError> {
         let operation = &OPERATIONS.mark_overdue;
         let call = call(operation).count(count_max).secs(recheck_secs);
         call.ask(self).await
@@ -163,8 +143,7 @@ impl RedisStore {
         let leased: Vec<(usize, u64)> = call.ask(self).await?;
         let leased = leased.into_iter().map(|(place, lease)| {
             let release = place.checked_sub(1).and_then(|place| releases.get(place));
-            let release =
-                release.ok_or_else(|| unreadable(operation, format!("release {place}")))?;
+            let release = release.ok_or_else(|| unreadable(operation, format!("release {place}")))?;
             Ok(Leased {
                 event: release.event.clone(),
                 lease: Lease(lease),
@@ -173,11 +152,7 @@ impl RedisStore {
         leased.collect()
     }
 
-    pub(super) async fn take_due(
-        &self,
-        count_max: usize,
-        lease_secs: u64,
-    ) -> Result<Vec<Leased>, PurgatoryError> {
+    pub(super) async fn take_due(&self, count_max: usize, lease_secs: u64) -> Result<Vec<Leased>, PurgatoryError> {
         let operation = &OPERATIONS.take_due;
         let call = call(operation).count(count_max).secs(lease_secs);
         let leased: Vec<(String, u64)> = call.count(LOOKED_AT_MAX).ask(self).await?;
@@ -207,30 +182,18 @@ impl RedisStore {
         let call = call(operation).text(&event_id.to_hex()).number(lease.0);
         let call = match settlement {
             Settlement::Done => call.text("done"),
-            Settlement::Retry { after_secs, error } => {
-                call.text("retry").secs(*after_secs).text(error)
-            }
-            Settlement::Stuck { after_secs, error } => {
-                call.text("stuck").secs(*after_secs).text(error)
-            }
+            Settlement::Retry { after_secs, error } => call.text("retry").secs(*after_secs).text(error),
+            Settlement::Stuck { after_secs, error } => call.text("stuck").secs(*after_secs).text(error),
         };
         call.ask(self).await
     }
 
-    pub(super) async fn extend(
-        &self,
-        event_ids: &BTreeSet<EventId>,
-        hold_secs: u64,
-    ) -> Result<usize, PurgatoryError> {
+    pub(super) async fn extend(&self, event_ids: &BTreeSet<EventId>, hold_secs: u64) -> Result<usize, PurgatoryError> {
         let call = call(&OPERATIONS.extend).secs(hold_secs);
         call.event_ids(event_ids).ask(self).await
     }
 
-    pub(super) async fn expire(
-        &self,
-        event_id: &EventId,
-        expiry: Expiry,
-    ) -> Result<bool, PurgatoryError> {
+    pub(super) async fn expire(&self, event_id: &EventId, expiry: Expiry) -> Result<bool, PurgatoryError> {
         let call = call(&OPERATIONS.expire).text(&event_id.to_hex());
         let call = match expiry {
             Expiry::Gone => call.text("gone"),
@@ -258,10 +221,7 @@ impl RedisStore {
             .await
     }
 
-    pub(super) async fn note_waiting(
-        &self,
-        notes: &BTreeMap<EventId, String>,
-    ) -> Result<(), PurgatoryError> {
+    pub(super) async fn note_waiting(&self, notes: &BTreeMap<EventId, String>) -> Result<(), PurgatoryError> {
         let mut call = call(&OPERATIONS.note_waiting);
         for (event_id, text) in notes {
             call = call.text(&event_id.to_hex()).text(text);

@@ -103,8 +103,7 @@ mod tests {
 
     #[test]
     fn only_what_adds_is_refused_by_a_full_redis() {
-        let first_line =
-            |operation: &Operation| operation.source.lines().next().unwrap().to_owned();
+        let first_line = |operation: &Operation| operation.source.lines().next().unwrap().to_owned();
 
         let refused: Vec<_> = OPERATIONS
             .all()
@@ -116,10 +115,7 @@ mod tests {
         let plain = "#!lua".to_owned();
         assert_eq!(
             refused,
-            [
-                ("hold an event", plain.clone()),
-                ("record a placeholder", plain)
-            ]
+            [("hold an event", plain.clone()), ("record a placeholder", plain)]
         );
     }
 }

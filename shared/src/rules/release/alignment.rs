@@ -8,9 +8,9 @@ use nostr::key::PublicKey;
 
 use super::Alignment;
 use super::Disk;
-use super::ObjectKind;
 use super::OnDisk;
 use crate::git::Namespace;
+use crate::git::ObjectKind;
 use crate::git::Oid;
 use crate::git::RefName;
 use crate::git::RefUpdate;

@@ -13,6 +13,7 @@ use self::alignment::Targets;
 use super::Facts;
 use super::Hosting;
 use super::Known;
+use crate::git::ObjectKind;
 use crate::git::Oid;
 use crate::git::RefName;
 use crate::git::RefUpdate;
@@ -26,19 +27,6 @@ use crate::purgatory::Expiry;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Release;
 use crate::purgatory::Status;
-
-/// Kind of a git object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObjectKind {
-    /// A commit: the only kind a branch may name.
-    Commit,
-    /// A tree.
-    Tree,
-    /// A blob.
-    Blob,
-    /// An annotated tag.
-    Tag,
-}
 
 /// What is on disk of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
