@@ -192,81 +192,66 @@ mod tests {
         )
     }
 
+    fn assert_verdict(verdict: Result<Event, String>, expected: &str) {
+        let verdict = verdict.map_or_else(|text| text, |_| String::new());
+
+        let matches = verdict.starts_with(expected) && verdict.is_empty() == expected.is_empty();
+        assert!(matches, "{verdict}, not {expected}");
+    }
+
     #[test]
-    fn event_is_admitted_or_refused_as_strfry_does() {
+    fn time_decides_as_strfry_does() {
+        for (kind, created_at, expected) in [
+            (1, NOW, ""),
+            (1, NOW - 1000, ""),
+            (1, NOW - 1001, "invalid: created_at too early"),
+            (1, NOW + 900, ""),
+            (1, NOW + 901, "invalid: created_at too late"),
+            (20000, NOW - 60, ""),
+            (20000, NOW - 61, "invalid: ephemeral event expired"),
+        ] {
+            assert_verdict(judged(kind, "", created_at, &[]), expected);
+        }
+        for (expiration, expected) in [
+            (NOW + 1, ""),
+            (NOW, "invalid: event expired"),
+            (NOW - 1, "invalid: event expired"),
+        ] {
+            let tags: [&[&str]; 1] = [&["expiration", &expiration.to_string()]];
+            assert_verdict(judged(1, "", NOW, &tags), expected);
+        }
+    }
+
+    #[test]
+    fn tags_and_content_decide_as_strfry_does() {
         let long = "x".repeat(1025);
-        let longer = "x".repeat(2500);
         let other = format!("30617:{}:x", "0".repeat(64));
-        let tags_4: [&[&str]; 4] = [&["t", "x"]; 4];
-        let past = (NOW - 1).to_string();
-        type Row<'a> = (u16, &'a str, u64, &'a [&'a [&'a str]], &'a str);
-        let rows: [Row<'_>; 17] = [
-            (1, "", NOW, &[], ""),
-            (1, "", NOW - 1000, &[], ""),
-            (1, "", NOW - 1001, &[], "invalid: created_at too early"),
-            (1, "", NOW + 900, &[], ""),
-            (1, "", NOW + 901, &[], "invalid: created_at too late"),
-            (20000, "", NOW - 60, &[], ""),
-            (20000, "", NOW - 61, &[], "invalid: ephemeral event expired"),
+        let too_many: [&[&str]; 4] = [&["t", "x"]; 4];
+        let rows: [(u16, &[&[&str]], &str); 8] = [
+            (1, &[&["clone", &long]], ""),
             (
                 1,
-                "",
-                NOW,
-                &[&["expiration", &past]],
-                "invalid: event expired",
-            ),
-            (
-                1,
-                "",
-                NOW,
-                &[&["expiration", "x"]],
-                "invalid: invalid expiration",
-            ),
-            (1, "", NOW, &tags_4, "invalid: too many tags: 4, at most 3"),
-            (
-                1,
-                "",
-                NOW,
                 &[&["t", &long]],
-                "invalid: tag val too large: 1025 bytes, at most 1024",
+                "invalid: tag val too large: 1025 bytes",
             ),
-            (1, "", NOW, &[&["clone", &long]], ""),
-            (
-                1,
-                "",
-                NOW,
-                &[&["e", "x"]],
-                "invalid: e tag is not 64 lower-case hex digits",
-            ),
-            (1, &longer, NOW, &[], "invalid: event too large"),
+            (1, &too_many, "invalid: too many tags: 4, at most 3"),
+            (1, &[&["expiration", "x"]], "invalid: invalid expiration"),
+            (1, &[&["e", "x"]], "invalid: e tag is not 64 lower-case hex"),
             (
                 5,
-                "",
-                NOW,
                 &[&["a", &other]],
                 "invalid: can't delete other user's events",
             ),
-            (1, "", NOW, &[&["-"]], "blocked: event marked as protected"),
-            (
-                6,
-                r#"[["-"]]"#,
-                NOW,
-                &[],
-                "blocked: reposts can't embed protected events",
-            ),
+            (30617, &[&["a", &other]], ""),
+            (1, &[&["-"]], "blocked: event marked as protected"),
         ];
-
-        for (kind, content, created_at, tags, expected) in rows {
-            let verdict =
-                judged(kind, content, created_at, tags).map_or_else(|text| text, |_| String::new());
-
-            let matches =
-                verdict.starts_with(expected) && verdict.is_empty() == expected.is_empty();
-            assert!(
-                matches,
-                "{kind} {tags:?} {created_at}: {verdict}, not {expected}"
-            );
+        for (kind, tags, expected) in rows {
+            assert_verdict(judged(kind, "", NOW, tags), expected);
         }
+        let longer = "x".repeat(2500);
+        assert_verdict(judged(1, &longer, NOW, &[]), "invalid: event too large");
+        let repost = judged(6, r#"[["-"]]"#, NOW, &[]);
+        assert_verdict(repost, "blocked: reposts can't embed protected events");
     }
 
     #[test]
