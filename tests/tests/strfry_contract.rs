@@ -345,7 +345,13 @@ async fn shipped_limits_take_what_git_needs() {
         let old = now() - 10 * YEAR_SECS;
         for event in [
             event(&keys, 1617, now(), &"x".repeat(196_608), &[]),
-            event(&keys, 30618, now(), "", &tags),
+            event(
+                &keys,
+                30618,
+                now(),
+                "",
+                &[&[&["d", "x"][..]], &tags[..]].concat(),
+            ),
             event(&keys, 30617, old, "", &[&["d", "old"]]),
         ] {
             assert_eq!(world.answer(&event).await, yes(""));

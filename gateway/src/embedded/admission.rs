@@ -76,6 +76,7 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, String> {
 }
 
 fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
+    check_identifier(event)?;
     for tag in event.tags.iter() {
         let [name, rest @ ..] = tag.as_slice() else {
             return Err("too few fields in tag".to_owned());
@@ -103,6 +104,27 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Refuses what `nostr-lmdb` would take for another event's version: its index has the first bytes of every `d` tag,
+/// filled up with zeros, and does not look at the event again.
+fn check_identifier(event: &Event) -> Result<(), String> {
+    if !event.kind.is_addressable() {
+        return Ok(());
+    }
+    let mut identifiers = event.tags.iter().filter_map(|tag| match tag.as_slice() {
+        [name, value, ..] if name == "d" => Some(value),
+        _ => None,
+    });
+    let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
+        return Err("an addressable event needs one d tag here".to_owned());
+    };
+    if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
+        return Err(format!(
+            "the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte"
+        ));
     }
     Ok(())
 }
@@ -144,6 +166,9 @@ pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
         .expiration()
         .is_some_and(|expiration| expiration <= now)
 }
+
+/// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
+const IDENTIFIER_BYTES_MAX: usize = 182;
 
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length
@@ -227,7 +252,8 @@ mod tests {
         let long = "x".repeat(1025);
         let other = format!("30617:{}:x", "0".repeat(64));
         let too_many: [&[&str]; 4] = [&["t", "x"]; 4];
-        let rows: [(u16, &[&[&str]], &str); 8] = [
+        let longest = "x".repeat(182);
+        let rows: [(u16, &[&[&str]], &str); 13] = [
             (1, &[&["clone", &long]], ""),
             (
                 1,
@@ -242,7 +268,16 @@ mod tests {
                 &[&["a", &other]],
                 "invalid: can't delete other user's events",
             ),
-            (30617, &[&["a", &other]], ""),
+            (30617, &[&["a", &other], &["d", "x"]], ""),
+            (30617, &[&["d", &longest]], ""),
+            (30617, &[&["d", &long[..183]]], "invalid: the d tag is over"),
+            (30617, &[&["d", "x\0"]], "invalid: the d tag is over"),
+            (30617, &[], "invalid: an addressable event needs one d tag"),
+            (
+                30617,
+                &[&["d", "x"], &["d", "y"]],
+                "invalid: an addressable event needs one d tag",
+            ),
             (1, &[&["-"]], "blocked: event marked as protected"),
         ];
         for (kind, tags, expected) in rows {
