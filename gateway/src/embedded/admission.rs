@@ -31,7 +31,11 @@ pub(super) fn admit(value: Value, now: Timestamp, limits: &RelayLimits) -> Resul
 
 /// Returns the id to name in the answer, or `?` as strfry does.
 pub(super) fn id_for_answer(value: &Value) -> String {
-    value.get("id").and_then(Value::as_str).unwrap_or("?").to_owned()
+    value
+        .get("id")
+        .and_then(Value::as_str)
+        .unwrap_or("?")
+        .to_owned()
 }
 
 fn invalid(reason: String) -> String {
@@ -54,7 +58,11 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, String> {
         .and_then(Value::as_array)
         .ok_or("tags is not an array")?;
     if tags.len() > limits.tags_max {
-        return Err(format!("too many tags: {}, at most {}", tags.len(), limits.tags_max));
+        return Err(format!(
+            "too many tags: {}, at most {}",
+            tags.len(),
+            limits.tags_max
+        ));
     }
     let event: Event = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let bytes = serde_json::to_string(&event).map_or(usize::MAX, |json| json.len());
@@ -68,6 +76,7 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, String> {
 }
 
 fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
+    check_identifier(event)?;
     for tag in event.tags.iter() {
         let [name, rest @ ..] = tag.as_slice() else {
             return Err("too few fields in tag".to_owned());
@@ -95,6 +104,27 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Refuses what `nostr-lmdb` would take for another event's version: its index has the first bytes of every `d` tag,
+/// filled up with zeros, and does not look at the event again.
+fn check_identifier(event: &Event) -> Result<(), String> {
+    if !event.kind.is_addressable() {
+        return Ok(());
+    }
+    let mut identifiers = event.tags.iter().filter_map(|tag| match tag.as_slice() {
+        [name, value, ..] if name == "d" => Some(value),
+        _ => None,
+    });
+    let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
+        return Err("an addressable event needs one d tag here".to_owned());
+    };
+    if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
+        return Err(format!(
+            "the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte"
+        ));
     }
     Ok(())
 }
@@ -131,11 +161,20 @@ fn check_signature(event: &Event) -> Result<(), String> {
 
 /// Tells whether the event has expired (NIP-40), in strfry's reading: at the second itself it has.
 pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
-    event.tags.expiration().is_some_and(|expiration| expiration <= now)
+    event
+        .tags
+        .expiration()
+        .is_some_and(|expiration| expiration <= now)
 }
 
+/// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
+const IDENTIFIER_BYTES_MAX: usize = 182;
+
 fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == length
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -151,8 +190,15 @@ mod tests {
 
     const NOW: u64 = 2_000_000_000;
 
-    fn judged(kind: u16, content: &str, created_at: u64, tags: &[&[&str]]) -> Result<Event, String> {
-        let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
+    fn judged(
+        kind: u16,
+        content: &str,
+        created_at: u64,
+        tags: &[&[&str]],
+    ) -> Result<Event, String> {
+        let tags = tags
+            .iter()
+            .map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         let event = EventBuilder::new(Kind::from(kind), content)
             .tags(tags)
             .custom_created_at(Timestamp::from_secs(created_at))
@@ -164,67 +210,83 @@ mod tests {
             event_bytes_max: 2500,
             ..RelayLimits::default()
         };
-        admit(serde_json::to_value(event).unwrap(), Timestamp::from_secs(NOW), &limits)
+        admit(
+            serde_json::to_value(event).unwrap(),
+            Timestamp::from_secs(NOW),
+            &limits,
+        )
+    }
+
+    fn assert_verdict(verdict: Result<Event, String>, expected: &str) {
+        let verdict = verdict.map_or_else(|text| text, |_| String::new());
+
+        let matches = verdict.starts_with(expected) && verdict.is_empty() == expected.is_empty();
+        assert!(matches, "{verdict}, not {expected}");
     }
 
     #[test]
-    fn event_is_admitted_or_refused_as_strfry_does() {
+    fn time_decides_as_strfry_does() {
+        for (kind, created_at, expected) in [
+            (1, NOW, ""),
+            (1, NOW - 1000, ""),
+            (1, NOW - 1001, "invalid: created_at too early"),
+            (1, NOW + 900, ""),
+            (1, NOW + 901, "invalid: created_at too late"),
+            (20000, NOW - 60, ""),
+            (20000, NOW - 61, "invalid: ephemeral event expired"),
+        ] {
+            assert_verdict(judged(kind, "", created_at, &[]), expected);
+        }
+        for (expiration, expected) in [
+            (NOW + 1, ""),
+            (NOW, "invalid: event expired"),
+            (NOW - 1, "invalid: event expired"),
+        ] {
+            let tags: [&[&str]; 1] = [&["expiration", &expiration.to_string()]];
+            assert_verdict(judged(1, "", NOW, &tags), expected);
+        }
+    }
+
+    #[test]
+    fn tags_and_content_decide_as_strfry_does() {
         let long = "x".repeat(1025);
-        let longer = "x".repeat(2500);
         let other = format!("30617:{}:x", "0".repeat(64));
-        let tags_4: [&[&str]; 4] = [&["t", "x"]; 4];
-        let past = (NOW - 1).to_string();
-        type Row<'a> = (u16, &'a str, u64, &'a [&'a [&'a str]], &'a str);
-        let rows: [Row<'_>; 17] = [
-            (1, "", NOW, &[], ""),
-            (1, "", NOW - 1000, &[], ""),
-            (1, "", NOW - 1001, &[], "invalid: created_at too early"),
-            (1, "", NOW + 900, &[], ""),
-            (1, "", NOW + 901, &[], "invalid: created_at too late"),
-            (20000, "", NOW - 60, &[], ""),
-            (20000, "", NOW - 61, &[], "invalid: ephemeral event expired"),
-            (1, "", NOW, &[&["expiration", &past]], "invalid: event expired"),
-            (1, "", NOW, &[&["expiration", "x"]], "invalid: invalid expiration"),
-            (1, "", NOW, &tags_4, "invalid: too many tags: 4, at most 3"),
+        let too_many: [&[&str]; 4] = [&["t", "x"]; 4];
+        let longest = "x".repeat(182);
+        let rows: [(u16, &[&[&str]], &str); 13] = [
+            (1, &[&["clone", &long]], ""),
             (
                 1,
-                "",
-                NOW,
                 &[&["t", &long]],
-                "invalid: tag val too large: 1025 bytes, at most 1024",
+                "invalid: tag val too large: 1025 bytes",
             ),
-            (1, "", NOW, &[&["clone", &long]], ""),
-            (
-                1,
-                "",
-                NOW,
-                &[&["e", "x"]],
-                "invalid: e tag is not 64 lower-case hex digits",
-            ),
-            (1, &longer, NOW, &[], "invalid: event too large"),
+            (1, &too_many, "invalid: too many tags: 4, at most 3"),
+            (1, &[&["expiration", "x"]], "invalid: invalid expiration"),
+            (1, &[&["e", "x"]], "invalid: e tag is not 64 lower-case hex"),
             (
                 5,
-                "",
-                NOW,
                 &[&["a", &other]],
                 "invalid: can't delete other user's events",
             ),
-            (1, "", NOW, &[&["-"]], "blocked: event marked as protected"),
+            (30617, &[&["a", &other], &["d", "x"]], ""),
+            (30617, &[&["d", &longest]], ""),
+            (30617, &[&["d", &long[..183]]], "invalid: the d tag is over"),
+            (30617, &[&["d", "x\0"]], "invalid: the d tag is over"),
+            (30617, &[], "invalid: an addressable event needs one d tag"),
             (
-                6,
-                r#"[["-"]]"#,
-                NOW,
-                &[],
-                "blocked: reposts can't embed protected events",
+                30617,
+                &[&["d", "x"], &["d", "y"]],
+                "invalid: an addressable event needs one d tag",
             ),
+            (1, &[&["-"]], "blocked: event marked as protected"),
         ];
-
-        for (kind, content, created_at, tags, expected) in rows {
-            let verdict = judged(kind, content, created_at, tags).map_or_else(|text| text, |_| String::new());
-
-            let matches = verdict.starts_with(expected) && verdict.is_empty() == expected.is_empty();
-            assert!(matches, "{kind} {tags:?} {created_at}: {verdict}, not {expected}");
+        for (kind, tags, expected) in rows {
+            assert_verdict(judged(kind, "", NOW, tags), expected);
         }
+        let longer = "x".repeat(2500);
+        assert_verdict(judged(1, &longer, NOW, &[]), "invalid: event too large");
+        let repost = judged(6, r#"[["-"]]"#, NOW, &[]);
+        assert_verdict(repost, "blocked: reposts can't embed protected events");
     }
 
     #[test]
@@ -249,7 +311,8 @@ mod tests {
             let mut event = valid.clone();
             event[field] = value.clone();
 
-            let verdict = admit(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
+            let verdict =
+                admit(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
 
             assert!(verdict.starts_with(expected), "{field} {value}: {verdict}");
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
-use nostr::event::Event;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use serde_json::Value;
@@ -142,33 +141,27 @@ impl Client {
             let reason = format!("error: too many subscriptions, at most {subscriptions_max}");
             return self.close(&subscription, &reason).await;
         }
-        let stored = match self.stored(&filters).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.log(&error);
-                return self.close(&subscription, UNREADABLE).await;
-            }
-        };
-        let last_batch = *self.relay.batches.borrow();
-        let mut sent = HashSet::with_capacity(stored.len());
-        for event in stored {
-            if sent.insert(event.id) {
-                self.send(json!(["EVENT", subscription, event])).await?;
+        let mut sent = HashSet::new();
+        for filter in &filters {
+            let limit_max = self.relay.limits.limit_max;
+            let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
+            let stored = match self.relay.store.query(filter, limit).await {
+                Ok(stored) => stored,
+                Err(error) => {
+                    self.log(&error);
+                    return self.close(&subscription, UNREADABLE).await;
+                }
+            };
+            for event in stored {
+                if sent.insert(event.id) {
+                    self.send(json!(["EVENT", subscription, event])).await?;
+                }
             }
         }
+        let last_batch = *self.relay.batches.borrow();
         self.send(json!(["EOSE", subscription])).await?;
         self.subscriptions.open(subscription, filters, sent, last_batch);
         Ok(())
-    }
-
-    async fn stored(&self, filters: &[Filter]) -> Result<Vec<Event>, StoreError> {
-        let limit_max = self.relay.limits.limit_max;
-        let mut stored = Vec::new();
-        for filter in filters {
-            let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
-            stored.extend(self.relay.store.query(filter, limit).await?);
-        }
-        Ok(stored)
     }
 
     async fn count(&self, subscription: &str, filters: Vec<Filter>) -> Result<(), Gone> {

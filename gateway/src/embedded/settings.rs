@@ -38,7 +38,7 @@ impl Default for RelayLimits {
             future_secs_max: 900,
             message_bytes_max: 393_216,
             filters_max: 200,
-            limit_max: 500,
+            limit_max: 1_000,
             subscriptions_max: 200,
             connections_max: 1_024,
         }

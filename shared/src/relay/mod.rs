@@ -137,17 +137,20 @@ impl RelayClient {
 
     /// Returns the connection, made now unless there is one.
     async fn connection(&self) -> Result<(Arc<Connection>, Age), RelayError> {
-        let mut slot = self.shared.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok((Arc::clone(connection), Age::Reused));
-        }
-        let open = Connection::open(&self.shared.address, self.shared.timeout);
-        let connection = tokio::time::timeout(self.shared.timeout, open)
-            .await
-            .map_err(|_| RelayError::Timeout)??;
-        let connection = Arc::new(connection);
-        *slot = Some(Arc::clone(&connection));
-        Ok((connection, Age::New))
+        let Shared {
+            address, timeout, ..
+        } = &*self.shared;
+        // Waiting for another who connects counts too, or all would wait for a dead relay one after the other.
+        let connected = tokio::time::timeout(*timeout, async {
+            let mut slot = self.shared.connection.lock().await;
+            if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
+                return Ok((Arc::clone(connection), Age::Reused));
+            }
+            let connection = Arc::new(Connection::open(address, *timeout).await?);
+            *slot = Some(Arc::clone(&connection));
+            Ok((connection, Age::New))
+        });
+        connected.await.map_err(|_| RelayError::Timeout)?
     }
 }
 

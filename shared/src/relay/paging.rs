@@ -22,7 +22,10 @@ pub(super) struct Page {
 }
 
 /// Asks for all that matches one of `filters`.
-pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
+pub(super) async fn query(
+    connection: &Connection,
+    filters: &[Filter],
+) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.limits().page_size;
     let mut found = Found::default();
     for filters in filters.chunks(FILTERS_PER_REQUEST_MAX) {
@@ -30,10 +33,14 @@ pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result
             add_all_of(connection, filter, &mut found).await?;
             continue;
         }
-        let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
+        let request: Vec<Filter> = filters
+            .iter()
+            .cloned()
+            .map(|filter| filter.limit(page_size))
+            .collect();
         let page = connection.page(&request, page_size).await?;
         // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
-        if page.received < page_size {
+        if Fullness::of(&page, page_size) == Fullness::Short {
             found.add(page.events);
             continue;
         }
@@ -45,21 +52,34 @@ pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result
 }
 
 /// Adds all that matches one filter, page by page into the past.
-async fn add_all_of(connection: &Connection, filter: &Filter, found: &mut Found) -> Result<(), RelayError> {
+async fn add_all_of(
+    connection: &Connection,
+    filter: &Filter,
+    found: &mut Found,
+) -> Result<(), RelayError> {
     let page_size = connection.limits().page_size;
     let mut request = filter.clone().limit(page_size);
     // Events found through another filter are no news here, and yet no sign of standing still.
     let mut seen = HashSet::new();
     loop {
-        let page = connection.page(std::slice::from_ref(&request), page_size).await?;
-        let unseen = page.events.iter().filter(|event| seen.insert(event.id)).count();
+        let page = connection
+            .page(std::slice::from_ref(&request), page_size)
+            .await?;
+        let unseen = page
+            .events
+            .iter()
+            .filter(|event| seen.insert(event.id))
+            .count();
         let step = Step::after(&page, unseen, request.until, page_size);
         found.add(page.events);
         match step {
             Step::Done => return Ok(()),
             Step::Until(created_at) => request = request.until(created_at),
             Step::Stalled { created_at } => {
-                return Err(RelayError::Stalled { page_size, created_at });
+                return Err(RelayError::Stalled {
+                    page_size,
+                    created_at,
+                });
             }
         }
     }
@@ -78,15 +98,43 @@ enum Step {
 
 impl Step {
     fn after(page: &Page, unseen: usize, until: Option<Timestamp>, page_size: usize) -> Self {
-        if page.received < page_size {
-            return Self::Done;
-        }
+        let fullness = Fullness::of(page, page_size);
         let oldest = page.oldest.map(Timestamp::from_secs);
-        match oldest {
-            Some(oldest) if unseen > 0 || until.is_none_or(|until| oldest < until) => Self::Until(oldest),
-            _ => Self::Stalled {
+        match (fullness, oldest) {
+            (Fullness::Short, _) => Self::Done,
+            (Fullness::NearlyFull | Fullness::Full, Some(oldest))
+                if unseen > 0 || until.is_none_or(|until| oldest < until) =>
+            {
+                Self::Until(oldest)
+            }
+            (Fullness::NearlyFull, _) => Self::Done,
+            (Fullness::Full, _) => Self::Stalled {
                 created_at: oldest.or(until).map_or(0, |time| time.as_secs()),
             },
+        }
+    }
+}
+
+/// How near a page comes to the relay's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fullness {
+    /// There is no more.
+    Short,
+    /// There may be more: strfry counts what is deleted during a long query against the limit, and does not send it
+    /// (`DBQuery.h` picks up to the limit, `QueryScheduler.h` then drops what is gone).
+    NearlyFull,
+    /// There is more, unless it happens to be all.
+    Full,
+}
+
+impl Fullness {
+    fn of(page: &Page, page_size: usize) -> Self {
+        if page.received >= page_size {
+            Self::Full
+        } else if page.received >= page_size - page_size / NEARLY {
+            Self::NearlyFull
+        } else {
+            Self::Short
         }
     }
 }
@@ -108,6 +156,8 @@ impl Found {
     }
 }
 
+/// The share of a page, one in so many, that may be deleted while it is read.
+const NEARLY: usize = 10;
 /// Most filters in one request (strfry refuses more than `relay.maxReqFilterSize`, 200).
 const FILTERS_PER_REQUEST_MAX: usize = 50;
 
@@ -118,19 +168,22 @@ mod tests {
     #[test]
     fn page_is_followed_by_what_its_fullness_demands() {
         let at = Timestamp::from_secs;
+        let stalled = |created_at| Step::Stalled { created_at };
         let rows = [
-            // received, unseen, oldest, until, what follows
+            // received of 10, unseen, oldest, until, what follows
             (0, 0, None, None, Step::Done),
-            (2, 2, Some(7), None, Step::Done),
-            (3, 3, Some(7), None, Step::Until(at(7))),
-            (3, 1, Some(7), Some(7), Step::Until(at(7))),
+            (8, 8, Some(7), None, Step::Done),
+            (10, 10, Some(7), None, Step::Until(at(7))),
+            (10, 1, Some(7), Some(7), Step::Until(at(7))),
             // Nothing but what cannot be parsed: older ones can still be asked for.
-            (3, 0, Some(7), None, Step::Until(at(7))),
-            (3, 0, Some(7), Some(9), Step::Until(at(7))),
-            (3, 0, Some(7), Some(7), Step::Stalled { created_at: 7 }),
+            (10, 0, Some(7), None, Step::Until(at(7))),
+            (10, 0, Some(7), Some(9), Step::Until(at(7))),
+            (10, 0, Some(7), Some(7), stalled(7)),
             // A relay that ignores `until`.
-            (3, 0, Some(8), Some(7), Step::Stalled { created_at: 8 }),
-            (3, 0, None, Some(7), Step::Stalled { created_at: 7 }),
+            (10, 0, Some(8), Some(7), stalled(8)),
+            (10, 0, None, Some(7), stalled(7)),
+            (9, 9, Some(7), None, Step::Until(at(7))),
+            (9, 0, Some(7), Some(7), Step::Done),
         ];
 
         for (received, unseen, oldest, until, step) in rows {
@@ -141,7 +194,7 @@ mod tests {
             };
 
             assert_eq!(
-                Step::after(&page, unseen, until.map(at), 3),
+                Step::after(&page, unseen, until.map(at), 10),
                 step,
                 "{received} {unseen} {oldest:?} {until:?}"
             );

@@ -53,7 +53,7 @@ where
     let mut head = [0; 2048];
     let length = stream.peek(&mut head).await.unwrap();
     if !String::from_utf8_lossy(&head[..length]).contains("Upgrade") {
-        let document = json!({"limitation": {"max_limit": max_limit}}).to_string();
+        let document = document(max_limit).to_string();
         stream.read_exact(&mut head[..length]).await.unwrap();
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{document}",
@@ -82,6 +82,14 @@ where
         }
     }
 }
+
+/// What the relay says of itself.
+fn document(max_limit: usize) -> Value {
+    json!({"limitation": {"max_limit": max_limit, "max_message_length": MESSAGE_BYTES_MAX_STATED}})
+}
+
+/// Longest message that the relay says it reads.
+const MESSAGE_BYTES_MAX_STATED: usize = 100_000;
 
 /// Answers a request as a relay with these events does, newest first, at most `max_limit` for each filter.
 fn stored(events: &[Event], max_limit: usize, message: &Value) -> Vec<Reply> {
@@ -325,5 +333,29 @@ async fn information_is_the_relays_document() {
 
     let document = within(client.information()).await.unwrap();
 
-    assert_eq!(document, json!({"limitation": {"max_limit": 3}}));
+    assert_eq!(document, self::document(3));
+}
+
+#[tokio::test]
+async fn message_over_the_relays_limit_is_not_sent() {
+    let client = relay(3, |_, message| panic!("{message}")).await;
+    let long = EventBuilder::new(Kind::TextNote, "x".repeat(MESSAGE_BYTES_MAX_STATED))
+        .finalize(&Keys::generate())
+        .unwrap();
+
+    let outcome = within(client.publish(&long)).await;
+    assert!(matches!(outcome, PublishOutcome::Refused(_)), "{outcome:?}");
+
+    let ids = (0..2000_u32).map(|number| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        nostr::event::EventId::from_byte_array(id)
+    });
+    let error = within(client.query(vec![Filter::new().ids(ids)]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RelayError::MessageTooLong { .. }),
+        "{error}"
+    );
 }
