@@ -124,8 +124,10 @@ mod tests {
         let names: BTreeSet<String> = LUA_NAMES
             .iter()
             .map(|(_, text)| (*text).to_owned())
+            .filter(|name| name != WAKE)
             .collect();
         assert_eq!(patterns, names);
+        assert!(DOC.contains(&format!("One channel, which is no key: `{WAKE}`")));
     }
 
     #[test]
