@@ -31,11 +31,7 @@ pub(super) fn admit(value: Value, now: Timestamp, limits: &RelayLimits) -> Resul
 
 /// Returns the id to name in the answer, or `?` as strfry does.
 pub(super) fn id_for_answer(value: &Value) -> String {
-    value
-        .get("id")
-        .and_then(Value::as_str)
-        .unwrap_or("?")
-        .to_owned()
+    value.get("id").and_then(Value::as_str).unwrap_or("?").to_owned()
 }
 
 fn invalid(reason: String) -> String {
@@ -58,11 +54,7 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, String> {
         .and_then(Value::as_array)
         .ok_or("tags is not an array")?;
     if tags.len() > limits.tags_max {
-        return Err(format!(
-            "too many tags: {}, at most {}",
-            tags.len(),
-            limits.tags_max
-        ));
+        return Err(format!("too many tags: {}, at most {}", tags.len(), limits.tags_max));
     }
     let event: Event = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let bytes = serde_json::to_string(&event).map_or(usize::MAX, |json| json.len());
@@ -161,20 +153,14 @@ fn check_signature(event: &Event) -> Result<(), String> {
 
 /// Tells whether the event has expired (NIP-40), in strfry's reading: at the second itself it has.
 pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
-    event
-        .tags
-        .expiration()
-        .is_some_and(|expiration| expiration <= now)
+    event.tags.expiration().is_some_and(|expiration| expiration <= now)
 }
 
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;
 
 fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -190,15 +176,8 @@ mod tests {
 
     const NOW: u64 = 2_000_000_000;
 
-    fn judged(
-        kind: u16,
-        content: &str,
-        created_at: u64,
-        tags: &[&[&str]],
-    ) -> Result<Event, String> {
-        let tags = tags
-            .iter()
-            .map(|tag| Tag::parse(tag.iter().copied()).unwrap());
+    fn judged(kind: u16, content: &str, created_at: u64, tags: &[&[&str]]) -> Result<Event, String> {
+        let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         let event = EventBuilder::new(Kind::from(kind), content)
             .tags(tags)
             .custom_created_at(Timestamp::from_secs(created_at))
@@ -210,11 +189,7 @@ mod tests {
             event_bytes_max: 2500,
             ..RelayLimits::default()
         };
-        admit(
-            serde_json::to_value(event).unwrap(),
-            Timestamp::from_secs(NOW),
-            &limits,
-        )
+        admit(serde_json::to_value(event).unwrap(), Timestamp::from_secs(NOW), &limits)
     }
 
     fn assert_verdict(verdict: Result<Event, String>, expected: &str) {
@@ -255,19 +230,11 @@ mod tests {
         let longest = "x".repeat(182);
         let rows: [(u16, &[&[&str]], &str); 13] = [
             (1, &[&["clone", &long]], ""),
-            (
-                1,
-                &[&["t", &long]],
-                "invalid: tag val too large: 1025 bytes",
-            ),
+            (1, &[&["t", &long]], "invalid: tag val too large: 1025 bytes"),
             (1, &too_many, "invalid: too many tags: 4, at most 3"),
             (1, &[&["expiration", "x"]], "invalid: invalid expiration"),
             (1, &[&["e", "x"]], "invalid: e tag is not 64 lower-case hex"),
-            (
-                5,
-                &[&["a", &other]],
-                "invalid: can't delete other user's events",
-            ),
+            (5, &[&["a", &other]], "invalid: can't delete other user's events"),
             (30617, &[&["a", &other], &["d", "x"]], ""),
             (30617, &[&["d", &longest]], ""),
             (30617, &[&["d", &long[..183]]], "invalid: the d tag is over"),
@@ -311,8 +278,7 @@ mod tests {
             let mut event = valid.clone();
             event[field] = value.clone();
 
-            let verdict =
-                admit(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
+            let verdict = admit(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
 
             assert!(verdict.starts_with(expected), "{field} {value}: {verdict}");
         }

@@ -208,9 +208,16 @@ impl Push {
         let Some(quarantine) = upload else { return Ok(()) };
         let hold_secs = self.site.settings.hold_secs;
         for staged in self.to_stage(decision) {
-            let Staged { coordinate, event_id, commit_oid } = &staged;
+            let Staged {
+                coordinate,
+                event_id,
+                commit_oid,
+            } = &staged;
             let purgatory = &self.site.lookup.purgatory;
-            match purgatory.put_placeholder(event_id, coordinate, *commit_oid, hold_secs).await? {
+            match purgatory
+                .put_placeholder(event_id, coordinate, *commit_oid, hold_secs)
+                .await?
+            {
                 PlaceholderOutcome::Recorded => {}
                 PlaceholderOutcome::Full => return Err(CommitError::PlaceholdersFull),
             }
@@ -242,7 +249,9 @@ impl Push {
         let storage = &self.site.storage;
         if decision.stages() {
             // The pack has objects of both; only those that a signed event stands for move in.
-            storage.copy_from_quarantine(locked, &self.coordinate, &quarantine, &tips).await?;
+            storage
+                .copy_from_quarantine(locked, &self.coordinate, &quarantine, &tips)
+                .await?;
         } else {
             storage.migrate(locked, &self.coordinate, quarantine).await?;
         }
@@ -251,7 +260,10 @@ impl Push {
 
     fn allowed_tips(&self, decision: &PushDecision) -> BTreeSet<Oid> {
         let decided = self.updates().zip(&decision.verdicts);
-        decided.filter(|(_, verdict)| **verdict == RefVerdict::Allow).filter_map(|(update, _)| update.new).collect()
+        decided
+            .filter(|(_, verdict)| **verdict == RefVerdict::Allow)
+            .filter_map(|(update, _)| update.new)
+            .collect()
     }
 
     /// Publishes what the push has completed and waits until it is served. Returns what is to be said about it.

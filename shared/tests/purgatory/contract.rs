@@ -126,17 +126,28 @@ async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: F
 }
 
 async fn a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline(p: Fixture) {
-    let event = announcement(&Keys::generate(), 10);
-    p.purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let author = Keys::generate();
+    let [event, state] = [announcement(&author, 10), state(&author, 10)];
+    for event in [&event, &state] {
+        p.purgatory.hold(&hold(event, 0)).await.unwrap();
+    }
     let sleep = Expiry::Sleep { secs: LONG };
     assert!(p.purgatory.expire(&event.id, sleep).await.unwrap());
 
-    let outcome = p.purgatory.hold(&hold(&event, 60)).await.unwrap();
+    let again = Hold {
+        extend: ids([&state]),
+        ..hold(&event, 60)
+    };
+    let outcome = p.purgatory.hold(&again).await.unwrap();
 
     assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Asleep));
+    // And so do the states that it lists.
     let reading = p.read(&["repo"]).await;
-    assert_eq!(reading.entries[0].status, Status::Held);
-    assert!((reading.now + 55..=reading.now + 60).contains(&reading.entries[0].deadline));
+    assert_eq!(reading.entries.len(), 2);
+    for entry in &reading.entries {
+        assert_eq!(entry.status, Status::Held);
+        assert!((reading.now + 55..=reading.now + 60).contains(&entry.deadline));
+    }
 }
 
 async fn of_one_coordinate_only_the_newest_announcement_is_held(p: Fixture) {

@@ -226,13 +226,35 @@ async fn only_what_waits_has_a_backstop() {
     fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
     let deadline = fixture.entry(&event).await.unwrap().deadline;
 
-    let ends: u64 = fixture.server().ask(&["EXPIRETIME", &key]).await;
-    assert_eq!(ends, deadline + 48 * 3600);
+    let author = event.pubkey.to_hex();
+    for key in [
+        &key,
+        &format!("{{purgatory}}:author:{author}"),
+        &format!("{{purgatory}}:announcement:{author}:repo"),
+    ] {
+        let ends: u64 = fixture.server().ask(&["EXPIRETIME", key]).await;
+        assert_eq!(ends, deadline + 48 * 3600, "{key}");
+    }
 
     let leased = fixture.purgatory.mark_releasing(&[release(&event)], LONG).await;
     assert_eq!(leased.unwrap().len(), 1);
     let ends: i64 = fixture.server().ask(&["EXPIRETIME", &key]).await;
     assert_eq!(ends, -1);
+}
+
+#[tokio::test]
+async fn every_hold_writes() {
+    // WAIT confirms what its connection wrote last: a repeated hold that wrote nothing would confirm nothing.
+    let fixture = Fixture::redis().await;
+    let event = state(&Keys::generate(), 1);
+    let key = format!("{{purgatory}}:entry:{}", event.id);
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    let _: u64 = fixture.server().ask(&["HSET", &key, "last_seen", "0"]).await;
+
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+
+    let last_seen: u64 = fixture.server().ask(&["HGET", &key, "last_seen"]).await;
+    assert_ne!(last_seen, 0);
 }
 
 #[tokio::test]

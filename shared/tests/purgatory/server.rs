@@ -91,9 +91,14 @@ impl RedisServer {
 
     /// Returns the server's clock.
     pub(crate) async fn now(&self) -> u64 {
-        let (secs, _): (u64, u64) = self.ask(&["TIME"]).await;
-        secs
+        now(&mut self.connection().await).await
     }
+}
+
+/// Returns the server's clock, over a connection that is open already.
+pub(crate) async fn now(connection: &mut MultiplexedConnection) -> u64 {
+    let (secs, _): (u64, u64) = cmd("TIME").query_async(connection).await.unwrap();
+    secs
 }
 
 impl Drop for RedisServer {
