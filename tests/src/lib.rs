@@ -1,3 +1,11 @@
-//! World harness.
+//! The world harness of the end-to-end tests: real processes on free ports in temporary directories, a nostr client
+//! and a git client. Not published, and not part of any program.
 
+#![expect(clippy::unwrap_used, reason = "a harness that cannot do its work ends its test")]
+
+pub mod git_client;
+pub mod nostr_client;
 pub mod plugin_host;
+pub mod process;
+pub mod wait;
+pub mod world;

@@ -56,15 +56,7 @@ pub(super) const DELETED_ADDRESS: &str = "{purgatory}:deleted:address:";
 pub(super) const WAKE: &str = "{purgatory}:wake";
 
 /// What every script call declares as KEYS: the names that do not depend on the call.
-pub(super) const KEYS: [&str; 7] = [
-    CHANGES,
-    LEASES,
-    DIRTY,
-    DEADLINES,
-    RELEASING,
-    ENTRIES,
-    PLACEHOLDERS,
-];
+pub(super) const KEYS: [&str; 7] = [CHANGES, LEASES, DIRTY, DEADLINES, RELEASING, ENTRIES, PLACEHOLDERS];
 
 /// Names the scripts use, for the table `K` in Lua.
 const LUA_NAMES: [(&str, &str); 16] = [

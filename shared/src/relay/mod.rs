@@ -137,9 +137,7 @@ impl RelayClient {
 
     /// Returns the connection, made now unless there is one.
     async fn connection(&self) -> Result<(Arc<Connection>, Age), RelayError> {
-        let Shared {
-            address, timeout, ..
-        } = &*self.shared;
+        let Shared { address, timeout, .. } = &*self.shared;
         // Waiting for another who connects counts too, or all would wait for a dead relay one after the other.
         let connected = tokio::time::timeout(*timeout, async {
             let mut slot = self.shared.connection.lock().await;

@@ -22,10 +22,7 @@ pub(super) struct Page {
 }
 
 /// Asks for all that matches one of `filters`.
-pub(super) async fn query(
-    connection: &Connection,
-    filters: &[Filter],
-) -> Result<Vec<Event>, RelayError> {
+pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.limits().page_size;
     let mut found = Found::default();
     for filters in filters.chunks(FILTERS_PER_REQUEST_MAX) {
@@ -33,11 +30,7 @@ pub(super) async fn query(
             add_all_of(connection, filter, &mut found).await?;
             continue;
         }
-        let request: Vec<Filter> = filters
-            .iter()
-            .cloned()
-            .map(|filter| filter.limit(page_size))
-            .collect();
+        let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
         let page = connection.page(&request, page_size).await?;
         // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
         if Fullness::of(&page, page_size) == Fullness::Short {
@@ -52,34 +45,21 @@ pub(super) async fn query(
 }
 
 /// Adds all that matches one filter, page by page into the past.
-async fn add_all_of(
-    connection: &Connection,
-    filter: &Filter,
-    found: &mut Found,
-) -> Result<(), RelayError> {
+async fn add_all_of(connection: &Connection, filter: &Filter, found: &mut Found) -> Result<(), RelayError> {
     let page_size = connection.limits().page_size;
     let mut request = filter.clone().limit(page_size);
     // Events found through another filter are no news here, and yet no sign of standing still.
     let mut seen = HashSet::new();
     loop {
-        let page = connection
-            .page(std::slice::from_ref(&request), page_size)
-            .await?;
-        let unseen = page
-            .events
-            .iter()
-            .filter(|event| seen.insert(event.id))
-            .count();
+        let page = connection.page(std::slice::from_ref(&request), page_size).await?;
+        let unseen = page.events.iter().filter(|event| seen.insert(event.id)).count();
         let step = Step::after(&page, unseen, request.until, page_size);
         found.add(page.events);
         match step {
             Step::Done => return Ok(()),
             Step::Until(created_at) => request = request.until(created_at),
             Step::Stalled { created_at } => {
-                return Err(RelayError::Stalled {
-                    page_size,
-                    created_at,
-                });
+                return Err(RelayError::Stalled { page_size, created_at });
             }
         }
     }

@@ -351,11 +351,6 @@ async fn message_over_the_relays_limit_is_not_sent() {
         id[..4].copy_from_slice(&number.to_be_bytes());
         nostr::event::EventId::from_byte_array(id)
     });
-    let error = within(client.query(vec![Filter::new().ids(ids)]))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, RelayError::MessageTooLong { .. }),
-        "{error}"
-    );
+    let error = within(client.query(vec![Filter::new().ids(ids)])).await.unwrap_err();
+    assert!(matches!(error, RelayError::MessageTooLong { .. }), "{error}");
 }

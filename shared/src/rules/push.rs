@@ -61,7 +61,9 @@ impl PushDecision {
 
     /// Tells whether any command's objects are kept aside.
     pub fn stages(&self) -> bool {
-        self.verdicts.iter().any(|verdict| matches!(verdict, RefVerdict::Stage { .. }))
+        self.verdicts
+            .iter()
+            .any(|verdict| matches!(verdict, RefVerdict::Stage { .. }))
     }
 
     /// Refuses every command, because one of an atomic push is refused.

@@ -1,0 +1,114 @@
+//! Programs under test: where they are, and children that do not outlive their test.
+
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use tokio::process::Child;
+use tokio::process::Command;
+
+/// A program of this workspace, built now if it is not up to date.
+///
+/// # Panics
+/// It cannot be built.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let directory = BUILT.get_or_init(|| {
+        // …/target/<profile>/deps/<this test>
+        let test = std::env::current_exe().unwrap();
+        let directory = test.parent().and_then(Path::parent).unwrap().to_owned();
+        let mut cargo = std_command(env!("CARGO"));
+        cargo.args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--package=gateway",
+            "--package=plugin",
+            "--bins",
+        ]);
+        if directory.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "the programs cannot be built");
+        directory
+    });
+    directory.join(name)
+}
+
+#[expect(clippy::disallowed_methods, reason = "cargo is no git")]
+fn std_command(program: &str) -> std::process::Command {
+    std::process::Command::new(program)
+}
+
+/// A child process whose output goes to a log file, killed when it is dropped.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; both of its outputs go to `log`, behind what is there.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "servers are no git")]
+    pub fn start(program: &Path, arguments: &[String], log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).unwrap();
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
+        Self {
+            child,
+            log: log.to_owned(),
+        }
+    }
+
+    /// Tells whether it still runs.
+    ///
+    /// # Panics
+    /// The system does not know.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Kills it as `kill -9` does, and waits for its end.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// The system does not know.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
+    /// Returns what it has written.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Returns a port that is free now.
+///
+/// # Panics
+/// There is none.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}

@@ -1,0 +1,461 @@
+//! The two worlds in which every end-to-end test runs: the embedded server alone, and the gateway beside a relay with
+//! the plugin and a Redis.
+//!
+//! The relay of the second world is strfry where `STRFRY_BIN` names one, else its stand-in.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gateway::embedded::EmbeddedRelay;
+use gateway::embedded::RelayLimits;
+use gateway::path::npub;
+use gateway::path::repository_path;
+use nostr::event::Event;
+use nostr::key::Keys;
+use shared::nip34;
+use shared::nip34::Coordinate;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+
+use crate::git_client::GitClient;
+use crate::nostr_client::NostrClient;
+use crate::nostr_client::now;
+use crate::nostr_client::sign;
+use crate::nostr_client::tag;
+use crate::plugin_host::PluginHost;
+use crate::process::Process;
+use crate::process::free_port;
+use crate::process::program;
+use crate::wait::eventually;
+
+/// Which world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One gateway process with its built-in relay and the purgatory in memory.
+    Embedded,
+    /// Redis, a relay with the plugin, and the gateway.
+    Strfry,
+}
+
+/// What tests change of the defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// `--hold-secs`
+    pub hold_secs: u64,
+    /// `--sleep-secs`
+    pub sleep_secs: u64,
+    /// `--release-wait-secs`
+    pub release_wait_secs: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hold_secs: 1800,
+            sleep_secs: 86400,
+            release_wait_secs: 60,
+        }
+    }
+}
+
+/// A running server with everything it needs.
+pub struct World {
+    options: Options,
+    folder: TempDir,
+    port: u16,
+    gateway: Process,
+    neighbours: Option<Neighbours>,
+}
+
+/// What the embedded server does without.
+struct Neighbours {
+    redis: Process,
+    redis_port: u16,
+    relay_port: u16,
+    relay: Relay,
+}
+
+enum Relay {
+    StandIn(Option<EmbeddedRelay>),
+    Strfry(Process),
+    Stopped,
+}
+
+impl World {
+    /// Starts everything and waits until it answers.
+    ///
+    /// # Panics
+    /// Something cannot be started.
+    pub async fn start(kind: Kind, options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let neighbours = match kind {
+            Kind::Embedded => None,
+            Kind::Strfry => Some(Neighbours::start(folder.path(), port, options).await),
+        };
+        let arguments = gateway_arguments(folder.path(), port, options, neighbours.as_ref());
+        let gateway = Process::start(
+            &program("grasp-gateway"),
+            &arguments,
+            &folder.path().join("gateway.log"),
+        );
+        let mut world = Self {
+            options,
+            folder,
+            port,
+            gateway,
+            neighbours,
+        };
+        world.wait_for_gateway().await;
+        world
+    }
+
+    async fn wait_for_gateway(&mut self) {
+        let (port, gateway) = (self.port, &mut self.gateway);
+        eventually("the gateway listens", async || {
+            assert!(gateway.is_running(), "the gateway has ended:\n{}", gateway.output());
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Kills the gateway as `kill -9` does.
+    pub async fn kill_gateway(&mut self) {
+        self.gateway.kill().await;
+    }
+
+    /// Starts the gateway again, after it was killed.
+    pub async fn start_gateway(&mut self) {
+        let folder = self.folder.path();
+        let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
+        self.gateway = Process::start(&program("grasp-gateway"), &arguments, &folder.join("gateway.log"));
+        self.wait_for_gateway().await;
+    }
+
+    /// Returns what the gateway has logged.
+    pub fn gateway_log(&self) -> String {
+        self.gateway.output()
+    }
+
+    /// Stops the relay; the gateway has to do without.
+    pub async fn stop_relay(&mut self) {
+        let neighbours = self
+            .neighbours
+            .as_mut()
+            .expect("the built-in relay is part of the server");
+        match std::mem::replace(&mut neighbours.relay, Relay::Stopped) {
+            Relay::StandIn(relay) => relay.expect("it runs").stop().await,
+            Relay::Strfry(mut strfry) => strfry.kill().await,
+            Relay::Stopped => panic!("it is stopped already"),
+        }
+    }
+
+    /// Starts the relay again.
+    pub async fn start_relay(&mut self) {
+        let command = plugin_command(
+            self.folder.path(),
+            self.port,
+            self.options,
+            self.neighbours.as_ref().unwrap(),
+        );
+        let folder = self.folder.path().to_owned();
+        let neighbours = self.neighbours.as_mut().unwrap();
+        neighbours.relay = Relay::start(&folder, neighbours.relay_port, command).await;
+    }
+
+    /// Returns the port of Redis; `None` in the embedded world.
+    pub fn redis_port(&self) -> Option<u16> {
+        self.neighbours.as_ref().map(|neighbours| neighbours.redis_port)
+    }
+
+    /// Returns the directory that belongs to this world.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the directory of the gateway's repositories.
+    pub fn repositories(&self) -> PathBuf {
+        self.folder.path().join("data/repositories")
+    }
+
+    /// Returns `host:port`.
+    pub fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Connects to the relay as a client does: through the gateway.
+    pub async fn nostr(&self) -> NostrClient {
+        NostrClient::connect(&format!("ws://{}", self.authority())).await
+    }
+
+    /// Makes an empty working directory.
+    pub async fn git(&self, name: &str) -> GitClient {
+        GitClient::init(&self.folder.path().join(name)).await
+    }
+
+    /// Clones a repository.
+    pub async fn clone(&self, repository: &Repository, name: &str) -> Option<GitClient> {
+        GitClient::clone_from(&self.url(repository), &self.folder.path().join(name)).await
+    }
+
+    /// Returns the clone URL of a repository.
+    pub fn url(&self, repository: &Repository) -> String {
+        format!(
+            "http://{}{}",
+            self.authority(),
+            repository_path(&repository.coordinate())
+        )
+    }
+
+    /// Asks for a path over plain HTTP; returns the status and the whole answer.
+    ///
+    /// # Panics
+    /// The gateway does not answer.
+    pub async fn get(&self, path: &str, headers: &str) -> (u16, String) {
+        self.request(&format!("GET {path} HTTP/1.1\r\n{headers}")).await
+    }
+
+    /// Sends the head of a request, without the empty line at its end.
+    ///
+    /// # Panics
+    /// The gateway does not answer.
+    pub async fn request(&self, head: &str) -> (u16, String) {
+        use tokio::io::AsyncReadExt;
+        use tokio::io::AsyncWriteExt;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let head = format!("{head}host: {}\r\nconnection: close\r\n\r\n", self.authority());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        tokio::time::timeout(Duration::from_secs(30), read)
+            .await
+            .expect("no answer")
+            .unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        (status, answer)
+    }
+
+    /// Sends the head of a request for another protocol; returns the status and the head of the answer.
+    ///
+    /// # Panics
+    /// The gateway does not answer.
+    pub async fn upgrade(&self, head: &str) -> (u16, String) {
+        use tokio::io::AsyncReadExt;
+        use tokio::io::AsyncWriteExt;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream
+            .write_all(format!("{head}host: {}\r\n\r\n", self.authority()).as_bytes())
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection ends");
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        (
+            answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap(),
+            answer,
+        )
+    }
+
+    /// Returns the URL of the relay itself, behind the gateway's back.
+    ///
+    /// # Panics
+    /// The relay is built in.
+    pub fn relay_url(&self) -> String {
+        format!(
+            "ws://127.0.0.1:{}",
+            self.neighbours.as_ref().expect("the relay is built in").relay_port
+        )
+    }
+
+    /// Announces a repository that names this server.
+    pub fn announcement(&self, repository: &Repository, created_at: u64, more: &[Vec<String>]) -> Event {
+        let mut tags = vec![
+            tag(&["d", &repository.identifier]),
+            tag(&["clone", &self.url(repository)]),
+            tag(&["relays", &format!("ws://{}", self.authority())]),
+        ];
+        tags.extend_from_slice(more);
+        sign(&repository.owner, nip34::ANNOUNCEMENT, created_at, &tags)
+    }
+}
+
+impl Neighbours {
+    async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
+        let redis_port = free_port();
+        let mut neighbours = Self {
+            redis: start_redis(folder, redis_port).await,
+            redis_port,
+            relay_port: free_port(),
+            relay: Relay::Stopped,
+        };
+        let command = plugin_command(folder, gateway_port, options, &neighbours);
+        neighbours.relay = Relay::start(folder, neighbours.relay_port, command).await;
+        neighbours
+    }
+}
+
+impl Drop for Neighbours {
+    fn drop(&mut self) {
+        // The relay first: its plugin speaks to Redis.
+        self.relay = Relay::Stopped;
+        debug_assert!(self.redis.is_running(), "Redis has ended:\n{}", self.redis.output());
+    }
+}
+
+impl Relay {
+    async fn start(folder: &Path, port: u16, plugin: String) -> Self {
+        let Some(binary) = std::env::var_os("STRFRY_BIN") else {
+            let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+            let host = PluginHost::new(plugin, Duration::from_secs(10));
+            let relay = EmbeddedRelay::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
+            return Self::StandIn(Some(relay.unwrap()));
+        };
+        let database = folder.join("strfry-db");
+        std::fs::create_dir_all(&database).unwrap();
+        let configuration = strfry_configuration(&[
+            ("db", format!("{database:?}")),
+            ("port", port.to_string()),
+            ("plugin", format!("{plugin:?}")),
+        ]);
+        let path = folder.join("strfry.conf");
+        std::fs::write(&path, configuration).unwrap();
+        let arguments = [format!("--config={}", path.display()), "relay".to_owned()];
+        let strfry = Process::start(Path::new(&binary), &arguments, &folder.join("strfry.log"));
+        eventually("strfry listens", async || {
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
+        Self::Strfry(strfry)
+    }
+}
+
+async fn start_redis(folder: &Path, port: u16) -> Process {
+    let directory = folder.join("redis");
+    std::fs::create_dir_all(&directory).unwrap();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
+    let arguments = [
+        shipped,
+        "--port",
+        &port.to_string(),
+        "--dir",
+        directory.to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let mut redis = Process::start(Path::new("redis-server"), &arguments, &folder.join("redis.log"));
+    eventually("Redis listens", async || {
+        assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
+        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
+    redis
+}
+
+fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Option<&Neighbours>) -> Vec<String> {
+    let mut arguments = vec![
+        "serve".to_owned(),
+        format!("--bind=127.0.0.1:{port}"),
+        format!("--data-dir={}", folder.join("data").display()),
+        format!("--hold-secs={}", options.hold_secs),
+        format!("--sleep-secs={}", options.sleep_secs),
+        format!("--release-wait-secs={}", options.release_wait_secs),
+    ];
+    if let Some(neighbours) = neighbours {
+        arguments.push(format!("--redis-url=redis://127.0.0.1:{}", neighbours.redis_port));
+        arguments.push(format!("--relay-url=ws://127.0.0.1:{}", neighbours.relay_port));
+    }
+    arguments
+}
+
+/// The command as an operator writes it into strfry.conf.
+fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours: &Neighbours) -> String {
+    format!(
+        "exec {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
+         --hold-secs {} 2>>{}",
+        program("grasp-plugin").display(),
+        neighbours.relay_port,
+        neighbours.redis_port,
+        options.hold_secs,
+        folder.join("plugin.log").display(),
+    )
+}
+
+/// The shipped strfry.conf with some of its values replaced.
+///
+/// # Panics
+/// One of the names is not in it exactly once.
+pub fn strfry_configuration(settings: &[(&str, String)]) -> String {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/strfry.conf");
+    let mut replaced = 0;
+    let mut text = String::new();
+    for line in std::fs::read_to_string(shipped).unwrap().lines() {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        match settings.iter().find(|(setting, _)| *setting == name) {
+            Some((setting, value)) => {
+                writeln!(text, "{setting} = {value}").unwrap();
+                replaced += 1;
+            }
+            None => writeln!(text, "{line}").unwrap(),
+        }
+    }
+    assert_eq!(replaced, settings.len(), "each is in the file once");
+    text
+}
+
+/// Somebody's repository.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// Its owner's keys.
+    pub owner: Keys,
+    /// Its identifier.
+    pub identifier: String,
+}
+
+impl Repository {
+    /// A new owner's repository.
+    pub fn new(identifier: &str) -> Self {
+        Self {
+            owner: Keys::generate(),
+            identifier: identifier.to_owned(),
+        }
+    }
+
+    /// Returns its coordinate.
+    ///
+    /// # Panics
+    /// The identifier is none.
+    pub fn coordinate(&self) -> Coordinate {
+        Coordinate {
+            owner: self.owner.public_key(),
+            identifier: self.identifier.parse().unwrap(),
+        }
+    }
+
+    /// Returns its owner's npub.
+    pub fn npub(&self) -> String {
+        npub(&self.owner.public_key())
+    }
+
+    /// Signs a state by the owner; refs are full names with their object ids.
+    pub fn state(&self, created_at: u64, refs: &[(&str, &str)]) -> Event {
+        self.state_by(&self.owner, created_at, refs)
+    }
+
+    /// Signs a state by somebody.
+    pub fn state_by(&self, author: &Keys, created_at: u64, refs: &[(&str, &str)]) -> Event {
+        let mut tags = vec![tag(&["d", &self.identifier]), tag(&["HEAD", "ref: refs/heads/main"])];
+        tags.extend(refs.iter().map(|(name, oid)| tag(&[name, oid])));
+        sign(author, nip34::STATE, created_at, &tags)
+    }
+
+    /// Signs a PR that offers a commit to this repository.
+    pub fn pull_request(&self, author: &Keys, commit: &str) -> Event {
+        let tags = [tag(&["a", &self.coordinate().to_string()]), tag(&["c", commit])];
+        sign(author, nip34::PULL_REQUEST, now(), &tags)
+    }
+}
