@@ -127,10 +127,11 @@ async fn is_answering(child: &mut Child, port: u16) -> bool {
             return false;
         }
         if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
-            let info: Result<String, _> = cmd("INFO").arg("server").query_async(&mut connection).await;
-            // Not somebody else's server on the same port, and not one that still loads its file.
+            let info: Result<String, _> = cmd("INFO").query_async(&mut connection).await;
+            // Not somebody else's server on the same port, and not one that still loads its file: then INFO answers
+            // already, and everything else is refused.
             let pid = format!("process_id:{}\r", child.id());
-            if info.is_ok_and(|info| info.contains(&pid)) {
+            if info.is_ok_and(|info| info.contains(&pid) && info.contains("\nloading:0\r")) {
                 return true;
             }
         }
