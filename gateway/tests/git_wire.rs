@@ -1,5 +1,10 @@
 //! Real git clients against `gateway::git`, over the least HTTP that they need. No policy: whatever is pushed is taken.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failure of what surrounds the test is a failed test"
+)]
+
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;
@@ -68,9 +73,7 @@ impl Server {
                     let this = this.clone();
                     let protocol = protocol.as_deref().and_then(GitProtocol::parse);
                     let body: Body = Box::pin(chunks(body));
-                    async move {
-                        Ok::<_, Infallible>(this.answer(path.as_str(), query, protocol, body).await)
-                    }
+                    async move { Ok::<_, Infallible>(this.answer(path.as_str(), query, protocol, body).await) }
                 },
             );
         tokio::spawn(warp::serve(routes).incoming(listener).run());
@@ -82,19 +85,11 @@ impl Server {
         self.repositories.at(&coordinate.parse().unwrap())
     }
 
-    async fn answer(
-        &self,
-        path: &str,
-        query: String,
-        protocol: Option<GitProtocol>,
-        body: Body,
-    ) -> Response {
+    async fn answer(&self, path: &str, query: String, protocol: Option<GitProtocol>, body: Body) -> Response {
         let (name, service) = path[1..].split_once(".git/").unwrap();
         let repository = self.repository(name);
         let refs = repository.cached_refs().await.unwrap();
-        let version = protocol
-            .as_ref()
-            .map_or(ProtocolVersion::V0, GitProtocol::version);
+        let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         let empty = RefSnapshot::empty();
         let shown = refs.as_deref().unwrap_or(&empty);
         let (kind, answer) = match (service, query.as_str()) {
@@ -113,14 +108,9 @@ impl Server {
                 } else {
                     Target::Empty
                 };
-                let answer = self
-                    .upload_pack
-                    .fetch(target, protocol, body)
-                    .await
-                    .unwrap();
+                let answer = self.upload_pack.fetch(target, protocol, body).await.unwrap();
                 let kind = "application/x-git-upload-pack-result";
-                return warp::reply::with_header(warp::reply::stream(answer), "content-type", kind)
-                    .into_response();
+                return warp::reply::with_header(warp::reply::stream(answer), "content-type", kind).into_response();
             }
             other => panic!("{other:?}"),
         };
@@ -153,14 +143,9 @@ async fn receive(repository: Repository, mut body: Body) -> Bytes {
     repository.create().await.unwrap();
     if list.expects_pack() {
         let alternates = vec![repository.object_dir()];
-        let mut quarantine = Quarantine::open(repository.all(), alternates)
-            .await
-            .unwrap();
+        let mut quarantine = Quarantine::open(repository.all(), alternates).await.unwrap();
         let mut pack = stream::iter([Ok(rest)]).chain(body);
-        quarantine
-            .ingest(&mut pack, &IngestLimits::default())
-            .await
-            .unwrap();
+        quarantine.ingest(&mut pack, &IngestLimits::default()).await.unwrap();
         quarantine.migrate_into(&repository).await.unwrap();
     }
     let updates: Vec<_> = list
@@ -172,10 +157,7 @@ async fn receive(repository: Repository, mut body: Body) -> Bytes {
         .iter()
         .find(|update| update.new.is_some())
         .map(|update| update.name.clone());
-    repository
-        .apply(&RefTransaction { updates, head })
-        .await
-        .unwrap();
+    repository.apply(&RefTransaction { updates, head }).await.unwrap();
     let report = Report {
         unpack: Ok(()),
         refs: list
@@ -195,10 +177,7 @@ async fn receive(repository: Repository, mut body: Body) -> Bytes {
 }
 
 /// Runs a git client that knows nothing of this machine's configuration.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the client under test is git itself"
-)]
+#[expect(clippy::disallowed_methods, reason = "the client under test is git itself")]
 async fn client(git: &Path, dir: &Path, args: &[&str]) -> Output {
     tokio::process::Command::new(git)
         .args(args)
@@ -254,16 +233,8 @@ async fn round_trip(server_git: &Path, client_git: &Path) {
     let url = format!("{url}/my%20repo.git");
     let repository = server.repository("my%20repo");
     for version in ["0", "1", "2"] {
-        let (protocol, clone) = (
-            format!("protocol.version={version}"),
-            format!("empty{version}"),
-        );
-        let said = git(
-            client_git,
-            dir.path(),
-            &["-c", &protocol, "clone", &url, &clone],
-        )
-        .await;
+        let (protocol, clone) = (format!("protocol.version={version}"), format!("empty{version}"));
+        let said = git(client_git, dir.path(), &["-c", &protocol, "clone", &url, &clone]).await;
         assert!(said.contains("empty repository"), "{said}");
         assert!(!repository.exists().await);
     }
@@ -285,16 +256,8 @@ async fn round_trip(server_git: &Path, client_git: &Path) {
     );
 
     for version in ["0", "1", "2"] {
-        let (protocol, clone) = (
-            format!("protocol.version={version}"),
-            format!("full{version}"),
-        );
-        git(
-            client_git,
-            dir.path(),
-            &["-c", &protocol, "clone", "-q", &url, &clone],
-        )
-        .await;
+        let (protocol, clone) = (format!("protocol.version={version}"), format!("full{version}"));
+        git(client_git, dir.path(), &["-c", &protocol, "clone", "-q", &url, &clone]).await;
         let clone = dir.path().join(clone);
         assert_eq!(std::fs::read(clone.join("file")).unwrap(), noise());
         git(client_git, &clone, &["rev-parse", "v1^{commit}"]).await;

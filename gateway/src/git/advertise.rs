@@ -58,10 +58,7 @@ impl Advertisements {
         })
         .await;
         let (v0, upload_pack_v2) = captured?;
-        let (first, _) = PktLine::decode(&v0)
-            .ok()
-            .flatten()
-            .ok_or(CaptureError::Form)?;
+        let (first, _) = PktLine::decode(&v0).ok().flatten().ok_or(CaptureError::Form)?;
         let PktLine::Data(line) = first else {
             return Err(CaptureError::Form);
         };
@@ -91,11 +88,7 @@ impl Advertisements {
             (Head::Symbolic(name), Some(_)) => format!(" symref=HEAD:{name}"),
             (Head::Symbolic(_) | Head::Detached(_), _) => String::new(),
         };
-        let mut writer = Writer::new(
-            "git-upload-pack",
-            version,
-            format!("{before}{symref}{after}"),
-        );
+        let mut writer = Writer::new("git-upload-pack", version, format!("{before}{symref}{after}"));
         if let Some(oid) = head {
             writer.line(oid, "HEAD");
         }
@@ -209,7 +202,8 @@ async fn capture_from(git: &Git, path: &Path) -> Result<(Vec<u8>, Vec<u8>), GitE
 
 const CAPTURE_REF: &str = "refs/heads/master";
 /// What this server's own receive-pack can do. No `push-options` and no `push-cert`: see command_list.rs.
-const RECEIVE_PACK: &str = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1";
+const RECEIVE_PACK: &str =
+    "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1";
 /// `transfer.hideRefs` in serving.gitconfig.
 const HIDDEN: &str = "refs/grasp/";
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -250,17 +244,9 @@ mod tests {
         let refs = repository.refs().await.unwrap().unwrap();
         for (version, protocol) in VERSIONS {
             let expected = gits_own(world, repository.path(), "upload-pack", protocol).await;
-            assert_eq!(
-                advertisements.upload_pack(version, &refs),
-                expected,
-                "{protocol}"
-            );
+            assert_eq!(advertisements.upload_pack(version, &refs), expected, "{protocol}");
             let expected = gits_own(world, repository.path(), "receive-pack", protocol).await;
-            assert_eq!(
-                advertisements.receive_pack(version, &refs),
-                expected,
-                "{protocol}"
-            );
+            assert_eq!(advertisements.receive_pack(version, &refs), expected, "{protocol}");
         }
     }
 
@@ -273,16 +259,10 @@ mod tests {
 
             // HEAD unborn beside refs, then detached.
             world
-                .git(
-                    &repository,
-                    &["symbolic-ref", "HEAD", "refs/heads/none"],
-                    b"",
-                )
+                .git(&repository, &["symbolic-ref", "HEAD", "refs/heads/none"], b"")
                 .await;
             assert_same(&world, &repository).await;
-            let oid = world
-                .oid(&repository, &["rev-parse", "refs/heads/main"], b"")
-                .await;
+            let oid = world.oid(&repository, &["rev-parse", "refs/heads/main"], b"").await;
             fs::write(repository.path().join("HEAD"), format!("{oid}\n")).unwrap();
             assert_same(&world, &repository).await;
             assert_eq!(world.quarantine_entries(), 0);
@@ -296,11 +276,7 @@ mod tests {
             let empty = world.repositories.layout().empty_repository();
             // Before 2.41 git says nothing at all of an empty repository in version 0; the later form is understood
             // by every client.
-            let says_capabilities = world.repositories.git().version()
-                >= GitVersion {
-                    major: 2,
-                    minor: 41,
-                };
+            let says_capabilities = world.repositories.git().version() >= GitVersion { major: 2, minor: 41 };
 
             for (version, protocol) in VERSIONS {
                 let refs = RefSnapshot::empty();

@@ -84,9 +84,7 @@ pub enum CommandDefect {
 impl CommandDefect {
     fn deletes(&self) -> bool {
         match self {
-            Self::Name { deletes, .. }
-            | Self::NameTooLong { deletes }
-            | Self::Duplicate { deletes } => *deletes,
+            Self::Name { deletes, .. } | Self::NameTooLong { deletes } | Self::Duplicate { deletes } => *deletes,
             Self::Empty => true,
             Self::Oid(_) | Self::DirectoryConflict => false,
         }
@@ -265,10 +263,7 @@ impl CommandListParser {
     }
 }
 
-fn parse_line(
-    line: &[u8],
-    first: bool,
-) -> Result<(Command, Option<PushCapabilities>), CommandListError> {
+fn parse_line(line: &[u8], first: bool) -> Result<(Command, Option<PushCapabilities>), CommandListError> {
     if line.starts_with(b"push-cert") {
         return Err(CommandListError::PushCert);
     }
@@ -312,9 +307,7 @@ fn parse_update(old: &str, new: &str, name: &str) -> Result<RefUpdate, CommandDe
     if name.len() > NAME_BYTES_MAX {
         return Err(CommandDefect::NameTooLong { deletes });
     }
-    let name = name
-        .parse()
-        .map_err(|source| CommandDefect::Name { source, deletes })?;
+    let name = name.parse().map_err(|source| CommandDefect::Name { source, deletes })?;
     Ok(RefUpdate { name, old, new })
 }
 
@@ -356,10 +349,7 @@ fn mark_conflicts(commands: &mut [Command]) {
     for command in commands.iter() {
         *seen.entry(command.name.clone()).or_default() += 1;
     }
-    for command in commands
-        .iter_mut()
-        .filter(|command| seen[&command.name] > 1)
-    {
+    for command in commands.iter_mut().filter(|command| seen[&command.name] > 1) {
         if let Ok(update) = &command.parsed {
             let deletes = update.new.is_none();
             command.parsed = Err(CommandDefect::Duplicate { deletes });
@@ -410,10 +400,7 @@ mod tests {
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     fn request(lines: &[String]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = lines
-            .iter()
-            .flat_map(|line| text_line(line).to_vec())
-            .collect();
+        let mut bytes: Vec<u8> = lines.iter().flat_map(|line| text_line(line).to_vec()).collect();
         bytes.extend(b"0000");
         bytes
     }
@@ -443,11 +430,7 @@ mod tests {
 
         let oid = |text: &str| Some(text.parse::<Oid>().unwrap());
         let name = |text: &str| text.parse::<RefName>().unwrap();
-        let updates: Vec<_> = list
-            .commands
-            .iter()
-            .map(|c| c.parsed.clone().unwrap())
-            .collect();
+        let updates: Vec<_> = list.commands.iter().map(|c| c.parsed.clone().unwrap()).collect();
         let (created, deleted) = (name("refs/heads/main"), name("refs/heads/old"));
         assert_eq!(
             updates,
@@ -467,11 +450,7 @@ mod tests {
         assert_eq!(&rest[..], b"PACK...");
         assert!(list.expects_pack());
         let capabilities = list.capabilities;
-        assert!(
-            !capabilities.report_status
-                && capabilities.report_status_v2
-                && capabilities.side_band_64k
-        );
+        assert!(!capabilities.report_status && capabilities.report_status_v2 && capabilities.side_band_64k);
         assert!(capabilities.quiet && capabilities.atomic);
         assert_eq!(capabilities.agent.as_deref(), Some("git/2.47.3"));
     }
@@ -501,19 +480,13 @@ mod tests {
         for (lines, error) in [
             (vec![cert.clone()], CommandListError::PushCert),
             (vec![ok.clone(), cert], CommandListError::PushCert),
-            (
-                vec![format!("shallow {A}"), ok.clone()],
-                CommandListError::Shallow,
-            ),
+            (vec![format!("shallow {A}"), ok.clone()], CommandListError::Shallow),
             (
                 vec![ok.clone(), format!("{NULL} {B} refs/heads/b\0atomic")],
                 CommandListError::Nul,
             ),
             (vec![format!("{ok}atomic\0quiet")], CommandListError::Nul),
-            (
-                vec![format!("{ok}push-options")],
-                CommandListError::PushOptions,
-            ),
+            (vec![format!("{ok}push-options")], CommandListError::PushOptions),
             (vec![format!("{ok}push-cert=x")], CommandListError::PushCert),
             (
                 vec![format!("{ok}object-format=sha256")],
@@ -524,24 +497,15 @@ mod tests {
             (vec!["hello".to_owned()], CommandListError::NotACommand),
             (vec![format!("{NULL} {A}")], CommandListError::NotACommand),
             (vec![format!("{NULL} {A} ")], CommandListError::NotACommand),
-            (
-                vec![format!("{NULL}0 {A} refs/heads/a")],
-                CommandListError::NotACommand,
-            ),
-            (
-                vec![format!("{NULL}  {A} refs/heads/a")],
-                CommandListError::NotACommand,
-            ),
+            (vec![format!("{NULL}0 {A} refs/heads/a")], CommandListError::NotACommand),
+            (vec![format!("{NULL}  {A} refs/heads/a")], CommandListError::NotACommand),
         ] {
             assert_eq!(parse(&request(&lines)), Err(error), "{lines:?}");
         }
         for (bytes, error) in [
             (&b"0001"[..], CommandListError::Delimiter),
             (b"0002", CommandListError::Delimiter),
-            (
-                b"0004",
-                CommandListError::PktLine(PktLineError::Short { len: 4 }),
-            ),
+            (b"0004", CommandListError::PktLine(PktLineError::Short { len: 4 })),
             (b"PACK", CommandListError::PktLine(PktLineError::Length)),
             (b"0006\xff\xfe", CommandListError::Encoding),
         ] {
@@ -574,13 +538,7 @@ mod tests {
         let texts: Vec<_> = list
             .commands
             .iter()
-            .map(|command| {
-                command
-                    .parsed
-                    .as_ref()
-                    .err()
-                    .map_or("-".into(), ToString::to_string)
-            })
+            .map(|command| command.parsed.as_ref().err().map_or("-".into(), ToString::to_string))
             .collect();
 
         let twice = "the push has more than one command for this ref";
@@ -625,10 +583,7 @@ mod tests {
         assert_eq!(parse(&many), Err(CommandListError::TooMany { max: 2 }));
         let long = request(&[format!("{line}{}", "x".repeat(1000))]);
         assert_eq!(parse(&long), Err(CommandListError::TooLong { max: 1000 }));
-        assert_eq!(
-            parse(&long[..1001]),
-            Err(CommandListError::TooLong { max: 1000 })
-        );
+        assert_eq!(parse(&long[..1001]), Err(CommandListError::TooLong { max: 1000 }));
         assert_eq!(parse(&long[..1000]), Ok(Step::Incomplete));
         // What follows the list is the pack and has limits of its own.
         let pack = [request(&[line]), vec![0; 5000]].concat();
@@ -637,16 +592,9 @@ mod tests {
 
     fn any_line() -> impl Strategy<Value = String> {
         let oid = prop::sample::select(vec![NULL, A, B, "x"]);
-        let name = prop::sample::select(vec![
-            "refs/heads/a",
-            "refs/heads/a/b",
-            "refs/x",
-            "",
-            "push-cert",
-        ]);
+        let name = prop::sample::select(vec!["refs/heads/a", "refs/heads/a/b", "refs/x", "", "push-cert"]);
         let tail = prop::sample::select(vec!["", "\n", "\0", "\0atomic", "\0push-options"]);
-        (oid.clone(), oid, name, tail)
-            .prop_map(|(old, new, name, tail)| format!("{old} {new} {name}{tail}"))
+        (oid.clone(), oid, name, tail).prop_map(|(old, new, name, tail)| format!("{old} {new} {name}{tail}"))
     }
 
     proptest! {

@@ -9,9 +9,9 @@ use shared::git::Oid;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::command::ChildLimits;
+use super::child::ChildLimits;
+use super::child::ignore_broken_pipe;
 use super::command::GitError;
-use super::command::ignore_broken_pipe;
 use super::ingest::IngestError;
 use super::ingest::IngestLimits;
 use super::ingest::finish;
@@ -78,12 +78,7 @@ impl Quarantine {
         limits: &IngestLimits,
     ) -> Result<(), CopyError> {
         let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        for oid in have
-            .refs()
-            .await?
-            .iter()
-            .flat_map(|refs| refs.refs.values())
-        {
+        for oid in have.refs().await?.iter().flat_map(|refs| refs.refs.values()) {
             revs.push_str(&format!("^{oid}\n"));
         }
         let sources = [from, self.alternates()].concat();
@@ -120,8 +115,7 @@ impl Quarantine {
                 None => Ok(()),
             }
         };
-        let (fed, packed, indexed) =
-            tokio::join!(feed, pack_objects.wait(), finish(&mut index_pack));
+        let (fed, packed, indexed) = tokio::join!(feed, pack_objects.wait(), finish(&mut index_pack));
         fed.map_err(piped)?;
         let ((packed, said), (indexed, refused)) = (packed.map_err(piped)?, indexed?);
         // If the pack was cut because the other end closed, the other end knows why.
@@ -165,22 +159,13 @@ mod tests {
 
             copy_objects(&dirs, &[one], &into, &limits).await.unwrap();
             world
-                .git(
-                    &into,
-                    &["update-ref", "refs/heads/a", &one.to_string()],
-                    b"",
-                )
+                .git(&into, &["update-ref", "refs/heads/a", &one.to_string()], b"")
                 .await;
-            copy_objects(&dirs, &[two, tag], &into, &limits)
-                .await
-                .unwrap();
+            copy_objects(&dirs, &[two, tag], &into, &limits).await.unwrap();
             // Once more: nothing to do is no failure.
             copy_objects(&dirs, &[one], &into, &limits).await.unwrap();
 
-            let here = into
-                .object_kinds(&[one, two, tag, other], &[])
-                .await
-                .unwrap();
+            let here = into.object_kinds(&[one, two, tag, other], &[]).await.unwrap();
             assert_eq!(
                 here.into_keys().collect::<std::collections::BTreeSet<_>>(),
                 [one, two, tag].into()
@@ -210,13 +195,7 @@ mod tests {
                 std::fs::remove_file(file).unwrap();
 
                 for tip in [two, missing] {
-                    let copied = copy_objects(
-                        &[from.object_dir()],
-                        &[tip],
-                        &into,
-                        &IngestLimits::default(),
-                    )
-                    .await;
+                    let copied = copy_objects(&[from.object_dir()], &[tip], &into, &IngestLimits::default()).await;
 
                     assert!(
                         matches!(copied, Err(CopyError::Incomplete { .. })),

@@ -14,10 +14,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::time::timeout;
 
-use super::command::GitChild;
+use super::child::GitChild;
+use super::child::Stderr;
+use super::child::exceeded_limit;
 use super::command::GitError;
-use super::command::Stderr;
-use super::command::exceeded_limit;
 use super::quarantine::Quarantine;
 
 /// What one pack may cost.
@@ -122,11 +122,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// [`IngestError`]; the quarantine then holds nothing usable.
-    pub async fn ingest<B>(
-        &mut self,
-        body: &mut B,
-        limits: &IngestLimits,
-    ) -> Result<(), IngestError>
+    pub async fn ingest<B>(&mut self, body: &mut B, limits: &IngestLimits) -> Result<(), IngestError>
     where
         B: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
@@ -136,11 +132,7 @@ impl Quarantine {
             .unwrap_or(Err(IngestError::Deadline { max }))
     }
 
-    async fn ingest_in_time<B>(
-        &mut self,
-        body: &mut B,
-        limits: &IngestLimits,
-    ) -> Result<(), IngestError>
+    async fn ingest_in_time<B>(&mut self, body: &mut B, limits: &IngestLimits) -> Result<(), IngestError>
     where
         B: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
@@ -222,11 +214,7 @@ impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Source<'_, B> {
                 None => return Err(IngestError::NotAPack),
             }
         }
-        let number = |at: usize| {
-            start[at..at + 4]
-                .iter()
-                .fold(0, |n, b| n << 8 | u32::from(*b))
-        };
+        let number = |at: usize| start[at..at + 4].iter().fold(0, |n, b| n << 8 | u32::from(*b));
         if !start.starts_with(b"PACK") || !matches!(number(4), 2 | 3) {
             return Err(IngestError::NotAPack);
         }
@@ -255,11 +243,7 @@ impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Source<'_, B> {
 }
 
 /// Reads from how an `index-pack` ended and what it said what was wrong (git `builtin/index-pack.c`).
-pub(super) fn judge(
-    status: ExitStatus,
-    stderr: &Stderr,
-    limits: &IngestLimits,
-) -> Result<(), IngestError> {
+pub(super) fn judge(status: ExitStatus, stderr: &Stderr, limits: &IngestLimits) -> Result<(), IngestError> {
     if status.success() {
         return Ok(());
     }
@@ -270,22 +254,13 @@ pub(super) fn judge(
     let line_with = |texts: &[&str]| {
         let says = |line: &&String| texts.iter().any(|text| line.contains(text));
         let line = lines.iter().find(says)?;
-        let bare = line
-            .strip_prefix("fatal: ")
-            .or(line.strip_prefix("error: "));
+        let bare = line.strip_prefix("fatal: ").or(line.strip_prefix("error: "));
         Some(bare.unwrap_or(line).to_owned())
     };
     if line_with(&["No space left on device", "Disk quota exceeded"]).is_some() {
         return Err(IngestError::DiskFull);
     }
-    if line_with(&[
-        "Out of memory",
-        "out of memory",
-        "mmap failed",
-        "Cannot allocate",
-    ])
-    .is_some()
-    {
+    if line_with(&["Out of memory", "out of memory", "mmap failed", "Cannot allocate"]).is_some() {
         return Err(IngestError::TooExpensive);
     }
     if line_with(&["exceeds maximum allowed size", "File too large"]).is_some() {
@@ -321,10 +296,7 @@ mod tests {
     use super::*;
 
     fn body(pack: Vec<u8>) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
-        let chunks: Vec<_> = pack
-            .chunks(7)
-            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
-            .collect();
+        let chunks: Vec<_> = pack.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         stream::iter(chunks)
     }
 
@@ -340,19 +312,13 @@ mod tests {
         limits: IngestLimits,
     ) -> Result<Quarantine, IngestError> {
         let alternates = vec![into.object_dir()];
-        let mut quarantine = Quarantine::open(&world.repositories, alternates)
-            .await
-            .unwrap();
+        let mut quarantine = Quarantine::open(&world.repositories, alternates).await.unwrap();
         quarantine.ingest(&mut body(pack), &limits).await?;
         Ok(quarantine)
     }
 
     async fn has(repository: &Repository, oid: Oid) -> bool {
-        !repository
-            .object_kinds(&[oid], &[])
-            .await
-            .unwrap()
-            .is_empty()
+        !repository.object_kinds(&[oid], &[]).await.unwrap().is_empty()
     }
 
     #[tokio::test]
@@ -363,9 +329,7 @@ mod tests {
             server.create().await.unwrap();
 
             let first = pack(&world, &pusher, &format!("{one}\n")).await;
-            let quarantine = ingest(&world, &server, first, IngestLimits::default())
-                .await
-                .unwrap();
+            let quarantine = ingest(&world, &server, first, IngestLimits::default()).await.unwrap();
             let dir = quarantine.object_dir().to_owned();
             assert!(!has(&server, one).await);
             assert_eq!(server.object_kinds(&[one], &[dir]).await.unwrap().len(), 1);
@@ -374,9 +338,7 @@ mod tests {
 
             // Thin: what it builds on is in the repository.
             let second = pack(&world, &pusher, &format!("{two}\n^{one}\n")).await;
-            let quarantine = ingest(&world, &server, second, IngestLimits::default())
-                .await
-                .unwrap();
+            let quarantine = ingest(&world, &server, second, IngestLimits::default()).await.unwrap();
             quarantine.migrate_into(&server).await.unwrap();
 
             assert!(has(&server, two).await);
@@ -395,9 +357,7 @@ mod tests {
             server.create().await.unwrap();
             let empty = pack(&world, &server, "").await;
 
-            let quarantine = ingest(&world, &server, empty, IngestLimits::default())
-                .await
-                .unwrap();
+            let quarantine = ingest(&world, &server, empty, IngestLimits::default()).await.unwrap();
             quarantine.migrate_into(&server).await.unwrap();
 
             assert!(World::packs(&server.object_dir()).is_empty());
@@ -426,11 +386,7 @@ mod tests {
             };
             // Few bytes that become many.
             let bomb = world
-                .oid(
-                    &pusher,
-                    &["hash-object", "-w", "--stdin"],
-                    &vec![0; 30 << 20],
-                )
+                .oid(&pusher, &["hash-object", "-w", "--stdin"], &vec![0; 30 << 20])
                 .await;
             let bomb = world
                 .git(
@@ -448,12 +404,7 @@ mod tests {
                 ("none", Vec::new(), limits, "NoPack"),
                 ("short", b"PACK".to_vec(), limits, "NotAPack"),
                 ("other", b"0000PACK0000".to_vec(), limits, "NotAPack"),
-                (
-                    "version",
-                    b"PACK\0\0\0\x04\0\0\0\0".to_vec(),
-                    limits,
-                    "NotAPack",
-                ),
+                ("version", b"PACK\0\0\0\x04\0\0\0\0".to_vec(), limits, "NotAPack"),
                 ("unfinished", unfinished, limits, "Broken"),
                 ("flipped", flipped, limits, "Broken"),
                 ("half", half, limits, "MissingObject"),
@@ -463,10 +414,7 @@ mod tests {
             ] {
                 let refused = ingest(&world, &server, pack, limits).await.unwrap_err();
 
-                assert!(
-                    format!("{refused:?}").starts_with(expected),
-                    "{name}: {refused:?}"
-                );
+                assert!(format!("{refused:?}").starts_with(expected), "{name}: {refused:?}");
                 assert_eq!(world.quarantine_entries(), 0, "{name}");
             }
         }
@@ -478,33 +426,15 @@ mod tests {
             let (pusher, server) = (world.repository("pusher"), world.repository("server"));
             server.create().await.unwrap();
             let tree = world.oid(&pusher, &["mktree"], b"").await;
-            let zone =
-                format!("tree {tree}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +1234567\n\nx\n");
-            let literally = [
-                "hash-object",
-                "-t",
-                "commit",
-                "--literally",
-                "-w",
-                "--stdin",
-            ];
+            let zone = format!("tree {tree}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +1234567\n\nx\n");
+            let literally = ["hash-object", "-t", "commit", "--literally", "-w", "--stdin"];
             let zone = world.oid(&pusher, &literally, zone.as_bytes()).await;
-            let blob = world
-                .oid(&pusher, &["hash-object", "-w", "--stdin"], b"x")
+            let blob = world.oid(&pusher, &["hash-object", "-w", "--stdin"], b"x").await;
+            let dot_git = world
+                .oid(&pusher, &["mktree"], format!("100644 blob {blob}\t.git\n").as_bytes())
                 .await;
             let dot_git = world
-                .oid(
-                    &pusher,
-                    &["mktree"],
-                    format!("100644 blob {blob}\t.git\n").as_bytes(),
-                )
-                .await;
-            let dot_git = world
-                .oid(
-                    &pusher,
-                    &["commit-tree", "-m", "x", &dot_git.to_string()],
-                    b"",
-                )
+                .oid(&pusher, &["commit-tree", "-m", "x", &dot_git.to_string()], b"")
                 .await;
 
             let old = pack(&world, &pusher, &format!("{zone}\n")).await;
@@ -540,28 +470,16 @@ mod tests {
             ..IngestLimits::default()
         };
         let broken = || Err(io::Error::from(io::ErrorKind::ConnectionReset));
-        let mut quarantine = Quarantine::open(&world.repositories, Vec::new())
-            .await
-            .unwrap();
+        let mut quarantine = Quarantine::open(&world.repositories, Vec::new()).await.unwrap();
 
-        let stalled = quarantine
-            .ingest(&mut start().chain(stream::pending()), &limits)
-            .await;
-        let late = quarantine
-            .ingest(&mut start().chain(stream::pending()), &brief)
-            .await;
+        let stalled = quarantine.ingest(&mut start().chain(stream::pending()), &limits).await;
+        let late = quarantine.ingest(&mut start().chain(stream::pending()), &brief).await;
         let broken = quarantine
             .ingest(&mut start().chain(stream::iter([broken()])), &limits)
             .await;
 
-        assert!(
-            matches!(stalled, Err(IngestError::Stalled { .. })),
-            "{stalled:?}"
-        );
-        assert!(
-            matches!(late, Err(IngestError::Deadline { .. })),
-            "{late:?}"
-        );
+        assert!(matches!(stalled, Err(IngestError::Stalled { .. })), "{stalled:?}");
+        assert!(matches!(late, Err(IngestError::Deadline { .. })), "{late:?}");
         assert!(matches!(broken, Err(IngestError::Body(_))), "{broken:?}");
     }
 
@@ -575,9 +493,7 @@ mod tests {
         for revs in [format!("{one}\n"), format!("{two}\n^{one}\n")] {
             let pack = pack(&world, &pusher, &revs).await;
 
-            let quarantine = ingest(&world, &server, pack, IngestLimits::default())
-                .await
-                .unwrap();
+            let quarantine = ingest(&world, &server, pack, IngestLimits::default()).await.unwrap();
             quarantine.migrate_into(&server).await.unwrap();
         }
         assert!(has(&server, two).await);

@@ -4,7 +4,8 @@
 //! <data>/serving.gitconfig                                     git's configuration (command.rs)
 //! <data>/empty.git                                             what a virtual repository answers
 //! <data>/repositories/<owner>/<name>.git                       a repository; its coordinate in `grasp-coordinate`
-//! <data>/staging/<owner>/<name>/<event-id>/<commit-oid>/       an object directory that no clone sees
+//! <data>/staging/<owner>/<name>/<event-id>/<commit-oid>/       an object directory that no clone sees; here too the
+//!                                                              coordinate, in <name>/grasp-coordinate
 //! <data>/quarantine/<instance>.lock                            held with flock while the instance lives
 //! <data>/quarantine/<instance>-<n>/                            work in progress of that instance
 //! <data>/locks/<name>                                          flock of an identifier
@@ -141,6 +142,15 @@ impl Layout {
         in_background(move || layout.hosted_blocking()).await
     }
 
+    /// Lists the coordinates for which objects are staged, in no order; their repositories may be virtual.
+    ///
+    /// # Errors
+    /// As [`Layout::hosted`].
+    pub async fn staged(&self) -> Result<Vec<Coordinate>, LayoutError> {
+        let layout = self.clone();
+        in_background(move || layout.coordinates(STAGING, Self::staging)).await
+    }
+
     /// Removes what crashed gateways left: their quarantines, and stale lock files in repositories.
     ///
     /// # Errors
@@ -176,21 +186,28 @@ impl Layout {
     }
 
     fn hosted_blocking(&self) -> Result<Vec<Coordinate>, LayoutError> {
-        let mut hosted = Vec::new();
-        for owner_dir in list(&self.inner.root.join(REPOSITORIES))? {
+        self.coordinates(REPOSITORIES, Self::repository)
+    }
+
+    /// Reads the coordinates of the directories below `kind` that stand in their own `place`.
+    fn coordinates(
+        &self,
+        kind: &str,
+        place: fn(&Self, &Coordinate) -> PathBuf,
+    ) -> Result<Vec<Coordinate>, LayoutError> {
+        let mut found = Vec::new();
+        for owner_dir in list(&self.inner.root.join(kind))? {
             for path in list(&owner_dir)? {
                 let text = fs::read_to_string(path.join(COORDINATE_FILE)).unwrap_or_default();
-                match text.trim_end().parse::<Coordinate>() {
-                    Ok(coordinate) if self.repository(&coordinate) == path => {
-                        hosted.push(coordinate);
-                    }
+                match text.trim_end_matches('\n').parse::<Coordinate>() {
+                    Ok(coordinate) if place(self, &coordinate) == path => found.push(coordinate),
                     Ok(_) | Err(_) => {
-                        tracing::warn!(path = %path.display(), "not a repository of this server: left alone");
+                        tracing::warn!(path = %path.display(), "nothing of this server: left alone");
                     }
                 }
             }
         }
-        Ok(hosted)
+        Ok(found)
     }
 }
 
@@ -238,10 +255,7 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-pub(super) fn failed(
-    operation: &'static str,
-    path: &Path,
-) -> impl FnOnce(io::Error) -> LayoutError {
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
     let path = path.to_owned();
     move |source| LayoutError {
         operation,
@@ -251,9 +265,7 @@ pub(super) fn failed(
 }
 
 /// Runs blocking work on the files of the data directory away from the async threads.
-pub(super) async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
+pub(super) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
@@ -341,7 +353,7 @@ fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, LayoutErro
 }
 
 /// Removes the lock files of refs and the temporary packs in one repository; returns how many.
-fn sweep_repository(repository: &Path) -> usize {
+pub(super) fn sweep_repository(repository: &Path) -> usize {
     let is_lock = |name: &str| name.ends_with(".lock");
     let is_temporary = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
     remove_files(repository, 0, &is_lock)
@@ -401,10 +413,7 @@ mod tests {
             "a", "a.git", ".a", "%2Ea", "~a", "%7Ea", "...", "-a", "a b", "a%20b", &long, &longer,
         ];
 
-        let names: BTreeSet<_> = texts
-            .iter()
-            .map(|text| disk_name(&identifier(text)))
-            .collect();
+        let names: BTreeSet<_> = texts.iter().map(|text| disk_name(&identifier(text))).collect();
 
         assert_eq!(names.len(), texts.len());
         assert!(names.iter().all(|name| !name.starts_with('.')));
@@ -435,10 +444,7 @@ mod tests {
 
         assert_eq!(report.quarantines, 1);
         assert!(!left_behind.exists());
-        assert_eq!(
-            fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(),
-            2
-        );
+        assert_eq!(fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(), 2);
     }
 
     #[tokio::test]
@@ -459,10 +465,7 @@ mod tests {
         drop(busy);
         let after = layout.sweep().await.unwrap();
 
-        assert_eq!(
-            (while_busy.stale_files, while_busy.repositories_busy),
-            (0, 1)
-        );
+        assert_eq!((while_busy.stale_files, while_busy.repositories_busy), (0, 1));
         assert_eq!((after.stale_files, after.repositories_busy), (2, 0));
         assert!(repository.join("refs/heads/a/c").exists());
     }
@@ -474,24 +477,15 @@ mod tests {
         let long = "x y".repeat(84);
         let mut expected = BTreeSet::new();
         for text in ["plain", ".hidden", &long] {
-            let coordinate: Coordinate =
-                format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
+            let coordinate: Coordinate = format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
             let path = layout.repository(&coordinate);
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(COORDINATE_FILE), coordinate.to_string()).unwrap();
             expected.insert(coordinate);
         }
-        let stray = dir
-            .path()
-            .join("repositories")
-            .join("11".repeat(32))
-            .join("stray.git");
+        let stray = dir.path().join("repositories").join("11".repeat(32)).join("stray.git");
         fs::create_dir(&stray).unwrap();
-        fs::write(
-            stray.join(COORDINATE_FILE),
-            format!("30617:{}:plain", "11".repeat(32)),
-        )
-        .unwrap();
+        fs::write(stray.join(COORDINATE_FILE), format!("30617:{}:plain", "11".repeat(32))).unwrap();
 
         let hosted = layout.hosted().await.unwrap();
 

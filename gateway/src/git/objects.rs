@@ -52,10 +52,7 @@ pub enum ObjectError {
 ///
 /// # Errors
 /// [`ObjectError`] if a directory or an object that exists cannot be read.
-pub async fn object_kinds(
-    object_dirs: Vec<PathBuf>,
-    oids: Vec<Oid>,
-) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
+pub async fn object_kinds(object_dirs: Vec<PathBuf>, oids: Vec<Oid>) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
     in_background(move || {
         let objects = Objects::open(&object_dirs)?;
         let mut kinds = BTreeMap::new();
@@ -78,11 +75,10 @@ impl Objects {
     pub(super) fn open(object_dirs: &[PathBuf]) -> Result<Self, ObjectError> {
         let mut stores = Vec::with_capacity(object_dirs.len());
         for path in object_dirs.iter().filter(|path| path.is_dir()) {
-            let store =
-                gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| ObjectError::Open {
-                    path: path.clone(),
-                    source,
-                })?;
+            let store = gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| ObjectError::Open {
+                path: path.clone(),
+                source,
+            })?;
             stores.push(store);
         }
         Ok(Self { stores })

@@ -51,9 +51,7 @@ impl<'a> PktLine<'a> {
         let mut len = 0;
         for digit in bytes.iter().take(4) {
             // Not `from_str_radix`, which takes a sign.
-            let digit = char::from(*digit)
-                .to_digit(16)
-                .ok_or(PktLineError::Length)?;
+            let digit = char::from(*digit).to_digit(16).ok_or(PktLineError::Length)?;
             len = len << 4 | digit as usize;
         }
         if bytes.len() < 4 {
@@ -80,11 +78,7 @@ impl<'a> PktLine<'a> {
             Self::Delimiter => out.put_slice(b"0001"),
             Self::ResponseEnd => out.put_slice(b"0002"),
             Self::Data(data) => {
-                assert!(
-                    (1..=Self::DATA_LEN_MAX).contains(&data.len()),
-                    "{}",
-                    data.len()
-                );
+                assert!((1..=Self::DATA_LEN_MAX).contains(&data.len()), "{}", data.len());
                 out.put_slice(format!("{:04x}", data.len() + 4).as_bytes());
                 out.put_slice(data);
             }

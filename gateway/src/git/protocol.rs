@@ -59,11 +59,7 @@ mod tests {
             ("version=2 ", None),
             (&"v".repeat(129), None),
         ] {
-            assert_eq!(
-                GitProtocol::parse(header).map(|p| p.version()),
-                version,
-                "{header:?}"
-            );
+            assert_eq!(GitProtocol::parse(header).map(|p| p.version()), version, "{header:?}");
         }
     }
 }

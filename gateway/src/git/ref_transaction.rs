@@ -81,10 +81,8 @@ impl Repository {
             .head
             .as_ref()
             .filter(|target| current != Head::Symbolic((*target).clone()));
-        let beside = target.filter(|_| {
-            self.all().git().version().has_symref_update()
-                && !changes(&transaction.updates, &current)
-        });
+        let beside = target
+            .filter(|_| self.all().git().version().has_symref_update() && !changes(&transaction.updates, &current));
         self.update_refs(script(&first, None)).await?;
         self.update_refs(script(&rest, beside.map(|target| (target, &current))))
             .await?;
@@ -145,9 +143,9 @@ fn split(updates: &[RefUpdate]) -> (Vec<&RefUpdate>, Vec<&RefUpdate>) {
             .any(|(slash, _)| created.contains(&name[..slash]));
         has_below || is_below
     };
-    updates.iter().partition(|update| {
-        update.old.is_some() && update.new.is_none() && in_the_way(update.name.as_str())
-    })
+    updates
+        .iter()
+        .partition(|update| update.old.is_some() && update.new.is_none() && in_the_way(update.name.as_str()))
 }
 
 /// Tells whether the branch that `HEAD` names is among the refs touched.
@@ -191,10 +189,7 @@ fn refused(error: GitError) -> ApplyError {
         return ApplyError::Git(error);
     };
     let says = |text: &str| message.contains(text);
-    if says("but expected")
-        || says("reference already exists")
-        || says("unable to resolve reference")
-    {
+    if says("but expected") || says("reference already exists") || says("unable to resolve reference") {
         ApplyError::Stale { message }
     } else if says("Unable to create") && says("File exists") {
         ApplyError::Locked { message }
@@ -223,11 +218,7 @@ mod tests {
         }
     }
 
-    async fn apply(
-        repository: &Repository,
-        updates: Vec<RefUpdate>,
-        head: Option<&str>,
-    ) -> Result<(), ApplyError> {
+    async fn apply(repository: &Repository, updates: Vec<RefUpdate>, head: Option<&str>) -> Result<(), ApplyError> {
         let head = head.map(name);
         repository.apply(&RefTransaction { updates, head }).await
     }
@@ -242,17 +233,11 @@ mod tests {
             let created = vec![update(main, None, Some(one)), update(dev, None, Some(one))];
             apply(&repository, created, Some(main)).await.unwrap();
             // HEAD names main, which changes too: the case that one transaction cannot do.
-            let moved = vec![
-                update(main, Some(one), None),
-                update(dev, Some(one), Some(two)),
-            ];
+            let moved = vec![update(main, Some(one), None), update(dev, Some(one), Some(two))];
             apply(&repository, moved, Some(dev)).await.unwrap();
 
             let refs = repository.refs().await.unwrap().unwrap();
-            assert_eq!(
-                refs.refs.into_iter().collect::<Vec<_>>(),
-                [(name(dev), two)]
-            );
+            assert_eq!(refs.refs.into_iter().collect::<Vec<_>>(), [(name(dev), two)]);
             assert_eq!(refs.head, Head::Symbolic(name(dev)));
         }
     }
@@ -294,15 +279,10 @@ mod tests {
             let repository = world.repository("a");
             let [one, _] = world.two_commits(&repository).await;
             let first = vec![update("refs/heads/a", None, Some(one))];
-            apply(&repository, first, Some("refs/heads/a"))
-                .await
-                .unwrap();
+            apply(&repository, first, Some("refs/heads/a")).await.unwrap();
 
             for pack in [false, true] {
-                for (from, to) in [
-                    ("refs/heads/a", "refs/heads/a/b"),
-                    ("refs/heads/a/b", "refs/heads/a"),
-                ] {
+                for (from, to) in [("refs/heads/a", "refs/heads/a/b"), ("refs/heads/a/b", "refs/heads/a")] {
                     if pack {
                         world.git(&repository, &["pack-refs", "--all"], b"").await;
                     }
@@ -325,17 +305,9 @@ mod tests {
         let missing = "1234567890123456789012345678901234567890".parse().unwrap();
 
         for new in [objects.tree, objects.tag, missing] {
-            let applied = apply(
-                &repository,
-                vec![update("refs/heads/x", None, Some(new))],
-                None,
-            )
-            .await;
+            let applied = apply(&repository, vec![update("refs/heads/x", None, Some(new))], None).await;
 
-            assert!(
-                matches!(applied, Err(ApplyError::Refused { .. })),
-                "{applied:?}"
-            );
+            assert!(matches!(applied, Err(ApplyError::Refused { .. })), "{applied:?}");
         }
     }
 

@@ -84,9 +84,7 @@ impl RefSnapshot {
 
 /// Returns the branch that `HEAD` names in a repository without refs (facts/grasp 2.2).
 pub(super) fn initial_branch() -> RefName {
-    "refs/heads/master"
-        .parse()
-        .expect("a full and valid ref name")
+    "refs/heads/master".parse().expect("a full and valid ref name")
 }
 
 /// What the file system said of one file or directory that a snapshot was read from.
@@ -122,10 +120,7 @@ pub(super) struct StampedRefs {
 /// Reads the refs of the repository at `path`; `None` if there is none. Blocks.
 ///
 /// What tags in `known` point at is not looked up again.
-pub(super) fn read_refs(
-    path: &Path,
-    known: Option<&RefSnapshot>,
-) -> Result<Option<StampedRefs>, RefReadError> {
+pub(super) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, RefReadError> {
     let mut reader = Reader::default();
     let head_path = path.join("HEAD");
     let packed_path = path.join("packed-refs");
@@ -150,9 +145,7 @@ pub(super) fn read_refs(
     }
     if !packed.fully_peeled {
         let bare = packed.refs.iter().map(|(name, oid)| (name.clone(), *oid));
-        unknown = bare
-            .filter(|(name, _)| !packed.peeled.contains_key(name))
-            .collect();
+        unknown = bare.filter(|(name, _)| !packed.peeled.contains_key(name)).collect();
     }
     peel(path, unknown, known, &mut packed.peeled)?;
     let snapshot = RefSnapshot {
@@ -235,9 +228,7 @@ impl Reader {
         let oid = content
             .trim_end()
             .parse()
-            .map_err(|_| RefReadError::Malformed {
-                path: path.to_owned(),
-            })?;
+            .map_err(|_| RefReadError::Malformed { path: path.to_owned() })?;
         self.loose.insert(name, oid);
         Ok(())
     }
@@ -289,14 +280,13 @@ fn parse_packed(content: &str) -> Option<Packed> {
 /// Reads a file of one line; `None` if there is no such file.
 fn read_small(path: &Path) -> Result<Option<String>, RefReadError> {
     let mut content = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
+    let read = File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
     match read {
         Ok(_) => Ok(Some(content)),
         Err(error) if vanished(&error) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(RefReadError::Malformed {
-            path: path.to_owned(),
-        }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(RefReadError::Malformed { path: path.to_owned() })
+        }
         Err(source) => Err(io_error(path)(source)),
     }
 }
@@ -368,10 +358,7 @@ mod tests {
                 (name("refs/tags/loose"), nested),
                 (name("refs/tags/packed"), nested),
             ];
-            let peeled = [
-                (name("refs/tags/loose"), one),
-                (name("refs/tags/packed"), one),
-            ];
+            let peeled = [(name("refs/tags/loose"), one), (name("refs/tags/packed"), one)];
             assert_eq!(refs.refs, BTreeMap::from(expected));
             assert_eq!(refs.peeled, BTreeMap::from(peeled));
         }
@@ -406,8 +393,7 @@ mod tests {
                 "# pack-refs with: peeled fully-peeled sorted \nrefs/heads/a 12",
             ),
         ] {
-            let repository =
-                world.repository(&format!("{}{}", file.replace('/', "-"), content.len()));
+            let repository = world.repository(&format!("{}{}", file.replace('/', "-"), content.len()));
             repository.create().await.unwrap();
             fs::write(repository.path().join(file), content).unwrap();
 
@@ -463,10 +449,7 @@ mod tests {
                         move_all(Some(round % 2), (round + 1) % 2).await;
                         let expected = commits[(round + 1) % 2];
                         let seen = cache.snapshot(repository.path()).unwrap().unwrap();
-                        assert!(
-                            seen.refs.values().all(|oid| *oid == expected),
-                            "round {round}"
-                        );
+                        assert!(seen.refs.values().all(|oid| *oid == expected), "round {round}");
                         world.git(&repository, &["pack-refs", "--all"], b"").await;
                     }
                 });
@@ -485,11 +468,7 @@ mod tests {
         let [one, two] = world.two_commits(&repository).await;
         let name = name("refs/heads/a/b/c");
         world
-            .git(
-                &repository,
-                &["update-ref", name.as_str(), &one.to_string()],
-                b"",
-            )
+            .git(&repository, &["update-ref", name.as_str(), &one.to_string()], b"")
             .await;
         let cache = RefCache::new(1000);
         let snapshot = || cache.snapshot(repository.path()).unwrap().unwrap();

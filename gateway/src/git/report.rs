@@ -126,10 +126,7 @@ mod tests {
     fn refused(name: &str, reason: &str) -> Report {
         Report {
             unpack: Ok(()),
-            refs: vec![
-                ("refs/heads/a".into(), Ok(())),
-                (name.into(), Err(reason.into())),
-            ],
+            refs: vec![("refs/heads/a".into(), Ok(())), (name.into(), Err(reason.into()))],
         }
     }
 
@@ -152,15 +149,8 @@ mod tests {
             "000eunpack ok\n0014ok refs/heads/a\n0016ng refs/heads/b x\n0000"
         );
         assert!(plain.remote_text("hello").is_empty() && plain.keepalive().is_empty());
-        assert!(
-            writer(false, false)
-                .finish(&refused("refs/heads/b", "x"))
-                .is_empty()
-        );
-        assert_eq!(
-            writer(true, false).finish(&refused("refs/heads/b", "x")),
-            "0000"
-        );
+        assert!(writer(false, false).finish(&refused("refs/heads/b", "x")).is_empty());
+        assert_eq!(writer(true, false).finish(&refused("refs/heads/b", "x")), "0000");
     }
 
     #[test]
@@ -183,20 +173,11 @@ mod tests {
 
     #[test]
     fn texts_cannot_forge_lines_or_steer_a_terminal() {
-        let answer = writer(false, true).finish(&refused(
-            "refs/heads/b\nok refs/heads/c",
-            "a\x1b[2J\nb\r\u{9b}c\0",
-        ));
+        let answer = writer(false, true).finish(&refused("refs/heads/b\nok refs/heads/c", "a\x1b[2J\nb\r\u{9b}c\0"));
 
         let text = String::from_utf8(answer.to_vec()).unwrap();
-        assert!(
-            text.contains("ng refs/heads/b?ok refs/heads/c a?[2J?b??c?\n"),
-            "{text}"
-        );
-        assert_eq!(
-            writer(true, true).remote_text("a\x1b[31m\nb"),
-            "000e\x02a?[31m\nb\n"
-        );
+        assert!(text.contains("ng refs/heads/b?ok refs/heads/c a?[2J?b??c?\n"), "{text}");
+        assert_eq!(writer(true, true).remote_text("a\x1b[31m\nb"), "000e\x02a?[31m\nb\n");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::layout::LayoutError;
 use super::layout::failed;
 use super::layout::in_background;
 use super::layout::make_dir;
+use super::layout::sweep_repository;
 use super::layout::sync_dir;
 use super::objects::ObjectError;
 use super::objects::ObjectKind;
@@ -62,11 +63,7 @@ impl Repositories {
     ///
     /// # Errors
     /// [`CreateError`] if the empty repository cannot be made.
-    pub async fn open(
-        git: Git,
-        layout: Layout,
-        cached_refs_max: usize,
-    ) -> Result<Self, CreateError> {
+    pub async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, CreateError> {
         let path = layout.empty_repository();
         if !is_repository(path.clone()).await {
             create_at(&git, &layout, path, None).await?;
@@ -148,14 +145,20 @@ impl Repository {
         create_at(git, layout, self.path.clone(), text).await
     }
 
+    /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
+    /// identifier's lock, when [`ApplyError::Locked`](super::ApplyError::Locked) says that one is in the way.
+    pub async fn clear_stale_locks(&self) -> usize {
+        let path = self.path.clone();
+        in_background(move || sweep_repository(&path)).await
+    }
+
     /// Reads its refs from disk; `None` if it is not on disk.
     ///
     /// # Errors
     /// [`RefReadError`] if a file cannot be read or holds what git does not write.
     pub async fn refs(&self) -> Result<Option<RefSnapshot>, RefReadError> {
         let path = self.path.clone();
-        in_background(move || Ok(super::refs::read_refs(&path, None)?.map(|read| read.snapshot)))
-            .await
+        in_background(move || Ok(super::refs::read_refs(&path, None)?.map(|read| read.snapshot))).await
     }
 
     /// Returns its refs, from memory if the disk says that nothing changed; `None` if it is not on disk.
@@ -176,11 +179,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`ObjectError`] if an object directory, or an object that exists, cannot be read.
-    pub async fn object_kinds(
-        &self,
-        oids: &[Oid],
-        also: &[PathBuf],
-    ) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
+    pub async fn object_kinds(&self, oids: &[Oid], also: &[PathBuf]) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
         let mut dirs = vec![self.object_dir()];
         dirs.extend_from_slice(also);
         object_kinds(dirs, oids.to_vec()).await
@@ -192,12 +191,7 @@ async fn is_repository(path: PathBuf) -> bool {
 }
 
 /// Makes a bare repository in the quarantine and renames it to `target`.
-async fn create_at(
-    git: &Git,
-    layout: &Layout,
-    target: PathBuf,
-    coordinate: Option<String>,
-) -> Result<(), CreateError> {
+async fn create_at(git: &Git, layout: &Layout, target: PathBuf, coordinate: Option<String>) -> Result<(), CreateError> {
     let beside = layout.fresh_quarantine();
     let mut init = git
         .invoke("init")
@@ -233,15 +227,16 @@ fn place(beside: &Path, target: &Path, coordinate: Option<&str>) -> Result<(), L
         let path = beside.join(COORDINATE_FILE);
         fs::write(&path, format!("{coordinate}\n")).map_err(failed("write", &path))?;
     }
-    fs::set_permissions(beside, Permissions::from_mode(0o700))
-        .map_err(failed("set the mode of", beside))?;
+    fs::set_permissions(beside, Permissions::from_mode(0o700)).map_err(failed("set the mode of", beside))?;
     sync_tree(beside).map_err(failed("sync", beside))?;
     let parent = target.parent().unwrap_or(target);
     make_dir(parent)?;
     match fs::rename(beside, target) {
         Ok(()) => {}
         // Somebody else's is in place and has files: rename does not replace it.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && target.join("HEAD").is_file() => {
+            return Ok(());
+        }
         Err(error) => return Err(failed("make the repository", target)(error)),
     }
     for dir in [Some(parent), parent.parent()].into_iter().flatten() {
@@ -309,10 +304,7 @@ mod tests {
 
             let refs = repository.refs().await.unwrap().unwrap();
 
-            assert_eq!(
-                refs.head,
-                Head::Symbolic("refs/heads/master".parse().unwrap())
-            );
+            assert_eq!(refs.head, Head::Symbolic("refs/heads/master".parse().unwrap()));
             assert_eq!(refs.head_oid(), None);
         }
     }
@@ -329,10 +321,7 @@ mod tests {
             .await
             .unwrap();
         let with_other = here
-            .object_kinds(
-                &[elsewhere],
-                &[other.object_dir(), "/does/not/exist".into()],
-            )
+            .object_kinds(&[elsewhere], &[other.object_dir(), "/does/not/exist".into()])
             .await
             .unwrap();
 

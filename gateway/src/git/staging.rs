@@ -11,6 +11,7 @@ use nostr::event::EventId;
 use shared::git::Oid;
 
 use super::command::GitError;
+use super::layout::COORDINATE_FILE;
 use super::layout::LayoutError;
 use super::layout::failed;
 use super::layout::in_background;
@@ -30,6 +31,9 @@ pub struct Staging {
 /// Why staged objects did not move into their repository.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
+    /// The repository is not on disk.
+    #[error("the repository does not exist")]
+    NoRepository,
     /// Nothing is staged under these names.
     #[error("nothing is staged for event {event_id} at {commit_oid}")]
     NotStaged {
@@ -63,9 +67,7 @@ impl Staging {
 
     /// Returns where the objects of `commit_oid` for `event_id` are, or would be.
     pub fn object_dir(&self, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
-        self.path
-            .join(event_id.to_hex())
-            .join(commit_oid.to_string())
+        self.path.join(event_id.to_hex()).join(commit_oid.to_string())
     }
 
     /// Tells whether something is staged under these names.
@@ -78,15 +80,14 @@ impl Staging {
     ///
     /// # Errors
     /// [`LayoutError`] if a file cannot be moved.
-    pub async fn put(
-        &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
-        quarantine: Quarantine,
-    ) -> Result<(), LayoutError> {
+    pub async fn put(&self, event_id: &EventId, commit_oid: &Oid, quarantine: Quarantine) -> Result<(), LayoutError> {
         let path = self.object_dir(event_id, commit_oid);
-        let root = self.repository.all().layout().root().to_owned();
+        let (own, root) = (self.path.clone(), self.repository.all().layout().root().to_owned());
+        let coordinate = format!("{}\n", self.repository.coordinate());
         in_background(move || {
+            make_dir(&own)?;
+            let file = own.join(COORDINATE_FILE);
+            fs::write(&file, coordinate).map_err(failed("write", &file))?;
             // An empty pack leaves an empty directory: that the commit was pushed counts, not what it brought.
             make_dir(&path.join("pack"))?;
             move_packs(quarantine.object_dir(), &path)?;
@@ -111,11 +112,7 @@ impl Staging {
                     continue;
                 };
                 let commits = names(&path.join(&event))?;
-                staged.extend(
-                    commits
-                        .iter()
-                        .filter_map(|oid| Some((event_id, oid.parse().ok()?))),
-                );
+                staged.extend(commits.iter().filter_map(|oid| Some((event_id, oid.parse().ok()?))));
             }
             Ok(staged)
         })
@@ -126,11 +123,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`LayoutError`] if a file cannot be removed.
-    pub async fn remove(
-        &self,
-        event_id: &EventId,
-        commit_oid: Option<&Oid>,
-    ) -> Result<(), LayoutError> {
+    pub async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), LayoutError> {
         let path = match commit_oid {
             Some(oid) => self.object_dir(event_id, oid),
             None => self.path.join(event_id.to_hex()),
@@ -152,6 +145,9 @@ impl Staging {
                 event_id: *event_id,
                 commit_oid: *commit_oid,
             });
+        }
+        if !self.repository.exists().await {
+            return Err(AdmitError::NoRepository);
         }
         let path = self.object_dir(event_id, commit_oid);
         let checked = self
@@ -193,13 +189,27 @@ fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError
         }
         Ok(()) | Err(_) => {}
     }
-    for parent in path.ancestors().skip(1) {
-        // Ends at the first that is not empty. The owner's directory stays for other repositories.
-        if !parent.starts_with(root) || fs::remove_dir(parent).is_err() {
-            break;
+    // Each only if it is empty. The owner's directory stays, for other repositories.
+    if let Some(event) = path.parent().filter(|parent| *parent != root) {
+        remove_if_empty(event)?;
+    }
+    if names(root)?.iter().all(|name| name == COORDINATE_FILE) {
+        match fs::remove_dir_all(root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", root)(error));
+            }
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(())
+}
+
+fn remove_if_empty(dir: &Path) -> Result<(), LayoutError> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(error) => Err(failed("remove", dir)(error)),
+    }
 }
 
 /// Returns the names in `dir`; none if it does not exist.
@@ -252,37 +262,20 @@ mod tests {
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
         assert_eq!(staging.list().await.unwrap(), [(id, two)]);
+        let staged = async || world.repositories.layout().staged().await.unwrap();
+        assert_eq!(staged().await, [upstream.coordinate().clone()]);
+        let admitted = staging.admit(&id, &two).await;
+        assert!(matches!(admitted, Err(AdmitError::NoRepository)));
         upstream.create().await.unwrap();
-        assert!(
-            upstream
-                .object_kinds(&[one, two], &[])
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        assert!(upstream.object_kinds(&[one, two], &[]).await.unwrap().is_empty());
         let dir = staging.object_dir(&id, &two);
-        assert_eq!(
-            upstream
-                .object_kinds(&[one, two], &[dir])
-                .await
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(upstream.object_kinds(&[one, two], &[dir]).await.unwrap().len(), 2);
         staging.admit(&id, &two).await.unwrap();
 
-        assert_eq!(
-            upstream.object_kinds(&[one, two], &[]).await.unwrap().len(),
-            2
-        );
+        assert_eq!(upstream.object_kinds(&[one, two], &[]).await.unwrap().len(), 2);
         assert!(!staging.exists(&id, &two).await);
-        assert!(
-            !world
-                .repositories
-                .layout()
-                .staging(upstream.coordinate())
-                .exists()
-        );
+        assert!(staged().await.is_empty());
+        assert!(!world.repositories.layout().staging(upstream.coordinate()).exists());
         assert!(matches!(
             staging.admit(&id, &two).await,
             Err(AdmitError::NotStaged { .. })
@@ -319,20 +312,11 @@ mod tests {
         let (fork, base) = (world.repository("fork"), world.repository("base"));
         let [one, two] = world.two_commits(&fork).await;
         base.create().await.unwrap();
-        super::super::copy_objects(
-            &[fork.object_dir()],
-            &[one],
-            &base,
-            &IngestLimits::default(),
-        )
-        .await
-        .unwrap();
+        super::super::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+            .await
+            .unwrap();
         world
-            .git(
-                &base,
-                &["update-ref", "refs/heads/a", &one.to_string()],
-                b"",
-            )
+            .git(&base, &["update-ref", "refs/heads/a", &one.to_string()], b"")
             .await;
         // Holds `two` alone, because the base has the rest.
         let partial = quarantine(&fork, two, &base).await;
@@ -343,10 +327,7 @@ mod tests {
 
         let admitted = staging.admit(&event_id('a'), &two).await;
 
-        assert!(
-            matches!(admitted, Err(AdmitError::Incomplete { .. })),
-            "{admitted:?}"
-        );
+        assert!(matches!(admitted, Err(AdmitError::Incomplete { .. })), "{admitted:?}");
         assert!(upstream.object_kinds(&[two], &[]).await.unwrap().is_empty());
         assert!(staging.exists(&event_id('a'), &two).await);
     }

@@ -29,9 +29,7 @@ pub(super) struct Populated {
 }
 
 pub(super) fn coordinate(identifier: &str) -> Coordinate {
-    format!("30617:{}:{identifier}", "11".repeat(32))
-        .parse()
-        .unwrap()
+    format!("30617:{}:{identifier}", "11".repeat(32)).parse().unwrap()
 }
 
 impl World {
@@ -87,12 +85,7 @@ impl World {
     }
 
     /// Runs git in `repository`, which is made if need be.
-    pub(super) async fn git(
-        &self,
-        repository: &Repository,
-        args: &[&str],
-        input: &[u8],
-    ) -> Vec<u8> {
+    pub(super) async fn git(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Vec<u8> {
         repository.create().await.unwrap();
         self.git_at(repository.path(), args, input).await
     }
@@ -109,40 +102,21 @@ impl World {
         for arg in rest {
             invocation = invocation.arg(arg);
         }
-        invocation
-            .output(input, Duration::from_secs(30))
-            .await
-            .unwrap()
+        invocation.output(input, Duration::from_secs(30)).await.unwrap()
     }
 
     pub(super) async fn oid(&self, repository: &Repository, args: &[&str], input: &[u8]) -> Oid {
         let answer = self.git(repository, args, input).await;
-        String::from_utf8(answer)
-            .unwrap()
-            .trim_end()
-            .parse()
-            .unwrap()
+        String::from_utf8(answer).unwrap().trim_end().parse().unwrap()
     }
 
     /// Writes a commit of one file that holds `message`.
-    pub(super) async fn commit(
-        &self,
-        repository: &Repository,
-        message: &str,
-        parents: &[Oid],
-    ) -> Oid {
+    pub(super) async fn commit(&self, repository: &Repository, message: &str, parents: &[Oid]) -> Oid {
         let blob = self
-            .oid(
-                repository,
-                &["hash-object", "-w", "--stdin"],
-                message.as_bytes(),
-            )
+            .oid(repository, &["hash-object", "-w", "--stdin"], message.as_bytes())
             .await;
         let entry = format!("100644 blob {blob}\tfile\n");
-        let tree = self
-            .oid(repository, &["mktree"], entry.as_bytes())
-            .await
-            .to_string();
+        let tree = self.oid(repository, &["mktree"], entry.as_bytes()).await.to_string();
         let parents: Vec<_> = parents.iter().map(ToString::to_string).collect();
         let mut args = vec!["commit-tree", &tree, "-m", message];
         for parent in &parents {
@@ -158,9 +132,7 @@ impl World {
 
     /// Writes an annotated tag object of `target`.
     pub(super) async fn tag(&self, repository: &Repository, target: Oid, kind: &str) -> Oid {
-        let tag = format!(
-            "object {target}\ntype {kind}\ntag t\ntagger A <a@example.com> 1700000000 +0000\n\nt\n"
-        );
+        let tag = format!("object {target}\ntype {kind}\ntag t\ntagger A <a@example.com> 1700000000 +0000\n\nt\n");
         self.oid(repository, &["mktag"], tag.as_bytes()).await
     }
 
@@ -207,21 +179,14 @@ impl World {
             ("refs/grasp/loose", two),
         ])
         .await;
-        self.git(
-            repository,
-            &["symbolic-ref", "HEAD", "refs/heads/main"],
-            b"",
-        )
-        .await;
+        self.git(repository, &["symbolic-ref", "HEAD", "refs/heads/main"], b"")
+            .await;
     }
 
     /// Returns the files in the pack directory of `object_dir`.
     pub(super) fn packs(object_dir: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(object_dir.join("pack"));
-        let paths = entries
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.unwrap().path());
+        let paths = entries.into_iter().flatten().map(|entry| entry.unwrap().path());
         let mut packs: Vec<_> = paths
             .filter(|path| path.extension().is_some_and(|e| e == "pack"))
             .collect();
