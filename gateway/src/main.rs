@@ -1,2 +1,77 @@
-//! grasp-gateway.
-fn main() {}
+//! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::cli::Cli;
+use gateway::cli::Command;
+use gateway::cli::Serve;
+use gateway::start::Server;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .init();
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            fail(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    match command {
+        Command::Serve(serve) => run_server(&serve).await,
+        Command::Declare(declare) => {
+            let clone_url = declare.run().await?;
+            writeln!(std::io::stdout(), "{clone_url}")?;
+            Ok(())
+        }
+    }
+}
+
+async fn run_server(serve: &Serve) -> Result<(), Box<dyn std::error::Error>> {
+    let config = serve.check()?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let server = Server::start(&config).await?;
+    let service = server.service();
+    tracing::info!(
+        bind = %server.address(),
+        relay = service.relay_url(),
+        clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
+        "serving"
+    );
+    server
+        .run(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        })
+        .await;
+    Ok(())
+}
+
+/// Writes the error and its causes, for the operator who has just typed the command.
+#[expect(
+    clippy::print_stderr,
+    reason = "the operator reads it on the terminal, whatever GRASP_LOG says"
+)]
+fn fail(error: &dyn std::error::Error) {
+    eprintln!("grasp-gateway: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}

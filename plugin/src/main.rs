@@ -1,2 +1,84 @@
-//! strfry write policy.
-fn main() {}
+//! `grasp-plugin`: strfry's write policy. Git events are held in the purgatory until the gateway has their data; what
+//! is none of git's business passes at once.
+//!
+//! strfry runs it, one event at a time, from its only writer thread (docs/strfry-contract.md).
+
+mod cli;
+mod protocol;
+mod run;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use shared::lookup::Lookup;
+use shared::policy::Policy;
+use shared::purgatory::Limits;
+use shared::purgatory::Purgatory;
+use shared::relay::RelayClient;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let config = match cli::Cli::parse().check() {
+        Ok(config) => config,
+        Err(complaints) => return fail(&complaints.to_string()),
+    };
+    // stdout is the protocol; strfry passes stderr on to its own log, which has its own times.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    // One event at a time, so one thread is enough, and starts fastest.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error}")),
+    }
+}
+
+async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
+    let purgatory = Purgatory::connect(&config.redis_url, Limits::default()).await?;
+    let relay = RelayClient::new(&config.relay_url, RELAY_TIMEOUT)?;
+    tokio::spawn(report_redis_settings(purgatory.clone()));
+    let policy = Policy {
+        lookup: Lookup {
+            purgatory,
+            relay,
+            service: config.service,
+            mode: config.maintainer_mode,
+        },
+        hold_secs: config.hold_secs,
+        answer_timeout: ANSWER_TIMEOUT,
+    };
+    run::run(&policy).await?;
+    Ok(())
+}
+
+/// Beside the first event, not before it: strfry counts our start into its time-out.
+async fn report_redis_settings(purgatory: Purgatory) {
+    match purgatory.check_server().await {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot check Redis"),
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "before the log exists, stderr is where strfry shows why its plugin ended"
+)]
+fn fail(text: &str) -> ExitCode {
+    eprintln!("grasp-plugin: {text}");
+    ExitCode::FAILURE
+}
+
+/// For one answer in all: every write of the relay waits for it. Far below strfry's own 10 s, after which it would
+/// kill us.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For one answer of the relay.
+const RELAY_TIMEOUT: Duration = Duration::from_millis(800);

@@ -1,14 +1,25 @@
 //! What both GRASP binaries believe: the rules of GRASP-01 as pure functions, and the purgatory.
 //!
-//! `nip34`, `git` and `rules` take values and return values: they build without Redis, tokio, a clock, a disk or an
-//! environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of these
-//! stands behind the feature `io`.
+//! `nip34`, `git`, `rules` and `settings` take values and return values: they build without Redis, tokio, a clock, a
+//! disk or an environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of
+//! these stands behind the feature `io`.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::too_many_lines,
+        reason = "a decision is tested as a table, and tables of data are long"
+    )
+)]
 
 pub mod git;
 pub mod nip34;
 pub mod purgatory;
 pub mod rules;
+pub mod settings;
 
+#[cfg(feature = "io")]
+pub mod lookup;
 #[cfg(feature = "io")]
 pub mod policy;
 #[cfg(feature = "io")]

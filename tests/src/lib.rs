@@ -1,1 +1,3 @@
 //! World harness.
+
+pub mod plugin_host;

@@ -4,11 +4,11 @@
 //! <data>/serving.gitconfig                                     git's configuration (command.rs)
 //! <data>/empty.git                                             what a virtual repository answers
 //! <data>/repositories/<owner>/<name>.git                       a repository; its coordinate in `grasp-coordinate`
-//! <data>/staging/<owner>/<name>/<event-id>/<commit-oid>/       an object directory that no clone sees; here too the
-//!                                                              coordinate, in <name>/grasp-coordinate
+//! <data>/staging/<name>/<owner>/<event-id>/<commit-oid>/       an object directory that no clone sees; here too the
+//!                                                              coordinate, in <owner>/grasp-coordinate
 //! <data>/quarantine/<instance>.lock                            held with flock while the instance lives
 //! <data>/quarantine/<instance>-<n>/                            work in progress of that instance
-//! <data>/locks/<name>                                          flock of an identifier
+//! <data>/locks/<number>                                        flock of all identifiers with that hash
 //! ```
 //!
 //! Everything lies on one file system: things are made in the quarantine and renamed to their place.
@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use nostr::key::PublicKey;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use tokio::task::spawn_blocking;
@@ -108,19 +109,59 @@ impl Layout {
 
     /// Returns where the repository of `coordinate` is, or would be.
     pub fn repository(&self, coordinate: &Coordinate) -> PathBuf {
-        self.owner_dir(REPOSITORIES, coordinate)
+        let owner = coordinate.owner.to_hex();
+        self.inner
+            .root
+            .join(REPOSITORIES)
+            .join(owner)
             .join(format!("{}.git", disk_name(&coordinate.identifier)))
     }
 
-    /// Returns the directory of everything staged for `coordinate`.
+    /// Returns the directory of everything staged for `coordinate`. It is found by identifier first: whoever decides
+    /// about an identifier wants to see all that is staged for it.
     pub fn staging(&self, coordinate: &Coordinate) -> PathBuf {
-        self.owner_dir(STAGING, coordinate)
-            .join(disk_name(&coordinate.identifier))
+        self.staging_of(&coordinate.identifier).join(coordinate.owner.to_hex())
     }
 
-    /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk.
+    fn staging_of(&self, identifier: &Identifier) -> PathBuf {
+        self.inner.root.join(STAGING).join(disk_name(identifier))
+    }
+
+    /// Lists the repositories called `identifier` that something may be staged for, in no order.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if a directory cannot be listed.
+    pub async fn staged_for(&self, identifier: &Identifier) -> Result<Vec<Coordinate>, LayoutError> {
+        let (path, identifier) = (self.staging_of(identifier), identifier.clone());
+        in_background(move || {
+            let entries = match list(&path) {
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let owners = entries
+                .into_iter()
+                .filter_map(|owner| PublicKey::from_hex(owner.file_name()?.to_str()?).ok());
+            Ok(owners
+                .map(|owner| Coordinate {
+                    owner,
+                    identifier: identifier.clone(),
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk. Lock files are
+    /// never deleted, so there are only so many of them: two identifiers that share one wait for each other.
     pub fn identifier_lock(&self, identifier: &Identifier) -> PathBuf {
-        self.inner.root.join(LOCKS).join(disk_name(identifier))
+        // FNV-1a: the same in every version and process, which the hashers of std are not.
+        let hash = identifier
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        self.inner.root.join(LOCKS).join(format!("{:03x}", hash % LOCK_FILES))
     }
 
     /// Returns a fresh path in the quarantine, not yet made, that no other gateway sweeps while this one lives.
@@ -181,10 +222,6 @@ impl Layout {
         .await
     }
 
-    fn owner_dir(&self, kind: &str, coordinate: &Coordinate) -> PathBuf {
-        self.inner.root.join(kind).join(coordinate.owner.to_hex())
-    }
-
     fn hosted_blocking(&self) -> Result<Vec<Coordinate>, LayoutError> {
         self.coordinates(REPOSITORIES, Self::repository)
     }
@@ -196,8 +233,8 @@ impl Layout {
         place: fn(&Self, &Coordinate) -> PathBuf,
     ) -> Result<Vec<Coordinate>, LayoutError> {
         let mut found = Vec::new();
-        for owner_dir in list(&self.inner.root.join(kind))? {
-            for path in list(&owner_dir)? {
+        for outer in list(&self.inner.root.join(kind))? {
+            for path in list(&outer)? {
                 let text = fs::read_to_string(path.join(COORDINATE_FILE)).unwrap_or_default();
                 match text.trim_end_matches('\n').parse::<Coordinate>() {
                     Ok(coordinate) if place(self, &coordinate) == path => found.push(coordinate),
@@ -392,6 +429,8 @@ const REPOSITORIES: &str = "repositories";
 const STAGING: &str = "staging";
 const QUARANTINE: &str = "quarantine";
 const LOCKS: &str = "locks";
+/// Number of lock files.
+const LOCK_FILES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {

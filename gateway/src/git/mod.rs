@@ -50,7 +50,6 @@ pub use layout::LayoutError;
 pub use layout::SweepReport;
 pub use ls_refs::LsRefsError;
 pub use objects::ObjectError;
-pub use objects::ObjectKind;
 pub use objects::object_kinds;
 pub use pkt_line::PktLine;
 pub use pkt_line::PktLineError;

@@ -8,22 +8,10 @@ use std::io;
 use std::path::PathBuf;
 
 use gix::objs::Kind;
+use shared::git::ObjectKind;
 use shared::git::Oid;
 
 use super::layout::in_background;
-
-/// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ObjectKind {
-    /// A commit.
-    Commit,
-    /// A tree.
-    Tree,
-    /// A blob.
-    Blob,
-    /// An annotated tag.
-    Tag,
-}
 
 /// Why objects could not be looked up. An object that does not exist is no error.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 
@@ -25,7 +26,6 @@ use super::layout::make_dir;
 use super::layout::sweep_repository;
 use super::layout::sync_dir;
 use super::objects::ObjectError;
-use super::objects::ObjectKind;
 use super::objects::object_kinds;
 use super::ref_cache::RefCache;
 use super::refs::RefReadError;

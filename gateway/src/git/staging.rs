@@ -182,6 +182,7 @@ impl Staging {
     }
 }
 
+/// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
 fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -189,7 +190,6 @@ fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError
         }
         Ok(()) | Err(_) => {}
     }
-    // Each only if it is empty. The owner's directory stays, for other repositories.
     if let Some(event) = path.parent().filter(|parent| *parent != root) {
         remove_if_empty(event)?;
     }
@@ -199,6 +199,10 @@ fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError
                 return Err(failed("remove", root)(error));
             }
             Ok(()) | Err(_) => {}
+        }
+        // The identifier's, unless another owner has something there.
+        if let Some(identifier) = root.parent() {
+            remove_if_empty(identifier)?;
         }
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! git's nouns as types that cannot be wrong: object ids, ref names, ref updates. No repository, no I/O.
 
+mod object_kind;
 mod oid;
 mod ref_name;
 mod ref_update;
 
+pub use object_kind::ObjectKind;
 pub use oid::Oid;
 pub use oid::OidError;
 pub use ref_name::Namespace;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 ///
 /// "No object", which the wire writes as forty zeros, is `None` here: see [`Oid::parse_optional`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Oid([u8; Oid::LEN]);
+pub struct Oid([u8; Self::LEN]);
 
 /// Why a text is not an object id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -33,10 +33,7 @@ pub enum RefNameError {
     #[error("a ref name has the form refs/<kind>/<name>")]
     NotFull,
     /// A component has more bytes than a file name may have.
-    #[error(
-        "a component of the ref name has more than {} bytes",
-        RefName::COMPONENT_BYTES_MAX
-    )]
+    #[error("a component of the ref name has more than {} bytes", RefName::COMPONENT_BYTES_MAX)]
     ComponentTooLong,
     /// git would refuse the name.
     #[error("not a valid ref name: {reason}")]
@@ -66,8 +63,7 @@ impl RefName {
         let Some(id) = self.0.strip_prefix("refs/nostr/") else {
             return Namespace::Other;
         };
-        let lower_hex =
-            id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let lower_hex = id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match EventId::from_hex(id) {
             Ok(event_id) if lower_hex => Namespace::PullRequest(event_id),
             Ok(_) | Err(_) => Namespace::MalformedPullRequest,
@@ -81,10 +77,7 @@ impl RefName {
 
     /// Tells whether the two names cannot exist side by side, because one is a directory of the other.
     pub fn conflicts_with(&self, other: &Self) -> bool {
-        let inside = |dir: &str, name: &str| {
-            name.strip_prefix(dir)
-                .is_some_and(|rest| rest.starts_with('/'))
-        };
+        let inside = |dir: &str, name: &str| name.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
         inside(&self.0, &other.0) || inside(&other.0, &self.0)
     }
 }
@@ -96,10 +89,7 @@ impl FromStr for RefName {
         if !text.starts_with("refs/") || text.split('/').count() < 3 {
             return Err(RefNameError::NotFull);
         }
-        if text
-            .split('/')
-            .any(|part| part.len() > Self::COMPONENT_BYTES_MAX)
-        {
+        if text.split('/').any(|part| part.len() > Self::COMPONENT_BYTES_MAX) {
             return Err(RefNameError::ComponentTooLong);
         }
         gix_validate::reference::name(text.into()).map_err(|error| RefNameError::Format {
@@ -140,21 +130,14 @@ mod tests {
             "refs//heads/main",
         ];
 
-        let refused = names
-            .iter()
-            .filter(|name| name.parse::<RefName>().is_err())
-            .count();
+        let refused = names.iter().filter(|name| name.parse::<RefName>().is_err()).count();
 
         assert_eq!(refused, names.len());
     }
 
     #[test]
     fn a_component_longer_than_a_file_name_is_refused() {
-        assert!(
-            format!("refs/heads/{}", "x".repeat(255))
-                .parse::<RefName>()
-                .is_ok()
-        );
+        assert!(format!("refs/heads/{}", "x".repeat(255)).parse::<RefName>().is_ok());
         assert_eq!(
             format!("refs/heads/{}", "x".repeat(256)).parse::<RefName>(),
             Err(RefNameError::ComponentTooLong)
@@ -174,10 +157,7 @@ mod tests {
             namespace(format!("refs/nostr/{}", id.to_uppercase())),
             Namespace::MalformedPullRequest
         );
-        assert_eq!(
-            namespace("refs/nostr/123".to_owned()),
-            Namespace::MalformedPullRequest
-        );
+        assert_eq!(namespace("refs/nostr/123".to_owned()), Namespace::MalformedPullRequest);
         assert_eq!(namespace("refs/pull/1".to_owned()), Namespace::Other);
     }
 

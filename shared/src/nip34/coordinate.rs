@@ -34,10 +34,7 @@ impl FromStr for Coordinate {
         }
         Ok(Self {
             owner: pubkey.and_then(parse_pubkey).ok_or(CoordinateError)?,
-            identifier: identifier
-                .unwrap_or("")
-                .parse()
-                .map_err(|_| CoordinateError)?,
+            identifier: identifier.unwrap_or("").parse().map_err(|_| CoordinateError)?,
         })
     }
 }
@@ -50,12 +47,7 @@ pub(super) fn parse_pubkey(text: &str) -> Option<PublicKey> {
 
 impl fmt::Display for Coordinate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{ANNOUNCEMENT}:{}:{}",
-            self.owner.to_hex(),
-            self.identifier
-        )
+        write!(f, "{ANNOUNCEMENT}:{}:{}", self.owner.to_hex(), self.identifier)
     }
 }
 

@@ -17,10 +17,7 @@ pub enum IdentifierError {
     #[error("the identifier (d tag) is empty")]
     Empty,
     /// strfry does not index a longer `d` and would take it for an empty one (strfry `events.cpp`).
-    #[error(
-        "the identifier (d tag) has {len} bytes, more than {}",
-        Identifier::BYTES_MAX
-    )]
+    #[error("the identifier (d tag) has {len} bytes, more than {}", Identifier::BYTES_MAX)]
     TooLong {
         /// The length found, in bytes.
         len: usize,
@@ -48,9 +45,7 @@ impl Identifier {
         let mut text = String::with_capacity(self.0.len());
         for byte in self.0.bytes() {
             match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    text.push(char::from(byte))
-                }
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
                 _ => text.push_str(&format!("%{byte:02X}")),
             }
         }
@@ -66,12 +61,7 @@ impl FromStr for Identifier {
             "" => Err(IdentifierError::Empty),
             "." | ".." => Err(IdentifierError::DotName),
             _ if text.len() > Self::BYTES_MAX => Err(IdentifierError::TooLong { len: text.len() }),
-            _ if text
-                .chars()
-                .any(|c| c == '/' || c == '\\' || c.is_control()) =>
-            {
-                Err(IdentifierError::Character)
-            }
+            _ if text.chars().any(|c| c == '/' || c == '\\' || c.is_control()) => Err(IdentifierError::Character),
             _ => Ok(Self(text.into())),
         }
     }

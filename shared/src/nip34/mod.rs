@@ -36,6 +36,24 @@ pub const PULL_REQUEST_UPDATE: u16 = 1619;
 /// Kind of a deletion request (NIP-09).
 pub const DELETION: u16 = 5;
 
+/// Tells whether `request` is a deletion request (NIP-09) by the author of `event` that covers it: by its id, or by
+/// its address if it is no newer than the request.
+pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
+    if request.kind.as_u16() != DELETION || request.pubkey != event.pubkey {
+        return false;
+    }
+    let event_id = event.id.to_hex();
+    let by_id = tags(request, "e").any(|values| values.first() == Some(&event_id));
+    let by_address = event.kind.is_addressable() && event.created_at <= request.created_at && {
+        let d = first_tag(event, "d")
+            .and_then(|values| values.first())
+            .map_or("", String::as_str);
+        let address = format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex());
+        tags(request, "a").any(|values| values.first() == Some(&address))
+    };
+    by_id || by_address
+}
+
 /// Returns the values of the first tag called `name`, without the name.
 fn first_tag<'e>(event: &'e Event, name: &str) -> Option<&'e [String]> {
     tags(event, name).next()

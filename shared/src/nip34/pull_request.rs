@@ -35,10 +35,7 @@ pub enum PullRequestError {
     #[error("PR event has no 'a' tag with the coordinate of a repository")]
     NoRepository,
     /// More `a` tags than one event may occupy repositories with.
-    #[error(
-        "PR event names {count} repositories, more than {}",
-        PullRequest::REPOSITORIES_MAX
-    )]
+    #[error("PR event names {count} repositories, more than {}", PullRequest::REPOSITORIES_MAX)]
     TooManyRepositories {
         /// How many it names.
         count: usize,
@@ -64,9 +61,7 @@ impl PullRequest {
             .collect();
         match coordinates.len() {
             0 => Err(PullRequestError::NoRepository),
-            count if count > Self::REPOSITORIES_MAX => {
-                Err(PullRequestError::TooManyRepositories { count })
-            }
+            count if count > Self::REPOSITORIES_MAX => Err(PullRequestError::TooManyRepositories { count }),
             _ => Ok(Self {
                 event_id: event.id,
                 coordinates,

@@ -53,9 +53,7 @@ impl Roles {
         };
         let leads: BTreeSet<PublicKey> = active("M").collect();
         let listed: BTreeSet<PublicKey> = active("M").chain(active("m")).collect();
-        let author_named = entries
-            .iter()
-            .any(|entry| entry.pubkey == Some(event.pubkey));
+        let author_named = entries.iter().any(|entry| entry.pubkey == Some(event.pubkey));
         Self {
             explicit: true,
             author_active: !author_named || listed.contains(&event.pubkey),
@@ -86,9 +84,7 @@ impl Entry {
 
 /// A history is start, end, start, end, …: active without boundaries or when the last one is a start.
 fn history_is_active(history: &[String]) -> bool {
-    let boundaries_parse = history
-        .iter()
-        .all(|boundary| boundary.parse::<u64>().is_ok());
+    let boundaries_parse = history.iter().all(|boundary| boundary.parse::<u64>().is_ok());
     // `defer` may stand only as the last end, and a malformed history is inactive: neither needs a case of its own.
     boundaries_parse && (history.is_empty() || history.len() % 2 == 1)
 }
@@ -104,9 +100,7 @@ mod tests {
     use super::*;
 
     fn roles(author: &Keys, tags: &[&[&str]]) -> Roles {
-        let tags = tags
-            .iter()
-            .map(|tag| Tag::parse(tag.iter().copied()).unwrap());
+        let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         Roles::of(
             &EventBuilder::new(Kind::Custom(30617), "")
                 .tags(tags)
@@ -127,10 +121,7 @@ mod tests {
             (&["soon"], false),
             (&["-1"], false),
         ] {
-            let history: Vec<String> = history
-                .iter()
-                .map(|&boundary| boundary.to_owned())
-                .collect();
+            let history: Vec<String> = history.iter().map(|&boundary| boundary.to_owned()).collect();
             assert_eq!(history_is_active(&history), active, "{history:?}");
         }
     }
@@ -140,10 +131,7 @@ mod tests {
         let (author, other, legacy) = (Keys::generate(), Keys::generate(), Keys::generate());
         let (other_hex, legacy_hex) = (other.public_key().to_hex(), legacy.public_key().to_hex());
 
-        let roles = roles(
-            &author,
-            &[&["m", &other_hex], &["maintainers", &legacy_hex]],
-        );
+        let roles = roles(&author, &[&["m", &other_hex], &["maintainers", &legacy_hex]]);
 
         assert!(roles.explicit);
         assert_eq!(roles.listed, BTreeSet::from([other.public_key()]));
@@ -165,10 +153,7 @@ mod tests {
         let (author, first, second) = (Keys::generate(), Keys::generate(), Keys::generate());
         let (first_hex, second_hex) = (first.public_key().to_hex(), second.public_key().to_hex());
 
-        let roles = roles(
-            &author,
-            &[&["maintainers", &first_hex], &["maintainers", &second_hex]],
-        );
+        let roles = roles(&author, &[&["maintainers", &first_hex], &["maintainers", &second_hex]]);
 
         assert!(!roles.explicit);
         assert_eq!(roles.listed, BTreeSet::from([first.public_key()]));

@@ -101,15 +101,9 @@ impl Declared {
                 continue;
             };
             if name == "HEAD" {
-                head = value
-                    .strip_prefix("ref: ")
-                    .unwrap_or(value)
-                    .parse::<RefName>()
-                    .ok();
+                head = value.strip_prefix("ref: ").unwrap_or(value).parse::<RefName>().ok();
             } else if let Some((name, oid)) = declared_ref(name, value)?
-                && refs
-                    .insert(name.clone(), oid)
-                    .is_some_and(|before| before != oid)
+                && refs.insert(name.clone(), oid).is_some_and(|before| before != oid)
             {
                 return Err(StateDefect::Twice { name });
             }
@@ -131,8 +125,7 @@ impl Declared {
                 }
             }
         }
-        let head =
-            head.filter(|name| name.namespace() == Namespace::Branch && refs.contains_key(name));
+        let head = head.filter(|name| name.namespace() == Namespace::Branch && refs.contains_key(name));
         Ok(Self { refs, head })
     }
 }
@@ -144,9 +137,9 @@ fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, State
     if !governed || name.ends_with("^{}") || value.starts_with("ref: ") {
         return Ok(None);
     }
-    let name: RefName = name.parse().map_err(|_| StateDefect::RefName {
-        name: name.to_owned(),
-    })?;
+    let name: RefName = name
+        .parse()
+        .map_err(|_| StateDefect::RefName { name: name.to_owned() })?;
     match value.parse() {
         Ok(oid) => Ok(Some((name, oid))),
         Err(_) => Err(StateDefect::Oid { name }),
@@ -191,12 +184,7 @@ mod tests {
     #[test]
     fn a_head_that_is_not_declared_says_nothing() {
         for head in ["ref: refs/heads/other", "refs/tags/v1", "main", ""] {
-            let declared = declared(&[
-                &["refs/heads/main", A],
-                &["refs/tags/v1", B],
-                &["HEAD", head],
-            ])
-            .unwrap();
+            let declared = declared(&[&["refs/heads/main", A], &["refs/tags/v1", B], &["HEAD", head]]).unwrap();
             assert_eq!(declared.head, None, "{head}");
         }
     }
@@ -212,10 +200,7 @@ mod tests {
         ])
         .unwrap();
 
-        assert_eq!(
-            declared.refs.into_keys().collect::<Vec<_>>(),
-            [name("refs/tags/v1")]
-        );
+        assert_eq!(declared.refs.into_keys().collect::<Vec<_>>(), [name("refs/tags/v1")]);
     }
 
     #[test]
@@ -245,11 +230,7 @@ mod tests {
                 },
             ),
             (
-                &[
-                    &["refs/heads/a", A],
-                    &["refs/heads/a-b", A],
-                    &["refs/heads/a/c/d", A],
-                ],
+                &[&["refs/heads/a", A], &["refs/heads/a-b", A], &["refs/heads/a/c/d", A]],
                 StateDefect::Conflict {
                     name: name("refs/heads/a/c/d"),
                     other: name("refs/heads/a"),

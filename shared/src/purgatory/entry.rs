@@ -131,13 +131,24 @@ pub struct Hold {
 pub enum HoldOutcome {
     /// The event is held; its identifiers are dirty.
     Held,
-    /// The event was in the purgatory already and is left with its deadline (a sleeping one woke); its identifiers
-    /// are dirty.
+    /// The event was in the purgatory already, with this status, and is left with its deadline; its identifiers are
+    /// dirty. One found [`Status::Asleep`] woke: it is held, with a fresh deadline.
     AlreadyHeld(Status),
+    /// Its author asked lately to delete it (see [`Deletion`]). Nothing changed.
+    Deleted,
     /// The purgatory has a newer announcement of the same coordinate, held or asleep. Nothing changed.
     Replaced,
     /// The purgatory is at one of its limits. Nothing changed.
     Full(Limit),
+}
+
+/// What became of a placeholder that was to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceholderOutcome {
+    /// It is recorded, in place of an earlier one for the same event and repository.
+    Recorded,
+    /// There are [`Limits::placeholders_max`] placeholders. Nothing changed.
+    Full,
 }
 
 /// A bound of the purgatory.
@@ -156,6 +167,19 @@ pub struct Limits {
     pub entries_per_author_max: u64,
     /// Most entries in all, leaving ones not counted.
     pub entries_max: u64,
+    /// Most placeholders in all.
+    pub placeholders_max: u64,
+}
+
+impl Default for Limits {
+    /// Room for a busy public server, some hundreds of megabytes of Redis at worst.
+    fn default() -> Self {
+        Self {
+            entries_per_author_max: 1_000,
+            entries_max: 100_000,
+            placeholders_max: 10_000,
+        }
+    }
 }
 
 /// An event that is complete and goes into the relay.
@@ -228,4 +252,31 @@ pub struct Deletion {
     pub event_ids: BTreeSet<EventId>,
     /// Addressable events, by kind and `d` tag.
     pub addresses: BTreeSet<(u16, Identifier)>,
+}
+
+impl Deletion {
+    /// Reads a deletion request (kind 5). `None`: it names nothing that the purgatory could hold.
+    pub fn requested_by(request: &Event) -> Option<Self> {
+        let values = |name: &'static str| {
+            let tags = request.tags.iter().map(nostr::event::Tag::as_slice);
+            tags.filter(move |tag| tag.first().is_some_and(|head| head == name))
+                .filter_map(|tag| tag.get(1))
+        };
+        let author = request.pubkey.to_hex();
+        let addresses = values("a").filter_map(|address| {
+            let mut parts = address.splitn(3, ':');
+            let kind = parts.next()?.parse().ok()?;
+            let own = parts.next()? == author;
+            let identifier = parts.next()?.parse().ok()?;
+            own.then_some((kind, identifier))
+        });
+        let deletion = Self {
+            author: request.pubkey,
+            created_at: request.created_at.as_secs(),
+            event_ids: values("e").filter_map(|id| EventId::from_hex(id).ok()).collect(),
+            addresses: addresses.collect(),
+        };
+        let names_something = !deletion.event_ids.is_empty() || !deletion.addresses.is_empty();
+        names_something.then_some(deletion)
+    }
 }

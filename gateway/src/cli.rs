@@ -1,0 +1,210 @@
+//! The command line: what the operator typed (`Serve`), and what the program needs (`Config`), with every complaint
+//! about the one made before the other exists.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use shared::rules::MaintainerMode;
+use shared::rules::Service;
+use shared::settings::Checker;
+use shared::settings::Complaints;
+
+use crate::declare::Declare;
+
+/// GRASP git server: hosts git repositories whose branches and tags are declared by signed nostr events.
+#[derive(Debug, Parser)]
+#[command(name = "grasp-gateway", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serves git, and the relay beside it, until stopped.
+    ///
+    /// Without --relay-url a built-in relay is started, and without --redis-url the purgatory is kept in memory:
+    /// nothing else needs to be installed then.
+    Serve(Serve),
+    /// Signs a repository's announcement and state, sends them to a relay and prints the clone URL.
+    ///
+    /// For trying a server out with nothing but git.
+    Declare(Declare),
+}
+
+/// The options of `serve`, as typed.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen, as ADDR:PORT.
+    #[arg(long, env = "GRASP_BIND", value_name = "ADDR:PORT", default_value = "127.0.0.1:7334")]
+    pub bind: String,
+    /// What `clone` and `relays` tags must name. A domain without a port is reached on the default ports of its
+    /// schemes [default: the bind address].
+    #[arg(long, env = "GRASP_DOMAIN", value_name = "HOST[:PORT]")]
+    pub domain: Option<String>,
+    /// Where repositories are kept, and the built-in relay's database.
+    #[arg(long, env = "GRASP_DATA_DIR", value_name = "DIR", default_value = "./grasp-data")]
+    pub data_dir: String,
+    /// The strfry relay, on loopback [default: a built-in relay].
+    #[arg(long, env = "GRASP_RELAY_URL", value_name = "ws://HOST:PORT")]
+    pub relay_url: Option<String>,
+    /// The Redis that the purgatory is kept in, the same as the plugin's [default: in memory, built-in relay only].
+    #[arg(
+        long,
+        env = "GRASP_REDIS_URL",
+        value_name = "redis://HOST:PORT",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<String>,
+    /// For how long an event waits for its git data, in seconds.
+    #[arg(long, env = "GRASP_HOLD_SECS", value_name = "N", default_value = "1800")]
+    pub hold_secs: String,
+    /// For how long an expired announcement can still be woken by an authorised state, in seconds; 0: not at all.
+    #[arg(long, env = "GRASP_SLEEP_SECS", value_name = "N", default_value = "86400")]
+    pub sleep_secs: String,
+    /// For how long a push waits until its events are served, in seconds. After that it succeeds all the same, and
+    /// the events are served when the relay is back.
+    #[arg(long, env = "GRASP_RELEASE_WAIT_SECS", value_name = "N", default_value = "60")]
+    pub release_wait_secs: String,
+    /// By which rule listed maintainers count: hybrid, reciprocal or recursive.
+    #[arg(long, env = "GRASP_MAINTAINER_MODE", value_name = "MODE", default_value = "hybrid")]
+    pub maintainer_mode: String,
+}
+
+/// What the server needs to know, valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// The name of this server; `None`: the address it listens on.
+    pub service: Option<Service>,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The relay; `None`: the built-in one.
+    pub relay_url: Option<String>,
+    /// The purgatory's Redis; `None`: in memory.
+    pub redis_url: Option<String>,
+    /// For how long an event is held, in seconds.
+    pub hold_secs: u64,
+    /// For how long an announcement sleeps, in seconds.
+    pub sleep_secs: u64,
+    /// For how long a push waits for its events to be served.
+    pub release_wait: Duration,
+    /// By which rule listed maintainers count.
+    pub maintainer_mode: MaintainerMode,
+}
+
+impl Serve {
+    /// Checks everything that was typed.
+    ///
+    /// # Errors
+    /// All complaints at once.
+    pub fn check(&self) -> Result<Config, Complaints> {
+        let mut checker = Checker::default();
+        let bind = checker.parse("--bind", &self.bind, "an address and port such as 127.0.0.1:7334");
+        let service = self
+            .domain
+            .as_deref()
+            .map(|domain| checker.parse("--domain", domain, DOMAIN_EXPECTED));
+        let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
+        let sleep_secs = checker.secs("--sleep-secs", &self.sleep_secs, 0);
+        let release_wait_secs = checker.secs("--release-wait-secs", &self.release_wait_secs, 1);
+        let mode = &self.maintainer_mode;
+        let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
+        let mut url = |option, value: &Option<String>, scheme, example| {
+            value
+                .as_deref()
+                .and_then(|value| checker.url(option, value, &[scheme], example))
+        };
+        let relay_url = url("--relay-url", &self.relay_url, "ws", "ws://127.0.0.1:7777");
+        let redis_url = url("--redis-url", &self.redis_url, "redis", "redis://127.0.0.1:6379");
+        if self.relay_url.is_some() && self.redis_url.is_none() {
+            checker.complain(REDIS_MISSING);
+        }
+        if self.data_dir.is_empty() {
+            checker.complain("--data-dir must name a directory");
+        }
+        checker.finish()?;
+        // Whatever is `None` here was complained about.
+        let config = || {
+            Some(Config {
+                bind: bind?,
+                service: service.flatten(),
+                data_dir: PathBuf::from(&self.data_dir),
+                relay_url,
+                redis_url,
+                hold_secs: hold_secs?,
+                sleep_secs: sleep_secs?,
+                release_wait: Duration::from_secs(release_wait_secs?),
+                maintainer_mode: maintainer_mode?,
+            })
+        };
+        config().ok_or(Complaints(Vec::new()))
+    }
+}
+
+const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
+
+const REDIS_MISSING: &str = "--relay-url needs --redis-url: the plugin in the relay and this server meet in Redis; \
+                             give both, or neither to run the built-in relay with a purgatory in memory";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> Result<Config, Complaints> {
+        let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
+        match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Serve(serve) => serve.check(),
+            Command::Declare(_) => unreachable!("it says serve"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_complete() {
+        let config = serve(&[]).unwrap();
+
+        assert_eq!(config.bind, "127.0.0.1:7334".parse().unwrap());
+        assert_eq!((config.hold_secs, config.sleep_secs), (1800, 86400));
+        assert_eq!((config.relay_url, config.redis_url), (None, None));
+    }
+
+    #[test]
+    fn every_bad_value_is_complained_about_at_once() {
+        let complaints = serve(&[
+            "--bind=nowhere",
+            "--domain=https://git.example.com/",
+            "--hold-secs=0",
+            "--release-wait-secs=soon",
+            "--relay-url=http://127.0.0.1",
+            "--maintainer-mode=all",
+        ])
+        .unwrap_err();
+
+        let text = complaints.to_string();
+        for option in [
+            "--bind",
+            "--domain",
+            "--hold-secs",
+            "--release-wait-secs",
+            "--relay-url must",
+            "--maintainer-mode",
+            "--redis-url",
+        ] {
+            assert!(text.contains(option), "{option} in {text}");
+        }
+        assert_eq!(complaints.0.len(), 7, "{text}");
+    }
+
+    #[test]
+    fn a_relay_without_redis_is_refused() {
+        assert!(serve(&["--relay-url=ws://127.0.0.1:7777"]).is_err());
+        assert!(serve(&["--redis-url=redis://127.0.0.1"]).is_ok());
+    }
+}

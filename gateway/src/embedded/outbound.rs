@@ -1,0 +1,105 @@
+//! What waits to be sent to one client: bounded in messages and in bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Sink;
+use futures_util::SinkExt;
+use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+/// The end where messages go in.
+#[derive(Debug, Clone)]
+pub(super) struct Outbound {
+    queue: mpsc::Sender<Queued>,
+    budget: Arc<Semaphore>,
+    overrun: Arc<Notify>,
+}
+
+/// The end where messages come out.
+pub(super) type Queue = mpsc::Receiver<Queued>;
+
+/// A message, and the right to the bytes that it takes.
+#[derive(Debug)]
+pub(super) struct Queued {
+    message: Message,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// The client is gone, or as good as gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Outbound {
+    /// Returns both ends.
+    pub(super) fn new() -> (Self, Queue) {
+        let (queue, queued) = mpsc::channel(MESSAGES_MAX);
+        let outbound = Self {
+            queue,
+            budget: Arc::new(Semaphore::new(BYTES_MAX as usize)),
+            overrun: Arc::new(Notify::new()),
+        };
+        (outbound, queued)
+    }
+
+    /// Sends, waiting while the client is slow: for what it asked for.
+    pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
+        let budget = Arc::clone(&self.budget);
+        let bytes = budget.acquire_many_owned(cost(&text)).await.map_err(|_| Gone)?;
+        let queued = Queued {
+            message: Message::text(text),
+            _bytes: bytes,
+        };
+        self.queue.send(queued).await.map_err(|_| Gone)
+    }
+
+    /// Sends without waiting: for what it did not ask for just now. A client that is too slow for that is dropped.
+    pub(super) fn send_at_once(&self, text: String) {
+        let budget = Arc::clone(&self.budget);
+        let sent = budget.try_acquire_many_owned(cost(&text)).is_ok_and(|bytes| {
+            let queued = Queued {
+                message: Message::text(text),
+                _bytes: bytes,
+            };
+            self.queue.try_send(queued).is_ok()
+        });
+        if !sent {
+            self.overrun.notify_one();
+        }
+    }
+
+    /// Waits until the client has turned out too slow.
+    pub(super) async fn overrun(&self) {
+        self.overrun.notified().await;
+    }
+}
+
+/// Writes what is queued, and pings in between, until the client is gone.
+pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue) {
+    loop {
+        let sent = match tokio::time::timeout(PING_EVERY, queue.recv()).await {
+            Ok(Some(queued)) => tokio::time::timeout(WRITE_MAX, sink.send(queued.message)).await,
+            Ok(None) => return,
+            Err(_) => tokio::time::timeout(WRITE_MAX, sink.send(Message::Ping(Default::default()))).await,
+        };
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+fn cost(text: &str) -> u32 {
+    u32::try_from(text.len()).map_or(BYTES_MAX, |bytes| bytes.min(BYTES_MAX))
+}
+
+/// Most messages that wait.
+const MESSAGES_MAX: usize = 1024;
+/// Most bytes that wait. A single message that is longer waits alone.
+const BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// How often a silent client is pinged (strfry `relay.autoPingSeconds`).
+const PING_EVERY: Duration = Duration::from_secs(55);
+/// How long a client may take to take one message.
+const WRITE_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,67 @@
+//! The bounds of the relay, named and set as in strfry's configuration, and the document that tells of them.
+
+use serde_json::Value;
+use serde_json::json;
+
+/// Bounds. The defaults are those of `strfry-config/strfry.conf`, each with its reason there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Largest event as normalised JSON (`events.maxEventSize`).
+    pub event_bytes_max: usize,
+    /// Most tags of an event (`events.maxNumTags`).
+    pub tags_max: usize,
+    /// Longest value of a tag with a one-letter name (`events.maxTagValSize`).
+    pub tag_value_bytes_max: usize,
+    /// Events made longer ago are refused (`events.rejectEventsOlderThanSeconds`).
+    pub age_secs_max: u64,
+    /// Events made further in the future are refused (`events.rejectEventsNewerThanSeconds`).
+    pub future_secs_max: u64,
+    /// Longest message (`relay.maxWebsocketPayloadSize`).
+    pub message_bytes_max: usize,
+    /// Most filters of one request (`relay.maxReqFilterSize`).
+    pub filters_max: usize,
+    /// Most stored events returned for one filter (`relay.maxFilterLimit`).
+    pub limit_max: usize,
+    /// Most open subscriptions of one connection (`relay.maxSubsPerConnection`).
+    pub subscriptions_max: usize,
+    /// Most connections at a time; further ones wait to be accepted.
+    pub connections_max: usize,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            event_bytes_max: 262_144,
+            tags_max: 5_000,
+            tag_value_bytes_max: 1_024,
+            age_secs_max: 630_720_000,
+            future_secs_max: 900,
+            message_bytes_max: 393_216,
+            filters_max: 200,
+            limit_max: 1_000,
+            subscriptions_max: 200,
+            connections_max: 1_024,
+        }
+    }
+}
+
+impl RelayLimits {
+    /// Returns the information document (NIP-11).
+    pub(super) fn document(&self) -> Value {
+        json!({
+            "name": "grasp-gateway",
+            "description": "The embedded relay of a GRASP server.",
+            "supported_nips": [1, 9, 11, 40, 45, 70],
+            "software": env!("CARGO_PKG_NAME"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "limitation": {
+                "max_message_length": self.message_bytes_max,
+                "max_subscriptions": self.subscriptions_max,
+                "max_limit": self.limit_max,
+            },
+        })
+    }
+}
+
+/// Ephemeral events made longer ago are refused (`events.rejectEphemeralEventsOlderThanSeconds`).
+pub(super) const EPHEMERAL_AGE_SECS_MAX: u64 = 60;

@@ -1,0 +1,332 @@
+//! The end of a push: under the identifier's lock it is decided anew, its objects move in, and a look at the
+//! identifier aligns, marks and releases (design 2, rules 5 to 8).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use nostr::event::EventId;
+use shared::git::Namespace;
+use shared::git::ObjectKind;
+use shared::git::Oid;
+use shared::git::RefUpdate;
+use shared::nip34::Identifier;
+use shared::purgatory::Leased;
+use shared::purgatory::PlaceholderOutcome;
+use shared::purgatory::PurgatoryError;
+use shared::rules::PushDecision;
+use shared::rules::RefVerdict;
+use shared::rules::Staged;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
+use warp::reply::Response;
+
+use super::Push;
+use super::PushError;
+use super::answer::RESULT_TYPE;
+use super::for_now;
+use super::results;
+use super::upload::Upload;
+use crate::git::Quarantine;
+use crate::git::Report;
+use crate::git::ReportWriter;
+use crate::lock::Locked;
+use crate::release::LookError;
+use crate::release::Published;
+use crate::reply;
+use crate::storage::StorageError;
+
+/// Why a push that was allowed could not be carried out.
+#[derive(Debug, thiserror::Error)]
+enum CommitError {
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error("cannot lock the identifier")]
+    Lock(#[source] std::io::Error),
+    #[error("the purgatory does not answer")]
+    Purgatory(#[from] PurgatoryError),
+    #[error("cannot store what was pushed")]
+    Storage(#[from] StorageError),
+    #[error("cannot bring the repository to its state")]
+    Look(#[from] LookError),
+    #[error("too many commits wait for their PR events, push again later")]
+    PlaceholdersFull,
+    #[error("the repository is no longer hosted here")]
+    Gone,
+}
+
+impl CommitError {
+    /// Says it to the pusher; the causes are for the log.
+    fn to_pusher(&self) -> String {
+        match self {
+            Self::Push(error) => for_now(error).to_owned(),
+            Self::Purgatory(_) => "the purgatory (Redis) does not answer, push again later".to_owned(),
+            Self::Lock(_) | Self::Storage(_) | Self::Look(_) => {
+                "the push could not be stored here, push again later; the operator finds the reason in the log"
+                    .to_owned()
+            }
+            Self::PlaceholdersFull | Self::Gone => self.to_string(),
+        }
+    }
+}
+
+/// Carries the push out in a task of its own and answers with what that task says, as it says it.
+pub(super) fn commit(push: Push, upload: Upload) -> Response {
+    let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+    let writer = ReportWriter::new(push.capabilities());
+    tokio::spawn(async move {
+        let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
+        keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let work = push.carry_out(upload);
+        tokio::pin!(work);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut work => break answer,
+                // A client that has gone hears nothing; the work goes on all the same.
+                _ = keepalive.tick() => drop(sender.try_send(writer.remote_text("waiting for the relay to serve the pushed events"))),
+            }
+        };
+        let mut bytes: Vec<u8> = answer
+            .remarks
+            .iter()
+            .flat_map(|remark| writer.remote_text(remark))
+            .collect();
+        bytes.extend_from_slice(&writer.finish(&answer.report));
+        drop(sender.send(Bytes::from(bytes)).await);
+    });
+    let chunks =
+        stream::poll_fn(move |context| receiver.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>)));
+    reply::git_stream(RESULT_TYPE, chunks)
+}
+
+/// What is told at the end.
+struct Told {
+    remarks: Vec<String>,
+    report: Report,
+}
+
+/// What a push has changed.
+struct Committed {
+    decision: PushDecision,
+    leased: Vec<Leased>,
+}
+
+impl Push {
+    async fn carry_out(&self, upload: Upload) -> Told {
+        match self.commit_locked(upload).await {
+            Ok(Committed { decision, leased }) => {
+                let remark = self.release(leased).await;
+                let remarks = decision.remarks.iter().cloned().chain(remark).collect();
+                let report = Report {
+                    unpack: Ok(()),
+                    refs: results(&self.list, &decision),
+                };
+                Told { remarks, report }
+            }
+            Err(error) => {
+                tracing::warn!(repo.coordinate = %self.coordinate, error = &error as &dyn std::error::Error, "push not carried out");
+                let reason = error.to_pusher();
+                let names = self.list.commands.iter().map(|command| command.name.clone());
+                Told {
+                    remarks: vec![reason.clone()],
+                    report: Report {
+                        unpack: Ok(()),
+                        refs: names.map(|name| (name, Err(reason.clone()))).collect(),
+                    },
+                }
+            }
+        }
+    }
+
+    async fn commit_locked(&self, upload: Upload) -> Result<Committed, CommitError> {
+        let identifiers = BTreeSet::from([self.coordinate.identifier.clone()]);
+        let locked = self
+            .site
+            .locks
+            .lock(identifiers.clone())
+            .await
+            .map_err(CommitError::Lock)?;
+        let Some((_, mut decision)) = self.decide().await? else {
+            return Err(CommitError::Gone);
+        };
+        self.refuse_unfit_tips(upload.as_ref(), &mut decision).await?;
+        if !self.has_effect(&decision) {
+            return Ok(Committed {
+                decision,
+                leased: Vec::new(),
+            });
+        }
+        // From here on things move: whoever dies leaves the mark, and another look goes on.
+        self.site.lookup.purgatory.mark_dirty(&identifiers).await?;
+        self.stage(&locked, &decision, &upload).await?;
+        self.take_in(&locked, &decision, upload).await?;
+        let look = self.site.look_locked(&locked).await?;
+        tracing::info!(repo.coordinate = %self.coordinate, commands = self.list.commands.len(), "push carried out");
+        Ok(Committed {
+            decision,
+            leased: look.leased,
+        })
+    }
+
+    /// Refuses what names an object that did not come, or of the wrong kind: git's own check, on our quarantine.
+    async fn refuse_unfit_tips(
+        &self,
+        quarantine: Option<&Quarantine>,
+        decision: &mut PushDecision,
+    ) -> Result<(), CommitError> {
+        let updates: Vec<RefUpdate> = self.updates().cloned().collect();
+        let tips: Vec<Oid> = updates.iter().filter_map(|update| update.new).collect();
+        let kinds = self
+            .site
+            .storage
+            .object_kinds(&self.coordinate, quarantine, &tips)
+            .await?;
+        for (update, verdict) in updates.iter().zip(&mut decision.verdicts) {
+            let acts = matches!(verdict, RefVerdict::Allow | RefVerdict::Stage { .. });
+            if let Some(reason) = unfit(update, &kinds).filter(|_| acts) {
+                *verdict = RefVerdict::Refuse { reason };
+            }
+        }
+        let refused = decision
+            .verdicts
+            .iter()
+            .any(|verdict| matches!(verdict, RefVerdict::Refuse { .. }));
+        if refused {
+            // Branches and tags fulfil a state together or not at all.
+            refuse_governed(&updates, decision);
+        }
+        Ok(())
+    }
+
+    /// Keeps PR commits aside whose event or repository is not there yet: the record first, then the objects.
+    async fn stage(&self, locked: &Locked, decision: &PushDecision, upload: &Upload) -> Result<(), CommitError> {
+        let Some(quarantine) = upload else { return Ok(()) };
+        let hold_secs = self.site.settings.hold_secs;
+        for staged in self.to_stage(decision) {
+            let Staged {
+                coordinate,
+                event_id,
+                commit_oid,
+            } = &staged;
+            let purgatory = &self.site.lookup.purgatory;
+            match purgatory
+                .put_placeholder(event_id, coordinate, *commit_oid, hold_secs)
+                .await?
+            {
+                PlaceholderOutcome::Recorded => {}
+                PlaceholderOutcome::Full => return Err(CommitError::PlaceholdersFull),
+            }
+            self.site.storage.stage(locked, &staged, quarantine).await?;
+        }
+        Ok(())
+    }
+
+    fn to_stage(&self, decision: &PushDecision) -> Vec<Staged> {
+        let mut to_stage = Vec::new();
+        for verdict in &decision.verdicts {
+            if let RefVerdict::Stage { event_id, commit_oid } = verdict {
+                to_stage.push(Staged {
+                    coordinate: self.coordinate.clone(),
+                    event_id: *event_id,
+                    commit_oid: *commit_oid,
+                });
+            }
+        }
+        to_stage
+    }
+
+    /// Moves the objects of what is allowed into the repository.
+    async fn take_in(&self, locked: &Locked, decision: &PushDecision, upload: Upload) -> Result<(), CommitError> {
+        let tips = self.allowed_tips(decision);
+        let Some(quarantine) = upload.filter(|_| !tips.is_empty()) else {
+            return Ok(());
+        };
+        let storage = &self.site.storage;
+        if decision.stages() {
+            // The pack has objects of both; only those that a signed event stands for move in.
+            storage
+                .copy_from_quarantine(locked, &self.coordinate, &quarantine, &tips)
+                .await?;
+        } else {
+            storage.migrate(locked, &self.coordinate, quarantine).await?;
+        }
+        Ok(())
+    }
+
+    fn allowed_tips(&self, decision: &PushDecision) -> BTreeSet<Oid> {
+        let decided = self.updates().zip(&decision.verdicts);
+        decided
+            .filter(|(_, verdict)| **verdict == RefVerdict::Allow)
+            .filter_map(|(update, _)| update.new)
+            .collect()
+    }
+
+    /// Publishes what the push has completed and waits until it is served. Returns what is to be said about it.
+    async fn release(&self, leased: Vec<Leased>) -> Option<String> {
+        let identifiers: BTreeSet<Identifier> = [self.coordinate.identifier.clone()].into();
+        let deadline = Instant::now() + self.site.settings.release_wait;
+        let events: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
+        let site = Arc::clone(&self.site);
+        // In a task of its own: a relay that hangs is waited for only so long.
+        tokio::spawn(async move { site.publish(leased).await });
+        match self.site.published(&identifiers, &events, deadline).await {
+            Ok(Published::All) => None,
+            Ok(Published::Pending) => {
+                Some("stored; the relay does not answer now, its events are served when it is back".to_owned())
+            }
+            Ok(Published::Stuck { event_id, reason }) => Some(format!(
+                "stored, but the relay refuses to serve event {event_id}: {reason}"
+            )),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot tell whether events are served"
+                );
+                Some(
+                    "stored; the purgatory (Redis) does not answer now, its events are served when it is back"
+                        .to_owned(),
+                )
+            }
+        }
+    }
+}
+
+/// Says why a command cannot be done with the objects that are here; `None`: it can.
+fn unfit(update: &RefUpdate, kinds: &BTreeMap<Oid, ObjectKind>) -> Option<String> {
+    let tip = update.new?;
+    let Some(kind) = kinds.get(&tip) else {
+        return Some(format!("object {} did not come with the push", tip.short()));
+    };
+    let needs_commit = match update.name.namespace() {
+        Namespace::Branch | Namespace::PullRequest(_) => true,
+        Namespace::Tag | Namespace::MalformedPullRequest | Namespace::Other => false,
+    };
+    (needs_commit && *kind != ObjectKind::Commit).then(|| format!("object {} is not a commit", tip.short()))
+}
+
+/// Refuses all branches and tags if one of them is refused.
+fn refuse_governed(updates: &[RefUpdate], decision: &mut PushDecision) {
+    let governed = |update: &RefUpdate| matches!(update.name.namespace(), Namespace::Branch | Namespace::Tag);
+    let spoilt = updates
+        .iter()
+        .zip(&decision.verdicts)
+        .any(|(update, verdict)| governed(update) && matches!(verdict, RefVerdict::Refuse { .. }));
+    for (update, verdict) in updates.iter().zip(&mut decision.verdicts) {
+        if spoilt && governed(update) && *verdict == RefVerdict::Allow {
+            *verdict = RefVerdict::Refuse {
+                reason: "another ref of the same state was refused".to_owned(),
+            };
+        }
+    }
+}
+
+/// Between two signs of life: below the 15 s after which clients give up (facts/grasp 0.5).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pieces of an answer that may wait for a slow client.
+const ANSWER_CHUNKS_MAX: usize = 4;

@@ -1,0 +1,154 @@
+//! One look at some identifiers: load facts, decide, act.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+use shared::lookup::LookupError;
+use shared::lookup::Subject;
+use shared::nip34::Identifier;
+use shared::purgatory::DirtyNumber;
+use shared::purgatory::Leased;
+use shared::purgatory::PurgatoryError;
+use shared::rules::Disk;
+use shared::rules::Facts;
+use shared::rules::Plan;
+use shared::rules::plan;
+
+use crate::lock::Locked;
+use crate::site::Site;
+use crate::storage::StorageError;
+
+/// What a look left to do.
+#[derive(Debug, Default)]
+#[must_use = "what a look has leased must be published"]
+pub struct Look {
+    /// The events that are complete, to be published in this order.
+    pub leased: Vec<Leased>,
+    /// Identifiers to look at together with these, before a PR of several can expire.
+    pub widen: BTreeSet<Identifier>,
+}
+
+/// Why a look did not come to its end: what it had not done yet stays to be done, and the mark stays.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// There are no facts, so nothing was decided.
+    #[error("no facts to decide on")]
+    Lookup(#[from] LookupError),
+    /// The purgatory went away in the middle.
+    #[error("cannot write to the purgatory")]
+    Purgatory(#[from] PurgatoryError),
+    /// Something on disk could not be read or changed.
+    #[error("cannot bring the repositories to their state")]
+    Storage(#[from] StorageError),
+    /// The lock could not be had.
+    #[error("cannot lock the identifier")]
+    Lock(#[source] std::io::Error),
+}
+
+impl Site {
+    /// Looks at some identifiers under their locks, and at more if that takes more to decide.
+    ///
+    /// # Errors
+    /// See [`LookError`].
+    pub async fn look(&self, identifiers: BTreeSet<Identifier>) -> Result<Vec<Leased>, LookError> {
+        let mut identifiers = identifiers;
+        let mut leased = Vec::new();
+        loop {
+            let locked = self.locks.lock(identifiers.clone()).await.map_err(LookError::Lock)?;
+            let look = self.look_locked(&locked).await?;
+            drop(locked);
+            leased.extend(look.leased);
+            if look.widen.is_subset(&identifiers) {
+                return Ok(leased);
+            }
+            identifiers.extend(look.widen);
+        }
+    }
+
+    /// Looks at the identifiers that are locked.
+    ///
+    /// # Errors
+    /// See [`LookError`].
+    pub async fn look_locked(&self, locked: &Locked) -> Result<Look, LookError> {
+        let staged = self.storage.staged_events(locked.identifiers()).await?;
+        let subject = Subject {
+            identifiers: locked.identifiers().clone(),
+            pull_request_ids: staged,
+            arriving: None,
+        };
+        let (facts, dirty) = self.lookup.facts(&subject).await?;
+        let disk = self.storage.read(&facts).await?;
+        let plan = plan(&facts, &disk, self.settings.sleep_secs);
+        for coordinate in &plan.lost {
+            tracing::error!(repo.coordinate = %coordinate, "the repository's data is missing here: not served until it is pushed again");
+        }
+        self.act(locked, &facts, &disk, plan, &dirty).await
+    }
+
+    async fn act(
+        &self,
+        locked: &Locked,
+        facts: &Facts,
+        disk: &Disk,
+        plan: Plan,
+        dirty: &BTreeMap<Identifier, DirtyNumber>,
+    ) -> Result<Look, LookError> {
+        for alignment in &plan.alignments {
+            self.storage.align(locked, alignment).await?;
+        }
+        for installation in &plan.installations {
+            self.storage.install(locked, installation).await?;
+        }
+        // Refs first, then the mark: whatever is marked can be fetched.
+        let purgatory = &self.lookup.purgatory;
+        let leased = match plan.releases.as_slice() {
+            [] => Vec::new(),
+            releases => purgatory.mark_releasing(releases, self.settings.lease_secs).await?,
+        };
+        for release in &plan.releases {
+            tracing::info!(event.id = %release.event.id, event.kind = release.event.kind.as_u16(), "complete, releasing");
+        }
+        if !plan.ended.is_empty() {
+            purgatory.end(&plan.ended).await?;
+        }
+        for (event_id, expiry) in &plan.expired {
+            if purgatory.expire(event_id, *expiry).await? {
+                tracing::info!(event.id = %event_id, ?expiry, "expired");
+            }
+        }
+        for placeholder in &plan.placeholders_ended {
+            purgatory
+                .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
+                .await?;
+        }
+        for staged in &plan.unstage {
+            self.storage.unstage(locked, staged).await?;
+        }
+        let changed = changed_notes(facts, &plan.waiting);
+        if !changed.is_empty() {
+            purgatory.note_waiting(&changed).await?;
+        }
+        debug_assert!(
+            disk.staged.is_superset(&plan.unstage),
+            "only what is staged can be unstaged"
+        );
+        for (identifier, number) in dirty {
+            purgatory.clear_dirty(identifier, *number).await?;
+        }
+        Ok(Look {
+            leased,
+            widen: plan.widen,
+        })
+    }
+}
+
+/// Returns the notes that say something else than the entry does.
+fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
+    let says = |event_id: &EventId| facts.entries.get(event_id).map(|entry| entry.waiting_for.as_str());
+    waiting
+        .iter()
+        .filter(|(event_id, text)| says(event_id) != Some(text.as_str()))
+        .map(|(event_id, text)| (*event_id, text.clone()))
+        .collect()
+}

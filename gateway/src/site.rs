@@ -1,0 +1,136 @@
+//! What every part of the gateway shares: where facts come from, where repositories are, how long things take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::lookup::Lookup;
+use shared::lookup::LookupError;
+use shared::lookup::Subject;
+use shared::nip34::Coordinate;
+use shared::rules::Facts;
+use shared::rules::Hosting;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::git::Advertisements;
+use crate::git::RefSnapshot;
+use crate::git::UploadPack;
+use crate::lock::Locks;
+use crate::pages;
+use crate::proxy::Upstream;
+use crate::relay_info::RelayInfo;
+use crate::reply;
+use crate::storage::Storage;
+
+/// The server's parts.
+pub struct Site {
+    /// Facts about events.
+    pub lookup: Lookup,
+    /// The repositories.
+    pub storage: Storage,
+    /// Who may change them.
+    pub locks: Locks,
+    /// What is advertised.
+    pub advertisements: Advertisements,
+    /// What answers fetches.
+    pub upload_pack: UploadPack,
+    /// The relay's address for WebSockets.
+    pub upstream: Upstream,
+    /// The relay's information document.
+    pub relay_info: RelayInfo,
+    /// Times and sizes.
+    pub settings: Settings,
+}
+
+/// Times and sizes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For how long a push holds on to its events, in seconds.
+    pub hold_secs: u64,
+    /// For how long an expired announcement sleeps, in seconds.
+    pub sleep_secs: u64,
+    /// For how long a push waits until its events are served.
+    pub release_wait: Duration,
+    /// For how long whoever publishes an event has it to himself, in seconds.
+    pub lease_secs: u64,
+    /// Longest request for a fetch, in bytes, after decompression.
+    pub fetch_request_bytes_max: u64,
+    /// Longest request for a push, in bytes.
+    pub push_request_bytes_max: u64,
+}
+
+/// What a reader finds at a coordinate.
+pub enum Readable {
+    /// A repository on disk.
+    OnDisk(Arc<RefSnapshot>),
+    /// An announced repository that has no refs yet: it reads as empty, and nothing of it is on disk.
+    Virtual,
+    /// A repository whose state has refs that are not here: an empty answer would be copied by mirrors.
+    Lost,
+    /// No repository of this server.
+    Absent,
+    /// It cannot be told now.
+    Unknown,
+}
+
+impl Site {
+    /// Looks up everything about the identifier of a repository.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    pub async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, LookupError> {
+        let subject = Subject {
+            identifiers: [coordinate.identifier.clone()].into(),
+            ..Subject::default()
+        };
+        Ok(self.lookup.facts(&subject).await?.0)
+    }
+
+    /// Returns what a reader finds at `coordinate`.
+    pub async fn readable(&self, coordinate: &Coordinate) -> Readable {
+        let facts = self.facts(coordinate).await;
+        if let Ok(facts) = &facts
+            && facts.hosting(coordinate) == Hosting::Absent
+        {
+            return Readable::Absent;
+        }
+        match (self.storage.at(coordinate).cached_refs().await, facts) {
+            // Without facts, what is here is read on: Redis or relay being away stops no clone.
+            (Ok(Some(snapshot)), _) => Readable::OnDisk(snapshot),
+            (Ok(None), Ok(facts)) if declares_refs(&facts, coordinate) => Readable::Lost,
+            (Ok(None), Ok(_)) => Readable::Virtual,
+            (Ok(None), Err(error)) => {
+                tracing::warn!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot tell what is hosted");
+                Readable::Unknown
+            }
+            (Err(error), _) => {
+                tracing::error!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot read refs");
+                Readable::Unknown
+            }
+        }
+    }
+}
+
+fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
+    let governing = facts
+        .governing_state(coordinate)
+        .and_then(|state| state.declared.as_ref().ok());
+    governing.is_some_and(|declared| !declared.refs.is_empty())
+}
+
+impl Readable {
+    /// Answers a request that needs a repository that can be read.
+    pub fn refusal(&self) -> Response {
+        match self {
+            Self::Absent => reply::html(StatusCode::NOT_FOUND, pages::not_found()),
+            Self::Lost => reply::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
+            ),
+            Self::OnDisk(_) | Self::Virtual | Self::Unknown => reply::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the repository cannot be read now, try again later\n",
+            ),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Starts the server: its parts in the order in which they need each other, and the end of all of them.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use shared::lookup::Lookup;
+use shared::policy::Policy;
+use shared::purgatory::Limits;
+use shared::purgatory::Purgatory;
+use shared::purgatory::PurgatoryError;
+use shared::relay::RelayClient;
+use shared::relay::RelayUrlError;
+use shared::rules::Service;
+use shared::rules::ServiceError;
+use tokio::net::TcpListener;
+
+use crate::cli::Config;
+use crate::embedded::EmbeddedRelay;
+use crate::embedded::EmbeddedRelayError;
+use crate::embedded::RelayLimits;
+use crate::embedded_policy::InProcess;
+use crate::git::Advertisements;
+use crate::git::CaptureError;
+use crate::git::CreateError;
+use crate::git::Git;
+use crate::git::GitError;
+use crate::git::IngestLimits;
+use crate::git::Layout;
+use crate::git::LayoutError;
+use crate::git::Repositories;
+use crate::git::UploadPack;
+use crate::git::UploadPackLimits;
+use crate::lock::Locks;
+use crate::proxy::Upstream;
+use crate::relay_info::RelayInfo;
+use crate::release;
+use crate::routes::routes;
+use crate::server;
+use crate::site::Settings;
+use crate::site::Site;
+use crate::storage::Storage;
+
+/// Why the server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: is another server running there?")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The address has no name of its own.
+    #[error("cannot derive a domain from the address {address}: give one with --domain")]
+    Domain {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: ServiceError,
+    },
+    /// The data directory is of no use.
+    #[error("cannot use the data directory")]
+    Layout(#[from] LayoutError),
+    /// git is missing or too old.
+    #[error("cannot use git")]
+    Git(#[from] GitError),
+    /// The template of empty repositories could not be made.
+    #[error("cannot prepare the repositories")]
+    Create(#[from] CreateError),
+    /// git could not be asked what it can do.
+    #[error("cannot prepare fetches")]
+    Capture(#[from] CaptureError),
+    /// The purgatory is of no use.
+    #[error("cannot use the purgatory")]
+    Purgatory(#[from] PurgatoryError),
+    /// The relay's URL is none.
+    #[error("cannot use the relay")]
+    Relay(#[from] RelayUrlError),
+    /// The built-in relay could not be started.
+    #[error("cannot start the built-in relay")]
+    Embedded(#[from] EmbeddedRelayError),
+}
+
+/// A server that listens.
+pub struct Server {
+    site: Arc<Site>,
+    listener: TcpListener,
+    address: SocketAddr,
+    embedded: Option<EmbeddedRelay>,
+}
+
+impl Server {
+    /// Prepares everything and begins to listen.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(config.bind).await;
+        let listener = listener.map_err(|source| StartError::Bind {
+            address: config.bind,
+            source,
+        })?;
+        let address = listener.local_addr().map_err(|source| StartError::Bind {
+            address: config.bind,
+            source,
+        })?;
+        let service = match &config.service {
+            Some(service) => service.clone(),
+            None => address
+                .to_string()
+                .parse()
+                .map_err(|source| StartError::Domain { address, source })?,
+        };
+        let layout = Layout::new(&config.data_dir)?;
+        let swept = layout.sweep().await?;
+        tracing::debug!(?swept, "swept what crashed gateways left");
+        let git = Git::discover(layout.root()).await?;
+        let repositories = Repositories::open(git, layout.clone(), CACHED_REFS_MAX).await?;
+        let purgatory = purgatory(config).await?;
+        let (lookup, embedded) = relay(config, &service, purgatory, layout.root()).await?;
+        let limits = IngestLimits::default();
+        let site = Arc::new(Site {
+            upstream: Upstream {
+                authority: lookup.relay.authority(),
+                path: lookup.relay.target().to_owned(),
+            },
+            lookup,
+            advertisements: Advertisements::capture(&repositories).await?,
+            upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
+            storage: Storage::new(repositories, limits),
+            locks: Locks::new(layout),
+            relay_info: RelayInfo::default(),
+            settings: Settings {
+                hold_secs: config.hold_secs,
+                sleep_secs: config.sleep_secs,
+                release_wait: config.release_wait,
+                lease_secs: LEASE_SECS,
+                fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,
+                push_request_bytes_max: limits.pack_bytes_max + COMMANDS_BYTES_MAX,
+            },
+        });
+        Ok(Self {
+            site,
+            listener,
+            address,
+            embedded,
+        })
+    }
+
+    /// Returns the address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the name it goes by.
+    pub fn service(&self) -> &Service {
+        &self.site.lookup.service
+    }
+
+    /// Serves until `stop` is done; then lets running requests end, and stops the built-in relay.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let worker = tokio::spawn(release::run(Arc::clone(&self.site)));
+        server::serve(self.listener, routes(Arc::clone(&self.site)), stop, DRAIN).await;
+        worker.abort();
+        if let Some(relay) = self.embedded {
+            relay.stop().await;
+        }
+    }
+}
+
+async fn purgatory(config: &Config) -> Result<Purgatory, PurgatoryError> {
+    let Some(url) = &config.redis_url else {
+        tracing::warn!(
+            "the purgatory is in memory: events that wait for git data end with this process; \
+             to keep them give a Redis with --redis-url redis://127.0.0.1:6379"
+        );
+        return Ok(Purgatory::in_memory(Limits::default(), Arc::new(unix_secs)));
+    };
+    let purgatory = Purgatory::connect(url, Limits::default()).await?;
+    match purgatory.check_server().await {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        // It may come up later than we do: until then pushes are refused and reads go on.
+        Err(error @ PurgatoryError::Unavailable { .. }) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "Redis does not answer");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(purgatory)
+}
+
+/// Finds the relay, or starts the built-in one: on a loopback port of its own, reached as strfry would be, so that
+/// everything else is the same with both.
+async fn relay(
+    config: &Config,
+    service: &Service,
+    purgatory: Purgatory,
+    data_dir: &Path,
+) -> Result<(Lookup, Option<EmbeddedRelay>), StartError> {
+    let lookup = |url: &str| {
+        Ok::<_, RelayUrlError>(Lookup {
+            purgatory: purgatory.clone(),
+            relay: RelayClient::new(url, RELAY_TIMEOUT)?,
+            service: service.clone(),
+            mode: config.maintainer_mode,
+        })
+    };
+    if let Some(url) = &config.relay_url {
+        return Ok((lookup(url)?, None));
+    }
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind { address, source })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| StartError::Bind { address, source })?;
+    let lookup = lookup(&format!("ws://{address}/"))?;
+    let policy = Policy {
+        lookup: lookup.clone(),
+        hold_secs: config.hold_secs,
+        answer_timeout: ANSWER_TIMEOUT,
+    };
+    let database = data_dir.join("relay");
+    let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;
+    Ok((lookup, Some(relay)))
+}
+
+fn unix_secs() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Refs held in memory for advertisements, over all repositories.
+const CACHED_REFS_MAX: usize = 1_000_000;
+
+/// For one answer of the relay.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For one answer of the write policy, with its look-ups.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whoever publishes an event has it to himself for so long (design 2, rule 4).
+const LEASE_SECS: u64 = 15;
+
+/// git's own bound is 10 MiB (`GIT_HTTP_MAX_REQUEST_BUFFER`).
+const FETCH_REQUEST_BYTES_MAX: u64 = 16 << 20;
+
+/// Room for the command list beside the pack.
+const COMMANDS_BYTES_MAX: u64 = 4 << 20;
+
+/// For requests that run when the server is stopped.
+const DRAIN: Duration = Duration::from_secs(30);

@@ -1,0 +1,312 @@
+//! The repositories as the rules see them: what is on disk as facts, and what a plan says done to it.
+//!
+//! No rules here: which repository gets what is decided in `shared::rules`.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use nostr::event::EventId;
+use shared::git::ObjectKind;
+use shared::git::Oid;
+use shared::git::RefName;
+use shared::git::RefUpdate;
+use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
+use shared::rules::Alignment;
+use shared::rules::Disk;
+use shared::rules::Facts;
+use shared::rules::Installation;
+use shared::rules::InstallationSource;
+use shared::rules::OnDisk;
+use shared::rules::Staged;
+
+use crate::git::AdmitError;
+use crate::git::ApplyError;
+use crate::git::CopyError;
+use crate::git::CreateError;
+use crate::git::Head;
+use crate::git::IngestLimits;
+use crate::git::LayoutError;
+use crate::git::ObjectError;
+use crate::git::Quarantine;
+use crate::git::RefReadError;
+use crate::git::RefTransaction;
+use crate::git::Repositories;
+use crate::git::Repository;
+use crate::git::Staging;
+use crate::git::copy_objects;
+use crate::git::object_kinds;
+use crate::lock::Locked;
+
+/// The repositories of this server. What changes them takes the lock of their identifier as a witness.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    repositories: Repositories,
+    limits: IngestLimits,
+}
+
+/// Why something on disk could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Refs could not be read.
+    #[error(transparent)]
+    Refs(#[from] RefReadError),
+    /// Objects could not be looked up.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// A directory could not be read or changed.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A repository could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// Refs could not be changed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Objects could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// What was staged could not be moved in.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+}
+
+impl Storage {
+    /// Works on `repositories`; what is pushed or copied into them stays within `limits`.
+    pub fn new(repositories: Repositories, limits: IngestLimits) -> Self {
+        Self { repositories, limits }
+    }
+
+    /// Returns the repositories themselves, for reading.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+
+    /// Returns how much one push may bring.
+    pub fn limits(&self) -> &IngestLimits {
+        &self.limits
+    }
+
+    /// Lists the repositories that are on disk.
+    ///
+    /// # Errors
+    /// The data directory cannot be read.
+    pub async fn hosted(&self) -> Result<Vec<Coordinate>, StorageError> {
+        Ok(self.repositories.layout().hosted().await?)
+    }
+
+    /// Returns the events that something is staged for, in repositories with these identifiers.
+    ///
+    /// # Errors
+    /// The staging area cannot be read.
+    pub async fn staged_events(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<EventId>, StorageError> {
+        let staged = self.staged(identifiers).await?;
+        Ok(staged.into_iter().map(|staged| staged.event_id).collect())
+    }
+
+    async fn staged(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, StorageError> {
+        let mut staged = BTreeSet::new();
+        for identifier in identifiers {
+            for coordinate in self.repositories.layout().staged_for(identifier).await? {
+                let here = Staging::of(&self.repositories.at(&coordinate)).list().await?;
+                staged.extend(here.into_iter().map(|(event_id, commit_oid)| Staged {
+                    coordinate: coordinate.clone(),
+                    event_id,
+                    commit_oid,
+                }));
+            }
+        }
+        Ok(staged)
+    }
+
+    /// Reads what is on disk of the repositories that `facts` are about.
+    ///
+    /// # Errors
+    /// Something of it cannot be read: then it is not known, and nothing can be decided.
+    pub async fn read(&self, facts: &Facts) -> Result<Disk, StorageError> {
+        let oids: Vec<Oid> = Disk::objects_in_question(facts).into_iter().collect();
+        let mut disk = Disk {
+            staged: self.staged(&facts.identifiers).await?,
+            ..Disk::default()
+        };
+        for coordinate in facts.hosted() {
+            let repository = self.repositories.at(&coordinate);
+            let Some(refs) = repository.refs().await? else { continue };
+            let objects = repository.object_kinds(&oids, &[]).await?;
+            let head = match refs.head {
+                Head::Symbolic(name) => Some(name),
+                Head::Detached(_) => None,
+            };
+            disk.repositories.insert(
+                coordinate,
+                OnDisk {
+                    refs: refs.refs,
+                    head,
+                    objects,
+                },
+            );
+        }
+        Ok(disk)
+    }
+
+    /// Returns the refs of a repository; `None`: it is not on disk.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn refs(&self, coordinate: &Coordinate) -> Result<Option<BTreeMap<RefName, Oid>>, StorageError> {
+        let snapshot = self.repositories.at(coordinate).refs().await?;
+        Ok(snapshot.map(|snapshot| snapshot.refs))
+    }
+
+    /// Opens a quarantine for what is pushed to a repository.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub async fn quarantine(&self, coordinate: &Coordinate) -> Result<Quarantine, LayoutError> {
+        let repository = self.repositories.at(coordinate);
+        let alternates = if repository.exists().await {
+            vec![repository.object_dir()]
+        } else {
+            Vec::new()
+        };
+        Quarantine::open(&self.repositories, alternates).await
+    }
+
+    /// Returns the kinds of those of `oids` that are in the repository or in the quarantine.
+    ///
+    /// # Errors
+    /// They cannot be looked up.
+    pub async fn object_kinds(
+        &self,
+        coordinate: &Coordinate,
+        quarantine: Option<&Quarantine>,
+        oids: &[Oid],
+    ) -> Result<BTreeMap<Oid, ObjectKind>, StorageError> {
+        let mut directories = vec![self.repositories.at(coordinate).object_dir()];
+        directories.extend(quarantine.map(|quarantine| quarantine.object_dir().to_owned()));
+        Ok(object_kinds(directories, oids.to_vec()).await?)
+    }
+
+    /// Moves everything in the quarantine into a repository, which is made if need be.
+    ///
+    /// # Errors
+    /// It is not all there.
+    pub async fn migrate(
+        &self,
+        _: &Locked,
+        coordinate: &Coordinate,
+        quarantine: Quarantine,
+    ) -> Result<(), StorageError> {
+        let repository = self.repositories.at(coordinate);
+        repository.create().await?;
+        Ok(quarantine.migrate_into(&repository).await?)
+    }
+
+    /// Copies `tips`, and what they need, from the quarantine into a repository, which is made if need be.
+    ///
+    /// # Errors
+    /// They are not there, or not whole.
+    pub async fn copy_from_quarantine(
+        &self,
+        _: &Locked,
+        coordinate: &Coordinate,
+        quarantine: &Quarantine,
+        tips: &BTreeSet<Oid>,
+    ) -> Result<(), StorageError> {
+        let repository = self.repositories.at(coordinate);
+        repository.create().await?;
+        let tips: Vec<Oid> = tips.iter().copied().collect();
+        Ok(copy_objects(&readable(quarantine), &tips, &repository, &self.limits).await?)
+    }
+
+    /// Keeps aside a commit that was pushed, with what it needs beyond its repository.
+    ///
+    /// # Errors
+    /// It is not there, or not whole.
+    pub async fn stage(&self, _: &Locked, staged: &Staged, quarantine: &Quarantine) -> Result<(), StorageError> {
+        let repository = self.repositories.at(&staged.coordinate);
+        let tips = [staged.commit_oid];
+        let own = Quarantine::copy_of(&readable(quarantine), &tips, &repository, &self.limits).await?;
+        Ok(Staging::of(&repository)
+            .put(&staged.event_id, &staged.commit_oid, own)
+            .await?)
+    }
+
+    /// Removes what is staged.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub async fn unstage(&self, _: &Locked, staged: &Staged) -> Result<(), StorageError> {
+        let staging = Staging::of(&self.repositories.at(&staged.coordinate));
+        Ok(staging.remove(&staged.event_id, Some(&staged.commit_oid)).await?)
+    }
+
+    /// Brings a repository to what a state declares: objects first, then all refs and HEAD.
+    ///
+    /// # Errors
+    /// The refs are as they were.
+    pub async fn align(&self, _: &Locked, alignment: &Alignment) -> Result<(), StorageError> {
+        let repository = self.repositories.at(&alignment.coordinate);
+        repository.create().await?;
+        for (source, tips) in &alignment.copies {
+            let tips: Vec<Oid> = tips.iter().copied().collect();
+            let from = [self.repositories.at(source).object_dir()];
+            copy_objects(&from, &tips, &repository, &self.limits).await?;
+        }
+        let transaction = RefTransaction {
+            updates: alignment.updates.clone(),
+            head: alignment.head.clone(),
+        };
+        Ok(repository.apply(&transaction).await?)
+    }
+
+    /// Sets the ref of a PR, after its commit has moved in.
+    ///
+    /// # Errors
+    /// The ref is as it was.
+    pub async fn install(&self, _: &Locked, installation: &Installation) -> Result<(), StorageError> {
+        let repository = self.repositories.at(&installation.coordinate);
+        repository.create().await?;
+        let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
+        match &installation.source {
+            InstallationSource::Here => {}
+            InstallationSource::Staged => Staging::of(&repository).admit(event_id, commit_oid).await?,
+            InstallationSource::Repository(source) => {
+                let from = [self.repositories.at(source).object_dir()];
+                copy_objects(&from, &[*commit_oid], &repository, &self.limits).await?;
+            }
+            InstallationSource::StagedElsewhere(source) => {
+                // It may have moved into that repository a moment ago, by the same plan.
+                let source = self.repositories.at(source);
+                let from = [
+                    source.object_dir(),
+                    Staging::of(&source).object_dir(event_id, commit_oid),
+                ];
+                copy_objects(&from, &[*commit_oid], &repository, &self.limits).await?;
+            }
+        }
+        let update = RefUpdate {
+            name: RefName::pull_request(event_id),
+            old: installation.old,
+            new: Some(*commit_oid),
+        };
+        Ok(repository
+            .apply(&RefTransaction {
+                updates: vec![update],
+                head: None,
+            })
+            .await?)
+    }
+
+    /// Returns the repository of a coordinate, for reading.
+    pub fn at(&self, coordinate: &Coordinate) -> Repository {
+        self.repositories.at(coordinate)
+    }
+}
+
+/// Returns the object directories that together have everything reachable from what is in the quarantine.
+fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
+    let own = std::iter::once(quarantine.object_dir().to_owned());
+    own.chain(quarantine.alternates().iter().cloned()).collect()
+}

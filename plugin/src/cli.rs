@@ -1,0 +1,101 @@
+//! The plugin's options; the same variables as the gateway's, so that one environment file serves both.
+
+use clap::Parser;
+use shared::rules::MaintainerMode;
+use shared::rules::Service;
+use shared::settings::Checker;
+use shared::settings::Complaints;
+
+/// strfry write policy of a GRASP server: holds git events until their data is there.
+///
+/// strfry.conf: relay.writePolicy.plugin = "exec /usr/bin/grasp-plugin --domain git.example.com"
+#[derive(Debug, Parser)]
+#[command(name = "grasp-plugin", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What `clone` and `relays` tags must name, the same as the gateway's.
+    #[arg(long, env = "GRASP_DOMAIN", value_name = "HOST[:PORT]")]
+    domain: String,
+    /// This very relay, on loopback: where served events are looked up.
+    #[arg(
+        long,
+        env = "GRASP_RELAY_URL",
+        value_name = "ws://HOST:PORT",
+        default_value = "ws://127.0.0.1:7777"
+    )]
+    relay_url: String,
+    /// The Redis that the purgatory is kept in, the same as the gateway's.
+    #[arg(
+        long,
+        env = "GRASP_REDIS_URL",
+        value_name = "redis://HOST:PORT",
+        default_value = "redis://127.0.0.1:6379",
+        hide_env_values = true
+    )]
+    redis_url: String,
+    /// For how long an event waits for its git data, in seconds.
+    #[arg(long, env = "GRASP_HOLD_SECS", value_name = "N", default_value = "1800")]
+    hold_secs: String,
+    /// By which rule listed maintainers count, the same as the gateway's: hybrid, reciprocal or recursive.
+    #[arg(long, env = "GRASP_MAINTAINER_MODE", value_name = "MODE", default_value = "hybrid")]
+    maintainer_mode: String,
+}
+
+/// The options, valid.
+pub(crate) struct Config {
+    pub(crate) service: Service,
+    pub(crate) relay_url: String,
+    pub(crate) redis_url: String,
+    pub(crate) hold_secs: u64,
+    pub(crate) maintainer_mode: MaintainerMode,
+}
+
+impl Cli {
+    /// Checks everything that was typed.
+    ///
+    /// # Errors
+    /// All complaints at once.
+    pub(crate) fn check(&self) -> Result<Config, Complaints> {
+        let mut checker = Checker::default();
+        let service = checker.parse(
+            "--domain",
+            &self.domain,
+            "a domain such as git.example.com, without scheme and path",
+        );
+        let relay_url = checker.url("--relay-url", &self.relay_url, &["ws"], "ws://127.0.0.1:7777");
+        let redis_url = checker.url("--redis-url", &self.redis_url, &["redis"], "redis://127.0.0.1:6379");
+        let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
+        let mode = &self.maintainer_mode;
+        let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
+        checker.finish()?;
+        // Whatever is `None` here was complained about.
+        let config = || {
+            Some(Config {
+                service: service?,
+                relay_url: relay_url?,
+                redis_url: redis_url?,
+                hold_secs: hold_secs?,
+                maintainer_mode: maintainer_mode?,
+            })
+        };
+        config().ok_or(Complaints(Vec::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_value_is_complained_about_at_once() {
+        let cli = Cli::try_parse_from([
+            "grasp-plugin",
+            "--domain=wss://x/",
+            "--relay-url=x",
+            "--redis-url=redis:",
+            "--hold-secs=-1",
+            "--maintainer-mode=x",
+        ]);
+
+        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 5);
+    }
+}

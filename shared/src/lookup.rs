@@ -1,0 +1,141 @@
+//! Reads the facts that decisions are made on: the purgatory first, the relay after it, never both at once, because
+//! events move from the one into the other (design 2, rule 9).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::event::Kind;
+use nostr::filter::Filter;
+use nostr::filter::SingleLetterTag;
+use nostr::key::PublicKey;
+
+use crate::nip34;
+use crate::nip34::Identifier;
+use crate::purgatory::DirtyNumber;
+use crate::purgatory::Purgatory;
+use crate::purgatory::PurgatoryError;
+use crate::relay::RelayClient;
+use crate::relay::RelayError;
+use crate::rules::Facts;
+use crate::rules::MaintainerMode;
+use crate::rules::Service;
+
+/// Where facts come from, and what they are read as.
+#[derive(Clone)]
+pub struct Lookup {
+    /// The purgatory, read first.
+    pub purgatory: Purgatory,
+    /// The relay, read second.
+    pub relay: RelayClient,
+    /// This server.
+    pub service: Service,
+    /// By which rule maintainers are resolved.
+    pub mode: MaintainerMode,
+}
+
+/// What to look up.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// The identifiers to know everything about.
+    pub identifiers: BTreeSet<Identifier>,
+    /// PRs to know of even if they are served already.
+    pub pull_request_ids: BTreeSet<EventId>,
+    /// An event that arrived, whose deletion would be of interest although the purgatory does not have it.
+    pub arriving: Option<Event>,
+}
+
+/// Why there are no facts: nothing may be decided then.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The purgatory did not answer.
+    #[error("cannot read the purgatory")]
+    Purgatory(#[from] PurgatoryError),
+    /// The relay did not answer, or not completely.
+    #[error("cannot read the relay")]
+    Relay(#[from] RelayError),
+}
+
+impl Lookup {
+    /// Reads the facts about `subject`, and which of its identifiers are dirty since when.
+    ///
+    /// # Errors
+    /// See [`LookupError`]; there are no partial facts.
+    pub async fn facts(&self, subject: &Subject) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), LookupError> {
+        let reading = self.purgatory.read(&subject.identifiers).await?;
+        let mut awaited = subject.pull_request_ids.clone();
+        awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
+        let unserved: Vec<&Event> = reading
+            .entries
+            .iter()
+            .map(|entry| &entry.event)
+            .chain(subject.arriving.as_ref())
+            .collect();
+        let mut filters = vec![git_events(&subject.identifiers)];
+        filters.extend(pull_requests(&awaited));
+        filters.extend(deletions(&unserved));
+        let served = self.relay.query(filters).await?;
+        let dirty = reading.dirty.clone();
+        let identifiers = subject.identifiers.clone();
+        Ok((
+            Facts::assemble(self.service.clone(), self.mode, identifiers, reading, served),
+            dirty,
+        ))
+    }
+}
+
+fn git_events(identifiers: &BTreeSet<Identifier>) -> Filter {
+    Filter::new()
+        .kinds([nip34::ANNOUNCEMENT, nip34::STATE].map(Kind::from_u16))
+        .identifiers(identifiers.iter().map(Identifier::as_str))
+}
+
+fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
+    let ids: Vec<EventId> = ids.iter().copied().collect();
+    ids.chunks(FILTER_VALUES_MAX)
+        .map(|chunk| Filter::new().ids(chunk.iter().copied()))
+        .collect()
+}
+
+/// Returns filters for every deletion request that could cover one of these events.
+fn deletions(events: &[&Event]) -> Vec<Filter> {
+    let by_authors =
+        |authors: BTreeSet<PublicKey>| Filter::new().kind(Kind::from_u16(nip34::DELETION)).authors(authors);
+    let mut filters = Vec::new();
+    for chunk in events.chunks(FILTER_VALUES_MAX) {
+        let authors: BTreeSet<PublicKey> = chunk.iter().map(|event| event.pubkey).collect();
+        let ids = chunk.iter().map(|event| event.id.to_hex());
+        filters.push(by_authors(authors).custom_tags(SingleLetterTag::LOWERCASE_E, ids));
+        let (short, long): (Vec<_>, Vec<_>) = chunk
+            .iter()
+            .filter_map(|event| address(event))
+            .partition(|(_, address)| address.len() <= FILTER_VALUE_BYTES_MAX);
+        if !short.is_empty() {
+            let (authors, addresses): (BTreeSet<PublicKey>, BTreeSet<String>) = short.into_iter().unzip();
+            filters.push(by_authors(authors).custom_tags(SingleLetterTag::LOWERCASE_A, addresses));
+        }
+        // strfry neither indexes such a value nor takes a filter with it: read all that these authors deleted.
+        let authors: BTreeSet<PublicKey> = long.into_iter().map(|(author, _)| author).collect();
+        if !authors.is_empty() {
+            filters.push(by_authors(authors));
+        }
+    }
+    filters
+}
+
+fn address(event: &Event) -> Option<(PublicKey, String)> {
+    event.kind.is_addressable().then(|| {
+        let d = event.tags.identifier().unwrap_or_default();
+        (
+            event.pubkey,
+            format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex()),
+        )
+    })
+}
+
+/// Values in one filter: a request with as many event ids stays well below strfry's frame limit of 128 KiB.
+const FILTER_VALUES_MAX: usize = 500;
+
+/// Longest tag value that strfry takes in a filter (strfry `filters.h`).
+const FILTER_VALUE_BYTES_MAX: usize = 255;

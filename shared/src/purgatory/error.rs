@@ -1,0 +1,92 @@
+//! What can go wrong between us and the store. The store in memory never fails.
+
+/// Why the purgatory did not do what was asked. Nothing was changed, but for a timeout
+/// ([`PurgatoryError::Unavailable`]): then it is not known, and every operation may be asked for again.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgatoryError {
+    /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. Goes by itself.
+    #[error("cannot {operation} in the purgatory: redis is unavailable")]
+    Unavailable {
+        /// What was attempted.
+        operation: &'static str,
+        /// What the connection or the server says.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// Redis is at its `maxmemory`. What lets it empty itself still works.
+    #[error("cannot {operation} in the purgatory: redis is out of memory (maxmemory)")]
+    Full {
+        /// What was attempted.
+        operation: &'static str,
+    },
+    /// The server is older than the scripts need.
+    #[error(
+        "redis {version} is too old for the purgatory: it needs {} or newer",
+        PurgatoryError::VERSION_MIN
+    )]
+    TooOld {
+        /// What the server calls itself.
+        version: String,
+    },
+    /// The URL of Redis cannot be used.
+    #[error("cannot use the redis URL")]
+    Url {
+        /// What is wrong with it, without the URL, which may hold a password.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// Redis refused the command or the script: a wrong password, a missing right, or one of the two programs is wrong.
+    #[error("cannot {operation} in the purgatory: redis refused")]
+    Script {
+        /// What was attempted.
+        operation: &'static str,
+        /// What the server says.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// The answer is not what the script returns, or something in Redis was not written by this program.
+    #[error("cannot {operation} in the purgatory: unreadable answer of redis: {what}")]
+    Protocol {
+        /// What was attempted.
+        operation: &'static str,
+        /// What cannot be read.
+        what: String,
+    },
+}
+
+impl PurgatoryError {
+    /// Oldest Redis: `#!lua` flags came with 7.0 (Redis manual, "Lua API reference", script flags).
+    pub const VERSION_MIN: &str = "7.0";
+
+    /// Sorts what the client library says about `operation`.
+    pub(super) fn of(operation: &'static str, source: redis::RedisError) -> Self {
+        use redis::ErrorKind;
+        use redis::ServerErrorKind;
+
+        if source.code() == Some("OOM") {
+            return Self::Full { operation };
+        }
+        // Codes the library has no kind for: no disk to write to, too few replicas, a script that blocks the server.
+        let is_passing_code = matches!(source.code(), Some("MISCONF" | "NOREPLICAS" | "BUSY"));
+        let is_passing_kind = matches!(
+            source.kind(),
+            ErrorKind::Io
+                | ErrorKind::ClusterConnectionNotFound
+                | ErrorKind::Server(
+                    ServerErrorKind::BusyLoading
+                        | ServerErrorKind::ClusterDown
+                        | ServerErrorKind::MasterDown
+                        | ServerErrorKind::ReadOnly
+                        | ServerErrorKind::TryAgain
+                )
+        );
+        if is_passing_code || is_passing_kind {
+            return Self::Unavailable { operation, source };
+        }
+        if matches!(source.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) {
+            let what = source.to_string();
+            return Self::Protocol { operation, what };
+        }
+        Self::Script { operation, source }
+    }
+}

@@ -1,0 +1,156 @@
+//! Holding, extending and ending in memory: what happens to an entry that waits.
+
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+
+use super::super::Entry;
+use super::super::Expiry;
+use super::super::Hold;
+use super::super::HoldOutcome;
+use super::super::Limit;
+use super::super::Limits;
+use super::super::Status;
+use super::MemoryStore;
+use super::step::Record;
+use super::step::Step;
+use crate::nip34::ANNOUNCEMENT;
+use crate::nip34::Coordinate;
+use crate::nip34::Revision;
+
+impl MemoryStore {
+    pub(in super::super) fn hold(&self, hold: &Hold) -> HoldOutcome {
+        self.step(|step| {
+            if step.is_deleted(&hold.event, &hold.identifiers) {
+                return HoldOutcome::Deleted;
+            }
+            if let Some(status) = step.status(&hold.event.id) {
+                hold_again(step, hold, status);
+                return HoldOutcome::AlreadyHeld(status);
+            }
+            let old = waiting_announcement(step, hold);
+            if old.is_some_and(|old| old > Revision::of(&hold.event)) {
+                return HoldOutcome::Replaced;
+            }
+            let freed = old.iter().len();
+            if let Some(limit) = limit_reached(step, hold, freed, &self.0.limits) {
+                return HoldOutcome::Full(limit);
+            }
+            if let Some(old) = old {
+                step.remove_entry(&old.event_id);
+            }
+            hold_first(step, hold);
+            HoldOutcome::Held
+        })
+    }
+
+    pub(in super::super) fn extend(&self, event_ids: &BTreeSet<EventId>, hold_secs: u64) -> usize {
+        self.step(|step| {
+            let deadline = step.after(hold_secs);
+            let extended = event_ids.iter().filter(|id| step.extend_entry(id, deadline));
+            extended.count()
+        })
+    }
+
+    pub(in super::super) fn expire(&self, event_id: &EventId, expiry: Expiry) -> bool {
+        self.step(|step| {
+            let Some(mut record) = step.records.get_mut(event_id) else {
+                return false;
+            };
+            let status = record.entry.status;
+            if status.is_leaving() || record.entry.deadline > step.now {
+                return false;
+            }
+            match (expiry, status) {
+                (Expiry::Gone, _) => {
+                    drop(record);
+                    step.remove_entry(event_id);
+                    true
+                }
+                (Expiry::Sleep { secs }, Status::Held) => {
+                    record.entry.status = Status::Asleep;
+                    drop(record);
+                    let deadline = step.after(secs);
+                    step.set_deadline(event_id, deadline);
+                    true
+                }
+                (Expiry::Sleep { .. }, Status::Asleep | Status::Releasing | Status::Stuck) => false,
+            }
+        })
+    }
+
+    pub(in super::super) fn end(&self, event_ids: &BTreeSet<EventId>) -> usize {
+        self.step(|step| {
+            let mut ended = 0;
+            for event_id in event_ids {
+                if step.status(event_id).is_some_and(|status| !status.is_leaving()) {
+                    step.remove_entry(event_id);
+                    ended += 1;
+                }
+            }
+            ended
+        })
+    }
+}
+
+fn hold_again(step: &mut Step<'_>, hold: &Hold, status: Status) {
+    if status == Status::Asleep {
+        let deadline = step.after(hold.hold_secs);
+        step.extend_entry(&hold.event.id, deadline);
+        extend_others(step, hold);
+    }
+    step.raised.extend(hold.identifiers.iter().cloned());
+    step.raise_of(&hold.event.id);
+}
+
+fn hold_first(step: &mut Step<'_>, hold: &Hold) {
+    let deadline = step.after(hold.hold_secs);
+    let entry = Entry {
+        event: hold.event.clone(),
+        identifiers: hold.identifiers.clone(),
+        status: Status::Held,
+        source: hold.source.clone(),
+        held_since: step.now,
+        deadline,
+        waiting_for: String::new(),
+        release_error: String::new(),
+    };
+    step.add_entry(Record {
+        entry,
+        after: BTreeSet::new(),
+        lease: None,
+    });
+    step.set_deadline(&hold.event.id, deadline);
+    extend_others(step, hold);
+    step.raised.extend(hold.identifiers.iter().cloned());
+}
+
+fn extend_others(step: &mut Step<'_>, hold: &Hold) {
+    let deadline = step.after(hold.hold_secs);
+    for event_id in &hold.extend {
+        step.extend_entry(event_id, deadline);
+    }
+}
+
+/// Returns the announcement of the same coordinate that is held or asleep.
+fn waiting_announcement(step: &Step<'_>, hold: &Hold) -> Option<Revision> {
+    if hold.event.kind.as_u16() != ANNOUNCEMENT {
+        return None;
+    }
+    let coordinate = Coordinate {
+        owner: hold.event.pubkey,
+        identifier: hold.identifiers.first()?.clone(),
+    };
+    let event_id = step.indices.announcements.get(&coordinate)?;
+    let record = step.records.get(event_id)?;
+    Some(Revision::of(&record.entry.event))
+}
+
+fn limit_reached(step: &Step<'_>, hold: &Hold, freed: usize, limits: &Limits) -> Option<Limit> {
+    let count = |len: usize| len.saturating_sub(freed) as u64;
+    let authors = step.indices.authors.get(&hold.event.pubkey);
+    if count(authors.map_or(0, BTreeSet::len)) >= limits.entries_per_author_max {
+        return Some(Limit::EntriesPerAuthor);
+    }
+    (count(step.indices.entries.len()) >= limits.entries_max).then_some(Limit::Entries)
+}

@@ -1,0 +1,263 @@
+//! One atomic step on the purgatory in memory, with the same parts that `scripts/common.lua` has.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::MutexGuard;
+
+use dashmap::DashMap;
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
+
+use super::super::Entry;
+use super::super::Lease;
+use super::super::Placeholder;
+use super::super::Status;
+use super::super::bounds::BACKSTOP_SECS;
+use super::super::bounds::SPAN_SECS_MAX;
+use super::scores::Scores;
+use crate::nip34::ANNOUNCEMENT;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+
+/// An entry with what only the store needs to know of it.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) entry: Entry,
+    /// What must have left before it is published.
+    pub(super) after: BTreeSet<EventId>,
+    /// Who may settle it; `None` while nobody publishes it.
+    pub(super) lease: Option<Lease>,
+}
+
+/// What somebody has to look at when its time comes: an entry, or a placeholder in the repository named.
+pub(super) type Awaited = (EventId, Option<Coordinate>);
+
+/// What an author asked to delete.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Gate {
+    Event(PublicKey, EventId),
+    Address(PublicKey, u16, Identifier),
+}
+
+/// Everything but the entries themselves. What each part is for: `keys.rs`, which has them under the same names.
+#[derive(Debug, Default)]
+pub(super) struct Indices {
+    pub(super) changes: u64,
+    pub(super) leases: u64,
+    pub(super) dirty: Scores<Identifier>,
+    pub(super) deadlines: Scores<Awaited>,
+    pub(super) releasing: Scores<EventId>,
+    pub(super) entries: Scores<EventId>,
+    pub(super) identifiers: HashMap<Identifier, BTreeSet<EventId>>,
+    pub(super) announcements: HashMap<Coordinate, EventId>,
+    pub(super) authors: HashMap<PublicKey, BTreeSet<EventId>>,
+    pub(super) placeholders: BTreeMap<Identifier, BTreeMap<(EventId, Coordinate), Placeholder>>,
+    pub(super) placeholder_ends: Scores<(EventId, Coordinate)>,
+    /// By when they end.
+    pub(super) gates: Scores<Gate>,
+    /// Up to which `created_at` an address is deleted.
+    pub(super) gated_addresses: HashMap<Gate, u64>,
+}
+
+/// A step that is being made. Nobody else makes one meanwhile.
+pub(super) struct Step<'a> {
+    pub(super) records: &'a DashMap<EventId, Record>,
+    pub(super) indices: MutexGuard<'a, Indices>,
+    pub(super) now: u64,
+    /// Identifiers to raise the dirty numbers of at the end.
+    pub(super) raised: BTreeSet<Identifier>,
+    pub(super) is_waking: bool,
+}
+
+impl Step<'_> {
+    /// Removes what went past its backstop, as Redis does by TTL.
+    pub(super) fn sweep(&mut self) {
+        let Some(time) = self.now.checked_sub(BACKSTOP_SECS) else {
+            return;
+        };
+        for event_id in self.indices.entries.until(time, usize::MAX) {
+            self.remove_entry(&event_id);
+        }
+        for (event_id, coordinate) in self.indices.placeholder_ends.until(time, usize::MAX) {
+            self.remove_placeholder(&event_id, &coordinate);
+        }
+        for gate in self.indices.gates.until(self.now, usize::MAX) {
+            self.indices.gates.remove(&gate);
+            self.indices.gated_addresses.remove(&gate);
+        }
+    }
+
+    /// Gives everything that was raised its number, and returns whether somebody is to be woken.
+    pub(super) fn finish(mut self) -> bool {
+        let is_waking = self.is_waking || !self.raised.is_empty();
+        for identifier in std::mem::take(&mut self.raised) {
+            self.indices.changes += 1;
+            let number = self.indices.changes;
+            self.indices.dirty.set(identifier, number);
+        }
+        is_waking
+    }
+
+    /// Returns the time in so many seconds.
+    pub(super) fn after(&self, secs: u64) -> u64 {
+        self.now.saturating_add(secs.min(SPAN_SECS_MAX))
+    }
+
+    pub(super) fn status(&self, event_id: &EventId) -> Option<Status> {
+        self.records.get(event_id).map(|record| record.entry.status)
+    }
+
+    pub(super) fn is_leaving(&self, event_id: &EventId) -> bool {
+        self.status(event_id).is_some_and(Status::is_leaving)
+    }
+
+    pub(super) fn raise_of(&mut self, event_id: &EventId) {
+        if let Some(record) = self.records.get(event_id) {
+            self.raised.extend(record.entry.identifiers.iter().cloned());
+        }
+    }
+
+    /// Draws a lease for an entry, and keeps others from it until it runs out.
+    pub(super) fn lease(&mut self, event_id: EventId, lease_secs: u64) -> Lease {
+        self.indices.leases += 1;
+        let lease = Lease(self.indices.leases);
+        let time = self.after(lease_secs);
+        self.indices.releasing.set(event_id, time);
+        if let Some(mut record) = self.records.get_mut(&event_id) {
+            record.lease = Some(lease);
+        }
+        lease
+    }
+
+    /// Gives an entry that is held or asleep its deadline: field, indices and limits.
+    pub(super) fn set_deadline(&mut self, event_id: &EventId, deadline: u64) {
+        let Some(mut record) = self.records.get_mut(event_id) else {
+            return;
+        };
+        let indices = &mut *self.indices;
+        record.entry.deadline = deadline;
+        indices.deadlines.set((*event_id, None), deadline);
+        indices.entries.set(*event_id, deadline);
+        let author = indices.authors.entry(record.entry.event.pubkey);
+        author.or_default().insert(*event_id);
+        for coordinate in coordinates(&record.entry) {
+            indices.announcements.insert(coordinate, *event_id);
+        }
+    }
+
+    /// Takes an entry out of what counts and ends waiting ones.
+    pub(super) fn clear_deadline(&mut self, event_id: &EventId) {
+        let Some(record) = self.records.get(event_id) else {
+            return;
+        };
+        let indices = &mut *self.indices;
+        indices.deadlines.remove(&(*event_id, None));
+        indices.entries.remove(event_id);
+        let author = record.entry.event.pubkey;
+        if let Some(event_ids) = indices.authors.get_mut(&author) {
+            event_ids.remove(event_id);
+            if event_ids.is_empty() {
+                indices.authors.remove(&author);
+            }
+        }
+        for coordinate in coordinates(&record.entry) {
+            if indices.announcements.get(&coordinate) == Some(event_id) {
+                indices.announcements.remove(&coordinate);
+            }
+        }
+    }
+
+    pub(super) fn add_entry(&mut self, record: Record) {
+        let event_id = record.entry.event.id;
+        for identifier in &record.entry.identifiers {
+            let index = self.indices.identifiers.entry(identifier.clone());
+            index.or_default().insert(event_id);
+        }
+        self.records.insert(event_id, record);
+    }
+
+    pub(super) fn remove_entry(&mut self, event_id: &EventId) {
+        self.clear_deadline(event_id);
+        let Some((_, record)) = self.records.remove(event_id) else {
+            return;
+        };
+        let indices = &mut *self.indices;
+        indices.releasing.remove(event_id);
+        for identifier in &record.entry.identifiers {
+            if let Some(event_ids) = indices.identifiers.get_mut(identifier) {
+                event_ids.remove(event_id);
+                if event_ids.is_empty() {
+                    indices.identifiers.remove(identifier);
+                }
+            }
+        }
+    }
+
+    /// Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline and raises its
+    /// identifiers. Returns whether it waits at all.
+    pub(super) fn extend_entry(&mut self, event_id: &EventId, deadline: u64) -> bool {
+        let Some(mut record) = self.records.get_mut(event_id) else {
+            return false;
+        };
+        let is_short = match record.entry.status {
+            Status::Releasing | Status::Stuck => return false,
+            Status::Held => record.entry.deadline < deadline,
+            Status::Asleep => {
+                record.entry.status = Status::Held;
+                self.raised.extend(record.entry.identifiers.iter().cloned());
+                true
+            }
+        };
+        drop(record);
+        if is_short {
+            self.set_deadline(event_id, deadline);
+        }
+        true
+    }
+
+    /// Tells whether the event's author asked lately to delete it.
+    pub(super) fn is_deleted(&self, event: &Event, identifiers: &BTreeSet<Identifier>) -> bool {
+        let gate = Gate::Event(event.pubkey, event.id);
+        if self.indices.gates.score(&gate).is_some() {
+            return true;
+        }
+        let kind = event.kind.as_u16();
+        is_addressable(kind)
+            && identifiers.iter().any(|identifier| {
+                let gate = Gate::Address(event.pubkey, kind, identifier.clone());
+                let up_to = self.indices.gated_addresses.get(&gate);
+                up_to.is_some_and(|up_to| event.created_at.as_secs() <= *up_to)
+            })
+    }
+
+    pub(super) fn remove_placeholder(&mut self, event_id: &EventId, coordinate: &Coordinate) {
+        let key = (*event_id, coordinate.clone());
+        let indices = &mut *self.indices;
+        if let Some(placeholders) = indices.placeholders.get_mut(&coordinate.identifier) {
+            placeholders.remove(&key);
+            if placeholders.is_empty() {
+                indices.placeholders.remove(&coordinate.identifier);
+            }
+        }
+        indices.placeholder_ends.remove(&key);
+        let (event_id, coordinate) = key;
+        indices.deadlines.remove(&(event_id, Some(coordinate)));
+    }
+}
+
+/// NIP-01: addressed by kind, author and `d` tag.
+pub(super) fn is_addressable(kind: u16) -> bool {
+    (30000..40000).contains(&kind)
+}
+
+/// Returns what an announcement announces; nothing for other events.
+fn coordinates(entry: &Entry) -> impl Iterator<Item = Coordinate> {
+    let is_announcement = entry.event.kind.as_u16() == ANNOUNCEMENT;
+    let identifiers = entry.identifiers.iter().filter(move |_| is_announcement);
+    identifiers.map(|identifier| Coordinate {
+        owner: entry.event.pubkey,
+        identifier: identifier.clone(),
+    })
+}

@@ -1,0 +1,192 @@
+-- Common part of every script; scripts.rs puts it behind the script's first line (`#!lua ...`).
+--
+-- In front of it stands, written by keys.rs:
+--   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the two times
+--                      backstop_secs and gate_secs
+--
+-- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `KEYS`). They declare what is
+-- known up front and route the call to its slot on Redis Cluster. Keys of single events, identifiers, authors and
+-- placeholders are computed here from the prefixes in K; all have the hash tag {purgatory}, so all are in that slot.
+--
+-- Words: `name` is an identifier as plain text, `id` an event id in hex, `tail` the end of a placeholder's key. "Past"
+-- means at or before NOW.
+
+local NOW = tonumber(redis.call('TIME')[1])
+
+-- Numbers as text: Lua's own conversion loses digits from 10^14 on.
+local function decimal(number)
+  return string.format('%.0f', number)
+end
+
+-- `Identifier::encoded`, byte for byte.
+local function encode(name)
+  return (string.gsub(name, '[^A-Za-z0-9%-%._~]', function(byte)
+    return string.format('%%%02X', string.byte(byte))
+  end))
+end
+
+-- Compares two event times, decimals without leading zeros, exactly: they are the author's choice up to 2^64.
+local function is_later(time, other)
+  if #time ~= #other then
+    return #time > #other
+  end
+  return time > other
+end
+
+-- Draws a number that was never drawn from `counter`, even if Redis lost its memory in between: a counter begins at
+-- the microsecond (exact in a score until the year 2255).
+local function next_number(counter)
+  redis.call('SET', counter, decimal(NOW) .. '000000', 'NX')
+  return redis.call('INCR', counter)
+end
+
+local function wake()
+  redis.call('PUBLISH', K.wake, '')
+end
+
+-- Raises the dirty number of every name that is a key of `names`.
+local function raise(names)
+  local sorted = {}
+  for name in pairs(names) do
+    sorted[#sorted + 1] = name
+  end
+  if #sorted == 0 then
+    return
+  end
+  table.sort(sorted)
+  for _, name in ipairs(sorted) do
+    redis.call('ZADD', K.dirty, decimal(next_number(K.changes)), name)
+  end
+  wake()
+end
+
+local function add_all(names, more)
+  for _, name in ipairs(more) do
+    names[name] = true
+  end
+end
+
+local function find_entry(id)
+  local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'identifiers', 'created_at', 'deadline')
+  if not fields[1] then
+    return nil
+  end
+  return {
+    status = fields[1],
+    author = fields[2],
+    kind = fields[3],
+    names = cjson.decode(fields[4]),
+    created_at = fields[5],
+    deadline = tonumber(fields[6]),
+  }
+end
+
+local function is_waiting(entry)
+  return entry.status == 'held' or entry.status == 'asleep'
+end
+
+local function is_leaving(entry)
+  return entry.status == 'releasing' or entry.status == 'stuck'
+end
+
+local function announcement_key(entry, name)
+  return K.announcement .. entry.author .. ':' .. encode(name)
+end
+
+-- Lets `key` end by itself at `time`, or later if it is already meant to end later.
+local function end_not_before(key, time)
+  redis.call('EXPIREAT', key, time, 'NX')
+  redis.call('EXPIREAT', key, time, 'GT')
+end
+
+-- Gives an entry that is held or asleep its deadline: field, indices, limits and backstop.
+local function set_deadline(id, entry, deadline)
+  local ends = decimal(deadline + K.backstop_secs)
+  local score = decimal(deadline)
+  redis.call('HSET', K.entry .. id, 'deadline', score)
+  redis.call('EXPIREAT', K.entry .. id, ends)
+  redis.call('ZADD', K.deadlines, score, id)
+  redis.call('ZADD', K.entries, score, id)
+  redis.call('ZADD', K.author .. entry.author, score, id)
+  end_not_before(K.author .. entry.author, ends)
+  if entry.kind == '30617' then
+    for _, name in ipairs(entry.names) do
+      redis.call('SET', announcement_key(entry, name), id, 'EXAT', ends)
+    end
+  end
+end
+
+-- Takes an entry out of what counts and ends waiting ones.
+local function clear_deadline(id, entry)
+  redis.call('ZREM', K.deadlines, id)
+  redis.call('ZREM', K.entries, id)
+  redis.call('ZREM', K.author .. entry.author, id)
+  if entry.kind == '30617' then
+    for _, name in ipairs(entry.names) do
+      if redis.call('GET', announcement_key(entry, name)) == id then
+        redis.call('DEL', announcement_key(entry, name))
+      end
+    end
+  end
+end
+
+local function remove_entry(id, entry)
+  clear_deadline(id, entry)
+  redis.call('ZREM', K.releasing, id)
+  for _, name in ipairs(entry.names) do
+    redis.call('SREM', K.identifier .. encode(name), id)
+  end
+  redis.call('DEL', K.entry .. id)
+end
+
+-- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its names are added to
+-- `woken`. Returns whether it waits at all.
+local function extend_entry(id, deadline, woken)
+  local entry = find_entry(id)
+  if not entry or not is_waiting(entry) then
+    return false
+  end
+  if entry.status == 'asleep' then
+    redis.call('HSET', K.entry .. id, 'status', 'held')
+    set_deadline(id, entry, deadline)
+    add_all(woken, entry.names)
+  elseif entry.deadline < deadline then
+    set_deadline(id, entry, deadline)
+  end
+  return true
+end
+
+-- NIP-01: addressed by kind, author and `d` tag.
+local function is_addressable(kind)
+  return tonumber(kind) >= 30000 and tonumber(kind) < 40000
+end
+
+-- Tells whether the entry's author asked to delete it in the last K.gate_secs.
+local function is_deleted(id, entry)
+  if redis.call('EXISTS', K.deleted_event .. entry.author .. ':' .. id) == 1 then
+    return true
+  end
+  if not is_addressable(entry.kind) then
+    return false
+  end
+  for _, name in ipairs(entry.names) do
+    local gate = redis.call('GET', K.deleted_address .. entry.author .. ':' .. entry.kind .. ':' .. encode(name))
+    if gate and not is_later(entry.created_at, gate) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Counts a set of limits, members that a crash leaked left out.
+local function count(key)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', decimal(NOW - K.backstop_secs))
+  return redis.call('ZCARD', key)
+end
+
+local function remove_placeholder(tail, name)
+  redis.call('DEL', K.placeholder .. tail)
+  redis.call('SREM', K.placeholders_of .. encode(name), tail)
+  redis.call('ZREM', K.placeholders, tail)
+  redis.call('ZREM', K.deadlines, tail)
+end

@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- Notes what entries wait for, for people who look.
+--
+-- KEYS: see common.lua.
+-- ARGV: pairs of event id and text
+-- Returns: how many notes changed.
+-- Errors: none of its own.
+
+local noted = 0
+for place = 1, #ARGV, 2 do
+  local old = redis.call('HGET', K.entry .. ARGV[place], 'waiting_for')
+  if old and old ~= ARGV[place + 1] then
+    redis.call('HSET', K.entry .. ARGV[place], 'waiting_for', ARGV[place + 1])
+    noted = noted + 1
+  end
+end
+return noted

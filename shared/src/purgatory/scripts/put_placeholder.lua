@@ -1,0 +1,25 @@
+#!lua
+-- Records a PR commit that came before its event. No allow-oom: a full Redis refuses it whole.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 event id, 2 owner of the repository, 3 identifier, 4 commit oid, 5 hold-secs, 6 placeholders at most
+-- Returns: 1 recorded, 0 nothing changed: there are as many as may be.
+-- Errors: OOM (Redis is at maxmemory).
+
+local name = ARGV[3]
+local tail = ARGV[1] .. ':' .. ARGV[2] .. ':' .. encode(name)
+local placeholders = count(K.placeholders)
+if placeholders >= tonumber(ARGV[6]) and not redis.call('ZSCORE', K.placeholders, tail) then
+  return 0
+end
+local deadline = NOW + tonumber(ARGV[5])
+local ends = decimal(deadline + K.backstop_secs)
+local index = K.placeholders_of .. encode(name)
+redis.call('HSET', K.placeholder .. tail, 'event_id', ARGV[1], 'owner', ARGV[2], 'identifier', name,
+  'commit_oid', ARGV[4], 'deadline', decimal(deadline))
+redis.call('EXPIREAT', K.placeholder .. tail, ends)
+redis.call('SADD', index, tail)
+end_not_before(index, ends)
+redis.call('ZADD', K.placeholders, decimal(deadline), tail)
+redis.call('ZADD', K.deadlines, decimal(deadline), tail)
+return 1

@@ -1,0 +1,62 @@
+//! What can go wrong between us and the relay.
+
+use std::io;
+
+use tokio_tungstenite::tungstenite;
+
+/// Why a relay's answer is no fact. None of these says anything about what the relay has stored.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// No connection could be made.
+    #[error("cannot connect to the relay")]
+    Connect(#[source] io::Error),
+    /// What listens there does not speak WebSocket.
+    #[error("cannot open a WebSocket to the relay")]
+    Handshake(#[source] Box<tungstenite::Error>),
+    /// The relay did not answer in time.
+    #[error("the relay did not answer in time")]
+    Timeout,
+    /// The connection ended before the answer did.
+    #[error("the relay closed the connection")]
+    Disconnected,
+    /// The relay ended the query (`CLOSED`).
+    #[error("the relay refused the query: {message}")]
+    Closed {
+        /// What it said.
+        message: String,
+    },
+    /// The relay complained (`NOTICE`) while the query ran. It does not say about what.
+    #[error("the relay complained: {message}")]
+    Notice {
+        /// What it said.
+        message: String,
+    },
+    /// The relay sent more events than it was asked for.
+    #[error("the relay sent more than the {events_max} events asked for")]
+    Overrun {
+        /// How many it was asked for.
+        events_max: usize,
+    },
+    /// More events than fit a page were made in one second, so that paging by time cannot get past it.
+    #[error("more than {page_size} events match in the second {created_at}")]
+    Stalled {
+        /// The relay's limit.
+        page_size: usize,
+        /// The second.
+        created_at: u64,
+    },
+    /// The message is longer than the relay reads; sent, it would end the connection (strfry drops it unsaid).
+    #[error("a message of {bytes} bytes is over the relay's limit of {bytes_max}")]
+    MessageTooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How long the relay says it may be.
+        bytes_max: usize,
+    },
+    /// The information document could not be read.
+    #[error("cannot read the relay's information document: {reason}")]
+    Information {
+        /// Why.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,130 @@
+//! What a relay says (NIP-01), parsed. Whatever we do not use is [`Message::Other`].
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use serde_json::Value;
+
+/// A message of a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Message {
+    /// An event of a subscription.
+    Event {
+        subscription: String,
+        /// `None`: it is no valid event.
+        event: Option<Box<Event>>,
+        /// When it was made, also where the rest is not valid.
+        created_at: Option<u64>,
+    },
+    /// All stored events of a subscription were sent.
+    EndOfStored { subscription: String },
+    /// A subscription was ended by the relay.
+    Closed { subscription: String, message: String },
+    /// The answer to an event.
+    Ok {
+        event_id: EventId,
+        accepted: bool,
+        message: String,
+    },
+    /// A text for a person.
+    Notice { message: String },
+    /// Anything else.
+    Other,
+}
+
+impl Message {
+    /// Reads a message.
+    pub(super) fn parse(text: &str) -> Self {
+        let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
+            return Self::Other;
+        };
+        Self::of(elements).unwrap_or(Self::Other)
+    }
+
+    fn of(elements: Vec<Value>) -> Option<Self> {
+        let mut elements = elements.into_iter();
+        let verb = elements.next()?;
+        Some(match verb.as_str()? {
+            "EVENT" => {
+                let subscription = string(elements.next()?)?;
+                let event = elements.next()?;
+                let created_at = event.get("created_at").and_then(Value::as_u64);
+                Self::Event {
+                    subscription,
+                    created_at,
+                    event: serde_json::from_value(event).ok().map(Box::new),
+                }
+            }
+            "EOSE" => Self::EndOfStored {
+                subscription: string(elements.next()?)?,
+            },
+            "CLOSED" => Self::Closed {
+                subscription: string(elements.next()?)?,
+                message: elements.next().and_then(string).unwrap_or_default(),
+            },
+            "OK" => Self::Ok {
+                event_id: EventId::from_hex(elements.next()?.as_str()?).ok()?,
+                accepted: elements.next()?.as_bool()?,
+                message: elements.next().and_then(string).unwrap_or_default(),
+            },
+            "NOTICE" => Self::Notice {
+                message: string(elements.next()?)?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+fn string(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_that_is_not_valid_still_has_its_time() {
+        let message = Message::parse(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#);
+
+        assert_eq!(
+            message,
+            Message::Event {
+                subscription: "s".to_owned(),
+                event: None,
+                created_at: Some(7),
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_message_is_other() {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            "[1]",
+            r#"["EOSE"]"#,
+            r#"["OK","x",true,""]"#,
+            r#"["AUTH","x"]"#,
+        ] {
+            assert_eq!(Message::parse(text), Message::Other, "{text}");
+        }
+    }
+
+    #[test]
+    fn answer_without_text_has_an_empty_one() {
+        let id = "00".repeat(32);
+
+        assert_eq!(
+            Message::parse(&format!(r#"["OK","{id}",true]"#)),
+            Message::Ok {
+                event_id: EventId::from_hex(&id).unwrap(),
+                accepted: true,
+                message: String::new(),
+            }
+        );
+    }
+}

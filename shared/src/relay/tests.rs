@@ -1,0 +1,361 @@
+//! The client against a relay that misbehaves on demand. How it fares with real ones is tested in
+//! `tests/tests/strfry_contract.rs`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use nostr::event::EventBuilder;
+use nostr::event::FinalizeEvent;
+use nostr::event::Kind;
+use nostr::key::Keys;
+use nostr::types::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite;
+
+use super::*;
+
+/// What the relay does about a message.
+enum Reply {
+    Say(Value),
+    HangUp,
+}
+
+/// Starts a relay that answers each message as `reply` says, which is told how many connections came before.
+async fn relay<R>(max_limit: usize, reply: R) -> RelayClient
+where
+    R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let reply = Arc::new(reply);
+    let connections = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, max_limit, Arc::clone(&reply), Arc::clone(&connections)));
+        }
+    });
+    RelayClient::new(&url, Duration::from_millis(500)).unwrap()
+}
+
+async fn serve<R>(mut stream: TcpStream, max_limit: usize, reply: Arc<R>, connections: Arc<AtomicUsize>)
+where
+    R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
+{
+    let mut head = [0; 2048];
+    let length = stream.peek(&mut head).await.unwrap();
+    if !String::from_utf8_lossy(&head[..length]).contains("Upgrade") {
+        let document = document(max_limit).to_string();
+        stream.read_exact(&mut head[..length]).await.unwrap();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{document}",
+            document.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        return;
+    }
+    let connections_before = connections.fetch_add(1, Ordering::SeqCst);
+    let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+    while let Some(Ok(message)) = socket.next().await {
+        let Ok(text) = message.to_text() else {
+            continue;
+        };
+        let Ok(message) = serde_json::from_str(text) else {
+            continue;
+        };
+        for reply in reply(connections_before, &message) {
+            match reply {
+                Reply::Say(value) => socket
+                    .send(tungstenite::Message::text(value.to_string()))
+                    .await
+                    .unwrap(),
+                Reply::HangUp => return,
+            }
+        }
+    }
+}
+
+/// What the relay says of itself.
+fn document(max_limit: usize) -> Value {
+    json!({"limitation": {"max_limit": max_limit, "max_message_length": MESSAGE_BYTES_MAX_STATED}})
+}
+
+/// Longest message that the relay says it reads.
+const MESSAGE_BYTES_MAX_STATED: usize = 100_000;
+
+/// Answers a request as a relay with these events does, newest first, at most `max_limit` for each filter.
+fn stored(events: &[Event], max_limit: usize, message: &Value) -> Vec<Reply> {
+    let Some(("REQ", subscription)) = message[0].as_str().zip(message.get(1)) else {
+        return Vec::new();
+    };
+    let mut replies = Vec::new();
+    for filter in message.as_array().unwrap().iter().skip(2) {
+        let until = filter["until"].as_u64().unwrap_or(u64::MAX);
+        let limit = (filter["limit"].as_u64().unwrap() as usize).min(max_limit);
+        let matching = events.iter().filter(|event| event.created_at.as_secs() <= until);
+        replies.extend(
+            matching
+                .take(limit)
+                .map(|event| Reply::Say(json!(["EVENT", subscription, event]))),
+        );
+    }
+    replies.push(Reply::Say(json!(["EOSE", subscription])));
+    replies
+}
+
+/// Returns events made at these times.
+fn events(times: impl IntoIterator<Item = u64>) -> Vec<Event> {
+    let keys = Keys::generate();
+    times
+        .into_iter()
+        .enumerate()
+        .map(|(number, time)| {
+            EventBuilder::new(Kind::TextNote, number.to_string())
+                .custom_created_at(Timestamp::from_secs(time))
+                .finalize(&keys)
+                .unwrap()
+        })
+        .collect()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("in time")
+}
+
+#[tokio::test]
+async fn query_goes_on_until_a_page_is_short() {
+    // Pages of three; one boundary within a second, one full page at the very end.
+    for count in 0..=9 {
+        let events = events((0..count).map(|number| 100 - number / 2));
+        let expected = events.clone();
+        let client = relay(3, move |_, message| stored(&events, 3, message)).await;
+
+        for filters in [vec![Filter::new()], vec![Filter::new(), Filter::new()]] {
+            let mut answer = within(client.query(filters)).await.unwrap();
+
+            answer.sort();
+            let mut expected = expected.clone();
+            expected.sort();
+            assert_eq!(answer, expected, "{count}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn query_of_nothing_is_empty() {
+    let client = relay(3, |_, _| Vec::new()).await;
+
+    assert_eq!(within(client.query(Vec::new())).await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn query_that_cannot_get_past_a_second_is_an_error() {
+    let events = events([7; 4]);
+    let client = relay(3, move |_, message| stored(&events, 3, message)).await;
+
+    let error = within(client.query(vec![Filter::new()])).await.unwrap_err();
+
+    assert!(matches!(error, RelayError::Stalled { created_at: 7, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn invalid_event_is_skipped() {
+    let valid = events([7]);
+    let expected = valid.clone();
+    let client = relay(3, move |_, message| {
+        let mut replies = stored(&valid, 3, message);
+        if message[0] == "REQ" {
+            let event = json!({"created_at": 8, "tags": [["t", 5]]});
+            replies.insert(0, Reply::Say(json!(["EVENT", message[1], event])));
+        }
+        replies
+    })
+    .await;
+
+    assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn query_that_the_relay_does_not_finish_is_an_error() {
+    type Ending = fn(&Value) -> Vec<Reply>;
+    let endings: [(Ending, &str); 4] = [
+        (
+            |message| vec![Reply::Say(json!(["CLOSED", message[1], "no"]))],
+            "Closed",
+        ),
+        (|_| vec![Reply::Say(json!(["NOTICE", "no"]))], "Notice"),
+        (|_| vec![Reply::HangUp], "Disconnected"),
+        (|_| Vec::new(), "Timeout"),
+    ];
+    for (ending, expected) in endings {
+        let events = events([9, 8]);
+        let client = relay(3, move |_, message| {
+            let mut replies = stored(&events, 3, message);
+            if !replies.is_empty() {
+                replies.pop();
+                replies.extend(ending(message));
+            }
+            replies
+        })
+        .await;
+
+        let error = within(client.query(vec![Filter::new()])).await.unwrap_err();
+
+        assert!(
+            format!("{error:?}").starts_with(expected),
+            "{error:?} is not {expected}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn lost_connection_is_made_again_without_an_error() {
+    let events = events([7]);
+    let expected = events.clone();
+    let requests = AtomicUsize::new(0);
+    let client = relay(3, move |_, message| {
+        // The second request finds the connection gone.
+        if message[0] == "REQ" && requests.fetch_add(1, Ordering::SeqCst) == 1 {
+            return vec![Reply::HangUp];
+        }
+        stored(&events, 3, message)
+    })
+    .await;
+
+    for _ in 0..3 {
+        assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn silent_connection_is_given_up() {
+    let events = events([7]);
+    let expected = events.clone();
+    let client = relay(3, move |connections_before, message| match connections_before {
+        0 => Vec::new(),
+        _ => stored(&events, 3, message),
+    })
+    .await;
+
+    assert!(within(client.query(vec![Filter::new()])).await.is_err());
+    assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn queries_at_the_same_time_do_not_mix() {
+    let events = events(0..20);
+    let by_time = events.clone();
+    let client = relay(50, move |_, message| {
+        let since = message[2]["since"].as_u64();
+        let matching: Vec<_> = by_time
+            .iter()
+            .filter(|event| Some(event.created_at.as_secs()) == since)
+            .cloned()
+            .collect();
+        stored(&matching, 50, message)
+    })
+    .await;
+
+    let queries = events.iter().map(|event| {
+        let client = client.clone();
+        async move { client.query(vec![Filter::new().since(event.created_at)]).await.unwrap() }
+    });
+    let answers = within(futures_util::future::join_all(queries)).await;
+
+    assert_eq!(answers.concat(), events);
+}
+
+#[tokio::test]
+async fn publish_says_what_the_relay_answered() {
+    let client = relay(3, |_, message| match message[0].as_str() {
+        Some("EVENT") => vec![Reply::Say(json!(["OK", message[1]["id"], true, "purgatory: wait"]))],
+        _ => Vec::new(),
+    })
+    .await;
+
+    let outcome = within(client.publish(&events([7])[0])).await;
+
+    assert_eq!(outcome, PublishOutcome::Held("purgatory: wait".to_owned()));
+}
+
+#[tokio::test]
+async fn publish_without_an_answer_is_worth_another_attempt() {
+    for reply in [|| Vec::new(), || vec![Reply::HangUp]] {
+        let client = relay(3, move |_, _| reply()).await;
+
+        let outcome = within(client.publish(&events([7])[0])).await;
+
+        assert!(matches!(outcome, PublishOutcome::Busy(_)), "{outcome:?}");
+    }
+    let nobody = RelayClient::new("ws://127.0.0.1:1", Duration::from_secs(1)).unwrap();
+    let outcome = within(nobody.publish(&events([7])[0])).await;
+    assert!(matches!(outcome, PublishOutcome::Busy(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn subscription_says_when_it_stands_and_comes_back() {
+    let live = events([9]);
+    let expected = Signal::Event(Box::new(live[0].clone()));
+    let client = relay(3, move |connections_before, message| {
+        assert_eq!(message[2]["limit"], 0);
+        vec![
+            Reply::Say(json!(["EOSE", message[1]])),
+            Reply::Say(json!(["EVENT", message[1], live[0]])),
+            match connections_before {
+                0 => Reply::HangUp,
+                1 => Reply::Say(json!(["CLOSED", message[1], "error: no"])),
+                _ => Reply::Say(json!(["NOTICE", "hello"])),
+            },
+        ]
+    })
+    .await;
+    let mut subscription = client.subscribe(vec![Filter::new()]);
+
+    for _ in 0..3 {
+        assert_eq!(within(subscription.next()).await, Signal::Connected);
+        assert_eq!(within(subscription.next()).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn information_is_the_relays_document() {
+    let client = relay(3, |_, _| Vec::new()).await;
+
+    let document = within(client.information()).await.unwrap();
+
+    assert_eq!(document, self::document(3));
+}
+
+#[tokio::test]
+async fn message_over_the_relays_limit_is_not_sent() {
+    let client = relay(3, |_, message| panic!("{message}")).await;
+    let long = EventBuilder::new(Kind::TextNote, "x".repeat(MESSAGE_BYTES_MAX_STATED))
+        .finalize(&Keys::generate())
+        .unwrap();
+
+    let outcome = within(client.publish(&long)).await;
+    assert!(matches!(outcome, PublishOutcome::Refused(_)), "{outcome:?}");
+
+    let ids = (0..2000_u32).map(|number| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        nostr::event::EventId::from_byte_array(id)
+    });
+    let error = within(client.query(vec![Filter::new().ids(ids)]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RelayError::MessageTooLong { .. }),
+        "{error}"
+    );
+}

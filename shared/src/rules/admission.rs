@@ -1,0 +1,429 @@
+//! Whether an event that arrives is held, let through or refused (GRASP-01, "Repository Announcements", "State";
+//! facts/grasp 1.3, 1.5, 1.8; design 2).
+
+use std::collections::BTreeSet;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+
+use super::Facts;
+use super::Hosting;
+use super::Known;
+use super::Refusal;
+use crate::nip34;
+use crate::nip34::Announcement;
+use crate::nip34::Identifier;
+use crate::nip34::PullRequest;
+use crate::nip34::State;
+
+/// An event that is held until its git data is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GitEvent {
+    /// Kind 30617.
+    Announcement(Announcement),
+    /// Kind 30618.
+    State(State),
+    /// Kinds 1618 and 1619.
+    PullRequest(PullRequest),
+}
+
+impl GitEvent {
+    /// Reads an event; `None`: its kind needs no git data.
+    ///
+    /// # Errors
+    /// The refusal of an event that can never be held.
+    pub fn parse(event: &Event) -> Result<Option<Self>, Refusal> {
+        Ok(Some(match event.kind.as_u16() {
+            nip34::ANNOUNCEMENT => Self::Announcement(Announcement::parse(event)?),
+            nip34::STATE => Self::State(State::parse(event)?),
+            nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => Self::PullRequest(PullRequest::parse(event)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Returns the identifiers of the repositories that it concerns: what facts are needed of.
+    pub fn identifiers(&self) -> BTreeSet<Identifier> {
+        match self {
+            Self::Announcement(announcement) => BTreeSet::from([announcement.coordinate.identifier.clone()]),
+            Self::State(state) => BTreeSet::from([state.identifier.clone()]),
+            Self::PullRequest(pull_request) => pull_request.identifiers(),
+        }
+    }
+}
+
+/// What to do with an event that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The relay may store it: it is being released.
+    Accept,
+    /// It waits for its git data.
+    Hold {
+        /// What it is indexed by in the purgatory.
+        identifiers: BTreeSet<Identifier>,
+        /// Entries that are held as long as this one from now on.
+        extend: BTreeSet<EventId>,
+    },
+    /// It is refused, and changes nothing but what it ends.
+    Refuse {
+        /// Why.
+        refusal: Refusal,
+        /// A held entry that it ends all the same: the announcement that it replaces by one of another server.
+        ends: BTreeSet<EventId>,
+    },
+}
+
+impl From<Refusal> for Admission {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse {
+            refusal,
+            ends: BTreeSet::new(),
+        }
+    }
+}
+
+/// Decides about an event that arrived. `facts` are those of its identifiers.
+pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> Admission {
+    // A deletion rules even over a release under way: looked at first.
+    if facts.is_deleted(event) {
+        return Refusal::Deleted.into();
+    }
+    if facts
+        .entries
+        .get(&event.id)
+        .is_some_and(|entry| entry.status.is_leaving())
+    {
+        return Admission::Accept;
+    }
+    match git_event {
+        GitEvent::Announcement(announcement) => decide_announcement(announcement, facts),
+        GitEvent::State(state) => decide_state(state, facts),
+        GitEvent::PullRequest(pull_request) => decide_pull_request(pull_request, facts),
+    }
+}
+
+fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission {
+    let coordinate = &announcement.coordinate;
+    let public = facts.public_announcement(coordinate);
+    if public.is_some_and(|known| known.item.revision > announcement.revision) {
+        return Refusal::Replaced.into();
+    }
+    let hold = |extend| Admission::Hold {
+        identifiers: BTreeSet::from([coordinate.identifier.clone()]),
+        extend,
+    };
+    if facts.service.is_named_by(announcement) {
+        return hold(waiting_states(announcement, facts));
+    }
+    // De-listing a served announcement of ours is released, so that its readers learn of it.
+    if public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
+        return hold(BTreeSet::new());
+    }
+    let unpublished = facts
+        .announcements
+        .iter()
+        .filter(|known| known.item.coordinate == *coordinate);
+    let ends: BTreeSet<EventId> = unpublished
+        .filter(|known| !known.standing.is_public() && known.item.revision < announcement.revision)
+        .filter(|known| facts.service.is_named_by(&known.item))
+        .map(|known| known.item.revision.event_id)
+        .collect();
+    if ends.is_empty() && is_listed_by_another(announcement, facts) {
+        return hold(BTreeSet::new());
+    }
+    Admission::Refuse {
+        refusal: Refusal::NotListed {
+            service: facts.service.clone(),
+        },
+        ends,
+    }
+}
+
+/// Returns the held states that wait for this repository: a replacement of a held announcement gives them a fresh
+/// deadline together with its own.
+fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventId> {
+    let confirmed = facts.membership_if_awake(&announcement.coordinate).confirmed;
+    let states = facts.states.iter().filter(|known| known.standing.is_held());
+    states
+        .filter(|known| known.item.identifier == announcement.coordinate.identifier)
+        .filter(|known| confirmed.contains(&known.item.author))
+        .map(|known| known.item.revision.event_id)
+        .collect()
+}
+
+/// The maintainer exception: whoever is named as a maintainer of a repository hosted here may announce the same
+/// identifier for another server, so that readers find both.
+fn is_listed_by_another(announcement: &Announcement, facts: &Facts) -> bool {
+    let author = announcement.coordinate.owner;
+    facts
+        .hosted()
+        .iter()
+        .filter(|hosted| hosted.owner != author && hosted.identifier == announcement.coordinate.identifier)
+        .map(|hosted| facts.membership(hosted))
+        .any(|membership| membership.confirmed.contains(&author) || membership.invited.contains(&author))
+}
+
+fn decide_state(state: &State, facts: &Facts) -> Admission {
+    let served = facts.public_state_by(&state.author, &state.identifier);
+    if served.is_some_and(|revision| revision > state.revision) {
+        return Refusal::Replaced.into();
+    }
+    let announcements = || {
+        let same = |known: &&Known<Announcement>| known.item.coordinate.identifier == state.identifier;
+        facts.announcements.iter().filter(same)
+    };
+    if announcements().next().is_none() {
+        return Refusal::NotAnnounced.into();
+    }
+    let mut extend = BTreeSet::new();
+    let mut known_to_someone = false;
+    for known in announcements() {
+        let membership = facts.membership_if_awake(&known.item.coordinate);
+        known_to_someone |= membership.invited.contains(&state.author);
+        if membership.confirmed.contains(&state.author) {
+            known_to_someone = true;
+            if !known.standing.is_public() {
+                extend.insert(known.item.revision.event_id);
+            }
+        }
+    }
+    if !known_to_someone {
+        return Refusal::NotMaintainer.into();
+    }
+    Admission::Hold {
+        identifiers: BTreeSet::from([state.identifier.clone()]),
+        extend,
+    }
+}
+
+fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
+    let hosted = pull_request
+        .coordinates
+        .iter()
+        .filter(|coordinate| facts.hosting(coordinate) != Hosting::Absent);
+    let identifiers: BTreeSet<Identifier> = hosted.map(|coordinate| coordinate.identifier.clone()).collect();
+    if identifiers.is_empty() {
+        return Refusal::NotHosted.into();
+    }
+    Admission::Hold {
+        identifiers,
+        extend: BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::purgatory::Status;
+    use crate::rules::facts::tests::Scene;
+    use crate::rules::facts::tests::announcement_event;
+    use crate::rules::facts::tests::coordinate;
+    use crate::rules::facts::tests::event;
+    use crate::rules::facts::tests::foreign_announcement_event;
+    use crate::rules::facts::tests::pubkey;
+    use crate::rules::facts::tests::pull_request_event;
+    use crate::rules::facts::tests::state_event;
+
+    fn admit(event: &Event, scene: Scene) -> Admission {
+        let git_event = GitEvent::parse(event).unwrap().unwrap();
+        decide_admission(event, &git_event, &scene.facts())
+    }
+
+    fn refusal(admission: &Admission) -> Option<String> {
+        match admission {
+            Admission::Refuse { refusal, .. } => Some(refusal.to_string()),
+            Admission::Accept | Admission::Hold { .. } => None,
+        }
+    }
+
+    const REFS: &[(&str, char)] = &[("heads/main", 'a')];
+
+    #[test]
+    fn an_announcement_that_names_this_server_is_held() {
+        let admission = admit(&announcement_event(1, "r", 1, &[]), Scene::default());
+
+        assert!(matches!(admission, Admission::Hold { extend, .. } if extend.is_empty()));
+    }
+
+    #[test]
+    fn a_replacement_gives_waiting_states_a_fresh_deadline() {
+        let state = state_event(1, "r", 5, REFS);
+        let scene = Scene::default().held([
+            announcement_event(1, "r", 1, &[]),
+            state.clone(),
+            state_event(2, "r", 5, REFS),
+        ]);
+
+        let admission = admit(&announcement_event(1, "r", 2, &[]), scene);
+
+        assert!(matches!(admission, Admission::Hold { extend, .. } if extend == BTreeSet::from([state.id])));
+    }
+
+    #[test]
+    fn announcements_of_another_server() {
+        let elsewhere = foreign_announcement_event(1, "r", 9, &[]);
+        let ours = announcement_event(1, "r", 1, &[]);
+        let lists_author = announcement_event(2, "r", 1, &[&["maintainers", &pubkey(1).to_hex()]]);
+        let invites_author = announcement_event(2, "r", 1, &[&["m", &pubkey(1).to_hex()]]);
+        let other_identifier = announcement_event(2, "x", 1, &[&["maintainers", &pubkey(1).to_hex()]]);
+        for (story, scene, held) in [
+            ("nobody knows it", Scene::default(), false),
+            (
+                "it takes a served one of ours away",
+                Scene::default().served([ours.clone()]),
+                true,
+            ),
+            (
+                "it takes a held one of ours away",
+                Scene::default().held([ours.clone()]),
+                false,
+            ),
+            (
+                "a served one lists its author",
+                Scene::default().served([lists_author.clone()]),
+                true,
+            ),
+            (
+                "a held one lists its author",
+                Scene::default().held([lists_author]),
+                true,
+            ),
+            (
+                "a held one invites its author",
+                Scene::default().held([invites_author]),
+                true,
+            ),
+            (
+                "another repository lists its author",
+                Scene::default().served([other_identifier]),
+                false,
+            ),
+        ] {
+            let admission = admit(&elsewhere, scene);
+
+            assert_eq!(matches!(admission, Admission::Hold { .. }), held, "{story}");
+            if let Some(text) = refusal(&admission) {
+                assert!(text.starts_with("invalid: "), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn moving_away_ends_the_older_held_announcement_only() {
+        let ours = announcement_event(1, "r", 5, &[]);
+        for (created_at, ends) in [(6, true), (4, false)] {
+            let admission = admit(
+                &foreign_announcement_event(1, "r", created_at, &[]),
+                Scene::default().held([ours.clone()]),
+            );
+
+            let Admission::Refuse { ends: ended, .. } = admission else {
+                panic!("held")
+            };
+            assert_eq!(ended.contains(&ours.id), ends, "{created_at}");
+        }
+    }
+
+    #[test]
+    fn older_than_served_is_replaced() {
+        let scene = || Scene::default().served([announcement_event(1, "r", 5, &[]), state_event(1, "r", 5, REFS)]);
+
+        let texts = [
+            refusal(&admit(&announcement_event(1, "r", 4, &[]), scene())),
+            refusal(&admit(&state_event(1, "r", 4, REFS), scene())),
+        ];
+
+        assert_eq!(
+            texts,
+            [
+                Some("replaced: have newer event".to_owned()),
+                Some("replaced: have newer event".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn states() {
+        let own = announcement_event(1, "r", 1, &[]);
+        let listing = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let inviting = announcement_event(1, "r", 1, &[&["m", &pubkey(2).to_hex()]]);
+        for (story, author, scene, expected) in [
+            ("no announcement", 1, Scene::default(), Err("invalid: no announcement")),
+            (
+                "another identifier",
+                1,
+                Scene::default().held([announcement_event(1, "x", 1, &[])]),
+                Err("invalid: no announcement"),
+            ),
+            ("the owner, held", 1, Scene::default().held([own.clone()]), Ok(true)),
+            (
+                "the owner, served",
+                1,
+                Scene::default().served([own.clone()]),
+                Ok(false),
+            ),
+            (
+                "the owner, asleep",
+                1,
+                Scene::default().with(Status::Asleep, 2000, [own.clone()]),
+                Ok(true),
+            ),
+            (
+                "a stranger",
+                2,
+                Scene::default().held([own.clone()]),
+                Err("restricted: author not authorized"),
+            ),
+            ("a maintainer", 2, Scene::default().held([listing]), Ok(true)),
+            (
+                "an invited one holds, but keeps nothing alive",
+                2,
+                Scene::default().held([inviting]),
+                Ok(false),
+            ),
+        ] {
+            let admission = admit(&state_event(author, "r", 5, REFS), scene);
+
+            match (admission, expected) {
+                (Admission::Hold { extend, .. }, Ok(extends)) => assert_eq!(!extend.is_empty(), extends, "{story}"),
+                (Admission::Refuse { refusal, .. }, Err(text)) => {
+                    assert!(refusal.to_string().starts_with(text), "{story}")
+                }
+                (admission, expected) => panic!("{story}: {admission:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pull_request_needs_a_hosted_repository() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        for (scene, held) in [
+            (Scene::default(), false),
+            (Scene::default().served([announcement_event(2, "r", 1, &[])]), false),
+            (Scene::default().held([announcement_event(1, "r", 1, &[])]), true),
+            (Scene::default().served([announcement_event(1, "r", 1, &[])]), true),
+        ] {
+            assert_eq!(matches!(admit(&request, scene), Admission::Hold { .. }), held);
+        }
+    }
+
+    #[test]
+    fn a_pull_request_without_commit_is_invalid_for_good() {
+        let address = coordinate(1, "r").to_string();
+        let parsed = GitEvent::parse(&event(1, nip34::PULL_REQUEST, 1, &[&["a", &address]]));
+
+        assert_eq!(
+            parsed.unwrap_err().to_string(),
+            "invalid: PR event has no 'c' tag with the commit that is offered"
+        );
+    }
+
+    #[test]
+    fn what_is_being_released_passes_unless_it_was_deleted() {
+        let state = state_event(1, "r", 5, REFS);
+        let leaving = || Scene::default().with(Status::Releasing, 0, [state.clone()]);
+        let deletion = event(1, nip34::DELETION, 9, &[&["e", &state.id.to_hex()]]);
+
+        assert_eq!(admit(&state, leaving()), Admission::Accept);
+        assert_eq!(admit(&state, leaving().served([deletion])), Refusal::Deleted.into());
+    }
+}

@@ -1,0 +1,577 @@
+//! Everything known about some identifiers at one moment, assembled from the purgatory and the relay.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
+
+use super::MaintainerMode;
+use super::Membership;
+use super::Service;
+use crate::nip34;
+use crate::nip34::Announcement;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+use crate::nip34::PullRequest;
+use crate::nip34::Revision;
+use crate::nip34::State;
+use crate::purgatory::Entry;
+use crate::purgatory::Placeholder;
+use crate::purgatory::Reading;
+use crate::purgatory::Status;
+
+/// Where an event stands between its author and its readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The relay has it.
+    Served,
+    /// Complete and on its way into the relay: counts as served.
+    Leaving,
+    /// Waits in the purgatory until the deadline (unix seconds).
+    Held {
+        /// When it expires.
+        deadline: u64,
+    },
+    /// An expired announcement that an authorised state may still wake.
+    Asleep {
+        /// When it goes for good.
+        deadline: u64,
+    },
+}
+
+impl Standing {
+    /// Tells whether the event is served, or as good as served.
+    pub fn is_public(self) -> bool {
+        match self {
+            Self::Served | Self::Leaving => true,
+            Self::Held { .. } | Self::Asleep { .. } => false,
+        }
+    }
+
+    /// Tells whether the event waits in the purgatory for its data.
+    pub fn is_held(self) -> bool {
+        match self {
+            Self::Held { .. } => true,
+            Self::Served | Self::Leaving | Self::Asleep { .. } => false,
+        }
+    }
+
+    /// Tells whether the event is asleep.
+    pub fn is_asleep(self) -> bool {
+        match self {
+            Self::Asleep { .. } => true,
+            Self::Served | Self::Leaving | Self::Held { .. } => false,
+        }
+    }
+}
+
+/// A parsed event and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known<T> {
+    /// The event.
+    pub item: T,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// The relay's events, as they came from a query that was answered completely.
+pub type ServedEvents = Vec<Event>;
+
+/// Whether this server hosts a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosting {
+    /// No announcement that counts names this server.
+    Absent,
+    /// The announcement waits in the purgatory: the repository can be pushed to, and reads as empty.
+    Waiting,
+    /// The announcement is served.
+    Announced,
+}
+
+/// Everything known about some identifiers at one moment.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The purgatory's time, unix seconds.
+    pub now: u64,
+    /// This server.
+    pub service: Service,
+    /// By which rule maintainers are resolved.
+    pub mode: MaintainerMode,
+    /// What the facts are complete for.
+    pub identifiers: BTreeSet<Identifier>,
+    /// Announcements with one of the identifiers.
+    pub announcements: Vec<Known<Announcement>>,
+    /// States with one of the identifiers.
+    pub states: Vec<Known<State>>,
+    /// PRs: every one in the purgatory that is offered to one of the identifiers, and the served ones asked for.
+    pub pull_requests: Vec<Known<PullRequest>>,
+    /// PR commits in repositories with one of the identifiers that came before their events.
+    pub placeholders: Vec<Placeholder>,
+    /// The purgatory's entries as they are, by event id.
+    pub entries: BTreeMap<EventId, Entry>,
+    /// Entries that a served deletion request of their author rules out. They appear nowhere else but in `entries`.
+    pub deleted: BTreeSet<EventId>,
+    /// The served deletion requests (NIP-09) by the authors concerned.
+    pub deletion_requests: Vec<Event>,
+}
+
+impl Facts {
+    /// Puts together what was read: `reading` first, `served` after it, since events move that way (design 2, rule 9).
+    ///
+    /// Events that do not parse count as absent: nothing could be hosted by them.
+    pub fn assemble(
+        service: Service,
+        mode: MaintainerMode,
+        identifiers: BTreeSet<Identifier>,
+        reading: Reading,
+        served: ServedEvents,
+    ) -> Self {
+        let mut facts = Self {
+            now: reading.now,
+            service,
+            mode,
+            identifiers,
+            announcements: Vec::new(),
+            states: Vec::new(),
+            pull_requests: Vec::new(),
+            placeholders: reading.placeholders,
+            entries: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            deletion_requests: Vec::new(),
+        };
+        let (deletion_requests, served): (Vec<Event>, Vec<Event>) = served
+            .into_iter()
+            .partition(|event| event.kind.as_u16() == nip34::DELETION);
+        facts.deletion_requests = deletion_requests;
+        let served_ids: BTreeSet<EventId> = served.iter().map(|event| event.id).collect();
+        for entry in reading.entries {
+            if facts.is_deleted(&entry.event) {
+                facts.deleted.insert(entry.event.id);
+            } else if !served_ids.contains(&entry.event.id) {
+                facts.learn(&entry.event, standing_of(&entry));
+            }
+            facts.entries.insert(entry.event.id, entry);
+        }
+        for event in &served {
+            facts.learn(event, Standing::Served);
+        }
+        facts
+    }
+
+    fn learn(&mut self, event: &Event, standing: Standing) {
+        match event.kind.as_u16() {
+            nip34::ANNOUNCEMENT => {
+                let item = Announcement::parse(event).ok();
+                self.announcements.extend(item.map(|item| Known { item, standing }));
+            }
+            nip34::STATE => self
+                .states
+                .extend(State::parse(event).ok().map(|item| Known { item, standing })),
+            nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => {
+                let item = PullRequest::parse(event).ok();
+                self.pull_requests.extend(item.map(|item| Known { item, standing }));
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells whether a served deletion request covers an event.
+    pub fn is_deleted(&self, event: &Event) -> bool {
+        self.deletion_requests
+            .iter()
+            .any(|request| nip34::is_deleted_by(event, request))
+    }
+
+    /// Returns the announcement that counts for a repository: the newest of those held and public.
+    pub fn announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
+        self.announcements
+            .iter()
+            .filter(|known| known.item.coordinate == *coordinate && !known.standing.is_asleep())
+            .max_by_key(|known| known.item.revision)
+    }
+
+    /// Returns the public announcement of a repository, whatever newer one is held.
+    pub fn public_announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
+        self.announcements
+            .iter()
+            .filter(|known| known.item.coordinate == *coordinate && known.standing.is_public())
+            .max_by_key(|known| known.item.revision)
+    }
+
+    /// Tells whether this server hosts the repository.
+    pub fn hosting(&self, coordinate: &Coordinate) -> Hosting {
+        match self.announcement(coordinate) {
+            Some(known) if !self.service.is_named_by(&known.item) => Hosting::Absent,
+            Some(known) if known.standing.is_public() => Hosting::Announced,
+            // A held replacement of a public announcement of ours hides nothing.
+            Some(_) => match self.public_announcement(coordinate) {
+                Some(public) if self.service.is_named_by(&public.item) => Hosting::Announced,
+                Some(_) | None => Hosting::Waiting,
+            },
+            None => Hosting::Absent,
+        }
+    }
+
+    /// Returns the repositories that this server hosts.
+    pub fn hosted(&self) -> BTreeSet<Coordinate> {
+        let all = self.announcements.iter().map(|known| &known.item.coordinate);
+        all.filter(|coordinate| self.hosting(coordinate) != Hosting::Absent)
+            .cloned()
+            .collect()
+    }
+
+    /// Resolves who belongs to a repository, by the announcements that count.
+    pub fn membership(&self, coordinate: &Coordinate) -> Membership {
+        let by_author = self.newest_by_author(&coordinate.identifier, |standing| !standing.is_asleep());
+        Membership::resolve(&coordinate.owner, &by_author, self.mode)
+    }
+
+    /// Resolves who belongs to a repository, with sleeping announcements awake: only to decide whether a state may
+    /// wake them.
+    pub fn membership_if_awake(&self, coordinate: &Coordinate) -> Membership {
+        let by_author = self.newest_by_author(&coordinate.identifier, |_| true);
+        Membership::resolve(&coordinate.owner, &by_author, self.mode)
+    }
+
+    fn newest_by_author(
+        &self,
+        identifier: &Identifier,
+        counts: impl Fn(Standing) -> bool,
+    ) -> BTreeMap<PublicKey, &Announcement> {
+        let mut newest: BTreeMap<PublicKey, &Announcement> = BTreeMap::new();
+        for known in self.announcements.iter().filter(|known| counts(known.standing)) {
+            let item = &known.item;
+            if item.coordinate.identifier == *identifier
+                && newest
+                    .get(&item.coordinate.owner)
+                    .is_none_or(|other| other.revision < item.revision)
+            {
+                newest.insert(item.coordinate.owner, item);
+            }
+        }
+        newest
+    }
+
+    /// Returns the states that may speak for a repository: those of its confirmed maintainers.
+    pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
+        let confirmed = self.membership(coordinate).confirmed;
+        let states = self
+            .states
+            .iter()
+            .filter(|known| known.item.identifier == coordinate.identifier);
+        states.filter(|known| confirmed.contains(&known.item.author)).collect()
+    }
+
+    /// Returns the state that governs a repository: the newest authorised one that is public. Its refs are the
+    /// repository's refs.
+    pub fn governing_state(&self, coordinate: &Coordinate) -> Option<&State> {
+        let authorised = self.authorised_states(coordinate).into_iter();
+        authorised
+            .filter(|known| known.standing.is_public())
+            .map(|known| &known.item)
+            .max_by_key(|state| state.revision)
+    }
+
+    /// Returns the held states that could govern a repository next, newest first: authorised, and newer than the
+    /// one that governs it.
+    pub fn candidate_states(&self, coordinate: &Coordinate) -> Vec<&State> {
+        let governing = self.governing_state(coordinate).map(|state| state.revision);
+        let authorised = self.authorised_states(coordinate).into_iter();
+        let mut candidates: Vec<&State> = authorised
+            .filter(|known| known.standing.is_held() && Some(known.item.revision) > governing)
+            .map(|known| &known.item)
+            .collect();
+        candidates.sort_by_key(|state| std::cmp::Reverse(state.revision));
+        candidates
+    }
+
+    /// Returns the newest public state by an author of an identifier.
+    pub fn public_state_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
+        let own = self.states.iter().filter(|known| known.item.author == *author);
+        own.filter(|known| known.item.identifier == *identifier && known.standing.is_public())
+            .map(|known| known.item.revision)
+            .max()
+    }
+
+    /// Tells whether a PR is offered to a repository: by its own coordinate, or by that of one of its maintainers.
+    pub fn is_offered_to(&self, pull_request: &PullRequest, coordinate: &Coordinate) -> bool {
+        let confirmed = self.membership(coordinate).confirmed;
+        pull_request.coordinates.iter().any(|offered| {
+            offered == coordinate || (offered.identifier == coordinate.identifier && confirmed.contains(&offered.owner))
+        })
+    }
+
+    /// Returns a PR by its event id.
+    pub fn pull_request(&self, event_id: &EventId) -> Option<&Known<PullRequest>> {
+        self.pull_requests.iter().find(|known| known.item.event_id == *event_id)
+    }
+}
+
+fn standing_of(entry: &Entry) -> Standing {
+    match entry.status {
+        Status::Held => Standing::Held {
+            deadline: entry.deadline,
+        },
+        Status::Asleep => Standing::Asleep {
+            deadline: entry.deadline,
+        },
+        Status::Releasing | Status::Stuck => Standing::Leaving,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::LazyLock;
+
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::event::Tag;
+    use nostr::key::Keys;
+    use nostr::types::Timestamp;
+
+    use super::*;
+    use crate::git::Oid;
+
+    static KEYS: LazyLock<Vec<Keys>> = LazyLock::new(|| (0..16).map(|_| Keys::generate()).collect());
+
+    /// The n-th of sixteen public keys.
+    pub(crate) fn pubkey(n: u8) -> PublicKey {
+        KEYS[usize::from(n)].public_key()
+    }
+
+    pub(crate) fn coordinate(owner: u8, identifier: &str) -> Coordinate {
+        Coordinate {
+            owner: pubkey(owner),
+            identifier: identifier.parse().unwrap(),
+        }
+    }
+
+    /// The object id of forty times the digit.
+    pub(crate) fn oid(digit: char) -> Oid {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    /// An event by the n-th key.
+    pub(crate) fn event(author: u8, kind: u16, created_at: u64, tags: &[&[&str]]) -> Event {
+        EventBuilder::new(Kind::from_u16(kind), "")
+            .tags(tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap()))
+            .custom_created_at(Timestamp::from_secs(created_at))
+            .finalize(&KEYS[usize::from(author)])
+            .unwrap()
+    }
+
+    /// An announcement that names the server `svc`.
+    pub(crate) fn announcement_event(owner: u8, identifier: &str, created_at: u64, more: &[&[&str]]) -> Event {
+        let named: &[&[&str]] = &[&["clone", "https://svc/npub/r.git"], &["relays", "wss://svc"]];
+        foreign_announcement_event(owner, identifier, created_at, &[named, more].concat())
+    }
+
+    /// An announcement that names no server.
+    pub(crate) fn foreign_announcement_event(owner: u8, identifier: &str, created_at: u64, more: &[&[&str]]) -> Event {
+        event(
+            owner,
+            nip34::ANNOUNCEMENT,
+            created_at,
+            &[&[&["d", identifier][..]], more].concat(),
+        )
+    }
+
+    /// A state; each ref is written as a name below `refs/` and the digit of its oid.
+    pub(crate) fn state_event(author: u8, identifier: &str, created_at: u64, refs: &[(&str, char)]) -> Event {
+        let refs: Vec<(String, String)> = refs
+            .iter()
+            .map(|(name, digit)| (format!("refs/{name}"), oid(*digit).to_string()))
+            .collect();
+        let tags: Vec<[&str; 2]> = refs.iter().map(|(name, oid)| [name.as_str(), oid.as_str()]).collect();
+        let identifier = ["d", identifier];
+        let mut all: Vec<&[&str]> = vec![&identifier];
+        all.extend(tags.iter().map(<[&str; 2]>::as_slice));
+        event(author, nip34::STATE, created_at, &all)
+    }
+
+    /// A PR for one repository.
+    pub(crate) fn pull_request_event(author: u8, offered_to: &Coordinate, digit: char) -> Event {
+        let (address, commit) = (offered_to.to_string(), oid(digit).to_string());
+        event(author, nip34::PULL_REQUEST, 1, &[&["a", &address], &["c", &commit]])
+    }
+
+    pub(crate) fn announcement(owner: u8, identifier: &str, created_at: u64) -> Announcement {
+        Announcement::parse(&announcement_event(owner, identifier, created_at, &[])).unwrap()
+    }
+
+    /// What is known in a test: at second 1000, about identifier `r`, on the server `svc`.
+    #[derive(Default)]
+    pub(crate) struct Scene {
+        pub(crate) served: Vec<Event>,
+        pub(crate) entries: Vec<Entry>,
+        pub(crate) placeholders: Vec<Placeholder>,
+    }
+
+    /// The second at which every scene plays.
+    pub(crate) const NOW: u64 = 1000;
+
+    impl Scene {
+        pub(crate) fn served(mut self, events: impl IntoIterator<Item = Event>) -> Self {
+            self.served.extend(events);
+            self
+        }
+
+        pub(crate) fn held(self, events: impl IntoIterator<Item = Event>) -> Self {
+            self.held_until(NOW + 100, events)
+        }
+
+        pub(crate) fn held_until(self, deadline: u64, events: impl IntoIterator<Item = Event>) -> Self {
+            self.with(Status::Held, deadline, events)
+        }
+
+        pub(crate) fn with(mut self, status: Status, deadline: u64, events: impl IntoIterator<Item = Event>) -> Self {
+            self.entries.extend(events.into_iter().map(|event| Entry {
+                identifiers: crate::rules::GitEvent::parse(&event).unwrap().unwrap().identifiers(),
+                event,
+                status,
+                source: String::new(),
+                held_since: 1,
+                deadline,
+                waiting_for: String::new(),
+                release_error: String::new(),
+            }));
+            self
+        }
+
+        pub(crate) fn placeholder(
+            mut self,
+            event_id: EventId,
+            coordinate: Coordinate,
+            digit: char,
+            deadline: u64,
+        ) -> Self {
+            let commit_oid = oid(digit);
+            self.placeholders.push(Placeholder {
+                event_id,
+                coordinate,
+                commit_oid,
+                deadline,
+            });
+            self
+        }
+
+        pub(crate) fn facts(self) -> Facts {
+            Facts::assemble(
+                "svc".parse().unwrap(),
+                MaintainerMode::Hybrid,
+                BTreeSet::from(["r".parse().unwrap()]),
+                Reading {
+                    now: NOW,
+                    dirty: BTreeMap::new(),
+                    entries: self.entries,
+                    placeholders: self.placeholders,
+                },
+                self.served,
+            )
+        }
+    }
+
+    #[test]
+    fn a_held_entry_that_is_served_too_counts_as_served() {
+        let announced = announcement_event(1, "r", 1, &[]);
+
+        let facts = Scene::default().held([announced.clone()]).served([announced]).facts();
+
+        assert_eq!(facts.hosting(&coordinate(1, "r")), Hosting::Announced);
+        assert_eq!(facts.announcements.len(), 1);
+    }
+
+    #[test]
+    fn hosting() {
+        let ours = |created_at| announcement_event(1, "r", created_at, &[]);
+        let others = |created_at| foreign_announcement_event(1, "r", created_at, &[]);
+        for (story, scene, hosting) in [
+            ("nothing", Scene::default(), Hosting::Absent),
+            ("held", Scene::default().held([ours(1)]), Hosting::Waiting),
+            (
+                "leaving",
+                Scene::default().with(Status::Releasing, 0, [ours(1)]),
+                Hosting::Announced,
+            ),
+            ("served", Scene::default().served([ours(1)]), Hosting::Announced),
+            (
+                "asleep",
+                Scene::default().with(Status::Asleep, 2000, [ours(1)]),
+                Hosting::Absent,
+            ),
+            (
+                "served elsewhere",
+                Scene::default().served([others(1)]),
+                Hosting::Absent,
+            ),
+            (
+                "a held replacement",
+                Scene::default().served([ours(1)]).held([ours(2)]),
+                Hosting::Announced,
+            ),
+            (
+                "a held one after one of another server",
+                Scene::default().served([others(1)]).held([ours(2)]),
+                Hosting::Waiting,
+            ),
+            (
+                "held de-listing",
+                Scene::default().served([ours(1)]).held([others(2)]),
+                Hosting::Absent,
+            ),
+        ] {
+            assert_eq!(scene.facts().hosting(&coordinate(1, "r")), hosting, "{story}");
+        }
+    }
+
+    #[test]
+    fn candidates_are_held_authorised_and_newer_than_what_governs() {
+        let refs = &[("heads/main", 'a')][..];
+        let newer = state_event(1, "r", 30, refs);
+        let facts = Scene::default()
+            .served([announcement_event(1, "r", 1, &[]), state_event(1, "r", 20, refs)])
+            .held([
+                state_event(1, "r", 10, refs),
+                newer.clone(),
+                state_event(2, "r", 40, refs),
+            ])
+            .facts();
+
+        let candidates = facts.candidate_states(&coordinate(1, "r"));
+
+        assert_eq!(
+            candidates
+                .iter()
+                .map(|state| state.revision.event_id)
+                .collect::<Vec<_>>(),
+            [newer.id]
+        );
+        assert_eq!(
+            facts.governing_state(&coordinate(1, "r")).unwrap().revision.created_at,
+            20
+        );
+    }
+
+    #[test]
+    fn a_served_deletion_rules_out_what_is_held() {
+        let state = state_event(1, "r", 10, &[("heads/main", 'a')]);
+        let address = format!("30618:{}:r", pubkey(1).to_hex());
+        for (story, author, created_at, tag, deleted) in [
+            ("by id", 1, 5, ["e", &state.id.to_hex()], true),
+            ("by address", 1, 10, ["a", &address], true),
+            ("by address, made before the state", 1, 9, ["a", &address], false),
+            ("by somebody else", 2, 50, ["e", &state.id.to_hex()], false),
+            ("of another repository", 1, 50, ["a", &format!("{address}x")], false),
+        ] {
+            let request = event(author, nip34::DELETION, created_at, &[&tag]);
+
+            let facts = Scene::default().held([state.clone()]).served([request]).facts();
+
+            assert_eq!(facts.deleted.contains(&state.id), deleted, "{story}");
+            assert_eq!(facts.states.is_empty(), deleted, "{story}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Why an event is refused, in the words of NIP-01: a machine-readable prefix, then a sentence for a person.
+
+use crate::nip34::AnnouncementError;
+use crate::nip34::PullRequestError;
+use crate::nip34::StateError;
+use crate::purgatory::Limit;
+
+use super::Service;
+
+/// A refusal of an event. Its text is the message of `["OK", id, false, …]` (NIP-01).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The event's author has deleted it (NIP-09).
+    #[error("deleted: user requested deletion")]
+    Deleted,
+    /// A newer version is served or held.
+    #[error("replaced: have newer event")]
+    Replaced,
+    /// The event is not what NIP-34 says.
+    #[error("invalid: {0}")]
+    Announcement(#[from] AnnouncementError),
+    /// The event is not what NIP-34 says.
+    #[error("invalid: {0}")]
+    State(#[from] StateError),
+    /// The event is not what NIP-34 says.
+    #[error("invalid: {0}")]
+    PullRequest(#[from] PullRequestError),
+    /// The event cannot be read at all.
+    #[error("invalid: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The announcement does not name this server.
+    #[error("invalid: announcement must list {service} in both 'clone' and 'relays' tags")]
+    NotListed {
+        /// This server.
+        service: Service,
+    },
+    /// A state of a repository that nobody announced here.
+    #[error("invalid: no announcement exists for this repository; publish one (kind 30617) first")]
+    NotAnnounced,
+    /// A state by somebody who is no maintainer.
+    #[error("restricted: author not authorized for this repository")]
+    NotMaintainer,
+    /// A PR for repositories that are not hosted here.
+    #[error("restricted: no repository that this PR is offered to is hosted here")]
+    NotHosted,
+    /// The purgatory is full.
+    #[error("restricted: {}; try again when some of them have been released or have expired", limit_text(*.0))]
+    Full(Limit),
+    /// Something that the decision needs did not answer.
+    #[error("error: {what} is not available, try again later")]
+    Unavailable {
+        /// What did not answer.
+        what: &'static str,
+    },
+}
+
+fn limit_text(limit: Limit) -> &'static str {
+    match limit {
+        Limit::EntriesPerAuthor => "too many events of this author wait for git data",
+        Limit::Entries => "too many events wait for git data",
+    }
+}

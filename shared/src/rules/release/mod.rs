@@ -1,0 +1,756 @@
+//! What to do about some identifiers, given everything that is known and everything that is on disk: the one
+//! decision behind a push, a new event, a crash and the sweep (design 2).
+
+mod alignment;
+mod pull_requests;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+
+use self::alignment::Targets;
+use super::Facts;
+use super::Hosting;
+use super::Known;
+use crate::git::ObjectKind;
+use crate::git::Oid;
+use crate::git::RefName;
+use crate::git::RefUpdate;
+use crate::nip34;
+use crate::nip34::Announcement;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+use crate::nip34::State;
+use crate::purgatory::Entry;
+use crate::purgatory::Expiry;
+use crate::purgatory::Placeholder;
+use crate::purgatory::Release;
+use crate::purgatory::Status;
+
+/// What is on disk of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OnDisk {
+    /// Its refs, of every namespace.
+    pub refs: BTreeMap<RefName, Oid>,
+    /// The branch that HEAD names, whether it exists or not.
+    pub head: Option<RefName>,
+    /// Those of the objects asked for that it has. Whatever it has, it has with everything reachable from it.
+    pub objects: BTreeMap<Oid, ObjectKind>,
+}
+
+/// A PR commit that is kept aside, not among the objects that clones see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Staged {
+    /// The repository it was pushed to.
+    pub coordinate: Coordinate,
+    /// The event that names it, or shall.
+    pub event_id: EventId,
+    /// The commit.
+    pub commit_oid: Oid,
+}
+
+/// What is on disk of the repositories of some identifiers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Disk {
+    /// The repositories that exist.
+    pub repositories: BTreeMap<Coordinate, OnDisk>,
+    /// The commits kept aside. They were checked to be commits when they came.
+    pub staged: BTreeSet<Staged>,
+}
+
+impl Disk {
+    /// Returns the objects whose presence decides: those that states and PRs name.
+    pub fn objects_in_question(facts: &Facts) -> BTreeSet<Oid> {
+        let declared = facts
+            .states
+            .iter()
+            .filter_map(|known| known.item.declared.as_ref().ok());
+        let by_states = declared.flat_map(|declared| declared.refs.values().copied());
+        by_states
+            .chain(facts.pull_requests.iter().map(|known| known.item.commit_oid))
+            .collect()
+    }
+}
+
+/// Brings the refs of a repository to what a state declares; creates the repository if need be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alignment {
+    /// The repository.
+    pub coordinate: Coordinate,
+    /// The state.
+    pub state_id: EventId,
+    /// Repositories to copy objects from first, with the tips that each has and this one lacks.
+    pub copies: BTreeMap<Coordinate, BTreeSet<Oid>>,
+    /// The changes of branches and tags, none of them void.
+    pub updates: Vec<RefUpdate>,
+    /// The branch that HEAD shall name; `None`: it stays.
+    pub head: Option<RefName>,
+}
+
+/// Where the commit of a PR comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallationSource {
+    /// The repository has it.
+    Here,
+    /// It is staged for this repository, and moves in.
+    Staged,
+    /// It is copied from another repository.
+    Repository(Coordinate),
+    /// It is copied from what is staged for another repository.
+    StagedElsewhere(Coordinate),
+}
+
+/// Sets `refs/nostr/<event-id>` in a repository; creates the repository if need be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// The repository.
+    pub coordinate: Coordinate,
+    /// The PR event.
+    pub event_id: EventId,
+    /// Its commit.
+    pub commit_oid: Oid,
+    /// What the ref is now, if it exists.
+    pub old: Option<Oid>,
+    /// Where the commit comes from.
+    pub source: InstallationSource,
+}
+
+/// What to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Repositories to bring to their next state.
+    pub alignments: Vec<Alignment>,
+    /// PR refs to set.
+    pub installations: Vec<Installation>,
+    /// Staged commits that nothing names any more.
+    pub unstage: BTreeSet<Staged>,
+    /// Placeholders that have ended: their event is here, or their time is over.
+    pub placeholders_ended: Vec<Placeholder>,
+    /// Events that are complete, in the order in which they are published.
+    pub releases: Vec<Release>,
+    /// Entries that end: superseded by another event, or deleted by their author.
+    pub ended: BTreeSet<EventId>,
+    /// Entries whose time is over.
+    pub expired: Vec<(EventId, Expiry)>,
+    /// What each remaining entry waits for.
+    pub waiting: BTreeMap<EventId, String>,
+    /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
+    /// brings them back.
+    pub lost: BTreeSet<Coordinate>,
+    /// Identifiers that must be looked at together with these before a PR can expire.
+    pub widen: BTreeSet<Identifier>,
+}
+
+/// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
+pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
+    let targets = Targets::choose(facts, disk);
+    let mut plan = Plan {
+        ended: facts.deleted.clone(),
+        lost: targets.lost(),
+        ..Plan::default()
+    };
+    plan.alignments = targets.alignments(disk);
+    let entries = facts
+        .entries
+        .values()
+        .filter(|entry| !facts.deleted.contains(&entry.event.id));
+    for entry in entries.filter(|entry| !entry.status.is_leaving()) {
+        if already_served(facts, entry) {
+            plan.releases.push(release_of(entry, BTreeSet::new()));
+        }
+    }
+    plan_announcements(facts, &targets, &mut plan);
+    plan_states(facts, &targets, &mut plan);
+    pull_requests::plan_pull_requests(facts, disk, &targets, &mut plan);
+    plan_expiry(facts, sleep_secs, &mut plan);
+    pull_requests::plan_unstaging(facts, disk, &mut plan);
+    plan
+}
+
+/// An event can come into the relay by another way too (a stream, an import). Publishing it once more is answered
+/// `duplicate`, which settles the entry.
+fn already_served(facts: &Facts, entry: &Entry) -> bool {
+    let id = entry.event.id;
+    let served = |standing: super::Standing| standing.is_public();
+    facts
+        .announcements
+        .iter()
+        .any(|known| known.item.revision.event_id == id && served(known.standing))
+        || facts
+            .states
+            .iter()
+            .any(|known| known.item.revision.event_id == id && served(known.standing))
+        || facts
+            .pull_requests
+            .iter()
+            .any(|known| known.item.event_id == id && served(known.standing))
+}
+
+fn release_of(entry: &Entry, after: BTreeSet<EventId>) -> Release {
+    Release {
+        event: entry.event.clone(),
+        identifiers: entry.identifiers.clone(),
+        after,
+    }
+}
+
+/// What becomes of a held event at this look.
+enum Fate {
+    /// It is complete, and goes after these announcements.
+    Release { after: BTreeSet<EventId> },
+    /// It has lost against another event.
+    End,
+    /// It waits, for this.
+    Wait(String),
+}
+
+impl Plan {
+    fn record(&mut self, facts: &Facts, event_id: &EventId, fate: Fate) {
+        let Some(entry) = facts.entries.get(event_id) else {
+            return;
+        };
+        match fate {
+            Fate::Release { after } => self.releases.push(release_of(entry, after)),
+            Fate::End => {
+                self.ended.insert(*event_id);
+            }
+            Fate::Wait(text) => {
+                self.waiting.insert(*event_id, text);
+            }
+        }
+    }
+
+    fn releases(&self, event_id: &EventId) -> bool {
+        self.releases.iter().any(|release| release.event.id == *event_id)
+    }
+
+    /// Tells whether the repository's announcement is public, or will be by this plan.
+    fn is_announced(&self, facts: &Facts, coordinate: &Coordinate) -> bool {
+        match facts.hosting(coordinate) {
+            Hosting::Announced => true,
+            Hosting::Waiting => facts
+                .announcement(coordinate)
+                .is_some_and(|known| self.releases(&known.item.revision.event_id)),
+            Hosting::Absent => false,
+        }
+    }
+
+    /// Returns the announcements of these repositories that are on their way into the relay: what depends on them
+    /// is published after them.
+    fn leaving_announcements<'c>(
+        &self,
+        facts: &Facts,
+        coordinates: impl IntoIterator<Item = &'c Coordinate>,
+    ) -> BTreeSet<EventId> {
+        let coordinates: BTreeSet<&Coordinate> = coordinates.into_iter().collect();
+        let all = facts
+            .announcements
+            .iter()
+            .filter(|known| coordinates.contains(&known.item.coordinate));
+        all.map(|known| known.item.revision.event_id)
+            .filter(|id| {
+                let leaving = facts.entries.get(id).is_some_and(|entry| entry.status.is_leaving());
+                leaving || self.releases(id)
+            })
+            .collect()
+    }
+}
+
+fn plan_announcements(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
+    // Those named by their own data first: the maintainer exception leans on them.
+    let held = || facts.announcements.iter().filter(|known| known.standing.is_held());
+    let (ours, others): (Vec<_>, Vec<_>) = held().partition(|known| facts.service.is_named_by(&known.item));
+    for known in ours.into_iter().chain(others) {
+        let fate = announcement_fate(facts, targets, plan, &known.item);
+        plan.record(facts, &known.item.revision.event_id, fate);
+    }
+}
+
+fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announcement: &Announcement) -> Fate {
+    let coordinate = &announcement.coordinate;
+    let at_once = Fate::Release { after: BTreeSet::new() };
+    if let Some(public) = facts.public_announcement(coordinate) {
+        if public.item.revision > announcement.revision {
+            return Fate::End;
+        }
+        if facts.service.is_named_by(&public.item) {
+            return at_once;
+        }
+    }
+    if facts.service.is_named_by(announcement) {
+        if targets.has_refs(coordinate) {
+            return at_once;
+        }
+        return Fate::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
+    }
+    let listing = facts.hosted().into_iter().find(|hosted| {
+        let membership = facts.membership(hosted);
+        hosted.owner != coordinate.owner
+            && hosted.identifier == coordinate.identifier
+            && plan.is_announced(facts, hosted)
+            && (membership.confirmed.contains(&coordinate.owner) || membership.invited.contains(&coordinate.owner))
+    });
+    match listing {
+        Some(listing) => Fate::Release {
+            after: plan.leaving_announcements(facts, [&listing]),
+        },
+        None => Fate::Wait("the announcement that names its author as maintainer is not served".to_owned()),
+    }
+}
+
+fn plan_states(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
+    let mut held: Vec<&Known<State>> = facts.states.iter().filter(|known| known.standing.is_held()).collect();
+    held.sort_by_key(|known| known.item.revision);
+    for known in held {
+        let fate = state_fate(facts, targets, plan, &known.item);
+        plan.record(facts, &known.item.revision.event_id, fate);
+    }
+}
+
+fn state_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) -> Fate {
+    let public = facts.public_state_by(&state.author, &state.identifier);
+    let next = targets.newest_by(&state.author, &state.identifier);
+    if public.max(next) > Some(state.revision) {
+        return Fate::End;
+    }
+    let repositories = targets.open_to(facts, state);
+    if repositories.is_empty() {
+        return Fate::Wait("its author to be a confirmed maintainer of a repository that is hosted here".to_owned());
+    }
+    let aligned = repositories.iter().any(|coordinate| targets.is_next(coordinate, state));
+    let overtaken = repositories
+        .iter()
+        .all(|coordinate| targets.is_overtaken(coordinate, state));
+    // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
+    // author; it changes no ref.
+    let complete_without_refs = || {
+        overtaken
+            && repositories
+                .iter()
+                .any(|at| targets.missing(facts, at, state).is_none())
+    };
+    if aligned || complete_without_refs() {
+        return Fate::Release {
+            after: plan.leaving_announcements(facts, repositories.iter()),
+        };
+    }
+    let missing = repositories
+        .iter()
+        .find_map(|coordinate| targets.missing(facts, coordinate, state));
+    Fate::Wait(missing.unwrap_or_else(|| "its repository".to_owned()))
+}
+
+fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
+    for entry in facts.entries.values() {
+        let id = entry.event.id;
+        let overdue = !entry.status.is_leaving() && entry.deadline <= facts.now;
+        if !overdue || plan.releases(&id) || plan.ended.contains(&id) {
+            continue;
+        }
+        let unseen = entry.identifiers.difference(&facts.identifiers);
+        if entry.identifiers.len() > 1 && unseen.clone().next().is_some() {
+            plan.widen.extend(unseen.cloned());
+            continue;
+        }
+        let may_sleep = entry.event.kind.as_u16() == nip34::ANNOUNCEMENT && entry.status == Status::Held;
+        let expiry = if may_sleep && sleep_secs > 0 {
+            Expiry::Sleep { secs: sleep_secs }
+        } else {
+            Expiry::Gone
+        };
+        plan.expired.push((id, expiry));
+        plan.waiting.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::Event;
+
+    use super::*;
+    use crate::rules::facts::tests::NOW;
+    use crate::rules::facts::tests::Scene;
+    use crate::rules::facts::tests::announcement_event;
+    use crate::rules::facts::tests::coordinate;
+    use crate::rules::facts::tests::foreign_announcement_event;
+    use crate::rules::facts::tests::oid;
+    use crate::rules::facts::tests::pubkey;
+    use crate::rules::facts::tests::pull_request_event;
+    use crate::rules::facts::tests::state_event;
+
+    const SLEEP_SECS: u64 = 77;
+    const MAIN_A: &[(&str, char)] = &[("heads/main", 'a')];
+    const MAIN_B: &[(&str, char)] = &[("heads/main", 'b')];
+
+    /// The repository of the n-th key with these refs, and these commits besides what the refs name.
+    fn on_disk(disk: &mut Disk, owner: u8, refs: &[(&str, char)], commits: &str) {
+        let digits = refs.iter().map(|(_, digit)| *digit).chain(commits.chars());
+        let objects = digits.map(|digit| (oid(digit), ObjectKind::Commit)).collect();
+        let refs = refs
+            .iter()
+            .map(|(short, digit)| (format!("refs/{short}").parse().unwrap(), oid(*digit)))
+            .collect();
+        let head = Some("refs/heads/main".parse().unwrap());
+        disk.repositories
+            .insert(coordinate(owner, "r"), OnDisk { refs, head, objects });
+    }
+
+    fn disk(refs: &[(&str, char)], commits: &str) -> Disk {
+        let mut disk = Disk::default();
+        on_disk(&mut disk, 1, refs, commits);
+        disk
+    }
+
+    fn look(scene: Scene, disk: &Disk) -> Plan {
+        plan(&scene.facts(), disk, SLEEP_SECS)
+    }
+
+    fn released(plan: &Plan) -> Vec<EventId> {
+        plan.releases.iter().map(|release| release.event.id).collect()
+    }
+
+    fn own() -> Event {
+        announcement_event(1, "r", 1, &[])
+    }
+
+    #[test]
+    fn without_its_data_nothing_happens_but_a_note() {
+        let state = state_event(1, "r", 5, MAIN_A);
+
+        let plan = look(Scene::default().held([own(), state.clone()]), &Disk::default());
+
+        assert!(
+            plan.releases.is_empty() && plan.alignments.is_empty() && plan.expired.is_empty(),
+            "{plan:?}"
+        );
+        assert_eq!(plan.waiting[&state.id], format!("1 missing object: {}", oid('a')));
+    }
+
+    #[test]
+    fn data_completes_state_and_announcement_in_their_order() {
+        let (announced, state) = (own(), state_event(1, "r", 5, MAIN_A));
+
+        let plan = look(
+            Scene::default().held([state.clone(), announced.clone()]),
+            &disk(&[], "a"),
+        );
+
+        assert_eq!(released(&plan), [announced.id, state.id]);
+        assert_eq!(plan.releases[1].after, BTreeSet::from([announced.id]));
+        let [alignment] = plan.alignments.as_slice() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(alignment.updates.len(), 1);
+        assert_eq!(alignment.updates[0].new, Some(oid('a')));
+    }
+
+    #[test]
+    fn an_aligned_repository_is_left_alone() {
+        let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
+
+        assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+    }
+
+    #[test]
+    fn undeclared_branches_go_and_refs_of_other_namespaces_stay() {
+        let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
+
+        let plan = look(
+            scene,
+            &disk(&[("heads/main", 'b'), ("heads/old", 'b'), ("nostr/x", 'b')], "a"),
+        );
+
+        let updates: Vec<_> = plan.alignments[0]
+            .updates
+            .iter()
+            .map(|update| (update.name.as_str(), update.new))
+            .collect();
+        assert_eq!(updates, [("refs/heads/main", Some(oid('a'))), ("refs/heads/old", None)]);
+    }
+
+    #[test]
+    fn a_branch_must_name_a_commit() {
+        let mut disk = disk(&[], "a");
+        disk.repositories
+            .get_mut(&coordinate(1, "r"))
+            .unwrap()
+            .objects
+            .insert(oid('a'), ObjectKind::Tag);
+        let state = state_event(1, "r", 5, MAIN_A);
+
+        let plan = look(Scene::default().held([own(), state.clone()]), &disk);
+
+        assert!(plan.releases.is_empty(), "{plan:?}");
+        assert!(plan.waiting[&state.id].contains("no commit"), "{plan:?}");
+    }
+
+    #[test]
+    fn the_newest_complete_state_wins_and_supersedes_its_authors_older_ones() {
+        let (old, new) = (state_event(1, "r", 5, MAIN_A), state_event(1, "r", 6, MAIN_B));
+        for (story, commits, releases, ends) in [
+            ("only the older is complete", "a", vec![old.id], vec![]),
+            ("only the newer is complete", "b", vec![new.id], vec![old.id]),
+            ("both are", "ab", vec![new.id], vec![old.id]),
+        ] {
+            let scene = Scene::default().served([own()]).held([old.clone(), new.clone()]);
+
+            let plan = look(scene, &disk(&[], commits));
+
+            assert_eq!(released(&plan), releases, "{story}");
+            assert_eq!(plan.ended, ends.into_iter().collect(), "{story}");
+        }
+    }
+
+    #[test]
+    fn states_of_two_maintainers_wait_side_by_side() {
+        let announced = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let (older, newer) = (state_event(1, "r", 5, MAIN_A), state_event(2, "r", 6, MAIN_B));
+        for (story, governing, held, commits, releases, aligned) in [
+            (
+                "the older is complete",
+                None,
+                vec![&older, &newer],
+                "a",
+                vec![older.id],
+                true,
+            ),
+            (
+                "the newer is complete",
+                None,
+                vec![&older, &newer],
+                "b",
+                vec![newer.id],
+                true,
+            ),
+            (
+                "the older after the newer changes no ref",
+                Some(&newer),
+                vec![&older],
+                "ab",
+                vec![older.id],
+                false,
+            ),
+            (
+                "the older after the newer without data",
+                Some(&newer),
+                vec![&older],
+                "b",
+                vec![],
+                false,
+            ),
+        ] {
+            let scene = Scene::default()
+                .served([announced.clone()])
+                .served(governing.cloned())
+                .held(held.into_iter().cloned());
+            let refs = if governing.is_some() { MAIN_B } else { &[] };
+
+            let plan = look(scene, &disk(refs, commits));
+
+            assert_eq!(released(&plan), releases, "{story}");
+            assert_eq!(!plan.alignments.is_empty(), aligned, "{story}");
+            assert!(plan.ended.is_empty(), "{story}");
+        }
+    }
+
+    #[test]
+    fn an_empty_state_needs_a_served_announcement() {
+        let state = state_event(1, "r", 5, &[]);
+
+        let held = look(Scene::default().held([own(), state.clone()]), &Disk::default());
+        let served = look(
+            Scene::default().served([own()]).held([state.clone()]),
+            &disk(MAIN_A, ""),
+        );
+
+        assert!(held.releases.is_empty(), "{held:?}");
+        assert_eq!(released(&served), [state.id]);
+        assert_eq!(served.alignments[0].updates[0].new, None);
+    }
+
+    #[test]
+    fn another_owners_repository_is_filled_from_the_one_that_has_the_data() {
+        let announced = announcement_event(2, "r", 1, &[&["maintainers", &pubkey(1).to_hex()]]);
+        let scene = Scene::default()
+            .served([own(), state_event(1, "r", 5, MAIN_A)])
+            .held([announced.clone()]);
+
+        let plan = look(scene, &disk(MAIN_A, ""));
+
+        assert_eq!(released(&plan), [announced.id]);
+        let [alignment] = plan.alignments.as_slice() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(alignment.coordinate, coordinate(2, "r"));
+        assert_eq!(
+            alignment.copies,
+            BTreeMap::from([(coordinate(1, "r"), BTreeSet::from([oid('a')]))])
+        );
+    }
+
+    #[test]
+    fn lost_data_is_reported_and_not_replaced_by_nothing() {
+        let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
+
+        let plan = look(scene, &Disk::default());
+
+        assert_eq!(plan.lost, BTreeSet::from([coordinate(1, "r")]));
+        assert!(plan.alignments.is_empty());
+    }
+
+    #[test]
+    fn replacements_and_de_listings_of_served_announcements_need_no_data() {
+        for replacement in [
+            announcement_event(1, "r", 2, &[]),
+            foreign_announcement_event(1, "r", 2, &[]),
+        ] {
+            let plan = look(
+                Scene::default().served([own()]).held([replacement.clone()]),
+                &Disk::default(),
+            );
+
+            assert_eq!(released(&plan), [replacement.id]);
+        }
+    }
+
+    #[test]
+    fn a_listed_maintainers_announcement_waits_for_the_listing_one() {
+        let listing = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let elsewhere = foreign_announcement_event(2, "r", 1, &[]);
+        let state = state_event(1, "r", 5, MAIN_A);
+
+        let held = look(
+            Scene::default().held([listing.clone(), elsewhere.clone()]),
+            &Disk::default(),
+        );
+        let together = look(
+            Scene::default().held([elsewhere.clone(), listing.clone(), state.clone()]),
+            &disk(&[], "a"),
+        );
+        let served = look(
+            Scene::default().served([listing.clone()]).held([elsewhere.clone()]),
+            &Disk::default(),
+        );
+
+        assert!(held.releases.is_empty(), "{held:?}");
+        assert_eq!(released(&together), [listing.id, elsewhere.id, state.id]);
+        assert_eq!(together.releases[1].after, BTreeSet::from([listing.id]));
+        assert_eq!(released(&served), [elsewhere.id]);
+    }
+
+    #[test]
+    fn expiry_is_decided_after_looking_for_the_data() {
+        let (announced, state) = (own(), state_event(1, "r", 5, MAIN_A));
+        let overdue = || Scene::default().held_until(NOW, [announced.clone(), state.clone()]);
+
+        let without = look(overdue(), &Disk::default());
+        let with = look(overdue(), &disk(&[], "a"));
+        let asleep = look(
+            Scene::default().with(Status::Asleep, NOW, [announced.clone()]),
+            &Disk::default(),
+        );
+
+        let expired: BTreeMap<_, _> = without.expired.into_iter().collect();
+        assert_eq!(expired[&announced.id], Expiry::Sleep { secs: SLEEP_SECS });
+        assert_eq!(expired[&state.id], Expiry::Gone);
+        assert!(with.expired.is_empty(), "{with:?}");
+        assert_eq!(released(&with), [announced.id, state.id]);
+        assert_eq!(asleep.expired, [(announced.id, Expiry::Gone)]);
+    }
+
+    fn staged(event_id: EventId, digit: char) -> Staged {
+        Staged {
+            coordinate: coordinate(1, "r"),
+            event_id,
+            commit_oid: oid(digit),
+        }
+    }
+
+    #[test]
+    fn a_pull_request_moves_in_when_its_repository_is_served() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let kept = staged(request.id, 'c');
+        let served = || Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
+        let with_staged = |mut disk: Disk| {
+            disk.staged.insert(kept.clone());
+            disk
+        };
+
+        let waiting = look(
+            Scene::default().held([own(), request.clone()]),
+            &with_staged(Disk::default()),
+        );
+        let without_commit = look(served().held([request.clone()]), &disk(MAIN_A, ""));
+        let complete = look(served().held([request.clone()]), &with_staged(disk(MAIN_A, "")));
+
+        assert!(waiting.releases.is_empty() && waiting.unstage.is_empty(), "{waiting:?}");
+        assert_eq!(waiting.waiting[&request.id], "announcement not served");
+        assert!(without_commit.releases.is_empty(), "{without_commit:?}");
+        assert_eq!(released(&complete), [request.id]);
+        assert_eq!(complete.installations[0].source, InstallationSource::Staged);
+        assert!(complete.unstage.is_empty(), "{complete:?}");
+    }
+
+    #[test]
+    fn a_wrong_commit_goes_when_its_event_comes() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let mut disk = disk(MAIN_A, "");
+        disk.staged.insert(staged(request.id, 'd'));
+        let scene = Scene::default()
+            .served([own(), state_event(1, "r", 5, MAIN_A)])
+            .held([request.clone()])
+            .placeholder(request.id, coordinate(1, "r"), 'd', NOW + 100);
+
+        let plan = look(scene, &disk);
+
+        assert_eq!(plan.unstage, BTreeSet::from([staged(request.id, 'd')]));
+        assert_eq!(plan.placeholders_ended.len(), 1);
+        assert!(plan.releases.is_empty());
+        assert!(plan.waiting.contains_key(&request.id));
+    }
+
+    #[test]
+    fn a_placeholder_lasts_until_its_deadline() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let mut disk = disk(MAIN_A, "");
+        disk.staged.insert(staged(request.id, 'c'));
+        for (deadline, ends) in [(NOW + 1, false), (NOW, true)] {
+            let scene = Scene::default()
+                .served([own(), state_event(1, "r", 5, MAIN_A)])
+                .placeholder(request.id, coordinate(1, "r"), 'c', deadline);
+
+            let plan = look(scene, &disk);
+
+            assert_eq!(!plan.unstage.is_empty(), ends);
+            assert_eq!(!plan.placeholders_ended.is_empty(), ends);
+        }
+    }
+
+    #[test]
+    fn a_pull_request_of_two_identifiers_expires_only_when_both_were_looked_at() {
+        let other = coordinate(1, "x").to_string();
+        let address = coordinate(1, "r").to_string();
+        let request = crate::rules::facts::tests::event(
+            3,
+            nip34::PULL_REQUEST,
+            1,
+            &[&["a", &address], &["a", &other], &["c", &oid('c').to_string()]],
+        );
+
+        let plan = look(
+            Scene::default().served([own()]).held_until(NOW, [request]),
+            &Disk::default(),
+        );
+
+        assert!(plan.expired.is_empty());
+        assert_eq!(plan.widen, BTreeSet::from(["x".parse().unwrap()]));
+    }
+
+    #[test]
+    fn what_is_leaving_is_neither_released_again_nor_expired() {
+        let scene = Scene::default().with(Status::Releasing, 0, [own(), state_event(1, "r", 5, MAIN_A)]);
+
+        assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+    }
+}

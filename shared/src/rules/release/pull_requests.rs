@@ -1,0 +1,141 @@
+//! When a PR is complete, where its commit goes, and what becomes of commits that came before their event (GRASP-01,
+//! "Pull Requests"; design 2, rule 6).
+
+use std::collections::BTreeSet;
+
+use super::Disk;
+use super::Fate;
+use super::Installation;
+use super::InstallationSource;
+use super::Plan;
+use super::Staged;
+use super::alignment::Targets;
+use crate::git::ObjectKind;
+use crate::git::RefName;
+use crate::nip34::Coordinate;
+use crate::nip34::PullRequest;
+use crate::rules::Facts;
+
+pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'_>, plan: &mut Plan) {
+    for known in &facts.pull_requests {
+        let pull_request = &known.item;
+        let repositories: Vec<Coordinate> = facts
+            .hosted()
+            .into_iter()
+            .filter(|hosted| facts.is_offered_to(pull_request, hosted))
+            .collect();
+        let announced: BTreeSet<Coordinate> = repositories
+            .iter()
+            .filter(|coordinate| plan.is_announced(facts, coordinate))
+            .cloned()
+            .collect();
+        let found = source_of(disk, pull_request, &repositories).is_some();
+        if known.standing.is_held() {
+            let fate = match (found, announced.is_empty()) {
+                (false, _) => Fate::Wait(format!("commit {}", pull_request.commit_oid)),
+                (true, true) => Fate::Wait("announcement not served".to_owned()),
+                (true, false) => Fate::Release {
+                    after: plan.leaving_announcements(facts, &announced),
+                },
+            };
+            plan.record(facts, &pull_request.event_id, fate);
+        }
+        if found {
+            plan_installations(disk, targets, pull_request, &announced, plan);
+        }
+    }
+    plan_placeholders(facts, plan);
+}
+
+/// Finds the commit in any of the repositories.
+fn source_of(disk: &Disk, pull_request: &PullRequest, repositories: &[Coordinate]) -> Option<InstallationSource> {
+    let oid = pull_request.commit_oid;
+    let in_repository = repositories.iter().find(|coordinate| {
+        let objects = disk.repositories.get(coordinate).map(|on_disk| &on_disk.objects);
+        objects.and_then(|objects| objects.get(&oid)) == Some(&ObjectKind::Commit)
+    });
+    let staged = || {
+        let own = |staged: &&Staged| staged.event_id == pull_request.event_id && staged.commit_oid == oid;
+        disk.staged.iter().find(own)
+    };
+    in_repository
+        .map(|coordinate| InstallationSource::Repository(coordinate.clone()))
+        .or_else(|| staged().map(|staged| InstallationSource::StagedElsewhere(staged.coordinate.clone())))
+}
+
+/// Brings the commit into every repository that it is offered to and that readers know of.
+fn plan_installations(
+    disk: &Disk,
+    targets: &Targets<'_>,
+    pull_request: &PullRequest,
+    announced: &BTreeSet<Coordinate>,
+    plan: &mut Plan,
+) {
+    let name = RefName::pull_request(&pull_request.event_id);
+    // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
+    for coordinate in announced.iter().filter(|coordinate| targets.is_whole(coordinate)) {
+        let old = disk
+            .repositories
+            .get(coordinate)
+            .and_then(|on_disk| on_disk.refs.get(&name).copied());
+        let own = std::slice::from_ref(coordinate);
+        let staged_here = disk.staged.contains(&Staged {
+            coordinate: coordinate.clone(),
+            event_id: pull_request.event_id,
+            commit_oid: pull_request.commit_oid,
+        });
+        let all: Vec<Coordinate> = announced.iter().cloned().collect();
+        let source = match source_of(disk, pull_request, own) {
+            Some(InstallationSource::Repository(_)) => Some(InstallationSource::Here),
+            _ if staged_here => Some(InstallationSource::Staged),
+            _ => source_of(disk, pull_request, &all),
+        };
+        if let Some(source) = source
+            && old != Some(pull_request.commit_oid)
+        {
+            plan.installations.push(Installation {
+                coordinate: coordinate.clone(),
+                event_id: pull_request.event_id,
+                commit_oid: pull_request.commit_oid,
+                old,
+                source,
+            });
+        }
+    }
+}
+
+/// A placeholder ends when its event is here, whatever commit that names, or when its time is over.
+fn plan_placeholders(facts: &Facts, plan: &mut Plan) {
+    for placeholder in &facts.placeholders {
+        let answered = facts.pull_request(&placeholder.event_id).is_some();
+        if answered || placeholder.deadline <= facts.now {
+            plan.placeholders_ended.push(placeholder.clone());
+        }
+    }
+}
+
+/// Staged objects live as long as the event that names them, or the placeholder that awaits one.
+pub(super) fn plan_unstaging(facts: &Facts, disk: &Disk, plan: &mut Plan) {
+    for staged in &disk.staged {
+        let awaited = facts.placeholders.iter().any(|placeholder| {
+            placeholder.event_id == staged.event_id
+                && placeholder.coordinate == staged.coordinate
+                && placeholder.commit_oid == staged.commit_oid
+                && !plan.placeholders_ended.contains(placeholder)
+        });
+        let name = RefName::pull_request(&staged.event_id);
+        let on_disk = disk.repositories.get(&staged.coordinate);
+        let installed = on_disk.is_some_and(|on_disk| on_disk.refs.get(&name) == Some(&staged.commit_oid));
+        let moves_in = plan.installations.iter().any(|installation| {
+            installation.source == InstallationSource::Staged
+                && installation.coordinate == staged.coordinate
+                && installation.event_id == staged.event_id
+        });
+        let known = facts.pull_request(&staged.event_id);
+        let expires = plan.expired.iter().any(|(event_id, _)| *event_id == staged.event_id);
+        let named = !expires && known.is_some_and(|known| known.item.commit_oid == staged.commit_oid);
+        if !moves_in && !awaited && (installed || !named) {
+            plan.unstage.insert(staged.clone());
+        }
+    }
+}

@@ -1,0 +1,1045 @@
+//! What every store of the purgatory promises, one fact a test, each run on both.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nostr::key::Keys;
+use shared::purgatory::*;
+use tokio::time::timeout;
+
+use crate::fixture::*;
+
+/// Makes a test on each store out of each function, and counts nothing twice: one that is not listed is dead code.
+macro_rules! on_both_stores {
+    ($($fact:ident)*) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $fact() {
+                super::$fact(crate::fixture::Fixture::memory()).await;
+            })*
+        }
+        mod in_redis {
+            $(#[tokio::test]
+            async fn $fact() {
+                super::$fact(crate::fixture::Fixture::redis().await).await;
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    a_held_event_is_read_whole_and_its_identifier_is_dirty
+    an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number
+    a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline
+    of_one_coordinate_only_the_newest_announcement_is_held
+    of_two_announcements_of_one_second_the_lower_id_wins
+    times_that_no_float_can_hold_are_compared_exactly
+    an_announcement_takes_a_sleeping_ones_place
+    a_leaving_announcement_is_not_touched_by_a_newer_one
+    announcements_of_other_coordinates_stand_side_by_side
+    states_of_one_author_wait_side_by_side
+    holding_extends_what_it_lists_and_nothing_else
+    a_repeated_hold_extends_nothing
+    one_author_cannot_hold_more_than_the_limit
+    all_authors_cannot_hold_more_than_the_limit
+    a_replacing_announcement_fits_where_the_old_one_was
+    leaving_entries_do_not_count_for_the_limits
+    a_pr_is_read_by_each_of_its_identifiers_and_once_by_both
+    identifiers_with_odd_characters_are_kept_apart
+    a_dirty_mark_is_cleared_only_with_its_last_number
+    dirty_identifiers_are_listed_oldest_change_first
+    what_is_overdue_is_offered_again_only_after_a_while
+    an_overdue_placeholder_makes_its_identifier_dirty
+    releasing_writes_an_event_that_was_never_held
+    releasing_keeps_what_only_the_held_entry_knew
+    a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended
+    what_is_leased_is_nobody_elses_until_the_lease_runs_out
+    only_the_current_lease_settles
+    what_is_to_be_retried_later_is_not_marked_again_before
+    a_stuck_entry_says_why_and_is_taken_when_its_time_comes
+    done_removes_the_entry_and_makes_its_identifiers_dirty
+    what_waits_for_a_leaving_entry_is_taken_a_second_after_that_left
+    of_what_is_due_no_more_is_taken_than_asked_for
+    no_two_publishers_take_the_same_entry
+    extending_never_shortens
+    extending_wakes_a_sleeping_announcement_for_just_so_long
+    nothing_expires_before_its_deadline
+    an_expired_entry_goes_or_sleeps
+    a_sleeping_entry_can_only_go
+    ended_entries_are_gone
+    a_deletion_removes_its_authors_events_in_any_status
+    a_deletion_touches_nobody_elses_events
+    a_deletion_by_address_spares_later_versions
+    a_deleted_event_is_not_held_again
+    a_deleted_event_is_not_marked_releasing
+    notes_are_kept_where_there_is_an_entry
+    a_placeholder_is_replaced_by_a_later_push
+    a_placeholder_is_dropped_only_with_its_commit
+    placeholders_have_a_limit
+    holding_and_releasing_wake
+    a_wake_up_that_nobody_waited_for_is_not_lost
+    spans_beyond_all_bounds_are_cut
+    concurrent_holds_leave_one_announcement
+}
+
+async fn a_held_event_is_read_whole_and_its_identifier_is_dirty(p: Fixture) {
+    let event = announcement(&Keys::generate(), 10);
+
+    let outcome = p.purgatory.hold(&hold(&event, 60)).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::Held);
+    let reading = p.read(&["repo", "other"]).await;
+    let entry = &reading.entries[0];
+    assert_eq!(entry.event.as_json(), event.as_json());
+    assert_eq!(
+        *entry,
+        Entry {
+            event,
+            identifiers: identifiers(&["repo"]),
+            status: Status::Held,
+            source: "IP4 203.0.113.7".to_owned(),
+            held_since: entry.held_since,
+            deadline: entry.held_since + 60,
+            waiting_for: String::new(),
+            release_error: String::new(),
+        }
+    );
+    assert!((reading.now - 5..=reading.now).contains(&entry.held_since));
+    assert_eq!(reading.entries.len(), 1);
+    let dirty: Vec<_> = reading.dirty.into_keys().collect();
+    assert_eq!(dirty, [identifier("repo")]);
+    assert_eq!(p.read(&["other"]).await.entries, []);
+}
+
+async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: Fixture) {
+    let event = state(&Keys::generate(), 10);
+    p.purgatory.hold(&hold(&event, 60)).await.unwrap();
+    let before = p.read(&["repo"]).await;
+
+    let outcome = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Held));
+    let after = p.read(&["repo"]).await;
+    assert_eq!(after.entries, before.entries);
+    assert!(after.dirty[&identifier("repo")] > before.dirty[&identifier("repo")]);
+}
+
+async fn a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline(p: Fixture) {
+    let author = Keys::generate();
+    let [event, state] = [announcement(&author, 10), state(&author, 10)];
+    for event in [&event, &state] {
+        p.purgatory.hold(&hold(event, 0)).await.unwrap();
+    }
+    let sleep = Expiry::Sleep { secs: LONG };
+    assert!(p.purgatory.expire(&event.id, sleep).await.unwrap());
+
+    let again = Hold {
+        extend: ids([&state]),
+        ..hold(&event, 60)
+    };
+    let outcome = p.purgatory.hold(&again).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Asleep));
+    // And so do the states that it lists.
+    let reading = p.read(&["repo"]).await;
+    assert_eq!(reading.entries.len(), 2);
+    for entry in &reading.entries {
+        assert_eq!(entry.status, Status::Held);
+        assert!((reading.now + 55..=reading.now + 60).contains(&entry.deadline));
+    }
+}
+
+async fn of_one_coordinate_only_the_newest_announcement_is_held(p: Fixture) {
+    let author = Keys::generate();
+    let [old, middle, new] = [1, 2, 3].map(|at| announcement(&author, at));
+
+    p.purgatory.hold(&hold(&middle, LONG)).await.unwrap();
+    p.clear_dirty().await;
+
+    let outcome = p.purgatory.hold(&hold(&old, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Replaced);
+    let reading = p.read(&["repo"]).await;
+    assert_eq!((reading.entries[0].event.id, reading.dirty.len()), (middle.id, 0));
+
+    let outcome = p.purgatory.hold(&hold(&new, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Held);
+    let entries = p.read(&["repo"]).await.entries;
+    assert_eq!((entries.len(), entries[0].event.id), (1, new.id));
+}
+
+async fn of_two_announcements_of_one_second_the_lower_id_wins(p: Fixture) {
+    let author = Keys::generate();
+    let mut events = [announcement(&author, 10), announcement(&author, 10)];
+    events.sort_by_key(|event| event.id);
+    let [low, high] = events;
+
+    p.purgatory.hold(&hold(&high, LONG)).await.unwrap();
+    let of_low = p.purgatory.hold(&hold(&low, LONG)).await.unwrap();
+    let of_high = p.purgatory.hold(&hold(&high, LONG)).await.unwrap();
+
+    assert_eq!((of_low, of_high), (HoldOutcome::Held, HoldOutcome::Replaced));
+    assert!(p.entry(&low).await.is_some());
+    assert_eq!(p.entry(&high).await, None);
+}
+
+async fn times_that_no_float_can_hold_are_compared_exactly(p: Fixture) {
+    let author = Keys::generate();
+    // Neighbours above 2^53 are the same float, and fewer digits would sort later as text.
+    for (older, newer) in [(u64::MAX - 1, u64::MAX), (9, 10)] {
+        let older = announcement(&author, older);
+        let newer = announcement(&author, newer);
+
+        p.purgatory.hold(&hold(&newer, LONG)).await.unwrap();
+        let outcome = p.purgatory.hold(&hold(&older, LONG)).await.unwrap();
+
+        assert_eq!(outcome, HoldOutcome::Replaced);
+        assert_eq!(p.purgatory.end(&ids([&newer])).await.unwrap(), 1);
+    }
+}
+
+async fn an_announcement_takes_a_sleeping_ones_place(p: Fixture) {
+    let author = Keys::generate();
+    let [old, new] = [1, 2].map(|at| announcement(&author, at));
+    p.purgatory.hold(&hold(&old, 0)).await.unwrap();
+    let sleep = Expiry::Sleep { secs: LONG };
+    assert!(p.purgatory.expire(&old.id, sleep).await.unwrap());
+
+    p.purgatory.hold(&hold(&new, LONG)).await.unwrap();
+
+    let entries = p.read(&["repo"]).await.entries;
+    assert_eq!((entries.len(), entries[0].event.id), (1, new.id));
+    // And an older one is refused because of a sleeping one, too.
+    assert_eq!(
+        p.purgatory.hold(&hold(&old, LONG)).await.unwrap(),
+        HoldOutcome::Replaced
+    );
+}
+
+async fn a_leaving_announcement_is_not_touched_by_a_newer_one(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second, third] = [2, 1, 3].map(|at| announcement(&author, at));
+    p.purgatory.hold(&hold(&first, LONG)).await.unwrap();
+    let leased = p.purgatory.mark_releasing(&[release(&first)], LONG).await;
+    assert_eq!(leased.unwrap().len(), 1);
+
+    for event in [&second, &third] {
+        let outcome = p.purgatory.hold(&hold(event, LONG)).await.unwrap();
+        assert_eq!(outcome, HoldOutcome::Held);
+    }
+
+    assert_eq!(p.entry(&first).await.unwrap().status, Status::Releasing);
+    assert_eq!(p.entry(&second).await, None);
+    assert_eq!(p.entry(&third).await.unwrap().status, Status::Held);
+}
+
+async fn announcements_of_other_coordinates_stand_side_by_side(p: Fixture) {
+    let author = Keys::generate();
+    for event in [
+        announcement(&author, 1),
+        announcement(&Keys::generate(), 2),
+        event(&author, 30617, "repo2", 3),
+    ] {
+        let outcome = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+        assert_eq!(outcome, HoldOutcome::Held);
+    }
+
+    assert_eq!(p.read(&["repo", "repo2"]).await.entries.len(), 3);
+}
+
+async fn states_of_one_author_wait_side_by_side(p: Fixture) {
+    let author = Keys::generate();
+    for at in [3, 1, 2] {
+        let state = state(&author, at);
+        let outcome = p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+        assert_eq!(outcome, HoldOutcome::Held);
+    }
+
+    assert_eq!(p.read(&["repo"]).await.entries.len(), 3);
+}
+
+async fn holding_extends_what_it_lists_and_nothing_else(p: Fixture) {
+    let [author, other] = [Keys::generate(), Keys::generate()];
+    let [listed, unlisted] = [1, 2].map(|at| state(&author, at));
+    let sleeping = announcement(&other, 1);
+    for event in [&listed, &unlisted, &sleeping] {
+        p.purgatory.hold(&hold(event, 0)).await.unwrap();
+    }
+    let sleep = Expiry::Sleep { secs: 9 * LONG };
+    assert!(p.purgatory.expire(&sleeping.id, sleep).await.unwrap());
+    let before = p.entry(&unlisted).await;
+
+    let winner = announcement(&author, 3);
+    let extend = ids([&listed, &sleeping, &winner]);
+    let hold = Hold {
+        extend,
+        ..hold(&winner, LONG)
+    };
+    p.purgatory.hold(&hold).await.unwrap();
+
+    let deadline = p.entry(&winner).await.unwrap().deadline;
+    for event in [&listed, &sleeping] {
+        let entry = p.entry(event).await.unwrap();
+        assert_eq!((entry.status, entry.deadline), (Status::Held, deadline));
+    }
+    assert_eq!(p.entry(&unlisted).await, before);
+}
+
+async fn a_repeated_hold_extends_nothing(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second] = [1, 2].map(|at| state(&author, at));
+    for event in [&first, &second] {
+        p.purgatory.hold(&hold(event, 60)).await.unwrap();
+    }
+    let before = p.entry(&first).await;
+
+    let extend = ids([&first]);
+    let again = Hold {
+        extend,
+        ..hold(&second, LONG)
+    };
+    p.purgatory.hold(&again).await.unwrap();
+
+    assert_eq!(p.entry(&first).await, before);
+}
+
+async fn one_author_cannot_hold_more_than_the_limit(p: Fixture) {
+    let author = Keys::generate();
+    for at in 1..=LIMITS.entries_per_author_max {
+        p.purgatory.hold(&hold(&state(&author, at), LONG)).await.unwrap();
+    }
+    p.clear_dirty().await;
+
+    let outcome = p.purgatory.hold(&hold(&state(&author, 99), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerAuthor));
+    let reading = p.read(&["repo"]).await;
+    assert_eq!((reading.entries.len(), reading.dirty.len()), (4, 0));
+    let other = state(&Keys::generate(), 99);
+    assert_eq!(p.purgatory.hold(&hold(&other, LONG)).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn all_authors_cannot_hold_more_than_the_limit(p: Fixture) {
+    let mut held = Vec::new();
+    for at in 1..=LIMITS.entries_max {
+        let state = state(&Keys::generate(), at);
+        p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+        held.push(state);
+    }
+
+    let one_more = state(&Keys::generate(), 99);
+    let outcome = p.purgatory.hold(&hold(&one_more, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Full(Limit::Entries));
+
+    p.purgatory.end(&ids([&held[0]])).await.unwrap();
+    let outcome = p.purgatory.hold(&hold(&one_more, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Held);
+}
+
+async fn a_replacing_announcement_fits_where_the_old_one_was(p: Fixture) {
+    let author = Keys::generate();
+    p.purgatory.hold(&hold(&announcement(&author, 1), LONG)).await.unwrap();
+    for at in 2..=LIMITS.entries_per_author_max {
+        let state = state(&author, at);
+        p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+    }
+    for at in LIMITS.entries_per_author_max..LIMITS.entries_max {
+        let state = state(&Keys::generate(), at);
+        p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+    }
+
+    let outcome = p.purgatory.hold(&hold(&announcement(&author, 9), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+}
+
+async fn leaving_entries_do_not_count_for_the_limits(p: Fixture) {
+    let author = Keys::generate();
+    for at in 0..2 * LIMITS.entries_max {
+        let state = state(&author, at);
+        let outcome = p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+        assert_eq!(outcome, HoldOutcome::Held);
+        let leased = p.purgatory.mark_releasing(&[release(&state)], LONG).await;
+        assert_eq!(leased.unwrap().len(), 1);
+    }
+}
+
+async fn a_pr_is_read_by_each_of_its_identifiers_and_once_by_both(p: Fixture) {
+    let pr = event(&Keys::generate(), 1618, "unused", 1);
+    let both = identifiers(&["a", "b"]);
+    let hold = Hold {
+        identifiers: both.clone(),
+        ..hold(&pr, LONG)
+    };
+    p.purgatory.hold(&hold).await.unwrap();
+
+    for names in [&["a"][..], &["b"], &["a", "b"]] {
+        let reading = p.read(names).await;
+        assert_eq!(reading.entries.len(), 1, "{names:?}");
+        assert_eq!(reading.entries[0].identifiers, both);
+    }
+    assert_eq!(p.clear_dirty().await, ["a", "b"]);
+
+    p.purgatory.end(&ids([&pr])).await.unwrap();
+    assert_eq!(p.read(&["a", "b"]).await.entries, []);
+}
+
+async fn identifiers_with_odd_characters_are_kept_apart(p: Fixture) {
+    let author = Keys::generate();
+    let names = ["a:b", "a%3Ab", "ä 🦀 \"x\"", "{purgatory}"];
+    for name in names {
+        let event = event(&author, 30617, name, 1);
+        p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+        let place = coordinate(&author, name);
+        if name != "a:b" {
+            p.purgatory
+                .put_placeholder(&event.id, &place, oid('a'), LONG)
+                .await
+                .unwrap();
+        }
+    }
+
+    for name in names {
+        let reading = p.read(&[name]).await;
+        assert_eq!(reading.entries.len(), 1, "{name}");
+        assert_eq!(reading.entries[0].identifiers, identifiers(&[name]));
+        let placeholders = usize::from(name != "a:b");
+        assert_eq!(reading.placeholders.len(), placeholders, "{name}");
+        assert_eq!(reading.dirty.len(), 1, "{name}");
+    }
+    assert_eq!(p.clear_dirty().await, names);
+}
+
+async fn a_dirty_mark_is_cleared_only_with_its_last_number(p: Fixture) {
+    let name = identifiers(&["repo"]);
+    p.purgatory.mark_dirty(&name).await.unwrap();
+    let (repo, first) = p.purgatory.dirty(9).await.unwrap().remove(0);
+    p.purgatory.mark_dirty(&name).await.unwrap();
+
+    assert!(!p.purgatory.clear_dirty(&repo, first).await.unwrap());
+    let (_, second) = p.purgatory.dirty(9).await.unwrap().remove(0);
+    assert!(p.purgatory.clear_dirty(&repo, second).await.unwrap());
+    assert!(!p.purgatory.clear_dirty(&repo, second).await.unwrap());
+
+    p.purgatory.mark_dirty(&name).await.unwrap();
+    let (_, third) = p.purgatory.dirty(9).await.unwrap().remove(0);
+    assert!(first < second && second < third);
+}
+
+async fn dirty_identifiers_are_listed_oldest_change_first(p: Fixture) {
+    for name in ["c", "a", "b", "c"] {
+        p.purgatory.mark_dirty(&identifiers(&[name])).await.unwrap();
+    }
+
+    let listed = p.purgatory.dirty(2).await.unwrap();
+
+    let names: Vec<_> = listed.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(p.clear_dirty().await, ["a", "b", "c"]);
+    assert_eq!(p.purgatory.dirty(0).await.unwrap(), []);
+}
+
+async fn what_is_overdue_is_offered_again_only_after_a_while(p: Fixture) {
+    let author = Keys::generate();
+    let [overdue, waiting] = [1, 2].map(|at| state(&author, at));
+    p.purgatory.hold(&hold(&overdue, 0)).await.unwrap();
+    p.purgatory.hold(&hold(&waiting, LONG)).await.unwrap();
+    p.clear_dirty().await;
+    let before = p.entry(&overdue).await;
+
+    assert_eq!(p.purgatory.mark_overdue(9, 1).await.unwrap(), 1);
+
+    assert_eq!(p.clear_dirty().await, ["repo"]);
+    assert_eq!(p.entry(&overdue).await, before);
+    p.let_a_second_pass().await;
+    p.let_a_second_pass().await;
+    assert_eq!(p.purgatory.mark_overdue(0, LONG).await.unwrap(), 0);
+    assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 1);
+    assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 0);
+    // Looking again is not what decides: it is past all the time.
+    let expired = p.purgatory.expire(&overdue.id, Expiry::Gone).await;
+    assert!(expired.unwrap());
+}
+
+async fn an_overdue_placeholder_makes_its_identifier_dirty(p: Fixture) {
+    let owner = Keys::generate();
+    let id = state(&owner, 1).id;
+    let place = coordinate(&owner, "repo");
+    let outcome = p.purgatory.put_placeholder(&id, &place, oid('a'), 0).await;
+    assert_eq!(outcome.unwrap(), PlaceholderOutcome::Recorded);
+
+    assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 1);
+    assert_eq!(p.clear_dirty().await, ["repo"]);
+    assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 0);
+    assert_eq!(p.read(&["repo"]).await.placeholders.len(), 1);
+}
+
+async fn releasing_writes_an_event_that_was_never_held(p: Fixture) {
+    let event = announcement(&Keys::generate(), 1);
+
+    let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
+
+    assert_eq!(leased.unwrap()[0].event, event);
+    let entry = p.entry(&event).await.unwrap();
+    assert_eq!(entry.event.as_json(), event.as_json());
+    assert_eq!((entry.status, entry.source.as_str()), (Status::Releasing, ""));
+}
+
+async fn releasing_keeps_what_only_the_held_entry_knew(p: Fixture) {
+    let event = state(&Keys::generate(), 1);
+    p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    let notes = BTreeMap::from([(event.id, "oid".to_owned())]);
+    p.purgatory.note_waiting(&notes).await.unwrap();
+    let held = p.entry(&event).await.unwrap();
+
+    let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
+
+    assert_eq!(leased.unwrap().len(), 1);
+    let expected = Entry {
+        status: Status::Releasing,
+        waiting_for: String::new(),
+        ..held
+    };
+    assert_eq!(p.entry(&event).await, Some(expected));
+}
+
+async fn a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended(p: Fixture) {
+    let event = announcement(&Keys::generate(), 1);
+    p.purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
+    assert_eq!(leased.unwrap().len(), 1);
+    let before = p.entry(&event).await;
+    let id = ids([&event]);
+
+    assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 0);
+    assert!(!p.purgatory.expire(&event.id, Expiry::Gone).await.unwrap());
+    assert_eq!(p.purgatory.end(&id).await.unwrap(), 0);
+    assert_eq!(p.purgatory.extend(&id, LONG).await.unwrap(), 0);
+    let outcome = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Releasing));
+    assert_eq!(p.entry(&event).await, before);
+}
+
+async fn what_is_leased_is_nobody_elses_until_the_lease_runs_out(p: Fixture) {
+    let author = Keys::generate();
+    let [running, over] = [1, 2].map(|at| state(&author, at));
+    let releases = [release(&running), release(&over)];
+    let first = p.purgatory.mark_releasing(&releases[..1], LONG).await;
+    let second = p.purgatory.mark_releasing(&releases[1..], 0).await;
+    let (first, second) = (first.unwrap().remove(0), second.unwrap().remove(0));
+    assert_ne!(first.lease, second.lease);
+
+    let marked = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    assert_eq!(marked.len(), 1);
+    assert_eq!(marked[0].event, over);
+    let taken = p.purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].event, over);
+    assert!(taken[0].lease > marked[0].lease && marked[0].lease > second.lease);
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+}
+
+async fn only_the_current_lease_settles(p: Fixture) {
+    let event = state(&Keys::generate(), 1);
+    let old = p.purgatory.mark_releasing(&[release(&event)], 0).await;
+    let old = old.unwrap()[0].lease;
+    let new = p.purgatory.take_due(9, LONG).await.unwrap()[0].lease;
+    let before = p.entry(&event).await;
+    p.clear_dirty().await;
+
+    let settled = p.purgatory.settle(&event.id, old, &Settlement::Done).await;
+    assert!(!settled.unwrap());
+    assert_eq!(p.entry(&event).await, before);
+    assert_eq!(p.clear_dirty().await, [""; 0]);
+
+    for expected in [true, false] {
+        let settled = p.purgatory.settle(&event.id, new, &Settlement::Done).await;
+        assert_eq!(settled.unwrap(), expected);
+    }
+}
+
+async fn what_is_to_be_retried_later_is_not_marked_again_before(p: Fixture) {
+    let event = state(&Keys::generate(), 1);
+    let releases = [release(&event)];
+    for after_secs in [0, LONG] {
+        let leased = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+        let retry = Settlement::Retry {
+            after_secs,
+            error: "error: down".to_owned(),
+        };
+        let settled = p.purgatory.settle(&event.id, leased[0].lease, &retry).await;
+        assert!(settled.unwrap());
+        let settled = p.purgatory.settle(&event.id, leased[0].lease, &retry).await;
+        assert!(!settled.unwrap());
+    }
+
+    assert_eq!(p.purgatory.mark_releasing(&releases, LONG).await.unwrap(), []);
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+    let entry = p.entry(&event).await.unwrap();
+    assert_eq!(entry.status, Status::Releasing);
+    assert_eq!(entry.release_error, "error: down");
+}
+
+async fn a_stuck_entry_says_why_and_is_taken_when_its_time_comes(p: Fixture) {
+    let event = state(&Keys::generate(), 1);
+    let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
+    let stuck = Settlement::Stuck {
+        after_secs: 0,
+        error: "blocked: 🦀".to_owned(),
+    };
+    let settled = p.purgatory.settle(&event.id, leased.unwrap()[0].lease, &stuck).await;
+    assert!(settled.unwrap());
+
+    let entry = p.entry(&event).await.unwrap();
+    assert_eq!(
+        (entry.status, entry.release_error.as_str()),
+        (Status::Stuck, "blocked: 🦀")
+    );
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap().len(), 1);
+    assert_eq!(p.entry(&event).await.unwrap().status, Status::Stuck);
+}
+
+async fn done_removes_the_entry_and_makes_its_identifiers_dirty(p: Fixture) {
+    let event = state(&Keys::generate(), 1);
+    let release = Release {
+        identifiers: identifiers(&["repo", "second"]),
+        ..release(&event)
+    };
+    let leased = p.purgatory.mark_releasing(&[release], 0).await.unwrap();
+    p.clear_dirty().await;
+
+    let settled = p.purgatory.settle(&event.id, leased[0].lease, &Settlement::Done).await;
+
+    assert!(settled.unwrap());
+    assert_eq!(p.read(&["repo", "second"]).await.entries, []);
+    assert_eq!(p.clear_dirty().await, ["repo", "second"]);
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+}
+
+async fn what_waits_for_a_leaving_entry_is_taken_a_second_after_that_left(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second] = [announcement(&author, 1), state(&author, 2)];
+    let after = ids([&first, &state(&author, 3)]);
+    let dependent = Release {
+        after,
+        ..release(&second)
+    };
+    // The caller gets both at once, in the order given: it is the caller who waits.
+    let releases = [dependent, release(&first)];
+    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    let events: Vec<_> = leased.iter().map(|leased| leased.event.id).collect();
+    assert_eq!(events, [second.id, first.id]);
+
+    let taken = p.purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].event, first);
+    let done = Settlement::Done;
+    let settled = p.purgatory.settle(&first.id, taken[0].lease, &done).await;
+    assert!(settled.unwrap());
+    p.let_a_second_pass().await;
+    p.let_a_second_pass().await;
+    let taken = p.purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(taken[0].event, second);
+}
+
+async fn of_what_is_due_no_more_is_taken_than_asked_for(p: Fixture) {
+    let author = Keys::generate();
+    let releases = [1, 2, 3].map(|at| release(&state(&author, at)));
+    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    assert_eq!(leased.len(), 3);
+
+    for expected in [0, 2, 1] {
+        let count_max = if expected == 0 { 0 } else { 2 };
+        let taken = p.purgatory.take_due(count_max, LONG).await.unwrap();
+        assert_eq!(taken.len(), expected);
+    }
+}
+
+async fn no_two_publishers_take_the_same_entry(p: Fixture) {
+    let author = Keys::generate();
+    let releases: Vec<_> = (0..40).map(|at| release(&state(&author, at))).collect();
+    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    assert_eq!(leased.len(), 40);
+
+    let publishers: Vec<_> = (0..8)
+        .map(|_| {
+            let purgatory = p.purgatory.clone();
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                loop {
+                    let leased = purgatory.take_due(3, LONG).await.unwrap();
+                    if leased.is_empty() {
+                        return taken;
+                    }
+                    taken.extend(leased.into_iter().map(|leased| leased.event.id));
+                }
+            })
+        })
+        .collect();
+
+    let mut all = Vec::new();
+    for publisher in publishers {
+        all.extend(publisher.await.unwrap());
+    }
+    assert_eq!(all.len(), 40);
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), 40);
+}
+
+async fn extending_never_shortens(p: Fixture) {
+    let author = Keys::generate();
+    let [short, long] = [1, 2].map(|at| state(&author, at));
+    p.purgatory.hold(&hold(&short, 0)).await.unwrap();
+    p.purgatory.hold(&hold(&long, 9 * LONG)).await.unwrap();
+    let before = p.entry(&long).await;
+    p.clear_dirty().await;
+
+    let absent = state(&author, 3);
+    let extended = p.purgatory.extend(&ids([&short, &long, &absent]), LONG).await;
+
+    assert_eq!(extended.unwrap(), 2);
+    assert_eq!(p.entry(&long).await, before);
+    let reading = p.read(&["repo"]).await;
+    assert!(p.entry(&short).await.unwrap().deadline >= reading.now + LONG - 5);
+    assert_eq!(reading.dirty.len(), 0);
+    assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 0);
+}
+
+async fn extending_wakes_a_sleeping_announcement_for_just_so_long(p: Fixture) {
+    let event = announcement(&Keys::generate(), 1);
+    p.purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let sleep = Expiry::Sleep { secs: 9 * LONG };
+    assert!(p.purgatory.expire(&event.id, sleep).await.unwrap());
+    p.clear_dirty().await;
+
+    assert_eq!(p.purgatory.extend(&ids([&event]), LONG).await.unwrap(), 1);
+
+    let reading = p.read(&["repo"]).await;
+    assert_eq!(reading.entries[0].status, Status::Held);
+    assert!(reading.entries[0].deadline <= reading.now + LONG);
+    assert_eq!(reading.dirty.len(), 1);
+}
+
+async fn nothing_expires_before_its_deadline(p: Fixture) {
+    let event = announcement(&Keys::generate(), 1);
+    p.purgatory.hold(&hold(&event, 2)).await.unwrap();
+
+    assert!(!p.purgatory.expire(&event.id, Expiry::Gone).await.unwrap());
+    let sleep = Expiry::Sleep { secs: LONG };
+    assert!(!p.purgatory.expire(&event.id, sleep).await.unwrap());
+    assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 0);
+
+    for _ in 0..2 {
+        p.let_a_second_pass().await;
+    }
+    assert!(p.purgatory.expire(&event.id, Expiry::Gone).await.unwrap());
+}
+
+async fn an_expired_entry_goes_or_sleeps(p: Fixture) {
+    let author = Keys::generate();
+    let [state, announcement] = [state(&author, 1), announcement(&author, 1)];
+    p.purgatory.hold(&hold(&state, 0)).await.unwrap();
+    p.purgatory.hold(&hold(&announcement, 0)).await.unwrap();
+
+    assert!(p.purgatory.expire(&state.id, Expiry::Gone).await.unwrap());
+    let sleep = Expiry::Sleep { secs: LONG };
+    assert!(p.purgatory.expire(&announcement.id, sleep).await.unwrap());
+
+    assert_eq!(p.entry(&state).await, None);
+    let entry = p.entry(&announcement).await.unwrap();
+    assert_eq!(entry.status, Status::Asleep);
+    assert!(entry.deadline >= entry.held_since + LONG);
+    assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 0);
+    assert!(!p.purgatory.expire(&state.id, Expiry::Gone).await.unwrap());
+}
+
+async fn a_sleeping_entry_can_only_go(p: Fixture) {
+    let event = announcement(&Keys::generate(), 1);
+    p.purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let nap = Expiry::Sleep { secs: 0 };
+    assert!(p.purgatory.expire(&event.id, nap).await.unwrap());
+
+    assert!(!p.purgatory.expire(&event.id, nap).await.unwrap());
+    assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 1);
+    assert!(p.purgatory.expire(&event.id, Expiry::Gone).await.unwrap());
+    assert_eq!(p.entry(&event).await, None);
+}
+
+async fn ended_entries_are_gone(p: Fixture) {
+    let author = Keys::generate();
+    let [held, asleep] = [state(&author, 1), announcement(&author, 1)];
+    p.purgatory.hold(&hold(&held, LONG)).await.unwrap();
+    p.purgatory.hold(&hold(&asleep, 0)).await.unwrap();
+    let sleep = Expiry::Sleep { secs: LONG };
+    assert!(p.purgatory.expire(&asleep.id, sleep).await.unwrap());
+
+    let both = ids([&held, &asleep]);
+    assert_eq!(p.purgatory.end(&both).await.unwrap(), 2);
+    assert_eq!(p.purgatory.end(&both).await.unwrap(), 0);
+
+    assert_eq!(p.read(&["repo"]).await.entries, []);
+    // Nothing of the old announcement is in the way of an older one.
+    let older = announcement(&author, 0);
+    assert_eq!(p.purgatory.hold(&hold(&older, LONG)).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn a_deletion_removes_its_authors_events_in_any_status(p: Fixture) {
+    let author = Keys::generate();
+    let [held, releasing] = [1, 2].map(|at| state(&author, at));
+    let asleep = announcement(&author, 3);
+    for event in [&held, &asleep] {
+        p.purgatory.hold(&hold(event, 0)).await.unwrap();
+    }
+    let sleep = Expiry::Sleep { secs: LONG };
+    assert!(p.purgatory.expire(&asleep.id, sleep).await.unwrap());
+    let leased = p.purgatory.mark_releasing(&[release(&releasing)], 0).await.unwrap();
+    p.clear_dirty().await;
+
+    let deletion = Deletion {
+        author: author.public_key(),
+        created_at: 0,
+        event_ids: ids([&held, &releasing, &asleep]),
+        addresses: BTreeSet::new(),
+    };
+    assert_eq!(p.purgatory.delete(&deletion).await.unwrap(), 3);
+
+    assert_eq!(p.read(&["repo"]).await.entries, []);
+    assert_eq!(p.clear_dirty().await, ["repo"]);
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+    let lease = leased[0].lease;
+    let done = Settlement::Done;
+    let settled = p.purgatory.settle(&releasing.id, lease, &done).await;
+    assert!(!settled.unwrap());
+}
+
+async fn a_deletion_touches_nobody_elses_events(p: Fixture) {
+    let [author, other] = [Keys::generate(), Keys::generate()];
+    let event = state(&author, 1);
+    p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    p.clear_dirty().await;
+
+    let deletion = Deletion {
+        author: other.public_key(),
+        created_at: 99,
+        event_ids: ids([&event]),
+        addresses: BTreeSet::from([(30618, identifier("repo"))]),
+    };
+    assert_eq!(p.purgatory.delete(&deletion).await.unwrap(), 0);
+
+    assert_eq!(p.clear_dirty().await, [""; 0]);
+    let again = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    assert_eq!(again, HoldOutcome::AlreadyHeld(Status::Held));
+}
+
+async fn a_deletion_by_address_spares_later_versions(p: Fixture) {
+    let author = Keys::generate();
+    let [older, same, later] = [9, 10, 11].map(|at| state(&author, at));
+    let announcement = announcement(&author, 9);
+    for event in [&older, &same, &later, &announcement] {
+        p.purgatory.hold(&hold(event, LONG)).await.unwrap();
+    }
+
+    let deletion = |created_at| Deletion {
+        author: author.public_key(),
+        created_at,
+        event_ids: BTreeSet::new(),
+        addresses: BTreeSet::from([(30618, identifier("repo")), (1618, identifier("repo"))]),
+    };
+    assert_eq!(p.purgatory.delete(&deletion(10)).await.unwrap(), 2);
+
+    let left: BTreeSet<_> = ids(p.read(&["repo"]).await.entries.iter().map(|e| &e.event));
+    assert_eq!(left, ids([&later, &announcement]));
+    // An older request does not open the gate again.
+    assert_eq!(p.purgatory.delete(&deletion(5)).await.unwrap(), 0);
+    for (event, expected) in [
+        (&older, HoldOutcome::Deleted),
+        (&same, HoldOutcome::Deleted),
+        (&later, HoldOutcome::AlreadyHeld(Status::Held)),
+    ] {
+        let outcome = p.purgatory.hold(&hold(event, LONG)).await.unwrap();
+        assert_eq!(outcome, expected);
+    }
+}
+
+async fn a_deleted_event_is_not_held_again(p: Fixture) {
+    let author = Keys::generate();
+    let event = state(&author, 1);
+    let deletion = Deletion {
+        author: author.public_key(),
+        created_at: 0,
+        event_ids: ids([&event]),
+        addresses: BTreeSet::new(),
+    };
+    assert_eq!(p.purgatory.delete(&deletion).await.unwrap(), 0);
+
+    let outcome = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::Deleted);
+    let reading = p.read(&["repo"]).await;
+    assert_eq!((reading.entries.len(), reading.dirty.len()), (0, 0));
+}
+
+async fn a_deleted_event_is_not_marked_releasing(p: Fixture) {
+    // A gateway decides on facts that it read before the deletion came.
+    let author = Keys::generate();
+    let [deleted, other] = [1, 2].map(|at| state(&author, at));
+    p.purgatory.hold(&hold(&deleted, LONG)).await.unwrap();
+    let deletion = Deletion {
+        author: author.public_key(),
+        created_at: 0,
+        event_ids: ids([&deleted]),
+        addresses: BTreeSet::new(),
+    };
+    assert_eq!(p.purgatory.delete(&deletion).await.unwrap(), 1);
+
+    let releases = [release(&deleted), release(&other)];
+    let leased = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+
+    assert_eq!(leased.len(), 1);
+    assert_eq!(leased[0].event, other);
+    assert_eq!(p.entry(&deleted).await, None);
+}
+
+async fn notes_are_kept_where_there_is_an_entry(p: Fixture) {
+    let author = Keys::generate();
+    let [held, absent] = [1, 2].map(|at| state(&author, at));
+    p.purgatory.hold(&hold(&held, LONG)).await.unwrap();
+    p.clear_dirty().await;
+    let notes = [(held.id, "oid 🦀".to_owned()), (absent.id, "x".to_owned())];
+
+    p.purgatory.note_waiting(&notes.into()).await.unwrap();
+
+    assert_eq!(p.entry(&held).await.unwrap().waiting_for, "oid 🦀");
+    assert_eq!(p.entry(&absent).await, None);
+    assert_eq!(p.clear_dirty().await, [""; 0]);
+}
+
+async fn a_placeholder_is_replaced_by_a_later_push(p: Fixture) {
+    let owner = Keys::generate();
+    let id = state(&owner, 1).id;
+    let place = coordinate(&owner, "repo");
+    for (commit, secs) in [('a', 0), ('b', LONG)] {
+        let outcome = p.purgatory.put_placeholder(&id, &place, oid(commit), secs).await;
+        assert_eq!(outcome.unwrap(), PlaceholderOutcome::Recorded);
+    }
+
+    let reading = p.read(&["repo"]).await;
+    let deadline = reading.placeholders[0].deadline;
+    assert_eq!(
+        reading.placeholders,
+        [Placeholder {
+            event_id: id,
+            coordinate: place,
+            commit_oid: oid('b'),
+            deadline,
+        }]
+    );
+    assert!((reading.now + LONG - 5..=reading.now + LONG).contains(&deadline));
+    assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 0);
+}
+
+async fn a_placeholder_is_dropped_only_with_its_commit(p: Fixture) {
+    let [owner, other] = [Keys::generate(), Keys::generate()];
+    let id = state(&owner, 1).id;
+    let place = coordinate(&owner, "repo");
+    for place in [&place, &coordinate(&other, "repo")] {
+        let put = p.purgatory.put_placeholder(&id, place, oid('a'), 0).await;
+        assert_eq!(put.unwrap(), PlaceholderOutcome::Recorded);
+    }
+
+    for (commit, expected) in [('b', false), ('a', true), ('a', false)] {
+        let dropped = p.purgatory.drop_placeholder(&id, &place, oid(commit)).await.unwrap();
+        assert_eq!(dropped, expected);
+    }
+    assert_eq!(p.read(&["repo"]).await.placeholders.len(), 1);
+    assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 1);
+}
+
+async fn placeholders_have_a_limit(p: Fixture) {
+    let owner = Keys::generate();
+    let place = coordinate(&owner, "repo");
+    let events: Vec<_> = (0..4).map(|at| state(&owner, at)).collect();
+    let put = async |index: usize| {
+        let put = p.purgatory.put_placeholder(&events[index].id, &place, oid('a'), LONG);
+        put.await.unwrap()
+    };
+    for index in 0..3 {
+        assert_eq!(put(index).await, PlaceholderOutcome::Recorded);
+    }
+
+    assert_eq!(put(3).await, PlaceholderOutcome::Full);
+    assert_eq!(put(0).await, PlaceholderOutcome::Recorded);
+    let dropped = p.purgatory.drop_placeholder(&events[0].id, &place, oid('a')).await;
+    assert!(dropped.unwrap());
+    assert_eq!(put(3).await, PlaceholderOutcome::Recorded);
+    assert_eq!(p.read(&["repo"]).await.placeholders.len(), 3);
+}
+
+/// Waits for a wake-up, and lets those that follow at once pass (one may stand for the subscription itself).
+async fn is_woken(wake_ups: &mut WakeUps) -> bool {
+    let woken = timeout(Duration::from_secs(5), wake_ups.next()).await.is_ok();
+    while timeout(Duration::from_millis(200), wake_ups.next()).await.is_ok() {}
+    woken
+}
+
+async fn holding_and_releasing_wake(p: Fixture) {
+    let event = state(&Keys::generate(), 1);
+    let mut wake_ups = p.purgatory.wake_ups();
+    // The first may be the subscription's own; in memory there is none.
+    p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    assert!(is_woken(&mut wake_ups).await);
+
+    p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    assert!(is_woken(&mut wake_ups).await);
+    let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
+    assert_eq!(leased.unwrap().len(), 1);
+    assert!(is_woken(&mut wake_ups).await);
+
+    p.read(&["repo"]).await;
+    let woken = timeout(Duration::from_millis(200), wake_ups.next()).await;
+    assert!(woken.is_err());
+}
+
+async fn a_wake_up_that_nobody_waited_for_is_not_lost(p: Fixture) {
+    let mut wake_ups = p.purgatory.wake_ups();
+    p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    is_woken(&mut wake_ups).await;
+
+    // Waiting is given up, and then it happens.
+    assert!(timeout(Duration::from_millis(50), wake_ups.next()).await.is_err());
+    p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    assert!(is_woken(&mut wake_ups).await);
+}
+
+async fn spans_beyond_all_bounds_are_cut(p: Fixture) {
+    let event = announcement(&Keys::generate(), 1);
+    p.purgatory.hold(&hold(&event, u64::MAX)).await.unwrap();
+    assert_eq!(p.purgatory.mark_overdue(usize::MAX, u64::MAX).await.unwrap(), 0);
+
+    let entry = p.entry(&event).await.unwrap();
+    assert_eq!(entry.deadline, entry.held_since + u64::from(u32::MAX));
+    let leased = p.purgatory.mark_releasing(&[release(&event)], u64::MAX).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    assert_eq!(p.purgatory.take_due(usize::MAX, 0).await.unwrap(), []);
+}
+
+async fn concurrent_holds_leave_one_announcement(p: Fixture) {
+    let author = Keys::generate();
+    let events: Vec<_> = (0..30).map(|at| announcement(&author, at % 10)).collect();
+
+    let holds: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let (purgatory, hold) = (p.purgatory.clone(), hold(event, LONG));
+            tokio::spawn(async move { purgatory.hold(&hold).await.unwrap() })
+        })
+        .collect();
+    for hold in holds {
+        hold.await.unwrap();
+    }
+
+    let winner = events
+        .iter()
+        .max_by_key(|event| (event.created_at, std::cmp::Reverse(event.id)));
+    let entries = p.read(&["repo"]).await.entries;
+    assert_eq!((entries.len(), &entries[0].event), (1, winner.unwrap()));
+}

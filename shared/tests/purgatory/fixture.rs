@@ -1,0 +1,173 @@
+//! A purgatory to test on either store, and events to put into it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nostr::event::Event;
+use nostr::event::EventBuilder;
+use nostr::event::EventId;
+use nostr::event::FinalizeEvent;
+use nostr::event::Kind;
+use nostr::event::Tag;
+use nostr::key::Keys;
+use nostr::types::Timestamp;
+use shared::git::Oid;
+use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
+use shared::purgatory::Entry;
+use shared::purgatory::Hold;
+use shared::purgatory::Limits;
+use shared::purgatory::Purgatory;
+use shared::purgatory::Reading;
+use shared::purgatory::Release;
+
+use crate::server::RedisServer;
+
+pub(crate) const LIMITS: Limits = Limits {
+    entries_per_author_max: 4,
+    entries_max: 6,
+    placeholders_max: 3,
+};
+
+/// Long enough not to pass during a test.
+pub(crate) const LONG: u64 = 1000;
+
+/// A purgatory and what moves its clock.
+pub(crate) struct Fixture {
+    pub(crate) purgatory: Purgatory,
+    clock: TestClock,
+}
+
+enum TestClock {
+    Memory(Arc<AtomicU64>),
+    Redis(RedisServer),
+}
+
+impl Fixture {
+    pub(crate) fn memory() -> Self {
+        let time = Arc::new(AtomicU64::new(1_700_000_000));
+        let clock = Arc::clone(&time);
+        Self {
+            purgatory: Purgatory::in_memory(LIMITS, Arc::new(move || clock.load(Ordering::Relaxed))),
+            clock: TestClock::Memory(time),
+        }
+    }
+
+    pub(crate) async fn redis() -> Self {
+        let server = RedisServer::start().await;
+        Self {
+            purgatory: Purgatory::connect(&server.url(), LIMITS).await.unwrap(),
+            clock: TestClock::Redis(server),
+        }
+    }
+
+    pub(crate) fn server(&self) -> &RedisServer {
+        match &self.clock {
+            TestClock::Redis(server) => server,
+            TestClock::Memory(_) => panic!("not on redis"),
+        }
+    }
+
+    /// Lets a second of the store's clock pass: Redis' own runs by itself.
+    pub(crate) async fn let_a_second_pass(&self) {
+        match &self.clock {
+            TestClock::Memory(time) => {
+                time.fetch_add(1, Ordering::Relaxed);
+            }
+            TestClock::Redis(server) => {
+                let before = server.now().await;
+                while server.now().await == before {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn read(&self, names: &[&str]) -> Reading {
+        self.purgatory.read(&identifiers(names)).await.unwrap()
+    }
+
+    /// Returns the entry of an event with the identifier `repo`.
+    pub(crate) async fn entry(&self, event: &Event) -> Option<Entry> {
+        let reading = self.read(&["repo"]).await;
+        reading.entries.into_iter().find(|e| e.event.id == event.id)
+    }
+
+    /// Clears every dirty mark, and returns the identifiers that had one, oldest change first.
+    pub(crate) async fn clear_dirty(&self) -> Vec<String> {
+        let dirty = self.purgatory.dirty(100).await.unwrap();
+        for (identifier, number) in &dirty {
+            assert!(self.purgatory.clear_dirty(identifier, *number).await.unwrap());
+        }
+        let names = dirty.iter().map(|(identifier, _)| identifier.to_string());
+        names.collect()
+    }
+}
+
+pub(crate) fn identifier(name: &str) -> Identifier {
+    name.parse().unwrap()
+}
+
+pub(crate) fn identifiers(names: &[&str]) -> BTreeSet<Identifier> {
+    names.iter().map(|name| identifier(name)).collect()
+}
+
+pub(crate) fn ids<'e>(events: impl IntoIterator<Item = &'e Event>) -> BTreeSet<EventId> {
+    events.into_iter().map(|event| event.id).collect()
+}
+
+pub(crate) fn oid(digit: char) -> Oid {
+    digit.to_string().repeat(40).parse().unwrap()
+}
+
+pub(crate) fn coordinate(owner: &Keys, name: &str) -> Coordinate {
+    Coordinate {
+        owner: owner.public_key(),
+        identifier: identifier(name),
+    }
+}
+
+pub(crate) fn announcement(author: &Keys, created_at: u64) -> Event {
+    event(author, 30617, "repo", created_at)
+}
+
+pub(crate) fn state(author: &Keys, created_at: u64) -> Event {
+    event(author, 30618, "repo", created_at)
+}
+
+/// Makes an event; two calls with the same arguments make two events.
+pub(crate) fn event(author: &Keys, kind: u16, d: &str, created_at: u64) -> Event {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    EventBuilder::new(Kind::Custom(kind), format!("🦀 \"{count}\"\n"))
+        .tag(Tag::parse(["d", d]).unwrap())
+        .custom_created_at(Timestamp::from_secs(created_at))
+        .finalize(author)
+        .unwrap()
+}
+
+pub(crate) fn hold(event: &Event, hold_secs: u64) -> Hold {
+    Hold {
+        event: event.clone(),
+        identifiers: identifiers(&[d_tag(event)]),
+        source: "IP4 203.0.113.7".to_owned(),
+        hold_secs,
+        extend: BTreeSet::new(),
+    }
+}
+
+pub(crate) fn release(event: &Event) -> Release {
+    Release {
+        event: event.clone(),
+        identifiers: identifiers(&[d_tag(event)]),
+        after: BTreeSet::new(),
+    }
+}
+
+fn d_tag(event: &Event) -> &str {
+    let tag = event.tags.iter().find(|tag| tag.as_slice()[0] == "d");
+    &tag.unwrap().as_slice()[1]
+}

@@ -1,0 +1,12 @@
+//! The contract of the purgatory, on both of its stores; what only Redis can do; and a model test that both agree.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "all of this is tests; clippy.toml allows it only inside functions marked as such"
+)]
+
+mod contract;
+mod fixture;
+mod model;
+mod on_redis;
+mod server;

@@ -1,0 +1,492 @@
+//! What only Redis can do: be lost, full, hung, forgotten in part, read by people.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+use nostr::key::Keys;
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use shared::purgatory::*;
+
+use crate::fixture::*;
+use crate::server::RedisServer;
+
+/// Everything must be well again this long after Redis is (design 3).
+const RECOVERY: Duration = Duration::from_secs(2);
+/// Longest wait for an answer from a Redis that is gone.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+fn repository_root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+async fn connect(server: &RedisServer) -> Purgatory {
+    Purgatory::connect(&server.url(), LIMITS).await.unwrap()
+}
+
+/// Repeats a hold until it is done, and returns how long that took.
+async fn hold_until_held(purgatory: &Purgatory, hold: &Hold) -> Duration {
+    let start = Instant::now();
+    while purgatory.hold(hold).await.is_err() {
+        assert!(start.elapsed() < 5 * RECOVERY, "redis is not found again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn held_events_survive_a_crash_of_redis_and_all_recovers_by_itself() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let purgatory = connect(&server).await;
+    let mut wake_ups = purgatory.wake_ups();
+    let [before, after] = [1, 2].map(|at| state(&Keys::generate(), at));
+    purgatory.hold(&hold(&before, LONG)).await.unwrap();
+
+    server.kill();
+    let start = Instant::now();
+    for _ in 0..3 {
+        let error = purgatory.hold(&hold(&after, LONG)).await.unwrap_err();
+        assert!(matches!(error, PurgatoryError::Unavailable { .. }));
+    }
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    while tokio::time::timeout(Duration::from_millis(50), wake_ups.next())
+        .await
+        .is_ok()
+    {}
+
+    server.start_again().await;
+    // The first call already finds the new server, and the scripts with it.
+    purgatory.hold(&hold(&after, LONG)).await.unwrap();
+    let reading = purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    let held: BTreeSet<_> = ids(reading.entries.iter().map(|entry| &entry.event));
+    assert_eq!(held, ids([&before, &after]));
+    let woken = tokio::time::timeout(RECOVERY, wake_ups.next()).await;
+    assert!(woken.is_ok());
+}
+
+#[tokio::test]
+async fn a_purgatory_can_be_made_before_redis_is_there() {
+    let mut server = RedisServer::start().await;
+    server.kill();
+
+    let purgatory = connect(&server).await;
+
+    assert!(purgatory.is_durable());
+    let error = purgatory.check_server().await.unwrap_err();
+    assert!(matches!(error, PurgatoryError::Unavailable { .. }));
+    server.start_again().await;
+    assert!(purgatory.check_server().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_given_up_after_a_second_and_found_again() {
+    let server = RedisServer::start().await;
+    let purgatory = connect(&server).await;
+    let event = state(&Keys::generate(), 1);
+    purgatory.hold(&hold(&event, LONG)).await.unwrap();
+
+    server.signal("-STOP");
+    for _ in 0..2 {
+        let start = Instant::now();
+        let error = purgatory.hold(&hold(&event, LONG)).await.unwrap_err();
+        assert!(matches!(error, PurgatoryError::Unavailable { .. }));
+        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    }
+    // Many at once do not queue up behind each other.
+    let start = Instant::now();
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let purgatory = purgatory.clone();
+            tokio::spawn(async move { purgatory.dirty(1).await.is_err() })
+        })
+        .collect();
+    for call in calls {
+        assert!(call.await.unwrap());
+    }
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+
+    server.signal("-CONT");
+    let took = hold_until_held(&purgatory, &hold(&event, LONG)).await;
+    assert!(took < RECOVERY, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
+    let server = RedisServer::start().await;
+    let purgatory = connect(&server).await;
+    let author = Keys::generate();
+    let [held, releasing, other] = [1, 2, 3].map(|at| state(&author, at));
+    let waiting = announcement(&author, 1);
+    let place = coordinate(&author, "repo");
+    for event in [&held, &releasing] {
+        purgatory.hold(&hold(event, 0)).await.unwrap();
+    }
+    purgatory.hold(&hold(&waiting, 0)).await.unwrap();
+    let put = purgatory.put_placeholder(&held.id, &place, oid('a'), 0);
+    assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+
+    let () = server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+
+    let before = purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    let error = purgatory.hold(&hold(&other, LONG)).await.unwrap_err();
+    assert!(matches!(error, PurgatoryError::Full { .. }), "{error:?}");
+    let put = purgatory.put_placeholder(&other.id, &place, oid('a'), 0);
+    assert!(matches!(put.await, Err(PurgatoryError::Full { .. })));
+    let after = purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    assert_eq!((after.entries, after.dirty), (before.entries, before.dirty.clone()));
+
+    // Everything else goes on.
+    let leased = purgatory.mark_releasing(&[release(&releasing)], 0).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    let lease = purgatory.take_due(9, LONG).await.unwrap()[0].lease;
+    let done = Settlement::Done;
+    assert!(purgatory.settle(&releasing.id, lease, &done).await.unwrap());
+    assert_eq!(purgatory.extend(&ids([&waiting]), 0).await.unwrap(), 1);
+    assert_eq!(purgatory.mark_overdue(9, 0).await.unwrap(), 3);
+    let notes = BTreeMap::from([(held.id, "x".to_owned())]);
+    purgatory.note_waiting(&notes).await.unwrap();
+    purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    for (name, number) in purgatory.dirty(9).await.unwrap() {
+        assert!(purgatory.clear_dirty(&name, number).await.unwrap());
+    }
+    assert!(purgatory.expire(&held.id, Expiry::Gone).await.unwrap());
+    assert_eq!(purgatory.end(&ids([&waiting])).await.unwrap(), 1);
+    let dropped = purgatory.drop_placeholder(&held.id, &place, oid('a'));
+    assert!(dropped.await.unwrap());
+    let deletion = Deletion {
+        author: author.public_key(),
+        created_at: 9,
+        event_ids: ids([&other]),
+        addresses: BTreeSet::new(),
+    };
+    assert_eq!(purgatory.delete(&deletion).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
+    let fixture = Fixture::redis().await;
+    let author = Keys::generate();
+    let event = announcement(&author, 1);
+    let place = coordinate(&author, "repo");
+    fixture.purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let put = fixture.purgatory.put_placeholder(&event.id, &place, oid('a'), 0);
+    assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+    let tail = format!("{}:{}:repo", event.id, author.public_key().to_hex());
+    let entry = format!("{{purgatory}}:entry:{}", event.id);
+    let placeholder = format!("{{purgatory}}:placeholder:{tail}");
+
+    let deleted: u64 = fixture.server().ask(&["DEL", &entry, &placeholder]).await;
+    assert_eq!(deleted, 2);
+
+    let reading = fixture.read(&["repo"]).await;
+    assert_eq!((reading.entries.len(), reading.placeholders.len()), (0, 0));
+    for index in ["identifier", "placeholders"] {
+        let index = format!("{{purgatory}}:{index}:repo");
+        let left: bool = fixture.server().ask(&["EXISTS", &index]).await;
+        assert!(!left, "{index}");
+    }
+    let overdue = fixture.purgatory.mark_overdue(9, 0).await.unwrap();
+    assert_eq!(overdue, 0);
+    let deadlines: u64 = fixture.server().ask(&["ZCARD", "{purgatory}:deadlines"]).await;
+    assert_eq!(deadlines, 0);
+    // Its place is free: an older announcement is held.
+    let older = announcement(&author, 0);
+    let outcome = fixture.purgatory.hold(&hold(&older, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Held);
+}
+
+#[tokio::test]
+async fn what_a_crash_leaked_into_the_limits_stops_counting() {
+    let fixture = Fixture::redis().await;
+    let author = Keys::generate();
+    let server = fixture.server();
+    let old = (server.now().await - 48 * 3600).to_string();
+    let author_key = format!("{{purgatory}}:author:{}", author.public_key().to_hex());
+    for count in 0..9 {
+        for key in ["{purgatory}:entries", &author_key] {
+            let _: u64 = server.ask(&["ZADD", key, &old, &count.to_string()]).await;
+        }
+    }
+
+    let outcome = fixture.purgatory.hold(&hold(&state(&author, 1), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+    let entries: u64 = server.ask(&["ZCARD", "{purgatory}:entries"]).await;
+    assert_eq!(entries, 1);
+}
+
+#[tokio::test]
+async fn only_what_waits_has_a_backstop() {
+    let fixture = Fixture::redis().await;
+    let event = announcement(&Keys::generate(), 1);
+    let key = format!("{{purgatory}}:entry:{}", event.id);
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    let deadline = fixture.entry(&event).await.unwrap().deadline;
+
+    let author = event.pubkey.to_hex();
+    for key in [
+        &key,
+        &format!("{{purgatory}}:author:{author}"),
+        &format!("{{purgatory}}:announcement:{author}:repo"),
+    ] {
+        let ends: u64 = fixture.server().ask(&["EXPIRETIME", key]).await;
+        assert_eq!(ends, deadline + 48 * 3600, "{key}");
+    }
+
+    let leased = fixture.purgatory.mark_releasing(&[release(&event)], LONG).await;
+    assert_eq!(leased.unwrap().len(), 1);
+    let ends: i64 = fixture.server().ask(&["EXPIRETIME", &key]).await;
+    assert_eq!(ends, -1);
+}
+
+#[tokio::test]
+async fn every_hold_writes() {
+    // WAIT confirms what its connection wrote last: a repeated hold that wrote nothing would confirm nothing.
+    let fixture = Fixture::redis().await;
+    let event = state(&Keys::generate(), 1);
+    let key = format!("{{purgatory}}:entry:{}", event.id);
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    let _: u64 = fixture.server().ask(&["HSET", &key, "last_seen", "0"]).await;
+
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+
+    let last_seen: u64 = fixture.server().ask(&["HGET", &key, "last_seen"]).await;
+    assert_ne!(last_seen, 0);
+}
+
+#[tokio::test]
+async fn numbers_are_not_used_again_after_redis_lost_everything() {
+    let fixture = Fixture::redis().await;
+    let name = identifiers(&["repo"]);
+    fixture.purgatory.mark_dirty(&name).await.unwrap();
+    let (repo, number) = fixture.purgatory.dirty(1).await.unwrap().remove(0);
+
+    let () = fixture.server().ask(&["FLUSHALL"]).await;
+    fixture.let_a_second_pass().await;
+    fixture.purgatory.mark_dirty(&name).await.unwrap();
+
+    assert!(!fixture.purgatory.clear_dirty(&repo, number).await.unwrap());
+    let again = fixture.purgatory.dirty(1).await.unwrap();
+    assert!(again[0].1 > number);
+}
+
+/// Counts the scripts and the commands that clients asked for since the last count.
+async fn calls(server: &RedisServer, connection: &mut MultiplexedConnection) -> (u64, u64) {
+    let stats: String = cmd("INFO").arg("commandstats").query_async(connection).await.unwrap();
+    let _: () = server.ask(&["CONFIG", "RESETSTAT"]).await;
+    let count = |command: &str| {
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    (count("evalsha"), count("eval") + count("script|load"))
+}
+
+#[tokio::test]
+async fn reading_and_holding_are_one_round_trip_each() {
+    let fixture = Fixture::redis().await;
+    let server = fixture.server();
+    let mut connection = server.connection().await;
+    let author = Keys::generate();
+    calls(server, &mut connection).await;
+
+    for at in 1..=2 {
+        let event = announcement(&author, at);
+        fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+        assert_eq!(calls(server, &mut connection).await, (1, 0));
+        fixture.read(&["repo", "a", "b"]).await;
+        assert_eq!(calls(server, &mut connection).await, (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_shipped_settings_are_what_the_check_wants() {
+    let config = repository_root().join("strfry-config/redis.conf");
+    let server = RedisServer::start_with(&[config.to_str().unwrap()]).await;
+
+    let warnings = connect(&server).await.check_server().await.unwrap();
+
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[tokio::test]
+async fn settings_that_lose_events_are_named() {
+    let server = RedisServer::start_with(&[
+        "--appendonly",
+        "no",
+        "--appendfsync",
+        "everysec",
+        "--maxmemory-policy",
+        "allkeys-lru",
+    ])
+    .await;
+
+    let warnings = connect(&server).await.check_server().await.unwrap();
+
+    assert_eq!(warnings.len(), 3);
+    for (warning, setting) in warnings.iter().zip(["appendonly", "appendfsync", "maxmemory-policy"]) {
+        assert!(warning.contains(setting), "{warning}");
+    }
+}
+
+#[tokio::test]
+async fn the_rights_named_in_the_doc_are_enough() {
+    let doc = std::fs::read_to_string(repository_root().join("docs/redis.md")).unwrap();
+    let rules = doc.split("(`ACL SETUSER`): `").nth(1).unwrap();
+    let rules = rules.split('`').next().unwrap();
+    let fixture = Fixture::redis().await;
+    let server = fixture.server();
+    let mut command = vec!["ACL", "SETUSER", "grasp", "on", ">secret"];
+    command.extend(rules.split(' '));
+    let () = server.ask(&command).await;
+    let url = server.url().replace("redis://", "redis://grasp:secret@");
+
+    let purgatory = Purgatory::connect(&url, LIMITS).await.unwrap();
+    let event = state(&Keys::generate(), 1);
+    purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    assert_eq!(purgatory.dirty(9).await.unwrap().len(), 1);
+    let mut wake_ups = purgatory.wake_ups();
+    let woken = tokio::time::timeout(RECOVERY, wake_ups.next()).await;
+    assert!(woken.is_ok());
+    let warnings = purgatory.check_server().await.unwrap();
+    assert!(!warnings.iter().any(|text| text.contains("does not tell")));
+
+    let () = server.ask(&["ACL", "SETUSER", "grasp", "-config|get"]).await;
+    let warnings = purgatory.check_server().await.unwrap();
+    assert!(warnings.iter().all(|text| text.contains("does not tell")));
+    assert_eq!(warnings.len(), 3);
+}
+
+#[tokio::test]
+async fn no_error_shows_the_password() {
+    let closed = "redis://user:hunter2@127.0.0.1:1/";
+    let purgatory = Purgatory::connect(closed, LIMITS).await.unwrap();
+    let unavailable = purgatory.dirty(1).await.unwrap_err();
+    let server = RedisServer::start().await;
+    let wrong = server.url().replace("redis://", "redis://user:hunter2@");
+    let purgatory = Purgatory::connect(&wrong, LIMITS).await.unwrap();
+    let refused = purgatory.dirty(1).await.unwrap_err();
+    let unusable = Purgatory::connect("http://user:hunter2@host/", LIMITS).await;
+
+    let mut errors = vec![unavailable, refused];
+    errors.extend(unusable.err());
+
+    assert_eq!(errors.len(), 3);
+    for error in &errors {
+        let mut text = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text += &format!(" {cause} {cause:?}");
+            source = cause.source();
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    assert!(matches!(
+        &errors[..],
+        [
+            PurgatoryError::Unavailable { .. },
+            PurgatoryError::Script { .. },
+            PurgatoryError::Url { .. }
+        ]
+    ));
+}
+
+#[tokio::test]
+async fn what_people_spoil_is_named_and_stops_nobody_else() {
+    let fixture = Fixture::redis().await;
+    let author = Keys::generate();
+    let [spoilt, good] = [1, 2].map(|at| state(&author, at));
+    let releases = [release(&spoilt), release(&good)];
+    let leased = fixture.purgatory.mark_releasing(&releases, 0).await;
+    assert_eq!(leased.unwrap().len(), 2);
+    let key = format!("{{purgatory}}:entry:{}", spoilt.id);
+    let _: u64 = fixture.server().ask(&["HSET", &key, "event", "{}"]).await;
+
+    let repo = identifiers(&["repo"]);
+    let error = fixture.purgatory.read(&repo).await.unwrap_err();
+    assert!(matches!(error, PurgatoryError::Protocol { .. }));
+    let taken = fixture.purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].event, good);
+}
+
+/// Rows of the table under `heading` in docs/redis.md: the first cell without backquotes, and the second.
+fn documented(doc: &str, heading: &str) -> BTreeMap<String, String> {
+    let section = doc.split_once(heading).unwrap().1;
+    let section = section.split("\n#").next().unwrap();
+    section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| {
+            let second = rest.split(" | ").next().unwrap();
+            (name.to_owned(), second.to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
+    let doc = std::fs::read_to_string(repository_root().join("docs/redis.md")).unwrap();
+    let keys = documented(&doc, "## Keys");
+    let fixture = Fixture::redis().await;
+    let author = Keys::generate();
+    let [held, releasing] = [1, 2].map(|at| state(&author, at));
+    let announcement = announcement(&author, 1);
+    for event in [&held, &announcement] {
+        fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
+    }
+    let leased = fixture.purgatory.mark_releasing(&[release(&releasing)], LONG).await;
+    assert_eq!(leased.unwrap().len(), 1);
+    let place = coordinate(&author, "repo");
+    let put = fixture.purgatory.put_placeholder(&held.id, &place, oid('a'), LONG);
+    assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+    let deletion = Deletion {
+        author: author.public_key(),
+        created_at: 0,
+        event_ids: ids([&state(&author, 3)]),
+        addresses: BTreeSet::from([(30617, identifier("x"))]),
+    };
+    fixture.purgatory.delete(&deletion).await.unwrap();
+
+    let server = fixture.server();
+    let found: Vec<String> = server.ask(&["KEYS", "*"]).await;
+    let mut seen = BTreeSet::new();
+    for key in &found {
+        let form = form_of(key, &keys);
+        let kind: String = server.ask(&["TYPE", key]).await;
+        assert_eq!(kind, keys[&form], "{key}");
+        let heading = match form.as_str() {
+            "{purgatory}:entry:<event-id>" => Some("### Fields of an entry"),
+            form if form.starts_with("{purgatory}:placeholder:") => Some("### Fields of a placeholder"),
+            _ => None,
+        };
+        if let Some(heading) = heading {
+            let fields: BTreeSet<String> = server.ask(&["HKEYS", key]).await;
+            let expected: BTreeSet<String> = documented(&doc, heading).into_keys().collect();
+            assert_eq!(fields, expected, "{key}");
+        }
+        seen.insert(form);
+    }
+    assert_eq!(seen, keys.into_keys().collect());
+}
+
+/// Finds the documented form of a key: the same parts, where `<...>` stands for any one part.
+fn form_of(key: &str, forms: &BTreeMap<String, String>) -> String {
+    let parts: Vec<_> = key.split(':').collect();
+    let mut matching = forms.keys().filter(|form| {
+        let form: Vec<_> = form.split(':').collect();
+        form.len() == parts.len()
+            && form
+                .iter()
+                .zip(&parts)
+                .all(|(form, part)| form.starts_with('<') || form == part)
+    });
+    let form = matching.next().unwrap_or_else(|| panic!("{key} has no doc"));
+    assert_eq!(matching.next(), None, "{key} is ambiguous");
+    form.clone()
+}

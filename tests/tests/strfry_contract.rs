@@ -1,0 +1,695 @@
+//! What we rely on in strfry, held against its stand-in (the embedded relay with a plugin host) and, where
+//! `STRFRY_BIN` names a binary, against strfry itself with the configuration that we ship. `docs/strfry-contract.md`
+//! lists the facts with their reasons.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "the helpers are part of the tests, and a failure has to name its world"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use gateway::embedded::EmbeddedRelay;
+use gateway::embedded::RelayLimits;
+use nostr::event::Event;
+use nostr::event::EventBuilder;
+use nostr::event::FinalizeEvent;
+use nostr::event::Kind;
+use nostr::event::Tag;
+use nostr::filter::Filter;
+use nostr::key::Keys;
+use nostr::types::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+use shared::relay::PublishOutcome;
+use shared::relay::RelayClient;
+use shared::relay::Signal;
+use tempfile::TempDir;
+use tests::plugin_host::PluginHost;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+#[tokio::test]
+async fn shadow_reject_is_ok_true_with_the_message_and_stores_nothing() {
+    in_each_world(Setup::default(), async |world: World| {
+        let held = note("shadow");
+
+        assert_eq!(world.answer(&held).await, yes("purgatory: wait"));
+        assert_eq!(world.answer(&held).await, yes("purgatory: wait"));
+        assert_eq!(world.answer(&note("reject")).await, no("blocked: no"));
+        assert_eq!(world.stored().await, []);
+
+        // Nothing of it is remembered: each copy is asked about.
+        assert_eq!(world.noted("lines").len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn accepted_event_is_there_when_it_is_answered_whatever_the_message() {
+    in_each_world(Setup::default(), async |world: World| {
+        for content in ["x", "message", "noise"] {
+            let accepted = note(content);
+
+            assert_eq!(world.answer(&accepted).await, yes(""), "{content}");
+
+            let found = world.client.query(vec![Filter::new().id(accepted.id)]).await.unwrap();
+            assert_eq!(found, [accepted], "{content}");
+        }
+        assert_eq!(world.noted("starts").len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn duplicate_is_answered_without_the_plugin() {
+    in_each_world(Setup::default(), async |world: World| {
+        let accepted = note("x");
+        let outcome = world.client.publish(&accepted).await;
+        assert_eq!(outcome, PublishOutcome::Stored);
+
+        assert_eq!(world.answer(&accepted).await, yes("duplicate: have this event"));
+        let outcome = world.client.publish(&accepted).await;
+        assert_eq!(outcome, PublishOutcome::Duplicate);
+
+        assert_eq!(world.noted("lines").len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plugin_is_asked_by_a_line_with_sorted_keys() {
+    in_each_world(Setup::default(), async |world: World| {
+        for (real_ip, source_type, source_info) in [
+            (None, "IP4", "127.0.0.1"),
+            (Some("203.0.113.7"), "IP4", "203.0.113.7"),
+            (Some("2001:db8::7"), "IP6", "2001:db8::7"),
+            (Some("203.0.113.7, 203.0.113.8"), "IP4", "127.0.0.1"),
+        ] {
+            let tags: [&[&str]; 2] = [&["t", "\"é\\\u{1f600}\n"], &["name"]];
+            let asked = event(&Keys::generate(), 1, now(), "a/b", &tags);
+            let mut raw = Raw::connect(world.port, real_ip).await;
+            raw.say(json!(["EVENT", asked])).await;
+            assert_eq!(raw.answer().await, yes(""));
+
+            let line = world.noted("lines").pop().unwrap();
+            let value: Value = serde_json::from_str(&line).unwrap();
+            let received_at = value["receivedAt"].as_u64().unwrap();
+            assert!(received_at.abs_diff(now()) < 60);
+            let value = serde_json::to_value(&asked).unwrap();
+            let fields = [
+                "content",
+                "created_at",
+                "id",
+                "kind",
+                "pubkey",
+                "sig",
+                "tags",
+            ];
+            let fields = fields.map(|name| format!("{name:?}:{}", value[name]));
+            let expected = format!(
+                r#"{{"event":{{{}}},"receivedAt":{received_at},"sourceInfo":"{source_info}","sourceType":"{source_type}","type":"new"}}"#,
+                fields.join(",")
+            );
+            assert_eq!(line, expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plugin_that_breaks_the_protocol_is_ended_and_started_anew() {
+    let setup = Setup {
+        timeout_secs: 1,
+        ..Setup::default()
+    };
+    in_each_world(setup, async |world: World| {
+        let breaches = [
+            "null",
+            "other-id",
+            "no-id",
+            "no-action",
+            "unknown",
+            "long",
+            "silent",
+            "die",
+        ];
+        for (number, breach) in breaches.iter().enumerate() {
+            let refused = world.answer(&note(breach)).await;
+            assert_eq!(refused, no("error: internal error"), "{breach}");
+            assert_eq!(world.answer(&note("x")).await, yes(""), "{breach}");
+            assert_eq!(world.noted("starts").len(), number + 2, "{breach}");
+        }
+
+        // All but the one that died were signalled, and had ended before the next was started.
+        let mut ended = world.noted("starts");
+        ended.truncate(breaches.len() - 1);
+        assert_eq!(world.noted("terms"), ended);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plugin_without_a_program_refuses() {
+    in_each_world(Setup::default(), async |world: World| {
+        fs::remove_file(world.folder.path().join("plugin.sh")).unwrap();
+
+        let answer = world.answer(&note("x")).await;
+
+        assert_eq!(answer, no("error: internal error"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn batch_is_judged_whole_before_it_is_stored_and_reads_go_on() {
+    in_each_world(Setup::default(), async |world: World| {
+        let mut raw = Raw::connect(world.port, None).await;
+        let (first, second, third) = (note("wait"), note("x"), note("look"));
+        raw.say(json!(["EVENT", first])).await;
+        eventually("the plugin is asked", async || world.noted("lines").len() == 1).await;
+
+        // These two queue up behind the first and make a batch. Two requests later they have been passed on.
+        raw.say(json!(["EVENT", second])).await;
+        raw.say(json!(["EVENT", third])).await;
+        for _ in 0..2 {
+            assert_eq!(raw.count(json!({"kinds": [7]})).await, 0);
+        }
+        world.touch("go");
+        assert_eq!(raw.answer().await, yes(""));
+        eventually("the plugin looks", async || {
+            world.folder.path().join("looking").exists()
+        })
+        .await;
+
+        // Of the batch the second is accepted, and the third is being asked about.
+        assert_eq!(world.noted("lines").len(), 3);
+        assert_eq!(world.stored().await, [first]);
+
+        world.touch("looked");
+        assert_eq!(raw.answer().await, yes(""));
+        assert_eq!(raw.answer().await, yes(""));
+        assert_eq!(world.stored().await.len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn older_version_is_answered_replaced() {
+    in_each_world(Setup::default(), async |world: World| {
+        let keys = Keys::generate();
+        let version = |created_at, name| {
+            let tags: [&[&str]; 2] = [&["d", "x"], &["name", name]];
+            event(&keys, 30617, created_at, "", &tags)
+        };
+        let mut tied = [version(now(), "a"), version(now(), "b")];
+        tied.sort_by_key(|event| event.id);
+
+        assert_eq!(world.answer(&tied[1]).await, yes(""));
+        assert_eq!(
+            world.answer(&version(now() - 9, "c")).await,
+            no("replaced: have newer event")
+        );
+        assert_eq!(world.answer(&tied[0]).await, yes(""));
+        let outcome = world.client.publish(&tied[1]).await;
+        assert_eq!(outcome, PublishOutcome::Replaced);
+
+        assert_eq!(world.stored().await, [tied[0].clone()]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn deleted_event_is_gone_and_answered_deleted() {
+    in_each_world(Setup::default(), async |world: World| {
+        let (keys, other) = (Keys::generate(), Keys::generate());
+        let earlier = now() - 60;
+        let announcement = event(&keys, 30617, earlier, "", &[&["d", "x"]]);
+        let pr = event(&keys, 1618, earlier, "", &[]);
+        let unseen = event(&keys, 1618, earlier, "unseen", &[]);
+        let not_theirs = event(&other, 1618, earlier, "", &[]);
+        for event in [&announcement, &pr, &not_theirs] {
+            assert_eq!(world.answer(event).await, yes(""));
+        }
+        let coordinate = format!("30617:{}:x", keys.public_key());
+        let ids = [&pr, &unseen, &not_theirs].map(|event| event.id.to_hex());
+        let tags: [&[&str]; 4] = [&["a", &coordinate], &["e", &ids[0]], &["e", &ids[1]], &["e", &ids[2]]];
+        let deletion = event(&keys, 5, now() - 30, "", &tags);
+
+        assert_eq!(world.answer(&deletion).await, yes(""));
+
+        for event in [&announcement, &pr, &unseen] {
+            let answer = world.answer(event).await;
+            assert_eq!(answer, no("deleted: user requested deletion"));
+        }
+        let outcome = world.client.publish(&pr).await;
+        assert_eq!(outcome, PublishOutcome::Deleted);
+        let mut expected = vec![not_theirs, deletion];
+        expected.sort();
+        assert_eq!(world.stored().await, expected);
+        let newer = event(&keys, 30617, now(), "", &[&["d", "x"]]);
+        assert_eq!(world.answer(&newer).await, yes(""));
+        let foreign = event(&other, 5, now(), "", &[&["a", &coordinate]]);
+        assert_eq!(
+            world.answer(&foreign).await,
+            no("invalid: can't delete other user's events")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn invalid_event_is_refused_without_the_plugin() {
+    in_each_world(Setup::default(), async |world: World| {
+        let made = |kind, created_at, tags: &[&[&str]]| event(&Keys::generate(), kind, created_at, "", tags);
+        let past = (now() - 1).to_string();
+        let expired: [&[&str]; 1] = [&["expiration", &past]];
+        for (event, expected) in [
+            (made(1, now() + 1000, &[]), "invalid: created_at too late"),
+            (made(1, now() - 21 * YEAR_SECS, &[]), "invalid: created_at too early"),
+            (made(20_001, now() - 100, &[]), "invalid: ephemeral event expired"),
+            (made(1, now(), &expired), "invalid: event expired"),
+            (made(1, now(), &[&["-"]]), "blocked: event marked as protected"),
+        ] {
+            assert_eq!(world.answer(&event).await, no(expected));
+        }
+        for (field, value, expected) in [
+            ("content", json!("y"), "invalid: bad event id"),
+            ("sig", json!("0".repeat(128)), "invalid: bad signature"),
+        ] {
+            let mut forged = serde_json::to_value(note("x")).unwrap();
+            forged[field] = value;
+            let mut raw = Raw::connect(world.port, None).await;
+            raw.say(json!(["EVENT", forged])).await;
+            assert_eq!(raw.answer().await, no(expected));
+        }
+        let outcome = world.client.publish(&made(1, now(), &expired)).await;
+        assert_eq!(outcome, PublishOutcome::Expired);
+        assert_eq!(world.noted("lines").len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn shipped_limits_take_what_git_needs() {
+    in_each_world(Setup::default(), async |world: World| {
+        let keys = Keys::generate();
+        let oid = "0".repeat(40);
+        let names: Vec<String> = (0..2500).map(|number| format!("refs/tags/v{number}")).collect();
+        let refs: Vec<[&str; 2]> = names.iter().map(|name| [name.as_str(), oid.as_str()]).collect();
+        let tags: Vec<&[&str]> = refs.iter().map(<[&str; 2]>::as_slice).collect();
+        let old = now() - 10 * YEAR_SECS;
+        for event in [
+            event(&keys, 1617, now(), &"x".repeat(196_608), &[]),
+            event(&keys, 30618, now(), "", &[&[&["d", "x"][..]], &tags[..]].concat()),
+            event(&keys, 30617, old, "", &[&["d", "old"]]),
+        ] {
+            assert_eq!(world.answer(&event).await, yes(""));
+        }
+
+        let too_large = event(&keys, 1617, now(), &"x".repeat(262_144), &[]);
+        let (accepted, text) = world.answer(&too_large).await;
+        assert!(!accepted);
+        assert!(text.starts_with("invalid: event too large: "), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn query_is_whole_beyond_the_relays_limit() {
+    let setup = Setup {
+        limit_max: 20,
+        ..Setup::default()
+    };
+    in_each_world(setup, async |world: World| {
+        let keys = Keys::generate();
+        let mut expected = Vec::new();
+        for number in 0..90 {
+            let created_at = now() - 100 + number / 7;
+            let event = event(&keys, 1, created_at, &number.to_string(), &[]);
+            let outcome = world.client.publish(&event).await;
+            assert_eq!(outcome, PublishOutcome::Stored);
+            expected.push(event);
+        }
+        expected.sort();
+
+        let document = world.client.information().await.unwrap();
+        assert_eq!(document["limitation"]["max_limit"], 20);
+        let mut raw = Raw::connect(world.port, None).await;
+        for (filter, count) in [(json!({}), 20), (json!({"limit": 1000}), 20), (json!({"limit": 0}), 0)] {
+            assert_eq!(raw.count(filter).await, count);
+        }
+        let author = Filter::new().author(keys.public_key());
+        for filters in [vec![Filter::new()], vec![Filter::new().kind(Kind::TextNote), author]] {
+            let mut stored = world.client.query(filters).await.unwrap();
+            stored.sort();
+            assert_eq!(stored, expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_request_is_closed_and_the_connection_stays() {
+    in_each_world(Setup::default(), async |world: World| {
+        let mut raw = Raw::connect(world.port, None).await;
+        for filter in [
+            json!({"search": "x"}),
+            json!({"ids": ["x"]}),
+            json!({"#a": ["x"], "#b": ["x"], "#c": ["x"], "#d": ["x"]}),
+        ] {
+            raw.say(json!(["REQ", "s", filter])).await;
+            let message = raw.hear().await;
+            assert_eq!(message[0], "CLOSED", "{message}");
+            assert_eq!(message[1], "s", "{message}");
+        }
+        raw.say(json!(["WHAT", "x"])).await;
+        assert_eq!(raw.hear().await[0], "NOTICE");
+        assert_eq!(raw.count(json!({"authors": []})).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn subscriber_hears_what_is_stored_and_nothing_else() {
+    in_each_world(Setup::default(), async |world: World| {
+        let outcome = world.client.publish(&note("before")).await;
+        assert_eq!(outcome, PublishOutcome::Stored);
+        let filter = Filter::new().kind(Kind::TextNote);
+        let mut subscription = world.client.subscribe(vec![filter]);
+        assert_eq!(subscription.next().await, Signal::Connected);
+
+        for content in ["shadow", "reject", "x", "shadow", "y"] {
+            let event = note(content);
+            let outcome = world.client.publish(&event).await;
+            if outcome == PublishOutcome::Stored {
+                assert_eq!(subscription.next().await, Signal::Event(Box::new(event)));
+            }
+        }
+        assert_eq!(world.noted("lines").len(), 6);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plugin_ends_with_the_relay() {
+    in_each_world(Setup::default(), async |world: World| {
+        assert_eq!(world.answer(&note("x")).await, yes(""));
+
+        match world.relay {
+            Relay::StandIn(relay) => relay.stop().await,
+            Relay::Strfry(mut strfry) => strfry.kill().await.unwrap(),
+        }
+
+        // At its end of input the plugin notes that, unless the stand-in has killed it.
+        let plugin = fs::read_to_string(world.folder.path().join("starts")).unwrap();
+        let process = PathBuf::from(format!("/proc/{}", plugin.trim()));
+        eventually("the plugin ends", async || !process.exists()).await;
+    })
+    .await;
+}
+
+/// Runs a test with the stand-in and, where there is one, with strfry.
+async fn in_each_world(setup: Setup, test: impl AsyncFn(World)) {
+    let limit = Duration::from_secs(120);
+    println!("with the stand-in");
+    let world = World::stand_in(setup).await;
+    tokio::time::timeout(limit, test(world)).await.expect("in time");
+    if let Some(binary) = std::env::var_os("STRFRY_BIN") {
+        println!("with strfry");
+        let world = World::strfry(Path::new(&binary), setup).await;
+        tokio::time::timeout(limit, test(world)).await.expect("in time");
+    }
+}
+
+/// What a test changes in the relay's settings.
+#[derive(Clone, Copy)]
+struct Setup {
+    timeout_secs: u64,
+    limit_max: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            timeout_secs: 10,
+            limit_max: 1000,
+        }
+    }
+}
+
+/// A relay with the plugin.
+struct World {
+    port: u16,
+    client: RelayClient,
+    relay: Relay,
+    folder: TempDir,
+}
+
+enum Relay {
+    StandIn(EmbeddedRelay),
+    Strfry(Child),
+}
+
+impl World {
+    async fn stand_in(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let limits = RelayLimits {
+            limit_max: setup.limit_max,
+            ..RelayLimits::default()
+        };
+        let timeout = Duration::from_secs(setup.timeout_secs);
+        let plugin = PluginHost::new(plugin_command(folder.path()), timeout);
+        let database = folder.path().join("db");
+        let relay = EmbeddedRelay::start(listener, &database, plugin, limits).await.unwrap();
+        Self::new(relay.local_addr().port(), folder, Relay::StandIn(relay))
+    }
+
+    async fn strfry(binary: &Path, setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let database = folder.path().join("db");
+        fs::create_dir(&database).unwrap();
+        let configuration = configuration(&[
+            ("db", format!("{database:?}")),
+            ("port", port.to_string()),
+            ("maxFilterLimit", setup.limit_max.to_string()),
+            ("plugin", format!("{:?}", plugin_command(folder.path()))),
+            ("timeoutSeconds", setup.timeout_secs.to_string()),
+        ]);
+        let path = folder.path().join("strfry.conf");
+        fs::write(&path, configuration).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "strfry is no git")]
+        let child = tokio::process::Command::new(binary)
+            .arg(format!("--config={}", path.display()))
+            .arg("relay")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        eventually("strfry listens", async || {
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
+        Self::new(port, folder, Relay::Strfry(child))
+    }
+
+    fn new(port: u16, folder: TempDir, relay: Relay) -> Self {
+        let url = format!("ws://127.0.0.1:{port}");
+        Self {
+            port,
+            client: RelayClient::new(&url, Duration::from_secs(30)).unwrap(),
+            relay,
+            folder,
+        }
+    }
+
+    /// Returns the lines of a file that the plugin writes.
+    fn noted(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn touch(&self, file: &str) {
+        fs::write(self.folder.path().join(file), "").unwrap();
+    }
+
+    /// Returns what the relay answers to an event: accepted or not, and the text.
+    async fn answer(&self, event: &Event) -> (bool, String) {
+        let mut raw = Raw::connect(self.port, None).await;
+        raw.say(json!(["EVENT", event])).await;
+        raw.answer().await
+    }
+
+    /// Returns all stored events, newest first.
+    async fn stored(&self) -> Vec<Event> {
+        let mut stored = self.client.query(vec![Filter::new()]).await.unwrap();
+        stored.sort();
+        stored
+    }
+}
+
+fn plugin_command(folder: &Path) -> String {
+    let script = folder.join("plugin.sh");
+    fs::write(&script, PLUGIN).unwrap();
+    format!("exec /bin/sh {} {}", script.display(), folder.display())
+}
+
+/// Returns the configuration we ship, with these settings in place of its own.
+fn configuration(settings: &[(&str, String)]) -> String {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/strfry.conf");
+    let mut replaced = 0;
+    let mut text = String::new();
+    for line in fs::read_to_string(shipped).unwrap().lines() {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        match settings.iter().find(|(setting, _)| *setting == name) {
+            Some((setting, value)) => {
+                writeln!(text, "{setting} = {value}").unwrap();
+                replaced += 1;
+            }
+            None => writeln!(text, "{line}").unwrap(),
+        }
+    }
+    assert_eq!(replaced, settings.len(), "each is in the file once");
+    text
+}
+
+/// Waits until something holds.
+async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A client that says exactly what it is told to.
+struct Raw(WebSocketStream<TcpStream>);
+
+impl Raw {
+    async fn connect(port: u16, real_ip: Option<&str>) -> Self {
+        let url = format!("ws://127.0.0.1:{port}/");
+        let mut request = url.into_client_request().unwrap();
+        if let Some(real_ip) = real_ip {
+            let value = real_ip.parse().unwrap();
+            request.headers_mut().insert("x-real-ip", value);
+        }
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        Self(client_async(request, stream).await.unwrap().0)
+    }
+
+    async fn say(&mut self, message: Value) {
+        let message = Message::text(message.to_string());
+        self.0.send(message).await.unwrap();
+    }
+
+    /// Returns the next message, or null at the end of the connection.
+    async fn hear(&mut self) -> Value {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Value::Null,
+            }
+        }
+    }
+
+    async fn answer(&mut self) -> (bool, String) {
+        let message = self.hear().await;
+        assert_eq!(message[0], "OK", "{message}");
+        let text = message[3].as_str().unwrap().to_owned();
+        (message[2].as_bool().unwrap(), text)
+    }
+
+    /// Asks, and returns how many stored events there were.
+    async fn count(&mut self, filter: Value) -> usize {
+        self.say(json!(["REQ", "s", filter])).await;
+        let mut count = 0;
+        loop {
+            let message = self.hear().await;
+            match message[0].as_str() {
+                Some("EVENT") => count += 1,
+                Some("EOSE") => return count,
+                _ => panic!("{message}"),
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    Timestamp::now().as_secs()
+}
+
+fn note(content: &str) -> Event {
+    event(&Keys::generate(), 1, now(), content, &[])
+}
+
+fn event(keys: &Keys, kind: u16, created_at: u64, content: &str, tags: &[&[&str]]) -> Event {
+    EventBuilder::new(Kind::from(kind), content)
+        .tags(tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap()))
+        .custom_created_at(Timestamp::from_secs(created_at))
+        .finalize(keys)
+        .unwrap()
+}
+
+fn yes(text: &str) -> (bool, String) {
+    (true, text.to_owned())
+}
+
+fn no(text: &str) -> (bool, String) {
+    (false, text.to_owned())
+}
+
+const YEAR_SECS: u64 = 365 * 86_400;
+
+/// A plugin that does what the content of an event says. It notes each line it gets and, at its start, the number of
+/// its process. `$1` is its folder.
+const PLUGIN: &str = r#"
+echo $$ >> "$1/starts"
+trap 'echo $$ >> "$1/terms"; exit 0' TERM
+await() { until [ -e "$1" ]; do sleep 0.05; done; }
+while IFS= read -r line; do
+    printf '%s\n' "$line" >> "$1/lines"
+    content=$(printf '%s\n' "$line" | sed 's/^{"event":{"content":"\([^"]*\)".*/\1/')
+    id=$(printf '%s\n' "$line" | sed 's/.*,"id":"\([0-9a-f]*\)","kind":.*/\1/')
+    accept="{\"id\":\"$id\",\"action\":\"accept\"}"
+    case "$content" in
+        reject) echo "{\"id\":\"$id\",\"action\":\"reject\",\"msg\":\"blocked: no\"}" ;;
+        shadow) echo "{\"id\":\"$id\",\"action\":\"shadowReject\",\"msg\":\"purgatory: wait\"}" ;;
+        message) echo "{\"id\":\"$id\",\"action\":\"accept\",\"msg\":\"hello\"}" ;;
+        noise) printf 'hello\n\n'; echo "$accept" ;;
+        wait) await "$1/go"; echo "$accept" ;;
+        look) : > "$1/looking"; await "$1/looked"; echo "$accept" ;;
+        null) echo "{\"id\":\"$id\",\"action\":\"accept\",\"msg\":null}" ;;
+        other-id) echo '{"id":"0","action":"accept"}' ;;
+        no-id) echo '{"action":"accept"}' ;;
+        no-action) echo "{\"id\":\"$id\"}" ;;
+        unknown) echo "{\"id\":\"$id\",\"action\":\"hold\"}" ;;
+        long) printf '%09000d\n' 0 ;;
+        silent) ;;
+        die) exit 1 ;;
+        *) echo "$accept" ;;
+    esac
+done
+"#;
