@@ -1,5 +1,10 @@
 //! Real git clients against `gateway::git`, over the least HTTP that they need. No policy: whatever is pushed is taken.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failure of what surrounds the test is a failed test"
+)]
+
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;

@@ -4,34 +4,20 @@
 //! that nothing they started outlives them. No `pre_exec`, uid or gid: std would then fork instead of posix_spawn
 //! (50 times slower in a large process); limits are set on the running child, which waits for its input meanwhile.
 
-use std::ffi::OsStr;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::Signal;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Child;
-use tokio::process::ChildStderr;
-use tokio::process::ChildStdin;
-use tokio::process::ChildStdout;
 use tokio::process::Command;
-use tokio::time::timeout;
+
+use super::invocation::Invocation;
+use super::version::GitVersion;
 
 /// The git of this server: a binary of a known version and our configuration. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,15 +30,6 @@ struct Inner {
     program: PathBuf,
     config: PathBuf,
     version: GitVersion,
-}
-
-/// A version of git, as far as behaviour depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GitVersion {
-    /// The `2` of 2.47.
-    pub major: u32,
-    /// The `47` of 2.47.
-    pub minor: u32,
 }
 
 /// Why git could not be found or run.
@@ -105,57 +82,6 @@ pub enum GitError {
         /// The first meaningful line that it wrote to stderr, without control characters.
         message: String,
     },
-}
-
-/// What one child may use. Reaching a limit ends the child, not the server.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ChildLimits {
-    /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation.
-    pub(super) memory_bytes: u64,
-    /// CPU time (`RLIMIT_CPU`).
-    pub(super) cpu_secs: u64,
-    /// Largest file written (`RLIMIT_FSIZE`).
-    pub(super) file_bytes: u64,
-}
-
-impl GitVersion {
-    /// Debian 12's, the oldest that is tested. What needs it: `upload-pack --http-backend-info-refs` (2.34),
-    /// `core.fsync` (2.36), `safe.directory=*` (2.35.3).
-    pub const MINIMUM: Self = Self { major: 2, minor: 39 };
-    const SYMREF_UPDATE: Self = Self { major: 2, minor: 46 };
-    const MULTI_PACK_REUSE: Self = Self { major: 2, minor: 44 };
-    const REF_FORMAT: Self = Self { major: 2, minor: 45 };
-
-    /// Tells whether `update-ref --stdin` knows `symref-update` (git 2.46 release notes).
-    pub fn has_symref_update(self) -> bool {
-        self >= Self::SYMREF_UPDATE
-    }
-
-    /// Tells whether `init` knows `--ref-format` (git 2.45 release notes).
-    pub fn has_ref_format(self) -> bool {
-        self >= Self::REF_FORMAT
-    }
-
-    /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a
-    /// bad boolean and ends.
-    fn has_multi_pack_reuse(self) -> bool {
-        self >= Self::MULTI_PACK_REUSE
-    }
-
-    /// Parses the answer of `git version`, such as `git version 2.39.5 (Apple Git-154)`.
-    fn parse(answer: &str) -> Option<Self> {
-        let mut numbers = answer.strip_prefix("git version ")?.split(['.', ' ', '\n', '-']);
-        Some(Self {
-            major: numbers.next()?.parse().ok()?,
-            minor: numbers.next()?.parse().ok()?,
-        })
-    }
-}
-
-impl std::fmt::Display for GitVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
 }
 
 impl Git {
@@ -211,11 +137,7 @@ impl Git {
 
     /// Prepares a run of `git <subcommand>`.
     pub(super) fn invoke(&self, subcommand: &str) -> Invocation {
-        Invocation {
-            command: self.command(subcommand),
-            subcommand: subcommand.to_owned(),
-            limits: None,
-        }
+        Invocation::new(self.command(subcommand), subcommand)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place where git is spawned")]
@@ -252,253 +174,6 @@ impl Git {
     }
 }
 
-/// One run of git that has not begun.
-#[must_use = "nothing runs before `output` or `spawn`"]
-#[derive(Debug)]
-pub(super) struct Invocation {
-    command: Command,
-    subcommand: String,
-    limits: Option<ChildLimits>,
-}
-
-impl Invocation {
-    pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.command.arg(arg);
-        self
-    }
-
-    pub(super) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.command.env(name, value);
-        self
-    }
-
-    /// Works in the repository at `path`, found without looking around.
-    pub(super) fn repository(self, path: &Path) -> Self {
-        self.env("GIT_DIR", path)
-    }
-
-    /// Reads objects from `dirs` too.
-    pub(super) fn alternates(self, dirs: &[PathBuf]) -> Self {
-        self.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted_path_list(dirs))
-    }
-
-    pub(super) fn limits(mut self, limits: ChildLimits) -> Self {
-        self.limits = Some(limits);
-        self
-    }
-
-    /// Runs to the end with `input` on stdin and returns stdout.
-    ///
-    /// # Errors
-    /// [`GitError::Failed`] on another status than 0, [`GitError::Deadline`] after `deadline`.
-    pub(super) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
-        let mut child = self.spawn(Stdio::piped())?;
-        let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
-        let work = async {
-            let mut answer = Vec::new();
-            let write = async {
-                if let Some(mut stdin) = stdin.take() {
-                    // A child that ends before it has read everything says why on stderr.
-                    ignore_broken_pipe(stdin.write_all(input).await)?;
-                }
-                Ok::<_, io::Error>(())
-            };
-            let read = async {
-                match stdout.as_mut() {
-                    Some(stdout) => stdout.read_to_end(&mut answer).await.map(drop),
-                    None => Ok(()),
-                }
-            };
-            let (ended, copied) = tokio::join!(child.wait(), async { tokio::try_join!(write, read) });
-            let (status, stderr) = ended?;
-            copied?;
-            Ok::<_, io::Error>((status, stderr, answer))
-        };
-        let ended = timeout(deadline, work).await;
-        let command = child.subcommand.clone();
-        match ended {
-            Err(_) => Err(GitError::Deadline { command, deadline }),
-            Ok(Err(source)) => Err(GitError::Run { command, source }),
-            Ok(Ok((status, _, answer))) if status.success() => Ok(answer),
-            Ok(Ok((status, stderr, _))) => Err(GitError::Failed {
-                command,
-                status,
-                message: stderr.summary(),
-            }),
-        }
-    }
-
-    /// Starts the child with pipes on stdout and stderr and `stdin` as its input.
-    ///
-    /// # Errors
-    /// [`GitError::Run`] if it cannot be started.
-    pub(super) fn spawn(mut self, stdin: Stdio) -> Result<GitChild, GitError> {
-        let command = self.subcommand.clone();
-        let failed = |source| GitError::Run { command, source };
-        let mut child = self
-            .command
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        if let (Some(limits), Some(pid)) = (self.limits, pid_of(&child)) {
-            limits.apply(pid);
-        }
-        Ok(GitChild {
-            stdin: child.stdin.take(),
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
-            subcommand: self.subcommand,
-            child,
-        })
-    }
-}
-
-/// A running git. Dropped, it and all that it started are killed.
-#[must_use = "dropping it kills the child"]
-#[derive(Debug)]
-pub(super) struct GitChild {
-    pub(super) stdin: Option<ChildStdin>,
-    pub(super) stdout: Option<ChildStdout>,
-    pub(super) subcommand: String,
-    stderr: Option<ChildStderr>,
-    child: Child,
-}
-
-impl GitChild {
-    /// Waits for the end while reading stderr.
-    pub(super) async fn wait(&mut self) -> io::Result<(ExitStatus, Stderr)> {
-        let mut kept = Vec::new();
-        if let Some(mut stderr) = self.stderr.take() {
-            let mut chunk = [0; 4096];
-            loop {
-                match stderr.read(&mut chunk).await? {
-                    0 => break,
-                    len if kept.len() < STDERR_BYTES_MAX => kept.extend_from_slice(&chunk[..len]),
-                    _ => {}
-                }
-            }
-        }
-        Ok((self.child.wait().await?, Stderr(kept)))
-    }
-}
-
-impl Drop for GitChild {
-    fn drop(&mut self) {
-        // No pid once the child was waited for: its number may belong to somebody else by now.
-        if let Some(pid) = pid_of(&self.child)
-            && let Err(error) = rustix::process::kill_process_group(pid, Signal::KILL)
-        {
-            tracing::debug!(%error, "could not kill a git that may have ended by itself");
-        }
-    }
-}
-
-/// What a child wrote to stderr, up to a bound.
-#[derive(Debug, Default)]
-pub(super) struct Stderr(Vec<u8>);
-
-impl Stderr {
-    /// Returns the lines, without control characters and paths of this machine.
-    pub(super) fn lines(&self) -> Vec<String> {
-        String::from_utf8_lossy(&self.0)
-            .lines()
-            .map(|line| line.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
-            .filter(|line: &String| !line.is_empty())
-            .map(|line| without_paths(&line))
-            .collect()
-    }
-
-    /// Returns the line that says what went wrong: the first `fatal:` or `error:`, else the first.
-    pub(super) fn summary(&self) -> String {
-        let lines = self.lines();
-        let mark = |line: &&String| line.starts_with("fatal: ") || line.starts_with("error: ");
-        lines
-            .iter()
-            .find(mark)
-            .or(lines.first())
-            .cloned()
-            .unwrap_or_else(|| "no message".to_owned())
-    }
-}
-
-impl ChildLimits {
-    fn apply(self, pid: Pid) {
-        let limits = [
-            (Resource::As, self.memory_bytes, self.memory_bytes),
-            // Apart, so that SIGXCPU comes before SIGKILL and says why.
-            (Resource::Cpu, self.cpu_secs, self.cpu_secs + 1),
-            (Resource::Fsize, self.file_bytes, self.file_bytes),
-            (Resource::Core, 0, 0),
-        ];
-        for (resource, soft, hard) in limits {
-            let limit = Rlimit {
-                current: Some(soft),
-                maximum: Some(hard),
-            };
-            // A child that has already ended needs no limit; a stricter limit of our own is kept by the kernel.
-            if let Err(error) = rustix::process::prlimit(Some(pid), resource, limit) {
-                tracing::debug!(%error, ?resource, "could not limit a git");
-            }
-        }
-    }
-}
-
-/// Tells whether a signal ended a child that we still waited for: a limit (`SIGXCPU`, `SIGXFSZ`), or an allocation
-/// that failed where git cannot say so.
-pub(super) fn exceeded_limit(status: ExitStatus) -> bool {
-    status.signal().is_some()
-}
-
-/// A child that ends early closes its stdin; that is no failure of ours.
-pub(super) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
-/// Builds a value for `GIT_ALTERNATE_OBJECT_DIRECTORIES`: entries in C quotes, between colons (git
-/// `environment(7)`), so that a data directory may have any name.
-fn quoted_path_list(dirs: &[PathBuf]) -> OsString {
-    let mut list = Vec::new();
-    for dir in dirs {
-        if !list.is_empty() {
-            list.push(b':');
-        }
-        list.push(b'"');
-        for byte in dir.as_os_str().as_bytes() {
-            match byte {
-                b'"' | b'\\' => list.extend([b'\\', *byte]),
-                0..=0x1f | 0x7f => list.extend(format!("\\{byte:03o}").bytes()),
-                _ => list.push(*byte),
-            }
-        }
-        list.push(b'"');
-    }
-    OsString::from_vec(list)
-}
-
-/// Replaces quoted absolute paths, which tell an outsider about this machine and nothing about the push.
-fn without_paths(line: &str) -> String {
-    line.split('\'')
-        .enumerate()
-        .map(|(i, part)| {
-            if i % 2 == 1 && part.starts_with('/') {
-                "..."
-            } else {
-                part
-            }
-        })
-        .collect::<Vec<_>>()
-        .join("'")
-}
-
-fn pid_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
-}
-
 fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
@@ -530,10 +205,6 @@ fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 }
 
 const CONFIG: &str = include_str!("../serving.gitconfig");
-/// git says what is wrong in its first lines; a hostile pack can make it say a lot more.
-const STDERR_BYTES_MAX: usize = 16 * 1024;
-const LINE_CHARS_MAX: usize = 300;
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -564,48 +235,5 @@ pub(super) mod tests {
             assert_eq!(value, b"refs/grasp\n");
             assert!(git.version() >= GitVersion::MINIMUM);
         }
-    }
-
-    #[test]
-    fn versions_are_read_from_what_git_prints() {
-        let parse = |text| GitVersion::parse(text).map(|version| (version.major, version.minor));
-
-        assert_eq!(parse("git version 2.39.5"), Some((2, 39)));
-        assert_eq!(parse("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
-        assert_eq!(parse("git version 2.55-dev"), Some((2, 55)));
-        assert_eq!(parse("git version 3.0.rc1"), Some((3, 0)));
-        assert_eq!(parse("hub version 2.14"), None);
-        assert_eq!(parse(""), None);
-    }
-
-    #[tokio::test]
-    async fn a_child_that_is_dropped_is_killed() {
-        let dir = tempfile::tempdir().unwrap();
-        let git = Git::discover(dir.path()).await.unwrap();
-        // Without an input, `hash-object --stdin` waits for ever.
-        let spawned = git.invoke("hash-object").arg("--stdin").spawn(Stdio::piped()).unwrap();
-        let pid = pid_of(&spawned.child).unwrap();
-        drop(spawned);
-
-        let gone = async {
-            while rustix::process::test_kill_process(pid).is_ok() {
-                tokio::task::yield_now().await;
-            }
-        };
-        assert!(timeout(Duration::from_secs(10), gone).await.is_ok());
-    }
-
-    #[test]
-    fn any_path_can_be_an_alternate() {
-        let list = quoted_path_list(&["/a:b".into(), "/c\"d\\e\n".into()]);
-
-        assert_eq!(list, OsStr::new("\"/a:b\":\"/c\\\"d\\\\e\\012\""));
-    }
-
-    #[test]
-    fn messages_hold_neither_paths_nor_control_characters() {
-        let stderr = Stderr(b"warning: x\nfatal: cannot open '/srv/data/x': \x1b[31mno\n".to_vec());
-
-        assert_eq!(stderr.summary(), "fatal: cannot open '...': [31mno");
     }
 }

@@ -9,9 +9,9 @@ use shared::git::Oid;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::command::ChildLimits;
+use super::child::ChildLimits;
+use super::child::ignore_broken_pipe;
 use super::command::GitError;
-use super::command::ignore_broken_pipe;
 use super::ingest::IngestError;
 use super::ingest::IngestLimits;
 use super::ingest::finish;

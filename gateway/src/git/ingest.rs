@@ -14,10 +14,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::time::timeout;
 
-use super::command::GitChild;
+use super::child::GitChild;
+use super::child::Stderr;
+use super::child::exceeded_limit;
 use super::command::GitError;
-use super::command::Stderr;
-use super::command::exceeded_limit;
 use super::quarantine::Quarantine;
 
 /// What one pack may cost.

@@ -4,10 +4,11 @@
 //! <data>/serving.gitconfig                                     git's configuration (command.rs)
 //! <data>/empty.git                                             what a virtual repository answers
 //! <data>/repositories/<owner>/<name>.git                       a repository; its coordinate in `grasp-coordinate`
-//! <data>/staging/<owner>/<name>/<event-id>/<commit-oid>/       an object directory that no clone sees
+//! <data>/staging/<name>/<owner>/<event-id>/<commit-oid>/       an object directory that no clone sees; here too the
+//!                                                              coordinate, in <owner>/grasp-coordinate
 //! <data>/quarantine/<instance>.lock                            held with flock while the instance lives
 //! <data>/quarantine/<instance>-<n>/                            work in progress of that instance
-//! <data>/locks/<name>                                          flock of an identifier
+//! <data>/locks/<number>                                        flock of all identifiers with that hash
 //! ```
 //!
 //! Everything lies on one file system: things are made in the quarantine and renamed to their place.
@@ -182,6 +183,15 @@ impl Layout {
         in_background(move || layout.hosted_blocking()).await
     }
 
+    /// Lists the coordinates for which objects are staged, in no order; their repositories may be virtual.
+    ///
+    /// # Errors
+    /// As [`Layout::hosted`].
+    pub async fn staged(&self) -> Result<Vec<Coordinate>, LayoutError> {
+        let layout = self.clone();
+        in_background(move || layout.coordinates(STAGING, Self::staging)).await
+    }
+
     /// Removes what crashed gateways left: their quarantines, and stale lock files in repositories.
     ///
     /// # Errors
@@ -213,21 +223,28 @@ impl Layout {
     }
 
     fn hosted_blocking(&self) -> Result<Vec<Coordinate>, LayoutError> {
-        let mut hosted = Vec::new();
-        for owner_dir in list(&self.inner.root.join(REPOSITORIES))? {
-            for path in list(&owner_dir)? {
+        self.coordinates(REPOSITORIES, Self::repository)
+    }
+
+    /// Reads the coordinates of the directories below `kind` that stand in their own `place`.
+    fn coordinates(
+        &self,
+        kind: &str,
+        place: fn(&Self, &Coordinate) -> PathBuf,
+    ) -> Result<Vec<Coordinate>, LayoutError> {
+        let mut found = Vec::new();
+        for outer in list(&self.inner.root.join(kind))? {
+            for path in list(&outer)? {
                 let text = fs::read_to_string(path.join(COORDINATE_FILE)).unwrap_or_default();
-                match text.trim_end().parse::<Coordinate>() {
-                    Ok(coordinate) if self.repository(&coordinate) == path => {
-                        hosted.push(coordinate);
-                    }
+                match text.trim_end_matches('\n').parse::<Coordinate>() {
+                    Ok(coordinate) if place(self, &coordinate) == path => found.push(coordinate),
                     Ok(_) | Err(_) => {
-                        tracing::warn!(path = %path.display(), "not a repository of this server: left alone");
+                        tracing::warn!(path = %path.display(), "nothing of this server: left alone");
                     }
                 }
             }
         }
-        Ok(hosted)
+        Ok(found)
     }
 }
 
@@ -373,7 +390,7 @@ fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, LayoutErro
 }
 
 /// Removes the lock files of refs and the temporary packs in one repository; returns how many.
-fn sweep_repository(repository: &Path) -> usize {
+pub(super) fn sweep_repository(repository: &Path) -> usize {
     let is_lock = |name: &str| name.ends_with(".lock");
     let is_temporary = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
     remove_files(repository, 0, &is_lock)

@@ -1,5 +1,6 @@
 //! The `ls-refs` command of protocol version 2, answered natively (git `gitprotocol-v2(5)`, `ls-refs.c`). Pure.
 
+use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 
@@ -38,40 +39,53 @@ pub(super) fn is_ls_refs(line: &[u8]) -> bool {
     line.strip_suffix(b"\n").unwrap_or(line) == COMMAND
 }
 
-impl LsRefs {
-    /// Parses a request from its start; `None` if its end is not there yet.
-    pub(super) fn parse(mut bytes: &[u8]) -> Result<Option<Self>, LsRefsError> {
-        let mut request = Self::default();
-        let mut prefixes = Vec::new();
-        let mut in_arguments = false;
+/// Reads a request piece by piece.
+#[derive(Debug, Default)]
+pub(super) struct LsRefsParser {
+    request: LsRefs,
+    prefixes: Vec<String>,
+    in_arguments: bool,
+}
+
+impl LsRefsParser {
+    /// Takes whole packets from the front of `bytes`; `None` if the last is not there yet.
+    pub(super) fn take(&mut self, bytes: &mut BytesMut) -> Result<Option<LsRefs>, LsRefsError> {
         while let Some((frame, len)) = PktLine::decode(bytes)? {
-            bytes = &bytes[len..];
             match frame {
                 PktLine::Flush => {
-                    request.prefixes = shortest(prefixes);
-                    return Ok(Some(request));
+                    self.request.prefixes = shortest(std::mem::take(&mut self.prefixes));
+                    return Ok(Some(std::mem::take(&mut self.request)));
                 }
-                PktLine::Delimiter if !in_arguments => in_arguments = true,
+                PktLine::Delimiter if !self.in_arguments => self.in_arguments = true,
                 PktLine::Delimiter | PktLine::ResponseEnd => return Err(LsRefsError::Packet),
-                PktLine::Data(line) => {
-                    let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    let line = std::str::from_utf8(line).map_err(|_| LsRefsError::Line)?;
-                    match line {
-                        line if !in_arguments => check_capability(line)?,
-                        "peel" => request.peel = true,
-                        "symrefs" => request.symrefs = true,
-                        "unborn" => request.unborn = true,
-                        line => {
-                            let prefix = line.strip_prefix("ref-prefix ");
-                            prefixes.push(prefix.ok_or(LsRefsError::Line)?.to_owned());
-                        }
-                    }
-                }
+                PktLine::Data(line) => self.line(line)?,
             }
+            bytes.advance(len);
         }
         Ok(None)
     }
 
+    fn line(&mut self, line: &[u8]) -> Result<(), LsRefsError> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = std::str::from_utf8(line).map_err(|_| LsRefsError::Line)?;
+        match line {
+            line if !self.in_arguments => check_capability(line)?,
+            "peel" => self.request.peel = true,
+            "symrefs" => self.request.symrefs = true,
+            "unborn" => self.request.unborn = true,
+            line => {
+                let prefix = line.strip_prefix("ref-prefix ").ok_or(LsRefsError::Line)?;
+                // One more would change nothing: see `shortest`.
+                if self.prefixes.len() < PREFIXES_MAX {
+                    self.prefixes.push(prefix.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LsRefs {
     /// Returns the answer for a repository with `refs`.
     pub(super) fn answer(&self, refs: &RefSnapshot) -> Bytes {
         let mut out = BytesMut::new();
@@ -139,7 +153,11 @@ mod tests {
     use super::super::testing::World;
     use super::*;
 
-    pub(crate) fn request(arguments: &[&str]) -> Vec<u8> {
+    fn parse(bytes: &[u8]) -> Result<Option<LsRefs>, LsRefsError> {
+        LsRefsParser::default().take(&mut bytes.into())
+    }
+
+    fn request(arguments: &[&str]) -> Vec<u8> {
         let mut out = BytesMut::new();
         let mut line = |text: &str| PktLine::Data(text.as_bytes()).encode(&mut out);
         line("command=ls-refs\n");
@@ -200,7 +218,7 @@ mod tests {
                         .await
                         .unwrap();
 
-                    let parsed = LsRefs::parse(&request).unwrap().unwrap();
+                    let parsed = parse(&request).unwrap().unwrap();
 
                     assert_eq!(parsed.answer(&refs), expected, "{arguments:?}");
                     compared += 1;
@@ -216,7 +234,7 @@ mod tests {
             (&["bogus"][..], LsRefsError::Line),
             (&["ref-prefix"], LsRefsError::Line),
         ] {
-            assert_eq!(LsRefs::parse(&request(arguments)), Err(error));
+            assert_eq!(parse(&request(arguments)), Err(error));
         }
         for (bytes, error) in [
             (&b"0014command=ls-refs\n00010001"[..], LsRefsError::Packet),
@@ -226,7 +244,7 @@ mod tests {
             (b"zzzz", LsRefsError::PktLine(PktLineError::Length)),
         ] {
             let bytes = [bytes, b"\n\n\n\n"].concat();
-            assert_eq!(LsRefs::parse(&bytes), Err(error), "{bytes:?}");
+            assert_eq!(parse(&bytes), Err(error), "{bytes:?}");
         }
     }
 
@@ -235,10 +253,14 @@ mod tests {
         fn a_request_is_whole_only_with_its_last_byte(arguments in prop::collection::vec("(peel|symrefs|ref-prefix [a-c/]{0,4})", 0..5)) {
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
             let request = request(&arguments);
-            for end in 0..request.len() {
-                prop_assert_eq!(LsRefs::parse(&request[..end]), Ok(None));
+            let (mut parser, mut bytes) = (LsRefsParser::default(), BytesMut::new());
+            for byte in &request[..request.len() - 1] {
+                bytes.extend_from_slice(&[*byte]);
+                prop_assert_eq!(parser.take(&mut bytes), Ok(None));
             }
-            prop_assert!(LsRefs::parse(&request).unwrap().is_some());
+            bytes.extend_from_slice(b"0");
+            prop_assert_eq!(parser.take(&mut bytes), parse(&request));
+            prop_assert!(parse(&request).unwrap().is_some());
         }
 
         #[test]

@@ -4,10 +4,14 @@
 //! (facts/git-http 0).
 
 mod advertise;
+mod child;
 mod command;
 mod command_list;
+mod conversation;
 mod copy;
+mod fetch_request;
 mod ingest;
+mod invocation;
 mod layout;
 mod ls_refs;
 mod objects;
@@ -23,12 +27,12 @@ mod staging;
 #[cfg(test)]
 mod testing;
 mod upload_pack;
+mod version;
 
 pub use advertise::Advertisements;
 pub use advertise::CaptureError;
 pub use command::Git;
 pub use command::GitError;
-pub use command::GitVersion;
 pub use command_list::Command;
 pub use command_list::CommandDefect;
 pub use command_list::CommandList;
@@ -70,3 +74,4 @@ pub use upload_pack::UploadPack;
 pub use upload_pack::UploadPackAnswer;
 pub use upload_pack::UploadPackError;
 pub use upload_pack::UploadPackLimits;
+pub use version::GitVersion;

@@ -9,9 +9,9 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-use super::command::ChildLimits;
-use super::command::Invocation;
+use super::child::ChildLimits;
 use super::ingest::IngestLimits;
+use super::invocation::Invocation;
 use super::layout::LayoutError;
 use super::layout::failed;
 use super::layout::in_background;
@@ -65,10 +65,15 @@ impl Quarantine {
     /// Moves the objects into `repository`, where clones see them.
     ///
     /// # Errors
-    /// [`LayoutError`] if a file cannot be moved; those moved before are whole and stay.
+    /// [`LayoutError`] if the repository is not on disk or a file cannot be moved; those moved before are whole and
+    /// stay.
     pub async fn migrate_into(self, repository: &Repository) -> Result<(), LayoutError> {
         let to = repository.object_dir();
-        in_background(move || move_packs(&self.path, &to)).await
+        in_background(move || {
+            fs::metadata(&to).map_err(failed("find", &to))?;
+            move_packs(&self.path, &to)
+        })
+        .await
     }
 
     /// Prepares the `index-pack` that fills the quarantine.
@@ -172,3 +177,22 @@ fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, LayoutError> {
 const FSCK_TOLERATED: &str = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore";
 /// A header of 12 bytes and a hash: what a push sends whose objects are all here.
 const EMPTY_PACK_BYTES: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_migrates_into_a_virtual_repository() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let quarantine = Quarantine::open(&world.repositories, Vec::new()).await.unwrap();
+
+        assert!(quarantine.migrate_into(&repository).await.is_err());
+        repository.create().await.unwrap();
+
+        assert!(repository.exists().await);
+        assert_eq!(world.quarantine_entries(), 0);
+    }
+}

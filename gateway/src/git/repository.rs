@@ -23,6 +23,7 @@ use super::layout::LayoutError;
 use super::layout::failed;
 use super::layout::in_background;
 use super::layout::make_dir;
+use super::layout::sweep_repository;
 use super::layout::sync_dir;
 use super::objects::ObjectError;
 use super::objects::object_kinds;
@@ -144,6 +145,13 @@ impl Repository {
         create_at(git, layout, self.path.clone(), text).await
     }
 
+    /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
+    /// identifier's lock, when [`ApplyError::Locked`](super::ApplyError::Locked) says that one is in the way.
+    pub async fn clear_stale_locks(&self) -> usize {
+        let path = self.path.clone();
+        in_background(move || sweep_repository(&path)).await
+    }
+
     /// Reads its refs from disk; `None` if it is not on disk.
     ///
     /// # Errors
@@ -226,7 +234,9 @@ fn place(beside: &Path, target: &Path, coordinate: Option<&str>) -> Result<(), L
     match fs::rename(beside, target) {
         Ok(()) => {}
         // Somebody else's is in place and has files: rename does not replace it.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && target.join("HEAD").is_file() => {
+            return Ok(());
+        }
         Err(error) => return Err(failed("make the repository", target)(error)),
     }
     for dir in [Some(parent), parent.parent()].into_iter().flatten() {

@@ -11,6 +11,7 @@ use nostr::event::EventId;
 use shared::git::Oid;
 
 use super::command::GitError;
+use super::layout::COORDINATE_FILE;
 use super::layout::LayoutError;
 use super::layout::failed;
 use super::layout::in_background;
@@ -30,6 +31,9 @@ pub struct Staging {
 /// Why staged objects did not move into their repository.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
+    /// The repository is not on disk.
+    #[error("the repository does not exist")]
+    NoRepository,
     /// Nothing is staged under these names.
     #[error("nothing is staged for event {event_id} at {commit_oid}")]
     NotStaged {
@@ -78,8 +82,12 @@ impl Staging {
     /// [`LayoutError`] if a file cannot be moved.
     pub async fn put(&self, event_id: &EventId, commit_oid: &Oid, quarantine: Quarantine) -> Result<(), LayoutError> {
         let path = self.object_dir(event_id, commit_oid);
-        let root = self.repository.all().layout().root().to_owned();
+        let (own, root) = (self.path.clone(), self.repository.all().layout().root().to_owned());
+        let coordinate = format!("{}\n", self.repository.coordinate());
         in_background(move || {
+            make_dir(&own)?;
+            let file = own.join(COORDINATE_FILE);
+            fs::write(&file, coordinate).map_err(failed("write", &file))?;
             // An empty pack leaves an empty directory: that the commit was pushed counts, not what it brought.
             make_dir(&path.join("pack"))?;
             move_packs(quarantine.object_dir(), &path)?;
@@ -138,6 +146,9 @@ impl Staging {
                 commit_oid: *commit_oid,
             });
         }
+        if !self.repository.exists().await {
+            return Err(AdmitError::NoRepository);
+        }
         let path = self.object_dir(event_id, commit_oid);
         let checked = self
             .repository
@@ -171,6 +182,7 @@ impl Staging {
     }
 }
 
+/// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
 fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -178,13 +190,30 @@ fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError
         }
         Ok(()) | Err(_) => {}
     }
-    for parent in path.ancestors().skip(1) {
-        // Ends at the first that is not empty. The owner's directory stays for other repositories.
-        if !parent.starts_with(root) || fs::remove_dir(parent).is_err() {
-            break;
+    if let Some(event) = path.parent().filter(|parent| *parent != root) {
+        remove_if_empty(event)?;
+    }
+    if names(root)?.iter().all(|name| name == COORDINATE_FILE) {
+        match fs::remove_dir_all(root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", root)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        // The identifier's, unless another owner has something there.
+        if let Some(identifier) = root.parent() {
+            remove_if_empty(identifier)?;
         }
     }
     Ok(())
+}
+
+fn remove_if_empty(dir: &Path) -> Result<(), LayoutError> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(error) => Err(failed("remove", dir)(error)),
+    }
 }
 
 /// Returns the names in `dir`; none if it does not exist.
@@ -237,6 +266,10 @@ mod tests {
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
         assert_eq!(staging.list().await.unwrap(), [(id, two)]);
+        let staged = async || world.repositories.layout().staged().await.unwrap();
+        assert_eq!(staged().await, [upstream.coordinate().clone()]);
+        let admitted = staging.admit(&id, &two).await;
+        assert!(matches!(admitted, Err(AdmitError::NoRepository)));
         upstream.create().await.unwrap();
         assert!(upstream.object_kinds(&[one, two], &[]).await.unwrap().is_empty());
         let dir = staging.object_dir(&id, &two);
@@ -245,6 +278,7 @@ mod tests {
 
         assert_eq!(upstream.object_kinds(&[one, two], &[]).await.unwrap().len(), 2);
         assert!(!staging.exists(&id, &two).await);
+        assert!(staged().await.is_empty());
         assert!(!world.repositories.layout().staging(upstream.coordinate()).exists());
         assert!(matches!(
             staging.admit(&id, &two).await,

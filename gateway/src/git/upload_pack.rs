@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::task::Context;
@@ -11,26 +10,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytes::BytesMut;
 use futures_util::Stream;
-use futures_util::StreamExt;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::process::ChildStdin;
-use tokio::process::ChildStdout;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::command::ChildLimits;
-use super::command::GitChild;
+use super::child::ChildLimits;
 use super::command::GitError;
-use super::command::Stderr;
-use super::ls_refs::LsRefs;
+use super::conversation::Chunk;
+use super::conversation::Conversation;
+use super::fetch_request::FetchRequest;
 use super::ls_refs::LsRefsError;
 use super::ls_refs::is_ls_refs;
-use super::pkt_line::PktLine;
 use super::pkt_line::PktLineError;
 use super::protocol::GitProtocol;
 use super::protocol::ProtocolVersion;
@@ -158,7 +149,7 @@ impl UploadPack {
     where
         B: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
     {
-        let mut request = Request::new(body, self.limits);
+        let mut request = FetchRequest::new(body, self.limits);
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         match request.first_line().await? {
             // A probe, or a client that wants nothing after all.
@@ -182,7 +173,7 @@ impl UploadPack {
         &self,
         target: Target,
         protocol: Option<GitProtocol>,
-        request: Request<B>,
+        request: FetchRequest<B>,
     ) -> Result<UploadPackAnswer, UploadPackError>
     where
         B: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
@@ -286,190 +277,10 @@ impl Stream for UploadPackAnswer {
     }
 }
 
-/// A piece of an answer. A channel that closes before [`Chunk::End`] carried half of one.
-#[derive(Debug)]
-enum Chunk {
-    Data(Bytes),
-    End,
-}
-
 fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "git upload-pack was cut off")
 }
 
-/// A request body, counted and timed, of which the start is kept until it is known who answers.
-struct Request<B> {
-    body: B,
-    limits: UploadPackLimits,
-    start: BytesMut,
-    received_bytes: u64,
-}
-
-impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Request<B> {
-    fn new(body: B, limits: UploadPackLimits) -> Self {
-        Self {
-            body,
-            limits,
-            start: BytesMut::new(),
-            received_bytes: 0,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>, UploadPackError> {
-        let max = self.limits.stall_max;
-        let next = timeout(max, self.body.next()).await;
-        let chunk = next
-            .map_err(|_| UploadPackError::Stalled { max })?
-            .transpose()
-            .map_err(UploadPackError::Body)?;
-        let len = chunk.as_ref().map_or(0, Bytes::len);
-        self.received_bytes += u64::try_from(len).unwrap_or(u64::MAX);
-        let max = self.limits.request_bytes_max;
-        if self.received_bytes > max {
-            return Err(UploadPackError::TooLong { max });
-        }
-        Ok(chunk)
-    }
-
-    /// Reads more into the start; an end is an error.
-    async fn more(&mut self) -> Result<(), UploadPackError> {
-        let chunk = self.next().await?.ok_or(UploadPackError::Truncated)?;
-        self.start.extend_from_slice(&chunk);
-        Ok(())
-    }
-
-    /// Returns the first line; `None` if the request begins with a flush.
-    async fn first_line(&mut self) -> Result<Option<Bytes>, UploadPackError> {
-        loop {
-            match PktLine::decode(&self.start)? {
-                Some((PktLine::Data(line), _)) => return Ok(Some(Bytes::copy_from_slice(line))),
-                Some((PktLine::Flush, _)) => return Ok(None),
-                Some((PktLine::Delimiter | PktLine::ResponseEnd, _)) => {
-                    return Err(UploadPackError::LsRefs(LsRefsError::Packet));
-                }
-                None => self.more().await?,
-            }
-        }
-    }
-
-    async fn ls_refs(&mut self) -> Result<LsRefs, UploadPackError> {
-        let mut parsed_len = 0;
-        loop {
-            // Parsing starts over each time: only when the input has doubled, so that slow input costs no more.
-            if self.start.len() >= 2 * parsed_len || self.start.ends_with(b"0000") {
-                parsed_len = self.start.len();
-                if let Some(request) = LsRefs::parse(&self.start)? {
-                    return Ok(request);
-                }
-            }
-            self.more().await?;
-        }
-    }
-}
-
-/// One run of `upload-pack`, in a task of its own: it must notice a client that is gone or asleep even while nobody
-/// polls the answer.
-struct Conversation<B> {
-    child: GitChild,
-    request: Request<B>,
-    sender: mpsc::Sender<Chunk>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Conversation<B> {
-    /// Runs until git has ended or the client is gone; a git that still runs is then killed by dropping the child.
-    async fn run(mut self, limits: UploadPackLimits) {
-        let stdin = self.child.stdin.take();
-        let stdout = self.child.stdout.take();
-        let talk = async {
-            let answer = async {
-                let forward = forward(stdout, &self.sender, limits);
-                let ((), ended) = tokio::try_join!(forward, self.child.wait())?;
-                Ok(ended)
-            };
-            tokio::pin!(answer);
-            tokio::select! {
-                // git has all it wants and is done; what else the client may send is nobody's.
-                ended = &mut answer => ended,
-                asked = ask(&mut self.request, stdin) => {
-                    asked?;
-                    answer.await
-                }
-            }
-        };
-        let talk = timeout(limits.duration_max, talk);
-        let ended = tokio::select! {
-            ended = talk => ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-            () = self.sender.closed() => return,
-        };
-        let end = match ended {
-            Ok((status, stderr)) => report_end(status, &stderr),
-            Err(error) => Err(error),
-        };
-        match end {
-            Ok(()) => {
-                // Whoever does not take it is gone, or asleep, and hears that the answer was cut off.
-                let sent = timeout(limits.stall_max, self.sender.send(Chunk::End)).await;
-                tracing::trace!(?sent, "a fetch has ended");
-            }
-            Err(error) => tracing::warn!(%error, "a fetch was cut off"),
-        }
-        drop(self.permit);
-    }
-}
-
-/// Tells whether the answer is whole. A git that ends with a status of its own has told the client why, in the answer.
-fn report_end(status: ExitStatus, stderr: &Stderr) -> io::Result<()> {
-    if status.code().is_none() {
-        return Err(io::Error::other("git upload-pack was killed"));
-    }
-    if !status.success() {
-        tracing::info!(%status, message = stderr.summary(), "git upload-pack refused");
-    }
-    Ok(())
-}
-
-async fn ask<B>(request: &mut Request<B>, stdin: Option<ChildStdin>) -> io::Result<()>
-where
-    B: Stream<Item = io::Result<Bytes>> + Send + Unpin,
-{
-    let Some(mut stdin) = stdin else {
-        return Ok(());
-    };
-    let mut chunk = Some(std::mem::take(&mut request.start).freeze());
-    while let Some(bytes) = chunk {
-        match stdin.write_all(&bytes).await {
-            Ok(()) => chunk = request.next().await.map_err(io::Error::other)?,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-async fn forward(
-    stdout: Option<ChildStdout>,
-    sender: &mpsc::Sender<Chunk>,
-    limits: UploadPackLimits,
-) -> io::Result<()> {
-    let Some(mut stdout) = stdout else {
-        return Ok(());
-    };
-    loop {
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        if stdout.read_buf(&mut chunk).await? == 0 {
-            return Ok(());
-        }
-        match timeout(limits.stall_max, sender.send(Chunk::Data(chunk.freeze()))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-}
-
-/// One read of a full pipe.
-const CHUNK_BYTES: usize = 64 * 1024;
 /// With the pipe in front and the socket behind, enough to keep both busy.
 const CHUNKS_AHEAD: usize = 4;
 /// What upload-pack may write to disk: nothing of size.
@@ -477,10 +288,13 @@ const SCRATCH_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use futures_util::StreamExt;
     use futures_util::stream;
     use shared::git::Oid;
 
     use super::super::GitProtocol;
+    use super::super::pkt_line::PktLine;
     use super::super::testing::World;
     use super::*;
 
