@@ -1,5 +1,6 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
+use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -89,7 +89,7 @@ async fn redis_cli_shows_what_waits_and_for_what() {
     for (name, value) in [
         ("kind", "30618".to_owned()),
         ("author", repository.owner.public_key().to_hex()),
-        ("identifier", "my repo".to_owned()),
+        ("identifiers", "[\"my repo\"]".to_owned()),
         ("status", "held".to_owned()),
     ] {
         assert_eq!(field(&mut redis, &id, name).await, Some(value), "{name}");
@@ -102,7 +102,7 @@ async fn redis_cli_shows_what_waits_and_for_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_succeeds_while_the_relay_is_away_and_is_served_when_it_is_back() {
+async fn a_push_is_refused_while_the_relay_is_away_and_goes_through_when_it_is_back() {
     let options = Options {
         release_wait_secs: 2,
         ..Options::default()
@@ -126,6 +126,8 @@ async fn a_push_succeeds_while_the_relay_is_away_and_is_served_when_it_is_back()
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_the_start_says_that_held_events_end_with_the_process() {
     let world = World::start(Kind::Embedded, Options::default()).await;
+
+    eventually("the server is up", async || world.gateway_log().contains("serving")).await;
 
     let log = world.gateway_log();
 
