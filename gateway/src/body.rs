@@ -87,10 +87,11 @@ impl<R: AsyncRead> AsyncRead for Bounded<R> {
                 self.bytes_left = left;
                 polled
             }
-            None => std::task::Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "the request is larger than this server takes",
-            ))),
+            None => {
+                buffer.set_filled(before);
+                let text = "the request is larger than this server takes";
+                std::task::Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, text)))
+            }
         }
     }
 }

@@ -168,9 +168,13 @@ fn sign(keys: &Keys, kind: u16, tags: &[&[&str]]) -> Result<Event, DeclareError>
 async fn send(relay: &RelayClient, event: &Event) -> Result<(), DeclareError> {
     match relay.publish(event).await {
         PublishOutcome::Stored | PublishOutcome::Duplicate | PublishOutcome::Held(_) => Ok(()),
-        other => Err(DeclareError::NotTaken {
+        outcome @ (PublishOutcome::Replaced
+        | PublishOutcome::Deleted
+        | PublishOutcome::Expired
+        | PublishOutcome::Busy(_)
+        | PublishOutcome::Refused(_)) => Err(DeclareError::NotTaken {
             kind: event.kind.as_u16(),
-            answer: format!("{other:?}"),
+            answer: format!("{outcome:?}"),
         }),
     }
 }

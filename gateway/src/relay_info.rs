@@ -38,16 +38,13 @@ impl RelayInfo {
                 }
             },
         };
-        complete(document).to_string()
+        complete(&document).to_string()
     }
 }
 
 /// Adds what GRASP-01 wants to a relay's document.
-fn complete(relay: Value) -> Value {
-    let mut document = match relay {
-        Value::Object(fields) => fields,
-        _ => serde_json::Map::new(),
-    };
+fn complete(relay: &Value) -> Value {
+    let mut document = relay.as_object().cloned().unwrap_or_default();
     for (name, default) in [
         ("name", json!("a GRASP server")),
         ("description", json!("git repositories declared by signed nostr events")),
@@ -80,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_relays_own_fields_stay() {
-        let document = complete(json!({"name": "mine", "software": "strfry", "supported_nips": [1, 9]}));
+        let document = complete(&json!({"name": "mine", "software": "strfry", "supported_nips": [1, 9]}));
 
         assert_eq!(document["name"], "mine");
         assert_eq!(document["software"], "strfry");
@@ -90,7 +87,7 @@ mod tests {
 
     #[test]
     fn without_a_relay_the_document_is_still_complete() {
-        let document = complete(Value::Null);
+        let document = complete(&Value::Null);
 
         for field in ["name", "description", "software", "version", "repo_acceptance_criteria"] {
             assert!(document[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");

@@ -9,6 +9,7 @@ use shared::lookup::Subject;
 use shared::nip34::Coordinate;
 use shared::rules::Facts;
 use shared::rules::Hosting;
+use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -40,6 +41,8 @@ pub struct Site {
     pub relay_info: RelayInfo,
     /// Times and sizes.
     pub settings: Settings,
+    /// What goes on without its client; waited for when the server stops.
+    pub tasks: TaskTracker,
 }
 
 /// Times and sizes.

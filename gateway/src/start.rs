@@ -18,6 +18,8 @@ use shared::relay::RelayUrlError;
 use shared::rules::Service;
 use shared::rules::ServiceError;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cli::Config;
 use crate::embedded::EmbeddedRelay;
@@ -138,6 +140,7 @@ impl Server {
             storage: Storage::new(repositories, limits),
             locks: Locks::new(layout),
             relay_info: RelayInfo::default(),
+            tasks: TaskTracker::new(),
             settings: Settings {
                 hold_secs: config.hold_secs,
                 sleep_secs: config.sleep_secs,
@@ -165,11 +168,25 @@ impl Server {
         &self.site.lookup.service
     }
 
-    /// Serves until `stop` is done; then lets running requests end, and stops the built-in relay.
+    /// Serves until `stop` is done; then lets running requests and pushes end, and stops the built-in relay last.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let worker = tokio::spawn(release::run(Arc::clone(&self.site)));
-        server::serve(self.listener, routes(Arc::clone(&self.site)), stop, DRAIN).await;
-        worker.abort();
+        let site = self.site;
+        let stopped = CancellationToken::new();
+        let worker = tokio::spawn(release::run(Arc::clone(&site), stopped.clone().cancelled_owned()));
+        server::serve(self.listener, routes(Arc::clone(&site)), stop, DRAIN).await;
+        stopped.cancel();
+        site.tasks.close();
+        let rest = async {
+            site.tasks.wait().await;
+            if let Err(error) = worker.await {
+                tracing::error!(%error, "the worker ended badly");
+            }
+        };
+        if tokio::time::timeout(DRAIN, rest).await.is_err() {
+            tracing::warn!(
+                "work still going on at the end of the drain time was cut off; the next start goes on with it"
+            );
+        }
         if let Some(relay) = self.embedded {
             relay.stop().await;
         }

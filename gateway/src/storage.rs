@@ -258,7 +258,7 @@ impl Storage {
             updates: alignment.updates.clone(),
             head: alignment.head.clone(),
         };
-        Ok(repository.apply(&transaction).await?)
+        apply(&repository, &transaction).await
     }
 
     /// Sets the ref of a PR, after its commit has moved in.
@@ -291,17 +291,28 @@ impl Storage {
             old: installation.old,
             new: Some(*commit_oid),
         };
-        Ok(repository
-            .apply(&RefTransaction {
-                updates: vec![update],
-                head: None,
-            })
-            .await?)
+        let transaction = RefTransaction {
+            updates: vec![update],
+            head: None,
+        };
+        apply(&repository, &transaction).await
     }
 
     /// Returns the repository of a coordinate, for reading.
     pub fn at(&self, coordinate: &Coordinate) -> Repository {
         self.repositories.at(coordinate)
+    }
+}
+
+/// Changes refs under the identifier's lock, which makes every lock file in the repository one that a killed git left.
+async fn apply(repository: &Repository, transaction: &RefTransaction) -> Result<(), StorageError> {
+    match repository.apply(transaction).await {
+        Err(ApplyError::Locked { message }) => {
+            let removed = repository.clear_stale_locks().await;
+            tracing::warn!(repo.coordinate = %repository.coordinate(), message, removed, "removed stale lock files");
+            Ok(repository.apply(transaction).await?)
+        }
+        applied => Ok(applied?),
     }
 }
 

@@ -67,9 +67,6 @@ pub enum CommandDefect {
     /// An object id is none.
     #[error("bad object id: {0}")]
     Oid(OidError),
-    /// Neither an old nor a new value: git takes it for a deletion of whatever is there.
-    #[error("bad command: neither an old nor a new object id")]
-    Empty,
     /// The list has another command for the ref.
     #[error("the push has more than one command for this ref")]
     Duplicate {
@@ -85,7 +82,6 @@ impl CommandDefect {
     fn deletes(&self) -> bool {
         match self {
             Self::Name { deletes, .. } | Self::NameTooLong { deletes } | Self::Duplicate { deletes } => *deletes,
-            Self::Empty => true,
             Self::Oid(_) | Self::DirectoryConflict => false,
         }
     }
@@ -300,9 +296,8 @@ fn parse_command(line: &str) -> Result<Command, CommandListError> {
 fn parse_update(old: &str, new: &str, name: &str) -> Result<RefUpdate, CommandDefect> {
     let old = Oid::parse_optional(old).map_err(CommandDefect::Oid)?;
     let new = Oid::parse_optional(new).map_err(CommandDefect::Oid)?;
-    if old.is_none() && new.is_none() {
-        return Err(CommandDefect::Empty);
-    }
+    // git takes two null ids for the deletion of whatever is there. Here it says that the ref is absent and shall be:
+    // ok if so, stale if not.
     let deletes = new.is_none();
     if name.len() > NAME_BYTES_MAX {
         return Err(CommandDefect::NameTooLong { deletes });
@@ -547,7 +542,7 @@ mod tests {
             texts,
             [
                 "-",
-                "bad command: neither an old nor a new object id",
+                "-",
                 "bad object id: an object id has only the digits 0-9 and a-f",
                 "funny refname: a ref name has the form refs/<kind>/<name>",
                 &texts[4],

@@ -78,8 +78,9 @@ impl CommitError {
 /// Carries the push out in a task of its own and answers with what that task says, as it says it.
 pub(super) fn commit(push: Push, upload: Upload) -> Response {
     let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+    let tasks = push.site.tasks.clone();
     let writer = ReportWriter::new(push.capabilities());
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
         keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = push.carry_out(upload);
@@ -273,7 +274,7 @@ impl Push {
         let events: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
         let site = Arc::clone(&self.site);
         // In a task of its own: a relay that hangs is waited for only so long.
-        tokio::spawn(async move { site.publish(leased).await });
+        self.site.tasks.spawn(async move { site.publish(leased).await });
         match self.site.published(&identifiers, &events, deadline).await {
             Ok(Published::All) => None,
             Ok(Published::Pending) => {

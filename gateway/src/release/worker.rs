@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,18 @@ use tokio::time::Instant;
 
 use crate::site::Site;
 
-/// Works until the future is dropped.
-pub async fn run(site: Arc<Site>) {
-    let follow = follow_relay(Arc::clone(&site));
-    let recheck = recheck_everything(Arc::clone(&site));
-    let work = Worker::new(site).run();
-    tokio::join!(follow, recheck, work);
+/// Works until `stop` is done, and ends what it has begun.
+pub async fn run(site: Arc<Site>, stop: impl Future<Output = ()>) {
+    let mut worker = Worker::new(Arc::clone(&site));
+    tokio::select! {
+        () = stop => {}
+        () = follow_relay(Arc::clone(&site)) => {}
+        () = recheck_everything(site) => {}
+        () = worker.run() => {}
+    }
+    // A look that is cut off between two refs is finished by the next one, but need not be.
+    while worker.looks.join_next().await.is_some() {}
+    while worker.publishing.join_next().await.is_some() {}
 }
 
 struct Worker {
@@ -50,7 +57,7 @@ impl Worker {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut wake_ups = self.site.lookup.purgatory.wake_ups();
         loop {
             let pause = match self.step().await {
