@@ -19,15 +19,25 @@ use crate::declare::Declare;
 #[derive(Debug, Parser)]
 #[command(name = "grasp-gateway", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// Returns what to do: to serve, unless something else is said.
+    pub fn command(self) -> Command {
+        self.command
+            .unwrap_or_else(|| match Self::parse_from(["grasp-gateway", "serve"]).command {
+                Some(serve) => serve,
+                None => unreachable!("it says serve"),
+            })
+    }
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serves git, and the relay beside it, until stopped.
+    /// Serves git, and the relay beside it, until stopped. What is done if no command is given.
     ///
     /// Without --relay-url a built-in relay is started, and without --redis-url the purgatory is kept in memory:
     /// nothing else needs to be installed then.
@@ -160,7 +170,7 @@ mod tests {
 
     fn serve(arguments: &[&str]) -> Result<Config, Complaints> {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
-        match Cli::try_parse_from(arguments).unwrap().command {
+        match Cli::try_parse_from(arguments).unwrap().command() {
             Command::Serve(serve) => serve.check(),
             Command::Declare(_) => unreachable!("it says serve"),
         }

@@ -14,7 +14,7 @@ use tokio::signal::unix::signal;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = Cli::parse().command();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)

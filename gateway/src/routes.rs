@@ -28,6 +28,7 @@ use crate::proxy;
 use crate::receive_pack;
 use crate::reply;
 use crate::server::Peer;
+use crate::site::Readable;
 use crate::site::Site;
 use crate::upload_pack;
 
@@ -128,6 +129,9 @@ async fn root(site: &Site, head: &Head) -> Response {
 }
 
 async fn page(site: &Site, coordinate: &Coordinate) -> Response {
+    if let lost @ Readable::Lost = site.readable(coordinate).await {
+        return lost.refusal();
+    }
     match site.facts(coordinate).await {
         Ok(facts) => match pages::repository(coordinate, &facts) {
             Some(page) => reply::html(StatusCode::OK, page),

@@ -46,6 +46,9 @@ pub enum Refusal {
     /// A PR for repositories that are not hosted here.
     #[error("restricted: no repository that this PR is offered to is hosted here")]
     NotHosted,
+    /// The event belongs to nothing that is served here.
+    #[error("restricted: event must reference an accepted repository or accepted event")]
+    Unrelated,
     /// The purgatory is full.
     #[error("restricted: {}; try again when some of them have been released or have expired", limit_text(*.0))]
     Full(Limit),

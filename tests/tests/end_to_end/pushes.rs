@@ -263,6 +263,11 @@ async fn a_lost_repository_is_not_served_as_empty_and_healed_by_a_push(kind: Kin
     assert!(world.clone(&served.repository, "empty").await.is_none());
     let path = format!("/{}/r.git/info/refs?service=git-upload-pack", served.repository.npub());
     assert_eq!(world.get(&path, "").await.0, 503);
+    assert_eq!(
+        world.get(&format!("/{}/r.git", served.repository.npub()), "").await.0,
+        503,
+        "its page"
+    );
     served.git.push(&served.url, &["main"]).await.expect_ok();
 
     let clone = world.clone(&served.repository, "healed").await.unwrap();

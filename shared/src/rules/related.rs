@@ -1,0 +1,235 @@
+//! Which events that need no git data belong here: those of a thread about a repository that is served (GRASP-01,
+//! "Event Acceptance"; facts/grasp 1.4).
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+
+use crate::nip34;
+
+/// What to do with events of kinds that no rule of git speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherKinds {
+    /// They pass: the relay is a general one.
+    Accept,
+    /// They pass if they belong to something that is served: the relay is there for git only.
+    Refuse,
+}
+
+/// A text that names no way to treat other kinds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a way to treat other kinds: accept or refuse")]
+pub struct OtherKindsError;
+
+impl FromStr for OtherKinds {
+    type Err = OtherKindsError;
+
+    fn from_str(text: &str) -> Result<Self, OtherKindsError> {
+        match text {
+            "accept" => Ok(Self::Accept),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err(OtherKindsError),
+        }
+    }
+}
+
+/// Tells whether an event passes only if it belongs to something that is served.
+///
+/// `event` needs no git data: its kind is none of those that are held.
+pub fn must_belong(event: &Event, other_kinds: OtherKinds) -> bool {
+    let kind = event.kind.as_u16();
+    match kind {
+        // Whoever deletes, vanishes or says which GRASP servers he uses, says it to every relay.
+        nip34::DELETION | nip34::VANISH | nip34::GRASP_LIST => false,
+        nip34::PATCH | nip34::ISSUE | nip34::STATUS_FIRST..=nip34::STATUS_LAST => true,
+        nip34::COMMENT if is_about_git(event) => true,
+        _ => other_kinds == OtherKinds::Refuse,
+    }
+}
+
+/// A comment says in `K` and `k` of what kind its root and its parent are, and in `A` and `a` which address (NIP-22).
+fn is_about_git(event: &Event) -> bool {
+    let kinds = [
+        nip34::ANNOUNCEMENT,
+        nip34::PATCH,
+        nip34::PULL_REQUEST,
+        nip34::PULL_REQUEST_UPDATE,
+        nip34::ISSUE,
+    ];
+    event.tags.iter().any(|tag| match tag.as_slice() {
+        [name, value, ..] if name == "K" || name == "k" => value.parse().is_ok_and(|kind| kinds.contains(&kind)),
+        [name, value, ..] if name == "A" || name == "a" => value.starts_with("30617:"),
+        _ => false,
+    })
+}
+
+/// What ties an event to others, in both directions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ties {
+    /// The event's own id, by which others may refer to it.
+    pub id: EventId,
+    /// The event's own address (`kind:pubkey:d`), by which others may refer to it, if its kind has one.
+    pub address: Option<String>,
+    /// The ids that it refers to (`e`, `E`, `q`).
+    pub ids: BTreeSet<EventId>,
+    /// The addresses that it refers to (`a`, `A`, `q`).
+    pub addresses: BTreeSet<Address>,
+}
+
+/// The address of a replaceable or addressable event, `kind:pubkey:d` (NIP-01). Two are the same only if their whole
+/// `d` is, colons and all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The kind.
+    pub kind: u16,
+    /// The author's public key, lower-case hex.
+    pub author: String,
+    /// The `d` tag; empty for kinds that have none.
+    pub d: String,
+}
+
+impl Address {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ':');
+        let kind = parts.next()?.parse().ok()?;
+        let author = parts.next()?;
+        let is_key = author.len() == 64 && author.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_key.then(|| Self {
+            kind,
+            author: author.to_owned(),
+            d: parts.next().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.kind, self.author, self.d)
+    }
+}
+
+impl Ties {
+    /// Most references looked at: what comes behind them ties nothing.
+    pub const REFERENCES_MAX: usize = 100;
+
+    /// Reads what ties an event to others.
+    pub fn of(event: &Event) -> Self {
+        let has_address = event.kind.is_addressable() || event.kind.is_replaceable();
+        let own = Address {
+            kind: event.kind.as_u16(),
+            author: event.pubkey.to_hex(),
+            d: if event.kind.is_addressable() {
+                event.tags.identifier().unwrap_or_default()
+            } else {
+                String::new()
+            },
+        };
+        let mut ties = Self {
+            id: event.id,
+            address: has_address.then(|| own.to_string()),
+            ids: BTreeSet::new(),
+            addresses: BTreeSet::new(),
+        };
+        for tag in event.tags.iter() {
+            let [name, value, ..] = tag.as_slice() else { continue };
+            if !matches!(name.as_str(), "a" | "A" | "e" | "E" | "q") || ties.len() >= Self::REFERENCES_MAX {
+                continue;
+            }
+            if let Some(address) = Address::parse(value) {
+                ties.addresses.insert(address);
+            } else if let Ok(id) = EventId::from_hex(value) {
+                ties.ids.insert(id);
+            }
+        }
+        ties
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len() + self.addresses.len()
+    }
+
+    /// Tells whether one of the two events refers to the other.
+    pub fn connect(&self, other: &Self) -> bool {
+        self.refers_to(other) || other.refers_to(self)
+    }
+
+    fn refers_to(&self, other: &Self) -> bool {
+        let address = other.address.as_deref().and_then(Address::parse);
+        self.ids.contains(&other.id) || address.is_some_and(|address| self.addresses.contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::facts::tests::event;
+    use crate::rules::facts::tests::pubkey;
+
+    #[test]
+    fn what_must_belong() {
+        let repository = format!("30617:{}:r", pubkey(1).to_hex());
+        for (story, kind, tags, on_a_general_relay, on_one_for_git) in [
+            ("a note", 1, &[][..], false, true),
+            ("a patch", 1617, &[], true, true),
+            ("an issue", 1621, &[], true, true),
+            ("a status", 1632, &[], true, true),
+            ("a comment on anything", 1111, &[&["K", "1"][..]], false, true),
+            ("a comment on an issue", 1111, &[&["K", "1621"]], true, true),
+            ("a comment on a repository", 1111, &[&["A", &repository]], true, true),
+            ("a profile", 0, &[], false, true),
+            ("something ephemeral", 20001, &[], false, true),
+            ("a deletion", 5, &[], false, false),
+            ("a request to vanish", 62, &[], false, false),
+            ("a list of GRASP servers", 10317, &[], false, false),
+        ] {
+            let event = event(1, kind, 1, tags);
+            assert_eq!(must_belong(&event, OtherKinds::Accept), on_a_general_relay, "{story}");
+            assert_eq!(must_belong(&event, OtherKinds::Refuse), on_one_for_git, "{story}");
+        }
+    }
+
+    #[test]
+    fn events_are_tied_by_id_and_by_whole_address() {
+        let author = pubkey(1).to_hex();
+        let addressable = Ties::of(&event(1, 30023, 1, &[&["d", "a:b"]]));
+        let note = Ties::of(&event(1, 1, 1, &[]));
+        for (story, tag, to_addressable, to_note) in [
+            ("by id", ["e", &note.id.to_hex()], false, true),
+            ("by root id", ["E", &note.id.to_hex()], false, true),
+            ("quoting an id", ["q", &note.id.to_hex()], false, true),
+            ("by address", ["a", &format!("30023:{author}:a:b")], true, false),
+            ("by root address", ["A", &format!("30023:{author}:a:b")], true, false),
+            ("quoting an address", ["q", &format!("30023:{author}:a:b")], true, false),
+            (
+                "by a part of an address",
+                ["a", &format!("30023:{author}:a")],
+                false,
+                false,
+            ),
+            ("by mention", ["p", &author], false, false),
+        ] {
+            let ties = Ties::of(&event(2, 1, 1, &[&tag]));
+            assert_eq!(ties.connect(&addressable), to_addressable, "{story}");
+            assert_eq!(
+                addressable.connect(&ties),
+                to_addressable,
+                "{story}, the other way round"
+            );
+            assert_eq!(ties.connect(&note), to_note, "{story}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_references_count() {
+        let tags: Vec<[String; 2]> = (0..200_u64).map(|n| ["e".to_owned(), format!("{n:064x}")]).collect();
+        let tags: Vec<Vec<&str>> = tags
+            .iter()
+            .map(|tag| tag.iter().map(String::as_str).collect())
+            .collect();
+        let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
+
+        assert_eq!(Ties::of(&event(1, 1, 1, &tags)).ids.len(), Ties::REFERENCES_MAX);
+    }
+}
