@@ -9,6 +9,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use shared::rules::MaintainerMode;
+use shared::rules::OtherKinds;
 use shared::rules::Service;
 use shared::settings::Checker;
 use shared::settings::Complaints;
@@ -85,6 +86,15 @@ pub struct Serve {
     /// By which rule listed maintainers count: hybrid, reciprocal or recursive.
     #[arg(long, env = "GRASP_MAINTAINER_MODE", value_name = "MODE", default_value = "hybrid")]
     pub maintainer_mode: String,
+    /// What the built-in relay does with events that belong to no repository served here: accept or refuse. With
+    /// --relay-url the plugin decides.
+    #[arg(
+        long,
+        env = "GRASP_OTHER_KINDS",
+        value_name = "accept|refuse",
+        default_value = "refuse"
+    )]
+    pub other_kinds: String,
 }
 
 /// What the server needs to know, valid.
@@ -108,6 +118,8 @@ pub struct Config {
     pub release_wait: Duration,
     /// By which rule listed maintainers count.
     pub maintainer_mode: MaintainerMode,
+    /// What the built-in relay does with events that belong to nothing here.
+    pub other_kinds: OtherKinds,
 }
 
 impl Serve {
@@ -137,6 +149,7 @@ impl Serve {
         if self.relay_url.is_some() && self.redis_url.is_none() {
             checker.complain(REDIS_MISSING);
         }
+        let other_kinds = checker.parse("--other-kinds", &self.other_kinds, "accept or refuse");
         if self.data_dir.is_empty() {
             checker.complain("--data-dir must name a directory");
         }
@@ -153,6 +166,7 @@ impl Serve {
                 sleep_secs: sleep_secs?,
                 release_wait: Duration::from_secs(release_wait_secs?),
                 maintainer_mode: maintainer_mode?,
+                other_kinds: other_kinds?,
             })
         };
         config().ok_or(Complaints(Vec::new()))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use shared::lookup::Lookup;
+use shared::policy::Overlay;
 use shared::policy::Policy;
 use shared::purgatory::Limits;
 use shared::purgatory::Purgatory;
@@ -243,7 +244,9 @@ async fn relay(
     let policy = Policy {
         lookup: lookup.clone(),
         hold_secs: config.hold_secs,
+        other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
+        overlay: Overlay::default(),
     };
     let database = data_dir.join("relay");
     let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;

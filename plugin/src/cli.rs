@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use shared::rules::MaintainerMode;
+use shared::rules::OtherKinds;
 use shared::rules::Service;
 use shared::settings::Checker;
 use shared::settings::Complaints;
@@ -38,6 +39,15 @@ pub(crate) struct Cli {
     /// By which rule listed maintainers count, the same as the gateway's: hybrid, reciprocal or recursive.
     #[arg(long, env = "GRASP_MAINTAINER_MODE", value_name = "MODE", default_value = "hybrid")]
     maintainer_mode: String,
+    /// What to do with events that are none of git's business: accept them, on a general relay, or refuse all that
+    /// belong to no repository served here.
+    #[arg(
+        long,
+        env = "GRASP_OTHER_KINDS",
+        value_name = "accept|refuse",
+        default_value = "accept"
+    )]
+    other_kinds: String,
 }
 
 /// The options, valid.
@@ -47,6 +57,7 @@ pub(crate) struct Config {
     pub(crate) redis_url: String,
     pub(crate) hold_secs: u64,
     pub(crate) maintainer_mode: MaintainerMode,
+    pub(crate) other_kinds: OtherKinds,
 }
 
 impl Cli {
@@ -66,6 +77,7 @@ impl Cli {
         let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
         let mode = &self.maintainer_mode;
         let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
+        let other_kinds = checker.parse("--other-kinds", &self.other_kinds, "accept or refuse");
         checker.finish()?;
         // Whatever is `None` here was complained about.
         let config = || {
@@ -75,6 +87,7 @@ impl Cli {
                 redis_url: redis_url?,
                 hold_secs: hold_secs?,
                 maintainer_mode: maintainer_mode?,
+                other_kinds: other_kinds?,
             })
         };
         config().ok_or(Complaints(Vec::new()))
@@ -94,8 +107,9 @@ mod tests {
             "--redis-url=redis:",
             "--hold-secs=-1",
             "--maintainer-mode=x",
+            "--other-kinds=x",
         ]);
 
-        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 5);
+        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 6);
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use shared::lookup::Lookup;
+use shared::policy::Overlay;
 use shared::policy::Policy;
 use shared::purgatory::Limits;
 use shared::purgatory::Purgatory;
@@ -53,7 +54,9 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
             mode: config.maintainer_mode,
         },
         hold_secs: config.hold_secs,
+        other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
+        overlay: Overlay::default(),
     };
     run::run(&policy).await?;
     Ok(())

@@ -4,8 +4,9 @@
 use nostr::event::Event;
 use serde_json::Value;
 use serde_json::json;
-use shared::nip34;
 use shared::policy::Answer;
+use shared::rules::OtherKinds;
+use shared::rules::may_concern;
 
 /// A line of strfry, read as far as we need it.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,7 @@ pub(crate) struct Request {
 /// What an event is to us.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Subject {
-    /// A kind that no rule here speaks of.
+    /// A kind that no rule here speaks of, on a general relay.
     NotOurs,
     /// One of ours.
     Ours(Box<Event>),
@@ -36,7 +37,7 @@ pub(crate) enum Subject {
 
 impl Request {
     /// Reads a line. Whatever is in it, there is something to answer.
-    pub(crate) fn parse(line: &[u8]) -> Self {
+    pub(crate) fn parse(line: &[u8], other_kinds: OtherKinds) -> Self {
         let request: Value = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
@@ -57,18 +58,14 @@ impl Request {
             id: text(&event["id"]),
             verified: matches!(source_type.as_str(), "IP4" | "IP6"),
             source: format!("{source_type} {source_info}").trim().to_owned(),
-            subject: subject(event),
+            subject: subject(event, other_kinds),
         }
     }
 }
 
-fn subject(event: &Value) -> Subject {
-    // strfry takes kinds up to 2^64 (facts/strfry 1.8): they are nobody's here.
-    let ours = event["kind"]
-        .as_u64()
-        .and_then(|kind| u16::try_from(kind).ok())
-        .is_some_and(is_ours);
-    if !ours {
+fn subject(event: &Value, other_kinds: OtherKinds) -> Subject {
+    let kind = event["kind"].as_u64().and_then(|kind| u16::try_from(kind).ok());
+    if !may_concern(kind, other_kinds) {
         return Subject::NotOurs;
     }
     let malformed = |reason: String| Subject::Malformed { reason };
@@ -80,13 +77,6 @@ fn subject(event: &Value) -> Subject {
         Ok(parsed) => Subject::Ours(Box::new(parsed)),
         Err(error) => malformed(format!("not an event: {error}")),
     }
-}
-
-fn is_ours(kind: u16) -> bool {
-    matches!(
-        kind,
-        nip34::ANNOUNCEMENT | nip34::STATE | nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE | nip34::DELETION
-    )
 }
 
 /// Writes the line that answers a request, with its line feed.
@@ -132,6 +122,10 @@ mod tests {
             .into_bytes()
     }
 
+    fn request(line: &[u8]) -> Request {
+        Request::parse(line, OtherKinds::Accept)
+    }
+
     fn event(kind: u16) -> Value {
         let event = EventBuilder::new(Kind::from_u16(kind), "")
             .finalize(&Keys::generate())
@@ -144,13 +138,16 @@ mod tests {
         for (kind, ours) in [
             (1, false),
             (5, true),
-            (1617, false),
+            (1617, true),
+            (1111, true),
+            (62, true),
+            (7, false),
             (1618, true),
             (1619, true),
             (30617, true),
             (30618, true),
         ] {
-            let subject = Request::parse(&line(&event(kind), "IP4")).subject;
+            let subject = request(&line(&event(kind), "IP4")).subject;
             assert_eq!(matches!(subject, Subject::Ours(_)), ours, "{kind}");
         }
     }
@@ -165,7 +162,7 @@ mod tests {
             ("?", false),
         ] {
             assert_eq!(
-                Request::parse(&line(&event(30617), source_type)).verified,
+                request(&line(&event(30617), source_type)).verified,
                 verified,
                 "{source_type}"
             );
@@ -183,12 +180,12 @@ mod tests {
         let mut no_content = event(30618);
         no_content["content"] = Value::Null;
 
-        assert_eq!(Request::parse(&line(&huge_kind, "IP4")).subject, Subject::NotOurs);
+        assert_eq!(request(&line(&huge_kind, "IP4")).subject, Subject::NotOurs);
         for event in [odd_tags, upper.clone(), no_content] {
-            let request = Request::parse(&line(&event, "IP4"));
+            let request = request(&line(&event, "IP4"));
             assert!(matches!(request.subject, Subject::Malformed { .. }), "{event}");
         }
-        assert_eq!(upper["id"], Request::parse(&line(&upper, "IP4")).id, "echoed verbatim");
+        assert_eq!(upper["id"], request(&line(&upper, "IP4")).id, "echoed verbatim");
     }
 
     #[test]
@@ -202,7 +199,7 @@ mod tests {
             b"{\"event\":{\"kind\":30617}}",
             b"\xff\xfe",
         ] {
-            let request = Request::parse(line);
+            let request = request(line);
             assert_eq!(request.id, "");
         }
     }

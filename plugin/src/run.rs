@@ -25,7 +25,7 @@ pub(crate) async fn run(policy: &Policy) -> io::Result<()> {
     // Reading blocks; the connections to Redis and relay stay alive meanwhile.
     std::thread::spawn(move || read_lines(&sender));
     while let Some(line) = lines.recv().await {
-        let request = Request::parse(&line);
+        let request = Request::parse(&line, policy.other_kinds);
         // Whatever goes wrong, strfry's writer must not be left waiting.
         let answer = AssertUnwindSafe(answer(policy, &request))
             .catch_unwind()

@@ -21,6 +21,7 @@ use crate::relay::RelayError;
 use crate::rules::Facts;
 use crate::rules::MaintainerMode;
 use crate::rules::Service;
+use crate::rules::Ties;
 
 /// Where facts come from, and what they are read as.
 #[derive(Clone)]
@@ -84,6 +85,66 @@ impl Lookup {
         ))
     }
 }
+
+impl Lookup {
+    /// Tells whether anything served is tied to an event: what it refers to, or what refers to it.
+    ///
+    /// # Errors
+    /// The relay did not answer.
+    pub async fn is_tied(&self, event: &Event, ties: &Ties) -> Result<bool, LookupError> {
+        Ok(self.relay.any(tied(event, ties)).await?)
+    }
+}
+
+/// Returns filters for everything that could be tied to an event.
+fn tied(event: &Event, ties: &Ties) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    if !ties.ids.is_empty() {
+        filters.push(Filter::new().ids(ties.ids.iter().copied()));
+    }
+    filters.extend(ties.addresses.iter().filter_map(|address| {
+        let author = PublicKey::from_hex(&address.author).ok()?;
+        let filter = Filter::new().kind(Kind::from_u16(address.kind)).author(author);
+        // Kinds that are merely replaceable have no `d`, and an address with one names no event.
+        Some(if address.d.is_empty() {
+            filter
+        } else {
+            filter.identifier(&address.d)
+        })
+    }));
+    let id = ties.id.to_hex();
+    for tag in [
+        SingleLetterTag::LOWERCASE_E,
+        SingleLetterTag::UPPERCASE_E,
+        SingleLetterTag::LOWERCASE_Q,
+    ] {
+        filters.push(Filter::new().custom_tag(tag, id.clone()));
+    }
+    if let Some(address) = ties
+        .address
+        .as_ref()
+        .filter(|address| address.len() <= FILTER_VALUE_BYTES_MAX)
+    {
+        for tag in [
+            SingleLetterTag::LOWERCASE_A,
+            SingleLetterTag::UPPERCASE_A,
+            SingleLetterTag::LOWERCASE_Q,
+        ] {
+            filters.push(Filter::new().custom_tag(tag, address.clone()));
+        }
+    }
+    // Who takes part in a thread that is served may say who he is and where he is read.
+    if matches!(event.kind.as_u16(), PROFILE | RELAY_LIST) {
+        filters.push(Filter::new().author(event.pubkey));
+    }
+    filters
+}
+
+/// Kind of a profile (NIP-01).
+const PROFILE: u16 = 0;
+
+/// Kind of a relay list (NIP-65).
+const RELAY_LIST: u16 = 10002;
 
 fn git_events(identifiers: &BTreeSet<Identifier>) -> Filter {
     Filter::new()

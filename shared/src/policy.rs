@@ -1,9 +1,14 @@
 //! What to do with an event that a relay was sent: load facts, decide, apply, answer. The same function serves
 //! strfry through the plugin and the built-in relay in-process.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use nostr::event::Event;
+use tokio::time::Instant;
 
 use crate::lookup::Lookup;
 use crate::lookup::LookupError;
@@ -15,8 +20,11 @@ use crate::purgatory::HoldOutcome;
 use crate::purgatory::PurgatoryError;
 use crate::rules::Admission;
 use crate::rules::GitEvent;
+use crate::rules::OtherKinds;
 use crate::rules::Refusal;
+use crate::rules::Ties;
 use crate::rules::decide_admission;
+use crate::rules::must_belong;
 
 /// The answer to an event, in the words of strfry's write policy (strfry `docs/plugins.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +47,44 @@ pub struct Policy {
     pub lookup: Lookup,
     /// For how long an event is held, in seconds.
     pub hold_secs: u64,
+    /// What to do with events that are none of git's business.
+    pub other_kinds: OtherKinds,
     /// How long one answer may take in all: a relay's only writer waits for it.
     pub answer_timeout: Duration,
+    /// What was let through a moment ago.
+    pub overlay: Overlay,
 }
+
+/// The events that were let through a moment ago. A relay asks about a whole batch before it stores any of it, so an
+/// issue and the comment on it, sent together, would not find each other in the relay.
+///
+/// Let through is not stored: it is remembered for some seconds only, and only to let through more.
+#[derive(Debug, Clone, Default)]
+pub struct Overlay(Arc<Mutex<VecDeque<(Instant, Ties)>>>);
+
+impl Overlay {
+    fn ties_to(&self, ties: &Ties) -> bool {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.front().is_some_and(|(since, _)| since.elapsed() > OVERLAY_LASTS) {
+            recent.pop_front();
+        }
+        recent.iter().any(|(_, other)| other.connect(ties))
+    }
+
+    fn remember(&self, ties: Ties) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= OVERLAY_MAX {
+            recent.pop_front();
+        }
+        recent.push_back((Instant::now(), ties));
+    }
+}
+
+/// Longer than a relay takes for a batch.
+const OVERLAY_LASTS: Duration = Duration::from_secs(10);
+
+/// Events remembered at the most.
+const OVERLAY_MAX: usize = 512;
 
 impl Policy {
     /// Answers for an event whose id and signature were verified.
@@ -62,11 +105,16 @@ impl Policy {
             return self.delete(event).await;
         }
         let git_event = match GitEvent::parse(event) {
-            Ok(Some(git_event)) => git_event,
+            Ok(Some(git_event)) => Some(git_event),
+            Ok(None) if must_belong(event, self.other_kinds) => None,
             Ok(None) => return Answer::Accept,
             Err(refusal) => return Answer::Refuse(refusal.to_string()),
         };
-        match self.hold(event, &git_event, source).await {
+        let answer = match &git_event {
+            Some(git_event) => self.hold(event, git_event, source).await,
+            None => self.relate(event).await,
+        };
+        match answer {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
@@ -105,6 +153,16 @@ impl Policy {
                 Ok(answer_to(self.lookup.purgatory.hold(&hold).await?))
             }
         }
+    }
+
+    /// Lets through what is tied to something that is served.
+    async fn relate(&self, event: &Event) -> Result<Answer, LookupError> {
+        let ties = Ties::of(event);
+        if self.overlay.ties_to(&ties) || self.lookup.is_tied(event, &ties).await? {
+            self.overlay.remember(ties);
+            return Ok(Answer::Accept);
+        }
+        Ok(Answer::Refuse(Refusal::Unrelated.to_string()))
     }
 
     /// A deletion request passes in any case: the relay keeps it, and it is asked about there later.

@@ -49,6 +49,8 @@ pub struct Options {
     pub sleep_secs: u64,
     /// `--release-wait-secs`
     pub release_wait_secs: u64,
+    /// `--other-kinds` of whoever decides: the plugin, or the built-in relay.
+    pub other_kinds: &'static str,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             hold_secs: 1800,
             sleep_secs: 86400,
             release_wait_secs: 60,
+            other_kinds: "accept",
         }
     }
 }
@@ -364,6 +367,7 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         format!("--hold-secs={}", options.hold_secs),
         format!("--sleep-secs={}", options.sleep_secs),
         format!("--release-wait-secs={}", options.release_wait_secs),
+        format!("--other-kinds={}", options.other_kinds),
     ];
     if let Some(neighbours) = neighbours {
         arguments.push(format!("--redis-url=redis://127.0.0.1:{}", neighbours.redis_port));
@@ -376,11 +380,12 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
 fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours: &Neighbours) -> String {
     format!(
         "exec {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
-         --hold-secs {} 2>>{}",
+         --hold-secs {} --other-kinds {} 2>>{}",
         program("grasp-plugin").display(),
         neighbours.relay_port,
         neighbours.redis_port,
         options.hold_secs,
+        options.other_kinds,
         folder.join("plugin.log").display(),
     )
 }

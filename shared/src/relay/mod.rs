@@ -95,6 +95,22 @@ impl RelayClient {
         }
     }
 
+    /// Tells whether any stored event matches one of `filters`.
+    ///
+    /// # Errors
+    /// The relay did not answer.
+    pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
+        let _permit = self.shared.queries.acquire().await;
+        let (connection, age) = self.connection().await?;
+        match paging::any(&connection, &filters).await {
+            Err(RelayError::Disconnected) if age == Age::Reused => {
+                let (connection, _) = self.connection().await?;
+                paging::any(&connection, &filters).await
+            }
+            answer => answer,
+        }
+    }
+
     /// Publishes `event` and waits for the relay's answer.
     pub async fn publish(&self, event: &Event) -> PublishOutcome {
         let _permit = self.shared.publishes.acquire().await;

@@ -44,6 +44,18 @@ pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result
     Ok(found.events)
 }
 
+/// Tells whether anything matches one of `filters`.
+pub(super) async fn any(connection: &Connection, filters: &[Filter]) -> Result<bool, RelayError> {
+    let page_size = connection.limits().page_size;
+    for filters in filters.chunks(FILTERS_PER_REQUEST_MAX) {
+        let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(1)).collect();
+        if connection.page(&request, page_size).await?.received > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Adds all that matches one filter, page by page into the past.
 async fn add_all_of(connection: &Connection, filter: &Filter, found: &mut Found) -> Result<(), RelayError> {
     let page_size = connection.limits().page_size;

@@ -30,6 +30,7 @@ pub use related::Address;
 pub use related::OtherKinds;
 pub use related::OtherKindsError;
 pub use related::Ties;
+pub use related::may_concern;
 pub use related::must_belong;
 pub use release::Alignment;
 pub use release::Disk;

@@ -35,6 +35,26 @@ impl FromStr for OtherKinds {
     }
 }
 
+/// Tells whether events of a kind need to be looked at. All others pass, whatever is in them.
+///
+/// strfry takes kinds beyond 65535 too: they are nobody's.
+pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
+    other_kinds == OtherKinds::Refuse
+        || matches!(
+            kind,
+            Some(
+                nip34::ANNOUNCEMENT
+                    | nip34::STATE
+                    | nip34::PULL_REQUEST
+                    | nip34::PULL_REQUEST_UPDATE
+                    | nip34::PATCH
+                    | nip34::ISSUE
+                    | nip34::STATUS_FIRST
+                    ..=nip34::STATUS_LAST | nip34::COMMENT | nip34::DELETION | nip34::VANISH
+            )
+        )
+}
+
 /// Tells whether an event passes only if it belongs to something that is served.
 ///
 /// `event` needs no git data: its kind is none of those that are held.

@@ -8,6 +8,7 @@ mod http;
 mod late_binding;
 mod pull_requests;
 mod pushes;
+mod related;
 
 /// Makes two tests of each function, one for each world.
 macro_rules! in_both_worlds {
