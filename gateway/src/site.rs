@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
 use shared::lookup::Lookup;
 use shared::lookup::LookupError;
 use shared::lookup::Subject;
 use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use tokio_util::task::TaskTracker;
@@ -39,10 +43,21 @@ pub struct Site {
     pub upstream: Upstream,
     /// The relay's information document.
     pub relay_info: RelayInfo,
+    /// The events that were looked at: a deletion by id does not say what it is about.
+    pub seen: DashMap<EventId, Seen>,
     /// Times and sizes.
     pub settings: Settings,
     /// What goes on without its client; waited for when the server stops.
     pub tasks: TaskTracker,
+}
+
+/// Whose event it is, and of which identifier.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Who signed it.
+    pub author: PublicKey,
+    /// The identifier of the repositories that it speaks of.
+    pub identifier: Identifier,
 }
 
 /// Times and sizes.
@@ -98,10 +113,11 @@ impl Site {
             return Readable::Absent;
         }
         match (self.storage.at(coordinate).cached_refs().await, facts) {
+            // Whatever is on disk, without a state that governs it nobody has declared it.
+            (_, Ok(facts)) if !declares_refs(&facts, coordinate) => Readable::Virtual,
             // Without facts, what is here is read on: Redis or relay being away stops no clone.
             (Ok(Some(snapshot)), _) => Readable::OnDisk(snapshot),
-            (Ok(None), Ok(facts)) if declares_refs(&facts, coordinate) => Readable::Lost,
-            (Ok(None), Ok(_)) => Readable::Virtual,
+            (Ok(None), Ok(_)) => Readable::Lost,
             (Ok(None), Err(error)) => {
                 tracing::warn!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot tell what is hosted");
                 Readable::Unknown
@@ -114,7 +130,8 @@ impl Site {
     }
 }
 
-fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
+/// Tells whether the repository's governing state declares any branch or tag.
+pub fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
     let governing = facts
         .governing_state(coordinate)
         .and_then(|state| state.declared.as_ref().ok());

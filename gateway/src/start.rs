@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use dashmap::DashMap;
 use shared::lookup::Lookup;
 use shared::policy::Overlay;
 use shared::policy::Policy;
@@ -141,6 +142,7 @@ impl Server {
             storage: Storage::new(repositories, limits),
             locks: Locks::new(layout),
             relay_info: RelayInfo::default(),
+            seen: DashMap::new(),
             tasks: TaskTracker::new(),
             settings: Settings {
                 hold_secs: config.hold_secs,

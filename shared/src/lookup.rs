@@ -76,7 +76,9 @@ impl Lookup {
         let mut filters = vec![git_events(&subject.identifiers)];
         filters.extend(pull_requests(&awaited));
         filters.extend(deletions(&unserved));
-        let served = self.relay.query(filters).await?;
+        let mut served = self.relay.query(filters).await?;
+        let authors: BTreeSet<PublicKey> = served.iter().chain(unserved).map(|event| event.pubkey).collect();
+        served.extend(self.relay.query(vanished(authors)).await?);
         let dirty = reading.dirty.clone();
         let identifiers = subject.identifiers.clone();
         Ok((
@@ -156,6 +158,19 @@ fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
     let ids: Vec<EventId> = ids.iter().copied().collect();
     ids.chunks(FILTER_VALUES_MAX)
         .map(|chunk| Filter::new().ids(chunk.iter().copied()))
+        .collect()
+}
+
+/// Returns filters for the requests to vanish (NIP-62) of these authors.
+fn vanished(authors: BTreeSet<PublicKey>) -> Vec<Filter> {
+    let authors: Vec<PublicKey> = authors.into_iter().collect();
+    let chunks = authors.chunks(FILTER_VALUES_MAX);
+    chunks
+        .map(|chunk| {
+            Filter::new()
+                .kind(Kind::from_u16(nip34::VANISH))
+                .authors(chunk.iter().copied())
+        })
         .collect()
 }
 

@@ -101,8 +101,10 @@ impl Policy {
     }
 
     async fn decide(&self, event: &Event, source: &str) -> Answer {
-        if event.kind.as_u16() == nip34::DELETION {
-            return self.delete(event).await;
+        match event.kind.as_u16() {
+            nip34::DELETION => return self.delete(event).await,
+            nip34::VANISH => return self.forget(event).await,
+            _ => {}
         }
         let git_event = match GitEvent::parse(event) {
             Ok(Some(git_event)) => Some(git_event),
@@ -169,6 +171,20 @@ impl Policy {
     async fn delete(&self, request: &Event) -> Answer {
         if let Some(deletion) = Deletion::requested_by(request)
             && let Err(error) = self.lookup.purgatory.delete(&deletion).await
+        {
+            log_undeleted(request, &error);
+        }
+        Answer::Accept
+    }
+
+    /// So does a request to vanish.
+    async fn forget(&self, request: &Event) -> Answer {
+        if self.lookup.service.is_asked_to_forget(request)
+            && let Err(error) = self
+                .lookup
+                .purgatory
+                .vanish(&request.pubkey, request.created_at.as_secs())
+                .await
         {
             log_undeleted(request, &error);
         }

@@ -36,6 +36,7 @@ use crate::git::PushCapabilities;
 use crate::git::Step;
 use crate::reply;
 use crate::site::Site;
+use crate::site::declares_refs;
 use crate::storage::StorageError;
 use shared::git::Namespace;
 use shared::git::RefUpdate;
@@ -98,7 +99,11 @@ impl Push {
         if facts.hosting(&self.coordinate) == Hosting::Absent {
             return Ok(None);
         }
-        let refs = self.site.storage.refs(&self.coordinate).await?;
+        // What nobody has declared is not there for a pusher either: a look replaces it.
+        let refs = match declares_refs(&facts, &self.coordinate) {
+            true => self.site.storage.refs(&self.coordinate).await?,
+            false => None,
+        };
         let updates: Vec<RefUpdate> = self.updates().cloned().collect();
         let target = PushTarget {
             coordinate: &self.coordinate,

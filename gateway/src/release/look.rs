@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 use shared::lookup::LookupError;
 use shared::lookup::Subject;
+use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
@@ -16,6 +17,7 @@ use shared::rules::Plan;
 use shared::rules::plan;
 
 use crate::lock::Locked;
+use crate::site::Seen;
 use crate::site::Site;
 use crate::storage::StorageError;
 
@@ -78,12 +80,36 @@ impl Site {
             arriving: None,
         };
         let (facts, dirty) = self.lookup.facts(&subject).await?;
+        self.note_seen(&facts);
         let disk = self.storage.read(&facts).await?;
         let plan = plan(&facts, &disk, self.settings.sleep_secs);
         for coordinate in &plan.lost {
             tracing::error!(repo.coordinate = %coordinate, "the repository's data is missing here: not served until it is pushed again");
         }
         self.act(locked, &facts, &disk, plan, &dirty).await
+    }
+
+    /// Remembers of which identifier the events are, until too many are known: then the oldest knowledge is as good as
+    /// none, and is had again at the next look.
+    fn note_seen(&self, facts: &Facts) {
+        if self.seen.len() > SEEN_MAX {
+            self.seen.clear();
+        }
+        for known in &facts.announcements {
+            let Coordinate { owner, identifier } = known.item.coordinate.clone();
+            self.seen.insert(
+                known.item.revision.event_id,
+                Seen {
+                    author: owner,
+                    identifier,
+                },
+            );
+        }
+        for known in &facts.states {
+            let (author, identifier) = (known.item.author, known.item.identifier.clone());
+            self.seen
+                .insert(known.item.revision.event_id, Seen { author, identifier });
+        }
     }
 
     async fn act(
@@ -142,6 +168,9 @@ impl Site {
         })
     }
 }
+
+/// Events remembered by id.
+const SEEN_MAX: usize = 500_000;
 
 /// Returns the notes that say something else than the entry does.
 fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {

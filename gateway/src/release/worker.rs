@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nostr::event::Event;
+use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
@@ -140,7 +141,7 @@ impl Worker {
 /// Marks dirty whatever the relay commits that could matter, and after each reconnection what it may have committed
 /// meanwhile.
 async fn follow_relay(site: Arc<Site>) {
-    let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION].map(Kind::from_u16);
+    let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
     let mut subscription = site.lookup.relay.subscribe(vec![Filter::new().kinds(kinds)]);
     let mut seen_until = Timestamp::now();
     loop {
@@ -154,7 +155,7 @@ async fn follow_relay(site: Arc<Site>) {
                     .query(vec![Filter::new().kinds(kinds).since(since)])
                     .await
                 {
-                    Ok(events) => events.iter().flat_map(concerned).collect(),
+                    Ok(events) => events.iter().flat_map(|event| concerned(&site, event)).collect(),
                     Err(error) => {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
@@ -164,7 +165,7 @@ async fn follow_relay(site: Arc<Site>) {
                     }
                 }
             }
-            Signal::Event(event) => concerned(&event),
+            Signal::Event(event) => concerned(&site, &event),
         };
         seen_until = Timestamp::now();
         mark(&site, &changed).await;
@@ -172,12 +173,17 @@ async fn follow_relay(site: Arc<Site>) {
 }
 
 /// Returns the identifiers that an event concerns.
-fn concerned(event: &Event) -> BTreeSet<Identifier> {
+fn concerned(site: &Site, event: &Event) -> BTreeSet<Identifier> {
+    if event.kind.as_u16() == nip34::VANISH {
+        let own = site.seen.iter().filter(|seen| seen.author == event.pubkey);
+        return own.map(|seen| seen.identifier.clone()).collect();
+    }
     let own = event.tags.identifier().and_then(|d| d.parse().ok());
-    let tags = event.tags.iter().map(nostr::event::Tag::as_slice);
-    let deleted = tags
-        .filter(|tag| tag.first().is_some_and(|name| name == "a"))
-        .filter_map(|tag| tag.get(1)?.splitn(3, ':').nth(2)?.parse().ok());
+    let deleted = event.tags.iter().filter_map(|tag| match tag.as_slice() {
+        [name, address, ..] if name == "a" => address.splitn(3, ':').nth(2)?.parse().ok(),
+        [name, id, ..] if name == "e" => Some(site.seen.get(&EventId::from_hex(id).ok()?)?.identifier.clone()),
+        _ => None,
+    });
     own.into_iter().chain(deleted).collect()
 }
 

@@ -68,6 +68,14 @@ pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
     by_id || by_address
 }
 
+/// Returns the relays that a request to vanish (NIP-62) is meant for, as written; `ALL_RELAYS` is one of them if it
+/// names all.
+pub fn vanish_relays(request: &Event) -> impl Iterator<Item = &str> {
+    tags(request, "relay")
+        .filter_map(|values| values.first())
+        .map(String::as_str)
+}
+
 /// Returns the values of the first tag called `name`, without the name.
 fn first_tag<'e>(event: &'e Event, name: &str) -> Option<&'e [String]> {
     tags(event, name).next()

@@ -50,6 +50,9 @@ pub(super) const DELETED_EVENT: &str = "{purgatory}:deleted:event:";
 /// `{purgatory}:deleted:address:<pubkey>:<kind>:<encoded identifier>` STRING, up to which `created_at` its author asked
 /// to delete the addressable event. TTL [`GATE_SECS`].
 pub(super) const DELETED_ADDRESS: &str = "{purgatory}:deleted:address:";
+/// `{purgatory}:deleted:author:<pubkey>` STRING, up to which `created_at` its author asked to vanish. TTL
+/// [`GATE_SECS`].
+pub(super) const DELETED_AUTHOR: &str = "{purgatory}:deleted:author:";
 
 /// `{purgatory}:wake` is no key but the channel on which a script tells that an identifier became dirty or an entry
 /// releasing. The message is empty.
@@ -59,7 +62,7 @@ pub(super) const WAKE: &str = "{purgatory}:wake";
 pub(super) const KEYS: [&str; 7] = [CHANGES, LEASES, DIRTY, DEADLINES, RELEASING, ENTRIES, PLACEHOLDERS];
 
 /// Names the scripts use, for the table `K` in Lua.
-const LUA_NAMES: [(&str, &str); 16] = [
+const LUA_NAMES: [(&str, &str); 17] = [
     ("changes", CHANGES),
     ("leases", LEASES),
     ("dirty", DIRTY),
@@ -75,6 +78,7 @@ const LUA_NAMES: [(&str, &str); 16] = [
     ("placeholders_of", PLACEHOLDERS_OF),
     ("deleted_event", DELETED_EVENT),
     ("deleted_address", DELETED_ADDRESS),
+    ("deleted_author", DELETED_AUTHOR),
     ("wake", WAKE),
 ];
 

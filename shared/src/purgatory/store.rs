@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 
 use super::Deletion;
 use super::DirtyNumber;
@@ -200,6 +201,15 @@ impl Purgatory {
     /// As for all operations.
     pub async fn delete(&self, deletion: &Deletion) -> Result<usize, PurgatoryError> {
         ask!(self.delete(deletion))
+    }
+
+    /// Removes what an author who vanishes (NIP-62) has held or asleep, made up to `created_at`, keeps such events out
+    /// for 48 h, and returns how many entries went. What is leaving goes on into the relay, where it is ruled out.
+    ///
+    /// # Errors
+    /// See [`PurgatoryError`].
+    pub async fn vanish(&self, author: &PublicKey, created_at: u64) -> Result<usize, PurgatoryError> {
+        ask!(self.vanish(author, created_at))
     }
 
     /// Notes what entries wait for; those that are not there are left out.

@@ -113,7 +113,7 @@ pub struct Facts {
     pub entries: BTreeMap<EventId, Entry>,
     /// Entries that a served deletion request of their author rules out. They appear nowhere else but in `entries`.
     pub deleted: BTreeSet<EventId>,
-    /// The served deletion requests (NIP-09) by the authors concerned.
+    /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors concerned.
     pub deletion_requests: Vec<Event>,
 }
 
@@ -143,7 +143,7 @@ impl Facts {
         };
         let (deletion_requests, served): (Vec<Event>, Vec<Event>) = served
             .into_iter()
-            .partition(|event| event.kind.as_u16() == nip34::DELETION);
+            .partition(|event| matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH));
         facts.deletion_requests = deletion_requests;
         let served_ids: BTreeSet<EventId> = served.iter().map(|event| event.id).collect();
         for entry in reading.entries {
@@ -154,8 +154,11 @@ impl Facts {
             }
             facts.entries.insert(entry.event.id, entry);
         }
+        // Relays do not all act on a request to vanish (strfry keeps it as any other event).
         for event in &served {
-            facts.learn(event, Standing::Served);
+            if !facts.has_vanished(event) {
+                facts.learn(event, Standing::Served);
+            }
         }
         facts
     }
@@ -177,11 +180,18 @@ impl Facts {
         }
     }
 
-    /// Tells whether a served deletion request covers an event.
+    /// Tells whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
     pub fn is_deleted(&self, event: &Event) -> bool {
-        self.deletion_requests
-            .iter()
-            .any(|request| nip34::is_deleted_by(event, request))
+        let by_request = |request| nip34::is_deleted_by(event, request);
+        self.has_vanished(event) || self.deletion_requests.iter().any(by_request)
+    }
+
+    fn has_vanished(&self, event: &Event) -> bool {
+        self.deletion_requests.iter().any(|request| {
+            request.pubkey == event.pubkey
+                && request.created_at >= event.created_at
+                && self.service.is_asked_to_forget(request)
+        })
     }
 
     /// Returns the announcement that counts for a repository: the newest of those held and public.
@@ -553,6 +563,39 @@ pub(crate) mod tests {
             facts.governing_state(&coordinate(1, "r")).unwrap().revision.created_at,
             20
         );
+    }
+
+    #[test]
+    fn whoever_has_vanished_announces_and_declares_nothing_any_more() {
+        let relay = |url| event(1, nip34::VANISH, 20, &[&["relay", url]]);
+        for (story, request, vanished) in [
+            ("from this server", relay("wss://svc/"), true),
+            ("from everywhere", relay("ALL_RELAYS"), true),
+            ("from another server", relay("wss://other/"), false),
+            (
+                "before the events",
+                event(1, nip34::VANISH, 9, &[&["relay", "ALL_RELAYS"]]),
+                false,
+            ),
+            (
+                "somebody else",
+                event(2, nip34::VANISH, 20, &[&["relay", "ALL_RELAYS"]]),
+                false,
+            ),
+        ] {
+            let state = state_event(1, "r", 10, &[("heads/main", 'a')]);
+            let facts = Scene::default()
+                .served([announcement_event(1, "r", 10, &[]), request])
+                .held([state])
+                .facts();
+
+            assert_eq!(
+                facts.hosting(&coordinate(1, "r")) == Hosting::Absent,
+                vanished,
+                "{story}"
+            );
+            assert_eq!(facts.deleted.len(), usize::from(vanished), "{story}");
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nostr::event::Event;
 use url::Url;
 
+use crate::nip34;
 use crate::nip34::Announcement;
 
 /// The name under which clients reach this server: what `clone` and `relays` tags must name.
@@ -34,6 +36,15 @@ impl Service {
             && relays
                 .into_iter()
                 .any(|url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url) && url.path() == "/")
+    }
+
+    /// Tells whether a request to vanish (NIP-62) is meant for this server.
+    pub fn is_asked_to_forget(&self, request: &Event) -> bool {
+        request.kind.as_u16() == nip34::VANISH
+            && nip34::vanish_relays(request).any(|relay| {
+                let ours = |url: Url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url);
+                relay == "ALL_RELAYS" || Url::parse(relay).is_ok_and(ours)
+            })
     }
 
     fn is_origin_of(&self, url: &Url) -> bool {

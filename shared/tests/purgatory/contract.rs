@@ -70,7 +70,8 @@ on_both_stores! {
     ended_entries_are_gone
     a_deletion_removes_its_authors_events_in_any_status
     a_deletion_touches_nobody_elses_events
-    a_deletion_by_address_spares_later_versions
+    a_deletion_by_address_spares_later_versions,
+    an_author_vanishes_with_what_is_waiting_and_stays_away
     a_deleted_event_is_not_held_again
     a_deleted_event_is_not_marked_releasing
     notes_are_kept_where_there_is_an_entry
@@ -828,6 +829,46 @@ async fn a_deletion_touches_nobody_elses_events(p: Fixture) {
     assert_eq!(p.clear_dirty().await, [""; 0]);
     let again = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
     assert_eq!(again, HoldOutcome::AlreadyHeld(Status::Held));
+}
+
+async fn an_author_vanishes_with_what_is_waiting_and_stays_away(p: Fixture) {
+    let [author, other] = [Keys::generate(), Keys::generate()];
+    let [early, late, foreign] = [state(&author, 9), state(&author, 11), state(&other, 9)];
+    let asleep = announcement(&author, 10);
+    for event in [&early, &late, &foreign] {
+        p.purgatory.hold(&hold(event, LONG)).await.unwrap();
+    }
+    p.purgatory.hold(&hold(&asleep, 0)).await.unwrap();
+    assert!(
+        p.purgatory
+            .expire(&asleep.id, Expiry::Sleep { secs: LONG })
+            .await
+            .unwrap()
+    );
+    p.clear_dirty().await;
+
+    assert_eq!(p.purgatory.vanish(&author.public_key(), 10).await.unwrap(), 2);
+
+    let left: BTreeSet<EventId> = p
+        .read(&["repo"])
+        .await
+        .entries
+        .iter()
+        .map(|entry| entry.event.id)
+        .collect();
+    assert_eq!(left, ids([&late, &foreign]));
+    assert_eq!(p.clear_dirty().await, ["repo"]);
+    assert_eq!(
+        p.purgatory.hold(&hold(&early, LONG)).await.unwrap(),
+        HoldOutcome::Deleted
+    );
+    assert_eq!(p.purgatory.mark_releasing(&[release(&early)], LONG).await.unwrap(), []);
+    // An older request does not take the gate back.
+    assert_eq!(p.purgatory.vanish(&author.public_key(), 1).await.unwrap(), 0);
+    assert_eq!(
+        p.purgatory.hold(&hold(&early, LONG)).await.unwrap(),
+        HoldOutcome::Deleted
+    );
 }
 
 async fn a_deletion_by_address_spares_later_versions(p: Fixture) {

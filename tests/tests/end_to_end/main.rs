@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be had ends the test")]
 
 mod crashes;
+mod deletions;
 mod expiry;
 mod http;
 mod late_binding;

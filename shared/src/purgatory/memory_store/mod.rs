@@ -16,6 +16,7 @@ use std::sync::PoisonError;
 
 use dashmap::DashMap;
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 use tokio::sync::watch;
 
 use self::step::Gate;
@@ -160,7 +161,7 @@ impl MemoryStore {
                 }
                 let gate = Gate::Address(deletion.author, *kind, identifier.clone());
                 let indices = &mut *step.indices;
-                let up_to = indices.gated_addresses.entry(gate.clone()).or_default();
+                let up_to = indices.gated_until.entry(gate.clone()).or_default();
                 *up_to = deletion.created_at.max(*up_to);
                 indices.gates.set(gate, ends);
                 let indexed = indices.identifiers.get(identifier).into_iter().flatten();
@@ -181,6 +182,27 @@ impl MemoryStore {
                 }
             }
             deleted
+        })
+    }
+
+    pub(super) fn vanish(&self, author: &PublicKey, created_at: u64) -> usize {
+        self.step(|step| {
+            let (gate, ends) = (Gate::Author(*author), step.after(GATE_SECS));
+            let indices = &mut *step.indices;
+            let up_to = indices.gated_until.entry(gate.clone()).or_default();
+            *up_to = created_at.max(*up_to);
+            indices.gates.set(gate, ends);
+            let own = indices.authors.get(author).cloned().unwrap_or_default();
+            let mut vanished = 0;
+            for event_id in &own {
+                let record = step.records.get(event_id);
+                if record.is_some_and(|record| record.entry.event.created_at.as_secs() <= created_at) {
+                    step.raise_of(event_id);
+                    step.remove_entry(event_id);
+                    vanished += 1;
+                }
+            }
+            vanished
         })
     }
 

@@ -39,6 +39,7 @@ pub(super) type Awaited = (EventId, Option<Coordinate>);
 pub(super) enum Gate {
     Event(PublicKey, EventId),
     Address(PublicKey, u16, Identifier),
+    Author(PublicKey),
 }
 
 /// Everything but the entries themselves. What each part is for: `keys.rs`, which has them under the same names.
@@ -57,8 +58,8 @@ pub(super) struct Indices {
     pub(super) placeholder_ends: Scores<(EventId, Coordinate)>,
     /// By when they end.
     pub(super) gates: Scores<Gate>,
-    /// Up to which `created_at` an address is deleted.
-    pub(super) gated_addresses: HashMap<Gate, u64>,
+    /// Up to which `created_at` an address or an author is deleted.
+    pub(super) gated_until: HashMap<Gate, u64>,
 }
 
 /// A step that is being made. Nobody else makes one meanwhile.
@@ -85,7 +86,7 @@ impl Step<'_> {
         }
         for gate in self.indices.gates.until(self.now, usize::MAX) {
             self.indices.gates.remove(&gate);
-            self.indices.gated_addresses.remove(&gate);
+            self.indices.gated_until.remove(&gate);
         }
     }
 
@@ -223,13 +224,16 @@ impl Step<'_> {
         if self.indices.gates.score(&gate).is_some() {
             return true;
         }
+        let is_gated = |gate: Gate| {
+            let up_to = self.indices.gated_until.get(&gate);
+            up_to.is_some_and(|up_to| event.created_at.as_secs() <= *up_to)
+        };
         let kind = event.kind.as_u16();
-        is_addressable(kind)
-            && identifiers.iter().any(|identifier| {
-                let gate = Gate::Address(event.pubkey, kind, identifier.clone());
-                let up_to = self.indices.gated_addresses.get(&gate);
-                up_to.is_some_and(|up_to| event.created_at.as_secs() <= *up_to)
-            })
+        is_gated(Gate::Author(event.pubkey))
+            || is_addressable(kind)
+                && identifiers
+                    .iter()
+                    .any(|identifier| is_gated(Gate::Address(event.pubkey, kind, identifier.clone())))
     }
 
     pub(super) fn remove_placeholder(&mut self, event_id: &EventId, coordinate: &Coordinate) {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 use redis::cmd;
 
 use self::call::call;
@@ -217,6 +218,14 @@ impl RedisStore {
             .number(deletion.created_at)
             .text(&json_ids(&deletion.event_ids))
             .text(&serde_json::Value::from(addresses).to_string())
+            .ask(self)
+            .await
+    }
+
+    pub(super) async fn vanish(&self, author: &PublicKey, created_at: u64) -> Result<usize, PurgatoryError> {
+        call(&OPERATIONS.vanish)
+            .text(&author.to_hex())
+            .number(created_at)
             .ask(self)
             .await
     }

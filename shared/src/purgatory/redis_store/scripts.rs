@@ -30,6 +30,7 @@ pub(super) struct Operations {
     pub(super) expire: Operation,
     pub(super) end: Operation,
     pub(super) delete: Operation,
+    pub(super) vanish: Operation,
     pub(super) note_waiting: Operation,
     pub(super) put_placeholder: Operation,
     pub(super) drop_placeholder: Operation,
@@ -55,6 +56,7 @@ pub(super) static OPERATIONS: LazyLock<Operations> = LazyLock::new(|| Operations
     expire: operation!("expire an event", "expire.lua"),
     end: operation!("end events", "end.lua"),
     delete: operation!("delete events", "delete.lua"),
+    vanish: operation!("remove an author's events", "vanish.lua"),
     note_waiting: operation!("note what events wait for", "note_waiting.lua"),
     put_placeholder: operation!("record a placeholder", "put_placeholder.lua"),
     drop_placeholder: operation!("drop a placeholder", "drop_placeholder.lua"),
@@ -62,7 +64,7 @@ pub(super) static OPERATIONS: LazyLock<Operations> = LazyLock::new(|| Operations
 
 impl Operations {
     /// Returns all of them, to load them ahead.
-    pub(super) fn all(&self) -> [&Operation; 15] {
+    pub(super) fn all(&self) -> [&Operation; 16] {
         [
             &self.read,
             &self.hold,
@@ -76,6 +78,7 @@ impl Operations {
             &self.expire,
             &self.end,
             &self.delete,
+            &self.vanish,
             &self.note_waiting,
             &self.put_placeholder,
             &self.drop_placeholder,

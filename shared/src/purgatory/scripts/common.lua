@@ -166,6 +166,10 @@ local function is_deleted(id, entry)
   if redis.call('EXISTS', K.deleted_event .. entry.author .. ':' .. id) == 1 then
     return true
   end
+  local vanished = redis.call('GET', K.deleted_author .. entry.author)
+  if vanished and not is_later(entry.created_at, vanished) then
+    return true
+  end
   if not is_addressable(entry.kind) then
     return false
   end

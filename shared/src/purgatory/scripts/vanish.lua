@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Removes what an author has held or asleep up to a time (NIP-62), and keeps such events out for K.gate_secs. What is
+-- leaving is in the relay as good as already: it is ruled out there.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 author, 2 created_at of the request
+-- Returns: how many entries were removed.
+-- Errors: none of its own.
+
+local author, asked_at = ARGV[1], ARGV[2]
+local gate = redis.call('GET', K.deleted_author .. author)
+if not gate or is_later(asked_at, gate) then
+  gate = asked_at
+end
+redis.call('SET', K.deleted_author .. author, gate, 'EX', K.gate_secs)
+
+local vanished, dirty = 0, {}
+for _, id in ipairs(redis.call('ZRANGE', K.author .. author, 0, -1)) do
+  local entry = find_entry(id)
+  if entry and not is_later(entry.created_at, asked_at) then
+    add_all(dirty, entry.names)
+    remove_entry(id, entry)
+    vanished = vanished + 1
+  end
+end
+
+raise(dirty)
+return vanished
