@@ -128,8 +128,8 @@ impl Purgatory {
         ask!(self.clear_dirty(identifier, seen))
     }
 
-    /// Raises the dirty numbers of at most so many entries and placeholders whose deadline is past, and returns how many
-    /// it found. Nothing expires by this, and each is offered again after `recheck_secs` if it is still there.
+    /// Raises the dirty numbers of at most so many entries and placeholders whose deadline is past, and returns how
+    /// many it found. Nothing expires by this, and each is offered again after `recheck_secs` if it is still there.
     ///
     /// # Errors
     /// As for all operations.
@@ -170,8 +170,8 @@ impl Purgatory {
         ask!(self.settle(event_id, lease, settlement))
     }
 
-    /// Holds entries for at least so long from now, and returns how many. Sleeping ones wake, for just so long, and make
-    /// their identifiers dirty.
+    /// Holds entries for at least so long from now, and returns how many. Sleeping ones wake, for just so long, and
+    /// make their identifiers dirty.
     ///
     /// # Errors
     /// As for all operations.
@@ -179,7 +179,8 @@ impl Purgatory {
         ask!(self.extend(event_ids, hold_secs))
     }
 
-    /// Ends an entry that is held (or asleep, but then only for good) and past its deadline, and returns whether it did.
+    /// Ends an entry that is held (or asleep, but then only for good) and past its deadline, and returns whether it
+    /// did.
     ///
     /// # Errors
     /// As for all operations.
@@ -195,7 +196,8 @@ impl Purgatory {
         ask!(self.end(event_ids))
     }
 
-    /// Removes what its author asked to delete, in any status, keeps it out for 48 h, and returns how many entries went.
+    /// Removes what its author asked to delete, in any status, keeps it out for 48 h, and returns how many entries
+    /// went.
     ///
     /// # Errors
     /// As for all operations.

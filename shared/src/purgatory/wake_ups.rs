@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-/// Wakes whoever works on dirty identifiers and releasing entries. Wakings that nobody waited for melt into one; one may
-/// come late, be lost, or mean nothing, so look from time to time without it.
+/// Wakes whoever works on dirty identifiers and releasing entries. Wakings that nobody waited for melt into one; one
+/// may come late, be lost, or mean nothing, so look from time to time without it.
 #[derive(Debug)]
 pub struct WakeUps {
     /// Changes with every waking.

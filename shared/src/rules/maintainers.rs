@@ -299,7 +299,10 @@ mod tests {
     proptest! {
         /// The fixpoint is reached by rounds; adding a listing by somebody outside the set must not change the set.
         #[test]
-        fn strangers_cannot_change_a_set(listed in proptest::collection::btree_set(1_u8..8, 0..6), stranger in 9_u8..15) {
+        fn strangers_cannot_change_a_set(
+            listed in proptest::collection::btree_set(1_u8..8, 0..6),
+            stranger in 9_u8..15,
+        ) {
             let mut own = announcement(1, "r", 1);
             own.roles.listed = listed.iter().map(|&n| pubkey(n)).collect();
             let mut other = announcement(stranger, "r", 1);

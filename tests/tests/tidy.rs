@@ -1,0 +1,505 @@
+//! Rules about the tree itself, checked on every file that git knows or would add. A rule that is said twice in a
+//! review becomes one here, with its reason in the text of the failure.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be read ends the test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// A text file of the tree.
+struct Source {
+    /// From the root of the repository.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// Returns the lines that are numbered from 1.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
+    }
+
+    fn at(&self, line: usize) -> String {
+        format!("{}:{line}", self.path)
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rule is for the programs; here git lists files"
+)]
+fn paths() -> Vec<String> {
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "the tree must be a git repository");
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let paths = listed.split_terminator('\0').map(str::to_owned);
+    paths.filter(|path| root().join(path).exists()).collect()
+}
+
+fn sources() -> Vec<Source> {
+    let sources: Vec<Source> = paths()
+        .into_iter()
+        .filter(|path| path != "Cargo.lock")
+        .filter_map(|path| Some((fs::read_to_string(root().join(&path)).ok()?, path)))
+        .map(|(text, path)| Source { path, text })
+        .collect();
+    let rust = sources.iter().filter(|source| source.is_rust()).count();
+    assert!(rust > 50, "only {rust} Rust files found");
+    sources
+}
+
+fn rust_sources() -> Vec<Source> {
+    sources().into_iter().filter(Source::is_rust).collect()
+}
+
+/// Fails with every place at once, each on a line of its own.
+fn assert_none(violations: &[String], reason: &str) {
+    assert!(violations.is_empty(), "{reason}:\n  {}", violations.join("\n  "));
+}
+
+#[test]
+fn every_file_says_what_is_in_it() {
+    let silent: Vec<String> = rust_sources()
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//!"))
+        .map(|source| source.path)
+        .collect();
+
+    assert_none(
+        &silent,
+        "a file begins with `//!`: what lives here and what does not, so that a reader knows whether to go on",
+    );
+}
+
+#[test]
+fn no_file_is_too_long_without_saying_why() {
+    let mut long = Vec::new();
+    for source in rust_sources() {
+        // Tests are tables, and as long as what they list.
+        let is_test = source.path.starts_with("tests/tests/") || source.path.contains("/tests/");
+        let tests_at = |line: &str| line.trim_start() == "#[cfg(test)]";
+        let lines = source.text.lines().take_while(|line| !tests_at(line)).count();
+        let mut header = source.text.lines().take_while(|line| line.starts_with("//!"));
+        if !is_test && lines > LINES_MAX && !header.any(|line| line.contains("long because")) {
+            long.push(format!("{}: {lines} lines", source.path));
+        }
+    }
+
+    assert_none(
+        &long,
+        "a file over 500 lines before its tests has two reasons to change: split it, or say `long because` in its header",
+    );
+}
+
+#[test]
+fn no_line_is_too_wide() {
+    let mut wide = Vec::new();
+    for source in rust_sources() {
+        for (number, line) in source.lines() {
+            // rustfmt does not break literals; a text that a person reads is searched for in one piece.
+            if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
+                wide.push(source.at(number));
+            }
+        }
+    }
+
+    assert_none(&wide, "lines end at 120 columns, so that two files fit side by side");
+}
+
+#[test]
+fn nothing_is_left_to_do_in_comments() {
+    // Put together here, or this file would be found.
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
+    let mut left = Vec::new();
+    for source in sources() {
+        for (number, line) in source.lines() {
+            if words_of(line).any(|word| words.contains(&word)) {
+                left.push(source.at(number));
+            }
+        }
+    }
+
+    assert_none(
+        &left,
+        "what is left to do is an issue, where somebody sees it: not a comment",
+    );
+}
+
+#[test]
+fn names_say_what_is_done() {
+    let mut vague = Vec::new();
+    for source in rust_sources() {
+        let code = without_comments_and_literals(&source.text);
+        for (index, line) in code.lines().enumerate() {
+            for (item, name) in defined_in(line) {
+                if let Some(instead) = objection(item, name) {
+                    vague.push(format!("{} {name}: {instead}", source.at(index + 1)));
+                }
+            }
+        }
+    }
+
+    assert_none(&vague, "some words say nothing about what a thing is or does");
+}
+
+/// Returns what to say instead; `None`: the name is fine.
+fn objection(item: &str, name: &str) -> Option<&'static str> {
+    let is_function = item == "fn";
+    let lower = name.to_lowercase();
+    let has = |word: &str| lower.contains(word);
+    if is_function && name.starts_with("get_") {
+        Some("name what it returns")
+    } else if is_function && (name.starts_with("handle_") || name.starts_with("process_")) {
+        Some("name what is done")
+    } else if has("manager") || has("helper") || lower.split('_').any(|word| matches!(word, "util" | "utils")) {
+        Some("name the one thing that it is or does")
+    } else if is_function && name.starts_with(concat!("te", "st_")) {
+        Some("a test is named as the fact that it proves")
+    } else {
+        None
+    }
+}
+
+#[test]
+fn no_path_of_a_developers_machine_is_in_the_tree() {
+    let places = [
+        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/tmp", "/h-"),
+    ];
+    let mut found = Vec::new();
+    for source in sources() {
+        for (number, line) in source.lines() {
+            if places.iter().any(|place| line.contains(place)) {
+                found.push(source.at(number));
+            }
+        }
+    }
+
+    assert_none(&found, "such a path exists on one machine only, and tells of it");
+}
+
+#[test]
+fn scripts_can_be_run() {
+    let scripts: Vec<String> = paths()
+        .into_iter()
+        .filter(|path| path.starts_with("scripts/") || path == ".ci/run")
+        .collect();
+    assert!(scripts.len() > 2, "only {scripts:?}");
+
+    let broken: Vec<String> = scripts
+        .into_iter()
+        .filter(|path| {
+            let file = root().join(path);
+            let is_executable = fs::metadata(&file).unwrap().permissions().mode() & 0o111 != 0;
+            !is_executable || !fs::read_to_string(&file).unwrap().starts_with("#!")
+        })
+        .collect();
+
+    assert_none(
+        &broken,
+        "a script is executable and begins with `#!`, since the documents call it by its path",
+    );
+}
+
+/// Tables in docs/ say which function and which test a fact stands on.
+#[test]
+fn functions_and_tests_named_in_tables_exist() {
+    let defined: BTreeSet<String> = rust_sources()
+        .iter()
+        .flat_map(|source| functions_in(&without_comments_and_literals(&source.text)))
+        .collect();
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for source in documents() {
+        let mut columns: Vec<bool> = Vec::new();
+        for (number, line) in source.lines() {
+            let cells: Vec<&str> = cells_of(line);
+            if cells.is_empty() {
+                columns.clear();
+            } else if columns.is_empty() {
+                columns = cells.iter().map(|cell| matches!(*cell, "test" | "function")).collect();
+            }
+            let checked = cells.iter().zip(&columns).filter(|(_, checked)| **checked);
+            for name in checked
+                .flat_map(|(cell, _)| in_backticks(cell))
+                .filter(|name| is_name(name))
+            {
+                named += 1;
+                if !defined.contains(name) {
+                    missing.push(format!("{} {name}", source.at(number)));
+                }
+            }
+        }
+    }
+
+    assert!(named > 100, "only {named} names found: are the tables read?");
+    assert_none(
+        &missing,
+        "a document names a function or test that is not there: it no longer tells the truth",
+    );
+}
+
+#[test]
+fn files_named_in_documents_exist() {
+    let folders = [
+        "shared/",
+        "plugin/",
+        "gateway/",
+        "tests/",
+        "scripts/",
+        "strfry-config/",
+        "docs/",
+    ];
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for source in documents() {
+        let folder = Path::new(&source.path).parent().unwrap();
+        for (number, line) in source.lines() {
+            let is_path = |text: &&str| folders.iter().any(|folder| text.starts_with(folder)) && is_plain_path(text);
+            let quoted = in_backticks(line).filter(is_path).map(|text| root().join(text));
+            let linked = links_in(line).map(|target| root().join(folder).join(target));
+            for file in quoted.chain(linked) {
+                named += 1;
+                if !file.exists() {
+                    missing.push(format!("{} {}", source.at(number), file.display()));
+                }
+            }
+        }
+    }
+
+    assert!(named > 30, "only {named} files named: are the documents read?");
+    assert_none(
+        &missing,
+        "a document names a file that is not there: it no longer tells the truth",
+    );
+}
+
+/// The table in README.md against the definitions that `--help` is made of.
+#[test]
+fn every_option_is_in_the_readme_with_its_variable_and_default() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut options = 0;
+    let mut missing = Vec::new();
+    for path in ["gateway/src/cli.rs", "plugin/src/cli.rs", "gateway/src/declare.rs"] {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        for option in options_in(&text) {
+            options += 1;
+            let cell = format!("`--{}`", option.name);
+            let told = |wanted: &Option<String>, row: &str| {
+                let wanted = wanted.as_ref().map(|wanted| format!("`{wanted}`"));
+                wanted.is_none_or(|wanted| row.contains(&wanted))
+            };
+            let mut rows = readme
+                .lines()
+                .filter(|line| line.starts_with('|') && line.contains(&cell));
+            if !rows.any(|row| told(&option.variable, row) && told(&option.default, row)) {
+                missing.push(format!("{path} {option:?}"));
+            }
+        }
+    }
+
+    assert!(options > 15, "only {options} options found: are the definitions read?");
+    assert_none(
+        &missing,
+        "an option that README.md does not tell of, with its variable and default, is not found",
+    );
+}
+
+/// An option as it is defined with clap.
+#[derive(Debug)]
+struct CliOption {
+    name: String,
+    variable: Option<String>,
+    default: Option<String>,
+}
+
+/// Reads `#[arg(long, …)] name: …` out of the text of a file.
+fn options_in(text: &str) -> Vec<CliOption> {
+    let before_tests = text.split("#[cfg(test)]").next().unwrap();
+    let definitions = before_tests.split("#[arg(").skip(1);
+    let options = definitions.filter_map(|definition| {
+        let (attribute, rest) = definition.split_once(")]")?;
+        let field = rest.split(':').next()?.split_whitespace().last()?;
+        let value = |key: &str| {
+            let (_, after) = attribute.split_once(&format!("{key} = \""))?;
+            after.split('"').next().map(str::to_owned)
+        };
+        words_of(attribute).any(|word| word == "long").then(|| CliOption {
+            name: value("long").unwrap_or_else(|| field.replace('_', "-")),
+            variable: value("env"),
+            default: value("default_value"),
+        })
+    });
+    options.collect()
+}
+
+fn documents() -> Vec<Source> {
+    sources()
+        .into_iter()
+        .filter(|source| source.path.ends_with(".md"))
+        .collect()
+}
+
+/// Returns the cells of a row of a table; nothing if the line is none.
+fn cells_of(line: &str) -> Vec<&str> {
+    match line.strip_prefix('|') {
+        Some(row) => row.trim_end().trim_end_matches('|').split('|').map(str::trim).collect(),
+        None => Vec::new(),
+    }
+}
+
+fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Returns the targets of links to files, without their anchors.
+fn links_in(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](")
+        .skip(1)
+        .filter_map(|after| after.split([')', '#']).next())
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+/// Tells whether a text is the name of a function, and no path, option or sentence.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// Tells whether a text is a path, without a pattern or a place to be filled in.
+fn is_plain_path(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    text.bytes().all(is_plain)
+}
+
+fn words_of(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+}
+
+fn functions_in(code: &str) -> BTreeSet<String> {
+    let defined = code.lines().flat_map(defined_in);
+    defined
+        .filter(|(item, _)| *item == "fn")
+        .map(|(_, name)| name.to_owned())
+        .collect()
+}
+
+/// Returns what a line of code defines: the keyword and the name behind it.
+fn defined_in(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    let items = ["fn", "struct", "enum", "trait", "mod", "type", "const", "static"];
+    words_of(line)
+        .zip(words_of(line).skip(1))
+        .filter(move |(item, _)| items.contains(item))
+}
+
+/// Blanks comments and what is between quotes, and keeps the lines.
+fn without_comments_and_literals(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = skipped_at(rest);
+        if skipped == 0 {
+            code.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            code.extend(rest[..skipped].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+            rest = &rest[skipped..];
+        }
+    }
+    code
+}
+
+/// Returns how many bytes of a comment or a literal `text` begins with.
+fn skipped_at(text: &str) -> usize {
+    let to_end_of = |from: usize, end: &str| text[from..].find(end).map_or(text.len(), |at| from + at + end.len());
+    if text.starts_with("//") {
+        return text.find('\n').unwrap_or(text.len());
+    }
+    if text.starts_with("/*") {
+        return to_end_of(2, "*/");
+    }
+    if text.starts_with("r\"") {
+        return to_end_of(2, "\"");
+    }
+    if text.starts_with("r#\"") {
+        return to_end_of(3, "\"#");
+    }
+    if text.starts_with('"') {
+        return after_quote(text, '"');
+    }
+    let mut chars = text.chars();
+    let (opens, first, second) = (chars.next() == Some('\''), chars.next(), chars.next());
+    match (first, second) {
+        (Some('\\'), _) if opens => after_quote(text, '\''),
+        // A lifetime has no second quote right behind its first letter.
+        (Some(c), Some('\'')) if opens => "''".len() + c.len_utf8(),
+        _ => 0,
+    }
+}
+
+/// Returns where the literal ends that `text` begins with.
+fn after_quote(text: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        if escaped {
+            escaped = false;
+        } else if c == '\\' {
+            escaped = true;
+        } else if c == quote {
+            return at + 1;
+        }
+    }
+    text.len()
+}
+
+#[test]
+fn comments_and_literals_are_not_code() {
+    let text = "fn a() { \"fn b\\\"\"; 'x'; '\\''; '\"'; r#\"fn c\"#; } // fn d\n/* fn e\n*/ fn f<'a>(x: &'a str) {}";
+
+    let code = without_comments_and_literals(text);
+
+    assert_eq!(functions_in(&code), BTreeSet::from(["a".to_owned(), "f".to_owned()]));
+    assert_eq!(code.lines().count(), text.lines().count());
+}
+
+#[test]
+fn vague_names_are_seen() {
+    for (line, is_vague) in [
+        ("fn get_refs() {}", true),
+        ("async fn handle_push() {}", true),
+        ("struct LockManager;", true),
+        ("mod utils;", true),
+        ("fn processed() {}", false),
+        ("mod process;", false),
+        ("fn futility() {}", false),
+    ] {
+        let objected = defined_in(line).any(|(item, name)| objection(item, name).is_some());
+
+        assert_eq!(objected, is_vague, "{line}");
+    }
+}
+
+/// Lines of a file before its tests.
+const LINES_MAX: usize = 500;
+
+/// Columns of a line.
+const COLUMNS_MAX: usize = 120;
