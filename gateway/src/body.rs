@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::GzipDecoder;
 use futures_util::Stream;
@@ -52,11 +53,15 @@ pub fn open(
 
 /// Reads and forgets what is left of a body, up to `bytes_max`: a client that is still sending does not read an
 /// answer (facts/git-http 3.2, "Drain first"). Returns whether its end was reached.
-pub async fn drain(body: &mut Body, bytes_max: u64) -> bool {
+pub async fn drain(body: &mut (impl AsyncRead + Unpin), bytes_max: u64) -> bool {
     let mut rest = body.take(bytes_max);
-    let drained = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
-    drained.is_ok() && rest.limit() > 0
+    let mut sink = tokio::io::sink();
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut rest, &mut sink)).await;
+    drained.is_ok_and(|drained| drained.is_ok()) && rest.limit() > 0
 }
+
+/// For what is left of a body that nobody wants.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Fails once more than so many bytes were read: a decompression bomb ends here.
 struct Bounded<R> {

@@ -16,7 +16,9 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let command = Cli::parse().command();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_env_filter(
+            EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info,nostr_lmdb=warn")),
+        )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();

@@ -34,7 +34,10 @@ impl RelayInfo {
                         error = &error as &dyn std::error::Error,
                         "the relay's information document cannot be read"
                     );
-                    cached.as_ref().map_or(Value::Null, |(_, document)| document.clone())
+                    let last = cached.take().map_or(Value::Null, |(_, document)| document);
+                    // As if it had been read: a relay that is away is not asked by every visitor.
+                    *cached = Some((Instant::now(), last.clone()));
+                    last
                 }
             },
         };

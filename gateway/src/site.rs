@@ -6,6 +6,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
+use shared::git::Namespace;
 use shared::lookup::Lookup;
 use shared::lookup::LookupError;
 use shared::lookup::Subject;
@@ -13,6 +14,7 @@ use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::rules::Facts;
 use shared::rules::Hosting;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -49,6 +51,8 @@ pub struct Site {
     pub settings: Settings,
     /// What goes on without its client; waited for when the server stops.
     pub tasks: TaskTracker,
+    /// How many packs may be taken in at the same time.
+    pub uploads: Semaphore,
 }
 
 /// Whose event it is, and of which identifier.
@@ -116,7 +120,10 @@ impl Site {
             // Whatever is on disk, without a state that governs it nobody has declared it.
             (_, Ok(facts)) if !declares_refs(&facts, coordinate) => Readable::Virtual,
             // Without facts, what is here is read on: Redis or relay being away stops no clone.
-            (Ok(Some(snapshot)), _) => Readable::OnDisk(snapshot),
+            (Ok(Some(snapshot)), Err(_)) => Readable::OnDisk(snapshot),
+            // A repository that has just been made to be filled reads as lost, not as empty.
+            (Ok(Some(snapshot)), Ok(_)) if has_governed_refs(&snapshot) => Readable::OnDisk(snapshot),
+            (Ok(Some(_)), Ok(_)) => Readable::Lost,
             (Ok(None), Ok(_)) => Readable::Lost,
             (Ok(None), Err(error)) => {
                 tracing::warn!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot tell what is hosted");
@@ -136,6 +143,13 @@ pub fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
         .governing_state(coordinate)
         .and_then(|state| state.declared.as_ref().ok());
     governing.is_some_and(|declared| !declared.refs.is_empty())
+}
+
+fn has_governed_refs(snapshot: &RefSnapshot) -> bool {
+    snapshot
+        .refs
+        .keys()
+        .any(|name| matches!(name.namespace(), Namespace::Branch | Namespace::Tag))
 }
 
 impl Readable {

@@ -20,6 +20,7 @@ use shared::relay::RelayUrlError;
 use shared::rules::Service;
 use shared::rules::ServiceError;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -144,6 +145,7 @@ impl Server {
             relay_info: RelayInfo::default(),
             seen: DashMap::new(),
             tasks: TaskTracker::new(),
+            uploads: Semaphore::new(UPLOADS_MAX),
             settings: Settings {
                 hold_secs: config.hold_secs,
                 sleep_secs: config.sleep_secs,
@@ -242,9 +244,10 @@ async fn relay(
     let address = listener
         .local_addr()
         .map_err(|source| StartError::Bind { address, source })?;
-    let lookup = lookup(&format!("ws://{address}/"))?;
+    let url = format!("ws://{address}/");
     let policy = Policy {
-        lookup: lookup.clone(),
+        // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
+        lookup: lookup(&url)?,
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
@@ -252,7 +255,7 @@ async fn relay(
     };
     let database = data_dir.join("relay");
     let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;
-    Ok((lookup, Some(relay)))
+    Ok((lookup(&url)?, Some(relay)))
 }
 
 fn unix_secs() -> u64 {
@@ -260,6 +263,9 @@ fn unix_secs() -> u64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
+
+/// Packs taken in at the same time; each may take as much memory as its limits say.
+const UPLOADS_MAX: usize = 8;
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;

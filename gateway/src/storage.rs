@@ -88,12 +88,14 @@ impl Storage {
         &self.limits
     }
 
-    /// Lists the repositories that are on disk.
+    /// Lists the identifiers of which anything is on disk, repositories or staged commits.
     ///
     /// # Errors
     /// The data directory cannot be read.
-    pub async fn hosted(&self) -> Result<Vec<Coordinate>, StorageError> {
-        Ok(self.repositories.layout().hosted().await?)
+    pub async fn identifiers(&self) -> Result<BTreeSet<Identifier>, StorageError> {
+        let layout = self.repositories.layout();
+        let coordinates = layout.hosted().await?.into_iter().chain(layout.staged().await?);
+        Ok(coordinates.map(|coordinate| coordinate.identifier).collect())
     }
 
     /// Returns the events that something is staged for, in repositories with these identifiers.
@@ -120,10 +122,11 @@ impl Storage {
         Ok(staged)
     }
 
-    /// Reads what is on disk of the repositories that `facts` are about.
+    /// Reads what is on disk of the repositories that `facts` are about. One that cannot be read is broken, which says
+    /// nothing about the others.
     ///
     /// # Errors
-    /// Something of it cannot be read: then it is not known, and nothing can be decided.
+    /// The staging area cannot be read.
     pub async fn read(&self, facts: &Facts) -> Result<Disk, StorageError> {
         let oids: Vec<Oid> = Disk::objects_in_question(facts).into_iter().collect();
         let mut disk = Disk {
@@ -131,23 +134,34 @@ impl Storage {
             ..Disk::default()
         };
         for coordinate in facts.hosted() {
-            let repository = self.repositories.at(&coordinate);
-            let Some(refs) = repository.refs().await? else { continue };
-            let objects = repository.object_kinds(&oids, &[]).await?;
-            let head = match refs.head {
-                Head::Symbolic(name) => Some(name),
-                Head::Detached(_) => None,
-            };
-            disk.repositories.insert(
-                coordinate,
-                OnDisk {
-                    refs: refs.refs,
-                    head,
-                    objects,
-                },
-            );
+            match self.read_one(coordinate, &oids).await {
+                Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
+                Ok(None) => {}
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository");
+                    disk.broken.insert(coordinate.clone());
+                }
+            }
         }
         Ok(disk)
+    }
+
+    async fn read_one(&self, coordinate: &Coordinate, oids: &[Oid]) -> Result<Option<OnDisk>, StorageError> {
+        let repository = self.repositories.at(coordinate);
+        let Some(refs) = repository.refs().await? else {
+            return Ok(None);
+        };
+        let objects = repository.object_kinds(oids, &[]).await?;
+        let head = match refs.head {
+            Head::Symbolic(name) => Some(name),
+            Head::Detached(_) => None,
+        };
+        Ok(Some(OnDisk {
+            refs: refs.refs,
+            head,
+            objects,
+        }))
     }
 
     /// Returns the refs of a repository; `None`: it is not on disk.
@@ -230,6 +244,17 @@ impl Storage {
         let own = Quarantine::copy_of(&readable(quarantine), &tips, &repository, &self.limits).await?;
         Ok(Staging::of(&repository)
             .put(&staged.event_id, &staged.commit_oid, own)
+            .await?)
+    }
+
+    /// Keeps aside a commit that came alone, with everything that came with it.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub async fn stage_whole(&self, _: &Locked, staged: &Staged, quarantine: Quarantine) -> Result<(), StorageError> {
+        let repository = self.repositories.at(&staged.coordinate);
+        Ok(Staging::of(&repository)
+            .put(&staged.event_id, &staged.commit_oid, quarantine)
             .await?)
     }
 

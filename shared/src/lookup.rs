@@ -67,18 +67,22 @@ impl Lookup {
         let reading = self.purgatory.read(&subject.identifiers).await?;
         let mut awaited = subject.pull_request_ids.clone();
         awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
+        let mut filters = vec![git_events(&subject.identifiers)];
+        filters.extend(pull_requests(&awaited));
+        let mut served = self.relay.query(filters).await?;
         let unserved: Vec<&Event> = reading
             .entries
             .iter()
             .map(|entry| &entry.event)
             .chain(subject.arriving.as_ref())
             .collect();
-        let mut filters = vec![git_events(&subject.identifiers)];
-        filters.extend(pull_requests(&awaited));
-        filters.extend(deletions(&unserved));
-        let mut served = self.relay.query(filters).await?;
-        let authors: BTreeSet<PublicKey> = served.iter().chain(unserved).map(|event| event.pubkey).collect();
-        served.extend(self.relay.query(vanished(authors)).await?);
+        let authors: BTreeSet<PublicKey> = served
+            .iter()
+            .chain(unserved.iter().copied())
+            .map(|event| event.pubkey)
+            .collect();
+        let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
+        served.extend(self.relay.newest(requests).await?);
         let dirty = reading.dirty.clone();
         let identifiers = subject.identifiers.clone();
         Ok((
@@ -161,54 +165,50 @@ fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
         .collect()
 }
 
-/// Returns filters for the requests to vanish (NIP-62) of these authors.
-fn vanished(authors: BTreeSet<PublicKey>) -> Vec<Filter> {
-    let authors: Vec<PublicKey> = authors.into_iter().collect();
-    let chunks = authors.chunks(FILTER_VALUES_MAX);
-    chunks
-        .map(|chunk| {
-            Filter::new()
-                .kind(Kind::from_u16(nip34::VANISH))
-                .authors(chunk.iter().copied())
-        })
-        .collect()
+/// Returns filters for the requests to vanish (NIP-62) of these authors, the newest few of each: a request that names
+/// other relays only must not hide an earlier one.
+fn vanished(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
+    let requests = |author: &PublicKey| Filter::new().kind(Kind::from_u16(nip34::VANISH)).author(*author);
+    authors
+        .iter()
+        .map(move |author| requests(author).limit(VANISH_REQUESTS_MAX))
 }
 
-/// Returns filters for every deletion request that could cover one of these events.
+/// Returns filters of which every match is a deletion request that covers one of these events, so that one match
+/// each is enough to know. Nothing that others publish, or the author about something else, can get in the way.
 fn deletions(events: &[&Event]) -> Vec<Filter> {
-    let by_authors =
-        |authors: BTreeSet<PublicKey>| Filter::new().kind(Kind::from_u16(nip34::DELETION)).authors(authors);
-    let mut filters = Vec::new();
-    for chunk in events.chunks(FILTER_VALUES_MAX) {
-        let authors: BTreeSet<PublicKey> = chunk.iter().map(|event| event.pubkey).collect();
-        let ids = chunk.iter().map(|event| event.id.to_hex());
-        filters.push(by_authors(authors).custom_tags(SingleLetterTag::LOWERCASE_E, ids));
-        let (short, long): (Vec<_>, Vec<_>) = chunk
-            .iter()
-            .filter_map(|event| address(event))
-            .partition(|(_, address)| address.len() <= FILTER_VALUE_BYTES_MAX);
-        if !short.is_empty() {
-            let (authors, addresses): (BTreeSet<PublicKey>, BTreeSet<String>) = short.into_iter().unzip();
-            filters.push(by_authors(authors).custom_tags(SingleLetterTag::LOWERCASE_A, addresses));
-        }
-        // strfry neither indexes such a value nor takes a filter with it: read all that these authors deleted.
-        let authors: BTreeSet<PublicKey> = long.into_iter().map(|(author, _)| author).collect();
-        if !authors.is_empty() {
-            filters.push(by_authors(authors));
-        }
+    let mut filters = Vec::with_capacity(2 * events.len());
+    for event in events {
+        let own = Filter::new().kind(Kind::from_u16(nip34::DELETION)).author(event.pubkey);
+        filters.push(
+            own.clone()
+                .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex())
+                .limit(1),
+        );
+        let Some(address) = address(event) else { continue };
+        let own = own.since(event.created_at);
+        // strfry neither indexes a longer value nor takes a filter with it: read what the author deleted of late.
+        filters.push(if address.len() <= FILTER_VALUE_BYTES_MAX {
+            own.custom_tag(SingleLetterTag::LOWERCASE_A, address).limit(1)
+        } else {
+            own.limit(DELETIONS_READ_MAX)
+        });
     }
     filters
 }
 
-fn address(event: &Event) -> Option<(PublicKey, String)> {
+fn address(event: &Event) -> Option<String> {
     event.kind.is_addressable().then(|| {
         let d = event.tags.identifier().unwrap_or_default();
-        (
-            event.pubkey,
-            format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex()),
-        )
+        format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex())
     })
 }
+
+/// Requests to vanish read of one author.
+const VANISH_REQUESTS_MAX: usize = 20;
+
+/// Deletion requests read of one author where they cannot be asked for by address.
+const DELETIONS_READ_MAX: usize = 500;
 
 /// Values in one filter: a request with as many event ids stays well below strfry's frame limit of 128 KiB.
 const FILTER_VALUES_MAX: usize = 500;

@@ -93,6 +93,8 @@ impl Policy {
     pub async fn answer(&self, event: &Event, source: &str) -> Answer {
         match tokio::time::timeout(self.answer_timeout, self.decide(event, source)).await {
             Ok(answer) => answer,
+            // The relay keeps it, and is asked about it later.
+            Err(_) if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) => Answer::Accept,
             Err(_) => {
                 tracing::warn!(event.id = %event.id, timeout_ms = self.answer_timeout.as_millis(), "no answer in time");
                 Answer::Refuse(Refusal::Unavailable { what: "the purgatory" }.to_string())

@@ -25,12 +25,12 @@ impl Answer {
     }
 
     /// The answer to a push that changes nothing: refused, or in place already.
-    pub(super) fn decided(&self, list: &CommandList, decision: &PushDecision) -> Response {
+    pub(super) fn decided(&self, list: &CommandList, decision: &PushDecision, remarks: &[String]) -> Response {
         let report = Report {
             unpack: Ok(()),
             refs: results(list, decision),
         };
-        self.whole(&decision.remarks, &report)
+        self.whole(remarks, &report)
     }
 
     /// The answer to a push of which nothing can be done, for one reason.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,25 +14,33 @@ use nostr::event::EventId;
 use shared::git::Namespace;
 use shared::git::ObjectKind;
 use shared::git::Oid;
+use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::nip34::Identifier;
 use shared::purgatory::Leased;
 use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::PurgatoryError;
+use shared::rules::Atomicity;
 use shared::rules::PushDecision;
 use shared::rules::RefVerdict;
 use shared::rules::Staged;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 use warp::reply::Response;
 
+use super::DRAIN_BYTES_MAX;
 use super::Push;
 use super::PushError;
 use super::answer::RESULT_TYPE;
+use super::end_of_body::WatchedBody;
 use super::for_now;
 use super::results;
 use super::upload::Upload;
+use super::upload::UploadError;
+use crate::body;
+use crate::body::Body;
 use crate::git::Quarantine;
 use crate::git::Report;
 use crate::git::ReportWriter;
@@ -75,34 +84,74 @@ impl CommitError {
     }
 }
 
-/// Carries the push out in a task of its own and answers with what that task says, as it says it.
-pub(super) fn commit(push: Push, upload: Upload) -> Response {
+/// Takes the pack and carries the push out, in a task of its own: it ends with a client that hangs up before it has
+/// sent everything, and not with one that hangs up later. Returns when the client can read; the answer says what the
+/// task says, as it says it.
+pub(super) async fn carry_out(push: Push, decision: PushDecision, pack_start: Vec<u8>, body: Body) -> Response {
     let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+    let (mut body, end_of_body) = WatchedBody::new(body);
     let tasks = push.site.tasks.clone();
-    let writer = ReportWriter::new(push.capabilities());
-    tasks.spawn(async move {
-        let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
-        keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let work = push.carry_out(upload);
-        tokio::pin!(work);
-        let answer = loop {
-            tokio::select! {
-                answer = &mut work => break answer,
-                // A client that has gone hears nothing; the work goes on all the same.
-                _ = keepalive.tick() => drop(sender.try_send(writer.remote_text("waiting for the relay to serve the pushed events"))),
+    let task = tasks.spawn(async move {
+        let writer = ReportWriter::new(push.capabilities());
+        let work = async {
+            let upload = push.upload(&decision, pack_start, &mut body).await;
+            if upload.is_err() {
+                body::drain(&mut body, DRAIN_BYTES_MAX).await;
+            }
+            drop(body);
+            match upload {
+                Ok(upload) => push.commit(upload).await,
+                Err(error) => push.upload_failed(&error),
             }
         };
-        let mut bytes: Vec<u8> = answer
+        let told = with_keepalives(work, writer, &sender).await;
+        let mut bytes: Vec<u8> = told
             .remarks
             .iter()
             .flat_map(|remark| writer.remote_text(remark))
             .collect();
-        bytes.extend_from_slice(&writer.finish(&answer.report));
+        bytes.extend_from_slice(&writer.finish(&told.report));
+        // A client that has gone hears nothing.
         drop(sender.send(Bytes::from(bytes)).await);
     });
+    let guard = AbortOnDrop(Some(task.abort_handle()));
+    // Dropped without a value is as good: then nothing of it is wanted any more.
+    drop(end_of_body.await);
+    guard.disarm();
     let chunks =
         stream::poll_fn(move |context| receiver.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>)));
     reply::git_stream(RESULT_TYPE, chunks)
+}
+
+/// Ends a task with whoever waits for it.
+struct AbortOnDrop(Option<AbortHandle>);
+
+impl AbortOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Does the work with a sign of life to the client from time to time. Before the client can read they wait, no more
+/// of them than fit.
+async fn with_keepalives(work: impl Future<Output = Told>, writer: ReportWriter, client: &mpsc::Sender<Bytes>) -> Told {
+    let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
+    keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            told = &mut work => return told,
+            _ = keepalive.tick() => drop(client.try_send(writer.keepalive())),
+        }
+    }
 }
 
 /// What is told at the end.
@@ -118,10 +167,15 @@ struct Committed {
 }
 
 impl Push {
-    async fn carry_out(&self, upload: Upload) -> Told {
+    async fn commit(&self, upload: Upload) -> Told {
         match self.commit_locked(upload).await {
             Ok(Committed { decision, leased }) => {
-                let remark = self.release(leased).await;
+                let mut awaited = decision.awaited.clone();
+                awaited.extend(leased.iter().map(|leased| leased.event.id));
+                let site = Arc::clone(&self.site);
+                // In a task of its own: a relay that hangs is waited for only so long.
+                self.site.tasks.spawn(async move { site.publish(leased).await });
+                let remark = self.released(&awaited).await;
                 let remarks = decision.remarks.iter().cloned().chain(remark).collect();
                 let report = Report {
                     unpack: Ok(()),
@@ -130,17 +184,28 @@ impl Push {
                 Told { remarks, report }
             }
             Err(error) => {
-                tracing::warn!(repo.coordinate = %self.coordinate, error = &error as &dyn std::error::Error, "push not carried out");
-                let reason = error.to_pusher();
-                let names = self.list.commands.iter().map(|command| command.name.clone());
-                Told {
-                    remarks: vec![reason.clone()],
-                    report: Report {
-                        unpack: Ok(()),
-                        refs: names.map(|name| (name, Err(reason.clone()))).collect(),
-                    },
-                }
+                let logged = &error as &dyn std::error::Error;
+                tracing::warn!(repo.coordinate = %self.coordinate, error = logged, "push not carried out");
+                self.refused(Ok(()), &error.to_pusher())
             }
+        }
+    }
+
+    fn upload_failed(&self, error: &UploadError) -> Told {
+        let logged = error as &dyn std::error::Error;
+        tracing::info!(repo.coordinate = %self.coordinate, error = logged, "pack refused");
+        self.refused(Err(error.to_string()), &error.to_string())
+    }
+
+    /// Every ref refused for one reason.
+    fn refused(&self, unpack: Result<(), String>, reason: &str) -> Told {
+        let names = self.list.commands.iter().map(|command| command.name.clone());
+        Told {
+            remarks: vec![reason.to_owned()],
+            report: Report {
+                unpack,
+                refs: names.map(|name| (name, Err(reason.to_owned()))).collect(),
+            },
         }
     }
 
@@ -164,14 +229,36 @@ impl Push {
         }
         // From here on things move: whoever dies leaves the mark, and another look goes on.
         self.site.lookup.purgatory.mark_dirty(&identifiers).await?;
-        self.stage(&locked, &decision, &upload).await?;
+        let upload = self.stage(&locked, &decision, upload).await?;
         self.take_in(&locked, &decision, upload).await?;
-        let look = self.site.look_locked(&locked).await?;
+        let look = self.site.look_locked(&locked).await;
+        // What is reported is what is there now, whatever was decided.
+        let refs = self.site.storage.refs(&self.coordinate).await?.unwrap_or_default();
+        self.confirm(&mut decision, &refs);
+        let leased = match look {
+            Ok(look) => look.leased,
+            Err(error) => {
+                let logged = &error as &dyn std::error::Error;
+                tracing::warn!(repo.coordinate = %self.coordinate, error = logged, "cannot release yet, will look again");
+                decision
+                    .remarks
+                    .push("stored; the events are released as soon as this server can".to_owned());
+                Vec::new()
+            }
+        };
         tracing::info!(repo.coordinate = %self.coordinate, commands = self.list.commands.len(), "push carried out");
-        Ok(Committed {
-            decision,
-            leased: look.leased,
-        })
+        Ok(Committed { decision, leased })
+    }
+
+    /// Refuses what was allowed and is not so all the same: another state has overtaken it, or could not be set.
+    fn confirm(&self, decision: &mut PushDecision, refs: &BTreeMap<RefName, Oid>) {
+        for (update, verdict) in self.updates().zip(&mut decision.verdicts) {
+            if *verdict == RefVerdict::Allow && refs.get(&update.name).copied() != update.new {
+                *verdict = RefVerdict::Refuse {
+                    reason: "not set: another state event has overtaken this push; fetch, then push again".to_owned(),
+                };
+            }
+        }
     }
 
     /// Refuses what names an object that did not come, or of the wrong kind: git's own check, on our quarantine.
@@ -193,28 +280,25 @@ impl Push {
                 *verdict = RefVerdict::Refuse { reason };
             }
         }
-        let refused = decision
-            .verdicts
-            .iter()
-            .any(|verdict| matches!(verdict, RefVerdict::Refuse { .. }));
-        if refused {
+        if decision.is_refused() {
             // Branches and tags fulfil a state together or not at all.
-            refuse_governed(&updates, decision);
+            refuse_together(&updates, decision, self.atomicity());
         }
         Ok(())
     }
 
-    /// Keeps PR commits aside whose event or repository is not there yet: the record first, then the objects.
-    async fn stage(&self, locked: &Locked, decision: &PushDecision, upload: &Upload) -> Result<(), CommitError> {
-        let Some(quarantine) = upload else { return Ok(()) };
+    /// Keeps PR commits aside: the record first, then the objects. Returns what is left of the upload.
+    async fn stage(&self, locked: &Locked, decision: &PushDecision, upload: Upload) -> Result<Upload, CommitError> {
+        let Some(quarantine) = upload else { return Ok(None) };
+        let to_stage = self.to_stage(decision);
         let hold_secs = self.site.settings.hold_secs;
-        for staged in self.to_stage(decision) {
+        for staged in &to_stage {
+            let purgatory = &self.site.lookup.purgatory;
             let Staged {
                 coordinate,
                 event_id,
                 commit_oid,
-            } = &staged;
-            let purgatory = &self.site.lookup.purgatory;
+            } = staged;
             match purgatory
                 .put_placeholder(event_id, coordinate, *commit_oid, hold_secs)
                 .await?
@@ -222,9 +306,18 @@ impl Push {
                 PlaceholderOutcome::Recorded => {}
                 PlaceholderOutcome::Full => return Err(CommitError::PlaceholdersFull),
             }
-            self.site.storage.stage(locked, &staged, quarantine).await?;
         }
-        Ok(())
+        // The usual case moves a directory; only a pack with more in it has to be taken apart.
+        if let [staged] = to_stage.as_slice()
+            && self.allowed_tips(decision).is_empty()
+        {
+            self.site.storage.stage_whole(locked, staged, quarantine).await?;
+            return Ok(None);
+        }
+        for staged in &to_stage {
+            self.site.storage.stage(locked, staged, &quarantine).await?;
+        }
+        Ok(Some(quarantine))
     }
 
     fn to_stage(&self, decision: &PushDecision) -> Vec<Staged> {
@@ -267,15 +360,14 @@ impl Push {
             .collect()
     }
 
-    /// Publishes what the push has completed and waits until it is served. Returns what is to be said about it.
-    async fn release(&self, leased: Vec<Leased>) -> Option<String> {
+    /// Waits until these events are served. Returns what is to be said about it.
+    pub(super) async fn released(&self, event_ids: &BTreeSet<EventId>) -> Option<String> {
+        if event_ids.is_empty() {
+            return None;
+        }
         let identifiers: BTreeSet<Identifier> = [self.coordinate.identifier.clone()].into();
         let deadline = Instant::now() + self.site.settings.release_wait;
-        let events: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
-        let site = Arc::clone(&self.site);
-        // In a task of its own: a relay that hangs is waited for only so long.
-        self.site.tasks.spawn(async move { site.publish(leased).await });
-        match self.site.published(&identifiers, &events, deadline).await {
+        match self.site.published(&identifiers, event_ids, deadline).await {
             Ok(Published::All) => None,
             Ok(Published::Pending) => {
                 Some("stored; the relay does not answer now, its events are served when it is back".to_owned())
@@ -284,10 +376,8 @@ impl Push {
                 "stored, but the relay refuses to serve event {event_id}: {reason}"
             )),
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot tell whether events are served"
-                );
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot tell whether events are served");
                 Some(
                     "stored; the purgatory (Redis) does not answer now, its events are served when it is back"
                         .to_owned(),
@@ -310,17 +400,18 @@ fn unfit(update: &RefUpdate, kinds: &BTreeMap<Oid, ObjectKind>) -> Option<String
     (needs_commit && *kind != ObjectKind::Commit).then(|| format!("object {} is not a commit", tip.short()))
 }
 
-/// Refuses all branches and tags if one of them is refused.
-fn refuse_governed(updates: &[RefUpdate], decision: &mut PushDecision) {
+/// Refuses all branches and tags if one of them is refused, and everything if all or nothing is wanted.
+fn refuse_together(updates: &[RefUpdate], decision: &mut PushDecision, atomicity: Atomicity) {
     let governed = |update: &RefUpdate| matches!(update.name.namespace(), Namespace::Branch | Namespace::Tag);
     let spoilt = updates
         .iter()
         .zip(&decision.verdicts)
         .any(|(update, verdict)| governed(update) && matches!(verdict, RefVerdict::Refuse { .. }));
     for (update, verdict) in updates.iter().zip(&mut decision.verdicts) {
-        if spoilt && governed(update) && *verdict == RefVerdict::Allow {
+        let acts = matches!(verdict, RefVerdict::Allow | RefVerdict::Stage { .. });
+        if acts && (atomicity == Atomicity::AllOrNothing || spoilt && governed(update)) {
             *verdict = RefVerdict::Refuse {
-                reason: "another ref of the same state was refused".to_owned(),
+                reason: "another ref that belongs to it was refused".to_owned(),
             };
         }
     }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod commit;
+mod end_of_body;
 mod upload;
 
 use std::sync::Arc;
@@ -160,19 +161,17 @@ impl Push {
     }
 
     async fn go_on(self, decision: PushDecision, pack_start: Vec<u8>, mut body: Body) -> Response {
-        if !self.has_effect(&decision) {
-            // An answer is read only by a client that has sent everything.
-            body::drain(&mut body, DRAIN_BYTES_MAX).await;
-            return Answer::new(self.capabilities()).decided(&self.list, &decision);
+        if self.has_effect(&decision) {
+            return commit::carry_out(self, decision, pack_start, body).await;
         }
-        match self.upload(&decision, pack_start, &mut body).await {
-            Ok(upload) => commit::commit(self, upload),
-            Err(error) => {
-                body::drain(&mut body, DRAIN_BYTES_MAX).await;
-                tracing::info!(repo.coordinate = %self.coordinate, error = &error as &dyn std::error::Error, "push refused");
-                Answer::new(self.capabilities()).failed(&self.list, &error.to_string())
-            }
-        }
+        // An answer is read only by a client that has sent everything.
+        body::drain(&mut body, DRAIN_BYTES_MAX).await;
+        let remark = match decision.is_refused() {
+            true => None,
+            false => self.released(&decision.awaited).await,
+        };
+        let remarks: Vec<String> = decision.remarks.iter().cloned().chain(remark).collect();
+        Answer::new(self.capabilities()).decided(&self.list, &decision, &remarks)
     }
 
     fn refuse_for_now(&self, error: &PushError) -> Response {

@@ -4,13 +4,13 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use shared::rules::PushDecision;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 use tokio_util::io::ReaderStream;
 
 use super::Push;
-use crate::body::Body;
 use crate::git::IngestError;
 use crate::git::LayoutError;
 use crate::git::Quarantine;
@@ -25,6 +25,8 @@ pub(super) enum UploadError {
     Ingest(#[from] IngestError),
     #[error("the push cannot be stored here")]
     Quarantine(#[from] LayoutError),
+    #[error("too many pushes at the same time, push again later")]
+    Busy,
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
 }
@@ -35,7 +37,7 @@ impl Push {
         &self,
         decision: &PushDecision,
         pack_start: Vec<u8>,
-        body: &mut Body,
+        body: &mut (impl AsyncRead + Send + Unpin),
     ) -> Result<Upload, UploadError> {
         self.hold_on(decision).await;
         if !self.list.expects_pack() {
@@ -48,6 +50,8 @@ impl Push {
         }
         let mut pack = ReaderStream::with_capacity(Cursor::new(pack_start).chain(body), CHUNK_BYTES);
         let site = &self.site;
+        let permit = tokio::time::timeout(QUEUE_WAIT_MAX, site.uploads.acquire()).await;
+        let _permit = permit.map_err(|_| UploadError::Busy)?;
         let mut quarantine = site.storage.quarantine(&self.coordinate).await?;
         let every = Duration::from_secs((site.settings.hold_secs / 6).max(1));
         let mut extensions = tokio::time::interval_at(Instant::now() + every, every);
@@ -85,6 +89,9 @@ impl Push {
         }
     }
 }
+
+/// For a place among the uploads.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Handed to git at once.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -29,6 +29,8 @@ pub struct Look {
     pub leased: Vec<Leased>,
     /// Identifiers to look at together with these, before a PR of several can expire.
     pub widen: BTreeSet<Identifier>,
+    /// Repositories that could not be read or changed: the mark is left for another look.
+    pub broken: BTreeSet<Coordinate>,
 }
 
 /// Why a look did not come to its end: what it had not done yet stays to be done, and the mark stays.
@@ -53,19 +55,34 @@ impl Site {
     ///
     /// # Errors
     /// See [`LookError`].
-    pub async fn look(&self, identifiers: BTreeSet<Identifier>) -> Result<Vec<Leased>, LookError> {
-        let mut identifiers = identifiers;
-        let mut leased = Vec::new();
-        loop {
-            let locked = self.locks.lock(identifiers.clone()).await.map_err(LookError::Lock)?;
-            let look = self.look_locked(&locked).await?;
-            drop(locked);
-            leased.extend(look.leased);
-            if look.widen.is_subset(&identifiers) {
-                return Ok(leased);
-            }
-            identifiers.extend(look.widen);
+    pub async fn look(&self, identifiers: BTreeSet<Identifier>) -> Result<Look, LookError> {
+        let locked = self.locks.lock(identifiers.clone()).await.map_err(LookError::Lock)?;
+        let mut look = self.look_locked(&locked).await?;
+        drop(locked);
+        if look.widen.is_subset(&identifiers) {
+            return Ok(look);
         }
+        // Once: what would need even more is looked at when its own identifiers are.
+        let wider = identifiers.union(&look.widen).cloned().collect();
+        let wider = match self.locks.lock(wider).await {
+            Ok(locked) => self.look_locked(&locked).await,
+            Err(error) => Err(LookError::Lock(error)),
+        };
+        match wider {
+            Ok(wider) => {
+                look.leased.extend(wider.leased);
+                look.broken.extend(wider.broken);
+            }
+            // What was leased must be published all the same.
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "cannot look at all repositories that a PR is offered to, will look again"
+                );
+            }
+        }
+        Ok(look)
     }
 
     /// Looks at the identifiers that are locked.
@@ -81,12 +98,38 @@ impl Site {
         };
         let (facts, dirty) = self.lookup.facts(&subject).await?;
         self.note_seen(&facts);
-        let disk = self.storage.read(&facts).await?;
-        let plan = plan(&facts, &disk, self.settings.sleep_secs);
-        for coordinate in &plan.lost {
-            tracing::error!(repo.coordinate = %coordinate, "the repository's data is missing here: not served until it is pushed again");
+        let mut broken = BTreeSet::new();
+        loop {
+            let mut disk = self.storage.read(&facts).await?;
+            disk.broken.extend(broken.iter().cloned());
+            let plan = plan(&facts, &disk, self.settings.sleep_secs);
+            match self.change_repositories(locked, &plan).await {
+                Ok(()) => return self.act(locked, &facts, plan, &disk, &dirty).await,
+                // It waits for its next look; the others of its identifier do not wait for it.
+                Err(coordinate) => drop(broken.insert(coordinate)),
+            }
         }
-        self.act(locked, &facts, &disk, plan, &dirty).await
+    }
+
+    /// Does what a plan says about repositories.
+    ///
+    /// # Errors
+    /// The repository that cannot be changed.
+    async fn change_repositories(&self, locked: &Locked, plan: &Plan) -> Result<(), Coordinate> {
+        let failed = |coordinate: &Coordinate, error: StorageError| {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            coordinate.clone()
+        };
+        for alignment in &plan.alignments {
+            let aligned = self.storage.align(locked, alignment).await;
+            aligned.map_err(|error| failed(&alignment.coordinate, error))?;
+        }
+        for installation in &plan.installations {
+            let installed = self.storage.install(locked, installation).await;
+            installed.map_err(|error| failed(&installation.coordinate, error))?;
+        }
+        Ok(())
     }
 
     /// Remembers of which identifier the events are, until too many are known: then the oldest knowledge is as good as
@@ -116,15 +159,13 @@ impl Site {
         &self,
         locked: &Locked,
         facts: &Facts,
-        disk: &Disk,
         plan: Plan,
+        disk: &Disk,
         dirty: &BTreeMap<Identifier, DirtyNumber>,
     ) -> Result<Look, LookError> {
-        for alignment in &plan.alignments {
-            self.storage.align(locked, alignment).await?;
-        }
-        for installation in &plan.installations {
-            self.storage.install(locked, installation).await?;
+        for coordinate in &plan.lost {
+            let text = "the repository's data is missing here: not served until it is pushed again";
+            tracing::error!(repo.coordinate = %coordinate, text);
         }
         // Refs first, then the mark: whatever is marked can be fetched.
         let purgatory = &self.lookup.purgatory;
@@ -155,16 +196,16 @@ impl Site {
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        debug_assert!(
-            disk.staged.is_superset(&plan.unstage),
-            "only what is staged can be unstaged"
-        );
-        for (identifier, number) in dirty {
-            purgatory.clear_dirty(identifier, *number).await?;
+        // A broken repository keeps the mark, and so its next look.
+        if disk.broken.is_empty() {
+            for (identifier, number) in dirty {
+                purgatory.clear_dirty(identifier, *number).await?;
+            }
         }
         Ok(Look {
             leased,
             widen: plan.widen,
+            broken: disk.broken.clone(),
         })
     }
 }

@@ -31,30 +31,51 @@ pub enum Published {
     },
 }
 
+/// Whether what follows an event may be published now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Wait,
+}
+
 impl Site {
-    /// Publishes events in their order and settles each. What fails is tried again by whoever takes it when it is due.
+    /// Publishes events that belong together in their order, and settles each: what follows may depend on what went
+    /// before. What fails is tried again by whoever takes it when it is due.
     pub async fn publish(&self, leased: Vec<Leased>) {
-        let mut blocked = false;
-        for Leased { event, lease } in leased {
-            // What follows may depend on what went before.
-            let outcome = if blocked {
-                PublishOutcome::Busy("waits for an event that is published before it".to_owned())
-            } else {
-                self.lookup.relay.publish(&event).await
-            };
-            let settlement = settlement(&outcome);
-            blocked |= settlement != Settlement::Done;
-            match &settlement {
-                Settlement::Done => tracing::info!(event.id = %event.id, ?outcome, "released"),
-                Settlement::Retry { error, .. } => tracing::warn!(event.id = %event.id, error, "not released yet"),
-                Settlement::Stuck { error, .. } => {
-                    tracing::error!(event.id = %event.id, error, "the relay refuses to take a released event");
-                }
+        let mut next = Next::GoOn;
+        for leased in leased {
+            next = self.publish_one(leased, next).await;
+        }
+    }
+
+    /// Publishes events of which each was due by itself, and settles each.
+    pub async fn publish_each(&self, leased: Vec<Leased>) {
+        for leased in leased {
+            self.publish_one(leased, Next::GoOn).await;
+        }
+    }
+
+    async fn publish_one(&self, Leased { event, lease }: Leased, next: Next) -> Next {
+        let outcome = match next {
+            Next::GoOn => self.lookup.relay.publish(&event).await,
+            Next::Wait => PublishOutcome::Busy("waits for an event that is published before it".to_owned()),
+        };
+        let settlement = settlement(&outcome);
+        match &settlement {
+            Settlement::Done => tracing::info!(event.id = %event.id, ?outcome, "released"),
+            Settlement::Retry { error, .. } => tracing::warn!(event.id = %event.id, error, "not released yet"),
+            Settlement::Stuck { error, .. } => {
+                tracing::error!(event.id = %event.id, error, "the relay refuses to take a released event");
             }
-            if let Err(error) = self.lookup.purgatory.settle(&event.id, lease, &settlement).await {
-                // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
-                tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot settle");
-            }
+        }
+        if let Err(error) = self.lookup.purgatory.settle(&event.id, lease, &settlement).await {
+            // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
+            tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot settle");
+        }
+        if settlement == Settlement::Done {
+            next
+        } else {
+            Next::Wait
         }
     }
 

@@ -15,9 +15,9 @@ use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use shared::nip34;
-use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::PurgatoryError;
+use shared::relay::RelayError;
 use shared::relay::Signal;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -44,6 +44,8 @@ struct Worker {
     running: BTreeSet<Identifier>,
     /// Identifiers whose look failed, and when to try again.
     resting: BTreeMap<Identifier, Instant>,
+    /// How often in a row the look at an identifier has failed.
+    failures: BTreeMap<Identifier, u32>,
     publishing: JoinSet<()>,
 }
 
@@ -54,6 +56,7 @@ impl Worker {
             looks: JoinSet::new(),
             running: BTreeSet::new(),
             resting: BTreeMap::new(),
+            failures: BTreeMap::new(),
             publishing: JoinSet::new(),
         }
     }
@@ -98,7 +101,7 @@ impl Worker {
             let due = purgatory.take_due(BATCH, self.site.settings.lease_secs).await?;
             if !due.is_empty() {
                 let site = Arc::clone(&self.site);
-                self.publishing.spawn(async move { site.publish(due).await });
+                self.publishing.spawn(async move { site.publish_each(due).await });
             }
         }
         Ok(())
@@ -108,34 +111,49 @@ impl Worker {
         self.running.insert(identifier.clone());
         let site = Arc::clone(&self.site);
         self.looks.spawn(async move {
-            match site.look(BTreeSet::from([identifier.clone()])).await {
-                Ok(leased) => {
-                    site.publish(leased).await;
-                    (identifier, true)
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(repo.identifier = %identifier, error, "cannot decide, will look again");
-                    (identifier, false)
-                }
-            }
+            // In a task of its own, so that even a panic comes back with its identifier.
+            let look = tokio::spawn(look_and_publish(site, identifier.clone()));
+            let ended_well = look.await.unwrap_or_else(|error| {
+                tracing::error!(repo.identifier = %identifier, %error, "a look ended abnormally");
+                false
+            });
+            (identifier, ended_well)
         });
     }
 
     fn note(&mut self, done: Result<(Identifier, bool), tokio::task::JoinError>) {
-        match done {
-            Ok((identifier, ok)) => {
-                self.running.remove(&identifier);
-                if !ok {
-                    self.resting.insert(identifier, Instant::now() + RETRY_PAUSE);
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "a look ended abnormally");
-                self.running.clear();
-            }
+        let Ok((identifier, ended_well)) = done else { return };
+        self.running.remove(&identifier);
+        if ended_well {
+            self.failures.remove(&identifier);
+            return;
+        }
+        let failures = self.failures.entry(identifier.clone()).or_default();
+        *failures = (*failures + 1).min(FAILURES_COUNTED);
+        self.resting
+            .insert(identifier, Instant::now() + RETRY_PAUSE * 2_u32.pow(*failures - 1));
+    }
+}
+
+/// Returns whether the look came to its end.
+async fn look_and_publish(site: Arc<Site>, identifier: Identifier) -> bool {
+    let identifiers = BTreeSet::from([identifier.clone()]);
+    match site.look(identifiers.clone()).await {
+        Ok(look) if look.broken.is_empty() => {
+            site.publish(look.leased).await;
+            return true;
+        }
+        Ok(look) => site.publish(look.leased).await,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(repo.identifier = %identifier, error, "cannot decide, will look again");
         }
     }
+    // To the end of the queue: what cannot be decided now must not stand before what can.
+    if let Err(error) = site.lookup.purgatory.mark_dirty(&identifiers).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot mark an identifier");
+    }
+    false
 }
 
 /// Marks dirty whatever the relay commits that could matter, and after each reconnection what it may have committed
@@ -143,33 +161,40 @@ impl Worker {
 async fn follow_relay(site: Arc<Site>) {
     let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
     let mut subscription = site.lookup.relay.subscribe(vec![Filter::new().kinds(kinds)]);
-    let mut seen_until = Timestamp::now();
+    let mut caught_up_until = Timestamp::now();
     loop {
         let changed = match subscription.next().await {
             Signal::Connected => {
+                let connected = Timestamp::now();
                 // An event may be dated earlier than it is committed.
-                let since = Timestamp::from_secs(seen_until.as_secs().saturating_sub(CATCH_UP_SECS));
-                match site
-                    .lookup
-                    .relay
-                    .query(vec![Filter::new().kinds(kinds).since(since)])
-                    .await
-                {
-                    Ok(events) => events.iter().flat_map(|event| concerned(&site, event)).collect(),
-                    Err(error) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot catch up with the relay"
-                        );
-                        BTreeSet::new()
-                    }
-                }
+                let since = Timestamp::from_secs(caught_up_until.as_secs().saturating_sub(CATCH_UP_SECS));
+                let missed = read_again_and_again(&site, &Filter::new().kinds(kinds).since(since)).await;
+                caught_up_until = connected;
+                missed.iter().flat_map(|event| concerned(&site, event)).collect()
             }
             Signal::Event(event) => concerned(&site, &event),
         };
-        seen_until = Timestamp::now();
         mark(&site, &changed).await;
     }
+}
+
+async fn read_again_and_again(site: &Site, filter: &Filter) -> Vec<Event> {
+    loop {
+        match site.lookup.relay.query(vec![filter.clone()]).await {
+            Ok(events) => return events,
+            Err(error) => {
+                log_not_caught_up(&error);
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn log_not_caught_up(error: &RelayError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "cannot catch up with the relay, will try again"
+    );
 }
 
 /// Returns the identifiers that an event concerns.
@@ -187,18 +212,12 @@ fn concerned(site: &Site, event: &Event) -> BTreeSet<Identifier> {
     own.into_iter().chain(deleted).collect()
 }
 
-/// Marks every hosted identifier dirty at the start and once a day: for what is silent (an expired entry of the
+/// Marks every identifier that is on disk dirty at the start and once a day: for what is silent (an expired entry of the
 /// relay, a restored backup) or was committed with an early date.
 async fn recheck_everything(site: Arc<Site>) {
     loop {
-        match site.storage.hosted().await {
-            Ok(hosted) => {
-                let identifiers: BTreeSet<Identifier> = hosted
-                    .into_iter()
-                    .map(|Coordinate { identifier, .. }| identifier)
-                    .collect();
-                mark(&site, &identifiers).await;
-            }
+        match site.storage.identifiers().await {
+            Ok(identifiers) => mark(&site, &identifiers).await,
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the repositories"),
         }
         tokio::time::sleep(RECHECK_INTERVAL).await;
@@ -223,6 +242,9 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// After a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// After so many failures in a row the pause grows no more: 64 s.
+const FAILURES_COUNTED: u32 = 7;
 
 /// Identifiers and entries taken in one step.
 const BATCH: usize = 64;

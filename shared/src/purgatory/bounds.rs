@@ -3,9 +3,9 @@
 /// How long after its deadline something goes even if nobody decides about it.
 pub(super) const BACKSTOP_SECS: u64 = 48 * 60 * 60;
 
-/// How long a deleted event is kept out. Only for what the relay has not committed yet: the relay itself is asked for
+/// How long a deleted event is kept out. Only until the relay has committed the request: the relay itself is asked for
 /// the deletions that it serves.
-pub(super) const GATE_SECS: u64 = 48 * 60 * 60;
+pub(super) const GATE_SECS: u64 = 10 * 60;
 
 /// How many due entries one step looks at, however few of them it may take.
 pub(super) const LOOKED_AT_MAX: usize = 1000;

@@ -156,6 +156,8 @@ pub enum PlaceholderOutcome {
 pub enum Limit {
     /// Entries held by one author.
     EntriesPerAuthor,
+    /// Entries held with one identifier.
+    EntriesPerIdentifier,
     /// Entries held in all.
     Entries,
 }
@@ -165,6 +167,8 @@ pub enum Limit {
 pub struct Limits {
     /// Most entries of one author, leaving ones not counted.
     pub entries_per_author_max: u64,
+    /// Most entries with one identifier, in any status: every decision about it reads them all.
+    pub entries_per_identifier_max: u64,
     /// Most entries in all, leaving ones not counted.
     pub entries_max: u64,
     /// Most placeholders in all.
@@ -176,6 +180,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             entries_per_author_max: 1_000,
+            entries_per_identifier_max: 2_000,
             entries_max: 100_000,
             placeholders_max: 10_000,
         }
@@ -255,6 +260,10 @@ pub struct Deletion {
 }
 
 impl Deletion {
+    /// Most targets of each form that the purgatory looks for. What comes behind them is ruled out once the relay has
+    /// the request.
+    pub const TARGETS_MAX: usize = 100;
+
     /// Reads a deletion request (kind 5). `None`: it names nothing that the purgatory could hold.
     pub fn requested_by(request: &Event) -> Option<Self> {
         let values = |name: &'static str| {
@@ -273,8 +282,11 @@ impl Deletion {
         let deletion = Self {
             author: request.pubkey,
             created_at: request.created_at.as_secs(),
-            event_ids: values("e").filter_map(|id| EventId::from_hex(id).ok()).collect(),
-            addresses: addresses.collect(),
+            event_ids: values("e")
+                .filter_map(|id| EventId::from_hex(id).ok())
+                .take(Self::TARGETS_MAX)
+                .collect(),
+            addresses: addresses.take(Self::TARGETS_MAX).collect(),
         };
         let names_something = !deletion.event_ids.is_empty() || !deletion.addresses.is_empty();
         names_something.then_some(deletion)

@@ -95,6 +95,22 @@ impl RelayClient {
         }
     }
 
+    /// Returns the newest stored events that match each of `filters`, as many as each one's `limit` says.
+    ///
+    /// # Errors
+    /// The relay did not answer.
+    pub async fn newest(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
+        let _permit = self.shared.queries.acquire().await;
+        let (connection, age) = self.connection().await?;
+        match paging::newest(&connection, &filters).await {
+            Err(RelayError::Disconnected) if age == Age::Reused => {
+                let (connection, _) = self.connection().await?;
+                paging::newest(&connection, &filters).await
+            }
+            answer => answer,
+        }
+    }
+
     /// Tells whether any stored event matches one of `filters`.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(super) struct Page {
 pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.limits().page_size;
     let mut found = Found::default();
-    for filters in filters.chunks(FILTERS_PER_REQUEST_MAX) {
+    for filters in requests(filters) {
         if let [filter] = filters {
             add_all_of(connection, filter, &mut found).await?;
             continue;
@@ -44,10 +44,39 @@ pub(super) async fn query(connection: &Connection, filters: &[Filter]) -> Result
     Ok(found.events)
 }
 
+/// Asks for what matches each of `filters`, up to its own limit, the newest first.
+pub(super) async fn newest(connection: &Connection, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
+    let page_size = connection.limits().page_size;
+    let mut found = Found::default();
+    for filters in requests(filters) {
+        found.add(connection.page(filters, page_size).await?.events);
+    }
+    Ok(found.events)
+}
+
+/// Cuts filters into requests that a relay takes: not too many filters, not too many bytes.
+fn requests(filters: &[Filter]) -> Vec<&[Filter]> {
+    let mut requests = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (place, filter) in filters.iter().enumerate() {
+        let more = serde_json::to_string(filter).map_or(0, |text| text.len());
+        let full = place - start == FILTERS_PER_REQUEST_MAX || bytes + more > REQUEST_BYTES_MAX;
+        if full && place > start {
+            requests.push(&filters[start..place]);
+            (start, bytes) = (place, 0);
+        }
+        bytes += more;
+    }
+    if start < filters.len() {
+        requests.push(&filters[start..]);
+    }
+    requests
+}
+
 /// Tells whether anything matches one of `filters`.
 pub(super) async fn any(connection: &Connection, filters: &[Filter]) -> Result<bool, RelayError> {
     let page_size = connection.limits().page_size;
-    for filters in filters.chunks(FILTERS_PER_REQUEST_MAX) {
+    for filters in requests(filters) {
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(1)).collect();
         if connection.page(&request, page_size).await?.received > 0 {
             return Ok(true);
@@ -148,6 +177,9 @@ impl Found {
     }
 }
 
+/// Bytes of filters in one request: below strfry's default frame of 128 KiB, whatever is set.
+const REQUEST_BYTES_MAX: usize = 96 * 1024;
+
 /// The share of a page, one in so many, that may be deleted while it is read.
 const NEARLY: usize = 10;
 /// Most filters in one request (strfry refuses more than `relay.maxReqFilterSize`, 200).
@@ -156,6 +188,25 @@ const FILTERS_PER_REQUEST_MAX: usize = 50;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_cut_by_number_and_by_bytes() {
+        let small: Vec<Filter> = (0..FILTERS_PER_REQUEST_MAX + 1).map(|_| Filter::new()).collect();
+        let large: Vec<Filter> = (0..3)
+            .map(|_| Filter::new().identifier("x".repeat(REQUEST_BYTES_MAX / 2)))
+            .collect();
+
+        let sizes = |filters: &[Filter]| {
+            requests(filters)
+                .iter()
+                .map(|filters| filters.len())
+                .collect::<Vec<_>>()
+        };
+
+        assert_eq!(sizes(&small), [FILTERS_PER_REQUEST_MAX, 1]);
+        assert_eq!(sizes(&large), [1, 1, 1]);
+        assert_eq!(sizes(&[]), [0; 0]);
+    }
 
     #[test]
     fn page_is_followed_by_what_its_fullness_demands() {

@@ -7,7 +7,6 @@ use nostr::event::Event;
 use nostr::event::EventId;
 
 use super::Facts;
-use super::Hosting;
 use super::Known;
 use super::Refusal;
 use crate::nip34;
@@ -196,11 +195,11 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
 }
 
 fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
-    let hosted = pull_request
-        .coordinates
+    let offered = facts
+        .hosted()
         .iter()
-        .filter(|coordinate| facts.hosting(coordinate) != Hosting::Absent);
-    let identifiers: BTreeSet<Identifier> = hosted.map(|coordinate| coordinate.identifier.clone()).collect();
+        .filter(|hosted| facts.is_offered_to(pull_request, hosted));
+    let identifiers: BTreeSet<Identifier> = offered.map(|hosted| hosted.identifier.clone()).collect();
     if identifiers.is_empty() {
         return Refusal::NotHosted.into();
     }
@@ -401,6 +400,11 @@ mod tests {
             (Scene::default().served([announcement_event(2, "r", 1, &[])]), false),
             (Scene::default().held([announcement_event(1, "r", 1, &[])]), true),
             (Scene::default().served([announcement_event(1, "r", 1, &[])]), true),
+            // Of somebody who lists the one it is offered to.
+            (
+                Scene::default().served([announcement_event(2, "r", 1, &[&["maintainers", &pubkey(1).to_hex()]])]),
+                true,
+            ),
         ] {
             assert_eq!(matches!(admit(&request, scene), Admission::Hold { .. }), held);
         }

@@ -1,5 +1,6 @@
 //! Everything known about some identifiers at one moment, assembled from the purgatory and the relay.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -115,6 +116,23 @@ pub struct Facts {
     pub deleted: BTreeSet<EventId>,
     /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors concerned.
     pub deletion_requests: Vec<Event>,
+    /// What is asked again and again about the announcements, found out once.
+    index: Index,
+}
+
+/// Which announcement counts where, by their places in `Facts::announcements`.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    /// The newest of those held and public, by repository.
+    current: BTreeMap<Coordinate, usize>,
+    /// The newest public one, by repository.
+    public: BTreeMap<Coordinate, usize>,
+    /// The newest of all, sleeping ones included, by repository.
+    any: BTreeMap<Coordinate, usize>,
+    /// The repositories that this server hosts.
+    hosted: BTreeSet<Coordinate>,
+    /// Who belongs to each of them.
+    memberships: BTreeMap<Coordinate, Membership>,
 }
 
 impl Facts {
@@ -140,6 +158,7 @@ impl Facts {
             entries: BTreeMap::new(),
             deleted: BTreeSet::new(),
             deletion_requests: Vec::new(),
+            index: Index::default(),
         };
         let (deletion_requests, served): (Vec<Event>, Vec<Event>) = served
             .into_iter()
@@ -160,7 +179,50 @@ impl Facts {
                 facts.learn(event, Standing::Served);
             }
         }
+        facts.build_index();
         facts
+    }
+
+    fn build_index(&mut self) {
+        let mut index = Index::default();
+        for (place, known) in self.announcements.iter().enumerate() {
+            let note = |newest: &mut BTreeMap<Coordinate, usize>| {
+                let noted = newest.entry(known.item.coordinate.clone()).or_insert(place);
+                if self.announcements[*noted].item.revision < known.item.revision {
+                    *noted = place;
+                }
+            };
+            note(&mut index.any);
+            if !known.standing.is_asleep() {
+                note(&mut index.current);
+            }
+            if known.standing.is_public() {
+                note(&mut index.public);
+            }
+        }
+        self.index = index;
+        let coordinates = self.index.current.keys();
+        let hosted: BTreeSet<Coordinate> = coordinates
+            .filter(|coordinate| self.hosting(coordinate) != Hosting::Absent)
+            .cloned()
+            .collect();
+        self.index.memberships = hosted
+            .iter()
+            .map(|coordinate| (coordinate.clone(), self.resolve(coordinate, &self.index.current)))
+            .collect();
+        self.index.hosted = hosted;
+    }
+
+    fn resolve(&self, coordinate: &Coordinate, newest: &BTreeMap<Coordinate, usize>) -> Membership {
+        let announcement_of = |author: &PublicKey| {
+            let identifier = coordinate.identifier.clone();
+            let place = newest.get(&Coordinate {
+                owner: *author,
+                identifier,
+            })?;
+            Some(&self.announcements[*place].item)
+        };
+        Membership::resolve(&coordinate.owner, announcement_of, self.mode)
     }
 
     fn learn(&mut self, event: &Event, standing: Standing) {
@@ -196,18 +258,18 @@ impl Facts {
 
     /// Returns the announcement that counts for a repository: the newest of those held and public.
     pub fn announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
-        self.announcements
-            .iter()
-            .filter(|known| known.item.coordinate == *coordinate && !known.standing.is_asleep())
-            .max_by_key(|known| known.item.revision)
+        self.index
+            .current
+            .get(coordinate)
+            .map(|place| &self.announcements[*place])
     }
 
     /// Returns the public announcement of a repository, whatever newer one is held.
     pub fn public_announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
-        self.announcements
-            .iter()
-            .filter(|known| known.item.coordinate == *coordinate && known.standing.is_public())
-            .max_by_key(|known| known.item.revision)
+        self.index
+            .public
+            .get(coordinate)
+            .map(|place| &self.announcements[*place])
     }
 
     /// Tells whether this server hosts the repository.
@@ -225,48 +287,27 @@ impl Facts {
     }
 
     /// Returns the repositories that this server hosts.
-    pub fn hosted(&self) -> BTreeSet<Coordinate> {
-        let all = self.announcements.iter().map(|known| &known.item.coordinate);
-        all.filter(|coordinate| self.hosting(coordinate) != Hosting::Absent)
-            .cloned()
-            .collect()
+    pub fn hosted(&self) -> &BTreeSet<Coordinate> {
+        &self.index.hosted
     }
 
     /// Resolves who belongs to a repository, by the announcements that count.
-    pub fn membership(&self, coordinate: &Coordinate) -> Membership {
-        let by_author = self.newest_by_author(&coordinate.identifier, |standing| !standing.is_asleep());
-        Membership::resolve(&coordinate.owner, &by_author, self.mode)
+    pub fn membership(&self, coordinate: &Coordinate) -> Cow<'_, Membership> {
+        match self.index.memberships.get(coordinate) {
+            Some(membership) => Cow::Borrowed(membership),
+            None => Cow::Owned(self.resolve(coordinate, &self.index.current)),
+        }
     }
 
     /// Resolves who belongs to a repository, with sleeping announcements awake: only to decide whether a state may
     /// wake them.
     pub fn membership_if_awake(&self, coordinate: &Coordinate) -> Membership {
-        let by_author = self.newest_by_author(&coordinate.identifier, |_| true);
-        Membership::resolve(&coordinate.owner, &by_author, self.mode)
-    }
-
-    fn newest_by_author(
-        &self,
-        identifier: &Identifier,
-        counts: impl Fn(Standing) -> bool,
-    ) -> BTreeMap<PublicKey, &Announcement> {
-        let mut newest: BTreeMap<PublicKey, &Announcement> = BTreeMap::new();
-        for known in self.announcements.iter().filter(|known| counts(known.standing)) {
-            let item = &known.item;
-            if item.coordinate.identifier == *identifier
-                && newest
-                    .get(&item.coordinate.owner)
-                    .is_none_or(|other| other.revision < item.revision)
-            {
-                newest.insert(item.coordinate.owner, item);
-            }
-        }
-        newest
+        self.resolve(coordinate, &self.index.any)
     }
 
     /// Returns the states that may speak for a repository: those of its confirmed maintainers.
     pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
-        let confirmed = self.membership(coordinate).confirmed;
+        let confirmed = &self.membership(coordinate).confirmed;
         let states = self
             .states
             .iter()
@@ -307,7 +348,7 @@ impl Facts {
 
     /// Tells whether a PR is offered to a repository: by its own coordinate, or by that of one of its maintainers.
     pub fn is_offered_to(&self, pull_request: &PullRequest, coordinate: &Coordinate) -> bool {
-        let confirmed = self.membership(coordinate).confirmed;
+        let confirmed = &self.membership(coordinate).confirmed;
         pull_request.coordinates.iter().any(|offered| {
             offered == coordinate || (offered.identifier == coordinate.identifier && confirmed.contains(&offered.owner))
         })

@@ -1,7 +1,6 @@
 //! Whose states count for a repository: the reciprocal rule of GRASP v3, the one-way rule of GRASP-01's text, and
 //! the hybrid of both (facts/grasp 0.1 and 1.2; design 5).
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
@@ -49,14 +48,16 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Resolves who belongs to the repository of `owner`, from the announcements of one identifier by their authors.
+    /// Resolves who belongs to the repository of `owner`. `announcement_of` finds the announcement of an author, of the
+    /// repository's identifier.
     ///
     /// The answer does not depend on the order in which the announcements became known.
-    pub fn resolve(
+    pub fn resolve<'a>(
         owner: &PublicKey,
-        announcements: &BTreeMap<PublicKey, &Announcement>,
+        announcement_of: impl Fn(&PublicKey) -> Option<&'a Announcement>,
         mode: MaintainerMode,
     ) -> Self {
+        let announcements: &Find<'a, '_> = &announcement_of;
         let Some(root) = root(owner, announcements, mode) else {
             return Self::default();
         };
@@ -80,16 +81,15 @@ impl Membership {
     }
 }
 
+/// Finds the announcement of an author.
+type Find<'a, 'f> = dyn Fn(&PublicKey) -> Option<&'a Announcement> + 'f;
+
 /// Follows the leads from the owner to the one maintainer with whom the set begins. `None`: there is no such one.
-fn root(
-    owner: &PublicKey,
-    announcements: &BTreeMap<PublicKey, &Announcement>,
-    mode: MaintainerMode,
-) -> Option<PublicKey> {
+fn root(owner: &PublicKey, announcements: &Find<'_, '_>, mode: MaintainerMode) -> Option<PublicKey> {
     let mut at = *owner;
     let mut visited = BTreeSet::new();
     loop {
-        let roles = &announcements.get(&at)?.roles;
+        let roles = &announcements(&at)?.roles;
         if mode == MaintainerMode::Recursive {
             return Some(at);
         }
@@ -108,29 +108,24 @@ fn root(
 /// Returns every pair (confirmed, whom its announcement lists).
 fn listings<'a>(
     confirmed: &'a BTreeSet<PublicKey>,
-    announcements: &'a BTreeMap<PublicKey, &Announcement>,
+    announcements: &'a Find<'_, '_>,
 ) -> impl Iterator<Item = (PublicKey, PublicKey)> {
-    confirmed
-        .iter()
-        .filter_map(|by| announcements.get(by))
-        .flat_map(|announcement| {
-            let by = announcement.coordinate.owner;
-            announcement.roles.listed.iter().map(move |listed| (by, *listed))
-        })
+    confirmed.iter().filter_map(announcements).flat_map(|announcement| {
+        let by = announcement.coordinate.owner;
+        announcement.roles.listed.iter().map(move |listed| (by, *listed))
+    })
 }
 
 /// Tells whether being listed by `by` makes `listed` a maintainer.
 fn accepts(
     by: &PublicKey,
     listed: &PublicKey,
-    announcements: &BTreeMap<PublicKey, &Announcement>,
+    announcements: &Find<'_, '_>,
     confirmed: &BTreeSet<PublicKey>,
     mode: MaintainerMode,
 ) -> bool {
-    let own = announcements.get(listed).map(|announcement| &announcement.roles);
-    let listed_by_legacy_tag = announcements
-        .get(by)
-        .is_some_and(|announcement| !announcement.roles.explicit);
+    let own = announcements(listed).map(|announcement| &announcement.roles);
+    let listed_by_legacy_tag = announcements(by).is_some_and(|announcement| !announcement.roles.explicit);
     let one_way = match mode {
         MaintainerMode::Recursive => return true,
         MaintainerMode::Hybrid => listed_by_legacy_tag,
@@ -147,6 +142,8 @@ fn accepts(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -178,8 +175,8 @@ mod tests {
                 ..announcement(author, "r", 1)
             })
             .collect();
-        let by_author = announcements.iter().map(|a| (a.coordinate.owner, a)).collect();
-        let confirmed = Membership::resolve(&pubkey(owner), &by_author, mode).confirmed;
+        let find = |author: &PublicKey| announcements.iter().find(|a| a.coordinate.owner == *author);
+        let confirmed = Membership::resolve(&pubkey(owner), find, mode).confirmed;
         (0..16).filter(|&n| confirmed.contains(&pubkey(n))).collect()
     }
 
@@ -291,7 +288,11 @@ mod tests {
         listing.roles.listed.insert(pubkey(2));
         let by_author = BTreeMap::from([(pubkey(1), &listing)]);
 
-        let membership = Membership::resolve(&pubkey(1), &by_author, MaintainerMode::Hybrid);
+        let membership = Membership::resolve(
+            &pubkey(1),
+            |author| by_author.get(author).copied(),
+            MaintainerMode::Hybrid,
+        );
 
         assert_eq!(membership.invited, BTreeSet::from([pubkey(2)]));
     }
@@ -311,8 +312,8 @@ mod tests {
             let both = BTreeMap::from([(pubkey(1), &own), (pubkey(stranger), &other)]);
             for mode in [MaintainerMode::Hybrid, MaintainerMode::Reciprocal, MaintainerMode::Recursive] {
                 prop_assert_eq!(
-                    Membership::resolve(&pubkey(1), &alone, mode),
-                    Membership::resolve(&pubkey(1), &both, mode)
+                    Membership::resolve(&pubkey(1), |author| alone.get(author).copied(), mode),
+                    Membership::resolve(&pubkey(1), |author| both.get(author).copied(), mode)
                 );
             }
         }

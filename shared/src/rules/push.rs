@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use super::Facts;
-use super::Hosting;
 use super::Standing;
 use crate::git::Namespace;
 use crate::git::Oid;
@@ -22,9 +21,9 @@ use crate::nip34::State;
 pub enum RefVerdict {
     /// The ref has the wanted value already: reported ok, nothing to do.
     InPlace,
-    /// A branch or tag that the matching state declares so, or the commit of a PR whose repository is served.
+    /// A branch or tag that the matching state declares so.
     Allow,
-    /// A PR commit that waits for its event, or for its repository to be served: objects are kept aside.
+    /// A PR commit: its objects are kept aside until its event is here and its repository served, which may be at once.
     Stage {
         /// The event that names the commit.
         event_id: EventId,
@@ -46,6 +45,9 @@ pub struct PushDecision {
     /// What to hold on to while the push runs: the state that it fulfils, if that is held, and the announcement of
     /// its repository, if that is held.
     pub extend: BTreeSet<EventId>,
+    /// Events on their way into the relay that stand for what is in place already: the push succeeds when they are
+    /// served.
+    pub awaited: BTreeSet<EventId>,
     /// Sentences for the pusher (`remote:` lines).
     pub remarks: Vec<String>,
 }
@@ -57,6 +59,13 @@ impl PushDecision {
             RefVerdict::Allow | RefVerdict::Stage { .. } => true,
             RefVerdict::InPlace | RefVerdict::Refuse { .. } => false,
         })
+    }
+
+    /// Tells whether any command is refused.
+    pub fn is_refused(&self) -> bool {
+        self.verdicts
+            .iter()
+            .any(|verdict| matches!(verdict, RefVerdict::Refuse { .. }))
     }
 
     /// Tells whether any command's objects are kept aside.
@@ -112,6 +121,7 @@ pub fn decide_push(
     let mut decision = PushDecision {
         verdicts: Vec::with_capacity(commands.len()),
         extend: BTreeSet::new(),
+        awaited: on_their_way(facts, coordinate, commands),
         remarks: Vec::new(),
     };
     let governed: Vec<&RefUpdate> = commands.iter().filter(|command| is_governed(command)).collect();
@@ -125,10 +135,8 @@ pub fn decide_push(
         };
         decision.verdicts.push(verdict);
     }
-    let refused = decision
-        .verdicts
-        .iter()
-        .any(|verdict| matches!(verdict, RefVerdict::Refuse { .. }));
+    refuse_beyond_limit(&mut decision.verdicts);
+    let refused = decision.is_refused();
     if refused && let Match::None { explanation, .. } = &fulfilled {
         decision.remarks.push(explanation.clone());
     }
@@ -139,6 +147,44 @@ pub fn decide_push(
         decision.extend = to_extend(facts, coordinate, &fulfilled);
     }
     decision
+}
+
+/// Most PR commits that one push may bring.
+const STAGED_MAX: usize = 32;
+
+fn refuse_beyond_limit(verdicts: &mut [RefVerdict]) {
+    let staged = verdicts
+        .iter_mut()
+        .filter(|verdict| matches!(verdict, RefVerdict::Stage { .. }));
+    for verdict in staged.skip(STAGED_MAX) {
+        *verdict = refuse(format!(
+            "one push may bring {STAGED_MAX} PR commits, push the others separately"
+        ));
+    }
+}
+
+/// Returns what is public but not served yet of what a push asks for.
+fn on_their_way(facts: &Facts, coordinate: &Coordinate, commands: &[RefUpdate]) -> BTreeSet<EventId> {
+    let leaving = |event_id: &EventId| {
+        facts
+            .entries
+            .get(event_id)
+            .is_some_and(|entry| entry.status.is_leaving())
+    };
+    let announcement = facts
+        .public_announcement(coordinate)
+        .map(|known| known.item.revision.event_id);
+    let state = facts.governing_state(coordinate).map(|state| state.revision.event_id);
+    let pull_requests = commands.iter().filter_map(|command| match command.name.namespace() {
+        Namespace::PullRequest(event_id) => Some(event_id),
+        Namespace::Branch | Namespace::Tag | Namespace::MalformedPullRequest | Namespace::Other => None,
+    });
+    announcement
+        .into_iter()
+        .chain(state)
+        .chain(pull_requests)
+        .filter(leaving)
+        .collect()
 }
 
 fn is_governed(command: &RefUpdate) -> bool {
@@ -286,11 +332,8 @@ fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, command: &RefUpdat
         (Some(_), Some(known)) if !facts.is_offered_to(&known.item, coordinate) => {
             refuse("the PR event is not offered to this repository")
         }
-        // Into a repository that readers see goes only what an event names; and a lost one is not brought back by
-        // the commit of a PR alone, or it would read as whole.
-        (Some(_), Some(_)) if facts.hosting(coordinate) == Hosting::Announced && target.refs.is_some() => {
-            RefVerdict::Allow
-        }
+        // Kept aside in any case: what moves in, and where, is for a look to decide, which finds what is staged even
+        // after a crash.
         (Some(commit_oid), Some(_) | None) => RefVerdict::Stage { event_id, commit_oid },
     }
 }
@@ -630,7 +673,7 @@ mod tests {
                 Scene::default().served([own.clone()]).held([request.clone()]),
                 &[],
                 command(&short, '-', 'c'),
-                "a",
+                "s",
             ),
             (
                 "repository not served yet",
@@ -672,7 +715,7 @@ mod tests {
                 Scene::default().served([listing]).held([for_other]),
                 &[],
                 command(&other_short, '-', 'c'),
-                "a",
+                "s",
             ),
             (
                 "no event id",

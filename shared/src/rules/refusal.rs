@@ -63,6 +63,7 @@ pub enum Refusal {
 fn limit_text(limit: Limit) -> &'static str {
     match limit {
         Limit::EntriesPerAuthor => "too many events of this author wait for git data",
+        Limit::EntriesPerIdentifier => "too many events for repositories of this identifier wait for git data",
         Limit::Entries => "too many events wait for git data",
     }
 }

@@ -43,6 +43,7 @@ on_both_stores! {
     a_repeated_hold_extends_nothing
     one_author_cannot_hold_more_than_the_limit
     all_authors_cannot_hold_more_than_the_limit
+    one_identifier_cannot_have_more_entries_than_the_limit
     a_replacing_announcement_fits_where_the_old_one_was
     leaving_entries_do_not_count_for_the_limits
     a_pr_is_read_by_each_of_its_identifiers_and_once_by_both
@@ -70,7 +71,7 @@ on_both_stores! {
     ended_entries_are_gone
     a_deletion_removes_its_authors_events_in_any_status
     a_deletion_touches_nobody_elses_events
-    a_deletion_by_address_spares_later_versions,
+    a_deletion_by_address_spares_later_versions
     an_author_vanishes_with_what_is_waiting_and_stays_away
     a_deleted_event_is_not_held_again
     a_deleted_event_is_not_marked_releasing
@@ -335,6 +336,19 @@ async fn all_authors_cannot_hold_more_than_the_limit(p: Fixture) {
     p.purgatory.end(&ids([&held[0]])).await.unwrap();
     let outcome = p.purgatory.hold(&hold(&one_more, LONG)).await.unwrap();
     assert_eq!(outcome, HoldOutcome::Held);
+}
+
+async fn one_identifier_cannot_have_more_entries_than_the_limit(p: Fixture) {
+    for at in 1..=LIMITS.entries_per_identifier_max {
+        let leaving = release(&state(&Keys::generate(), at));
+        assert_eq!(p.purgatory.mark_releasing(&[leaving], LONG).await.unwrap().len(), 1);
+    }
+    p.clear_dirty().await;
+
+    let outcome = p.purgatory.hold(&hold(&state(&Keys::generate(), 99), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerIdentifier));
+    assert_eq!(p.clear_dirty().await, [""; 0]);
 }
 
 async fn a_replacing_announcement_fits_where_the_old_one_was(p: Fixture) {
@@ -849,7 +863,7 @@ async fn an_author_vanishes_with_what_is_waiting_and_stays_away(p: Fixture) {
 
     assert_eq!(p.purgatory.vanish(&author.public_key(), 10).await.unwrap(), 2);
 
-    let left: BTreeSet<EventId> = p
+    let left: BTreeSet<_> = p
         .read(&["repo"])
         .await
         .entries

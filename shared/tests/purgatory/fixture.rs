@@ -28,6 +28,7 @@ use crate::server::RedisServer;
 
 pub(crate) const LIMITS: Limits = Limits {
     entries_per_author_max: 4,
+    entries_per_identifier_max: 30,
     entries_max: 6,
     placeholders_max: 3,
 };

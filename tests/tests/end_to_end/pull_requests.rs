@@ -1,6 +1,9 @@
 //! PRs: the event and the push of its commit come in either order (design 2, rule 6).
 
 use nostr::key::Keys;
+use tests::nostr_client::now;
+use tests::nostr_client::sign;
+use tests::nostr_client::tag;
 use tests::wait::eventually;
 use tests::world::Kind;
 use tests::world::Options;
@@ -16,6 +19,8 @@ in_both_worlds!(
     the_push_comes_first,
     a_wrong_commit_is_gone_when_the_event_comes,
     a_pull_request_waits_for_its_repository,
+    a_served_pull_request_is_pushed_to_another_repository_of_its,
+    a_commit_for_somebody_elses_pull_request_does_not_stay,
 );
 
 fn pull_request_ref(event: &nostr::event::Event) -> String {
@@ -139,7 +144,7 @@ async fn a_pull_request_waits_for_its_repository(kind: Kind) {
     let repository = Repository::new("r");
     let git = world.git("work").await;
     let (main, offered) = (git.commit("one").await, git.commit("offer").await);
-    let announcement = world.announcement(&repository, tests::nostr_client::now(), &[]);
+    let announcement = world.announcement(&repository, now(), &[]);
     assert_eq!(nostr.send(&announcement).await, held());
     let event = repository.pull_request(&Keys::generate(), &offered);
     assert_eq!(nostr.send(&event).await, held());
@@ -154,7 +159,7 @@ async fn a_pull_request_waits_for_its_repository(kind: Kind) {
     );
     assert_eq!(
         nostr
-            .send(&repository.state(tests::nostr_client::now(), &[("refs/heads/main", &main)]))
+            .send(&repository.state(now(), &[("refs/heads/main", &main)]))
             .await,
         held()
     );
@@ -163,4 +168,68 @@ async fn a_pull_request_waits_for_its_repository(kind: Kind) {
     eventually("the event is served", async || nostr.serves(&event).await).await;
     let refs = git.ls_remote(&url).await;
     assert!(refs.contains(&(name, offered)), "{refs:?}");
+}
+
+/// Once the first repository had the commit, the event was served, and a push to the second was reported ok without
+/// setting anything.
+async fn a_served_pull_request_is_pushed_to_another_repository_of_its(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let (first, second) = (
+        Served::new(&world, &mut nostr, "r").await,
+        Served::new(&world, &mut nostr, "s").await,
+    );
+    let offered = first.git.commit("offer").await;
+    let both = [&first, &second].map(|served| tag(&["a", &served.repository.coordinate().to_string()]));
+    let event = sign(
+        &Keys::generate(),
+        1618,
+        now(),
+        &[&both[..], &[tag(&["c", &offered])]].concat(),
+    );
+    let name = pull_request_ref(&event);
+    assert_eq!(nostr.send(&event).await, held());
+
+    first
+        .git
+        .push(&first.url, &[&format!("{offered}:{name}")])
+        .await
+        .expect_ok();
+    assert!(nostr.serves(&event).await);
+    first
+        .git
+        .push(&second.url, &[&format!("{offered}:{name}")])
+        .await
+        .expect_ok();
+
+    assert_eq!(seen(&second, &name).await, Some(offered));
+}
+
+/// A commit was kept for ever that was staged for a PR which is offered to another repository.
+async fn a_commit_for_somebody_elses_pull_request_does_not_stay(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let (own, victim) = (
+        Served::new(&world, &mut nostr, "own").await,
+        Served::new(&world, &mut nostr, "victim").await,
+    );
+    let offered = own.git.commit("offer").await;
+    let event = own.repository.pull_request(&Keys::generate(), &offered);
+    let refspec = format!("{offered}:{}", pull_request_ref(&event));
+
+    own.git.push(&victim.url, &[&refspec]).await.expect_ok();
+    own.git.push(&own.url, &[&refspec]).await.expect_ok();
+    assert_eq!(nostr.send(&event).await, held());
+    eventually("the event is served", async || nostr.serves(&event).await).await;
+    // Whatever happens next to the victim's repository has it looked at.
+    let second = victim.git.commit("two").await;
+    assert_eq!(
+        nostr
+            .send(&victim.repository.state(now(), &[("refs/heads/main", &second)]))
+            .await,
+        held()
+    );
+
+    eventually("nothing is staged any more", async || !is_anything_staged(&world)).await;
+    assert_eq!(seen(&victim, &pull_request_ref(&event)).await, None);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nostr::key::Keys;
 use serde_json::json;
 use tests::nostr_client::now;
+use tests::nostr_client::sign;
 use tests::nostr_client::tag;
 use tests::wait::eventually;
 use tests::wait::within;
@@ -28,6 +29,8 @@ in_both_worlds!(
     identifiers_with_spaces_and_emoji_work_end_to_end,
     a_large_push_arrives_in_chunks,
     another_owners_repository_is_filled_from_what_is_here,
+    what_is_reported_is_what_is_there,
+    deletion_requests_of_strangers_are_in_nobodys_way,
 );
 
 async fn held_events_are_not_served_and_the_repository_reads_as_empty(kind: Kind) {
@@ -338,4 +341,64 @@ async fn another_owners_repository_is_filled_from_what_is_here(kind: Kind) {
     .await;
     let clone = world.clone(&fork, "fork").await.unwrap();
     assert_eq!(clone.rev_parse("HEAD").await, served.commit);
+}
+
+/// A push was reported ok although a newer state, complete by the very same objects, had overtaken it.
+async fn what_is_reported_is_what_is_there(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let maintainer = Keys::generate();
+    let lists_maintainer = tag(&["maintainers", &maintainer.public_key().to_hex()]);
+    let served = Served::of(&world, &mut nostr, Repository::new("r"), &[lists_maintainer]).await;
+    let (between, tip) = (served.git.commit("between").await, served.git.commit("tip").await);
+    let older = served.repository.state(now() - 20, &[("refs/heads/main", &tip)]);
+    let newer = served
+        .repository
+        .state_by(&maintainer, now() - 10, &[("refs/heads/main", &between)]);
+    assert_eq!(nostr.send(&older).await, held());
+    assert_eq!(nostr.send(&newer).await, held());
+
+    let said = served
+        .git
+        .push(&served.url, &[&format!("{tip}:refs/heads/main")])
+        .await
+        .expect_refused();
+
+    assert!(said.contains("another state event has overtaken this push"), "{said}");
+    assert_eq!(served.refs().await, [("refs/heads/main".to_owned(), between)]);
+    assert!(
+        nostr.serves(&newer).await && nostr.serves(&older).await,
+        "the objects of both are here"
+    );
+}
+
+/// More deletion requests of one second than a relay's page made everything about the identifier undecidable.
+async fn deletion_requests_of_strangers_are_in_nobodys_way(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let stranger = Repository::new("r");
+    assert_eq!(nostr.send(&world.announcement(&stranger, now(), &[])).await, held());
+    let address = tag(&["a", &stranger.coordinate().to_string()]);
+    let requests: Vec<_> = (0..1100)
+        .map(|n| {
+            sign(
+                &stranger.owner,
+                5,
+                now() - 1000,
+                &[address.clone(), tag(&["n", &n.to_string()])],
+            )
+        })
+        .collect();
+    for chunk in requests.chunks(50) {
+        for request in chunk {
+            nostr.say(json!(["EVENT", request])).await;
+        }
+        for _ in chunk {
+            assert_eq!(nostr.hear().await[2], true);
+        }
+    }
+
+    let served = Served::new(&world, &mut nostr, "r").await;
+
+    assert!(nostr.serves(&served.state).await);
 }

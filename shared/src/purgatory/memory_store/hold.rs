@@ -152,5 +152,10 @@ fn limit_reached(step: &Step<'_>, hold: &Hold, freed: usize, limits: &Limits) ->
     if count(authors.map_or(0, BTreeSet::len)) >= limits.entries_per_author_max {
         return Some(Limit::EntriesPerAuthor);
     }
+    let entries_with = |identifier| step.indices.identifiers.get(identifier).map_or(0, BTreeSet::len);
+    let fullest = hold.identifiers.iter().map(entries_with).max().unwrap_or(0);
+    if count(fullest) >= limits.entries_per_identifier_max {
+        return Some(Limit::EntriesPerIdentifier);
+    }
     (count(step.indices.entries.len()) >= limits.entries_max).then_some(Limit::Entries)
 }

@@ -51,6 +51,7 @@ pub(super) fn hold_outcome(text: &str) -> Result<HoldOutcome, String> {
         "deleted" => Ok(HoldOutcome::Deleted),
         "replaced" => Ok(HoldOutcome::Replaced),
         "full:author" => Ok(HoldOutcome::Full(Limit::EntriesPerAuthor)),
+        "full:identifier" => Ok(HoldOutcome::Full(Limit::EntriesPerIdentifier)),
         "full:entries" => Ok(HoldOutcome::Full(Limit::Entries)),
         _ => text
             .strip_prefix("already:")

@@ -90,6 +90,7 @@ impl RedisStore {
             .number(self.limits.entries_per_author_max)
             .number(self.limits.entries_max)
             .text(&json_ids(&hold.extend))
+            .number(self.limits.entries_per_identifier_max)
             .ask(self)
             .await?;
         decode::hold_outcome(&outcome).map_err(|what| unreadable(operation, what))

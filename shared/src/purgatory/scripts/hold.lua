@@ -3,8 +3,10 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 event JSON, 3 kind, 4 author, 5 created_at, 6 identifiers (JSON array),
---       7 source, 8 hold-secs, 9 entries per author at most, 10 entries at most, 11 ids to extend (JSON array)
--- Returns: "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:author" | "full:entries".
+--       7 source, 8 hold-secs, 9 entries per author at most, 10 entries at most, 11 ids to extend (JSON array),
+--       12 entries per identifier at most
+-- Returns: "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:author" | "full:identifier" |
+--          "full:entries".
 --          All but the first two changed nothing.
 -- Errors: OOM (Redis is at maxmemory).
 
@@ -58,6 +60,11 @@ end
 local freed = old and 1 or 0
 if count(K.author .. entry.author) - freed >= tonumber(ARGV[9]) then
   return 'full:author'
+end
+for _, name in ipairs(entry.names) do
+  if redis.call('SCARD', K.identifier .. encode(name)) - freed >= tonumber(ARGV[12]) then
+    return 'full:identifier'
+  end
 end
 if count(K.entries) - freed >= tonumber(ARGV[10]) then
   return 'full:entries'

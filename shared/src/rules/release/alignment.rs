@@ -38,9 +38,9 @@ struct Target<'f> {
 impl<'f> Targets<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
         let mut by_coordinate = BTreeMap::new();
-        for coordinate in facts.hosted() {
-            if let Some(target) = choose_one(facts, disk, &coordinate) {
-                by_coordinate.insert(coordinate, target);
+        for coordinate in facts.hosted().difference(&disk.broken) {
+            if let Some(target) = choose_one(facts, disk, coordinate) {
+                by_coordinate.insert(coordinate.clone(), target);
             }
         }
         Self { by_coordinate, disk }
@@ -68,9 +68,8 @@ impl<'f> Targets<'f> {
 
     /// Tells whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
-        self.by_coordinate
-            .get(coordinate)
-            .is_none_or(|target| target.copies.is_some())
+        let target = self.by_coordinate.get(coordinate);
+        !self.disk.broken.contains(coordinate) && target.is_none_or(|target| target.copies.is_some())
     }
 
     /// Tells whether the repository is brought to this state.
@@ -100,10 +99,11 @@ impl<'f> Targets<'f> {
     pub(super) fn open_to(&self, facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
         let hosted = facts
             .hosted()
-            .into_iter()
+            .iter()
             .filter(|hosted| hosted.identifier == state.identifier);
-        hosted
-            .filter(|hosted| facts.membership(hosted).confirmed.contains(&state.author))
+        let open = hosted.filter(|hosted| facts.membership(hosted).confirmed.contains(&state.author));
+        open.filter(|hosted| !self.disk.broken.contains(hosted))
+            .cloned()
             .collect()
     }
 

@@ -13,6 +13,7 @@ use self::alignment::Targets;
 use super::Facts;
 use super::Hosting;
 use super::Known;
+use super::Standing;
 use crate::git::ObjectKind;
 use crate::git::Oid;
 use crate::git::RefName;
@@ -57,6 +58,8 @@ pub struct Disk {
     pub repositories: BTreeMap<Coordinate, OnDisk>,
     /// The commits kept aside. They were checked to be commits when they came.
     pub staged: BTreeSet<Staged>,
+    /// The repositories that cannot be read or changed now: nothing is decided for them, and all the rest goes on.
+    pub broken: BTreeSet<Coordinate>,
 }
 
 impl Disk {
@@ -172,7 +175,7 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
 /// `duplicate`, which settles the entry.
 fn already_served(facts: &Facts, entry: &Entry) -> bool {
     let id = entry.event.id;
-    let served = |standing: super::Standing| standing.is_public();
+    let served = |standing: Standing| standing == Standing::Served;
     facts
         .announcements
         .iter()
@@ -236,24 +239,33 @@ impl Plan {
         }
     }
 
-    /// Returns the announcements of these repositories that are on their way into the relay: what depends on them
-    /// is published after them.
+    /// Returns the announcement that what depends on one of these repositories is published after: none if one of them
+    /// is served already, else one that is on its way. Not all of them, or a stranger's that the relay refuses could
+    /// hold up everybody's.
     fn leaving_announcements<'c>(
         &self,
         facts: &Facts,
         coordinates: impl IntoIterator<Item = &'c Coordinate>,
     ) -> BTreeSet<EventId> {
-        let coordinates: BTreeSet<&Coordinate> = coordinates.into_iter().collect();
-        let all = facts
-            .announcements
-            .iter()
-            .filter(|known| coordinates.contains(&known.item.coordinate));
-        all.map(|known| known.item.revision.event_id)
-            .filter(|id| {
-                let leaving = facts.entries.get(id).is_some_and(|entry| entry.status.is_leaving());
-                leaving || self.releases(id)
-            })
-            .collect()
+        let mut leaving = None;
+        for coordinate in coordinates {
+            let Some(known) = facts.announcement(coordinate) else {
+                continue;
+            };
+            let public = facts.public_announcement(coordinate);
+            if public.is_some_and(|known| known.standing == Standing::Served) {
+                return BTreeSet::new();
+            }
+            let id = known.item.revision.event_id;
+            let stuck = facts
+                .entries
+                .get(&id)
+                .is_some_and(|entry| entry.status == Status::Stuck);
+            if (known.standing.is_public() || self.releases(&id)) && (leaving.is_none() || !stuck) {
+                leaving = Some(id);
+            }
+        }
+        leaving.into_iter().collect()
     }
 }
 
@@ -284,7 +296,7 @@ fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announce
         }
         return Fate::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let listing = facts.hosted().into_iter().find(|hosted| {
+    let listing = facts.hosted().iter().find(|hosted| {
         let membership = facts.membership(hosted);
         hosted.owner != coordinate.owner
             && hosted.identifier == coordinate.identifier
@@ -293,7 +305,7 @@ fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announce
     });
     match listing {
         Some(listing) => Fate::Release {
-            after: plan.leaving_announcements(facts, [&listing]),
+            after: plan.leaving_announcements(facts, [listing]),
         },
         None => Fate::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }

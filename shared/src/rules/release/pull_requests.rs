@@ -15,33 +15,35 @@ use crate::git::RefName;
 use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
 use crate::rules::Facts;
+use crate::rules::Hosting;
 
 pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'_>, plan: &mut Plan) {
     for known in &facts.pull_requests {
         let pull_request = &known.item;
-        let repositories: Vec<Coordinate> = facts
-            .hosted()
-            .into_iter()
+        let hosted = facts.hosted().iter();
+        let repositories: Vec<Coordinate> = hosted
             .filter(|hosted| facts.is_offered_to(pull_request, hosted))
+            .cloned()
             .collect();
-        let announced: BTreeSet<Coordinate> = repositories
+        // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
+        let open: BTreeSet<Coordinate> = repositories
             .iter()
-            .filter(|coordinate| plan.is_announced(facts, coordinate))
+            .filter(|coordinate| plan.is_announced(facts, coordinate) && targets.is_whole(coordinate))
             .cloned()
             .collect();
         let found = source_of(disk, pull_request, &repositories).is_some();
         if known.standing.is_held() {
-            let fate = match (found, announced.is_empty()) {
+            let fate = match (found, open.is_empty()) {
                 (false, _) => Fate::Wait(format!("commit {}", pull_request.commit_oid)),
                 (true, true) => Fate::Wait("announcement not served".to_owned()),
                 (true, false) => Fate::Release {
-                    after: plan.leaving_announcements(facts, &announced),
+                    after: plan.leaving_announcements(facts, &open),
                 },
             };
             plan.record(facts, &pull_request.event_id, fate);
         }
         if found {
-            plan_installations(disk, targets, pull_request, &announced, plan);
+            plan_installations(disk, pull_request, &open, plan);
         }
     }
     plan_placeholders(facts, plan);
@@ -64,16 +66,9 @@ fn source_of(disk: &Disk, pull_request: &PullRequest, repositories: &[Coordinate
 }
 
 /// Brings the commit into every repository that it is offered to and that readers know of.
-fn plan_installations(
-    disk: &Disk,
-    targets: &Targets<'_>,
-    pull_request: &PullRequest,
-    announced: &BTreeSet<Coordinate>,
-    plan: &mut Plan,
-) {
+fn plan_installations(disk: &Disk, pull_request: &PullRequest, open: &BTreeSet<Coordinate>, plan: &mut Plan) {
     let name = RefName::pull_request(&pull_request.event_id);
-    // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
-    for coordinate in announced.iter().filter(|coordinate| targets.is_whole(coordinate)) {
+    for coordinate in open {
         let old = disk
             .repositories
             .get(coordinate)
@@ -84,7 +79,7 @@ fn plan_installations(
             event_id: pull_request.event_id,
             commit_oid: pull_request.commit_oid,
         });
-        let all: Vec<Coordinate> = announced.iter().cloned().collect();
+        let all: Vec<Coordinate> = open.iter().cloned().collect();
         let source = match source_of(disk, pull_request, own) {
             Some(InstallationSource::Repository(_)) => Some(InstallationSource::Here),
             _ if staged_here => Some(InstallationSource::Staged),
@@ -133,7 +128,12 @@ pub(super) fn plan_unstaging(facts: &Facts, disk: &Disk, plan: &mut Plan) {
         });
         let known = facts.pull_request(&staged.event_id);
         let expires = plan.expired.iter().any(|(event_id, _)| *event_id == staged.event_id);
-        let named = !expires && known.is_some_and(|known| known.item.commit_oid == staged.commit_oid);
+        // Only where it may move in some day: whatever else is staged for its event is nobody's.
+        let named = !expires
+            && known.is_some_and(|known| {
+                known.item.commit_oid == staged.commit_oid && facts.is_offered_to(&known.item, &staged.coordinate)
+            })
+            && facts.hosting(&staged.coordinate) != Hosting::Absent;
         if !moves_in && !awaited && (installed || !named) {
             plan.unstage.insert(staged.clone());
         }
