@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use shared::access_files::AccessFiles;
+use shared::access_files::AccessPaths;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
@@ -42,7 +44,7 @@ pub enum Command {
     ///
     /// Without --relay-url a built-in relay is started, and without --redis-url the purgatory is kept in memory:
     /// nothing else needs to be installed then.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Signs a repository's announcement and state, sends them to a relay and prints the clone URL.
     ///
     /// For trying a server out with nothing but git.
@@ -95,6 +97,16 @@ pub struct Serve {
         default_value = "refuse"
     )]
     pub other_kinds: String,
+    /// File with the only repositories to host: one npub, npub/identifier or identifier a line. Read again when it
+    /// changes [default: everybody's].
+    #[arg(long, env = "GRASP_REPOS_ALLOW", value_name = "FILE")]
+    pub repos_allow: Option<PathBuf>,
+    /// File with repositories not to host, whatever else is said; as --repos-allow.
+    #[arg(long, env = "GRASP_REPOS_DENY", value_name = "FILE")]
+    pub repos_deny: Option<PathBuf>,
+    /// File with authors (npub) whose events count for nothing.
+    #[arg(long, env = "GRASP_AUTHORS_DENY", value_name = "FILE")]
+    pub authors_deny: Option<PathBuf>,
 }
 
 /// What the server needs to know, valid.
@@ -120,6 +132,8 @@ pub struct Config {
     pub maintainer_mode: MaintainerMode,
     /// What the built-in relay does with events that belong to nothing here.
     pub other_kinds: OtherKinds,
+    /// Whose repositories are hosted.
+    pub access: AccessFiles,
 }
 
 impl Serve {
@@ -150,6 +164,12 @@ impl Serve {
             checker.complain(REDIS_MISSING);
         }
         let other_kinds = checker.parse("--other-kinds", &self.other_kinds, "accept or refuse");
+        let access = AccessFiles::open(AccessPaths {
+            allowed: self.repos_allow.clone(),
+            denied: self.repos_deny.clone(),
+            denied_authors: self.authors_deny.clone(),
+        });
+        let access = access.map_err(|error| checker.complain(error.to_text())).ok();
         if self.data_dir.is_empty() {
             checker.complain("--data-dir must name a directory");
         }
@@ -167,6 +187,7 @@ impl Serve {
                 release_wait: Duration::from_secs(release_wait_secs?),
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
+                access: access?,
             })
         };
         config().ok_or(Complaints(Vec::new()))

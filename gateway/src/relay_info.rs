@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::json;
 use shared::relay::RelayClient;
+use shared::rules::Access;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ pub struct RelayInfo {
 
 impl RelayInfo {
     /// Returns the document, as JSON. A relay that does not answer leaves only what this server says itself.
-    pub async fn document(&self, relay: &RelayClient) -> String {
+    pub async fn document(&self, relay: &RelayClient, access: &Access) -> String {
         let mut cached = self.cached.lock().await;
         let fresh = cached
             .as_ref()
@@ -41,12 +42,12 @@ impl RelayInfo {
                 }
             },
         };
-        complete(&document).to_string()
+        complete(&document, access).to_string()
     }
 }
 
 /// Adds what GRASP-01 wants to a relay's document.
-fn complete(relay: &Value) -> Value {
+fn complete(relay: &Value, access: &Access) -> Value {
     let mut document = relay.as_object().cloned().unwrap_or_default();
     for (name, default) in [
         ("name", json!("a GRASP server")),
@@ -62,7 +63,10 @@ fn complete(relay: &Value) -> Value {
         }
     }
     document.insert("supported_grasps".to_owned(), json!(["GRASP-01"]));
-    document.insert("repo_acceptance_criteria".to_owned(), json!(ACCEPTANCE_CRITERIA));
+    document.insert(
+        "repo_acceptance_criteria".to_owned(),
+        json!(format!("{ACCEPTANCE_CRITERIA}{}", access.criteria())),
+    );
     Value::Object(document)
 }
 
@@ -80,7 +84,10 @@ mod tests {
 
     #[test]
     fn the_relays_own_fields_stay() {
-        let document = complete(&json!({"name": "mine", "software": "strfry", "supported_nips": [1, 9]}));
+        let document = complete(
+            &json!({"name": "mine", "software": "strfry", "supported_nips": [1, 9]}),
+            &Access::default(),
+        );
 
         assert_eq!(document["name"], "mine");
         assert_eq!(document["software"], "strfry");
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn without_a_relay_the_document_is_still_complete() {
-        let document = complete(&Value::Null);
+        let document = complete(&Value::Null, &Access::default());
 
         for field in ["name", "description", "software", "version", "repo_acceptance_criteria"] {
             assert!(document[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");

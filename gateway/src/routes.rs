@@ -118,7 +118,10 @@ async fn root(site: &Site, head: &Head) -> Response {
         .into_iter()
         .filter_map(|value| value.to_str().ok());
     if accepts.into_iter().any(|accept| accept.contains(RELAY_INFO_TYPE)) {
-        let document = site.relay_info.document(&site.lookup.relay).await;
+        let document = site
+            .relay_info
+            .document(&site.lookup.relay, &site.lookup.access.current())
+            .await;
         return reply::with_type(
             StatusCode::OK,
             RELAY_INFO_TYPE,

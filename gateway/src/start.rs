@@ -232,6 +232,7 @@ async fn relay(
             relay: RelayClient::new(url, RELAY_TIMEOUT)?,
             service: service.clone(),
             mode: config.maintainer_mode,
+            access: config.access.clone(),
         })
     };
     if let Some(url) = &config.relay_url {

@@ -1,6 +1,10 @@
 //! The plugin's options; the same variables as the gateway's, so that one environment file serves both.
 
+use std::path::PathBuf;
+
 use clap::Parser;
+use shared::access_files::AccessFiles;
+use shared::access_files::AccessPaths;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
@@ -48,6 +52,16 @@ pub(crate) struct Cli {
         default_value = "accept"
     )]
     other_kinds: String,
+    /// File with the only repositories to host: one npub, npub/identifier or identifier a line. Read again when it
+    /// changes [default: everybody's].
+    #[arg(long, env = "GRASP_REPOS_ALLOW", value_name = "FILE")]
+    repos_allow: Option<PathBuf>,
+    /// File with repositories not to host, whatever else is said; as --repos-allow.
+    #[arg(long, env = "GRASP_REPOS_DENY", value_name = "FILE")]
+    repos_deny: Option<PathBuf>,
+    /// File with authors (npub) whose events count for nothing.
+    #[arg(long, env = "GRASP_AUTHORS_DENY", value_name = "FILE")]
+    authors_deny: Option<PathBuf>,
 }
 
 /// The options, valid.
@@ -58,6 +72,7 @@ pub(crate) struct Config {
     pub(crate) hold_secs: u64,
     pub(crate) maintainer_mode: MaintainerMode,
     pub(crate) other_kinds: OtherKinds,
+    pub(crate) access: AccessFiles,
 }
 
 impl Cli {
@@ -78,6 +93,12 @@ impl Cli {
         let mode = &self.maintainer_mode;
         let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
         let other_kinds = checker.parse("--other-kinds", &self.other_kinds, "accept or refuse");
+        let access = AccessFiles::open(AccessPaths {
+            allowed: self.repos_allow.clone(),
+            denied: self.repos_deny.clone(),
+            denied_authors: self.authors_deny.clone(),
+        });
+        let access = access.map_err(|error| checker.complain(error.to_text())).ok();
         checker.finish()?;
         // Whatever is `None` here was complained about.
         let config = || {
@@ -88,6 +109,7 @@ impl Cli {
                 hold_secs: hold_secs?,
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
+                access: access?,
             })
         };
         config().ok_or(Complaints(Vec::new()))
@@ -108,8 +130,9 @@ mod tests {
             "--hold-secs=-1",
             "--maintainer-mode=x",
             "--other-kinds=x",
+            "--repos-deny=/nowhere",
         ]);
 
-        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 6);
+        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 7);
     }
 }

@@ -52,6 +52,7 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
             relay,
             service: config.service,
             mode: config.maintainer_mode,
+            access: config.access,
         },
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,

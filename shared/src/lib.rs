@@ -19,6 +19,8 @@ pub mod rules;
 pub mod settings;
 
 #[cfg(feature = "io")]
+pub mod access_files;
+#[cfg(feature = "io")]
 pub mod lookup;
 #[cfg(feature = "io")]
 pub mod policy;

@@ -11,6 +11,7 @@ use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
 
+use crate::access_files::AccessFiles;
 use crate::nip34;
 use crate::nip34::Identifier;
 use crate::purgatory::DirtyNumber;
@@ -34,6 +35,8 @@ pub struct Lookup {
     pub service: Service,
     /// By which rule maintainers are resolved.
     pub mode: MaintainerMode,
+    /// Whose repositories the operator hosts.
+    pub access: AccessFiles,
 }
 
 /// What to look up.
@@ -86,7 +89,14 @@ impl Lookup {
         let dirty = reading.dirty.clone();
         let identifiers = subject.identifiers.clone();
         Ok((
-            Facts::assemble(self.service.clone(), self.mode, identifiers, reading, served),
+            Facts::assemble(
+                self.service.clone(),
+                self.mode,
+                self.access.current(),
+                identifiers,
+                reading,
+                served,
+            ),
             dirty,
         ))
     }

@@ -161,6 +161,9 @@ impl Policy {
 
     /// Lets through what is tied to something that is served.
     async fn relate(&self, event: &Event) -> Result<Answer, LookupError> {
+        if self.lookup.access.current().denies_author(&event.pubkey) {
+            return Ok(Answer::Refuse(Refusal::Blocked.to_string()));
+        }
         let ties = Ties::of(event);
         if self.overlay.ties_to(&ties) || self.lookup.is_tied(event, &ties).await? {
             self.overlay.remember(ties);

@@ -51,6 +51,8 @@ pub struct Options {
     pub release_wait_secs: u64,
     /// `--other-kinds` of whoever decides: the plugin, or the built-in relay.
     pub other_kinds: &'static str,
+    /// Whether both programs have a list of repositories that are not hosted, empty at first.
+    pub with_deny_list: bool,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             sleep_secs: 86400,
             release_wait_secs: 60,
             other_kinds: "accept",
+            with_deny_list: false,
         }
     }
 }
@@ -94,6 +97,7 @@ impl World {
     /// Something cannot be started.
     pub async fn start(kind: Kind, options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(DENY_LIST), "").unwrap();
         let port = free_port();
         let neighbours = match kind {
             Kind::Embedded => None,
@@ -177,6 +181,11 @@ impl World {
     /// Returns the directory that belongs to this world.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns the list of repositories that are not hosted.
+    pub fn deny_list(&self) -> PathBuf {
+        self.folder.path().join(DENY_LIST)
     }
 
     /// Returns the directory of the gateway's repositories.
@@ -288,6 +297,8 @@ impl World {
     }
 }
 
+const DENY_LIST: &str = "repos-deny";
+
 impl Neighbours {
     async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
         let redis_port = free_port();
@@ -369,6 +380,9 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         format!("--release-wait-secs={}", options.release_wait_secs),
         format!("--other-kinds={}", options.other_kinds),
     ];
+    if options.with_deny_list {
+        arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));
+    }
     if let Some(neighbours) = neighbours {
         arguments.push(format!("--redis-url=redis://127.0.0.1:{}", neighbours.redis_port));
         arguments.push(format!("--relay-url=ws://127.0.0.1:{}", neighbours.relay_port));
@@ -378,8 +392,12 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
 
 /// The command as an operator writes it into strfry.conf.
 fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours: &Neighbours) -> String {
+    let deny_list = match options.with_deny_list {
+        true => format!("--repos-deny {}", folder.join(DENY_LIST).display()),
+        false => String::new(),
+    };
     format!(
-        "exec {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
+        "exec {} {deny_list} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
          --hold-secs {} --other-kinds {} 2>>{}",
         program("grasp-plugin").display(),
         neighbours.relay_port,

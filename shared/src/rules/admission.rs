@@ -82,6 +82,9 @@ impl From<Refusal> for Admission {
 
 /// Decides about an event that arrived. `facts` are those of its identifiers.
 pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> Admission {
+    if facts.access.denies_author(&event.pubkey) {
+        return Refusal::Blocked.into();
+    }
     // A deletion rules even over a release under way: looked at first.
     if facts.is_deleted(event) {
         return Refusal::Deleted.into();
@@ -111,6 +114,9 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         extend,
     };
     if facts.service.is_named_by(announcement) {
+        if !facts.access.permits(coordinate) {
+            return Refusal::Blocked.into();
+        }
         return hold(waiting_states(announcement, facts));
     }
     // De-listing a served announcement of ours is released, so that its readers learn of it.

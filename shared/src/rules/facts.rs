@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
+use super::Access;
 use super::MaintainerMode;
 use super::Membership;
 use super::Service;
@@ -100,6 +102,8 @@ pub struct Facts {
     pub service: Service,
     /// By which rule maintainers are resolved.
     pub mode: MaintainerMode,
+    /// Whose repositories the operator hosts.
+    pub access: Arc<Access>,
     /// What the facts are complete for.
     pub identifiers: BTreeSet<Identifier>,
     /// Announcements with one of the identifiers.
@@ -142,6 +146,7 @@ impl Facts {
     pub fn assemble(
         service: Service,
         mode: MaintainerMode,
+        access: Arc<Access>,
         identifiers: BTreeSet<Identifier>,
         reading: Reading,
         served: ServedEvents,
@@ -150,6 +155,7 @@ impl Facts {
             now: reading.now,
             service,
             mode,
+            access,
             identifiers,
             announcements: Vec::new(),
             states: Vec::new(),
@@ -226,6 +232,9 @@ impl Facts {
     }
 
     fn learn(&mut self, event: &Event, standing: Standing) {
+        if self.access.denies_author(&event.pubkey) {
+            return;
+        }
         match event.kind.as_u16() {
             nip34::ANNOUNCEMENT => {
                 let item = Announcement::parse(event).ok();
@@ -275,6 +284,7 @@ impl Facts {
     /// Tells whether this server hosts the repository.
     pub fn hosting(&self, coordinate: &Coordinate) -> Hosting {
         match self.announcement(coordinate) {
+            _ if !self.access.permits(coordinate) => Hosting::Absent,
             Some(known) if !self.service.is_named_by(&known.item) => Hosting::Absent,
             Some(known) if known.standing.is_public() => Hosting::Announced,
             // A held replacement of a public announcement of ours hides nothing.
@@ -459,6 +469,7 @@ pub(crate) mod tests {
         pub(crate) served: Vec<Event>,
         pub(crate) entries: Vec<Entry>,
         pub(crate) placeholders: Vec<Placeholder>,
+        pub(crate) access: Access,
     }
 
     /// The second at which every scene plays.
@@ -513,6 +524,7 @@ pub(crate) mod tests {
             Facts::assemble(
                 "svc".parse().unwrap(),
                 MaintainerMode::Hybrid,
+                Arc::new(self.access),
                 BTreeSet::from(["r".parse().unwrap()]),
                 Reading {
                     now: NOW,

@@ -1,5 +1,6 @@
 //! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, waits, reads or knows the time.
 
+mod access;
 mod admission;
 mod facts;
 mod maintainers;
@@ -9,6 +10,9 @@ mod related;
 mod release;
 mod service;
 
+pub use access::Access;
+pub use access::AccessList;
+pub use access::AccessListError;
 pub use admission::Admission;
 pub use admission::GitEvent;
 pub use admission::decide_admission;

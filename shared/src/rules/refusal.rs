@@ -46,6 +46,9 @@ pub enum Refusal {
     /// A PR for repositories that are not hosted here.
     #[error("restricted: no repository that this PR is offered to is hosted here")]
     NotHosted,
+    /// The operator's lists rule it out.
+    #[error("blocked: the operator of this server does not host this")]
+    Blocked,
     /// The event belongs to nothing that is served here.
     #[error("restricted: event must reference an accepted repository or accepted event")]
     Unrelated,

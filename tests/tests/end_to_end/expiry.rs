@@ -23,6 +23,7 @@ const SHORT: Options = Options {
     sleep_secs: 86400,
     release_wait_secs: 60,
     other_kinds: "accept",
+    with_deny_list: false,
 };
 
 async fn an_announcement_sleeps_and_an_authorised_state_wakes_it(kind: Kind) {

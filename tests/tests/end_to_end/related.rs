@@ -22,6 +22,7 @@ const REFUSE: Options = Options {
     sleep_secs: 86400,
     release_wait_secs: 60,
     other_kinds: "refuse",
+    with_deny_list: false,
 };
 
 async fn threads_grow_from_a_served_repository(kind: Kind) {
