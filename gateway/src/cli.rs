@@ -85,6 +85,10 @@ pub struct Serve {
     /// the events are served when the relay is back.
     #[arg(long, env = "GRASP_RELEASE_WAIT_SECS", value_name = "N", default_value = "60")]
     pub release_wait_secs: String,
+    /// For how long the data of a repository is kept whose announcement was deleted or names another server, in days;
+    /// 0: until the next daily check.
+    #[arg(long, env = "GRASP_DELETED_RETENTION_DAYS", value_name = "N", default_value = "90")]
+    pub deleted_retention_days: String,
     /// By which rule listed maintainers count: hybrid, reciprocal or recursive.
     #[arg(long, env = "GRASP_MAINTAINER_MODE", value_name = "MODE", default_value = "hybrid")]
     pub maintainer_mode: String,
@@ -128,6 +132,8 @@ pub struct Config {
     pub sleep_secs: u64,
     /// For how long a push waits for its events to be served.
     pub release_wait: Duration,
+    /// For how long the data of a repository is kept that is not hosted any more, in seconds.
+    pub deleted_retention_secs: u64,
     /// By which rule listed maintainers count.
     pub maintainer_mode: MaintainerMode,
     /// What the built-in relay does with events that belong to nothing here.
@@ -151,6 +157,7 @@ impl Serve {
         let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
         let sleep_secs = checker.secs("--sleep-secs", &self.sleep_secs, 0);
         let release_wait_secs = checker.secs("--release-wait-secs", &self.release_wait_secs, 1);
+        let days = checker.days("--deleted-retention-days", &self.deleted_retention_days);
         let mode = &self.maintainer_mode;
         let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
         let mut url = |option, value: &Option<String>, scheme, example| {
@@ -185,6 +192,7 @@ impl Serve {
                 hold_secs: hold_secs?,
                 sleep_secs: sleep_secs?,
                 release_wait: Duration::from_secs(release_wait_secs?),
+                deleted_retention_secs: days? * 86_400,
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
                 access: access?,

@@ -75,6 +75,8 @@ pub struct Settings {
     pub release_wait: Duration,
     /// For how long whoever publishes an event has it to himself, in seconds.
     pub lease_secs: u64,
+    /// For how long the data of a repository is kept that is not hosted any more, in seconds.
+    pub deleted_retention_secs: u64,
     /// Longest request for a fetch, in bytes, after decompression.
     pub fetch_request_bytes_max: u64,
     /// Longest request for a push, in bytes.

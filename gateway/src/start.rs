@@ -151,6 +151,7 @@ impl Server {
                 sleep_secs: config.sleep_secs,
                 release_wait: config.release_wait,
                 lease_secs: LEASE_SECS,
+                deleted_retention_secs: config.deleted_retention_secs,
                 fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,
                 push_request_bytes_max: limits.pack_bytes_max + COMMANDS_BYTES_MAX,
             },

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 
 use nostr::event::EventId;
@@ -67,6 +68,12 @@ pub enum StorageError {
     /// Objects could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// The note on a repository that is not hosted could not be read or written.
+    #[error("cannot read or write the note of a repository that is not hosted")]
+    Note(#[source] io::Error),
+    /// A repository could not be removed.
+    #[error("cannot remove a repository")]
+    Remove(#[source] io::Error),
     /// What was staged could not be moved in.
     #[error(transparent)]
     Admit(#[from] AdmitError),
@@ -86,6 +93,58 @@ impl Storage {
     /// Returns how much one push may bring.
     pub fn limits(&self) -> &IngestLimits {
         &self.limits
+    }
+
+    /// Lists the repositories that are on disk.
+    ///
+    /// # Errors
+    /// The data directory cannot be read.
+    pub async fn on_disk(&self) -> Result<Vec<Coordinate>, StorageError> {
+        Ok(self.repositories.layout().hosted().await?)
+    }
+
+    /// Returns since when a repository is kept although nobody announces it here, unix seconds.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub async fn unhosted_since(&self, coordinate: &Coordinate) -> Result<Option<u64>, StorageError> {
+        match tokio::fs::read_to_string(self.unhosted_note(coordinate)).await {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::Note(error)),
+        }
+    }
+
+    /// Notes since when a repository is kept although nobody announces it here; `None`: somebody does again.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub async fn note_unhosted(
+        &self,
+        _: &Locked,
+        coordinate: &Coordinate,
+        since: Option<u64>,
+    ) -> Result<(), StorageError> {
+        let note = self.unhosted_note(coordinate);
+        let noted = match since {
+            Some(since) => tokio::fs::write(note, format!("{since}\n")).await,
+            None => tokio::fs::remove_file(note).await,
+        };
+        noted.map_err(StorageError::Note)
+    }
+
+    fn unhosted_note(&self, coordinate: &Coordinate) -> PathBuf {
+        self.repositories.at(coordinate).path().join("grasp-unhosted-since")
+    }
+
+    /// Removes a repository with all that is in it.
+    ///
+    /// # Errors
+    /// Some of it is still there.
+    pub async fn remove(&self, _: &Locked, coordinate: &Coordinate) -> Result<(), StorageError> {
+        tokio::fs::remove_dir_all(self.repositories.at(coordinate).path())
+            .await
+            .map_err(StorageError::Remove)
     }
 
     /// Lists the identifiers of which anything is on disk, repositories or staged commits.

@@ -48,6 +48,17 @@ impl Checker {
         secs
     }
 
+    /// Reads a number of days, up to [`DAYS_MAX`].
+    pub fn days(&mut self, option: &str, value: &str) -> Option<u64> {
+        let days = value.parse().ok().filter(|days| *days <= DAYS_MAX);
+        if days.is_none() {
+            self.complain(format!(
+                "{option} is {value:?}: it must be a number of days from 0 to {DAYS_MAX}"
+            ));
+        }
+        days
+    }
+
     /// Reads a URL of one of the schemes. The complaint does not repeat it: it may hold a password.
     pub fn url(&mut self, option: &str, value: &str, schemes: &[&str], example: &str) -> Option<String> {
         let valid = url::Url::parse(value).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
@@ -72,6 +83,9 @@ impl Checker {
 
 /// Longest time that a setting takes: one year, so that no sum of times overflows.
 pub const SECS_MAX: u64 = 31_536_000;
+
+/// Longest time in days that a setting takes: a hundred years.
+pub const DAYS_MAX: u64 = 36_500;
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,8 @@ pub struct Options {
     pub other_kinds: &'static str,
     /// Whether both programs have a list of repositories that are not hosted, empty at first.
     pub with_deny_list: bool,
+    /// `--deleted-retention-days`
+    pub deleted_retention_days: u64,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             release_wait_secs: 60,
             other_kinds: "accept",
             with_deny_list: false,
+            deleted_retention_days: 90,
         }
     }
 }
@@ -379,6 +382,7 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         format!("--sleep-secs={}", options.sleep_secs),
         format!("--release-wait-secs={}", options.release_wait_secs),
         format!("--other-kinds={}", options.other_kinds),
+        format!("--deleted-retention-days={}", options.deleted_retention_days),
     ];
     if options.with_deny_list {
         arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));

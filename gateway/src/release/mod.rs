@@ -6,6 +6,7 @@
 
 mod look;
 mod publish;
+mod retire;
 mod worker;
 
 pub use look::Look;

@@ -15,6 +15,7 @@ use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use shared::nip34;
+use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::PurgatoryError;
 use shared::relay::RelayError;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::site::Site;
+use crate::storage::StorageError;
 
 /// Works until `stop` is done, and ends what it has begun.
 pub async fn run(site: Arc<Site>, stop: impl Future<Output = ()>) {
@@ -218,10 +220,28 @@ async fn recheck_everything(site: Arc<Site>) {
     loop {
         match site.storage.identifiers().await {
             Ok(identifiers) => mark(&site, &identifiers).await,
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the repositories"),
+            Err(error) => log_unlisted(&error),
+        }
+        match site.storage.on_disk().await {
+            Ok(repositories) => retire_all(&site, &repositories).await,
+            Err(error) => log_unlisted(&error),
         }
         tokio::time::sleep(RECHECK_INTERVAL).await;
     }
+}
+
+async fn retire_all(site: &Site, repositories: &[Coordinate]) {
+    for coordinate in repositories {
+        if let Err(error) = site.retire(coordinate).await {
+            // It is looked at again tomorrow; until then it is kept.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell whether a repository is still announced");
+        }
+    }
+}
+
+fn log_unlisted(error: &StorageError) {
+    tracing::warn!(error = error as &dyn std::error::Error, "cannot list the repositories");
 }
 
 async fn mark(site: &Site, identifiers: &BTreeSet<Identifier>) {

@@ -25,6 +25,7 @@ in_both_worlds!(
     a_deleted_state_falls_back_to_another_maintainers_or_to_nothing,
     whoever_vanishes_takes_everything_along,
     a_repository_that_moves_to_another_server_is_not_served_here,
+    the_data_of_a_deleted_repository_is_removed_in_the_end,
 );
 
 fn deletion(author: &Keys, targets: &[Vec<String>]) -> Event {
@@ -209,4 +210,47 @@ async fn a_repository_that_moves_to_another_server_is_not_served_here(kind: Kind
     })
     .await;
     eventually("readers learn where it is", async || nostr.serves(&moved).await).await;
+}
+
+async fn the_data_of_a_deleted_repository_is_removed_in_the_end(kind: Kind) {
+    for (deleted_retention_days, removed) in [(90, false), (0, true)] {
+        let mut world = World::start(
+            kind,
+            Options {
+                deleted_retention_days,
+                ..Options::default()
+            },
+        )
+        .await;
+        let mut nostr = world.nostr().await;
+        let (deleted, kept) = (
+            Served::new(&world, &mut nostr, "r").await,
+            Served::new(&world, &mut nostr, "r").await,
+        );
+        let on_disk = |served: &Served| {
+            world
+                .repositories()
+                .join(served.repository.owner.public_key().to_hex())
+                .join("r.git")
+        };
+        let (gone, there) = (on_disk(&deleted), on_disk(&kept));
+        assert!(
+            nostr
+                .send(&deletion(&deleted.repository.owner, &[by_id(&deleted.announcement)]))
+                .await
+                .taken
+        );
+
+        // The daily check is made at the start too.
+        world.kill_gateway().await;
+        world.start_gateway().await;
+
+        if removed {
+            eventually("the deleted one is removed", async || !gone.exists()).await;
+        } else {
+            eventually("it is noted", async || gone.join("grasp-unhosted-since").exists()).await;
+        }
+        assert!(there.join("HEAD").exists() && !there.join("grasp-unhosted-since").exists());
+        assert!(world.clone(&kept.repository, "kept").await.is_some());
+    }
 }

@@ -24,6 +24,7 @@ const SHORT: Options = Options {
     release_wait_secs: 60,
     other_kinds: "accept",
     with_deny_list: false,
+    deleted_retention_days: 90,
 };
 
 async fn an_announcement_sleeps_and_an_authorised_state_wakes_it(kind: Kind) {

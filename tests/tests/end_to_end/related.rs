@@ -23,6 +23,7 @@ const REFUSE: Options = Options {
     release_wait_secs: 60,
     other_kinds: "refuse",
     with_deny_list: false,
+    deleted_retention_days: 90,
 };
 
 async fn threads_grow_from_a_served_repository(kind: Kind) {
