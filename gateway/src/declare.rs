@@ -166,16 +166,16 @@ fn sign(keys: &Keys, kind: u16, tags: &[&[&str]]) -> Result<Event, DeclareError>
 }
 
 async fn send(relay: &RelayClient, event: &Event) -> Result<(), DeclareError> {
+    let not_taken = |answer: &str| DeclareError::NotTaken {
+        kind: event.kind.as_u16(),
+        answer: answer.to_owned(),
+    };
     match relay.publish(event).await {
         PublishOutcome::Stored | PublishOutcome::Duplicate | PublishOutcome::Held(_) => Ok(()),
-        outcome @ (PublishOutcome::Replaced
-        | PublishOutcome::Deleted
-        | PublishOutcome::Expired
-        | PublishOutcome::Busy(_)
-        | PublishOutcome::Refused(_)) => Err(DeclareError::NotTaken {
-            kind: event.kind.as_u16(),
-            answer: format!("{outcome:?}"),
-        }),
+        PublishOutcome::Replaced => Err(not_taken("it has a newer one")),
+        PublishOutcome::Deleted => Err(not_taken("its author has deleted it")),
+        PublishOutcome::Expired => Err(not_taken("it has expired")),
+        PublishOutcome::Busy(answer) | PublishOutcome::Refused(answer) => Err(not_taken(&answer)),
     }
 }
 
