@@ -56,11 +56,12 @@ pub fn routes(
         .then(
             move |method, path: warp::path::FullPath, query: String, headers, peer: Option<Peer>, upgrade, body| {
                 let site = Arc::clone(&site);
+                let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip());
                 let head = Head {
                     method,
                     target: Target::parse(path.as_str(), &query),
+                    client: site.trusted_proxies.client(peer, &headers),
                     headers,
-                    client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip()),
                 };
                 async move {
                     let without_body = head.method == Method::HEAD;

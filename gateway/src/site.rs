@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::client_address::TrustedProxies;
 use crate::git::Advertisements;
 use crate::git::RefSnapshot;
 use crate::git::UploadPack;
@@ -37,6 +38,8 @@ pub struct Site {
     pub upload_pack: UploadPack,
     /// The relay's address for WebSockets.
     pub upstream: Upstream,
+    /// Whose word about the client's address is believed.
+    pub trusted_proxies: TrustedProxies,
     /// The relay's information document.
     pub relay_info: RelayInfo,
     /// Times and sizes.
