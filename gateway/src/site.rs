@@ -18,7 +18,6 @@ use crate::git::Advertisements;
 use crate::git::RefSnapshot;
 use crate::git::UploadPack;
 use crate::lock::Locks;
-use crate::pages;
 use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
 use crate::reply;
@@ -128,7 +127,8 @@ impl Readable {
     /// Answers a request that needs a repository that can be read.
     pub fn refusal(&self) -> Response {
         match self {
-            Self::Absent => reply::html(StatusCode::NOT_FOUND, pages::not_found()),
+            // git shows the text of a refusal to the person, but no page (facts/git-http 3.2).
+            Self::Absent => reply::text(StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
             Self::Lost => reply::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
