@@ -14,9 +14,10 @@ pub fn landing(service: &Service) -> String {
         service,
         &service.to_string(),
         &format!(
-            "<h1>{host}</h1>\
-             <p>Git repositories that are declared by signed nostr events: who may push what is said by the \
-             maintainers' events, not by accounts on this server.</p>\
+            "<h1>Git repositories over nostr</h1>\
+             <p>Who may push what is said by events that the maintainers sign, not by accounts on this server \
+             (<a href=\"https://gitworkshop.dev/danconwaydev.com/grasp\">GRASP</a>, \
+             <a href=\"https://nips.nostr.com/34\">NIP-34</a>).</p>\
              <dl><dt>Relay</dt><dd><code>{relay}</code></dd>\
              <dt>Repositories</dt><dd><code>{origin}/&lt;npub&gt;/&lt;identifier&gt;.git</code></dd></dl>\
              <h2>Host a repository</h2>\
@@ -26,7 +27,6 @@ pub fn landing(service: &Service) -> String {
              <h2>Browse</h2>\
              <p><a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows repositories with their issues and \
              pull requests. Every repository also has a page here, at its clone URL.</p>",
-            host = escape(&service.to_string()),
             relay = escape(&service.relay_url()),
         ),
     )

@@ -1,6 +1,7 @@
 //! The page of a repository: what its events say of it, how to get it, and what it still waits for.
 
 use nostr::event::Kind;
+use nostr::key::PublicKey;
 use nostr::nips::nip01;
 use nostr::nips::nip19::Nip19Coordinate;
 use nostr::nips::nip19::ToBech32;
@@ -111,11 +112,14 @@ fn nostr_address(coordinate: &Coordinate, service: &Service) -> String {
 
 fn maintainers(coordinate: &Coordinate, facts: &Facts) -> String {
     let confirmed = facts.membership(coordinate).confirmed;
-    let items: String = confirmed
-        .iter()
+    let (owner, others): (Vec<&PublicKey>, Vec<&PublicKey>) =
+        confirmed.iter().partition(|key| **key == coordinate.owner);
+    let items: String = owner
+        .into_iter()
+        .chain(others)
         .map(|maintainer| {
             let owner = if *maintainer == coordinate.owner {
-                "<span class=\"mark\">owner</span>"
+                " <span class=\"mark\">owner</span>"
             } else {
                 ""
             };
@@ -160,7 +164,7 @@ fn table(title: &str, prefix: &str, refs: &[(&RefName, &Oid)], declared: &Declar
     // The default branch first, or it could be among those that are not shown.
     let rows: String = head
         .iter()
-        .map(|entry| row(entry, "<span class=\"mark\">default</span>"))
+        .map(|entry| row(entry, " <span class=\"mark\">default</span>"))
         .chain(others.iter().map(|entry| row(entry, "")))
         .take(REFS_SHOWN_MAX)
         .collect();
@@ -176,7 +180,6 @@ const REFS_SHOWN_MAX: usize = 250;
 
 #[cfg(test)]
 mod tests {
-    use nostr::key::PublicKey;
     use nostr::nips::nip19::FromBech32;
 
     use super::*;
