@@ -10,6 +10,7 @@ mod commit;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::lookup::LookupError;
 use shared::lookup::Subject;
@@ -27,6 +28,7 @@ use warp::reply::Response;
 use self::answer::Answer;
 use crate::body;
 use crate::body::Body;
+use crate::body::DrainLimits;
 use crate::git::CommandDefect;
 use crate::git::CommandList;
 use crate::git::CommandListError;
@@ -63,7 +65,7 @@ pub async fn receive_pack(site: Arc<Site>, coordinate: Coordinate, mut body: Bod
     let (list, pack_start) = match read {
         Ok(Ok(read)) => read,
         Ok(Err(ReadError::List(capabilities, error))) => {
-            body::drain(&mut body, DRAIN_BYTES_MAX).await;
+            body::drain(&mut body, DRAIN).await;
             return Answer::new(&capabilities).refuse_list(&error.to_string());
         }
         Ok(Err(ReadError::Body(error))) => {
@@ -85,7 +87,7 @@ pub async fn receive_pack(site: Arc<Site>, coordinate: Coordinate, mut body: Bod
         Ok(None) => reply::text(StatusCode::NOT_FOUND, "no such repository here\n"),
         Ok(Some((_, decision))) => push.go_on(decision, pack_start, body).await,
         Err(error) => {
-            body::drain(&mut body, DRAIN_BYTES_MAX).await;
+            body::drain(&mut body, DRAIN).await;
             push.refuse_for_now(&error)
         }
     }
@@ -157,13 +159,13 @@ impl Push {
     async fn go_on(self, decision: PushDecision, pack_start: Vec<u8>, mut body: Body) -> Response {
         if !self.has_effect(&decision) {
             // An answer is read only by a client that has sent everything.
-            body::drain(&mut body, DRAIN_BYTES_MAX).await;
+            body::drain(&mut body, DRAIN).await;
             return Answer::new(self.capabilities()).decided(&self.list, &decision);
         }
         match self.upload(&decision, pack_start, &mut body).await {
             Ok(upload) => commit::commit(self, upload),
             Err(error) => {
-                body::drain(&mut body, DRAIN_BYTES_MAX).await;
+                body::drain(&mut body, DRAIN).await;
                 tracing::info!(repo.coordinate = %self.coordinate, error = &error as &dyn std::error::Error, "push refused");
                 Answer::new(self.capabilities()).failed(&self.list, &error.to_string())
             }
@@ -227,10 +229,14 @@ async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), ReadEr
 }
 
 /// For the command list, which is small and comes first.
-const COMMANDS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+const COMMANDS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Read and forgotten of a push that is refused, before the answer.
-const DRAIN_BYTES_MAX: u64 = 1 << 30;
+const DRAIN: DrainLimits = DrainLimits {
+    bytes_max: 1 << 30,
+    stall_max: Duration::from_secs(10),
+    duration_max: Duration::from_secs(600),
+};
 
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
