@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod git_client;
+pub mod http_client;
 pub mod nostr_client;
 pub mod plugin_host;
 pub mod process;

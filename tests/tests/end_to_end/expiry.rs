@@ -22,6 +22,7 @@ const SHORT: Options = Options {
     hold_secs: 2,
     sleep_secs: 86400,
     release_wait_secs: 60,
+    trusted_proxies: "",
 };
 
 async fn an_announcement_sleeps_and_an_authorised_state_wakes_it(kind: Kind) {
