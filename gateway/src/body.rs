@@ -9,6 +9,7 @@ use futures_util::Stream;
 use futures_util::TryStreamExt;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 use warp::Buf;
 use warp::http::HeaderMap;
@@ -51,17 +52,33 @@ pub fn open(
     }
 }
 
-/// Reads and forgets what is left of a body, up to `bytes_max`: a client that is still sending does not read an
-/// answer (facts/git-http 3.2, "Drain first"). Returns whether its end was reached.
-pub async fn drain(body: &mut (impl AsyncRead + Unpin), bytes_max: u64) -> bool {
-    let mut rest = body.take(bytes_max);
-    let mut sink = tokio::io::sink();
-    let drained = tokio::time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut rest, &mut sink)).await;
-    drained.is_ok_and(|drained| drained.is_ok()) && rest.limit() > 0
+/// How much of a body is read and forgotten, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainLimits {
+    /// Bytes read at most.
+    pub bytes_max: u64,
+    /// Without a byte.
+    pub stall_max: Duration,
+    /// In all, or a byte now and then would keep the connection for ever.
+    pub duration_max: Duration,
 }
 
-/// For what is left of a body that nobody wants.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Reads and forgets what is left of a body: a client that is still sending does not read an answer (facts/git-http
+/// 3.2, "Drain first"). Returns whether its end was reached.
+pub async fn drain(body: &mut (impl AsyncRead + Unpin), limits: DrainLimits) -> bool {
+    let mut rest = body.take(limits.bytes_max);
+    let mut chunk = vec![0; DRAIN_CHUNK_BYTES];
+    let to_the_end = async {
+        loop {
+            match timeout(limits.stall_max, rest.read(&mut chunk)).await {
+                Ok(Ok(0)) => return rest.limit() > 0,
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+    };
+    timeout(limits.duration_max, to_the_end).await.unwrap_or(false)
+}
 
 /// Fails once more than so many bytes were read: a decompression bomb ends here.
 struct Bounded<R> {
@@ -100,6 +117,9 @@ impl<R: AsyncRead> AsyncRead for Bounded<R> {
         }
     }
 }
+
+/// Read at once while a body is drained.
+const DRAIN_CHUNK_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -152,5 +172,36 @@ mod tests {
                 .to_string()
                 .contains("br")
         );
+    }
+
+    #[tokio::test]
+    async fn draining_ends_with_the_body_or_at_a_bound() {
+        // A refused push of which nothing more came kept its connection for ever.
+        let limits = DrainLimits {
+            bytes_max: 100,
+            stall_max: Duration::from_millis(50),
+            duration_max: Duration::from_millis(200),
+        };
+        let never = stream::pending::<io::Result<bytes::Bytes>>();
+        let byte = || io::Result::Ok(bytes::Bytes::from_static(b"x"));
+        let drip = stream::unfold((), move |()| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((byte(), ()))
+        });
+        let bodies: [(&str, Body, bool); 4] = [
+            ("its end", Box::pin(&b"0000"[..]), true),
+            ("too long", Box::pin(&[0; 101][..]), false),
+            ("stalled", Box::pin(StreamReader::new(Box::pin(never))), false),
+            (
+                "a byte now and then",
+                Box::pin(StreamReader::new(Box::pin(drip))),
+                false,
+            ),
+        ];
+        for (story, mut body, ended) in bodies {
+            let drained = timeout(Duration::from_secs(10), drain(&mut body, limits)).await;
+
+            assert_eq!(drained, Ok(ended), "{story}");
+        }
     }
 }

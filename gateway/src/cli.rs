@@ -16,6 +16,7 @@ use shared::rules::Service;
 use shared::settings::Checker;
 use shared::settings::Complaints;
 
+use crate::client_address::TrustedProxies;
 use crate::declare::Declare;
 
 /// GRASP git server: hosts git repositories whose branches and tags are declared by signed nostr events.
@@ -111,6 +112,10 @@ pub struct Serve {
     /// File with authors (npub) whose events count for nothing.
     #[arg(long, env = "GRASP_AUTHORS_DENY", value_name = "FILE")]
     pub authors_deny: Option<PathBuf>,
+    /// The reverse proxies in front of this server, as addresses or networks: who the client is is taken from their
+    /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
+    #[arg(long, env = "GRASP_TRUSTED_PROXIES", value_name = "CIDR[,CIDR...]")]
+    pub trusted_proxies: Option<String>,
 }
 
 /// What the server needs to know, valid.
@@ -140,6 +145,8 @@ pub struct Config {
     pub other_kinds: OtherKinds,
     /// Whose repositories are hosted.
     pub access: AccessFiles,
+    /// Whose word about the client's address is believed.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Serve {
@@ -160,6 +167,11 @@ impl Serve {
         let days = checker.days("--deleted-retention-days", &self.deleted_retention_days);
         let mode = &self.maintainer_mode;
         let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
+        let trusted_proxies = match self.trusted_proxies.as_deref() {
+            // A variable that is set to nothing is how an environment file leaves it unset.
+            None | Some("") => Some(TrustedProxies::default()),
+            Some(networks) => checker.parse("--trusted-proxies", networks, NETWORKS_EXPECTED),
+        };
         let mut url = |option, value: &Option<String>, scheme, example| {
             value
                 .as_deref()
@@ -196,6 +208,7 @@ impl Serve {
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
                 access: access?,
+                trusted_proxies: trusted_proxies?,
             })
         };
         config().ok_or(Complaints(Vec::new()))
@@ -203,6 +216,8 @@ impl Serve {
 }
 
 const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
+
+const NETWORKS_EXPECTED: &str = "addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8";
 
 const REDIS_MISSING: &str = "--relay-url needs --redis-url: the plugin in the relay and this server meet in Redis; \
                              give both, or neither to run the built-in relay with a purgatory in memory";
@@ -237,6 +252,7 @@ mod tests {
             "--release-wait-secs=soon",
             "--relay-url=http://127.0.0.1",
             "--maintainer-mode=all",
+            "--trusted-proxies=10.1.2.3/8",
         ])
         .unwrap_err();
 
@@ -249,10 +265,11 @@ mod tests {
             "--relay-url must",
             "--maintainer-mode",
             "--redis-url",
+            "--trusted-proxies",
         ] {
             assert!(text.contains(option), "{option} in {text}");
         }
-        assert_eq!(complaints.0.len(), 7, "{text}");
+        assert_eq!(complaints.0.len(), 8, "{text}");
     }
 
     #[test]

@@ -32,12 +32,7 @@ use crate::path::repository_path;
 #[derive(Debug, Args)]
 pub struct Declare {
     /// The relay of the GRASP server; its clone URLs have the same host and port.
-    #[arg(
-        long,
-        env = "GRASP_RELAY_URL",
-        value_name = "ws://HOST:PORT",
-        default_value = "ws://127.0.0.1:7334"
-    )]
+    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334")]
     relay_url: String,
     /// The secret key to sign with (nsec or hex). A new one is made if the file does not exist.
     #[arg(long, value_name = "FILE")]
@@ -45,7 +40,7 @@ pub struct Declare {
     /// What the repository is called.
     #[arg(long, value_name = "TEXT")]
     identifier: Identifier,
-    /// A branch or tag and the object it shall name, as refs/heads/main=<oid>; as often as there are refs.
+    /// A branch or tag and the object it shall name, as `refs/heads/main=<oid>`; as often as there are refs.
     #[arg(long = "ref", value_name = "REF=OID", value_parser = declared_ref)]
     refs: Vec<(RefName, Oid)>,
     /// The branch that is checked out by default.

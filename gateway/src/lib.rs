@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod cli;
+pub mod client_address;
 pub mod declare;
 pub mod embedded;
 pub mod embedded_policy;

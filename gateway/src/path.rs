@@ -31,6 +31,8 @@ pub enum Endpoint {
     Page,
     /// `info/refs?service=…`: the refs, advertised for a service.
     InfoRefs(GitService),
+    /// `info/refs` for anything else, the files of the "dumb" protocol among it.
+    UnknownService,
     /// The service itself, a POST.
     Service(GitService),
 }
@@ -73,7 +75,7 @@ impl Target {
         };
         let endpoint = match rest {
             [] | [""] => Some(Endpoint::Page),
-            ["info", "refs"] => service_in(query).map(Endpoint::InfoRefs),
+            ["info", "refs"] => Some(service_in(query).map_or(Endpoint::UnknownService, Endpoint::InfoRefs)),
             [service] => GitService::parse(service).map(Endpoint::Service),
             _ => None,
         };
@@ -199,9 +201,10 @@ mod tests {
                 "x=1&service=git-receive-pack",
                 Some(Endpoint::InfoRefs(GitService::ReceivePack)),
             ),
-            ("/info/refs", "", None),
-            ("/info/refs", "service=git-upload-packs", None),
-            ("/info/refs", "xservice=git-upload-pack", None),
+            ("/info/refs", "", Some(Endpoint::UnknownService)),
+            ("/info/refs", "service=git-upload-packs", Some(Endpoint::UnknownService)),
+            ("/info/refs", "xservice=git-upload-pack", Some(Endpoint::UnknownService)),
+            ("/info/refs/", "service=git-upload-pack", None),
             ("/git-upload-pack", "", Some(Endpoint::Service(GitService::UploadPack))),
             (
                 "/git-receive-pack",

@@ -56,11 +56,12 @@ pub fn routes(
         .then(
             move |method, path: warp::path::FullPath, query: String, headers, peer: Option<Peer>, upgrade, body| {
                 let site = Arc::clone(&site);
+                let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip());
                 let head = Head {
                     method,
                     target: Target::parse(path.as_str(), &query),
+                    client: site.trusted_proxies.client(peer, &headers),
                     headers,
-                    client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip()),
                 };
                 async move {
                     let without_body = head.method == Method::HEAD;
@@ -101,13 +102,20 @@ async fn answer(
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
                 info_refs::info_refs(&site, coordinate, *service, version).await
             }
+            // The status of `git http-backend`.
+            Endpoint::UnknownService if reads => reply::text(
+                StatusCode::FORBIDDEN,
+                "unsupported service: git-upload-pack and git-receive-pack, by the smart protocol only\n",
+            ),
             Endpoint::Service(service) if head.method == Method::POST => {
                 service_request(site, coordinate.clone(), *service, &head.headers, body).await
             }
-            Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::Service(_) => method_not_allowed(),
+            Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::UnknownService | Endpoint::Service(_) => {
+                method_not_allowed()
+            }
         },
         Target::Root => method_not_allowed(),
-        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found()),
+        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.lookup.service)),
     }
 }
 
@@ -138,7 +146,7 @@ async fn page(site: &Site, coordinate: &Coordinate) -> Response {
     match site.facts(coordinate).await {
         Ok(facts) => match pages::repository(coordinate, &facts) {
             Some(page) => reply::html(StatusCode::OK, page),
-            None => reply::html(StatusCode::NOT_FOUND, pages::not_found()),
+            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.lookup.service)),
         },
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");

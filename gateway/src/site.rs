@@ -19,11 +19,11 @@ use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::client_address::TrustedProxies;
 use crate::git::Advertisements;
 use crate::git::RefSnapshot;
 use crate::git::UploadPack;
 use crate::lock::Locks;
-use crate::pages;
 use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
 use crate::reply;
@@ -43,6 +43,8 @@ pub struct Site {
     pub upload_pack: UploadPack,
     /// The relay's address for WebSockets.
     pub upstream: Upstream,
+    /// Whose word about the client's address is believed.
+    pub trusted_proxies: TrustedProxies,
     /// The relay's information document.
     pub relay_info: RelayInfo,
     /// The events that were looked at: a deletion by id does not say what it is about.
@@ -158,7 +160,8 @@ impl Readable {
     /// Answers a request that needs a repository that can be read.
     pub fn refusal(&self) -> Response {
         match self {
-            Self::Absent => reply::html(StatusCode::NOT_FOUND, pages::not_found()),
+            // git shows the text of a refusal to the person, but no page (facts/git-http 3.2).
+            Self::Absent => reply::text(StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
             Self::Lost => reply::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",

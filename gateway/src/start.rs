@@ -138,6 +138,7 @@ impl Server {
                 path: lookup.relay.target().to_owned(),
             },
             lookup,
+            trusted_proxies: config.trusted_proxies.clone(),
             advertisements: Advertisements::capture(&repositories).await?,
             upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
             storage: Storage::new(repositories, limits),

@@ -73,7 +73,15 @@ impl GitClient {
 
     /// Makes a commit with a file of that name and returns its id.
     pub async fn commit(&self, name: &str) -> String {
-        std::fs::write(self.directory.join(name), name).unwrap();
+        self.commit_file(name, name.as_bytes()).await
+    }
+
+    /// Makes a commit with a file of that name and content and returns its id.
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub async fn commit_file(&self, name: &str, content: &[u8]) -> String {
+        std::fs::write(self.directory.join(name), content).unwrap();
         self.run(&["add", "--all"]).await.expect_ok();
         self.run(&["commit", "--quiet", "--message", name]).await.expect_ok();
         self.rev_parse("HEAD").await

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a harness that cannot do its work ends its test")]
 
+pub mod browser;
 pub mod git_client;
+pub mod http_client;
 pub mod nostr_client;
 pub mod plugin_host;
 pub mod process;

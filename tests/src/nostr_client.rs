@@ -1,5 +1,7 @@
 //! A nostr client that says what it is told to and hears what it is told, and events of git repositories.
 
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -14,10 +16,12 @@ use nostr::key::Keys;
 use nostr::types::Timestamp;
 use serde_json::Value;
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 /// A connection to a relay.
 pub struct NostrClient(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -38,6 +42,22 @@ impl NostrClient {
     /// The relay cannot be reached.
     pub async fn connect(url: &str) -> Self {
         Self(tokio_tungstenite::connect_async(url).await.unwrap().0)
+    }
+
+    /// Connects from another address of this host, with headers of its own choice.
+    ///
+    /// # Panics
+    /// The relay cannot be reached.
+    pub async fn connect_from(address: IpAddr, authority: &str, headers: &[(&'static str, &str)]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address, 0)).unwrap();
+        let stream = socket.connect(authority.parse().unwrap()).await.unwrap();
+        let mut request = format!("ws://{authority}").into_client_request().unwrap();
+        for &(name, value) in headers {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let stream = MaybeTlsStream::Plain(stream);
+        Self(tokio_tungstenite::client_async(request, stream).await.unwrap().0)
     }
 
     /// Sends a message.

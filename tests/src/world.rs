@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::git_client::GitClient;
+use crate::http_client;
 use crate::nostr_client::NostrClient;
 use crate::nostr_client::now;
 use crate::nostr_client::sign;
@@ -55,6 +56,8 @@ pub struct Options {
     pub with_deny_list: bool,
     /// `--deleted-retention-days`
     pub deleted_retention_days: u64,
+    /// `--trusted-proxies`; empty: not given
+    pub trusted_proxies: &'static str,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             other_kinds: "accept",
             with_deny_list: false,
             deleted_retention_days: 90,
+            trusted_proxies: "",
         }
     }
 }
@@ -238,20 +242,8 @@ impl World {
     /// # Panics
     /// The gateway does not answer.
     pub async fn request(&self, head: &str) -> (u16, String) {
-        use tokio::io::AsyncReadExt;
-        use tokio::io::AsyncWriteExt;
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let head = format!("{head}host: {}\r\nconnection: close\r\n\r\n", self.authority());
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(30), read)
-            .await
-            .expect("no answer")
-            .unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-        (status, answer)
+        let answer = http_client::request(&self.authority(), head, b"").await;
+        (answer.status, String::from_utf8_lossy(&answer.bytes).into_owned())
     }
 
     /// Sends the head of a request for another protocol; returns the status and the head of the answer.
@@ -386,6 +378,9 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
     ];
     if options.with_deny_list {
         arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));
+    }
+    if !options.trusted_proxies.is_empty() {
+        arguments.push(format!("--trusted-proxies={}", options.trusted_proxies));
     }
     if let Some(neighbours) = neighbours {
         arguments.push(format!("--redis-url=redis://127.0.0.1:{}", neighbours.redis_port));

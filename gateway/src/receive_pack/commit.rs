@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 use warp::reply::Response;
 
-use super::DRAIN_BYTES_MAX;
+use super::DRAIN;
 use super::Push;
 use super::PushError;
 use super::answer::RESULT_TYPE;
@@ -96,7 +96,7 @@ pub(super) async fn carry_out(push: Push, decision: PushDecision, pack_start: Ve
         let work = async {
             let upload = push.upload(&decision, pack_start, &mut body).await;
             if upload.is_err() {
-                body::drain(&mut body, DRAIN_BYTES_MAX).await;
+                body::drain(&mut body, DRAIN).await;
             }
             drop(body);
             match upload {

@@ -11,6 +11,7 @@ mod end_of_body;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::lookup::LookupError;
 use shared::lookup::Subject;
@@ -28,6 +29,7 @@ use warp::reply::Response;
 use self::answer::Answer;
 use crate::body;
 use crate::body::Body;
+use crate::body::DrainLimits;
 use crate::git::CommandDefect;
 use crate::git::CommandList;
 use crate::git::CommandListError;
@@ -65,7 +67,7 @@ pub async fn receive_pack(site: Arc<Site>, coordinate: Coordinate, mut body: Bod
     let (list, pack_start) = match read {
         Ok(Ok(read)) => read,
         Ok(Err(ReadError::List(capabilities, error))) => {
-            body::drain(&mut body, DRAIN_BYTES_MAX).await;
+            body::drain(&mut body, DRAIN).await;
             return Answer::new(&capabilities).refuse_list(&error.to_string());
         }
         Ok(Err(ReadError::Body(error))) => {
@@ -87,7 +89,7 @@ pub async fn receive_pack(site: Arc<Site>, coordinate: Coordinate, mut body: Bod
         Ok(None) => reply::text(StatusCode::NOT_FOUND, "no such repository here\n"),
         Ok(Some((_, decision))) => push.go_on(decision, pack_start, body).await,
         Err(error) => {
-            body::drain(&mut body, DRAIN_BYTES_MAX).await;
+            body::drain(&mut body, DRAIN).await;
             push.refuse_for_now(&error)
         }
     }
@@ -165,7 +167,7 @@ impl Push {
             return commit::carry_out(self, decision, pack_start, body).await;
         }
         // An answer is read only by a client that has sent everything.
-        body::drain(&mut body, DRAIN_BYTES_MAX).await;
+        body::drain(&mut body, DRAIN).await;
         let remark = match decision.is_refused() {
             true => None,
             false => self.released(&decision.awaited).await,
@@ -231,10 +233,14 @@ async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), ReadEr
 }
 
 /// For the command list, which is small and comes first.
-const COMMANDS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+const COMMANDS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Read and forgotten of a push that is refused, before the answer.
-const DRAIN_BYTES_MAX: u64 = 1 << 30;
+const DRAIN: DrainLimits = DrainLimits {
+    bytes_max: 1 << 30,
+    stall_max: Duration::from_secs(10),
+    duration_max: Duration::from_secs(600),
+};
 
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;

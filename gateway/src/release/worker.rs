@@ -214,8 +214,8 @@ fn concerned(site: &Site, event: &Event) -> BTreeSet<Identifier> {
     own.into_iter().chain(deleted).collect()
 }
 
-/// Marks every identifier that is on disk dirty at the start and once a day: for what is silent (an expired entry of the
-/// relay, a restored backup) or was committed with an early date.
+/// Marks every identifier that is on disk dirty at the start and once a day: for what is silent (an expired entry of
+/// the relay, a restored backup) or was committed with an early date.
 async fn recheck_everything(site: Arc<Site>) {
     loop {
         match site.storage.identifiers().await {

@@ -196,8 +196,8 @@ impl Purgatory {
         ask!(self.end(event_ids))
     }
 
-    /// Removes what its author asked to delete, in any status, keeps it out for ten minutes, and returns how many entries
-    /// went.
+    /// Removes what its author asked to delete, in any status, keeps it out for ten minutes, and returns how many
+    /// entries went.
     ///
     /// # Errors
     /// As for all operations.
@@ -206,7 +206,8 @@ impl Purgatory {
     }
 
     /// Removes what an author who vanishes (NIP-62) has held or asleep, made up to `created_at`, keeps such events out
-    /// for ten minutes, and returns how many entries went. What is leaving goes on into the relay, where it is ruled out.
+    /// for ten minutes, and returns how many entries went. What is leaving goes on into the relay, where it is ruled
+    /// out.
     ///
     /// # Errors
     /// See [`PurgatoryError`].

@@ -25,6 +25,7 @@ const SHORT: Options = Options {
     other_kinds: "accept",
     with_deny_list: false,
     deleted_retention_days: 90,
+    trusted_proxies: "",
 };
 
 async fn an_announcement_sleeps_and_an_authorised_state_wakes_it(kind: Kind) {

@@ -1,13 +1,18 @@
 //! What browsers, curl and relays see over HTTP.
 
+use async_compression::tokio::write::GzipEncoder;
 use serde_json::Value;
+use tests::http_client::request;
+use tests::nostr_client::NostrClient;
 use tests::nostr_client::now;
 use tests::nostr_client::tag;
 use tests::world::Kind;
 use tests::world::Options;
 use tests::world::Repository;
 use tests::world::World;
+use tokio::io::AsyncWriteExt;
 
+use super::Served;
 use super::held;
 use super::in_both_worlds;
 
@@ -17,6 +22,11 @@ in_both_worlds!(
     pages_escape_what_comes_from_outside,
     paths_out_of_the_data_directory_name_nothing,
     a_browsers_websocket_is_passed_on,
+    head_answers_as_get_does_without_a_body,
+    a_compressed_fetch_is_answered,
+    git_is_told_in_text_what_is_not_here,
+    pages_are_found_by_encoded_identifiers,
+    a_client_behind_no_trusted_proxy_claims_nothing,
 );
 
 async fn every_answer_may_be_read_by_any_origin(kind: Kind) {
@@ -114,4 +124,138 @@ async fn a_browsers_websocket_is_passed_on(kind: Kind) {
             .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
         "{answer}"
     );
+}
+
+async fn head_answers_as_get_does_without_a_body(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let page = format!("/{}/r.git", served.repository.npub());
+    for (path, content_type) in [
+        (
+            format!("{page}/info/refs?service=git-upload-pack"),
+            "application/x-git-upload-pack-advertisement",
+        ),
+        (
+            format!("{page}/info/refs?service=git-receive-pack"),
+            "application/x-git-receive-pack-advertisement",
+        ),
+        (page, "text/html; charset=utf-8"),
+        ("/".to_owned(), "text/html; charset=utf-8"),
+    ] {
+        let got = request(&world.authority(), &format!("GET {path} HTTP/1.1\r\n"), b"").await;
+        let head = request(&world.authority(), &format!("HEAD {path} HTTP/1.1\r\n"), b"").await;
+
+        assert_eq!((got.status, head.status), (200, 200), "{path}");
+        for answer in [&got, &head] {
+            let headers = answer.head();
+            assert!(
+                headers.contains(&format!("content-type: {content_type}\r\n")),
+                "{path}: {headers}"
+            );
+        }
+        assert!(!got.body().is_empty() && head.body().is_empty(), "{path}");
+    }
+}
+
+async fn a_compressed_fetch_is_answered(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let want = format!("want {}\n", served.commit);
+    let lines = ["command=fetch", "0001", &want, "done\n", "0000"].map(|line| match line {
+        "0000" | "0001" => line.to_owned(),
+        line => format!("{:04x}{line}", line.len() + 4),
+    });
+    let mut encoder = GzipEncoder::new(Vec::new());
+    encoder.write_all(lines.concat().as_bytes()).await.unwrap();
+    encoder.shutdown().await.unwrap();
+    let body = encoder.into_inner();
+    for (encoding, status) in [("gzip", 200), ("x-gzip", 200), ("br", 415)] {
+        let head = format!(
+            "POST /{}/r.git/git-upload-pack HTTP/1.1\r\ncontent-type: application/x-git-upload-pack-request\r\n\
+             git-protocol: version=2\r\ncontent-encoding: {encoding}\r\ncontent-length: {}\r\n",
+            served.repository.npub(),
+            body.len()
+        );
+
+        let answer = request(&world.authority(), &head, &body).await;
+
+        assert_eq!(answer.status, status, "{encoding}");
+        let has_pack = answer.body().windows(4).any(|window| window == b"PACK");
+        assert_eq!(has_pack, status == 200, "{encoding}");
+    }
+}
+
+async fn git_is_told_in_text_what_is_not_here(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let (here, nowhere) = (served.repository.npub(), Repository::new("r").npub());
+    for (npub, query, status, told) in [
+        (&here, "?service=git-upload-archive", 403, "unsupported service"),
+        (&here, "", 403, "unsupported service"),
+        (&nowhere, "?service=git-upload-pack", 404, "no such repository"),
+        (&nowhere, "?service=git-receive-pack", 404, "no such repository"),
+    ] {
+        let head = format!("GET /{npub}/r.git/info/refs{query} HTTP/1.1\r\n");
+
+        let answer = request(&world.authority(), &head, b"").await;
+
+        assert_eq!(answer.status, status, "{query}");
+        assert!(answer.head().contains("content-type: text/plain"), "{}", answer.head());
+        let text = String::from_utf8_lossy(answer.body()).into_owned();
+        assert!(text.contains(told), "{query}: {text}");
+    }
+    let said = served.git.push(&world.url(&Repository::new("r")), &["main"]).await;
+    let said = said.expect_refused();
+    assert!(
+        said.contains("remote: there is no such repository on this server"),
+        "{said}"
+    );
+}
+
+async fn pages_are_found_by_encoded_identifiers(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    for (identifier, encoded) in [
+        ("my repo", "my%20repo"),
+        ("🦀", "%F0%9F%A6%80"),
+        ("a.git", "a.git"),
+        ("50%", "50%25"),
+        ("%2F", "%252F"),
+        ("a:b+c?d#e", "a%3Ab%2Bc%3Fd%23e"),
+    ] {
+        let repository = Repository::new(identifier);
+        assert_eq!(nostr.send(&world.announcement(&repository, now(), &[])).await, held());
+        let path = format!("/{}/{encoded}.git", repository.npub());
+
+        let (status, page) = world.get(&path, "").await;
+
+        assert_eq!(status, 200, "{identifier}");
+        assert!(
+            page.contains(&format!("git clone http://{}{path}<", world.authority())),
+            "{identifier}: {page}"
+        );
+    }
+}
+
+async fn a_client_behind_no_trusted_proxy_claims_nothing(kind: Kind) {
+    let options = Options {
+        trusted_proxies: "10.0.0.0/8",
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let claims = [("x-forwarded-for", "198.51.100.9"), ("x-real-ip", "198.51.100.9")];
+    let own = std::net::Ipv4Addr::new(127, 0, 0, 3).into();
+    let mut nostr = NostrClient::connect_from(own, &world.authority(), &claims).await;
+    let announcement = world.announcement(&Repository::new("r"), now(), &[]);
+
+    assert_eq!(nostr.send(&announcement).await, held());
+
+    if let Some(redis_port) = world.redis_port() {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).unwrap();
+        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+        let mut source = redis::cmd("HGET");
+        source.arg(format!("{{purgatory}}:entry:{}", announcement.id.to_hex()));
+        let source: String = source.arg("source").query_async(&mut redis).await.unwrap();
+        assert_eq!(source, "IP4 127.0.0.3");
+    }
 }

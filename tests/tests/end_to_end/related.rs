@@ -24,6 +24,7 @@ const REFUSE: Options = Options {
     other_kinds: "refuse",
     with_deny_list: false,
     deleted_retention_days: 90,
+    trusted_proxies: "",
 };
 
 async fn threads_grow_from_a_served_repository(kind: Kind) {

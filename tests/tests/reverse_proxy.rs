@@ -1,0 +1,388 @@
+//! The server behind the reverse proxies whose configurations are shipped, each run here as it is but for addresses and
+//! certificates.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be had ends the test")]
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+use serde_json::json;
+use tests::git_client::GitClient;
+use tests::http_client;
+use tests::http_client::request;
+use tests::nostr_client::NostrClient;
+use tests::nostr_client::now;
+use tests::process::Process;
+use tests::process::free_port;
+use tests::wait::eventually;
+use tests::world::Kind;
+use tests::world::Options;
+use tests::world::Repository;
+use tests::world::World;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// Makes two tests of each function, one for each proxy.
+macro_rules! behind_both_proxies {
+    ($($test:ident),+ $(,)?) => {
+        mod caddy {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Proxy::Caddy).await;
+            })+
+        }
+        mod nginx {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Proxy::Nginx).await;
+            })+
+        }
+    };
+}
+
+behind_both_proxies!(
+    a_large_push_and_a_clone_pass,
+    the_client_is_who_the_proxy_was_called_by,
+    answers_pass_with_their_headers,
+    a_push_reaches_the_gateway_before_its_last_byte,
+    what_is_silent_for_a_minute_is_the_gateways_to_judge,
+);
+
+async fn a_large_push_and_a_clone_pass(proxy: Proxy) {
+    let site = Site::start(proxy).await;
+    let repository = Repository::new("my repo 🦀%20.git");
+    let git = site.world.git("work").await;
+    let mut noise = vec![0; 30 << 20];
+    std::fs::File::open("/dev/urandom")
+        .unwrap()
+        .read_exact(&mut noise)
+        .unwrap();
+    let commit = git.commit_file("noise", &noise).await;
+    let mut nostr = NostrClient::connect(&format!("ws://{}", site.authority)).await;
+    let announcement = site.world.announcement(&repository, now(), &[]);
+    nostr.send(&announcement).await;
+    nostr
+        .send(&repository.state(now(), &[("refs/heads/main", &commit)]))
+        .await;
+
+    git.push(&site.url(&repository), &["main"]).await.expect_ok();
+
+    assert!(nostr.serves(&announcement).await);
+    let copy = GitClient::clone_from(&site.url(&repository), &site.world.folder().join("copy")).await;
+    assert_eq!(copy.unwrap().rev_parse("HEAD").await, commit);
+}
+
+async fn the_client_is_who_the_proxy_was_called_by(proxy: Proxy) {
+    let site = Site::start(proxy).await;
+    let mut redis = site.redis().await;
+    let own = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+    for (identifier, headers) in [
+        ("plain", &[][..]),
+        (
+            "claims",
+            &[("x-forwarded-for", "198.51.100.9"), ("x-real-ip", "198.51.100.9")],
+        ),
+    ] {
+        let announcement = site.world.announcement(&Repository::new(identifier), now(), &[]);
+        let mut nostr = NostrClient::connect_from(own, &site.authority, headers).await;
+
+        let answer = nostr.send(&announcement).await;
+
+        assert!(answer.taken && answer.message.starts_with("purgatory:"), "{answer:?}");
+        let source = field(&mut redis, &announcement.id.to_hex(), "source").await;
+        assert_eq!(source.as_deref(), Some("IP4 127.0.0.2"), "{identifier}");
+    }
+}
+
+async fn answers_pass_with_their_headers(proxy: Proxy) {
+    let site = Site::start(proxy).await;
+
+    let document = "GET / HTTP/1.1\r\naccept: application/nostr+json\r\naccept-encoding: identity\r\n";
+    let answer = request(&site.authority, document, b"").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.head().contains("content-type: application/nostr+json\r\n"),
+        "{}",
+        answer.head()
+    );
+    let document: Value = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(document["supported_grasps"], json!(["GRASP-01"]));
+
+    for (method, path, status) in [
+        ("GET", "/npub1test/x.git/info/refs?service=git-upload-pack", 404),
+        ("GET", "/nothing", 404),
+        ("HEAD", "/", 200),
+        ("OPTIONS", "/npub1test/x.git/git-upload-pack", 204),
+        ("POST", "/", 405),
+    ] {
+        let answer = request(&site.authority, &format!("{method} {path} HTTP/1.1\r\n"), b"").await;
+
+        assert_eq!(answer.status, status, "{method} {path}");
+        let head = answer.head();
+        assert_eq!(
+            head.matches("access-control-allow-origin: *\r\n").count(),
+            1,
+            "{method} {path}: {head}"
+        );
+    }
+}
+
+async fn a_push_reaches_the_gateway_before_its_last_byte(proxy: Proxy) {
+    let site = Site::start(proxy).await;
+    let push = UnfinishedPush::start(&site).await;
+
+    // An authorised push gives its events more time before its pack is read.
+    let mut redis = site.redis().await;
+    eventually("the push has begun", async || {
+        push.deadline(&mut redis).await > push.held_until
+    })
+    .await;
+
+    let answer = push.finish().await;
+    assert_eq!(answer.status, 200, "{}", answer.head());
+    let body = String::from_utf8_lossy(answer.body()).into_owned();
+    assert!(
+        body.contains("unpack ok") && body.contains("ok refs/heads/main"),
+        "{body}"
+    );
+}
+
+/// A minute is what proxies like to wait. Beside the push, a WebSocket is silent for as long, but for the relay's
+/// pings.
+async fn what_is_silent_for_a_minute_is_the_gateways_to_judge(proxy: Proxy) {
+    let site = Site::start(proxy).await;
+    let mut nostr = NostrClient::connect(&format!("ws://{}", site.authority)).await;
+    let mut push = UnfinishedPush::start(&site).await;
+
+    let answer = http_client::rest(&mut push.stream).await;
+
+    let body = String::from_utf8_lossy(answer.body()).into_owned();
+    assert_eq!(answer.status, 200, "{}", answer.head());
+    assert!(body.contains("nothing was received for 60 s"), "{body}");
+    let announcement = site.world.announcement(&Repository::new("later"), now(), &[]);
+    assert!(nostr.send(&announcement).await.taken);
+}
+
+/// A push whose commands were sent, and of whose pack nothing yet.
+struct UnfinishedPush {
+    stream: TcpStream,
+    event_id: String,
+    held_until: u64,
+    pack: Vec<u8>,
+}
+
+impl UnfinishedPush {
+    async fn start(site: &Site) -> Self {
+        let repository = Repository::new("r");
+        let git = site.world.git("work").await;
+        let commit = git.commit("one").await;
+        git.run(&["repack", "-adq"]).await.expect_ok();
+        let packs = site.world.folder().join("work/.git/objects/pack");
+        let mut files = std::fs::read_dir(packs).unwrap().map(|entry| entry.unwrap().path());
+        let pack = files.find(|path| path.extension().is_some_and(|extension| extension == "pack"));
+        let mut nostr = site.world.nostr().await;
+        let announcement = site.world.announcement(&repository, now(), &[]);
+        nostr.send(&announcement).await;
+        nostr
+            .send(&repository.state(now(), &[("refs/heads/main", &commit)]))
+            .await;
+        let mut push = Self {
+            stream: TcpStream::connect(&site.authority).await.unwrap(),
+            event_id: announcement.id.to_hex(),
+            held_until: 0,
+            pack: std::fs::read(pack.unwrap()).unwrap(),
+        };
+        let mut redis = site.redis().await;
+        push.held_until = push.deadline(&mut redis).await;
+        // Deadlines have seconds: a later one shows only then.
+        eventually("the next second", async || {
+            now() + Options::default().hold_secs > push.held_until
+        })
+        .await;
+        let path = site.url(&repository).replace(&format!("http://{}", site.authority), "");
+        let head = format!(
+            "POST {path}/git-receive-pack HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
+             content-type: application/x-git-receive-pack-request\r\ntransfer-encoding: chunked\r\n\r\n",
+            site.authority
+        );
+        push.stream.write_all(head.as_bytes()).await.unwrap();
+        let command = format!("{} {commit} refs/heads/main\0 report-status", "0".repeat(40));
+        push.send(format!("{:04x}{command}0000", command.len() + 4).as_bytes())
+            .await;
+        push
+    }
+
+    /// Returns until when the announcement is held.
+    async fn deadline(&self, redis: &mut MultiplexedConnection) -> u64 {
+        field(redis, &self.event_id, "deadline").await.unwrap().parse().unwrap()
+    }
+
+    async fn send(&mut self, chunk: &[u8]) {
+        self.stream
+            .write_all(format!("{:x}\r\n", chunk.len()).as_bytes())
+            .await
+            .unwrap();
+        self.stream.write_all(chunk).await.unwrap();
+        self.stream.write_all(b"\r\n").await.unwrap();
+    }
+
+    async fn finish(mut self) -> http_client::Answer {
+        let pack = std::mem::take(&mut self.pack);
+        self.send(&pack).await;
+        self.send(b"").await;
+        http_client::rest(&mut self.stream).await
+    }
+}
+
+/// Which reverse proxy.
+#[derive(Debug, Clone, Copy)]
+enum Proxy {
+    Caddy,
+    Nginx,
+}
+
+/// A world behind a proxy.
+struct Site {
+    /// `host:port` of the proxy.
+    authority: String,
+    // Before the world, whose directory it uses.
+    _proxy: Process,
+    world: World,
+}
+
+impl Site {
+    async fn start(proxy: Proxy) -> Self {
+        let options = Options {
+            trusted_proxies: "127.0.0.1",
+            ..Options::default()
+        };
+        let world = World::start(Kind::Strfry, options).await;
+        let authority = format!("127.0.0.1:{}", free_port());
+        let mut process = match proxy {
+            Proxy::Caddy => start_caddy(&world, &authority),
+            Proxy::Nginx => start_nginx(&world, &authority),
+        };
+        eventually("the proxy listens", async || {
+            assert!(process.is_running(), "{proxy:?} has ended:\n{}", process.output());
+            TcpStream::connect(&authority).await.is_ok()
+        })
+        .await;
+        Self {
+            authority,
+            _proxy: process,
+            world,
+        }
+    }
+
+    /// Returns the clone URL of a repository at the proxy.
+    fn url(&self, repository: &Repository) -> String {
+        self.world
+            .url(repository)
+            .replace(&self.world.authority(), &self.authority)
+    }
+
+    async fn redis(&self) -> MultiplexedConnection {
+        let url = format!("redis://127.0.0.1:{}", self.world.redis_port().unwrap());
+        redis::Client::open(url)
+            .unwrap()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap()
+    }
+}
+
+fn start_caddy(world: &World, authority: &str) -> Process {
+    let folder = world.folder();
+    let site = shipped(
+        "Caddyfile",
+        &[
+            ("git.example.com {", &format!("http://{authority} {{")),
+            (
+                "reverse_proxy 127.0.0.1:7334",
+                &format!("reverse_proxy {}", world.authority()),
+            ),
+        ],
+    );
+    let path = folder.join("Caddyfile");
+    // Its administration would listen on a fixed port.
+    std::fs::write(&path, format!("{{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}}\n{site}")).unwrap();
+    let arguments = [
+        format!("XDG_DATA_HOME={}", folder.display()),
+        format!("XDG_CONFIG_HOME={}", folder.display()),
+        "caddy".to_owned(),
+        "run".to_owned(),
+        "--adapter=caddyfile".to_owned(),
+        format!("--config={}", path.display()),
+    ];
+    Process::start(Path::new("env"), &arguments, &folder.join("caddy.log"))
+}
+
+fn start_nginx(world: &World, authority: &str) -> Process {
+    let folder = world.folder();
+    let site = shipped(
+        "nginx.conf",
+        &[
+            ("listen 443 ssl;", &format!("listen {authority};")),
+            ("listen [::]:443 ssl;", ""),
+            (
+                "ssl_certificate     /etc/letsencrypt/live/git.example.com/fullchain.pem;",
+                "",
+            ),
+            (
+                "ssl_certificate_key /etc/letsencrypt/live/git.example.com/privkey.pem;",
+                "",
+            ),
+            ("listen 80;", &format!("listen 127.0.0.1:{};", free_port())),
+            ("listen [::]:80;", ""),
+            (
+                "proxy_pass http://127.0.0.1:7334;",
+                &format!("proxy_pass http://{};", world.authority()),
+            ),
+        ],
+    );
+    let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {}/nginx-{name};\n", folder.display()))
+        .concat();
+    // One process: with a master its workers would outlive it when it is killed.
+    let main = format!(
+        "daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr;\n\
+         events {{}}\nhttp {{\naccess_log off;\n{folders}{site}}}\n",
+        folder = folder.display()
+    );
+    let path = folder.join("nginx.conf");
+    std::fs::write(&path, main).unwrap();
+    let arguments = [
+        "-p",
+        folder.to_str().unwrap(),
+        "-e",
+        "stderr",
+        "-c",
+        path.to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    // Not on everybody's PATH in Debian.
+    Process::start(Path::new("/usr/sbin/nginx"), &arguments, &folder.join("nginx.log"))
+}
+
+/// Returns a shipped file with some of its texts replaced, each of which is in it once.
+fn shipped(name: &str, replacements: &[(&str, &str)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../strfry-config")
+        .join(name);
+    let mut text = std::fs::read_to_string(path).unwrap();
+    for (from, to) in replacements {
+        assert_eq!(text.matches(from).count(), 1, "{from:?} in {name}");
+        text = text.replace(from, to);
+    }
+    text
+}
+
+async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) -> Option<String> {
+    let mut command = redis::cmd("HGET");
+    command.arg(format!("{{purgatory}}:entry:{event_id}")).arg(name);
+    command.query_async(redis).await.unwrap()
+}
