@@ -1,7 +1,7 @@
 //! Hosts a strfry write policy plugin as strfry 1.1.0 does (`PluginEventSifter.h`, hoytech-cpp `stream.h`), so that
 //! the embedded relay can stand in for strfry. `tests/tests/strfry_contract.rs` holds both to the same suite.
 //!
-//! One difference: strfry waits for a plugin that it has signalled for ever, this host only [`END_MAX`].
+//! One difference: strfry waits for a plugin that it has signalled for ever, this host only `END_MAX`.
 
 use std::io;
 use std::process::Stdio;
