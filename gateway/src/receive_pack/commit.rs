@@ -236,7 +236,10 @@ impl Push {
         let refs = self.site.storage.refs(&self.coordinate).await?.unwrap_or_default();
         self.confirm(&mut decision, &refs);
         let leased = match look {
-            Ok(look) => look.leased,
+            Ok(look) => {
+                decision.awaited.extend(look.later);
+                look.leased
+            }
             Err(error) => {
                 let logged = &error as &dyn std::error::Error;
                 tracing::warn!(repo.coordinate = %self.coordinate, error = logged, "cannot release yet, will look again");

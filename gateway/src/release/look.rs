@@ -11,6 +11,8 @@ use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
 use shared::purgatory::PurgatoryError;
+use shared::purgatory::Release;
+use shared::purgatory::Settlement;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Plan;
@@ -27,6 +29,8 @@ use crate::storage::StorageError;
 pub struct Look {
     /// The events that are complete, to be published in this order.
     pub leased: Vec<Leased>,
+    /// Events that are complete too, and are published by whoever finds that what they wait for has left.
+    pub later: BTreeSet<EventId>,
     /// Identifiers to look at together with these, before a PR of several can expire.
     pub widen: BTreeSet<Identifier>,
     /// Repositories that could not be read or changed: the mark is left for another look.
@@ -71,6 +75,7 @@ impl Site {
         match wider {
             Ok(wider) => {
                 look.leased.extend(wider.leased);
+                look.later.extend(wider.later);
                 look.broken.extend(wider.broken);
             }
             // What was leased must be published all the same.
@@ -202,11 +207,40 @@ impl Site {
                 purgatory.clear_dirty(identifier, *number).await?;
             }
         }
+        let (leased, later) = self.in_order(leased, &plan.releases).await?;
         Ok(Look {
             leased,
+            later,
             widen: plan.widen,
             broken: disk.broken.clone(),
         })
+    }
+}
+
+impl Site {
+    /// Gives back what has to wait for an announcement that somebody else is publishing: it is due again when that has
+    /// left.
+    async fn in_order(
+        &self,
+        leased: Vec<Leased>,
+        releases: &[Release],
+    ) -> Result<(Vec<Leased>, BTreeSet<EventId>), PurgatoryError> {
+        let own: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
+        let waits = |leased: &Leased| {
+            let release = releases.iter().find(|release| release.event.id == leased.event.id);
+            release.is_some_and(|release| !release.after.is_subset(&own))
+        };
+        let (waiting, leased): (Vec<Leased>, Vec<Leased>) = leased.into_iter().partition(waits);
+        let mut later = BTreeSet::new();
+        for Leased { event, lease } in waiting {
+            let settlement = Settlement::Retry {
+                after_secs: 0,
+                error: "waits for its announcement".to_owned(),
+            };
+            self.lookup.purgatory.settle(&event.id, lease, &settlement).await?;
+            later.insert(event.id);
+        }
+        Ok((leased, later))
     }
 }
 
