@@ -189,6 +189,7 @@ pub struct CommandListParser {
     limits: CommandListLimits,
     buffer: BytesMut,
     bytes_read: usize,
+    is_shallow: bool,
     list: CommandList,
 }
 
@@ -199,6 +200,7 @@ impl CommandListParser {
             limits,
             buffer: BytesMut::new(),
             bytes_read: 0,
+            is_shallow: false,
             list: CommandList::default(),
         }
     }
@@ -220,6 +222,7 @@ impl CommandListParser {
                 return Err(self.too_long());
             }
             match frame {
+                PktLine::Flush if self.is_shallow => return Err(CommandListError::Shallow),
                 PktLine::Flush => {
                     self.buffer.advance(len);
                     let mut list = std::mem::take(&mut self.list);
@@ -229,6 +232,11 @@ impl CommandListParser {
                 }
                 PktLine::Delimiter | PktLine::ResponseEnd => {
                     return Err(CommandListError::Delimiter);
+                }
+                // These lines come first: they are refused once the client has said how it can be told.
+                PktLine::Data(line) if line.starts_with(b"shallow ") => {
+                    self.is_shallow = true;
+                    self.buffer.advance(len);
                 }
                 PktLine::Data(line) => {
                     if self.list.commands.len() == self.limits.commands_max {
@@ -241,6 +249,9 @@ impl CommandListParser {
                     self.list.commands.push(command);
                     if let Some(capabilities) = capabilities {
                         self.list.capabilities = capabilities;
+                    }
+                    if self.is_shallow {
+                        return Err(CommandListError::Shallow);
                     }
                     self.buffer.advance(len);
                 }
@@ -262,9 +273,6 @@ impl CommandListParser {
 fn parse_line(line: &[u8], first: bool) -> Result<(Command, Option<PushCapabilities>), CommandListError> {
     if line.starts_with(b"push-cert") {
         return Err(CommandListError::PushCert);
-    }
-    if line.starts_with(b"shallow ") {
-        return Err(CommandListError::Shallow);
     }
     let line = std::str::from_utf8(line).map_err(|_| CommandListError::Encoding)?;
     let line = line.strip_suffix('\n').unwrap_or(line);

@@ -159,12 +159,11 @@ fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventI
 /// identifier for another server, so that readers find both.
 fn is_listed_by_another(announcement: &Announcement, facts: &Facts) -> bool {
     let author = announcement.coordinate.owner;
-    facts
+    let mut same = facts
         .hosted()
         .iter()
-        .filter(|hosted| hosted.owner != author && hosted.identifier == announcement.coordinate.identifier)
-        .map(|hosted| facts.membership(hosted))
-        .any(|membership| membership.confirmed.contains(&author) || membership.invited.contains(&author))
+        .filter(|hosted| hosted.identifier == announcement.coordinate.identifier);
+    same.any(|hosted| hosted.owner != author && facts.is_named_by(hosted, &author))
 }
 
 fn decide_state(state: &State, facts: &Facts) -> Admission {

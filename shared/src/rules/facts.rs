@@ -315,6 +315,16 @@ impl Facts {
         self.resolve(coordinate, &self.index.any)
     }
 
+    /// Tells whether the announcement of a hosted repository names somebody as maintainer or lead, whether that makes
+    /// him one or not: where only a maintainer's repository is hosted, its lead must be heard of here first.
+    pub fn is_named_by(&self, hosted: &Coordinate, pubkey: &PublicKey) -> bool {
+        let membership = self.membership(hosted);
+        let named = |known: &Known<Announcement>| known.item.roles.listed.contains(pubkey);
+        membership.confirmed.contains(pubkey)
+            || membership.invited.contains(pubkey)
+            || self.announcement(hosted).is_some_and(named)
+    }
+
     /// Returns the states that may speak for a repository: those of its confirmed maintainers.
     pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
         let confirmed = &self.membership(coordinate).confirmed;

@@ -297,11 +297,10 @@ fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announce
         return Fate::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
     let listing = facts.hosted().iter().find(|hosted| {
-        let membership = facts.membership(hosted);
         hosted.owner != coordinate.owner
             && hosted.identifier == coordinate.identifier
             && plan.is_announced(facts, hosted)
-            && (membership.confirmed.contains(&coordinate.owner) || membership.invited.contains(&coordinate.owner))
+            && facts.is_named_by(hosted, &coordinate.owner)
     });
     match listing {
         Some(listing) => Fate::Release {
