@@ -322,6 +322,28 @@ mod tests {
         }
     }
 
+    /// Of two announcements of one second the one with the higher id took a repository away (ngit-grasp before 3.0.3).
+    #[test]
+    fn of_one_second_only_the_lower_id_moves_a_repository_away() {
+        let mut outcomes = BTreeSet::new();
+        for n in 0..16 {
+            let away = foreign_announcement_event(1, "r", 5, &[&["n", &n.to_string()]]);
+            let ours = announcement_event(1, "r", 5, &[]);
+            let wins = away.id < ours.id;
+            outcomes.insert(wins);
+
+            let held = admit(&away, Scene::default().held([ours.clone()]));
+            let served = admit(&away, Scene::default().served([ours.clone()]));
+
+            let Admission::Refuse { ends, .. } = held else {
+                panic!("{held:?}")
+            };
+            assert_eq!(ends.contains(&ours.id), wins);
+            assert_eq!(matches!(served, Admission::Hold { .. }), wins, "{served:?}");
+        }
+        assert_eq!(outcomes.len(), 2, "both orders came up");
+    }
+
     #[test]
     fn older_than_served_is_replaced() {
         let scene = || Scene::default().served([announcement_event(1, "r", 5, &[]), state_event(1, "r", 5, REFS)]);
