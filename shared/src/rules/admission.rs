@@ -306,6 +306,24 @@ mod tests {
         }
     }
 
+    /// Where only the repository of a maintainer is hosted and not that of its lead, the lead's announcement has to be
+    /// here too, or the maintainer may never push (ngit-grasp before 2.0.0).
+    #[test]
+    fn a_lead_on_another_server_is_announced_here() {
+        let (lead, maintainer) = (pubkey(1).to_hex(), pubkey(2).to_hex());
+        let roles: &[&[&str]] = &[&["M", &lead], &["m", &maintainer]];
+        let elsewhere = foreign_announcement_event(1, "r", 9, roles);
+        let here = announcement_event(2, "r", 1, roles);
+        for (story, scene) in [
+            ("held", Scene::default().held([here.clone()])),
+            ("served", Scene::default().served([here])),
+        ] {
+            let admission = admit(&elsewhere, scene);
+
+            assert!(matches!(admission, Admission::Hold { .. }), "{story}: {admission:?}");
+        }
+    }
+
     #[test]
     fn moving_away_ends_the_older_held_announcement_only() {
         let ours = announcement_event(1, "r", 5, &[]);
