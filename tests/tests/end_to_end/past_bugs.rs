@@ -31,6 +31,7 @@ in_both_worlds!(
     a_forged_event_is_not_in_the_genuine_ones_way,
     what_is_refused_is_not_repeated_in_the_logs,
     an_abandoned_commit_goes_after_a_restart_too,
+    a_shallow_clone_is_told_why_it_cannot_push,
     a_state_does_not_expire_while_its_push_is_uploaded,
     refs_can_be_asked_for_by_head,
     a_replaced_held_announcement_stays_held,
@@ -169,6 +170,42 @@ async fn a_commit_that_came_before_a_crash_is_found_by_its_event() {
     eventually("the event is served", async || direct.serves(&event).await).await;
     let refs = served.git.ls_remote(&served.url).await;
     assert!(refs.contains(&(name, offered)), "{refs:?}");
+}
+
+/// A history without its beginning was taken as whole, and nobody could clone it (ngit-grasp before 3.0.0).
+async fn a_shallow_clone_is_told_why_it_cannot_push(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let tip = served.git.commit("two").await;
+    let state = served.repository.state(now() - 50, &[("refs/heads/main", &tip)]);
+    assert_eq!(nostr.send(&state).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    let shallow = world.git("shallow").await;
+    shallow
+        .run(&["fetch", "--quiet", "--depth=1", &served.url, "main"])
+        .await
+        .expect_ok();
+    shallow
+        .run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
+        .await
+        .expect_ok();
+    let third = shallow.commit("three").await;
+    let empty = Repository::new("r");
+    assert_eq!(nostr.send(&world.announcement(&empty, now(), &[])).await, held());
+    let declared = empty.state(now(), &[("refs/heads/main", &third)]);
+    assert_eq!(nostr.send(&declared).await, held());
+
+    let said = shallow.push(&world.url(&empty), &["main"]).await.expect_refused();
+
+    assert!(said.contains("--unshallow"), "{said}");
+    assert!(!nostr.serves(&declared).await);
+    shallow
+        .run(&["fetch", "--quiet", "--unshallow", &served.url, "main"])
+        .await
+        .expect_ok();
+    shallow.push(&world.url(&empty), &["main"]).await.expect_ok();
+    assert!(nostr.serves(&declared).await);
 }
 
 /// What waited for its data expired while the data was on its way (ngit-grasp before 2.1.2).
