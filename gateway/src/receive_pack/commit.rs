@@ -425,3 +425,36 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pieces of an answer that may wait for a slow client.
 const ANSWER_CHUNKS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::PushCapabilities;
+
+    /// A push whose events took long to be released looked dead to the client and to proxies, which cut it off
+    /// (ngit-grasp before 2.0.0).
+    #[tokio::test]
+    async fn a_push_shows_signs_of_life_while_it_is_finished() {
+        let writer = ReportWriter::new(&PushCapabilities {
+            side_band_64k: true,
+            ..PushCapabilities::default()
+        });
+        let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+        // The work goes on until the client has heard of it twice.
+        let work = async {
+            let heard = [receiver.recv().await, receiver.recv().await];
+            assert_eq!(heard, [Some(writer.keepalive()), Some(writer.keepalive())]);
+            Told {
+                remarks: Vec::new(),
+                report: Report {
+                    unpack: Ok(()),
+                    refs: Vec::new(),
+                },
+            }
+        };
+
+        let told = tokio::time::timeout(4 * KEEPALIVE_INTERVAL, with_keepalives(work, writer, &sender)).await;
+
+        assert_eq!(told.expect("no sign of life").report.unpack, Ok(()));
+    }
+}

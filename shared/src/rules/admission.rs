@@ -311,6 +311,24 @@ mod tests {
         }
     }
 
+    /// Where only the repository of a maintainer is hosted and not that of its lead, the lead's announcement has to be
+    /// here too, or the maintainer may never push (ngit-grasp before 2.0.0).
+    #[test]
+    fn a_lead_on_another_server_is_announced_here() {
+        let (lead, maintainer) = (pubkey(1).to_hex(), pubkey(2).to_hex());
+        let roles: &[&[&str]] = &[&["M", &lead], &["m", &maintainer]];
+        let elsewhere = foreign_announcement_event(1, "r", 9, roles);
+        let here = announcement_event(2, "r", 1, roles);
+        for (story, scene) in [
+            ("held", Scene::default().held([here.clone()])),
+            ("served", Scene::default().served([here])),
+        ] {
+            let admission = admit(&elsewhere, scene);
+
+            assert!(matches!(admission, Admission::Hold { .. }), "{story}: {admission:?}");
+        }
+    }
+
     #[test]
     fn moving_away_ends_the_older_held_announcement_only() {
         let ours = announcement_event(1, "r", 5, &[]);
@@ -325,6 +343,28 @@ mod tests {
             };
             assert_eq!(ended.contains(&ours.id), ends, "{created_at}");
         }
+    }
+
+    /// Of two announcements of one second the one with the higher id took a repository away (ngit-grasp before 3.0.3).
+    #[test]
+    fn of_one_second_only_the_lower_id_moves_a_repository_away() {
+        let mut outcomes = BTreeSet::new();
+        for n in 0..16 {
+            let away = foreign_announcement_event(1, "r", 5, &[&["n", &n.to_string()]]);
+            let ours = announcement_event(1, "r", 5, &[]);
+            let wins = away.id < ours.id;
+            outcomes.insert(wins);
+
+            let held = admit(&away, Scene::default().held([ours.clone()]));
+            let served = admit(&away, Scene::default().served([ours.clone()]));
+
+            let Admission::Refuse { ends, .. } = held else {
+                panic!("{held:?}")
+            };
+            assert_eq!(ends.contains(&ours.id), wins);
+            assert_eq!(matches!(served, Admission::Hold { .. }), wins, "{served:?}");
+        }
+        assert_eq!(outcomes.len(), 2, "both orders came up");
     }
 
     #[test]

@@ -402,6 +402,7 @@ pub(crate) mod tests {
     use nostr::event::Tag;
     use nostr::key::Keys;
     use nostr::types::Timestamp;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::git::Oid;
@@ -531,9 +532,13 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn facts(self) -> Facts {
+            self.facts_by(MaintainerMode::Hybrid)
+        }
+
+        pub(crate) fn facts_by(self, mode: MaintainerMode) -> Facts {
             Facts::assemble(
                 "svc".parse().unwrap(),
-                MaintainerMode::Hybrid,
+                mode,
                 Arc::new(self.access),
                 BTreeSet::from(["r".parse().unwrap()]),
                 Reading {
@@ -626,6 +631,94 @@ pub(crate) mod tests {
             facts.governing_state(&coordinate(1, "r")).unwrap().revision.created_at,
             20
         );
+    }
+
+    /// The state with the higher id governed where two are of one second (ngit-grasp before 3.0.3).
+    #[test]
+    fn of_two_states_of_one_second_the_lower_id_governs() {
+        let lists = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let mut states = [
+            state_event(1, "r", 20, &[("heads/main", 'a')]),
+            state_event(2, "r", 20, &[("heads/main", 'b')]),
+        ];
+        states.sort_by_key(|state| state.id);
+        let [lower, higher] = states;
+        let here = coordinate(1, "r");
+        let announced = || Scene::default().served([lists.clone()]);
+
+        let both_served = announced().served([higher.clone(), lower.clone()]).facts();
+        let both_held = announced().held([higher.clone(), lower.clone()]).facts();
+        let lower_served = announced().served([lower.clone()]).held([higher.clone()]).facts();
+        let higher_served = announced().served([higher.clone()]).held([lower.clone()]).facts();
+
+        let candidates = |facts: &Facts| -> Vec<EventId> {
+            let states = facts.candidate_states(&here);
+            states.iter().map(|state| state.revision.event_id).collect()
+        };
+        assert_eq!(both_served.governing_state(&here).unwrap().revision.event_id, lower.id);
+        assert_eq!(candidates(&both_held), [lower.id, higher.id]);
+        assert!(candidates(&lower_served).is_empty());
+        assert_eq!(candidates(&higher_served), [lower.id]);
+    }
+
+    /// A tag by which an announcement gives one of five a role, or takes it away again.
+    fn role_tag() -> impl Strategy<Value = Vec<String>> {
+        let role = prop_oneof![Just("M"), Just("m"), Just("o"), Just("maintainers")];
+        let history = prop_oneof![4 => Just(&[][..]), 1 => Just(&["1", "2"][..])];
+        (role, 0_u8..5, history).prop_map(|(role, listed, history)| {
+            let mut tag = vec![role.to_owned(), pubkey(listed).to_hex()];
+            tag.extend(history.iter().map(|&boundary| boundary.to_owned()));
+            tag
+        })
+    }
+
+    /// An announcement by one of five, of this server or another one.
+    fn any_announcement() -> impl Strategy<Value = Event> {
+        let tags = proptest::collection::vec(role_tag(), 0..4);
+        (0_u8..5, 1_u64..4, any::<bool>(), tags).prop_map(|(author, created_at, ours, tags)| {
+            let tags: Vec<Vec<&str>> = tags
+                .iter()
+                .map(|tag| tag.iter().map(String::as_str).collect())
+                .collect();
+            let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
+            match ours {
+                true => announcement_event(author, "r", created_at, &tags),
+                false => foreign_announcement_event(author, "r", created_at, &tags),
+            }
+        })
+    }
+
+    /// Who belongs to the repository of each of the five. Each event comes with its place: served, held or leaving.
+    fn memberships(events: &[(Event, u8)], mode: MaintainerMode) -> Vec<Membership> {
+        let mut scene = Scene::default();
+        for (event, place) in events {
+            let event = [event.clone()];
+            scene = match place {
+                0 => scene.served(event),
+                1 => scene.held(event),
+                _ => scene.with(Status::Releasing, 0, event),
+            };
+        }
+        let facts = scene.facts_by(mode);
+        let of = |owner| facts.membership(&coordinate(owner, "r")).into_owned();
+        (0..5).map(of).collect()
+    }
+
+    proptest! {
+        /// Servers that heard of the same announcements in another order, or had released others of them, disagreed
+        /// about who may push (ngit-grasp before 3.0.4).
+        #[test]
+        fn no_order_of_arrival_gives_another_membership(
+            (events, shuffled) in proptest::collection::vec(any_announcement(), 1..9).prop_flat_map(|events| {
+                let placed = |event: Event| (0_u8..3).prop_map(move |place| (event.clone(), place));
+                let all = || events.iter().cloned().map(placed).collect::<Vec<_>>();
+                (all(), all().prop_shuffle())
+            }),
+        ) {
+            for mode in [MaintainerMode::Hybrid, MaintainerMode::Reciprocal, MaintainerMode::Recursive] {
+                prop_assert_eq!(memberships(&events, mode), memberships(&shuffled, mode));
+            }
+        }
     }
 
     #[test]

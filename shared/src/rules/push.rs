@@ -463,6 +463,27 @@ mod tests {
                 "rr",
             ),
             (
+                "an extra tag",
+                state(MAIN_A),
+                &[],
+                vec![command("heads/main", '-', 'a'), command("tags/v1", '-', 'a')],
+                "rr",
+            ),
+            (
+                "a tag moved that is not declared",
+                state(MAIN_A),
+                &[("tags/v1", 'b')],
+                vec![command("heads/main", '-', 'a'), command("tags/v1", 'b', 'a')],
+                "rr",
+            ),
+            (
+                "a tag that is not declared is deleted",
+                state(MAIN_A),
+                &[("heads/main", 'a'), ("tags/v1", 'b')],
+                vec![command("tags/v1", 'b', '-')],
+                "a",
+            ),
+            (
                 "a part of what is declared",
                 state(two),
                 &[],
@@ -649,6 +670,21 @@ mod tests {
 
         assert_eq!(letters(&decision), "rr");
         assert!(!decision.has_effect() && decision.extend.is_empty());
+    }
+
+    /// A push that names an unchanged branch beside a PR was refused for want of a state (ngit-grasp before 3.0.5).
+    #[test]
+    fn an_unchanged_branch_beside_a_pull_request_needs_no_state() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let commands = [
+            command("heads/main", 'a', 'a'),
+            command(&format!("nostr/{}", request.id), '-', 'c'),
+        ];
+
+        let decision = push(held(&[]), MAIN_A, &commands);
+
+        assert_eq!(letters(&decision), "is", "{decision:?}");
+        assert!(decision.extend.is_empty());
     }
 
     #[test]

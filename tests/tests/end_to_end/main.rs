@@ -8,9 +8,11 @@ mod deletions;
 mod expiry;
 mod http;
 mod late_binding;
+mod past_bugs;
 mod pull_requests;
 mod pushes;
 mod related;
+mod several_owners;
 
 /// Makes two tests of each function, one for each world.
 macro_rules! in_both_worlds {

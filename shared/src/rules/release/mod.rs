@@ -670,6 +670,67 @@ mod tests {
         assert_eq!(asleep.expired, [(announced.id, Expiry::Gone)]);
     }
 
+    /// The expiry of a held replacement took the served announcement's repository along (ngit-grasp before 3.0.10).
+    #[test]
+    fn an_overdue_replacement_of_a_served_announcement_goes_through() {
+        let replacement = announcement_event(1, "r", 2, &[]);
+        let scene = Scene::default()
+            .served([own(), state_event(1, "r", 5, MAIN_A)])
+            .held_until(NOW, [replacement.clone()]);
+
+        let plan = look(scene, &disk(MAIN_A, ""));
+
+        assert_eq!(released(&plan), [replacement.id]);
+        assert!(plan.expired.is_empty() && plan.alignments.is_empty(), "{plan:?}");
+    }
+
+    /// Whoever accepted an invitation had to send the state again, or a push to each server (ngit-grasp before 2.0.0).
+    #[test]
+    fn an_accepted_invitation_fulfils_the_state_that_waits_for_it() {
+        let (one, two) = (pubkey(1).to_hex(), pubkey(2).to_hex());
+        let lists: &[&[&str]] = &[&["M", &one], &["m", &two]];
+        let state = state_event(2, "r", 6, MAIN_B);
+        for (story, inviting, accepting, hosted) in [
+            (
+                "both are hosted here",
+                announcement_event(1, "r", 1, lists),
+                announcement_event(2, "r", 1, lists),
+                vec![1, 2],
+            ),
+            (
+                "only the inviting one's repository",
+                announcement_event(1, "r", 1, lists),
+                foreign_announcement_event(2, "r", 1, lists),
+                vec![1],
+            ),
+            (
+                "only the accepting one's repository",
+                foreign_announcement_event(1, "r", 1, lists),
+                announcement_event(2, "r", 1, lists),
+                vec![2],
+            ),
+        ] {
+            let mut on_disk_now = Disk::default();
+            on_disk(&mut on_disk_now, hosted[0], &[], "b");
+            let before = Scene::default().served([inviting.clone()]).held([state.clone()]);
+            let after = Scene::default()
+                .served([inviting.clone()])
+                .held([state.clone(), accepting.clone()]);
+
+            let (before, after) = (look(before, &on_disk_now), look(after, &on_disk_now));
+
+            assert!(
+                before.releases.is_empty() && before.alignments.is_empty(),
+                "{story}: {before:?}"
+            );
+            assert!(released(&after).contains(&state.id), "{story}: {after:?}");
+            assert!(released(&after).contains(&accepting.id), "{story}: {after:?}");
+            let aligned: Vec<_> = after.alignments.iter().map(|alignment| &alignment.coordinate).collect();
+            let expected: BTreeSet<_> = hosted.into_iter().map(|owner| coordinate(owner, "r")).collect();
+            assert_eq!(aligned, expected.iter().collect::<Vec<_>>(), "{story}");
+        }
+    }
+
     fn staged(event_id: EventId, digit: char) -> Staged {
         Staged {
             coordinate: coordinate(1, "r"),
@@ -701,6 +762,21 @@ mod tests {
         assert_eq!(released(&complete), [request.id]);
         assert_eq!(complete.installations[0].source, InstallationSource::Staged);
         assert!(complete.unstage.is_empty(), "{complete:?}");
+    }
+
+    /// A server that ended between the ref and its record held the event until it expired (ngit-grasp before 3.0.6).
+    #[test]
+    fn a_pull_request_whose_ref_is_set_already_is_released() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let name = format!("nostr/{}", request.id);
+        let scene = Scene::default()
+            .served([own(), state_event(1, "r", 5, MAIN_A)])
+            .held([request.clone()]);
+
+        let plan = look(scene, &disk(&[("heads/main", 'a'), (&name, 'c')], ""));
+
+        assert_eq!(released(&plan), [request.id]);
+        assert!(plan.installations.is_empty(), "{plan:?}");
     }
 
     #[test]
