@@ -452,6 +452,8 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
         addresses: BTreeSet::from([(30617, identifier("x"))]),
     };
     fixture.purgatory.delete(&deletion).await.unwrap();
+    let vanished = fixture.purgatory.vanish(&author.public_key(), 0).await;
+    assert_eq!(vanished.unwrap(), 0, "all are later");
 
     let server = fixture.server();
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;
