@@ -169,7 +169,7 @@ async fn receive(repository: Repository, mut body: Body) -> Bytes {
     let writer = ReportWriter::new(&list.capabilities);
     [
         writer.remote_text("well done"),
-        writer.keepalive(),
+        writer.remote_text("still at it"),
         writer.finish(&report),
     ]
     .concat()

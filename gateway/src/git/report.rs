@@ -43,15 +43,6 @@ impl ReportWriter {
         out.freeze()
     }
 
-    /// Returns a sign of life that the client ignores (git `receive.keepAlive`); nothing without a side band.
-    pub fn keepalive(&self) -> Bytes {
-        if self.side_band {
-            Bytes::from_static(b"0005\x01")
-        } else {
-            Bytes::new()
-        }
-    }
-
     /// Returns the results and the flush that ends the push for the client: nothing may be left to do.
     pub fn finish(&self, report: &Report) -> Bytes {
         let mut lines = BytesMut::new();
@@ -148,7 +139,7 @@ mod tests {
             plain.finish(&refused("refs/heads/b", "x")),
             "000eunpack ok\n0014ok refs/heads/a\n0016ng refs/heads/b x\n0000"
         );
-        assert!(plain.remote_text("hello").is_empty() && plain.keepalive().is_empty());
+        assert!(plain.remote_text("hello").is_empty());
         assert!(writer(false, false).finish(&refused("refs/heads/b", "x")).is_empty());
         assert_eq!(writer(true, false).finish(&refused("refs/heads/b", "x")), "0000");
     }

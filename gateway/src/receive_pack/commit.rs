@@ -149,7 +149,7 @@ async fn with_keepalives(work: impl Future<Output = Told>, writer: ReportWriter,
     loop {
         tokio::select! {
             told = &mut work => return told,
-            _ = keepalive.tick() => drop(client.try_send(writer.keepalive())),
+            _ = keepalive.tick() => drop(client.try_send(writer.remote_text(SIGN_OF_LIFE))),
         }
     }
 }
@@ -423,6 +423,9 @@ fn refuse_together(updates: &[RefUpdate], decision: &mut PushDecision, atomicity
 /// Between two signs of life: below the 15 s after which clients give up (facts/grasp 0.5).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What the pusher reads meanwhile.
+const SIGN_OF_LIFE: &str = "still at it: the push ends when its events are served";
+
 /// Pieces of an answer that may wait for a slow client.
 const ANSWER_CHUNKS_MAX: usize = 4;
 
@@ -443,7 +446,13 @@ mod tests {
         // The work goes on until the client has heard of it twice.
         let work = async {
             let heard = [receiver.recv().await, receiver.recv().await];
-            assert_eq!(heard, [Some(writer.keepalive()), Some(writer.keepalive())]);
+            assert_eq!(
+                heard,
+                [
+                    Some(writer.remote_text(SIGN_OF_LIFE)),
+                    Some(writer.remote_text(SIGN_OF_LIFE))
+                ]
+            );
             Told {
                 remarks: Vec::new(),
                 report: Report {
