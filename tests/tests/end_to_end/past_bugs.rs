@@ -367,7 +367,7 @@ async fn the_page_names_a_clone_url_that_git_can_read(kind: Kind) {
 async fn a_malformed_reconciliation_leaves_the_server_alone(kind: Kind) {
     let world = World::start(kind, Options::default()).await;
     let mut nostr = world.nostr().await;
-    for message in ["61000002ffffffff7f", "61", "", "6100000281ffffffffffffffff7f", "zz"] {
+    for message in ["61000002ffffffff7f", "", "6100000281ffffffffffffffff7f", "zz"] {
         nostr.say(json!(["NEG-OPEN", "x", {"kinds": [1]}, message])).await;
 
         let answer = nostr.hear().await;
