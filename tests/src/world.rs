@@ -60,17 +60,22 @@ pub struct Options {
     pub trusted_proxies: &'static str,
 }
 
+impl Options {
+    /// What the programs do if nothing is said, but for other kinds, which pass.
+    pub const DEFAULT: Self = Self {
+        hold_secs: 1800,
+        sleep_secs: 86400,
+        release_wait_secs: 60,
+        other_kinds: "accept",
+        with_deny_list: false,
+        deleted_retention_days: 90,
+        trusted_proxies: "",
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            hold_secs: 1800,
-            sleep_secs: 86400,
-            release_wait_secs: 60,
-            other_kinds: "accept",
-            with_deny_list: false,
-            deleted_retention_days: 90,
-            trusted_proxies: "",
-        }
+        Self::DEFAULT
     }
 }
 

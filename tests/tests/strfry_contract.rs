@@ -8,7 +8,6 @@
     reason = "the helpers are part of the tests, and a failure has to name its world"
 )]
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -34,6 +33,7 @@ use shared::relay::RelayClient;
 use shared::relay::Signal;
 use tempfile::TempDir;
 use tests::plugin_host::PluginHost;
+use tests::world::strfry_configuration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::process::Child;
@@ -489,7 +489,7 @@ impl World {
             .port();
         let database = folder.path().join("db");
         fs::create_dir(&database).unwrap();
-        let configuration = configuration(&[
+        let configuration = strfry_configuration(&[
             ("db", format!("{database:?}")),
             ("port", port.to_string()),
             ("maxFilterLimit", setup.limit_max.to_string()),
@@ -554,25 +554,6 @@ fn plugin_command(folder: &Path) -> String {
     let script = folder.join("plugin.sh");
     fs::write(&script, PLUGIN).unwrap();
     format!("exec /bin/sh {} {}", script.display(), folder.display())
-}
-
-/// Returns the configuration we ship, with these settings in place of its own.
-fn configuration(settings: &[(&str, String)]) -> String {
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/strfry.conf");
-    let mut replaced = 0;
-    let mut text = String::new();
-    for line in fs::read_to_string(shipped).unwrap().lines() {
-        let name = line.split('=').next().unwrap_or_default().trim();
-        match settings.iter().find(|(setting, _)| *setting == name) {
-            Some((setting, value)) => {
-                writeln!(text, "{setting} = {value}").unwrap();
-                replaced += 1;
-            }
-            None => writeln!(text, "{line}").unwrap(),
-        }
-    }
-    assert_eq!(replaced, settings.len(), "each is in the file once");
-    text
 }
 
 /// Waits until something holds.

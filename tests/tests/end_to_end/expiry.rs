@@ -20,12 +20,7 @@ in_both_worlds!(
 
 const SHORT: Options = Options {
     hold_secs: 2,
-    sleep_secs: 86400,
-    release_wait_secs: 60,
-    other_kinds: "accept",
-    with_deny_list: false,
-    deleted_retention_days: 90,
-    trusted_proxies: "",
+    ..Options::DEFAULT
 };
 
 async fn an_announcement_sleeps_and_an_authorised_state_wakes_it(kind: Kind) {

@@ -18,13 +18,8 @@ in_both_worlds!(
 );
 
 const REFUSE: Options = Options {
-    hold_secs: 1800,
-    sleep_secs: 86400,
-    release_wait_secs: 60,
     other_kinds: "refuse",
-    with_deny_list: false,
-    deleted_retention_days: 90,
-    trusted_proxies: "",
+    ..Options::DEFAULT
 };
 
 async fn threads_grow_from_a_served_repository(kind: Kind) {
