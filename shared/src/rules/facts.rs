@@ -401,13 +401,18 @@ pub(crate) mod tests {
     use nostr::event::Kind;
     use nostr::event::Tag;
     use nostr::key::Keys;
+    use nostr::key::SecretKey;
     use nostr::types::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
     use crate::git::Oid;
 
-    static KEYS: LazyLock<Vec<Keys>> = LazyLock::new(|| (0..16).map(|_| Keys::generate()).collect());
+    // The same in every run: which of two events of one second has the lower id depends on them.
+    static KEYS: LazyLock<Vec<Keys>> = LazyLock::new(|| {
+        let secret = |n: u8| SecretKey::from_slice(&[n; 32]).unwrap();
+        (1..=16).map(|n| Keys::new(secret(n))).collect()
+    });
 
     /// The n-th of sixteen public keys.
     pub(crate) fn pubkey(n: u8) -> PublicKey {
