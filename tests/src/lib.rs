@@ -5,9 +5,12 @@
 
 pub mod browser;
 pub mod git_client;
+pub mod git_wrapper;
 pub mod http_client;
 pub mod nostr_client;
 pub mod plugin_host;
 pub mod process;
+pub mod tcp_proxy;
 pub mod wait;
+pub mod wire;
 pub mod world;

@@ -17,9 +17,7 @@ use tokio::process::Command;
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
-        // …/target/<profile>/deps/<this test>
-        let test = std::env::current_exe().unwrap();
-        let directory = test.parent().and_then(Path::parent).unwrap().to_owned();
+        let directory = program_directory();
         let mut cargo = std_command(env!("CARGO"));
         cargo.args([
             "build",
@@ -38,6 +36,21 @@ pub fn program(name: &str) -> PathBuf {
     directory.join(name)
 }
 
+/// A program of this package, which is built with every test.
+pub fn harness_program(name: &str) -> PathBuf {
+    program_directory().join(name)
+}
+
+/// Returns where the programs are that belong to the running one: a test is in `deps` below.
+fn program_directory() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let directory = own.parent().unwrap();
+    match directory.ends_with("deps") {
+        true => directory.parent().unwrap().to_owned(),
+        false => directory.to_owned(),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "cargo is no git")]
 fn std_command(program: &str) -> std::process::Command {
     std::process::Command::new(program)
@@ -54,11 +67,20 @@ impl Process {
     ///
     /// # Panics
     /// It cannot be started.
-    #[expect(clippy::disallowed_methods, reason = "servers are no git")]
     pub fn start(program: &Path, arguments: &[String], log: &Path) -> Self {
+        Self::start_with(program, arguments, log, &[])
+    }
+
+    /// Starts `program` with more environment variables.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "servers are no git")]
+    pub fn start_with(program: &Path, arguments: &[String], log: &Path, environment: &[(&str, String)]) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

@@ -1,0 +1,52 @@
+//! A git that asks its test before and after it runs (`tests::git_wrapper`). Without an answer it is git.
+
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::process::ExitCode;
+
+use tests::git_wrapper::REAL;
+use tests::git_wrapper::SOCKET;
+
+fn main() -> ExitCode {
+    let own = std::env::current_exe().unwrap_or_default();
+    let directory = own.parent().unwrap_or(Path::new("/"));
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    #[expect(clippy::disallowed_methods, reason = "this is git, as the gateway runs it")]
+    let mut git = Command::new(directory.join(REAL));
+    git.args(&arguments);
+    let subcommand = arguments.first().map(|first| first.to_string_lossy().into_owned());
+    let asked = ask(&directory.join(SOCKET), &subcommand.unwrap_or_default());
+    if let Ok(Answer::RunAndTell(mut test)) = asked {
+        let status = git.status();
+        // The test says when the end may be known; one that has gone does not mind.
+        if test.write_all(b"e").is_ok() {
+            test.read_exact(&mut [0]).ok();
+        }
+        return match status.map(|status| status.code()) {
+            Ok(Some(code)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+            Ok(None) | Err(_) => ExitCode::FAILURE,
+        };
+    }
+    drop(git.exec());
+    ExitCode::FAILURE
+}
+
+enum Answer {
+    Run,
+    RunAndTell(UnixStream),
+}
+
+fn ask(socket: &Path, subcommand: &str) -> std::io::Result<Answer> {
+    let mut test = UnixStream::connect(socket)?;
+    writeln!(test, "{} {subcommand}", std::process::id())?;
+    let mut answer = [0];
+    test.read_exact(&mut answer)?;
+    Ok(match answer {
+        [b'w'] => Answer::RunAndTell(test),
+        _ => Answer::Run,
+    })
+}
