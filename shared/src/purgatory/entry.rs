@@ -78,6 +78,8 @@ pub struct Entry {
     pub waiting_for: String,
     /// What the relay answered to the last attempt to publish it; empty if there was none.
     pub release_error: String,
+    /// The events that must have left before it is published; empty unless it is leaving.
+    pub after: BTreeSet<EventId>,
 }
 
 /// A PR commit that was pushed before its event. Its objects are staged, and neither fetched nor listed.

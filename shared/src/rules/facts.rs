@@ -515,6 +515,7 @@ pub(crate) mod tests {
                 deadline,
                 waiting_for: String::new(),
                 release_error: String::new(),
+                after: BTreeSet::new(),
             }));
             self
         }

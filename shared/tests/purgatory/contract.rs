@@ -105,6 +105,7 @@ async fn a_held_event_is_read_whole_and_its_identifier_is_dirty(p: Fixture) {
             deadline: entry.held_since + 60,
             waiting_for: String::new(),
             release_error: String::new(),
+            after: ids([]),
         }
     );
     assert!((reading.now - 5..=reading.now).contains(&entry.held_since));
@@ -636,12 +637,13 @@ async fn what_waits_for_a_leaving_entry_is_taken_a_second_after_that_left(p: Fix
     let [first, second] = [announcement(&author, 1), state(&author, 2)];
     let after = ids([&first, &state(&author, 3)]);
     let dependent = Release {
-        after,
+        after: after.clone(),
         ..release(&second)
     };
     // The caller gets both at once, in the order given: it is the caller who waits.
     let releases = [dependent, release(&first)];
     let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    assert_eq!(p.entry(&second).await.unwrap().after, after);
     let events: Vec<_> = leased.iter().map(|leased| leased.event.id).collect();
     assert_eq!(events, [second.id, first.id]);
 

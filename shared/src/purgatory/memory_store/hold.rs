@@ -114,12 +114,9 @@ fn hold_first(step: &mut Step<'_>, hold: &Hold) {
         deadline,
         waiting_for: String::new(),
         release_error: String::new(),
-    };
-    step.add_entry(Record {
-        entry,
         after: BTreeSet::new(),
-        lease: None,
-    });
+    };
+    step.add_entry(Record { entry, lease: None });
     step.set_deadline(&hold.event.id, deadline);
     extend_others(step, hold);
     step.raised.extend(hold.identifiers.iter().cloned());

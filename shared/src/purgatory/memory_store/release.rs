@@ -1,7 +1,5 @@
 //! Releasing in memory: what happens to an entry that is leaving.
 
-use std::collections::BTreeSet;
-
 use nostr::event::EventId;
 
 use super::super::Entry;
@@ -45,7 +43,7 @@ impl MemoryStore {
                     break;
                 }
                 let found = step.records.get(&event_id);
-                let found = found.map(|record| (record.entry.event.clone(), record.after.clone()));
+                let found = found.map(|record| (record.entry.event.clone(), record.entry.after.clone()));
                 let Some((event, after)) = found else {
                     step.indices.releasing.remove(&event_id);
                     continue;
@@ -111,10 +109,7 @@ fn write_whole(step: &mut Step<'_>, release: &Release) {
         deadline: old.as_ref().map_or(step.now, |old| old.deadline),
         waiting_for: String::new(),
         release_error: old.map_or_else(String::new, |old| old.release_error),
+        after: release.after.clone(),
     };
-    step.add_entry(Record {
-        entry,
-        after: BTreeSet::clone(&release.after),
-        lease: None,
-    });
+    step.add_entry(Record { entry, lease: None });
 }

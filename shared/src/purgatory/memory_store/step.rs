@@ -25,8 +25,6 @@ use crate::nip34::Identifier;
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) entry: Entry,
-    /// What must have left before it is published.
-    pub(super) after: BTreeSet<EventId>,
     /// Who may settle it; `None` while nobody publishes it.
     pub(super) lease: Option<Lease>,
 }

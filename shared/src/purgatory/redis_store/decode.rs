@@ -17,7 +17,7 @@ use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
 /// What `read.lua` returns.
-pub(super) type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 8]>, Vec<[String; 5]>);
+pub(super) type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 9]>, Vec<[String; 5]>);
 
 /// Reads the answer of `read.lua`.
 pub(super) fn reading(raw: RawReading) -> Result<Reading, String> {
@@ -66,7 +66,7 @@ pub(super) fn event(json: &str) -> Result<Event, String> {
     Event::from_json(json).map_err(|error| format!("an event that is none: {error}"))
 }
 
-fn entry(fields: [String; 8]) -> Result<Entry, String> {
+fn entry(fields: [String; 9]) -> Result<Entry, String> {
     let [
         json,
         identifiers,
@@ -76,6 +76,7 @@ fn entry(fields: [String; 8]) -> Result<Entry, String> {
         deadline,
         waiting_for,
         release_error,
+        after,
     ] = fields;
     let event = event(&json)?;
     let at = |error: String| format!("entry {}: {error}", event.id);
@@ -87,6 +88,7 @@ fn entry(fields: [String; 8]) -> Result<Entry, String> {
         deadline: number(&deadline).map_err(at)?,
         waiting_for,
         release_error,
+        after: id_set(&after).map_err(at)?,
         event,
     })
 }
@@ -108,6 +110,10 @@ fn placeholder(fields: [String; 5]) -> Result<Placeholder, String> {
 fn identifier_set(json: &str) -> Result<BTreeSet<Identifier>, String> {
     let names: Vec<String> = serde_json::from_str(json).map_err(|error| format!("identifiers {json:?}: {error}"))?;
     names.iter().map(|name| identifier(name)).collect()
+}
+
+fn id_set(json: &str) -> Result<BTreeSet<EventId>, String> {
+    serde_json::from_str(json).map_err(|error| format!("after {json:?}: {error}"))
 }
 
 fn identifier(name: &str) -> Result<Identifier, String> {

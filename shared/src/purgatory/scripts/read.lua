@@ -6,7 +6,7 @@
 -- Returns: { now,
 --            { { identifier, dirty number }, ... },
 --            { { event JSON, identifiers (JSON array), status, source, held_since, deadline, waiting_for,
---                release_error }, ... } each entry once,
+--                release_error, after (JSON array of ids) }, ... } each entry once,
 --            { { event id, owner, identifier, commit oid, deadline }, ... } the placeholders }
 -- Errors: none of its own.
 
@@ -19,7 +19,8 @@ for _, name in ipairs(ARGV) do
   local index = K.identifier .. encode(name)
   for _, id in ipairs(redis.call('SMEMBERS', index)) do
     local fields = redis.call('HMGET', K.entry .. id,
-      'event', 'identifiers', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error')
+      'event', 'identifiers', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error',
+      'after')
     if not fields[1] then
       redis.call('SREM', index, id)
     elseif not seen[id] then
