@@ -1,7 +1,10 @@
 //! The command line: what the operator typed (`Serve`), and what the program needs (`Config`), with every complaint
 //! about the one made before the other exists.
 
+use std::fs;
+use std::fs::Metadata;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use shared::settings::Complaints;
 
 use crate::client_address::TrustedProxies;
 use crate::declare::Declare;
+use crate::release::StrfryPaths;
 
 /// GRASP git server: hosts git repositories whose branches and tags are declared by signed nostr events.
 #[derive(Debug, Parser)]
@@ -68,6 +72,14 @@ pub struct Serve {
     /// The strfry relay, on loopback [default: a built-in relay].
     #[arg(long, env = "GRASP_RELAY_URL", value_name = "ws://HOST:PORT")]
     pub relay_url: Option<String>,
+    /// The strfry binary, for events that the relay refuses from any client: protected ones (NIP-70), and those from
+    /// longer ago or further ahead than it takes. Needs --strfry-conf and --relay-url [default: such events are stuck].
+    #[arg(long, env = "GRASP_STRFRY_BIN", value_name = "PATH")]
+    pub strfry_bin: Option<String>,
+    /// The configuration of the strfry at --relay-url, with an absolute path in `db`. This server's user must be able
+    /// to write that database.
+    #[arg(long, env = "GRASP_STRFRY_CONF", value_name = "PATH")]
+    pub strfry_conf: Option<String>,
     /// The Redis that the purgatory is kept in, the same as the plugin's [default: in memory, built-in relay only].
     #[arg(
         long,
@@ -129,6 +141,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The relay; `None`: the built-in one.
     pub relay_url: Option<String>,
+    /// The strfry that imports what the relay refuses; `None`: nobody.
+    pub strfry: Option<StrfryPaths>,
     /// The purgatory's Redis; `None`: in memory.
     pub redis_url: Option<String>,
     /// For how long an event is held, in seconds.
@@ -182,6 +196,7 @@ impl Serve {
         if self.relay_url.is_some() && self.redis_url.is_none() {
             checker.complain(REDIS_MISSING);
         }
+        let strfry = self.check_strfry(&mut checker);
         let other_kinds = checker.parse("--other-kinds", &self.other_kinds, "accept or refuse");
         let access = AccessFiles::open(AccessPaths {
             allowed: self.repos_allow.clone(),
@@ -200,6 +215,7 @@ impl Serve {
                 service: service.flatten(),
                 data_dir: PathBuf::from(&self.data_dir),
                 relay_url,
+                strfry,
                 redis_url,
                 hold_secs: hold_secs?,
                 sleep_secs: sleep_secs?,
@@ -212,6 +228,32 @@ impl Serve {
             })
         };
         config().ok_or(Complaints(Vec::new()))
+    }
+
+    /// Checks what can be checked without running it.
+    fn check_strfry(&self, checker: &mut Checker) -> Option<StrfryPaths> {
+        // A variable that is set to nothing is how an environment file leaves it unset.
+        let given = |path: &Option<String>| path.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let (program, config) = match (given(&self.strfry_bin), given(&self.strfry_conf)) {
+            (None, None) => return None,
+            (Some(program), Some(config)) => (program, config),
+            (Some(_), None) | (None, Some(_)) => {
+                checker.complain("--strfry-bin and --strfry-conf belong together: give both or neither");
+                return None;
+            }
+        };
+        if self.relay_url.is_none() {
+            checker.complain("--strfry-bin needs --relay-url: the built-in relay has no strfry");
+        }
+        let is_program = |meta: Metadata| meta.is_file() && meta.permissions().mode() & 0o111 != 0;
+        if !fs::metadata(&program).is_ok_and(is_program) {
+            checker.complain(format!("--strfry-bin is {}: it must be a program", program.display()));
+        }
+        if let Err(error) = fs::read_to_string(&config) {
+            let config = config.display();
+            checker.complain(format!("--strfry-conf is {config}, which cannot be read: {error}"));
+        }
+        Some(StrfryPaths { program, config })
     }
 }
 
@@ -270,6 +312,32 @@ mod tests {
             assert!(text.contains(option), "{option} in {text}");
         }
         assert_eq!(complaints.0.len(), 8, "{text}");
+    }
+
+    #[test]
+    fn a_strfry_that_cannot_import_is_complained_about() {
+        const RELAY: [&str; 2] = ["--relay-url=ws://127.0.0.1:7777", "--redis-url=redis://127.0.0.1"];
+        const CONF: &str = concat!("--strfry-conf=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let rows: [(&[&str], &str); 6] = [
+            (&["--strfry-bin=/bin/sh"], "both or neither"),
+            (&[CONF], "both or neither"),
+            (&["--strfry-bin=/bin", CONF], "must be a program"),
+            (&["--strfry-bin=/etc/passwd", CONF], "must be a program"),
+            (&["--strfry-bin=/bin/sh", "--strfry-conf=/nowhere"], "cannot be read"),
+            (&["--strfry-bin=/bin/sh", "--strfry-conf=/bin"], "cannot be read"),
+        ];
+        for (arguments, expected) in rows {
+            let complaints = serve(&[&RELAY, arguments].concat()).unwrap_err();
+
+            assert!(complaints.to_string().contains(expected), "{complaints}");
+            assert_eq!(complaints.0.len(), 1, "{complaints}");
+        }
+        let complaints = serve(&["--strfry-bin=/bin/sh", CONF]).unwrap_err();
+        assert!(complaints.to_string().contains("needs --relay-url"), "{complaints}");
+        let given = serve(&[&RELAY, &["--strfry-bin=/bin/sh", CONF][..]].concat()).unwrap();
+        assert!(given.strfry.is_some());
+        let unset = serve(&["--strfry-bin=", "--strfry-conf="]).unwrap();
+        assert_eq!(unset.strfry, None);
     }
 
     #[test]

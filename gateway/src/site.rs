@@ -26,6 +26,7 @@ use crate::git::UploadPack;
 use crate::lock::Locks;
 use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
+use crate::release::Importer;
 use crate::reply;
 use crate::storage::Storage;
 
@@ -33,6 +34,8 @@ use crate::storage::Storage;
 pub struct Site {
     /// Facts about events.
     pub lookup: Lookup,
+    /// The way into the relay for what it refuses from clients, where the operator gives one.
+    pub importer: Option<Importer>,
     /// The repositories.
     pub storage: Storage,
     /// Who may change them.

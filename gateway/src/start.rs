@@ -44,6 +44,8 @@ use crate::lock::Locks;
 use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
 use crate::release;
+use crate::release::Importer;
+use crate::release::StrfryError;
 use crate::routes::routes;
 use crate::server;
 use crate::site::Settings;
@@ -89,6 +91,9 @@ pub enum StartError {
     /// The relay's URL is none.
     #[error("cannot use the relay")]
     Relay(#[from] RelayUrlError),
+    /// The strfry that is to import is of no use.
+    #[error("cannot use --strfry-bin")]
+    Strfry(#[from] StrfryError),
     /// The built-in relay could not be started.
     #[error("cannot start the built-in relay")]
     Embedded(#[from] EmbeddedRelayError),
@@ -129,6 +134,10 @@ impl Server {
         tracing::debug!(?swept, "swept what crashed gateways left");
         let git = Git::discover(layout.root()).await?;
         let repositories = Repositories::open(git, layout.clone(), CACHED_REFS_MAX).await?;
+        let importer = match config.strfry.clone() {
+            Some(paths) => Some(Importer::open(paths).await?),
+            None => None,
+        };
         let purgatory = purgatory(config).await?;
         let (lookup, embedded) = relay(config, &service, purgatory, layout.root()).await?;
         let limits = IngestLimits::default();
@@ -138,6 +147,7 @@ impl Server {
                 path: lookup.relay.target().to_owned(),
             },
             lookup,
+            importer,
             trusted_proxies: config.trusted_proxies.clone(),
             advertisements: Advertisements::capture(&repositories).await?,
             upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 use tokio::process::Command;
 
@@ -121,6 +123,28 @@ impl Process {
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Runs a command line to its end and returns its standard output.
+///
+/// # Panics
+/// It does not end, or fails.
+#[expect(clippy::disallowed_methods, reason = "what is run here is no git")]
+pub async fn shell(command: &str, input: &str) -> String {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
+    let output = output.expect("it does not end").unwrap();
+    assert!(output.status.success(), "{command}: {}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Returns a port that is free now.

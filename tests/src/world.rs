@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use gateway::embedded::EmbeddedRelay;
 use gateway::embedded::RelayLimits;
-use gateway::path::npub;
 use gateway::path::repository_path;
 use nostr::event::Event;
-use nostr::key::Keys;
+use serde_json::Value;
+use serde_json::json;
 use shared::nip34;
-use shared::nip34::Coordinate;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::git_client::GitClient;
 use crate::http_client;
+use crate::import::Import;
 use crate::nostr_client::NostrClient;
 use crate::nostr_client::now;
 use crate::nostr_client::sign;
@@ -30,6 +30,8 @@ use crate::plugin_host::PluginHost;
 use crate::process::Process;
 use crate::process::free_port;
 use crate::process::program;
+use crate::process::shell;
+pub use crate::repository::Repository;
 use crate::wait::eventually;
 
 /// Which world.
@@ -58,6 +60,8 @@ pub struct Options {
     pub deleted_retention_days: u64,
     /// `--trusted-proxies`; empty: not given
     pub trusted_proxies: &'static str,
+    /// `--strfry-bin` and `--strfry-conf`
+    pub import: Import,
 }
 
 impl Options {
@@ -70,6 +74,7 @@ impl Options {
         with_deny_list: false,
         deleted_retention_days: 90,
         trusted_proxies: "",
+        import: Import::NotGiven,
     };
 }
 
@@ -144,6 +149,25 @@ impl World {
     /// Kills the gateway as `kill -9` does.
     pub async fn kill_gateway(&mut self) {
         self.gateway.kill().await;
+    }
+
+    /// Starts the gateway again, after it was killed, with other options.
+    pub async fn start_gateway_with(&mut self, options: Options) {
+        self.options = options;
+        self.start_gateway().await;
+    }
+
+    /// Offers an event to a plugin as `strfry stream` does: before the relay has looked at it. Returns the answer.
+    ///
+    /// # Panics
+    /// The relay is built in, or the plugin does not answer.
+    pub async fn stream(&self, event: &Event) -> Value {
+        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
+        let command = plugin_command(self.folder.path(), self.port, self.options, neighbours);
+        let request = json!({"event": event, "receivedAt": now(), "sourceInfo": "wss://relay.example",
+            "sourceType": "Stream", "type": "new"});
+        let answer = shell(&command, &format!("{request}\n")).await;
+        serde_json::from_str(&answer).unwrap()
     }
 
     /// Starts the gateway again, after it was killed.
@@ -298,6 +322,7 @@ impl World {
 }
 
 const DENY_LIST: &str = "repos-deny";
+const STRFRY_CONF: &str = "strfry.conf";
 
 impl Neighbours {
     async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
@@ -325,6 +350,9 @@ impl Drop for Neighbours {
 impl Relay {
     async fn start(folder: &Path, port: u16, plugin: String) -> Self {
         let Some(binary) = std::env::var_os("STRFRY_BIN") else {
+            let database = format!("{:?}", folder.join("relay"));
+            let configuration = strfry_configuration(&[("db", database)]);
+            std::fs::write(folder.join(STRFRY_CONF), configuration).unwrap();
             let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
             let host = PluginHost::new(plugin, Duration::from_secs(10));
             let relay = EmbeddedRelay::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
@@ -337,7 +365,7 @@ impl Relay {
             ("port", port.to_string()),
             ("plugin", format!("{plugin:?}")),
         ]);
-        let path = folder.join("strfry.conf");
+        let path = folder.join(STRFRY_CONF);
         std::fs::write(&path, configuration).unwrap();
         let arguments = [format!("--config={}", path.display()), "relay".to_owned()];
         let strfry = Process::start(Path::new(&binary), &arguments, &folder.join("strfry.log"));
@@ -387,6 +415,10 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
     if !options.trusted_proxies.is_empty() {
         arguments.push(format!("--trusted-proxies={}", options.trusted_proxies));
     }
+    if let Some(strfry) = options.import.program(folder) {
+        arguments.push(format!("--strfry-bin={}", strfry.display()));
+        arguments.push(format!("--strfry-conf={}", folder.join(STRFRY_CONF).display()));
+    }
     if let Some(neighbours) = neighbours {
         arguments.push(format!("--redis-url=redis://127.0.0.1:{}", neighbours.redis_port));
         arguments.push(format!("--relay-url=ws://127.0.0.1:{}", neighbours.relay_port));
@@ -432,57 +464,4 @@ pub fn strfry_configuration(settings: &[(&str, String)]) -> String {
     }
     assert_eq!(replaced, settings.len(), "each is in the file once");
     text
-}
-
-/// Somebody's repository.
-#[derive(Debug, Clone)]
-pub struct Repository {
-    /// Its owner's keys.
-    pub owner: Keys,
-    /// Its identifier.
-    pub identifier: String,
-}
-
-impl Repository {
-    /// A new owner's repository.
-    pub fn new(identifier: &str) -> Self {
-        Self {
-            owner: Keys::generate(),
-            identifier: identifier.to_owned(),
-        }
-    }
-
-    /// Returns its coordinate.
-    ///
-    /// # Panics
-    /// The identifier is none.
-    pub fn coordinate(&self) -> Coordinate {
-        Coordinate {
-            owner: self.owner.public_key(),
-            identifier: self.identifier.parse().unwrap(),
-        }
-    }
-
-    /// Returns its owner's npub.
-    pub fn npub(&self) -> String {
-        npub(&self.owner.public_key())
-    }
-
-    /// Signs a state by the owner; refs are full names with their object ids.
-    pub fn state(&self, created_at: u64, refs: &[(&str, &str)]) -> Event {
-        self.state_by(&self.owner, created_at, refs)
-    }
-
-    /// Signs a state by somebody.
-    pub fn state_by(&self, author: &Keys, created_at: u64, refs: &[(&str, &str)]) -> Event {
-        let mut tags = vec![tag(&["d", &self.identifier]), tag(&["HEAD", "ref: refs/heads/main"])];
-        tags.extend(refs.iter().map(|(name, oid)| tag(&[name, oid])));
-        sign(author, nip34::STATE, created_at, &tags)
-    }
-
-    /// Signs a PR that offers a commit to this repository.
-    pub fn pull_request(&self, author: &Keys, commit: &str) -> Event {
-        let tags = [tag(&["a", &self.coordinate().to_string()]), tag(&["c", commit])];
-        sign(author, nip34::PULL_REQUEST, now(), &tags)
-    }
 }

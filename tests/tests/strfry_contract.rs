@@ -33,6 +33,8 @@ use shared::relay::RelayClient;
 use shared::relay::Signal;
 use tempfile::TempDir;
 use tests::plugin_host::PluginHost;
+use tests::process::program;
+use tests::process::shell;
 use tests::world::strfry_configuration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -405,6 +407,46 @@ async fn subscriber_hears_what_is_stored_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn import_takes_what_the_relay_refuses_from_clients_and_says_what_became_of_it() {
+    in_each_world(Setup::default(), async |world: World| {
+        let keys = Keys::generate();
+        let protected: [&[&str]; 2] = [&["d", "x"], &["-"]];
+        let old = now() - 21 * YEAR_SECS;
+        let [older, newer] = [old, now()].map(|at| event(&keys, 30618, at, "", &protected));
+        let plain = event(&Keys::generate(), 30618, old, "", &[&["d", "y"]]);
+        assert_eq!(world.answer(&newer).await, no("blocked: event marked as protected"));
+        assert_eq!(world.answer(&plain).await, no("invalid: created_at too early"));
+
+        for (event, said) in [
+            (&newer, "Writer: added: 1 dups: 0 replaced: 0 deleted: 0"),
+            (&newer, "Writer: added: 0 dups: 1 replaced: 0 deleted: 0"),
+            (&older, "Writer: added: 0 dups: 0 replaced: 1 deleted: 0"),
+            (&plain, "Writer: added: 1 dups: 0 replaced: 0 deleted: 0"),
+        ] {
+            let output = world.import(&serde_json::to_string(event).unwrap()).await;
+            assert!(
+                output.lines().any(|line| line.ends_with(&format!("| {said}"))),
+                "{output}"
+            );
+        }
+        let mut forged = serde_json::to_value(&plain).unwrap();
+        forged["sig"] = json!("0".repeat(128));
+        for (line, said) in [
+            (forged.to_string(), "| Rejected event"),
+            ("x".to_owned(), "| Unable to parse JSON on line 1"),
+        ] {
+            let output = world.import(&line).await;
+            assert!(output.contains(said) && !output.contains("added: 1"), "{output}");
+        }
+        assert_eq!(world.stored().await, [newer.clone(), plain]);
+        // What is protected is refused before it is found to be there.
+        assert_eq!(world.answer(&newer).await, no("blocked: event marked as protected"));
+        assert_eq!(world.noted("lines").len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn plugin_ends_with_the_relay() {
     in_each_world(Setup::default(), async |world: World| {
         assert_eq!(world.answer(&note("x")).await, yes(""));
@@ -475,6 +517,8 @@ impl World {
         let timeout = Duration::from_secs(setup.timeout_secs);
         let plugin = PluginHost::new(plugin_command(folder.path()), timeout);
         let database = folder.path().join("db");
+        let configuration = strfry_configuration(&[("db", format!("{database:?}"))]);
+        fs::write(folder.path().join("strfry.conf"), configuration).unwrap();
         let relay = EmbeddedRelay::start(listener, &database, plugin, limits).await.unwrap();
         Self::new(relay.local_addr().port(), folder, Relay::StandIn(relay))
     }
@@ -523,6 +567,20 @@ impl World {
             relay,
             folder,
         }
+    }
+
+    /// Runs an import of one line, and returns what it said.
+    async fn import(&self, line: &str) -> String {
+        let strfry = match &self.relay {
+            Relay::StandIn(_) => program("strfry-double"),
+            Relay::Strfry(_) => std::env::var_os("STRFRY_BIN").unwrap().into(),
+        };
+        let command = format!(
+            "{} --config={} import --show-rejected --debounce-millis=0 --write-batch=1 2>&1",
+            strfry.display(),
+            self.folder.path().join("strfry.conf").display()
+        );
+        shell(&command, &format!("{line}\n")).await
     }
 
     /// Returns the lines of a file that the plugin writes.

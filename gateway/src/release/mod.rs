@@ -4,11 +4,16 @@
 //! The same look serves a push, a new event, the recovery after a crash and the sweep. What must be done is decided in
 //! `shared::rules`; here it is done.
 
+mod import;
 mod look;
 mod publish;
 mod retire;
+mod strfry_child;
 mod worker;
 
+pub use import::Importer;
+pub use import::StrfryError;
+pub use import::StrfryPaths;
 pub use look::Look;
 pub use look::LookError;
 pub use publish::Published;

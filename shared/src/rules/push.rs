@@ -126,6 +126,13 @@ pub fn decide_push(
     };
     let governed: Vec<&RefUpdate> = commands.iter().filter(|command| is_governed(command)).collect();
     let fulfilled = match_state(facts, coordinate, local, &governed);
+    if let Match::State(state) = &fulfilled
+        && let Some(replaced) = facts.governing_state(coordinate)
+        && replaced.revision != state.revision
+    {
+        // What the push takes the place of is nothing that it has to wait for.
+        decision.awaited.remove(&replaced.revision.event_id);
+    }
     for command in commands {
         let verdict = match command.name.namespace() {
             Namespace::Branch | Namespace::Tag => decide_governed(command, local, &fulfilled),

@@ -138,7 +138,7 @@ async fn without_redis_the_start_says_that_held_events_end_with_the_process() {
     assert!(log.contains("--redis-url"), "{log}");
 }
 
-async fn redis(world: &World) -> MultiplexedConnection {
+pub(super) async fn redis(world: &World) -> MultiplexedConnection {
     let url = format!("redis://127.0.0.1:{}", world.redis_port().unwrap());
     redis::Client::open(url)
         .unwrap()
@@ -147,7 +147,7 @@ async fn redis(world: &World) -> MultiplexedConnection {
         .unwrap()
 }
 
-async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) -> Option<String> {
+pub(super) async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) -> Option<String> {
     redis::cmd("HGET")
         .arg(format!("{{purgatory}}:entry:{event_id}"))
         .arg(name)

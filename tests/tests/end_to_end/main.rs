@@ -13,6 +13,7 @@ mod pull_requests;
 mod pushes;
 mod related;
 mod several_owners;
+mod stuck;
 
 /// Makes two tests of each function, one for each world.
 macro_rules! in_both_worlds {
