@@ -7,6 +7,7 @@
 
 use super::bounds::BACKSTOP_SECS;
 use super::bounds::GATE_SECS;
+use super::bounds::LOOKED_AT_MAX;
 
 /// `{purgatory}:changes` STRING, the last dirty number; counts up from the microsecond it was created in. No TTL.
 pub(super) const CHANGES: &str = "{purgatory}:changes";
@@ -20,9 +21,11 @@ pub(super) const DEADLINES: &str = "{purgatory}:deadlines";
 /// `{purgatory}:releasing` ZSET of event ids (releasing, stuck) by the time at which somebody may publish them: the
 /// end of the lease, or the next attempt. No TTL.
 pub(super) const RELEASING: &str = "{purgatory}:releasing";
-/// `{purgatory}:entries` ZSET of event ids (held, asleep) by deadline, for the limit on all. No TTL; a member that a
-/// crash leaked does not count from [`BACKSTOP_SECS`] after its deadline on.
+/// `{purgatory}:entries` ZSET of `<event-id>:<bytes of the event>` (held, asleep) by deadline, for the limits on all.
+/// No TTL; a member that a crash leaked does not count from [`BACKSTOP_SECS`] after its deadline on.
 pub(super) const ENTRIES: &str = "{purgatory}:entries";
+/// `{purgatory}:bytes` STRING, the sum of the bytes in [`ENTRIES`]; not there if that is empty. No TTL.
+pub(super) const BYTES: &str = "{purgatory}:bytes";
 /// `{purgatory}:placeholders` ZSET of placeholders (as in [`DEADLINES`]) by deadline, for their limit. TTL as
 /// [`ENTRIES`].
 pub(super) const PLACEHOLDERS: &str = "{purgatory}:placeholders";
@@ -35,9 +38,16 @@ pub(super) const IDENTIFIER: &str = "{purgatory}:identifier:";
 /// `{purgatory}:announcement:<pubkey>:<encoded identifier>` STRING, the event id of the announcement that is held or
 /// asleep. TTL as its entry.
 pub(super) const ANNOUNCEMENT: &str = "{purgatory}:announcement:";
-/// `{purgatory}:author:<pubkey>` ZSET of the author's event ids (held, asleep) by deadline, for the limit per author.
-/// TTL [`BACKSTOP_SECS`] after the latest deadline; its members as in [`ENTRIES`].
+/// `{purgatory}:author:<pubkey>` ZSET, as [`ENTRIES`] of one author, for the limits per author. TTL
+/// [`BACKSTOP_SECS`] after the latest deadline.
 pub(super) const AUTHOR: &str = "{purgatory}:author:";
+/// `{purgatory}:author_bytes:<pubkey>` STRING, the sum of the bytes in [`AUTHOR`], and as long there.
+pub(super) const AUTHOR_BYTES: &str = "{purgatory}:author_bytes:";
+/// `{purgatory}:source:<encoded source>` ZSET, as [`ENTRIES`] from one source, for the limits per source. TTL
+/// [`BACKSTOP_SECS`] after the latest deadline.
+pub(super) const SOURCE: &str = "{purgatory}:source:";
+/// `{purgatory}:source_bytes:<encoded source>` STRING, the sum of the bytes in [`SOURCE`], and as long there.
+pub(super) const SOURCE_BYTES: &str = "{purgatory}:source_bytes:";
 /// `{purgatory}:placeholder:<event-id>:<pubkey>:<encoded identifier>` HASH (fields: docs/redis.md); the
 /// pubkey is the repository owner's. TTL [`BACKSTOP_SECS`] after the deadline.
 pub(super) const PLACEHOLDER: &str = "{purgatory}:placeholder:";
@@ -59,21 +69,34 @@ pub(super) const DELETED_AUTHOR: &str = "{purgatory}:deleted:author:";
 pub(super) const WAKE: &str = "{purgatory}:wake";
 
 /// What every script call declares as KEYS: the names that do not depend on the call.
-pub(super) const KEYS: [&str; 7] = [CHANGES, LEASES, DIRTY, DEADLINES, RELEASING, ENTRIES, PLACEHOLDERS];
+pub(super) const KEYS: [&str; 8] = [
+    CHANGES,
+    LEASES,
+    DIRTY,
+    DEADLINES,
+    RELEASING,
+    ENTRIES,
+    BYTES,
+    PLACEHOLDERS,
+];
 
 /// Names the scripts use, for the table `K` in Lua.
-const LUA_NAMES: [(&str, &str); 17] = [
+const LUA_NAMES: [(&str, &str); 21] = [
     ("changes", CHANGES),
     ("leases", LEASES),
     ("dirty", DIRTY),
     ("deadlines", DEADLINES),
     ("releasing", RELEASING),
     ("entries", ENTRIES),
+    ("bytes", BYTES),
     ("placeholders", PLACEHOLDERS),
     ("entry", ENTRY),
     ("identifier", IDENTIFIER),
     ("announcement", ANNOUNCEMENT),
     ("author", AUTHOR),
+    ("author_bytes", AUTHOR_BYTES),
+    ("source", SOURCE),
+    ("source_bytes", SOURCE_BYTES),
     ("placeholder", PLACEHOLDER),
     ("placeholders_of", PLACEHOLDERS_OF),
     ("deleted_event", DELETED_EVENT),
@@ -88,7 +111,10 @@ pub(super) fn lua_table() -> String {
         .iter()
         .map(|(name, text)| format!("{name} = '{text}', "))
         .collect();
-    format!("local K = {{ {names}backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS} }}")
+    format!(
+        "local K = {{ {names}backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
+         looked_at_max = {LOOKED_AT_MAX} }}"
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ mod memory_store;
 #[cfg(feature = "io")]
 mod redis_store;
 #[cfg(feature = "io")]
+mod source_group;
+#[cfg(feature = "io")]
 mod store;
 #[cfg(feature = "io")]
 mod wake_ups;

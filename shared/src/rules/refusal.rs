@@ -65,8 +65,13 @@ pub enum Refusal {
 
 fn limit_text(limit: Limit) -> &'static str {
     match limit {
+        Limit::EventBytes => "this event is larger than any that may wait for git data",
         Limit::EntriesPerAuthor => "too many events of this author wait for git data",
+        Limit::BytesPerAuthor => "too many bytes of events of this author wait for git data",
+        Limit::EntriesPerSource => "too many events from this address wait for git data",
+        Limit::BytesPerSource => "too many bytes of events from this address wait for git data",
         Limit::EntriesPerIdentifier => "too many events for repositories of this identifier wait for git data",
         Limit::Entries => "too many events wait for git data",
+        Limit::Bytes => "too many bytes of events wait for git data",
     }
 }

@@ -43,6 +43,12 @@ on_both_stores! {
     a_repeated_hold_extends_nothing
     one_author_cannot_hold_more_than_the_limit
     all_authors_cannot_hold_more_than_the_limit
+    one_source_cannot_hold_more_than_the_limit
+    one_event_cannot_have_more_bytes_than_the_limit
+    one_author_cannot_hold_more_bytes_than_the_limit
+    one_source_cannot_hold_more_bytes_than_the_limit
+    all_together_cannot_hold_more_bytes_than_the_limit
+    bytes_are_counted_once_however_often_an_entry_is_extended
     one_identifier_cannot_have_more_entries_than_the_limit
     a_replacing_announcement_fits_where_the_old_one_was
     leaving_entries_do_not_count_for_the_limits
@@ -326,7 +332,8 @@ async fn all_authors_cannot_hold_more_than_the_limit(p: Fixture) {
     let mut held = Vec::new();
     for at in 1..=LIMITS.entries_max {
         let state = state(&Keys::generate(), at);
-        p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+        let source = format!("IP4 192.0.2.{at}");
+        p.purgatory.hold(&hold_from(&state, &source)).await.unwrap();
         held.push(state);
     }
 
@@ -336,6 +343,98 @@ async fn all_authors_cannot_hold_more_than_the_limit(p: Fixture) {
 
     p.purgatory.end(&ids([&held[0]])).await.unwrap();
     let outcome = p.purgatory.hold(&hold(&one_more, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Held);
+}
+
+async fn one_source_cannot_hold_more_than_the_limit(p: Fixture) {
+    let of_one_network = |host: u64| format!("IP6 2001:db8:1:2::{host}");
+    for host in 1..=LIMITS.entries_per_source_max {
+        let hold = hold_from(&state(&Keys::generate(), 1), &of_one_network(host));
+        assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+    }
+    p.clear_dirty().await;
+
+    let one_more = state(&Keys::generate(), 99);
+    let outcome = p.purgatory.hold(&hold_from(&one_more, &of_one_network(99))).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerSource));
+    assert_eq!(p.clear_dirty().await, [""; 0]);
+    let elsewhere = hold_from(&one_more, "IP6 2001:db8:1:3::1");
+    assert_eq!(p.purgatory.hold(&elsewhere).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn one_event_cannot_have_more_bytes_than_the_limit(p: Fixture) {
+    let large = large_state(&Keys::generate(), 1, LIMITS.event_bytes_max as usize);
+
+    let outcome = p.purgatory.hold(&hold(&large, LONG)).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::Full(Limit::EventBytes));
+    assert_eq!(p.read(&["repo"]).await.entries, []);
+}
+
+/// So large that two fit into the limit per author, three into that per source, and four into that on all.
+const LARGE: usize = 14_000;
+
+async fn one_author_cannot_hold_more_bytes_than_the_limit(p: Fixture) {
+    let author = Keys::generate();
+    let held = [1, 2].map(|at| large_state(&author, at, LARGE));
+    for state in &held {
+        assert_eq!(p.purgatory.hold(&hold(state, LONG)).await.unwrap(), HoldOutcome::Held);
+    }
+
+    let third = hold(&large_state(&author, 3, LARGE), LONG);
+    let outcome = p.purgatory.hold(&third).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Full(Limit::BytesPerAuthor));
+    let small = hold(&state(&author, 4), LONG);
+    assert_eq!(p.purgatory.hold(&small).await.unwrap(), HoldOutcome::Held);
+
+    // What leaves makes room.
+    let leased = p.purgatory.mark_releasing(&[release(&held[0])], LONG).await;
+    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(p.purgatory.hold(&third).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn one_source_cannot_hold_more_bytes_than_the_limit(p: Fixture) {
+    for at in 1..=3 {
+        let large = large_state(&Keys::generate(), at, LARGE);
+        assert_eq!(p.purgatory.hold(&hold(&large, LONG)).await.unwrap(), HoldOutcome::Held);
+    }
+
+    let fourth = large_state(&Keys::generate(), 4, LARGE);
+    let outcome = p.purgatory.hold(&hold(&fourth, LONG)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Full(Limit::BytesPerSource));
+    let elsewhere = hold_from(&fourth, "Stream wss://relay.example/");
+    assert_eq!(p.purgatory.hold(&elsewhere).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn all_together_cannot_hold_more_bytes_than_the_limit(p: Fixture) {
+    let large = [1, 2, 3, 4, 5].map(|at| large_state(&Keys::generate(), at, LARGE));
+    let from = |index: usize| hold_from(&large[index], &format!("IP4 192.0.2.{index}"));
+    for index in 0..4 {
+        let outcome = p.purgatory.hold(&from(index)).await.unwrap();
+        assert_eq!(outcome, HoldOutcome::Held);
+    }
+
+    let outcome = p.purgatory.hold(&from(4)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Full(Limit::Bytes));
+
+    assert_eq!(p.purgatory.end(&ids([&large[0]])).await.unwrap(), 1);
+    assert_eq!(p.purgatory.hold(&from(4)).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn bytes_are_counted_once_however_often_an_entry_is_extended(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second] = [1, 2].map(|at| large_state(&author, at, LARGE));
+    p.purgatory.hold(&hold(&first, 1)).await.unwrap();
+    for secs in 1..9 {
+        let extended = p.purgatory.extend(&ids([&first]), secs * LONG).await.unwrap();
+        assert_eq!(extended, 1);
+        let outcome = p.purgatory.hold(&hold(&first, LONG)).await.unwrap();
+        assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Held));
+    }
+
+    let outcome = p.purgatory.hold(&hold(&second, LONG)).await.unwrap();
+
     assert_eq!(outcome, HoldOutcome::Held);
 }
 
@@ -361,7 +460,8 @@ async fn a_replacing_announcement_fits_where_the_old_one_was(p: Fixture) {
     }
     for at in LIMITS.entries_per_author_max..LIMITS.entries_max {
         let state = state(&Keys::generate(), at);
-        p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
+        let outcome = p.purgatory.hold(&hold_from(&state, "IP4 192.0.2.1")).await;
+        assert_eq!(outcome.unwrap(), HoldOutcome::Held);
     }
 
     let outcome = p.purgatory.hold(&hold(&announcement(&author, 9), LONG)).await;

@@ -27,9 +27,14 @@ use shared::purgatory::Release;
 use crate::server::RedisServer;
 
 pub(crate) const LIMITS: Limits = Limits {
+    event_bytes_max: 20_000,
     entries_per_author_max: 4,
+    bytes_per_author_max: 30_000,
+    entries_per_source_max: 5,
+    bytes_per_source_max: 50_000,
     entries_per_identifier_max: 30,
     entries_max: 6,
+    bytes_max: 70_000,
     placeholders_max: 3,
 };
 
@@ -141,9 +146,20 @@ pub(crate) fn state(author: &Keys, created_at: u64) -> Event {
 
 /// Makes an event; two calls with the same arguments make two events.
 pub(crate) fn event(author: &Keys, kind: u16, d: &str, created_at: u64) -> Event {
+    large_event(author, kind, d, created_at, 0)
+}
+
+/// Makes a state of more than so many bytes.
+pub(crate) fn large_state(author: &Keys, created_at: u64, bytes: usize) -> Event {
+    large_event(author, 30618, "repo", created_at, bytes)
+}
+
+/// Makes an event with a content of more than so many bytes.
+pub(crate) fn large_event(author: &Keys, kind: u16, d: &str, created_at: u64, bytes: usize) -> Event {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    EventBuilder::new(Kind::Custom(kind), format!("🦀 \"{count}\"\n"))
+    let padding = "x".repeat(bytes);
+    EventBuilder::new(Kind::Custom(kind), format!("🦀 \"{count}\"\n{padding}"))
         .tag(Tag::parse(["d", d]).unwrap())
         .custom_created_at(Timestamp::from_secs(created_at))
         .finalize(author)
@@ -157,6 +173,14 @@ pub(crate) fn hold(event: &Event, hold_secs: u64) -> Hold {
         source: "IP4 203.0.113.7".to_owned(),
         hold_secs,
         extend: BTreeSet::new(),
+    }
+}
+
+/// Holds an event for long that came from elsewhere.
+pub(crate) fn hold_from(event: &Event, source: &str) -> Hold {
+    Hold {
+        source: source.to_owned(),
+        ..hold(event, LONG)
     }
 }
 

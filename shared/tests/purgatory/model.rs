@@ -23,6 +23,8 @@ use crate::server::now;
 const CASES: usize = 50;
 const OPERATIONS: usize = 60;
 const NAMES: [&str; 2] = ["a", "b:c"];
+/// Two of them are one for the limits.
+const SOURCES: [&str; 4] = ["IP4 192.0.2.1", "IP6 2001:db8::1", "IP6 2001:db8::2", ""];
 
 /// Seconds that are over at once, or never: what a step does then does not depend on when it is made.
 fn secs() -> impl Strategy<Value = u64> {
@@ -36,7 +38,7 @@ fn name_at(index: &Index) -> &'static str {
 /// One operation; numbers stand for events, identifiers and leases.
 #[derive(Debug, Clone)]
 enum Operation {
-    Hold(Index, u64, Vec<Index>),
+    Hold(Index, u64, Vec<Index>, Index),
     MarkDirty(Index),
     ClearDirty(Index, Index),
     MarkOverdue(usize, u64),
@@ -70,7 +72,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let expiry = prop_oneof![Just(Expiry::Gone), secs().prop_map(|secs| Expiry::Sleep { secs })];
     let release = (index(), several());
     prop_oneof![
-        6 => (index(), secs(), several()).prop_map(|(e, s, x)| Operation::Hold(e, s, x)),
+        6 => (index(), secs(), several(), index()).prop_map(|(e, s, x, f)| Operation::Hold(e, s, x, f)),
         1 => index().prop_map(Operation::MarkDirty),
         2 => (index(), index()).prop_map(|(n, d)| Operation::ClearDirty(n, d)),
         2 => (count_max(), secs()).prop_map(|(n, s)| Operation::MarkOverdue(n, s)),
@@ -88,7 +90,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Two authors' announcements and states, and PRs of one and two identifiers.
+/// Two authors' announcements and states, some large, and PRs of one and two identifiers.
 struct World {
     authors: [Keys; 2],
     events: Vec<(Event, BTreeSet<Identifier>)>,
@@ -100,8 +102,8 @@ impl World {
         let mut events = Vec::new();
         for author in &authors {
             for (kind, created_at) in [(30617, 9), (30617, 10), (30617, 10), (30618, 9), (30618, 10)] {
-                for name in NAMES {
-                    let event = event(author, kind, name, created_at);
+                for (name, bytes) in NAMES.into_iter().zip([0, 13_000]) {
+                    let event = large_event(author, kind, name, created_at, bytes);
                     events.push((event, identifiers(&[name])));
                 }
             }
@@ -144,11 +146,12 @@ impl Store {
     async fn make(&mut self, world: &World, operation: &Operation) -> String {
         let p = self.purgatory.clone();
         match operation {
-            Operation::Hold(event, hold_secs, extend) => {
+            Operation::Hold(event, hold_secs, extend, source) => {
                 let (event, identifiers) = world.event(event);
                 let hold = Hold {
                     identifiers,
                     extend: world.ids(extend),
+                    source: (*source.get(&SOURCES)).to_owned(),
                     ..hold(&event, *hold_secs)
                 };
                 format!("{:?}", p.hold(&hold).await.unwrap())

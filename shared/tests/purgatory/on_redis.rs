@@ -205,10 +205,15 @@ async fn what_a_crash_leaked_into_the_limits_stops_counting() {
     let server = fixture.server();
     let old = (server.now().await - 48 * 3600).to_string();
     let author_key = format!("{{purgatory}}:author:{}", author.public_key().to_hex());
+    let bytes_key = format!("{{purgatory}}:author_bytes:{}", author.public_key().to_hex());
     for count in 0..9 {
         for key in ["{purgatory}:entries", &author_key] {
-            let _: u64 = server.ask(&["ZADD", key, &old, &count.to_string()]).await;
+            let _: u64 = server.ask(&["ZADD", key, &old, &format!("{count}:10000")]).await;
         }
+    }
+    let sums = ["{purgatory}:bytes", &bytes_key];
+    for sum in sums {
+        let () = server.ask(&["SET", sum, "90000"]).await;
     }
 
     let outcome = fixture.purgatory.hold(&hold(&state(&author, 1), LONG)).await;
@@ -216,6 +221,28 @@ async fn what_a_crash_leaked_into_the_limits_stops_counting() {
     assert_eq!(outcome.unwrap(), HoldOutcome::Held);
     let entries: u64 = server.ask(&["ZCARD", "{purgatory}:entries"]).await;
     assert_eq!(entries, 1);
+    for sum in sums {
+        let bytes: u64 = server.ask(&["GET", sum]).await;
+        assert!(bytes < 10_000, "{sum}: {bytes}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_leaked_is_taken_out_of_a_limit_that_others_count_in() {
+    let fixture = Fixture::redis().await;
+    let server = fixture.server();
+    let event = state(&Keys::generate(), 1);
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    let before: u64 = server.ask(&["GET", "{purgatory}:bytes"]).await;
+    let old = (server.now().await - 48 * 3600).to_string();
+    let _: u64 = server.ask(&["ZADD", "{purgatory}:entries", &old, "leaked:70000"]).await;
+    let _: u64 = server.ask(&["INCRBY", "{purgatory}:bytes", "70000"]).await;
+
+    let outcome = fixture.purgatory.hold(&hold(&state(&Keys::generate(), 1), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+    let after: u64 = server.ask(&["GET", "{purgatory}:bytes"]).await;
+    assert!(after.abs_diff(2 * before) < 10, "{after} for two of {before}");
 }
 
 #[tokio::test]

@@ -11,9 +11,11 @@ use super::super::HoldOutcome;
 use super::super::Limit;
 use super::super::Limits;
 use super::super::Status;
+use super::super::source_group::source_group;
 use super::MemoryStore;
 use super::step::Record;
 use super::step::Step;
+use super::tally::Tally;
 use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::Coordinate;
 use crate::nip34::Revision;
@@ -32,8 +34,8 @@ impl MemoryStore {
             if old.is_some_and(|old| old > Revision::of(&hold.event)) {
                 return HoldOutcome::Replaced;
             }
-            let freed = old.iter().len();
-            if let Some(limit) = limit_reached(step, hold, freed, &self.0.limits) {
+            let old_id = old.as_ref().map(|old| old.event_id);
+            if let Some(limit) = limit_reached(step, hold, old_id, &self.0.limits) {
                 return HoldOutcome::Full(limit);
             }
             if let Some(old) = old {
@@ -116,7 +118,7 @@ fn hold_first(step: &mut Step<'_>, hold: &Hold) {
         release_error: String::new(),
         after: BTreeSet::new(),
     };
-    step.add_entry(Record { entry, lease: None });
+    step.add_entry(Record::new(entry));
     step.set_deadline(&hold.event.id, deadline);
     extend_others(step, hold);
     step.raised.extend(hold.identifiers.iter().cloned());
@@ -143,16 +145,36 @@ fn waiting_announcement(step: &Step<'_>, hold: &Hold) -> Option<Revision> {
     Some(Revision::of(&record.entry.event))
 }
 
-fn limit_reached(step: &Step<'_>, hold: &Hold, freed: usize, limits: &Limits) -> Option<Limit> {
-    let count = |len: usize| len.saturating_sub(freed) as u64;
-    let authors = step.indices.authors.get(&hold.event.pubkey);
-    if count(authors.map_or(0, BTreeSet::len)) >= limits.entries_per_author_max {
-        return Some(Limit::EntriesPerAuthor);
+/// Names the limit that the event goes beyond; `old`, which it would replace, does not count.
+fn limit_reached(step: &Step<'_>, hold: &Hold, old: Option<EventId>, limits: &Limits) -> Option<Limit> {
+    let bytes = hold.event.as_json().len() as u64;
+    let old_bytes = old.and_then(|old| step.records.get(&old)).map_or(0, |old| old.bytes);
+    let full = |tally: &Tally, maxima: (u64, u64), names: (Limit, Limit)| {
+        let is_freed = old.is_some_and(|old| tally.event_ids.contains(&old));
+        let (freed, freed_bytes) = if is_freed { (1, old_bytes) } else { (0, 0) };
+        let entries = tally.event_ids.len() as u64 - freed;
+        let bytes = tally.bytes - freed_bytes + bytes;
+        let of_entries = (entries >= maxima.0).then_some(names.0);
+        of_entries.or_else(|| (bytes > maxima.1).then_some(names.1))
+    };
+    if bytes > limits.event_bytes_max {
+        return Some(Limit::EventBytes);
     }
-    let entries_with = |identifier| step.indices.identifiers.get(identifier).map_or(0, BTreeSet::len);
+    let indices = &*step.indices;
+    let empty = Tally::default();
+    let author = indices.authors.get(&hold.event.pubkey).unwrap_or(&empty);
+    let of_author = (limits.entries_per_author_max, limits.bytes_per_author_max);
+    let source = indices.sources.get(&source_group(&hold.source)).unwrap_or(&empty);
+    let of_source = (limits.entries_per_source_max, limits.bytes_per_source_max);
+    let of_all = (limits.entries_max, limits.bytes_max);
+    let entries_with = |identifier| indices.identifiers.get(identifier).map_or(0, BTreeSet::len);
     let fullest = hold.identifiers.iter().map(entries_with).max().unwrap_or(0);
-    if count(fullest) >= limits.entries_per_identifier_max {
-        return Some(Limit::EntriesPerIdentifier);
-    }
-    (count(step.indices.entries.len()) >= limits.entries_max).then_some(Limit::Entries)
+    let identifier = || {
+        let is_full = (fullest - old.iter().len().min(fullest)) as u64 >= limits.entries_per_identifier_max;
+        is_full.then_some(Limit::EntriesPerIdentifier)
+    };
+    full(author, of_author, (Limit::EntriesPerAuthor, Limit::BytesPerAuthor))
+        .or_else(|| full(source, of_source, (Limit::EntriesPerSource, Limit::BytesPerSource)))
+        .or_else(identifier)
+        .or_else(|| full(&indices.all, of_all, (Limit::Entries, Limit::Bytes)))
 }

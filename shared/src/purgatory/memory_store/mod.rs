@@ -7,6 +7,7 @@ mod hold;
 mod release;
 mod scores;
 mod step;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -192,7 +193,11 @@ impl MemoryStore {
             let up_to = indices.gated_until.entry(gate.clone()).or_default();
             *up_to = created_at.max(*up_to);
             indices.gates.set(gate, ends);
-            let own = indices.authors.get(author).cloned().unwrap_or_default();
+            let own = indices
+                .authors
+                .get(author)
+                .map(|own| own.event_ids.clone())
+                .unwrap_or_default();
             let mut vanished = 0;
             for event_id in &own {
                 let record = step.records.get(event_id);

@@ -111,5 +111,5 @@ fn write_whole(step: &mut Step<'_>, release: &Release) {
         release_error: old.map_or_else(String::new, |old| old.release_error),
         after: release.after.clone(),
     };
-    step.add_entry(Record { entry, lease: None });
+    step.add_entry(Record::new(entry));
 }

@@ -16,7 +16,10 @@ use super::super::Placeholder;
 use super::super::Status;
 use super::super::bounds::BACKSTOP_SECS;
 use super::super::bounds::SPAN_SECS_MAX;
+use super::super::source_group::source_group;
 use super::scores::Scores;
+use super::tally;
+use super::tally::Tally;
 use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
@@ -27,6 +30,22 @@ pub(super) struct Record {
     pub(super) entry: Entry,
     /// Who may settle it; `None` while nobody publishes it.
     pub(super) lease: Option<Lease>,
+    /// The length of the event as JSON.
+    pub(super) bytes: u64,
+    /// What its source counts by.
+    pub(super) source_group: String,
+}
+
+impl Record {
+    /// Makes the record of an entry that nobody publishes yet.
+    pub(super) fn new(entry: Entry) -> Self {
+        Self {
+            bytes: entry.event.as_json().len() as u64,
+            source_group: source_group(&entry.source),
+            entry,
+            lease: None,
+        }
+    }
 }
 
 /// What somebody has to look at when its time comes: an entry, or a placeholder in the repository named.
@@ -51,7 +70,9 @@ pub(super) struct Indices {
     pub(super) entries: Scores<EventId>,
     pub(super) identifiers: HashMap<Identifier, BTreeSet<EventId>>,
     pub(super) announcements: HashMap<Coordinate, EventId>,
-    pub(super) authors: HashMap<PublicKey, BTreeSet<EventId>>,
+    pub(super) authors: HashMap<PublicKey, Tally>,
+    pub(super) sources: HashMap<String, Tally>,
+    pub(super) all: Tally,
     pub(super) placeholders: BTreeMap<Identifier, BTreeMap<(EventId, Coordinate), Placeholder>>,
     pub(super) placeholder_ends: Scores<(EventId, Coordinate)>,
     /// By when they end.
@@ -140,7 +161,10 @@ impl Step<'_> {
         indices.deadlines.set((*event_id, None), deadline);
         indices.entries.set(*event_id, deadline);
         let author = indices.authors.entry(record.entry.event.pubkey);
-        author.or_default().insert(*event_id);
+        author.or_default().add(*event_id, record.bytes);
+        let source = indices.sources.entry(record.source_group.clone());
+        source.or_default().add(*event_id, record.bytes);
+        indices.all.add(*event_id, record.bytes);
         for coordinate in coordinates(&record.entry) {
             indices.announcements.insert(coordinate, *event_id);
         }
@@ -155,12 +179,9 @@ impl Step<'_> {
         indices.deadlines.remove(&(*event_id, None));
         indices.entries.remove(event_id);
         let author = record.entry.event.pubkey;
-        if let Some(event_ids) = indices.authors.get_mut(&author) {
-            event_ids.remove(event_id);
-            if event_ids.is_empty() {
-                indices.authors.remove(&author);
-            }
-        }
+        tally::remove_from(&mut indices.authors, &author, event_id, record.bytes);
+        tally::remove_from(&mut indices.sources, &record.source_group, event_id, record.bytes);
+        indices.all.remove(event_id, record.bytes);
         for coordinate in coordinates(&record.entry) {
             if indices.announcements.get(&coordinate) == Some(event_id) {
                 indices.announcements.remove(&coordinate);

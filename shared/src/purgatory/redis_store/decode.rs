@@ -50,9 +50,14 @@ pub(super) fn hold_outcome(text: &str) -> Result<HoldOutcome, String> {
         "held" => Ok(HoldOutcome::Held),
         "deleted" => Ok(HoldOutcome::Deleted),
         "replaced" => Ok(HoldOutcome::Replaced),
+        "full:event-bytes" => Ok(HoldOutcome::Full(Limit::EventBytes)),
         "full:author" => Ok(HoldOutcome::Full(Limit::EntriesPerAuthor)),
+        "full:author-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerAuthor)),
+        "full:source" => Ok(HoldOutcome::Full(Limit::EntriesPerSource)),
+        "full:source-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerSource)),
         "full:identifier" => Ok(HoldOutcome::Full(Limit::EntriesPerIdentifier)),
         "full:entries" => Ok(HoldOutcome::Full(Limit::Entries)),
+        "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
         _ => text
             .strip_prefix("already:")
             .and_then(Status::parse)

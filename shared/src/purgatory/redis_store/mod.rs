@@ -9,6 +9,7 @@ mod scripts;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
@@ -35,6 +36,7 @@ use super::Settlement;
 use super::WakeUps;
 use super::bounds::LOOKED_AT_MAX;
 use super::keys;
+use super::source_group::source_group;
 use crate::git::Oid;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
@@ -43,13 +45,16 @@ use crate::nip34::Identifier;
 #[derive(Clone)]
 pub(super) struct RedisStore {
     link: Link,
-    limits: Limits,
+    limits: Arc<Limits>,
 }
 
 impl RedisStore {
     pub(super) async fn connect(redis_url: &str, limits: Limits) -> Result<Self, PurgatoryError> {
         let link = Link::new(redis_url).map_err(|source| PurgatoryError::Url { source })?;
-        let store = Self { link, limits };
+        let store = Self {
+            link,
+            limits: Arc::new(limits),
+        };
         if let Err(error) = store.load_scripts().await {
             // Every operation tries again by itself.
             tracing::debug!(%error, "purgatory scripts not loaded ahead");
@@ -83,14 +88,21 @@ impl RedisStore {
 
     pub(super) async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, PurgatoryError> {
         let operation = &OPERATIONS.hold;
+        let limits = &self.limits;
         let outcome: String = call(operation)
             .event(&hold.event, &hold.identifiers)
             .text(&hold.source)
             .secs(hold.hold_secs)
-            .number(self.limits.entries_per_author_max)
-            .number(self.limits.entries_max)
+            .text(&source_group(&hold.source))
             .text(&json_ids(&hold.extend))
-            .number(self.limits.entries_per_identifier_max)
+            .number(limits.event_bytes_max)
+            .number(limits.entries_per_author_max)
+            .number(limits.bytes_per_author_max)
+            .number(limits.entries_per_source_max)
+            .number(limits.bytes_per_source_max)
+            .number(limits.entries_per_identifier_max)
+            .number(limits.entries_max)
+            .number(limits.bytes_max)
             .ask(self)
             .await?;
         decode::hold_outcome(&outcome).map_err(|what| unreadable(operation, what))

@@ -1,8 +1,8 @@
 -- Common part of every script; scripts.rs puts it behind the script's first line (`#!lua ...`).
 --
 -- In front of it stands, written by keys.rs:
---   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the two times
---                      backstop_secs and gate_secs
+--   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the bounds
+--                      backstop_secs, gate_secs and looked_at_max
 --
 -- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `KEYS`). They declare what is
 -- known up front and route the call to its slot on Redis Cluster. Keys of single events, identifiers, authors and
@@ -67,7 +67,8 @@ local function add_all(names, more)
 end
 
 local function find_entry(id)
-  local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'identifiers', 'created_at', 'deadline')
+  local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'identifiers', 'created_at', 'deadline',
+    'bytes', 'source_group')
   if not fields[1] then
     return nil
   end
@@ -78,6 +79,8 @@ local function find_entry(id)
     names = cjson.decode(fields[4]),
     created_at = fields[5],
     deadline = tonumber(fields[6]),
+    bytes = fields[7] or '0',
+    source_group = fields[8] or '',
   }
 end
 
@@ -99,6 +102,30 @@ local function end_not_before(key, time)
   redis.call('EXPIREAT', key, time, 'GT')
 end
 
+-- The sets of limits that an entry counts in, each with the key of the sum of its members' bytes.
+local function limit_sets(entry)
+  local source = encode(entry.source_group)
+  return {
+    author = { K.author .. entry.author, K.author_bytes .. entry.author },
+    source = { K.source .. source, K.source_bytes .. source },
+    all = { K.entries, K.bytes },
+  }
+end
+
+-- The bytes stand in the member, so that they are known when a crash took the entry away.
+local function limit_member(id, entry)
+  return id .. ':' .. entry.bytes
+end
+
+-- Takes bytes of members that left a set off its sum. An empty set has no sum, so that no error in it outlives it.
+local function take_off(set, sum, bytes)
+  if redis.call('EXISTS', set) == 0 then
+    redis.call('DEL', sum)
+  else
+    redis.call('DECRBY', sum, decimal(bytes))
+  end
+end
+
 -- Gives an entry that is held or asleep its deadline: field, indices, limits and backstop.
 local function set_deadline(id, entry, deadline)
   local ends = decimal(deadline + K.backstop_secs)
@@ -106,9 +133,15 @@ local function set_deadline(id, entry, deadline)
   redis.call('HSET', K.entry .. id, 'deadline', score)
   redis.call('EXPIREAT', K.entry .. id, ends)
   redis.call('ZADD', K.deadlines, score, id)
-  redis.call('ZADD', K.entries, score, id)
-  redis.call('ZADD', K.author .. entry.author, score, id)
-  end_not_before(K.author .. entry.author, ends)
+  for name, keys in pairs(limit_sets(entry)) do
+    if redis.call('ZADD', keys[1], score, limit_member(id, entry)) == 1 then
+      redis.call('INCRBY', keys[2], entry.bytes)
+    end
+    if name ~= 'all' then
+      end_not_before(keys[1], ends)
+      end_not_before(keys[2], ends)
+    end
+  end
   if entry.kind == '30617' then
     for _, name in ipairs(entry.names) do
       redis.call('SET', announcement_key(entry, name), id, 'EXAT', ends)
@@ -119,8 +152,11 @@ end
 -- Takes an entry out of what counts and ends waiting ones.
 local function clear_deadline(id, entry)
   redis.call('ZREM', K.deadlines, id)
-  redis.call('ZREM', K.entries, id)
-  redis.call('ZREM', K.author .. entry.author, id)
+  for _, keys in pairs(limit_sets(entry)) do
+    if redis.call('ZREM', keys[1], limit_member(id, entry)) == 1 then
+      take_off(keys[1], keys[2], tonumber(entry.bytes))
+    end
+  end
   if entry.kind == '30617' then
     for _, name in ipairs(entry.names) do
       if redis.call('GET', announcement_key(entry, name)) == id then
@@ -182,10 +218,22 @@ local function is_deleted(id, entry)
   return false
 end
 
--- Counts a set of limits, members that a crash leaked left out.
-local function count(key)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', decimal(NOW - K.backstop_secs))
-  return redis.call('ZCARD', key)
+-- Counts a set of limits, members that a crash leaked left out. Of these only so many are taken out at once, so that
+-- no call takes long.
+local function count(set, sum)
+  local ended = decimal(NOW - K.backstop_secs)
+  local leaked = redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.looked_at_max)
+  if #leaked > 0 then
+    redis.call('ZREMRANGEBYRANK', set, 0, #leaked - 1)
+  end
+  if sum and #leaked > 0 then
+    local bytes = 0
+    for _, member in ipairs(leaked) do
+      bytes = bytes + (tonumber(string.match(member, ':(%d+)$')) or 0)
+    end
+    take_off(set, sum, bytes)
+  end
+  return redis.call('ZCOUNT', set, '(' .. ended, '+inf')
 end
 
 local function remove_placeholder(tail, name)

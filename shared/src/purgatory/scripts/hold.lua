@@ -3,10 +3,12 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 event JSON, 3 kind, 4 author, 5 created_at, 6 identifiers (JSON array),
---       7 source, 8 hold-secs, 9 entries per author at most, 10 entries at most, 11 ids to extend (JSON array),
---       12 entries per identifier at most
--- Returns: "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:author" | "full:identifier" |
---          "full:entries".
+--       7 source, 8 hold-secs, 9 what the source counts by, 10 ids to extend (JSON array),
+--       and at most: 11 bytes of the event, 12 entries and 13 bytes per author, 14 entries and 15 bytes per source,
+--       16 entries per identifier, 17 entries and 18 bytes in all
+-- Returns: "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
+--          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:identifier" |
+--          "full:entries" | "full:bytes".
 --          All but the first two changed nothing.
 -- Errors: OOM (Redis is at maxmemory).
 
@@ -17,13 +19,15 @@ local entry = {
   author = ARGV[4],
   created_at = ARGV[5],
   names = cjson.decode(ARGV[6]),
+  bytes = decimal(#ARGV[2]),
+  source_group = ARGV[9],
 }
 local deadline = NOW + tonumber(ARGV[8])
 local dirty = {}
 add_all(dirty, entry.names)
 
 local function extend_others()
-  for _, other in ipairs(cjson.decode(ARGV[11])) do
+  for _, other in ipairs(cjson.decode(ARGV[10])) do
     extend_entry(other, deadline, dirty)
   end
 end
@@ -58,16 +62,44 @@ if old then
 end
 
 local freed = old and 1 or 0
-if count(K.author .. entry.author) - freed >= tonumber(ARGV[9]) then
-  return 'full:author'
-end
-for _, name in ipairs(entry.names) do
-  if redis.call('SCARD', K.identifier .. encode(name)) - freed >= tonumber(ARGV[12]) then
-    return 'full:identifier'
+local freed_bytes = old and tonumber(old.bytes) or 0
+
+-- Names the limit of one set that the event goes beyond: the entries' or the bytes'.
+local function full_set(keys, is_old_in, entries_max, bytes_max, names)
+  local entries = count(keys[1], keys[2])
+  local bytes = tonumber(redis.call('GET', keys[2]) or '0')
+  if is_old_in then
+    entries, bytes = entries - freed, bytes - freed_bytes
   end
+  if entries >= tonumber(entries_max) then
+    return names[1]
+  end
+  if bytes + #ARGV[2] > tonumber(bytes_max) then
+    return names[2]
+  end
+  return nil
 end
-if count(K.entries) - freed >= tonumber(ARGV[10]) then
-  return 'full:entries'
+
+local function full_identifier()
+  for _, name in ipairs(entry.names) do
+    if redis.call('SCARD', K.identifier .. encode(name)) - freed >= tonumber(ARGV[16]) then
+      return 'identifier'
+    end
+  end
+  return nil
+end
+
+if #ARGV[2] > tonumber(ARGV[11]) then
+  return 'full:event-bytes'
+end
+local sets = limit_sets(entry)
+local same_source = old and old.source_group == entry.source_group
+local full = full_set(sets.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
+  or full_set(sets.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
+  or full_identifier()
+  or full_set(sets.all, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
+if full then
+  return 'full:' .. full
 end
 
 if old then
@@ -76,6 +108,7 @@ end
 redis.call('HSET', K.entry .. id,
   'event', ARGV[2], 'kind', entry.kind, 'author', entry.author, 'identifiers', ARGV[6],
   'created_at', entry.created_at, 'status', 'held', 'source', ARGV[7],
+  'source_group', entry.source_group, 'bytes', entry.bytes,
   'held_since', decimal(NOW), 'last_seen', decimal(NOW),
   'waiting_for', '', 'release_error', '', 'after', '[]', 'lease', '')
 for _, name in ipairs(entry.names) do

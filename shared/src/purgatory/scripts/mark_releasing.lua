@@ -27,7 +27,8 @@ for first = 2, #ARGV, 7 do
     if old then
       clear_deadline(id, old)
     else
-      redis.call('HSET', K.entry .. id, 'source', '', 'held_since', decimal(NOW), 'last_seen', decimal(NOW),
+      redis.call('HSET', K.entry .. id, 'source', '', 'source_group', '',
+        'bytes', decimal(#ARGV[first + 1]), 'held_since', decimal(NOW), 'last_seen', decimal(NOW),
         'deadline', decimal(NOW), 'release_error', '')
     end
     local lease = decimal(next_number(K.leases))

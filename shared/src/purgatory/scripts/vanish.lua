@@ -15,7 +15,8 @@ end
 redis.call('SET', K.deleted_author .. author, gate, 'EX', K.gate_secs)
 
 local vanished, dirty = 0, {}
-for _, id in ipairs(redis.call('ZRANGE', K.author .. author, 0, -1)) do
+for _, member in ipairs(redis.call('ZRANGE', K.author .. author, 0, -1)) do
+  local id = string.match(member, '^[^:]*')
   local entry = find_entry(id)
   if entry and not is_later(entry.created_at, asked_at) then
     add_all(dirty, entry.names)

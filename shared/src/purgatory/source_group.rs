@@ -1,0 +1,41 @@
+//! What a source of events counts by, for the limits on one source.
+
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+
+/// Returns what `source` (`IP4 203.0.113.7`, as the relay said it) counts by: an IPv4 address, the /64 of an IPv6
+/// address, since that is what one customer has at least, or the text itself (a URL that is streamed or synced from, or
+/// nothing at all).
+pub(super) fn source_group(source: &str) -> String {
+    let address = source.split_once(' ').and_then(|(_, address)| address.parse().ok());
+    match address.map(|address: IpAddr| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => format!("IP4 {address}"),
+        Some(IpAddr::V6(address)) => format!("IP6 {}/64", network(address)),
+        None => source.to_owned(),
+    }
+}
+
+fn network(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_counts_by_address_network_or_text() {
+        let cases = [
+            ("IP4 203.0.113.7", "IP4 203.0.113.7"),
+            ("IP6 2001:db8:1:2:3:4:5:6", "IP6 2001:db8:1:2::/64"),
+            ("IP6 2001:db8:1:2::9", "IP6 2001:db8:1:2::/64"),
+            ("IP6 ::ffff:203.0.113.7", "IP4 203.0.113.7"),
+            ("Stream wss://relay.example/", "Stream wss://relay.example/"),
+            ("", ""),
+            ("IP4 nowhere", "IP4 nowhere"),
+        ];
+        for (source, group) in cases {
+            assert_eq!(source_group(source), group, "{source}");
+        }
+    }
+}
