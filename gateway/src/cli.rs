@@ -13,6 +13,8 @@ use clap::Parser;
 use clap::Subcommand;
 use shared::access_files::AccessFiles;
 use shared::access_files::AccessPaths;
+use shared::limit_options::LimitOptions;
+use shared::purgatory::Limits;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
@@ -21,6 +23,8 @@ use shared::settings::Complaints;
 
 use crate::client_address::TrustedProxies;
 use crate::declare::Declare;
+use crate::limit_options::ServerLimitOptions;
+use crate::limit_options::ServerLimits;
 use crate::release::StrfryPaths;
 
 /// GRASP git server: hosts git repositories whose branches and tags are declared by signed nostr events.
@@ -128,6 +132,10 @@ pub struct Serve {
     /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
     #[arg(long, env = "GRASP_TRUSTED_PROXIES", value_name = "CIDR[,CIDR...]")]
     pub trusted_proxies: Option<String>,
+    #[command(flatten)]
+    server_limits: ServerLimitOptions,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 /// What the server needs to know, valid.
@@ -161,6 +169,10 @@ pub struct Config {
     pub access: AccessFiles,
     /// Whose word about the client's address is believed.
     pub trusted_proxies: TrustedProxies,
+    /// What the server may carry.
+    pub server_limits: ServerLimits,
+    /// What the purgatory may hold.
+    pub limits: Limits,
 }
 
 impl Serve {
@@ -207,6 +219,8 @@ impl Serve {
         if self.data_dir.is_empty() {
             checker.complain("--data-dir must name a directory");
         }
+        let server_limits = self.server_limits.check(&mut checker);
+        let limits = self.limits.check(&mut checker);
         checker.finish()?;
         // Whatever is `None` here was complained about.
         let config = || {
@@ -225,6 +239,8 @@ impl Serve {
                 other_kinds: other_kinds?,
                 access: access?,
                 trusted_proxies: trusted_proxies?,
+                server_limits: server_limits?,
+                limits: limits?,
             })
         };
         config().ok_or(Complaints(Vec::new()))
@@ -295,6 +311,9 @@ mod tests {
             "--relay-url=http://127.0.0.1",
             "--maintainer-mode=all",
             "--trusted-proxies=10.1.2.3/8",
+            "--uploads-max=0",
+            "--pack-bytes-max=1G",
+            "--held-max=many",
         ])
         .unwrap_err();
 
@@ -308,10 +327,13 @@ mod tests {
             "--maintainer-mode",
             "--redis-url",
             "--trusted-proxies",
+            "--uploads-max",
+            "--pack-bytes-max",
+            "--held-max",
         ] {
             assert!(text.contains(option), "{option} in {text}");
         }
-        assert_eq!(complaints.0.len(), 8, "{text}");
+        assert_eq!(complaints.0.len(), 11, "{text}");
     }
 
     #[test]

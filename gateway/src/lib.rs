@@ -4,11 +4,13 @@
 pub mod body;
 pub mod cli;
 pub mod client_address;
+mod connections;
 pub mod declare;
 pub mod embedded;
 pub mod embedded_policy;
 pub mod git;
 pub mod info_refs;
+pub mod limit_options;
 pub mod lock;
 pub mod pages;
 pub mod path;

@@ -16,23 +16,46 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 use warp::Filter;
 use warp::reply::Response;
 
+use crate::client_address::TrustedProxies;
+use crate::connections::Connections;
+
 /// Where a connection comes from; an extension of every request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// How many connections there may be.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// In all; more wait in the listener's queue.
+    pub connections_max: usize,
+    /// From one address.
+    pub per_address_max: usize,
+    /// Who calls for many others, so that its connections are not counted as one client's.
+    pub trusted_proxies: TrustedProxies,
+}
+
 /// Serves `routes` on `listener` until `stop` is done, then lets running requests end for `drain` at most.
-pub async fn serve<F>(listener: TcpListener, routes: F, stop: impl Future<Output = ()>, drain: Duration)
-where
+pub async fn serve<F>(
+    listener: TcpListener,
+    routes: F,
+    limits: ConnectionLimits,
+    stop: impl Future<Output = ()>,
+    drain: Duration,
+) where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(limits.connections_max));
+    let addresses = Connections::new(limits.per_address_max);
     let graceful = GracefulShutdown::new();
     let service = warp::service(routes);
     let builder = builder();
@@ -52,6 +75,19 @@ where
             },
             () = &mut stop => break,
         };
+        let place = match limits.trusted_proxies.trust(peer.ip().to_canonical()) {
+            true => None,
+            false => match addresses.enter(peer.ip()) {
+                Some(place) => Some(place),
+                None => {
+                    tokio::spawn(async move {
+                        refuse(stream).await;
+                        drop(permit);
+                    });
+                    continue;
+                }
+            },
+        };
         // Small answers are the rule; without it they wait for the client's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -69,11 +105,27 @@ where
             if let Err(error) = watched.await {
                 tracing::debug!(client.address = %peer, error, "connection ended");
             }
-            drop(permit);
+            drop((permit, place));
         });
     }
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests still running at the end of the drain time were cut off");
+    }
+}
+
+/// Answers a connection that is one too many of its address, and reads what it sends for a moment: what is unread when
+/// a connection is closed takes the answer away with it.
+async fn refuse(mut stream: TcpStream) {
+    let refused = async {
+        stream.write_all(TOO_MANY_CONNECTIONS).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether it was heard is the client's business.
+    if !matches!(tokio::time::timeout(REFUSE_TIMEOUT, refused).await, Ok(Ok(()))) {
+        tracing::debug!("a connection too many of its address went without its answer");
     }
 }
 
@@ -93,8 +145,12 @@ async fn pause_after(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-/// Connections at the same time; more wait in the listener's queue.
-const CONNECTIONS_MAX: usize = 4096;
+/// For a connection that is one too many of its address.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
+    content-type: text/plain\r\ncontent-length: 40\r\n\r\ntoo many connections from your address\r\n";
+
+/// For saying so.
+const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For the head of a request, from its first byte or the end of the one before.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,7 +12,6 @@ use dashmap::DashMap;
 use shared::lookup::Lookup;
 use shared::policy::Overlay;
 use shared::policy::Policy;
-use shared::purgatory::Limits;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay::RelayClient;
@@ -34,12 +33,10 @@ use crate::git::CaptureError;
 use crate::git::CreateError;
 use crate::git::Git;
 use crate::git::GitError;
-use crate::git::IngestLimits;
 use crate::git::Layout;
 use crate::git::LayoutError;
 use crate::git::Repositories;
 use crate::git::UploadPack;
-use crate::git::UploadPackLimits;
 use crate::lock::Locks;
 use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
@@ -48,6 +45,7 @@ use crate::release::Importer;
 use crate::release::StrfryError;
 use crate::routes::routes;
 use crate::server;
+use crate::server::ConnectionLimits;
 use crate::site::Settings;
 use crate::site::Site;
 use crate::storage::Storage;
@@ -105,6 +103,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     embedded: Option<EmbeddedRelay>,
+    connection_limits: ConnectionLimits,
 }
 
 impl Server {
@@ -140,7 +139,8 @@ impl Server {
         };
         let purgatory = purgatory(config).await?;
         let (lookup, embedded) = relay(config, &service, purgatory, layout.root()).await?;
-        let limits = IngestLimits::default();
+        let server_limits = &config.server_limits;
+        let limits = server_limits.of_an_upload();
         let site = Arc::new(Site {
             upstream: Upstream {
                 authority: lookup.relay.authority(),
@@ -150,13 +150,13 @@ impl Server {
             importer,
             trusted_proxies: config.trusted_proxies.clone(),
             advertisements: Advertisements::capture(&repositories).await?,
-            upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
+            upload_pack: UploadPack::new(repositories.clone(), server_limits.of_fetches()),
             storage: Storage::new(repositories, limits),
             locks: Locks::new(layout),
             relay_info: RelayInfo::default(),
             seen: DashMap::new(),
             tasks: TaskTracker::new(),
-            uploads: Semaphore::new(UPLOADS_MAX),
+            uploads: Semaphore::new(server_limits.uploads_max),
             settings: Settings {
                 hold_secs: config.hold_secs,
                 sleep_secs: config.sleep_secs,
@@ -164,7 +164,7 @@ impl Server {
                 lease_secs: LEASE_SECS,
                 deleted_retention_secs: config.deleted_retention_secs,
                 fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,
-                push_request_bytes_max: limits.pack_bytes_max + COMMANDS_BYTES_MAX,
+                push_request_bytes_max: limits.pack_bytes_max.saturating_add(COMMANDS_BYTES_MAX),
             },
         });
         Ok(Self {
@@ -172,6 +172,7 @@ impl Server {
             listener,
             address,
             embedded,
+            connection_limits: server_limits.of_connections(config.trusted_proxies.clone()),
         })
     }
 
@@ -190,7 +191,14 @@ impl Server {
         let site = self.site;
         let stopped = CancellationToken::new();
         let worker = tokio::spawn(release::run(Arc::clone(&site), stopped.clone().cancelled_owned()));
-        server::serve(self.listener, routes(Arc::clone(&site)), stop, DRAIN).await;
+        server::serve(
+            self.listener,
+            routes(Arc::clone(&site)),
+            self.connection_limits,
+            stop,
+            DRAIN,
+        )
+        .await;
         stopped.cancel();
         site.tasks.close();
         let rest = async {
@@ -216,9 +224,9 @@ async fn purgatory(config: &Config) -> Result<Purgatory, PurgatoryError> {
             "the purgatory is in memory: events that wait for git data end with this process; \
              to keep them give a Redis with --redis-url redis://127.0.0.1:6379"
         );
-        return Ok(Purgatory::in_memory(Limits::default(), Arc::new(unix_secs)));
+        return Ok(Purgatory::in_memory(config.limits, Arc::new(unix_secs)));
     };
-    let purgatory = Purgatory::connect(url, Limits::default()).await?;
+    let purgatory = Purgatory::connect(url, config.limits).await?;
     match purgatory.check_server().await {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         // It may come up later than we do: until then pushes are refused and reads go on.
@@ -276,9 +284,6 @@ fn unix_secs() -> u64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
-
-/// Packs taken in at the same time; each may take as much memory as its limits say.
-const UPLOADS_MAX: usize = 8;
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use shared::access_files::AccessFiles;
 use shared::access_files::AccessPaths;
+use shared::limit_options::LimitOptions;
+use shared::purgatory::Limits;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
@@ -62,6 +64,8 @@ pub(crate) struct Cli {
     /// File with authors (npub) whose events count for nothing.
     #[arg(long, env = "GRASP_AUTHORS_DENY", value_name = "FILE")]
     authors_deny: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 /// The options, valid.
@@ -73,6 +77,7 @@ pub(crate) struct Config {
     pub(crate) maintainer_mode: MaintainerMode,
     pub(crate) other_kinds: OtherKinds,
     pub(crate) access: AccessFiles,
+    pub(crate) limits: Limits,
 }
 
 impl Cli {
@@ -99,6 +104,7 @@ impl Cli {
             denied_authors: self.authors_deny.clone(),
         });
         let access = access.map_err(|error| checker.complain(error.to_text())).ok();
+        let limits = self.limits.check(&mut checker);
         checker.finish()?;
         // Whatever is `None` here was complained about.
         let config = || {
@@ -110,6 +116,7 @@ impl Cli {
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
                 access: access?,
+                limits: limits?,
             })
         };
         config().ok_or(Complaints(Vec::new()))
@@ -131,8 +138,9 @@ mod tests {
             "--maintainer-mode=x",
             "--other-kinds=x",
             "--repos-deny=/nowhere",
+            "--held-max=0",
         ]);
 
-        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 7);
+        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 8);
     }
 }

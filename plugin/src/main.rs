@@ -14,7 +14,6 @@ use clap::Parser;
 use shared::lookup::Lookup;
 use shared::policy::Overlay;
 use shared::policy::Policy;
-use shared::purgatory::Limits;
 use shared::purgatory::Purgatory;
 use shared::relay::RelayClient;
 use tracing_subscriber::EnvFilter;
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
-    let purgatory = Purgatory::connect(&config.redis_url, Limits::default()).await?;
+    let purgatory = Purgatory::connect(&config.redis_url, config.limits).await?;
     let relay = RelayClient::new(&config.relay_url, RELAY_TIMEOUT)?;
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = Policy {

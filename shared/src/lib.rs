@@ -2,7 +2,7 @@
 //!
 //! `nip34`, `git`, `rules` and `settings` take values and return values: they build without Redis, tokio, a clock, a
 //! disk or an environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of
-//! these stands behind the feature `io`.
+//! these stands behind the feature `io`, and what both programs take as options behind `options`.
 
 #![cfg_attr(
     test,
@@ -20,6 +20,8 @@ pub mod settings;
 
 #[cfg(feature = "io")]
 pub mod access_files;
+#[cfg(feature = "options")]
+pub mod limit_options;
 #[cfg(feature = "io")]
 pub mod lookup;
 #[cfg(feature = "io")]

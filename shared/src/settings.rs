@@ -59,6 +59,17 @@ impl Checker {
         days
     }
 
+    /// Reads a number of things, from 1 up to [`COUNT_MAX`].
+    pub fn count(&mut self, option: &str, value: &str) -> Option<u64> {
+        let count = value.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count));
+        if count.is_none() {
+            self.complain(format!(
+                "{option} is {value:?}: it must be a number from 1 to {COUNT_MAX}"
+            ));
+        }
+        count
+    }
+
     /// Reads a URL of one of the schemes. The complaint does not repeat it: it may hold a password.
     pub fn url(&mut self, option: &str, value: &str, schemes: &[&str], example: &str) -> Option<String> {
         let valid = url::Url::parse(value).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
@@ -87,6 +98,9 @@ pub const SECS_MAX: u64 = 31_536_000;
 /// Longest time in days that a setting takes: a hundred years.
 pub const DAYS_MAX: u64 = 36_500;
 
+/// Highest count that a setting takes: every number up to it is exact in Redis too.
+pub const COUNT_MAX: u64 = 1_000_000_000_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,11 +111,13 @@ mod tests {
 
         assert_eq!(checker.secs("--a", "-1", 0), None);
         assert_eq!(checker.secs("--b", "0", 1), None);
+        assert_eq!(checker.count("--e", "0"), None);
+        assert_eq!(checker.count("--f", "1"), Some(1));
         assert_eq!(checker.url("--c", "http://u:secret@h", &["redis"], "redis://h"), None);
         assert_eq!(checker.parse::<u16>("--d", "x", "a port"), None);
 
         let text = checker.finish().unwrap_err().to_string();
-        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(text.lines().count(), 6, "{text}");
         assert!(!text.contains("secret"), "{text}");
     }
 }

@@ -60,6 +60,8 @@ pub struct Options {
     pub deleted_retention_days: u64,
     /// `--trusted-proxies`; empty: not given
     pub trusted_proxies: &'static str,
+    /// Limits of what is held, as options of both programs.
+    pub held: &'static [&'static str],
     /// `--strfry-bin` and `--strfry-conf`
     pub import: Import,
 }
@@ -74,6 +76,7 @@ impl Options {
         with_deny_list: false,
         deleted_retention_days: 90,
         trusted_proxies: "",
+        held: &[],
         import: Import::NotGiven,
     };
 }
@@ -409,6 +412,7 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         format!("--other-kinds={}", options.other_kinds),
         format!("--deleted-retention-days={}", options.deleted_retention_days),
     ];
+    arguments.extend(options.held.iter().map(|&option| option.to_owned()));
     if options.with_deny_list {
         arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));
     }
@@ -433,9 +437,10 @@ fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours
         false => String::new(),
     };
     format!(
-        "exec {} {deny_list} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
+        "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
          --hold-secs {} --other-kinds {} 2>>{}",
         program("grasp-plugin").display(),
+        options.held.join(" "),
         neighbours.relay_port,
         neighbours.redis_port,
         options.hold_secs,

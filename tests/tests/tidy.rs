@@ -296,7 +296,13 @@ fn every_option_is_in_the_readme_with_its_variable_and_default() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let mut options = 0;
     let mut missing = Vec::new();
-    for path in ["gateway/src/cli.rs", "plugin/src/cli.rs", "gateway/src/declare.rs"] {
+    for path in [
+        "gateway/src/cli.rs",
+        "gateway/src/limit_options.rs",
+        "plugin/src/cli.rs",
+        "shared/src/limit_options.rs",
+        "gateway/src/declare.rs",
+    ] {
         let text = fs::read_to_string(root().join(path)).unwrap();
         for option in options_in(&text) {
             options += 1;

@@ -1,0 +1,142 @@
+//! The limits of the server as options: what its machine can carry.
+
+use clap::Args;
+use shared::settings::Checker;
+
+use crate::client_address::TrustedProxies;
+use crate::git::IngestLimits;
+use crate::git::UploadPackLimits;
+use crate::server::ConnectionLimits;
+
+/// The limits of the server, as typed.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits of the server")]
+pub struct ServerLimitOptions {
+    /// Most connections at the same time; more wait to be taken.
+    #[arg(long, env = "GRASP_CONNECTIONS_MAX", value_name = "N", default_value = "4096")]
+    connections_max: String,
+    /// Most connections at the same time from one address (a /64 of IPv6) that is no trusted proxy; more get 429.
+    #[arg(
+        long,
+        env = "GRASP_CONNECTIONS_PER_ADDRESS_MAX",
+        value_name = "N",
+        default_value = "1024"
+    )]
+    connections_per_address_max: String,
+    /// Most packs taken in at the same time; more wait 10 s for their turn.
+    #[arg(long, env = "GRASP_UPLOADS_MAX", value_name = "N", default_value = "8")]
+    uploads_max: String,
+    /// Most gits that answer fetches at the same time; more wait 30 s for their turn, then get 503.
+    #[arg(long, env = "GRASP_FETCHES_MAX", value_name = "N", default_value = "4")]
+    fetches_max: String,
+    /// Most bytes of the pack of one push.
+    #[arg(long, env = "GRASP_PACK_BYTES_MAX", value_name = "N", default_value = "536870912")]
+    pack_bytes_max: String,
+    /// Most objects in it.
+    #[arg(long, env = "GRASP_PACK_OBJECTS_MAX", value_name = "N", default_value = "5000000")]
+    pack_objects_max: String,
+    /// Most memory of the git that takes in a pack.
+    #[arg(
+        long,
+        env = "GRASP_UPLOAD_MEMORY_BYTES_MAX",
+        value_name = "N",
+        default_value = "2147483648"
+    )]
+    upload_memory_bytes_max: String,
+    /// Most memory of a git that answers a fetch.
+    #[arg(
+        long,
+        env = "GRASP_FETCH_MEMORY_BYTES_MAX",
+        value_name = "N",
+        default_value = "4294967296"
+    )]
+    fetch_memory_bytes_max: String,
+}
+
+/// What the server may carry at the same time, and what one request may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Most connections.
+    pub connections_max: usize,
+    /// Most connections from one address.
+    pub connections_per_address_max: usize,
+    /// Most packs taken in.
+    pub uploads_max: usize,
+    /// Most gits that answer fetches.
+    pub fetches_max: usize,
+    /// Most bytes of one pack.
+    pub pack_bytes_max: u64,
+    /// Most objects in one pack.
+    pub pack_objects_max: u32,
+    /// Most memory of the git that takes in a pack, in bytes.
+    pub upload_memory_bytes_max: u64,
+    /// Most memory of a git that answers a fetch, in bytes.
+    pub fetch_memory_bytes_max: u64,
+}
+
+impl ServerLimits {
+    /// Returns what one pack may cost.
+    pub fn of_an_upload(&self) -> IngestLimits {
+        IngestLimits {
+            pack_bytes_max: self.pack_bytes_max,
+            objects_max: self.pack_objects_max,
+            memory_bytes_max: self.upload_memory_bytes_max,
+            ..IngestLimits::default()
+        }
+    }
+
+    /// Returns what fetches may cost.
+    pub fn of_fetches(&self) -> UploadPackLimits {
+        UploadPackLimits {
+            children_max: self.fetches_max,
+            memory_bytes_max: self.fetch_memory_bytes_max,
+            ..UploadPackLimits::default()
+        }
+    }
+
+    /// Returns how many connections there may be, and whose are not counted.
+    pub fn of_connections(&self, trusted_proxies: TrustedProxies) -> ConnectionLimits {
+        ConnectionLimits {
+            connections_max: self.connections_max,
+            per_address_max: self.connections_per_address_max,
+            trusted_proxies,
+        }
+    }
+}
+
+impl ServerLimitOptions {
+    /// Checks what was typed; `None` after complaining.
+    pub fn check(&self, checker: &mut Checker) -> Option<ServerLimits> {
+        let mut few = |option, value: &str| {
+            let few = value.parse().ok().filter(|count| (1..=AT_ONCE_MAX).contains(count));
+            if few.is_none() {
+                checker.complain(format!(
+                    "{option} is {value:?}: it must be a number from 1 to {AT_ONCE_MAX}"
+                ));
+            }
+            few
+        };
+        let connections_max = few("--connections-max", &self.connections_max);
+        let connections_per_address_max = few("--connections-per-address-max", &self.connections_per_address_max);
+        let uploads_max = few("--uploads-max", &self.uploads_max);
+        let fetches_max = few("--fetches-max", &self.fetches_max);
+        let pack_bytes_max = checker.count("--pack-bytes-max", &self.pack_bytes_max);
+        let objects = &self.pack_objects_max;
+        let pack_objects_max = checker.parse("--pack-objects-max", objects, "a number from 0 to 4294967295");
+        let upload_memory_bytes_max = checker.count("--upload-memory-bytes-max", &self.upload_memory_bytes_max);
+        let fetch_memory_bytes_max = checker.count("--fetch-memory-bytes-max", &self.fetch_memory_bytes_max);
+        Some(ServerLimits {
+            connections_max: connections_max?,
+            connections_per_address_max: connections_per_address_max?,
+            uploads_max: uploads_max?,
+            fetches_max: fetches_max?,
+            pack_bytes_max: pack_bytes_max?,
+            pack_objects_max: pack_objects_max?,
+            upload_memory_bytes_max: upload_memory_bytes_max?,
+            fetch_memory_bytes_max: fetch_memory_bytes_max?,
+        })
+    }
+}
+
+/// Highest number of things at the same time: no machine has more descriptors.
+const AT_ONCE_MAX: usize = 1_000_000;

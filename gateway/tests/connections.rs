@@ -1,0 +1,82 @@
+//! One client cannot take all connections, and whoever is one too many hears why.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be had ends the test")]
+
+use std::time::Duration;
+
+use gateway::client_address::TrustedProxies;
+use gateway::server::ConnectionLimits;
+use gateway::server::serve;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use warp::Filter;
+use warp::Reply;
+
+/// Starts a server that takes two connections from an address, and returns where it listens.
+async fn start(trusted_proxies: TrustedProxies) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = warp::any().map(|| "hello".into_response());
+    let limits = ConnectionLimits {
+        connections_max: 9,
+        per_address_max: 2,
+        trusted_proxies,
+    };
+    tokio::spawn(serve(listener, routes, limits, std::future::pending(), Duration::ZERO));
+    address
+}
+
+/// Asks on a connection, and returns the beginning of the answer's head.
+async fn ask(stream: &mut TcpStream) -> String {
+    let request = "GET / HTTP/1.1\r\nhost: here\r\n\r\n";
+    // A server that refuses may have answered and closed before it read this.
+    drop(stream.write_all(request.as_bytes()).await);
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    String::from_utf8_lossy(&status).into_owned()
+}
+
+#[tokio::test]
+async fn a_connection_too_many_of_an_address_is_told_so_until_another_ends() {
+    let address = start(TrustedProxies::default()).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut stream).await, "HTTP/1.1 200");
+        open.push(stream);
+    }
+
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(&mut third).await, "HTTP/1.1 429");
+    let mut rest = String::new();
+    third.read_to_string(&mut rest).await.unwrap();
+    assert!(
+        rest.ends_with("\r\n\r\ntoo many connections from your address\r\n"),
+        "{rest}"
+    );
+
+    open.pop();
+    let again = async {
+        loop {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if ask(&mut stream).await == "HTTP/1.1 200" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_of_a_trusted_proxy_are_not_counted_as_one_clients() {
+    let address = start("127.0.0.1".parse().unwrap()).await;
+
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut stream).await, "HTTP/1.1 200");
+        open.push(stream);
+    }
+}
