@@ -52,7 +52,7 @@ impl RelayLimits {
             "name": "grasp-gateway",
             "description": "The embedded relay of a GRASP server.",
             "supported_nips": [1, 9, 11, 40, 45, 70],
-            "software": env!("CARGO_PKG_NAME"),
+            "software": "strfry-grasp",
             "version": env!("CARGO_PKG_VERSION"),
             "limitation": {
                 "max_message_length": self.message_bytes_max,
