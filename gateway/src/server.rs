@@ -56,6 +56,7 @@ pub async fn serve<F>(
 {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Connections::new(limits.per_address_max);
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let graceful = GracefulShutdown::new();
     let service = warp::service(routes);
     let builder = builder();
@@ -80,10 +81,14 @@ pub async fn serve<F>(
             false => match addresses.enter(peer.ip()) {
                 Some(place) => Some(place),
                 None => {
-                    tokio::spawn(async move {
-                        refuse(stream).await;
-                        drop(permit);
-                    });
+                    // Whoever has too many takes no place from others by being told so.
+                    drop(permit);
+                    if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
+                        tokio::spawn(async move {
+                            refuse(stream).await;
+                            drop(turn);
+                        });
+                    }
                     continue;
                 }
             },
@@ -148,6 +153,9 @@ async fn pause_after(error: &io::Error) {
 /// For a connection that is one too many of its address.
 const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
     content-type: text/plain\r\ncontent-length: 40\r\n\r\ntoo many connections from your address\r\n";
+
+/// Told so at the same time; more are closed without a word.
+const REFUSALS_MAX: usize = 64;
 
 /// For saying so.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@ use gateway::server::serve;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use warp::Filter;
 use warp::Reply;
@@ -20,7 +21,7 @@ async fn start(trusted_proxies: TrustedProxies) -> std::net::SocketAddr {
     let address = listener.local_addr().unwrap();
     let routes = warp::any().map(|| "hello".into_response());
     let limits = ConnectionLimits {
-        connections_max: 9,
+        connections_max: 3,
         per_address_max: 2,
         trusted_proxies,
     };
@@ -74,9 +75,30 @@ async fn connections_of_a_trusted_proxy_are_not_counted_as_one_clients() {
     let address = start("127.0.0.1".parse().unwrap()).await;
 
     let mut open = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..3 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(ask(&mut stream).await, "HTTP/1.1 200");
         open.push(stream);
     }
+}
+
+/// While each refusal kept a place until it was heard, a client that had too many connections and read no answer kept
+/// everybody else out.
+#[tokio::test]
+async fn refused_connections_keep_nobody_else_out() {
+    let address = start(TrustedProxies::default()).await;
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(TcpStream::connect(address).await.unwrap());
+    }
+
+    let elsewhere = TcpSocket::new_v4().unwrap();
+    elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let asked = async {
+        let mut stream = elsewhere.connect(address).await.unwrap();
+        ask(&mut stream).await
+    };
+
+    let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
+    assert_eq!(answer.expect("kept out"), "HTTP/1.1 200");
 }
