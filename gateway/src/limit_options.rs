@@ -140,3 +140,53 @@ impl ServerLimitOptions {
 
 /// Highest number of things at the same time: no machine has more descriptors.
 const AT_ONCE_MAX: usize = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        limits: ServerLimitOptions,
+    }
+
+    fn check(arguments: &[&str]) -> ServerLimits {
+        let arguments = ["test"].iter().chain(arguments);
+        let mut checker = Checker::default();
+        let limits = Cli::try_parse_from(arguments).unwrap().limits.check(&mut checker);
+        checker.finish().unwrap();
+        limits.unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_parts() {
+        let limits = check(&[]);
+
+        assert_eq!(limits.of_an_upload(), IngestLimits::default());
+        assert_eq!(limits.of_fetches(), UploadPackLimits::default());
+    }
+
+    #[test]
+    fn each_option_sets_its_own_limit() {
+        let limits = check(&[
+            "--connections-max=1",
+            "--connections-per-address-max=2",
+            "--uploads-max=3",
+            "--fetches-max=4",
+            "--pack-bytes-max=5",
+            "--pack-objects-max=6",
+            "--upload-memory-bytes-max=7",
+            "--fetch-memory-bytes-max=8",
+        ]);
+
+        let connections = limits.of_connections(TrustedProxies::default());
+        let (upload, fetches) = (limits.of_an_upload(), limits.of_fetches());
+        assert_eq!((connections.connections_max, connections.per_address_max), (1, 2));
+        assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
+        assert_eq!((upload.pack_bytes_max, upload.objects_max), (5, 6));
+        assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
+    }
+}

@@ -21,7 +21,7 @@ use super::command::GitError;
 use super::quarantine::Quarantine;
 
 /// What one pack may cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IngestLimits {
     /// Most bytes of the pack as sent.
     pub pack_bytes_max: u64,

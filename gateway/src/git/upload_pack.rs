@@ -31,7 +31,7 @@ use super::repository::Repositories;
 use super::repository::Repository;
 
 /// What one fetch may cost, and all together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadPackLimits {
     /// Most gits at once.
     pub children_max: usize,

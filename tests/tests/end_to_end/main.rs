@@ -8,6 +8,7 @@ mod deletions;
 mod expiry;
 mod http;
 mod late_binding;
+mod limits;
 mod past_bugs;
 mod pull_requests;
 mod pushes;
