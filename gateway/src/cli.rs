@@ -4,6 +4,7 @@
 use std::fs;
 use std::fs::Metadata;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use shared::access_files::AccessFiles;
 use shared::access_files::AccessPaths;
 use shared::limit_options::LimitOptions;
 use shared::purgatory::Limits;
+use shared::purgatory::RedisSettings;
+use shared::redis_options::RedisOptions;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
@@ -92,6 +95,8 @@ pub struct Serve {
         hide_env_values = true
     )]
     pub redis_url: Option<String>,
+    #[command(flatten)]
+    redis: RedisOptions,
     /// For how long an event waits for its git data, in seconds.
     #[arg(long, env = "GRASP_HOLD_SECS", value_name = "N", default_value = "1800")]
     pub hold_secs: String,
@@ -152,7 +157,7 @@ pub struct Config {
     /// The strfry that imports what the relay refuses; `None`: nobody.
     pub strfry: Option<StrfryPaths>,
     /// The purgatory's Redis; `None`: in memory.
-    pub redis_url: Option<String>,
+    pub redis: Option<RedisSettings>,
     /// For how long an event is held, in seconds.
     pub hold_secs: u64,
     /// For how long an announcement sleeps, in seconds.
@@ -198,13 +203,10 @@ impl Serve {
             None | Some("") => Some(TrustedProxies::default()),
             Some(networks) => checker.parse("--trusted-proxies", networks, NETWORKS_EXPECTED),
         };
-        let mut url = |option, value: &Option<String>, scheme, example| {
-            value
-                .as_deref()
-                .and_then(|value| checker.url(option, value, &[scheme], example))
-        };
-        let relay_url = url("--relay-url", &self.relay_url, "ws", "ws://127.0.0.1:7777");
-        let redis_url = url("--redis-url", &self.redis_url, "redis", "redis://127.0.0.1:6379");
+        let relay_url = self.relay_url.as_deref();
+        let relay_url = relay_url.and_then(|url| checker.url("--relay-url", url, &["ws"], "ws://127.0.0.1:7777"));
+        let redis_url = self.redis_url.as_deref();
+        let redis = redis_url.and_then(|url| self.redis.check(&mut checker, url, REDIS_STEP));
         if self.relay_url.is_some() && self.redis_url.is_none() {
             checker.complain(REDIS_MISSING);
         }
@@ -230,7 +232,7 @@ impl Serve {
                 data_dir: PathBuf::from(&self.data_dir),
                 relay_url,
                 strfry,
-                redis_url,
+                redis,
                 hold_secs: hold_secs?,
                 sleep_secs: sleep_secs?,
                 release_wait: Duration::from_secs(release_wait_secs?),
@@ -273,6 +275,9 @@ impl Serve {
     }
 }
 
+/// How long a step in Redis may take: a look may write a lot at once.
+const REDIS_STEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+
 const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
 
 const NETWORKS_EXPECTED: &str = "addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8";
@@ -298,7 +303,7 @@ mod tests {
 
         assert_eq!(config.bind, "127.0.0.1:7334".parse().unwrap());
         assert_eq!((config.hold_secs, config.sleep_secs), (1800, 86400));
-        assert_eq!((config.relay_url, config.redis_url), (None, None));
+        assert_eq!((config.relay_url, config.redis.is_none()), (None, true));
     }
 
     #[test]

@@ -219,14 +219,14 @@ impl Server {
 }
 
 async fn purgatory(config: &Config) -> Result<Purgatory, PurgatoryError> {
-    let Some(url) = &config.redis_url else {
+    let Some(settings) = &config.redis else {
         tracing::warn!(
             "the purgatory is in memory: events that wait for git data end with this process; \
              to keep them give a Redis with --redis-url redis://127.0.0.1:6379"
         );
         return Ok(Purgatory::in_memory(config.limits, Arc::new(unix_secs)));
     };
-    let purgatory = Purgatory::connect(url, config.limits).await?;
+    let purgatory = Purgatory::connect(settings, config.limits).await?;
     match purgatory.check_server().await {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         // It may come up later than we do: until then pushes are refused and reads go on.

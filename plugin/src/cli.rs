@@ -1,12 +1,15 @@
 //! The plugin's options; the same variables as the gateway's, so that one environment file serves both.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use shared::access_files::AccessFiles;
 use shared::access_files::AccessPaths;
 use shared::limit_options::LimitOptions;
 use shared::purgatory::Limits;
+use shared::purgatory::RedisSettings;
+use shared::redis_options::RedisOptions;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
@@ -39,6 +42,8 @@ pub(crate) struct Cli {
         hide_env_values = true
     )]
     redis_url: String,
+    #[command(flatten)]
+    redis: RedisOptions,
     /// For how long an event waits for its git data, in seconds.
     #[arg(long, env = "GRASP_HOLD_SECS", value_name = "N", default_value = "1800")]
     hold_secs: String,
@@ -72,7 +77,7 @@ pub(crate) struct Cli {
 pub(crate) struct Config {
     pub(crate) service: Service,
     pub(crate) relay_url: String,
-    pub(crate) redis_url: String,
+    pub(crate) redis: RedisSettings,
     pub(crate) hold_secs: u64,
     pub(crate) maintainer_mode: MaintainerMode,
     pub(crate) other_kinds: OtherKinds,
@@ -93,7 +98,7 @@ impl Cli {
             "a domain such as git.example.com, without scheme and path",
         );
         let relay_url = checker.url("--relay-url", &self.relay_url, &["ws"], "ws://127.0.0.1:7777");
-        let redis_url = checker.url("--redis-url", &self.redis_url, &["redis"], "redis://127.0.0.1:6379");
+        let redis = self.redis.check(&mut checker, &self.redis_url, REDIS_STEP..=REDIS_STEP);
         let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
         let mode = &self.maintainer_mode;
         let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
@@ -111,7 +116,7 @@ impl Cli {
             Some(Config {
                 service: service?,
                 relay_url: relay_url?,
-                redis_url: redis_url?,
+                redis: redis?,
                 hold_secs: hold_secs?,
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
@@ -122,6 +127,11 @@ impl Cli {
         config().ok_or(Complaints(Vec::new()))
     }
 }
+
+/// How long a step in Redis may take: strfry's only writer waits for it. Less than the whole answer may take, so that
+/// a Redis that hangs is noticed. Giving up is safe: a hold that was done all the same is found held when the client
+/// sends the event again.
+const REDIS_STEP: Duration = Duration::from_millis(900);
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +144,7 @@ mod tests {
             "--domain=wss://x/",
             "--relay-url=x",
             "--redis-url=redis:",
+            "--redis-slow-ms=0",
             "--hold-secs=-1",
             "--maintainer-mode=x",
             "--other-kinds=x",

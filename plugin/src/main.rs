@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
-    let purgatory = Purgatory::connect(&config.redis_url, config.limits).await?;
+    let purgatory = Purgatory::connect(&config.redis, config.limits).await?;
     let relay = RelayClient::new(&config.relay_url, RELAY_TIMEOUT)?;
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = Policy {

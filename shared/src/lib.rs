@@ -26,5 +26,7 @@ pub mod limit_options;
 pub mod lookup;
 #[cfg(feature = "io")]
 pub mod policy;
+#[cfg(all(feature = "io", feature = "options"))]
+pub mod redis_options;
 #[cfg(feature = "io")]
 pub mod relay;

@@ -1,6 +1,7 @@
 //! Checks of what an operator typed: every complaint is collected, so that one start shows all of them.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// Everything that is wrong with some settings, each with what is expected instead.
@@ -46,6 +47,18 @@ impl Checker {
             ));
         }
         secs
+    }
+
+    /// Reads a number of something, such as milliseconds.
+    pub fn number(&mut self, option: &str, value: &str, range: RangeInclusive<u64>, of: &str) -> Option<u64> {
+        let number = value.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = (range.start(), range.end());
+            self.complain(format!(
+                "{option} is {value:?}: it must be a number of {of} from {least} to {most}"
+            ));
+        }
+        number
     }
 
     /// Reads a number of days, up to [`DAYS_MAX`].
@@ -116,8 +129,11 @@ mod tests {
         assert_eq!(checker.url("--c", "http://u:secret@h", &["redis"], "redis://h"), None);
         assert_eq!(checker.parse::<u16>("--d", "x", "a port"), None);
 
+        assert_eq!(checker.number("--g", "11", 1..=10, "milliseconds"), None);
+        assert_eq!(checker.number("--h", "10", 1..=10, "milliseconds"), Some(10));
+
         let text = checker.finish().unwrap_err().to_string();
-        assert_eq!(text.lines().count(), 6, "{text}");
+        assert_eq!(text.lines().count(), 7, "{text}");
         assert!(!text.contains("secret"), "{text}");
     }
 }

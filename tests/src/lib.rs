@@ -11,6 +11,7 @@ pub mod import;
 pub mod nostr_client;
 pub mod plugin_host;
 pub mod process;
+pub mod redis_server;
 pub mod repository;
 pub mod tcp_proxy;
 pub mod wait;

@@ -31,6 +31,7 @@ use crate::process::Process;
 use crate::process::free_port;
 use crate::process::program;
 use crate::process::shell;
+use crate::redis_server::RedisServer;
 pub use crate::repository::Repository;
 use crate::wait::eventually;
 
@@ -64,10 +65,15 @@ pub struct Options {
     pub held: &'static [&'static str],
     /// `--strfry-bin` and `--strfry-conf`
     pub import: Import,
+    /// `--redis-slow-ms` of both programs
+    pub redis_slow_ms: u64,
+    /// Whether both programs reach Redis through a proxy.
+    pub is_redis_behind_proxy: bool,
 }
 
 impl Options {
-    /// What the programs do if nothing is said, but for other kinds, which pass.
+    /// What the programs do if nothing is said, but for other kinds, which pass, and for a Redis that is slow because
+    /// many tests run at once, which is no failure.
     pub const DEFAULT: Self = Self {
         hold_secs: 1800,
         sleep_secs: 86400,
@@ -78,6 +84,8 @@ impl Options {
         trusted_proxies: "",
         held: &[],
         import: Import::NotGiven,
+        redis_slow_ms: 2_000,
+        is_redis_behind_proxy: false,
     };
 }
 
@@ -98,8 +106,7 @@ pub struct World {
 
 /// What the embedded server does without.
 struct Neighbours {
-    redis: Process,
-    redis_port: u16,
+    redis: RedisServer,
     relay_port: u16,
     relay: Relay,
 }
@@ -214,7 +221,15 @@ impl World {
 
     /// Returns the port of Redis; `None` in the embedded world.
     pub fn redis_port(&self) -> Option<u16> {
-        self.neighbours.as_ref().map(|neighbours| neighbours.redis_port)
+        self.neighbours.as_ref().map(|neighbours| neighbours.redis.port())
+    }
+
+    /// Returns Redis.
+    ///
+    /// # Panics
+    /// The embedded world has none.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        &mut self.neighbours.as_mut().expect("the embedded world has no Redis").redis
     }
 
     /// Returns the directory that belongs to this world.
@@ -329,10 +344,8 @@ const STRFRY_CONF: &str = "strfry.conf";
 
 impl Neighbours {
     async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
-        let redis_port = free_port();
         let mut neighbours = Self {
-            redis: start_redis(folder, redis_port).await,
-            redis_port,
+            redis: RedisServer::start(folder, options.is_redis_behind_proxy).await,
             relay_port: free_port(),
             relay: Relay::Stopped,
         };
@@ -380,27 +393,6 @@ impl Relay {
     }
 }
 
-async fn start_redis(folder: &Path, port: u16) -> Process {
-    let directory = folder.join("redis");
-    std::fs::create_dir_all(&directory).unwrap();
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
-    let arguments = [
-        shipped,
-        "--port",
-        &port.to_string(),
-        "--dir",
-        directory.to_str().unwrap(),
-    ]
-    .map(str::to_owned);
-    let mut redis = Process::start(Path::new("redis-server"), &arguments, &folder.join("redis.log"));
-    eventually("Redis listens", async || {
-        assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
-        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-    })
-    .await;
-    redis
-}
-
 fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Option<&Neighbours>) -> Vec<String> {
     let mut arguments = vec![
         "serve".to_owned(),
@@ -424,7 +416,8 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         arguments.push(format!("--strfry-conf={}", folder.join(STRFRY_CONF).display()));
     }
     if let Some(neighbours) = neighbours {
-        arguments.push(format!("--redis-url=redis://127.0.0.1:{}", neighbours.redis_port));
+        arguments.push(format!("--redis-url={}", neighbours.redis.url()));
+        arguments.push(format!("--redis-slow-ms={}", options.redis_slow_ms));
         arguments.push(format!("--relay-url=ws://127.0.0.1:{}", neighbours.relay_port));
     }
     arguments
@@ -437,12 +430,13 @@ fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours
         false => String::new(),
     };
     format!(
-        "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url redis://127.0.0.1:{} \
-         --hold-secs {} --other-kinds {} 2>>{}",
+        "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url {} \
+         --redis-slow-ms {} --hold-secs {} --other-kinds {} 2>>{}",
         program("grasp-plugin").display(),
         options.held.join(" "),
         neighbours.relay_port,
-        neighbours.redis_port,
+        neighbours.redis.url(),
+        options.redis_slow_ms,
         options.hold_secs,
         options.other_kinds,
         folder.join("plugin.log").display(),

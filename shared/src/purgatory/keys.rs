@@ -64,6 +64,9 @@ pub(super) const DELETED_ADDRESS: &str = "{purgatory}:deleted:address:";
 /// [`GATE_SECS`].
 pub(super) const DELETED_AUTHOR: &str = "{purgatory}:deleted:author:";
 
+/// `{purgatory}:probe` STRING that means nothing, written to see whether Redis takes writes in time. TTL 60 s.
+pub(super) const PROBE: &str = "{purgatory}:probe";
+
 /// `{purgatory}:wake` is no key but the channel on which a script tells that an identifier became dirty or an entry
 /// releasing. The message is empty.
 pub(super) const WAKE: &str = "{purgatory}:wake";
@@ -81,7 +84,7 @@ pub(super) const KEYS: [&str; 8] = [
 ];
 
 /// Names the scripts use, for the table `K` in Lua.
-const LUA_NAMES: [(&str, &str); 21] = [
+const LUA_NAMES: [(&str, &str); 22] = [
     ("changes", CHANGES),
     ("leases", LEASES),
     ("dirty", DIRTY),
@@ -102,6 +105,7 @@ const LUA_NAMES: [(&str, &str); 21] = [
     ("deleted_event", DELETED_EVENT),
     ("deleted_address", DELETED_ADDRESS),
     ("deleted_author", DELETED_AUTHOR),
+    ("probe", PROBE),
     ("wake", WAKE),
 ];
 

@@ -22,6 +22,7 @@ use super::Release;
 use super::Settlement;
 use super::WakeUps;
 use super::memory_store::MemoryStore;
+use super::redis_store::RedisSettings;
 use super::redis_store::RedisStore;
 use crate::git::Oid;
 use crate::nip34::Coordinate;
@@ -33,8 +34,8 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// The events that wait for their git data, and all that is known about them. Clones are the same purgatory.
 ///
 /// Times are the store's own, in seconds; "past" means at or before its now. A change and the dirty numbers it raises
-/// are one step. Every operation fails as [`PurgatoryError`] says (in memory none does), in a little over a second at
-/// worst, and may be repeated.
+/// are one step. Every operation fails as [`PurgatoryError`] says (in memory none does), in a little over
+/// [`RedisSettings::step_max`] at worst, at once if Redis failed a moment ago, and may be repeated.
 #[derive(Clone)]
 pub struct Purgatory(Store);
 
@@ -60,12 +61,12 @@ impl Purgatory {
         Self(Store::Memory(MemoryStore::new(limits, clock)))
     }
 
-    /// Makes a purgatory in the Redis at `redis_url`. If that cannot be reached now, operations fail until it can.
+    /// Makes a purgatory in Redis. If that cannot be reached now, operations fail until it can.
     ///
     /// # Errors
     /// [`PurgatoryError::Url`].
-    pub async fn connect(redis_url: &str, limits: Limits) -> Result<Self, PurgatoryError> {
-        let redis = RedisStore::connect(redis_url, limits).await?;
+    pub async fn connect(settings: &RedisSettings, limits: Limits) -> Result<Self, PurgatoryError> {
+        let redis = RedisStore::connect(settings, limits).await?;
         Ok(Self(Store::Redis(redis)))
     }
 

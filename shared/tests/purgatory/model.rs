@@ -286,7 +286,7 @@ async fn compare(server: &RedisServer, operations: &[Operation]) -> usize {
     let clock = Arc::clone(&time);
     let clock: Clock = Arc::new(move || clock.load(Ordering::Relaxed));
     let mut memory = Store::new(Purgatory::in_memory(LIMITS, clock));
-    let mut redis = Store::new(Purgatory::connect(&server.url(), LIMITS).await.unwrap());
+    let mut redis = Store::new(Purgatory::connect(&settings(&server.url()), LIMITS).await.unwrap());
 
     let mut clock = server.connection().await;
     for (count, operation) in operations.iter().enumerate() {

@@ -12,6 +12,7 @@ mod limits;
 mod past_bugs;
 mod pull_requests;
 mod pushes;
+mod redis_faults;
 mod related;
 mod several_owners;
 mod stuck;

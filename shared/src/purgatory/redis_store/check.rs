@@ -7,6 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
 use super::super::PurgatoryError;
+use super::link::touch;
 
 /// What each setting has to be, and what is at stake.
 const SETTINGS: [(&str, &str, &str); 3] = [
@@ -33,6 +34,11 @@ pub(super) struct Server {
 
 /// Asks the server.
 pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Server> {
+    // Whether it takes writes; a full one does not, and is of use all the same.
+    match touch(&mut connection).await {
+        Err(error) if error.code() != Some("OOM") => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let info = cmd("INFO").arg("server").query_async(&mut connection).await?;
     let settings = cmd("CONFIG")
         .arg("GET")

@@ -1,11 +1,13 @@
 //! The purgatory in Redis: each operation is one call of one script. What is kept where: `keys.rs`, `docs/redis.md`.
 
+mod breaker;
 mod call;
 mod check;
 mod decode;
 mod link;
 mod listen;
 mod scripts;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -20,6 +22,7 @@ use self::call::json_ids;
 use self::call::unreadable;
 use self::link::Link;
 use self::scripts::OPERATIONS;
+pub use self::settings::RedisSettings;
 use super::Deletion;
 use super::DirtyNumber;
 use super::Expiry;
@@ -49,8 +52,8 @@ pub(super) struct RedisStore {
 }
 
 impl RedisStore {
-    pub(super) async fn connect(redis_url: &str, limits: Limits) -> Result<Self, PurgatoryError> {
-        let link = Link::new(redis_url).map_err(|source| PurgatoryError::Url { source })?;
+    pub(super) async fn connect(settings: &RedisSettings, limits: Limits) -> Result<Self, PurgatoryError> {
+        let link = Link::new(settings).map_err(|source| PurgatoryError::Url { source })?;
         let store = Self {
             link,
             limits: Arc::new(limits),

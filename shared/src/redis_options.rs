@@ -1,0 +1,86 @@
+//! What both programs take as options about their Redis, besides its URL.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::purgatory::RedisSettings;
+use crate::settings::Checker;
+
+/// What was typed about Redis.
+#[derive(Debug, Clone, Args)]
+pub struct RedisOptions {
+    /// A Redis whose answers take longer than so many milliseconds, several in a row, counts as away until it is
+    /// faster: git events and pushes are refused meanwhile, and everything else goes on.
+    #[arg(long, env = "GRASP_REDIS_SLOW_MS", value_name = "N", default_value = "50")]
+    redis_slow_ms: String,
+}
+
+impl RedisOptions {
+    /// Checks the options and the URL; `None` after complaining. How long one step may take grows with what is called
+    /// slow, within `step`.
+    pub fn check(&self, checker: &mut Checker, url: &str, step: RangeInclusive<Duration>) -> Option<RedisSettings> {
+        let url = checker.url("--redis-url", url, &["redis"], "redis://127.0.0.1:6379");
+        let slow_ms = checker.number("--redis-slow-ms", &self.redis_slow_ms, 1..=SLOW_MS_MAX, "milliseconds");
+        let slow = Duration::from_millis(slow_ms?);
+        Some(RedisSettings {
+            url: url?,
+            slow,
+            step_max: (slow * STEP_FACTOR).clamp(*step.start(), *step.end()),
+        })
+    }
+}
+
+/// Longest answer that can be called fast.
+const SLOW_MS_MAX: u64 = 10_000;
+
+/// A step that takes so many times as long as a slow one has failed.
+const STEP_FACTOR: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        redis: RedisOptions,
+    }
+
+    const STEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+
+    fn check(url: &str, arguments: &[&str]) -> Result<Option<RedisSettings>, crate::settings::Complaints> {
+        let arguments = ["test"].iter().chain(arguments);
+        let mut checker = Checker::default();
+        let options = Cli::try_parse_from(arguments).unwrap().redis;
+        let settings = options.check(&mut checker, url, STEP);
+        checker.finish().map(|()| settings)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_purgatory() {
+        let settings = check("redis://h", &[]).unwrap().unwrap();
+
+        assert_eq!(settings, RedisSettings::at("redis://h"));
+    }
+
+    #[test]
+    fn a_step_may_take_longer_where_answers_may_and_not_for_ever() {
+        for (slow_ms, step_ms) in [("1", 1_000), ("200", 1_200), ("10000", 10_000)] {
+            let settings = check("redis://h", &["--redis-slow-ms", slow_ms]).unwrap().unwrap();
+
+            assert_eq!(settings.step_max, Duration::from_millis(step_ms), "{slow_ms}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_complained_about_without_the_password() {
+        let complaints = check("http://user:hunter2@h", &["--redis-slow-ms=0"]).unwrap_err();
+
+        assert_eq!(complaints.0.len(), 2, "{complaints}");
+        assert!(!complaints.to_string().contains("hunter2"), "{complaints}");
+    }
+}

@@ -1,0 +1,125 @@
+//! The Redis of a world: a real one with the shipped configuration, which can be killed, and reached through a proxy.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use redis::FromRedisValue;
+use redis::aio::MultiplexedConnection;
+use tokio::net::TcpStream;
+
+use crate::process::Process;
+use crate::process::free_port;
+use crate::tcp_proxy::TcpProxy;
+use crate::wait::eventually;
+use crate::wire::Wire;
+
+/// A Redis, and the proxy before it if there is one.
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    folder: PathBuf,
+    proxy: Option<TcpProxy>,
+}
+
+impl RedisServer {
+    /// Starts one that keeps its data in `folder`.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub async fn start(folder: &Path, is_behind_proxy: bool) -> Self {
+        let port = free_port();
+        Self {
+            process: start(folder, port).await,
+            port,
+            folder: folder.to_owned(),
+            proxy: match is_behind_proxy {
+                true => Some(TcpProxy::start(port, Wire::Redis).await),
+                false => None,
+            },
+        }
+    }
+
+    /// Returns the port of Redis itself.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the URL that programs are given.
+    pub fn url(&self) -> String {
+        let port = self.proxy.as_ref().map_or(self.port, TcpProxy::port);
+        format!("redis://127.0.0.1:{port}")
+    }
+
+    /// Returns the proxy that programs come through.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn proxy(&self) -> &TcpProxy {
+        self.proxy.as_ref().expect("this Redis is reached without a proxy")
+    }
+
+    /// Kills it as `kill -9` does.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Starts it again, after it was killed, with what it has on disk.
+    pub async fn start_again(&mut self) {
+        self.process = start(&self.folder, self.port).await;
+    }
+
+    /// Starts it again, after it was killed, with nothing.
+    ///
+    /// # Panics
+    /// Its data cannot be removed.
+    pub async fn start_empty(&mut self) {
+        std::fs::remove_dir_all(self.folder.join(DATA)).unwrap();
+        self.start_again().await;
+    }
+
+    /// Tells whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Returns what it has logged.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Opens a connection of the test's own, past the proxy.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Runs one command, written as for redis-cli.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]);
+        asked.query_async(&mut self.connection().await).await.unwrap()
+    }
+}
+
+async fn start(folder: &Path, port: u16) -> Process {
+    let data = folder.join(DATA);
+    std::fs::create_dir_all(&data).unwrap();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
+    let arguments = [shipped, "--port", &port.to_string(), "--dir", data.to_str().unwrap()].map(str::to_owned);
+    let mut redis = Process::start(Path::new("redis-server"), &arguments, &folder.join("redis.log"));
+    eventually("Redis listens", async || {
+        assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
+        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
+    redis
+}
+
+/// Where it keeps what it has, below its folder.
+const DATA: &str = "redis";
