@@ -58,12 +58,6 @@ pub enum CommandDefect {
         /// Whether the command asks for a deletion.
         deletes: bool,
     },
-    /// The name is longer than this server stores.
-    #[error("the ref name has more than {NAME_BYTES_MAX} bytes")]
-    NameTooLong {
-        /// Whether the command asks for a deletion.
-        deletes: bool,
-    },
     /// An object id is none.
     #[error("bad object id: {0}")]
     Oid(OidError),
@@ -81,7 +75,7 @@ pub enum CommandDefect {
 impl CommandDefect {
     fn deletes(&self) -> bool {
         match self {
-            Self::Name { deletes, .. } | Self::NameTooLong { deletes } | Self::Duplicate { deletes } => *deletes,
+            Self::Name { deletes, .. } | Self::Duplicate { deletes } => *deletes,
             Self::Oid(_) | Self::DirectoryConflict => false,
         }
     }
@@ -307,9 +301,6 @@ fn parse_update(old: &str, new: &str, name: &str) -> Result<RefUpdate, CommandDe
     // git takes two null ids for the deletion of whatever is there. Here it says that the ref is absent and shall be:
     // ok if so, stale if not.
     let deletes = new.is_none();
-    if name.len() > NAME_BYTES_MAX {
-        return Err(CommandDefect::NameTooLong { deletes });
-    }
     let name = name.parse().map_err(|source| CommandDefect::Name { source, deletes })?;
     Ok(RefUpdate { name, old, new })
 }
@@ -388,8 +379,6 @@ fn directory_order(name: &RefName) -> impl Iterator<Item = u8> {
 }
 
 const OID_DIGITS: usize = 2 * Oid::LEN;
-/// Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`.
-const NAME_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -556,7 +545,7 @@ mod tests {
                 &texts[4],
                 twice,
                 twice,
-                "the ref name has more than 1024 bytes",
+                "funny refname: the ref name has more than 1024 bytes",
                 beside,
                 "-",
                 "-",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nostr::event::EventId;
 
-/// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most
-/// 255 bytes each.
+/// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most 255 bytes
+/// each and 1,024 in all.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(Arc<str>);
 
@@ -32,6 +32,9 @@ pub enum RefNameError {
     /// The name does not start with `refs/` or has fewer than three components.
     #[error("a ref name has the form refs/<kind>/<name>")]
     NotFull,
+    /// The name has more bytes than this server stores.
+    #[error("the ref name has more than {} bytes", RefName::BYTES_MAX)]
+    TooLong,
     /// A component has more bytes than a file name may have.
     #[error("a component of the ref name has more than {} bytes", RefName::COMPONENT_BYTES_MAX)]
     ComponentTooLong,
@@ -44,6 +47,10 @@ pub enum RefNameError {
 }
 
 impl RefName {
+    /// Longest name. Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`, and bounds
+    /// what is done for each of its directories.
+    pub const BYTES_MAX: usize = 1024;
+
     /// Longest component: the file name limit of the file systems that refs are stored on.
     pub const COMPONENT_BYTES_MAX: usize = 255;
 
@@ -86,6 +93,9 @@ impl FromStr for RefName {
     type Err = RefNameError;
 
     fn from_str(text: &str) -> Result<Self, RefNameError> {
+        if text.len() > Self::BYTES_MAX {
+            return Err(RefNameError::TooLong);
+        }
         if !text.starts_with("refs/") || text.split('/').count() < 3 {
             return Err(RefNameError::NotFull);
         }
@@ -141,6 +151,18 @@ mod tests {
         assert_eq!(
             format!("refs/heads/{}", "x".repeat(256)).parse::<RefName>(),
             Err(RefNameError::ComponentTooLong)
+        );
+    }
+
+    #[test]
+    fn a_name_longer_than_the_server_stores_is_refused() {
+        let name = |len: usize| "refs/heads".to_owned() + &"/x".repeat((len - 10) / 2);
+
+        assert_eq!(name(RefName::BYTES_MAX).len(), RefName::BYTES_MAX);
+        assert!(name(RefName::BYTES_MAX).parse::<RefName>().is_ok());
+        assert_eq!(
+            name(RefName::BYTES_MAX + 2).parse::<RefName>(),
+            Err(RefNameError::TooLong)
         );
     }
 

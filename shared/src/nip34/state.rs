@@ -204,6 +204,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_a_hundred_thousand_directories_is_a_defect() {
+        let deep = "refs/heads".to_owned() + &"/x".repeat(100_000);
+        assert_eq!(
+            declared(&[&[&deep, A]]),
+            Err(StateDefect::RefName { name: deep.clone() })
+        );
+    }
+
+    #[test]
     fn an_empty_state_is_valid() {
         assert_eq!(declared(&[]), Ok(Declared::default()));
     }
