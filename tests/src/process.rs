@@ -103,6 +103,15 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Sends it a signal, such as `STOP`.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs");
+        shell(&format!("kill -s {name} {id}"), "").await;
+    }
+
     /// Kills it as `kill -9` does, and waits for its end.
     ///
     /// # Panics

@@ -63,6 +63,11 @@ impl RedisServer {
         self.process.kill().await;
     }
 
+    /// Stops it in its tracks (`STOP`), or lets it go on (`CONT`).
+    pub async fn signal(&self, name: &str) {
+        self.process.signal(name).await;
+    }
+
     /// Starts it again, after it was killed, with what it has on disk.
     pub async fn start_again(&mut self) {
         self.process = start(&self.folder, self.port).await;

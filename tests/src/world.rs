@@ -180,6 +180,16 @@ impl World {
         serde_json::from_str(&answer).unwrap()
     }
 
+    /// Starts a plugin of its own, asked as strfry asks.
+    ///
+    /// # Panics
+    /// The relay is built in.
+    pub fn plugin(&self) -> PluginHost {
+        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
+        let command = plugin_command(self.folder.path(), self.port, self.options, neighbours);
+        PluginHost::new(command, Duration::from_secs(10))
+    }
+
     /// Starts the gateway again, after it was killed.
     pub async fn start_gateway(&mut self) {
         let folder = self.folder.path();

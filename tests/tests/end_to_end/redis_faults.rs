@@ -1,7 +1,11 @@
 //! Redis goes, is slow, is full: what clients hear, what git prints, and that all recovers by itself (design 3).
 
 use std::time::Duration;
+use std::time::Instant;
 
+use gateway::embedded::Source;
+use gateway::embedded::Verdict;
+use gateway::embedded::WritePolicy;
 use shared::nip34;
 use tests::git_client::GitClient;
 use tests::nostr_client::NostrClient;
@@ -109,6 +113,52 @@ async fn a_slow_redis_is_not_waited_for_and_asked_again_when_it_is_fast() {
     })
     .await;
     assert!(nostr.serves(&state).await);
+}
+
+/// strfry's only writer waits for each answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut plugin = world.plugin();
+    let client = Source {
+        address: [127, 0, 0, 1].into(),
+    };
+    let owner = Repository::new("r").owner;
+    let announcement = world.announcement(&Repository::new("r"), now(), &[]);
+    let hold = Verdict::ShadowRefuse(held().message);
+    eventually("the plugin is up", async || {
+        plugin.judge(&announcement, &client).await == hold
+    })
+    .await;
+
+    world.redis().signal("STOP").await;
+
+    let refuse = Verdict::Refuse("error: the purgatory is not available, try again later".to_owned());
+    assert_eq!(plugin.judge(&announcement, &client).await, refuse);
+    let note = sign(&owner, 1, now(), &[]);
+    let deletion = sign(&owner, nip34::DELETION, now(), &[tag(&["e", &note.id.to_hex()])]);
+    for (event, verdict) in [
+        (&note, &Verdict::Accept),
+        (&deletion, &Verdict::Accept),
+        (&announcement, &refuse),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..101 {
+            let asked_at = Instant::now();
+            assert_eq!(plugin.judge(event, &client).await, *verdict);
+            times.push(asked_at.elapsed());
+        }
+        times.sort();
+        // A hundred times what it takes on an idle machine; single ones wait for a busy one.
+        assert!(times[50] < Duration::from_millis(5), "{times:?}");
+    }
+
+    world.redis().signal("CONT").await;
+
+    eventually("events are held again", async || {
+        plugin.judge(&announcement, &client).await == hold
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
