@@ -21,6 +21,8 @@ use tokio::process::Child;
 use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 
+use crate::process::signal;
+
 /// A plugin, started at the first event and anew after it has broken the protocol.
 #[derive(Debug)]
 pub struct PluginHost {
@@ -226,18 +228,6 @@ impl Drop for Plugin {
         if let Some(id) = self.child.id() {
             signal("KILL", &format!("-{id}"));
         }
-    }
-}
-
-/// Sends a signal. A process that is gone already is as good.
-fn signal(name: &str, target: &str) {
-    #[expect(clippy::disallowed_methods, reason = "kill is no git")]
-    let killed = std::process::Command::new("/bin/sh")
-        .args(["-c", r#"kill -s "$0" -- "$1""#, name, target])
-        .stderr(Stdio::null())
-        .status();
-    if let Err(error) = killed {
-        tracing::error!(%error, "cannot signal the plugin");
     }
 }
 

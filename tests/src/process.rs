@@ -167,3 +167,15 @@ pub fn free_port() -> u16 {
         .unwrap()
         .port()
 }
+
+/// Sends a signal to a process, or to a group, which has a `-` before its number. One that is gone already is as good.
+pub fn signal(name: &str, target: &str) {
+    #[expect(clippy::disallowed_methods, reason = "kill is no git")]
+    let killed = std::process::Command::new("/bin/sh")
+        .args(["-c", r#"kill -s "$0" -- "$1""#, name, target])
+        .stderr(Stdio::null())
+        .status();
+    if let Err(error) = killed {
+        tracing::error!(%error, "cannot send a signal");
+    }
+}

@@ -2,10 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be reached ends the test")]
 
+use shared::nip34;
+use tests::git_client::GitClient;
 use tests::git_wrapper::GitMoment;
 use tests::git_wrapper::GitWrapper;
+use tests::nostr_client::NostrClient;
+use tests::nostr_client::now;
+use tests::nostr_client::sign;
+use tests::nostr_client::tag;
 use tests::process::Process;
 use tests::process::free_port;
+use tests::process::program;
+use tests::process::signal;
+use tests::repository::Repository;
 use tests::tcp_proxy::Moment;
 use tests::tcp_proxy::TcpProxy;
 use tests::tcp_proxy::Then;
@@ -86,4 +95,61 @@ async fn git_waits_before_it_begins_or_before_its_end_is_known() {
         assert!(git.ended().await.success());
         assert!(repository.join(".git").exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_git_died_behind_its_work_says_that_its_events_come_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = GitWrapper::install(&folder.path().join("bin"));
+    let port = free_port();
+    let arguments = [
+        "serve".to_owned(),
+        format!("--bind=127.0.0.1:{port}"),
+        format!("--data-dir={}", folder.path().join("data").display()),
+    ];
+    let path = [("PATH", wrapper.path())];
+    let log = folder.path().join("log");
+    let mut gateway = Process::start_with(&program("grasp-gateway"), &arguments, &log, &path);
+    eventually("the gateway listens", async || {
+        assert!(gateway.is_running(), "{}", gateway.output());
+        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
+    let repository = Repository::new("r");
+    let url = format!("http://127.0.0.1:{port}/{}/r.git", repository.npub());
+    let tags = [
+        tag(&["d", "r"]),
+        tag(&["clone", &url]),
+        tag(&["relays", &format!("ws://127.0.0.1:{port}")]),
+    ];
+    let announcement = sign(&repository.owner, nip34::ANNOUNCEMENT, now(), &tags);
+    let git = GitClient::init(&folder.path().join("work")).await;
+    let first = git.commit("one").await;
+    let second = git.commit("two").await;
+    let mut nostr = NostrClient::connect(&format!("ws://127.0.0.1:{port}")).await;
+    assert!(nostr.send(&announcement).await.taken);
+    let before = repository.state(now() - 1, &[("refs/heads/main", &first)]);
+    assert!(nostr.send(&before).await.taken);
+    let refspec = format!("{first}:refs/heads/main");
+    git.push(&url, &[&refspec]).await.expect_ok();
+    let state = repository.state(now(), &[("refs/heads/main", &second)]);
+    assert!(nostr.send(&state).await.taken);
+
+    let killed = tokio::spawn(async move {
+        loop {
+            let stopped = wrapper.stop_at(0, GitMoment::After).await.unwrap();
+            if stopped.subcommand == "update-ref" {
+                signal("KILL", &format!("-{}", stopped.pid));
+                return wrapper;
+            }
+        }
+    });
+    let said = git.push(&url, &["main"]).await;
+
+    assert!(said.ok && killed.await.is_ok(), "{said:?}");
+    let is_told = said
+        .stderr
+        .contains("the events are released as soon as this server can");
+    assert!(is_told || nostr.serves(&state).await, "{said:?}");
+    eventually("the state is served", async || nostr.serves(&state).await).await;
 }

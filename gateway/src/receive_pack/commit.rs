@@ -237,15 +237,17 @@ impl Push {
         self.confirm(&mut decision, &refs);
         let leased = match look {
             Ok(look) => {
+                if look.broken.contains(&self.coordinate) {
+                    // Its refs may be set all the same, when git died behind its work.
+                    decision.remarks.push(RELEASED_LATER.to_owned());
+                }
                 decision.awaited.extend(look.later);
                 look.leased
             }
             Err(error) => {
                 let logged = &error as &dyn std::error::Error;
                 tracing::warn!(repo.coordinate = %self.coordinate, error = logged, "cannot release yet, will look again");
-                decision
-                    .remarks
-                    .push("stored; the events are released as soon as this server can".to_owned());
+                decision.remarks.push(RELEASED_LATER.to_owned());
                 Vec::new()
             }
         };
@@ -419,6 +421,9 @@ fn refuse_together(updates: &[RefUpdate], decision: &mut PushDecision, atomicity
         }
     }
 }
+
+/// What a push is told whose look did not come to its end.
+const RELEASED_LATER: &str = "stored; the events are released as soon as this server can";
 
 /// Between two signs of life: below the 15 s after which clients give up (facts/grasp 0.5).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
