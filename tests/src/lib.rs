@@ -13,6 +13,8 @@ pub mod plugin_host;
 pub mod process;
 pub mod redis_server;
 pub mod repository;
+pub mod soak;
+pub mod talk;
 pub mod tcp_proxy;
 pub mod wait;
 pub mod wire;

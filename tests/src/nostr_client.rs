@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::SinkExt;
-use futures_util::StreamExt;
 use nostr::event::Event;
 use nostr::event::EventBuilder;
 use nostr::event::EventId;
@@ -17,14 +15,13 @@ use nostr::types::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpSocket;
-use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::talk::Talk;
+
 /// A connection to a relay.
-pub struct NostrClient(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct NostrClient(Talk);
 
 /// The answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +38,7 @@ impl NostrClient {
     /// # Panics
     /// The relay cannot be reached.
     pub async fn connect(url: &str) -> Self {
-        Self(tokio_tungstenite::connect_async(url).await.unwrap().0)
+        Self(Talk::connect(url, PATIENCE).await.unwrap())
     }
 
     /// Connects from another address of this host, with headers of its own choice.
@@ -57,7 +54,8 @@ impl NostrClient {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         let stream = MaybeTlsStream::Plain(stream);
-        Self(tokio_tungstenite::client_async(request, stream).await.unwrap().0)
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        Self(Talk::over(socket, PATIENCE))
     }
 
     /// Sends a message.
@@ -65,7 +63,7 @@ impl NostrClient {
     /// # Panics
     /// The connection is gone.
     pub async fn say(&mut self, message: Value) {
-        self.0.send(Message::text(message.to_string())).await.unwrap();
+        self.0.say(message).await.unwrap();
     }
 
     /// Returns the next message.
@@ -73,16 +71,7 @@ impl NostrClient {
     /// # Panics
     /// There is none within thirty seconds.
     pub async fn hear(&mut self) -> Value {
-        let next = async {
-            loop {
-                if let Message::Text(text) = self.0.next().await.unwrap().unwrap() {
-                    return serde_json::from_str(&text).unwrap();
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), next)
-            .await
-            .expect("the relay says nothing")
+        self.0.hear().await.unwrap()
     }
 
     /// Sends an event and returns the answer.
@@ -90,17 +79,7 @@ impl NostrClient {
     /// # Panics
     /// There is none.
     pub async fn send(&mut self, event: &Event) -> Ok {
-        self.say(json!(["EVENT", event])).await;
-        loop {
-            let message = self.hear().await;
-            if message[0] == "OK" && message[1] == event.id.to_hex() {
-                let text = message[3].as_str().unwrap_or_default().to_owned();
-                return Ok {
-                    taken: message[2] == true,
-                    message: text,
-                };
-            }
-        }
+        self.0.send(event).await.unwrap()
     }
 
     /// Returns the stored events that match.
@@ -108,21 +87,7 @@ impl NostrClient {
     /// # Panics
     /// The relay does not answer completely.
     pub async fn query(&mut self, filter: Value) -> Vec<Event> {
-        self.say(json!(["REQ", "query", filter])).await;
-        let mut events = Vec::new();
-        loop {
-            let message = self.hear().await;
-            match message[0].as_str() {
-                Some("EVENT") if message[1] == "query" => {
-                    events.push(serde_json::from_value(message[2].clone()).unwrap());
-                }
-                Some("EOSE") if message[1] == "query" => break,
-                Some("CLOSED" | "NOTICE") => panic!("{message}"),
-                _ => {}
-            }
-        }
-        self.say(json!(["CLOSE", "query"])).await;
-        events
+        self.0.query(&filter).await.unwrap()
     }
 
     /// Tells whether the relay serves an event.
@@ -131,21 +96,25 @@ impl NostrClient {
     }
 
     /// Subscribes to what is stored from now on.
+    ///
+    /// # Panics
+    /// The relay does not answer.
     pub async fn subscribe(&mut self, filter: Value) {
-        self.say(json!(["REQ", "live", filter])).await;
-        while self.hear().await[0] != "EOSE" {}
+        self.0.subscribe(&filter).await.unwrap();
     }
 
     /// Returns the id of the next event of the subscription.
+    ///
+    /// # Panics
+    /// There is none within thirty seconds.
     pub async fn next_live(&mut self) -> EventId {
-        loop {
-            let message = self.hear().await;
-            if message[0] == "EVENT" && message[1] == "live" {
-                return serde_json::from_value(message[2]["id"].clone()).unwrap();
-            }
-        }
+        let next = tokio::time::timeout(PATIENCE, self.0.next_live()).await;
+        next.expect("the relay says nothing").unwrap().id
     }
 }
+
+/// For one message of the relay.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Signs an event.
 ///

@@ -113,17 +113,26 @@ impl RedisServer {
 }
 
 async fn start(folder: &Path, port: u16) -> Process {
-    let data = folder.join(DATA);
-    std::fs::create_dir_all(&data).unwrap();
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
-    let arguments = [shipped, "--port", &port.to_string(), "--dir", data.to_str().unwrap()].map(str::to_owned);
-    let mut redis = Process::start(Path::new("redis-server"), &arguments, &folder.join("redis.log"));
+    let log = folder.join("redis.log");
+    let mut redis = Process::start(Path::new("redis-server"), &arguments(folder, port), &log);
     eventually("Redis listens", async || {
         assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
         TcpStream::connect(("127.0.0.1", port)).await.is_ok()
     })
     .await;
     redis
+}
+
+/// Returns the arguments of a Redis with the shipped configuration that keeps its data in `folder`.
+///
+/// # Panics
+/// Its directory cannot be made.
+pub fn arguments(folder: &Path, port: u16) -> Vec<String> {
+    let data = folder.join(DATA);
+    std::fs::create_dir_all(&data).unwrap();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
+    let (port, data) = (port.to_string(), data.display().to_string());
+    [shipped, "--port", &port, "--dir", &data].map(str::to_owned).into()
 }
 
 /// Where it keeps what it has, below its folder.

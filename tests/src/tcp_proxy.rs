@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::wire::Direction;
+use crate::wire::Stage;
 use crate::wire::Wire;
 
 /// When a counted command stops.
@@ -242,7 +243,12 @@ struct Up<'a> {
 impl Up<'_> {
     async fn run(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut frames = Frames::new(self.shared.wire, Direction::ToServer);
-        while let Some(frame) = frames.next(&mut from).await {
+        loop {
+            let Some(frame) = frames.next(&mut from).await else {
+                // Whoever has said everything may still listen: the server ends the connection.
+                drop(to);
+                return std::future::pending().await;
+            };
             let moment = self.note(&frame);
             if let Some((Moment::BeforeCommand, sprung)) = moment {
                 if stop(sprung).await == Then::Cut || to.write_all(&frame).await.is_err() {
@@ -370,8 +376,7 @@ struct Frames {
     wire: Wire,
     direction: Direction,
     buffer: Vec<u8>,
-    /// A WebSocket begins with an HTTP request and its answer.
-    has_begun: bool,
+    stage: Stage,
 }
 
 impl Frames {
@@ -380,18 +385,21 @@ impl Frames {
             wire,
             direction,
             buffer: Vec::new(),
-            has_begun: false,
+            stage: Stage::Head,
         }
     }
 
     async fn next(&mut self, from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
         loop {
-            let length = match self.has_begun {
-                true => self.wire.frame_length(&self.buffer),
-                false => self.wire.head_length(&self.buffer, self.direction),
+            let length = match self.stage {
+                Stage::Head => self.wire.head_length(&self.buffer),
+                Stage::Frames => self.wire.frame_length(&self.buffer),
+                Stage::Plain => Some(self.buffer.len()).filter(|length| *length > 0),
             };
             if let Some(length) = length {
-                self.has_begun = true;
+                if self.stage == Stage::Head {
+                    self.stage = self.wire.after_head(&self.buffer, self.direction);
+                }
                 let rest = self.buffer.split_off(length);
                 let frame = std::mem::replace(&mut self.buffer, rest);
                 if frame.is_empty() {

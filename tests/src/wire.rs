@@ -18,17 +18,37 @@ pub enum Direction {
     ToClient,
 }
 
+/// What comes next on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The HTTP request with which a WebSocket begins, or its answer.
+    Head,
+    /// Frames.
+    Frames,
+    /// Bytes that are passed on as they come.
+    Plain,
+}
+
 impl Wire {
     /// Returns how long the part before the first frame is, once it is complete.
-    pub fn head_length(self, bytes: &[u8], direction: Direction) -> Option<usize> {
+    pub fn head_length(self, bytes: &[u8]) -> Option<usize> {
         match self {
             Self::Redis => Some(0),
-            Self::WebSocket => {
-                let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-                // Without an upgrade there are no frames: what follows is passed on with the head.
-                let upgraded = direction == Direction::ToServer || bytes.starts_with(b"HTTP/1.1 101");
-                Some(if upgraded { end } else { bytes.len() })
-            }
+            Self::WebSocket => Some(bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4),
+        }
+    }
+
+    /// Tells what comes behind a head: without an upgrade there are no frames.
+    pub fn after_head(self, head: &[u8], direction: Direction) -> Stage {
+        let is_upgrade = match direction {
+            Direction::ToServer => String::from_utf8_lossy(head)
+                .to_lowercase()
+                .contains("upgrade: websocket"),
+            Direction::ToClient => head.starts_with(b"HTTP/1.1 101"),
+        };
+        match self == Self::Redis || is_upgrade {
+            true => Stage::Frames,
+            false => Stage::Plain,
         }
     }
 

@@ -375,32 +375,50 @@ impl Drop for Neighbours {
 
 impl Relay {
     async fn start(folder: &Path, port: u16, plugin: String) -> Self {
-        let Some(binary) = std::env::var_os("STRFRY_BIN") else {
-            let database = format!("{:?}", folder.join("relay"));
-            let configuration = strfry_configuration(&[("db", database)]);
-            std::fs::write(folder.join(STRFRY_CONF), configuration).unwrap();
-            let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-            let host = PluginHost::new(plugin, Duration::from_secs(10));
-            let relay = EmbeddedRelay::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
-            return Self::StandIn(Some(relay.unwrap()));
-        };
-        let database = folder.join("strfry-db");
-        std::fs::create_dir_all(&database).unwrap();
-        let configuration = strfry_configuration(&[
-            ("db", format!("{database:?}")),
-            ("port", port.to_string()),
-            ("plugin", format!("{plugin:?}")),
-        ]);
-        let path = folder.join(STRFRY_CONF);
-        std::fs::write(&path, configuration).unwrap();
-        let arguments = [format!("--config={}", path.display()), "relay".to_owned()];
-        let strfry = Process::start(Path::new(&binary), &arguments, &folder.join("strfry.log"));
-        eventually("strfry listens", async || {
-            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-        })
-        .await;
-        Self::Strfry(strfry)
+        if strfry_binary().is_some() {
+            return Self::Strfry(start_strfry(folder, port, &plugin).await);
+        }
+        let database = format!("{:?}", folder.join("relay"));
+        let configuration = strfry_configuration(&[("db", database)]);
+        std::fs::write(folder.join(STRFRY_CONF), configuration).unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let host = PluginHost::new(plugin, Duration::from_secs(10));
+        let relay = EmbeddedRelay::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
+        Self::StandIn(Some(relay.unwrap()))
     }
+}
+
+async fn start_strfry(folder: &Path, port: u16, plugin: &str) -> Process {
+    let binary = strfry_binary().expect("STRFRY_BIN names it");
+    let arguments = strfry_arguments(folder, port, plugin);
+    let strfry = Process::start(&binary, &arguments, &folder.join("strfry.log"));
+    eventually("strfry listens", async || {
+        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
+    strfry
+}
+
+/// Returns the strfry to test with; `None`: its stand-in.
+pub fn strfry_binary() -> Option<PathBuf> {
+    std::env::var_os("STRFRY_BIN").map(PathBuf::from)
+}
+
+/// Writes a configuration that is the shipped one, for a database in `folder`. Returns the arguments of strfry with it.
+///
+/// # Panics
+/// It cannot be written.
+pub fn strfry_arguments(folder: &Path, port: u16, plugin: &str) -> Vec<String> {
+    let database = folder.join("strfry-db");
+    std::fs::create_dir_all(&database).unwrap();
+    let configuration = strfry_configuration(&[
+        ("db", format!("{database:?}")),
+        ("port", port.to_string()),
+        ("plugin", format!("{plugin:?}")),
+    ]);
+    let path = folder.join(STRFRY_CONF);
+    std::fs::write(&path, configuration).unwrap();
+    vec![format!("--config={}", path.display()), "relay".to_owned()]
 }
 
 fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Option<&Neighbours>) -> Vec<String> {

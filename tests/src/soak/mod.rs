@@ -1,0 +1,140 @@
+//! The soak: a load of concurrent pushes and events while everything is killed, again and again, between any two steps;
+//! and then what was answered is compared with what is served, held, expired, superseded or deleted.
+//!
+//! `scripts/soak` runs it; `tests/tests/soak.rs` runs a short form. docs/reliability.md says what it proves.
+
+mod check;
+mod disk;
+mod fate;
+mod kills;
+mod ledger;
+mod load;
+mod random;
+mod refs;
+mod server;
+mod summary;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use check::Checker;
+pub use fate::Fate;
+use kills::Kill;
+pub use kills::StepKind;
+use ledger::Ledger;
+pub use ledger::Promise;
+pub use ledger::Violation;
+use random::Random;
+use server::Program;
+use server::Server;
+pub use summary::Summary;
+use worker::Worker;
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// What the schedule of kills and the load follow from.
+    pub seed: u64,
+    /// How many kills.
+    pub kills: u64,
+    /// No kill begins after so many seconds.
+    pub secs: u64,
+    /// `--hold-secs` of the server.
+    pub hold_secs: u64,
+}
+
+/// Runs it. `progress` hears a line now and then.
+pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
+    let begun = Instant::now();
+    let ends = begun + Duration::from_secs(options.secs);
+    let mut random = Random::new(options.seed, 0);
+    let mut server = Server::start(options).await;
+    let ledger = Arc::new(Ledger::default());
+    let checker = Arc::new(Checker::new(server.places(), Arc::clone(&ledger), options.hold_secs).await);
+    let watcher = tokio::spawn({
+        let checker = Arc::clone(&checker);
+        async move { checker.watch().await }
+    });
+    let mut workers = people(options, &server, &ledger).await;
+    let mut summary = Summary::new(options.seed);
+    let (mut died, mut drawn) = (0, 0);
+    while died < options.kills && Instant::now() < ends {
+        let (stop, at_work) = put_to_work(&mut workers);
+        let round_ends = (died + KILLS_A_ROUND).min(options.kills);
+        while died < round_ends && Instant::now() < ends {
+            let kill = Kill::draw(&mut random, drawn);
+            summary.schedule.push(format!("{} {kill}", crate::nostr_client::now()));
+            died += server.carry_out(&kill, &mut summary.tally).await;
+            drawn += 1;
+            // Redis and the relay have just been started: without an answer it is asked for after the next kill.
+            checker.find_open().await.ok();
+        }
+        stop.send_replace(true);
+        workers = at_work.join_all().await;
+        summary.fates = compare(&checker).await;
+        let broken = ledger.books().violations.len();
+        progress(&format!("{}, {broken} promises broken", summary.line(begun.elapsed())));
+    }
+    watcher.abort();
+    finish(&mut server, &checker, &mut summary).await;
+    summary.took = begun.elapsed();
+    summary.take(&ledger, |id| server.logged(id));
+    if !summary.is_clean() {
+        summary.keep(&server.keep());
+    }
+    summary
+}
+
+/// Several authors with projects of their own, and two maintainers of one.
+async fn people(options: Options, server: &Server, ledger: &Arc<Ledger>) -> Vec<Worker> {
+    let mut workers = Vec::new();
+    for number in 0..WORKERS {
+        workers.push(Worker::new(number, options, server.places(), Arc::clone(ledger)).await);
+    }
+    let maintainer = workers[1].keys.clone();
+    let shared = workers[0].announce_with(&maintainer).await;
+    workers[1].join(shared);
+    workers
+}
+
+fn put_to_work(workers: &mut Vec<Worker>) -> (watch::Sender<bool>, JoinSet<Worker>) {
+    let (stop, stopped) = watch::channel(false);
+    let mut at_work = JoinSet::new();
+    for mut worker in workers.drain(..) {
+        let stopped = stopped.clone();
+        at_work.spawn(async move {
+            worker.work(stopped).await;
+            worker
+        });
+    }
+    (stop, at_work)
+}
+
+async fn compare(checker: &Checker) -> BTreeMap<Fate, u64> {
+    checker.wait_until_quiet().await;
+    checker.compare_all().await.expect("everything runs and answers")
+}
+
+/// Everything is killed and started once more: nothing half done is left.
+async fn finish(server: &mut Server, checker: &Checker, summary: &mut Summary) {
+    for program in Program::ALL {
+        server.kill(program).await;
+    }
+    server.start_missing().await;
+    summary.fates = compare(checker).await;
+    summary.cloned = checker.clone_all().await.expect("everything runs and answers");
+    checker.compare_leftovers().await;
+}
+
+/// Kills between two comparisons of everything.
+const KILLS_A_ROUND: u64 = 20;
+/// People at work at the same time.
+const WORKERS: usize = 5;
+/// For one answer of a relay.
+const PATIENCE: Duration = Duration::from_secs(8);
