@@ -1,5 +1,7 @@
 //! The limits of the server as options: what its machine can carry.
 
+use std::time::Duration;
+
 use clap::Args;
 use shared::settings::Checker;
 
@@ -23,9 +25,12 @@ pub struct ServerLimitOptions {
         default_value = "1024"
     )]
     connections_per_address_max: String,
-    /// Most packs taken in at the same time; more wait 10 s for their turn.
+    /// Most packs taken in at the same time; more wait for their turn.
     #[arg(long, env = "GRASP_UPLOADS_MAX", value_name = "N", default_value = "8")]
     uploads_max: String,
+    /// For how long a pack waits for its turn, in seconds; then the push is refused.
+    #[arg(long, env = "GRASP_UPLOAD_WAIT_SECS", value_name = "N", default_value = "90")]
+    upload_wait_secs: String,
     /// Most gits that answer fetches at the same time; more wait 30 s for their turn, then get 503.
     #[arg(long, env = "GRASP_FETCHES_MAX", value_name = "N", default_value = "4")]
     fetches_max: String,
@@ -62,6 +67,8 @@ pub struct ServerLimits {
     pub connections_per_address_max: usize,
     /// Most packs taken in.
     pub uploads_max: usize,
+    /// For how long a pack waits for its turn.
+    pub upload_wait: Duration,
     /// Most gits that answer fetches.
     pub fetches_max: usize,
     /// Most bytes of one pack.
@@ -120,6 +127,7 @@ impl ServerLimitOptions {
         let connections_per_address_max = few("--connections-per-address-max", &self.connections_per_address_max);
         let uploads_max = few("--uploads-max", &self.uploads_max);
         let fetches_max = few("--fetches-max", &self.fetches_max);
+        let upload_wait_secs = checker.secs("--upload-wait-secs", &self.upload_wait_secs, 1);
         let pack_bytes_max = checker.count("--pack-bytes-max", &self.pack_bytes_max);
         let objects = &self.pack_objects_max;
         let pack_objects_max = checker.parse("--pack-objects-max", objects, "a number from 0 to 4294967295");
@@ -129,6 +137,7 @@ impl ServerLimitOptions {
             connections_max: connections_max?,
             connections_per_address_max: connections_per_address_max?,
             uploads_max: uploads_max?,
+            upload_wait: Duration::from_secs(upload_wait_secs?),
             fetches_max: fetches_max?,
             pack_bytes_max: pack_bytes_max?,
             pack_objects_max: pack_objects_max?,
@@ -180,12 +189,14 @@ mod tests {
             "--pack-objects-max=6",
             "--upload-memory-bytes-max=7",
             "--fetch-memory-bytes-max=8",
+            "--upload-wait-secs=9",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
         let (upload, fetches) = (limits.of_an_upload(), limits.of_fetches());
         assert_eq!((connections.connections_max, connections.per_address_max), (1, 2));
         assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
+        assert_eq!(limits.upload_wait, Duration::from_secs(9));
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }

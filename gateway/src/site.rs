@@ -78,6 +78,8 @@ pub struct Settings {
     pub sleep_secs: u64,
     /// For how long a push waits until its events are served.
     pub release_wait: Duration,
+    /// For how long a pack waits for its turn to be taken in.
+    pub upload_wait: Duration,
     /// For how long whoever publishes an event has it to himself, in seconds.
     pub lease_secs: u64,
     /// For how long the data of a repository is kept that is not hosted any more, in seconds.

@@ -161,6 +161,7 @@ impl Server {
                 hold_secs: config.hold_secs,
                 sleep_secs: config.sleep_secs,
                 release_wait: config.release_wait,
+                upload_wait: server_limits.upload_wait,
                 lease_secs: LEASE_SECS,
                 deleted_retention_secs: config.deleted_retention_secs,
                 fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,

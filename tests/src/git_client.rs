@@ -112,8 +112,16 @@ impl GitClient {
     ///
     /// # Panics
     /// It takes more than a minute.
-    #[expect(clippy::disallowed_methods, reason = "this is the client's git, not the server's")]
     pub async fn run(&self, arguments: &[&str]) -> Said {
+        self.run_within(Duration::from_secs(60), arguments).await
+    }
+
+    /// Runs git for so long at most.
+    ///
+    /// # Panics
+    /// It takes longer.
+    #[expect(clippy::disallowed_methods, reason = "this is the client's git, not the server's")]
+    pub async fn run_within(&self, time: Duration, arguments: &[&str]) -> Said {
         let mut command = Command::new("git");
         command
             .args(arguments)
@@ -129,7 +137,7 @@ impl GitClient {
             .env_remove("GIT_DIR")
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        let output = tokio::time::timeout(time, command.output()).await;
         let output = output
             .unwrap_or_else(|_| panic!("git {arguments:?} does not end"))
             .unwrap();

@@ -120,6 +120,14 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Returns its number.
+    ///
+    /// # Panics
+    /// It has ended and was waited for.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it has ended")
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -63,6 +63,8 @@ pub struct Options {
     pub trusted_proxies: &'static str,
     /// Limits of what is held, as options of both programs.
     pub held: &'static [&'static str],
+    /// More options of the gateway alone.
+    pub gateway: &'static [&'static str],
     /// `--strfry-bin` and `--strfry-conf`
     pub import: Import,
     /// `--redis-slow-ms` of both programs
@@ -83,6 +85,7 @@ impl Options {
         deleted_retention_days: 90,
         trusted_proxies: "",
         held: &[],
+        gateway: &[],
         import: Import::NotGiven,
         redis_slow_ms: 2_000,
         is_redis_behind_proxy: false,
@@ -196,6 +199,11 @@ impl World {
         let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
         self.gateway = Process::start(&program("grasp-gateway"), &arguments, &folder.join("gateway.log"));
         self.wait_for_gateway().await;
+    }
+
+    /// Returns the number of the gateway's process.
+    pub fn gateway_id(&self) -> u32 {
+        self.gateway.id()
     }
 
     /// Returns what the gateway has logged.
@@ -432,7 +440,8 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         format!("--other-kinds={}", options.other_kinds),
         format!("--deleted-retention-days={}", options.deleted_retention_days),
     ];
-    arguments.extend(options.held.iter().map(|&option| option.to_owned()));
+    let more = options.held.iter().chain(options.gateway);
+    arguments.extend(more.map(|&option| option.to_owned()));
     if options.with_deny_list {
         arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));
     }

@@ -50,23 +50,23 @@ impl Push {
         }
         let mut pack = ReaderStream::with_capacity(Cursor::new(pack_start).chain(body), CHUNK_BYTES);
         let site = &self.site;
-        let permit = tokio::time::timeout(QUEUE_WAIT_MAX, site.uploads.acquire()).await;
-        let _permit = permit.map_err(|_| UploadError::Busy)?;
-        let mut quarantine = site.storage.quarantine(&self.coordinate).await?;
         let every = Duration::from_secs((site.settings.hold_secs / 6).max(1));
         let mut extensions = tokio::time::interval_at(Instant::now() + every, every);
         extensions.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        {
-            let ingest = quarantine.ingest(&mut pack, site.storage.limits());
-            tokio::pin!(ingest);
-            loop {
-                tokio::select! {
-                    taken = &mut ingest => break taken?,
-                    _ = extensions.tick() => self.hold_on(decision).await,
-                }
+        let ingest = async {
+            let permit = tokio::time::timeout(site.settings.upload_wait, site.uploads.acquire()).await;
+            let _permit = permit.map_err(|_| UploadError::Busy)?;
+            let mut quarantine = site.storage.quarantine(&self.coordinate).await?;
+            quarantine.ingest(&mut pack, site.storage.limits()).await?;
+            Ok(Some(quarantine))
+        };
+        tokio::pin!(ingest);
+        loop {
+            tokio::select! {
+                taken = &mut ingest => return taken,
+                _ = extensions.tick() => self.hold_on(decision).await,
             }
         }
-        Ok(Some(quarantine))
     }
 
     /// Moves the deadlines of what this push fulfils: a large upload does not lose its events on the way.
@@ -89,9 +89,6 @@ impl Push {
         }
     }
 }
-
-/// For a place among the uploads.
-const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Handed to git at once.
 const CHUNK_BYTES: usize = 64 * 1024;

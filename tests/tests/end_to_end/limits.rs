@@ -1,15 +1,23 @@
-//! What may be held, as the operator says.
+//! What may be held and what may go on at the same time, as the operator says.
 
+use tests::noise::noise;
 use tests::nostr_client::now;
+use tests::push_memory::GROWTH_KIB_MAX;
+use tests::push_memory::PushMemory;
+use tests::slow_line::SlowLine;
 use tests::world::Kind;
 use tests::world::Options;
 use tests::world::Repository;
 use tests::world::World;
 
+use super::Served;
 use super::held;
 use super::in_both_worlds;
 
-in_both_worlds!(an_author_holds_as_many_events_as_the_operator_says);
+in_both_worlds!(
+    an_author_holds_as_many_events_as_the_operator_says,
+    a_push_that_waits_too_long_for_its_turn_is_refused,
+);
 
 async fn an_author_holds_as_many_events_as_the_operator_says(kind: Kind) {
     let options = Options {
@@ -35,4 +43,51 @@ async fn an_author_holds_as_many_events_as_the_operator_says(kind: Kind) {
     let refused = "restricted: too many events of this author wait for git data";
     assert!(!third.taken && third.message.starts_with(refused), "{third:?}");
     assert_eq!(anothers, held());
+}
+
+async fn a_push_that_waits_too_long_for_its_turn_is_refused(kind: Kind) {
+    let options = Options {
+        gateway: &["--uploads-max=1", "--upload-wait-secs=1"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let (slow, quick) = (
+        Served::new(&world, &mut nostr, "slow").await,
+        Served::new(&world, &mut nostr, "quick").await,
+    );
+    let large = slow.git.commit_file("noise", &noise(1, 400 << 10)).await;
+    let small = quick.git.commit("two").await;
+    for (served, commit) in [(&slow, &large), (&quick, &small)] {
+        let state = served.repository.state(now(), &[("refs/heads/main", commit)]);
+        assert_eq!(nostr.send(&state).await, held());
+    }
+    let line = SlowLine::before(world.authority()).await;
+    let url = line.url(&slow.url);
+
+    let first = slow.git.push(&url, &["main"]);
+    let second = async {
+        line.stands(1).await;
+        let refused = quick.git.push(&quick.url, &["main"]).await.expect_refused();
+        line.open();
+        refused
+    };
+    let (first, refused) = tokio::join!(first, second);
+
+    first.expect_ok();
+    assert!(
+        refused.contains("too many pushes at the same time, push again later"),
+        "{refused}"
+    );
+    quick.git.push(&quick.url, &["main"]).await.expect_ok();
+}
+
+/// The short form of `scripts/push-memory`.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pushes_at_the_same_time_take_little_memory_of_the_gateway() {
+    let world = World::start(Kind::Strfry, Options::default()).await;
+
+    let measured = PushMemory::measure(&world, 8, 12_000_000).await;
+
+    assert!(measured.growth_kib() <= GROWTH_KIB_MAX, "{measured:?}");
 }

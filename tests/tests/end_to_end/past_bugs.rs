@@ -1,27 +1,20 @@
 //! What other GRASP servers got wrong once (facts/grasp 4.5), where only the whole server shows it. The others are
 //! tested at the rule or the file that they are about; `docs/grasp-01.md` lists all of them.
 
-use std::sync::Arc;
-
 use nostr::key::Keys;
 use serde_json::Value;
 use serde_json::json;
+use tests::noise::noise;
 use tests::nostr_client::NostrClient;
 use tests::nostr_client::now;
 use tests::nostr_client::sign;
 use tests::nostr_client::tag;
+use tests::slow_line::SlowLine;
 use tests::wait::eventually;
 use tests::world::Kind;
 use tests::world::Options;
 use tests::world::Repository;
 use tests::world::World;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::watch;
 
 use super::Served;
 use super::held;
@@ -219,7 +212,7 @@ async fn a_state_does_not_expire_while_its_push_is_uploaded(kind: Kind) {
     let served = Served::new(&world, &mut nostr, "r").await;
     std::fs::write(
         world.folder().join(format!("work-{}/file", served.repository.npub())),
-        noise(400 << 10),
+        noise(1, 400 << 10),
     )
     .unwrap();
     let second = served.git.commit("two").await;
@@ -227,9 +220,8 @@ async fn a_state_does_not_expire_while_its_push_is_uploaded(kind: Kind) {
     let idle = Repository::new("idle");
     assert_eq!(nostr.send(&waiting).await, held());
     assert_eq!(nostr.send(&world.announcement(&idle, now(), &[])).await, held());
-    let (open, is_open) = watch::channel(false);
-    let slow = slow_line(world.authority(), is_open).await;
-    let url = served.url.replace(&world.authority(), &slow);
+    let line = SlowLine::before(world.authority()).await;
+    let url = line.url(&served.url);
 
     let push = served.git.push(&url, &["main"]);
     let others = async {
@@ -239,62 +231,13 @@ async fn a_state_does_not_expire_while_its_push_is_uploaded(kind: Kind) {
             world.get(&page, "").await.0 == 404
         })
         .await;
-        open.send(true).unwrap();
+        line.open();
     };
     let (said, ()) = tokio::join!(push, others);
 
     said.expect_ok();
     assert!(nostr.serves(&waiting).await);
 }
-
-/// Bytes that do not compress.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
-
-/// Listens before a server and passes connections on, but no more than the beginning of what a client sends on one
-/// until `is_open`. Returns `host:port`.
-async fn slow_line(server: String, is_open: watch::Receiver<bool>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server: Arc<str> = server.into();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (server, is_open) = (Arc::clone(&server), is_open.clone());
-            tokio::spawn(async move {
-                let (mut from_server, to_server) = TcpStream::connect(&*server).await.unwrap().into_split();
-                let (from_client, mut to_client) = client.into_split();
-                tokio::spawn(pass_slowly(from_client, to_server, is_open));
-                tokio::io::copy(&mut from_server, &mut to_client).await.ok();
-            });
-        }
-    });
-    address
-}
-
-async fn pass_slowly(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_open: watch::Receiver<bool>) {
-    let mut passed = 0;
-    let mut chunk = vec![0; 16 << 10];
-    while let Ok(read @ 1..) = from.read(&mut chunk).await {
-        if passed > BEGINNING_BYTES {
-            is_open.wait_for(|open| *open).await.unwrap();
-        }
-        passed += read;
-        if to.write_all(&chunk[..read]).await.is_err() {
-            break;
-        }
-    }
-}
-
-/// Passed at once: enough for a request's head, the command list and the start of the pack.
-const BEGINNING_BYTES: usize = 100 << 10;
 
 /// HEAD was answered 405, so that clients which look before they fetch saw no repository (ngit-grasp before 1.1.0).
 async fn refs_can_be_asked_for_by_head(kind: Kind) {
