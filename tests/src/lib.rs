@@ -18,6 +18,7 @@ pub mod redis_server;
 pub mod repository;
 pub mod slow_line;
 pub mod soak;
+pub mod strfry;
 pub mod talk;
 pub mod tcp_proxy;
 pub mod wait;

@@ -35,7 +35,7 @@ use tempfile::TempDir;
 use tests::plugin_host::PluginHost;
 use tests::process::program;
 use tests::process::shell;
-use tests::world::strfry_configuration;
+use tests::strfry::strfry_configuration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::process::Child;

@@ -17,11 +17,11 @@ use crate::process::harness_program;
 use crate::process::program;
 use crate::process::signal;
 use crate::redis_server;
+use crate::strfry::strfry_arguments;
+use crate::strfry::strfry_binary;
 use crate::tcp_proxy::TcpProxy;
 use crate::wait::within;
 use crate::wire::Wire;
-use crate::world::strfry_arguments;
-use crate::world::strfry_binary;
 
 /// How many gateways there are.
 pub(super) const GATEWAYS: usize = 2;
