@@ -24,13 +24,13 @@ impl Answer {
         }
     }
 
-    /// The answer to a push that changes nothing: refused, or in place already.
-    pub(super) fn decided(&self, list: &CommandList, decision: &PushDecision, remarks: &[String]) -> Response {
+    /// The answer to a push that was refused by what is known before its pack.
+    pub(super) fn refused(&self, list: &CommandList, decision: &PushDecision) -> Response {
         let report = Report {
             unpack: Ok(()),
             refs: results(list, decision),
         };
-        self.whole(remarks, &report)
+        self.whole(&decision.remarks, &report)
     }
 
     /// The answer to a push of which nothing can be done, for one reason.

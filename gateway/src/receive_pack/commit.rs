@@ -221,7 +221,7 @@ impl Push {
             return Err(CommitError::Gone);
         };
         self.refuse_unfit_tips(upload.as_ref(), &mut decision).await?;
-        if !self.has_effect(&decision) {
+        if !self.goes_on(&decision) {
             return Ok(Committed {
                 decision,
                 leased: Vec::new(),
@@ -366,7 +366,7 @@ impl Push {
     }
 
     /// Waits until these events are served. Returns what is to be said about it.
-    pub(super) async fn released(&self, event_ids: &BTreeSet<EventId>) -> Option<String> {
+    async fn released(&self, event_ids: &BTreeSet<EventId>) -> Option<String> {
         if event_ids.is_empty() {
             return None;
         }

@@ -30,7 +30,6 @@ use self::answer::Answer;
 use crate::body;
 use crate::body::Body;
 use crate::body::DrainLimits;
-use crate::git::CommandDefect;
 use crate::git::CommandList;
 use crate::git::CommandListError;
 use crate::git::CommandListLimits;
@@ -137,13 +136,6 @@ impl Push {
             .filter_map(|command| command.parsed.as_ref().ok())
     }
 
-    fn defects(&self) -> impl Iterator<Item = &CommandDefect> {
-        self.list
-            .commands
-            .iter()
-            .filter_map(|command| command.parsed.as_ref().err())
-    }
-
     fn atomicity(&self) -> Atomicity {
         if self.list.capabilities.atomic {
             Atomicity::AllOrNothing
@@ -152,10 +144,11 @@ impl Push {
         }
     }
 
-    /// Tells whether the decision leaves anything to do.
-    fn has_effect(&self, decision: &PushDecision) -> bool {
-        let spoilt = self.list.capabilities.atomic && self.defects().next().is_some();
-        decision.has_effect() && !spoilt
+    /// Tells whether the decision leaves anything to do. It does where all is in place too: whoever put it there may
+    /// not have released its events yet, and facts and refs are of one moment only under the identifier's lock.
+    fn goes_on(&self, decision: &PushDecision) -> bool {
+        let all_in_place = !decision.verdicts.is_empty() && !decision.is_refused();
+        (decision.has_effect() || all_in_place) && !is_spoilt(&self.list)
     }
 
     fn capabilities(&self) -> &PushCapabilities {
@@ -163,17 +156,12 @@ impl Push {
     }
 
     async fn go_on(self, decision: PushDecision, pack_start: Vec<u8>, mut body: Body) -> Response {
-        if self.has_effect(&decision) {
+        if self.goes_on(&decision) {
             return commit::carry_out(self, decision, pack_start, body).await;
         }
         // An answer is read only by a client that has sent everything.
         body::drain(&mut body, DRAIN).await;
-        let remark = match decision.is_refused() {
-            true => None,
-            false => self.released(&decision.awaited).await,
-        };
-        let remarks: Vec<String> = decision.remarks.iter().cloned().chain(remark).collect();
-        Answer::new(self.capabilities()).decided(&self.list, &decision, &remarks)
+        Answer::new(self.capabilities()).refused(&self.list, &decision)
     }
 
     fn refuse_for_now(&self, error: &PushError) -> Response {
@@ -191,6 +179,11 @@ fn for_now(error: &PushError) -> &'static str {
     }
 }
 
+/// Tells whether a push that wants all or nothing has a command that is not even well-formed.
+fn is_spoilt(list: &CommandList) -> bool {
+    list.capabilities.atomic && list.commands.iter().any(|command| command.parsed.is_err())
+}
+
 /// Returns the verdicts with the defects in their places: one per command.
 fn results<'a>(list: &'a CommandList, decision: &'a PushDecision) -> Vec<(String, Result<(), String>)> {
     let mut verdicts = decision.verdicts.iter();
@@ -201,6 +194,7 @@ fn results<'a>(list: &'a CommandList, decision: &'a PushDecision) -> Vec<(String
                 Err(defect) => Err(defect.to_string()),
                 Ok(_) => match verdicts.next() {
                     Some(RefVerdict::Refuse { reason }) => Err(reason.clone()),
+                    Some(_) if is_spoilt(list) => Err("atomic push failure: another ref was refused".to_owned()),
                     Some(RefVerdict::InPlace | RefVerdict::Allow | RefVerdict::Stage { .. }) => Ok(()),
                     None => Err("not decided".to_owned()),
                 },
@@ -244,3 +238,51 @@ const DRAIN: DrainLimits = DrainLimits {
 
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use shared::git::Oid;
+
+    use super::*;
+    use crate::git::Command;
+    use crate::git::CommandDefect;
+
+    /// The well-formed commands of such a push were left undone and reported ok.
+    #[test]
+    fn all_or_nothing_with_a_malformed_command_reports_nothing_as_done() {
+        let oid: Oid = "1".repeat(40).parse().unwrap();
+        let create = |name: &str| Command {
+            name: name.to_owned(),
+            parsed: name
+                .parse()
+                .map(|name| RefUpdate {
+                    name,
+                    old: None,
+                    new: Some(oid),
+                })
+                .map_err(|source| CommandDefect::Name { source, deletes: false }),
+        };
+        let decision = PushDecision {
+            verdicts: vec![RefVerdict::Allow],
+            extend: [].into(),
+            awaited: [].into(),
+            remarks: Vec::new(),
+        };
+
+        for atomic in [false, true] {
+            let list = CommandList {
+                commands: vec![create("refs/heads/main"), create("refs/heads/..")],
+                capabilities: PushCapabilities {
+                    atomic,
+                    ..PushCapabilities::default()
+                },
+            };
+            let oks: Vec<bool> = results(&list, &decision)
+                .iter()
+                .map(|(_, result)| result.is_ok())
+                .collect();
+
+            assert_eq!(oks, [!atomic, false]);
+        }
+    }
+}
