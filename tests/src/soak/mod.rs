@@ -78,8 +78,12 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
         stop.send_replace(true);
         workers = at_work.join_all().await;
         summary.fates = compare(&checker).await;
-        let broken = ledger.books().violations.len();
-        progress(&format!("{}, {broken} promises broken", summary.line(begun.elapsed())));
+        progress(&summary.line(begun.elapsed()));
+        let known = summary.violations.len();
+        summary.violations.clone_from(&ledger.books().violations);
+        for violation in &summary.violations[known..] {
+            progress(&format!("{violation:?}"));
+        }
     }
     watcher.abort();
     finish(&mut server, &checker, &mut summary).await;
