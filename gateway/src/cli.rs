@@ -107,6 +107,10 @@ pub struct Serve {
     /// the events are served when the relay is back.
     #[arg(long, env = "GRASP_RELEASE_WAIT_SECS", value_name = "N", default_value = "60")]
     pub release_wait_secs: String,
+    /// For how long requests and pushes that run may go on when the server is stopped (SIGTERM), in seconds; 0: not at
+    /// all. A second signal ends them at once.
+    #[arg(long, env = "GRASP_DRAIN_SECS", value_name = "N", default_value = "30")]
+    pub drain_secs: String,
     /// For how long the data of a repository is kept whose announcement was deleted or names another server, in days;
     /// 0: until the next daily check.
     #[arg(long, env = "GRASP_DELETED_RETENTION_DAYS", value_name = "N", default_value = "90")]
@@ -164,6 +168,8 @@ pub struct Config {
     pub sleep_secs: u64,
     /// For how long a push waits for its events to be served.
     pub release_wait: Duration,
+    /// For how long what runs may go on when the server is stopped.
+    pub drain: Duration,
     /// For how long the data of a repository is kept that is not hosted any more, in seconds.
     pub deleted_retention_secs: u64,
     /// By which rule listed maintainers count.
@@ -195,6 +201,7 @@ impl Serve {
         let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
         let sleep_secs = checker.secs("--sleep-secs", &self.sleep_secs, 0);
         let release_wait_secs = checker.secs("--release-wait-secs", &self.release_wait_secs, 1);
+        let drain_secs = checker.secs("--drain-secs", &self.drain_secs, 0);
         let days = checker.days("--deleted-retention-days", &self.deleted_retention_days);
         let mode = &self.maintainer_mode;
         let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
@@ -236,6 +243,7 @@ impl Serve {
                 hold_secs: hold_secs?,
                 sleep_secs: sleep_secs?,
                 release_wait: Duration::from_secs(release_wait_secs?),
+                drain: Duration::from_secs(drain_secs?),
                 deleted_retention_secs: days? * 86_400,
                 maintainer_mode: maintainer_mode?,
                 other_kinds: other_kinds?,
@@ -313,6 +321,7 @@ mod tests {
             "--domain=https://git.example.com/",
             "--hold-secs=0",
             "--release-wait-secs=soon",
+            "--drain-secs=-1",
             "--relay-url=http://127.0.0.1",
             "--maintainer-mode=all",
             "--trusted-proxies=10.1.2.3/8",
@@ -328,6 +337,7 @@ mod tests {
             "--domain",
             "--hold-secs",
             "--release-wait-secs",
+            "--drain-secs",
             "--relay-url must",
             "--maintainer-mode",
             "--redis-url",
@@ -338,7 +348,7 @@ mod tests {
         ] {
             assert!(text.contains(option), "{option} in {text}");
         }
-        assert_eq!(complaints.0.len(), 11, "{text}");
+        assert_eq!(complaints.0.len(), 12, "{text}");
     }
 
     #[test]

@@ -25,3 +25,4 @@ pub mod site;
 pub mod start;
 pub mod storage;
 pub mod upload_pack;
+mod websocket;

@@ -3,14 +3,17 @@
 use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use gateway::cli::Cli;
 use gateway::cli::Command;
 use gateway::cli::Serve;
 use gateway::start::Server;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -31,20 +34,26 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
-    match command {
-        Command::Serve(serve) => run_server(&serve).await,
-        Command::Declare(declare) => {
-            let clone_url = declare.run().await?;
-            writeln!(std::io::stdout(), "{clone_url}")?;
-            Ok(())
+fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = Runtime::new()?;
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Serve(serve) => run_server(&serve).await,
+            Command::Declare(declare) => {
+                let clone_url = declare.run().await?;
+                writeln!(std::io::stdout(), "{clone_url}")?;
+                Ok(())
+            }
         }
-    }
+    });
+    // What waits for a disk, or for the lock file of another server, is not waited for: it can be cut anywhere.
+    runtime.shutdown_timeout(THREADS_END);
+    ended
 }
 
 async fn run_server(serve: &Serve) -> Result<(), Box<dyn std::error::Error>> {
     let config = serve.check()?;
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(&config).await?;
     let service = server.service();
@@ -54,15 +63,17 @@ async fn run_server(serve: &Serve) -> Result<(), Box<dyn std::error::Error>> {
         clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
         "serving"
     );
-    server
-        .run(async {
+    let signals = [stop.clone(), cut.clone()];
+    tokio::spawn(async move {
+        for signal in signals {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            tracing::info!("stopping");
-        })
-        .await;
+            signal.cancel();
+        }
+    });
+    server.run(stop.cancelled_owned(), cut.cancelled_owned()).await;
     Ok(())
 }
 
@@ -79,3 +90,6 @@ fn fail(error: &dyn std::error::Error) {
         cause = error.source();
     }
 }
+
+/// For threads that are at something when the server has ended.
+const THREADS_END: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
 //! Passes a WebSocket on to the relay, byte for byte: extensions and subprotocols stay a matter of client and relay
-//! (facts/git-http 7).
+//! (facts/git-http 7). Only when the server stops, the client gets a frame that is ours.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use warp::http::HeaderMap;
 use warp::http::HeaderName;
 use warp::http::HeaderValue;
@@ -18,6 +22,9 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::reply;
+use crate::site::Site;
+use crate::websocket::Frames;
+use crate::websocket::GOING_AWAY;
 
 /// The relay's address, as the proxy dials it.
 #[derive(Debug, Clone)]
@@ -43,20 +50,22 @@ pub fn wants_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a request for a WebSocket by the relay's own answer; if that is a switch of protocols, bytes flow both
-/// ways until either side ends.
-pub async fn pass_websocket(upstream: &Upstream, headers: &HeaderMap, client: IpAddr, upgrade: OnUpgrade) -> Response {
+/// ways until either side ends or the server stops.
+pub async fn pass_websocket(site: &Site, headers: &HeaderMap, client: IpAddr, upgrade: OnUpgrade) -> Response {
+    let stopping = site.ending.stopping.clone();
+    if stopping.is_cancelled() {
+        return reply::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is stopping, connect again\n",
+        );
+    }
+    let upstream = &site.upstream;
     match dial(upstream, headers, client).await {
-        Ok((mut relay, head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-            tokio::spawn(async move {
+        Ok((relay, head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            site.tasks.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
-                let mut client = TokioIo::new(upgraded);
-                // The relay may have sent its first frame together with its answer.
-                if client.write_all(&head.rest).await.is_ok() {
-                    // How a WebSocket ends is between its ends; either way both are closed now.
-                    drop(
-                        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut relay, COPY_BYTES, COPY_BYTES).await,
-                    );
-                }
+                // How a WebSocket ends is between its ends; either way both are closed now.
+                drop(pass_on(TokioIo::new(upgraded), relay, &head.rest, &stopping).await);
             });
             let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
             *response.headers_mut() = head.headers;
@@ -74,6 +83,76 @@ pub async fn pass_websocket(upstream: &Upstream, headers: &HeaderMap, client: Ip
             )
         }
     }
+}
+
+/// Passes bytes both ways until both sides have ended, or for a moment after the server has said that it stops.
+/// `first` is what the relay sent together with its answer.
+async fn pass_on(
+    client: impl AsyncRead + AsyncWrite,
+    mut relay: TcpStream,
+    first: &[u8],
+    stopping: &CancellationToken,
+) -> io::Result<()> {
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (from_relay, mut to_relay) = relay.split();
+    let to_the_relay = async {
+        let mut from_client = BufReader::with_capacity(COPY_BYTES, from_client);
+        tokio::io::copy_buf(&mut from_client, &mut to_relay).await?;
+        to_relay.shutdown().await
+    };
+    let to_the_client = async {
+        pass_to_client(from_relay, &mut to_client, first, stopping).await?;
+        to_client.shutdown().await
+    };
+    let both = async { tokio::try_join!(to_the_relay, to_the_client) };
+    let end = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
+    };
+    tokio::select! {
+        ended = both => ended.map(drop),
+        () = end => Ok(()),
+    }
+}
+
+/// Passes what the relay sends until it ends. When the server stops, the frame that has begun is passed to its end, and
+/// then the client is told: it answers the relay, which ends.
+async fn pass_to_client(
+    mut relay: impl AsyncRead + Unpin,
+    client: &mut (impl AsyncWrite + Unpin),
+    first: &[u8],
+    stopping: &CancellationToken,
+) -> io::Result<()> {
+    let mut frames = Frames::default();
+    client.write_all(first).await?;
+    frames.pass(first);
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = tokio::select! {
+            biased;
+            () = stopping.cancelled() => break,
+            read = relay.read(&mut buffer) => read?,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        client.write_all(&buffer[..read]).await?;
+        frames.pass(&buffer[..read]);
+    }
+    while let left @ 1.. = frames.bytes_to_pass() {
+        let len = usize::try_from(left).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
+        let read = relay.read(&mut buffer[..len]).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        client.write_all(&buffer[..read]).await?;
+        frames.pass(&buffer[..read]);
+    }
+    client.write_all(GOING_AWAY).await?;
+    client.flush().await?;
+    // Nothing follows a close.
+    while relay.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
 
 /// The head of the relay's answer, and what came right behind it.
@@ -159,6 +238,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest head of the relay's answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// For a client to answer that the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Buffer for each direction of a WebSocket.
 const COPY_BYTES: usize = 16 * 1024;
 
@@ -201,5 +283,35 @@ mod tests {
 
         assert!(!head.contains("198.51.100.9"), "{head}");
         assert!(head.contains("x-real-ip: 203.0.113.7\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_between_two_frames_that_the_server_stops() {
+        let (mut relay, from_relay) = tokio::io::duplex(1024);
+        let (mut to_client, mut client) = tokio::io::duplex(1024);
+        let stopping = CancellationToken::new();
+        let passing = pass_to_client(from_relay, &mut to_client, b"\x81\x01a\x81", &stopping);
+        let ends = async {
+            let mut heard = [0; 6];
+            relay.write_all(b"\x03b").await.unwrap();
+            client.read_exact(&mut heard).await.unwrap();
+            stopping.cancel();
+            tokio::task::yield_now().await;
+            relay.write_all(b"cd\x81\x01e").await.unwrap();
+            let mut rest = vec![0; 2 + GOING_AWAY.len()];
+            client.read_exact(&mut rest).await.unwrap();
+            drop(relay);
+            (heard, rest)
+        };
+
+        let (passed, (heard, rest)) = tokio::join!(passing, ends);
+        drop(to_client);
+        let mut behind = Vec::new();
+        client.read_to_end(&mut behind).await.unwrap();
+
+        passed.unwrap();
+        assert_eq!(&heard, b"\x81\x01a\x81\x03b");
+        assert_eq!(rest, [b"cd", GOING_AWAY].concat());
+        assert_eq!(behind, b"", "nothing follows a close");
     }
 }

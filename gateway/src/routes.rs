@@ -92,7 +92,7 @@ async fn answer(
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match &head.target {
         Target::Root if proxy::wants_websocket(&head.headers) => match upgrade {
-            Some(upgrade) => proxy::pass_websocket(&site.upstream, &head.headers, head.client, upgrade).await,
+            Some(upgrade) => proxy::pass_websocket(&site, &head.headers, head.client, upgrade).await,
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
         Target::Root if reads => root(&site, &head).await,

@@ -2,10 +2,11 @@
 //! the time for a request's head nor the number of connections (facts/git-http 7).
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::Request;
@@ -15,14 +16,18 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use warp::Filter;
+use warp::http::HeaderValue;
+use warp::http::StatusCode;
+use warp::http::header;
 use warp::reply::Response;
 
 use crate::client_address::TrustedProxies;
@@ -43,28 +48,31 @@ pub struct ConnectionLimits {
     pub trusted_proxies: TrustedProxies,
 }
 
-/// Serves `routes` on `listener` until `stop` is done, then lets running requests end for `drain` at most.
-pub async fn serve<F>(
-    listener: TcpListener,
-    routes: F,
-    limits: ConnectionLimits,
-    stop: impl Future<Output = ()>,
-    drain: Duration,
-) where
+/// How the server ends, as its parts are told.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Nothing new is begun; what runs goes on.
+    pub stopping: CancellationToken,
+    /// What still runs ends at once.
+    pub cut: CancellationToken,
+}
+
+/// Serves `routes` on `listener` until the server is stopping, and returns when all connections have ended: those that
+/// ask for nothing soon after, the others with what they are at, or when all is cut.
+pub async fn serve<F>(listener: TcpListener, routes: F, limits: ConnectionLimits, ending: Ending)
+where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Connections::new(limits.per_address_max);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let graceful = GracefulShutdown::new();
+    let running = TaskTracker::new();
     let service = warp::service(routes);
-    let builder = builder();
-    tokio::pin!(stop);
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&connections).acquire_owned() => permit,
-            () = &mut stop => break,
+            () = ending.stopping.cancelled() => break,
         };
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -74,7 +82,7 @@ pub async fn serve<F>(
                     continue;
                 }
             },
-            () = &mut stop => break,
+            () = ending.stopping.cancelled() => break,
         };
         let place = match limits.trusted_proxies.trust(peer.ip().to_canonical()) {
             true => None,
@@ -93,28 +101,66 @@ pub async fn serve<F>(
                 }
             },
         };
-        // Small answers are the rule; without it they wait for the client's acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        let service = service.clone();
-        let with_peer = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            service.clone().call(request)
-        });
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), with_peer)
-            .into_owned();
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(client.address = %peer, error, "connection ended");
-            }
+        let (service, ending) = (service.clone(), ending.clone());
+        running.spawn(async move {
+            converse(stream, peer, service, ending).await;
             drop((permit, place));
         });
     }
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests still running at the end of the drain time were cut off");
+    // Whoever calls now is refused by the system, or waits for whoever listens on the same socket.
+    drop(listener);
+    running.close();
+    running.wait().await;
+}
+
+/// Answers the requests of one connection.
+async fn converse<S>(stream: TcpStream, peer: SocketAddr, service: S, ending: Ending)
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    // Small answers are the rule; without it they wait for the client's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let (asks, stopping) = (Arc::clone(&has_asked), ending.stopping.clone());
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(Peer(peer));
+        let answer = service.clone().call(request);
+        let stopping = stopping.clone();
+        async move {
+            let mut response = answer.await?;
+            // So that a client opens another connection for its next request, rather than find this one closed.
+            if stopping.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let builder = builder();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+    tokio::pin!(connection);
+    let last_request = async {
+        ending.stopping.cancelled().await;
+        tokio::time::sleep(LAST_REQUEST_WAIT).await;
+    };
+    let mut ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = last_request => None,
+        () = ending.cut.cancelled() => return,
+    };
+    if ended.is_none() && has_asked.load(Ordering::Relaxed) {
+        connection.as_mut().graceful_shutdown();
+        ended = tokio::select! {
+            ended = connection => Some(ended),
+            () = ending.cut.cancelled() => None,
+        };
+    }
+    if let Some(Err(error)) = ended {
+        tracing::debug!(client.address = %peer, error, "connection ended");
     }
 }
 
@@ -165,6 +211,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// For the next request on a connection that is kept, once the server is stopping: the client may just be sending it.
+const LAST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -28,6 +28,7 @@ use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
 use crate::release::Importer;
 use crate::reply;
+use crate::server::Ending;
 use crate::storage::Storage;
 
 /// The server's parts.
@@ -56,6 +57,8 @@ pub struct Site {
     pub settings: Settings,
     /// What goes on without its client; waited for when the server stops.
     pub tasks: TaskTracker,
+    /// How the server ends.
+    pub ending: Ending,
     /// How many packs may be taken in at the same time.
     pub uploads: Semaphore,
 }

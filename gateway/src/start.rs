@@ -46,6 +46,7 @@ use crate::release::StrfryError;
 use crate::routes::routes;
 use crate::server;
 use crate::server::ConnectionLimits;
+use crate::server::Ending;
 use crate::site::Settings;
 use crate::site::Site;
 use crate::storage::Storage;
@@ -104,6 +105,7 @@ pub struct Server {
     address: SocketAddr,
     embedded: Option<EmbeddedRelay>,
     connection_limits: ConnectionLimits,
+    drain: Duration,
 }
 
 impl Server {
@@ -156,6 +158,7 @@ impl Server {
             relay_info: RelayInfo::default(),
             seen: DashMap::new(),
             tasks: TaskTracker::new(),
+            ending: Ending::default(),
             uploads: Semaphore::new(server_limits.uploads_max),
             settings: Settings {
                 hold_secs: config.hold_secs,
@@ -174,6 +177,7 @@ impl Server {
             address,
             embedded,
             connection_limits: server_limits.of_connections(config.trusted_proxies.clone()),
+            drain: config.drain,
         })
     }
 
@@ -187,31 +191,41 @@ impl Server {
         &self.site.lookup.service
     }
 
-    /// Serves until `stop` is done; then lets running requests and pushes end, and stops the built-in relay last.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` is done. Then nothing new is begun, WebSockets are closed, and requests and pushes that run
+    /// have until `cut` is done, and no longer than the drain time. The built-in relay is stopped last.
+    pub async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
         let site = self.site;
+        let ending = site.ending.clone();
         let stopped = CancellationToken::new();
         let worker = tokio::spawn(release::run(Arc::clone(&site), stopped.clone().cancelled_owned()));
-        server::serve(
-            self.listener,
-            routes(Arc::clone(&site)),
-            self.connection_limits,
-            stop,
-            DRAIN,
-        )
-        .await;
-        stopped.cancel();
-        site.tasks.close();
-        let rest = async {
+        let routes = routes(Arc::clone(&site));
+        let work = async {
+            server::serve(self.listener, routes, self.connection_limits, ending.clone()).await;
+            stopped.cancel();
+            site.tasks.close();
             site.tasks.wait().await;
             if let Err(error) = worker.await {
                 tracing::error!(%error, "the worker ended badly");
             }
         };
-        if tokio::time::timeout(DRAIN, rest).await.is_err() {
-            tracing::warn!(
-                "work still going on at the end of the drain time was cut off; the next start goes on with it"
+        let end = async {
+            stop.await;
+            ending.stopping.cancel();
+            tracing::info!(
+                drain_secs = self.drain.as_secs(),
+                "stopping: what runs is finished; another signal ends it at once"
             );
+            tokio::select! {
+                () = tokio::time::sleep(self.drain) => {}
+                () = cut => {}
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = end => {
+                ending.cut.cancel();
+                tracing::warn!("work that still went on was cut off; the next start goes on with it");
+            }
         }
         if let Some(relay) = self.embedded {
             relay.stop().await;
@@ -303,6 +317,3 @@ const FETCH_REQUEST_BYTES_MAX: u64 = 16 << 20;
 
 /// Room for the command list beside the pack.
 const COMMANDS_BYTES_MAX: u64 = 4 << 20;
-
-/// For requests that run when the server is stopped.
-const DRAIN: Duration = Duration::from_secs(30);

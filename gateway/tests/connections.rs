@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway::client_address::TrustedProxies;
 use gateway::server::ConnectionLimits;
+use gateway::server::Ending;
 use gateway::server::serve;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -25,7 +26,7 @@ async fn start(trusted_proxies: TrustedProxies) -> std::net::SocketAddr {
         per_address_max: 2,
         trusted_proxies,
     };
-    tokio::spawn(serve(listener, routes, limits, std::future::pending(), Duration::ZERO));
+    tokio::spawn(serve(listener, routes, limits, Ending::default()));
     address
 }
 

@@ -37,11 +37,22 @@ impl Answer {
 /// # Panics
 /// The server does not answer.
 pub async fn request(authority: &str, head: &str, body: &[u8]) -> Answer {
+    rest(&mut begin(authority, head, body).await).await
+}
+
+/// Sends a request as [`request`] does, and waits until the answer begins.
+///
+/// # Panics
+/// The server does not answer.
+pub async fn begin(authority: &str, head: &str, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(authority).await.unwrap();
     let head = format!("{head}host: {authority}\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
-    rest(&mut stream).await
+    let mut first = [0];
+    let begins = tokio::time::timeout(Duration::from_secs(90), stream.peek(&mut first));
+    begins.await.expect("no answer").unwrap();
+    stream
 }
 
 /// Reads an answer up to the end of the connection.

@@ -74,6 +74,14 @@ impl NostrClient {
         self.0.hear().await.unwrap()
     }
 
+    /// Returns the code that the relay closes the connection with.
+    ///
+    /// # Panics
+    /// It does not within thirty seconds, or without a code.
+    pub async fn close_code(&mut self) -> u16 {
+        self.0.close_code().await.unwrap().expect("a code")
+    }
+
     /// Sends an event and returns the answer.
     ///
     /// # Panics

@@ -128,6 +128,14 @@ impl Process {
         self.child.id().expect("it has ended")
     }
 
+    /// Asks it to end, as systemd does.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub async fn terminate(&self) {
+        shell(&format!("kill -s TERM {}", self.id()), "").await;
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

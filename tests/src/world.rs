@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use gateway::embedded::EmbeddedRelay;
@@ -165,6 +166,20 @@ impl World {
     /// Kills the gateway as `kill -9` does.
     pub async fn kill_gateway(&mut self) {
         self.gateway.kill().await;
+    }
+
+    /// Asks the gateway to stop, as systemd does.
+    pub async fn terminate_gateway(&self) {
+        self.gateway.terminate().await;
+    }
+
+    /// Waits for the end of the gateway.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub async fn gateway_ended(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.gateway.ended());
+        ended.await.expect("the gateway does not end")
     }
 
     /// Starts the gateway again, after it was killed, with other options.

@@ -365,6 +365,11 @@ impl Push {
             .collect()
     }
 
+    async fn stopped_for(&self, time: Duration) {
+        self.site.ending.stopping.cancelled().await;
+        tokio::time::sleep(time).await;
+    }
+
     /// Waits until these events are served. Returns what is to be said about it.
     async fn released(&self, event_ids: &BTreeSet<EventId>) -> Option<String> {
         if event_ids.is_empty() {
@@ -372,7 +377,12 @@ impl Push {
         }
         let identifiers: BTreeSet<Identifier> = [self.coordinate.identifier.clone()].into();
         let deadline = Instant::now() + self.site.settings.release_wait;
-        match self.site.published(&identifiers, event_ids, deadline).await {
+        let published = tokio::select! {
+            published = self.site.published(&identifiers, event_ids, deadline) => published,
+            // The answer is worth more than the end of the wait: the server may be cut off soon.
+            () = self.stopped_for(RELEASE_WAIT_AT_THE_END) => Ok(Published::Pending),
+        };
+        match published {
             Ok(Published::All) => None,
             Ok(Published::Pending) => {
                 Some("stored; the relay does not answer now, its events are served when it is back".to_owned())
@@ -427,6 +437,9 @@ const RELEASED_LATER: &str = "stored; the events are released as soon as this se
 
 /// Between two signs of life: below the 15 s after which clients give up (facts/grasp 0.5).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// For events to be served once the server is stopping.
+const RELEASE_WAIT_AT_THE_END: Duration = Duration::from_secs(5);
 
 /// What the pusher reads meanwhile.
 const SIGN_OF_LIFE: &str = "still at it: the push ends when its events are served";

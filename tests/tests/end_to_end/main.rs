@@ -15,6 +15,7 @@ mod pushes;
 mod redis_faults;
 mod related;
 mod several_owners;
+mod stopping;
 mod stuck;
 
 /// Makes two tests of each function, one for each world.
