@@ -25,7 +25,7 @@ pub async fn info_refs(
         (Readable::OnDisk(refs), _) => advertise(&refs),
         (Readable::Virtual, _) => advertise(&RefSnapshot::empty()),
         // Whoever has the data can push it again.
-        (Readable::Lost, GitService::ReceivePack) => advertise(&RefSnapshot::empty()),
+        (Readable::Lost | Readable::Undeclared, GitService::ReceivePack) => advertise(&RefSnapshot::empty()),
         (unreadable, _) => return unreadable.refusal(),
     };
     reply::git(&format!("application/x-{}-advertisement", service.as_str()), body)

@@ -140,7 +140,7 @@ async fn root(site: &Site, head: &Head) -> Response {
 }
 
 async fn page(site: &Site, coordinate: &Coordinate) -> Response {
-    if let lost @ Readable::Lost = site.readable(coordinate).await {
+    if let lost @ (Readable::Lost | Readable::Undeclared) = site.readable(coordinate).await {
         return lost.refusal();
     }
     match site.facts(coordinate).await {

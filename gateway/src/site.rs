@@ -27,6 +27,7 @@ use crate::lock::Locks;
 use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
 use crate::release::Importer;
+use crate::release::InFlight;
 use crate::reply;
 use crate::server::Ending;
 use crate::storage::Storage;
@@ -55,6 +56,8 @@ pub struct Site {
     pub seen: DashMap<EventId, Seen>,
     /// Times and sizes.
     pub settings: Settings,
+    /// What is on its way into the relay.
+    pub in_flight: InFlight,
     /// What goes on without its client; waited for when the server stops.
     pub tasks: TaskTracker,
     /// How the server ends.
@@ -101,6 +104,8 @@ pub enum Readable {
     Virtual,
     /// A repository whose state has refs that are not here: an empty answer would be copied by mirrors.
     Lost,
+    /// A repository on disk whose events were lost with the purgatory: it is kept, and not served.
+    Undeclared,
     /// No repository of this server.
     Absent,
     /// It cannot be told now.
@@ -124,15 +129,25 @@ impl Site {
     pub async fn readable(&self, coordinate: &Coordinate) -> Readable {
         let facts = self.facts(coordinate).await;
         if let Ok(facts) = &facts
-            && facts.hosting(coordinate) == Hosting::Absent
+            && (facts.hosting(coordinate) == Hosting::Absent || !declares_refs(facts, coordinate))
         {
-            return Readable::Absent;
+            // Whatever is on disk, without a state that governs it nobody has declared it.
+            return match self.storage.is_undeclared(coordinate).await {
+                Ok(true) => Readable::Undeclared,
+                Ok(false) if facts.hosting(coordinate) == Hosting::Absent => Readable::Absent,
+                Ok(false) => Readable::Virtual,
+                Err(error) => {
+                    tracing::error!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot read a note");
+                    Readable::Unknown
+                }
+            };
         }
         match (self.storage.at(coordinate).cached_refs().await, facts) {
-            // Whatever is on disk, without a state that governs it nobody has declared it.
-            (_, Ok(facts)) if !declares_refs(&facts, coordinate) => Readable::Virtual,
             // Without facts, what is here is read on: Redis or relay being away stops no clone.
-            (Ok(Some(snapshot)), Err(_)) => Readable::OnDisk(snapshot),
+            (Ok(Some(snapshot)), Err(_)) => match self.storage.is_undeclared(coordinate).await {
+                Ok(false) => Readable::OnDisk(snapshot),
+                Ok(true) | Err(_) => Readable::Undeclared,
+            },
             // A repository that has just been made to be filled reads as lost, not as empty.
             (Ok(Some(snapshot)), Ok(_)) if has_governed_refs(&snapshot) => Readable::OnDisk(snapshot),
             (Ok(Some(_)), Ok(_)) => Readable::Lost,
@@ -173,6 +188,10 @@ impl Readable {
             Self::Lost => reply::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
+            ),
+            Self::Undeclared => reply::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the events of this repository were lost here; it is back after its maintainer has published them again\n",
             ),
             Self::OnDisk(_) | Self::Virtual | Self::Unknown => reply::text(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -42,6 +42,7 @@ use crate::proxy::Upstream;
 use crate::relay_info::RelayInfo;
 use crate::release;
 use crate::release::Importer;
+use crate::release::InFlight;
 use crate::release::StrfryError;
 use crate::routes::routes;
 use crate::server;
@@ -157,6 +158,7 @@ impl Server {
             locks: Locks::new(layout),
             relay_info: RelayInfo::default(),
             seen: DashMap::new(),
+            in_flight: InFlight::default(),
             tasks: TaskTracker::new(),
             ending: Ending::default(),
             uploads: Semaphore::new(server_limits.uploads_max),

@@ -133,6 +133,37 @@ impl Storage {
         noted.map_err(StorageError::Note)
     }
 
+    /// Tells whether a repository is kept although the events that declared it were lost.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub async fn is_undeclared(&self, coordinate: &Coordinate) -> Result<bool, StorageError> {
+        let noted = tokio::fs::try_exists(self.undeclared_note(coordinate)).await;
+        noted.map_err(StorageError::Note)
+    }
+
+    /// Notes that the events that declared a repository were lost, or are there again.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub async fn note_undeclared(
+        &self,
+        _: &Locked,
+        coordinate: &Coordinate,
+        is_undeclared: bool,
+    ) -> Result<(), StorageError> {
+        let note = self.undeclared_note(coordinate);
+        let noted = match is_undeclared {
+            true => tokio::fs::write(note, "").await,
+            false => tokio::fs::remove_file(note).await,
+        };
+        noted.map_err(StorageError::Note)
+    }
+
+    fn undeclared_note(&self, coordinate: &Coordinate) -> PathBuf {
+        self.repositories.at(coordinate).path().join("grasp-undeclared")
+    }
+
     fn unhosted_note(&self, coordinate: &Coordinate) -> PathBuf {
         self.repositories.at(coordinate).path().join("grasp-unhosted-since")
     }
@@ -166,7 +197,11 @@ impl Storage {
         Ok(staged.into_iter().map(|staged| staged.event_id).collect())
     }
 
-    async fn staged(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, StorageError> {
+    /// Returns what is staged for repositories with these identifiers.
+    ///
+    /// # Errors
+    /// The staging area cannot be read.
+    pub async fn staged(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, StorageError> {
         let mut staged = BTreeSet::new();
         for identifier in identifiers {
             for coordinate in self.repositories.layout().staged_for(identifier).await? {

@@ -20,7 +20,9 @@ pub async fn upload_pack(site: &Site, coordinate: &Coordinate, protocol: Option<
     let target = match site.readable(coordinate).await {
         Readable::OnDisk(_) => Target::Repository(site.storage.at(coordinate)),
         Readable::Virtual => Target::Empty,
-        unreadable @ (Readable::Lost | Readable::Absent | Readable::Unknown) => return unreadable.refusal(),
+        unreadable @ (Readable::Lost | Readable::Undeclared | Readable::Absent | Readable::Unknown) => {
+            return unreadable.refusal();
+        }
     };
     let body = ReaderStream::with_capacity(body, CHUNK_BYTES);
     match site.upload_pack.fetch(target, protocol, body).await {

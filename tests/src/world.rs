@@ -37,7 +37,9 @@ use crate::strfry::STRFRY_CONF;
 use crate::strfry::start_strfry;
 use crate::strfry::strfry_binary;
 use crate::strfry::strfry_configuration;
+use crate::tcp_proxy::TcpProxy;
 use crate::wait::eventually;
+use crate::wire::Wire;
 
 /// Which world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Options {
     pub redis_slow_ms: u64,
     /// Whether both programs reach Redis through a proxy.
     pub is_redis_behind_proxy: bool,
+    /// Whether the gateway, and so every client, reaches the relay through a proxy.
+    pub is_relay_behind_proxy: bool,
 }
 
 impl Options {
@@ -93,6 +97,7 @@ impl Options {
         import: Import::NotGiven,
         redis_slow_ms: 2_000,
         is_redis_behind_proxy: false,
+        is_relay_behind_proxy: false,
     };
 }
 
@@ -115,6 +120,7 @@ pub struct World {
 struct Neighbours {
     redis: RedisServer,
     relay_port: u16,
+    relay_proxy: Option<TcpProxy>,
     relay: Relay,
 }
 
@@ -268,6 +274,18 @@ impl World {
         &mut self.neighbours.as_mut().expect("the embedded world has no Redis").redis
     }
 
+    /// Returns the proxy through which the gateway reaches the relay.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn relay_proxy(&self) -> &TcpProxy {
+        let proxy = self
+            .neighbours
+            .as_ref()
+            .and_then(|neighbours| neighbours.relay_proxy.as_ref());
+        proxy.expect("the relay is reached without a proxy")
+    }
+
     /// Returns the directory that belongs to this world.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -379,9 +397,14 @@ const DENY_LIST: &str = "repos-deny";
 
 impl Neighbours {
     async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
+        let relay_port = free_port();
         let mut neighbours = Self {
             redis: RedisServer::start(folder, options.is_redis_behind_proxy).await,
-            relay_port: free_port(),
+            relay_port,
+            relay_proxy: match options.is_relay_behind_proxy {
+                true => Some(TcpProxy::start(relay_port, Wire::WebSocket).await),
+                false => None,
+            },
             relay: Relay::Stopped,
         };
         let command = plugin_command(folder, gateway_port, options, &neighbours);
@@ -439,7 +462,9 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
     if let Some(neighbours) = neighbours {
         arguments.push(format!("--redis-url={}", neighbours.redis.url()));
         arguments.push(format!("--redis-slow-ms={}", options.redis_slow_ms));
-        arguments.push(format!("--relay-url=ws://127.0.0.1:{}", neighbours.relay_port));
+        let relay_port = neighbours.relay_proxy.as_ref().map(TcpProxy::port);
+        let relay_port = relay_port.unwrap_or(neighbours.relay_port);
+        arguments.push(format!("--relay-url=ws://127.0.0.1:{relay_port}"));
     }
     arguments
 }

@@ -21,6 +21,7 @@ use shared::rules::plan;
 use crate::lock::Locked;
 use crate::site::Seen;
 use crate::site::Site;
+use crate::site::declares_refs;
 use crate::storage::StorageError;
 
 /// What a look left to do.
@@ -103,6 +104,7 @@ impl Site {
         };
         let (facts, dirty) = self.lookup.facts(&subject).await?;
         self.note_seen(&facts);
+        self.note_declared(locked, &facts).await?;
         let mut broken = BTreeSet::new();
         loop {
             let mut disk = self.storage.read(&facts).await?;
@@ -160,6 +162,16 @@ impl Site {
         }
     }
 
+    /// Notes which repositories are declared again whose events were lost.
+    async fn note_declared(&self, locked: &Locked, facts: &Facts) -> Result<(), StorageError> {
+        for coordinate in facts.hosted() {
+            if declares_refs(facts, coordinate) && self.storage.is_undeclared(coordinate).await? {
+                self.storage.note_undeclared(locked, coordinate, false).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn act(
         &self,
         locked: &Locked,
@@ -176,7 +188,7 @@ impl Site {
         let purgatory = &self.lookup.purgatory;
         let leased = match plan.releases.as_slice() {
             [] => Vec::new(),
-            releases => purgatory.mark_releasing(releases, self.settings.lease_secs).await?,
+            releases => self.begin_releases(releases).await?,
         };
         for release in &plan.releases {
             tracing::info!(event.id = %release.event.id, event.kind = release.event.kind.as_u16(), "complete, releasing");
@@ -218,6 +230,22 @@ impl Site {
 }
 
 impl Site {
+    /// Marks what is complete, and remembers it until it has left.
+    async fn begin_releases(&self, releases: &[Release]) -> Result<Vec<Leased>, PurgatoryError> {
+        // Before the mark, so that a Redis that loses it in between gets it back.
+        for release in releases {
+            self.in_flight.remember(release);
+        }
+        let lease_secs = self.settings.lease_secs;
+        let leased = self.lookup.purgatory.mark_releasing(releases, lease_secs).await?;
+        let own: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
+        for release in releases.iter().filter(|release| !own.contains(&release.event.id)) {
+            // Another gateway publishes it, or its author has deleted it.
+            self.in_flight.forget(&release.event.id);
+        }
+        Ok(leased)
+    }
+
     /// Gives back what has to wait for an announcement that somebody else is publishing: it is due again when that has
     /// left.
     async fn in_order(

@@ -4,7 +4,9 @@
 //! The same look serves a push, a new event, the recovery after a crash and the sweep. What must be done is decided in
 //! `shared::rules`; here it is done.
 
+mod epoch;
 mod import;
+mod in_flight;
 mod look;
 mod publish;
 mod retire;
@@ -14,6 +16,7 @@ mod worker;
 pub use import::Importer;
 pub use import::StrfryError;
 pub use import::StrfryPaths;
+pub use in_flight::InFlight;
 pub use look::Look;
 pub use look::LookError;
 pub use publish::Published;

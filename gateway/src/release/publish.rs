@@ -69,7 +69,10 @@ impl Site {
             Next::Wait => retry("waits for an event that is published before it".to_owned()),
         };
         match &settlement {
-            Settlement::Done => tracing::info!(event.id = %event.id, "released"),
+            Settlement::Done => {
+                self.in_flight.forget(&event.id);
+                tracing::info!(event.id = %event.id, "released");
+            }
             Settlement::Retry { error, .. } => tracing::warn!(event.id = %event.id, error, "not released yet"),
             Settlement::Stuck { error, .. } => {
                 tracing::error!(event.id = %event.id, error, "the relay refuses to take a released event");

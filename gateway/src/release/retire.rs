@@ -5,6 +5,7 @@ use shared::nip34::Coordinate;
 use shared::rules::Facts;
 
 use super::LookError;
+use super::epoch::UNDECLARED;
 use crate::site::Site;
 
 /// What to do with a repository on disk.
@@ -28,6 +29,15 @@ impl Site {
         let identifiers = [coordinate.identifier.clone()].into();
         let locked = self.locks.lock(identifiers).await.map_err(LookError::Lock)?;
         let facts = self.facts(coordinate).await?;
+        // After the facts, and before the note: a purgatory that has lost something since it was read, or was not whole
+        // then, says so or has left its note.
+        if self.lookup.purgatory.epoch().await?.is_unknown() {
+            return Ok(());
+        }
+        if self.storage.is_undeclared(coordinate).await? {
+            tracing::error!(repo.coordinate = %coordinate, "{UNDECLARED}");
+            return Ok(());
+        }
         let unhosted_since = self.storage.unhosted_since(coordinate).await?;
         match fate(&facts, coordinate, unhosted_since, self.settings.deleted_retention_secs) {
             Fate::Keep if unhosted_since.is_none() => {}

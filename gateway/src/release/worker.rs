@@ -17,12 +17,15 @@ use nostr::types::Timestamp;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::purgatory::Epoch;
 use shared::purgatory::PurgatoryError;
 use shared::relay::RelayError;
 use shared::relay::Signal;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::epoch::Loss;
+use super::epoch::loss;
 use crate::site::Site;
 use crate::storage::StorageError;
 
@@ -49,6 +52,10 @@ struct Worker {
     /// How often in a row the look at an identifier has failed.
     failures: BTreeMap<Identifier, u32>,
     publishing: JoinSet<()>,
+    /// The epoch of the purgatory, as far as this gateway knows.
+    epoch: Option<String>,
+    /// Makes up for what was lost with an epoch; the name of the next one, if that was done.
+    recovery: JoinSet<Option<String>>,
 }
 
 impl Worker {
@@ -60,6 +67,8 @@ impl Worker {
             resting: BTreeMap::new(),
             failures: BTreeMap::new(),
             publishing: JoinSet::new(),
+            epoch: None,
+            recovery: JoinSet::new(),
         }
     }
 
@@ -89,6 +98,7 @@ impl Worker {
         while let Some(done) = self.looks.try_join_next() {
             self.note(done);
         }
+        self.follow_epoch().await?;
         let purgatory = self.site.lookup.purgatory.clone();
         purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await?;
         let now = Instant::now();
@@ -101,9 +111,33 @@ impl Worker {
         }
         if self.publishing.is_empty() {
             let due = purgatory.take_due(BATCH, self.site.settings.lease_secs).await?;
+            for leased in &due {
+                self.site.in_flight.remember_event(&leased.event);
+            }
             if !due.is_empty() {
                 let site = Arc::clone(&self.site);
                 self.publishing.spawn(async move { site.publish_each(due).await });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notices when the purgatory is not the one it was, or not whole.
+    async fn follow_epoch(&mut self) -> Result<(), PurgatoryError> {
+        while let Some(recovered) = self.recovery.try_join_next() {
+            self.epoch = recovered.ok().flatten().or(self.epoch.take());
+        }
+        if !self.recovery.is_empty() {
+            return Ok(());
+        }
+        let found = self.site.lookup.purgatory.epoch().await?;
+        match loss(self.epoch.as_deref(), &found) {
+            Loss::Nothing => self.epoch = Some(found.name),
+            loss @ (Loss::OnlyOwnReleases | Loss::LastWrites | Loss::Everything) => {
+                let was_known = self.epoch.is_some();
+                let site = Arc::clone(&self.site);
+                self.recovery
+                    .spawn(async move { recover(&site, loss, &found, was_known).await });
             }
         }
         Ok(())
@@ -134,6 +168,33 @@ impl Worker {
         *failures = (*failures + 1).min(FAILURES_COUNTED);
         self.resting
             .insert(identifier, Instant::now() + RETRY_PAUSE * 2_u32.pow(*failures - 1));
+    }
+}
+
+/// Returns the name of the epoch that begins after what was lost is made up for; `None`: it is not.
+async fn recover(site: &Site, loss: Loss, found: &Epoch, was_known: bool) -> Option<String> {
+    match loss {
+        // An empty Redis is what a new server begins with.
+        Loss::Everything if was_known => {
+            tracing::error!("Redis has lost everything that was held: its authors have to send it again");
+        }
+        Loss::Nothing | Loss::OnlyOwnReleases | Loss::LastWrites | Loss::Everything => {
+            tracing::info!(?loss, "another epoch of the purgatory");
+        }
+    }
+    match site.recover(loss, found).await {
+        Ok(epoch) => {
+            tracing::info!(epoch, "whatever could be is written again");
+            Some(epoch)
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot make up for what Redis has lost, will try again"
+            );
+            tokio::time::sleep(RETRY_PAUSE).await;
+            None
+        }
     }
 }
 
@@ -222,11 +283,25 @@ async fn recheck_everything(site: Arc<Site>) {
             Ok(identifiers) => mark(&site, &identifiers).await,
             Err(error) => log_unlisted(&error),
         }
+        wait_for_epoch(&site).await;
         match site.storage.on_disk().await {
             Ok(repositories) => retire_all(&site, &repositories).await,
             Err(error) => log_unlisted(&error),
         }
         tokio::time::sleep(RECHECK_INTERVAL).await;
+    }
+}
+
+/// Waits until what Redis may have lost is made up for: nobody is unhosted because it was forgotten.
+async fn wait_for_epoch(site: &Site) {
+    while !site
+        .lookup
+        .purgatory
+        .epoch()
+        .await
+        .is_ok_and(|epoch| !epoch.is_unknown())
+    {
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 

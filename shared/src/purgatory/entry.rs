@@ -240,6 +240,28 @@ pub struct Leased {
     pub lease: Lease,
 }
 
+/// The time between two losses, possible ones too, of what the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Its name; empty: the store knows of none, so it has lost everything, or is new.
+    pub name: String,
+    /// The server that answers: another one after a restart or a failover.
+    pub server: String,
+}
+
+impl Epoch {
+    /// Tells whether the store has lost everything.
+    pub fn is_unknown(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    /// Tells whether another server began it, which may have known more than this one.
+    pub fn is_of_another_server(&self) -> bool {
+        let begun_on = self.name.split(':').next();
+        begun_on != Some(&self.server)
+    }
+}
+
 /// How an attempt to publish ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {

@@ -64,6 +64,9 @@ pub(super) const DELETED_ADDRESS: &str = "{purgatory}:deleted:address:";
 /// [`GATE_SECS`].
 pub(super) const DELETED_AUTHOR: &str = "{purgatory}:deleted:author:";
 
+/// `{purgatory}:epoch` STRING `<run id>:<number>`: the server that this purgatory was last known whole on, and a number
+/// that tells two losses apart. No TTL.
+pub(super) const EPOCH: &str = "{purgatory}:epoch";
 /// `{purgatory}:probe` STRING that means nothing, written to see whether Redis takes writes in time. TTL 60 s.
 pub(super) const PROBE: &str = "{purgatory}:probe";
 
@@ -72,7 +75,7 @@ pub(super) const PROBE: &str = "{purgatory}:probe";
 pub(super) const WAKE: &str = "{purgatory}:wake";
 
 /// What every script call declares as KEYS: the names that do not depend on the call.
-pub(super) const KEYS: [&str; 8] = [
+pub(super) const KEYS: [&str; 9] = [
     CHANGES,
     LEASES,
     DIRTY,
@@ -81,10 +84,11 @@ pub(super) const KEYS: [&str; 8] = [
     ENTRIES,
     BYTES,
     PLACEHOLDERS,
+    EPOCH,
 ];
 
 /// Names the scripts use, for the table `K` in Lua.
-const LUA_NAMES: [(&str, &str); 22] = [
+const LUA_NAMES: [(&str, &str); 23] = [
     ("changes", CHANGES),
     ("leases", LEASES),
     ("dirty", DIRTY),
@@ -105,6 +109,7 @@ const LUA_NAMES: [(&str, &str); 22] = [
     ("deleted_event", DELETED_EVENT),
     ("deleted_address", DELETED_ADDRESS),
     ("deleted_author", DELETED_AUTHOR),
+    ("epoch", EPOCH),
     ("probe", PROBE),
     ("wake", WAKE),
 ];

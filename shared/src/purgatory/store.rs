@@ -9,6 +9,7 @@ use nostr::key::PublicKey;
 
 use super::Deletion;
 use super::DirtyNumber;
+use super::Epoch;
 use super::Expiry;
 use super::Hold;
 use super::HoldOutcome;
@@ -250,6 +251,31 @@ impl Purgatory {
         commit_oid: Oid,
     ) -> Result<bool, PurgatoryError> {
         ask!(self.drop_placeholder(event_id, coordinate, commit_oid))
+    }
+
+    /// Returns which epoch it is: after the store lost anything, or may have, it is another one.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn epoch(&self) -> Result<Epoch, PurgatoryError> {
+        ask!(self.epoch())
+    }
+
+    /// Begins a new epoch in place of `found`, once what was lost at its end has been made up for, and returns the name
+    /// of the current one: somebody else may have begun it.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn begin_epoch(&self, found: &Epoch) -> Result<String, PurgatoryError> {
+        ask!(self.begin_epoch(found))
+    }
+
+    /// Raises the dirty number of every identifier of which anything is held, step by step.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been marked then.
+    pub async fn mark_held(&self) -> Result<(), PurgatoryError> {
+        ask!(self.mark_held())
     }
 
     /// Listens for changes from now on, for as long as the result lives. Must be called inside a tokio runtime.

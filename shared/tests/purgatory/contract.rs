@@ -85,6 +85,8 @@ on_both_stores! {
     a_placeholder_is_replaced_by_a_later_push
     a_placeholder_is_dropped_only_with_its_commit
     placeholders_have_a_limit
+    whatever_waits_can_be_marked_dirty_at_once
+    an_epoch_that_has_begun_goes_on
     holding_and_releasing_wake
     a_wake_up_that_nobody_waited_for_is_not_lost
     spans_beyond_all_bounds_are_cut
@@ -1199,4 +1201,44 @@ async fn concurrent_holds_leave_one_announcement(p: Fixture) {
         .max_by_key(|event| (event.created_at, std::cmp::Reverse(event.id)));
     let entries = p.read(&["repo"]).await.entries;
     assert_eq!((entries.len(), &entries[0].event), (1, winner.unwrap()));
+}
+
+async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
+    let author = Keys::generate();
+    let releasing = event(&author, 30618, "releasing", 1);
+    let leased = p.purgatory.mark_releasing(&[release(&releasing)], LONG).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    let count = 3;
+    for number in 0..count {
+        let name = format!("held-{number}");
+        p.purgatory
+            .hold(&hold(&event(&author, 30618, &name, 1), LONG))
+            .await
+            .unwrap();
+    }
+    let place = coordinate(&author, "pushed");
+    let put = p.purgatory.put_placeholder(&releasing.id, &place, oid('a'), LONG);
+    assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+    for (name, number) in p.purgatory.dirty(count + 9).await.unwrap() {
+        assert!(p.purgatory.clear_dirty(&name, number).await.unwrap());
+    }
+
+    p.purgatory.mark_held().await.unwrap();
+
+    let dirty = p.purgatory.dirty(count + 9).await.unwrap();
+    let dirty: BTreeSet<_> = dirty.into_iter().map(|(name, _)| name.to_string()).collect();
+    let expected = (0..count).map(|number| format!("held-{number}"));
+    assert_eq!(dirty, expected.chain(["pushed".to_owned()]).collect());
+}
+
+async fn an_epoch_that_has_begun_goes_on(p: Fixture) {
+    let found = p.purgatory.epoch().await.unwrap();
+
+    let name = p.purgatory.begin_epoch(&found).await.unwrap();
+
+    let epoch = p.purgatory.epoch().await.unwrap();
+    assert_eq!(epoch.name, name);
+    assert!(!epoch.is_unknown() && !epoch.is_of_another_server(), "{epoch:?}");
+    // Whoever found the same one is told of this one, and begins no other.
+    assert_eq!(p.purgatory.begin_epoch(&found).await.unwrap(), name);
 }

@@ -308,6 +308,31 @@ async fn every_hold_writes() {
 }
 
 #[tokio::test]
+async fn what_an_epoch_ends_with_is_told_apart() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let purgatory = connect(&server).await;
+    let new = purgatory.epoch().await.unwrap();
+    assert!(new.is_unknown());
+    let first = purgatory.begin_epoch(&new).await.unwrap();
+
+    server.kill();
+    server.start_again().await;
+    let connected_anew = connect(&server).await;
+    let restarted = connected_anew.epoch().await.unwrap();
+    assert_eq!(restarted.name, first);
+    assert!(!restarted.is_unknown() && restarted.is_of_another_server());
+    let second = connected_anew.begin_epoch(&restarted).await.unwrap();
+    assert!(!connected_anew.epoch().await.unwrap().is_of_another_server());
+
+    let () = server.ask(&["FLUSHALL"]).await;
+    let emptied = connected_anew.epoch().await.unwrap();
+    assert!(emptied.is_unknown());
+    let third = connected_anew.begin_epoch(&emptied).await.unwrap();
+    // The same server, and yet another epoch: who missed the loss can tell.
+    assert_eq!(BTreeSet::from([first, second, third]).len(), 3);
+}
+
+#[tokio::test]
 async fn numbers_are_not_used_again_after_redis_lost_everything() {
     let fixture = Fixture::redis().await;
     let name = identifiers(&["repo"]);
@@ -505,6 +530,8 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let vanished = fixture.purgatory.vanish(&author.public_key(), 0).await;
     assert_eq!(vanished.unwrap(), 0, "all are later");
     fixture.purgatory.check_server().await.unwrap();
+    let epoch = fixture.purgatory.epoch().await.unwrap();
+    fixture.purgatory.begin_epoch(&epoch).await.unwrap();
 
     let server = fixture.server();
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;

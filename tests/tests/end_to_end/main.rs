@@ -13,6 +13,7 @@ mod past_bugs;
 mod pull_requests;
 mod pushes;
 mod redis_faults;
+mod redis_losses;
 mod related;
 mod several_owners;
 mod stopping;

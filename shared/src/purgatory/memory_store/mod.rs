@@ -28,6 +28,7 @@ use self::step::is_addressable;
 use super::Clock;
 use super::Deletion;
 use super::DirtyNumber;
+use super::Epoch;
 use super::Limits;
 use super::Placeholder;
 use super::PlaceholderOutcome;
@@ -136,12 +137,7 @@ impl MemoryStore {
             let overdue = step.indices.deadlines.until(step.now, count_max);
             let again = step.after(recheck_secs);
             for awaited in &overdue {
-                match &awaited.1 {
-                    None => step.raise_of(&awaited.0),
-                    Some(coordinate) => {
-                        step.raised.insert(coordinate.identifier.clone());
-                    }
-                }
+                step.raise_awaited(awaited);
                 step.indices.deadlines.set(awaited.clone(), again);
             }
             overdue.len()
@@ -261,6 +257,28 @@ impl MemoryStore {
             step.remove_placeholder(event_id, coordinate);
             true
         })
+    }
+
+    /// It never loses anything but itself.
+    pub(super) fn epoch(&self) -> Epoch {
+        let server = "memory".to_owned();
+        Epoch {
+            name: format!("{server}:1"),
+            server,
+        }
+    }
+
+    pub(super) fn begin_epoch(&self, found: &Epoch) -> String {
+        found.name.clone()
+    }
+
+    pub(super) fn mark_held(&self) {
+        self.step(|step| {
+            let held = step.indices.deadlines.until(u64::MAX, usize::MAX);
+            for awaited in &held {
+                step.raise_awaited(awaited);
+            }
+        });
     }
 
     pub(super) fn wake_ups(&self) -> WakeUps {

@@ -139,6 +139,13 @@ impl Step<'_> {
         }
     }
 
+    pub(super) fn raise_awaited(&mut self, (event_id, placeholder_of): &Awaited) {
+        match placeholder_of {
+            None => self.raise_of(event_id),
+            Some(coordinate) => drop(self.raised.insert(coordinate.identifier.clone())),
+        }
+    }
+
     /// Draws a lease for an entry, and keeps others from it until it runs out.
     pub(super) fn lease(&mut self, event_id: EventId, lease_secs: u64) -> Lease {
         self.indices.leases += 1;

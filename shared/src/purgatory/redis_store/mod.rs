@@ -25,6 +25,7 @@ use self::scripts::OPERATIONS;
 pub use self::settings::RedisSettings;
 use super::Deletion;
 use super::DirtyNumber;
+use super::Epoch;
 use super::Expiry;
 use super::Hold;
 use super::HoldOutcome;
@@ -287,7 +288,29 @@ impl RedisStore {
             .await
     }
 
+    pub(super) async fn epoch(&self) -> Result<Epoch, PurgatoryError> {
+        let (name, server): (String, String) = call(&OPERATIONS.epoch).ask(self).await?;
+        Ok(Epoch { name, server })
+    }
+
+    pub(super) async fn begin_epoch(&self, found: &Epoch) -> Result<String, PurgatoryError> {
+        call(&OPERATIONS.begin_epoch).text(&found.name).ask(self).await
+    }
+
+    pub(super) async fn mark_held(&self) -> Result<(), PurgatoryError> {
+        let mut cursor = MARK_HELD_FROM.to_owned();
+        loop {
+            cursor = call(&OPERATIONS.mark_held).text(&cursor).ask(self).await?;
+            if cursor == MARK_HELD_FROM {
+                return Ok(());
+            }
+        }
+    }
+
     pub(super) fn wake_ups(&self) -> WakeUps {
         WakeUps::new(listen::listen(self.link.client().clone()))
     }
 }
+
+/// Where marking everything that is held begins and ends.
+const MARK_HELD_FROM: &str = "0";

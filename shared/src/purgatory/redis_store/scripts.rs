@@ -34,6 +34,9 @@ pub(super) struct Operations {
     pub(super) note_waiting: Operation,
     pub(super) put_placeholder: Operation,
     pub(super) drop_placeholder: Operation,
+    pub(super) epoch: Operation,
+    pub(super) begin_epoch: Operation,
+    pub(super) mark_held: Operation,
 }
 
 /// Builds an operation from a script file.
@@ -60,11 +63,14 @@ pub(super) static OPERATIONS: LazyLock<Operations> = LazyLock::new(|| Operations
     note_waiting: operation!("note what events wait for", "note_waiting.lua"),
     put_placeholder: operation!("record a placeholder", "put_placeholder.lua"),
     drop_placeholder: operation!("drop a placeholder", "drop_placeholder.lua"),
+    epoch: operation!("read the epoch", "epoch.lua"),
+    begin_epoch: operation!("begin an epoch", "begin_epoch.lua"),
+    mark_held: operation!("mark everything held dirty", "mark_held.lua"),
 });
 
 impl Operations {
     /// Returns all of them, to load them ahead.
-    pub(super) fn all(&self) -> [&Operation; 16] {
+    pub(super) fn all(&self) -> [&Operation; 19] {
         [
             &self.read,
             &self.hold,
@@ -82,6 +88,9 @@ impl Operations {
             &self.note_waiting,
             &self.put_placeholder,
             &self.drop_placeholder,
+            &self.epoch,
+            &self.begin_epoch,
+            &self.mark_held,
         ]
     }
 }

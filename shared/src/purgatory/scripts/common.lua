@@ -84,6 +84,22 @@ local function find_entry(id)
   }
 end
 
+-- Which server this is: another one after each start.
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
+-- The identifiers concerned by a member of K.deadlines; nil: it has vanished.
+local function names_of_deadline(member)
+  -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
+  if #member == 64 then
+    local entry = find_entry(member)
+    return entry and entry.names
+  end
+  local name = redis.call('HGET', K.placeholder .. member, 'identifier')
+  return name and { name }
+end
+
 local function is_waiting(entry)
   return entry.status == 'held' or entry.status == 'asleep'
 end

@@ -8,15 +8,7 @@
 
 local overdue, names = 0, {}
 for _, member in ipairs(redis.call('ZRANGE', K.deadlines, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[1])) do
-  -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
-  local found
-  if #member == 64 then
-    local entry = find_entry(member)
-    found = entry and entry.names
-  else
-    local name = redis.call('HGET', K.placeholder .. member, 'identifier')
-    found = name and { name }
-  end
+  local found = names_of_deadline(member)
   if found then
     redis.call('ZADD', K.deadlines, decimal(NOW + tonumber(ARGV[2])), member)
     add_all(names, found)

@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Begins an epoch of this server, for whoever has made up for what the change of epochs may have lost.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 the name of the epoch that was found, empty if none was
+-- Returns: the name of the epoch: the new one, or what somebody else has begun since.
+-- Errors: none of its own.
+
+local name = redis.call('GET', K.epoch) or ''
+if name == ARGV[1] then
+  name = run_id() .. ':' .. decimal(next_number(K.changes))
+  redis.call('SET', K.epoch, name)
+end
+return name
