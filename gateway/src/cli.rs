@@ -66,7 +66,7 @@ pub enum Command {
 /// The options of `serve`, as typed.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where to listen, as ADDR:PORT.
+    /// Where to listen, as ADDR:PORT. Does not count if systemd hands a socket over (LISTEN_FDS).
     #[arg(long, env = "GRASP_BIND", value_name = "ADDR:PORT", default_value = "127.0.0.1:7334")]
     pub bind: String,
     /// What `clone` and `relays` tags must name. A domain without a port is reached on the default ports of its

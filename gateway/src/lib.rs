@@ -22,6 +22,7 @@ pub mod reply;
 pub mod routes;
 pub mod server;
 pub mod site;
+pub mod socket_activation;
 pub mod start;
 pub mod storage;
 pub mod upload_pack;

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use clap::Parser;
 use gateway::cli::Cli;
 use gateway::cli::Command;
 use gateway::cli::Serve;
+use gateway::socket_activation;
 use gateway::start::Server;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
@@ -25,7 +27,10 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match run(command) {
+    match socket_activation::take_listener()
+        .map_err(Into::into)
+        .and_then(|socket| run(command, socket))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fail(error.as_ref());
@@ -34,11 +39,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+fn run(command: Command, handed_over: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
         match command {
-            Command::Serve(serve) => run_server(&serve).await,
+            Command::Serve(serve) => run_server(&serve, handed_over).await,
             Command::Declare(declare) => {
                 let clone_url = declare.run().await?;
                 writeln!(std::io::stdout(), "{clone_url}")?;
@@ -51,11 +56,11 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     ended
 }
 
-async fn run_server(serve: &Serve) -> Result<(), Box<dyn std::error::Error>> {
+async fn run_server(serve: &Serve, handed_over: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
     let config = serve.check()?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Server::start(&config).await?;
+    let server = Server::start(&config, handed_over).await?;
     let service = server.service();
     tracing::info!(
         bind = %server.address(),

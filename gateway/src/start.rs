@@ -64,6 +64,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The socket that was handed over cannot be listened on.
+    #[error("cannot listen on the socket that was handed over")]
+    HandedOver(#[source] io::Error),
     /// The address has no name of its own.
     #[error("cannot derive a domain from the address {address}: give one with --domain")]
     Domain {
@@ -110,20 +113,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Prepares everything and begins to listen.
+    /// Prepares everything and begins to listen: on the socket that was handed over, or where the configuration says.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let listener = TcpListener::bind(config.bind).await;
-        let listener = listener.map_err(|source| StartError::Bind {
+    pub async fn start(config: &Config, handed_over: Option<std::net::TcpListener>) -> Result<Self, StartError> {
+        let bind = |source| StartError::Bind {
             address: config.bind,
             source,
-        })?;
-        let address = listener.local_addr().map_err(|source| StartError::Bind {
-            address: config.bind,
-            source,
-        })?;
+        };
+        let listener = match handed_over {
+            Some(socket) => listen_on(socket).map_err(StartError::HandedOver)?,
+            None => TcpListener::bind(config.bind).await.map_err(bind)?,
+        };
+        let address = listener.local_addr().map_err(bind)?;
         let service = match &config.service {
             Some(service) => service.clone(),
             None => address
@@ -233,6 +236,11 @@ impl Server {
             relay.stop().await;
         }
     }
+}
+
+fn listen_on(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
 }
 
 async fn purgatory(config: &Config) -> Result<Purgatory, PurgatoryError> {

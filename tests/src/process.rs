@@ -1,6 +1,8 @@
 //! Programs under test: where they are, and children that do not outlive their test.
 
 use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -95,6 +97,31 @@ impl Process {
         }
     }
 
+    /// Starts `program` with a socket that it finds as systemd hands it over (`sd_listen_fds(3)`).
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "servers are no git")]
+    pub fn start_on(socket: &TcpListener, program: &Path, arguments: &[String], log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).unwrap();
+        // The shell has the number of the process that it becomes.
+        let hand_over = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#;
+        let child = Command::new("/bin/sh")
+            .args(["-c", hand_over])
+            .arg(program)
+            .args(arguments)
+            .stdin(OwnedFd::from(socket.try_clone().unwrap()))
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log: log.to_owned(),
+        }
+    }
+
     /// Tells whether it still runs.
     ///
     /// # Panics
@@ -177,11 +204,7 @@ pub async fn shell(command: &str, input: &str) -> String {
 /// # Panics
 /// There is none.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Sends a signal to a process, or to a group, which has a `-` before its number. One that is gone already is as good.

@@ -225,6 +225,13 @@ impl World {
         self.wait_for_gateway().await;
     }
 
+    /// Starts a gateway on a socket that was opened before, beside whichever runs.
+    pub fn gateway_on(&self, socket: &std::net::TcpListener, log: &str) -> Process {
+        let folder = self.folder.path();
+        let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
+        Process::start_on(socket, &program("grasp-gateway"), &arguments, &folder.join(log))
+    }
+
     /// Returns the number of the gateway's process.
     pub fn gateway_id(&self) -> u32 {
         self.gateway.id()

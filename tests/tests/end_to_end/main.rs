@@ -6,6 +6,7 @@ mod access;
 mod crashes;
 mod deletions;
 mod expiry;
+mod hand_over;
 mod http;
 mod late_binding;
 mod limits;
