@@ -17,7 +17,7 @@ pub(crate) struct Connections {
 /// One connection that counts; dropping it gives the place back.
 #[derive(Debug)]
 #[must_use = "a place that is dropped does not count"]
-pub(crate) struct Place {
+pub struct Place {
     connections: Connections,
     address: IpAddr,
 }

@@ -4,8 +4,9 @@
 pub mod body;
 pub mod cli;
 pub mod client_address;
-mod connections;
+pub mod connections;
 pub mod declare;
+pub mod descriptors;
 pub mod embedded;
 pub mod embedded_policy;
 pub mod git;

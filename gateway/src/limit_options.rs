@@ -25,6 +25,9 @@ pub struct ServerLimitOptions {
         default_value = "1024"
     )]
     connections_per_address_max: String,
+    /// Most WebSockets at the same time; more get 503. Each also counts for its address.
+    #[arg(long, env = "GRASP_WEBSOCKETS_MAX", value_name = "N", default_value = "4096")]
+    websockets_max: String,
     /// Most packs taken in at the same time; more wait for their turn.
     #[arg(long, env = "GRASP_UPLOADS_MAX", value_name = "N", default_value = "8")]
     uploads_max: String,
@@ -34,6 +37,9 @@ pub struct ServerLimitOptions {
     /// Most gits that answer fetches at the same time; more wait 30 s for their turn, then get 503.
     #[arg(long, env = "GRASP_FETCHES_MAX", value_name = "N", default_value = "4")]
     fetches_max: String,
+    /// Most small gits at the same time: they set refs, make repositories and move PR commits; more wait.
+    #[arg(long, env = "GRASP_SMALL_GITS_MAX", value_name = "N", default_value = "16")]
+    small_gits_max: String,
     /// Most bytes of the pack of one push.
     #[arg(long, env = "GRASP_PACK_BYTES_MAX", value_name = "N", default_value = "536870912")]
     pack_bytes_max: String,
@@ -65,12 +71,16 @@ pub struct ServerLimits {
     pub connections_max: usize,
     /// Most connections from one address.
     pub connections_per_address_max: usize,
+    /// Most WebSockets.
+    pub websockets_max: usize,
     /// Most packs taken in.
     pub uploads_max: usize,
     /// For how long a pack waits for its turn.
     pub upload_wait: Duration,
     /// Most gits that answer fetches.
     pub fetches_max: usize,
+    /// Most small gits.
+    pub small_gits_max: usize,
     /// Most bytes of one pack.
     pub pack_bytes_max: u64,
     /// Most objects in one pack.
@@ -125,8 +135,10 @@ impl ServerLimitOptions {
         };
         let connections_max = few("--connections-max", &self.connections_max);
         let connections_per_address_max = few("--connections-per-address-max", &self.connections_per_address_max);
+        let websockets_max = few("--websockets-max", &self.websockets_max);
         let uploads_max = few("--uploads-max", &self.uploads_max);
         let fetches_max = few("--fetches-max", &self.fetches_max);
+        let small_gits_max = few("--small-gits-max", &self.small_gits_max);
         let upload_wait_secs = checker.secs("--upload-wait-secs", &self.upload_wait_secs, 1);
         let pack_bytes_max = checker.count("--pack-bytes-max", &self.pack_bytes_max);
         let objects = &self.pack_objects_max;
@@ -136,9 +148,11 @@ impl ServerLimitOptions {
         Some(ServerLimits {
             connections_max: connections_max?,
             connections_per_address_max: connections_per_address_max?,
+            websockets_max: websockets_max?,
             uploads_max: uploads_max?,
             upload_wait: Duration::from_secs(upload_wait_secs?),
             fetches_max: fetches_max?,
+            small_gits_max: small_gits_max?,
             pack_bytes_max: pack_bytes_max?,
             pack_objects_max: pack_objects_max?,
             upload_memory_bytes_max: upload_memory_bytes_max?,
@@ -155,6 +169,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::git::SMALL_GITS_MAX;
 
     #[derive(Parser)]
     struct Cli {
@@ -176,6 +191,7 @@ mod tests {
 
         assert_eq!(limits.of_an_upload(), IngestLimits::default());
         assert_eq!(limits.of_fetches(), UploadPackLimits::default());
+        assert_eq!(limits.small_gits_max, SMALL_GITS_MAX);
     }
 
     #[test]
@@ -190,6 +206,8 @@ mod tests {
             "--upload-memory-bytes-max=7",
             "--fetch-memory-bytes-max=8",
             "--upload-wait-secs=9",
+            "--websockets-max=10",
+            "--small-gits-max=11",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
@@ -197,6 +215,7 @@ mod tests {
         assert_eq!((connections.connections_max, connections.per_address_max), (1, 2));
         assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
         assert_eq!(limits.upload_wait, Duration::from_secs(9));
+        assert_eq!((limits.websockets_max, limits.small_gits_max), (10, 11));
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }

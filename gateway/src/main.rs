@@ -10,6 +10,7 @@ use clap::Parser;
 use gateway::cli::Cli;
 use gateway::cli::Command;
 use gateway::cli::Serve;
+use gateway::descriptors;
 use gateway::socket_activation;
 use gateway::start::Server;
 use tokio::runtime::Runtime;
@@ -58,6 +59,7 @@ fn run(command: Command, handed_over: Option<TcpListener>) -> Result<(), Box<dyn
 
 async fn run_server(serve: &Serve, handed_over: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
     let config = serve.check()?;
+    descriptors::raise(&config.server_limits);
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(&config, handed_over).await?;

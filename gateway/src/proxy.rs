@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
@@ -21,6 +22,7 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+use crate::connections::Place;
 use crate::reply;
 use crate::site::Site;
 use crate::websocket::Frames;
@@ -50,8 +52,14 @@ pub fn wants_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a request for a WebSocket by the relay's own answer; if that is a switch of protocols, bytes flow both
-/// ways until either side ends or the server stops.
-pub async fn pass_websocket(site: &Site, headers: &HeaderMap, client: IpAddr, upgrade: OnUpgrade) -> Response {
+/// ways until either side ends or the server stops, and meanwhile `place` is taken.
+pub async fn pass_websocket(
+    site: &Site,
+    headers: &HeaderMap,
+    client: IpAddr,
+    upgrade: OnUpgrade,
+    place: Option<Arc<Place>>,
+) -> Response {
     let stopping = site.ending.stopping.clone();
     if stopping.is_cancelled() {
         return reply::text(
@@ -59,6 +67,12 @@ pub async fn pass_websocket(site: &Site, headers: &HeaderMap, client: IpAddr, up
             "the server is stopping, connect again\n",
         );
     }
+    let Ok(permit) = Arc::clone(&site.websockets).try_acquire_owned() else {
+        return reply::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many WebSockets, connect again later\n",
+        );
+    };
     let upstream = &site.upstream;
     match dial(upstream, headers, client).await {
         Ok((relay, head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
@@ -66,6 +80,7 @@ pub async fn pass_websocket(site: &Site, headers: &HeaderMap, client: IpAddr, up
                 let Ok(upgraded) = upgrade.await else { return };
                 // How a WebSocket ends is between its ends; either way both are closed now.
                 drop(pass_on(TokioIo::new(upgraded), relay, &head.rest, &stopping).await);
+                drop((permit, place));
             });
             let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
             *response.headers_mut() = head.headers;

@@ -17,6 +17,7 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::body;
+use crate::connections::Place;
 use crate::git::GitProtocol;
 use crate::git::ProtocolVersion;
 use crate::info_refs;
@@ -38,6 +39,8 @@ struct Head {
     target: Target,
     headers: HeaderMap,
     client: IpAddr,
+    /// What a connection that goes on as a WebSocket still counts by.
+    place: Option<Arc<Place>>,
 }
 
 /// Returns the server's routes: one filter that takes everything and is sorted by hand, because chains of warp's
@@ -56,12 +59,14 @@ pub fn routes(
         .then(
             move |method, path: warp::path::FullPath, query: String, headers, peer: Option<Peer>, upgrade, body| {
                 let site = Arc::clone(&site);
-                let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip());
+                let address = peer.as_ref().map(|peer| peer.address.ip());
+                let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 let head = Head {
                     method,
                     target: Target::parse(path.as_str(), &query),
-                    client: site.trusted_proxies.client(peer, &headers),
+                    client: site.trusted_proxies.client(address, &headers),
                     headers,
+                    place: peer.and_then(|peer| peer.place),
                 };
                 async move {
                     let without_body = head.method == Method::HEAD;
@@ -92,7 +97,12 @@ async fn answer(
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match &head.target {
         Target::Root if proxy::wants_websocket(&head.headers) => match upgrade {
-            Some(upgrade) => proxy::pass_websocket(&site, &head.headers, head.client, upgrade).await,
+            Some(upgrade) => {
+                let Head {
+                    headers, client, place, ..
+                } = head;
+                proxy::pass_websocket(&site, &headers, client, upgrade, place).await
+            }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
         Target::Root if reads => root(&site, &head).await,

@@ -32,10 +32,17 @@ use warp::reply::Response;
 
 use crate::client_address::TrustedProxies;
 use crate::connections::Connections;
+use crate::connections::Place;
 
 /// Where a connection comes from; an extension of every request.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The place that it has among the connections of its address, for whoever goes on with it; `None`: it is not
+    /// counted.
+    pub place: Option<Arc<Place>>,
+}
 
 /// How many connections there may be.
 #[derive(Debug, Clone)]
@@ -87,7 +94,7 @@ where
         let place = match limits.trusted_proxies.trust(peer.ip().to_canonical()) {
             true => None,
             false => match addresses.enter(peer.ip()) {
-                Some(place) => Some(place),
+                Some(place) => Some(Arc::new(place)),
                 None => {
                     // Whoever has too many takes no place from others by being told so.
                     drop(permit);
@@ -103,8 +110,9 @@ where
         };
         let (service, ending) = (service.clone(), ending.clone());
         running.spawn(async move {
-            converse(stream, peer, service, ending).await;
-            drop((permit, place));
+            let address = peer;
+            converse(stream, Peer { address, place }, service, ending).await;
+            drop(permit);
         });
     }
     // Whoever calls now is refused by the system, or waits for whoever listens on the same socket.
@@ -114,7 +122,7 @@ where
 }
 
 /// Answers the requests of one connection.
-async fn converse<S>(stream: TcpStream, peer: SocketAddr, service: S, ending: Ending)
+async fn converse<S>(stream: TcpStream, peer: Peer, service: S, ending: Ending)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -123,11 +131,12 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let address = peer.address;
     let has_asked = Arc::new(AtomicBool::new(false));
     let (asks, stopping) = (Arc::clone(&has_asked), ending.stopping.clone());
     let answer = service_fn(move |mut request: Request<Incoming>| {
         asks.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         let answer = service.clone().call(request);
         let stopping = stopping.clone();
         async move {
@@ -160,7 +169,7 @@ where
         };
     }
     if let Some(Err(error)) = ended {
-        tracing::debug!(client.address = %peer, error, "connection ended");
+        tracing::debug!(client.address = %address, error, "connection ended");
     }
 }
 

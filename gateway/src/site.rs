@@ -64,6 +64,8 @@ pub struct Site {
     pub ending: Ending,
     /// How many packs may be taken in at the same time.
     pub uploads: Semaphore,
+    /// How many WebSockets there may be.
+    pub websockets: Arc<Semaphore>,
 }
 
 /// Whose event it is, and of which identifier.

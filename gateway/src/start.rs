@@ -138,6 +138,7 @@ impl Server {
         let swept = layout.sweep().await?;
         tracing::debug!(?swept, "swept what crashed gateways left");
         let git = Git::discover(layout.root()).await?;
+        let git = git.with_small_gits_max(config.server_limits.small_gits_max);
         let repositories = Repositories::open(git, layout.clone(), CACHED_REFS_MAX).await?;
         let importer = match config.strfry.clone() {
             Some(paths) => Some(Importer::open(paths).await?),
@@ -165,6 +166,7 @@ impl Server {
             tasks: TaskTracker::new(),
             ending: Ending::default(),
             uploads: Semaphore::new(server_limits.uploads_max),
+            websockets: Arc::new(Semaphore::new(server_limits.websockets_max)),
             settings: Settings {
                 hold_secs: config.hold_secs,
                 sleep_secs: config.sleep_secs,

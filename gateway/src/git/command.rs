@@ -17,12 +17,15 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::invocation::Invocation;
+use super::turns::Turn;
+use super::turns::Turns;
 use super::version::GitVersion;
 
 /// The git of this server: a binary of a known version and our configuration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Git {
     inner: Arc<Inner>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,14 @@ pub enum GitError {
         /// What the operating system said.
         #[source]
         source: io::Error,
+    },
+    /// So many others ran that its turn did not come.
+    #[error("git {command} had to wait for others for more than {} s", waited.as_secs())]
+    Busy {
+        /// The subcommand.
+        command: String,
+        /// For how long it waited.
+        waited: Duration,
     },
     /// The child did not end in time and was killed.
     #[error("git {command} was killed after {} s", deadline.as_secs())]
@@ -112,6 +123,7 @@ impl Git {
                 config: config.clone(),
                 version,
             }),
+            turns: Turns::new(SMALL_GITS_MAX),
         };
         let git = new(program.clone(), unknown);
         let answer = git.invoke("version").output(b"", Duration::from_secs(10)).await?;
@@ -122,6 +134,15 @@ impl Git {
                 Ok(new(program, version))
             }
             Some(_) | None => Err(GitError::Version { program, found }),
+        }
+    }
+
+    /// Lets so many small gits run at the same time: all but those that take in a push or answer a fetch, which are
+    /// counted where they are started.
+    pub fn with_small_gits_max(self, count: usize) -> Self {
+        Self {
+            turns: Turns::new(count),
+            ..self
         }
     }
 
@@ -137,7 +158,12 @@ impl Git {
 
     /// Prepares a run of `git <subcommand>`.
     pub(super) fn invoke(&self, subcommand: &str) -> Invocation {
-        Invocation::new(self.command(subcommand), subcommand)
+        Invocation::new(self.command(subcommand), subcommand, self.turns.clone())
+    }
+
+    /// Waits for the turn of small gits that are not run by [`Invocation::output`].
+    pub(super) async fn turn(&self, subcommand: &str, deadline: Duration) -> Result<Turn, GitError> {
+        self.turns.wait(subcommand, deadline).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place where git is spawned")]
@@ -203,6 +229,9 @@ fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
     let path = path.to_owned();
     move |source| GitError::Config { path, source }
 }
+
+/// Small gits at the same time, unless something else is said.
+pub const SMALL_GITS_MAX: usize = 16;
 
 const CONFIG: &str = include_str!("../serving.gitconfig");
 #[cfg(test)]

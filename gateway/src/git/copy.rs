@@ -82,6 +82,12 @@ impl Quarantine {
             revs.push_str(&format!("^{oid}\n"));
         }
         let sources = [from, self.alternates()].concat();
+        // For both gits: the one that writes and the one that reads.
+        let _turn = self
+            .repositories()
+            .git()
+            .turn("pack-objects", limits.duration_max)
+            .await?;
         let mut pack_objects = self
             .repositories()
             .git()

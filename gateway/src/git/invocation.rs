@@ -19,6 +19,7 @@ use super::child::ChildLimits;
 use super::child::GitChild;
 use super::child::ignore_broken_pipe;
 use super::command::GitError;
+use super::turns::Turns;
 
 /// One run of git that has not begun.
 #[must_use = "nothing runs before `output` or `spawn`"]
@@ -27,15 +28,17 @@ pub(super) struct Invocation {
     command: Command,
     subcommand: String,
     limits: Option<ChildLimits>,
+    turns: Turns,
 }
 
 impl Invocation {
     /// Takes `command`, which has git, its subcommand and its environment.
-    pub(super) fn new(command: Command, subcommand: &str) -> Self {
+    pub(super) fn new(command: Command, subcommand: &str, turns: Turns) -> Self {
         Self {
             command,
             subcommand: subcommand.to_owned(),
             limits: None,
+            turns,
         }
     }
 
@@ -64,11 +67,13 @@ impl Invocation {
         self
     }
 
-    /// Runs to the end with `input` on stdin and returns stdout.
+    /// Waits for its turn, runs to the end with `input` on stdin and returns stdout.
     ///
     /// # Errors
-    /// [`GitError::Failed`] on another status than 0, [`GitError::Deadline`] after `deadline`.
+    /// [`GitError::Busy`] if its turn does not come within `deadline`, [`GitError::Deadline`] if it does not end within
+    /// `deadline` after that, [`GitError::Failed`] on another status than 0.
     pub(super) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
+        let _turn = self.turns.wait(&self.subcommand, deadline).await?;
         let mut child = self.spawn(Stdio::piped())?;
         let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
         let work = async {

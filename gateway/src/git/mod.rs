@@ -26,6 +26,7 @@ mod repository;
 mod staging;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod upload_pack;
 mod version;
 
@@ -33,6 +34,7 @@ pub use advertise::Advertisements;
 pub use advertise::CaptureError;
 pub use command::Git;
 pub use command::GitError;
+pub use command::SMALL_GITS_MAX;
 pub use command_list::Command;
 pub use command_list::CommandDefect;
 pub use command_list::CommandList;

@@ -1,10 +1,15 @@
 //! What may be held and what may go on at the same time, as the operator says.
 
+use std::path::Path;
+
 use tests::noise::noise;
 use tests::nostr_client::now;
+use tests::process::Process;
+use tests::process::program;
 use tests::push_memory::GROWTH_KIB_MAX;
 use tests::push_memory::PushMemory;
 use tests::slow_line::SlowLine;
+use tests::wait::eventually;
 use tests::world::Kind;
 use tests::world::Options;
 use tests::world::Repository;
@@ -17,6 +22,8 @@ use super::in_both_worlds;
 in_both_worlds!(
     an_author_holds_as_many_events_as_the_operator_says,
     a_push_that_waits_too_long_for_its_turn_is_refused,
+    websockets_are_as_many_as_the_operator_says,
+    websockets_count_for_their_address,
 );
 
 async fn an_author_holds_as_many_events_as_the_operator_says(kind: Kind) {
@@ -90,4 +97,68 @@ async fn many_pushes_at_the_same_time_take_little_memory_of_the_gateway() {
     let measured = PushMemory::measure(&world, 8, 12_000_000).await;
 
     assert!(measured.growth_kib() <= GROWTH_KIB_MAX, "{measured:?}");
+}
+
+const WEBSOCKET: &str = "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+
+async fn websockets_are_as_many_as_the_operator_says(kind: Kind) {
+    let options = Options {
+        gateway: &["--websockets-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (first, _second) = (world.nostr().await, world.nostr().await);
+
+    let (status, answer) = world.upgrade(WEBSOCKET).await;
+    let (page, _) = world.get("/", "").await;
+
+    assert_eq!((status, page), (503, 200), "{answer}");
+    drop(first);
+    eventually("the place is free again", async || {
+        world.upgrade(WEBSOCKET).await.0 == 101
+    })
+    .await;
+}
+
+async fn websockets_count_for_their_address(kind: Kind) {
+    let options = Options {
+        gateway: &["--connections-per-address-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (first, _second) = (world.nostr().await, world.nostr().await);
+
+    let (status, _) = world.get("/", "").await;
+
+    assert_eq!(status, 429);
+    drop(first);
+    eventually("the place is free again", async || world.get("/", "").await.0 == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_takes_all_descriptors_and_says_if_they_are_too_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let gateway = program("grasp-gateway");
+    let start = |connections: &str| {
+        let command = format!(
+            "ulimit -Sn 200 && ulimit -Hn 4000 && exec {} serve --bind=127.0.0.1:0 --data-dir={} {connections}",
+            gateway.display(),
+            folder.path().display()
+        );
+        Process::start(Path::new("/bin/sh"), &["-c".to_owned(), command], &log)
+    };
+    for (connections, too_few) in [("", true), ("--connections-max=100 --websockets-max=100", false)] {
+        let gateway = start(connections);
+        eventually("it serves", async || gateway.output().contains("serving")).await;
+        let output = gateway.output();
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.id())).unwrap();
+        let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+
+        assert_eq!(open_files.split_whitespace().nth(3), Some("4000"), "{open_files}");
+        assert_eq!(output.contains("needed=12992"), too_few, "{output}");
+        drop(gateway);
+        std::fs::remove_file(&log).unwrap();
+    }
 }
