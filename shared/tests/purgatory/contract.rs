@@ -31,6 +31,7 @@ macro_rules! on_both_stores {
 on_both_stores! {
     a_held_event_is_read_whole_and_its_identifier_is_dirty
     an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number
+    an_event_held_again_after_its_deadline_has_a_fresh_one
     a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline
     of_one_coordinate_only_the_newest_announcement_is_held
     of_two_announcements_of_one_second_the_lower_id_wins
@@ -134,6 +135,27 @@ async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: F
     let after = p.read(&["repo"]).await;
     assert_eq!(after.entries, before.entries);
     assert!(after.dirty[&identifier("repo")] > before.dirty[&identifier("repo")]);
+}
+
+/// It heard OK, and was gone at the next look.
+async fn an_event_held_again_after_its_deadline_has_a_fresh_one(p: Fixture) {
+    let author = Keys::generate();
+    let [event, other] = [1, 2].map(|at| state(&author, at));
+    for event in [&event, &other] {
+        p.purgatory.hold(&hold(event, 0)).await.unwrap();
+    }
+
+    let again = Hold {
+        extend: ids([&other]),
+        ..hold(&event, 60)
+    };
+    let outcome = p.purgatory.hold(&again).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Held));
+    for event in [&event, &other] {
+        assert!(!p.purgatory.expire(&event.id, Expiry::Gone).await.unwrap());
+    }
+    assert_eq!(p.read(&["repo"]).await.entries.len(), 2);
 }
 
 async fn a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline(p: Fixture) {

@@ -96,7 +96,8 @@ impl MemoryStore {
 }
 
 fn hold_again(step: &mut Step<'_>, hold: &Hold, status: Status) {
-    if status == Status::Asleep {
+    // OK is said about a whole hold: what is past its deadline and has not been looked at yet counts as gone.
+    if status == Status::Asleep || status == Status::Held && step.is_past_deadline(&hold.event.id) {
         let deadline = step.after(hold.hold_secs);
         step.extend_entry(&hold.event.id, deadline);
         extend_others(step, hold);

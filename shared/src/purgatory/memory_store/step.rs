@@ -129,6 +129,11 @@ impl Step<'_> {
         self.records.get(event_id).map(|record| record.entry.status)
     }
 
+    pub(super) fn is_past_deadline(&self, event_id: &EventId) -> bool {
+        let record = self.records.get(event_id);
+        record.is_some_and(|record| record.entry.deadline <= self.now)
+    }
+
     pub(super) fn is_leaving(&self, event_id: &EventId) -> bool {
         self.status(event_id).is_some_and(Status::is_leaving)
     }

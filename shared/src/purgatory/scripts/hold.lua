@@ -40,7 +40,8 @@ local found = find_entry(id)
 if found then
   -- Written even if nothing else changes: WAIT confirms only what this connection wrote.
   redis.call('HSET', K.entry .. id, 'last_seen', decimal(NOW))
-  if found.status == 'asleep' then
+  -- OK is said about a whole hold: what is past its deadline and has not been looked at yet counts as gone.
+  if is_waiting(found) and (found.status == 'asleep' or found.deadline <= NOW) then
     extend_entry(id, deadline, dirty)
     extend_others()
   end
