@@ -9,9 +9,9 @@ use super::bounds::BACKSTOP_SECS;
 use super::bounds::GATE_SECS;
 use super::bounds::LOOKED_AT_MAX;
 
-/// `{purgatory}:changes` STRING, the last dirty number; counts up from the microsecond it was created in. No TTL.
+/// `{purgatory}:changes` STRING, the last dirty number; none is below the microsecond it was drawn in. No TTL.
 pub(super) const CHANGES: &str = "{purgatory}:changes";
-/// `{purgatory}:leases` STRING, the last lease; counts up from the microsecond it was created in. No TTL.
+/// `{purgatory}:leases` STRING, the last lease; drawn as the dirty numbers are. No TTL.
 pub(super) const LEASES: &str = "{purgatory}:leases";
 /// `{purgatory}:dirty` ZSET of dirty identifiers (plain text) by dirty number. No TTL.
 pub(super) const DIRTY: &str = "{purgatory}:dirty";

@@ -348,6 +348,25 @@ async fn numbers_are_not_used_again_after_redis_lost_everything() {
     assert!(again[0].1 > number);
 }
 
+/// A replica becomes the master, and has not heard of the last numbers.
+#[tokio::test]
+async fn numbers_are_not_used_again_when_the_counter_goes_back() {
+    let fixture = Fixture::redis().await;
+    let name = identifiers(&["repo"]);
+    fixture.purgatory.mark_dirty(&name).await.unwrap();
+    let (repo, first) = fixture.purgatory.dirty(1).await.unwrap().remove(0);
+    let heard_of: String = fixture.server().ask(&["GET", "{purgatory}:changes"]).await;
+    fixture.purgatory.mark_dirty(&name).await.unwrap();
+    let (_, number) = fixture.purgatory.dirty(1).await.unwrap().remove(0);
+
+    let () = fixture.server().ask(&["SET", "{purgatory}:changes", &heard_of]).await;
+    fixture.purgatory.mark_dirty(&name).await.unwrap();
+
+    assert!(first < number);
+    assert!(!fixture.purgatory.clear_dirty(&repo, number).await.unwrap());
+    assert!(fixture.purgatory.dirty(1).await.unwrap()[0].1 > number);
+}
+
 /// Counts the scripts and the commands that clients asked for since the last count.
 async fn calls(server: &RedisServer, connection: &mut MultiplexedConnection) -> (u64, u64) {
     let stats: String = cmd("INFO").arg("commandstats").query_async(connection).await.unwrap();

@@ -11,7 +11,8 @@
 -- Words: `name` is an identifier as plain text, `id` an event id in hex, `tail` the end of a placeholder's key. "Past"
 -- means at or before NOW.
 
-local NOW = tonumber(redis.call('TIME')[1])
+local TIME = redis.call('TIME')
+local NOW = tonumber(TIME[1])
 
 -- Numbers as text: Lua's own conversion loses digits from 10^14 on.
 local function decimal(number)
@@ -33,11 +34,13 @@ local function is_later(time, other)
   return time > other
 end
 
--- Draws a number that was never drawn from `counter`, even if Redis lost its memory in between: a counter begins at
--- the microsecond (exact in a score until the year 2255).
+-- Draws a number that was never drawn from `counter`, even if Redis lost its memory in between, or this is a replica
+-- that had not heard of the last ones: none is below the microsecond (exact in a score until the year 2255).
 local function next_number(counter)
-  redis.call('SET', counter, decimal(NOW) .. '000000', 'NX')
-  return redis.call('INCR', counter)
+  local last = tonumber(redis.call('GET', counter) or '0')
+  local number = math.max(last + 1, NOW * 1000000 + tonumber(TIME[2]))
+  redis.call('SET', counter, decimal(number))
+  return number
 end
 
 local function wake()
