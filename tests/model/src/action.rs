@@ -1,0 +1,157 @@
+//! Everything that can happen next, each with the name of the function or script that it stands for.
+
+use crate::event::Event;
+use crate::event::Identifiers;
+use crate::event::Message;
+use crate::event::Push;
+use crate::state::GatewayId;
+use crate::state::Request;
+
+/// One step of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A client does something.
+    Client(ClientStep),
+    /// The relay does something.
+    Relay(RelayStep),
+    /// The plugin does something.
+    Plugin(PluginStep),
+    /// A gateway does something.
+    Gateway(GatewayId, GatewayStep),
+    /// Time passes.
+    Time(TimeStep),
+    /// Something breaks, or works again.
+    Fault(Fault),
+}
+
+/// Steps of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientStep {
+    /// Sends a message to the relay.
+    Send(Message),
+    /// Begins a push at a gateway.
+    Push(GatewayId, Push),
+}
+
+/// Steps of the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayStep {
+    /// Commits one message that the plugin accepted, and answers.
+    Commit(Request),
+}
+
+/// Steps of the plugin (`shared/src/policy.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginStep {
+    /// `Policy::delete`: `delete.lua`, and accept.
+    Delete(Request),
+    /// `Lookup::facts`, its first half: `read.lua`.
+    ReadPurgatory(Request),
+    /// Its second half, and `decide_admission`.
+    Decide,
+    /// `hold.lua`.
+    Hold,
+    /// Tells the client that the event is held, after `WAIT`.
+    Answer,
+}
+
+/// Steps of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayStep {
+    /// It has nothing in hand.
+    Worker(WorkerStep),
+    /// `commit_locked`: locks, and reads the purgatory for the second decision about a push.
+    LockForPush,
+    /// Reads the relay, `decide_push`, `mark_dirty.lua`.
+    DecidePush,
+    /// `put_placeholder.lua`.
+    PutPlaceholder,
+    /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside.
+    TakeIn,
+    /// Takes the locks that a wider look needs.
+    Lock,
+    /// `look_locked`: the first half of the facts.
+    ReadFirst,
+    /// `look_locked`: the second half of the facts, and `plan`.
+    Plan,
+    /// `change_repositories` and `act`: the next thing of the plan.
+    Act(Act),
+    /// `publish_one`: sends an event to the relay.
+    Publish,
+    /// `settle.lua`.
+    Settle,
+}
+
+/// Steps of `Worker::step` and `follow_relay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerStep {
+    /// `mark_overdue.lua`.
+    MarkOverdue,
+    /// Takes an identifier that is dirty, locks it, and reads the first half of the facts.
+    StartLook(Identifiers),
+    /// `take_due.lua`.
+    TakeDue,
+    /// `follow_relay`: marks what the relay has committed.
+    FollowRelay,
+    /// Finds another master than before, and marks every identifier that is held or on disk.
+    NoticeNewMaster,
+}
+
+/// What a plan consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// `Storage::align`: all refs in one transaction.
+    Align,
+    /// `Storage::install`: the ref of the PR in one repository.
+    Install,
+    /// `mark_releasing.lua`.
+    MarkReleasing,
+    /// `end.lua`.
+    End,
+    /// `expire.lua`.
+    Expire,
+    /// `drop_placeholder.lua`.
+    DropPlaceholders,
+    /// `Storage::unstage`.
+    Unstage,
+    /// `clear_dirty.lua`, and lets go of the locks.
+    ClearDirty,
+}
+
+/// Time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeStep {
+    /// A lease, or the pause before the next attempt, ends.
+    LeaseEnds(Event),
+    /// A deadline passes.
+    DeadlinePasses(Event),
+    /// The deletions' gates end.
+    GatesEnd,
+}
+
+/// Something breaks, or works again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A gateway is killed, or one of its calls fails and it gives up what it does.
+    KillGateway(GatewayId),
+    /// It is started again.
+    StartGateway(GatewayId),
+    /// The plugin is killed, or one of its calls fails; strfry starts it again at the next event.
+    KillPlugin,
+    /// The relay is killed, and the plugin with it.
+    KillRelay,
+    /// It is started again.
+    StartRelay,
+    /// Redis does not answer.
+    LoseRedis,
+    /// It answers again.
+    FindRedis,
+    /// The replica catches up.
+    Replicate,
+    /// The replica is the master now.
+    Failover,
+    /// The answer to what a gateway publishes does not come in time.
+    LoseAnswer(GatewayId),
+    /// The second half of the facts comes back full, and without this event: an error.
+    ReadShort(GatewayId, Event),
+}

@@ -1,0 +1,52 @@
+//! Mistakes that the protocol is built against. Each can be made in the model, by a test alone, to show that the model
+//! would find it.
+
+/// One mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// The entry is settled when the event is sent, not when the relay has answered.
+    SettleBeforePublish,
+    /// A settlement counts whoever makes it, and writes the entry that it is about.
+    SettleWithoutLease,
+    /// `shadowReject` is read as stored: its OK is *true*.
+    HeldIsStored,
+    /// A look clears the mark whatever has happened since it read the number.
+    ClearUnconditionally,
+    /// A push marks its identifier before the pack comes, and not in the lock.
+    DirtyBeforeUpload,
+    /// What is releasing is published by the look that marked it, and by nobody else.
+    NoOtherPublisher,
+    /// Only what the relay has governs: a state that is on its way does not.
+    GoverningWithoutReleasing,
+    /// The relay is read before the purgatory: an event that moves in between is in neither.
+    RelayBeforePurgatory,
+    /// A query that came back short is taken for everything.
+    ShortReadIsFact,
+    /// The plugin lets in what has its data on disk.
+    PluginJudgesData,
+    /// A PR expires when it was looked for in one of its repositories.
+    ExpireWithoutWidening,
+    /// OK is said before a replica has the entry.
+    AnswerWithoutWait,
+    /// After a failover only what is held is looked at.
+    OnlyHeldIsMarked,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::SettleBeforePublish,
+        Self::SettleWithoutLease,
+        Self::HeldIsStored,
+        Self::ClearUnconditionally,
+        Self::DirtyBeforeUpload,
+        Self::NoOtherPublisher,
+        Self::GoverningWithoutReleasing,
+        Self::RelayBeforePurgatory,
+        Self::ShortReadIsFact,
+        Self::PluginJudgesData,
+        Self::ExpireWithoutWidening,
+        Self::AnswerWithoutWait,
+        Self::OnlyHeldIsMarked,
+    ];
+}

@@ -1,0 +1,162 @@
+//! One configuration: how it begins, and its supply of events, pushes and faults. They are listed in
+//! [`crate::configurations()`].
+
+use crate::Bug;
+use crate::event::Event;
+use crate::event::Events;
+use crate::event::Message;
+use crate::event::Push;
+use crate::state::Disk;
+use crate::state::Left;
+use crate::state::Plugin;
+use crate::state::Redis;
+use crate::state::Relay;
+use crate::state::State;
+use crate::state::Task;
+
+/// How it begins, and what may happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// What it is about.
+    pub name: &'static str,
+    /// What is there at the beginning.
+    pub beginning: Beginning,
+    /// Whether one author signs both states; otherwise the newer one is by a second maintainer.
+    pub is_one_author: bool,
+    /// What the deletion names.
+    pub deletes: Option<Event>,
+    /// Gateways that run.
+    pub gateways: u8,
+    /// What may happen.
+    pub supply: Left,
+    /// A mistake to be found.
+    pub bug: Option<Bug>,
+}
+
+/// What is there at the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing.
+    Empty,
+    /// Announcement and older state are served, and the refs are the older state's.
+    Announced,
+}
+
+/// Nothing may happen.
+const NOTHING: Left = Left {
+    sends: [0; 5],
+    pushes: [0; 4],
+    crashes: 0,
+    relay_crashes: 0,
+    redis_outages: 0,
+    failovers: 0,
+    lost_answers: 0,
+    short_reads: 0,
+    deadlines: 0,
+};
+
+impl Configuration {
+    /// Nothing may happen, by one author and at one gateway.
+    pub(crate) fn new(name: &'static str, beginning: Beginning) -> Self {
+        Self {
+            name,
+            beginning,
+            is_one_author: true,
+            deletes: None,
+            gateways: 1,
+            supply: NOTHING,
+            bug: None,
+        }
+    }
+
+    /// The client may send these too, a message as often as it is in it.
+    pub(crate) fn sends<const N: usize>(mut self, messages: [Message; N]) -> Self {
+        for message in messages {
+            self.supply.sends[message.index()] += 1;
+        }
+        self
+    }
+
+    /// The client may push these too.
+    pub(crate) fn pushes<const N: usize>(mut self, pushes: [Push; N]) -> Self {
+        for push in pushes {
+            self.supply.pushes[push.index()] += 1;
+        }
+        self
+    }
+
+    /// The author of this event may delete it.
+    pub(crate) fn deletes(mut self, event: Event) -> Self {
+        self.deletes = Some(event);
+        self.sends([Message::Deletion])
+    }
+
+    /// Faults may happen.
+    pub(crate) fn with(mut self, faults: impl FnOnce(&mut Left)) -> Self {
+        faults(&mut self.supply);
+        self
+    }
+
+    /// The newer state is by a second maintainer.
+    pub(crate) fn maintainers(self) -> Self {
+        Self {
+            is_one_author: false,
+            ..self
+        }
+    }
+
+    /// So many gateways run.
+    pub(crate) fn gateways(mut self, gateways: u8) -> Self {
+        self.gateways = gateways;
+        self
+    }
+
+    /// The same with a mistake in it.
+    pub fn with_bug(self, bug: Bug) -> Self {
+        Self { bug: Some(bug), ..self }
+    }
+
+    /// Tells whether a replica matters.
+    pub fn has_replica(&self) -> bool {
+        self.supply.failovers > 0
+    }
+
+    /// Returns the state it begins with.
+    pub fn initial(&self) -> State {
+        let (served, disk) = match self.beginning {
+            Beginning::Empty => (Events::NONE, Disk::default()),
+            Beginning::Announced => {
+                let served = [Event::Announcement, Event::Older];
+                let disk = Disk {
+                    objects: [Event::Older].into_iter().collect(),
+                    refs: Some(Event::Older),
+                    ..Disk::default()
+                };
+                (served.into_iter().collect(), disk)
+            }
+        };
+        let second = if self.gateways > 1 { Task::Idle } else { Task::Down };
+        let mut state = State {
+            redis: Redis::default(),
+            replica: Redis::default(),
+            redis_up: true,
+            is_new_master: false,
+            unsettled: Events::NONE,
+            relay: Relay {
+                is_up: true,
+                pending: Default::default(),
+                batch: Default::default(),
+                served,
+                has_deletion: false,
+                has_news: false,
+            },
+            plugin: Plugin::Idle,
+            gateways: [Task::Idle, second],
+            disk,
+            left: self.supply,
+            promised: Events::NONE,
+        };
+        state.normalise();
+        state
+    }
+}

@@ -1,0 +1,178 @@
+//! What breaks, and the passing of time.
+//!
+//! A program that is killed between two steps and one of whose calls fails are the same here: it forgets what it was
+//! doing. A gateway that starts again does nothing by itself: nothing may depend on the marks that it sets at its
+//! start and once a day.
+
+use crate::Bug;
+use crate::Configuration;
+use crate::action::Action;
+use crate::action::Fault;
+use crate::action::TimeStep;
+use crate::event::Event;
+use crate::event::Events;
+use crate::look;
+use crate::plugin;
+use crate::relay;
+use crate::relay::Answer;
+use crate::state::Attempt;
+use crate::state::Plugin;
+use crate::state::Settlement;
+use crate::state::State;
+use crate::state::Status;
+use crate::state::Task;
+
+/// Adds what may break, and what may work again.
+pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) {
+    let left = &state.left;
+    let mut may = |fault| actions.push(Action::Fault(fault));
+    let running = state.gateways.iter().filter(|task| **task != Task::Down).count();
+    for id in 0..2 {
+        let task = &state.gateways[usize::from(id)];
+        if left.crashes > 0 && task.is_busy() {
+            may(Fault::KillGateway(id));
+        }
+        if *task == Task::Down && running < usize::from(model.gateways) {
+            may(Fault::StartGateway(id));
+        }
+        if left.lost_answers > 0 && matches!(task, Task::Publishing(publishing) if publishing.attempt == Attempt::Sent)
+        {
+            may(Fault::LoseAnswer(id));
+        }
+        if left.short_reads > 0 && state.relay.is_up && matches!(task, Task::Reading { .. }) {
+            for event in state.relay.served.iter() {
+                may(Fault::ReadShort(id, event));
+            }
+        }
+    }
+    if left.crashes > 0 && state.plugin != Plugin::Idle {
+        may(Fault::KillPlugin);
+    }
+    if !state.relay.is_up {
+        may(Fault::StartRelay);
+    } else if left.relay_crashes > 0 {
+        may(Fault::KillRelay);
+    }
+    if !state.redis_up {
+        may(Fault::FindRedis);
+    } else if left.redis_outages > 0 {
+        may(Fault::LoseRedis);
+    }
+    if left.failovers > 0 && state.replica != state.redis {
+        may(Fault::Replicate);
+        may(Fault::Failover);
+    }
+}
+
+/// Leases and pauses that end: no fault, and no matter of hours.
+pub fn lease_ends(state: &State, actions: &mut Vec<Action>) {
+    for event in Event::ALL {
+        let entry = &state.redis.entries[event.index()];
+        if entry.status == Status::Releasing && !entry.is_due {
+            actions.push(Action::Time(TimeStep::LeaseEnds(event)));
+        }
+    }
+}
+
+/// Deadlines and gates that end: half an hour, and ten minutes.
+pub fn time_passes(state: &State, actions: &mut Vec<Action>) {
+    for event in Event::ALL {
+        let entry = &state.redis.entries[event.index()];
+        // Whoever is told that an event is held is told within a second.
+        let is_new = plugin::is_answering(state, event);
+        if state.left.deadlines > 0 && entry.status.is_waiting() && !entry.is_overdue && !is_new {
+            actions.push(Action::Time(TimeStep::DeadlinePasses(event)));
+        }
+    }
+    // Whatever the deletion found under way has ended by then.
+    if !state.redis.gates.is_empty() && !state.is_anybody_busy() && !state.is_marked() {
+        actions.push(Action::Time(TimeStep::GatesEnd));
+    }
+}
+
+/// Makes the next state.
+pub fn pass(state: &mut State, step: TimeStep) {
+    match step {
+        TimeStep::LeaseEnds(event) => state.redis.entries[event.index()].is_due = true,
+        TimeStep::DeadlinePasses(event) => {
+            state.left.deadlines -= 1;
+            state.redis.entries[event.index()].is_overdue = true;
+        }
+        TimeStep::GatesEnd => state.redis.gates = Events::NONE,
+    }
+}
+
+/// Makes the next state.
+pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
+    match fault {
+        Fault::KillGateway(id) => {
+            state.left.crashes -= 1;
+            state.gateways[usize::from(id)] = Task::Down;
+        }
+        Fault::StartGateway(id) => state.gateways[usize::from(id)] = Task::Idle,
+        Fault::KillPlugin => {
+            state.left.crashes -= 1;
+            let request = match std::mem::replace(&mut state.plugin, Plugin::Idle) {
+                Plugin::Idle => return,
+                Plugin::Read { request, .. } | Plugin::Holding { request, .. } | Plugin::Answering { request } => {
+                    request
+                }
+            };
+            relay::answer(state, request, Answer::Error);
+        }
+        Fault::KillRelay => {
+            state.left.relay_crashes -= 1;
+            state.relay.is_up = false;
+            relay::lose_everything(state);
+        }
+        Fault::StartRelay => state.relay.is_up = true,
+        Fault::LoseRedis => {
+            state.left.redis_outages -= 1;
+            state.redis_up = false;
+        }
+        Fault::FindRedis => state.redis_up = true,
+        Fault::Replicate => state.replica = state.redis,
+        Fault::Failover => {
+            state.left.failovers -= 1;
+            fail_over(state);
+            // `WAIT` asks the master that the hold was written to.
+            if let Plugin::Answering { request } = state.plugin {
+                state.plugin = Plugin::Idle;
+                relay::answer(state, request, Answer::Error);
+            }
+        }
+        Fault::LoseAnswer(id) => {
+            state.left.lost_answers -= 1;
+            if let Task::Publishing(publishing) = &mut state.gateways[usize::from(id)] {
+                publishing.attempt = Attempt::Ended(Settlement::Retry);
+            }
+        }
+        Fault::ReadShort(id, missing) => read_short(model, state, usize::from(id), missing),
+    }
+}
+
+fn fail_over(state: &mut State) {
+    for event in Event::ALL {
+        let (old, new) = (state.redis.status(event), state.replica.status(event));
+        // A hold that was confirmed is on the replica: nothing excuses what happens to it.
+        if old != new && new != Status::Held {
+            state.unsettled.add(event);
+        }
+    }
+    state.redis = state.replica;
+    state.is_new_master = true;
+}
+
+/// A relay answers a query with no more than its limit. One event is not in it.
+fn read_short(model: &Configuration, state: &mut State, id: usize, missing: Event) {
+    state.left.short_reads -= 1;
+    let task = std::mem::replace(&mut state.gateways[id], Task::Idle);
+    if let Task::Reading { identifiers, first } = task
+        && model.bug == Some(Bug::ShortReadIsFact)
+    {
+        let mut served = state.relay.served;
+        served.remove(missing);
+        let next = look::plan_on(model, state, (identifiers, first), served);
+        state.gateways[id] = next.unwrap_or(Task::Idle);
+    }
+}

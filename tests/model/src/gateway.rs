@@ -1,0 +1,115 @@
+//! What a gateway does next: its worker when it has nothing in hand (`gateway/src/release/worker.rs`), else the next
+//! step of its task. Tasks are in [`crate::push`], [`crate::look`] and [`crate::publish`].
+
+use crate::Bug;
+use crate::Configuration;
+use crate::action::Action;
+use crate::action::GatewayStep;
+use crate::action::WorkerStep;
+use crate::event::Identifiers;
+use crate::look;
+use crate::publish;
+use crate::push;
+use crate::state::Attempt;
+use crate::state::GatewayId;
+use crate::state::State;
+use crate::state::Task;
+
+/// Adds what a gateway may do.
+pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mut Vec<Action>) {
+    let mut may = |step| actions.push(Action::Gateway(id, step));
+    let others = state.gateways[usize::from(1 - id)].locked();
+    match &state.gateways[usize::from(id)] {
+        Task::Down => {}
+        Task::Idle => worker_actions(model, state, others, |step| may(GatewayStep::Worker(step))),
+        Task::Uploading(push) if push.identifier().meets(others) => {}
+        Task::Uploading(_) => may(GatewayStep::LockForPush),
+        Task::Deciding { .. } => may(GatewayStep::DecidePush),
+        Task::Moving(push) if push.state().is_none() => may(GatewayStep::PutPlaceholder),
+        Task::Moving(_) | Task::Staging(_) => may(GatewayStep::TakeIn),
+        Task::Locking(identifiers) if identifiers.meets(others) => {}
+        Task::Locking(_) => may(GatewayStep::Lock),
+        Task::Looking(_) => may(GatewayStep::ReadFirst),
+        Task::Reading { .. } => may(GatewayStep::Plan),
+        Task::Acting(acting) => may(GatewayStep::Act(look::next_act(&acting.plan))),
+        Task::Publishing(publishing) => match publishing.attempt {
+            Attempt::Ready => may(GatewayStep::Publish),
+            Attempt::Sent => {}
+            Attempt::Ended(_) => may(GatewayStep::Settle),
+        },
+    }
+}
+
+/// `Worker::step` and `follow_relay`: all of it follows from what stands in Redis and in the relay, at any time. A
+/// wake-up makes it happen earlier and its loss later, so there is none in the model.
+fn worker_actions(
+    model: &Configuration,
+    state: &State,
+    locked_by_others: Identifiers,
+    mut may: impl FnMut(WorkerStep),
+) {
+    if !state.redis_up {
+        return;
+    }
+    let dirty = state.redis.dirty_identifiers();
+    for one in dirty.iter().filter(|one| !one.meets(locked_by_others)) {
+        may(WorkerStep::StartLook(one));
+    }
+    let mut overdue = state.redis.overdue().iter();
+    if overdue.any(|event| !event.identifiers().without(dirty).is_empty()) {
+        may(WorkerStep::MarkOverdue);
+    }
+    if !state.redis.due().is_empty() && model.bug != Some(Bug::NoOtherPublisher) {
+        may(WorkerStep::TakeDue);
+    }
+    if state.relay.has_news && state.relay.is_up {
+        may(WorkerStep::FollowRelay);
+    }
+    if state.is_new_master {
+        may(WorkerStep::NoticeNewMaster);
+    }
+}
+
+/// Makes the next state. A call that fails ends the task: what it has not done yet stays to be done, and the mark
+/// stays, since it is cleared last.
+pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: GatewayStep) {
+    let task = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Idle);
+    let next = match (step, task) {
+        (GatewayStep::Worker(step), _) => worker_step(model, state, id, step),
+        (GatewayStep::LockForPush, Task::Uploading(push)) => push::lock(state, push),
+        (GatewayStep::DecidePush, Task::Deciding { push, reading }) => push::decide_again(model, state, push, reading),
+        (GatewayStep::PutPlaceholder, Task::Moving(push)) => push::put_placeholder(state, push),
+        (GatewayStep::TakeIn, Task::Moving(push) | Task::Staging(push)) => Some(push::take_in(state, push)),
+        (GatewayStep::Lock, Task::Locking(identifiers)) => Some(Task::Looking(identifiers)),
+        (GatewayStep::ReadFirst, Task::Looking(identifiers)) => look::read_first(model, state, identifiers),
+        (GatewayStep::Plan, Task::Reading { identifiers, first }) => {
+            look::plan_on(model, state, (identifiers, first), state.relay.served)
+        }
+        (GatewayStep::Act(act), Task::Acting(acting)) => look::act(model, state, id, act, acting),
+        (GatewayStep::Publish, Task::Publishing(publishing)) => publish::publish(model, state, id, publishing),
+        (GatewayStep::Settle, Task::Publishing(publishing)) => publish::settle(model, state, id, publishing),
+        (_, unchanged) => Some(unchanged),
+    };
+    state.gateways[usize::from(id)] = next.unwrap_or(Task::Idle);
+}
+
+fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: WorkerStep) -> Option<Task> {
+    match step {
+        WorkerStep::StartLook(identifier) => return look::read_first(model, state, identifier),
+        WorkerStep::MarkOverdue => state.redis.mark_overdue(),
+        WorkerStep::TakeDue => return Some(publish::begin(state.redis.take_due(id), None)),
+        WorkerStep::FollowRelay => {
+            state.relay.has_news = false;
+            state.redis.mark_dirty(Identifiers::X);
+        }
+        WorkerStep::NoticeNewMaster => {
+            state.is_new_master = false;
+            let marked = match model.bug {
+                Some(Bug::OnlyHeldIsMarked) => state.redis.waiting_identifiers(),
+                _ => Identifiers::BOTH,
+            };
+            state.redis.mark_dirty(marked);
+        }
+    }
+    None
+}

@@ -1,0 +1,206 @@
+//! What must hold in every state.
+//!
+//! Liveness is checked as safety. *At rest* nobody has anything to do: all that is left are clients, faults and
+//! deadlines. What must happen sooner or later must have happened there. Whether rest is reached at all is asked of
+//! every state in which nobody is in the middle of something and something is releasing: left alone, with its
+//! neighbours back, the system comes to rest within a bounded number of steps. `eventually` of stateright is not used:
+//! it takes a cycle for no counterexample.
+
+use stateright::Model;
+use stateright::Property;
+
+use crate::Configuration;
+use crate::action::Action;
+use crate::event::Event;
+use crate::event::Events;
+use crate::event::Identifiers;
+use crate::faults;
+use crate::rules::plan;
+use crate::state::Plugin;
+use crate::state::State;
+use crate::state::Status;
+use crate::state::Task;
+
+/// What was answered OK is served, held, or has ended as it may: expired, superseded, deleted.
+pub const NOTHING_LOST: &str = "nothing answered OK is lost";
+/// What is served has its data on disk, and in the refs.
+pub const NOT_SERVED_EARLY: &str = "nothing is served before its git data";
+/// The refs never go back behind a public state.
+pub const NOT_OLDER_OVER_NEWER: &str = "no older state over a newer one";
+/// With no mark and nobody in the lock, the refs are those of the governing state.
+pub const REFS_GOVERNED: &str = "the refs equal the governing state";
+/// At rest nothing is releasing, and rest is reached.
+pub const RELEASING_ENDS: &str = "releasing always ends";
+/// What its author deleted does not come back.
+pub const DELETION_STAYS: &str = "a deletion is never undone";
+/// At rest another look would find nothing to do.
+pub const COMPLETE_IS_RELEASED: &str = "what is complete is released without waiting for its deadline";
+
+/// No invariant, but what shows that a configuration goes on to its end.
+const END: &str = "everything that was sent is served or deleted";
+
+/// Returns all of them.
+pub(crate) fn properties() -> Vec<Property<Configuration>> {
+    vec![
+        Property::always(NOTHING_LOST, nothing_lost),
+        Property::always(NOT_SERVED_EARLY, not_served_early),
+        Property::always(NOT_OLDER_OVER_NEWER, not_older_over_newer),
+        Property::always(REFS_GOVERNED, refs_governed),
+        Property::always(RELEASING_ENDS, releasing_ends),
+        Property::always(DELETION_STAYS, deletion_stays),
+        Property::always(COMPLETE_IS_RELEASED, complete_is_released),
+        Property::sometimes(END, is_at_its_end),
+    ]
+}
+
+fn nothing_lost(_: &Configuration, state: &State) -> bool {
+    state.promised.iter().all(|event| state.is_somewhere(event))
+}
+
+fn not_served_early(model: &Configuration, state: &State) -> bool {
+    let mut lasting = state
+        .relay
+        .served
+        .iter()
+        .filter(|event| !state.is_passing(model, *event));
+    lasting.all(|event| match event {
+        Event::Announcement => state.disk.refs.is_some(),
+        Event::Older | Event::Newer => state.disk.objects.has(event) && state.disk.refs >= Some(event),
+        Event::PullRequest => !state.disk.installed.is_empty(),
+    })
+}
+
+fn not_older_over_newer(model: &Configuration, state: &State) -> bool {
+    let facts = state.facts();
+    let newer_is_public = facts.standing(model, Event::Newer).is_public();
+    let newer_lasts = newer_is_public && !state.is_passing(model, Event::Newer);
+    !newer_lasts || state.disk.refs != Some(Event::Older)
+}
+
+fn refs_governed(model: &Configuration, state: &State) -> bool {
+    let is_marked =
+        state.redis.dirty_identifiers().meets(Identifiers::X) || state.relay.has_news || state.is_new_master;
+    if is_marked || state.locked().meets(Identifiers::X) {
+        return true;
+    }
+    let governing = state.facts().governing_state(model);
+    governing.is_none() || governing == state.disk.refs
+}
+
+fn releasing_ends(model: &Configuration, state: &State) -> bool {
+    if !state.redis.is_releasing_any() || state.is_anybody_busy() {
+        return true;
+    }
+    comes_to_rest(model, state).is_some_and(|rest| !rest.redis.is_releasing_any())
+}
+
+/// Lets the programs go on without clients, faults and deadlines, each in its turn. A lease lasts longer than an
+/// attempt to publish, so it ends when nobody has anything else to do.
+fn comes_to_rest(model: &Configuration, state: &State) -> Option<State> {
+    let mut state = state.clone();
+    state.redis_up = true;
+    state.relay.is_up = true;
+    if state.gateways.iter().all(|task| *task == Task::Down) {
+        state.gateways[0] = Task::Idle;
+    }
+    let mut actions: Vec<Action> = Vec::new();
+    for turn in 0..STEPS_TO_REST_MAX {
+        actions.clear();
+        model.program_actions(&state, &mut actions);
+        if actions.is_empty() {
+            faults::lease_ends(&state, &mut actions);
+        }
+        if actions.is_empty() {
+            return Some(state);
+        }
+        let action = actions[turn % actions.len()];
+        state = model.next_state(&state, action)?;
+    }
+    None
+}
+
+fn deletion_stays(model: &Configuration, state: &State) -> bool {
+    let Some(deleted) = model.deletes else {
+        return true;
+    };
+    let is_entered = state.redis.status(deleted) != Status::Absent;
+    let is_gated = state.redis.gates.has(deleted);
+    let is_served = state.relay.served.has(deleted);
+    !(is_gated && is_entered || state.relay.has_deletion && is_served)
+}
+
+fn complete_is_released(model: &Configuration, state: &State) -> bool {
+    let finds_nothing = |one| plan(model, one, &state.facts(), &state.disk).is_void();
+    !state.is_at_rest() || Identifiers::EACH.into_iter().all(finds_nothing)
+}
+
+fn is_at_its_end(model: &Configuration, state: &State) -> bool {
+    let is_deleted = |event| model.deletes == Some(event);
+    let is_superseded = |event| model.is_one_author && event == Event::Older && state.relay.served.has(Event::Newer);
+    let mut sent = Event::ALL
+        .into_iter()
+        .filter(|event| model.supply.sends[event.index()] > 0);
+    let has_ended = |event| state.relay.served.has(event) || is_deleted(event) || is_superseded(event);
+    state.is_at_rest() && model.deletes.is_some() == state.relay.has_deletion && sent.all(has_ended)
+}
+
+impl State {
+    fn is_somewhere(&self, event: Event) -> bool {
+        self.relay.served.has(event) || self.redis.status(event) != Status::Absent
+    }
+
+    /// Tells whether an event counts as gone while the relay may still commit it: its author's deletion is known to
+    /// Redis and not yet committed, or a failover lost what was not confirmed. Both end by themselves.
+    fn is_passing(&self, model: &Configuration, event: Event) -> bool {
+        let is_being_deleted = model.deletes == Some(event) && self.redis.gates.has(event);
+        is_being_deleted || self.unsettled.has(event)
+    }
+
+    /// Tells whether anybody is in the middle of something.
+    pub fn is_anybody_busy(&self) -> bool {
+        let relay = &self.relay;
+        let is_relay_busy = relay
+            .pending
+            .iter()
+            .chain(&relay.batch)
+            .any(|messages| !messages.is_empty());
+        is_relay_busy || self.plugin != Plugin::Idle || self.gateways.iter().any(Task::is_busy)
+    }
+
+    /// Tells whether anything is dirty, or to be marked.
+    pub fn is_marked(&self) -> bool {
+        self.relay.has_news || self.is_new_master || !self.redis.dirty_identifiers().is_empty()
+    }
+
+    /// Nobody is busy, and nobody would be without clients, faults and deadlines.
+    fn is_at_rest(&self) -> bool {
+        let runs = self.redis_up && self.relay.is_up && self.gateways.contains(&Task::Idle);
+        let is_waited_for = !self.redis.overdue().is_empty() || self.redis.is_releasing_any();
+        runs && !self.is_marked() && !is_waited_for && !self.is_anybody_busy()
+    }
+
+    /// Forgets what a failover has excused, at rest.
+    pub fn settle_failover(&mut self) {
+        if !self.unsettled.is_empty() && self.is_at_rest() {
+            self.unsettled = Events::NONE;
+        }
+    }
+
+    /// Forgets the promises that have ended as they may: superseded or deleted.
+    ///
+    /// What has expired is forgotten when it does, if its data was not here.
+    pub fn forget_ended_promises(&mut self, model: &Configuration) {
+        let newer_is_public = model.is_one_author
+            && (self.relay.served.has(Event::Newer) || self.redis.status(Event::Newer) == Status::Releasing);
+        for event in Event::ALL {
+            let is_deleted = model.deletes == Some(event) && (self.relay.has_deletion || self.redis.gates.has(event));
+            let is_superseded = event == Event::Older && newer_is_public;
+            if (is_deleted || is_superseded) && !self.is_somewhere(event) {
+                self.promised.remove(event);
+            }
+        }
+    }
+}
+
+/// A release takes ten steps or so, and no more than three events are on their way.
+const STEPS_TO_REST_MAX: usize = 300;

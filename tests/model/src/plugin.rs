@@ -1,0 +1,133 @@
+//! The plugin: load facts, decide, hold, answer (`shared/src/policy.rs`).
+
+use crate::Bug;
+use crate::Configuration;
+use crate::action::Action;
+use crate::action::PluginStep;
+use crate::event::Event;
+use crate::event::Message;
+use crate::relay;
+use crate::relay::Answer;
+use crate::rules::Admission;
+use crate::rules::Facts;
+use crate::rules::decide_admission;
+use crate::scripts::HoldOutcome;
+use crate::state::Origin;
+use crate::state::Plugin;
+use crate::state::Request;
+use crate::state::State;
+use crate::state::Status;
+
+/// Adds what the plugin may do.
+pub fn actions(state: &State, actions: &mut Vec<Action>) {
+    if !state.relay.is_up {
+        return;
+    }
+    match &state.plugin {
+        Plugin::Idle => {
+            for origin in Origin::ALL {
+                for message in state.relay.pending[origin.index()].iter() {
+                    let request = Request { message, origin };
+                    actions.push(Action::Plugin(match message {
+                        Message::Event(_) => PluginStep::ReadPurgatory(request),
+                        Message::Deletion => PluginStep::Delete(request),
+                    }));
+                }
+            }
+        }
+        Plugin::Read { .. } => actions.push(Action::Plugin(PluginStep::Decide)),
+        Plugin::Holding { .. } => actions.push(Action::Plugin(PluginStep::Hold)),
+        Plugin::Answering { .. } => actions.push(Action::Plugin(PluginStep::Answer)),
+    }
+}
+
+/// Makes the next state.
+pub fn step(model: &Configuration, state: &mut State, step: PluginStep) {
+    let before = std::mem::replace(&mut state.plugin, Plugin::Idle);
+    match (step, before) {
+        (PluginStep::Delete(request), _) => delete(model, state, request),
+        (PluginStep::ReadPurgatory(request), _) => read_purgatory(state, request),
+        (PluginStep::Decide, Plugin::Read { request, reading }) => {
+            let facts = Facts::assemble(reading, state.relay.served, state.relay.has_deletion);
+            decide(model, state, request, &facts);
+        }
+        (PluginStep::Hold, Plugin::Holding { request, extend }) => {
+            let Message::Event(event) = request.message else { return };
+            if !state.redis_up {
+                return relay::answer(state, request, Answer::Error);
+            }
+            match state.redis.hold(event, extend) {
+                // It was marked between the look-up and the hold: the mark is the pass.
+                HoldOutcome::Already(Status::Releasing) => accept(state, request),
+                HoldOutcome::Held | HoldOutcome::Already(_) => state.plugin = Plugin::Answering { request },
+                HoldOutcome::Deleted => relay::answer(state, request, Answer::RuledOut),
+            }
+        }
+        (PluginStep::Answer, Plugin::Answering { request }) => answer_held(model, state, request),
+        (PluginStep::Decide | PluginStep::Hold | PluginStep::Answer, other) => state.plugin = other,
+    }
+}
+
+/// A deletion passes in any case: the relay keeps it, and it is asked about there later.
+fn delete(model: &Configuration, state: &mut State, request: Request) {
+    state.relay.pending[request.origin.index()].remove(request.message);
+    if let Some(deleted) = model.deletes
+        && state.redis_up
+    {
+        state.redis.delete(deleted);
+    }
+    accept(state, request);
+}
+
+fn read_purgatory(state: &mut State, request: Request) {
+    state.relay.pending[request.origin.index()].remove(request.message);
+    if !state.redis_up {
+        return relay::answer(state, request, Answer::Error);
+    }
+    state.plugin = Plugin::Read {
+        request,
+        reading: crate::state::Reading {
+            dirty: [0; 2],
+            ..state.redis.read()
+        },
+    };
+}
+
+fn decide(model: &Configuration, state: &mut State, request: Request, facts: &Facts) {
+    let Message::Event(event) = request.message else { return };
+    if model.bug == Some(Bug::PluginJudgesData) && event.is_state() && state.disk.objects.has(event) {
+        return accept(state, request);
+    }
+    match decide_admission(model, event, facts) {
+        Admission::Accept => accept(state, request),
+        Admission::Hold { extend } => state.plugin = Plugin::Holding { request, extend },
+        Admission::RuleOut => relay::answer(state, request, Answer::RuledOut),
+        Admission::Refuse => relay::answer(state, request, Answer::Refused),
+    }
+}
+
+fn accept(state: &mut State, request: Request) {
+    state.relay.batch[request.origin.index()].add(request.message);
+}
+
+/// Behind the hold, on the same connection, goes `WAIT`: a replica has what this connection wrote, and all before it.
+fn answer_held(model: &Configuration, state: &mut State, request: Request) {
+    if model.bug != Some(Bug::AnswerWithoutWait) {
+        if !state.redis_up {
+            return relay::answer(state, request, Answer::Error);
+        }
+        if model.has_replica() {
+            state.replica = state.redis;
+        }
+    }
+    let answer = match (request.origin, model.bug) {
+        (Origin::Gateway, Some(Bug::HeldIsStored)) => Answer::Stored,
+        _ => Answer::Held,
+    };
+    relay::answer(state, request, answer);
+}
+
+/// Returns the event that the plugin is about to promise to hold.
+pub fn is_answering(state: &State, event: Event) -> bool {
+    matches!(&state.plugin, Plugin::Answering { request } if request.message == Message::Event(event))
+}

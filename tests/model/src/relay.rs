@@ -1,0 +1,146 @@
+//! strfry: asks the plugin about one event after the other, commits what it accepts, and tells who sent it.
+
+use crate::Configuration;
+use crate::action::Action;
+use crate::action::RelayStep;
+use crate::event::Event;
+use crate::event::Message;
+use crate::state::Attempt;
+use crate::state::Origin;
+use crate::state::Plugin;
+use crate::state::Request;
+use crate::state::Settlement;
+use crate::state::State;
+use crate::state::Task;
+
+/// Adds what the relay may do.
+pub fn actions(state: &State, actions: &mut Vec<Action>) {
+    if !state.relay.is_up {
+        return;
+    }
+    for origin in Origin::ALL {
+        for message in state.relay.batch[origin.index()].iter() {
+            actions.push(Action::Relay(RelayStep::Commit(Request { message, origin })));
+        }
+    }
+}
+
+/// Takes a message in. What is served already is answered at once; the plugin may be asked all the same about what is
+/// committed after this.
+pub fn take_in(state: &mut State, request: Request) {
+    if has(state, request.message) {
+        answer(state, request, Answer::Stored);
+    } else {
+        state.relay.pending[request.origin.index()].add(request.message);
+    }
+}
+
+fn has(state: &State, message: Message) -> bool {
+    match message {
+        Message::Event(event) => state.relay.served.has(event),
+        Message::Deletion => state.relay.has_deletion,
+    }
+}
+
+/// Makes the next state.
+pub fn step(model: &Configuration, state: &mut State, step: RelayStep) {
+    match step {
+        RelayStep::Commit(request) => {
+            state.relay.batch[request.origin.index()].remove(request.message);
+            let outcome = commit(model, state, request.message);
+            answer(state, request, outcome);
+        }
+    }
+}
+
+/// What whoever sent a message hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Stored, or a duplicate: OK true.
+    Stored,
+    /// `shadowReject`: OK true.
+    Held,
+    /// `replaced:` or `deleted:`: OK false, for ever.
+    RuledOut,
+    /// Any other OK false.
+    Refused,
+    /// `error:`, or no answer at all.
+    Error,
+}
+
+/// As `writeEvents` in strfry: only the newest version of an address, and nothing that its author deleted.
+fn commit(model: &Configuration, state: &mut State, message: Message) -> Answer {
+    let relay = &mut state.relay;
+    let Message::Event(event) = message else {
+        relay.has_deletion = true;
+        model
+            .deletes
+            .into_iter()
+            .for_each(|deleted| relay.served.remove(deleted));
+        relay.has_news = true;
+        return Answer::Stored;
+    };
+    if relay.served.has(event) {
+        return Answer::Stored;
+    }
+    if relay.has_deletion && model.deletes == Some(event) {
+        return Answer::RuledOut;
+    }
+    if model.is_one_author && event == Event::Older && relay.served.has(Event::Newer) {
+        return Answer::RuledOut;
+    }
+    relay.served.add(event);
+    if model.is_one_author && event == Event::Newer {
+        relay.served.remove(Event::Older);
+    }
+    relay.has_news = true;
+    Answer::Stored
+}
+
+/// Tells whoever sent a message.
+pub fn answer(state: &mut State, request: Request, answer: Answer) {
+    let Message::Event(event) = request.message else {
+        return;
+    };
+    match request.origin {
+        Origin::Client => {
+            if matches!(answer, Answer::Stored | Answer::Held) {
+                state.promised.add(event);
+            }
+        }
+        Origin::Gateway => answer_gateways(state, event, settlement(answer)),
+    }
+}
+
+/// `settlement` in `gateway/src/release/publish.rs`.
+fn settlement(answer: Answer) -> Settlement {
+    match answer {
+        Answer::Stored | Answer::RuledOut => Settlement::Done,
+        Answer::Held | Answer::Refused | Answer::Error => Settlement::Retry,
+    }
+}
+
+fn answer_gateways(state: &mut State, event: Event, settlement: Settlement) {
+    for task in &mut state.gateways {
+        if let Task::Publishing(publishing) = task
+            && publishing.leased.first() == Some(event)
+            && publishing.attempt == Attempt::Sent
+        {
+            publishing.attempt = Attempt::Ended(settlement);
+        }
+    }
+}
+
+/// Ends all that goes on in the relay without an answer: it is killed.
+pub fn lose_everything(state: &mut State) {
+    state.plugin = Plugin::Idle;
+    state.relay.pending = Default::default();
+    state.relay.batch = Default::default();
+    for task in &mut state.gateways {
+        if let Task::Publishing(publishing) = task
+            && publishing.attempt == Attempt::Sent
+        {
+            publishing.attempt = Attempt::Ended(Settlement::Retry);
+        }
+    }
+}

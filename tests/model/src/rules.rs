@@ -1,0 +1,305 @@
+//! What is decided, given facts: `shared/src/rules/` for these few events.
+//!
+//! One repository at X with one owner, or with a second maintainer who signs the newer state; one at Y, which is
+//! announced throughout. The functions have the names of those that they stand for.
+
+use crate::Bug;
+use crate::Configuration;
+use crate::event::Event;
+use crate::event::Events;
+use crate::event::Identifiers;
+use crate::event::Push;
+use crate::state::Disk;
+use crate::state::Reading;
+use crate::state::Status;
+
+/// Where an event stands between its author and its readers (`Standing`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nowhere.
+    Unknown,
+    /// It waits for its data.
+    Held,
+    /// An expired announcement.
+    Asleep,
+    /// On its way into the relay: counts as served.
+    Leaving,
+    /// The relay has it.
+    Served,
+}
+
+impl Standing {
+    /// Tells whether the event is served, or as good as served.
+    pub fn is_public(self) -> bool {
+        matches!(self, Self::Served | Self::Leaving)
+    }
+}
+
+/// Everything known at one moment (`Facts`).
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    reading: Reading,
+    served: Events,
+    has_deletion: bool,
+}
+
+impl Facts {
+    /// Puts together what was read.
+    pub fn assemble(reading: Reading, served: Events, has_deletion: bool) -> Self {
+        Self {
+            reading,
+            served,
+            has_deletion,
+        }
+    }
+
+    /// Returns the facts of a look: whether a PR is served is asked only where something waits for it.
+    pub fn of_look(mut self, identifiers: Identifiers, disk: &Disk) -> Self {
+        if !self.reading.placeholders.with(disk.staged).meets(identifiers) {
+            self.served.remove(Event::PullRequest);
+        }
+        self
+    }
+
+    /// Tells whether a served deletion rules an event out.
+    pub fn is_deleted(&self, model: &Configuration, event: Event) -> bool {
+        self.has_deletion && model.deletes == Some(event)
+    }
+
+    /// Returns where an event stands.
+    pub fn standing(&self, model: &Configuration, event: Event) -> Standing {
+        if self.served.has(event) {
+            return Standing::Served;
+        }
+        if self.is_deleted(model, event) {
+            return Standing::Unknown;
+        }
+        match self.reading.statuses[event.index()] {
+            Status::Absent => Standing::Unknown,
+            Status::Held => Standing::Held,
+            Status::Asleep => Standing::Asleep,
+            Status::Releasing => Standing::Leaving,
+        }
+    }
+
+    /// Tells whether X is hosted: its announcement counts, held or public.
+    fn is_hosted(&self, model: &Configuration) -> bool {
+        let standing = self.standing(model, Event::Announcement);
+        standing.is_public() || standing == Standing::Held
+    }
+
+    /// Returns the state that governs X (`governing_state`).
+    pub fn governing_state(&self, model: &Configuration) -> Option<Event> {
+        let governs = |state: &Event| match model.bug {
+            Some(Bug::GoverningWithoutReleasing) => self.standing(model, *state) == Standing::Served,
+            _ => self.standing(model, *state).is_public(),
+        };
+        let hosted = self.is_hosted(model);
+        [Event::Newer, Event::Older]
+            .into_iter()
+            .find(|state| hosted && governs(state))
+    }
+
+    /// Returns the held states that could govern X next, newest first (`candidate_states`).
+    pub fn candidate_states(&self, model: &Configuration) -> impl Iterator<Item = Event> {
+        let governing = self.governing_state(model);
+        let hosted = self.is_hosted(model);
+        let candidate =
+            move |state: &Event| hosted && self.standing(model, *state) == Standing::Held && Some(*state) > governing;
+        [Event::Newer, Event::Older].into_iter().filter(candidate)
+    }
+}
+
+/// What to do with an event that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The relay may store it.
+    Accept,
+    /// It waits for its git data.
+    Hold {
+        /// Entries that are held as long as this one from now on.
+        extend: Events,
+    },
+    /// It is refused as deleted or replaced: for ever, so that whoever publishes it is done.
+    RuleOut,
+    /// It is refused.
+    Refuse,
+}
+
+/// Decides about an event that arrived (`decide_admission`).
+pub fn decide_admission(model: &Configuration, event: Event, facts: &Facts) -> Admission {
+    if facts.is_deleted(model, event) {
+        return Admission::RuleOut;
+    }
+    if facts.reading.statuses[event.index()] == Status::Releasing {
+        return Admission::Accept;
+    }
+    let standing = |event| facts.standing(model, event);
+    match event {
+        Event::Announcement => {
+            let waiting = [Event::Older, Event::Newer].into_iter();
+            let extend = waiting.filter(|state| standing(*state) == Standing::Held).collect();
+            Admission::Hold { extend }
+        }
+        Event::Older if model.is_one_author && standing(Event::Newer).is_public() => Admission::RuleOut,
+        Event::Older | Event::Newer => match standing(Event::Announcement) {
+            Standing::Unknown => Admission::Refuse,
+            Standing::Held | Standing::Asleep => Admission::Hold {
+                extend: [Event::Announcement].into_iter().collect(),
+            },
+            Standing::Leaving | Standing::Served => Admission::Hold { extend: Events::NONE },
+        },
+        Event::PullRequest => Admission::Hold { extend: Events::NONE },
+    }
+}
+
+/// What to do with a push (`decide_push`): what to hold on to meanwhile; `None`: it has no effect.
+///
+/// The old oid that the client names is always the current one: staleness only refuses.
+pub fn decide_push(model: &Configuration, push: Push, facts: &Facts, disk: &Disk) -> Option<Events> {
+    let Some(state) = push.state() else {
+        let in_place = push.identifier().meets(disk.installed);
+        return (!in_place).then_some(Events::NONE);
+    };
+    if disk.refs == Some(state) {
+        return None;
+    }
+    let governing = facts.governing_state(model);
+    let is_candidate = governing == Some(state) || facts.candidate_states(model).any(|candidate| candidate == state);
+    let held = |event: &Event| facts.standing(model, *event) == Standing::Held;
+    is_candidate.then(|| [Event::Announcement, state].into_iter().filter(held).collect())
+}
+
+/// What to do at a look, in this order (`Plan`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Plan {
+    /// The state to bring the repository at X to.
+    pub align: Option<Event>,
+    /// Where to set the ref of the PR.
+    pub install: Identifiers,
+    /// What is complete.
+    pub releases: Events,
+    /// What of it must wait until the announcement has left.
+    pub after_announcement: Events,
+    /// Entries that are superseded or deleted.
+    pub ended: Events,
+    /// Entries whose time is over.
+    pub expired: Events,
+    /// Placeholders whose event is here.
+    pub placeholders_ended: Identifiers,
+    /// Staged commits that nothing names any more.
+    pub unstage: Identifiers,
+    /// Identifiers that must be looked at together with these before a PR can expire.
+    pub widen: Identifiers,
+    /// The dirty numbers that were read: what of it is cleared at the end.
+    pub dirty: [u8; 2],
+}
+
+impl Plan {
+    /// Tells whether it changes nothing but a mark.
+    pub fn is_void(&self) -> bool {
+        let rest = Self { dirty: [0; 2], ..*self };
+        rest == Self::default()
+    }
+}
+
+/// Decides what to do about some identifiers (`plan`).
+pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk) -> Plan {
+    let facts = &facts.of_look(identifiers, disk);
+    let mut plan = Plan {
+        dirty: facts.reading.dirty,
+        ..Plan::default()
+    };
+    let indexed = Event::ALL
+        .into_iter()
+        .filter(|event| event.identifiers().meets(identifiers));
+    for event in indexed.filter(|event| facts.reading.statuses[event.index()] != Status::Absent) {
+        if facts.is_deleted(model, event) {
+            plan.ended.add(event);
+        } else if facts.served.has(event) && facts.reading.statuses[event.index()].is_waiting() {
+            // It came into the relay by another way; publishing it once more is answered `duplicate`.
+            plan.releases.add(event);
+        }
+    }
+    if Identifiers::X.meets(identifiers) {
+        plan_states(model, facts, disk, &mut plan);
+    }
+    plan_pull_request(model, identifiers, facts, disk, &mut plan);
+    plan_expiry(identifiers, facts, &mut plan);
+    plan_unstaging(model, identifiers, facts, disk, &mut plan);
+    plan
+}
+
+/// The repository at X: which state it is brought to, and which events that completes.
+fn plan_states(model: &Configuration, facts: &Facts, disk: &Disk, plan: &mut Plan) {
+    let standing = |event| facts.standing(model, event);
+    let has_objects = |state: &Event| disk.objects.has(*state);
+    let next = facts.candidate_states(model).find(has_objects);
+    let target = next.or(facts.governing_state(model)).filter(has_objects);
+    plan.align = target.filter(|_| target != disk.refs);
+    if standing(Event::Announcement) == Standing::Held && target.is_some() {
+        plan.releases.add(Event::Announcement);
+    }
+    for state in [Event::Older, Event::Newer] {
+        if standing(state) != Standing::Held {
+            continue;
+        }
+        let by_same_author = |other: Event| other == state || model.is_one_author;
+        let newer_public = Event::Newer > state && by_same_author(Event::Newer) && standing(Event::Newer).is_public();
+        let newer_next = target.is_some_and(|target| target > state && by_same_author(target));
+        if newer_public || newer_next {
+            plan.ended.add(state);
+        } else if target == Some(state) || target > Some(state) && has_objects(&state) {
+            plan.releases.add(state);
+            if plan.releases.has(Event::Announcement) || standing(Event::Announcement) == Standing::Leaving {
+                plan.after_announcement.add(state);
+            }
+        }
+    }
+}
+
+/// The PR, whose commit may be at X or at Y.
+fn plan_pull_request(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, plan: &mut Plan) {
+    let standing = facts.standing(model, Event::PullRequest);
+    if standing == Standing::Unknown {
+        return;
+    }
+    plan.placeholders_ended = facts.reading.placeholders.within(identifiers);
+    if disk.staged.with(disk.installed).meets(identifiers) {
+        plan.install = identifiers.without(disk.installed);
+        if standing == Standing::Held {
+            plan.releases.add(Event::PullRequest);
+        }
+    }
+}
+
+fn plan_expiry(identifiers: Identifiers, facts: &Facts, plan: &mut Plan) {
+    let indexed = facts
+        .reading
+        .overdue
+        .iter()
+        .filter(|event| event.identifiers().meets(identifiers));
+    for event in indexed.filter(|event| facts.reading.statuses[event.index()].is_waiting()) {
+        if plan.releases.has(event) || plan.ended.has(event) {
+            continue;
+        }
+        let unseen = event.identifiers().without(identifiers);
+        if unseen.is_empty() {
+            plan.expired.add(event);
+        } else {
+            plan.widen = plan.widen.with(unseen);
+        }
+    }
+}
+
+/// Staged commits live as long as the event that names them, or the placeholder that awaits one.
+fn plan_unstaging(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, plan: &mut Plan) {
+    let expires = plan.expired.has(Event::PullRequest);
+    let is_named = !expires && facts.standing(model, Event::PullRequest) != Standing::Unknown;
+    let awaited = facts.reading.placeholders.without(plan.placeholders_ended);
+    let staged = disk.staged.within(identifiers).without(plan.install).without(awaited);
+    plan.unstage = match is_named {
+        true => staged.within(disk.installed),
+        false => staged,
+    };
+}

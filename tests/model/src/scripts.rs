@@ -1,0 +1,231 @@
+//! The scripts of `shared/src/purgatory/scripts/`, each one atomic step of Redis and a method of its name.
+
+use crate::event::Event;
+use crate::event::Events;
+use crate::event::Identifiers;
+use crate::state::Entry;
+use crate::state::GatewayId;
+use crate::state::Reading;
+use crate::state::Redis;
+use crate::state::Settlement;
+use crate::state::Status;
+
+/// What `hold.lua` returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldOutcome {
+    /// It is held now.
+    Held,
+    /// It was there, with this status.
+    Already(Status),
+    /// Its author asked to delete it.
+    Deleted,
+}
+
+impl Redis {
+    /// `read.lua`.
+    pub fn read(&self) -> Reading {
+        let overdue = |event: &Event| self.entries[event.index()].is_overdue;
+        Reading {
+            statuses: self.entries.map(|entry| entry.status),
+            overdue: Event::ALL.into_iter().filter(overdue).collect(),
+            dirty: self.dirty,
+            placeholders: self.placeholders,
+        }
+    }
+
+    /// `mark_dirty.lua`, and what other scripts do at their end.
+    pub fn mark_dirty(&mut self, identifiers: Identifiers) {
+        for one in identifiers.iter() {
+            self.dirty[one.index()] = NEW_NUMBER;
+        }
+    }
+
+    /// `clear_dirty.lua`.
+    pub fn clear_dirty(&mut self, identifier: Identifiers, read: u8) {
+        let number = &mut self.dirty[identifier.index()];
+        if read != 0 && *number == read {
+            *number = 0;
+        }
+    }
+
+    /// `hold.lua`.
+    pub fn hold(&mut self, event: Event, extend: Events) -> HoldOutcome {
+        if self.gates.has(event) {
+            return HoldOutcome::Deleted;
+        }
+        let Entry {
+            status: found,
+            is_overdue,
+            ..
+        } = self.entries[event.index()];
+        // An OK is about a whole hold: what is past its deadline is as good as gone.
+        if matches!(found, Status::Absent | Status::Asleep) || found == Status::Held && is_overdue {
+            *self.entry(event) = HELD;
+            self.extend(extend);
+        }
+        self.mark_dirty(event.identifiers());
+        match found {
+            Status::Absent => HoldOutcome::Held,
+            Status::Held | Status::Asleep | Status::Releasing => HoldOutcome::Already(found),
+        }
+    }
+
+    /// `extend.lua`.
+    pub fn extend(&mut self, events: Events) {
+        for event in events.iter() {
+            match self.status(event) {
+                Status::Held => self.entry(event).is_overdue = false,
+                Status::Asleep => {
+                    *self.entry(event) = HELD;
+                    self.mark_dirty(event.identifiers());
+                }
+                Status::Absent | Status::Releasing => {}
+            }
+        }
+    }
+
+    /// `mark_overdue.lua`.
+    pub fn mark_overdue(&mut self) {
+        for event in self.overdue().iter() {
+            self.mark_dirty(event.identifiers());
+        }
+    }
+
+    /// Returns what waits and is past its deadline.
+    pub fn overdue(&self) -> Events {
+        Event::ALL
+            .into_iter()
+            .filter(|event| self.entries[event.index()].is_overdue)
+            .collect()
+    }
+
+    /// Returns the identifiers of what waits.
+    pub fn waiting_identifiers(&self) -> Identifiers {
+        let waiting = Event::ALL.into_iter().filter(|event| self.status(*event).is_waiting());
+        waiting
+            .map(Event::identifiers)
+            .fold(self.placeholders, Identifiers::with)
+    }
+
+    /// `expire.lua`, which lets a held announcement sleep.
+    pub fn expire(&mut self, event: Event) {
+        let entry = self.entry(event);
+        if !entry.status.is_waiting() || !entry.is_overdue {
+            return;
+        }
+        *entry = match (event, entry.status) {
+            (Event::Announcement, Status::Held) => Entry {
+                status: Status::Asleep,
+                ..Entry::default()
+            },
+            _ => Entry::default(),
+        };
+    }
+
+    /// `end.lua`.
+    pub fn end(&mut self, event: Event) {
+        if self.status(event).is_waiting() {
+            *self.entry(event) = Entry::default();
+        }
+    }
+
+    /// `delete.lua`.
+    pub fn delete(&mut self, event: Event) {
+        self.gates.add(event);
+        if self.status(event) != Status::Absent {
+            *self.entry(event) = Entry::default();
+            self.mark_dirty(event.identifiers());
+        }
+    }
+
+    /// `mark_releasing.lua`. Returns what the gateway has the lease of.
+    pub fn mark_releasing(&mut self, gateway: GatewayId, releases: Events, after_announcement: Events) -> Events {
+        let mut leased = Events::NONE;
+        for event in releases.iter() {
+            let old = self.entries[event.index()];
+            let is_anothers = old.status == Status::Releasing && !old.is_due;
+            if is_anothers || self.gates.has(event) {
+                continue;
+            }
+            *self.entry(event) = Entry {
+                status: Status::Releasing,
+                lease: Some(gateway),
+                is_after_announcement: after_announcement.has(event),
+                ..Entry::default()
+            };
+            leased.add(event);
+        }
+        leased
+    }
+
+    /// Returns what `take_due.lua` would lease.
+    pub fn due(&self) -> Events {
+        let announcement_is_leaving = self.status(Event::Announcement) == Status::Releasing;
+        let is_due = |event: &Event| {
+            let entry = &self.entries[event.index()];
+            let is_blocked = entry.is_after_announcement && announcement_is_leaving;
+            entry.status == Status::Releasing && entry.is_due && !is_blocked
+        };
+        Event::ALL.into_iter().filter(is_due).collect()
+    }
+
+    /// `take_due.lua`. Returns what the gateway has the lease of.
+    pub fn take_due(&mut self, gateway: GatewayId) -> Events {
+        let due = self.due();
+        for event in due.iter() {
+            let entry = self.entry(event);
+            entry.lease = Some(gateway);
+            entry.is_due = false;
+        }
+        due
+    }
+
+    /// `settle.lua`.
+    pub fn settle(&mut self, gateway: GatewayId, event: Event, settlement: Settlement) {
+        if self.entries[event.index()].lease == Some(gateway) {
+            self.settle_whoever_asks(event, settlement);
+        }
+    }
+
+    /// What `settle.lua` does when the lease is the right one. `HSET` makes an entry where there is none.
+    pub fn settle_whoever_asks(&mut self, event: Event, settlement: Settlement) {
+        let entry = self.entry(event);
+        match settlement {
+            Settlement::Done => {
+                *entry = Entry::default();
+                self.mark_dirty(event.identifiers());
+            }
+            Settlement::Retry => {
+                entry.status = Status::Releasing;
+                entry.lease = None;
+                entry.is_due = false;
+            }
+        }
+    }
+
+    /// `put_placeholder.lua`.
+    pub fn put_placeholder(&mut self, identifier: Identifiers) {
+        self.placeholders = self.placeholders.with(identifier);
+    }
+
+    /// `drop_placeholder.lua`.
+    pub fn drop_placeholder(&mut self, identifier: Identifiers) {
+        self.placeholders = self.placeholders.without(identifier);
+    }
+
+    fn entry(&mut self, event: Event) -> &mut Entry {
+        &mut self.entries[event.index()]
+    }
+}
+
+/// Just held, with its whole time before it.
+const HELD: Entry = Entry {
+    status: Status::Held,
+    is_overdue: false,
+    lease: None,
+    is_due: false,
+    is_after_announcement: false,
+};
+
+/// A number that was never drawn: none of those in use after [`crate::state::State::normalise`].
+const NEW_NUMBER: u8 = 3;

@@ -1,0 +1,413 @@
+//! One state of everything: Redis, relay, plugin, gateways, disk and clients, each with what it remembers between two
+//! of its steps.
+//!
+//! Kept small, and normalised after each step: states that no program can tell apart are one.
+
+use crate::event::Event;
+use crate::event::Events;
+use crate::event::Identifiers;
+use crate::event::Message;
+use crate::event::Messages;
+use crate::event::Push;
+use crate::rules::Facts;
+use crate::rules::Plan;
+
+/// Everything there is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    /// What the master has.
+    pub redis: Redis,
+    /// What its replica has: some state that the master had before. Used only where a failover may happen.
+    pub replica: Redis,
+    /// Whether Redis answers.
+    pub redis_up: bool,
+    /// There was a failover that no gateway has noticed yet: the master has another run id than the one noted.
+    pub is_new_master: bool,
+    /// The events of which a failover has lost or brought back what was written about them, until the next rest.
+    pub unsettled: Events,
+    /// strfry.
+    pub relay: Relay,
+    /// Its write policy, which answers one request at a time.
+    pub plugin: Plugin,
+    /// The gateways: each does one thing at a time. What one gateway does at the same time is done by two here.
+    pub gateways: [Task; 2],
+    /// The data directory, which the gateways share.
+    pub disk: Disk,
+    /// What may still happen.
+    pub left: Left,
+    /// The events that a client was told OK about, as long as they must be somewhere.
+    pub promised: Events,
+}
+
+/// The number of a gateway.
+pub type GatewayId = u8;
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Status {
+    /// There is no entry.
+    #[default]
+    Absent,
+    /// It waits for its git data.
+    Held,
+    /// An announcement whose deadline passed.
+    Asleep,
+    /// Complete, on its way into the relay.
+    Releasing,
+}
+
+impl Status {
+    /// Tells whether its deadline counts.
+    pub fn is_waiting(self) -> bool {
+        matches!(self, Self::Held | Self::Asleep)
+    }
+}
+
+/// One event in the purgatory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Entry {
+    /// Where it stands.
+    pub status: Status,
+    /// Its deadline has passed.
+    pub is_overdue: bool,
+    /// Who may settle it.
+    ///
+    /// A lease is drawn anew for each attempt. The number of the gateway stands for it, since a gateway knows of one
+    /// attempt at a time: whoever has forgotten a lease never names it again.
+    pub lease: Option<GatewayId>,
+    /// Its lease, or the pause before the next attempt, is over.
+    pub is_due: bool,
+    /// It must not be published before the announcement has left.
+    pub is_after_announcement: bool,
+}
+
+/// What Redis keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Redis {
+    /// By event.
+    pub entries: [Entry; 4],
+    /// The dirty number of each identifier; 0: it is clean. Only whether two are equal matters: see
+    /// [`State::normalise`].
+    pub dirty: [u8; 2],
+    /// Deletions that keep their events out.
+    pub gates: Events,
+    /// Where a PR commit was pushed before its event.
+    pub placeholders: Identifiers,
+}
+
+impl Redis {
+    /// Returns where an event stands.
+    pub fn status(&self, event: Event) -> Status {
+        self.entries[event.index()].status
+    }
+
+    /// Returns the identifiers that are dirty.
+    pub fn dirty_identifiers(&self) -> Identifiers {
+        let dirty = Identifiers::EACH.into_iter().filter(|one| self.dirty[one.index()] != 0);
+        dirty.fold(Identifiers::NONE, Identifiers::with)
+    }
+
+    /// Tells whether anything is on its way into the relay.
+    pub fn is_releasing_any(&self) -> bool {
+        self.entries.iter().any(|entry| entry.status == Status::Releasing)
+    }
+}
+
+/// Who sent a message to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Its author.
+    Client,
+    /// A gateway, to publish it.
+    Gateway,
+}
+
+impl Origin {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Gateway];
+
+    /// Returns the place in arrays by origin.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// One message on its way through the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Request {
+    /// What.
+    pub message: Message,
+    /// From whom.
+    pub origin: Origin,
+}
+
+/// What the relay has. Messages have no order: each may overtake each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Relay {
+    /// Whether it runs.
+    pub is_up: bool,
+    /// Sent, and not yet shown to the plugin, by origin.
+    pub pending: [Messages; 2],
+    /// Accepted by the plugin, and not yet committed, by origin.
+    pub batch: [Messages; 2],
+    /// What it answers queries with.
+    pub served: Events,
+    /// The deletion is committed.
+    pub has_deletion: bool,
+    /// It committed something that no gateway has marked yet.
+    pub has_news: bool,
+}
+
+/// Between two steps of the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Plugin {
+    /// It waits for a line.
+    Idle,
+    /// It has read the purgatory, and not yet the relay.
+    Read {
+        /// The event in question.
+        request: Request,
+        /// What it read.
+        reading: Reading,
+    },
+    /// It has decided to hold.
+    Holding {
+        /// The event in question.
+        request: Request,
+        /// Entries to hold as long as this one.
+        extend: Events,
+    },
+    /// It has held, and not yet said so.
+    Answering {
+        /// The event in question.
+        request: Request,
+    },
+}
+
+/// What `read.lua` returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Reading {
+    /// By event.
+    pub statuses: [Status; 4],
+    /// Those whose deadline has passed.
+    pub overdue: Events,
+    /// The dirty number by identifier.
+    pub dirty: [u8; 2],
+    /// Where a PR commit was pushed before its event.
+    pub placeholders: Identifiers,
+}
+
+/// Between two steps of a gateway. From [`Task::Deciding`] to [`Task::Acting`] it has the lock.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Task {
+    /// It does not run.
+    Down,
+    /// It runs, and has nothing in hand.
+    Idle,
+    /// It takes in a pack.
+    Uploading(Push),
+    /// The pack is here; under the lock, the purgatory was read for the second decision.
+    Deciding {
+        /// What was pushed.
+        push: Push,
+        /// What it read.
+        reading: Reading,
+    },
+    /// The push was decided and the identifier marked; nothing has moved.
+    Moving(Push),
+    /// The placeholder of a PR commit is written; the commit has not moved.
+    Staging(Push),
+    /// It wants the locks for a look.
+    Locking(Identifiers),
+    /// It has the locks, and has read nothing.
+    Looking(Identifiers),
+    /// It has read one of the two, purgatory and relay.
+    Reading {
+        /// What is locked.
+        identifiers: Identifiers,
+        /// What it knows.
+        first: FirstRead,
+    },
+    /// It does what it has planned, step by step.
+    Acting(Acting),
+    /// It publishes, outside the lock.
+    Publishing(Publishing),
+}
+
+/// A look that acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Acting {
+    /// What is locked.
+    pub identifiers: Identifiers,
+    /// What is left to do.
+    pub plan: Plan,
+    /// What it has the lease of.
+    pub leased: Events,
+}
+
+/// Leased events on their way into the relay, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Publishing {
+    /// Those that are left.
+    pub leased: Events,
+    /// How far it is with the first of them.
+    pub attempt: Attempt,
+    /// Whether what follows may go on; `None`: each was due by itself.
+    pub chain: Option<Next>,
+}
+
+/// What is read first. It is the purgatory, unless a seeded bug turns it round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FirstRead {
+    /// As it should be.
+    Purgatory(Reading),
+    /// The bug.
+    Relay {
+        /// What was served.
+        served: Events,
+        /// Whether the deletion was.
+        has_deletion: bool,
+    },
+}
+
+/// Whether what follows an event may be published now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Next {
+    /// It may.
+    GoOn,
+    /// What it may depend on is not served yet.
+    Wait,
+}
+
+/// One attempt to publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attempt {
+    /// Not sent.
+    Ready,
+    /// Sent, and not answered.
+    Sent,
+    /// Answered, or given up.
+    Ended(Settlement),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Settlement {
+    /// The relay has it, or will never take it.
+    Done,
+    /// To be tried again.
+    Retry,
+}
+
+impl Task {
+    /// Returns what it has locked.
+    pub fn locked(&self) -> Identifiers {
+        match self {
+            Self::Deciding { push, .. } | Self::Moving(push) | Self::Staging(push) => push.identifier(),
+            Self::Looking(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
+            Self::Acting(acting) => acting.identifiers,
+            Self::Down | Self::Idle | Self::Uploading(_) | Self::Locking(_) | Self::Publishing(_) => Identifiers::NONE,
+        }
+    }
+
+    /// Tells whether it is in the middle of something.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self, Self::Down | Self::Idle)
+    }
+
+    /// Returns the dirty numbers that it has read and may clear.
+    fn dirty_mut(&mut self) -> Option<&mut [u8; 2]> {
+        if let Self::Acting(acting) = self {
+            Some(&mut acting.plan.dirty)
+        } else if let Self::Reading {
+            first: FirstRead::Purgatory(reading),
+            ..
+        } = self
+        {
+            Some(&mut reading.dirty)
+        } else {
+            None
+        }
+    }
+}
+
+/// What is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Disk {
+    /// Of which states the objects are in the repository at X.
+    pub objects: Events,
+    /// The state that the branches and tags at X equal; `None`: there are none.
+    pub refs: Option<Event>,
+    /// Where the commit of the PR is kept aside.
+    pub staged: Identifiers,
+    /// Where the PR has its ref.
+    pub installed: Identifiers,
+}
+
+/// What may still happen, so that the space is finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// How often the client may send each message.
+    pub sends: [u8; 5],
+    /// How often the client may push.
+    pub pushes: [u8; 4],
+    /// Crashes of gateways and plugin.
+    pub crashes: u8,
+    /// Crashes of the relay.
+    pub relay_crashes: u8,
+    /// Outages of Redis.
+    pub redis_outages: u8,
+    /// Failovers of Redis.
+    pub failovers: u8,
+    /// Publications whose answer does not come.
+    pub lost_answers: u8,
+    /// Queries that come back short.
+    pub short_reads: u8,
+    /// Deadlines that pass.
+    pub deadlines: u8,
+}
+
+impl State {
+    /// Returns what is locked, by whomever.
+    pub fn locked(&self) -> Identifiers {
+        self.gateways
+            .iter()
+            .map(Task::locked)
+            .fold(Identifiers::NONE, Identifiers::with)
+    }
+
+    /// Returns what a query of everything would tell, of both stores at this very moment: nobody else knows so much.
+    pub fn facts(&self) -> Facts {
+        Facts::assemble(self.redis.read(), self.relay.served, self.relay.has_deletion)
+    }
+
+    /// Makes states equal that no program can tell apart.
+    ///
+    /// - Of dirty numbers only equality matters, and only with what could still be cleared: each gets its rank, and one
+    ///   that was read and is neither the master's nor the replica's gets 0, which clears nothing.
+    /// - The two gateways are alike: the one that comes first in the order of tasks is the first.
+    pub fn normalise(&mut self) {
+        for at in 0..2 {
+            let (ours, replica) = (self.redis.dirty[at], self.replica.dirty[at]);
+            let rank = |number: u8| match number {
+                0 => 0,
+                _ if number == ours => 1,
+                _ if number == replica => 2,
+                _ => 0,
+            };
+            for task in &mut self.gateways {
+                if let Some(dirty) = task.dirty_mut() {
+                    dirty[at] = rank(dirty[at]);
+                }
+            }
+            self.redis.dirty[at] = rank(ours);
+            self.replica.dirty[at] = rank(replica);
+        }
+        if self.gateways[1] < self.gateways[0] {
+            self.gateways.swap(0, 1);
+            for entry in self.redis.entries.iter_mut().chain(&mut self.replica.entries) {
+                entry.lease = entry.lease.map(|gateway| 1 - gateway);
+            }
+        }
+    }
+}

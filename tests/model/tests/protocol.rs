@@ -1,0 +1,77 @@
+//! The protocol holds in every configuration of the model, and each known mistake breaks it in one of them.
+
+use std::fs;
+use std::path::Path;
+
+use protocol_model::*;
+
+#[test]
+fn no_configuration_has_a_counterexample() {
+    let document = fs::read_to_string(document()).unwrap();
+    let configurations = configurations();
+    assert!(configurations.len() > 10, "only {}", configurations.len());
+    for configuration in configurations {
+        let found = configuration.explore();
+
+        let Configuration { name, .. } = configuration;
+        assert!(found.broken.is_empty(), "{name}: {}", texts(&found.broken).join("\n"));
+        assert!(found.has_end, "{name}: nothing comes to its end");
+        let row = format!("| {name} | {} |", found.states);
+        assert!(document.contains(&row), "docs/protocol.md does not say {row}");
+    }
+}
+
+/// Each in a configuration that has no counterexample without the mistake, by the test above.
+#[test]
+fn each_mistake_breaks_an_invariant() {
+    let rows = [
+        (Bug::SettleBeforePublish, "two maintainers", NOTHING_LOST),
+        (Bug::SettleWithoutLease, "the newer state is deleted", DELETION_STAYS),
+        (Bug::HeldIsStored, "Redis fails over", NOTHING_LOST),
+        (Bug::ClearUnconditionally, "two maintainers", COMPLETE_IS_RELEASED),
+        (Bug::DirtyBeforeUpload, "two maintainers", COMPLETE_IS_RELEASED),
+        (Bug::NoOtherPublisher, "two maintainers", RELEASING_ENDS),
+        (
+            Bug::GoverningWithoutReleasing,
+            "two states of one author",
+            NOT_OLDER_OVER_NEWER,
+        ),
+        (
+            Bug::RelayBeforePurgatory,
+            "two states of one author",
+            NOT_OLDER_OVER_NEWER,
+        ),
+        (Bug::ShortReadIsFact, "two maintainers", NOT_OLDER_OVER_NEWER),
+        (Bug::PluginJudgesData, "two maintainers", NOT_SERVED_EARLY),
+        (Bug::ExpireWithoutWidening, "a PR of two identifiers", NOTHING_LOST),
+        (Bug::AnswerWithoutWait, "Redis fails over", NOTHING_LOST),
+        (
+            Bug::OnlyHeldIsMarked,
+            "Redis fails over and a program dies",
+            REFS_GOVERNED,
+        ),
+    ];
+    assert_eq!(rows.map(|(bug, ..)| bug), Bug::ALL, "each mistake has a row");
+
+    let document = fs::read_to_string(document()).unwrap();
+    for (bug, name, invariant) in rows {
+        let configuration = configurations()
+            .into_iter()
+            .find(|configuration| configuration.name == name);
+        let found = configuration.expect("it has that name").with_bug(bug).find(invariant);
+
+        assert!(found.is_some(), "{bug:?} does not break {invariant:?} in {name:?}");
+        let row = format!("| `{bug:?}` | {name} | {invariant} |");
+        assert!(document.contains(&row), "docs/protocol.md does not say {row}");
+    }
+}
+
+/// The tables in it are what is found here.
+fn document() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md"))
+}
+
+fn texts(ways: &[Way]) -> Vec<String> {
+    let text = |way: &Way| format!("{} does not hold\n  {}", way.invariant, way.steps.join("\n  "));
+    ways.iter().map(text).collect()
+}
