@@ -13,11 +13,17 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use warp::Filter;
 use warp::Reply;
 
 /// Starts a server that takes two connections from an address, and returns where it listens.
 async fn start(trusted_proxies: TrustedProxies) -> std::net::SocketAddr {
+    start_until(trusted_proxies, Ending::default()).await.0
+}
+
+/// As [`start`], until it is told to stop; returns its task, too.
+async fn start_until(trusted_proxies: TrustedProxies, ending: Ending) -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = warp::any().map(|| "hello".into_response());
@@ -26,8 +32,7 @@ async fn start(trusted_proxies: TrustedProxies) -> std::net::SocketAddr {
         per_address_max: 2,
         trusted_proxies,
     };
-    tokio::spawn(serve(listener, routes, limits, Ending::default()));
-    address
+    (address, tokio::spawn(serve(listener, routes, limits, ending)))
 }
 
 /// Asks on a connection, and returns the beginning of the answer's head.
@@ -102,4 +107,35 @@ async fn refused_connections_keep_nobody_else_out() {
 
     let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
     assert_eq!(answer.expect("kept out"), "HTTP/1.1 200");
+}
+
+/// A client that had just sent its next request when the server closed the connection lost it.
+#[tokio::test]
+async fn a_connection_that_is_kept_is_answered_once_more_when_the_server_stops() {
+    let ending = Ending::default();
+    let (address, server) = start_until(TrustedProxies::default(), ending.clone()).await;
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    for stream in [&mut kept, &mut idle] {
+        assert_eq!(ask(stream).await, "HTTP/1.1 200");
+    }
+
+    ending.stopping.cancel();
+    tokio::task::yield_now().await;
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+    let (mut last, mut nothing) = (String::new(), String::new());
+    kept.read_to_string(&mut last).await.unwrap();
+    idle.read_to_string(&mut nothing).await.unwrap();
+
+    assert_eq!(last.matches("HTTP/1.1 200").count(), 1, "{last}");
+    assert!(
+        last.contains("connection: close\r\n") && last.ends_with("hello"),
+        "{last}"
+    );
+    assert!(!nothing.contains("HTTP/1.1"), "{nothing}");
+    assert!(TcpStream::connect(address).await.is_err());
+    tokio::time::timeout(Duration::from_secs(20), server)
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a harness that cannot do its work ends its test")]
 
 pub mod browser;
+pub mod flood;
 pub mod git_client;
 pub mod git_wrapper;
 pub mod http_client;

@@ -46,6 +46,26 @@ pub fn children_kib(process_id: u32) -> (u64, usize) {
     (children.iter().sum(), children.len())
 }
 
+/// Finds a running program by its name and a part of its arguments.
+///
+/// # Panics
+/// There is none.
+pub fn running_with_argument(program: &str, part: &str) -> u32 {
+    let ids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_it = |id: &u32| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let mut arguments = line.split('\0');
+        arguments.next().is_some_and(|path| path.ends_with(program))
+            && arguments.any(|argument| argument.contains(part))
+    };
+    ids.into_iter()
+        .find(is_it)
+        .unwrap_or_else(|| panic!("no {program} runs with {part}"))
+}
+
 /// Waits until a process takes no more memory than a second before, and returns how much, in KiB.
 ///
 /// # Panics

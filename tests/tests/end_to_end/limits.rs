@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tests::flood::Flood;
 use tests::noise::noise;
 use tests::nostr_client::now;
 use tests::process::Process;
@@ -161,4 +162,24 @@ async fn the_gateway_takes_all_descriptors_and_says_if_they_are_too_few() {
         drop(gateway);
         std::fs::remove_file(&log).unwrap();
     }
+}
+
+/// The short form of `scripts/flood`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_announcements_is_held_back_and_others_go_on() {
+    let options = Options {
+        held: &["--held-per-author-max=150", "--held-per-source-max=200"],
+        ..Options::default()
+    };
+    let mut world = World::start(Kind::Strfry, options).await;
+    let flood = Flood {
+        announcements: 2000,
+        authors: 20,
+        per_author_max: 150,
+        per_source_max: 200,
+    };
+
+    let flooded = flood.run(&mut world).await;
+
+    assert_eq!(flooded.complaints(), Vec::<String>::new(), "{flooded}");
 }
