@@ -15,6 +15,12 @@ pub struct RedisOptions {
     /// faster: git events and pushes are refused meanwhile, and everything else goes on.
     #[arg(long, env = "GRASP_REDIS_SLOW_MS", value_name = "N", default_value = "50")]
     redis_slow_ms: String,
+    /// How many replicas of Redis must have an event before its author is promised that it is held (WAIT); 0: none.
+    #[arg(long, env = "GRASP_REDIS_REPLICAS", value_name = "N", default_value = "0")]
+    redis_replicas: String,
+    /// For how long they are waited for, in milliseconds: then the event is refused, to be sent again.
+    #[arg(long, env = "GRASP_REDIS_WAIT_MS", value_name = "N", default_value = "200")]
+    redis_wait_ms: String,
 }
 
 impl RedisOptions {
@@ -23,17 +29,27 @@ impl RedisOptions {
     pub fn check(&self, checker: &mut Checker, url: &str, step: RangeInclusive<Duration>) -> Option<RedisSettings> {
         let url = checker.url("--redis-url", url, &["redis"], "redis://127.0.0.1:6379");
         let slow_ms = checker.number("--redis-slow-ms", &self.redis_slow_ms, 1..=SLOW_MS_MAX, "milliseconds");
+        let replicas = checker.number("--redis-replicas", &self.redis_replicas, 0..=REPLICAS_MAX, "replicas");
+        let wait_ms = checker.number("--redis-wait-ms", &self.redis_wait_ms, 1..=WAIT_MS_MAX, "milliseconds");
         let slow = Duration::from_millis(slow_ms?);
         Some(RedisSettings {
             url: url?,
             slow,
             step_max: (slow * STEP_FACTOR).clamp(*step.start(), *step.end()),
+            replicas: replicas?,
+            replicas_wait: Duration::from_millis(wait_ms?),
         })
     }
 }
 
 /// Longest answer that can be called fast.
 const SLOW_MS_MAX: u64 = 10_000;
+
+/// More replicas than anybody keeps.
+const REPLICAS_MAX: u64 = 16;
+
+/// Longest wait for them: the plugin answers within a second, whatever happens.
+const WAIT_MS_MAX: u64 = 500;
 
 /// A step that takes so many times as long as a slow one has failed.
 const STEP_FACTOR: u32 = 6;
@@ -78,9 +94,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_complained_about_without_the_password() {
-        let complaints = check("http://user:hunter2@h", &["--redis-slow-ms=0"]).unwrap_err();
+        let wrong = ["--redis-slow-ms=0", "--redis-replicas=-1", "--redis-wait-ms=501"];
+        let complaints = check("http://user:hunter2@h", &wrong).unwrap_err();
 
-        assert_eq!(complaints.0.len(), 2, "{complaints}");
+        assert_eq!(complaints.0.len(), 4, "{complaints}");
         assert!(!complaints.to_string().contains("hunter2"), "{complaints}");
     }
 }

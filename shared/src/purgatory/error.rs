@@ -1,7 +1,7 @@
 //! What can go wrong between us and the store. The store in memory never fails.
 
 /// Why the purgatory did not do what was asked. Nothing was changed, but for a timeout
-/// ([`PurgatoryError::Unavailable`]): then it is not known, and every operation may be asked for again.
+/// ([`PurgatoryError::Unavailable`]) or missing replicas ([`PurgatoryError::Unconfirmed`]): then it is not known, and every operation may be asked for again.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgatoryError {
     /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. Goes by itself.
@@ -12,6 +12,16 @@ pub enum PurgatoryError {
         /// What the connection or the server says.
         #[source]
         source: redis::RedisError,
+    },
+    /// Too few replicas confirmed in time that they have it. It may be done all the same, on the master alone.
+    #[error("cannot {operation} in the purgatory: {confirmed} of {wanted} replicas of redis have it")]
+    Unconfirmed {
+        /// What was attempted.
+        operation: &'static str,
+        /// How many have it.
+        confirmed: u64,
+        /// How many must.
+        wanted: u64,
     },
     /// Redis is at its `maxmemory`. What lets it empty itself still works.
     #[error("cannot {operation} in the purgatory: redis is out of memory (maxmemory)")]

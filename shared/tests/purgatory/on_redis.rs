@@ -308,6 +308,73 @@ async fn every_hold_writes() {
 }
 
 #[tokio::test]
+async fn what_a_replica_does_not_have_is_not_held_and_held_when_it_is_back() {
+    let master = RedisServer::start_with(&["--save", "", "--repl-diskless-sync-delay", "0"]).await;
+    let replica = RedisServer::start_with(&["--save", "", "--replicaof", "127.0.0.1", &master.port()]).await;
+    replicated(&replica).await;
+    let settings = RedisSettings {
+        replicas: 1,
+        // Long enough for a machine that is busy.
+        replicas_wait: Duration::from_secs(10),
+        ..settings(&master.url())
+    };
+    let patient = Purgatory::connect(&settings, LIMITS).await.unwrap();
+    let author = Keys::generate();
+    let [first, second] = [1, 2].map(|at| state(&author, at));
+    let held = HoldOutcome::Held;
+    assert_eq!(patient.hold(&hold(&first, LONG)).await.unwrap(), held);
+    let key = format!("{{purgatory}}:entry:{}", first.id);
+    assert!(replica.ask::<bool>(&["EXISTS", &key]).await);
+
+    replica.signal("-STOP");
+    let settings = RedisSettings {
+        replicas_wait: Duration::from_millis(100),
+        ..settings
+    };
+    let hasty = Purgatory::connect(&settings, LIMITS).await.unwrap();
+    // The second one would find itself held, and is no better off.
+    for _ in 0..2 {
+        let error = hasty.hold(&hold(&second, LONG)).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                PurgatoryError::Unconfirmed {
+                    confirmed: 0,
+                    wanted: 1,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+    let place = coordinate(&author, "repo");
+    let put = hasty.put_placeholder(&first.id, &place, oid('a'), LONG);
+    assert!(matches!(put.await, Err(PurgatoryError::Unconfirmed { .. })));
+    // Everything else goes on.
+    assert_eq!(hasty.read(&identifiers(&["repo"])).await.unwrap().entries.len(), 2);
+
+    replica.signal("-CONT");
+    replicated(&replica).await;
+    let again = patient.hold(&hold(&second, LONG)).await.unwrap();
+    assert_eq!(again, HoldOutcome::AlreadyHeld(Status::Held));
+    let key = format!("{{purgatory}}:entry:{}", second.id);
+    assert!(replica.ask::<bool>(&["EXISTS", &key]).await);
+}
+
+/// Waits until a replica follows its master.
+async fn replicated(replica: &RedisServer) {
+    let start = Instant::now();
+    loop {
+        let info: String = replica.ask(&["INFO", "replication"]).await;
+        if info.contains("master_link_status:up") {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "no replication: {info}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn what_an_epoch_ends_with_is_told_apart() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let purgatory = connect(&server).await;

@@ -55,6 +55,10 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
+    }
+
     /// Ends the server as a crash would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

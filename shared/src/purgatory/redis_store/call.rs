@@ -96,6 +96,33 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Makes the call, and returns when as many replicas have what it wrote as the operator wants.
+    pub(super) async fn ask_replicated<T: FromRedisValue>(self, store: &RedisStore) -> Result<T, PurgatoryError> {
+        let wanted = store.link.replicas();
+        if wanted == 0 {
+            return self.ask(store).await;
+        }
+        let name = self.operation.name;
+        let invocation = &self.invocation;
+        let asked = store.link.run(async |mut connection| {
+            let answer = invocation.invoke_async(&mut connection).await?;
+            Ok((answer, connection))
+        });
+        let (answer, connection) = asked.await.map_err(|source| PurgatoryError::of(name, source))?;
+        // On the same connection: what another one wrote, WAIT does not wait for.
+        let confirmed = store.link.replicate(connection).await;
+        match confirmed.map_err(|source| PurgatoryError::of(name, source))? {
+            confirmed if confirmed < wanted => Err(PurgatoryError::Unconfirmed {
+                operation: name,
+                confirmed,
+                wanted,
+            }),
+            _ => Ok(answer),
+        }
+    }
+}
+
 /// Writes event ids as the JSON array that the scripts read.
 pub(super) fn json_ids(event_ids: &BTreeSet<EventId>) -> String {
     json(event_ids.iter().map(EventId::to_hex))

@@ -101,6 +101,28 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Waits until the replicas have everything that was written on this connection, and returns how many have it. The
+    /// connection does nothing else meanwhile. How long this takes says nothing about Redis itself.
+    pub(super) async fn replicate(&self, mut connection: MultiplexedConnection) -> RedisResult<u64> {
+        let settings = &self.0.settings;
+        let mut wait = cmd("WAIT");
+        // Never zero, which means for ever.
+        let wait_ms = settings.replicas_wait.as_millis().max(1).to_string();
+        wait.arg(settings.replicas).arg(wait_ms);
+        let answer = wait.query_async(&mut connection);
+        match timeout(settings.replicas_wait + settings.step_max, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out()),
+        }
+    }
+
+    /// Returns how many replicas must have what counts as held.
+    pub(super) fn replicas(&self) -> u64 {
+        self.0.settings.replicas
+    }
+}
+
 impl Shared {
     async fn ask<T, F>(&self, limit: Duration, commands: impl FnOnce(MultiplexedConnection) -> F) -> RedisResult<T>
     where

@@ -107,7 +107,7 @@ impl RedisStore {
             .number(limits.entries_per_identifier_max)
             .number(limits.entries_max)
             .number(limits.bytes_max)
-            .ask(self)
+            .ask_replicated(self)
             .await?;
         decode::hold_outcome(&outcome).map_err(|what| unreadable(operation, what))
     }
@@ -267,7 +267,7 @@ impl RedisStore {
             .placeholder(event_id, coordinate, commit_oid)
             .secs(hold_secs)
             .number(self.limits.placeholders_max)
-            .ask(self)
+            .ask_replicated(self)
             .await?;
         Ok(if is_recorded {
             PlaceholderOutcome::Recorded

@@ -12,6 +12,10 @@ pub struct RedisSettings {
     pub slow: Duration,
     /// How long one step may take, from the call to the answer, connecting included.
     pub step_max: Duration,
+    /// How many replicas must have an event before it counts as held; 0: Redis' word is enough.
+    pub replicas: u64,
+    /// How long they are waited for.
+    pub replicas_wait: Duration,
 }
 
 impl RedisSettings {
@@ -21,6 +25,8 @@ impl RedisSettings {
             url: url.to_owned(),
             slow: SLOW,
             step_max: STEP_MAX,
+            replicas: 0,
+            replicas_wait: REPLICAS_WAIT,
         }
     }
 }
@@ -31,6 +37,8 @@ impl fmt::Debug for RedisSettings {
         f.debug_struct("RedisSettings")
             .field("slow", &self.slow)
             .field("step_max", &self.step_max)
+            .field("replicas", &self.replicas)
+            .field("replicas_wait", &self.replicas_wait)
             .finish_non_exhaustive()
     }
 }
@@ -40,3 +48,6 @@ const SLOW: Duration = Duration::from_millis(50);
 
 /// Longer than any step takes on a Redis that is well, however late its disk is.
 const STEP_MAX: Duration = Duration::from_secs(1);
+
+/// Far longer than a replica in the same place takes to have a write.
+const REPLICAS_WAIT: Duration = Duration::from_millis(200);
