@@ -17,6 +17,9 @@ pub mod process;
 pub mod process_memory;
 pub mod push_memory;
 pub mod redis_server;
+#[path = "../../shared/tests/purgatory/topology.rs"]
+pub mod redis_topology;
+mod relay;
 pub mod repository;
 pub mod slow_line;
 pub mod soak;

@@ -1,4 +1,5 @@
-//! The Redis of a world: a real one with the shipped configuration, which can be killed, and reached through a proxy.
+//! The Redis of a world: a real one with the shipped configuration, which can be killed, and reached through a proxy;
+//! or several that are one (`redis_topology.rs`).
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -9,19 +10,85 @@ use tokio::net::TcpStream;
 
 use crate::process::Process;
 use crate::process::free_port;
+use crate::redis_topology::Mode;
+use crate::redis_topology::Topology;
 use crate::tcp_proxy::TcpProxy;
 use crate::wait::eventually;
 use crate::wire::Wire;
 
+/// Which Redis a world has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisSetup {
+    /// One server, or what `GRASP_TEST_REDIS` asks for.
+    AsAsked,
+    /// One server, for tests that do to it what several do not survive.
+    Alone,
+    /// Several, of which the first can be killed.
+    Failover(Mode),
+}
+
 /// A Redis, and the proxy before it if there is one.
 pub struct RedisServer {
-    process: Process,
+    servers: Servers,
     port: u16,
     folder: PathBuf,
     proxy: Option<TcpProxy>,
 }
 
+enum Servers {
+    One(Process),
+    Several(Topology),
+}
+
 impl RedisServer {
+    /// Starts what a world has; behind a proxy there is only one.
+    pub async fn start_as(setup: RedisSetup, folder: &Path, is_behind_proxy: bool) -> Self {
+        let (mode, replicas) = match (setup, Mode::asked_for()) {
+            (RedisSetup::Failover(mode), _) => (mode, 2),
+            (RedisSetup::AsAsked, Some(mode)) if !is_behind_proxy => (mode, 1),
+            (RedisSetup::AsAsked | RedisSetup::Alone, _) => return Self::start(folder, is_behind_proxy).await,
+        };
+        let topology = Topology::start(mode, folder, Some(Path::new(SHIPPED)), replicas).await;
+        Self {
+            port: topology.master_port(),
+            servers: Servers::Several(topology),
+            folder: folder.to_owned(),
+            proxy: None,
+        }
+    }
+
+    /// Returns the options that tell programs where it is, and when they may rely on it.
+    pub fn options(&self) -> Vec<String> {
+        let url = format!("--redis-url={}", self.url());
+        match &self.servers {
+            Servers::One(_) => vec![url],
+            Servers::Several(topology) => vec![
+                url,
+                format!("--redis-mode={}", topology.mode().name()),
+                "--redis-replicas=1".to_owned(),
+                "--redis-wait-ms=500".to_owned(),
+            ],
+        }
+    }
+
+    /// Returns the several servers.
+    ///
+    /// # Panics
+    /// It is one.
+    pub fn topology(&mut self) -> &mut Topology {
+        match &mut self.servers {
+            Servers::One(_) => panic!("it is one server"),
+            Servers::Several(topology) => topology,
+        }
+    }
+
+    fn only(&mut self) -> &mut Process {
+        match &mut self.servers {
+            Servers::One(process) => process,
+            Servers::Several(_) => panic!("it is several servers"),
+        }
+    }
+
     /// Starts one that keeps its data in `folder`.
     ///
     /// # Panics
@@ -29,7 +96,7 @@ impl RedisServer {
     pub async fn start(folder: &Path, is_behind_proxy: bool) -> Self {
         let port = free_port();
         Self {
-            process: start(folder, port).await,
+            servers: Servers::One(start(folder, port).await),
             port,
             folder: folder.to_owned(),
             proxy: match is_behind_proxy {
@@ -46,6 +113,9 @@ impl RedisServer {
 
     /// Returns the URL that programs are given.
     pub fn url(&self) -> String {
+        if let Servers::Several(topology) = &self.servers {
+            return topology.urls().join(",");
+        }
         let port = self.proxy.as_ref().map_or(self.port, TcpProxy::port);
         format!("redis://127.0.0.1:{port}")
     }
@@ -60,17 +130,17 @@ impl RedisServer {
 
     /// Kills it as `kill -9` does.
     pub async fn kill(&mut self) {
-        self.process.kill().await;
+        self.only().kill().await;
     }
 
     /// Stops it in its tracks (`STOP`), or lets it go on (`CONT`).
-    pub async fn signal(&self, name: &str) {
-        self.process.signal(name).await;
+    pub async fn signal(&mut self, name: &str) {
+        self.only().signal(name).await;
     }
 
     /// Starts it again, after it was killed, with what it has on disk.
     pub async fn start_again(&mut self) {
-        self.process = start(&self.folder, self.port).await;
+        self.servers = Servers::One(start(&self.folder, self.port).await);
     }
 
     /// Starts it again, after it was killed, with nothing.
@@ -84,12 +154,19 @@ impl RedisServer {
 
     /// Tells whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.process.is_running()
+        match &mut self.servers {
+            Servers::One(process) => process.is_running(),
+            // They end with what started them.
+            Servers::Several(_) => true,
+        }
     }
 
     /// Returns what it has logged.
     pub fn output(&self) -> String {
-        self.process.output()
+        match &self.servers {
+            Servers::One(process) => process.output(),
+            Servers::Several(_) => String::new(),
+        }
     }
 
     /// Opens a connection of the test's own, past the proxy.
@@ -130,10 +207,11 @@ async fn start(folder: &Path, port: u16) -> Process {
 pub fn arguments(folder: &Path, port: u16) -> Vec<String> {
     let data = folder.join(DATA);
     std::fs::create_dir_all(&data).unwrap();
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
     let (port, data) = (port.to_string(), data.display().to_string());
-    [shipped, "--port", &port, "--dir", &data].map(str::to_owned).into()
+    [SHIPPED, "--port", &port, "--dir", &data].map(str::to_owned).into()
 }
+
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
 
 /// Where it keeps what it has, below its folder.
 const DATA: &str = "redis";

@@ -8,15 +8,12 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use gateway::embedded::EmbeddedRelay;
-use gateway::embedded::RelayLimits;
 use gateway::path::repository_path;
 use nostr::event::Event;
 use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::git_client::GitClient;
@@ -32,11 +29,10 @@ use crate::process::free_port;
 use crate::process::program;
 use crate::process::shell;
 use crate::redis_server::RedisServer;
+use crate::redis_server::RedisSetup;
+use crate::relay::Relay;
 pub use crate::repository::Repository;
 use crate::strfry::STRFRY_CONF;
-use crate::strfry::start_strfry;
-use crate::strfry::strfry_binary;
-use crate::strfry::strfry_configuration;
 use crate::tcp_proxy::TcpProxy;
 use crate::wait::eventually;
 use crate::wire::Wire;
@@ -75,6 +71,8 @@ pub struct Options {
     pub import: Import,
     /// `--redis-slow-ms` of both programs
     pub redis_slow_ms: u64,
+    /// Which Redis there is.
+    pub redis: RedisSetup,
     /// Whether both programs reach Redis through a proxy.
     pub is_redis_behind_proxy: bool,
     /// Whether the gateway, and so every client, reaches the relay through a proxy.
@@ -96,6 +94,7 @@ impl Options {
         gateway: &[],
         import: Import::NotGiven,
         redis_slow_ms: 2_000,
+        redis: RedisSetup::AsAsked,
         is_redis_behind_proxy: false,
         is_relay_behind_proxy: false,
     };
@@ -122,12 +121,6 @@ struct Neighbours {
     relay_port: u16,
     relay_proxy: Option<TcpProxy>,
     relay: Relay,
-}
-
-enum Relay {
-    StandIn(Option<EmbeddedRelay>),
-    Strfry(Process),
-    Stopped,
 }
 
 impl World {
@@ -248,11 +241,7 @@ impl World {
             .neighbours
             .as_mut()
             .expect("the built-in relay is part of the server");
-        match std::mem::replace(&mut neighbours.relay, Relay::Stopped) {
-            Relay::StandIn(relay) => relay.expect("it runs").stop().await,
-            Relay::Strfry(mut strfry) => strfry.kill().await,
-            Relay::Stopped => panic!("it is stopped already"),
-        }
+        neighbours.relay.stop().await;
     }
 
     /// Starts the relay again.
@@ -405,13 +394,14 @@ const DENY_LIST: &str = "repos-deny";
 impl Neighbours {
     async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
         let relay_port = free_port();
+        let mut relay_proxy = None;
+        if options.is_relay_behind_proxy {
+            relay_proxy = Some(TcpProxy::start(relay_port, Wire::WebSocket).await);
+        }
         let mut neighbours = Self {
-            redis: RedisServer::start(folder, options.is_redis_behind_proxy).await,
+            redis: RedisServer::start_as(options.redis, folder, options.is_redis_behind_proxy).await,
             relay_port,
-            relay_proxy: match options.is_relay_behind_proxy {
-                true => Some(TcpProxy::start(relay_port, Wire::WebSocket).await),
-                false => None,
-            },
+            relay_proxy,
             relay: Relay::Stopped,
         };
         let command = plugin_command(folder, gateway_port, options, &neighbours);
@@ -425,21 +415,6 @@ impl Drop for Neighbours {
         // The relay first: its plugin speaks to Redis.
         self.relay = Relay::Stopped;
         debug_assert!(self.redis.is_running(), "Redis has ended:\n{}", self.redis.output());
-    }
-}
-
-impl Relay {
-    async fn start(folder: &Path, port: u16, plugin: String) -> Self {
-        if strfry_binary().is_some() {
-            return Self::Strfry(start_strfry(folder, port, &plugin).await);
-        }
-        let database = format!("{:?}", folder.join("relay"));
-        let configuration = strfry_configuration(&[("db", database)]);
-        std::fs::write(folder.join(STRFRY_CONF), configuration).unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let host = PluginHost::new(plugin, Duration::from_secs(10));
-        let relay = EmbeddedRelay::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
-        Self::StandIn(Some(relay.unwrap()))
     }
 }
 
@@ -467,10 +442,10 @@ fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Opt
         arguments.push(format!("--strfry-conf={}", folder.join(STRFRY_CONF).display()));
     }
     if let Some(neighbours) = neighbours {
-        arguments.push(format!("--redis-url={}", neighbours.redis.url()));
+        arguments.extend(neighbours.redis.options());
         arguments.push(format!("--redis-slow-ms={}", options.redis_slow_ms));
-        let relay_port = neighbours.relay_proxy.as_ref().map(TcpProxy::port);
-        let relay_port = relay_port.unwrap_or(neighbours.relay_port);
+        let proxy = neighbours.relay_proxy.as_ref();
+        let relay_port = proxy.map_or(neighbours.relay_port, TcpProxy::port);
         arguments.push(format!("--relay-url=ws://127.0.0.1:{relay_port}"));
     }
     arguments
@@ -483,12 +458,12 @@ fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours
         false => String::new(),
     };
     format!(
-        "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} --redis-url {} \
+        "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} {} \
          --redis-slow-ms {} --hold-secs {} --other-kinds {} 2>>{}",
         program("grasp-plugin").display(),
         options.held.join(" "),
         neighbours.relay_port,
-        neighbours.redis.url(),
+        neighbours.redis.options().join(" "),
         options.redis_slow_ms,
         options.hold_secs,
         options.other_kinds,

@@ -1,7 +1,8 @@
 //! What can go wrong between us and the store. The store in memory never fails.
 
 /// Why the purgatory did not do what was asked. Nothing was changed, but for a timeout
-/// ([`PurgatoryError::Unavailable`]) or missing replicas ([`PurgatoryError::Unconfirmed`]): then it is not known, and every operation may be asked for again.
+/// ([`PurgatoryError::Unavailable`]) or missing replicas ([`PurgatoryError::Unconfirmed`]): then it is not known, and
+/// every operation may be asked for again.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgatoryError {
     /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. Goes by itself.
@@ -86,6 +87,8 @@ impl PurgatoryError {
                     ServerErrorKind::BusyLoading
                         | ServerErrorKind::ClusterDown
                         | ServerErrorKind::MasterDown
+                        | ServerErrorKind::Moved
+                        | ServerErrorKind::Ask
                         | ServerErrorKind::ReadOnly
                         | ServerErrorKind::TryAgain
                 )

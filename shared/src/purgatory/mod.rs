@@ -26,6 +26,8 @@ pub use entry::*;
 #[cfg(feature = "io")]
 pub use error::PurgatoryError;
 #[cfg(feature = "io")]
+pub use redis_store::RedisPlace;
+#[cfg(feature = "io")]
 pub use redis_store::RedisSettings;
 #[cfg(feature = "io")]
 pub use store::Clock;

@@ -75,9 +75,13 @@ impl Fixture {
     }
 
     pub(crate) async fn redis() -> Self {
-        let server = RedisServer::start().await;
+        let server = RedisServer::start_as_asked().await;
+        let settings = RedisSettings {
+            place: server.place(),
+            ..settings(&server.url())
+        };
         Self {
-            purgatory: Purgatory::connect(&settings(&server.url()), LIMITS).await.unwrap(),
+            purgatory: Purgatory::connect(&settings, LIMITS).await.unwrap(),
             clock: TestClock::Redis(server),
         }
     }

@@ -11,10 +11,16 @@ use std::time::Instant;
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
+use shared::purgatory::RedisPlace;
 use tempfile::TempDir;
 
+use crate::topology::Mode;
+use crate::topology::Topology;
+
 pub(crate) struct RedisServer {
-    child: Child,
+    /// The only one; `None`: it is several.
+    child: Option<Child>,
+    topology: Option<Topology>,
     port: u16,
     dir: TempDir,
     arguments: Vec<String>,
@@ -24,6 +30,30 @@ impl RedisServer {
     /// Starts an empty server without persistence.
     pub(crate) async fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
+    }
+
+    /// Starts what the environment asks for: one server, or several that are one.
+    pub(crate) async fn start_as_asked() -> Self {
+        let Some(mode) = Mode::asked_for() else {
+            return Self::start().await;
+        };
+        let dir = TempDir::new().unwrap();
+        let topology = Topology::start(mode, dir.path(), None, 0).await;
+        Self {
+            child: None,
+            port: topology.master_port(),
+            topology: Some(topology),
+            dir,
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Returns where programs are told that it is.
+    pub(crate) fn place(&self) -> RedisPlace {
+        match &self.topology {
+            None => RedisPlace::Single(self.url()),
+            Some(topology) => topology_place(topology),
+        }
     }
 
     /// Starts a server with arguments of its own; port, address and directory are added.
@@ -39,7 +69,8 @@ impl RedisServer {
             let mut child = spawn(port, dir.path(), &arguments);
             if is_answering(&mut child, port).await {
                 return Self {
-                    child,
+                    child: Some(child),
+                    topology: None,
                     port,
                     dir,
                     arguments,
@@ -61,20 +92,22 @@ impl RedisServer {
 
     /// Ends the server as a crash would.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let child = self.child.as_mut().expect("it is one server");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Starts it again, on the same port, with what it has on disk.
     pub(crate) async fn start_again(&mut self) {
-        self.child = spawn(self.port, self.dir.path(), &self.arguments);
-        assert!(is_answering(&mut self.child, self.port).await);
+        let mut child = spawn(self.port, self.dir.path(), &self.arguments);
+        assert!(is_answering(&mut child, self.port).await);
+        self.child = Some(child);
     }
 
     /// Stops it in its tracks (`SIGSTOP`), or lets it go on (`SIGCONT`).
     #[expect(clippy::disallowed_methods, reason = "kill(1), not git")]
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.child.as_ref().expect("it is one server").id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(status.success());
     }
@@ -107,8 +140,22 @@ pub(crate) async fn now(connection: &mut MultiplexedConnection) -> u64 {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Returns where programs are told that several servers are.
+pub(crate) fn topology_place(topology: &Topology) -> RedisPlace {
+    let urls = topology.urls();
+    match topology.mode() {
+        Mode::Sentinel => RedisPlace::Sentinel {
+            urls,
+            master_name: "mymaster".to_owned(),
+        },
+        Mode::Cluster => RedisPlace::Cluster(urls),
     }
 }
 

@@ -13,6 +13,7 @@ mod limits;
 mod past_bugs;
 mod pull_requests;
 mod pushes;
+mod redis_failover;
 mod redis_faults;
 mod redis_losses;
 mod related;

@@ -13,6 +13,7 @@ use tests::nostr_client::Ok;
 use tests::nostr_client::now;
 use tests::nostr_client::sign;
 use tests::nostr_client::tag;
+use tests::redis_server::RedisSetup;
 use tests::wait::eventually;
 use tests::world::Kind;
 use tests::world::Options;
@@ -24,7 +25,7 @@ use super::held;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_held_is_there_when_redis_is_back_and_everything_else_goes_on_meanwhile() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
     let second = served.git.commit("two").await;
@@ -82,7 +83,7 @@ async fn a_slow_redis_is_not_waited_for_and_asked_again_when_it_is_fast() {
     let options = Options {
         redis_slow_ms: 50,
         is_redis_behind_proxy: true,
-        ..Options::default()
+        ..ALONE
     };
     let mut world = World::start(Kind::Strfry, options).await;
     let mut nostr = world.nostr().await;
@@ -118,7 +119,7 @@ async fn a_slow_redis_is_not_waited_for_and_asked_again_when_it_is_fast() {
 /// strfry's only writer waits for each answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut plugin = world.plugin();
     let client = Source {
         address: [127, 0, 0, 1].into(),
@@ -163,7 +164,7 @@ async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_redis_holds_no_more_and_what_is_released_makes_room() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
     let repository = Repository::new("r");
     let git = world.git("work").await;
@@ -262,3 +263,9 @@ fn info_refs(world: &World, repository: &Repository) -> String {
     let path = url.split_once("127.0.0.1").unwrap().1.split_once('/').unwrap().1;
     format!("/{path}/info/refs?service=git-upload-pack")
 }
+
+/// What is done to Redis here is done to one server.
+const ALONE: Options = Options {
+    redis: RedisSetup::Alone,
+    ..Options::DEFAULT
+};

@@ -4,6 +4,7 @@
 use nostr::event::Event;
 use tests::nostr_client::NostrClient;
 use tests::nostr_client::now;
+use tests::redis_server::RedisSetup;
 use tests::wait::eventually;
 use tests::world::Kind;
 use tests::world::Options;
@@ -100,7 +101,7 @@ async fn refs_whose_state_is_gone_go_back_to_the_newest_served_state() {
 async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
     let (mut world, mut nostr) = slow_relay_world_with(Options {
         deleted_retention_days: 0,
-        ..Options::default()
+        ..ALONE
     })
     .await;
     let repository = Repository::new("r");
@@ -156,7 +157,7 @@ async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_waits_for_its_pr_is_kept_although_redis_loses_everything() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
     let offered = served.git.commit("offered").await;
@@ -185,7 +186,7 @@ async fn a_commit_that_waits_for_its_pr_is_kept_although_redis_loses_everything(
 /// Another server answers, with what the one before had: it may have less.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
     let repository = Repository::new("r");
     let git = world.git("work").await;
@@ -210,7 +211,7 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
 }
 
 async fn slow_relay_world() -> (World, NostrClient) {
-    slow_relay_world_with(Options::default()).await
+    slow_relay_world_with(ALONE).await
 }
 
 /// A relay that can be made not to take events, and pushes that do not wait for it.
@@ -242,3 +243,9 @@ async fn release_without_end(world: &World, nostr: &mut NostrClient, served: &Se
 
 /// What a relay says that cannot take an event now.
 const BUSY: Option<(bool, &str)> = Some((false, "error: busy"));
+
+/// What is done to Redis here is done to one server.
+const ALONE: Options = Options {
+    redis: RedisSetup::Alone,
+    ..Options::DEFAULT
+};

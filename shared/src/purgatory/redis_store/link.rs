@@ -12,8 +12,6 @@ use std::time::Duration;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::ErrorKind;
-use redis::IntoConnectionInfo;
-use redis::ProtocolVersion;
 use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
@@ -27,6 +25,7 @@ use tokio::time::timeout;
 
 use super::super::keys;
 use super::breaker::Breaker;
+use super::finder::Finder;
 use super::settings::RedisSettings;
 
 /// How long it may take to open a connection that listens, and to have its pings answered.
@@ -40,7 +39,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Link(Arc<Shared>);
 
 struct Shared {
-    client: Client,
+    finder: Finder,
     settings: RedisSettings,
     open: Mutex<Option<Connection>>,
     breaker: Breaker,
@@ -56,20 +55,17 @@ struct Connection {
 impl Link {
     /// Prepares a connection; nothing is sent.
     pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
-        let address = settings.url.as_str().into_connection_info()?;
-        // With RESP3 the library tells of a lost connection at once, and not only after the next command failed on it.
-        let resp3 = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         Ok(Self(Arc::new(Shared {
-            client: Client::open(address.set_redis_settings(resp3))?,
+            finder: Finder::new(&settings.place)?,
             settings: settings.clone(),
             open: Mutex::default(),
             breaker: Breaker::new(settings.slow),
         })))
     }
 
-    /// Returns the client, for connections of another kind.
-    pub(super) fn client(&self) -> &Client {
-        &self.0.client
+    /// Finds the Redis to ask, for connections of another kind.
+    pub(super) async fn find(&self) -> RedisResult<Client> {
+        self.0.finder.find().await
     }
 
     /// Lets `commands` work on the connection, unless Redis failed or was slow a moment ago.
@@ -166,10 +162,8 @@ impl Shared {
                 }
                 Ok::<(), ()>(())
             });
-        let commands = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let client = self.finder.find().await?;
+        let commands = client.get_multiplexed_async_connection_with_config(&config).await?;
         let connection = Connection { commands, is_lost };
         *open = Some(connection.clone());
         Ok(connection)
@@ -220,14 +214,15 @@ async fn probe(shared: Weak<Shared>) {
 fn is_failure(error: &RedisError) -> bool {
     let is_elsewhere = matches!(
         error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-                | ServerErrorKind::ReadOnly
-        )
+        ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::Moved
+                    | ServerErrorKind::Ask
+                    | ServerErrorKind::ReadOnly
+            )
     );
     is_elsewhere || error.is_io_error() || error.is_unrecoverable_error()
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::Client;
 use redis::RedisResult;
 use redis::aio::PubSub;
 use tokio::sync::watch;
@@ -11,6 +10,7 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::super::keys;
+use super::link::Link;
 use super::link::TIMEOUT;
 use super::link::timed_out;
 
@@ -20,20 +20,20 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// Starts to listen. Ends by itself when every receiver is dropped.
-pub(super) fn listen(client: Client) -> watch::Receiver<u64> {
+pub(super) fn listen(link: Link) -> watch::Receiver<u64> {
     let (wakings, receiver) = watch::channel(0);
     tokio::spawn(async move {
         tokio::select! {
             () = wakings.closed() => {}
-            () = wake_for_ever(&client, &wakings) => {}
+            () = wake_for_ever(&link, &wakings) => {}
         }
     });
     receiver
 }
 
-async fn wake_for_ever(client: &Client, wakings: &watch::Sender<u64>) {
+async fn wake_for_ever(link: &Link, wakings: &watch::Sender<u64>) {
     loop {
-        let result = wake_until_lost(client, wakings).await;
+        let result = wake_until_lost(link, wakings).await;
         if let Err(error) = result {
             tracing::debug!(%error, "purgatory wake-ups interrupted");
         }
@@ -41,8 +41,8 @@ async fn wake_for_ever(client: &Client, wakings: &watch::Sender<u64>) {
     }
 }
 
-async fn wake_until_lost(client: &Client, wakings: &watch::Sender<u64>) -> RedisResult<()> {
-    let mut channel = match timeout(TIMEOUT, subscribe(client)).await {
+async fn wake_until_lost(link: &Link, wakings: &watch::Sender<u64>) -> RedisResult<()> {
+    let mut channel = match timeout(TIMEOUT, subscribe(link)).await {
         Ok(channel) => channel?,
         Err(_) => return Err(timed_out()),
     };
@@ -60,8 +60,8 @@ async fn wake_until_lost(client: &Client, wakings: &watch::Sender<u64>) -> Redis
     }
 }
 
-async fn subscribe(client: &Client) -> RedisResult<PubSub> {
-    let mut channel = client.get_async_pubsub().await?;
+async fn subscribe(link: &Link) -> RedisResult<PubSub> {
+    let mut channel = link.find().await?.get_async_pubsub().await?;
     channel.subscribe(keys::WAKE).await?;
     Ok(channel)
 }

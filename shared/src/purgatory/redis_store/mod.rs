@@ -4,6 +4,7 @@ mod breaker;
 mod call;
 mod check;
 mod decode;
+mod finder;
 mod link;
 mod listen;
 mod scripts;
@@ -22,6 +23,7 @@ use self::call::json_ids;
 use self::call::unreadable;
 use self::link::Link;
 use self::scripts::OPERATIONS;
+pub use self::settings::RedisPlace;
 pub use self::settings::RedisSettings;
 use super::Deletion;
 use super::DirtyNumber;
@@ -308,7 +310,7 @@ impl RedisStore {
     }
 
     pub(super) fn wake_ups(&self) -> WakeUps {
-        WakeUps::new(listen::listen(self.link.client().clone()))
+        WakeUps::new(listen::listen(self.link.clone()))
     }
 }
 

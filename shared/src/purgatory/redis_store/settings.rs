@@ -6,8 +6,8 @@ use std::time::Duration;
 /// Where Redis is and how long it is waited for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// `redis://user:password@host:port/database`
-    pub url: String,
+    /// Where it is.
+    pub place: RedisPlace,
     /// Several answers in a row that take longer, and Redis is not asked any more until it is faster.
     pub slow: Duration,
     /// How long one step may take, from the call to the answer, connecting included.
@@ -18,11 +18,27 @@ pub struct RedisSettings {
     pub replicas_wait: Duration,
 }
 
+/// Where Redis is. URLs are `redis://user:password@host:port/database`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum RedisPlace {
+    /// One server.
+    Single(String),
+    /// The master that these sentinels name.
+    Sentinel {
+        /// The sentinels; user, password and database are those of the master.
+        urls: Vec<String>,
+        /// What they call it.
+        master_name: String,
+    },
+    /// The master of the purgatory's slot in the cluster that these nodes belong to.
+    Cluster(Vec<String>),
+}
+
 impl RedisSettings {
     /// The settings that are used if nothing is said.
     pub fn at(url: &str) -> Self {
         Self {
-            url: url.to_owned(),
+            place: RedisPlace::Single(url.to_owned()),
             slow: SLOW,
             step_max: STEP_MAX,
             replicas: 0,
@@ -33,7 +49,7 @@ impl RedisSettings {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
+        // URLs may hold a password.
         f.debug_struct("RedisSettings")
             .field("slow", &self.slow)
             .field("step_max", &self.step_max)
