@@ -55,6 +55,17 @@ pub enum LookError {
     Lock(#[source] std::io::Error),
 }
 
+impl LookError {
+    /// Tells whether the relay or Redis is the reason, and not anything of the identifiers.
+    pub(super) fn is_of_a_neighbour(&self) -> bool {
+        match self {
+            Self::Lookup(LookupError::Relay(error)) => error.is_passing(),
+            Self::Lookup(LookupError::Purgatory(_)) | Self::Purgatory(_) => true,
+            Self::Storage(_) | Self::Lock(_) => false,
+        }
+    }
+}
+
 impl Site {
     /// Looks at some identifiers under their locks, and at more if that takes more to decide.
     ///

@@ -43,9 +43,20 @@ pub async fn run(site: Arc<Site>, stop: impl Future<Output = ()>) {
     while worker.publishing.join_next().await.is_some() {}
 }
 
+/// How a look ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// There is no more to do about the identifier.
+    Well,
+    /// The relay or Redis does not answer: as soon as it does, so does the next look.
+    NeighbourAway,
+    /// Something of the identifier's own is in the way.
+    Badly,
+}
+
 struct Worker {
     site: Arc<Site>,
-    looks: JoinSet<(Identifier, bool)>,
+    looks: JoinSet<(Identifier, Ended)>,
     running: BTreeSet<Identifier>,
     /// Identifiers whose look failed, and when to try again.
     resting: BTreeMap<Identifier, Instant>,
@@ -149,25 +160,31 @@ impl Worker {
         self.looks.spawn(async move {
             // In a task of its own, so that even a panic comes back with its identifier.
             let look = tokio::spawn(look_and_publish(site, identifier.clone()));
-            let ended_well = look.await.unwrap_or_else(|error| {
+            let ended = look.await.unwrap_or_else(|error| {
                 tracing::error!(repo.identifier = %identifier, %error, "a look ended abnormally");
-                false
+                Ended::Badly
             });
-            (identifier, ended_well)
+            (identifier, ended)
         });
     }
 
-    fn note(&mut self, done: Result<(Identifier, bool), tokio::task::JoinError>) {
-        let Ok((identifier, ended_well)) = done else { return };
+    fn note(&mut self, done: Result<(Identifier, Ended), tokio::task::JoinError>) {
+        let Ok((identifier, ended)) = done else { return };
         self.running.remove(&identifier);
-        if ended_well {
-            self.failures.remove(&identifier);
-            return;
-        }
-        let failures = self.failures.entry(identifier.clone()).or_default();
-        *failures = (*failures + 1).min(FAILURES_COUNTED);
-        self.resting
-            .insert(identifier, Instant::now() + RETRY_PAUSE * 2_u32.pow(*failures - 1));
+        let pause = match ended {
+            Ended::Well => {
+                self.failures.remove(&identifier);
+                return;
+            }
+            // Everything recovers within 2 s of a neighbour's return (design 3): this pause does not grow.
+            Ended::NeighbourAway => RETRY_PAUSE,
+            Ended::Badly => {
+                let failures = self.failures.entry(identifier.clone()).or_default();
+                *failures = (*failures + 1).min(FAILURES_COUNTED);
+                RETRY_PAUSE * 2_u32.pow(*failures - 1)
+            }
+        };
+        self.resting.insert(identifier, Instant::now() + pause);
     }
 }
 
@@ -198,25 +215,31 @@ async fn recover(site: &Site, loss: Loss, found: &Epoch, was_known: bool) -> Opt
     }
 }
 
-/// Returns whether the look came to its end.
-async fn look_and_publish(site: Arc<Site>, identifier: Identifier) -> bool {
+async fn look_and_publish(site: Arc<Site>, identifier: Identifier) -> Ended {
     let identifiers = BTreeSet::from([identifier.clone()]);
-    match site.look(identifiers.clone()).await {
+    let ended = match site.look(identifiers.clone()).await {
         Ok(look) if look.broken.is_empty() => {
             site.publish(look.leased).await;
-            return true;
+            return Ended::Well;
         }
-        Ok(look) => site.publish(look.leased).await,
+        Ok(look) => {
+            site.publish(look.leased).await;
+            Ended::Badly
+        }
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.identifier = %identifier, error, "cannot decide, will look again");
+            let logged = &error as &dyn std::error::Error;
+            tracing::warn!(repo.identifier = %identifier, error = logged, "cannot decide, will look again");
+            match error.is_of_a_neighbour() {
+                true => Ended::NeighbourAway,
+                false => Ended::Badly,
+            }
         }
-    }
+    };
     // To the end of the queue: what cannot be decided now must not stand before what can.
     if let Err(error) = site.lookup.purgatory.mark_dirty(&identifiers).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot mark an identifier");
     }
-    false
+    ended
 }
 
 /// Marks dirty whatever the relay commits that could matter, and after each reconnection what it may have committed

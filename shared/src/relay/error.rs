@@ -60,3 +60,19 @@ pub enum RelayError {
         reason: &'static str,
     },
 }
+
+impl RelayError {
+    /// Tells whether the relay may answer the same question as soon as it is back: what is wrong is not the question.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect(_)
+            | Self::Handshake(_)
+            | Self::Timeout
+            | Self::Disconnected
+            | Self::Closed { .. }
+            | Self::Notice { .. }
+            | Self::Information { .. } => true,
+            Self::Overrun { .. } | Self::Stalled { .. } | Self::MessageTooLong { .. } => false,
+        }
+    }
+}

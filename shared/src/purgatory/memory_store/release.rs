@@ -70,6 +70,7 @@ impl MemoryStore {
                 Settlement::Done => {
                     step.raise_of(event_id);
                     step.remove_entry(event_id);
+                    let_go_what_waited(step, event_id);
                 }
                 Settlement::Retry { after_secs, error } => {
                     put_off(step, event_id, Status::Releasing, (*after_secs, error));
@@ -80,6 +81,20 @@ impl MemoryStore {
             }
             true
         })
+    }
+}
+
+/// What only waited for the entry is due at once: `take_due` has pushed it on by a second.
+fn let_go_what_waited(step: &mut Step<'_>, event_id: &EventId) {
+    let indices = &mut *step.indices;
+    let together = step.raised.iter().filter_map(|name| indices.identifiers.get(name));
+    let (now, soon) = (step.now, step.now + 1);
+    for other in together.flatten() {
+        let is_near = indices.releasing.score(other) == Some(soon);
+        let waits = |record: &Record| record.entry.after.contains(event_id);
+        if is_near && step.records.get(other).is_some_and(|record| waits(&record)) {
+            indices.releasing.set(*other, now);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Leases to the caller the leaving entries whose time has come, earliest first. One that must wait for another, which
--- is still leaving, is pushed on by a second.
+-- is still leaving, is pushed on by a second, or until that has left (settle.lua).
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 how many at most, 2 lease-secs, 3 how many to look at at most
