@@ -24,7 +24,8 @@ pub async fn info_refs(
     let body = match (site.readable(coordinate).await, service) {
         (Readable::OnDisk(refs), _) => advertise(&refs),
         (Readable::Virtual, _) => advertise(&RefSnapshot::empty()),
-        // Whoever has the data can push it again.
+        // Whoever has the data can push it again, on top of what is here.
+        (Readable::Behind(refs), GitService::ReceivePack) => advertise(&refs),
         (Readable::Lost | Readable::Undeclared, GitService::ReceivePack) => advertise(&RefSnapshot::empty()),
         (unreadable, _) => return unreadable.refusal(),
     };

@@ -150,8 +150,9 @@ async fn root(site: &Site, head: &Head) -> Response {
 }
 
 async fn page(site: &Site, coordinate: &Coordinate) -> Response {
-    if let lost @ (Readable::Lost | Readable::Undeclared) = site.readable(coordinate).await {
-        return lost.refusal();
+    let readable = site.readable(coordinate).await;
+    if let Readable::Lost | Readable::Behind(_) | Readable::Undeclared = readable {
+        return readable.refusal();
     }
     match site.facts(coordinate).await {
         Ok(facts) => match pages::repository(coordinate, &facts) {

@@ -1,5 +1,6 @@
 //! What every part of the gateway shares: where facts come from, where repositories are, how long things take.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,15 @@ use dashmap::DashMap;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 use shared::git::Namespace;
+use shared::git::Oid;
+use shared::git::RefName;
 use shared::lookup::Lookup;
 use shared::lookup::LookupError;
 use shared::lookup::Subject;
 use shared::nip34::Coordinate;
+use shared::nip34::Declared;
 use shared::nip34::Identifier;
+use shared::relay::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use tokio::sync::Semaphore;
@@ -106,6 +111,9 @@ pub enum Readable {
     Virtual,
     /// A repository whose state has refs that are not here: an empty answer would be copied by mirrors.
     Lost,
+    /// A repository that was at an earlier state when its data was last here (a restored backup): mirrors would go back
+    /// with it.
+    Behind(Arc<RefSnapshot>),
     /// A repository on disk whose events were lost with the purgatory: it is kept, and not served.
     Undeclared,
     /// No repository of this server.
@@ -129,7 +137,7 @@ impl Site {
 
     /// Returns what a reader finds at `coordinate`.
     pub async fn readable(&self, coordinate: &Coordinate) -> Readable {
-        let facts = self.facts(coordinate).await;
+        let facts = self.facts_for_reader(coordinate).await;
         if let Ok(facts) = &facts
             && (facts.hosting(coordinate) == Hosting::Absent || !declares_refs(facts, coordinate))
         {
@@ -150,10 +158,11 @@ impl Site {
                 Ok(false) => Readable::OnDisk(snapshot),
                 Ok(true) | Err(_) => Readable::Undeclared,
             },
-            // A repository that has just been made to be filled reads as lost, not as empty.
-            (Ok(Some(snapshot)), Ok(_)) if has_governed_refs(&snapshot) => Readable::OnDisk(snapshot),
-            (Ok(Some(_)), Ok(_)) => Readable::Lost,
-            (Ok(None), Ok(_)) => Readable::Lost,
+            (Ok(Some(snapshot)), Ok(facts)) => self.compared(coordinate, snapshot, &facts).await,
+            (Ok(None), Ok(_)) => {
+                self.have_looked_at(coordinate).await;
+                Readable::Lost
+            }
             (Ok(None), Err(error)) => {
                 tracing::warn!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot tell what is hosted");
                 Readable::Unknown
@@ -166,20 +175,68 @@ impl Site {
     }
 }
 
-/// Tells whether the repository's governing state declares any branch or tag.
-pub fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
-    let governing = facts
-        .governing_state(coordinate)
-        .and_then(|state| state.declared.as_ref().ok());
-    governing.is_some_and(|declared| !declared.refs.is_empty())
+impl Site {
+    /// Looks up everything about the identifier of a repository, and not for long where there is something to read
+    /// without it.
+    async fn facts_for_reader(&self, coordinate: &Coordinate) -> Result<Facts, LookupError> {
+        if !self.storage.at(coordinate).exists().await {
+            return self.facts(coordinate).await;
+        }
+        let facts = tokio::time::timeout(READER_PATIENCE, self.facts(coordinate)).await;
+        facts.unwrap_or(Err(LookupError::Relay(RelayError::Timeout)))
+    }
+
+    /// Returns what a reader finds whose repository is on disk and has a governing state with refs.
+    async fn compared(&self, coordinate: &Coordinate, snapshot: Arc<RefSnapshot>, facts: &Facts) -> Readable {
+        let declared = governing(facts, coordinate).map(|declared| &declared.refs);
+        let wanted = declared.into_iter().flatten();
+        if wanted.clone().eq(governed_refs(&snapshot)) {
+            return Readable::OnDisk(snapshot);
+        }
+        self.have_looked_at(coordinate).await;
+        // A repository that has just been made to be filled reads as lost, not as empty.
+        if governed_refs(&snapshot).next().is_none() {
+            return Readable::Lost;
+        }
+        // With all the data here, a look is just moving the refs.
+        let oids: BTreeSet<Oid> = wanted.map(|(_, oid)| *oid).collect();
+        let asked: Vec<Oid> = oids.iter().copied().collect();
+        match self.storage.object_kinds(coordinate, None, &asked).await {
+            Ok(found) if found.len() == oids.len() => Readable::OnDisk(snapshot),
+            Ok(_) => Readable::Behind(snapshot),
+            Err(error) => {
+                tracing::error!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot read objects");
+                Readable::Unknown
+            }
+        }
+    }
+
+    /// Marks a repository that is not at its state: the look brings it there, or says in the log that it cannot.
+    async fn have_looked_at(&self, coordinate: &Coordinate) {
+        let identifiers = BTreeSet::from([coordinate.identifier.clone()]);
+        if let Err(error) = self.lookup.purgatory.mark_dirty(&identifiers).await {
+            tracing::warn!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot mark an identifier");
+        }
+    }
 }
 
-fn has_governed_refs(snapshot: &RefSnapshot) -> bool {
-    snapshot
-        .refs
-        .keys()
-        .any(|name| matches!(name.namespace(), Namespace::Branch | Namespace::Tag))
+/// Tells whether the repository's governing state declares any branch or tag.
+pub fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
+    governing(facts, coordinate).is_some_and(|declared| !declared.refs.is_empty())
 }
+
+fn governing<'f>(facts: &'f Facts, coordinate: &Coordinate) -> Option<&'f Declared> {
+    facts.governing_state(coordinate)?.declared.as_ref().ok()
+}
+
+fn governed_refs(snapshot: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
+    let is_governed = |name: &RefName| matches!(name.namespace(), Namespace::Branch | Namespace::Tag);
+    snapshot.refs.iter().filter(move |(name, _)| is_governed(name))
+}
+
+/// For how long a reader waits for the relay and Redis where the repository is on disk: git asks three times in one
+/// clone.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Readable {
     /// Answers a request that needs a repository that can be read.
@@ -187,7 +244,7 @@ impl Readable {
         match self {
             // git shows the text of a refusal to the person, but no page (facts/git-http 3.2).
             Self::Absent => reply::text(StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
-            Self::Lost => reply::text(
+            Self::Lost | Self::Behind(_) => reply::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
             ),

@@ -20,7 +20,11 @@ pub async fn upload_pack(site: &Site, coordinate: &Coordinate, protocol: Option<
     let target = match site.readable(coordinate).await {
         Readable::OnDisk(_) => Target::Repository(site.storage.at(coordinate)),
         Readable::Virtual => Target::Empty,
-        unreadable @ (Readable::Lost | Readable::Undeclared | Readable::Absent | Readable::Unknown) => {
+        unreadable @ (Readable::Lost
+        | Readable::Behind(_)
+        | Readable::Undeclared
+        | Readable::Absent
+        | Readable::Unknown) => {
             return unreadable.refusal();
         }
     };

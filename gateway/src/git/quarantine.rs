@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -42,7 +43,13 @@ impl Quarantine {
         let repositories = repositories.clone();
         in_background(move || {
             let path = repositories.layout().fresh_quarantine();
-            make_dir(&path.join("pack"))?;
+            // Nothing else is made: a data directory that is gone (a mount) must not come to be again in its place.
+            for dir in [path.clone(), path.join("pack")] {
+                fs::DirBuilder::new()
+                    .mode(0o700)
+                    .create(&dir)
+                    .map_err(failed("make the directory", &dir))?;
+            }
             Ok(Self {
                 repositories,
                 path,
