@@ -95,6 +95,21 @@ impl GitWrapper {
         stopped
     }
 
+    /// Waits until a run of this subcommand stops at that moment. All others go on.
+    ///
+    /// # Panics
+    /// The trap is taken away meanwhile.
+    pub async fn run_of(&self, subcommand: &str, moment: GitMoment) -> StoppedGit {
+        let mut stopped = self.stop_at(0, moment);
+        loop {
+            let run = stopped.await.unwrap();
+            if run.subcommand == subcommand {
+                return run;
+            }
+            stopped = self.stop_at(0, moment);
+        }
+    }
+
     /// Takes the trap away.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ pub mod git_wrapper;
 pub mod http_client;
 pub mod import;
 pub mod keep_alive;
+pub mod measure;
 pub mod noise;
 pub mod nostr_client;
 pub mod plugin_host;

@@ -83,6 +83,8 @@ struct Treatment {
     delay: Duration,
     /// The message (and whether it says "taken") with which the proxy answers events in the relay's place.
     answer: Option<(bool, String)>,
+    /// Whether no query comes to its end.
+    cuts_queries: bool,
 }
 
 struct Shared {
@@ -167,6 +169,13 @@ impl TcpProxy {
     pub fn set_answer(&self, answer: Option<(bool, &str)>) {
         let answer = answer.map(|(taken, message)| (taken, message.to_owned()));
         self.shared.treatment.send_modify(|treatment| treatment.answer = answer);
+    }
+
+    /// Ends every query of the relay before it is answered (`CLOSED`), or no longer.
+    pub fn set_cuts_queries(&self, cuts_queries: bool) {
+        self.shared
+            .treatment
+            .send_modify(|treatment| treatment.cuts_queries = cuts_queries);
     }
 }
 
@@ -323,6 +332,13 @@ async fn down(
             Some(own) = own_answers.recv() => Some(own),
         };
         let Some(frame) = frame else { return };
+        let cuts_queries = shared.treatment.borrow().cuts_queries;
+        let kept = if cuts_queries {
+            shared.wire.cut_query(frame)
+        } else {
+            Some(frame)
+        };
+        let Some(frame) = kept else { continue };
         let delay = shared.treatment.borrow().delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

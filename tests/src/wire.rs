@@ -93,6 +93,22 @@ impl Wire {
         (message[0] == "OK").then(|| message[1].as_str().map(str::to_owned))?
     }
 
+    /// Returns a frame from the relay as one says it who gives up every query: nothing that was found, and an end that
+    /// says that it is none.
+    pub fn cut_query(self, frame: Vec<u8>) -> Option<Vec<u8>> {
+        let message = self.text(&frame).and_then(|text| serde_json::from_str(&text).ok());
+        let message: serde_json::Value = message.unwrap_or_default();
+        match message[0].as_str() {
+            // What is stored from now on is no answer to a query.
+            Some("EVENT") if message[1] != "live" => None,
+            Some("EOSE") => {
+                let text = serde_json::json!(["CLOSED", message[1], "error: too many queries"]);
+                Some(self.text_frame(&text.to_string()))
+            }
+            Some(_) | None => Some(frame),
+        }
+    }
+
     /// Makes a frame of a text, as a server sends it.
     pub fn text_frame(self, text: &str) -> Vec<u8> {
         let length = text.len();

@@ -3,6 +3,8 @@
 //!
 //! The relay of the second world is strfry where `STRFRY_BIN` names one, else its stand-in.
 
+mod detour;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -36,6 +38,8 @@ use crate::strfry::STRFRY_CONF;
 use crate::tcp_proxy::TcpProxy;
 use crate::wait::eventually;
 use crate::wire::Wire;
+pub use detour::Detour;
+pub use detour::Gateway;
 
 /// Which world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +116,10 @@ pub struct World {
     folder: TempDir,
     port: u16,
     gateway: Process,
+    detour: Detour,
     neighbours: Option<Neighbours>,
+    /// Where the plugin finds the relay; `None`: where it is.
+    plugin_relay_port: Option<u16>,
 }
 
 /// What the embedded server does without.
@@ -147,7 +154,9 @@ impl World {
             folder,
             port,
             gateway,
+            detour: Detour::default(),
             neighbours,
+            plugin_relay_port: None,
         };
         world.wait_for_gateway().await;
         world
@@ -192,8 +201,7 @@ impl World {
     /// # Panics
     /// The relay is built in, or the plugin does not answer.
     pub async fn stream(&self, event: &Event) -> Value {
-        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
-        let command = plugin_command(self.folder.path(), self.port, self.options, neighbours);
+        let command = self.plugin_command();
         let request = json!({"event": event, "receivedAt": now(), "sourceInfo": "wss://relay.example",
             "sourceType": "Stream", "type": "new"});
         let answer = shell(&command, &format!("{request}\n")).await;
@@ -212,9 +220,7 @@ impl World {
 
     /// Starts the gateway again, after it was killed.
     pub async fn start_gateway(&mut self) {
-        let folder = self.folder.path();
-        let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
-        self.gateway = Process::start(&program("grasp-gateway"), &arguments, &folder.join("gateway.log"));
+        self.gateway = self.start_gateway_at(self.port, &self.detour);
         self.wait_for_gateway().await;
     }
 
@@ -246,15 +252,20 @@ impl World {
 
     /// Starts the relay again.
     pub async fn start_relay(&mut self) {
-        let command = plugin_command(
-            self.folder.path(),
-            self.port,
-            self.options,
-            self.neighbours.as_ref().unwrap(),
-        );
+        let command = self.plugin_command();
         let folder = self.folder.path().to_owned();
         let neighbours = self.neighbours.as_mut().unwrap();
         neighbours.relay = Relay::start(&folder, neighbours.relay_port, command).await;
+    }
+
+    fn plugin_command(&self) -> String {
+        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
+        let command = plugin_command(self.folder.path(), self.port, self.options, neighbours);
+        let relay = |port: u16| format!("--relay-url ws://127.0.0.1:{port} ");
+        match self.plugin_relay_port {
+            Some(port) => command.replace(&relay(neighbours.relay_port), &relay(port)),
+            None => command,
+        }
     }
 
     /// Returns the port of Redis; `None` in the embedded world.

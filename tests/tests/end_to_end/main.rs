@@ -17,9 +17,11 @@ mod redis_failover;
 mod redis_faults;
 mod redis_losses;
 mod related;
+mod relay_faults;
 mod several_owners;
 mod stopping;
 mod stuck;
+mod two_gateways;
 
 /// Makes two tests of each function, one for each world.
 macro_rules! in_both_worlds {
