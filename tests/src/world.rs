@@ -224,13 +224,6 @@ impl World {
         self.wait_for_gateway().await;
     }
 
-    /// Starts a gateway on a socket that was opened before, beside whichever runs.
-    pub fn gateway_on(&self, socket: &std::net::TcpListener, log: &str) -> Process {
-        let folder = self.folder.path();
-        let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
-        Process::start_on(socket, &program("grasp-gateway"), &arguments, &folder.join(log))
-    }
-
     /// Returns the number of the gateway's process.
     pub fn gateway_id(&self) -> u32 {
         self.gateway.id()
@@ -256,16 +249,6 @@ impl World {
         let folder = self.folder.path().to_owned();
         let neighbours = self.neighbours.as_mut().unwrap();
         neighbours.relay = Relay::start(&folder, neighbours.relay_port, command).await;
-    }
-
-    fn plugin_command(&self) -> String {
-        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
-        let command = plugin_command(self.folder.path(), self.port, self.options, neighbours);
-        let relay = |port: u16| format!("--relay-url ws://127.0.0.1:{port} ");
-        match self.plugin_relay_port {
-            Some(port) => command.replace(&relay(neighbours.relay_port), &relay(port)),
-            None => command,
-        }
     }
 
     /// Returns the port of Redis; `None` in the embedded world.

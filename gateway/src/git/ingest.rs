@@ -1,6 +1,7 @@
 //! Taking in the pack of a push: its bytes stream into `git index-pack`, which checks them, in a quarantine.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use futures_util::Stream;
 use futures_util::StreamExt;
+use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -94,6 +96,9 @@ pub enum IngestError {
     /// Checking the pack takes more memory or time than the limit.
     #[error("the pack takes more memory or time to check than this server gives: push in parts")]
     TooExpensive,
+    /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
+    #[error("the check of the pack was killed here: push again, and if it is large in parts")]
+    Killed,
     /// No bytes for too long.
     #[error("nothing was received for {} s", max.as_secs())]
     Stalled {
@@ -246,6 +251,10 @@ impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Source<'_, B> {
 pub(super) fn judge(status: ExitStatus, stderr: &Stderr, limits: &IngestLimits) -> Result<(), IngestError> {
     if status.success() {
         return Ok(());
+    }
+    // No limit of ours: they send SIGXCPU and SIGXFSZ, or let an allocation fail.
+    if status.signal() == Some(Signal::KILL.as_raw()) {
+        return Err(IngestError::Killed);
     }
     if exceeded_limit(status) {
         return Err(IngestError::TooExpensive);

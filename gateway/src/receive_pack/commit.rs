@@ -234,7 +234,12 @@ impl Push {
         let look = self.site.look_locked(&locked).await;
         // What is reported is what is there now, whatever was decided.
         let refs = self.site.storage.refs(&self.coordinate).await?.unwrap_or_default();
-        self.confirm(&mut decision, &refs);
+        let came_to_its_end = look.as_ref().is_ok_and(|look| !look.broken.contains(&self.coordinate));
+        self.confirm(
+            &mut decision,
+            &refs,
+            if came_to_its_end { OVERTAKEN } else { NOT_YET_SET },
+        );
         let leased = match look {
             Ok(look) => {
                 if look.broken.contains(&self.coordinate) {
@@ -255,12 +260,13 @@ impl Push {
         Ok(Committed { decision, leased })
     }
 
-    /// Refuses what was allowed and is not so all the same: another state has overtaken it, or could not be set.
-    fn confirm(&self, decision: &mut PushDecision, refs: &BTreeMap<RefName, Oid>) {
+    /// Refuses what was allowed and is not so all the same, for a reason: another state has overtaken it, or it could
+    /// not be set.
+    fn confirm(&self, decision: &mut PushDecision, refs: &BTreeMap<RefName, Oid>, reason: &str) {
         for (update, verdict) in self.updates().zip(&mut decision.verdicts) {
             if *verdict == RefVerdict::Allow && refs.get(&update.name).copied() != update.new {
                 *verdict = RefVerdict::Refuse {
-                    reason: "not set: another state event has overtaken this push; fetch, then push again".to_owned(),
+                    reason: reason.to_owned(),
                 };
             }
         }
@@ -431,6 +437,13 @@ fn refuse_together(updates: &[RefUpdate], decision: &mut PushDecision, atomicity
         }
     }
 }
+
+/// Why a ref is not what the push made it.
+const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
+
+/// The same where the look did not come to its end. The mark stays, so the next look goes on.
+const NOT_YET_SET: &str = "not set yet: the repository cannot be changed now; what was pushed is here, and this server \
+                           tries again by itself";
 
 /// What a push is told whose look did not come to its end.
 const RELEASED_LATER: &str = "stored; the events are released as soon as this server can";

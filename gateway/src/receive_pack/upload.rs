@@ -1,5 +1,6 @@
 //! The body of a push: its pack goes into a quarantine of its own, and what waits for it is held on to meanwhile.
 
+use std::io;
 use std::io::Cursor;
 use std::time::Duration;
 
@@ -24,11 +25,22 @@ pub(super) enum UploadError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
     #[error("the push cannot be stored here")]
-    Quarantine(#[from] LayoutError),
+    Quarantine(#[source] LayoutError),
     #[error("too many pushes at the same time, push again later")]
     Busy,
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
+}
+
+impl From<LayoutError> for UploadError {
+    /// A disk without room is called so wherever it shows.
+    fn from(error: LayoutError) -> Self {
+        let no_room = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        match no_room.contains(&error.source.kind()) {
+            true => Self::Ingest(IngestError::DiskFull),
+            false => Self::Quarantine(error),
+        }
+    }
 }
 
 impl Push {

@@ -228,10 +228,12 @@ async fn look_and_publish(site: Arc<Site>, identifier: Identifier) -> Ended {
         }
         Err(error) => {
             let logged = &error as &dyn std::error::Error;
-            tracing::warn!(repo.identifier = %identifier, error = logged, "cannot decide, will look again");
-            match error.is_of_a_neighbour() {
-                true => Ended::NeighbourAway,
-                false => Ended::Badly,
+            if error.is_of_a_neighbour() {
+                tracing::warn!(repo.identifier = %identifier, error = logged, "cannot decide, will look again");
+                Ended::NeighbourAway
+            } else {
+                tracing::error!(repo.identifier = %identifier, error = logged, "cannot decide, will look again");
+                Ended::Badly
             }
         }
     };

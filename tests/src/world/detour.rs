@@ -83,6 +83,23 @@ impl World {
         Process::start_with(&PathBuf::from(&command[0]), &command[1..], &log, &environment)
     }
 
+    /// Starts a gateway on a socket that was opened before, beside whichever runs.
+    pub fn gateway_on(&self, socket: &std::net::TcpListener, log: &str) -> Process {
+        let folder = self.folder.path();
+        let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
+        Process::start_on(socket, &program("grasp-gateway"), &arguments, &folder.join(log))
+    }
+
+    pub(super) fn plugin_command(&self) -> String {
+        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
+        let command = super::plugin_command(self.folder.path(), self.port, self.options, neighbours);
+        let relay = |port: u16| format!("--relay-url ws://127.0.0.1:{port} ");
+        match self.plugin_relay_port {
+            Some(port) => command.replace(&relay(neighbours.relay_port), &relay(port)),
+            None => command,
+        }
+    }
+
     /// Returns the port of the relay itself.
     ///
     /// # Panics

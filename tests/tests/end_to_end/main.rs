@@ -5,8 +5,12 @@
 mod access;
 mod crashes;
 mod deletions;
+mod disk_faults;
+#[cfg(feature = "mounts")]
+mod disk_full;
 mod expiry;
 mod hand_over;
+mod hang_ups;
 mod http;
 mod late_binding;
 mod limits;

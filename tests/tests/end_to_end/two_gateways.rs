@@ -10,6 +10,7 @@ use tests::git_client::GitClient;
 use tests::git_client::Said;
 use tests::git_wrapper::GitMoment;
 use tests::git_wrapper::GitWrapper;
+use tests::measure::heard;
 use tests::measure::took;
 use tests::nostr_client::NostrClient;
 use tests::nostr_client::now;
@@ -207,6 +208,7 @@ async fn where_one_gateway_dies_in_a_push_the_other_goes_on() {
         let said = push_and_die(&two.world, &served, &pusher, death).await;
 
         let died = Instant::now();
+        heard(&format!("a push, gateway killed, {death:?}"), &said.stderr);
         assert!(
             !said.ok,
             "{death:?}: a push that is cut off does not succeed: {}",
