@@ -7,7 +7,7 @@ use tests::soak::run;
 async fn whoever_dies_nothing_that_was_promised_is_lost() {
     let options = Options {
         seed: 1,
-        kills: 14,
+        kills: 12,
         secs: 60,
         hold_secs: 20,
     };

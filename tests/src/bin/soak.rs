@@ -1,4 +1,5 @@
-//! `soak [--seed N] [--kills N] [--secs N]`: kills everything under load and says what became of what was promised.
+//! `soak [--seed N] [--kills N] [--secs N] [--hold-secs N]`: kills everything under load and says what became of what
+//! was promised.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use tests::soak::run;
 #[tokio::main]
 async fn main() -> ExitCode {
     let Some(options) = options(std::env::args().skip(1)) else {
-        say("usage: soak [--seed N] [--kills N] [--secs N]");
+        say("usage: soak [--seed N] [--kills N] [--secs N] [--hold-secs N]");
         return ExitCode::FAILURE;
     };
     say(&format!("seed {}", options.seed));
@@ -37,6 +38,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
             "--seed" => options.seed = number,
             "--kills" => options.kills = number,
             "--secs" => options.secs = number,
+            "--hold-secs" => options.hold_secs = number,
             _ => return None,
         }
     }
