@@ -4,7 +4,6 @@
 //! strfry runs it, one event at a time, from its only writer thread (docs/strfry-contract.md).
 
 mod cli;
-mod protocol;
 mod run;
 
 use std::process::ExitCode;

@@ -10,20 +10,20 @@ use shared::rules::may_concern;
 
 /// A line of strfry, read as far as we need it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Request {
-    /// `event.id` as it stands there, to be echoed verbatim; empty if there is none.
-    pub(crate) id: String,
+pub struct Request {
+    /// `event.id` as it stands there, to be echoed verbatim; empty if there is none, or one that no event can have.
+    pub id: String,
     /// Where the event came from: `IP4 203.0.113.7`, `Stream wss://…`.
-    pub(crate) source: String,
+    pub source: String,
     /// Whether strfry has checked id and signature: only for events of its own clients.
-    pub(crate) verified: bool,
+    pub verified: bool,
     /// What is in it.
-    pub(crate) subject: Subject,
+    pub subject: Subject,
 }
 
 /// What an event is to us.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Subject {
+pub enum Subject {
     /// A kind that no rule here speaks of, on a general relay.
     NotOurs,
     /// One of ours.
@@ -37,7 +37,7 @@ pub(crate) enum Subject {
 
 impl Request {
     /// Reads a line. Whatever is in it, there is something to answer.
-    pub(crate) fn parse(line: &[u8], other_kinds: OtherKinds) -> Self {
+    pub fn parse(line: &[u8], other_kinds: OtherKinds) -> Self {
         let request: Value = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
@@ -55,7 +55,9 @@ impl Request {
         let event = &request["event"];
         let (source_type, source_info) = (text(&request["sourceType"]), text(&request["sourceInfo"]));
         Self {
-            id: text(&event["id"]),
+            id: Some(text(&event["id"]))
+                .filter(|id| id.len() <= ID_BYTES_MAX)
+                .unwrap_or_default(),
             verified: matches!(source_type.as_str(), "IP4" | "IP6"),
             source: format!("{source_type} {source_info}").trim().to_owned(),
             subject: subject(event, other_kinds),
@@ -83,7 +85,7 @@ fn subject(event: &Value, other_kinds: OtherKinds) -> Subject {
 ///
 /// It has at most [`ANSWER_BYTES_MAX`] bytes, since strfry kills a plugin that writes a longer one, and no `msg` of
 /// `null`, for the same reason.
-pub(crate) fn answer_line(id: &str, answer: &Answer) -> String {
+pub fn answer_line(id: &str, answer: &Answer) -> String {
     let mut line = match answer {
         Answer::Accept => json!({"id": id, "action": "accept"}),
         // OK *true* with the message, and nothing stored: what GRASP-01 wants for the purgatory.
@@ -104,8 +106,11 @@ fn shortened(message: &str) -> &str {
     &message[..end]
 }
 
+/// An id is 64 hex digits. Any longer, and an answer that echoes it could be longer than strfry reads.
+const ID_BYTES_MAX: usize = 64;
+
 /// Longest line that strfry reads (`setMaxRecordSize` in strfry's `PluginEventSifter.h`), its end included.
-pub(crate) const ANSWER_BYTES_MAX: usize = 8191;
+pub const ANSWER_BYTES_MAX: usize = 8191;
 
 #[cfg(test)]
 mod tests {
@@ -198,6 +203,7 @@ mod tests {
             b"null",
             b"{\"event\":{\"kind\":30617}}",
             b"\xff\xfe",
+            format!("{{\"event\":{{\"id\":\"{}\"}}}}", "a".repeat(65)).as_bytes(),
         ] {
             let request = request(line);
             assert_eq!(request.id, "");

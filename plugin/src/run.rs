@@ -7,14 +7,13 @@ use std::io::Write;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use plugin::protocol::Request;
+use plugin::protocol::Subject;
+use plugin::protocol::answer_line;
 use shared::policy::Answer;
 use shared::policy::Policy;
 use shared::rules::Refusal;
 use tokio::sync::mpsc;
-
-use crate::protocol::Request;
-use crate::protocol::Subject;
-use crate::protocol::answer_line;
 
 /// Answers until the end of standard input.
 ///

@@ -1,0 +1,4 @@
+//! The parts of `grasp-plugin` that need nothing from outside: strfry's protocol. A library so that the fuzzer reaches
+//! it; the program is `main.rs`.
+
+pub mod protocol;

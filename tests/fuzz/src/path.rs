@@ -1,0 +1,39 @@
+//! The URL of a request.
+
+use gateway::path::Endpoint;
+use gateway::path::Target;
+use gateway::path::npub;
+use gateway::path::repository_path;
+
+use crate::input::author;
+
+/// Reads a path and, behind a line feed, a query; once as they are, once below a public key, which no chance would
+/// spell. What names a repository names it in one way only, and nothing that leaves a directory does.
+pub fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (path, query) = text.split_once('\n').unwrap_or((text, ""));
+    for path in [path.to_owned(), format!("/{}/{path}", npub(&author(0)))] {
+        let Target::Repository { coordinate, endpoint } = Target::parse(&path, query) else {
+            continue;
+        };
+        let identifier = coordinate.identifier.as_str();
+        assert!(
+            !identifier.is_empty() && identifier != "." && identifier != "..",
+            "{path}"
+        );
+        assert!(!identifier.contains(['/', '\\', '\0', '\n']), "{path}");
+        let canonical = repository_path(&coordinate);
+        assert!(canonical.bytes().all(|byte| byte.is_ascii_graphic()), "{canonical}");
+        let page = Target::Repository {
+            coordinate,
+            endpoint: Endpoint::Page,
+        };
+        assert_eq!(Target::parse(&canonical, ""), page, "{path}");
+        if matches!(endpoint, Endpoint::InfoRefs(_)) {
+            assert!(
+                path.ends_with("/info/refs") && query.contains("service="),
+                "{path}?{query}"
+            );
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Which pushes signed states allow, and what a look makes of them: the two decisions against a second, plainer
+//! reading of the same rules (design 2, rule 5).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arbitrary::Arbitrary;
+use arbitrary::Result;
+use arbitrary::Unstructured;
+use nostr::event::Event;
+use nostr::event::EventId;
+use shared::git::ObjectKind;
+use shared::git::Oid;
+use shared::git::RefName;
+use shared::git::RefUpdate;
+use shared::nip34::ANNOUNCEMENT;
+use shared::nip34::Coordinate;
+use shared::nip34::STATE;
+use shared::purgatory::Entry;
+use shared::purgatory::Reading;
+use shared::purgatory::Status;
+use shared::rules::Access;
+use shared::rules::Atomicity;
+use shared::rules::Disk;
+use shared::rules::Facts;
+use shared::rules::MaintainerMode;
+use shared::rules::OnDisk;
+use shared::rules::PushTarget;
+use shared::rules::RefVerdict;
+use shared::rules::decide_push;
+use shared::rules::plan;
+
+use crate::input::AUTHORS_LEN;
+use crate::input::author;
+use crate::input::event;
+
+/// Makes announcements, states, a repository and a push of the bytes, and compares what is decided about them.
+pub fn state_matching(data: &[u8]) {
+    // Bytes that do not suffice for a scene are none.
+    if let Ok(scene) = Scene::arbitrary(&mut Unstructured::new(data)) {
+        scene.check_push();
+        scene.check_plan();
+    }
+}
+
+/// Refs by the place of their names in [`NAMES`].
+type Refs = [Option<Oid>; NAMES.len()];
+
+/// The second name is below the first: no repository can have both.
+const NAMES: [&str; 4] = ["refs/heads/a", "refs/heads/a/b", "refs/heads/main", "refs/tags/v1"];
+
+/// What one author says of the repository.
+struct Announcement {
+    standing: Option<Status>,
+    names_service: bool,
+    lists: [bool; AUTHORS_LEN],
+}
+
+struct State {
+    number: u8,
+    author: usize,
+    created_at: u64,
+    standing: Option<Status>,
+    refs: Refs,
+}
+
+/// One repository, of the first author, and a push to it.
+struct Scene {
+    announcements: Vec<Option<Announcement>>,
+    states: Vec<State>,
+    local: Refs,
+    commands: Vec<RefUpdate>,
+    atomicity: Atomicity,
+    here: BTreeSet<Oid>,
+}
+
+impl<'a> Arbitrary<'a> for Scene {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let announcements = (0..AUTHORS_LEN).map(|_| announcement(u)).collect::<Result<_>>()?;
+        let states = (0..u.int_in_range(0..=4)?)
+            .map(|n| state(u, n))
+            .collect::<Result<_>>()?;
+        let mut local = refs(u)?;
+        if local[0].is_some() {
+            local[1] = None;
+        }
+        let mut commands = Vec::new();
+        for (name, at) in NAMES.iter().zip(local) {
+            if u.arbitrary()? {
+                let old = if u.ratio(1, 8)? { optional_oid(u)? } else { at };
+                let new = optional_oid(u)?;
+                let name = ref_name(name);
+                commands.push(RefUpdate { name, old, new });
+            }
+        }
+        let atomicity = if u.arbitrary()? {
+            Atomicity::AllOrNothing
+        } else {
+            Atomicity::PerRef
+        };
+        let here = (0..u.int_in_range(0..=3)?).map(|_| oid(u)).collect::<Result<_>>()?;
+        Ok(Self {
+            announcements,
+            states,
+            local,
+            commands,
+            atomicity,
+            here,
+        })
+    }
+}
+
+fn announcement(u: &mut Unstructured<'_>) -> Result<Option<Announcement>> {
+    if u.ratio(1, 4)? {
+        return Ok(None);
+    }
+    Ok(Some(Announcement {
+        standing: standing(
+            u,
+            &[None, Some(Status::Held), Some(Status::Asleep), Some(Status::Releasing)],
+        )?,
+        names_service: u.ratio(3, 4)?,
+        lists: u.arbitrary()?,
+    }))
+}
+
+fn state(u: &mut Unstructured<'_>, n: u8) -> Result<State> {
+    Ok(State {
+        // Ids fall, so that of one second the later one wins.
+        number: 100 - n,
+        author: u.choose_index(AUTHORS_LEN)?,
+        created_at: u.int_in_range(1..=4)?,
+        standing: standing(
+            u,
+            &[None, Some(Status::Held), Some(Status::Releasing), Some(Status::Stuck)],
+        )?,
+        refs: refs(u)?,
+    })
+}
+
+/// `None`: served.
+fn standing(u: &mut Unstructured<'_>, of: &[Option<Status>]) -> Result<Option<Status>> {
+    u.choose(of).copied()
+}
+
+fn refs(u: &mut Unstructured<'_>) -> Result<Refs> {
+    let mut refs = Refs::default();
+    for value in &mut refs {
+        *value = optional_oid(u)?;
+    }
+    Ok(refs)
+}
+
+fn optional_oid(u: &mut Unstructured<'_>) -> Result<Option<Oid>> {
+    Ok(if u.arbitrary()? { Some(oid(u)?) } else { None })
+}
+
+fn oid(u: &mut Unstructured<'_>) -> Result<Oid> {
+    let byte = u.int_in_range(1..=3)?;
+    Ok(Oid::from_bytes([byte; Oid::LEN]).expect("not the null id"))
+}
+
+fn ref_name(name: &str) -> RefName {
+    name.parse().expect("a ref name")
+}
+
+fn named(refs: &Refs) -> BTreeMap<RefName, Oid> {
+    let named = NAMES
+        .iter()
+        .zip(refs)
+        .filter_map(|(name, oid)| Some((ref_name(name), (*oid)?)));
+    named.collect()
+}
+
+impl Announcement {
+    fn event(&self, number: usize) -> Event {
+        let mut tags = vec![vec!["d".to_owned(), "r".to_owned()]];
+        if self.names_service {
+            tags.push(vec!["clone".to_owned(), "https://svc/npub/r.git".to_owned()]);
+            tags.push(vec!["relays".to_owned(), "wss://svc".to_owned()]);
+        }
+        let listed = (0..AUTHORS_LEN).filter(|n| self.lists[*n]).map(|n| author(n).to_hex());
+        tags.push(std::iter::once("maintainers".to_owned()).chain(listed).collect());
+        event(
+            50 + u8::try_from(number).expect("few"),
+            author(number),
+            1,
+            ANNOUNCEMENT,
+            &tags,
+        )
+    }
+
+    /// Whether anything may be decided by it.
+    fn counts(&self) -> bool {
+        self.standing != Some(Status::Asleep)
+    }
+}
+
+impl State {
+    fn id(&self) -> EventId {
+        self.event().id
+    }
+
+    fn event(&self) -> Event {
+        let refs = named(&self.refs)
+            .into_iter()
+            .map(|(name, oid)| vec![name.to_string(), oid.to_string()]);
+        let tags: Vec<Vec<String>> = std::iter::once(vec!["d".to_owned(), "r".to_owned()])
+            .chain(refs)
+            .collect();
+        event(self.number, author(self.author), self.created_at, STATE, &tags)
+    }
+
+    /// The later the newer: the lower id wins in one second.
+    fn revision(&self) -> (u64, u8) {
+        (self.created_at, u8::MAX - self.number)
+    }
+
+    fn is_held(&self) -> bool {
+        self.standing == Some(Status::Held)
+    }
+
+    fn is_possible(&self) -> bool {
+        self.refs[0].is_none() || self.refs[1].is_none()
+    }
+}
+
+impl Scene {
+    fn coordinate() -> Coordinate {
+        Coordinate {
+            owner: author(0),
+            identifier: "r".parse().expect("an identifier"),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let (mut served, mut entries) = (Vec::new(), Vec::new());
+        let announcements = self.announcements.iter().enumerate();
+        let announcements = announcements.filter_map(|(n, it)| it.as_ref().map(|it| (it.event(n), it.standing)));
+        let states = self.states.iter().map(|state| (state.event(), state.standing));
+        for (event, standing) in announcements.chain(states) {
+            match standing {
+                None => served.push(event),
+                Some(status) => entries.push(entry(event, status)),
+            }
+        }
+        Facts::assemble(
+            "svc".parse().expect("a service"),
+            MaintainerMode::Hybrid,
+            Arc::new(Access::default()),
+            BTreeSet::from([Self::coordinate().identifier]),
+            Reading {
+                now: 1000,
+                dirty: BTreeMap::new(),
+                entries,
+                placeholders: Vec::new(),
+            },
+            served,
+        )
+    }
+
+    /// The owner and whoever is listed by somebody who counts, as the legacy tag has it.
+    fn maintainers(&self) -> BTreeSet<usize> {
+        let announcement = |n: usize| self.announcements[n].as_ref().filter(|it| it.counts());
+        let mut maintainers: BTreeSet<usize> = announcement(0).map(|_| 0).into_iter().collect();
+        for _ in 0..AUTHORS_LEN {
+            let listed = maintainers.iter().filter_map(|n| announcement(*n)).map(|it| it.lists);
+            let listed: Vec<usize> = listed
+                .flat_map(|lists| (0..AUTHORS_LEN).filter(move |n| lists[*n]))
+                .collect();
+            maintainers.extend(listed);
+        }
+        maintainers
+    }
+
+    fn authorised(&self) -> impl Iterator<Item = &State> {
+        let maintainers = self.maintainers();
+        self.states
+            .iter()
+            .filter(move |state| maintainers.contains(&state.author))
+    }
+
+    fn governing(&self) -> Option<&State> {
+        self.authorised()
+            .filter(|state| !state.is_held())
+            .max_by_key(|state| state.revision())
+    }
+
+    /// The governing state and the held ones that are newer.
+    fn candidates(&self) -> impl Iterator<Item = &State> {
+        let governing = self.governing().map(State::revision);
+        self.authorised().filter(move |state| {
+            Some(state.revision()) == governing || (state.is_held() && Some(state.revision()) > governing)
+        })
+    }
+
+    fn check_push(&self) {
+        let (coordinate, local) = (Self::coordinate(), named(&self.local));
+        let facts = self.facts();
+        let target = PushTarget {
+            coordinate: &coordinate,
+            refs: Some(&local),
+        };
+        let decision = decide_push(&facts, target, &self.commands, self.atomicity);
+        assert_eq!(decision.verdicts.len(), self.commands.len());
+
+        let mut resulting = local.clone();
+        for command in &self.commands {
+            match command.new {
+                Some(oid) => resulting.insert(command.name.clone(), oid),
+                None => resulting.remove(&command.name),
+            };
+        }
+        let declares_it = |state: &&State| state.is_possible() && named(&state.refs) == resulting;
+        let meant = self
+            .candidates()
+            .filter(declares_it)
+            .max_by_key(|state| state.revision());
+        let in_place = |command: &RefUpdate| local.get(&command.name).copied() == command.new;
+        let stale = |command: &RefUpdate| local.get(&command.name).copied() != command.old;
+        let each: Vec<bool> = self
+            .commands
+            .iter()
+            .map(|command| in_place(command) || (!stale(command) && meant.is_some()))
+            .collect();
+        let none = self.atomicity == Atomicity::AllOrNothing && each.contains(&false);
+        for ((command, verdict), allowed) in self.commands.iter().zip(&decision.verdicts).zip(each) {
+            match verdict {
+                RefVerdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
+                RefVerdict::Allow => assert!(!none && allowed && !in_place(command), "{command:?}"),
+                RefVerdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
+                RefVerdict::Stage { .. } => panic!("{command:?} is no PR commit"),
+            }
+        }
+        self.check_extended(&decision.extend, meant);
+    }
+
+    /// Only what the push fulfils is held on to.
+    fn check_extended(&self, extended: &BTreeSet<EventId>, meant: Option<&State>) {
+        let own = self.announcements[0].as_ref().map(|it| it.event(0).id);
+        let meant = meant.filter(|state| state.is_held()).map(State::id);
+        for id in extended {
+            assert!(Some(*id) == own || Some(*id) == meant, "{id}");
+        }
+    }
+
+    /// A look brings the repository to a state that may govern it and whose objects are here, never to an older one.
+    fn check_plan(&self) {
+        let (coordinate, mut local) = (Self::coordinate(), named(&self.local));
+        let facts = self.facts();
+        let here = OnDisk {
+            refs: local.clone(),
+            head: None,
+            objects: self.here.iter().map(|oid| (*oid, ObjectKind::Commit)).collect(),
+        };
+        let disk = Disk {
+            repositories: BTreeMap::from([(coordinate.clone(), here)]),
+            ..Disk::default()
+        };
+        let plan = plan(&facts, &disk, 60);
+        for alignment in plan
+            .alignments
+            .iter()
+            .filter(|alignment| alignment.coordinate == coordinate)
+        {
+            let state = self
+                .candidates()
+                .find(|state| state.id() == alignment.state_id)
+                .expect("a candidate");
+            for update in &alignment.updates {
+                assert_eq!(local.get(&update.name).copied(), update.old);
+                match update.new {
+                    Some(oid) => local.insert(update.name.clone(), oid),
+                    None => local.remove(&update.name),
+                };
+            }
+            assert_eq!(local, named(&state.refs));
+            assert!(self.has_objects_of(state), "{alignment:?}");
+        }
+        for release in &plan.releases {
+            if let Some(state) = self.states.iter().find(|state| state.id() == release.event.id) {
+                assert!(self.has_objects_of(state), "{release:?}");
+            }
+        }
+    }
+
+    fn has_objects_of(&self, state: &State) -> bool {
+        state.is_possible() && state.refs.iter().flatten().all(|oid| self.here.contains(oid))
+    }
+}
+
+fn entry(event: Event, status: Status) -> Entry {
+    Entry {
+        identifiers: BTreeSet::from([Scene::coordinate().identifier]),
+        event,
+        status,
+        source: String::new(),
+        held_since: 1,
+        deadline: 2000,
+        waiting_for: String::new(),
+        release_error: String::new(),
+        after: BTreeSet::new(),
+    }
+}
