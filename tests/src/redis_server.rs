@@ -33,6 +33,8 @@ pub struct RedisServer {
     port: u16,
     folder: PathBuf,
     proxy: Option<TcpProxy>,
+    /// How many replicas programs wait for. None where nothing fails: on a busy machine they are late.
+    confirming: usize,
 }
 
 enum Servers {
@@ -43,9 +45,9 @@ enum Servers {
 impl RedisServer {
     /// Starts what a world has; behind a proxy there is only one.
     pub async fn start_as(setup: RedisSetup, folder: &Path, is_behind_proxy: bool) -> Self {
-        let (mode, replicas) = match (setup, Mode::asked_for()) {
-            (RedisSetup::Failover(mode), _) => (mode, 2),
-            (RedisSetup::AsAsked, Some(mode)) if !is_behind_proxy => (mode, 1),
+        let (mode, replicas, confirming) = match (setup, Mode::asked_for()) {
+            (RedisSetup::Failover(mode), _) => (mode, 2, 1),
+            (RedisSetup::AsAsked, Some(mode)) if !is_behind_proxy => (mode, 1, 0),
             (RedisSetup::AsAsked | RedisSetup::Alone, _) => return Self::start(folder, is_behind_proxy).await,
         };
         let topology = Topology::start(mode, folder, Some(Path::new(SHIPPED)), replicas).await;
@@ -54,6 +56,7 @@ impl RedisServer {
             servers: Servers::Several(topology),
             folder: folder.to_owned(),
             proxy: None,
+            confirming,
         }
     }
 
@@ -65,7 +68,7 @@ impl RedisServer {
             Servers::Several(topology) => vec![
                 url,
                 format!("--redis-mode={}", topology.mode().name()),
-                "--redis-replicas=1".to_owned(),
+                format!("--redis-replicas={}", self.confirming),
                 "--redis-wait-ms=500".to_owned(),
             ],
         }
@@ -103,6 +106,7 @@ impl RedisServer {
                 true => Some(TcpProxy::start(port, Wire::Redis).await),
                 false => None,
             },
+            confirming: 0,
         }
     }
 
