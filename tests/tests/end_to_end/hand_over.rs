@@ -30,7 +30,11 @@ async fn serves(gateway: &mut Process) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_gateway_follows_another_and_no_request_is_lost() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let patient = Options {
+        gateway: &["--drain-secs=3600"],
+        ..Options::default()
+    };
+    let mut world = World::start(Kind::Strfry, patient).await;
     world.terminate_gateway().await;
     world.gateway_ended().await;
     let socket = std::net::TcpListener::bind(world.authority()).unwrap();

@@ -25,6 +25,12 @@ in_both_worlds!(
     a_websocket_is_closed_as_one_of_a_server_that_goes,
 );
 
+/// With time enough for what is finished on a machine that does a lot else.
+const PATIENT: Options = Options {
+    gateway: &["--drain-secs=3600"],
+    ..Options::DEFAULT
+};
+
 /// A push that stands still in the middle of its pack.
 struct Underway {
     served: Served,
@@ -62,7 +68,7 @@ async fn refuses_connections(world: &World) {
 }
 
 async fn a_push_that_is_underway_is_finished_and_served(kind: Kind) {
-    let mut world = World::start(kind, Options::default()).await;
+    let mut world = World::start(kind, PATIENT).await;
     let mut nostr = world.nostr().await;
     let underway = Underway::new(&world, &mut nostr).await;
 
@@ -82,7 +88,7 @@ async fn a_push_that_is_underway_is_finished_and_served(kind: Kind) {
 }
 
 async fn a_clone_that_is_underway_is_finished(kind: Kind) {
-    let mut world = World::start(kind, Options::default()).await;
+    let mut world = World::start(kind, PATIENT).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
     let pack = noise(1, 20_000_000);
@@ -151,11 +157,7 @@ async fn a_push_that_never_ends_is_cut_at_the_end_of_the_drain(kind: Kind) {
 }
 
 async fn a_second_signal_stops_at_once(kind: Kind) {
-    let patient = Options {
-        gateway: &["--drain-secs=3600"],
-        ..Options::default()
-    };
-    let mut world = World::start(kind, patient).await;
+    let mut world = World::start(kind, PATIENT).await;
     let mut nostr = world.nostr().await;
     let underway = Underway::new(&world, &mut nostr).await;
 
@@ -168,7 +170,7 @@ async fn a_second_signal_stops_at_once(kind: Kind) {
 }
 
 async fn a_websocket_is_closed_as_one_of_a_server_that_goes(kind: Kind) {
-    let mut world = World::start(kind, Options::default()).await;
+    let mut world = World::start(kind, PATIENT).await;
     let (mut idle, mut subscribed) = (world.nostr().await, world.nostr().await);
     subscribed.subscribe(serde_json::json!({"kinds": [1]})).await;
 
