@@ -1,8 +1,9 @@
 //! What a gateway makes up for when Redis has lost the purgatory, or may have lost some of it (design 3, the epoch).
 //!
-//! What it was bringing into the relay it writes again; what is staged gets its placeholders back; everything is looked
-//! at. What was held is gone: its authors send it again. Nothing on disk is removed: a repository whose state is gone
-//! goes back to the newest served one, by the look, and where none is served it is kept and not served.
+//! What it was bringing into the relay it writes again; what is staged gets its placeholders back; everything that is
+//! held or on disk is looked at. What was held is gone: its authors send it again. Nothing on disk is removed: a
+//! repository whose state is gone goes back to the newest served one, by the look, and where none is served it is kept
+//! and not served.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -84,7 +85,14 @@ impl Site {
         }
         match loss {
             Loss::Nothing | Loss::OnlyOwnReleases => return Ok(found.name.clone()),
-            Loss::LastWrites => self.lookup.purgatory.mark_held().await?,
+            Loss::LastWrites => {
+                self.lookup.purgatory.mark_held().await?;
+                // What was complete may be lost with its mark, and its refs are set.
+                self.lookup
+                    .purgatory
+                    .mark_dirty(&self.storage.identifiers().await?)
+                    .await?;
+            }
             Loss::Everything => {
                 self.restore_from_disk().await?;
                 self.mark_announced().await?;

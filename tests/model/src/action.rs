@@ -93,7 +93,7 @@ pub enum WorkerStep {
     TakeDue,
     /// `follow_relay`: marks what the relay has committed.
     FollowRelay,
-    /// Finds another master than before, and marks every identifier that is held or on disk.
+    /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held.lua`) or on disk.
     NoticeNewMaster,
 }
 
@@ -150,6 +150,8 @@ pub enum Fault {
     Replicate,
     /// The replica is the master now.
     Failover,
+    /// Redis comes back without anything.
+    EmptyRedis,
     /// The answer to what a gateway publishes does not come in time.
     LoseAnswer(GatewayId),
     /// The second half of the facts comes back full, and without this event: an error.

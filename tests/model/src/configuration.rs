@@ -50,6 +50,7 @@ const NOTHING: Left = Left {
     relay_crashes: 0,
     redis_outages: 0,
     failovers: 0,
+    losses: 0,
     lost_answers: 0,
     short_reads: 0,
     deadlines: 0,

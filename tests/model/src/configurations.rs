@@ -118,7 +118,7 @@ fn deadlines_pass() -> [Configuration; 3] {
     ]
 }
 
-fn redis_fails_over() -> [Configuration; 3] {
+fn redis_fails_over() -> [Configuration; 4] {
     [
         Configuration::new("Redis fails over", Announced)
             .sends([NEWER])
@@ -135,6 +135,11 @@ fn redis_fails_over() -> [Configuration; 3] {
             .deletes(Event::Newer)
             .pushes([Push::Newer])
             .with(|left| left.failovers = 1),
+        Configuration::new("Redis comes back empty", Announced)
+            .sends([NEWER, NEWER])
+            .pushes([Push::Newer])
+            .gateways(2)
+            .with(|left| left.losses = 1),
     ]
 }
 

@@ -93,6 +93,11 @@ impl Events {
         Self(self.0 & !other.0)
     }
 
+    /// Returns those that are in both sets.
+    pub fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Tells whether there is none in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0

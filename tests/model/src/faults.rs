@@ -17,6 +17,7 @@ use crate::relay;
 use crate::relay::Answer;
 use crate::state::Attempt;
 use crate::state::Plugin;
+use crate::state::Redis;
 use crate::state::Settlement;
 use crate::state::State;
 use crate::state::Status;
@@ -61,6 +62,9 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
     if left.failovers > 0 && state.replica != state.redis {
         may(Fault::Replicate);
         may(Fault::Failover);
+    }
+    if left.losses > 0 {
+        may(Fault::EmptyRedis);
     }
 }
 
@@ -134,12 +138,13 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
         Fault::Replicate => state.replica = state.redis,
         Fault::Failover => {
             state.left.failovers -= 1;
-            fail_over(state);
-            // `WAIT` asks the master that the hold was written to.
-            if let Plugin::Answering { request } = state.plugin {
-                state.plugin = Plugin::Idle;
-                relay::answer(state, request, Answer::Error);
-            }
+            change_master(state, state.replica);
+        }
+        Fault::EmptyRedis => {
+            state.left.losses -= 1;
+            change_master(state, Redis::default());
+            // Whoever was promised anything but what is served has to send it again.
+            state.promised = state.promised.within(state.relay.served);
         }
         Fault::LoseAnswer(id) => {
             state.left.lost_answers -= 1;
@@ -151,16 +156,22 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
     }
 }
 
-fn fail_over(state: &mut State) {
+/// Another server answers, or the same one after a loss.
+fn change_master(state: &mut State, master: Redis) {
     for event in Event::ALL {
-        let (old, new) = (state.redis.status(event), state.replica.status(event));
+        let (old, new) = (state.redis.status(event), master.status(event));
         // A hold that was confirmed is on the replica: nothing excuses what happens to it.
         if old != new && new != Status::Held {
             state.unsettled.add(event);
         }
     }
-    state.redis = state.replica;
+    state.redis = master;
     state.is_new_master = true;
+    // Its connection is gone, and `WAIT` asks the master that the hold was written to.
+    if let Plugin::Answering { request } = state.plugin {
+        state.plugin = Plugin::Idle;
+        relay::answer(state, request, Answer::Error);
+    }
 }
 
 /// A relay answers a query with no more than its limit. One event is not in it.

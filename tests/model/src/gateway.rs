@@ -104,11 +104,11 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
         }
         WorkerStep::NoticeNewMaster => {
             state.is_new_master = false;
-            let marked = match model.bug {
-                Some(Bug::OnlyHeldIsMarked) => state.redis.waiting_identifiers(),
-                _ => Identifiers::BOTH,
-            };
-            state.redis.mark_dirty(marked);
+            state.redis.mark_held();
+            // What is on disk.
+            if model.bug != Some(Bug::OnlyHeldIsMarked) {
+                state.redis.mark_dirty(Identifiers::BOTH);
+            }
         }
     }
     None

@@ -84,13 +84,8 @@ fn read_purgatory(state: &mut State, request: Request) {
     if !state.redis_up {
         return relay::answer(state, request, Answer::Error);
     }
-    state.plugin = Plugin::Read {
-        request,
-        reading: crate::state::Reading {
-            dirty: [0; 2],
-            ..state.redis.read()
-        },
-    };
+    let reading = state.redis.read().without_marks();
+    state.plugin = Plugin::Read { request, reading };
 }
 
 fn decide(model: &Configuration, state: &mut State, request: Request, facts: &Facts) {
@@ -127,7 +122,7 @@ fn answer_held(model: &Configuration, state: &mut State, request: Request) {
     relay::answer(state, request, answer);
 }
 
-/// Returns the event that the plugin is about to promise to hold.
+/// Tells whether the plugin is about to say that an event is held.
 pub fn is_answering(state: &State, event: Event) -> bool {
     matches!(&state.plugin, Plugin::Answering { request } if request.message == Message::Event(event))
 }

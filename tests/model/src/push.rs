@@ -26,10 +26,7 @@ pub fn receive_pack(model: &Configuration, state: &mut State, id: GatewayId, pus
 
 /// Takes the lock and reads the purgatory (`commit_locked`).
 pub fn lock(state: &State, push: Push) -> Option<Task> {
-    let reading = Reading {
-        dirty: [0; 2],
-        ..state.redis.read()
-    };
+    let reading = state.redis.read().without_marks();
     state.redis_up.then_some(Task::Deciding { push, reading })
 }
 

@@ -99,12 +99,11 @@ impl Redis {
             .collect()
     }
 
-    /// Returns the identifiers of what waits.
-    pub fn waiting_identifiers(&self) -> Identifiers {
+    /// `mark_held.lua`.
+    pub fn mark_held(&mut self) {
         let waiting = Event::ALL.into_iter().filter(|event| self.status(*event).is_waiting());
-        waiting
-            .map(Event::identifiers)
-            .fold(self.placeholders, Identifiers::with)
+        let identifiers = waiting.map(Event::identifiers);
+        self.mark_dirty(identifiers.fold(self.placeholders, Identifiers::with));
     }
 
     /// `expire.lua`, which lets a held announcement sleep.

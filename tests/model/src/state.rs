@@ -197,6 +197,13 @@ pub struct Reading {
     pub placeholders: Identifiers,
 }
 
+impl Reading {
+    /// Forgets the dirty numbers, for whoever clears no mark.
+    pub fn without_marks(self) -> Self {
+        Self { dirty: [0; 2], ..self }
+    }
+}
+
 /// Between two steps of a gateway. From [`Task::Deciding`] to [`Task::Acting`] it has the lock.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Task {
@@ -359,6 +366,8 @@ pub struct Left {
     pub redis_outages: u8,
     /// Failovers of Redis.
     pub failovers: u8,
+    /// Times that Redis comes back empty.
+    pub losses: u8,
     /// Publications whose answer does not come.
     pub lost_answers: u8,
     /// Queries that come back short.

@@ -66,6 +66,23 @@ fn each_mistake_breaks_an_invariant() {
     }
 }
 
+/// The steps are those of the programs: a script that is renamed is renamed in the model.
+#[test]
+fn every_script_that_the_model_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = root.join("../../shared/src/purgatory/scripts");
+    let model = ["action.rs", "scripts.rs"].map(|file| fs::read_to_string(root.join("src").join(file)).unwrap());
+    let quoted = model.iter().flat_map(|text| text.split('`').skip(1).step_by(2));
+
+    let mut named = 0;
+    for name in quoted.filter(|quoted| quoted.ends_with(".lua")) {
+        assert!(scripts.join(name).exists(), "{name}");
+        named += 1;
+    }
+
+    assert!(named > 20, "only {named}");
+}
+
 /// The tables in it are what is found here.
 fn document() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md"))

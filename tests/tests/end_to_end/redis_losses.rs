@@ -210,6 +210,31 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     assert!(nostr.serves(&state).await);
 }
 
+/// It may not even have heard of the state whose refs were set. The model of the protocol found it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_disk_is_looked_at_again_after_redis_was_restarted() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let declared = served.refs().await;
+    eventually("nothing is marked", async || {
+        let marked: u64 = world.redis().ask(&["ZCARD", "{purgatory}:dirty"]).await;
+        marked == 0
+    })
+    .await;
+    let owner = served.repository.owner.public_key().to_hex();
+    let branch = world.repositories().join(owner).join("r.git/refs/heads/gone");
+    std::fs::write(branch, format!("{}\n", served.commit)).unwrap();
+
+    world.redis().kill().await;
+    world.redis().start_again().await;
+
+    eventually("the refs are those of the served state", async || {
+        served.refs().await == declared
+    })
+    .await;
+}
+
 async fn slow_relay_world() -> (World, NostrClient) {
     slow_relay_world_with(ALONE).await
 }
