@@ -76,8 +76,8 @@ impl Flood {
         let mut other = OtherUser::new(world).await;
         let before = other.rounds_until(world, ROUNDS_BEFORE, std::future::ready(())).await.0;
         let gateway = world.gateway_id();
-        let redis_port = world.redis_port().expect("a world with Redis").to_string();
-        let plugin = running_with_argument("grasp-plugin", &format!(":{redis_port}"));
+        // Its `--domain`.
+        let plugin = running_with_argument("grasp-plugin", &world.authority());
         let (gateway_before, plugin_before) = (at_rest_kib(gateway).await, at_rest_kib(plugin).await);
         let redis_before = redis_kib(world).await;
         forget_peak(gateway);
