@@ -1,6 +1,6 @@
 //! What a gateway makes up for when Redis has lost the purgatory, or may have lost some of it (design 3, the epoch).
 //!
-//! What it was bringing into the relay it writes again; what is staged gets its placeholders back; everything that is
+//! What it was bringing into the relay it holds again; what is staged gets its placeholders back; everything that is
 //! held or on disk is looked at. What was held is gone: its authors send it again. Nothing on disk is removed: a
 //! repository whose state is gone goes back to the newest served one, by the look, and where none is served it is kept
 //! and not served.
@@ -20,8 +20,10 @@ use shared::nip34::Announcement;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::Epoch;
+use shared::purgatory::Hold;
 use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::PurgatoryError;
+use shared::purgatory::Release;
 use shared::relay::RelayError;
 use shared::rules::Facts;
 
@@ -74,14 +76,8 @@ impl Site {
     /// Makes up for a loss, and returns the name of the epoch after it. It may be done again from the start, and by
     /// several gateways at once.
     pub(super) async fn recover(&self, loss: Loss, found: &Epoch) -> Result<String, RecoveryError> {
-        let releases = self.in_flight.all();
-        for some in releases.chunks(AT_ONCE) {
-            // Due at once: whoever takes what is due publishes them.
-            let written = self.lookup.purgatory.mark_releasing(some, 0).await?;
-            tracing::info!(
-                count = written.len(),
-                "written again: events on their way into the relay"
-            );
+        for release in self.in_flight.all() {
+            self.hold_again(release).await?;
         }
         match loss {
             Loss::Nothing | Loss::OnlyOwnReleases => return Ok(found.name.clone()),
@@ -99,6 +95,30 @@ impl Site {
             }
         }
         Ok(self.lookup.purgatory.begin_epoch(found).await?)
+    }
+
+    /// Holds what was on its way into the relay. It is complete, and goes on by a look. It is not marked as releasing
+    /// right here: another gateway may have set its refs back meanwhile, and only a look sets them before the mark.
+    async fn hold_again(&self, release: Release) -> Result<(), PurgatoryError> {
+        let Release { event, identifiers, .. } = release;
+        let event_id = event.id;
+        let hold = Hold {
+            event,
+            identifiers,
+            source: String::new(),
+            hold_secs: self.settings.hold_secs,
+            extend: BTreeSet::new(),
+        };
+        match self.lookup.purgatory.hold(&hold).await {
+            Ok(outcome) => tracing::info!(event.id = %event_id, ?outcome, "written again"),
+            // The others may have room, or be there already. It is on the master, or its author has to send it again.
+            Err(error @ (PurgatoryError::Full { .. } | PurgatoryError::Unconfirmed { .. })) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(event.id = %event_id, error, "not written again for certain");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn restore_from_disk(&self) -> Result<(), RecoveryError> {
@@ -195,9 +215,6 @@ fn spans(now: u64) -> Vec<(u64, u64)> {
 /// What the operator reads of a repository whose state is gone.
 pub(super) const UNDECLARED: &str = "the events of this repository were lost with the purgatory: it is kept on disk, \
                                      and served again when they are published again";
-
-/// Events written in one step.
-const AT_ONCE: usize = 64;
 
 /// Before NIP-34: 2024.
 const FIRST_SPAN_ENDS: u64 = 1_704_067_199;

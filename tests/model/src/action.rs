@@ -93,6 +93,8 @@ pub enum WorkerStep {
     TakeDue,
     /// `follow_relay`: marks what the relay has committed.
     FollowRelay,
+    /// `Site::recover`: writes again what it was releasing when Redis lost everything.
+    WriteAgain,
     /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held.lua`) or on disk.
     NoticeNewMaster,
 }

@@ -30,11 +30,15 @@ pub enum Bug {
     AnswerWithoutWait,
     /// After a failover only what is held is looked at.
     OnlyHeldIsMarked,
+    /// What a gateway was releasing when Redis lost it is not written again.
+    NothingIsWrittenAgain,
+    /// It is marked as releasing again, without a look.
+    ReleasedAgainWithoutLook,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SettleBeforePublish,
         Self::SettleWithoutLease,
         Self::HeldIsStored,
@@ -48,5 +52,7 @@ impl Bug {
         Self::ExpireWithoutWidening,
         Self::AnswerWithoutWait,
         Self::OnlyHeldIsMarked,
+        Self::NothingIsWrittenAgain,
+        Self::ReleasedAgainWithoutLook,
     ];
 }

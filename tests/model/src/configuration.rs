@@ -122,6 +122,11 @@ impl Configuration {
         self.supply.failovers > 0
     }
 
+    /// Tells whether it matters what gateways remember of what they release.
+    pub fn has_losses(&self) -> bool {
+        self.supply.losses > 0
+    }
+
     /// Returns the state it begins with.
     pub fn initial(&self) -> State {
         let (served, disk) = match self.beginning {
@@ -153,6 +158,7 @@ impl Configuration {
             },
             plugin: Plugin::Idle,
             gateways: [Task::Idle, second],
+            in_flight: Default::default(),
             disk,
             left: self.supply,
             promised: Events::NONE,

@@ -136,10 +136,11 @@ fn redis_fails_over() -> [Configuration; 4] {
             .pushes([Push::Newer])
             .with(|left| left.failovers = 1),
         Configuration::new("Redis comes back empty", Announced)
-            .sends([NEWER, NEWER])
+            .sends([NEWER])
             .pushes([Push::Newer])
             .gateways(2)
-            .with(|left| left.losses = 1),
+            .with(|left| left.losses = 1)
+            .with(|left| left.relay_crashes = 1),
     ]
 }
 

@@ -112,6 +112,10 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
         Fault::KillGateway(id) => {
             state.left.crashes -= 1;
             state.gateways[usize::from(id)] = Task::Down;
+            let forgotten = std::mem::take(&mut state.in_flight[usize::from(id)]);
+            if forgotten.is_lost {
+                end_promises(state);
+            }
         }
         Fault::StartGateway(id) => state.gateways[usize::from(id)] = Task::Idle,
         Fault::KillPlugin => {
@@ -143,8 +147,7 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
         Fault::EmptyRedis => {
             state.left.losses -= 1;
             change_master(state, Redis::default());
-            // Whoever was promised anything but what is served has to send it again.
-            state.promised = state.promised.within(state.relay.served);
+            lose_everything(state);
         }
         Fault::LoseAnswer(id) => {
             state.left.lost_answers -= 1;
@@ -172,6 +175,20 @@ fn change_master(state: &mut State, master: Redis) {
         state.plugin = Plugin::Idle;
         relay::answer(state, request, Answer::Error);
     }
+}
+
+/// What a living gateway was releasing it writes again; everything else that is not served has to be sent again.
+fn lose_everything(state: &mut State) {
+    for in_flight in &mut state.in_flight {
+        in_flight.is_lost = !in_flight.events.is_empty();
+    }
+    end_promises(state);
+}
+
+/// Ends the promises of what is nowhere any more, by no mistake of a program.
+fn end_promises(state: &mut State) {
+    let kept = state.promised.iter().filter(|event| state.is_somewhere(*event));
+    state.promised = kept.collect();
 }
 
 /// A relay answers a query with no more than its limit. One event is not in it.

@@ -6,6 +6,7 @@ use crate::Configuration;
 use crate::action::Action;
 use crate::action::GatewayStep;
 use crate::action::WorkerStep;
+use crate::event::Events;
 use crate::event::Identifiers;
 use crate::look;
 use crate::publish;
@@ -21,7 +22,7 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     let others = state.gateways[usize::from(1 - id)].locked();
     match &state.gateways[usize::from(id)] {
         Task::Down => {}
-        Task::Idle => worker_actions(model, state, others, |step| may(GatewayStep::Worker(step))),
+        Task::Idle => worker_actions(model, state, id, |step| may(GatewayStep::Worker(step))),
         Task::Uploading(push) if push.identifier().meets(others) => {}
         Task::Uploading(_) => may(GatewayStep::LockForPush),
         Task::Deciding { .. } => may(GatewayStep::DecidePush),
@@ -42,17 +43,13 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
 
 /// `Worker::step` and `follow_relay`: all of it follows from what stands in Redis and in the relay, at any time. A
 /// wake-up makes it happen earlier and its loss later, so there is none in the model.
-fn worker_actions(
-    model: &Configuration,
-    state: &State,
-    locked_by_others: Identifiers,
-    mut may: impl FnMut(WorkerStep),
-) {
+fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
     if !state.redis_up {
         return;
     }
+    let locked_by_other = state.gateways[usize::from(1 - id)].locked();
     let dirty = state.redis.dirty_identifiers();
-    for one in dirty.iter().filter(|one| !one.meets(locked_by_others)) {
+    for one in dirty.iter().filter(|one| !one.meets(locked_by_other)) {
         may(WorkerStep::StartLook(one));
     }
     let mut overdue = state.redis.overdue().iter();
@@ -65,7 +62,9 @@ fn worker_actions(
     if state.relay.has_news && state.relay.is_up {
         may(WorkerStep::FollowRelay);
     }
-    if state.is_new_master {
+    if state.in_flight[usize::from(id)].is_lost {
+        may(WorkerStep::WriteAgain);
+    } else if state.is_new_master {
         may(WorkerStep::NoticeNewMaster);
     }
 }
@@ -97,7 +96,15 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
     match step {
         WorkerStep::StartLook(identifier) => return look::read_first(model, state, identifier),
         WorkerStep::MarkOverdue => state.redis.mark_overdue(),
-        WorkerStep::TakeDue => return Some(publish::begin(state.redis.take_due(id), None)),
+        WorkerStep::TakeDue => {
+            let due = state.redis.take_due(id);
+            publish::remember(model, state, id, due);
+            return Some(publish::begin(due, None));
+        }
+        WorkerStep::WriteAgain => {
+            let lost = std::mem::take(&mut state.in_flight[usize::from(id)]);
+            write_again(model, state, lost.events);
+        }
         WorkerStep::FollowRelay => {
             state.relay.has_news = false;
             state.redis.mark_dirty(Identifiers::X);
@@ -112,4 +119,18 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
         }
     }
     None
+}
+
+/// What was being released is held again: refs may have been set back meanwhile, and only a look, in its lock, sets
+/// them before the mark.
+fn write_again(model: &Configuration, state: &mut State, lost: Events) {
+    for event in lost.iter() {
+        match model.bug {
+            Some(Bug::NothingIsWrittenAgain) => {}
+            Some(Bug::ReleasedAgainWithoutLook) => state.redis.release_again(event),
+            _ => {
+                state.redis.hold(event, Events::NONE);
+            }
+        }
+    }
 }

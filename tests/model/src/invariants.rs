@@ -145,8 +145,13 @@ fn is_at_its_end(model: &Configuration, state: &State) -> bool {
 }
 
 impl State {
-    fn is_somewhere(&self, event: Event) -> bool {
-        self.relay.served.has(event) || self.redis.status(event) != Status::Absent
+    /// Tells whether an event is served, in the purgatory, or with a gateway that is going to write it there again.
+    pub fn is_somewhere(&self, event: Event) -> bool {
+        let is_in_redis = self.redis.status(event) != Status::Absent;
+        let mut in_flight = self.in_flight.iter();
+        self.relay.served.has(event)
+            || is_in_redis
+            || in_flight.any(|in_flight| in_flight.is_lost && in_flight.events.has(event))
     }
 
     /// Tells whether an event counts as gone while the relay may still commit it: its author's deletion is known to
@@ -169,7 +174,8 @@ impl State {
 
     /// Tells whether anything is dirty, or to be marked.
     pub fn is_marked(&self) -> bool {
-        self.relay.has_news || self.is_new_master || !self.redis.dirty_identifiers().is_empty()
+        let is_lost = self.in_flight.iter().any(|in_flight| in_flight.is_lost);
+        self.relay.has_news || self.is_new_master || is_lost || !self.redis.dirty_identifiers().is_empty()
     }
 
     /// Nobody is busy, and nobody would be without clients, faults and deadlines.

@@ -105,6 +105,7 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
         Act::MarkReleasing => {
             let releases = std::mem::take(&mut plan.releases);
             acting.leased = state.redis.mark_releasing(id, releases, plan.after_announcement);
+            publish::remember(model, state, id, acting.leased);
         }
         Act::End => {
             let event = plan.ended.first()?;

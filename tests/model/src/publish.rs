@@ -27,6 +27,15 @@ pub fn begin(leased: Events, chain: Option<Next>) -> Task {
     })
 }
 
+/// Remembers what is on its way, until it has left (`InFlight`).
+pub fn remember(model: &Configuration, state: &mut State, id: GatewayId, leased: Events) {
+    if model.has_losses() {
+        leased
+            .iter()
+            .for_each(|event| state.in_flight[usize::from(id)].events.add(event));
+    }
+}
+
 /// Sends the first event to the relay, which may have it already.
 pub fn publish(model: &Configuration, state: &mut State, id: GatewayId, publishing: Publishing) -> Option<Task> {
     let event = publishing.leased.first()?;
@@ -50,6 +59,9 @@ pub fn settle(model: &Configuration, state: &mut State, id: GatewayId, publishin
     let Attempt::Ended(settlement) = publishing.attempt else {
         return Some(Task::Publishing(publishing));
     };
+    if settlement == Settlement::Done {
+        state.in_flight[usize::from(id)].events.remove(event);
+    }
     if state.redis_up {
         settle_in_redis(model, state, id, event, settlement);
     }

@@ -157,6 +157,17 @@ impl Redis {
         leased
     }
 
+    /// `mark_releasing.lua` with a lease that is over at once.
+    pub fn release_again(&mut self, event: Event) {
+        if self.status(event) != Status::Releasing && !self.gates.has(event) {
+            *self.entry(event) = Entry {
+                status: Status::Releasing,
+                is_due: true,
+                ..Entry::default()
+            };
+        }
+    }
+
     /// Returns what `take_due.lua` would lease.
     pub fn due(&self) -> Events {
         let announcement_is_leaving = self.status(Event::Announcement) == Status::Releasing;

@@ -21,7 +21,7 @@ pub struct State {
     pub replica: Redis,
     /// Whether Redis answers.
     pub redis_up: bool,
-    /// There was a failover that no gateway has noticed yet: the master has another run id than the one noted.
+    /// Redis is another one than before, or empty, and no gateway has made up for that yet (`epoch.lua`).
     pub is_new_master: bool,
     /// The events of which a failover has lost or brought back what was written about them, until the next rest.
     pub unsettled: Events,
@@ -31,12 +31,23 @@ pub struct State {
     pub plugin: Plugin,
     /// The gateways: each does one thing at a time. What one gateway does at the same time is done by two here.
     pub gateways: [Task; 2],
+    /// What each gateway knows to be complete and not to have left. Used only where Redis may come back empty.
+    pub in_flight: [InFlight; 2],
     /// The data directory, which the gateways share.
     pub disk: Disk,
     /// What may still happen.
     pub left: Left,
     /// The events that a client was told OK about, as long as they must be somewhere.
     pub promised: Events,
+}
+
+/// What a gateway remembers in case Redis loses it (`InFlight`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct InFlight {
+    /// The events.
+    pub events: Events,
+    /// Redis has come back empty, and the gateway has not written them again yet.
+    pub is_lost: bool,
 }
 
 /// The number of a gateway.
@@ -412,8 +423,9 @@ impl State {
             self.redis.dirty[at] = rank(ours);
             self.replica.dirty[at] = rank(replica);
         }
-        if self.gateways[1] < self.gateways[0] {
+        if (&self.gateways[1], self.in_flight[1]) < (&self.gateways[0], self.in_flight[0]) {
             self.gateways.swap(0, 1);
+            self.in_flight.swap(0, 1);
             for entry in self.redis.entries.iter_mut().chain(&mut self.replica.entries) {
                 entry.lease = entry.lease.map(|gateway| 1 - gateway);
             }

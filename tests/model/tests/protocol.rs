@@ -50,6 +50,8 @@ fn each_mistake_breaks_an_invariant() {
             "Redis fails over and a program dies",
             REFS_GOVERNED,
         ),
+        (Bug::NothingIsWrittenAgain, "Redis comes back empty", NOTHING_LOST),
+        (Bug::ReleasedAgainWithoutLook, "Redis comes back empty", REFS_GOVERNED),
     ];
     assert_eq!(rows.map(|(bug, ..)| bug), Bug::ALL, "each mistake has a row");
 
