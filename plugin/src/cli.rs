@@ -152,6 +152,22 @@ mod tests {
             "--held-max=0",
         ]);
 
-        assert_eq!(cli.unwrap().check().err().unwrap().0.len(), 8);
+        let complaints = cli.unwrap().check().err().unwrap();
+
+        let text = complaints.to_string();
+        for option in [
+            "--domain",
+            "--relay-url",
+            "--redis-url",
+            "--redis-slow-ms",
+            "--hold-secs",
+            "--maintainer-mode",
+            "--other-kinds",
+            "/nowhere",
+            "--held-max",
+        ] {
+            assert!(text.contains(option), "{option} in {text}");
+        }
+        assert_eq!(complaints.0.len(), 9, "{text}");
     }
 }
