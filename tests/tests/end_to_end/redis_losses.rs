@@ -213,7 +213,7 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
 /// It may not even have heard of the state whose refs were set. The model of the protocol found it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_disk_is_looked_at_again_after_redis_was_restarted() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
     let declared = served.refs().await;
