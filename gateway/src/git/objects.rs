@@ -63,11 +63,16 @@ impl Objects {
     pub(super) fn open(object_dirs: &[PathBuf]) -> Result<Self, ObjectError> {
         let mut stores = Vec::with_capacity(object_dirs.len());
         for path in object_dirs.iter().filter(|path| path.is_dir()) {
-            let store = gix::odb::at(path, gix::hash::Kind::Sha1).map_err(|source| ObjectError::Open {
+            let options = gix::odb::store::init::Options {
+                // It would ask for that of this process, which may have been removed.
+                current_dir: Some("/".into()),
+                ..Default::default()
+            };
+            let store = gix::odb::at_opts(path, gix::hash::Kind::Sha1, [], options);
+            stores.push(store.map_err(|source| ObjectError::Open {
                 path: path.clone(),
                 source,
-            })?;
-            stores.push(store);
+            })?);
         }
         Ok(Self { stores })
     }

@@ -241,6 +241,25 @@ async fn a_git_that_is_killed_in_a_push_costs_that_push_at_most(kind: Kind) {
     eventually("nothing is left of them", async || in_quarantine(&world) == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_working_directory_that_is_removed_costs_nothing() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let folder = world.folder().join("gone");
+    std::fs::create_dir(&folder).unwrap();
+    let script = "cd \"$0\" && rmdir \"$0\" && exec \"$@\"";
+    let launcher = ["/bin/sh", "-c", script, folder.to_str().unwrap()].map(str::to_owned);
+    let detour = Detour {
+        launcher: launcher.into(),
+        ..Detour::default()
+    };
+    world.send_gateway_round(detour).await;
+
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+
+    assert!(!folder.exists());
+    assert_eq!(served.refs().await, main_at(&served.commit));
+}
+
 /// How many pushes are in the quarantine.
 pub(super) fn in_quarantine(world: &World) -> usize {
     let entries = std::fs::read_dir(world.folder().join("data/quarantine")).unwrap();
