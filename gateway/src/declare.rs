@@ -22,15 +22,15 @@ use shared::git::RefName;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
-use shared::relay::PublishOutcome;
-use shared::relay::RelayClient;
-use shared::relay::RelayUrlError;
+use shared::relay_client::PublishOutcome;
+use shared::relay_client::RelayClient;
+use shared::relay_client::RelayUrlError;
 
-use crate::path::repository_path;
+use wire::path::repository_path;
 
 /// What to declare.
 #[derive(Debug, Args)]
-pub struct Declare {
+pub(crate) struct Declare {
     /// The relay of the GRASP server; its clone URLs have the same host and port.
     #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334")]
     relay_url: String,
@@ -50,7 +50,7 @@ pub struct Declare {
 
 /// Why nothing was declared.
 #[derive(Debug, thiserror::Error)]
-pub enum DeclareError {
+pub(crate) enum DeclareError {
     /// The key file cannot be read or made.
     #[error("cannot use the key file {}", path.display())]
     KeyFile {
@@ -87,7 +87,7 @@ impl Declare {
     ///
     /// # Errors
     /// See [`DeclareError`].
-    pub async fn run(self) -> Result<String, DeclareError> {
+    pub(crate) async fn run(self) -> Result<String, DeclareError> {
         let keys = keys(&self.key_file)?;
         let relay = RelayClient::new(&self.relay_url, RELAY_TIMEOUT)?;
         let coordinate = Coordinate {

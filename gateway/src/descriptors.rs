@@ -5,11 +5,11 @@ use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
-use crate::limit_options::ServerLimits;
+use crate::options::limits::ServerLimits;
 
 /// Raises the number of open files from what the system gives at first to what it allows, says so if it is less than
 /// the limits of the server may need, and returns it; `None`: there is no limit.
-pub fn raise(limits: &ServerLimits) -> Option<u64> {
+pub(crate) fn raise(limits: &ServerLimits) -> Option<u64> {
     let allowed = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: allowed,
@@ -32,7 +32,7 @@ pub fn raise(limits: &ServerLimits) -> Option<u64> {
 }
 
 /// Returns how many there are open when every limit is reached.
-pub fn needed(limits: &ServerLimits) -> u64 {
+pub(crate) fn needed(limits: &ServerLimits) -> u64 {
     let gits = limits.uploads_max + limits.fetches_max + limits.small_gits_max;
     let count = limits.connections_max + WEBSOCKET_DESCRIPTORS * limits.websockets_max + GIT_DESCRIPTORS * gits;
     count as u64 + REST_DESCRIPTORS

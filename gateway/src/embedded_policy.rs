@@ -1,15 +1,15 @@
 //! The write policy of the built-in relay: the plugin's, in this process.
 
 use nostr::event::Event;
-use shared::policy::Answer;
-use shared::policy::Policy;
+use shared::write_policy::Answer;
+use shared::write_policy::Policy;
 
-use crate::embedded::Source;
-use crate::embedded::Verdict;
-use crate::embedded::WritePolicy;
+use relay::Source;
+use relay::Verdict;
+use relay::WritePolicy;
 
 /// Asks the policy directly.
-pub struct InProcess(pub Policy);
+pub(crate) struct InProcess(pub Policy);
 
 impl WritePolicy for InProcess {
     async fn judge(&mut self, event: &Event, source: &Source) -> Verdict {

@@ -1,18 +1,31 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
+mod declare;
+mod descriptors;
+mod embedded_policy;
+mod fetch;
+mod git;
+mod http;
+mod options;
+mod push;
+mod reconcile;
+mod repositories;
+mod site;
+mod socket_activation;
+mod start;
+mod strfry_import;
+
 use std::io::IsTerminal;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::options::Cli;
+use crate::options::Command;
+use crate::options::Serve;
+use crate::start::Server;
 use clap::Parser;
-use gateway::cli::Cli;
-use gateway::cli::Command;
-use gateway::cli::Serve;
-use gateway::descriptors;
-use gateway::socket_activation;
-use gateway::start::Server;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;

@@ -10,13 +10,13 @@ use nostr::key::PublicKey;
 use shared::git::Namespace;
 use shared::git::Oid;
 use shared::git::RefName;
-use shared::lookup::Lookup;
-use shared::lookup::LookupError;
-use shared::lookup::Subject;
+use shared::load_facts::Lookup;
+use shared::load_facts::LookupError;
+use shared::load_facts::Subject;
 use shared::nip34::Coordinate;
 use shared::nip34::Declared;
 use shared::nip34::Identifier;
-use shared::relay::RelayError;
+use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use tokio::sync::Semaphore;
@@ -24,87 +24,87 @@ use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use crate::client_address::TrustedProxies;
-use crate::git::Advertisements;
-use crate::git::RefSnapshot;
-use crate::git::UploadPack;
-use crate::lock::Locks;
-use crate::proxy::Upstream;
-use crate::relay_info::RelayInfo;
-use crate::release::Importer;
-use crate::release::InFlight;
-use crate::reply;
-use crate::server::Ending;
-use crate::storage::Storage;
+use crate::fetch::advertise::Advertisements;
+use crate::fetch::process::UploadPack;
+use crate::http::client_address::TrustedProxies;
+use crate::http::relay_info::RelayInfo;
+use crate::http::reply;
+use crate::http::server::Ending;
+use crate::http::websocket_proxy::Upstream;
+use crate::reconcile::in_flight::InFlight;
+use crate::repositories::Storage;
+use crate::repositories::locks::Locks;
+use crate::repositories::refs::RefSnapshot;
+use crate::strfry_import::Importer;
 
 /// The server's parts.
-pub struct Site {
+pub(crate) struct Site {
     /// Facts about events.
-    pub lookup: Lookup,
+    pub(crate) lookup: Lookup,
     /// The way into the relay for what it refuses from clients, where the operator gives one.
-    pub importer: Option<Importer>,
+    pub(crate) importer: Option<Importer>,
     /// The repositories.
-    pub storage: Storage,
+    pub(crate) storage: Storage,
     /// Who may change them.
-    pub locks: Locks,
+    pub(crate) locks: Locks,
     /// What is advertised.
-    pub advertisements: Advertisements,
+    pub(crate) advertisements: Advertisements,
     /// What answers fetches.
-    pub upload_pack: UploadPack,
+    pub(crate) upload_pack: UploadPack,
     /// The relay's address for WebSockets.
-    pub upstream: Upstream,
+    pub(crate) upstream: Upstream,
     /// Whose word about the client's address is believed.
-    pub trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// The relay's information document.
-    pub relay_info: RelayInfo,
+    pub(crate) relay_info: RelayInfo,
     /// The events that were looked at: a deletion by id does not say what it is about.
-    pub seen: DashMap<EventId, Seen>,
+    pub(crate) seen: DashMap<EventId, Seen>,
     /// Times and sizes.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// What is on its way into the relay.
-    pub in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
     /// What goes on without its client; waited for when the server stops.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     /// How the server ends.
-    pub ending: Ending,
+    pub(crate) ending: Ending,
     /// How many packs may be taken in at the same time.
-    pub uploads: Semaphore,
+    pub(crate) uploads: Semaphore,
     /// How many WebSockets there may be.
-    pub websockets: Arc<Semaphore>,
+    pub(crate) websockets: Arc<Semaphore>,
 }
 
 /// Whose event it is, and of which identifier.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Who signed it.
-    pub author: PublicKey,
+    pub(crate) author: PublicKey,
     /// The identifier of the repositories that it speaks of.
-    pub identifier: Identifier,
+    pub(crate) identifier: Identifier,
 }
 
 /// Times and sizes.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// For how long a push holds on to its events, in seconds.
-    pub hold_secs: u64,
+    pub(crate) hold_secs: u64,
     /// For how long an expired announcement sleeps, in seconds.
-    pub sleep_secs: u64,
+    pub(crate) sleep_secs: u64,
     /// For how long a push waits until its events are served.
-    pub release_wait: Duration,
+    pub(crate) release_wait: Duration,
     /// For how long a pack waits for its turn to be taken in.
-    pub upload_wait: Duration,
+    pub(crate) upload_wait: Duration,
     /// For how long whoever publishes an event has it to himself, in seconds.
-    pub lease_secs: u64,
+    pub(crate) lease_secs: u64,
     /// For how long the data of a repository is kept that is not hosted any more, in seconds.
-    pub deleted_retention_secs: u64,
+    pub(crate) deleted_retention_secs: u64,
     /// Longest request for a fetch, in bytes, after decompression.
-    pub fetch_request_bytes_max: u64,
+    pub(crate) fetch_request_bytes_max: u64,
     /// Longest request for a push, in bytes.
-    pub push_request_bytes_max: u64,
+    pub(crate) push_request_bytes_max: u64,
 }
 
 /// What a reader finds at a coordinate.
-pub enum Readable {
+pub(crate) enum Readable {
     /// A repository on disk.
     OnDisk(Arc<RefSnapshot>),
     /// An announced repository that has no refs yet: it reads as empty, and nothing of it is on disk.
@@ -127,7 +127,7 @@ impl Site {
     ///
     /// # Errors
     /// See [`LookupError`].
-    pub async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, LookupError> {
+    pub(crate) async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, LookupError> {
         let subject = Subject {
             identifiers: [coordinate.identifier.clone()].into(),
             ..Subject::default()
@@ -136,7 +136,7 @@ impl Site {
     }
 
     /// Returns what a reader finds at `coordinate`.
-    pub async fn readable(&self, coordinate: &Coordinate) -> Readable {
+    pub(crate) async fn readable(&self, coordinate: &Coordinate) -> Readable {
         let facts = self.facts_for_reader(coordinate).await;
         if let Ok(facts) = &facts
             && (facts.hosting(coordinate) == Hosting::Absent || !declares_refs(facts, coordinate))
@@ -221,7 +221,7 @@ impl Site {
 }
 
 /// Tells whether the repository's governing state declares any branch or tag.
-pub fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
+pub(crate) fn declares_refs(facts: &Facts, coordinate: &Coordinate) -> bool {
     governing(facts, coordinate).is_some_and(|declared| !declared.refs.is_empty())
 }
 
@@ -240,7 +240,7 @@ const READER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Readable {
     /// Answers a request that needs a repository that can be read.
-    pub fn refusal(&self) -> Response {
+    pub(crate) fn refusal(&self) -> Response {
         match self {
             // git shows the text of a refusal to the person, but no page (facts/git-http 3.2).
             Self::Absent => reply::text(StatusCode::NOT_FOUND, "there is no such repository on this server\n"),

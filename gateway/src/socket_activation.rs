@@ -8,7 +8,7 @@ use listenfd::ListenFd;
 
 /// Why a socket that was handed over is of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum HandOverError {
+pub(crate) enum HandOverError {
     /// One is listened on.
     #[error("{count} sockets were handed over: the socket unit must have one ListenStream")]
     Count {
@@ -25,7 +25,7 @@ pub enum HandOverError {
 ///
 /// # Errors
 /// There is more than one, or it is none.
-pub fn take_listener() -> Result<Option<TcpListener>, HandOverError> {
+pub(crate) fn take_listener() -> Result<Option<TcpListener>, HandOverError> {
     let mut sockets = ListenFd::from_env();
     match sockets.len() {
         0 => Ok(None),

@@ -9,52 +9,52 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use dashmap::DashMap;
-use shared::lookup::Lookup;
-use shared::policy::Overlay;
-use shared::policy::Policy;
+use shared::load_facts::Lookup;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
-use shared::relay::RelayClient;
-use shared::relay::RelayUrlError;
+use shared::relay_client::RelayClient;
+use shared::relay_client::RelayUrlError;
 use shared::rules::Service;
 use shared::rules::ServiceError;
+use shared::write_policy::Overlay;
+use shared::write_policy::Policy;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::Config;
-use crate::embedded::EmbeddedRelay;
-use crate::embedded::EmbeddedRelayError;
-use crate::embedded::RelayLimits;
 use crate::embedded_policy::InProcess;
-use crate::git::Advertisements;
-use crate::git::CaptureError;
-use crate::git::CreateError;
-use crate::git::Git;
-use crate::git::GitError;
-use crate::git::Layout;
-use crate::git::LayoutError;
-use crate::git::Repositories;
-use crate::git::UploadPack;
-use crate::lock::Locks;
-use crate::proxy::Upstream;
-use crate::relay_info::RelayInfo;
-use crate::release;
-use crate::release::Importer;
-use crate::release::InFlight;
-use crate::release::StrfryError;
-use crate::routes::routes;
-use crate::server;
-use crate::server::ConnectionLimits;
-use crate::server::Ending;
+use crate::fetch::advertise::Advertisements;
+use crate::fetch::advertise::CaptureError;
+use crate::fetch::process::UploadPack;
+use crate::git::command::Git;
+use crate::git::command::GitError;
+use crate::http::relay_info::RelayInfo;
+use crate::http::routes::routes;
+use crate::http::server;
+use crate::http::server::ConnectionLimits;
+use crate::http::server::Ending;
+use crate::http::websocket_proxy::Upstream;
+use crate::options::Config;
+use crate::reconcile::in_flight::InFlight;
+use crate::reconcile::worker;
+use crate::repositories::Storage;
+use crate::repositories::layout::Layout;
+use crate::repositories::layout::LayoutError;
+use crate::repositories::locks::Locks;
+use crate::repositories::repository::CreateError;
+use crate::repositories::repository::Repositories;
 use crate::site::Settings;
 use crate::site::Site;
-use crate::storage::Storage;
+use crate::strfry_import::Importer;
+use crate::strfry_import::StrfryError;
+use relay::EmbeddedRelay;
+use relay::EmbeddedRelayError;
+use relay::RelayLimits;
 
 /// Why the server could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: is another server running there?")]
     Bind {
@@ -103,7 +103,7 @@ pub enum StartError {
 }
 
 /// A server that listens.
-pub struct Server {
+pub(crate) struct Server {
     site: Arc<Site>,
     listener: TcpListener,
     address: SocketAddr,
@@ -117,7 +117,7 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
-    pub async fn start(config: &Config, handed_over: Option<std::net::TcpListener>) -> Result<Self, StartError> {
+    pub(crate) async fn start(config: &Config, handed_over: Option<std::net::TcpListener>) -> Result<Self, StartError> {
         let bind = |source| StartError::Bind {
             address: config.bind,
             source,
@@ -189,22 +189,22 @@ impl Server {
     }
 
     /// Returns the address it listens on.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Returns the name it goes by.
-    pub fn service(&self) -> &Service {
+    pub(crate) fn service(&self) -> &Service {
         &self.site.lookup.service
     }
 
     /// Serves until `stop` is done. Then nothing new is begun, WebSockets are closed, and requests and pushes that run
     /// have until `cut` is done, and no longer than the drain time. The built-in relay is stopped last.
-    pub async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
         let site = self.site;
         let ending = site.ending.clone();
         let stopped = CancellationToken::new();
-        let worker = tokio::spawn(release::run(Arc::clone(&site), stopped.clone().cancelled_owned()));
+        let worker = tokio::spawn(worker::run(Arc::clone(&site), stopped.clone().cancelled_owned()));
         let routes = routes(Arc::clone(&site));
         let work = async {
             server::serve(self.listener, routes, self.connection_limits, ending.clone()).await;

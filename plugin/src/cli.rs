@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::access_files::AccessFiles;
-use shared::access_files::AccessPaths;
-use shared::limit_options::LimitOptions;
+use shared::options::access_files::AccessFiles;
+use shared::options::access_files::AccessPaths;
+use shared::options::checker::Checker;
+use shared::options::checker::Complaints;
+use shared::options::limits::LimitOptions;
+use shared::options::redis::RedisOptions;
 use shared::purgatory::Limits;
 use shared::purgatory::RedisSettings;
-use shared::redis_options::RedisOptions;
 use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
-use shared::settings::Checker;
-use shared::settings::Complaints;
 
 /// strfry write policy of a GRASP server: holds git events until their data is there.
 ///

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::lookup::Lookup;
-use shared::policy::Overlay;
-use shared::policy::Policy;
+use shared::load_facts::Lookup;
 use shared::purgatory::Purgatory;
-use shared::relay::RelayClient;
+use shared::relay_client::RelayClient;
+use shared::write_policy::Overlay;
+use shared::write_policy::Policy;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {

@@ -4,9 +4,9 @@
 use nostr::event::Event;
 use serde_json::Value;
 use serde_json::json;
-use shared::policy::Answer;
 use shared::rules::OtherKinds;
 use shared::rules::may_concern;
+use shared::write_policy::Answer;
 
 /// A line of strfry, read as far as we need it.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
-use shared::policy::Answer;
-use shared::policy::Policy;
 use shared::rules::Refusal;
+use shared::write_policy::Answer;
+use shared::write_policy::Policy;
 use tokio::sync::mpsc;
 
 /// Answers until the end of standard input.

@@ -13,20 +13,14 @@
 )]
 
 pub mod git;
+#[cfg(feature = "io")]
+pub mod load_facts;
+pub mod nip01;
 pub mod nip34;
+pub mod options;
 pub mod purgatory;
+#[cfg(feature = "io")]
+pub mod relay_client;
 pub mod rules;
-pub mod settings;
-
 #[cfg(feature = "io")]
-pub mod access_files;
-#[cfg(feature = "options")]
-pub mod limit_options;
-#[cfg(feature = "io")]
-pub mod lookup;
-#[cfg(feature = "io")]
-pub mod policy;
-#[cfg(all(feature = "io", feature = "options"))]
-pub mod redis_options;
-#[cfg(feature = "io")]
-pub mod relay;
+pub mod write_policy;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
-use gateway::embedded::Source;
-use gateway::embedded::Verdict;
-use gateway::embedded::WritePolicy;
 use nostr::event::Event;
+use relay::Source;
+use relay::Verdict;
+use relay::WritePolicy;
 use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::embedded::EmbeddedRelay;
-use gateway::embedded::RelayLimits;
+use relay::EmbeddedRelay;
+use relay::RelayLimits;
 use tokio::net::TcpListener;
 
 use crate::plugin_host::PluginHost;

@@ -1,10 +1,10 @@
 //! Somebody's repository, and the events that its people sign.
 
-use gateway::path::npub;
 use nostr::event::Event;
 use nostr::key::Keys;
 use shared::nip34;
 use shared::nip34::Coordinate;
+use wire::path::npub;
 
 use crate::nostr_client::now;
 use crate::nostr_client::sign;

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use gateway::path::repository_path;
 use nostr::event::Event;
 use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use wire::path::repository_path;
 
 use crate::git_client::GitClient;
 use crate::http_client;

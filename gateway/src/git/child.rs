@@ -17,17 +17,17 @@ use tokio::process::ChildStdout;
 /// A running git. Dropped, it and all that it started are killed.
 #[must_use = "dropping it kills the child"]
 #[derive(Debug)]
-pub(super) struct GitChild {
-    pub(super) stdin: Option<ChildStdin>,
-    pub(super) stdout: Option<ChildStdout>,
-    pub(super) subcommand: String,
+pub(crate) struct GitChild {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) subcommand: String,
     stderr: Option<ChildStderr>,
     child: Child,
 }
 
 impl GitChild {
     /// Takes a child that has just been started, with pipes, and limits it.
-    pub(super) fn new(mut child: Child, subcommand: String, limits: Option<ChildLimits>) -> Self {
+    pub(crate) fn new(mut child: Child, subcommand: String, limits: Option<ChildLimits>) -> Self {
         if let (Some(limits), Some(pid)) = (limits, pid_of(&child)) {
             limits.apply(pid);
         }
@@ -41,7 +41,7 @@ impl GitChild {
     }
 
     /// Waits for the end while reading stderr.
-    pub(super) async fn wait(&mut self) -> io::Result<(ExitStatus, Stderr)> {
+    pub(crate) async fn wait(&mut self) -> io::Result<(ExitStatus, Stderr)> {
         let mut kept = Vec::new();
         if let Some(mut stderr) = self.stderr.take() {
             let mut chunk = [0; 4096];
@@ -70,11 +70,11 @@ impl Drop for GitChild {
 
 /// What a child wrote to stderr, up to a bound.
 #[derive(Debug, Default)]
-pub(super) struct Stderr(Vec<u8>);
+pub(crate) struct Stderr(Vec<u8>);
 
 impl Stderr {
     /// Returns the lines, without control characters and paths of this machine.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         String::from_utf8_lossy(&self.0)
             .lines()
             .map(|line| line.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
@@ -84,7 +84,7 @@ impl Stderr {
     }
 
     /// Returns the line that says what went wrong: the first `fatal:` or `error:`, else the first.
-    pub(super) fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let lines = self.lines();
         let mark = |line: &&String| line.starts_with("fatal: ") || line.starts_with("error: ");
         lines
@@ -98,13 +98,13 @@ impl Stderr {
 
 /// What one child may use. Reaching a limit ends the child, not the server.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ChildLimits {
+pub(crate) struct ChildLimits {
     /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation.
-    pub(super) memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     /// CPU time (`RLIMIT_CPU`).
-    pub(super) cpu_secs: u64,
+    pub(crate) cpu_secs: u64,
     /// Largest file written (`RLIMIT_FSIZE`).
-    pub(super) file_bytes: u64,
+    pub(crate) file_bytes: u64,
 }
 
 impl ChildLimits {
@@ -131,12 +131,12 @@ impl ChildLimits {
 
 /// Tells whether a signal ended a child that we still waited for: a limit (`SIGXCPU`, `SIGXFSZ`), or an allocation
 /// that failed where git cannot say so.
-pub(super) fn exceeded_limit(status: ExitStatus) -> bool {
+pub(crate) fn exceeded_limit(status: ExitStatus) -> bool {
     status.signal().is_some()
 }
 
 /// A child that ends early closes its stdin; that is no failure of ours.
-pub(super) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
@@ -173,8 +173,8 @@ mod tests {
 
     use tokio::time::timeout;
 
-    use super::super::Git;
     use super::*;
+    use crate::git::command::Git;
 
     #[tokio::test]
     async fn a_child_that_is_dropped_is_killed() {

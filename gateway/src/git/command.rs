@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::invocation::Invocation;
-use super::turns::Turn;
-use super::turns::Turns;
-use super::version::GitVersion;
+use crate::git::invocation::Invocation;
+use crate::git::permits::Turn;
+use crate::git::permits::Turns;
+use crate::git::version::GitVersion;
 
 /// The git of this server: a binary of a known version and our configuration. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Git {
+pub(crate) struct Git {
     inner: Arc<Inner>,
     turns: Turns,
 }
@@ -37,7 +37,7 @@ struct Inner {
 
 /// Why git could not be found or run.
 #[derive(Debug, thiserror::Error)]
-pub enum GitError {
+pub(crate) enum GitError {
     /// No `git` in any directory of `PATH`.
     #[error("no git found on PATH")]
     NotFound,
@@ -96,11 +96,17 @@ pub enum GitError {
 }
 
 impl Git {
+    /// Returns the program, for tests that run the same one elsewhere.
+    #[cfg(test)]
+    pub(crate) fn program(&self) -> &Path {
+        &self.inner.program
+    }
+
     /// Finds git on `PATH`, checks its version and writes its configuration into `data_dir`.
     ///
     /// # Errors
     /// [`GitError`] if there is none, it is too old, or the configuration cannot be written.
-    pub async fn discover(data_dir: &Path) -> Result<Self, GitError> {
+    pub(crate) async fn discover(data_dir: &Path) -> Result<Self, GitError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = std::env::split_paths(&path)
             .filter(|dir| dir.is_absolute())
@@ -114,7 +120,7 @@ impl Git {
     ///
     /// # Errors
     /// As [`Git::discover`].
-    pub async fn at(program: PathBuf, data_dir: &Path) -> Result<Self, GitError> {
+    pub(crate) async fn at(program: PathBuf, data_dir: &Path) -> Result<Self, GitError> {
         let config = config_path(data_dir)?;
         let unknown = GitVersion { major: 0, minor: 0 };
         let new = |program, version| Self {
@@ -139,7 +145,7 @@ impl Git {
 
     /// Lets so many small gits run at the same time: all but those that take in a push or answer a fetch, which are
     /// counted where they are started.
-    pub fn with_small_gits_max(self, count: usize) -> Self {
+    pub(crate) fn with_small_gits_max(self, count: usize) -> Self {
         Self {
             turns: Turns::new(count),
             ..self
@@ -147,22 +153,17 @@ impl Git {
     }
 
     /// Returns the version found.
-    pub fn version(&self) -> GitVersion {
+    pub(crate) fn version(&self) -> GitVersion {
         self.inner.version
     }
 
-    /// Returns the absolute path of the binary.
-    pub fn program(&self) -> &Path {
-        &self.inner.program
-    }
-
     /// Prepares a run of `git <subcommand>`.
-    pub(super) fn invoke(&self, subcommand: &str) -> Invocation {
+    pub(crate) fn invoke(&self, subcommand: &str) -> Invocation {
         Invocation::new(self.command(subcommand), subcommand, self.turns.clone())
     }
 
     /// Waits for the turn of small gits that are not run by [`Invocation::output`].
-    pub(super) async fn turn(&self, subcommand: &str, deadline: Duration) -> Result<Turn, GitError> {
+    pub(crate) async fn turn(&self, subcommand: &str, deadline: Duration) -> Result<Turn, GitError> {
         self.turns.wait(subcommand, deadline).await
     }
 
@@ -231,11 +232,11 @@ fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 }
 
 /// Small gits at the same time, unless something else is said.
-pub const SMALL_GITS_MAX: usize = 16;
+pub(crate) const SMALL_GITS_MAX: usize = 16;
 
-const CONFIG: &str = include_str!("../serving.gitconfig");
+const CONFIG: &str = include_str!("serving.gitconfig");
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The gits of this machine, so that what differs between versions is tested on each.

@@ -15,16 +15,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::child::ChildLimits;
-use super::child::GitChild;
-use super::child::ignore_broken_pipe;
-use super::command::GitError;
-use super::turns::Turns;
+use crate::git::child::ChildLimits;
+use crate::git::child::GitChild;
+use crate::git::child::ignore_broken_pipe;
+use crate::git::command::GitError;
+use crate::git::permits::Turns;
 
 /// One run of git that has not begun.
 #[must_use = "nothing runs before `output` or `spawn`"]
 #[derive(Debug)]
-pub(super) struct Invocation {
+pub(crate) struct Invocation {
     command: Command,
     subcommand: String,
     limits: Option<ChildLimits>,
@@ -33,7 +33,7 @@ pub(super) struct Invocation {
 
 impl Invocation {
     /// Takes `command`, which has git, its subcommand and its environment.
-    pub(super) fn new(command: Command, subcommand: &str, turns: Turns) -> Self {
+    pub(crate) fn new(command: Command, subcommand: &str, turns: Turns) -> Self {
         Self {
             command,
             subcommand: subcommand.to_owned(),
@@ -42,27 +42,27 @@ impl Invocation {
         }
     }
 
-    pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.command.arg(arg);
         self
     }
 
-    pub(super) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
     /// Works in the repository at `path`, found without looking around.
-    pub(super) fn repository(self, path: &Path) -> Self {
+    pub(crate) fn repository(self, path: &Path) -> Self {
         self.env("GIT_DIR", path)
     }
 
     /// Reads objects from `dirs` too.
-    pub(super) fn alternates(self, dirs: &[PathBuf]) -> Self {
+    pub(crate) fn alternates(self, dirs: &[PathBuf]) -> Self {
         self.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted_path_list(dirs))
     }
 
-    pub(super) fn limits(mut self, limits: ChildLimits) -> Self {
+    pub(crate) fn limits(mut self, limits: ChildLimits) -> Self {
         self.limits = Some(limits);
         self
     }
@@ -72,7 +72,7 @@ impl Invocation {
     /// # Errors
     /// [`GitError::Busy`] if its turn does not come within `deadline`, [`GitError::Deadline`] if it does not end within
     /// `deadline` after that, [`GitError::Failed`] on another status than 0.
-    pub(super) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
+    pub(crate) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
         let _turn = self.turns.wait(&self.subcommand, deadline).await?;
         let mut child = self.spawn(Stdio::piped())?;
         let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
@@ -114,7 +114,7 @@ impl Invocation {
     ///
     /// # Errors
     /// [`GitError::Run`] if it cannot be started.
-    pub(super) fn spawn(mut self, stdin: Stdio) -> Result<GitChild, GitError> {
+    pub(crate) fn spawn(mut self, stdin: Stdio) -> Result<GitChild, GitError> {
         let command = self.subcommand.clone();
         let failed = |source| GitError::Run { command, source };
         let child = self

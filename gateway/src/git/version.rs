@@ -2,39 +2,39 @@
 
 /// A version of git, as far as behaviour depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GitVersion {
+pub(crate) struct GitVersion {
     /// The `2` of 2.47.
-    pub major: u32,
+    pub(crate) major: u32,
     /// The `47` of 2.47.
-    pub minor: u32,
+    pub(crate) minor: u32,
 }
 
 impl GitVersion {
     /// Debian 12's, the oldest that is tested. What needs it: `upload-pack --http-backend-info-refs` (2.34),
     /// `core.fsync` (2.36), `safe.directory=*` (2.35.3).
-    pub const MINIMUM: Self = Self { major: 2, minor: 39 };
+    pub(crate) const MINIMUM: Self = Self { major: 2, minor: 39 };
     const SYMREF_UPDATE: Self = Self { major: 2, minor: 46 };
     const MULTI_PACK_REUSE: Self = Self { major: 2, minor: 44 };
     const REF_FORMAT: Self = Self { major: 2, minor: 45 };
 
     /// Tells whether `update-ref --stdin` knows `symref-update` (git 2.46 release notes).
-    pub fn has_symref_update(self) -> bool {
+    pub(crate) fn has_symref_update(self) -> bool {
         self >= Self::SYMREF_UPDATE
     }
 
     /// Tells whether `init` knows `--ref-format` (git 2.45 release notes).
-    pub fn has_ref_format(self) -> bool {
+    pub(crate) fn has_ref_format(self) -> bool {
         self >= Self::REF_FORMAT
     }
 
     /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a
     /// bad boolean and ends.
-    pub(super) fn has_multi_pack_reuse(self) -> bool {
+    pub(crate) fn has_multi_pack_reuse(self) -> bool {
         self >= Self::MULTI_PACK_REUSE
     }
 
     /// Parses the answer of `git version`, such as `git version 2.39.5 (Apple Git-154)`.
-    pub(super) fn parse(answer: &str) -> Option<Self> {
+    pub(crate) fn parse(answer: &str) -> Option<Self> {
         let mut numbers = answer.strip_prefix("git version ")?.split(['.', ' ', '\n', '-']);
         Some(Self {
             major: numbers.next()?.parse().ok()?,

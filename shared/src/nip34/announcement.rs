@@ -4,11 +4,11 @@ use nostr::event::Event;
 
 use super::Coordinate;
 use super::IdentifierError;
-use super::Revision;
 use super::Roles;
 use super::first_tag;
 use super::identifier;
 use super::tags;
+use crate::nip01::Revision;
 
 /// A repository announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,6 @@ mod announcement;
 mod coordinate;
 mod identifier;
 mod pull_request;
-mod revision;
 mod roles;
 mod state;
 
@@ -18,7 +17,6 @@ pub use identifier::Identifier;
 pub use identifier::IdentifierError;
 pub use pull_request::PullRequest;
 pub use pull_request::PullRequestError;
-pub use revision::Revision;
 pub use roles::Roles;
 pub use state::Declared;
 pub use state::State;

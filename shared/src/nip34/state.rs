@@ -7,11 +7,11 @@ use nostr::key::PublicKey;
 
 use super::Identifier;
 use super::IdentifierError;
-use super::Revision;
 use super::identifier;
 use crate::git::Namespace;
 use crate::git::Oid;
 use crate::git::RefName;
+use crate::nip01::Revision;
 
 /// A repository state, for every repository called `identifier` in whose maintainer set the author is.
 #[derive(Debug, Clone, PartialEq, Eq)]

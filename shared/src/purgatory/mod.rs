@@ -9,29 +9,27 @@ mod entry;
 #[cfg(feature = "io")]
 mod error;
 #[cfg(feature = "io")]
-mod keys;
+mod memory;
 #[cfg(feature = "io")]
-mod memory_store;
+mod notifications;
 #[cfg(feature = "io")]
-mod redis_store;
+mod redis;
 #[cfg(feature = "io")]
 mod source_group;
 #[cfg(feature = "io")]
 mod store;
-#[cfg(feature = "io")]
-mod wake_ups;
 
 pub use entry::*;
 
 #[cfg(feature = "io")]
 pub use error::PurgatoryError;
 #[cfg(feature = "io")]
-pub use redis_store::RedisPlace;
+pub use notifications::WakeUps;
 #[cfg(feature = "io")]
-pub use redis_store::RedisSettings;
+pub use redis::RedisPlace;
+#[cfg(feature = "io")]
+pub use redis::RedisSettings;
 #[cfg(feature = "io")]
 pub use store::Clock;
 #[cfg(feature = "io")]
 pub use store::Purgatory;
-#[cfg(feature = "io")]
-pub use wake_ups::WakeUps;

@@ -1,12 +1,12 @@
 //! The head of a push.
 
-use gateway::git::Command;
-use gateway::git::CommandList;
-use gateway::git::CommandListError;
-use gateway::git::CommandListLimits;
-use gateway::git::CommandListParser;
-use gateway::git::Step;
 use shared::git::RefUpdate;
+use wire::command_list::Command;
+use wire::command_list::CommandList;
+use wire::command_list::CommandListError;
+use wire::command_list::CommandListLimits;
+use wire::command_list::CommandListParser;
+use wire::command_list::Step;
 
 /// Small, so that they are reached.
 const LIMITS: CommandListLimits = CommandListLimits {

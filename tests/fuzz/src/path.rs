@@ -1,9 +1,9 @@
 //! The URL of a request.
 
-use gateway::path::Endpoint;
-use gateway::path::Target;
-use gateway::path::npub;
-use gateway::path::repository_path;
+use wire::path::Endpoint;
+use wire::path::Target;
+use wire::path::npub;
+use wire::path::repository_path;
 
 use crate::input::author;
 

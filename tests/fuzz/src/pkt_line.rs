@@ -1,7 +1,7 @@
 //! The frames of git's wire protocols.
 
 use bytes::BytesMut;
-use gateway::git::PktLine;
+use wire::pkt_line::PktLine;
 
 /// Reads frame after frame. What is read is written as it came, and the start of a frame is no frame.
 pub fn pkt_line(data: &[u8]) {

@@ -5,8 +5,8 @@ use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
 use serde_json::Value;
-use shared::policy::Answer;
 use shared::rules::OtherKinds;
+use shared::write_policy::Answer;
 
 /// Reads a line. Whatever stands in it, the answer is one line that strfry can read, for the event that it asked about.
 pub fn plugin_line(data: &[u8]) {

@@ -6,8 +6,8 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::embedded::EmbeddedRelay;
-use gateway::embedded::RelayLimits;
+use relay::EmbeddedRelay;
+use relay::RelayLimits;
 use tests::plugin_host::PluginHost;
 use tokio::net::TcpListener;
 

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use gateway::path::repository_path;
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
+use wire::path::repository_path;
 
 use crate::nostr_client::now;
 use crate::repository::Repository;

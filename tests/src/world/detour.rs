@@ -117,7 +117,7 @@ impl Gateway {
 
     /// Returns the URL of a repository at this gateway.
     pub fn url(&self, repository: &Repository) -> String {
-        let path = gateway::path::repository_path(&repository.coordinate());
+        let path = wire::path::repository_path(&repository.coordinate());
         format!("http://{}{path}", self.authority())
     }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use gateway::embedded::Source;
-use gateway::embedded::Verdict;
-use gateway::embedded::WritePolicy;
+use relay::Source;
+use relay::Verdict;
+use relay::WritePolicy;
 use shared::nip34;
 use tests::git_client::GitClient;
 use tests::nostr_client::NostrClient;

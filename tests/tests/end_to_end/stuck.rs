@@ -2,9 +2,9 @@
 //! STUCK). Here events are refused because they grow older than the relay takes while they wait, or are protected
 //! (NIP-70).
 
-use gateway::embedded::RelayLimits;
 use nostr::event::Event;
 use redis::aio::MultiplexedConnection;
+use relay::RelayLimits;
 use tests::git_client::Said;
 use tests::import::Import;
 use tests::nostr_client::now;

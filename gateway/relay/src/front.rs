@@ -1,0 +1,209 @@
+//! The relay's socket: WebSocket, the information document (NIP-11), or a short text.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::header::HeaderMap;
+use hyper::header::HeaderName;
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::Relay;
+use crate::connection;
+use crate::policy::Source;
+
+/// Accepts connections until the relay is stopped.
+pub(super) async fn listen(listener: TcpListener, relay: Arc<Relay>) {
+    let connections = Arc::new(Semaphore::new(relay.limits.connections_max));
+    let mut stop = relay.stop.clone();
+    let accept = async {
+        loop {
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    tokio::spawn(converse(stream, peer, Arc::clone(&relay), permit));
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: there are some again once a client leaves.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        // An error means that the relay itself was dropped.
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Speaks HTTP with one peer until it asks for a WebSocket.
+async fn converse(stream: TcpStream, peer: SocketAddr, relay: Arc<Relay>, permit: OwnedSemaphorePermit) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone at once");
+        return;
+    }
+    let mut stop = relay.stop.clone();
+    let permit = Arc::new(permit);
+    let service = service_fn(move |request| {
+        let response = respond(request, peer, &relay, &permit);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::select! {
+        // A peer that does not speak HTTP is no news.
+        _ = connection => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+fn respond(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    relay: &Arc<Relay>,
+    permit: &Arc<OwnedSemaphorePermit>,
+) -> Response<String> {
+    if let Some(accept_key) = accept_key(&request) {
+        return upgrade(request, accept_key, peer, Arc::clone(relay), Arc::clone(permit));
+    }
+    let accepts = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let (content_type, body) = if accepts.is_some_and(|types| types.contains("application/nostr+json")) {
+        ("application/nostr+json", relay.limits.document().to_string())
+    } else {
+        (
+            "text/plain",
+            "This is a nostr relay: please use a nostr client.\n".to_owned(),
+        )
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// Returns what a WebSocket handshake (RFC 6455, section 4.2) has to be answered with, if the request is one.
+fn accept_key(request: &Request<Incoming>) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let is_websocket = headers
+        .get(header::UPGRADE)?
+        .as_bytes()
+        .eq_ignore_ascii_case(b"websocket");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION)?;
+    if request.method() != Method::GET || !is_websocket || version != "13" {
+        return None;
+    }
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+fn upgrade(
+    mut request: Request<Incoming>,
+    accept_key: HeaderValue,
+    peer: SocketAddr,
+    relay: Arc<Relay>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Response<String> {
+    let source = Source {
+        address: client_address(peer, request.headers()),
+    };
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(&mut request).await else {
+            return;
+        };
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(relay.limits.message_bytes_max))
+            .max_frame_size(Some(relay.limits.message_bytes_max));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        connection::serve(socket, source, relay).await;
+        drop(permit);
+    });
+    let mut response = Response::new(String::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    response
+}
+
+/// Returns the client's address. Only a proxy on this host is believed, and only a single address (strfry's
+/// `relay.realIpHeader`).
+fn client_address(peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+    let peer = peer.ip().to_canonical();
+    if !peer.is_loopback() {
+        return peer;
+    }
+    headers
+        .get(&REAL_IP)
+        .and_then(|address| address.to_str().ok()?.trim().parse().ok())
+        .unwrap_or(peer)
+}
+
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// How long a request head may take to arrive.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Longest request head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long to wait after a failure to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_proxy_on_this_host_names_the_client() {
+        let rows = [
+            ("127.0.0.1:1", Some("203.0.113.7"), "203.0.113.7"),
+            ("[::1]:1", Some("2001:db8::7"), "2001:db8::7"),
+            ("[::ffff:127.0.0.1]:1", Some("203.0.113.7"), "203.0.113.7"),
+            ("127.0.0.1:1", None, "127.0.0.1"),
+            ("127.0.0.1:1", Some("203.0.113.7, 203.0.113.8"), "127.0.0.1"),
+            ("203.0.113.9:1", Some("203.0.113.7"), "203.0.113.9"),
+            ("[::ffff:203.0.113.9]:1", None, "203.0.113.9"),
+        ];
+
+        for (peer, header, address) in rows {
+            let mut headers = HeaderMap::new();
+            if let Some(header) = header {
+                headers.insert(&REAL_IP, HeaderValue::from_static(header));
+            }
+
+            let client = client_address(peer.parse().unwrap(), &headers);
+
+            assert_eq!(client, address.parse::<IpAddr>().unwrap(), "{peer} {header:?}");
+        }
+    }
+}

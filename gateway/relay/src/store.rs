@@ -1,0 +1,432 @@
+//! The database behind the embedded relay: `nostr-lmdb`, with what it leaves out or gets wrong made good here.
+//!
+//! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and
+//! the environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. What is made good:
+//!
+//! - NIP-09 is done here and its own switched off: there, a deletion of an event that comes later has no effect, an
+//!   older deletion of a coordinate takes the place of a newer one, and one tag that names another author's event
+//!   refuses the whole request, some of it done.
+//! - NIP-40 is not done there.
+//! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
+//!   walks the ids in their own order. Without the limit it finds all: as many as there are ids in the filter, or as
+//!   these authors have made.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use futures_util::future;
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::event::Kind;
+use nostr::filter::Filter;
+use nostr::filter::SingleLetterTag;
+use nostr::nips::nip01::Coordinate;
+use nostr::types::Timestamp;
+use nostr_database::DatabaseEventStatus;
+use nostr_database::NostrDatabase;
+use nostr_database::RejectedReason;
+use nostr_database::SaveEventStatus;
+use nostr_lmdb::NostrLmdb;
+use tokio::sync::Semaphore;
+
+use crate::admission::is_expired;
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Store {
+    database: NostrLmdb,
+    /// LMDB has a fixed table of readers.
+    readers: Semaphore,
+}
+
+/// The database failed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StoreError(#[from] nostr_database::error::Error);
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Saved {
+    /// It is stored.
+    Stored,
+    /// It was stored before.
+    Duplicate,
+    /// A newer version of the same replaceable event is stored.
+    Replaced,
+    /// Its author asked to delete it.
+    Deleted,
+}
+
+impl Store {
+    /// Opens the database in a directory, which is made if need be.
+    pub(super) async fn open(directory: &Path) -> Result<Self, StoreError> {
+        let database = NostrLmdb::builder(directory)
+            .max_readers(READERS_MAX)
+            .process_nip09(false)
+            // strfry does not know NIP-62 either.
+            .process_nip62(false)
+            .build()
+            .await?;
+        Ok(Self {
+            database,
+            readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
+        })
+    }
+
+    /// Tells whether an event is stored.
+    pub(super) async fn has(&self, id: &EventId) -> Result<bool, StoreError> {
+        let _permit = self.readers.acquire().await;
+        Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
+    }
+
+    /// Returns the newest events that match the filter, at most `limit`, newest first.
+    pub(super) async fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let found = self.find(filter, limit).await?;
+            let was_full = found.len() == limit;
+            let now = Timestamp::now();
+            let (expired, live): (Vec<Event>, Vec<Event>) = found.into_iter().partition(|event| is_expired(event, now));
+            if expired.is_empty() {
+                return Ok(live);
+            }
+            self.delete(&expired).await?;
+            // In place of the expired ones there may be older ones: a short answer has to mean that there are none.
+            if !was_full {
+                return Ok(live);
+            }
+        }
+    }
+
+    /// Returns how many events match one of the filters, counting no further than `limit` for each.
+    pub(super) async fn count(&self, filters: Vec<Filter>, limit: usize) -> Result<usize, StoreError> {
+        let mut ids = HashSet::new();
+        for filter in filters {
+            let _permit = self.readers.acquire().await;
+            let items = self.database.negentropy_items(filter.limit(limit)).await?;
+            ids.extend(items.into_iter().map(|(id, _)| id));
+        }
+        Ok(ids.len())
+    }
+
+    /// Saves events in this order, durably. The order of the results is that of the events.
+    pub(super) async fn save(&self, events: &[Event]) -> Vec<Result<Saved, StoreError>> {
+        let mut results = Vec::with_capacity(events.len());
+        // A deletion is looked at by what comes after it and looks at what came before: it goes alone.
+        for run in events.chunk_by(|one, other| !is_deletion(one) && !is_deletion(other)) {
+            if let [deletion] = run
+                && is_deletion(deletion)
+            {
+                results.push(self.save_deletion(deletion).await);
+            } else {
+                results.extend(self.save_run(run).await);
+            }
+        }
+        results
+    }
+
+    /// Saves events that are no deletions in one transaction if the database is quick enough to be handed them.
+    async fn save_run(&self, events: &[Event]) -> Vec<Result<Saved, StoreError>> {
+        let deleted = future::join_all(events.iter().map(|event| self.is_deleted(event))).await;
+        let saves = events.iter().zip(deleted).map(|(event, deleted)| async move {
+            if deleted? {
+                return Ok(Saved::Deleted);
+            }
+            self.save_one(event).await
+        });
+        future::join_all(saves).await
+    }
+
+    /// Saves a deletion and does what it asks, in the other order: should the process end between the two, the
+    /// client has had no OK and sends it again.
+    async fn save_deletion(&self, deletion: &Event) -> Result<Saved, StoreError> {
+        if self.has(&deletion.id).await? {
+            return Ok(Saved::Duplicate);
+        }
+        let mut targets = Vec::new();
+        let ids: Vec<EventId> = tag_values(deletion, "e")
+            .filter_map(|id| EventId::from_hex(id).ok())
+            .collect();
+        if !ids.is_empty() {
+            let filter = Filter::new().ids(ids);
+            targets.extend(self.find(&filter, usize::MAX).await?);
+        }
+        for coordinate in tag_values(deletion, "a").filter_map(|value| Coordinate::parse(value).ok()) {
+            targets.extend(self.versions(&coordinate, deletion.created_at).await?);
+        }
+        // A deletion of a deletion has no effect (NIP-09).
+        targets.retain(|target| target.pubkey == deletion.pubkey && !is_deletion(target));
+        self.delete(&targets).await?;
+        self.save_one(deletion).await
+    }
+
+    async fn save_one(&self, event: &Event) -> Result<Saved, StoreError> {
+        Ok(match self.database.save_event(event).await? {
+            SaveEventStatus::Success => Saved::Stored,
+            SaveEventStatus::Rejected(reason) => match reason {
+                RejectedReason::Duplicate => Saved::Duplicate,
+                RejectedReason::Replaced => Saved::Replaced,
+                RejectedReason::Deleted => Saved::Deleted,
+                RejectedReason::Ephemeral
+                | RejectedReason::Expired
+                | RejectedReason::InvalidDelete
+                | RejectedReason::Vanished
+                | RejectedReason::Other => {
+                    return Err(StoreError(nostr_database::error::Error::storage(format!(
+                        "the database refused the event: {reason:?}"
+                    ))));
+                }
+            },
+        })
+    }
+
+    /// Tells whether a stored deletion by its author names the event.
+    async fn is_deleted(&self, event: &Event) -> Result<bool, StoreError> {
+        let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
+        let by_id = deletions
+            .clone()
+            .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
+        if !self.find(&by_id, 1).await?.is_empty() {
+            return Ok(true);
+        }
+        let Some(coordinate) = event.coordinate() else {
+            return Ok(false);
+        };
+        let by_coordinate = deletions
+            .custom_tag(SingleLetterTag::LOWERCASE_A, coordinate.to_string())
+            .since(event.created_at);
+        Ok(!self.find(&by_coordinate, 1).await?.is_empty())
+    }
+
+    /// Returns the stored versions of a replaceable event that were made until then.
+    async fn versions(&self, coordinate: &Coordinate, until: Timestamp) -> Result<Vec<Event>, StoreError> {
+        let mut filter = Filter::new()
+            .author(coordinate.public_key)
+            .kind(coordinate.kind)
+            .until(until);
+        // Without the tag an event has the empty identifier too.
+        if !coordinate.identifier.is_empty() {
+            filter = filter.identifier(coordinate.identifier.clone());
+        }
+        let mut events = self.find(&filter, usize::MAX).await?;
+        events.retain(|event| event.coordinate().as_ref() == Some(coordinate));
+        Ok(events)
+    }
+
+    async fn delete(&self, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let filter = Filter::new().ids(events.iter().map(|event| event.id));
+        Ok(self.database.delete(filter).await?)
+    }
+
+    async fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
+        let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
+        let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
+        let walks_in_order_of_ids = has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty());
+        let mut filter = filter.clone();
+        filter.limit = (!walks_in_order_of_ids).then_some(limit);
+        let _permit = self.readers.acquire().await;
+        let events = self.database.query(filter).await?;
+        Ok(events.into_iter().take(limit).collect())
+    }
+}
+
+fn is_deletion(event: &Event) -> bool {
+    event.kind == Kind::EventDeletion
+}
+
+fn tag_values<'e>(event: &'e Event, name: &'e str) -> impl Iterator<Item = &'e str> {
+    event.tags.iter().filter_map(move |tag| match tag.as_slice() {
+        [tag_name, value, ..] if tag_name == name => Some(value.as_str()),
+        _ => None,
+    })
+}
+
+/// Size of LMDB's table of readers.
+const READERS_MAX: u32 = 126;
+/// Readers that `nostr-lmdb` may need for itself.
+const READERS_SPARE: usize = 26;
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Tag;
+    use nostr::filter::MatchEventOptions;
+    use nostr::key::Keys;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn store() -> (Store, TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        (Store::open(directory.path()).await.unwrap(), directory)
+    }
+
+    fn event(keys: &Keys, kind: u16, created_at: u64, tags: &[[&str; 2]]) -> Event {
+        EventBuilder::new(Kind::from(kind), "")
+            .tags(tags.iter().map(|tag| Tag::parse(*tag).unwrap()))
+            .custom_created_at(Timestamp::from_secs(created_at))
+            .finalize(keys)
+            .unwrap()
+    }
+
+    async fn saved(store: &Store, event: &Event) -> Saved {
+        store.save(std::slice::from_ref(event)).await.remove(0).unwrap()
+    }
+
+    async fn count(store: &Store, filter: Filter) -> usize {
+        store.query(&filter, 1000).await.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn query_finds_the_newest_that_match() {
+        let (store, _directory) = store().await;
+        let authors = [Keys::generate(), Keys::generate()];
+        let mut events = Vec::new();
+        for number in 0..120_u64 {
+            let author = &authors[number as usize % 2];
+            let kind = [1, 1618][number as usize / 2 % 2];
+            let tags = [["t", ["x", "y", "z"][number as usize % 3]], ["a", "b"]];
+            events.push(event(author, kind, 1000 + number * 7 % 40, &tags));
+        }
+        for result in store.save(&events).await {
+            assert_eq!(result.unwrap(), Saved::Stored);
+        }
+        events.sort();
+
+        let mut filters = vec![Filter::new()];
+        let add: [&dyn Fn(Filter) -> Filter; 7] = [
+            &|filter| filter.author(authors[0].public_key()),
+            &|filter| filter.kind(Kind::TextNote),
+            &|filter| filter.custom_tag(SingleLetterTag::LOWERCASE_T, "x"),
+            &|filter| filter.custom_tags(SingleLetterTag::LOWERCASE_A, ["b", "c"]),
+            &|filter| filter.until(Timestamp::from_secs(1020)),
+            &|filter| filter.since(Timestamp::from_secs(1010)),
+            &|filter| filter.ids([events[3].id, events[30].id, events[60].id]),
+        ];
+        for add in add {
+            let more: Vec<Filter> = filters.iter().cloned().map(add).collect();
+            filters.extend(more);
+        }
+        for filter in &filters {
+            for limit in [1, 5, 20, 1000] {
+                let matching = events
+                    .iter()
+                    .filter(|event| filter.match_event(event, MatchEventOptions::new()));
+                // Within a second a relay may choose.
+                let times: Vec<Timestamp> = matching.clone().take(limit).map(|event| event.created_at).collect();
+
+                let found = store.query(filter, limit).await.unwrap();
+
+                let found_times: Vec<Timestamp> = found.iter().map(|event| event.created_at).collect();
+                assert_eq!(found_times, times, "{filter:?} {limit}");
+                assert!(
+                    found
+                        .iter()
+                        .all(|event| filter.match_event(event, MatchEventOptions::new()))
+                );
+            }
+        }
+        assert_eq!(filters.len(), 128);
+    }
+
+    #[tokio::test]
+    async fn newest_version_is_kept_and_the_lower_id_on_a_tie() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let version = |created_at, content: &str| event(&keys, 30617, created_at, &[["d", "x"], ["name", content]]);
+        let mut tied = [version(20, "a"), version(20, "b")];
+        tied.sort_by_key(|event| event.id);
+
+        assert_eq!(saved(&store, &version(10, "")).await, Saved::Stored);
+        assert_eq!(saved(&store, &tied[1]).await, Saved::Stored);
+        assert_eq!(saved(&store, &version(10, "")).await, Saved::Replaced);
+        assert_eq!(saved(&store, &tied[0]).await, Saved::Stored);
+        assert_eq!(saved(&store, &tied[1]).await, Saved::Replaced);
+        assert_eq!(saved(&store, &tied[0]).await, Saved::Duplicate);
+
+        assert_eq!(store.query(&Filter::new(), 10).await.unwrap(), [tied[0].clone()]);
+    }
+
+    #[tokio::test]
+    async fn deletion_by_id_is_for_the_authors_own_events_whenever_they_come() {
+        let (store, _directory) = store().await;
+        let (keys, other) = (Keys::generate(), Keys::generate());
+        let before = event(&keys, 1, 10, &[["t", "before"]]);
+        let after = event(&keys, 1, 10, &[["t", "after"]]);
+        let not_theirs = event(&other, 1, 10, &[]);
+        let ids = [&before, &after, &not_theirs].map(|event| event.id.to_hex());
+        let deletion = event(&keys, 5, 20, &[["e", &ids[0]], ["e", &ids[1]], ["e", &ids[2]]]);
+
+        assert_eq!(saved(&store, &before).await, Saved::Stored);
+        assert_eq!(saved(&store, &not_theirs).await, Saved::Stored);
+        assert_eq!(saved(&store, &deletion).await, Saved::Stored);
+
+        assert_eq!(saved(&store, &before).await, Saved::Deleted);
+        assert_eq!(saved(&store, &after).await, Saved::Deleted);
+        assert_eq!(saved(&store, &not_theirs).await, Saved::Duplicate);
+        assert_eq!(saved(&store, &deletion).await, Saved::Duplicate);
+        let undo = event(&keys, 5, 30, &[["e", &deletion.id.to_hex()]]);
+        assert_eq!(saved(&store, &undo).await, Saved::Stored);
+        assert_eq!(saved(&store, &before).await, Saved::Deleted);
+        assert_eq!(count(&store, Filter::new().kind(Kind::EventDeletion)).await, 2);
+    }
+
+    #[tokio::test]
+    async fn deletion_by_coordinate_is_for_versions_up_to_its_time() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let version = |created_at, identifier| event(&keys, 30617, created_at, &[["d", identifier]]);
+        let coordinate = format!("30617:{}:x", keys.public_key());
+        let deletion = |created_at| event(&keys, 5, created_at, &[["a", &coordinate]]);
+
+        assert_eq!(saved(&store, &version(10, "x")).await, Saved::Stored);
+        assert_eq!(saved(&store, &version(10, "xy")).await, Saved::Stored);
+        assert_eq!(saved(&store, &deletion(20)).await, Saved::Stored);
+        // An older one does not weaken it.
+        assert_eq!(saved(&store, &deletion(5)).await, Saved::Stored);
+
+        assert_eq!(saved(&store, &version(10, "x")).await, Saved::Deleted);
+        assert_eq!(saved(&store, &version(20, "x")).await, Saved::Deleted);
+        assert_eq!(saved(&store, &version(10, "xy")).await, Saved::Duplicate);
+        assert_eq!(saved(&store, &version(21, "x")).await, Saved::Stored);
+        assert_eq!(saved(&store, &deletion(15)).await, Saved::Stored);
+        assert_eq!(count(&store, Filter::new().kind(Kind::from(30617))).await, 2);
+    }
+
+    #[tokio::test]
+    async fn expired_events_are_neither_found_nor_in_the_way() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let expired = [["expiration", "1000"]];
+        let mut events: Vec<Event> = (30..40).map(|time| event(&keys, 1, time, &expired)).collect();
+        events.extend((10..20).map(|time| event(&keys, 1, time, &[])));
+        store.save(&events).await;
+
+        let found = store.query(&Filter::new(), 5).await.unwrap();
+
+        let times: Vec<u64> = found.iter().map(|event| event.created_at.as_secs()).collect();
+        assert_eq!(times, [19, 18, 17, 16, 15]);
+    }
+
+    #[tokio::test]
+    async fn count_is_of_events_that_match_any_filter() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let events: Vec<Event> = (10..20).map(|time| event(&keys, 1, time, &[])).collect();
+        store.save(&events).await;
+
+        let filters = vec![
+            Filter::new().kind(Kind::TextNote),
+            Filter::new().author(keys.public_key()).since(Timestamp::from_secs(15)),
+        ];
+        assert_eq!(store.count(filters, 100).await.unwrap(), 10);
+        assert_eq!(store.count(vec![Filter::new()], 3).await.unwrap(), 3);
+    }
+}

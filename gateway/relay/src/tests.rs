@@ -1,0 +1,288 @@
+//! The embedded relay as its clients see it. What it has in common with strfry is tested in
+//! `tests/tests/strfry_contract.rs`, with both.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use nostr::event::Event;
+use nostr::event::EventBuilder;
+use nostr::event::EventId;
+use nostr::event::FinalizeEvent;
+use nostr::event::Kind;
+use nostr::filter::Filter;
+use nostr::key::Keys;
+use serde_json::Value;
+use serde_json::json;
+use shared::relay_client::PublishOutcome;
+use shared::relay_client::RelayClient;
+use shared::relay_client::Signal;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::*;
+
+/// Says what the content of an event asks it to say.
+struct AsAsked;
+
+impl WritePolicy for AsAsked {
+    async fn judge(&mut self, event: &Event, _: &Source) -> Verdict {
+        match event.content.split_once(' ') {
+            Some(("refuse", text)) => Verdict::Refuse(text.to_owned()),
+            Some(("shadow", text)) => Verdict::ShadowRefuse(text.to_owned()),
+            _ => Verdict::Accept,
+        }
+    }
+}
+
+async fn start(directory: &Path) -> EmbeddedRelay {
+    let limits = RelayLimits {
+        limit_max: 100,
+        subscriptions_max: 2,
+        ..RelayLimits::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    EmbeddedRelay::start(listener, directory, AsAsked, limits)
+        .await
+        .unwrap()
+}
+
+async fn started() -> (EmbeddedRelay, RelayClient, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = start(directory.path()).await;
+    let client = client(&relay);
+    (relay, client, directory)
+}
+
+fn client(relay: &EmbeddedRelay) -> RelayClient {
+    RelayClient::new(&format!("ws://{}", relay.local_addr()), Duration::from_secs(20)).unwrap()
+}
+
+fn note(content: &str) -> Event {
+    EventBuilder::new(Kind::TextNote, content)
+        .finalize(&Keys::generate())
+        .unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("in time")
+}
+
+/// A client that says exactly what it is told to.
+struct Raw(WebSocketStream<TcpStream>);
+
+impl Raw {
+    async fn connect(relay: &EmbeddedRelay) -> Self {
+        let stream = TcpStream::connect(relay.local_addr()).await.unwrap();
+        let (socket, _) = client_async(format!("ws://{}/any/path", relay.local_addr()), stream)
+            .await
+            .unwrap();
+        Self(socket)
+    }
+
+    async fn say(&mut self, text: impl ToString) {
+        self.0.send(Message::text(text.to_string())).await.unwrap();
+    }
+
+    /// Returns the next message, or null at the end of the connection.
+    async fn hear(&mut self) -> Value {
+        loop {
+            match within(self.0.next()).await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Value::Null,
+            }
+        }
+    }
+}
+
+async fn get(relay: &EmbeddedRelay, accept: &str) -> String {
+    let mut stream = TcpStream::connect(relay.local_addr()).await.unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn stored_events_are_there_after_a_restart_in_the_same_process() {
+    let (relay, client, directory) = started().await;
+    let event = note("x");
+    assert_eq!(within(client.publish(&event)).await, PublishOutcome::Stored);
+
+    within(relay.stop()).await;
+    assert!(client.query(vec![Filter::new()]).await.is_err());
+    let relay = start(directory.path()).await;
+
+    let found = within(self::client(&relay).query(vec![Filter::new()])).await.unwrap();
+    assert_eq!(found, [event]);
+}
+
+#[tokio::test]
+async fn stop_ends_clients_that_do_nothing() {
+    let (relay, _, _directory) = started().await;
+    let mut idle = Raw::connect(&relay).await;
+    let _unspoken = TcpStream::connect(relay.local_addr()).await.unwrap();
+
+    within(relay.stop()).await;
+
+    assert_eq!(idle.hear().await, Value::Null);
+}
+
+#[tokio::test]
+async fn http_gets_the_information_document_or_a_text() {
+    let (relay, client, _directory) = started().await;
+
+    let document = within(client.information()).await.unwrap();
+    assert_eq!(document["limitation"]["max_limit"], 100);
+    assert_eq!(document["limitation"]["max_subscriptions"], 2);
+    assert!(
+        get(&relay, "text/html, application/nostr+json")
+            .await
+            .contains(r#""max_limit":100"#)
+    );
+    assert!(get(&relay, "text/html").await.contains("This is a nostr relay"));
+}
+
+#[tokio::test]
+async fn malformed_message_is_complained_about_and_the_connection_stays() {
+    let (relay, _, _directory) = started().await;
+    let mut raw = Raw::connect(&relay).await;
+
+    for text in ["x", "[]", r#"["WHAT"]"#, r#"["REQ",5,{}]"#] {
+        raw.say(text).await;
+        assert_eq!(raw.hear().await[0], "NOTICE", "{text}");
+    }
+    raw.say(r#"["EVENT",{"id":"5"}]"#).await;
+    let answer = raw.hear().await;
+    assert_eq!(
+        (&answer[0], &answer[1], &answer[2]),
+        (&json!("OK"), &json!("5"), &json!(false))
+    );
+    raw.say(r#"["REQ","s",{"search":"x"}]"#).await;
+    assert_eq!(raw.hear().await[0], "CLOSED");
+    raw.say(r#"["REQ","s",{}]"#).await;
+    assert_eq!(raw.hear().await, json!(["EOSE", "s"]));
+}
+
+#[tokio::test]
+async fn message_over_the_limit_ends_the_connection() {
+    let (relay, _, _directory) = started().await;
+    let mut raw = Raw::connect(&relay).await;
+
+    raw.0.send(Message::text("x".repeat(393_217))).await.ok();
+
+    assert_eq!(raw.hear().await, Value::Null);
+}
+
+#[tokio::test]
+async fn subscription_beyond_the_limit_is_closed() {
+    let (relay, _, _directory) = started().await;
+    let mut raw = Raw::connect(&relay).await;
+
+    for (subscription, answer) in [("a", "EOSE"), ("b", "EOSE"), ("c", "CLOSED"), ("b", "EOSE")] {
+        raw.say(json!(["REQ", subscription, {}])).await;
+        assert_eq!(raw.hear().await[0], answer, "{subscription}");
+    }
+    raw.say(json!(["CLOSE", "a"])).await;
+    raw.say(json!(["REQ", "c", {}])).await;
+    assert_eq!(raw.hear().await[0], "EOSE");
+}
+
+#[tokio::test]
+async fn count_is_answered() {
+    let (relay, client, _directory) = started().await;
+    let mut raw = Raw::connect(&relay).await;
+    assert_eq!(within(client.publish(&note("x"))).await, PublishOutcome::Stored);
+
+    raw.say(json!(["COUNT", "s", {"kinds": [1]}])).await;
+
+    assert_eq!(raw.hear().await, json!(["COUNT", "s", {"count": 1}]));
+}
+
+#[tokio::test]
+async fn ephemeral_event_is_delivered_and_not_stored() {
+    let (_relay, client, _directory) = started().await;
+    let event = EventBuilder::new(Kind::from(20_001), "")
+        .finalize(&Keys::generate())
+        .unwrap();
+    let mut subscription = client.subscribe(vec![Filter::new()]);
+    assert_eq!(within(subscription.next()).await, Signal::Connected);
+
+    assert_eq!(within(client.publish(&event)).await, PublishOutcome::Stored);
+
+    assert_eq!(within(subscription.next()).await, Signal::Event(Box::new(event)));
+    assert_eq!(within(client.query(vec![Filter::new()])).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriber_hears_of_every_event_once_whenever_it_comes() {
+    let (relay, client, _directory) = started().await;
+    let events: Vec<Event> = (0..80).map(|number| note(&number.to_string())).collect();
+    let expected: BTreeSet<EventId> = events.iter().map(|event| event.id).collect();
+    let publishing = tokio::spawn(async move {
+        for events in events.chunks(4) {
+            for outcome in futures_util::future::join_all(events.iter().map(|event| client.publish(event))).await {
+                assert_eq!(outcome, PublishOutcome::Stored);
+            }
+        }
+    });
+
+    let mut subscribers = Vec::new();
+    for _ in 0..10 {
+        let mut raw = Raw::connect(&relay).await;
+        raw.say(json!(["REQ", "s", {}])).await;
+        // The next one comes when this one is served, so that they are spread over the publishing.
+        let first = raw.hear().await;
+        subscribers.push((raw, first));
+    }
+
+    within(publishing).await.unwrap();
+    for (mut raw, first) in subscribers {
+        let mut heard = Vec::new();
+        let mut message = first;
+        while heard.len() < expected.len() {
+            if message[0] == "EVENT" {
+                heard.push(EventId::from_hex(message[2]["id"].as_str().unwrap()).unwrap());
+            }
+            if heard.len() < expected.len() {
+                message = raw.hear().await;
+            }
+        }
+        // Anything twice would be in the place of another.
+        assert_eq!(heard.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_that_does_not_read_is_dropped_and_holds_nobody_up() {
+    let (relay, client, _directory) = started().await;
+    let mut deaf = Raw::connect(&relay).await;
+    deaf.say(json!(["REQ", "s", {"limit": 0}])).await;
+    assert_eq!(deaf.hear().await[0], "EOSE");
+
+    // More than its queue and the sockets' buffers take.
+    let content = "x".repeat(200_000);
+    for _ in 0..20 {
+        let publishes = (0..8).map(|_| async { client.publish(&note(&content)).await });
+        for outcome in within(futures_util::future::join_all(publishes)).await {
+            assert_eq!(outcome, PublishOutcome::Stored);
+        }
+    }
+
+    let mut heard = 0;
+    while deaf.hear().await != Value::Null {
+        heard += 1;
+    }
+    assert!(heard < 160, "{heard}");
+}

@@ -1,0 +1,117 @@
+//! The only writer: takes what has come as a batch, asks the policy about each event, stores what it accepts, then
+//! answers, then tells the subscribers (strfry `RelayWriter.cpp`).
+
+use std::sync::Arc;
+
+use nostr::event::Event;
+use serde_json::json;
+use tokio::sync::broadcast;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+use crate::outbound::Outbound;
+use crate::policy::Source;
+use crate::policy::Verdict;
+use crate::policy::WritePolicy;
+use crate::store::Saved;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::subscriptions::Served;
+
+/// An event that is valid and was not stored when it came.
+#[derive(Debug)]
+pub(super) struct Submission {
+    /// The event.
+    pub(super) event: Event,
+    /// Where it came from.
+    pub(super) source: Source,
+    /// Where the answer goes.
+    pub(super) outbound: Outbound,
+}
+
+/// Writes until nobody can submit any more.
+pub(super) async fn run(
+    mut policy: impl WritePolicy,
+    store: Arc<Store>,
+    mut submitted: mpsc::Receiver<Submission>,
+    served: broadcast::Sender<Arc<Served>>,
+    begun: watch::Sender<u64>,
+) {
+    let mut submissions = Vec::new();
+    let mut batch = 0;
+    while submitted.recv_many(&mut submissions, BATCH_MAX).await > 0 {
+        batch += 1;
+        let (outbounds, events) = judge(&mut policy, &mut submissions).await;
+        begun.send_replace(batch);
+        let results = save(&store, &events).await;
+        for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
+            let (accepted, message) = answer(event, result);
+            outbound.send_at_once(ok(&event.id.to_hex(), accepted, message));
+        }
+        for (event, result) in events.into_iter().zip(results) {
+            if matches!(result, Ok(Saved::Stored)) {
+                let json = serde_json::to_string(&event).unwrap_or_default();
+                // An error only says that nobody is connected.
+                drop(served.send(Arc::new(Served { event, json, batch })));
+            }
+        }
+    }
+}
+
+/// Asks the policy about a batch, in the order it came. Answers what it refuses, and returns what it accepts in the
+/// order it is stored in, which is that of the times, so that of two versions in a batch each is stored once.
+async fn judge(policy: &mut impl WritePolicy, submissions: &mut Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
+    let mut accepted = Vec::new();
+    for submission in submissions.drain(..) {
+        let verdict = policy.judge(&submission.event, &submission.source).await;
+        let id = submission.event.id.to_hex();
+        match verdict {
+            Verdict::Accept => accepted.push((submission.outbound, submission.event)),
+            Verdict::Refuse(message) => submission.outbound.send_at_once(ok(&id, false, &message)),
+            Verdict::ShadowRefuse(message) => submission.outbound.send_at_once(ok(&id, true, &message)),
+        }
+    }
+    accepted.sort_by_key(|(_, event)| (event.created_at, event.id));
+    accepted.into_iter().unzip()
+}
+
+/// Saves a batch; ephemeral events (NIP-01) count as stored and are not.
+async fn save(store: &Store, events: &[Event]) -> Vec<Result<Saved, StoreError>> {
+    let lasting: Vec<Event> = events
+        .iter()
+        .filter(|event| !event.kind.is_ephemeral())
+        .cloned()
+        .collect();
+    let mut results = store.save(&lasting).await.into_iter();
+    events
+        .iter()
+        .map(|event| match event.kind.is_ephemeral() {
+            true => Ok(Saved::Stored),
+            false => results.next().unwrap_or(Ok(Saved::Stored)),
+        })
+        .collect()
+}
+
+/// Returns the answer in strfry's words.
+fn answer(event: &Event, result: &Result<Saved, StoreError>) -> (bool, &'static str) {
+    match result {
+        Ok(Saved::Stored) => (true, ""),
+        Ok(Saved::Duplicate) => (true, DUPLICATE),
+        Ok(Saved::Replaced) => (false, "replaced: have newer event"),
+        Ok(Saved::Deleted) => (false, "deleted: user requested deletion"),
+        Err(error) => {
+            tracing::error!(event.id = %event.id, %error, "cannot store an event");
+            (false, "error: the relay cannot store the event")
+        }
+    }
+}
+
+/// Returns the message that answers an event.
+pub(super) fn ok(event_id: &str, accepted: bool, message: &str) -> String {
+    json!(["OK", event_id, accepted, message]).to_string()
+}
+
+/// The answer to an event that is stored already.
+pub(super) const DUPLICATE: &str = "duplicate: have this event";
+/// Most events that are judged and stored together.
+const BATCH_MAX: usize = 64;

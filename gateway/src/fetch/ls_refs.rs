@@ -1,0 +1,279 @@
+//! The `ls-refs` command of protocol version 2, answered natively (git `gitprotocol-v2(5)`, `ls-refs.c`). Pure.
+
+use bytes::Buf;
+use bytes::Bytes;
+use bytes::BytesMut;
+
+use crate::fetch::advertise::visible;
+use crate::repositories::refs::Head;
+use crate::repositories::refs::RefSnapshot;
+use wire::pkt_line::PktLine;
+use wire::pkt_line::PktLineError;
+
+/// What a client wants to know of the refs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LsRefs {
+    peel: bool,
+    symrefs: bool,
+    unborn: bool,
+    /// Sorted, none the beginning of another; `None`: every ref.
+    prefixes: Option<Vec<String>>,
+}
+
+/// Why a request is no `ls-refs` that git would answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LsRefsError {
+    /// Not pkt-lines.
+    #[error(transparent)]
+    PktLine(#[from] PktLineError),
+    /// A line that is neither a known capability nor a known argument.
+    #[error("unexpected line in an ls-refs request")]
+    Line,
+    /// A packet of another kind, or two sections too many.
+    #[error("unexpected packet in an ls-refs request")]
+    Packet,
+}
+
+/// Returns whether `line`, the first of a request, begins an `ls-refs`.
+pub(crate) fn is_ls_refs(line: &[u8]) -> bool {
+    line.strip_suffix(b"\n").unwrap_or(line) == COMMAND
+}
+
+/// Reads a request piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct LsRefsParser {
+    request: LsRefs,
+    prefixes: Vec<String>,
+    in_arguments: bool,
+}
+
+impl LsRefsParser {
+    /// Takes whole packets from the front of `bytes`; `None` if the last is not there yet.
+    pub(crate) fn take(&mut self, bytes: &mut BytesMut) -> Result<Option<LsRefs>, LsRefsError> {
+        while let Some((frame, len)) = PktLine::decode(bytes)? {
+            match frame {
+                PktLine::Flush => {
+                    self.request.prefixes = shortest(std::mem::take(&mut self.prefixes));
+                    return Ok(Some(std::mem::take(&mut self.request)));
+                }
+                PktLine::Delimiter if !self.in_arguments => self.in_arguments = true,
+                PktLine::Delimiter | PktLine::ResponseEnd => return Err(LsRefsError::Packet),
+                PktLine::Data(line) => self.line(line)?,
+            }
+            bytes.advance(len);
+        }
+        Ok(None)
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), LsRefsError> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = std::str::from_utf8(line).map_err(|_| LsRefsError::Line)?;
+        match line {
+            line if !self.in_arguments => check_capability(line)?,
+            "peel" => self.request.peel = true,
+            "symrefs" => self.request.symrefs = true,
+            "unborn" => self.request.unborn = true,
+            line => {
+                let prefix = line.strip_prefix("ref-prefix ").ok_or(LsRefsError::Line)?;
+                // One more would change nothing: see `shortest`.
+                if self.prefixes.len() < PREFIXES_MAX {
+                    self.prefixes.push(prefix.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LsRefs {
+    /// Returns the answer for a repository with `refs`.
+    pub(crate) fn answer(&self, refs: &RefSnapshot) -> Bytes {
+        let mut out = BytesMut::new();
+        let symref_target = match &refs.head {
+            Head::Symbolic(name) if self.symrefs => format!(" symref-target:{name}"),
+            Head::Symbolic(_) | Head::Detached(_) => String::new(),
+        };
+        let mut write = |line: String| PktLine::Data(line.as_bytes()).encode(&mut out);
+        if self.wants("HEAD") {
+            match refs.head_oid() {
+                Some(oid) => write(format!("{oid} HEAD{symref_target}\n")),
+                None if self.unborn && self.symrefs => write(format!("unborn HEAD{symref_target}\n")),
+                None => {}
+            }
+        }
+        for (name, oid) in visible(refs).filter(|(name, _)| self.wants(name.as_str())) {
+            match refs.peeled.get(name) {
+                Some(peeled) if self.peel => write(format!("{oid} {name} peeled:{peeled}\n")),
+                Some(_) | None => write(format!("{oid} {name}\n")),
+            }
+        }
+        PktLine::Flush.encode(&mut out);
+        out.freeze()
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let Some(prefixes) = &self.prefixes else {
+            return true;
+        };
+        // What lies between a beginning of `name` and `name` has that beginning too, and was left out.
+        let after = prefixes.partition_point(|prefix| prefix.as_str() <= name);
+        after > 0 && name.starts_with(&prefixes[after - 1])
+    }
+}
+
+fn check_capability(line: &str) -> Result<(), LsRefsError> {
+    let key = line.split_once('=').map_or(line, |(key, _)| key);
+    match key {
+        "agent" | "server-option" | "session-id" => Ok(()),
+        _ if line.as_bytes() == COMMAND || line == "object-format=sha1" => Ok(()),
+        _ => Err(LsRefsError::Line),
+    }
+}
+
+/// Sorts prefixes and leaves out those that begin with another, so that one search finds what fits. `None`: all fit.
+fn shortest(mut prefixes: Vec<String>) -> Option<Vec<String>> {
+    if prefixes.is_empty() || prefixes.len() >= PREFIXES_MAX {
+        return None;
+    }
+    prefixes.sort();
+    prefixes.dedup_by(|next, kept| next.starts_with(kept.as_str()));
+    Some(prefixes)
+}
+
+const COMMAND: &[u8] = b"command=ls-refs";
+/// With so many git takes none of them (`ls-refs.c`, `TOO_MANY_PREFIXES`).
+const PREFIXES_MAX: usize = 65536;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::repositories::testing::World;
+
+    fn parse(bytes: &[u8]) -> Result<Option<LsRefs>, LsRefsError> {
+        LsRefsParser::default().take(&mut bytes.into())
+    }
+
+    fn request(arguments: &[&str]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let mut line = |text: &str| PktLine::Data(text.as_bytes()).encode(&mut out);
+        line("command=ls-refs\n");
+        line("agent=git/2.47.3");
+        line("object-format=sha1");
+        out.extend_from_slice(b"0001");
+        let mut line = |text: &str| PktLine::Data(text.as_bytes()).encode(&mut out);
+        for argument in arguments {
+            line(argument);
+        }
+        out.extend_from_slice(b"0000");
+        out.to_vec()
+    }
+
+    #[tokio::test]
+    async fn answers_are_gits_own_byte_for_byte() {
+        let every_ref = ["peel\n", "symrefs\n", "unborn\n"];
+        let clone = [
+            "peel",
+            "symrefs",
+            "unborn",
+            "ref-prefix HEAD",
+            "ref-prefix refs/heads/",
+            "ref-prefix refs/tags/",
+        ];
+        for world in World::of_every_git().await {
+            let (full, unborn) = (world.repository("full"), world.repository("unborn"));
+            world.many_refs(&full).await;
+            world.many_refs(&unborn).await;
+            world
+                .git(&unborn, &["symbolic-ref", "HEAD", "refs/heads/none"], b"")
+                .await;
+            let empty = world.repositories.layout().empty_repository();
+            let mut compared = 0;
+            for path in [full.path(), unborn.path(), &empty] {
+                let refs = crate::repositories::refs::read_refs(path, None)
+                    .unwrap()
+                    .unwrap()
+                    .snapshot;
+                for arguments in [
+                    &[][..],
+                    &every_ref,
+                    &clone,
+                    &["peel"],
+                    &["symrefs"],
+                    &["unborn"],
+                    &[
+                        "ref-prefix refs/tags/a",
+                        "ref-prefix refs/t",
+                        "ref-prefix refs/heads/mai",
+                        "ref-prefix x",
+                    ],
+                ] {
+                    let request = request(arguments);
+                    let git = world.repositories.git().invoke("upload-pack");
+                    let expected = git
+                        .env("GIT_PROTOCOL", "version=2")
+                        .arg("--stateless-rpc")
+                        .arg(path)
+                        .output(&request, Duration::from_secs(30))
+                        .await
+                        .unwrap();
+
+                    let parsed = parse(&request).unwrap().unwrap();
+
+                    assert_eq!(parsed.answer(&refs), expected, "{arguments:?}");
+                    compared += 1;
+                }
+            }
+            assert_eq!(compared, 21);
+        }
+    }
+
+    #[test]
+    fn what_git_would_end_on_is_refused() {
+        for (arguments, error) in [
+            (&["bogus"][..], LsRefsError::Line),
+            (&["ref-prefix"], LsRefsError::Line),
+        ] {
+            assert_eq!(parse(&request(arguments)), Err(error));
+        }
+        for (bytes, error) in [
+            (&b"0014command=ls-refs\n00010001"[..], LsRefsError::Packet),
+            (b"0014command=ls-refs\n0002", LsRefsError::Packet),
+            (b"0009bogus", LsRefsError::Line),
+            (b"0018object-format=sha256", LsRefsError::Line),
+            (b"zzzz", LsRefsError::PktLine(PktLineError::Length)),
+        ] {
+            let bytes = [bytes, b"\n\n\n\n"].concat();
+            assert_eq!(parse(&bytes), Err(error), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_whole_only_with_its_last_byte(arguments in prop::collection::vec("(peel|symrefs|ref-prefix [a-c/]{0,4})", 0..5)) {
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+            let request = request(&arguments);
+            let (mut parser, mut bytes) = (LsRefsParser::default(), BytesMut::new());
+            for byte in &request[..request.len() - 1] {
+                bytes.extend_from_slice(&[*byte]);
+                prop_assert_eq!(parser.take(&mut bytes), Ok(None));
+            }
+            bytes.extend_from_slice(b"0");
+            prop_assert_eq!(parser.take(&mut bytes), parse(&request));
+            prop_assert!(parse(&request).unwrap().is_some());
+        }
+
+        #[test]
+        fn a_name_is_wanted_if_it_has_one_of_the_prefixes(
+            prefixes in prop::collection::vec("[ab/]{0,4}", 1..8),
+            name in "[ab/]{1,6}",
+        ) {
+            let expected = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+            let request = LsRefs { prefixes: shortest(prefixes), ..LsRefs::default() };
+            prop_assert_eq!(request.wants(&name), expected);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Requests and answers: connections, routes, pages, WebSockets. No rules.
+
+pub(crate) mod body;
+pub(crate) mod client_address;
+pub(crate) mod connections;
+#[cfg(test)]
+mod connections_tests;
+mod frames;
+mod pages;
+pub(crate) mod relay_info;
+pub(crate) mod reply;
+pub(crate) mod routes;
+pub(crate) mod server;
+pub(crate) mod websocket_proxy;

@@ -1,0 +1,94 @@
+//! The pages a person sees, and what all of them share. Everything that comes from outside is escaped; no scripts, and
+//! nothing that a browser would have to fetch. Pure.
+
+pub(crate) mod repository;
+
+use shared::rules::Service;
+
+/// The page at `/`.
+pub(crate) fn landing(service: &Service) -> String {
+    let origin = escape(&service.http_origin());
+    page(
+        service,
+        &service.to_string(),
+        &format!(
+            "<h1>Git repositories over nostr</h1>\
+             <p>Who may push what is said by events that the maintainers sign, not by accounts on this server \
+             (<a href=\"https://gitworkshop.dev/danconwaydev.com/grasp\">GRASP</a>, \
+             <a href=\"https://nips.nostr.com/34\">NIP-34</a>).</p>\
+             <dl><dt>Relay</dt><dd><code>{relay}</code></dd>\
+             <dt>Repositories</dt><dd><code>{origin}/&lt;npub&gt;/&lt;identifier&gt;.git</code></dd></dl>\
+             <h2>Host a repository</h2>\
+             <p>List this server in the repository's announcement, then push. With \
+             <a href=\"https://gitworkshop.dev/ngit\">ngit</a>:</p>\
+             <pre>ngit init --grasp-server {origin}</pre>\
+             <h2>Browse</h2>\
+             <p><a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows repositories with their issues and \
+             pull requests. Every repository also has a page here, at its clone URL.</p>",
+            relay = escape(&service.relay_url()),
+        ),
+    )
+}
+
+/// The page for everything that is not here.
+pub(crate) fn not_found(service: &Service) -> String {
+    page(
+        service,
+        "Not found",
+        "<h1>Not found</h1>\
+         <p>There is no such page or repository on this server.</p>\
+         <p>A repository is here once its announcement names this server, under its owner's npub and its identifier. \
+         One that has been announced and not pushed to goes away again after a while.</p>",
+    )
+}
+
+fn page(service: &Service, title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <title>{title}</title><style>{STYLE}</style></head>\
+         <body><header><a href=\"/\">{host}</a></header><main>{body}</main></body></html>\n",
+        title = escape(title),
+        host = escape(&service.to_string()),
+    )
+}
+
+/// Escapes text for HTML, in elements and in quoted attributes.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Inline, so that a page is one request and needs nothing else to be allowed (`reply::html`).
+const STYLE: &str = include_str!("style.css");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_in_names_is_text() {
+        assert_eq!(
+            escape("<img src=x onerror='a'>\"&"),
+            "&lt;img src=x onerror=&#39;a&#39;&gt;&quot;&amp;"
+        );
+        let service = "svc".parse().unwrap();
+        assert!(!page(&service, "</title><script>", "").contains("<script>"));
+    }
+
+    #[test]
+    fn the_style_cannot_end_its_element() {
+        assert!(!STYLE.contains('<'));
+    }
+}

@@ -1,0 +1,226 @@
+//! The page of a repository: what its events say of it, how to get it, and what it still waits for.
+
+use nostr::event::Kind;
+use nostr::key::PublicKey;
+use nostr::nips::nip01;
+use nostr::nips::nip19::Nip19Coordinate;
+use nostr::nips::nip19::ToBech32;
+use nostr::types::RelayUrl;
+use shared::git::Namespace;
+use shared::git::Oid;
+use shared::git::RefName;
+use shared::nip34;
+use shared::nip34::Coordinate;
+use shared::nip34::Declared;
+use shared::rules::Facts;
+use shared::rules::Hosting;
+use shared::rules::Service;
+use shared::rules::Standing;
+
+use crate::http::pages::escape;
+use crate::http::pages::page;
+use wire::path::npub;
+use wire::path::repository_path;
+
+/// The page of a repository; `None` if it is not hosted here.
+pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<String> {
+    let notice = match facts.hosting(coordinate) {
+        Hosting::Absent => return None,
+        Hosting::Waiting => notice(
+            "This repository is announced and not served yet: its git data has not been pushed.",
+            held_secs(coordinate, facts),
+        ),
+        Hosting::Announced if facts.candidate_states(coordinate).is_empty() => String::new(),
+        Hosting::Announced => notice(
+            "A newer state is declared, and its git data has not been pushed yet.",
+            None,
+        ),
+    };
+    let announcement = &facts.announcement(coordinate)?.item;
+    let identifier = coordinate.identifier.as_str();
+    let name = if announcement.name.is_empty() {
+        identifier
+    } else {
+        &announcement.name
+    };
+    let body = format!(
+        // Each with a direction of its own: a text from right to left turns nothing else around.
+        "<h1 dir=\"auto\">{name}</h1>{identifier}\
+         <p class=\"description\" dir=\"auto\">{description}</p>{notice}{access}{maintainers}{refs}",
+        name = escape(name),
+        identifier = if name == identifier {
+            String::new()
+        } else {
+            format!("<p class=\"quiet\"><code><bdi>{}</bdi></code></p>", escape(identifier))
+        },
+        description = escape(&announcement.description),
+        access = access(coordinate, &facts.service),
+        maintainers = maintainers(coordinate, facts),
+        refs = refs(coordinate, facts),
+    );
+    Some(page(&facts.service, name, &body))
+}
+
+fn notice(text: &str, secs_left: Option<u64>) -> String {
+    let left = match secs_left.map(|secs| secs / 60) {
+        None => String::new(),
+        Some(0) => " Less than a minute is left for that.".to_owned(),
+        Some(1) => " One minute is left for that.".to_owned(),
+        Some(minutes) => format!(" {minutes} minutes are left for that."),
+    };
+    format!("<p class=\"notice\" role=\"status\">{text}{left}</p>")
+}
+
+/// Returns for how long the announcement is still held; `None` if it is not.
+fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
+    match facts.announcement(coordinate)?.standing {
+        Standing::Held { deadline } => Some(deadline.saturating_sub(facts.now)),
+        Standing::Served | Standing::Leaving | Standing::Asleep { .. } => None,
+    }
+}
+
+fn access(coordinate: &Coordinate, service: &Service) -> String {
+    let address = nostr_address(coordinate, service);
+    format!(
+        "<h2>Clone</h2>\
+         <h3>with git</h3><pre>git clone {origin}{path}</pre>\
+         <h3>with <a href=\"https://gitworkshop.dev/ngit\">ngit</a>, to open pull requests too</h3>\
+         <pre>git clone nostr://{address}</pre>\
+         <p>Issues, pull requests and files: <a href=\"https://gitworkshop.dev/{address}\">gitworkshop.dev</a></p>",
+        origin = escape(&service.http_origin()),
+        path = escape(&repository_path(coordinate)),
+        address = escape(&address),
+    )
+}
+
+/// Returns the repository's address as ngit and gitworkshop.dev read it: `<npub>/<relay host>/<identifier>` (ngit
+/// `nostr_url.rs`, gitworkshop `RepoRoute`).
+///
+/// ngit takes the identifier of that form as it stands, undecoded, and both take the relay for one with TLS. So a
+/// repository for which either is untrue has its `naddr` (NIP-19), which both read as well.
+fn nostr_address(coordinate: &Coordinate, service: &Service) -> String {
+    let (npub, identifier) = (npub(&coordinate.owner), coordinate.identifier.as_str());
+    let readable = format!("{npub}/{service}/{}", coordinate.identifier.encoded());
+    let relay = service.relay_url();
+    if coordinate.identifier.encoded() == identifier && relay == format!("wss://{service}") {
+        return readable;
+    }
+    let address = nip01::Coordinate::new(Kind::from_u16(nip34::ANNOUNCEMENT), coordinate.owner).identifier(identifier);
+    let relay = RelayUrl::parse(&relay).ok();
+    Nip19Coordinate::new(address, relay).to_bech32().unwrap_or(readable)
+}
+
+fn maintainers(coordinate: &Coordinate, facts: &Facts) -> String {
+    let confirmed = facts.membership(coordinate).into_owned().confirmed;
+    let (owner, others): (Vec<&PublicKey>, Vec<&PublicKey>) =
+        confirmed.iter().partition(|key| **key == coordinate.owner);
+    let items: String = owner
+        .into_iter()
+        .chain(others)
+        .map(|maintainer| {
+            let owner = if *maintainer == coordinate.owner {
+                " <span class=\"mark\">owner</span>"
+            } else {
+                ""
+            };
+            format!("<li><code>{}</code>{owner}</li>", npub(maintainer))
+        })
+        .collect();
+    if items.is_empty() {
+        return String::new();
+    }
+    format!("<h2>Maintainers</h2><ul>{items}</ul>")
+}
+
+fn refs(coordinate: &Coordinate, facts: &Facts) -> String {
+    let governing = facts.governing_state(coordinate);
+    let Some(declared) = governing.and_then(|state| state.declared.as_ref().ok()) else {
+        return String::new();
+    };
+    let of = |namespace| {
+        let refs = declared
+            .refs
+            .iter()
+            .filter(move |(name, _)| name.namespace() == namespace);
+        refs.collect::<Vec<_>>()
+    };
+    table("Branches", "refs/heads/", &of(Namespace::Branch), declared)
+        + &table("Tags", "refs/tags/", &of(Namespace::Tag), declared)
+}
+
+fn table(title: &str, prefix: &str, refs: &[(&RefName, &Oid)], declared: &Declared) -> String {
+    if refs.is_empty() {
+        return String::new();
+    }
+    let (head, others): (Vec<_>, Vec<_>) = refs.iter().partition(|(name, _)| declared.head.as_ref() == Some(name));
+    let row = |(name, oid): &(&RefName, &Oid), mark: &str| {
+        let short = name.as_str().strip_prefix(prefix).unwrap_or(name.as_str());
+        format!(
+            "<tr><td><bdi>{}</bdi>{mark}</td><td><code title=\"{oid}\">{}</code></td></tr>",
+            escape(short),
+            oid.short()
+        )
+    };
+    // The default branch first, or it could be among those that are not shown.
+    let rows: String = head
+        .iter()
+        .map(|entry| row(entry, " <span class=\"mark\">default</span>"))
+        .chain(others.iter().map(|entry| row(entry, "")))
+        .take(REFS_SHOWN_MAX)
+        .collect();
+    let more = match refs.len().saturating_sub(REFS_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!("<p class=\"quiet\">and {more} more</p>"),
+    };
+    format!("<h2>{title}</h2><table>{rows}</table>{more}")
+}
+
+/// Branches, and tags, listed on a page.
+const REFS_SHOWN_MAX: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use nostr::nips::nip19::FromBech32;
+
+    use super::*;
+
+    fn repository(identifier: &str) -> Coordinate {
+        Coordinate {
+            owner: PublicKey::from_hex("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798").unwrap(),
+            identifier: identifier.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn addresses_that_can_be_read_are() {
+        let address = nostr_address(&repository("my.repo.git"), &"git.example.com".parse().unwrap());
+
+        let npub = "npub10xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqpkge6d";
+        assert_eq!(address, format!("{npub}/git.example.com/my.repo.git"));
+    }
+
+    #[test]
+    fn what_clients_would_misread_has_an_address_that_says_all() {
+        for (identifier, domain, relay) in [
+            ("my repo", "git.example.com", "wss://git.example.com"),
+            ("🦀", "git.example.com", "wss://git.example.com"),
+            ("a:b?c#d%20", "git.example.com", "wss://git.example.com"),
+            ("r", "127.0.0.1:7334", "ws://127.0.0.1:7334"),
+        ] {
+            let address = nostr_address(&repository(identifier), &domain.parse().unwrap());
+
+            let parsed = Nip19Coordinate::from_bech32(&address).unwrap();
+            assert_eq!(parsed.coordinate.identifier, identifier);
+            assert_eq!(parsed.coordinate.public_key, repository(identifier).owner);
+            assert_eq!(parsed.coordinate.kind.as_u16(), nip34::ANNOUNCEMENT);
+            assert_eq!(parsed.relays, [RelayUrl::parse(relay).unwrap()]);
+        }
+    }
+
+    #[test]
+    fn the_longest_identifier_has_an_address() {
+        let address = nostr_address(&repository(&"🦀".repeat(63)), &"git.example.com".parse().unwrap());
+
+        assert!(address.starts_with("naddr1"), "{address}");
+    }
+}

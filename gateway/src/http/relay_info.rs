@@ -1,0 +1,106 @@
+//! The relay information document (NIP-11): the relay's own, completed with what GRASP-01 wants said.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+use shared::relay_client::RelayClient;
+use shared::rules::Access;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// The document, read from the relay from time to time.
+#[derive(Default)]
+pub(crate) struct RelayInfo {
+    cached: Mutex<Option<(Instant, Value)>>,
+}
+
+impl RelayInfo {
+    /// Returns the document, as JSON. A relay that does not answer leaves only what this server says itself.
+    pub(crate) async fn document(&self, relay: &RelayClient, access: &Access) -> String {
+        let mut cached = self.cached.lock().await;
+        let fresh = cached
+            .as_ref()
+            .filter(|(read, _)| read.elapsed() < CACHED_FOR)
+            .map(|(_, document)| document.clone());
+        let document = match fresh {
+            Some(document) => document,
+            None => match relay.information().await {
+                Ok(document) => {
+                    *cached = Some((Instant::now(), document.clone()));
+                    document
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the relay's information document cannot be read"
+                    );
+                    let last = cached.take().map_or(Value::Null, |(_, document)| document);
+                    // As if it had been read: a relay that is away is not asked by every visitor.
+                    *cached = Some((Instant::now(), last.clone()));
+                    last
+                }
+            },
+        };
+        complete(&document, access).to_string()
+    }
+}
+
+/// Adds what GRASP-01 wants to a relay's document.
+fn complete(relay: &Value, access: &Access) -> Value {
+    let mut document = relay.as_object().cloned().unwrap_or_default();
+    for (name, default) in [
+        ("name", json!("a GRASP server")),
+        ("description", json!("git repositories declared by signed nostr events")),
+        ("software", json!("strfry-grasp")),
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+    ] {
+        if document
+            .get(name)
+            .is_none_or(|value| value.as_str().is_none_or(str::is_empty))
+        {
+            document.insert(name.to_owned(), default);
+        }
+    }
+    document.insert("supported_grasps".to_owned(), json!(["GRASP-01"]));
+    document.insert(
+        "repo_acceptance_criteria".to_owned(),
+        json!(format!("{ACCEPTANCE_CRITERIA}{}", access.criteria())),
+    );
+    Value::Object(document)
+}
+
+/// What a repository must fulfil to be hosted here, in words.
+const ACCEPTANCE_CRITERIA: &str = "any repository whose announcement (kind 30617) lists this server in both its \
+                                   'clone' and 'relays' tags, once git data that a state event (kind 30618) of its \
+                                   maintainers declares has been pushed";
+
+/// The operator may change the relay's configuration while it runs.
+const CACHED_FOR: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relays_own_fields_stay() {
+        let document = complete(
+            &json!({"name": "mine", "software": "strfry", "supported_nips": [1, 9]}),
+            &Access::default(),
+        );
+
+        assert_eq!(document["name"], "mine");
+        assert_eq!(document["software"], "strfry");
+        assert_eq!(document["supported_nips"], json!([1, 9]));
+        assert_eq!(document["supported_grasps"], json!(["GRASP-01"]));
+    }
+
+    #[test]
+    fn without_a_relay_the_document_is_still_complete() {
+        let document = complete(&Value::Null, &Access::default());
+
+        for field in ["name", "description", "software", "version", "repo_acceptance_criteria"] {
+            assert!(document[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
+        }
+    }
+}

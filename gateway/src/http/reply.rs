@@ -1,0 +1,93 @@
+//! HTTP answers, each with the headers that every answer of a GRASP server has (GRASP-01, "CORS support").
+
+use bytes::Bytes;
+use futures_util::Stream;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+/// Answers with a text.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
+    let body: String = text.into();
+    with_type(status, "text/plain; charset=utf-8", body.into_response())
+}
+
+/// Answers with a page.
+pub(crate) fn html(status: StatusCode, page: String) -> Response {
+    let mut response = with_type(status, "text/html; charset=utf-8", page.into_response());
+    // Pages have neither scripts nor foreign content, and are nobody's frame.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response
+}
+
+/// Answers with bytes of git's smart protocol.
+pub(crate) fn git(content_type: &str, bytes: Bytes) -> Response {
+    uncached(content_type, Response::new(bytes.into()))
+}
+
+/// Answers with bytes of git's smart protocol as they come. An error cuts the answer off, which git notices.
+pub(crate) fn git_stream<E>(
+    content_type: &str,
+    chunks: impl Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,
+) -> Response
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
+{
+    uncached(content_type, warp::reply::stream(chunks).into_response())
+}
+
+/// What git's smart protocol wants of caches (`gitprotocol-http(5)`).
+fn uncached(content_type: &str, response: Response) -> Response {
+    let mut response = with_type(StatusCode::OK, content_type, response);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, max-age=0, must-revalidate"),
+    );
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(
+        header::EXPIRES,
+        HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT"),
+    );
+    response
+}
+
+/// Answers with nothing.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = status;
+    response
+}
+
+/// Answers with another content type than the body's own.
+pub(crate) fn with_type(status: StatusCode, content_type: &str, mut response: Response) -> Response {
+    *response.status_mut() = status;
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Lets browser clients of any origin read the answer; part of every answer, errors included.
+pub(crate) fn allow_all_origins(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Content-Type, Authorization, Git-Protocol",
+        ),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "WWW-Authenticate"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

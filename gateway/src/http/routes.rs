@@ -1,0 +1,221 @@
+//! What answers what: the one place that knows every URL of the server.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use hyper::upgrade::OnUpgrade;
+use shared::nip34::Coordinate;
+use warp::Buf;
+use warp::Filter;
+use warp::http::HeaderMap;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Response;
+
+use crate::fetch::info_refs;
+use crate::fetch::upload_pack;
+use crate::http::body;
+use crate::http::connections::Place;
+use crate::http::pages;
+use crate::http::reply;
+use crate::http::server::Peer;
+use crate::http::websocket_proxy;
+use crate::push;
+use crate::site::Readable;
+use crate::site::Site;
+use wire::path::Endpoint;
+use wire::path::GitService;
+use wire::path::Target;
+use wire::protocol::GitProtocol;
+use wire::protocol::ProtocolVersion;
+
+/// A request without its body.
+struct Head {
+    method: Method,
+    target: Target,
+    headers: HeaderMap,
+    client: IpAddr,
+    /// What a connection that goes on as a WebSocket still counts by.
+    place: Option<Arc<Place>>,
+}
+
+/// Returns the server's routes: one filter that takes everything and is sorted by hand, because chains of warp's
+/// filters answer a wrong method of one route with the error of another.
+pub(crate) fn routes(
+    site: Arc<Site>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::body::stream())
+        .then(
+            move |method, path: warp::path::FullPath, query: String, headers, peer: Option<Peer>, upgrade, body| {
+                let site = Arc::clone(&site);
+                let address = peer.as_ref().map(|peer| peer.address.ip());
+                let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                let head = Head {
+                    method,
+                    target: Target::parse(path.as_str(), &query),
+                    client: site.trusted_proxies.client(address, &headers),
+                    headers,
+                    place: peer.and_then(|peer| peer.place),
+                };
+                async move {
+                    let without_body = head.method == Method::HEAD;
+                    let mut response = answer(site, head, upgrade, body).await;
+                    if without_body {
+                        response = strip_body(response);
+                    }
+                    reply::allow_all_origins(response.headers_mut());
+                    response
+                }
+            },
+        )
+        .or_else(|rejection: warp::Rejection| async move { Err(rejection) })
+        .recover(|_| async { Ok::<_, Infallible>(reply::text(StatusCode::BAD_REQUEST, "malformed request\n")) })
+        .unify()
+}
+
+async fn answer(
+    site: Arc<Site>,
+    head: Head,
+    upgrade: Option<OnUpgrade>,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
+) -> Response {
+    // A browser asks before it asks; the answer does not depend on what is there.
+    if head.method == Method::OPTIONS {
+        return reply::empty(StatusCode::NO_CONTENT);
+    }
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    match &head.target {
+        Target::Root if websocket_proxy::wants_websocket(&head.headers) => match upgrade {
+            Some(upgrade) => {
+                let Head {
+                    headers, client, place, ..
+                } = head;
+                websocket_proxy::pass_websocket(&site, &headers, client, upgrade, place).await
+            }
+            None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
+        },
+        Target::Root if reads => root(&site, &head).await,
+        Target::Repository { coordinate, endpoint } => match endpoint {
+            Endpoint::Page if reads => page(&site, coordinate).await,
+            Endpoint::InfoRefs(service) if reads => {
+                let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
+                info_refs::info_refs(&site, coordinate, *service, version).await
+            }
+            // The status of `git http-backend`.
+            Endpoint::UnknownService if reads => reply::text(
+                StatusCode::FORBIDDEN,
+                "unsupported service: git-upload-pack and git-receive-pack, by the smart protocol only\n",
+            ),
+            Endpoint::Service(service) if head.method == Method::POST => {
+                service_request(site, coordinate.clone(), *service, &head.headers, body).await
+            }
+            Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::UnknownService | Endpoint::Service(_) => {
+                method_not_allowed()
+            }
+        },
+        Target::Root => method_not_allowed(),
+        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.lookup.service)),
+    }
+}
+
+async fn root(site: &Site, head: &Head) -> Response {
+    let accepts = head
+        .headers
+        .get_all(header::ACCEPT)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    if accepts.into_iter().any(|accept| accept.contains(RELAY_INFO_TYPE)) {
+        let document = site
+            .relay_info
+            .document(&site.lookup.relay, &site.lookup.access.current())
+            .await;
+        return reply::with_type(
+            StatusCode::OK,
+            RELAY_INFO_TYPE,
+            warp::reply::Reply::into_response(document),
+        );
+    }
+    reply::html(StatusCode::OK, pages::landing(&site.lookup.service))
+}
+
+async fn page(site: &Site, coordinate: &Coordinate) -> Response {
+    let readable = site.readable(coordinate).await;
+    if let Readable::Lost | Readable::Behind(_) | Readable::Undeclared = readable {
+        return readable.refusal();
+    }
+    match site.facts(coordinate).await {
+        Ok(facts) => match pages::repository::repository(coordinate, &facts) {
+            Some(page) => reply::html(StatusCode::OK, page),
+            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.lookup.service)),
+        },
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");
+            reply::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the relay or Redis does not answer, try again later\n",
+            )
+        }
+    }
+}
+
+async fn service_request(
+    site: Arc<Site>,
+    coordinate: Coordinate,
+    service: GitService,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
+) -> Response {
+    let expected = format!("application/x-{}-request", service.as_str());
+    // Also what keeps forms of foreign pages from being taken for pushes.
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|value| value.as_bytes() != expected.as_bytes())
+    {
+        return reply::text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("Content-Type must be {expected}\n"),
+        );
+    }
+    let bytes_max = match service {
+        GitService::UploadPack => site.settings.fetch_request_bytes_max,
+        GitService::ReceivePack => site.settings.push_request_bytes_max,
+    };
+    let body = match body::open(headers, body, bytes_max) {
+        Ok(body) => body,
+        Err(error) => return reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}\n")),
+    };
+    match service {
+        GitService::UploadPack => upload_pack::upload_pack(&site, &coordinate, protocol(headers), body).await,
+        GitService::ReceivePack => push::receive_pack(site, coordinate, body).await,
+    }
+}
+
+fn protocol(headers: &HeaderMap) -> Option<GitProtocol> {
+    GitProtocol::parse(headers.get("git-protocol")?.to_str().ok()?)
+}
+
+fn method_not_allowed() -> Response {
+    reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
+}
+
+/// A HEAD request gets what GET would get, without the body.
+fn strip_body(response: Response) -> Response {
+    let (parts, _) = response.into_parts();
+    let mut stripped = reply::empty(parts.status);
+    *stripped.headers_mut() = parts.headers;
+    stripped
+}
+
+/// NIP-11.
+const RELAY_INFO_TYPE: &str = "application/nostr+json";

@@ -1,0 +1,155 @@
+//! The events that this gateway brings into the relay, whole and in memory: a Redis that loses them gets them back
+//! (design 3, the epoch).
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use shared::purgatory::Release;
+use shared::rules::GitEvent;
+
+/// What was complete and has not left yet, as far as this gateway knows, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(Mutex<Releases>);
+
+#[derive(Debug, Default)]
+struct Releases {
+    releases: VecDeque<Release>,
+    bytes: usize,
+}
+
+impl InFlight {
+    /// Remembers a release, until it has left or too much is remembered: then the oldest is forgotten. Nothing is lost
+    /// by that alone.
+    pub(crate) fn remember(&self, release: &Release) {
+        let mut known = self.lock();
+        known.remove(&release.event.id);
+        known.bytes += bytes_of(release);
+        known.releases.push_back(release.clone());
+        while known.bytes > BYTES_MAX {
+            let Some(oldest) = known.releases.pop_front() else {
+                break;
+            };
+            known.bytes -= bytes_of(&oldest);
+        }
+    }
+
+    /// Remembers an event that another gateway, or this one before its start, had found complete.
+    pub(crate) fn remember_event(&self, event: &Event) {
+        let is_known = self.lock().releases.iter().any(|known| known.event.id == event.id);
+        let git_event = GitEvent::parse(event).ok().flatten();
+        if let Some(git_event) = git_event.filter(|_| !is_known) {
+            self.remember(&Release {
+                event: event.clone(),
+                identifiers: git_event.identifiers(),
+                after: BTreeSet::new(),
+            });
+        }
+    }
+
+    /// Forgets what has left, or is not to leave.
+    pub(crate) fn forget(&self, event_id: &EventId) {
+        self.lock().remove(event_id);
+    }
+
+    /// Returns what is remembered, oldest first.
+    pub(crate) fn all(&self) -> Vec<Release> {
+        self.lock().releases.iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Releases> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Releases {
+    fn remove(&mut self, event_id: &EventId) {
+        let place = self.releases.iter().position(|known| known.event.id == *event_id);
+        if let Some(removed) = place.and_then(|place| self.releases.remove(place)) {
+            self.bytes -= bytes_of(&removed);
+        }
+    }
+}
+
+fn bytes_of(release: &Release) -> usize {
+    release.event.as_json().len()
+}
+
+/// Most bytes of events remembered, as JSON.
+const BYTES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::event::Tag;
+    use nostr::key::Keys;
+
+    use super::*;
+
+    fn state(content_bytes: usize) -> Event {
+        EventBuilder::new(Kind::from_u16(30618), "x".repeat(content_bytes))
+            .tag(Tag::parse(["d", "r"]).unwrap())
+            .finalize(&Keys::generate())
+            .unwrap()
+    }
+
+    fn release(event: &Event, after: &[EventId]) -> Release {
+        Release {
+            event: event.clone(),
+            identifiers: ["r".parse().unwrap()].into(),
+            after: after.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn what_has_not_left_is_known_in_order_with_what_it_waits_for() {
+        let in_flight = InFlight::default();
+        let [first, second, third] = [1, 2, 3].map(state);
+        for event in [&first, &second, &third] {
+            in_flight.remember(&release(event, &[first.id]));
+        }
+
+        in_flight.remember_event(&third);
+        in_flight.forget(&second.id);
+        in_flight.forget(&second.id);
+
+        assert_eq!(
+            in_flight.all(),
+            [&first, &third].map(|event| release(event, &[first.id]))
+        );
+    }
+
+    #[test]
+    fn what_others_found_complete_is_known_by_its_identifiers() {
+        let in_flight = InFlight::default();
+        let event = state(1);
+
+        in_flight.remember_event(&event);
+
+        assert_eq!(in_flight.all(), [release(&event, &[])]);
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten_when_too_much_is_known() {
+        let in_flight = InFlight::default();
+        let events: Vec<Event> = (0..20).map(|_| state(1 << 20)).collect();
+
+        for event in &events {
+            in_flight.remember(&release(event, &[]));
+        }
+
+        let known = in_flight.all();
+        assert!((10..16).contains(&known.len()), "{}", known.len());
+        assert_eq!(known.last().unwrap().event, events[19]);
+        for event in &events {
+            in_flight.forget(&event.id);
+        }
+        assert_eq!(in_flight.lock().bytes, 0);
+    }
+}

@@ -1,0 +1,89 @@
+//! The lock of an identifier: whoever holds it is the only one, in this process and in every other gateway on the
+//! same data directory, who decides about the repositories of that identifier (design 5).
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use shared::nip34::Identifier;
+use tokio::sync::Mutex;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::repositories::layout::Layout;
+
+/// The locks of all identifiers.
+pub(crate) struct Locks {
+    layout: Layout,
+    in_process: DashMap<Identifier, Arc<Mutex<()>>>,
+}
+
+/// Some identifiers, locked. Whatever touches their repositories asks for it as a witness.
+#[must_use = "dropping it at once locks nothing"]
+pub(crate) struct Locked {
+    identifiers: BTreeSet<Identifier>,
+    // Dropped in this order: the files first, so that nobody in this process waits on a file.
+    _files: Vec<File>,
+    _in_process: Vec<OwnedMutexGuard<()>>,
+}
+
+impl Locked {
+    /// Returns what is locked.
+    pub(crate) fn identifiers(&self) -> &BTreeSet<Identifier> {
+        &self.identifiers
+    }
+}
+
+impl Locks {
+    /// Keeps lock files where `layout` says.
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            in_process: DashMap::new(),
+        }
+    }
+
+    /// Waits for the locks of all these identifiers: first those of this process in the order of identifiers, then
+    /// the files in the order of their names, so that two who want the same ones never wait for each other.
+    ///
+    /// # Errors
+    /// A lock file cannot be created or locked.
+    pub(crate) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> io::Result<Locked> {
+        let mut guards = Vec::with_capacity(identifiers.len());
+        for identifier in &identifiers {
+            let mutex = Arc::clone(&self.in_process.entry(identifier.clone()).or_default());
+            guards.push(mutex.lock_owned().await);
+        }
+        let paths: BTreeSet<PathBuf> = identifiers
+            .iter()
+            .map(|identifier| self.layout.identifier_lock(identifier))
+            .collect();
+        let files = tokio::task::spawn_blocking(|| paths.into_iter().map(lock_file).collect::<io::Result<_>>());
+        let files = files.await.map_err(io::Error::other)??;
+        self.forget_unused();
+        Ok(Locked {
+            identifiers,
+            _files: files,
+            _in_process: guards,
+        })
+    }
+
+    /// Keeps the map from growing with every identifier ever asked for.
+    fn forget_unused(&self) {
+        if self.in_process.len() > IN_PROCESS_MAX {
+            self.in_process.retain(|_, mutex| Arc::strong_count(mutex) > 1);
+        }
+    }
+}
+
+fn lock_file(path: PathBuf) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Mutexes kept before unused ones are forgotten.
+const IN_PROCESS_MAX: usize = 10_000;

@@ -1,0 +1,205 @@
+//! Objects that are not yet anybody's: a directory of this instance that a push fills and that is then moved to where
+//! it belongs, or vanishes (facts/git-http 2.3).
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::git::child::ChildLimits;
+use crate::git::invocation::Invocation;
+use crate::repositories::ingest::IngestLimits;
+use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+use crate::repositories::layout::make_dir;
+use crate::repositories::layout::sync_dir;
+use crate::repositories::repository::Repositories;
+use crate::repositories::repository::Repository;
+
+/// An object directory that only its owner reads. Dropped, it is removed with all in it.
+#[must_use = "dropping it removes the objects in it"]
+#[derive(Debug)]
+pub(crate) struct Quarantine {
+    repositories: Repositories,
+    path: PathBuf,
+    alternates: Vec<PathBuf>,
+}
+
+impl Quarantine {
+    /// Opens a quarantine whose objects may refer to those in the object directories `alternates`. One that does not
+    /// exist is left out.
+    ///
+    /// What is found in an alternate is taken for complete: give only directories closed under reachability, which
+    /// those of repositories are, and staged ones together with their repository's.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the directory cannot be made.
+    pub(crate) async fn open(repositories: &Repositories, alternates: Vec<PathBuf>) -> Result<Self, LayoutError> {
+        let repositories = repositories.clone();
+        in_background(move || {
+            let path = repositories.layout().fresh_quarantine();
+            // Nothing else is made: a data directory that is gone (a mount) must not come to be again in its place.
+            for dir in [path.clone(), path.join("pack")] {
+                fs::DirBuilder::new()
+                    .mode(0o700)
+                    .create(&dir)
+                    .map_err(failed("make the directory", &dir))?;
+            }
+            Ok(Self {
+                repositories,
+                path,
+                alternates: alternates.into_iter().filter(|dir| dir.is_dir()).collect(),
+            })
+        })
+        .await
+    }
+
+    /// Returns the directory as one to look objects up in.
+    pub(crate) fn object_dir(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the object directories that its objects may refer to.
+    pub(crate) fn alternates(&self) -> &[PathBuf] {
+        &self.alternates
+    }
+
+    /// Moves the objects into `repository`, where clones see them.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the repository is not on disk or a file cannot be moved; those moved before are whole and
+    /// stay.
+    pub(crate) async fn migrate_into(self, repository: &Repository) -> Result<(), LayoutError> {
+        let to = repository.object_dir();
+        in_background(move || {
+            fs::metadata(&to).map_err(failed("find", &to))?;
+            move_packs(&self.path, &to)
+        })
+        .await
+    }
+
+    /// Prepares the `index-pack` that fills the quarantine.
+    pub(crate) fn index_pack(&self, limits: &IngestLimits) -> Invocation {
+        self.repositories
+            .git()
+            .invoke("index-pack")
+            // A repository is asked for and nothing is read from it; the objects are these.
+            .repository(&self.repositories.layout().empty_repository())
+            .env("GIT_OBJECT_DIRECTORY", &self.path)
+            .env("GIT_QUARANTINE_PATH", &self.path)
+            .alternates(&self.alternates)
+            .arg("--stdin")
+            // Pushes are thin: deltas against objects of ours are completed, so that a pack stands alone.
+            .arg("--fix-thin")
+            // Checks every object and that what it refers to is here. Only here can severities be set: index-pack
+            // reads neither `fsck.*` nor `receive.fsck.*` (the test with a bad time zone pins it).
+            .arg(format!("--strict={FSCK_TOLERATED}"))
+            .arg(format!("--max-input-size={}", limits.pack_bytes_max))
+            // One push, one core.
+            .arg("--threads=1")
+            .limits(ChildLimits {
+                memory_bytes: limits.memory_bytes_max,
+                cpu_secs: limits.cpu_secs_max,
+                // Bases of a thin pack come on top of what was sent.
+                file_bytes: limits.pack_bytes_max.saturating_mul(2).saturating_add(64 << 20),
+            })
+    }
+
+    pub(crate) fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+}
+
+impl Drop for Quarantine {
+    /// Removes a few files at once, rather than in a task that a runtime which goes down would not run.
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "cannot remove a quarantine; the next start sweeps it");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+/// Moves the packs of the object directory `from` into `to`, both on one file system.
+///
+/// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
+pub(crate) fn move_packs(from: &Path, to: &Path) -> Result<(), LayoutError> {
+    let (from, to) = (from.join("pack"), to.join("pack"));
+    let packs = packs_in(&from)?;
+    if packs.is_empty() {
+        return Ok(());
+    }
+    make_dir(&to)?;
+    for pack in packs {
+        // Named by the hash of its content: the same pack is there already.
+        if to.join(&pack).with_extension("idx").exists() {
+            continue;
+        }
+        for extension in ["pack", "rev", "idx"] {
+            let file = from.join(&pack).with_extension(extension);
+            match File::open(&file) {
+                Ok(opened) => opened.sync_all().map_err(failed("sync", &file))?,
+                // git before 2.41 writes no `.rev` unless told to.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && extension == "rev" => {
+                    continue;
+                }
+                Err(error) => return Err(failed("open", &file)(error)),
+            }
+            fs::rename(&file, to.join(&pack).with_extension(extension)).map_err(failed("move", &file))?;
+        }
+    }
+    sync_dir(&to).map_err(failed("sync", &to))
+}
+
+/// Returns the names, without extension, of the packs in `dir` that are complete and not empty.
+fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, LayoutError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(failed("list", dir)(error)),
+    };
+    let mut packs = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(failed("list", dir))?.path();
+        if path.extension() != Some(OsStr::new("idx")) {
+            continue;
+        }
+        let pack = path.with_extension("pack");
+        let len = fs::metadata(&pack).map_err(failed("look at", &pack))?.len();
+        if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
+            packs.insert(PathBuf::from(stem));
+        }
+    }
+    Ok(packs)
+}
+
+/// Faults of old, honest histories (the list is gitaly's). Whatever can harm who checks out stays an error.
+const FSCK_TOLERATED: &str = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore";
+/// A header of 12 bytes and a hash: what a push sends whose objects are all here.
+const EMPTY_PACK_BYTES: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::testing::World;
+
+    #[tokio::test]
+    async fn nothing_migrates_into_a_virtual_repository() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let quarantine = Quarantine::open(&world.repositories, Vec::new()).await.unwrap();
+
+        assert!(quarantine.migrate_into(&repository).await.is_err());
+        repository.create().await.unwrap();
+
+        assert!(repository.exists().await);
+        assert_eq!(world.quarantine_entries(), 0);
+    }
+}

@@ -1,0 +1,322 @@
+//! Changing the refs of one repository: all of them or none, each only from the value it is expected to have.
+//!
+//! `git update-ref --stdin` does it, because gix checks neither directory conflicts nor syncs (facts/git-http 1).
+//! Verified with git 2.39.5 and 2.47.3, and pinned by the tests below:
+//!
+//! - one transaction cannot delete `a` and create `a/b`: such deletions go first, in a transaction of their own;
+//! - `symref-update HEAD` (2.46) cannot stand beside a change of the branch that `HEAD` names ("multiple updates for
+//!   'HEAD'"): then, and with an older git, `HEAD` follows after the commit.
+//!
+//! Between two such steps a crash leaves the first one done. Who aligns refs compares and finishes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use shared::git::Oid;
+use shared::git::RefName;
+use shared::git::RefUpdate;
+
+use crate::git::command::GitError;
+use crate::repositories::refs::Head;
+use crate::repositories::refs::RefReadError;
+use crate::repositories::repository::Repository;
+
+/// What shall be true of the refs of one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RefTransaction {
+    /// The changes, at most one of each ref. `old == new` checks without changing.
+    pub(crate) updates: Vec<RefUpdate>,
+    /// What `HEAD` shall name; `None` leaves it.
+    pub(crate) head: Option<RefName>,
+}
+
+/// Why refs were not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// The repository is not on disk.
+    #[error("the repository does not exist")]
+    NoRepository,
+    /// A ref does not have the expected value.
+    #[error("a ref has changed meanwhile: {message}")]
+    Stale {
+        /// git's words.
+        message: String,
+    },
+    /// Another process holds a lock for longer than `core.filesRefLockTimeout`.
+    #[error("a ref is locked: {message}")]
+    Locked {
+        /// git's words.
+        message: String,
+    },
+    /// git will not have the change: a missing object, a branch that is no commit, a name inside another.
+    #[error("git refuses the change: {message}")]
+    Refused {
+        /// git's words.
+        message: String,
+    },
+    /// git could not be run.
+    #[error(transparent)]
+    Git(GitError),
+    /// `HEAD` could not be read.
+    #[error(transparent)]
+    Read(#[from] RefReadError),
+}
+
+impl Repository {
+    /// Applies `transaction`: each step whole or not at all, checked against the old values (the module's text says
+    /// when it takes more than one step). Call it under the identifier's lock.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; then the step that failed changed nothing.
+    pub(crate) async fn apply(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
+        let applied = self.apply_steps(transaction).await;
+        self.forget_refs();
+        applied
+    }
+
+    async fn apply_steps(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
+        let current = self.refs().await?.ok_or(ApplyError::NoRepository)?.head;
+        let (first, rest) = split(&transaction.updates);
+        let target = transaction
+            .head
+            .as_ref()
+            .filter(|target| current != Head::Symbolic((*target).clone()));
+        let beside = target
+            .filter(|_| self.all().git().version().has_symref_update() && !changes(&transaction.updates, &current));
+        self.update_refs(script(&first, None)).await?;
+        self.update_refs(script(&rest, beside.map(|target| (target, &current))))
+            .await?;
+        match (target, beside) {
+            (Some(target), None) => self.set_head(target).await,
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// Runs one transaction of `update-ref`; an empty one is none.
+    async fn update_refs(&self, script: Option<Vec<u8>>) -> Result<(), ApplyError> {
+        let Some(script) = script else {
+            return Ok(());
+        };
+        self.all()
+            .git()
+            .invoke("update-ref")
+            .repository(self.path())
+            // HEAD itself is meant, not the branch it names.
+            .arg("--no-deref")
+            .arg("--stdin")
+            .arg("-z")
+            .output(&script, DEADLINE)
+            .await
+            .map(drop)
+            .map_err(refused)
+    }
+
+    async fn set_head(&self, target: &RefName) -> Result<(), ApplyError> {
+        self.all()
+            .git()
+            .invoke("symbolic-ref")
+            .repository(self.path())
+            .arg("HEAD")
+            .arg(target.as_str())
+            .output(b"", DEADLINE)
+            .await
+            .map(drop)
+            .map_err(refused)
+    }
+}
+
+/// Splits off the deletions that must be done before something can be created in their place.
+fn split(updates: &[RefUpdate]) -> (Vec<&RefUpdate>, Vec<&RefUpdate>) {
+    let created: BTreeSet<&str> = updates
+        .iter()
+        .filter(|update| update.old.is_none() && update.new.is_some())
+        .map(|update| update.name.as_str())
+        .collect();
+    let in_the_way = |name: &str| {
+        let below = format!("{name}/");
+        let has_below = created
+            .range(below.as_str()..)
+            .next()
+            .is_some_and(|created| created.starts_with(&below));
+        let is_below = name
+            .match_indices('/')
+            .any(|(slash, _)| created.contains(&name[..slash]));
+        has_below || is_below
+    };
+    updates
+        .iter()
+        .partition(|update| update.old.is_some() && update.new.is_none() && in_the_way(update.name.as_str()))
+}
+
+/// Tells whether the branch that `HEAD` names is among the refs touched.
+fn changes(updates: &[RefUpdate], head: &Head) -> bool {
+    match head {
+        Head::Symbolic(name) => updates.iter().any(|update| update.name == *name),
+        Head::Detached(_) => false,
+    }
+}
+
+/// Writes the input of `git update-ref --stdin -z` (its manual); `None` if there is nothing to do.
+fn script(updates: &[&RefUpdate], head: Option<(&RefName, &Head)>) -> Option<Vec<u8>> {
+    if updates.is_empty() && head.is_none() {
+        return None;
+    }
+    let mut script = String::from("start\0");
+    for RefUpdate { name, old, new } in updates {
+        let line = match (old, new) {
+            (Some(old), Some(new)) if old == new => format!("verify {name}\0{old}\0"),
+            (Some(old), Some(new)) => format!("update {name}\0{new}\0{old}\0"),
+            (None, Some(new)) => format!("create {name}\0{new}\0"),
+            (Some(old), None) => format!("delete {name}\0{old}\0"),
+            (None, None) => format!("verify {name}\0{}\0", "0".repeat(2 * Oid::LEN)),
+        };
+        script.push_str(&line);
+    }
+    if let Some((target, current)) = head {
+        let expected = match current {
+            Head::Symbolic(name) => format!("ref\0{name}"),
+            Head::Detached(oid) => format!("oid\0{oid}"),
+        };
+        script.push_str(&format!("symref-update HEAD\0{target}\0{expected}\0"));
+    }
+    script.push_str("prepare\0commit\0");
+    Some(script.into_bytes())
+}
+
+/// Reads from git's message what kind of refusal it was (git `refs/files-backend.c`).
+fn refused(error: GitError) -> ApplyError {
+    let GitError::Failed { message, .. } = error else {
+        return ApplyError::Git(error);
+    };
+    let says = |text: &str| message.contains(text);
+    if says("but expected") || says("reference already exists") || says("unable to resolve reference") {
+        ApplyError::Stale { message }
+    } else if says("Unable to create") && says("File exists") {
+        ApplyError::Locked { message }
+    } else {
+        ApplyError::Refused { message }
+    }
+}
+
+/// Locks are waited for 3 s (refs) and 5 s (packed-refs), see serving.gitconfig; the rest is syncing.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::testing::World;
+
+    fn name(text: &str) -> RefName {
+        text.parse().unwrap()
+    }
+
+    fn update(text: &str, old: Option<Oid>, new: Option<Oid>) -> RefUpdate {
+        RefUpdate {
+            name: name(text),
+            old,
+            new,
+        }
+    }
+
+    async fn apply(repository: &Repository, updates: Vec<RefUpdate>, head: Option<&str>) -> Result<(), ApplyError> {
+        let head = head.map(name);
+        repository.apply(&RefTransaction { updates, head }).await
+    }
+
+    #[tokio::test]
+    async fn refs_change_together_and_head_with_them_on_every_git() {
+        for world in World::of_every_git().await {
+            let repository = world.repository("a");
+            let [one, two] = world.two_commits(&repository).await;
+            let (main, dev) = ("refs/heads/main", "refs/heads/dev");
+
+            let created = vec![update(main, None, Some(one)), update(dev, None, Some(one))];
+            apply(&repository, created, Some(main)).await.unwrap();
+            // HEAD names main, which changes too: the case that one transaction cannot do.
+            let moved = vec![update(main, Some(one), None), update(dev, Some(one), Some(two))];
+            apply(&repository, moved, Some(dev)).await.unwrap();
+
+            let refs = repository.refs().await.unwrap().unwrap();
+            assert_eq!(refs.refs.into_iter().collect::<Vec<_>>(), [(name(dev), two)]);
+            assert_eq!(refs.head, Head::Symbolic(name(dev)));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_stale_value_stops_the_whole_transaction() {
+        for world in World::of_every_git().await {
+            let repository = world.repository("a");
+            let [one, two] = world.two_commits(&repository).await;
+            let first = vec![update("refs/heads/a", None, Some(one))];
+            apply(&repository, first, None).await.unwrap();
+            let before = repository.refs().await.unwrap();
+
+            let stale = [
+                update("refs/heads/a", Some(two), Some(one)),
+                update("refs/heads/a", None, Some(two)),
+                update("refs/heads/a", Some(two), None),
+                update("refs/heads/a", Some(two), Some(two)),
+                update("refs/heads/a", None, None),
+                update("refs/heads/gone", Some(one), Some(two)),
+                update("refs/heads/gone", Some(one), Some(one)),
+            ];
+            for stale in stale {
+                let updates = vec![update("refs/heads/new", None, Some(one)), stale.clone()];
+                let applied = apply(&repository, updates, Some("refs/heads/new")).await;
+
+                assert!(
+                    matches!(applied, Err(ApplyError::Stale { .. })),
+                    "{stale:?}: {applied:?}"
+                );
+                assert_eq!(repository.refs().await.unwrap(), before);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ref_can_take_the_place_of_a_directory_and_back_packed_or_loose() {
+        for world in World::of_every_git().await {
+            let repository = world.repository("a");
+            let [one, _] = world.two_commits(&repository).await;
+            let first = vec![update("refs/heads/a", None, Some(one))];
+            apply(&repository, first, Some("refs/heads/a")).await.unwrap();
+
+            for pack in [false, true] {
+                for (from, to) in [("refs/heads/a", "refs/heads/a/b"), ("refs/heads/a/b", "refs/heads/a")] {
+                    if pack {
+                        world.git(&repository, &["pack-refs", "--all"], b"").await;
+                    }
+                    let updates = vec![update(to, None, Some(one)), update(from, Some(one), None)];
+                    apply(&repository, updates, Some(to)).await.unwrap();
+
+                    let refs = repository.refs().await.unwrap().unwrap();
+                    assert_eq!(refs.refs.into_keys().collect::<Vec<_>>(), [name(to)]);
+                    assert_eq!(refs.head, Head::Symbolic(name(to)));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_branch_must_be_a_commit_that_is_here() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let objects = world.populate(&repository).await;
+        let missing = "1234567890123456789012345678901234567890".parse().unwrap();
+
+        for new in [objects.tree, objects.tag, missing] {
+            let applied = apply(&repository, vec![update("refs/heads/x", None, Some(new))], None).await;
+
+            assert!(matches!(applied, Err(ApplyError::Refused { .. })), "{applied:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_virtual_repository_has_no_refs_to_change() {
+        let world = World::new().await;
+
+        let applied = apply(&world.repository("a"), Vec::new(), Some("refs/heads/a")).await;
+
+        assert!(matches!(applied, Err(ApplyError::NoRepository)));
+    }
+}

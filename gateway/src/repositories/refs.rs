@@ -1,0 +1,514 @@
+//! Reading the refs of a repository: loose files first, then `packed-refs`, as git does and gix does not.
+//!
+//! In the other order a `git pack-refs` in between hides refs (git `refs/files-backend.c`; facts/git-http 1 and 2.1).
+//! What a snapshot was made of is noted as stamps, which tell later whether it still holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::fs::File;
+use std::fs::Metadata;
+use std::io;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use shared::git::Namespace;
+use shared::git::Oid;
+use shared::git::RefName;
+
+use crate::repositories::objects::ObjectError;
+use crate::repositories::objects::Objects;
+
+/// The refs of one repository at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefSnapshot {
+    /// Every ref of three or more components, with its value.
+    pub(crate) refs: BTreeMap<RefName, Oid>,
+    /// What those refs point at in the end that hold an annotated tag.
+    pub(crate) peeled: BTreeMap<RefName, Oid>,
+    /// What `HEAD` says.
+    pub(crate) head: Head,
+}
+
+/// The content of `HEAD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// The name of a ref, which may not exist (unborn).
+    Symbolic(RefName),
+    /// An object id; this server never writes one.
+    Detached(Oid),
+}
+
+/// Why refs could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefReadError {
+    /// The operating system refused.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds something else than git writes.
+    #[error("{} does not hold what git writes there", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// What a tag points at could not be looked up.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+impl RefSnapshot {
+    /// Returns the refs of a repository that has none: `HEAD` names a branch that is not yet born.
+    pub(crate) fn empty() -> Self {
+        Self {
+            refs: BTreeMap::new(),
+            peeled: BTreeMap::new(),
+            head: Head::Symbolic(initial_branch()),
+        }
+    }
+
+    /// Returns the commit that `HEAD` leads to; `None` while it is unborn.
+    pub(crate) fn head_oid(&self) -> Option<Oid> {
+        match &self.head {
+            Head::Symbolic(name) => self.refs.get(name).copied(),
+            Head::Detached(oid) => Some(*oid),
+        }
+    }
+}
+
+/// Returns the branch that `HEAD` names in a repository without refs (facts/grasp 2.2).
+pub(crate) fn initial_branch() -> RefName {
+    "refs/heads/master".parse().expect("a full and valid ref name")
+}
+
+/// What the file system said of one file or directory that a snapshot was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    path: PathBuf,
+    /// Modification time in seconds and nanoseconds, inode, size; `None`: does not exist.
+    seen: Option<(i64, i64, u64, u64)>,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        let seen = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec(), meta.ino(), meta.size());
+        Self {
+            path: path.to_owned(),
+            seen: fs::symlink_metadata(path).ok().as_ref().map(seen),
+        }
+    }
+
+    /// Tells whether nothing was renamed, made or removed there since.
+    pub(crate) fn still_holds(&self) -> bool {
+        *self == Self::of(&self.path)
+    }
+}
+
+/// A snapshot and the stamps of all that it was read from, each taken before the reading.
+#[derive(Debug)]
+pub(crate) struct StampedRefs {
+    pub(crate) snapshot: RefSnapshot,
+    pub(crate) stamps: Vec<Stamp>,
+}
+
+/// Reads the refs of the repository at `path`; `None` if there is none. Blocks.
+///
+/// What tags in `known` point at is not looked up again.
+pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, RefReadError> {
+    let mut reader = Reader::default();
+    let head_path = path.join("HEAD");
+    let packed_path = path.join("packed-refs");
+    reader.stamps.push(Stamp::of(&head_path));
+    let Some(head) = read_small(&head_path)? else {
+        return Ok(None);
+    };
+    let head = parse_head(&head).ok_or(RefReadError::Malformed { path: head_path })?;
+    reader.walk(&path.join("refs"), "refs")?;
+    reader.stamps.push(Stamp::of(&packed_path));
+    let packed = read_whole(&packed_path)?.unwrap_or_default();
+    let mut packed = parse_packed(&packed).ok_or(RefReadError::Malformed { path: packed_path })?;
+
+    let mut unknown = Vec::new();
+    for (name, oid) in reader.loose {
+        packed.peeled.remove(&name);
+        // git writes only commits to branches.
+        if name.namespace() != Namespace::Branch {
+            unknown.push((name.clone(), oid));
+        }
+        packed.refs.insert(name, oid);
+    }
+    if !packed.fully_peeled {
+        let bare = packed.refs.iter().map(|(name, oid)| (name.clone(), *oid));
+        unknown = bare.filter(|(name, _)| !packed.peeled.contains_key(name)).collect();
+    }
+    peel(path, unknown, known, &mut packed.peeled)?;
+    let snapshot = RefSnapshot {
+        refs: packed.refs,
+        peeled: packed.peeled,
+        head,
+    };
+    Ok(Some(StampedRefs {
+        snapshot,
+        stamps: reader.stamps,
+    }))
+}
+
+/// Looks up what each of `unknown` points at if it is a tag.
+fn peel(
+    repository: &Path,
+    unknown: Vec<(RefName, Oid)>,
+    known: Option<&RefSnapshot>,
+    peeled: &mut BTreeMap<RefName, Oid>,
+) -> Result<(), RefReadError> {
+    let mut objects = None;
+    for (name, oid) in unknown {
+        let target = match known {
+            Some(known) if known.refs.get(&name) == Some(&oid) => known.peeled.get(&name).copied(),
+            Some(_) | None => {
+                let objects = match &objects {
+                    Some(objects) => objects,
+                    None => objects.insert(Objects::open(&[repository.join("objects")])?),
+                };
+                objects.peel(oid)?
+            }
+        };
+        if let Some(target) = target {
+            peeled.insert(name, target);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    loose: BTreeMap<RefName, Oid>,
+    stamps: Vec<Stamp>,
+}
+
+impl Reader {
+    /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
+    fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), RefReadError> {
+        self.stamps.push(Stamp::of(dir));
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if vanished(&error) => return Ok(()),
+            Err(source) => return Err(io_error(dir)(source)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(io_error(dir))?;
+            let path = entry.path();
+            let Some(file_name) = entry.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
+            let name = format!("{prefix}/{file_name}");
+            if entry.file_type().map_err(io_error(&path))?.is_dir() {
+                self.walk(&path, &name)?;
+            } else if let Ok(name) = name.parse::<RefName>() {
+                // A name that does not parse is a `.lock`, or nothing that this server made.
+                self.read_loose(&path, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), RefReadError> {
+        let Some(content) = read_small(path)? else {
+            return Ok(());
+        };
+        if content.starts_with("ref: ") {
+            // Symbolic refs beside HEAD are not served; nothing here makes them.
+            return Ok(());
+        }
+        let oid = content
+            .trim_end()
+            .parse()
+            .map_err(|_| RefReadError::Malformed { path: path.to_owned() })?;
+        self.loose.insert(name, oid);
+        Ok(())
+    }
+}
+
+fn parse_head(content: &str) -> Option<Head> {
+    let content = content.trim_end();
+    match content.strip_prefix("ref:") {
+        Some(name) => name.trim_start().parse().ok().map(Head::Symbolic),
+        None => content.parse().ok().map(Head::Detached),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Packed {
+    refs: BTreeMap<RefName, Oid>,
+    peeled: BTreeMap<RefName, Oid>,
+    /// Every tag has its `^` line, so a ref without one is no tag.
+    fully_peeled: bool,
+}
+
+/// Parses `packed-refs` (git `refs/packed-backend.c`); `None` if a line is not git's.
+fn parse_packed(content: &str) -> Option<Packed> {
+    let mut packed = Packed {
+        fully_peeled: content.is_empty(),
+        ..Packed::default()
+    };
+    let mut last: Option<RefName> = None;
+    for line in content.lines() {
+        if let Some(header) = line.strip_prefix("# pack-refs with:") {
+            packed.fully_peeled = header.split(' ').any(|word| word == "fully-peeled");
+        } else if let Some(peeled) = line.strip_prefix('^') {
+            let peeled = peeled.parse().ok()?;
+            if let Some(name) = last.take() {
+                packed.peeled.insert(name, peeled);
+            }
+        } else {
+            let (oid, name) = line.split_once(' ')?;
+            let oid = oid.parse().ok()?;
+            last = name.parse().ok();
+            if let Some(name) = &last {
+                packed.refs.insert(name.clone(), oid);
+            }
+        }
+    }
+    Some(packed)
+}
+
+/// Reads a file of one line; `None` if there is no such file.
+fn read_small(path: &Path) -> Result<Option<String>, RefReadError> {
+    let mut content = String::new();
+    let read = File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
+    match read {
+        Ok(_) => Ok(Some(content)),
+        Err(error) if vanished(&error) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(RefReadError::Malformed { path: path.to_owned() })
+        }
+        Err(source) => Err(io_error(path)(source)),
+    }
+}
+
+fn read_whole(path: &Path) -> Result<Option<String>, RefReadError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if vanished(&error) => Ok(None),
+        Err(source) => Err(io_error(path)(source)),
+    }
+}
+
+/// Tells whether a path is gone, or has become a file where a directory was or the reverse.
+fn vanished(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    )
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RefReadError {
+    let path = path.to_owned();
+    move |source| RefReadError::Io { path, source }
+}
+
+/// A symbolic `HEAD` can be as long as a path.
+const LINE_BYTES_MAX: u64 = 4200;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::repositories::ref_cache::RefCache;
+    use crate::repositories::testing::World;
+
+    fn name(text: &str) -> RefName {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn loose_refs_win_over_packed_ones_and_tags_are_peeled_to_the_end() {
+        for world in World::of_every_git().await {
+            let repository = world.repository("a");
+            let [one, two] = world.two_commits(&repository).await;
+            let tag = world.tag(&repository, one, "commit").await;
+            let nested = world.tag(&repository, tag, "tag").await;
+            let git = async |args: &[&str]| world.git(&repository, args, b"").await;
+            for (name, oid) in [
+                ("refs/heads/a", one),
+                ("refs/tags/packed", nested),
+                ("refs/tags/light", one),
+            ] {
+                git(&["update-ref", name, &oid.to_string()]).await;
+            }
+            git(&["pack-refs", "--all"]).await;
+            git(&["update-ref", "refs/heads/a", &two.to_string()]).await;
+            git(&["update-ref", "refs/tags/loose", &nested.to_string()]).await;
+            git(&["update-ref", "refs/stash", &one.to_string()]).await;
+
+            let refs = repository.refs().await.unwrap().unwrap();
+
+            let expected = [
+                (name("refs/heads/a"), two),
+                (name("refs/tags/light"), one),
+                (name("refs/tags/loose"), nested),
+                (name("refs/tags/packed"), nested),
+            ];
+            let peeled = [(name("refs/tags/loose"), one), (name("refs/tags/packed"), one)];
+            assert_eq!(refs.refs, BTreeMap::from(expected));
+            assert_eq!(refs.peeled, BTreeMap::from(peeled));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packed_tag_that_was_replaced_by_a_commit_is_not_peeled() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let objects = world.populate(&repository).await;
+        let git = async |args: &[&str]| world.git(&repository, args, b"").await;
+        git(&["update-ref", "refs/tags/t", &objects.tag.to_string()]).await;
+        git(&["pack-refs", "--all"]).await;
+        git(&["update-ref", "refs/tags/t", &objects.commit.to_string()]).await;
+
+        let refs = repository.refs().await.unwrap().unwrap();
+
+        assert_eq!(refs.refs[&name("refs/tags/t")], objects.commit);
+        assert!(refs.peeled.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_git_did_not_write_is_an_error() {
+        let world = World::new().await;
+        for (file, content) in [
+            ("HEAD", "main"),
+            ("refs/heads/a", ""),
+            ("refs/heads/a", "123"),
+            ("packed-refs", "x"),
+            (
+                "packed-refs",
+                "# pack-refs with: peeled fully-peeled sorted \nrefs/heads/a 12",
+            ),
+        ] {
+            let repository = world.repository(&format!("{}{}", file.replace('/', "-"), content.len()));
+            repository.create().await.unwrap();
+            fs::write(repository.path().join(file), content).unwrap();
+
+            let read = repository.refs().await;
+
+            assert!(
+                matches!(read, Err(RefReadError::Malformed { .. })),
+                "{file} {content:?}"
+            );
+        }
+    }
+
+    /// gix misses refs in one of eight readings under this load (facts/git-http 1).
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn no_ref_is_missed_and_no_change_overlooked_while_others_update_and_pack() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let commits = world.two_commits(&repository).await;
+        let branches: Vec<_> = (0..20)
+            .map(|i| name(&format!("refs/heads/dir{}/b{i}", i % 3)))
+            .collect();
+        let move_all = async |from: Option<usize>, to: usize| {
+            let script: String = branches
+                .iter()
+                .map(|name| match from {
+                    Some(from) => format!("update {name} {} {}\n", commits[to], commits[from]),
+                    None => format!("create {name} {}\n", commits[to]),
+                })
+                .collect();
+            world
+                .git(&repository, &["update-ref", "--stdin"], script.as_bytes())
+                .await;
+        };
+        move_all(None, 0).await;
+        let cache = RefCache::new(10_000);
+        let done = AtomicBool::new(false);
+
+        let readings = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut readings = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let fresh = read_refs(repository.path(), None).unwrap().unwrap();
+                    let cached = cache.snapshot(repository.path()).unwrap().unwrap();
+                    assert_eq!(fresh.snapshot.refs.len(), branches.len());
+                    assert_eq!(cached.refs.len(), branches.len());
+                    readings += 1;
+                }
+                readings
+            });
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    for round in 0..30 {
+                        move_all(Some(round % 2), (round + 1) % 2).await;
+                        let expected = commits[(round + 1) % 2];
+                        let seen = cache.snapshot(repository.path()).unwrap().unwrap();
+                        assert!(seen.refs.values().all(|oid| *oid == expected), "round {round}");
+                        world.git(&repository, &["pack-refs", "--all"], b"").await;
+                    }
+                });
+            });
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap()
+        });
+
+        assert!(readings > 100, "{readings}");
+    }
+
+    #[tokio::test]
+    async fn a_settled_snapshot_is_kept_until_a_ref_changes() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [one, two] = world.two_commits(&repository).await;
+        let name = name("refs/heads/a/b/c");
+        world
+            .git(&repository, &["update-ref", name.as_str(), &one.to_string()], b"")
+            .await;
+        let cache = RefCache::new(1000);
+        let snapshot = || cache.snapshot(repository.path()).unwrap().unwrap();
+        let begun = Instant::now();
+        let mut last = snapshot();
+        let settled = loop {
+            let next = snapshot();
+            if std::sync::Arc::ptr_eq(&last, &next) {
+                break next;
+            }
+            last = next;
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        };
+
+        let [update, pack] = [
+            ["update-ref", name.as_str(), &two.to_string()],
+            ["pack-refs", "--all", "--prune"],
+        ]
+        .map(|args| args.map(str::to_owned));
+        assert_eq!(settled.refs[&name], one);
+        for args in [update, pack] {
+            let args = args.iter().map(String::as_str).collect::<Vec<_>>();
+            world.git(&repository, &args, b"").await;
+            let next = snapshot();
+            assert!(!std::sync::Arc::ptr_eq(&settled, &next));
+            assert_eq!(next.refs[&name], two);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_cache_holds_no_more_refs_than_it_may() {
+        let world = World::new().await;
+        let cache = RefCache::new(20);
+        for i in 0..8 {
+            let repository = world.repository(&i.to_string());
+            repository.create().await.unwrap();
+
+            assert!(cache.snapshot(repository.path()).unwrap().is_some());
+            assert!(cache.refs_held() <= 20);
+        }
+        assert!(cache.refs_held() > 0);
+    }
+}

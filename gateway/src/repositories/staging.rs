@@ -1,0 +1,343 @@
+//! Objects that wait for their event, or for the announcement of their repository, beside the repository and out of
+//! the sight of clones: one object directory for each event id and commit.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nostr::event::EventId;
+use shared::git::Oid;
+
+use crate::git::command::GitError;
+use crate::repositories::layout::COORDINATE_FILE;
+use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+use crate::repositories::layout::make_dir;
+use crate::repositories::layout::sync_dir;
+use crate::repositories::quarantine::Quarantine;
+use crate::repositories::quarantine::move_packs;
+use crate::repositories::repository::Repository;
+
+/// What is staged for one repository. Change it under the identifier's lock.
+#[derive(Debug, Clone)]
+pub(crate) struct Staging {
+    repository: Repository,
+    path: PathBuf,
+}
+
+/// Why staged objects did not move into their repository.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmitError {
+    /// The repository is not on disk.
+    #[error("the repository does not exist")]
+    NoRepository,
+    /// Nothing is staged under these names.
+    #[error("nothing is staged for event {event_id} at {commit_oid}")]
+    NotStaged {
+        /// The event.
+        event_id: EventId,
+        /// The commit.
+        commit_oid: Oid,
+    },
+    /// The commit needs objects that are neither staged nor in the repository.
+    #[error("the staged objects are incomplete: {message}")]
+    Incomplete {
+        /// git's words.
+        message: String,
+    },
+    /// A file could not be moved.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// git could not be run.
+    #[error(transparent)]
+    Git(GitError),
+}
+
+impl Staging {
+    /// Returns the staging area beside `repository`, which need not be on disk.
+    pub(crate) fn of(repository: &Repository) -> Self {
+        Self {
+            path: repository.all().layout().staging(repository.coordinate()),
+            repository: repository.clone(),
+        }
+    }
+
+    /// Returns where the objects of `commit_oid` for `event_id` are, or would be.
+    pub(crate) fn object_dir(&self, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
+        self.path.join(event_id.to_hex()).join(commit_oid.to_string())
+    }
+
+    /// Tells whether something is staged under these names.
+    pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
+        let path = self.object_dir(event_id, commit_oid);
+        in_background(move || path.is_dir()).await
+    }
+
+    /// Moves what `quarantine` holds to these names; what is there already stays.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if a file cannot be moved.
+    pub(crate) async fn put(
+        &self,
+        event_id: &EventId,
+        commit_oid: &Oid,
+        quarantine: Quarantine,
+    ) -> Result<(), LayoutError> {
+        let path = self.object_dir(event_id, commit_oid);
+        let (own, root) = (self.path.clone(), self.repository.all().layout().root().to_owned());
+        let coordinate = format!("{}\n", self.repository.coordinate());
+        in_background(move || {
+            make_dir(&own)?;
+            let file = own.join(COORDINATE_FILE);
+            fs::write(&file, coordinate).map_err(failed("write", &file))?;
+            // An empty pack leaves an empty directory: that the commit was pushed counts, not what it brought.
+            make_dir(&path.join("pack"))?;
+            move_packs(quarantine.object_dir(), &path)?;
+            for dir in path.ancestors().take_while(|dir| *dir != root) {
+                sync_dir(dir).map_err(failed("sync", dir))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lists what is staged, in no order.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if a directory cannot be listed.
+    pub(crate) async fn list(&self) -> Result<Vec<(EventId, Oid)>, LayoutError> {
+        let path = self.path.clone();
+        in_background(move || {
+            let mut staged = Vec::new();
+            for event in names(&path)? {
+                let Ok(event_id) = EventId::from_hex(&event) else {
+                    continue;
+                };
+                let commits = names(&path.join(&event))?;
+                staged.extend(commits.iter().filter_map(|oid| Some((event_id, oid.parse().ok()?))));
+            }
+            Ok(staged)
+        })
+        .await
+    }
+
+    /// Removes what is staged for `event_id`, at `commit_oid` or, without one, at all. Nothing there is no error.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if a file cannot be removed.
+    pub(crate) async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), LayoutError> {
+        let path = match commit_oid {
+            Some(oid) => self.object_dir(event_id, oid),
+            None => self.path.join(event_id.to_hex()),
+        };
+        let root = self.path.clone();
+        in_background(move || remove_with_empty_parents(&path, &root)).await
+    }
+
+    /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
+    /// complete there. Sets no ref.
+    ///
+    /// Completeness is asked of git, because what was an alternate when they came may be gone.
+    ///
+    /// # Errors
+    /// [`AdmitError`]; then the repository is as before, unless a file could not be moved.
+    pub(crate) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), AdmitError> {
+        if !self.exists(event_id, commit_oid).await {
+            return Err(AdmitError::NotStaged {
+                event_id: *event_id,
+                commit_oid: *commit_oid,
+            });
+        }
+        if !self.repository.exists().await {
+            return Err(AdmitError::NoRepository);
+        }
+        let path = self.object_dir(event_id, commit_oid);
+        let checked = self
+            .repository
+            .all()
+            .git()
+            .invoke("rev-list")
+            .repository(self.repository.path())
+            .alternates(std::slice::from_ref(&path))
+            .arg("--objects")
+            // Looks for every object and prints none.
+            .arg("--quiet")
+            .arg(commit_oid.to_string())
+            .arg("--not")
+            .arg("--all")
+            .output(b"", CHECK_DEADLINE)
+            .await;
+        match checked {
+            Ok(_) => {}
+            Err(GitError::Failed { message, .. }) => {
+                return Err(AdmitError::Incomplete { message });
+            }
+            Err(error) => return Err(AdmitError::Git(error)),
+        }
+        let (to, root) = (self.repository.object_dir(), self.path.clone());
+        in_background(move || {
+            move_packs(&path, &to)?;
+            remove_with_empty_parents(&path, &root)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
+fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", path)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    if let Some(event) = path.parent().filter(|parent| *parent != root) {
+        remove_if_empty(event)?;
+    }
+    if names(root)?.iter().all(|name| name == COORDINATE_FILE) {
+        match fs::remove_dir_all(root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", root)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        // The identifier's, unless another owner has something there.
+        if let Some(identifier) = root.parent() {
+            remove_if_empty(identifier)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_empty(dir: &Path) -> Result<(), LayoutError> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(error) => Err(failed("remove", dir)(error)),
+    }
+}
+
+/// Returns the names in `dir`; none if it does not exist.
+fn names(dir: &Path) -> Result<Vec<String>, LayoutError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("list", dir)(error)),
+    };
+    entries
+        .map(|entry| {
+            let entry = entry.map_err(failed("list", dir))?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+/// A whole history of a large repository is walked in about a minute.
+const CHECK_DEADLINE: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::ingest::IngestLimits;
+    use crate::repositories::testing::World;
+
+    fn event_id(digit: char) -> EventId {
+        EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
+    }
+
+    async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
+        let dirs = [from.object_dir()];
+        Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn staged_objects_are_invisible_until_admitted() {
+        let world = World::new().await;
+        let (fork, upstream) = (world.repository("fork"), world.repository("upstream"));
+        let [one, two] = world.two_commits(&fork).await;
+        let staging = Staging::of(&upstream);
+        let id = event_id('a');
+
+        // The repository is virtual and stays so.
+        staging
+            .put(&id, &two, quarantine(&fork, two, &upstream).await)
+            .await
+            .unwrap();
+        assert!(!upstream.exists().await && staging.exists(&id, &two).await);
+        assert_eq!(staging.list().await.unwrap(), [(id, two)]);
+        let staged = async || world.repositories.layout().staged().await.unwrap();
+        assert_eq!(staged().await, [upstream.coordinate().clone()]);
+        let admitted = staging.admit(&id, &two).await;
+        assert!(matches!(admitted, Err(AdmitError::NoRepository)));
+        upstream.create().await.unwrap();
+        assert!(upstream.object_kinds(&[one, two], &[]).await.unwrap().is_empty());
+        let dir = staging.object_dir(&id, &two);
+        assert_eq!(upstream.object_kinds(&[one, two], &[dir]).await.unwrap().len(), 2);
+        staging.admit(&id, &two).await.unwrap();
+
+        assert_eq!(upstream.object_kinds(&[one, two], &[]).await.unwrap().len(), 2);
+        assert!(!staging.exists(&id, &two).await);
+        assert!(staged().await.is_empty());
+        assert!(!world.repositories.layout().staging(upstream.coordinate()).exists());
+        assert!(matches!(
+            staging.admit(&id, &two).await,
+            Err(AdmitError::NotStaged { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn what_is_staged_twice_or_under_two_commits_is_kept_and_removed_apart() {
+        let world = World::new().await;
+        let (fork, upstream) = (world.repository("fork"), world.repository("upstream"));
+        let [one, two] = world.two_commits(&fork).await;
+        let staging = Staging::of(&upstream);
+        let (a, b) = (event_id('a'), event_id('b'));
+        for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
+            staging
+                .put(&id, &oid, quarantine(&fork, oid, &upstream).await)
+                .await
+                .unwrap();
+        }
+
+        staging.remove(&a, Some(&one)).await.unwrap();
+        staging.remove(&a, Some(&one)).await.unwrap();
+        let mut left = staging.list().await.unwrap();
+        left.sort();
+        assert_eq!(left, [(a, two), (b, one)]);
+        staging.remove(&a, None).await.unwrap();
+        staging.remove(&b, None).await.unwrap();
+        assert!(staging.list().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn objects_whose_base_is_gone_are_not_admitted() {
+        let world = World::new().await;
+        let (fork, base) = (world.repository("fork"), world.repository("base"));
+        let [one, two] = world.two_commits(&fork).await;
+        base.create().await.unwrap();
+        super::super::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+            .await
+            .unwrap();
+        world
+            .git(&base, &["update-ref", "refs/heads/a", &one.to_string()], b"")
+            .await;
+        // Holds `two` alone, because the base has the rest.
+        let partial = quarantine(&fork, two, &base).await;
+        let upstream = world.repository("upstream");
+        upstream.create().await.unwrap();
+        let staging = Staging::of(&upstream);
+        staging.put(&event_id('a'), &two, partial).await.unwrap();
+
+        let admitted = staging.admit(&event_id('a'), &two).await;
+
+        assert!(matches!(admitted, Err(AdmitError::Incomplete { .. })), "{admitted:?}");
+        assert!(upstream.object_kinds(&[two], &[]).await.unwrap().is_empty());
+        assert!(staging.exists(&event_id('a'), &two).await);
+    }
+}

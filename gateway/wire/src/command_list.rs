@@ -1,0 +1,625 @@
+//! The head of a push: its commands and capabilities, up to where the pack begins (git `gitprotocol-pack(5)`,
+//! "Reference Update Request and Packfile Transfer"; what git itself accepts beyond that: facts/git-http 3.1).
+//!
+//! Nothing of it ever reaches git as bytes, so two readings of one request cannot differ. Incremental and bounded; no
+//! I/O.
+
+use std::collections::HashMap;
+
+use bytes::Buf;
+use bytes::Bytes;
+use bytes::BytesMut;
+use shared::git::Oid;
+use shared::git::OidError;
+use shared::git::RefName;
+use shared::git::RefNameError;
+use shared::git::RefUpdate;
+
+use crate::pkt_line::PktLine;
+use crate::pkt_line::PktLineError;
+
+/// What a pusher asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandList {
+    /// The commands in their order; none in a probe, which asks for nothing.
+    pub commands: Vec<Command>,
+    /// What the pusher's git can take as an answer.
+    pub capabilities: PushCapabilities,
+}
+
+impl CommandList {
+    /// Tells whether a pack follows: git sends one unless every command is a deletion.
+    pub fn expects_pack(&self) -> bool {
+        let deletes = |command: &Command| match &command.parsed {
+            Ok(update) => update.new.is_none(),
+            Err(defect) => defect.deletes(),
+        };
+        !self.commands.iter().all(deletes)
+    }
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The ref name as sent, for the report.
+    pub name: String,
+    /// The change asked for, or why it is none; other commands of the list are not concerned.
+    pub parsed: Result<RefUpdate, CommandDefect>,
+}
+
+/// Why one command cannot be done. The text is for `ng`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandDefect {
+    /// The name is not one of a ref.
+    #[error("funny refname: {source}")]
+    Name {
+        /// The rule broken.
+        source: RefNameError,
+        /// Whether the command asks for a deletion.
+        deletes: bool,
+    },
+    /// An object id is none.
+    #[error("bad object id: {0}")]
+    Oid(OidError),
+    /// The list has another command for the ref.
+    #[error("the push has more than one command for this ref")]
+    Duplicate {
+        /// Whether the command asks for a deletion.
+        deletes: bool,
+    },
+    /// The list would make two refs of which one is a directory of the other.
+    #[error("the push has two refs that cannot exist side by side")]
+    DirectoryConflict,
+}
+
+impl CommandDefect {
+    fn deletes(&self) -> bool {
+        match self {
+            Self::Name { deletes, .. } | Self::Duplicate { deletes } => *deletes,
+            Self::Oid(_) | Self::DirectoryConflict => false,
+        }
+    }
+}
+
+/// The capabilities of a push that change how it is answered (git `gitprotocol-capabilities(5)`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushCapabilities {
+    /// `report-status`
+    pub report_status: bool,
+    /// `report-status-v2`
+    pub report_status_v2: bool,
+    /// `side-band-64k`
+    pub side_band_64k: bool,
+    /// `atomic`: all or nothing.
+    pub atomic: bool,
+    /// `quiet`: no progress.
+    pub quiet: bool,
+    /// `agent=`, the pusher's software. Its own claim; for logs.
+    pub agent: Option<String>,
+}
+
+/// How much of a command list is read.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandListLimits {
+    /// Most commands.
+    pub commands_max: usize,
+    /// Most bytes.
+    pub bytes_max: usize,
+}
+
+impl Default for CommandListLimits {
+    fn default() -> Self {
+        Self {
+            commands_max: 20_000,
+            bytes_max: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why the whole list is refused. The text is for the pusher.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandListError {
+    /// Not pkt-lines.
+    #[error("malformed push request: {0}")]
+    PktLine(#[from] PktLineError),
+    /// A pkt-line that is no command.
+    #[error("malformed push request: a line is not <old> <new> <ref>")]
+    NotACommand,
+    /// A delimiter of protocol v2, which pushes do not have.
+    #[error("malformed push request: a delimiter packet")]
+    Delimiter,
+    /// A NUL behind another line than the first: git would read capabilities there.
+    #[error("malformed push request: a NUL in a line that is not the first")]
+    Nul,
+    /// Text that is not UTF-8.
+    #[error("ref names must be UTF-8")]
+    Encoding,
+    /// A signed push, whose lines git reads in a way of their own.
+    #[error("signed pushes (push-cert) are not supported: push with --no-signed")]
+    PushCert,
+    /// A push from a shallow clone with its boundary.
+    #[error("pushes of a shallow history are not supported: run git fetch --unshallow first")]
+    Shallow,
+    /// Push options, never advertised.
+    #[error("push options are not supported: push without -o")]
+    PushOptions,
+    /// Another hash than SHA-1.
+    #[error("the object format {format} is not supported: this server has sha1")]
+    ObjectFormat {
+        /// The one asked for.
+        format: String,
+    },
+    /// More commands than the limit.
+    #[error("a push has at most {max} commands: push in parts")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// More bytes than the limit.
+    #[error("the command list of a push has at most {max} bytes: push in parts")]
+    TooLong {
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// What a parser knows after more input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The list goes on.
+    Incomplete,
+    /// The list has ended.
+    Complete {
+        /// The list.
+        list: CommandList,
+        /// The input behind it: the start of the pack.
+        rest: Bytes,
+    },
+}
+
+/// Reads a command list from chunks of a request body.
+#[derive(Debug)]
+pub struct CommandListParser {
+    limits: CommandListLimits,
+    buffer: BytesMut,
+    bytes_read: usize,
+    is_shallow: bool,
+    list: CommandList,
+}
+
+impl CommandListParser {
+    /// Makes a parser that has read nothing.
+    pub fn new(limits: CommandListLimits) -> Self {
+        Self {
+            limits,
+            buffer: BytesMut::new(),
+            bytes_read: 0,
+            is_shallow: false,
+            list: CommandList::default(),
+        }
+    }
+
+    /// Returns the capabilities read so far: how a refusal of the list can be told.
+    pub fn capabilities(&self) -> &PushCapabilities {
+        &self.list.capabilities
+    }
+
+    /// Takes the next chunk. After [`Step::Complete`] or an error the parser is spent.
+    ///
+    /// # Errors
+    /// [`CommandListError`] if this server does not take the list, whatever may follow.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<Step, CommandListError> {
+        self.buffer.extend_from_slice(chunk);
+        while let Some((frame, len)) = PktLine::decode(&self.buffer)? {
+            self.bytes_read += len;
+            if self.bytes_read > self.limits.bytes_max {
+                return Err(self.too_long());
+            }
+            match frame {
+                PktLine::Flush if self.is_shallow => return Err(CommandListError::Shallow),
+                PktLine::Flush => {
+                    self.buffer.advance(len);
+                    let mut list = std::mem::take(&mut self.list);
+                    mark_conflicts(&mut list.commands);
+                    let rest = std::mem::take(&mut self.buffer).freeze();
+                    return Ok(Step::Complete { list, rest });
+                }
+                PktLine::Delimiter | PktLine::ResponseEnd => {
+                    return Err(CommandListError::Delimiter);
+                }
+                // These lines come first: they are refused once the client has said how it can be told.
+                PktLine::Data(line) if line.starts_with(b"shallow ") => {
+                    self.is_shallow = true;
+                    self.buffer.advance(len);
+                }
+                PktLine::Data(line) => {
+                    if self.list.commands.len() == self.limits.commands_max {
+                        return Err(CommandListError::TooMany {
+                            max: self.limits.commands_max,
+                        });
+                    }
+                    let first = self.list.commands.is_empty();
+                    let (command, capabilities) = parse_line(line, first)?;
+                    self.list.commands.push(command);
+                    if let Some(capabilities) = capabilities {
+                        self.list.capabilities = capabilities;
+                    }
+                    if self.is_shallow {
+                        return Err(CommandListError::Shallow);
+                    }
+                    self.buffer.advance(len);
+                }
+            }
+        }
+        if self.bytes_read + self.buffer.len() > self.limits.bytes_max {
+            return Err(self.too_long());
+        }
+        Ok(Step::Incomplete)
+    }
+
+    fn too_long(&self) -> CommandListError {
+        CommandListError::TooLong {
+            max: self.limits.bytes_max,
+        }
+    }
+}
+
+fn parse_line(line: &[u8], first: bool) -> Result<(Command, Option<PushCapabilities>), CommandListError> {
+    if line.starts_with(b"push-cert") {
+        return Err(CommandListError::PushCert);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| CommandListError::Encoding)?;
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    match line.split_once('\0') {
+        None => Ok((parse_command(line)?, None)),
+        Some((command, capabilities)) if first && !capabilities.contains('\0') => {
+            let capabilities = parse_capabilities(capabilities)?;
+            Ok((parse_command(command)?, Some(capabilities)))
+        }
+        Some(_) => Err(CommandListError::Nul),
+    }
+}
+
+fn parse_command(line: &str) -> Result<Command, CommandListError> {
+    let mut parts = line.splitn(3, ' ');
+    let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(CommandListError::NotACommand);
+    };
+    // What does not even have the shape of an id makes the request one of another kind.
+    if old.len() != OID_DIGITS || new.len() != OID_DIGITS || name.is_empty() {
+        return Err(CommandListError::NotACommand);
+    }
+    Ok(Command {
+        name: name.to_owned(),
+        parsed: parse_update(old, new, name),
+    })
+}
+
+fn parse_update(old: &str, new: &str, name: &str) -> Result<RefUpdate, CommandDefect> {
+    let old = Oid::parse_optional(old).map_err(CommandDefect::Oid)?;
+    let new = Oid::parse_optional(new).map_err(CommandDefect::Oid)?;
+    // git takes two null ids for the deletion of whatever is there. Here it says that the ref is absent and shall be:
+    // ok if so, stale if not.
+    let deletes = new.is_none();
+    let name = name.parse().map_err(|source| CommandDefect::Name { source, deletes })?;
+    Ok(RefUpdate { name, old, new })
+}
+
+fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError> {
+    let mut capabilities = PushCapabilities::default();
+    for word in words.split([' ', '\n']) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        match (name, value) {
+            ("report-status", None) => capabilities.report_status = true,
+            ("report-status-v2", None) => capabilities.report_status_v2 = true,
+            ("side-band-64k", None) => capabilities.side_band_64k = true,
+            ("atomic", None) => capabilities.atomic = true,
+            ("quiet", None) => capabilities.quiet = true,
+            ("agent", Some(agent)) => {
+                let printable = agent.chars().filter(|c| !c.is_control()).take(100);
+                capabilities.agent = Some(printable.collect());
+            }
+            ("push-options", _) => return Err(CommandListError::PushOptions),
+            ("push-cert", _) => return Err(CommandListError::PushCert),
+            ("object-format", Some(format)) if format != "sha1" => {
+                let printable = format.chars().filter(|c| !c.is_control()).take(20);
+                return Err(CommandListError::ObjectFormat {
+                    format: printable.collect(),
+                });
+            }
+            // Unknown ones were not advertised, so a pusher gains nothing by them; git ignores them too.
+            _ => {}
+        }
+    }
+    Ok(capabilities)
+}
+
+/// Marks commands for one ref as duplicates, and pairs that create `a` and `a/b`.
+fn mark_conflicts(commands: &mut [Command]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for command in commands.iter() {
+        *seen.entry(command.name.clone()).or_default() += 1;
+    }
+    for command in commands.iter_mut().filter(|command| seen[&command.name] > 1) {
+        if let Ok(update) = &command.parsed {
+            let deletes = update.new.is_none();
+            command.parsed = Err(CommandDefect::Duplicate { deletes });
+        }
+    }
+    let mut kept: Vec<(RefName, usize)> = commands
+        .iter()
+        .enumerate()
+        .filter_map(|(i, command)| {
+            let update = command.parsed.as_ref().ok()?;
+            update.new.is_some().then(|| (update.name.clone(), i))
+        })
+        .collect();
+    // With `/` before every other byte, all that lies below a name follows it at once: one pass finds every pair, and
+    // no name is cut at each of its slashes.
+    kept.sort_by(|(a, _), (b, _)| directory_order(a).cmp(directory_order(b)));
+    let mut directory: Option<(RefName, usize)> = None;
+    for (name, i) in kept {
+        match &directory {
+            Some((above, j)) if above.conflicts_with(&name) => {
+                for at in [i, *j] {
+                    commands[at].parsed = Err(CommandDefect::DirectoryConflict);
+                }
+            }
+            Some(_) | None => directory = Some((name, i)),
+        }
+    }
+}
+
+fn directory_order(name: &RefName) -> impl Iterator<Item = u8> {
+    let below_all = |byte| if byte == b'/' { 0 } else { byte };
+    name.as_str().bytes().map(below_all)
+}
+
+const OID_DIGITS: usize = 2 * Oid::LEN;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pkt_line::text_line;
+
+    const NULL: &str = "0000000000000000000000000000000000000000";
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn request(lines: &[String]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = lines.iter().flat_map(|line| text_line(line).to_vec()).collect();
+        bytes.extend(b"0000");
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Step, CommandListError> {
+        CommandListParser::new(CommandListLimits::default()).push(bytes)
+    }
+
+    fn complete(lines: &[String]) -> CommandList {
+        match parse(&request(lines)) {
+            Ok(Step::Complete { list, .. }) => list,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_git_sends_is_understood() {
+        let first = format!(
+            "{NULL} {A} refs/heads/main\0 report-status-v2 side-band-64k quiet atomic object-format=sha1 agent=git/2.47.3"
+        );
+        let mut bytes = request(&[first, format!("{A} {NULL} refs/heads/old\n")]);
+        bytes.extend(b"PACK...");
+
+        let Ok(Step::Complete { list, rest }) = parse(&bytes) else {
+            panic!("incomplete")
+        };
+
+        let oid = |text: &str| Some(text.parse::<Oid>().unwrap());
+        let name = |text: &str| text.parse::<RefName>().unwrap();
+        let updates: Vec<_> = list.commands.iter().map(|c| c.parsed.clone().unwrap()).collect();
+        let (created, deleted) = (name("refs/heads/main"), name("refs/heads/old"));
+        assert_eq!(
+            updates,
+            [
+                RefUpdate {
+                    name: created,
+                    old: None,
+                    new: oid(A)
+                },
+                RefUpdate {
+                    name: deleted,
+                    old: oid(A),
+                    new: None
+                },
+            ]
+        );
+        assert_eq!(&rest[..], b"PACK...");
+        assert!(list.expects_pack());
+        let capabilities = list.capabilities;
+        assert!(!capabilities.report_status && capabilities.report_status_v2 && capabilities.side_band_64k);
+        assert!(capabilities.quiet && capabilities.atomic);
+        assert_eq!(capabilities.agent.as_deref(), Some("git/2.47.3"));
+    }
+
+    #[test]
+    fn a_probe_asks_for_nothing() {
+        assert_eq!(
+            parse(b"0000"),
+            Ok(Step::Complete {
+                list: CommandList::default(),
+                rest: Bytes::new()
+            })
+        );
+        assert!(!CommandList::default().expects_pack());
+    }
+
+    #[test]
+    fn deletions_bring_no_pack() {
+        assert!(!complete(&[format!("{A} {NULL} refs/heads/a")]).expects_pack());
+        assert!(complete(&[format!("{A} {B} refs/heads/a..b")]).expects_pack());
+    }
+
+    #[test]
+    fn lists_that_git_would_read_in_another_way_are_refused_whole() {
+        let ok = format!("{NULL} {A} refs/heads/a\0");
+        let cert = format!("push-cert\0report-status\n{NULL} {A} refs/heads/evil\n");
+        for (lines, error) in [
+            (vec![cert.clone()], CommandListError::PushCert),
+            (vec![ok.clone(), cert], CommandListError::PushCert),
+            (vec![format!("shallow {A}"), ok.clone()], CommandListError::Shallow),
+            (
+                vec![ok.clone(), format!("{NULL} {B} refs/heads/b\0atomic")],
+                CommandListError::Nul,
+            ),
+            (vec![format!("{ok}atomic\0quiet")], CommandListError::Nul),
+            (vec![format!("{ok}push-options")], CommandListError::PushOptions),
+            (vec![format!("{ok}push-cert=x")], CommandListError::PushCert),
+            (
+                vec![format!("{ok}object-format=sha256")],
+                CommandListError::ObjectFormat {
+                    format: "sha256".into(),
+                },
+            ),
+            (vec!["hello".to_owned()], CommandListError::NotACommand),
+            (vec![format!("{NULL} {A}")], CommandListError::NotACommand),
+            (vec![format!("{NULL} {A} ")], CommandListError::NotACommand),
+            (vec![format!("{NULL}0 {A} refs/heads/a")], CommandListError::NotACommand),
+            (vec![format!("{NULL}  {A} refs/heads/a")], CommandListError::NotACommand),
+        ] {
+            assert_eq!(parse(&request(&lines)), Err(error), "{lines:?}");
+        }
+        for (bytes, error) in [
+            (&b"0001"[..], CommandListError::Delimiter),
+            (b"0002", CommandListError::Delimiter),
+            (b"0004", CommandListError::PktLine(PktLineError::Short { len: 4 })),
+            (b"PACK", CommandListError::PktLine(PktLineError::Length)),
+            (b"0006\xff\xfe", CommandListError::Encoding),
+        ] {
+            assert_eq!(parse(bytes), Err(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn defects_of_one_command_leave_the_others_alone() {
+        let upper = A.to_uppercase();
+        let list = complete(&[
+            format!("{NULL} {A} refs/heads/good"),
+            format!("{NULL} {NULL} refs/heads/b7"),
+            format!("{NULL} {upper} refs/heads/upper"),
+            format!("{NULL} {A} HEAD"),
+            format!("{A} {NULL} refs/heads/a b"),
+            format!("{NULL} {A} refs/heads/twice"),
+            format!("{A} {NULL} refs/heads/twice"),
+            format!("{NULL} {A} refs/heads/{}", "x/".repeat(600)),
+            // `-` and `.` sort before `/`: a plain order would put these between the two.
+            format!("{NULL} {A} refs/heads/d"),
+            format!("{NULL} {A} refs/heads/d-e"),
+            format!("{NULL} {A} refs/heads/d.e"),
+            format!("{NULL} {A} refs/heads/d/e"),
+            format!("{NULL} {A} refs/heads/d/e/f"),
+            format!("{A} {NULL} refs/heads/m"),
+            format!("{NULL} {A} refs/heads/m/n"),
+        ]);
+
+        let texts: Vec<_> = list
+            .commands
+            .iter()
+            .map(|command| command.parsed.as_ref().err().map_or("-".into(), ToString::to_string))
+            .collect();
+
+        let twice = "the push has more than one command for this ref";
+        let beside = "the push has two refs that cannot exist side by side";
+        assert_eq!(
+            texts,
+            [
+                "-",
+                "-",
+                "bad object id: an object id has only the digits 0-9 and a-f",
+                "funny refname: a ref name has the form refs/<kind>/<name>",
+                &texts[4],
+                twice,
+                twice,
+                "funny refname: the ref name has more than 1024 bytes",
+                beside,
+                "-",
+                "-",
+                beside,
+                beside,
+                "-",
+                "-",
+            ]
+        );
+        assert!(
+            texts[4].starts_with("funny refname: not a valid ref name: "),
+            "{}",
+            texts[4]
+        );
+    }
+
+    #[test]
+    fn lists_beyond_a_limit_are_refused_before_they_are_whole() {
+        let line = format!("{NULL} {A} refs/heads/a");
+        let limits = CommandListLimits {
+            commands_max: 2,
+            bytes_max: 1000,
+        };
+        let parse = |bytes: &[u8]| CommandListParser::new(limits).push(bytes);
+
+        let many = request(&[line.clone(), line.clone(), line.clone()]);
+        assert_eq!(parse(&many), Err(CommandListError::TooMany { max: 2 }));
+        let long = request(&[format!("{line}{}", "x".repeat(1000))]);
+        assert_eq!(parse(&long), Err(CommandListError::TooLong { max: 1000 }));
+        assert_eq!(parse(&long[..1001]), Err(CommandListError::TooLong { max: 1000 }));
+        assert_eq!(parse(&long[..1000]), Ok(Step::Incomplete));
+        // What follows the list is the pack and has limits of its own.
+        let pack = [request(&[line]), vec![0; 5000]].concat();
+        assert!(matches!(parse(&pack), Ok(Step::Complete { rest, .. }) if rest.len() == 5000));
+    }
+
+    fn any_line() -> impl Strategy<Value = String> {
+        let oid = prop::sample::select(vec![NULL, A, B, "x"]);
+        let name = prop::sample::select(vec!["refs/heads/a", "refs/heads/a/b", "refs/x", "", "push-cert"]);
+        let tail = prop::sample::select(vec!["", "\n", "\0", "\0atomic", "\0push-options"]);
+        (oid.clone(), oid, name, tail).prop_map(|(old, new, name, tail)| format!("{old} {new} {name}{tail}"))
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            drop(parse(&bytes));
+        }
+
+        #[test]
+        fn the_reading_does_not_depend_on_the_chunks(
+            lines in prop::collection::vec(any_line(), 0..6),
+            cuts in prop::collection::vec(1usize..60, 0..40),
+        ) {
+            let mut bytes = request(&lines);
+            bytes.extend(b"PACK");
+            let whole = parse(&bytes);
+
+            let mut parser = CommandListParser::new(CommandListLimits::default());
+            let mut left = &bytes[..];
+            let mut result = Ok(Step::Incomplete);
+            for cut in cuts.into_iter().chain(std::iter::repeat(7)) {
+                if left.is_empty() || result != Ok(Step::Incomplete) {
+                    break;
+                }
+                let (chunk, rest) = left.split_at(cut.min(left.len()));
+                result = parser.push(chunk);
+                left = rest;
+            }
+            if let Ok(Step::Complete { rest, list }) = result {
+                result = Ok(Step::Complete { rest: [&rest, left].concat().into(), list });
+            }
+
+            prop_assert_eq!(result, whole);
+        }
+    }
+}

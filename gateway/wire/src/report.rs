@@ -1,0 +1,194 @@
+//! The answer to a push: per-ref results, lines for the pusher to read, signs of life, the last flush (git
+//! `gitprotocol-pack(5)`, "Report Status"; what clients show of it: facts/git-http 3.2). Pure.
+
+use bytes::Bytes;
+use bytes::BytesMut;
+
+use crate::command_list::PushCapabilities;
+use crate::pkt_line::PktLine;
+
+/// What became of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Whether the pack was taken, or why not.
+    pub unpack: Result<(), String>,
+    /// Each command by its name as sent, in the order sent, and why it was refused if it was.
+    pub refs: Vec<(String, Result<(), String>)>,
+}
+
+/// Writes the answer in the form that the pusher's git asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportWriter {
+    side_band: bool,
+    report: bool,
+}
+
+impl ReportWriter {
+    /// Makes a writer for a pusher with `capabilities`.
+    pub fn new(capabilities: &PushCapabilities) -> Self {
+        Self {
+            side_band: capabilities.side_band_64k,
+            // v2 adds option lines for refs that a hook redirected; there are none here, so the two are one.
+            report: capabilities.report_status || capabilities.report_status_v2,
+        }
+    }
+
+    /// Returns `text` as lines that the client prints behind `remote: `; nothing without a side band.
+    pub fn remote_text(&self, text: &str) -> Bytes {
+        let mut out = BytesMut::new();
+        if self.side_band {
+            let lines = text.lines().map(|line| neutral(line) + "\n");
+            band(BAND_TEXT, lines.collect::<String>().as_bytes(), &mut out);
+        }
+        out.freeze()
+    }
+
+    /// Returns the results and the flush that ends the push for the client: nothing may be left to do.
+    pub fn finish(&self, report: &Report) -> Bytes {
+        let mut lines = BytesMut::new();
+        if self.report {
+            write_report(report, &mut lines);
+        }
+        if !self.side_band {
+            return lines.freeze();
+        }
+        let mut out = BytesMut::new();
+        band(BAND_REPORT, &lines, &mut out);
+        PktLine::Flush.encode(&mut out);
+        out.freeze()
+    }
+}
+
+fn write_report(report: &Report, out: &mut BytesMut) {
+    match &report.unpack {
+        Ok(()) => line("unpack ok", out),
+        // An empty reason, or "ok", would read as success.
+        Err(reason) if reason.is_empty() || reason == "ok" => line("unpack failed", out),
+        Err(reason) => line(&format!("unpack {reason}"), out),
+    }
+    for (name, result) in &report.refs {
+        match result {
+            Ok(()) => line(&format!("ok {name}"), out),
+            Err(reason) => line(&format!("ng {name} {reason}"), out),
+        }
+    }
+    PktLine::Flush.encode(out);
+}
+
+/// Writes one line, cut if it is longer than a pkt-line. Names come first and fit, having come in one.
+fn line(text: &str, out: &mut BytesMut) {
+    let mut text = neutral(text);
+    text.truncate(text.floor_char_boundary(PktLine::DATA_LEN_MAX - 1));
+    text.push('\n');
+    PktLine::Data(text.as_bytes()).encode(out);
+}
+
+/// Replaces control characters, which could end a line of the report or steer the pusher's terminal.
+fn neutral(text: &str) -> String {
+    let replace = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(replace).collect()
+}
+
+/// Writes `bytes` to a band, in as many packets as it takes.
+fn band(number: u8, bytes: &[u8], out: &mut BytesMut) {
+    for part in bytes.chunks(PktLine::DATA_LEN_MAX - 1) {
+        let mut packet = Vec::with_capacity(part.len() + 1);
+        packet.push(number);
+        packet.extend_from_slice(part);
+        PktLine::Data(&packet).encode(out);
+    }
+}
+
+const BAND_REPORT: u8 = 1;
+const BAND_TEXT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(side_band_64k: bool, report_status: bool) -> ReportWriter {
+        ReportWriter::new(&PushCapabilities {
+            side_band_64k,
+            report_status,
+            ..PushCapabilities::default()
+        })
+    }
+
+    fn refused(name: &str, reason: &str) -> Report {
+        Report {
+            unpack: Ok(()),
+            refs: vec![("refs/heads/a".into(), Ok(())), (name.into(), Err(reason.into()))],
+        }
+    }
+
+    #[test]
+    fn results_go_to_band_one_and_a_flush_ends_the_push() {
+        let report = refused("refs/heads/b", "no state");
+
+        let answer = writer(true, true).finish(&report);
+
+        let inner = "000eunpack ok\n0014ok refs/heads/a\n001dng refs/heads/b no state\n0000";
+        assert_eq!(answer, format!("{:04x}\x01{inner}0000", inner.len() + 5));
+    }
+
+    #[test]
+    fn without_a_side_band_there_is_only_the_report() {
+        let plain = writer(false, true);
+
+        assert_eq!(
+            plain.finish(&refused("refs/heads/b", "x")),
+            "000eunpack ok\n0014ok refs/heads/a\n0016ng refs/heads/b x\n0000"
+        );
+        assert!(plain.remote_text("hello").is_empty());
+        assert!(writer(false, false).finish(&refused("refs/heads/b", "x")).is_empty());
+        assert_eq!(writer(true, false).finish(&refused("refs/heads/b", "x")), "0000");
+    }
+
+    #[test]
+    fn a_failed_unpack_is_never_read_as_ok() {
+        for (reason, expected) in [
+            ("", "unpack failed\n"),
+            ("ok", "unpack failed\n"),
+            ("too large", "unpack too large\n"),
+        ] {
+            let report = Report {
+                unpack: Err(reason.into()),
+                refs: Vec::new(),
+            };
+
+            let answer = writer(false, true).finish(&report);
+
+            assert_eq!(&answer[4..answer.len() - 4], expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn texts_cannot_forge_lines_or_steer_a_terminal() {
+        let answer = writer(false, true).finish(&refused("refs/heads/b\nok refs/heads/c", "a\x1b[2J\nb\r\u{9b}c\0"));
+
+        let text = String::from_utf8(answer.to_vec()).unwrap();
+        assert!(text.contains("ng refs/heads/b?ok refs/heads/c a?[2J?b??c?\n"), "{text}");
+        assert_eq!(writer(true, true).remote_text("a\x1b[31m\nb"), "000e\x02a?[31m\nb\n");
+    }
+
+    #[test]
+    fn long_answers_are_split_into_whole_packets() {
+        let text = "é".repeat(100_000);
+
+        let mut bytes = &writer(true, true).remote_text(&text)[..];
+
+        let (mut packets, mut shown) = (0, Vec::new());
+        while let Some((frame, len)) = PktLine::decode(bytes).unwrap() {
+            let PktLine::Data([2, data @ ..]) = frame else {
+                panic!("{frame:?}")
+            };
+            assert!(data.len() <= 65515);
+            shown.extend_from_slice(data);
+            bytes = &bytes[len..];
+            packets += 1;
+        }
+        assert_eq!((packets, shown), (4, format!("{text}\n").into_bytes()));
+        let long = writer(false, true).finish(&refused(&"x".repeat(65400), &text));
+        assert!(long.ends_with("\n0000".as_bytes()));
+    }
+}

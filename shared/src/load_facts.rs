@@ -1,0 +1,227 @@
+//! Reads the facts that decisions are made on: the purgatory first, the relay after it, never both at once, because
+//! events move from the one into the other (design 2, rule 9).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::event::Kind;
+use nostr::filter::Filter;
+use nostr::filter::SingleLetterTag;
+use nostr::key::PublicKey;
+
+use crate::nip34;
+use crate::nip34::Identifier;
+use crate::options::access_files::AccessFiles;
+use crate::purgatory::DirtyNumber;
+use crate::purgatory::Purgatory;
+use crate::purgatory::PurgatoryError;
+use crate::relay_client::RelayClient;
+use crate::relay_client::RelayError;
+use crate::rules::Facts;
+use crate::rules::MaintainerMode;
+use crate::rules::Service;
+use crate::rules::Ties;
+
+/// Where facts come from, and what they are read as.
+#[derive(Clone)]
+pub struct Lookup {
+    /// The purgatory, read first.
+    pub purgatory: Purgatory,
+    /// The relay, read second.
+    pub relay: RelayClient,
+    /// This server.
+    pub service: Service,
+    /// By which rule maintainers are resolved.
+    pub mode: MaintainerMode,
+    /// Whose repositories the operator hosts.
+    pub access: AccessFiles,
+}
+
+/// What to look up.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// The identifiers to know everything about.
+    pub identifiers: BTreeSet<Identifier>,
+    /// PRs to know of even if they are served already.
+    pub pull_request_ids: BTreeSet<EventId>,
+    /// An event that arrived, whose deletion would be of interest although the purgatory does not have it.
+    pub arriving: Option<Event>,
+}
+
+/// Why there are no facts: nothing may be decided then.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The purgatory did not answer.
+    #[error("cannot read the purgatory")]
+    Purgatory(#[from] PurgatoryError),
+    /// The relay did not answer, or not completely.
+    #[error("cannot read the relay")]
+    Relay(#[from] RelayError),
+}
+
+impl Lookup {
+    /// Reads the facts about `subject`, and which of its identifiers are dirty since when.
+    ///
+    /// # Errors
+    /// See [`LookupError`]; there are no partial facts.
+    pub async fn facts(&self, subject: &Subject) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), LookupError> {
+        let reading = self.purgatory.read(&subject.identifiers).await?;
+        let mut awaited = subject.pull_request_ids.clone();
+        awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
+        let mut filters = vec![git_events(&subject.identifiers)];
+        filters.extend(pull_requests(&awaited));
+        let mut served = self.relay.query(filters).await?;
+        let unserved: Vec<&Event> = reading
+            .entries
+            .iter()
+            .map(|entry| &entry.event)
+            .chain(subject.arriving.as_ref())
+            .collect();
+        let authors: BTreeSet<PublicKey> = served
+            .iter()
+            .chain(unserved.iter().copied())
+            .map(|event| event.pubkey)
+            .collect();
+        let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
+        served.extend(self.relay.newest(requests).await?);
+        let dirty = reading.dirty.clone();
+        let identifiers = subject.identifiers.clone();
+        Ok((
+            Facts::assemble(
+                self.service.clone(),
+                self.mode,
+                self.access.current(),
+                identifiers,
+                reading,
+                served,
+            ),
+            dirty,
+        ))
+    }
+}
+
+impl Lookup {
+    /// Tells whether anything served is tied to an event: what it refers to, or what refers to it.
+    ///
+    /// # Errors
+    /// The relay did not answer.
+    pub async fn is_tied(&self, event: &Event, ties: &Ties) -> Result<bool, LookupError> {
+        Ok(self.relay.any(tied(event, ties)).await?)
+    }
+}
+
+/// Returns filters for everything that could be tied to an event.
+fn tied(event: &Event, ties: &Ties) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    if !ties.ids.is_empty() {
+        filters.push(Filter::new().ids(ties.ids.iter().copied()));
+    }
+    filters.extend(ties.addresses.iter().filter_map(|address| {
+        let author = PublicKey::from_hex(&address.author).ok()?;
+        let filter = Filter::new().kind(Kind::from_u16(address.kind)).author(author);
+        // Kinds that are merely replaceable have no `d`, and an address with one names no event.
+        Some(if address.d.is_empty() {
+            filter
+        } else {
+            filter.identifier(&address.d)
+        })
+    }));
+    let id = ties.id.to_hex();
+    for tag in [
+        SingleLetterTag::LOWERCASE_E,
+        SingleLetterTag::UPPERCASE_E,
+        SingleLetterTag::LOWERCASE_Q,
+    ] {
+        filters.push(Filter::new().custom_tag(tag, id.clone()));
+    }
+    if let Some(address) = ties
+        .address
+        .as_ref()
+        .filter(|address| address.len() <= FILTER_VALUE_BYTES_MAX)
+    {
+        for tag in [
+            SingleLetterTag::LOWERCASE_A,
+            SingleLetterTag::UPPERCASE_A,
+            SingleLetterTag::LOWERCASE_Q,
+        ] {
+            filters.push(Filter::new().custom_tag(tag, address.clone()));
+        }
+    }
+    // Who takes part in a thread that is served may say who he is and where he is read.
+    if matches!(event.kind.as_u16(), PROFILE | RELAY_LIST) {
+        filters.push(Filter::new().author(event.pubkey));
+    }
+    filters
+}
+
+/// Kind of a profile (NIP-01).
+const PROFILE: u16 = 0;
+
+/// Kind of a relay list (NIP-65).
+const RELAY_LIST: u16 = 10002;
+
+fn git_events(identifiers: &BTreeSet<Identifier>) -> Filter {
+    Filter::new()
+        .kinds([nip34::ANNOUNCEMENT, nip34::STATE].map(Kind::from_u16))
+        .identifiers(identifiers.iter().map(Identifier::as_str))
+}
+
+fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
+    let ids: Vec<EventId> = ids.iter().copied().collect();
+    ids.chunks(FILTER_VALUES_MAX)
+        .map(|chunk| Filter::new().ids(chunk.iter().copied()))
+        .collect()
+}
+
+/// Returns filters for the requests to vanish (NIP-62) of these authors, the newest few of each: a request that names
+/// other relays only must not hide an earlier one.
+fn vanished(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
+    let requests = |author: &PublicKey| Filter::new().kind(Kind::from_u16(nip34::VANISH)).author(*author);
+    authors
+        .iter()
+        .map(move |author| requests(author).limit(VANISH_REQUESTS_MAX))
+}
+
+/// Returns filters of which every match is a deletion request that covers one of these events, so that one match
+/// each is enough to know. Nothing that others publish, or the author about something else, can get in the way.
+fn deletions(events: &[&Event]) -> Vec<Filter> {
+    let mut filters = Vec::with_capacity(2 * events.len());
+    for event in events {
+        let own = Filter::new().kind(Kind::from_u16(nip34::DELETION)).author(event.pubkey);
+        filters.push(
+            own.clone()
+                .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex())
+                .limit(1),
+        );
+        let Some(address) = address(event) else { continue };
+        let own = own.since(event.created_at);
+        // strfry neither indexes a longer value nor takes a filter with it: read what the author deleted of late.
+        filters.push(if address.len() <= FILTER_VALUE_BYTES_MAX {
+            own.custom_tag(SingleLetterTag::LOWERCASE_A, address).limit(1)
+        } else {
+            own.limit(DELETIONS_READ_MAX)
+        });
+    }
+    filters
+}
+
+fn address(event: &Event) -> Option<String> {
+    event.kind.is_addressable().then(|| {
+        let d = event.tags.identifier().unwrap_or_default();
+        format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex())
+    })
+}
+
+/// Requests to vanish read of one author.
+const VANISH_REQUESTS_MAX: usize = 20;
+
+/// Deletion requests read of one author where they cannot be asked for by address.
+const DELETIONS_READ_MAX: usize = 500;
+
+/// Values in one filter: a request with as many event ids stays well below strfry's frame limit of 128 KiB.
+const FILTER_VALUES_MAX: usize = 500;
+
+/// Longest tag value that strfry takes in a filter (strfry `filters.h`).
+const FILTER_VALUE_BYTES_MAX: usize = 255;

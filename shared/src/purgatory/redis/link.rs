@@ -1,0 +1,251 @@
+//! The connection to Redis: one for all, opened when it is needed and again when it is lost, never waited for longer
+//! than [`RedisSettings::step_max`], and not asked at all while it fails or is slow (`breaker.rs`).
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::AsyncConnectionConfig;
+use redis::Client;
+use redis::ErrorKind;
+use redis::PushInfo;
+use redis::PushKind;
+use redis::RedisError;
+use redis::RedisResult;
+use redis::ServerErrorKind;
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use super::breaker::Breaker;
+use super::finder::Finder;
+use super::keys;
+use super::settings::RedisSettings;
+
+/// How long it may take to open a connection that listens, and to have its pings answered.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The way to one Redis. Clones share the connection.
+///
+/// Not the library's `ConnectionManager`: after an outage that one first answers with the failure it has stored, and
+/// a caller waits for all its attempts to connect.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Shared>);
+
+struct Shared {
+    finder: Finder,
+    settings: RedisSettings,
+    open: Mutex<Option<Connection>>,
+    breaker: Breaker,
+}
+
+#[derive(Clone)]
+struct Connection {
+    commands: MultiplexedConnection,
+    /// Set as soon as anybody finds the connection unusable: then the next call opens another.
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Link {
+    /// Prepares a connection; nothing is sent.
+    pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
+        Ok(Self(Arc::new(Shared {
+            finder: Finder::new(&settings.place)?,
+            settings: settings.clone(),
+            open: Mutex::default(),
+            breaker: Breaker::new(settings.slow),
+        })))
+    }
+
+    /// Finds the Redis to ask, for connections of another kind.
+    pub(super) async fn find(&self) -> RedisResult<Client> {
+        self.0.finder.find().await
+    }
+
+    /// Lets `commands` work on the connection, unless Redis failed or was slow a moment ago.
+    pub(super) async fn run<T, F>(&self, commands: impl FnOnce(MultiplexedConnection) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        if self.0.breaker.is_open() {
+            return Err(not_asked());
+        }
+        let asked_at = Instant::now();
+        let answer = self.0.ask(self.0.settings.step_max, commands).await;
+        let opened = match &answer {
+            Err(error) if is_failure(error) => self.0.breaker.note_failure(),
+            Ok(_) | Err(_) => self.0.breaker.note_answer(asked_at, Instant::now()),
+        };
+        if opened {
+            let why = match &answer {
+                Err(error) if is_failure(error) => error.to_string(),
+                Ok(_) | Err(_) => format!("slower than {} ms again and again", self.0.settings.slow.as_millis()),
+            };
+            tracing::error!(
+                why,
+                "Redis fails or is slow: git events and pushes are refused until it answers in time"
+            );
+            tokio::spawn(probe(Arc::downgrade(&self.0)));
+        }
+        answer
+    }
+}
+
+impl Link {
+    /// Waits until the replicas have everything that was written on this connection, and returns how many have it. The
+    /// connection does nothing else meanwhile. How long this takes says nothing about Redis itself.
+    pub(super) async fn replicate(&self, mut connection: MultiplexedConnection) -> RedisResult<u64> {
+        let settings = &self.0.settings;
+        let mut wait = cmd("WAIT");
+        // Never zero, which means for ever.
+        let wait_ms = settings.replicas_wait.as_millis().max(1).to_string();
+        wait.arg(settings.replicas).arg(wait_ms);
+        let answer = wait.query_async(&mut connection);
+        match timeout(settings.replicas_wait + settings.step_max, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out()),
+        }
+    }
+
+    /// Returns how many replicas must have what counts as held.
+    pub(super) fn replicas(&self) -> u64 {
+        self.0.settings.replicas
+    }
+}
+
+impl Shared {
+    async fn ask<T, F>(&self, limit: Duration, commands: impl FnOnce(MultiplexedConnection) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let mut used = None;
+        let work = async {
+            let connection = self.connection().await?;
+            used = Some(Arc::clone(&connection.is_lost));
+            commands(connection.commands).await
+        };
+        let answer = match timeout(limit, work).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out()),
+        };
+        // A master that became a replica refuses to write, and whoever is master now is found only by connecting anew.
+        if let (Err(error), Some(flag)) = (&answer, used)
+            && is_failure(error)
+        {
+            flag.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn connection(&self) -> RedisResult<Connection> {
+        let mut open = self.open.lock().await;
+        if let Some(connection) = &*open
+            && !connection.is_lost.load(Ordering::Relaxed)
+        {
+            return Ok(connection.clone());
+        }
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_lost);
+        let config = AsyncConnectionConfig::new()
+            // `ask` counts the time.
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    flag.store(true, Ordering::Relaxed);
+                }
+                Ok::<(), ()>(())
+            });
+        let client = self.finder.find().await?;
+        let commands = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let connection = Connection { commands, is_lost };
+        *open = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Asks once, and returns whether Redis answered in time. It is asked to write, because writing is what is slow,
+    /// and what a master that became a replica does not do. A full Redis that refuses to is well otherwise.
+    async fn probe(&self) -> RedisResult<bool> {
+        let limit = PROBE_MAX.max(self.settings.slow);
+        let took = self.ask(limit, async |mut connection| {
+            let start = Instant::now();
+            match touch(&mut connection).await {
+                Err(error) if is_failure(&error) => Err(error),
+                Ok(()) | Err(_) => Ok(start.elapsed()),
+            }
+        });
+        Ok(!self.breaker.is_slow(took.await?))
+    }
+}
+
+/// Writes the one key that means nothing.
+pub(super) async fn touch(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let mut set = cmd("SET");
+    set.arg(keys::PROBE).arg(1).arg("EX").arg(PROBE_KEY_SECS);
+    set.query_async(connection).await
+}
+
+/// Asks again and again until Redis answers in time, or nobody wants to know any more.
+async fn probe(shared: Weak<Shared>) {
+    let since = Instant::now();
+    while let Some(shared) = shared.upgrade() {
+        match shared.probe().await {
+            Ok(true) => {
+                shared.breaker.close();
+                let away_ms = since.elapsed().as_millis();
+                tracing::info!(away_ms, "Redis answers in time again");
+                return;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "Redis does not answer a probe"),
+        }
+        drop(shared);
+        tokio::time::sleep(PROBE_PAUSE).await;
+    }
+}
+
+/// Tells whether an answer means that Redis is not there, or not the one to ask. Every other answer is one.
+fn is_failure(error: &RedisError) -> bool {
+    let is_elsewhere = matches!(
+        error.kind(),
+        ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::Moved
+                    | ServerErrorKind::Ask
+                    | ServerErrorKind::ReadOnly
+            )
+    );
+    is_elsewhere || error.is_io_error() || error.is_unrecoverable_error()
+}
+
+/// The error of a step that took longer than it may.
+pub(super) fn timed_out() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
+/// The error of a step that was not begun.
+fn not_asked() -> RedisError {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "it failed or was slow a moment ago, and is asked again when a probe is answered in time",
+    )
+    .into()
+}
+
+/// Between two probes.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a probe may take, connecting included.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+/// For how long what a probe writes stays.
+const PROBE_KEY_SECS: u64 = 60;

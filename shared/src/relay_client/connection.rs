@@ -1,0 +1,215 @@
+//! One connection to the relay: a task that reads, one that writes, and the requests between them.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use futures_util::stream::SplitSink;
+use futures_util::stream::SplitStream;
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::filter::Filter;
+use nostr::message::ClientMessage;
+use nostr::message::SubscriptionId;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite;
+
+use super::PublishOutcome;
+use super::RelayError;
+use super::address::Address;
+use super::information;
+use super::information::Limits;
+use super::message::Message;
+use super::pending::Pending;
+use super::query::Page;
+
+/// A connection. It ends when it is dropped, when the relay ends it, or when the relay has fallen silent.
+#[derive(Debug)]
+pub(super) struct Connection {
+    limits: Limits,
+    timeout: Duration,
+    pending: Arc<Mutex<Pending>>,
+    outbound: mpsc::Sender<String>,
+    task: AbortHandle,
+}
+
+impl Connection {
+    /// Connects, and reads the relay's limits.
+    pub(super) async fn open(address: &Address, timeout: Duration) -> Result<Self, RelayError> {
+        let limits = Limits::of(&information::fetch(address).await?);
+        let (sink, stream) = address.open().await?.split();
+        let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let task = tokio::spawn(run(sink, stream, messages, Arc::clone(&pending)));
+        Ok(Self {
+            limits,
+            timeout,
+            pending,
+            outbound,
+            task: task.abort_handle(),
+        })
+    }
+
+    /// Returns the limits that the relay stated when the connection was made.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Tells whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.pending).is_closed()
+    }
+
+    /// Asks for what is stored and matches one of `filters`, at most `page_size` each.
+    pub(super) async fn page(&self, filters: &[Filter], page_size: usize) -> Result<Page, RelayError> {
+        let events_max = page_size.saturating_mul(filters.len());
+        let (subscription, page) = lock(&self.pending).open_query(events_max)?;
+        let open = OpenQuery {
+            connection: self,
+            subscription: SubscriptionId::new(subscription),
+        };
+        let request = ClientMessage::req(open.subscription.clone(), filters);
+        self.exchange(to_json(&request), page).await?
+    }
+
+    /// Publishes an event and waits for the answer.
+    pub(super) async fn publish(&self, event: &Event) -> Result<PublishOutcome, RelayError> {
+        let outcome = lock(&self.pending).expect_answer(event.id)?;
+        let _waiting = Waiting {
+            connection: self,
+            event_id: event.id,
+        };
+        let message = ClientMessage::Event(std::borrow::Cow::Borrowed(event));
+        self.exchange(to_json(&message), outcome).await
+    }
+
+    /// Sends a message and waits for what answers it.
+    async fn exchange<T>(&self, message: String, answer: oneshot::Receiver<T>) -> Result<T, RelayError> {
+        if let Some(bytes_max) = self.limits.message_bytes_max
+            && message.len() > bytes_max
+        {
+            return Err(RelayError::MessageTooLong {
+                bytes: message.len(),
+                bytes_max,
+            });
+        }
+        let messages_before = lock(&self.pending).messages_taken();
+        let answered = tokio::time::timeout(self.timeout, async {
+            self.outbound
+                .send(message)
+                .await
+                .map_err(|_| RelayError::Disconnected)?;
+            answer.await.map_err(|_| RelayError::Disconnected)
+        });
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // Not one sign of life: the peer may be gone without a word, and TCP would take minutes to notice.
+                if lock(&self.pending).messages_taken() == messages_before {
+                    self.end();
+                }
+                Err(RelayError::Timeout)
+            }
+        }
+    }
+
+    fn end(&self) {
+        lock(&self.pending).close();
+        self.task.abort();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// An open subscription at the relay. Dropped, it is closed there, however the query ended.
+struct OpenQuery<'c> {
+    connection: &'c Connection,
+    subscription: SubscriptionId,
+}
+
+impl Drop for OpenQuery<'_> {
+    fn drop(&mut self) {
+        lock(&self.connection.pending).forget_query(self.subscription.as_str());
+        let close = ClientMessage::close(self.subscription.clone());
+        // A full channel is a relay that does not read. Its subscriptions would add up to its limit.
+        if self.connection.outbound.try_send(to_json(&close)).is_err() {
+            self.connection.end();
+        }
+    }
+}
+
+/// Somebody who waits for the answer to an event. Dropped, it is forgotten.
+struct Waiting<'c> {
+    connection: &'c Connection,
+    event_id: EventId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.connection.pending).forget_gone(&self.event_id);
+    }
+}
+
+type Socket = WebSocketStream<TcpStream>;
+
+/// Reads and writes, independently of each other (a relay that waits for us to read reads nothing itself), until
+/// one of them ends.
+async fn run(
+    sink: SplitSink<Socket, tungstenite::Message>,
+    stream: SplitStream<Socket>,
+    messages: mpsc::Receiver<String>,
+    pending: Arc<Mutex<Pending>>,
+) {
+    tokio::select! {
+        () = read(stream, &pending) => {}
+        () = write(sink, messages) => {}
+    }
+    lock(&pending).close();
+}
+
+async fn read(mut stream: SplitStream<Socket>, pending: &Mutex<Pending>) {
+    while let Some(frame) = stream.next().await {
+        match frame {
+            Ok(tungstenite::Message::Text(text)) => lock(pending).take(Message::parse(text.as_str())),
+            Ok(_) => lock(pending).take_sign_of_life(),
+            Err(error) => {
+                tracing::debug!(%error, "the connection to the relay is lost");
+                return;
+            }
+        }
+    }
+}
+
+async fn write(mut sink: SplitSink<Socket, tungstenite::Message>, mut messages: mpsc::Receiver<String>) {
+    while let Some(message) = messages.recv().await {
+        if let Err(error) = sink.send(tungstenite::Message::text(message)).await {
+            tracing::debug!(%error, "the connection to the relay is lost");
+            return;
+        }
+    }
+}
+
+/// Returns the message as it goes over the wire.
+pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
+    serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
+}
+
+/// Locks. A panic while it was locked left no message half taken that anybody still waits for.
+fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most messages that wait to be written: each open query may have its request and its end there.
+const MESSAGES_MAX: usize = 2 * (super::QUERIES_MAX + super::PUBLISHES_MAX);

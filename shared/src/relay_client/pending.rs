@@ -1,0 +1,244 @@
+//! Who waits for what on one connection, and what each message of the relay means to them. No I/O.
+
+use std::collections::HashMap;
+
+use nostr::event::EventId;
+use tokio::sync::oneshot;
+
+use super::PublishOutcome;
+use super::RelayError;
+use super::message::Message;
+use super::query::Page;
+
+/// The open requests of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    queries: HashMap<String, Query>,
+    publishes: HashMap<EventId, Vec<oneshot::Sender<PublishOutcome>>>,
+    queries_made: u64,
+    messages_taken: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Query {
+    page: Page,
+    events_max: usize,
+    reply: oneshot::Sender<Result<Page, RelayError>>,
+}
+
+impl Pending {
+    /// Opens a query. Returns its subscription id and where its page will arrive.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) fn open_query(
+        &mut self,
+        events_max: usize,
+    ) -> Result<(String, oneshot::Receiver<Result<Page, RelayError>>), RelayError> {
+        if self.closed {
+            return Err(RelayError::Disconnected);
+        }
+        self.queries_made += 1;
+        let subscription = format!("q{}", self.queries_made);
+        let (reply, page) = oneshot::channel();
+        let query = Query {
+            page: Page::default(),
+            events_max,
+            reply,
+        };
+        self.queries.insert(subscription.clone(), query);
+        Ok((subscription, page))
+    }
+
+    /// Waits for the answer to an event.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) fn expect_answer(&mut self, event_id: EventId) -> Result<oneshot::Receiver<PublishOutcome>, RelayError> {
+        if self.closed {
+            return Err(RelayError::Disconnected);
+        }
+        let (reply, outcome) = oneshot::channel();
+        self.publishes.entry(event_id).or_default().push(reply);
+        Ok(outcome)
+    }
+
+    /// Forgets a query.
+    pub(super) fn forget_query(&mut self, subscription: &str) {
+        self.queries.remove(subscription);
+    }
+
+    /// Forgets those who no longer wait for the answer to an event.
+    pub(super) fn forget_gone(&mut self, event_id: &EventId) {
+        if let Some(waiting) = self.publishes.get_mut(event_id) {
+            waiting.retain(|reply| !reply.is_closed());
+            if waiting.is_empty() {
+                self.publishes.remove(event_id);
+            }
+        }
+    }
+
+    /// Returns how many messages have come in: if it stands still, the relay may be gone.
+    pub(super) fn messages_taken(&self) -> u64 {
+        self.messages_taken
+    }
+
+    /// Counts a message that says nothing, a ping for one.
+    pub(super) fn take_sign_of_life(&mut self) {
+        self.messages_taken += 1;
+    }
+
+    /// Tells whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Ends the connection: everybody who waits learns that it is lost.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.queries.clear();
+        self.publishes.clear();
+    }
+
+    /// Takes a message of the relay. One that nobody waits for is dropped: answers may come late.
+    pub(super) fn take(&mut self, message: Message) {
+        self.messages_taken += 1;
+        match message {
+            Message::Event {
+                subscription,
+                event,
+                created_at,
+            } => {
+                let Some(query) = self.queries.get_mut(&subscription) else {
+                    return;
+                };
+                query.page.received += 1;
+                query.page.oldest = [query.page.oldest, created_at].into_iter().flatten().min();
+                match event {
+                    Some(event) => query.page.events.push(*event),
+                    None => tracing::warn!("the relay sent an event that is not valid; skipped"),
+                }
+                if query.page.received > query.events_max {
+                    let events_max = query.events_max;
+                    self.answer(&subscription, |_| Err(RelayError::Overrun { events_max }));
+                }
+            }
+            Message::EndOfStored { subscription } => self.answer(&subscription, Ok),
+            Message::Closed { subscription, message } => {
+                self.answer(&subscription, |_| Err(RelayError::Closed { message }));
+            }
+            Message::Ok {
+                event_id,
+                accepted,
+                message,
+            } => {
+                for reply in self.publishes.remove(&event_id).unwrap_or_default() {
+                    // Who no longer waits has been told that the relay is busy.
+                    drop(reply.send(PublishOutcome::of(accepted, &message)));
+                }
+            }
+            // strfry before 1.1.0 refuses a query like this. It does not say which one, so none is trusted.
+            Message::Notice { message } => {
+                tracing::warn!(notice = %message, "the relay complained");
+                for (_, query) in self.queries.drain() {
+                    let message = message.clone();
+                    drop(query.reply.send(Err(RelayError::Notice { message })));
+                }
+            }
+            Message::Other => {}
+        }
+    }
+
+    fn answer(&mut self, subscription: &str, answer: impl FnOnce(Page) -> Result<Page, RelayError>) {
+        if let Some(query) = self.queries.remove(subscription) {
+            // Who no longer waits has had an error.
+            drop(query.reply.send(answer(query.page)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event_of(subscription: &str, created_at: u64) -> Message {
+        Message::Event {
+            subscription: subscription.to_owned(),
+            event: None,
+            created_at: Some(created_at),
+        }
+    }
+
+    #[test]
+    fn page_counts_what_is_not_valid() {
+        let mut pending = Pending::default();
+        let (subscription, mut page) = pending.open_query(2).unwrap();
+
+        pending.take(event_of(&subscription, 9));
+        pending.take(event_of(&subscription, 8));
+        pending.take(event_of("other", 1));
+        pending.take(Message::EndOfStored { subscription });
+
+        let page = page.try_recv().unwrap().unwrap();
+        assert_eq!((page.received, page.events.len(), page.oldest), (2, 0, Some(8)));
+    }
+
+    #[test]
+    fn page_that_is_not_ended_by_the_relay_is_an_error() {
+        type Ending = fn(String) -> Message;
+        let endings: [(Ending, &str); 3] = [
+            (|subscription| event_of(&subscription, 1), "Overrun"),
+            (
+                |subscription| Message::Closed {
+                    subscription,
+                    message: String::new(),
+                },
+                "Closed",
+            ),
+            (|_| Message::Notice { message: String::new() }, "Notice"),
+        ];
+        for (ending, error) in endings {
+            let mut pending = Pending::default();
+            let (subscription, mut page) = pending.open_query(1).unwrap();
+
+            pending.take(event_of(&subscription, 1));
+            pending.take(ending(subscription));
+
+            let answer = page.try_recv().unwrap().unwrap_err();
+            assert!(format!("{answer:?}").starts_with(error), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn end_of_the_connection_ends_all_waiting() {
+        let id = EventId::from_byte_array([7; 32]);
+        let mut pending = Pending::default();
+        let (_, mut page) = pending.open_query(1).unwrap();
+        let mut outcome = pending.expect_answer(id).unwrap();
+
+        pending.close();
+
+        assert!(page.try_recv().is_err());
+        assert!(outcome.try_recv().is_err());
+        assert!(pending.open_query(1).is_err());
+        assert!(pending.expect_answer(id).is_err());
+    }
+
+    #[test]
+    fn one_answer_is_for_all_who_published_the_event() {
+        let id = EventId::from_byte_array([7; 32]);
+        let mut pending = Pending::default();
+        let mut outcomes = [pending.expect_answer(id).unwrap(), pending.expect_answer(id).unwrap()];
+
+        pending.take(Message::Ok {
+            event_id: id,
+            accepted: true,
+            message: String::new(),
+        });
+
+        for outcome in &mut outcomes {
+            assert_eq!(outcome.try_recv().unwrap(), PublishOutcome::Stored);
+        }
+    }
+}

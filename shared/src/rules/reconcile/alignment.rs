@@ -1,0 +1,257 @@
+//! To which state each repository is brought: the newest held one whose objects are all here, or else the one that
+//! governs it already.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::key::PublicKey;
+
+use super::Alignment;
+use super::Disk;
+use super::OnDisk;
+use crate::git::Namespace;
+use crate::git::ObjectKind;
+use crate::git::Oid;
+use crate::git::RefName;
+use crate::git::RefUpdate;
+use crate::nip01::Revision;
+use crate::nip34::Coordinate;
+use crate::nip34::Declared;
+use crate::nip34::Identifier;
+use crate::nip34::State;
+use crate::rules::Facts;
+use crate::rules::Hosting;
+
+/// The next state of every hosted repository that has one.
+pub(super) struct Targets<'f> {
+    by_coordinate: BTreeMap<Coordinate, Target<'f>>,
+    disk: &'f Disk,
+}
+
+struct Target<'f> {
+    state: &'f State,
+    declared: &'f Declared,
+    /// Where the objects come from that the repository lacks; `None`: some are nowhere.
+    copies: Option<BTreeMap<Coordinate, BTreeSet<Oid>>>,
+}
+
+impl<'f> Targets<'f> {
+    pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
+        let mut by_coordinate = BTreeMap::new();
+        for coordinate in facts.hosted().difference(&disk.broken) {
+            if let Some(target) = choose_one(facts, disk, coordinate) {
+                by_coordinate.insert(coordinate.clone(), target);
+            }
+        }
+        Self { by_coordinate, disk }
+    }
+
+    /// Returns what must change on disk.
+    pub(super) fn alignments(&self, disk: &Disk) -> Vec<Alignment> {
+        let targets = self.by_coordinate.iter();
+        targets
+            .filter_map(|(coordinate, target)| align(coordinate, target, disk.repositories.get(coordinate)))
+            .collect()
+    }
+
+    /// Returns the repositories whose next state has refs that cannot be had.
+    pub(super) fn lost(&self) -> BTreeSet<Coordinate> {
+        let lost = self.by_coordinate.iter().filter(|(_, target)| target.copies.is_none());
+        lost.map(|(coordinate, _)| coordinate.clone()).collect()
+    }
+
+    /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
+    pub(super) fn has_refs(&self, coordinate: &Coordinate) -> bool {
+        let target = self.by_coordinate.get(coordinate);
+        target.is_some_and(|target| target.copies.is_some() && !target.declared.refs.is_empty())
+    }
+
+    /// Tells whether nothing of the repository is missing.
+    pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
+        let target = self.by_coordinate.get(coordinate);
+        !self.disk.broken.contains(coordinate) && target.is_none_or(|target| target.copies.is_some())
+    }
+
+    /// Tells whether the repository is brought to this state.
+    pub(super) fn is_next(&self, coordinate: &Coordinate, state: &State) -> bool {
+        let target = self.by_coordinate.get(coordinate);
+        target.is_some_and(|target| target.state.revision == state.revision && target.copies.is_some())
+    }
+
+    /// Tells whether the repository is at, or is brought to, a newer state than this one.
+    pub(super) fn is_overtaken(&self, coordinate: &Coordinate, state: &State) -> bool {
+        let target = self.by_coordinate.get(coordinate);
+        target.is_some_and(|target| target.state.revision > state.revision)
+    }
+
+    /// Returns the newest state by an author that a repository is brought to.
+    pub(super) fn newest_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
+        let states = self
+            .by_coordinate
+            .values()
+            .filter(|target| target.copies.is_some())
+            .map(|target| target.state);
+        let own = states.filter(|state| state.author == *author && state.identifier == *identifier);
+        own.map(|state| state.revision).max()
+    }
+
+    /// Returns the repositories for which a state is authoritative.
+    pub(super) fn open_to(&self, facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
+        let hosted = facts
+            .hosted()
+            .iter()
+            .filter(|hosted| hosted.identifier == state.identifier);
+        let open = hosted.filter(|hosted| facts.membership(hosted).confirmed.contains(&state.author));
+        open.filter(|hosted| !self.disk.broken.contains(hosted))
+            .cloned()
+            .collect()
+    }
+
+    /// Returns what a state waits for in a repository, in words; `None`: everything is here.
+    pub(super) fn missing(&self, facts: &Facts, coordinate: &Coordinate, state: &State) -> Option<String> {
+        match &state.declared {
+            Err(defect) => Some(format!("nothing: it can never be fulfilled, {defect}")),
+            Ok(declared) if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced => {
+                Some("announcement not served".to_owned())
+            }
+            Ok(declared) => find_objects(self.disk, coordinate, declared)
+                .err()
+                .map(|missing| missing.to_string()),
+        }
+    }
+}
+
+fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> Option<Target<'f>> {
+    for state in facts.candidate_states(coordinate) {
+        let Ok(declared) = &state.declared else {
+            continue;
+        };
+        // An empty repository needs an announcement that readers know of; otherwise it could not be told from none.
+        if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced {
+            continue;
+        }
+        if let Ok(copies) = find_objects(disk, coordinate, declared) {
+            return Some(Target {
+                state,
+                declared,
+                copies: Some(copies),
+            });
+        }
+    }
+    let state = facts.governing_state(coordinate)?;
+    let declared = state.declared.as_ref().ok()?;
+    Some(Target {
+        state,
+        declared,
+        copies: find_objects(disk, coordinate, declared).ok(),
+    })
+}
+
+/// What a state declares and no repository of its identifier has.
+#[derive(Debug, thiserror::Error)]
+enum Missing {
+    #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
+    Objects(BTreeSet<Oid>),
+    #[error("nothing: it can never be fulfilled, {0} names an object that is no commit")]
+    BranchIsNoCommit(RefName),
+}
+
+fn list(oids: &BTreeSet<Oid>) -> String {
+    let mut texts: Vec<String> = oids.iter().take(8).map(Oid::to_string).collect();
+    if oids.len() > texts.len() {
+        texts.push("…".to_owned());
+    }
+    texts.join(" ")
+}
+
+/// Finds every declared object: in the repository itself, or in another one of the same identifier.
+fn find_objects(
+    disk: &Disk,
+    coordinate: &Coordinate,
+    declared: &Declared,
+) -> Result<BTreeMap<Coordinate, BTreeSet<Oid>>, Missing> {
+    let own = disk.repositories.get(coordinate);
+    let others = || {
+        let same = |(other, _): &(&Coordinate, &OnDisk)| other.identifier == coordinate.identifier;
+        disk.repositories.iter().filter(same)
+    };
+    let mut copies: BTreeMap<Coordinate, BTreeSet<Oid>> = BTreeMap::new();
+    let mut missing = BTreeSet::new();
+    for (name, oid) in &declared.refs {
+        let here = own.and_then(|repository| repository.objects.get(oid).copied());
+        let elsewhere = || others().find_map(|(other, on_disk)| Some((other, *on_disk.objects.get(oid)?)));
+        let kind = match here {
+            Some(kind) => kind,
+            None => match elsewhere() {
+                Some((other, kind)) => {
+                    copies.entry(other.clone()).or_default().insert(*oid);
+                    kind
+                }
+                None => {
+                    missing.insert(*oid);
+                    continue;
+                }
+            },
+        };
+        if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
+            return Err(Missing::BranchIsNoCommit(name.clone()));
+        }
+    }
+    if missing.is_empty() {
+        Ok(copies)
+    } else {
+        Err(Missing::Objects(missing))
+    }
+}
+
+fn align(coordinate: &Coordinate, target: &Target<'_>, on_disk: Option<&OnDisk>) -> Option<Alignment> {
+    let copies = target.copies.clone()?;
+    let nothing = OnDisk::default();
+    let current = on_disk.unwrap_or(&nothing);
+    let updates = differences(&current.refs, &target.declared.refs);
+    let head = head_for(target.declared, current.head.as_ref());
+    if updates.is_empty() && (head.is_none() || on_disk.is_none()) {
+        return None;
+    }
+    Some(Alignment {
+        coordinate: coordinate.clone(),
+        state_id: target.state.revision.event_id,
+        copies,
+        updates,
+        head,
+    })
+}
+
+/// Returns the changes that lead from the branches and tags as they are to those declared.
+fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oid>) -> Vec<RefUpdate> {
+    let governed = |name: &&RefName| matches!(name.namespace(), Namespace::Branch | Namespace::Tag);
+    let names: BTreeSet<&RefName> = current.keys().filter(governed).chain(declared.keys()).collect();
+    names
+        .into_iter()
+        .map(|name| RefUpdate {
+            name: name.clone(),
+            old: current.get(name).copied(),
+            new: declared.get(name).copied(),
+        })
+        .filter(|update| update.old != update.new)
+        .collect()
+}
+
+/// Returns what HEAD shall name if that is another branch than now: the declared one, or where the state says nothing
+/// and HEAD names no branch of it, the one that a reader would expect.
+fn head_for(declared: &Declared, current: Option<&RefName>) -> Option<RefName> {
+    let is_branch = |name: &&RefName| name.namespace() == Namespace::Branch;
+    let kept = || current.filter(|name| declared.refs.contains_key(name));
+    let usual = || {
+        ["refs/heads/main", "refs/heads/master"]
+            .into_iter()
+            .find_map(|usual| declared.refs.keys().find(|name| name.as_str() == usual))
+    };
+    let wanted = declared
+        .head
+        .as_ref()
+        .or_else(kept)
+        .or_else(usual)
+        .or_else(|| declared.refs.keys().find(is_branch));
+    wanted.filter(|wanted| current != Some(wanted)).cloned()
+}

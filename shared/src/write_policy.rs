@@ -1,0 +1,215 @@
+//! What to do with an event that a relay was sent: load facts, decide, apply, answer. The same function serves
+//! strfry through the plugin and the built-in relay in-process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use nostr::event::Event;
+use tokio::time::Instant;
+
+use crate::load_facts::Lookup;
+use crate::load_facts::LookupError;
+use crate::load_facts::Subject;
+use crate::nip34;
+use crate::purgatory::Deletion;
+use crate::purgatory::Hold;
+use crate::purgatory::HoldOutcome;
+use crate::purgatory::PurgatoryError;
+use crate::rules::Admission;
+use crate::rules::GitEvent;
+use crate::rules::OtherKinds;
+use crate::rules::Refusal;
+use crate::rules::Ties;
+use crate::rules::decide_admission;
+use crate::rules::must_belong;
+
+/// The answer to an event, in the words of strfry's write policy (strfry `docs/plugins.md`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The relay stores the event.
+    Accept,
+    /// The relay answers OK *true* with this message, and does not store the event: it is in the purgatory.
+    Hold(&'static str),
+    /// The relay answers OK *false* with this message.
+    Refuse(String),
+}
+
+/// What a client hears when its event is held (GRASP-01, "Purgatory").
+pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrives";
+
+/// The write policy.
+#[derive(Clone)]
+pub struct Policy {
+    /// Where facts come from.
+    pub lookup: Lookup,
+    /// For how long an event is held, in seconds.
+    pub hold_secs: u64,
+    /// What to do with events that are none of git's business.
+    pub other_kinds: OtherKinds,
+    /// How long one answer may take in all: a relay's only writer waits for it.
+    pub answer_timeout: Duration,
+    /// What was let through a moment ago.
+    pub overlay: Overlay,
+}
+
+/// The events that were let through a moment ago. A relay asks about a whole batch before it stores any of it, so an
+/// issue and the comment on it, sent together, would not find each other in the relay.
+///
+/// Let through is not stored: it is remembered for some seconds only, and only to let through more.
+#[derive(Debug, Clone, Default)]
+pub struct Overlay(Arc<Mutex<VecDeque<(Instant, Ties)>>>);
+
+impl Overlay {
+    fn ties_to(&self, ties: &Ties) -> bool {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.front().is_some_and(|(since, _)| since.elapsed() > OVERLAY_LASTS) {
+            recent.pop_front();
+        }
+        recent.iter().any(|(_, other)| other.connect(ties))
+    }
+
+    fn remember(&self, ties: Ties) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= OVERLAY_MAX {
+            recent.pop_front();
+        }
+        recent.push_back((Instant::now(), ties));
+    }
+}
+
+/// Longer than a relay takes for a batch.
+const OVERLAY_LASTS: Duration = Duration::from_secs(10);
+
+/// Events remembered at the most.
+const OVERLAY_MAX: usize = 512;
+
+impl Policy {
+    /// Answers for an event whose id and signature were verified.
+    ///
+    /// `source` says where it came from (`IP4 203.0.113.7`), for whoever reads the purgatory.
+    pub async fn answer(&self, event: &Event, source: &str) -> Answer {
+        match tokio::time::timeout(self.answer_timeout, self.decide(event, source)).await {
+            Ok(answer) => answer,
+            // The relay keeps it, and is asked about it later.
+            Err(_) if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) => Answer::Accept,
+            Err(_) => {
+                tracing::warn!(event.id = %event.id, timeout_ms = self.answer_timeout.as_millis(), "no answer in time");
+                Answer::Refuse(Refusal::Unavailable { what: "the purgatory" }.to_string())
+            }
+        }
+    }
+
+    async fn decide(&self, event: &Event, source: &str) -> Answer {
+        match event.kind.as_u16() {
+            nip34::DELETION => return self.delete(event).await,
+            nip34::VANISH => return self.forget(event).await,
+            _ => {}
+        }
+        let git_event = match GitEvent::parse(event) {
+            Ok(Some(git_event)) => Some(git_event),
+            Ok(None) if must_belong(event, self.other_kinds) => None,
+            Ok(None) => return Answer::Accept,
+            Err(refusal) => return Answer::Refuse(refusal.to_string()),
+        };
+        let answer = match &git_event {
+            Some(git_event) => self.hold(event, git_event, source).await,
+            None => self.relate(event).await,
+        };
+        match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
+                let what = match error {
+                    LookupError::Purgatory(_) => "the purgatory",
+                    LookupError::Relay(_) => "the relay's database",
+                };
+                Answer::Refuse(Refusal::Unavailable { what }.to_string())
+            }
+        }
+    }
+
+    async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, LookupError> {
+        let subject = Subject {
+            identifiers: git_event.identifiers(),
+            arriving: Some(event.clone()),
+            ..Subject::default()
+        };
+        let (facts, _) = self.lookup.facts(&subject).await?;
+        match decide_admission(event, git_event, &facts) {
+            Admission::Accept => Ok(Answer::Accept),
+            Admission::Refuse { refusal, ends } => {
+                if !ends.is_empty() {
+                    self.lookup.purgatory.end(&ends).await?;
+                }
+                Ok(Answer::Refuse(refusal.to_string()))
+            }
+            Admission::Hold { identifiers, extend } => {
+                let hold = Hold {
+                    event: event.clone(),
+                    identifiers,
+                    source: source.to_owned(),
+                    hold_secs: self.hold_secs,
+                    extend,
+                };
+                Ok(answer_to(self.lookup.purgatory.hold(&hold).await?))
+            }
+        }
+    }
+
+    /// Lets through what is tied to something that is served.
+    async fn relate(&self, event: &Event) -> Result<Answer, LookupError> {
+        if self.lookup.access.current().denies_author(&event.pubkey) {
+            return Ok(Answer::Refuse(Refusal::Blocked.to_string()));
+        }
+        let ties = Ties::of(event);
+        if self.overlay.ties_to(&ties) || self.lookup.is_tied(event, &ties).await? {
+            self.overlay.remember(ties);
+            return Ok(Answer::Accept);
+        }
+        Ok(Answer::Refuse(Refusal::Unrelated.to_string()))
+    }
+
+    /// A deletion request passes in any case: the relay keeps it, and it is asked about there later.
+    async fn delete(&self, request: &Event) -> Answer {
+        if let Some(deletion) = Deletion::requested_by(request)
+            && let Err(error) = self.lookup.purgatory.delete(&deletion).await
+        {
+            log_undeleted(request, &error);
+        }
+        Answer::Accept
+    }
+
+    /// So does a request to vanish.
+    async fn forget(&self, request: &Event) -> Answer {
+        if self.lookup.service.is_asked_to_forget(request)
+            && let Err(error) = self
+                .lookup
+                .purgatory
+                .vanish(&request.pubkey, request.created_at.as_secs())
+                .await
+        {
+            log_undeleted(request, &error);
+        }
+        Answer::Accept
+    }
+}
+
+fn answer_to(outcome: HoldOutcome) -> Answer {
+    match outcome {
+        HoldOutcome::Held => Answer::Hold(HELD_MESSAGE),
+        // It was marked for release between the look-up and the hold: the mark is the pass.
+        HoldOutcome::AlreadyHeld(status) if status.is_leaving() => Answer::Accept,
+        HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE),
+        HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
+        HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
+        HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),
+    }
+}
+
+fn log_undeleted(request: &Event, error: &PurgatoryError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(event.id = %request.id, error, "deletion not yet applied to the purgatory");
+}
