@@ -33,7 +33,7 @@ pub(crate) fn raise(limits: &ServerLimits) -> Option<u64> {
 
 /// Returns how many there are open when every limit is reached.
 pub(crate) fn needed(limits: &ServerLimits) -> u64 {
-    let gits = limits.uploads_max + limits.fetches_max + limits.small_gits_max;
+    let gits = limits.uploads_max + limits.fetches_max + limits.git_commands_max;
     let count = limits.connections_max + WEBSOCKET_DESCRIPTORS * limits.websockets_max + GIT_DESCRIPTORS * gits;
     count as u64 + REST_DESCRIPTORS
 }

@@ -10,9 +10,9 @@ use nostr::key::PublicKey;
 use shared::git::Namespace;
 use shared::git::Oid;
 use shared::git::RefName;
-use shared::load_facts::Lookup;
-use shared::load_facts::LookupError;
-use shared::load_facts::Subject;
+use shared::load_facts::FactLoader;
+use shared::load_facts::FactsError;
+use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::nip34::Declared;
 use shared::nip34::Identifier;
@@ -40,7 +40,7 @@ use crate::strfry_import::Importer;
 /// The server's parts.
 pub(crate) struct Site {
     /// Facts about events.
-    pub(crate) lookup: Lookup,
+    pub(crate) loader: FactLoader,
     /// The way into the relay for what it refuses from clients, where the operator gives one.
     pub(crate) importer: Option<Importer>,
     /// The repositories.
@@ -126,13 +126,13 @@ impl Site {
     /// Looks up everything about the identifier of a repository.
     ///
     /// # Errors
-    /// See [`LookupError`].
-    pub(crate) async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, LookupError> {
-        let subject = Subject {
+    /// See [`FactsError`].
+    pub(crate) async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+        let subject = FactsScope {
             identifiers: [coordinate.identifier.clone()].into(),
-            ..Subject::default()
+            ..FactsScope::default()
         };
-        Ok(self.lookup.facts(&subject).await?.0)
+        Ok(self.loader.load(&subject).await?.0)
     }
 
     /// Returns what a reader finds at `coordinate`.
@@ -178,12 +178,12 @@ impl Site {
 impl Site {
     /// Looks up everything about the identifier of a repository, and not for long where there is something to read
     /// without it.
-    async fn facts_for_reader(&self, coordinate: &Coordinate) -> Result<Facts, LookupError> {
+    async fn facts_for_reader(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
         if !self.storage.at(coordinate).exists().await {
             return self.facts(coordinate).await;
         }
         let facts = tokio::time::timeout(READER_PATIENCE, self.facts(coordinate)).await;
-        facts.unwrap_or(Err(LookupError::Relay(RelayError::Timeout)))
+        facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
     }
 
     /// Returns what a reader finds whose repository is on disk and has a governing state with refs.
@@ -214,7 +214,7 @@ impl Site {
     /// Marks a repository that is not at its state: the look brings it there, or says in the log that it cannot.
     async fn have_looked_at(&self, coordinate: &Coordinate) {
         let identifiers = BTreeSet::from([coordinate.identifier.clone()]);
-        if let Err(error) = self.lookup.purgatory.mark_dirty(&identifiers).await {
+        if let Err(error) = self.loader.purgatory.mark_dirty(&identifiers).await {
             tracing::warn!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot mark an identifier");
         }
     }

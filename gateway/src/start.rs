@@ -9,15 +9,15 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use dashmap::DashMap;
-use shared::load_facts::Lookup;
+use shared::load_facts::FactLoader;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrlError;
 use shared::rules::Service;
 use shared::rules::ServiceError;
-use shared::write_policy::Overlay;
 use shared::write_policy::Policy;
+use shared::write_policy::RecentlyAccepted;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -138,22 +138,22 @@ impl Server {
         let swept = layout.sweep().await?;
         tracing::debug!(?swept, "swept what crashed gateways left");
         let git = Git::discover(layout.root()).await?;
-        let git = git.with_small_gits_max(config.server_limits.small_gits_max);
+        let git = git.with_git_commands_max(config.server_limits.git_commands_max);
         let repositories = Repositories::open(git, layout.clone(), CACHED_REFS_MAX).await?;
         let importer = match config.strfry.clone() {
             Some(paths) => Some(Importer::open(paths).await?),
             None => None,
         };
         let purgatory = purgatory(config).await?;
-        let (lookup, embedded) = relay(config, &service, purgatory, layout.root()).await?;
+        let (loader, embedded) = relay(config, &service, purgatory, layout.root()).await?;
         let server_limits = &config.server_limits;
         let limits = server_limits.of_an_upload();
         let site = Arc::new(Site {
             upstream: Upstream {
-                authority: lookup.relay.authority(),
-                path: lookup.relay.target().to_owned(),
+                authority: loader.relay.authority(),
+                path: loader.relay.target().to_owned(),
             },
-            lookup,
+            loader,
             importer,
             trusted_proxies: config.trusted_proxies.clone(),
             advertisements: Advertisements::capture(&repositories).await?,
@@ -195,7 +195,7 @@ impl Server {
 
     /// Returns the name it goes by.
     pub(crate) fn service(&self) -> &Service {
-        &self.site.lookup.service
+        &self.site.loader.service
     }
 
     /// Serves until `stop` is done. Then nothing new is begun, WebSockets are closed, and requests and pushes that run
@@ -272,9 +272,9 @@ async fn relay(
     service: &Service,
     purgatory: Purgatory,
     data_dir: &Path,
-) -> Result<(Lookup, Option<EmbeddedRelay>), StartError> {
-    let lookup = |url: &str| {
-        Ok::<_, RelayUrlError>(Lookup {
+) -> Result<(FactLoader, Option<EmbeddedRelay>), StartError> {
+    let loader = |url: &str| {
+        Ok::<_, RelayUrlError>(FactLoader {
             purgatory: purgatory.clone(),
             relay: RelayClient::new(url, RELAY_TIMEOUT)?,
             service: service.clone(),
@@ -283,7 +283,7 @@ async fn relay(
         })
     };
     if let Some(url) = &config.relay_url {
-        return Ok((lookup(url)?, None));
+        return Ok((loader(url)?, None));
     }
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = TcpListener::bind(address)
@@ -295,15 +295,15 @@ async fn relay(
     let url = format!("ws://{address}/");
     let policy = Policy {
         // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
-        lookup: lookup(&url)?,
+        loader: loader(&url)?,
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: Overlay::default(),
+        overlay: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
     let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;
-    Ok((lookup(&url)?, Some(relay)))
+    Ok((loader(&url)?, Some(relay)))
 }
 
 fn unix_secs() -> u64 {

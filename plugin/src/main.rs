@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::load_facts::Lookup;
+use shared::load_facts::FactLoader;
 use shared::purgatory::Purgatory;
 use shared::relay_client::RelayClient;
-use shared::write_policy::Overlay;
 use shared::write_policy::Policy;
+use shared::write_policy::RecentlyAccepted;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -45,7 +45,7 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
     let relay = RelayClient::new(&config.relay_url, RELAY_TIMEOUT)?;
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = Policy {
-        lookup: Lookup {
+        loader: FactLoader {
             purgatory,
             relay,
             service: config.service,
@@ -55,7 +55,7 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: Overlay::default(),
+        overlay: RecentlyAccepted::default(),
     };
     run::run(&policy).await?;
     Ok(())

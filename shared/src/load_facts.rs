@@ -21,12 +21,12 @@ use crate::relay_client::RelayClient;
 use crate::relay_client::RelayError;
 use crate::rules::Facts;
 use crate::rules::MaintainerMode;
+use crate::rules::References;
 use crate::rules::Service;
-use crate::rules::Ties;
 
 /// Where facts come from, and what they are read as.
 #[derive(Clone)]
-pub struct Lookup {
+pub struct FactLoader {
     /// The purgatory, read first.
     pub purgatory: Purgatory,
     /// The relay, read second.
@@ -41,7 +41,7 @@ pub struct Lookup {
 
 /// What to look up.
 #[derive(Debug, Clone, Default)]
-pub struct Subject {
+pub struct FactsScope {
     /// The identifiers to know everything about.
     pub identifiers: BTreeSet<Identifier>,
     /// PRs to know of even if they are served already.
@@ -52,7 +52,7 @@ pub struct Subject {
 
 /// Why there are no facts: nothing may be decided then.
 #[derive(Debug, thiserror::Error)]
-pub enum LookupError {
+pub enum FactsError {
     /// The purgatory did not answer.
     #[error("cannot read the purgatory")]
     Purgatory(#[from] PurgatoryError),
@@ -61,12 +61,12 @@ pub enum LookupError {
     Relay(#[from] RelayError),
 }
 
-impl Lookup {
+impl FactLoader {
     /// Reads the facts about `subject`, and which of its identifiers are dirty since when.
     ///
     /// # Errors
-    /// See [`LookupError`]; there are no partial facts.
-    pub async fn facts(&self, subject: &Subject) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), LookupError> {
+    /// See [`FactsError`]; there are no partial facts.
+    pub async fn load(&self, subject: &FactsScope) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), FactsError> {
         let reading = self.purgatory.read(&subject.identifiers).await?;
         let mut awaited = subject.pull_request_ids.clone();
         awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
@@ -102,18 +102,18 @@ impl Lookup {
     }
 }
 
-impl Lookup {
+impl FactLoader {
     /// Tells whether anything served is tied to an event: what it refers to, or what refers to it.
     ///
     /// # Errors
     /// The relay did not answer.
-    pub async fn is_tied(&self, event: &Event, ties: &Ties) -> Result<bool, LookupError> {
+    pub async fn is_tied(&self, event: &Event, ties: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(tied(event, ties)).await?)
     }
 }
 
 /// Returns filters for everything that could be tied to an event.
-fn tied(event: &Event, ties: &Ties) -> Vec<Filter> {
+fn tied(event: &Event, ties: &References) -> Vec<Filter> {
     let mut filters = Vec::new();
     if !ties.ids.is_empty() {
         filters.push(Filter::new().ids(ties.ids.iter().copied()));

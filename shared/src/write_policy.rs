@@ -10,9 +10,9 @@ use std::time::Duration;
 use nostr::event::Event;
 use tokio::time::Instant;
 
-use crate::load_facts::Lookup;
-use crate::load_facts::LookupError;
-use crate::load_facts::Subject;
+use crate::load_facts::FactLoader;
+use crate::load_facts::FactsError;
+use crate::load_facts::FactsScope;
 use crate::nip34;
 use crate::purgatory::Deletion;
 use crate::purgatory::Hold;
@@ -21,8 +21,8 @@ use crate::purgatory::PurgatoryError;
 use crate::rules::Admission;
 use crate::rules::GitEvent;
 use crate::rules::OtherKinds;
+use crate::rules::References;
 use crate::rules::Refusal;
-use crate::rules::Ties;
 use crate::rules::decide_admission;
 use crate::rules::must_belong;
 
@@ -44,7 +44,7 @@ pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrive
 #[derive(Clone)]
 pub struct Policy {
     /// Where facts come from.
-    pub lookup: Lookup,
+    pub loader: FactLoader,
     /// For how long an event is held, in seconds.
     pub hold_secs: u64,
     /// What to do with events that are none of git's business.
@@ -52,7 +52,7 @@ pub struct Policy {
     /// How long one answer may take in all: a relay's only writer waits for it.
     pub answer_timeout: Duration,
     /// What was let through a moment ago.
-    pub overlay: Overlay,
+    pub overlay: RecentlyAccepted,
 }
 
 /// The events that were let through a moment ago. A relay asks about a whole batch before it stores any of it, so an
@@ -60,10 +60,10 @@ pub struct Policy {
 ///
 /// Let through is not stored: it is remembered for some seconds only, and only to let through more.
 #[derive(Debug, Clone, Default)]
-pub struct Overlay(Arc<Mutex<VecDeque<(Instant, Ties)>>>);
+pub struct RecentlyAccepted(Arc<Mutex<VecDeque<(Instant, References)>>>);
 
-impl Overlay {
-    fn ties_to(&self, ties: &Ties) -> bool {
+impl RecentlyAccepted {
+    fn ties_to(&self, ties: &References) -> bool {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while recent.front().is_some_and(|(since, _)| since.elapsed() > OVERLAY_LASTS) {
             recent.pop_front();
@@ -71,7 +71,7 @@ impl Overlay {
         recent.iter().any(|(_, other)| other.connect(ties))
     }
 
-    fn remember(&self, ties: Ties) {
+    fn remember(&self, ties: References) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() >= OVERLAY_MAX {
             recent.pop_front();
@@ -123,26 +123,26 @@ impl Policy {
             Err(error) => {
                 tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
                 let what = match error {
-                    LookupError::Purgatory(_) => "the purgatory",
-                    LookupError::Relay(_) => "the relay's database",
+                    FactsError::Purgatory(_) => "the purgatory",
+                    FactsError::Relay(_) => "the relay's database",
                 };
                 Answer::Refuse(Refusal::Unavailable { what }.to_string())
             }
         }
     }
 
-    async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, LookupError> {
-        let subject = Subject {
+    async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, FactsError> {
+        let subject = FactsScope {
             identifiers: git_event.identifiers(),
             arriving: Some(event.clone()),
-            ..Subject::default()
+            ..FactsScope::default()
         };
-        let (facts, _) = self.lookup.facts(&subject).await?;
+        let (facts, _) = self.loader.load(&subject).await?;
         match decide_admission(event, git_event, &facts) {
             Admission::Accept => Ok(Answer::Accept),
             Admission::Refuse { refusal, ends } => {
                 if !ends.is_empty() {
-                    self.lookup.purgatory.end(&ends).await?;
+                    self.loader.purgatory.end(&ends).await?;
                 }
                 Ok(Answer::Refuse(refusal.to_string()))
             }
@@ -154,18 +154,18 @@ impl Policy {
                     hold_secs: self.hold_secs,
                     extend,
                 };
-                Ok(answer_to(self.lookup.purgatory.hold(&hold).await?))
+                Ok(answer_to(self.loader.purgatory.hold(&hold).await?))
             }
         }
     }
 
     /// Lets through what is tied to something that is served.
-    async fn relate(&self, event: &Event) -> Result<Answer, LookupError> {
-        if self.lookup.access.current().denies_author(&event.pubkey) {
+    async fn relate(&self, event: &Event) -> Result<Answer, FactsError> {
+        if self.loader.access.current().denies_author(&event.pubkey) {
             return Ok(Answer::Refuse(Refusal::Blocked.to_string()));
         }
-        let ties = Ties::of(event);
-        if self.overlay.ties_to(&ties) || self.lookup.is_tied(event, &ties).await? {
+        let ties = References::of(event);
+        if self.overlay.ties_to(&ties) || self.loader.is_tied(event, &ties).await? {
             self.overlay.remember(ties);
             return Ok(Answer::Accept);
         }
@@ -175,7 +175,7 @@ impl Policy {
     /// A deletion request passes in any case: the relay keeps it, and it is asked about there later.
     async fn delete(&self, request: &Event) -> Answer {
         if let Some(deletion) = Deletion::requested_by(request)
-            && let Err(error) = self.lookup.purgatory.delete(&deletion).await
+            && let Err(error) = self.loader.purgatory.delete(&deletion).await
         {
             log_undeleted(request, &error);
         }
@@ -184,9 +184,9 @@ impl Policy {
 
     /// So does a request to vanish.
     async fn forget(&self, request: &Event) -> Answer {
-        if self.lookup.service.is_asked_to_forget(request)
+        if self.loader.service.is_asked_to_forget(request)
             && let Err(error) = self
-                .lookup
+                .loader
                 .purgatory
                 .vanish(&request.pubkey, request.created_at.as_secs())
                 .await
@@ -201,7 +201,7 @@ fn answer_to(outcome: HoldOutcome) -> Answer {
     match outcome {
         HoldOutcome::Held => Answer::Hold(HELD_MESSAGE),
         // It was marked for release between the look-up and the hold: the mark is the pass.
-        HoldOutcome::AlreadyHeld(status) if status.is_leaving() => Answer::Accept,
+        HoldOutcome::AlreadyHeld(status) if status.counts_as_served() => Answer::Accept,
         HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE),
         HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
         HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),

@@ -17,15 +17,15 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::git::invocation::Invocation;
-use crate::git::permits::Turn;
-use crate::git::permits::Turns;
+use crate::git::permits::CommandPermit;
+use crate::git::permits::CommandPermits;
 use crate::git::version::GitVersion;
 
 /// The git of this server: a binary of a known version and our configuration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     inner: Arc<Inner>,
-    turns: Turns,
+    turns: CommandPermits,
 }
 
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Git {
                 config: config.clone(),
                 version,
             }),
-            turns: Turns::new(SMALL_GITS_MAX),
+            turns: CommandPermits::new(GIT_COMMANDS_MAX),
         };
         let git = new(program.clone(), unknown);
         let answer = git.invoke("version").output(b"", Duration::from_secs(10)).await?;
@@ -145,9 +145,9 @@ impl Git {
 
     /// Lets so many small gits run at the same time: all but those that take in a push or answer a fetch, which are
     /// counted where they are started.
-    pub(crate) fn with_small_gits_max(self, count: usize) -> Self {
+    pub(crate) fn with_git_commands_max(self, count: usize) -> Self {
         Self {
-            turns: Turns::new(count),
+            turns: CommandPermits::new(count),
             ..self
         }
     }
@@ -163,7 +163,7 @@ impl Git {
     }
 
     /// Waits for the turn of small gits that are not run by [`Invocation::output`].
-    pub(crate) async fn turn(&self, subcommand: &str, deadline: Duration) -> Result<Turn, GitError> {
+    pub(crate) async fn turn(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
         self.turns.wait(subcommand, deadline).await
     }
 
@@ -232,7 +232,7 @@ fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 }
 
 /// Small gits at the same time, unless something else is said.
-pub(crate) const SMALL_GITS_MAX: usize = 16;
+pub(crate) const GIT_COMMANDS_MAX: usize = 16;
 
 const CONFIG: &str = include_str!("serving.gitconfig");
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::git::child::ChildLimits;
 use crate::git::child::GitChild;
 use crate::git::child::ignore_broken_pipe;
 use crate::git::command::GitError;
-use crate::git::permits::Turns;
+use crate::git::permits::CommandPermits;
 
 /// One run of git that has not begun.
 #[must_use = "nothing runs before `output` or `spawn`"]
@@ -28,12 +28,12 @@ pub(crate) struct Invocation {
     command: Command,
     subcommand: String,
     limits: Option<ChildLimits>,
-    turns: Turns,
+    turns: CommandPermits,
 }
 
 impl Invocation {
     /// Takes `command`, which has git, its subcommand and its environment.
-    pub(crate) fn new(command: Command, subcommand: &str, turns: Turns) -> Self {
+    pub(crate) fn new(command: Command, subcommand: &str, turns: CommandPermits) -> Self {
         Self {
             command,
             subcommand: subcommand.to_owned(),

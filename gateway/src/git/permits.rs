@@ -12,14 +12,14 @@ use crate::git::command::GitError;
 
 /// The places that small gits take.
 #[derive(Debug, Clone)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct CommandPermits(Arc<Semaphore>);
 
 /// A place; dropping it gives it to the next one.
 #[must_use = "a turn that is dropped is over"]
 #[derive(Debug)]
-pub(crate) struct Turn(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(crate) struct CommandPermit(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
-impl Turns {
+impl CommandPermits {
     pub(crate) fn new(count: usize) -> Self {
         Self(Arc::new(Semaphore::new(count)))
     }
@@ -28,9 +28,9 @@ impl Turns {
     ///
     /// # Errors
     /// [`GitError::Busy`] after `deadline`.
-    pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<Turn, GitError> {
+    pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
         match timeout(deadline, Arc::clone(&self.0).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Turn(permit)),
+            Ok(Ok(permit)) => Ok(CommandPermit(permit)),
             Ok(Err(_)) | Err(_) => Err(GitError::Busy {
                 command: subcommand.to_owned(),
                 waited: deadline,
@@ -47,7 +47,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_git_waits_for_its_turn_and_no_longer_than_its_time() {
         let dir = tempfile::tempdir().unwrap();
-        let git = Git::discover(dir.path()).await.unwrap().with_small_gits_max(1);
+        let git = Git::discover(dir.path()).await.unwrap().with_git_commands_max(1);
         let brief = Duration::from_millis(50);
         let turn = git.turn("version", brief).await.unwrap();
 

@@ -17,7 +17,7 @@ pub(crate) struct Connections {
 /// One connection that counts; dropping it gives the place back.
 #[derive(Debug)]
 #[must_use = "a place that is dropped does not count"]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     connections: Connections,
     address: IpAddr,
 }
@@ -31,7 +31,7 @@ impl Connections {
     }
 
     /// Takes a place for a connection from `peer`; `None`: it has as many as it may.
-    pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
+    pub(crate) fn enter(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let address = counted(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
@@ -39,14 +39,14 @@ impl Connections {
             return None;
         }
         *count += 1;
-        Some(Place {
+        Some(ConnectionPermit {
             connections: self.clone(),
             address,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {

@@ -19,7 +19,7 @@ use warp::reply::Response;
 use crate::fetch::info_refs;
 use crate::fetch::upload_pack;
 use crate::http::body;
-use crate::http::connections::Place;
+use crate::http::connections::ConnectionPermit;
 use crate::http::pages;
 use crate::http::reply;
 use crate::http::server::Peer;
@@ -40,7 +40,7 @@ struct Head {
     headers: HeaderMap,
     client: IpAddr,
     /// What a connection that goes on as a WebSocket still counts by.
-    place: Option<Arc<Place>>,
+    place: Option<Arc<ConnectionPermit>>,
 }
 
 /// Returns the server's routes: one filter that takes everything and is sorted by hand, because chains of warp's
@@ -125,7 +125,7 @@ async fn answer(
             }
         },
         Target::Root => method_not_allowed(),
-        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.lookup.service)),
+        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.loader.service)),
     }
 }
 
@@ -138,7 +138,7 @@ async fn root(site: &Site, head: &Head) -> Response {
     if accepts.into_iter().any(|accept| accept.contains(RELAY_INFO_TYPE)) {
         let document = site
             .relay_info
-            .document(&site.lookup.relay, &site.lookup.access.current())
+            .document(&site.loader.relay, &site.loader.access.current())
             .await;
         return reply::with_type(
             StatusCode::OK,
@@ -146,7 +146,7 @@ async fn root(site: &Site, head: &Head) -> Response {
             warp::reply::Reply::into_response(document),
         );
     }
-    reply::html(StatusCode::OK, pages::landing(&site.lookup.service))
+    reply::html(StatusCode::OK, pages::landing(&site.loader.service))
 }
 
 async fn page(site: &Site, coordinate: &Coordinate) -> Response {
@@ -157,7 +157,7 @@ async fn page(site: &Site, coordinate: &Coordinate) -> Response {
     match site.facts(coordinate).await {
         Ok(facts) => match pages::repository::repository(coordinate, &facts) {
             Some(page) => reply::html(StatusCode::OK, page),
-            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.lookup.service)),
+            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.loader.service)),
         },
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");

@@ -31,8 +31,8 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::http::client_address::TrustedProxies;
+use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
-use crate::http::connections::Place;
 
 /// Where a connection comes from; an extension of every request.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The place that it has among the connections of its address, for whoever goes on with it; `None`: it is not
     /// counted.
-    pub(crate) place: Option<Arc<Place>>,
+    pub(crate) place: Option<Arc<ConnectionPermit>>,
 }
 
 /// How many connections there may be.

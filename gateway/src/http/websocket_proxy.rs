@@ -22,7 +22,7 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::http::connections::Place;
+use crate::http::connections::ConnectionPermit;
 use crate::http::frames::Frames;
 use crate::http::frames::GOING_AWAY;
 use crate::http::reply;
@@ -58,7 +58,7 @@ pub(crate) async fn pass_websocket(
     headers: &HeaderMap,
     client: IpAddr,
     upgrade: OnUpgrade,
-    place: Option<Arc<Place>>,
+    place: Option<Arc<ConnectionPermit>>,
 ) -> Response {
     let stopping = site.ending.stopping.clone();
     if stopping.is_cancelled() {

@@ -38,8 +38,8 @@ pub(crate) struct ServerLimitOptions {
     #[arg(long, env = "GRASP_FETCHES_MAX", value_name = "N", default_value = "4")]
     fetches_max: String,
     /// Most small gits at the same time: they set refs, make repositories and move PR commits; more wait.
-    #[arg(long, env = "GRASP_SMALL_GITS_MAX", value_name = "N", default_value = "16")]
-    small_gits_max: String,
+    #[arg(long, env = "GRASP_GIT_COMMANDS_MAX", value_name = "N", default_value = "16")]
+    git_commands_max: String,
     /// Most bytes of the pack of one push.
     #[arg(long, env = "GRASP_PACK_BYTES_MAX", value_name = "N", default_value = "536870912")]
     pack_bytes_max: String,
@@ -80,7 +80,7 @@ pub(crate) struct ServerLimits {
     /// Most gits that answer fetches.
     pub(crate) fetches_max: usize,
     /// Most small gits.
-    pub(crate) small_gits_max: usize,
+    pub(crate) git_commands_max: usize,
     /// Most bytes of one pack.
     pub(crate) pack_bytes_max: u64,
     /// Most objects in one pack.
@@ -138,7 +138,7 @@ impl ServerLimitOptions {
         let websockets_max = few("--websockets-max", &self.websockets_max);
         let uploads_max = few("--uploads-max", &self.uploads_max);
         let fetches_max = few("--fetches-max", &self.fetches_max);
-        let small_gits_max = few("--small-gits-max", &self.small_gits_max);
+        let git_commands_max = few("--git-commands-max", &self.git_commands_max);
         let upload_wait_secs = checker.secs("--upload-wait-secs", &self.upload_wait_secs, 1);
         let pack_bytes_max = checker.count("--pack-bytes-max", &self.pack_bytes_max);
         let objects = &self.pack_objects_max;
@@ -152,7 +152,7 @@ impl ServerLimitOptions {
             uploads_max: uploads_max?,
             upload_wait: Duration::from_secs(upload_wait_secs?),
             fetches_max: fetches_max?,
-            small_gits_max: small_gits_max?,
+            git_commands_max: git_commands_max?,
             pack_bytes_max: pack_bytes_max?,
             pack_objects_max: pack_objects_max?,
             upload_memory_bytes_max: upload_memory_bytes_max?,
@@ -169,7 +169,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::git::command::SMALL_GITS_MAX;
+    use crate::git::command::GIT_COMMANDS_MAX;
 
     #[derive(Parser)]
     struct Cli {
@@ -191,7 +191,7 @@ mod tests {
 
         assert_eq!(limits.of_an_upload(), IngestLimits::default());
         assert_eq!(limits.of_fetches(), UploadPackLimits::default());
-        assert_eq!(limits.small_gits_max, SMALL_GITS_MAX);
+        assert_eq!(limits.git_commands_max, GIT_COMMANDS_MAX);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
             "--fetch-memory-bytes-max=8",
             "--upload-wait-secs=9",
             "--websockets-max=10",
-            "--small-gits-max=11",
+            "--git-commands-max=11",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!((connections.connections_max, connections.per_address_max), (1, 2));
         assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
         assert_eq!(limits.upload_wait, Duration::from_secs(9));
-        assert_eq!((limits.websockets_max, limits.small_gits_max), (10, 11));
+        assert_eq!((limits.websockets_max, limits.git_commands_max), (10, 11));
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }

@@ -42,7 +42,7 @@ use crate::push::for_now;
 use crate::push::receive::Upload;
 use crate::push::receive::UploadError;
 use crate::push::results;
-use crate::reconcile::LookError;
+use crate::reconcile::ReconcileError;
 use crate::reconcile::publish::Published;
 use crate::repositories::StorageError;
 use crate::repositories::locks::Locked;
@@ -62,7 +62,7 @@ enum CommitError {
     #[error("cannot store what was pushed")]
     Storage(#[from] StorageError),
     #[error("cannot bring the repository to its state")]
-    Look(#[from] LookError),
+    Look(#[from] ReconcileError),
     #[error("too many commits wait for their PR events, push again later")]
     PlaceholdersFull,
     #[error("the repository is no longer hosted here")]
@@ -228,10 +228,10 @@ impl Push {
             });
         }
         // From here on things move: whoever dies leaves the mark, and another look goes on.
-        self.site.lookup.purgatory.mark_dirty(&identifiers).await?;
+        self.site.loader.purgatory.mark_dirty(&identifiers).await?;
         let upload = self.stage(&locked, &decision, upload).await?;
         self.take_in(&locked, &decision, upload).await?;
-        let look = self.site.look_locked(&locked).await;
+        let look = self.site.reconcile_locked(&locked).await;
         // What is reported is what is there now, whatever was decided.
         let refs = self.site.storage.refs(&self.coordinate).await?.unwrap_or_default();
         let came_to_its_end = look.as_ref().is_ok_and(|look| !look.broken.contains(&self.coordinate));
@@ -304,7 +304,7 @@ impl Push {
         let to_stage = self.to_stage(decision);
         let hold_secs = self.site.settings.hold_secs;
         for staged in &to_stage {
-            let purgatory = &self.site.lookup.purgatory;
+            let purgatory = &self.site.loader.purgatory;
             let Staged {
                 coordinate,
                 event_id,

@@ -13,8 +13,8 @@ mod receive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::load_facts::LookupError;
-use shared::load_facts::Subject;
+use shared::load_facts::FactsError;
+use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::rules::Atomicity;
 use shared::rules::Facts;
@@ -48,7 +48,7 @@ use wire::command_list::Step;
 #[derive(Debug, thiserror::Error)]
 enum PushError {
     #[error("no facts to decide on")]
-    Lookup(#[from] LookupError),
+    FactLoader(#[from] FactsError),
     #[error("cannot read the repository")]
     Storage(#[from] StorageError),
 }
@@ -97,7 +97,7 @@ pub(crate) async fn receive_pack(site: Arc<Site>, coordinate: Coordinate, mut bo
 impl Push {
     /// Loads facts and decides; `None`: the repository is not hosted here.
     async fn decide(&self) -> Result<Option<(Facts, PushDecision)>, PushError> {
-        let (facts, _) = self.site.lookup.facts(&self.subject()).await?;
+        let (facts, _) = self.site.loader.load(&self.subject()).await?;
         if facts.hosting(&self.coordinate) == Hosting::Absent {
             return Ok(None);
         }
@@ -116,12 +116,12 @@ impl Push {
     }
 
     /// Returns what must be known about the push.
-    fn subject(&self) -> Subject {
+    fn subject(&self) -> FactsScope {
         let pull_request = |update: &RefUpdate| match update.name.namespace() {
             Namespace::PullRequest(event_id) => Some(event_id),
             Namespace::Branch | Namespace::Tag | Namespace::MalformedPullRequest | Namespace::Other => None,
         };
-        Subject {
+        FactsScope {
             identifiers: [self.coordinate.identifier.clone()].into(),
             pull_request_ids: self.updates().filter_map(pull_request).collect(),
             arriving: None,
@@ -173,8 +173,8 @@ impl Push {
 /// What a pusher is told when something here does not work.
 fn for_now(error: &PushError) -> &'static str {
     match error {
-        PushError::Lookup(LookupError::Purgatory(_)) => "the purgatory (Redis) does not answer, push again later",
-        PushError::Lookup(LookupError::Relay(_)) => "the relay does not answer, push again later",
+        PushError::FactLoader(FactsError::Purgatory(_)) => "the purgatory (Redis) does not answer, push again later",
+        PushError::FactLoader(FactsError::Relay(_)) => "the relay does not answer, push again later",
         PushError::Storage(_) => "the repository cannot be read now, push again later",
     }
 }

@@ -88,7 +88,7 @@ impl Push {
         }
         let site = &self.site;
         if let Err(error) = site
-            .lookup
+            .loader
             .purgatory
             .extend(&decision.extend, site.settings.hold_secs)
             .await

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
-use shared::load_facts::LookupError;
-use shared::load_facts::Subject;
+use shared::load_facts::FactsError;
+use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
@@ -46,10 +46,10 @@ pub(crate) struct Look {
 
 /// Why a look did not come to its end: what it had not done yet stays to be done, and the mark stays.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LookError {
+pub(crate) enum ReconcileError {
     /// There are no facts, so nothing was decided.
     #[error("no facts to decide on")]
-    Lookup(#[from] LookupError),
+    FactLoader(#[from] FactsError),
     /// The purgatory went away in the middle.
     #[error("cannot write to the purgatory")]
     Purgatory(#[from] PurgatoryError),
@@ -61,12 +61,12 @@ pub(crate) enum LookError {
     Lock(#[source] std::io::Error),
 }
 
-impl LookError {
+impl ReconcileError {
     /// Tells whether the relay or Redis is the reason, and not anything of the identifiers.
     pub(crate) fn is_of_a_neighbour(&self) -> bool {
         match self {
-            Self::Lookup(LookupError::Relay(error)) => error.is_passing(),
-            Self::Lookup(LookupError::Purgatory(_)) | Self::Purgatory(_) => true,
+            Self::FactLoader(FactsError::Relay(error)) => error.is_passing(),
+            Self::FactLoader(FactsError::Purgatory(_)) | Self::Purgatory(_) => true,
             Self::Storage(_) | Self::Lock(_) => false,
         }
     }
@@ -76,10 +76,14 @@ impl Site {
     /// Looks at some identifiers under their locks, and at more if that takes more to decide.
     ///
     /// # Errors
-    /// See [`LookError`].
-    pub(crate) async fn look(&self, identifiers: BTreeSet<Identifier>) -> Result<Look, LookError> {
-        let locked = self.locks.lock(identifiers.clone()).await.map_err(LookError::Lock)?;
-        let mut look = self.look_locked(&locked).await?;
+    /// See [`ReconcileError`].
+    pub(crate) async fn look(&self, identifiers: BTreeSet<Identifier>) -> Result<Look, ReconcileError> {
+        let locked = self
+            .locks
+            .lock(identifiers.clone())
+            .await
+            .map_err(ReconcileError::Lock)?;
+        let mut look = self.reconcile_locked(&locked).await?;
         drop(locked);
         if look.widen.is_subset(&identifiers) {
             return Ok(look);
@@ -87,8 +91,8 @@ impl Site {
         // Once: what would need even more is looked at when its own identifiers are.
         let wider = identifiers.union(&look.widen).cloned().collect();
         let wider = match self.locks.lock(wider).await {
-            Ok(locked) => self.look_locked(&locked).await,
-            Err(error) => Err(LookError::Lock(error)),
+            Ok(locked) => self.reconcile_locked(&locked).await,
+            Err(error) => Err(ReconcileError::Lock(error)),
         };
         match wider {
             Ok(wider) => {
@@ -111,15 +115,15 @@ impl Site {
     /// Looks at the identifiers that are locked.
     ///
     /// # Errors
-    /// See [`LookError`].
-    pub(crate) async fn look_locked(&self, locked: &Locked) -> Result<Look, LookError> {
+    /// See [`ReconcileError`].
+    pub(crate) async fn reconcile_locked(&self, locked: &Locked) -> Result<Look, ReconcileError> {
         let staged = self.storage.staged_events(locked.identifiers()).await?;
-        let subject = Subject {
+        let subject = FactsScope {
             identifiers: locked.identifiers().clone(),
             pull_request_ids: staged,
             arriving: None,
         };
-        let (facts, dirty) = self.lookup.facts(&subject).await?;
+        let (facts, dirty) = self.loader.load(&subject).await?;
         self.note_seen(&facts);
         self.note_declared(locked, &facts).await?;
         let mut broken = BTreeSet::new();
@@ -196,13 +200,13 @@ impl Site {
         plan: Plan,
         disk: &Disk,
         dirty: &BTreeMap<Identifier, DirtyNumber>,
-    ) -> Result<Look, LookError> {
+    ) -> Result<Look, ReconcileError> {
         for coordinate in &plan.lost {
             let text = "the repository's data is missing here: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         // Refs first, then the mark: whatever is marked can be fetched.
-        let purgatory = &self.lookup.purgatory;
+        let purgatory = &self.loader.purgatory;
         let leased = match plan.releases.as_slice() {
             [] => Vec::new(),
             releases => self.begin_releases(releases).await?,
@@ -254,7 +258,7 @@ impl Site {
             self.in_flight.remember(release);
         }
         let lease_secs = self.settings.lease_secs;
-        let leased = self.lookup.purgatory.mark_releasing(releases, lease_secs).await?;
+        let leased = self.loader.purgatory.mark_releasing(releases, lease_secs).await?;
         let own: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
         for release in releases.iter().filter(|release| !own.contains(&release.event.id)) {
             // Another gateway publishes it, or its author has deleted it.
@@ -282,7 +286,7 @@ impl Site {
                 after_secs: 0,
                 error: "waits for its announcement".to_owned(),
             };
-            self.lookup.purgatory.settle(&event.id, lease, &settlement).await?;
+            self.loader.purgatory.settle(&event.id, lease, &settlement).await?;
             later.insert(event.id);
         }
         Ok((leased, later))

@@ -9,10 +9,10 @@ use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use shared::nip34::Identifier;
 use shared::purgatory::Entry;
+use shared::purgatory::EntryStatus;
 use shared::purgatory::Leased;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Settlement;
-use shared::purgatory::Status;
 use shared::relay_client::PublishOutcome;
 use tokio::time::Instant;
 
@@ -78,7 +78,7 @@ impl Site {
                 tracing::error!(event.id = %event.id, error, "the relay refuses to take a released event");
             }
         }
-        if let Err(error) = self.lookup.purgatory.settle(&event.id, lease, &settlement).await {
+        if let Err(error) = self.loader.purgatory.settle(&event.id, lease, &settlement).await {
             // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
             tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot settle");
         }
@@ -91,7 +91,7 @@ impl Site {
 
     /// Brings an event into the relay by whatever way it takes it, and says how that ended.
     async fn bring_in(&self, event: &Event) -> Settlement {
-        let refusal = match settlement(&self.lookup.relay.publish(event).await) {
+        let refusal = match settlement(&self.loader.relay.publish(event).await) {
             Err(refusal) => refusal,
             Ok(settlement) => return settlement,
         };
@@ -145,7 +145,7 @@ impl Site {
             let versions = Filter::new().kind(event.kind).author(event.pubkey);
             filters.push(versions.identifier(identifier));
         }
-        let served = self.lookup.relay.query(filters).await;
+        let served = self.loader.relay.query(filters).await;
         served
             .map(|served| standing_of(event, &served))
             .map_err(|error| error.to_string())
@@ -163,7 +163,7 @@ impl Site {
         deadline: Instant,
     ) -> Result<Published, PurgatoryError> {
         loop {
-            let reading = self.lookup.purgatory.read(identifiers).await?;
+            let reading = self.loader.purgatory.read(identifiers).await?;
             match progress(&reading.entries, event_ids) {
                 Progress::Done => return Ok(Published::All),
                 Progress::Stuck { event_id, reason } => return Ok(Published::Stuck { event_id, reason }),
@@ -213,7 +213,7 @@ enum Progress {
 fn progress(entries: &[Entry], event_ids: &BTreeSet<EventId>) -> Progress {
     let awaited = entries.iter().filter(|entry| event_ids.contains(&entry.event.id));
     let mut first = None;
-    for entry in awaited.filter(|entry| entry.status.is_leaving()) {
+    for entry in awaited.filter(|entry| entry.status.counts_as_served()) {
         let Some(stuck) = held_up_by(entry, entries) else {
             return Progress::Moving;
         };
@@ -232,7 +232,7 @@ fn progress(entries: &[Entry], event_ids: &BTreeSet<EventId>) -> Progress {
 fn held_up_by<'e>(entry: &'e Entry, entries: &'e [Entry]) -> Option<&'e Entry> {
     let (mut seen, mut open) = (BTreeSet::new(), vec![entry]);
     while let Some(entry) = open.pop() {
-        if entry.status == Status::Stuck {
+        if entry.status == EntryStatus::Stuck {
             return Some(entry);
         }
         if seen.insert(entry.event.id) {
@@ -300,7 +300,7 @@ mod tests {
             .unwrap()
     }
 
-    fn entry(event: &Event, status: Status, after: &[&Event]) -> Entry {
+    fn entry(event: &Event, status: EntryStatus, after: &[&Event]) -> Entry {
         Entry {
             event: event.clone(),
             identifiers: BTreeSet::new(),
@@ -322,7 +322,7 @@ mod tests {
             event_id: event.id,
             reason: "blocked: no".to_owned(),
         };
-        use Status::*;
+        use EntryStatus::*;
         let rows = [
             ("nothing is left", vec![], &third, Progress::Done),
             (

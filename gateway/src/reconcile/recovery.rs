@@ -13,8 +13,8 @@ use nostr::types::Timestamp;
 use shared::git::Namespace;
 use shared::git::Oid;
 use shared::git::RefName;
-use shared::load_facts::LookupError;
-use shared::load_facts::Subject;
+use shared::load_facts::FactsError;
+use shared::load_facts::FactsScope;
 use shared::nip34;
 use shared::nip34::Announcement;
 use shared::nip34::Coordinate;
@@ -63,7 +63,7 @@ pub(crate) enum RecoveryError {
     #[error("cannot write to the purgatory")]
     Purgatory(#[from] PurgatoryError),
     #[error("no facts to decide on")]
-    Lookup(#[from] LookupError),
+    FactLoader(#[from] FactsError),
     #[error("cannot read the announcements of the relay")]
     Relay(#[from] RelayError),
     #[error("cannot read what is on disk")]
@@ -82,9 +82,9 @@ impl Site {
         match loss {
             Loss::Nothing | Loss::OnlyOwnReleases => return Ok(found.name.clone()),
             Loss::LastWrites => {
-                self.lookup.purgatory.mark_held().await?;
+                self.loader.purgatory.mark_held().await?;
                 // What was complete may be lost with its mark, and its refs are set.
-                self.lookup
+                self.loader
                     .purgatory
                     .mark_dirty(&self.storage.identifiers().await?)
                     .await?;
@@ -94,7 +94,7 @@ impl Site {
                 self.mark_announced().await?;
             }
         }
-        Ok(self.lookup.purgatory.begin_epoch(found).await?)
+        Ok(self.loader.purgatory.begin_epoch(found).await?)
     }
 
     /// Holds what was on its way into the relay. It is complete, and goes on by a look. It is not marked as releasing
@@ -109,7 +109,7 @@ impl Site {
             hold_secs: self.settings.hold_secs,
             extend: BTreeSet::new(),
         };
-        match self.lookup.purgatory.hold(&hold).await {
+        match self.loader.purgatory.hold(&hold).await {
             Ok(outcome) => tracing::info!(event.id = %event_id, ?outcome, "written again"),
             // The others may have room, or be there already. It is on the master, or its author has to send it again.
             Err(error @ (PurgatoryError::Full { .. } | PurgatoryError::Unconfirmed { .. })) => {
@@ -145,7 +145,7 @@ impl Site {
             .lock(identifiers.clone())
             .await
             .map_err(RecoveryError::Lock)?;
-        let purgatory = &self.lookup.purgatory;
+        let purgatory = &self.loader.purgatory;
         for staged in self.storage.staged(&identifiers).await? {
             let put = purgatory.put_placeholder(
                 &staged.event_id,
@@ -157,11 +157,11 @@ impl Site {
                 tracing::warn!(event.id = %staged.event_id, "no room for the placeholder of a staged commit");
             }
         }
-        let subject = Subject {
+        let subject = FactsScope {
             identifiers: identifiers.clone(),
-            ..Subject::default()
+            ..FactsScope::default()
         };
-        let (facts, _) = self.lookup.facts(&subject).await?;
+        let (facts, _) = self.loader.load(&subject).await?;
         for coordinate in repositories {
             let refs = self.storage.refs(coordinate).await?.unwrap_or_default();
             let is_hosted = self.storage.unhosted_since(coordinate).await?.is_none();
@@ -181,12 +181,12 @@ impl Site {
             let filter = filter
                 .since(Timestamp::from_secs(since))
                 .until(Timestamp::from_secs(until));
-            let served = self.lookup.relay.query(vec![filter]).await?;
+            let served = self.loader.relay.query(vec![filter]).await?;
             let announcements = served.iter().filter_map(|event| Announcement::parse(event).ok());
-            let ours = announcements.filter(|announcement| self.lookup.service.is_named_by(announcement));
+            let ours = announcements.filter(|announcement| self.loader.service.is_named_by(announcement));
             let identifiers: BTreeSet<Identifier> = ours.map(|ours| ours.coordinate.identifier).collect();
             if !identifiers.is_empty() {
-                self.lookup.purgatory.mark_dirty(&identifiers).await?;
+                self.loader.purgatory.mark_dirty(&identifiers).await?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 use shared::nip34::Coordinate;
 use shared::rules::Facts;
 
-use crate::reconcile::LookError;
+use crate::reconcile::ReconcileError;
 use crate::reconcile::recovery::UNDECLARED;
 use crate::site::Site;
 
@@ -24,14 +24,14 @@ impl Site {
     /// the operator wants it kept.
     ///
     /// # Errors
-    /// See [`LookError`]; nothing was removed then.
-    pub(crate) async fn retire(&self, coordinate: &Coordinate) -> Result<(), LookError> {
+    /// See [`ReconcileError`]; nothing was removed then.
+    pub(crate) async fn retire(&self, coordinate: &Coordinate) -> Result<(), ReconcileError> {
         let identifiers = [coordinate.identifier.clone()].into();
-        let locked = self.locks.lock(identifiers).await.map_err(LookError::Lock)?;
+        let locked = self.locks.lock(identifiers).await.map_err(ReconcileError::Lock)?;
         let facts = self.facts(coordinate).await?;
         // After the facts, and before the note: a purgatory that has lost something since it was read, or was not whole
         // then, says so or has left its note.
-        if self.lookup.purgatory.epoch().await?.is_unknown() {
+        if self.loader.purgatory.epoch().await?.is_unknown() {
             return Ok(());
         }
         if self.storage.is_undeclared(coordinate).await? {
@@ -65,7 +65,7 @@ fn fate(facts: &Facts, coordinate: &Coordinate, unhosted_since: Option<u64>, ret
     let since = unhosted_since.unwrap_or(facts.now);
     match announced
         && facts
-            .public_announcement(coordinate)
+            .served_announcement(coordinate)
             .is_none_or(|known| facts.service.is_named_by(&known.item))
     {
         true => Fate::Keep,

@@ -84,7 +84,7 @@ impl Worker {
     }
 
     async fn run(&mut self) {
-        let mut wake_ups = self.site.lookup.purgatory.wake_ups();
+        let mut notifications = self.site.loader.purgatory.notifications();
         loop {
             let pause = match self.step().await {
                 Ok(()) => TICK,
@@ -97,7 +97,7 @@ impl Worker {
                 }
             };
             tokio::select! {
-                () = wake_ups.next() => {}
+                () = notifications.next() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(done) = self.looks.join_next() => self.note(done),
                 Some(_) = self.publishing.join_next() => {}
@@ -110,7 +110,7 @@ impl Worker {
             self.note(done);
         }
         self.follow_epoch().await?;
-        let purgatory = self.site.lookup.purgatory.clone();
+        let purgatory = self.site.loader.purgatory.clone();
         purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await?;
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
@@ -141,7 +141,7 @@ impl Worker {
         if !self.recovery.is_empty() {
             return Ok(());
         }
-        let found = self.site.lookup.purgatory.epoch().await?;
+        let found = self.site.loader.purgatory.epoch().await?;
         match loss(self.epoch.as_deref(), &found) {
             Loss::Nothing => self.epoch = Some(found.name),
             loss @ (Loss::OnlyOwnReleases | Loss::LastWrites | Loss::Everything) => {
@@ -238,7 +238,7 @@ async fn look_and_publish(site: Arc<Site>, identifier: Identifier) -> Ended {
         }
     };
     // To the end of the queue: what cannot be decided now must not stand before what can.
-    if let Err(error) = site.lookup.purgatory.mark_dirty(&identifiers).await {
+    if let Err(error) = site.loader.purgatory.mark_dirty(&identifiers).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot mark an identifier");
     }
     ended
@@ -248,7 +248,7 @@ async fn look_and_publish(site: Arc<Site>, identifier: Identifier) -> Ended {
 /// meanwhile.
 async fn follow_relay(site: Arc<Site>) {
     let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
-    let mut subscription = site.lookup.relay.subscribe(vec![Filter::new().kinds(kinds)]);
+    let mut subscription = site.loader.relay.subscribe(vec![Filter::new().kinds(kinds)]);
     let mut caught_up_until = Timestamp::now();
     loop {
         let changed = match subscription.next().await {
@@ -268,7 +268,7 @@ async fn follow_relay(site: Arc<Site>) {
 
 async fn read_again_and_again(site: &Site, filter: &Filter) -> Vec<Event> {
     loop {
-        match site.lookup.relay.query(vec![filter.clone()]).await {
+        match site.loader.relay.query(vec![filter.clone()]).await {
             Ok(events) => return events,
             Err(error) => {
                 log_not_caught_up(&error);
@@ -320,7 +320,7 @@ async fn recheck_everything(site: Arc<Site>) {
 /// Waits until what Redis may have lost is made up for: nobody is unhosted because it was forgotten.
 async fn wait_for_epoch(site: &Site) {
     while !site
-        .lookup
+        .loader
         .purgatory
         .epoch()
         .await
@@ -348,7 +348,7 @@ async fn mark(site: &Site, identifiers: &BTreeSet<Identifier>) {
     if identifiers.is_empty() {
         return;
     }
-    while let Err(error) = site.lookup.purgatory.mark_dirty(identifiers).await {
+    while let Err(error) = site.loader.purgatory.mark_dirty(identifiers).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "cannot mark identifiers, will try again"

@@ -234,7 +234,7 @@ impl Storage {
     /// # Errors
     /// The staging area cannot be read.
     pub(crate) async fn read(&self, facts: &Facts) -> Result<Disk, StorageError> {
-        let oids: Vec<Oid> = Disk::objects_in_question(facts).into_iter().collect();
+        let oids: Vec<Oid> = Disk::referenced_objects(facts).into_iter().collect();
         let mut disk = Disk {
             staged: self.staged(&facts.identifiers).await?,
             ..Disk::default()

@@ -14,7 +14,7 @@ use crate::nip34::Identifier;
 
 /// Where an event stands on its way through the purgatory (design 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Status {
+pub enum EntryStatus {
     /// Waits for its git data until the deadline.
     Held,
     /// An announcement whose deadline passed: not hosted, but an authorised state still wakes it.
@@ -25,7 +25,7 @@ pub enum Status {
     Stuck,
 }
 
-impl Status {
+impl EntryStatus {
     /// Returns the word that stands in the store and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Status {
         }
     }
 
-    /// Reads what [`Status::as_str`] wrote.
+    /// Reads what [`EntryStatus::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Held, Self::Asleep, Self::Releasing, Self::Stuck]
             .into_iter()
@@ -45,7 +45,7 @@ impl Status {
 
     /// Tells whether the event is complete and on its way into the relay, so that it counts as served for every
     /// decision about git data.
-    pub fn is_leaving(self) -> bool {
+    pub fn counts_as_served(self) -> bool {
         match self {
             Self::Releasing | Self::Stuck => true,
             Self::Held | Self::Asleep => false,
@@ -53,7 +53,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for EntryStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -67,7 +67,7 @@ pub struct Entry {
     /// The identifiers it is indexed by: its own `d` tag, or for a PR those of the repositories it is offered to.
     pub identifiers: BTreeSet<Identifier>,
     /// Where it stands.
-    pub status: Status,
+    pub status: EntryStatus,
     /// Where it came from, as the relay said it (`IP4 203.0.113.7`); empty if it did not say.
     pub source: String,
     /// When it was first held, unix seconds by the store's clock.
@@ -134,8 +134,8 @@ pub enum HoldOutcome {
     /// The event is held; its identifiers are dirty.
     Held,
     /// The event was in the purgatory already, with this status, and is left with its deadline; its identifiers are
-    /// dirty. One found [`Status::Asleep`] woke: it is held, with a fresh deadline.
-    AlreadyHeld(Status),
+    /// dirty. One found [`EntryStatus::Asleep`] woke: it is held, with a fresh deadline.
+    AlreadyHeld(EntryStatus),
     /// Its author asked lately to delete it (see [`Deletion`]). Nothing changed.
     Deleted,
     /// The purgatory has a newer announcement of the same coordinate, held or asleep. Nothing changed.

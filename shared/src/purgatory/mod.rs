@@ -24,7 +24,7 @@ pub use entry::*;
 #[cfg(feature = "io")]
 pub use error::PurgatoryError;
 #[cfg(feature = "io")]
-pub use notifications::WakeUps;
+pub use notifications::Notifications;
 #[cfg(feature = "io")]
 pub use redis::RedisPlace;
 #[cfg(feature = "io")]

@@ -5,12 +5,12 @@ use tokio::sync::watch;
 /// Wakes whoever works on dirty identifiers and releasing entries. Wakings that nobody waited for melt into one; one
 /// may come late, be lost, or mean nothing, so look from time to time without it.
 #[derive(Debug)]
-pub struct WakeUps {
+pub struct Notifications {
     /// Changes with every waking.
     wakings: watch::Receiver<u64>,
 }
 
-impl WakeUps {
+impl Notifications {
     pub(super) fn new(wakings: watch::Receiver<u64>) -> Self {
         Self { wakings }
     }

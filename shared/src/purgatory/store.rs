@@ -16,12 +16,12 @@ use super::HoldOutcome;
 use super::Lease;
 use super::Leased;
 use super::Limits;
+use super::Notifications;
 use super::PlaceholderOutcome;
 use super::PurgatoryError;
 use super::Reading;
 use super::Release;
 use super::Settlement;
-use super::WakeUps;
 use super::memory::MemoryStore;
 use super::redis::RedisSettings;
 use super::redis::RedisStore;
@@ -279,10 +279,10 @@ impl Purgatory {
     }
 
     /// Listens for changes from now on, for as long as the result lives. Must be called inside a tokio runtime.
-    pub fn wake_ups(&self) -> WakeUps {
+    pub fn notifications(&self) -> Notifications {
         match &self.0 {
-            Store::Redis(redis) => redis.wake_ups(),
-            Store::Memory(memory) => memory.wake_ups(),
+            Store::Redis(redis) => redis.notifications(),
+            Store::Memory(memory) => memory.notifications(),
         }
     }
 }

@@ -89,7 +89,7 @@ pub(super) async fn any(connection: &Connection, filters: &[Filter]) -> Result<b
 async fn add_all_of(connection: &Connection, filter: &Filter, found: &mut Found) -> Result<(), RelayError> {
     let page_size = connection.limits().page_size;
     let mut request = filter.clone().limit(page_size);
-    // Events found through another filter are no news here, and yet no sign of standing still.
+    // Events found through another filter are no news here, and yet no sign of status still.
     let mut seen = HashSet::new();
     loop {
         let page = connection.page(std::slice::from_ref(&request), page_size).await?;

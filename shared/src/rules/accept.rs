@@ -92,7 +92,7 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
     if facts
         .entries
         .get(&event.id)
-        .is_some_and(|entry| entry.status.is_leaving())
+        .is_some_and(|entry| entry.status.counts_as_served())
     {
         return Admission::Accept;
     }
@@ -105,7 +105,7 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
 
 fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission {
     let coordinate = &announcement.coordinate;
-    let public = facts.public_announcement(coordinate);
+    let public = facts.served_announcement(coordinate);
     if public.is_some_and(|known| known.item.revision > announcement.revision) {
         return Refusal::Replaced.into();
     }
@@ -128,7 +128,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         .iter()
         .filter(|known| known.item.coordinate == *coordinate);
     let ends: BTreeSet<EventId> = unpublished
-        .filter(|known| !known.standing.is_public() && known.item.revision < announcement.revision)
+        .filter(|known| !known.status.counts_as_served() && known.item.revision < announcement.revision)
         .filter(|known| facts.service.is_named_by(&known.item))
         .map(|known| known.item.revision.event_id)
         .collect();
@@ -147,7 +147,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
 /// deadline together with its own.
 fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventId> {
     let confirmed = facts.membership_if_awake(&announcement.coordinate).confirmed;
-    let states = facts.states.iter().filter(|known| known.standing.is_held());
+    let states = facts.states.iter().filter(|known| known.status.is_held());
     states
         .filter(|known| known.item.identifier == announcement.coordinate.identifier)
         .filter(|known| confirmed.contains(&known.item.author))
@@ -167,7 +167,7 @@ fn is_listed_by_another(announcement: &Announcement, facts: &Facts) -> bool {
 }
 
 fn decide_state(state: &State, facts: &Facts) -> Admission {
-    let served = facts.public_state_by(&state.author, &state.identifier);
+    let served = facts.served_state_by(&state.author, &state.identifier);
     if served.is_some_and(|revision| revision > state.revision) {
         return Refusal::Replaced.into();
     }
@@ -185,7 +185,7 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
         known_to_someone |= membership.invited.contains(&state.author);
         if membership.confirmed.contains(&state.author) {
             known_to_someone = true;
-            if !known.standing.is_public() {
+            if !known.status.counts_as_served() {
                 extend.insert(known.item.revision.event_id);
             }
         }
@@ -217,7 +217,7 @@ fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::purgatory::Status;
+    use crate::purgatory::EntryStatus;
     use crate::rules::facts::tests::Scene;
     use crate::rules::facts::tests::announcement_event;
     use crate::rules::facts::tests::coordinate;
@@ -408,7 +408,7 @@ mod tests {
             (
                 "the owner, asleep",
                 1,
-                Scene::default().with(Status::Asleep, 2000, [own.clone()]),
+                Scene::default().with(EntryStatus::Asleep, 2000, [own.clone()]),
                 Ok(true),
             ),
             (
@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn what_is_being_released_passes_unless_it_was_deleted() {
         let state = state_event(1, "r", 5, REFS);
-        let leaving = || Scene::default().with(Status::Releasing, 0, [state.clone()]);
+        let leaving = || Scene::default().with(EntryStatus::Releasing, 0, [state.clone()]);
         let deletion = event(1, nip34::DELETION, 9, &[&["e", &state.id.to_hex()]]);
 
         assert_eq!(admit(&state, leaving()), Admission::Accept);

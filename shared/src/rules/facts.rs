@@ -21,17 +21,17 @@ use crate::nip34::Identifier;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
 use crate::purgatory::Entry;
+use crate::purgatory::EntryStatus;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Reading;
-use crate::purgatory::Status;
 
 /// Where an event stands between its author and its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum EventStatus {
     /// The relay has it.
     Served,
     /// Complete and on its way into the relay: counts as served.
-    Leaving,
+    Releasing,
     /// Waits in the purgatory until the deadline (unix seconds).
     Held {
         /// When it expires.
@@ -44,11 +44,11 @@ pub enum Standing {
     },
 }
 
-impl Standing {
+impl EventStatus {
     /// Tells whether the event is served, or as good as served.
-    pub fn is_public(self) -> bool {
+    pub fn counts_as_served(self) -> bool {
         match self {
-            Self::Served | Self::Leaving => true,
+            Self::Served | Self::Releasing => true,
             Self::Held { .. } | Self::Asleep { .. } => false,
         }
     }
@@ -57,7 +57,7 @@ impl Standing {
     pub fn is_held(self) -> bool {
         match self {
             Self::Held { .. } => true,
-            Self::Served | Self::Leaving | Self::Asleep { .. } => false,
+            Self::Served | Self::Releasing | Self::Asleep { .. } => false,
         }
     }
 
@@ -65,7 +65,7 @@ impl Standing {
     pub fn is_asleep(self) -> bool {
         match self {
             Self::Asleep { .. } => true,
-            Self::Served | Self::Leaving | Self::Held { .. } => false,
+            Self::Served | Self::Releasing | Self::Held { .. } => false,
         }
     }
 }
@@ -76,7 +76,7 @@ pub struct Known<T> {
     /// The event.
     pub item: T,
     /// Where it stands.
-    pub standing: Standing,
+    pub status: EventStatus,
 }
 
 /// The relay's events, as they came from a query that was answered completely.
@@ -175,14 +175,14 @@ impl Facts {
             if facts.is_deleted(&entry.event) {
                 facts.deleted.insert(entry.event.id);
             } else if !served_ids.contains(&entry.event.id) {
-                facts.learn(&entry.event, standing_of(&entry));
+                facts.learn(&entry.event, event_status(&entry));
             }
             facts.entries.insert(entry.event.id, entry);
         }
         // Relays do not all act on a request to vanish (strfry keeps it as any other event).
         for event in &served {
             if !facts.has_vanished(event) {
-                facts.learn(event, Standing::Served);
+                facts.learn(event, EventStatus::Served);
             }
         }
         facts.build_index();
@@ -199,10 +199,10 @@ impl Facts {
                 }
             };
             note(&mut index.any);
-            if !known.standing.is_asleep() {
+            if !known.status.is_asleep() {
                 note(&mut index.current);
             }
-            if known.standing.is_public() {
+            if known.status.counts_as_served() {
                 note(&mut index.public);
             }
         }
@@ -231,21 +231,21 @@ impl Facts {
         Membership::resolve(&coordinate.owner, announcement_of, self.mode)
     }
 
-    fn learn(&mut self, event: &Event, standing: Standing) {
+    fn learn(&mut self, event: &Event, status: EventStatus) {
         if self.access.denies_author(&event.pubkey) {
             return;
         }
         match event.kind.as_u16() {
             nip34::ANNOUNCEMENT => {
                 let item = Announcement::parse(event).ok();
-                self.announcements.extend(item.map(|item| Known { item, standing }));
+                self.announcements.extend(item.map(|item| Known { item, status }));
             }
             nip34::STATE => self
                 .states
-                .extend(State::parse(event).ok().map(|item| Known { item, standing })),
+                .extend(State::parse(event).ok().map(|item| Known { item, status })),
             nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => {
                 let item = PullRequest::parse(event).ok();
-                self.pull_requests.extend(item.map(|item| Known { item, standing }));
+                self.pull_requests.extend(item.map(|item| Known { item, status }));
             }
             _ => {}
         }
@@ -274,7 +274,7 @@ impl Facts {
     }
 
     /// Returns the public announcement of a repository, whatever newer one is held.
-    pub fn public_announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
+    pub fn served_announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
         self.index
             .public
             .get(coordinate)
@@ -286,9 +286,9 @@ impl Facts {
         match self.announcement(coordinate) {
             _ if !self.access.permits(coordinate) => Hosting::Absent,
             Some(known) if !self.service.is_named_by(&known.item) => Hosting::Absent,
-            Some(known) if known.standing.is_public() => Hosting::Announced,
+            Some(known) if known.status.counts_as_served() => Hosting::Announced,
             // A held replacement of a public announcement of ours hides nothing.
-            Some(_) => match self.public_announcement(coordinate) {
+            Some(_) => match self.served_announcement(coordinate) {
                 Some(public) if self.service.is_named_by(&public.item) => Hosting::Announced,
                 Some(_) | None => Hosting::Waiting,
             },
@@ -340,7 +340,7 @@ impl Facts {
     pub fn governing_state(&self, coordinate: &Coordinate) -> Option<&State> {
         let authorised = self.authorised_states(coordinate).into_iter();
         authorised
-            .filter(|known| known.standing.is_public())
+            .filter(|known| known.status.counts_as_served())
             .map(|known| &known.item)
             .max_by_key(|state| state.revision)
     }
@@ -351,7 +351,7 @@ impl Facts {
         let governing = self.governing_state(coordinate).map(|state| state.revision);
         let authorised = self.authorised_states(coordinate).into_iter();
         let mut candidates: Vec<&State> = authorised
-            .filter(|known| known.standing.is_held() && Some(known.item.revision) > governing)
+            .filter(|known| known.status.is_held() && Some(known.item.revision) > governing)
             .map(|known| &known.item)
             .collect();
         candidates.sort_by_key(|state| std::cmp::Reverse(state.revision));
@@ -359,9 +359,9 @@ impl Facts {
     }
 
     /// Returns the newest public state by an author of an identifier.
-    pub fn public_state_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
+    pub fn served_state_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
         let own = self.states.iter().filter(|known| known.item.author == *author);
-        own.filter(|known| known.item.identifier == *identifier && known.standing.is_public())
+        own.filter(|known| known.item.identifier == *identifier && known.status.counts_as_served())
             .map(|known| known.item.revision)
             .max()
     }
@@ -380,15 +380,15 @@ impl Facts {
     }
 }
 
-fn standing_of(entry: &Entry) -> Standing {
+fn event_status(entry: &Entry) -> EventStatus {
     match entry.status {
-        Status::Held => Standing::Held {
+        EntryStatus::Held => EventStatus::Held {
             deadline: entry.deadline,
         },
-        Status::Asleep => Standing::Asleep {
+        EntryStatus::Asleep => EventStatus::Asleep {
             deadline: entry.deadline,
         },
-        Status::Releasing | Status::Stuck => Standing::Leaving,
+        EntryStatus::Releasing | EntryStatus::Stuck => EventStatus::Releasing,
     }
 }
 
@@ -502,10 +502,15 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn held_until(self, deadline: u64, events: impl IntoIterator<Item = Event>) -> Self {
-            self.with(Status::Held, deadline, events)
+            self.with(EntryStatus::Held, deadline, events)
         }
 
-        pub(crate) fn with(mut self, status: Status, deadline: u64, events: impl IntoIterator<Item = Event>) -> Self {
+        pub(crate) fn with(
+            mut self,
+            status: EntryStatus,
+            deadline: u64,
+            events: impl IntoIterator<Item = Event>,
+        ) -> Self {
             self.entries.extend(events.into_iter().map(|event| Entry {
                 identifiers: crate::rules::GitEvent::parse(&event).unwrap().unwrap().identifiers(),
                 event,
@@ -577,13 +582,13 @@ pub(crate) mod tests {
             ("held", Scene::default().held([ours(1)]), Hosting::Waiting),
             (
                 "leaving",
-                Scene::default().with(Status::Releasing, 0, [ours(1)]),
+                Scene::default().with(EntryStatus::Releasing, 0, [ours(1)]),
                 Hosting::Announced,
             ),
             ("served", Scene::default().served([ours(1)]), Hosting::Announced),
             (
                 "asleep",
-                Scene::default().with(Status::Asleep, 2000, [ours(1)]),
+                Scene::default().with(EntryStatus::Asleep, 2000, [ours(1)]),
                 Hosting::Absent,
             ),
             (
@@ -702,7 +707,7 @@ pub(crate) mod tests {
             scene = match place {
                 0 => scene.served(event),
                 1 => scene.held(event),
-                _ => scene.with(Status::Releasing, 0, event),
+                _ => scene.with(EntryStatus::Releasing, 0, event),
             };
         }
         let facts = scene.facts_by(mode);

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 
+use super::EventStatus;
 use super::Facts;
-use super::Standing;
 use crate::git::Namespace;
 use crate::git::Oid;
 use crate::git::RefName;
@@ -176,10 +176,10 @@ fn on_their_way(facts: &Facts, coordinate: &Coordinate, commands: &[RefUpdate]) 
         facts
             .entries
             .get(event_id)
-            .is_some_and(|entry| entry.status.is_leaving())
+            .is_some_and(|entry| entry.status.counts_as_served())
     };
     let announcement = facts
-        .public_announcement(coordinate)
+        .served_announcement(coordinate)
         .map(|known| known.item.revision.event_id);
     let state = facts.governing_state(coordinate).map(|state| state.revision.event_id);
     let pull_requests = commands.iter().filter_map(|command| match command.name.namespace() {
@@ -349,12 +349,12 @@ fn to_extend(facts: &Facts, coordinate: &Coordinate, fulfilled: &Match<'_>) -> B
     let Match::State(state) = fulfilled else {
         return BTreeSet::new();
     };
-    let announcement = facts.announcement(coordinate).filter(|known| known.standing.is_held());
+    let announcement = facts.announcement(coordinate).filter(|known| known.status.is_held());
     let held = |event_id: &EventId| {
         facts
             .states
             .iter()
-            .any(|known| known.item.revision.event_id == *event_id && matches!(known.standing, Standing::Held { .. }))
+            .any(|known| known.item.revision.event_id == *event_id && matches!(known.status, EventStatus::Held { .. }))
     };
     let mut extend: BTreeSet<EventId> = announcement
         .map(|known| known.item.revision.event_id)

@@ -87,7 +87,7 @@ fn is_about_git(event: &Event) -> bool {
 
 /// What ties an event to others, in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ties {
+pub struct References {
     /// The event's own id, by which others may refer to it.
     pub id: EventId,
     /// The event's own address (`kind:pubkey:d`), by which others may refer to it, if its kind has one.
@@ -130,7 +130,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-impl Ties {
+impl References {
     /// Most references looked at: what comes behind them ties nothing.
     pub const REFERENCES_MAX: usize = 100;
 
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn events_are_tied_by_id_and_by_whole_address() {
         let author = pubkey(1).to_hex();
-        let addressable = Ties::of(&event(1, 30023, 1, &[&["d", "a:b"]]));
-        let note = Ties::of(&event(1, 1, 1, &[]));
+        let addressable = References::of(&event(1, 30023, 1, &[&["d", "a:b"]]));
+        let note = References::of(&event(1, 1, 1, &[]));
         for (story, tag, to_addressable, to_note) in [
             ("by id", ["e", &note.id.to_hex()], false, true),
             ("by root id", ["E", &note.id.to_hex()], false, true),
@@ -230,7 +230,7 @@ mod tests {
             ),
             ("by mention", ["p", &author], false, false),
         ] {
-            let ties = Ties::of(&event(2, 1, 1, &[&tag]));
+            let ties = References::of(&event(2, 1, 1, &[&tag]));
             assert_eq!(ties.connect(&addressable), to_addressable, "{story}");
             assert_eq!(
                 addressable.connect(&ties),
@@ -250,6 +250,9 @@ mod tests {
             .collect();
         let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
 
-        assert_eq!(Ties::of(&event(1, 1, 1, &tags)).ids.len(), Ties::REFERENCES_MAX);
+        assert_eq!(
+            References::of(&event(1, 1, 1, &tags)).ids.len(),
+            References::REFERENCES_MAX
+        );
     }
 }

@@ -108,7 +108,7 @@ async fn a_held_event_is_read_whole_and_its_identifier_is_dirty(p: Fixture) {
         Entry {
             event,
             identifiers: identifiers(&["repo"]),
-            status: Status::Held,
+            status: EntryStatus::Held,
             source: "IP4 203.0.113.7".to_owned(),
             held_since: entry.held_since,
             deadline: entry.held_since + 60,
@@ -131,7 +131,7 @@ async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: F
 
     let outcome = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
 
-    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Held));
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(EntryStatus::Held));
     let after = p.read(&["repo"]).await;
     assert_eq!(after.entries, before.entries);
     assert!(after.dirty[&identifier("repo")] > before.dirty[&identifier("repo")]);
@@ -151,7 +151,7 @@ async fn an_event_held_again_after_its_deadline_has_a_fresh_one(p: Fixture) {
     };
     let outcome = p.purgatory.hold(&again).await.unwrap();
 
-    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Held));
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(EntryStatus::Held));
     for event in [&event, &other] {
         assert!(!p.purgatory.expire(&event.id, Expiry::Gone).await.unwrap());
     }
@@ -173,12 +173,12 @@ async fn a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline(p: Fixtu
     };
     let outcome = p.purgatory.hold(&again).await.unwrap();
 
-    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Asleep));
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(EntryStatus::Asleep));
     // And so do the states that it lists.
     let reading = p.read(&["repo"]).await;
     assert_eq!(reading.entries.len(), 2);
     for entry in &reading.entries {
-        assert_eq!(entry.status, Status::Held);
+        assert_eq!(entry.status, EntryStatus::Held);
         assert!((reading.now + 55..=reading.now + 60).contains(&entry.deadline));
     }
 }
@@ -261,9 +261,9 @@ async fn a_leaving_announcement_is_not_touched_by_a_newer_one(p: Fixture) {
         assert_eq!(outcome, HoldOutcome::Held);
     }
 
-    assert_eq!(p.entry(&first).await.unwrap().status, Status::Releasing);
+    assert_eq!(p.entry(&first).await.unwrap().status, EntryStatus::Releasing);
     assert_eq!(p.entry(&second).await, None);
-    assert_eq!(p.entry(&third).await.unwrap().status, Status::Held);
+    assert_eq!(p.entry(&third).await.unwrap().status, EntryStatus::Held);
 }
 
 async fn announcements_of_other_coordinates_stand_side_by_side(p: Fixture) {
@@ -313,7 +313,7 @@ async fn holding_extends_what_it_lists_and_nothing_else(p: Fixture) {
     let deadline = p.entry(&winner).await.unwrap().deadline;
     for event in [&listed, &sleeping] {
         let entry = p.entry(event).await.unwrap();
-        assert_eq!((entry.status, entry.deadline), (Status::Held, deadline));
+        assert_eq!((entry.status, entry.deadline), (EntryStatus::Held, deadline));
     }
     assert_eq!(p.entry(&unlisted).await, before);
 }
@@ -454,7 +454,7 @@ async fn bytes_are_counted_once_however_often_an_entry_is_extended(p: Fixture) {
         let extended = p.purgatory.extend(&ids([&first]), secs * LONG).await.unwrap();
         assert_eq!(extended, 1);
         let outcome = p.purgatory.hold(&hold(&first, LONG)).await.unwrap();
-        assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Held));
+        assert_eq!(outcome, HoldOutcome::AlreadyHeld(EntryStatus::Held));
     }
 
     let outcome = p.purgatory.hold(&hold(&second, LONG)).await.unwrap();
@@ -622,7 +622,7 @@ async fn releasing_writes_an_event_that_was_never_held(p: Fixture) {
     assert_eq!(leased.unwrap()[0].event, event);
     let entry = p.entry(&event).await.unwrap();
     assert_eq!(entry.event.as_json(), event.as_json());
-    assert_eq!((entry.status, entry.source.as_str()), (Status::Releasing, ""));
+    assert_eq!((entry.status, entry.source.as_str()), (EntryStatus::Releasing, ""));
 }
 
 async fn releasing_keeps_what_only_the_held_entry_knew(p: Fixture) {
@@ -636,7 +636,7 @@ async fn releasing_keeps_what_only_the_held_entry_knew(p: Fixture) {
 
     assert_eq!(leased.unwrap().len(), 1);
     let expected = Entry {
-        status: Status::Releasing,
+        status: EntryStatus::Releasing,
         waiting_for: String::new(),
         ..held
     };
@@ -656,7 +656,7 @@ async fn a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended
     assert_eq!(p.purgatory.end(&id).await.unwrap(), 0);
     assert_eq!(p.purgatory.extend(&id, LONG).await.unwrap(), 0);
     let outcome = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
-    assert_eq!(outcome, HoldOutcome::AlreadyHeld(Status::Releasing));
+    assert_eq!(outcome, HoldOutcome::AlreadyHeld(EntryStatus::Releasing));
     assert_eq!(p.entry(&event).await, before);
 }
 
@@ -716,7 +716,7 @@ async fn what_is_to_be_retried_later_is_not_marked_again_before(p: Fixture) {
     assert_eq!(p.purgatory.mark_releasing(&releases, LONG).await.unwrap(), []);
     assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
     let entry = p.entry(&event).await.unwrap();
-    assert_eq!(entry.status, Status::Releasing);
+    assert_eq!(entry.status, EntryStatus::Releasing);
     assert_eq!(entry.release_error, "error: down");
 }
 
@@ -733,10 +733,10 @@ async fn a_stuck_entry_says_why_and_is_taken_when_its_time_comes(p: Fixture) {
     let entry = p.entry(&event).await.unwrap();
     assert_eq!(
         (entry.status, entry.release_error.as_str()),
-        (Status::Stuck, "blocked: 🦀")
+        (EntryStatus::Stuck, "blocked: 🦀")
     );
     assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap().len(), 1);
-    assert_eq!(p.entry(&event).await.unwrap().status, Status::Stuck);
+    assert_eq!(p.entry(&event).await.unwrap().status, EntryStatus::Stuck);
 }
 
 async fn done_removes_the_entry_and_makes_its_identifiers_dirty(p: Fixture) {
@@ -854,7 +854,7 @@ async fn extending_wakes_a_sleeping_announcement_for_just_so_long(p: Fixture) {
     assert_eq!(p.purgatory.extend(&ids([&event]), LONG).await.unwrap(), 1);
 
     let reading = p.read(&["repo"]).await;
-    assert_eq!(reading.entries[0].status, Status::Held);
+    assert_eq!(reading.entries[0].status, EntryStatus::Held);
     assert!(reading.entries[0].deadline <= reading.now + LONG);
     assert_eq!(reading.dirty.len(), 1);
 }
@@ -886,7 +886,7 @@ async fn an_expired_entry_goes_or_sleeps(p: Fixture) {
 
     assert_eq!(p.entry(&state).await, None);
     let entry = p.entry(&announcement).await.unwrap();
-    assert_eq!(entry.status, Status::Asleep);
+    assert_eq!(entry.status, EntryStatus::Asleep);
     assert!(entry.deadline >= entry.held_since + LONG);
     assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 0);
     assert!(!p.purgatory.expire(&state.id, Expiry::Gone).await.unwrap());
@@ -967,7 +967,7 @@ async fn a_deletion_touches_nobody_elses_events(p: Fixture) {
 
     assert_eq!(p.clear_dirty().await, [""; 0]);
     let again = p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
-    assert_eq!(again, HoldOutcome::AlreadyHeld(Status::Held));
+    assert_eq!(again, HoldOutcome::AlreadyHeld(EntryStatus::Held));
 }
 
 async fn an_author_vanishes_with_what_is_waiting_and_stays_away(p: Fixture) {
@@ -1033,7 +1033,7 @@ async fn a_deletion_by_address_spares_later_versions(p: Fixture) {
     for (event, expected) in [
         (&older, HoldOutcome::Deleted),
         (&same, HoldOutcome::Deleted),
-        (&later, HoldOutcome::AlreadyHeld(Status::Held)),
+        (&later, HoldOutcome::AlreadyHeld(EntryStatus::Held)),
     ] {
         let outcome = p.purgatory.hold(&hold(event, LONG)).await.unwrap();
         assert_eq!(outcome, expected);
@@ -1155,39 +1155,39 @@ async fn placeholders_have_a_limit(p: Fixture) {
 }
 
 /// Waits for a wake-up, and lets those that follow at once pass (one may stand for the subscription itself).
-async fn is_woken(wake_ups: &mut WakeUps) -> bool {
-    let woken = timeout(Duration::from_secs(5), wake_ups.next()).await.is_ok();
-    while timeout(Duration::from_millis(200), wake_ups.next()).await.is_ok() {}
+async fn is_woken(notifications: &mut Notifications) -> bool {
+    let woken = timeout(Duration::from_secs(5), notifications.next()).await.is_ok();
+    while timeout(Duration::from_millis(200), notifications.next()).await.is_ok() {}
     woken
 }
 
 async fn holding_and_releasing_wake(p: Fixture) {
     let event = state(&Keys::generate(), 1);
-    let mut wake_ups = p.purgatory.wake_ups();
+    let mut notifications = p.purgatory.notifications();
     // The first may be the subscription's own; in memory there is none.
     p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
-    assert!(is_woken(&mut wake_ups).await);
+    assert!(is_woken(&mut notifications).await);
 
     p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
-    assert!(is_woken(&mut wake_ups).await);
+    assert!(is_woken(&mut notifications).await);
     let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
     assert_eq!(leased.unwrap().len(), 1);
-    assert!(is_woken(&mut wake_ups).await);
+    assert!(is_woken(&mut notifications).await);
 
     p.read(&["repo"]).await;
-    let woken = timeout(Duration::from_millis(200), wake_ups.next()).await;
+    let woken = timeout(Duration::from_millis(200), notifications.next()).await;
     assert!(woken.is_err());
 }
 
 async fn a_wake_up_that_nobody_waited_for_is_not_lost(p: Fixture) {
-    let mut wake_ups = p.purgatory.wake_ups();
+    let mut notifications = p.purgatory.notifications();
     p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
-    is_woken(&mut wake_ups).await;
+    is_woken(&mut notifications).await;
 
     // Waiting is given up, and then it happens.
-    assert!(timeout(Duration::from_millis(50), wake_ups.next()).await.is_err());
+    assert!(timeout(Duration::from_millis(50), notifications.next()).await.is_err());
     p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
-    assert!(is_woken(&mut wake_ups).await);
+    assert!(is_woken(&mut notifications).await);
 }
 
 async fn spans_beyond_all_bounds_are_cut(p: Fixture) {

@@ -34,7 +34,7 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
         ..settings(&topology.urls()[0])
     };
     let purgatory = Purgatory::connect(&settings, Limits::default()).await.unwrap();
-    let mut wake_ups = purgatory.wake_ups();
+    let mut notifications = purgatory.notifications();
     let mut promises = Promises::default();
     while promises.kept.len() < 100 {
         promises.ask_for_one(&purgatory).await;
@@ -65,7 +65,7 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
         assert_eq!(status.as_deref(), Some("held"), "{}", event.id);
     }
     // Whoever listens hears of the new one too.
-    tokio::time::timeout(PATIENCE, wake_ups.next()).await.unwrap();
+    tokio::time::timeout(PATIENCE, notifications.next()).await.unwrap();
     let epoch = purgatory.epoch().await.unwrap();
     assert!(epoch.is_unknown(), "nobody began one here: {epoch:?}");
 }

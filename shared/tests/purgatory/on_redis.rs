@@ -40,7 +40,7 @@ async fn hold_until_held(purgatory: &Purgatory, hold: &Hold) {
 async fn held_events_survive_a_crash_of_redis_and_all_recovers_by_itself() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let purgatory = connect(&server).await;
-    let mut wake_ups = purgatory.wake_ups();
+    let mut notifications = purgatory.notifications();
     let [before, after] = [1, 2].map(|at| state(&Keys::generate(), at));
     purgatory.hold(&hold(&before, LONG)).await.unwrap();
 
@@ -51,7 +51,7 @@ async fn held_events_survive_a_crash_of_redis_and_all_recovers_by_itself() {
         assert!(matches!(error, PurgatoryError::Unavailable { .. }));
     }
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
-    while tokio::time::timeout(Duration::from_millis(50), wake_ups.next())
+    while tokio::time::timeout(Duration::from_millis(50), notifications.next())
         .await
         .is_ok()
     {}
@@ -61,7 +61,7 @@ async fn held_events_survive_a_crash_of_redis_and_all_recovers_by_itself() {
     let reading = purgatory.read(&identifiers(&["repo"])).await.unwrap();
     let held: BTreeSet<_> = ids(reading.entries.iter().map(|entry| &entry.event));
     assert_eq!(held, ids([&before, &after]));
-    let woken = tokio::time::timeout(RECOVERY, wake_ups.next()).await;
+    let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
     assert!(woken.is_ok());
 }
 
@@ -356,7 +356,7 @@ async fn what_a_replica_does_not_have_is_not_held_and_held_when_it_is_back() {
     replica.signal("-CONT");
     replicated(&replica).await;
     let again = patient.hold(&hold(&second, LONG)).await.unwrap();
-    assert_eq!(again, HoldOutcome::AlreadyHeld(Status::Held));
+    assert_eq!(again, HoldOutcome::AlreadyHeld(EntryStatus::Held));
     let key = format!("{{purgatory}}:entry:{}", second.id);
     assert!(replica.ask::<bool>(&["EXISTS", &key]).await);
 }
@@ -511,8 +511,8 @@ async fn the_rights_named_in_the_doc_are_enough() {
     purgatory.hold(&hold(&event, LONG)).await.unwrap();
     purgatory.read(&identifiers(&["repo"])).await.unwrap();
     assert_eq!(purgatory.dirty(9).await.unwrap().len(), 1);
-    let mut wake_ups = purgatory.wake_ups();
-    let woken = tokio::time::timeout(RECOVERY, wake_ups.next()).await;
+    let mut notifications = purgatory.notifications();
+    let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
     assert!(woken.is_ok());
     let warnings = purgatory.check_server().await.unwrap();
     assert!(!warnings.iter().any(|text| text.contains("does not tell")));

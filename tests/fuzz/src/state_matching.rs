@@ -18,8 +18,8 @@ use shared::nip34::ANNOUNCEMENT;
 use shared::nip34::Coordinate;
 use shared::nip34::STATE;
 use shared::purgatory::Entry;
+use shared::purgatory::EntryStatus;
 use shared::purgatory::Reading;
-use shared::purgatory::Status;
 use shared::rules::Access;
 use shared::rules::Atomicity;
 use shared::rules::Disk;
@@ -52,7 +52,7 @@ const NAMES: [&str; 4] = ["refs/heads/a", "refs/heads/a/b", "refs/heads/main", "
 
 /// What one author says of the repository.
 struct Announcement {
-    standing: Option<Status>,
+    standing: Option<EntryStatus>,
     names_service: bool,
     lists: [bool; AUTHORS_LEN],
 }
@@ -61,7 +61,7 @@ struct State {
     number: u8,
     author: usize,
     created_at: u64,
-    standing: Option<Status>,
+    standing: Option<EntryStatus>,
     refs: Refs,
 }
 
@@ -118,7 +118,12 @@ fn announcement(u: &mut Unstructured<'_>) -> Result<Option<Announcement>> {
     Ok(Some(Announcement {
         standing: standing(
             u,
-            &[None, Some(Status::Held), Some(Status::Asleep), Some(Status::Releasing)],
+            &[
+                None,
+                Some(EntryStatus::Held),
+                Some(EntryStatus::Asleep),
+                Some(EntryStatus::Releasing),
+            ],
         )?,
         names_service: u.ratio(3, 4)?,
         lists: u.arbitrary()?,
@@ -133,14 +138,19 @@ fn state(u: &mut Unstructured<'_>, n: u8) -> Result<State> {
         created_at: u.int_in_range(1..=4)?,
         standing: standing(
             u,
-            &[None, Some(Status::Held), Some(Status::Releasing), Some(Status::Stuck)],
+            &[
+                None,
+                Some(EntryStatus::Held),
+                Some(EntryStatus::Releasing),
+                Some(EntryStatus::Stuck),
+            ],
         )?,
         refs: refs(u)?,
     })
 }
 
 /// `None`: served.
-fn standing(u: &mut Unstructured<'_>, of: &[Option<Status>]) -> Result<Option<Status>> {
+fn standing(u: &mut Unstructured<'_>, of: &[Option<EntryStatus>]) -> Result<Option<EntryStatus>> {
     u.choose(of).copied()
 }
 
@@ -193,7 +203,7 @@ impl Announcement {
 
     /// Whether anything may be decided by it.
     fn counts(&self) -> bool {
-        self.standing != Some(Status::Asleep)
+        self.standing != Some(EntryStatus::Asleep)
     }
 }
 
@@ -218,7 +228,7 @@ impl State {
     }
 
     fn is_held(&self) -> bool {
-        self.standing == Some(Status::Held)
+        self.standing == Some(EntryStatus::Held)
     }
 
     fn is_possible(&self) -> bool {
@@ -390,7 +400,7 @@ impl Scene {
     }
 }
 
-fn entry(event: Event, status: Status) -> Entry {
+fn entry(event: Event, status: EntryStatus) -> Entry {
     Entry {
         identifiers: BTreeSet::from([Scene::coordinate().identifier]),
         event,

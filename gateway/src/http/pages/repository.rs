@@ -12,10 +12,10 @@ use shared::git::RefName;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Declared;
+use shared::rules::EventStatus;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use shared::rules::Service;
-use shared::rules::Standing;
 
 use crate::http::pages::escape;
 use crate::http::pages::page;
@@ -73,9 +73,9 @@ fn notice(text: &str, secs_left: Option<u64>) -> String {
 
 /// Returns for how long the announcement is still held; `None` if it is not.
 fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
-    match facts.announcement(coordinate)?.standing {
-        Standing::Held { deadline } => Some(deadline.saturating_sub(facts.now)),
-        Standing::Served | Standing::Leaving | Standing::Asleep { .. } => None,
+    match facts.announcement(coordinate)?.status {
+        EventStatus::Held { deadline } => Some(deadline.saturating_sub(facts.now)),
+        EventStatus::Served | EventStatus::Releasing | EventStatus::Asleep { .. } => None,
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use super::super::Entry;
+use super::super::EntryStatus;
 use super::super::Expiry;
 use super::super::Hold;
 use super::super::HoldOutcome;
 use super::super::Limit;
 use super::super::Limits;
-use super::super::Status;
 use super::super::source_group::source_group;
 use super::MemoryStore;
 use super::step::Record;
@@ -60,7 +60,7 @@ impl MemoryStore {
                 return false;
             };
             let status = record.entry.status;
-            if status.is_leaving() || record.entry.deadline > step.now {
+            if status.counts_as_served() || record.entry.deadline > step.now {
                 return false;
             }
             match (expiry, status) {
@@ -69,14 +69,14 @@ impl MemoryStore {
                     step.remove_entry(event_id);
                     true
                 }
-                (Expiry::Sleep { secs }, Status::Held) => {
-                    record.entry.status = Status::Asleep;
+                (Expiry::Sleep { secs }, EntryStatus::Held) => {
+                    record.entry.status = EntryStatus::Asleep;
                     drop(record);
                     let deadline = step.after(secs);
                     step.set_deadline(event_id, deadline);
                     true
                 }
-                (Expiry::Sleep { .. }, Status::Asleep | Status::Releasing | Status::Stuck) => false,
+                (Expiry::Sleep { .. }, EntryStatus::Asleep | EntryStatus::Releasing | EntryStatus::Stuck) => false,
             }
         })
     }
@@ -85,7 +85,7 @@ impl MemoryStore {
         self.step(|step| {
             let mut ended = 0;
             for event_id in event_ids {
-                if step.status(event_id).is_some_and(|status| !status.is_leaving()) {
+                if step.status(event_id).is_some_and(|status| !status.counts_as_served()) {
                     step.remove_entry(event_id);
                     ended += 1;
                 }
@@ -95,9 +95,9 @@ impl MemoryStore {
     }
 }
 
-fn hold_again(step: &mut Step<'_>, hold: &Hold, status: Status) {
+fn hold_again(step: &mut Step<'_>, hold: &Hold, status: EntryStatus) {
     // OK is said about a whole hold: what is past its deadline and has not been looked at yet counts as gone.
-    if status == Status::Asleep || status == Status::Held && step.is_past_deadline(&hold.event.id) {
+    if status == EntryStatus::Asleep || status == EntryStatus::Held && step.is_past_deadline(&hold.event.id) {
         let deadline = step.after(hold.hold_secs);
         step.extend_entry(&hold.event.id, deadline);
         extend_others(step, hold);
@@ -111,7 +111,7 @@ fn hold_first(step: &mut Step<'_>, hold: &Hold) {
     let entry = Entry {
         event: hold.event.clone(),
         identifiers: hold.identifiers.clone(),
-        status: Status::Held,
+        status: EntryStatus::Held,
         source: hold.source.clone(),
         held_since: step.now,
         deadline,

@@ -30,10 +30,10 @@ use super::Deletion;
 use super::DirtyNumber;
 use super::Epoch;
 use super::Limits;
+use super::Notifications;
 use super::Placeholder;
 use super::PlaceholderOutcome;
 use super::Reading;
-use super::WakeUps;
 use super::bounds::GATE_SECS;
 use crate::git::Oid;
 use crate::nip34::Coordinate;
@@ -281,7 +281,7 @@ impl MemoryStore {
         });
     }
 
-    pub(super) fn wake_ups(&self) -> WakeUps {
-        WakeUps::new(self.0.wakings.subscribe())
+    pub(super) fn notifications(&self) -> Notifications {
+        Notifications::new(self.0.wakings.subscribe())
     }
 }

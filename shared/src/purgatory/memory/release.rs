@@ -3,11 +3,11 @@
 use nostr::event::EventId;
 
 use super::super::Entry;
+use super::super::EntryStatus;
 use super::super::Lease;
 use super::super::Leased;
 use super::super::Release;
 use super::super::Settlement;
-use super::super::Status;
 use super::super::bounds::LOOKED_AT_MAX;
 use super::MemoryStore;
 use super::step::Record;
@@ -20,7 +20,7 @@ impl MemoryStore {
             for release in releases {
                 let event_id = release.event.id;
                 let retry = step.indices.releasing.score(&event_id);
-                let is_anothers = step.is_leaving(&event_id) && retry.is_some_and(|retry| retry > step.now);
+                let is_anothers = step.counts_as_served(&event_id) && retry.is_some_and(|retry| retry > step.now);
                 if is_anothers || step.is_deleted(&release.event, &release.identifiers) {
                     continue;
                 }
@@ -48,7 +48,7 @@ impl MemoryStore {
                     step.indices.releasing.remove(&event_id);
                     continue;
                 };
-                if after.iter().any(|id| step.is_leaving(id)) {
+                if after.iter().any(|id| step.counts_as_served(id)) {
                     let time = step.after(1);
                     step.indices.releasing.set(event_id, time);
                 } else {
@@ -73,10 +73,10 @@ impl MemoryStore {
                     let_go_what_waited(step, event_id);
                 }
                 Settlement::Retry { after_secs, error } => {
-                    put_off(step, event_id, Status::Releasing, (*after_secs, error));
+                    put_off(step, event_id, EntryStatus::Releasing, (*after_secs, error));
                 }
                 Settlement::Stuck { after_secs, error } => {
-                    put_off(step, event_id, Status::Stuck, (*after_secs, error));
+                    put_off(step, event_id, EntryStatus::Stuck, (*after_secs, error));
                 }
             }
             true
@@ -99,7 +99,7 @@ fn let_go_what_waited(step: &mut Step<'_>, event_id: &EventId) {
 }
 
 /// Records an attempt that failed: for how many seconds nobody tries again, and why.
-fn put_off(step: &mut Step<'_>, event_id: &EventId, status: Status, failure: (u64, &str)) {
+fn put_off(step: &mut Step<'_>, event_id: &EventId, status: EntryStatus, failure: (u64, &str)) {
     let (after_secs, error) = failure;
     if let Some(mut record) = step.records.get_mut(event_id) {
         record.entry.status = status;
@@ -118,7 +118,7 @@ fn write_whole(step: &mut Step<'_>, release: &Release) {
     let entry = Entry {
         event: release.event.clone(),
         identifiers: release.identifiers.clone(),
-        status: Status::Releasing,
+        status: EntryStatus::Releasing,
         source: old.as_ref().map_or_else(String::new, |old| old.source.clone()),
         held_since: old.as_ref().map_or(step.now, |old| old.held_since),
         deadline: old.as_ref().map_or(step.now, |old| old.deadline),

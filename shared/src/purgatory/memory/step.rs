@@ -11,9 +11,9 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::super::Entry;
+use super::super::EntryStatus;
 use super::super::Lease;
 use super::super::Placeholder;
-use super::super::Status;
 use super::super::bounds::BACKSTOP_SECS;
 use super::super::bounds::SPAN_SECS_MAX;
 use super::super::source_group::source_group;
@@ -125,7 +125,7 @@ impl Step<'_> {
         self.now.saturating_add(secs.min(SPAN_SECS_MAX))
     }
 
-    pub(super) fn status(&self, event_id: &EventId) -> Option<Status> {
+    pub(super) fn status(&self, event_id: &EventId) -> Option<EntryStatus> {
         self.records.get(event_id).map(|record| record.entry.status)
     }
 
@@ -134,8 +134,8 @@ impl Step<'_> {
         record.is_some_and(|record| record.entry.deadline <= self.now)
     }
 
-    pub(super) fn is_leaving(&self, event_id: &EventId) -> bool {
-        self.status(event_id).is_some_and(Status::is_leaving)
+    pub(super) fn counts_as_served(&self, event_id: &EventId) -> bool {
+        self.status(event_id).is_some_and(EntryStatus::counts_as_served)
     }
 
     pub(super) fn raise_of(&mut self, event_id: &EventId) {
@@ -234,10 +234,10 @@ impl Step<'_> {
             return false;
         };
         let is_short = match record.entry.status {
-            Status::Releasing | Status::Stuck => return false,
-            Status::Held => record.entry.deadline < deadline,
-            Status::Asleep => {
-                record.entry.status = Status::Held;
+            EntryStatus::Releasing | EntryStatus::Stuck => return false,
+            EntryStatus::Held => record.entry.deadline < deadline,
+            EntryStatus::Asleep => {
+                record.entry.status = EntryStatus::Held;
                 self.raised.extend(record.entry.identifiers.iter().cloned());
                 true
             }

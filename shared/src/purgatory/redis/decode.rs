@@ -8,11 +8,11 @@ use nostr::key::PublicKey;
 
 use super::super::DirtyNumber;
 use super::super::Entry;
+use super::super::EntryStatus;
 use super::super::HoldOutcome;
 use super::super::Limit;
 use super::super::Placeholder;
 use super::super::Reading;
-use super::super::Status;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
@@ -60,7 +60,7 @@ pub(super) fn hold_outcome(text: &str) -> Result<HoldOutcome, String> {
         "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
         _ => text
             .strip_prefix("already:")
-            .and_then(Status::parse)
+            .and_then(EntryStatus::parse)
             .map(HoldOutcome::AlreadyHeld)
             .ok_or_else(|| format!("{text:?} is no outcome of a hold")),
     }
@@ -87,7 +87,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, String> {
     let at = |error: String| format!("entry {}: {error}", event.id);
     Ok(Entry {
         identifiers: identifier_set(&identifiers).map_err(at)?,
-        status: Status::parse(&status).ok_or_else(|| at(format!("status {status:?}")))?,
+        status: EntryStatus::parse(&status).ok_or_else(|| at(format!("status {status:?}")))?,
         source,
         held_since: number(&held_since).map_err(at)?,
         deadline: number(&deadline).map_err(at)?,

@@ -35,12 +35,12 @@ use super::HoldOutcome;
 use super::Lease;
 use super::Leased;
 use super::Limits;
+use super::Notifications;
 use super::PlaceholderOutcome;
 use super::PurgatoryError;
 use super::Reading;
 use super::Release;
 use super::Settlement;
-use super::WakeUps;
 use super::bounds::LOOKED_AT_MAX;
 use super::source_group::source_group;
 use crate::git::Oid;
@@ -309,8 +309,8 @@ impl RedisStore {
         }
     }
 
-    pub(super) fn wake_ups(&self) -> WakeUps {
-        WakeUps::new(listen::listen(self.link.clone()))
+    pub(super) fn notifications(&self) -> Notifications {
+        Notifications::new(listen::listen(self.link.clone()))
     }
 }
 

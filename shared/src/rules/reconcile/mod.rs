@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use self::alignment::Targets;
+use super::EventStatus;
 use super::Facts;
 use super::Hosting;
 use super::Known;
-use super::Standing;
 use crate::git::ObjectKind;
 use crate::git::Oid;
 use crate::git::RefName;
@@ -24,10 +24,10 @@ use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 use crate::nip34::State;
 use crate::purgatory::Entry;
+use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Release;
-use crate::purgatory::Status;
 
 /// What is on disk of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,7 +64,7 @@ pub struct Disk {
 
 impl Disk {
     /// Returns the objects whose presence decides: those that states and PRs name.
-    pub fn objects_in_question(facts: &Facts) -> BTreeSet<Oid> {
+    pub fn referenced_objects(facts: &Facts) -> BTreeSet<Oid> {
         let declared = facts
             .states
             .iter()
@@ -158,7 +158,7 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
         .entries
         .values()
         .filter(|entry| !facts.deleted.contains(&entry.event.id));
-    for entry in entries.filter(|entry| !entry.status.is_leaving()) {
+    for entry in entries.filter(|entry| !entry.status.counts_as_served()) {
         if already_served(facts, entry) {
             plan.releases.push(release_of(entry, BTreeSet::new()));
         }
@@ -175,19 +175,19 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
 /// `duplicate`, which settles the entry.
 fn already_served(facts: &Facts, entry: &Entry) -> bool {
     let id = entry.event.id;
-    let served = |standing: Standing| standing == Standing::Served;
+    let served = |status: EventStatus| status == EventStatus::Served;
     facts
         .announcements
         .iter()
-        .any(|known| known.item.revision.event_id == id && served(known.standing))
+        .any(|known| known.item.revision.event_id == id && served(known.status))
         || facts
             .states
             .iter()
-            .any(|known| known.item.revision.event_id == id && served(known.standing))
+            .any(|known| known.item.revision.event_id == id && served(known.status))
         || facts
             .pull_requests
             .iter()
-            .any(|known| known.item.event_id == id && served(known.standing))
+            .any(|known| known.item.event_id == id && served(known.status))
 }
 
 fn release_of(entry: &Entry, after: BTreeSet<EventId>) -> Release {
@@ -252,16 +252,16 @@ impl Plan {
             let Some(known) = facts.announcement(coordinate) else {
                 continue;
             };
-            let public = facts.public_announcement(coordinate);
-            if public.is_some_and(|known| known.standing == Standing::Served) {
+            let public = facts.served_announcement(coordinate);
+            if public.is_some_and(|known| known.status == EventStatus::Served) {
                 return BTreeSet::new();
             }
             let id = known.item.revision.event_id;
             let stuck = facts
                 .entries
                 .get(&id)
-                .is_some_and(|entry| entry.status == Status::Stuck);
-            if (known.standing.is_public() || self.releases(&id)) && (leaving.is_none() || !stuck) {
+                .is_some_and(|entry| entry.status == EntryStatus::Stuck);
+            if (known.status.counts_as_served() || self.releases(&id)) && (leaving.is_none() || !stuck) {
                 leaving = Some(id);
             }
         }
@@ -271,7 +271,7 @@ impl Plan {
 
 fn plan_announcements(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
     // Those named by their own data first: the maintainer exception leans on them.
-    let held = || facts.announcements.iter().filter(|known| known.standing.is_held());
+    let held = || facts.announcements.iter().filter(|known| known.status.is_held());
     let (ours, others): (Vec<_>, Vec<_>) = held().partition(|known| facts.service.is_named_by(&known.item));
     for known in ours.into_iter().chain(others) {
         let fate = announcement_fate(facts, targets, plan, &known.item);
@@ -282,7 +282,7 @@ fn plan_announcements(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
 fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announcement: &Announcement) -> Fate {
     let coordinate = &announcement.coordinate;
     let at_once = Fate::Release { after: BTreeSet::new() };
-    if let Some(public) = facts.public_announcement(coordinate) {
+    if let Some(public) = facts.served_announcement(coordinate) {
         if public.item.revision > announcement.revision {
             return Fate::End;
         }
@@ -311,7 +311,7 @@ fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announce
 }
 
 fn plan_states(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
-    let mut held: Vec<&Known<State>> = facts.states.iter().filter(|known| known.standing.is_held()).collect();
+    let mut held: Vec<&Known<State>> = facts.states.iter().filter(|known| known.status.is_held()).collect();
     held.sort_by_key(|known| known.item.revision);
     for known in held {
         let fate = state_fate(facts, targets, plan, &known.item);
@@ -320,7 +320,7 @@ fn plan_states(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
 }
 
 fn state_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) -> Fate {
-    let public = facts.public_state_by(&state.author, &state.identifier);
+    let public = facts.served_state_by(&state.author, &state.identifier);
     let next = targets.newest_by(&state.author, &state.identifier);
     if public.max(next) > Some(state.revision) {
         return Fate::End;
@@ -355,7 +355,7 @@ fn state_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) 
 fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
     for entry in facts.entries.values() {
         let id = entry.event.id;
-        let overdue = !entry.status.is_leaving() && entry.deadline <= facts.now;
+        let overdue = !entry.status.counts_as_served() && entry.deadline <= facts.now;
         if !overdue || plan.releases(&id) || plan.ended.contains(&id) {
             continue;
         }
@@ -364,7 +364,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
             plan.widen.extend(unseen.cloned());
             continue;
         }
-        let may_sleep = entry.event.kind.as_u16() == nip34::ANNOUNCEMENT && entry.status == Status::Held;
+        let may_sleep = entry.event.kind.as_u16() == nip34::ANNOUNCEMENT && entry.status == EntryStatus::Held;
         let expiry = if may_sleep && sleep_secs > 0 {
             Expiry::Sleep { secs: sleep_secs }
         } else {
@@ -658,7 +658,7 @@ mod tests {
         let without = look(overdue(), &Disk::default());
         let with = look(overdue(), &disk(&[], "a"));
         let asleep = look(
-            Scene::default().with(Status::Asleep, NOW, [announced.clone()]),
+            Scene::default().with(EntryStatus::Asleep, NOW, [announced.clone()]),
             &Disk::default(),
         );
 
@@ -836,7 +836,7 @@ mod tests {
 
     #[test]
     fn what_is_leaving_is_neither_released_again_nor_expired() {
-        let scene = Scene::default().with(Status::Releasing, 0, [own(), state_event(1, "r", 5, MAIN_A)]);
+        let scene = Scene::default().with(EntryStatus::Releasing, 0, [own(), state_event(1, "r", 5, MAIN_A)]);
 
         assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
     }

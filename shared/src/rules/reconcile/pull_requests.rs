@@ -32,7 +32,7 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'
             .cloned()
             .collect();
         let found = source_of(disk, pull_request, &repositories).is_some();
-        if known.standing.is_held() {
+        if known.status.is_held() {
             let fate = match (found, open.is_empty()) {
                 (false, _) => Fate::Wait(format!("commit {}", pull_request.commit_oid)),
                 (true, true) => Fate::Wait("announcement not served".to_owned()),
