@@ -3,6 +3,4 @@
 pub mod browser;
 pub mod git;
 pub mod http;
-pub mod keep_alive;
 pub mod nostr;
-pub mod talk;

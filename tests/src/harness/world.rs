@@ -255,7 +255,7 @@ impl World {
     /// The gateway does not answer.
     pub async fn request(&self, head: &str) -> (u16, String) {
         let answer = http::request(&self.authority(), head, b"").await;
-        (answer.status, String::from_utf8_lossy(&answer.bytes).into_owned())
+        (answer.status, answer.text())
     }
 
     /// Sends the head of a request for another protocol; returns the status and the head of the answer.
@@ -263,22 +263,8 @@ impl World {
     /// # Panics
     /// The gateway does not answer.
     pub async fn upgrade(&self, head: &str) -> (u16, String) {
-        use tokio::io::AsyncReadExt;
-        use tokio::io::AsyncWriteExt;
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stream
-            .write_all(format!("{head}host: {}\r\n\r\n", self.authority()).as_bytes())
-            .await
-            .unwrap();
-        let mut answer = Vec::new();
-        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
-            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection ends");
-        }
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        (
-            answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap(),
-            answer,
-        )
+        let answer = http::upgrade(&self.authority(), head).await;
+        (answer.status, answer.text())
     }
 
     /// Returns the URL of the relay itself, behind the gateway's back.

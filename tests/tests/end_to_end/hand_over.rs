@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use tests::clients::keep_alive::KeepAlive;
+use tests::clients::http::KeepAlive;
 use tests::clients::nostr::now;
 use tests::faults::slow_line::SlowLine;
 use tests::harness::options::Kind;
