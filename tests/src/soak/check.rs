@@ -24,10 +24,10 @@ use super::ledger::Promise;
 use super::ledger::Sent;
 use super::refs::declared;
 use super::server::Places;
-use crate::git_client::GitClient;
-use crate::nostr_client::now;
-use crate::talk::Talk;
-use crate::talk::TalkError;
+use crate::clients::git::GitClient;
+use crate::clients::nostr::now;
+use crate::clients::talk::Talk;
+use crate::clients::talk::TalkError;
 
 /// Whoever compares.
 pub(super) struct Checker {

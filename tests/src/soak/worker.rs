@@ -19,11 +19,11 @@ use super::ledger::Project;
 use super::ledger::Promise;
 use super::random::Random;
 use super::server::Places;
-use crate::git_client::GitClient;
-use crate::git_client::Said;
-use crate::nostr_client::now;
-use crate::talk::Talk;
-use crate::talk::TalkError;
+use crate::clients::git::GitClient;
+use crate::clients::git::Said;
+use crate::clients::nostr::now;
+use crate::clients::talk::Talk;
+use crate::clients::talk::TalkError;
 
 /// Somebody with a working directory.
 pub(super) struct Worker {

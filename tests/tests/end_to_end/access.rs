@@ -1,11 +1,11 @@
 //! Whose repositories an operator hosts: lists that are read again when they change.
 
-use tests::nostr_client::now;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::in_both_worlds;
@@ -36,7 +36,7 @@ async fn lists_are_read_again_when_they_change(kind: Kind) {
         world.get(&page, "").await.0 == 404
     })
     .await;
-    let refused = async |nostr: &mut tests::nostr_client::NostrClient| {
+    let refused = async |nostr: &mut tests::clients::nostr::NostrClient| {
         let answer = nostr.send(&world.announcement(&served.repository, now(), &[])).await;
         !answer.taken && answer.message.starts_with("blocked: ")
     };

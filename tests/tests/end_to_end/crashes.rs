@@ -2,12 +2,12 @@
 //! world only.
 
 use redis::aio::MultiplexedConnection;
-use tests::nostr_client::now;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::held;
@@ -54,7 +54,7 @@ async fn data_that_was_there_in_time_is_released_after_the_deadline() {
     world.kill_gateway().await;
     // Everything that it declares is on disk, but nobody is there to see.
     let state = served.repository.state(now(), &[("refs/heads/main", &second)]);
-    let mut direct = tests::nostr_client::NostrClient::connect(&relay).await;
+    let mut direct = tests::clients::nostr::NostrClient::connect(&relay).await;
     assert_eq!(direct.send(&state).await, held());
     let mut redis = redis(&world).await;
     let deadline = field(&mut redis, &state.id.to_hex(), "deadline").await.unwrap();

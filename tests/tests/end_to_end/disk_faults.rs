@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
-use tests::git_wrapper::GitMoment;
-use tests::git_wrapper::GitWrapper;
-use tests::measure::heard;
-use tests::measure::took;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::process::signal;
-use tests::wait::eventually;
-use tests::world::Detour;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::faults::git_wrapper::GitMoment;
+use tests::faults::git_wrapper::GitWrapper;
+use tests::harness::gateway::Detour;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::signal;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::measure::heard;
+use tests::load::measure::took;
 
 use super::Served;
 use super::held;
@@ -167,13 +167,13 @@ async fn a_data_directory_that_cannot_be_made_ends_the_start_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::write(&data, "a file").unwrap();
-    let gateway = tests::process::program("grasp-gateway").display().to_string();
+    let gateway = tests::harness::process::program("grasp-gateway").display().to_string();
     let command = format!(
         "{gateway} serve --bind=127.0.0.1:0 --data-dir={} 2>&1 || echo ended",
         data.display()
     );
 
-    let said = tests::process::shell(&command, "").await;
+    let said = tests::harness::process::shell(&command, "").await;
 
     assert!(
         said.contains("cannot use the data directory") && said.ends_with("ended\n"),

@@ -3,14 +3,14 @@
 
 use std::path::PathBuf;
 
-use tests::noise::noise;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::wait::eventually;
-use tests::world::Detour;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::harness::gateway::Detour;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::noise::noise;
 
 use super::Served;
 use super::held;

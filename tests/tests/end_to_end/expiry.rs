@@ -1,12 +1,12 @@
 //! What is not fulfilled in time disappears; expiry is decided after looking for the data (design 2, rule 7).
 
 use nostr::key::Keys;
-use tests::nostr_client::now;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::held;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use tests::keep_alive::KeepAlive;
-use tests::noise::noise;
-use tests::nostr_client::now;
-use tests::process::Process;
-use tests::slow_line::SlowLine;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::clients::http::KeepAlive;
+use tests::clients::nostr::now;
+use tests::faults::slow_line::SlowLine;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::Process;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::noise::noise;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +105,7 @@ async fn a_socket_that_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let environment = [("LISTEN_FDS", "2".to_owned()), ("LISTEN_PID", String::new())];
-    let program = tests::process::program("grasp-gateway");
+    let program = tests::harness::process::program("grasp-gateway");
 
     let mut gateway = Process::start_with(&program, &["serve".to_owned()], &log, &environment);
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use tests::measure::took;
-use tests::noise::noise;
-use tests::nostr_client::now;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::measure::took;
+use tests::load::noise::noise;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;

@@ -2,14 +2,14 @@
 
 use async_compression::tokio::write::GzipEncoder;
 use serde_json::Value;
-use tests::http_client::request;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::nostr_client::tag;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::http::request;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::world::World;
 use tokio::io::AsyncWriteExt;
 
 use super::Served;

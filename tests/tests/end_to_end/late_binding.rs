@@ -1,13 +1,13 @@
 //! Which of several waiting states a push fulfils is decided when it is pushed (design 2, rule 5).
 
 use nostr::key::Keys;
-use tests::nostr_client::now;
-use tests::nostr_client::tag;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::held;

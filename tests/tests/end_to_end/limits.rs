@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use tests::flood::Flood;
-use tests::noise::noise;
-use tests::nostr_client::now;
-use tests::process::Process;
-use tests::process::program;
-use tests::push_memory::GROWTH_KIB_MAX;
-use tests::push_memory::PushMemory;
-use tests::slow_line::SlowLine;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::faults::slow_line::SlowLine;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::Process;
+use tests::harness::process::program;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::flood::Flood;
+use tests::load::noise::noise;
+use tests::load::push_memory::GROWTH_KIB_MAX;
+use tests::load::push_memory::PushMemory;
 
 use super::Served;
 use super::held;

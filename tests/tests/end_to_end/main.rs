@@ -33,13 +33,13 @@ macro_rules! in_both_worlds {
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                super::$test(tests::world::Kind::Embedded).await;
+                super::$test(tests::harness::options::Kind::Embedded).await;
             })+
         }
         mod strfry {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                super::$test(tests::world::Kind::Strfry).await;
+                super::$test(tests::harness::options::Kind::Strfry).await;
             })+
         }
     };
@@ -47,12 +47,12 @@ macro_rules! in_both_worlds {
 use in_both_worlds;
 
 use nostr::event::Event;
-use tests::git_client::GitClient;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::Ok;
-use tests::nostr_client::now;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::git::GitClient;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::Ok;
+use tests::clients::nostr::now;
+use tests::harness::repository::Repository;
+use tests::harness::world::World;
 
 /// The answer to an event that waits for its git data.
 fn held() -> Ok {

@@ -1,14 +1,14 @@
 //! PRs: the event and the push of its commit come in either order (design 2, rule 6).
 
 use nostr::key::Keys;
-use tests::nostr_client::now;
-use tests::nostr_client::sign;
-use tests::nostr_client::tag;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::held;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use nostr::key::Keys;
 use serde_json::json;
-use tests::nostr_client::now;
-use tests::nostr_client::sign;
-use tests::nostr_client::tag;
-use tests::wait::eventually;
-use tests::wait::within;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::wait::within;
+use tests::harness::world::World;
 
 use super::Served;
 use super::held;

@@ -3,15 +3,15 @@
 
 use nostr::event::Event;
 use redis::cmd;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::redis_server::RedisSetup;
-use tests::redis_topology::Mode;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::redis::RedisSetup;
+use tests::harness::redis_topology::Mode;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::held;

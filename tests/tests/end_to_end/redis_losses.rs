@@ -2,14 +2,14 @@
 //! what a state that is gone has set is set back (design 3, the epoch).
 
 use nostr::event::Event;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::redis_server::RedisSetup;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::redis::RedisSetup;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::Served;
 use super::crashes::field;

@@ -1,12 +1,12 @@
 //! Events that need no git data: they pass if they belong to something that is served (facts/grasp 1.4).
 
 use nostr::key::Keys;
-use tests::nostr_client::now;
-use tests::nostr_client::sign;
-use tests::nostr_client::tag;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::world::World;
 
 use super::Served;
 use super::in_both_worlds;

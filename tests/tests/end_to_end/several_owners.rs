@@ -3,15 +3,15 @@
 use nostr::event::Event;
 use nostr::key::Keys;
 use serde_json::json;
-use tests::git_client::GitClient;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::nostr_client::tag;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::git::GitClient;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::held;
 use super::in_both_worlds;

@@ -1,15 +1,15 @@
 //! The gateway is asked to stop while something goes on.
 
 use nostr::event::Event;
-use tests::git_client::Said;
-use tests::noise::noise;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::slow_line::SlowLine;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::clients::git::Said;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::faults::slow_line::SlowLine;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::noise::noise;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -106,10 +106,10 @@ async fn a_clone_that_is_underway_is_finished(kind: Kind) {
     );
 
     // More than fits into the buffers on the way, so that git is still at it.
-    let mut answer = tests::http_client::begin(&world.authority(), &head, body.as_bytes()).await;
+    let mut answer = tests::clients::http::begin(&world.authority(), &head, body.as_bytes()).await;
     world.terminate_gateway().await;
     refuses_connections(&world).await;
-    let answer = tests::http_client::rest(&mut answer).await;
+    let answer = tests::clients::http::rest(&mut answer).await;
 
     assert_eq!(answer.status, 200);
     assert!(

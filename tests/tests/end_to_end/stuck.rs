@@ -5,15 +5,15 @@
 use nostr::event::Event;
 use redis::aio::MultiplexedConnection;
 use relay::RelayLimits;
-use tests::git_client::Said;
-use tests::import::Import;
-use tests::nostr_client::now;
-use tests::nostr_client::tag;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::git::Said;
+use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::strfry_import::Import;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 
 use super::crashes::field;
 use super::crashes::redis;
@@ -166,7 +166,7 @@ struct Protected {
     repository: Repository,
     announcement: Event,
     state: Event,
-    git: tests::git_client::GitClient,
+    git: tests::clients::git::GitClient,
 }
 
 impl Protected {
@@ -176,7 +176,7 @@ impl Protected {
         let git = world.git("work").await;
         let commit = git.commit("one").await;
         let announcement = world.announcement(&repository, now(), &[tag(&["-"])]);
-        let state = tests::nostr_client::sign(
+        let state = tests::clients::nostr::sign(
             &repository.owner,
             shared::nip34::STATE,
             now(),

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::process::program;
+use crate::harness::process::program;
 
 /// What the gateway is told of strfry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use relay::EmbeddedRelay;
 use relay::RelayLimits;
 use tokio::net::TcpListener;
 
-use crate::plugin_host::PluginHost;
-use crate::process::Process;
-use crate::strfry::STRFRY_CONF;
-use crate::strfry::start_strfry;
-use crate::strfry::strfry_binary;
-use crate::strfry::strfry_configuration;
+use crate::harness::plugin_host::PluginHost;
+use crate::harness::process::Process;
+use crate::harness::strfry::STRFRY_CONF;
+use crate::harness::strfry::start_strfry;
+use crate::harness::strfry::strfry_binary;
+use crate::harness::strfry::strfry_configuration;
 
 /// The relay of a world.
 pub(crate) enum Relay {

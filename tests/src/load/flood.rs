@@ -1,7 +1,5 @@
 //! A flood of announcements, and whether a server in it goes on to work for others and stays within its bounds.
 
-mod other_user;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -14,16 +12,16 @@ use nostr::key::Keys;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::other_user::OtherUser;
-use self::other_user::Times;
-use crate::nostr_client::NostrClient;
-use crate::nostr_client::now;
-use crate::process_memory::at_rest_kib;
-use crate::process_memory::forget_peak;
-use crate::process_memory::peak_kib;
-use crate::process_memory::running_with_argument;
-use crate::repository::Repository;
-use crate::world::World;
+use crate::clients::nostr::NostrClient;
+use crate::clients::nostr::now;
+use crate::harness::repository::Repository;
+use crate::harness::world::World;
+use crate::load::other_user::OtherUser;
+use crate::load::other_user::Times;
+use crate::load::process_memory::at_rest_kib;
+use crate::load::process_memory::forget_peak;
+use crate::load::process_memory::peak_kib;
+use crate::load::process_memory::running_with_argument;
 
 /// What floods a server, and what it is told to hold.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,6 @@
 //!
 //! The relay of the second world is strfry where `STRFRY_BIN` names one, else its stand-in.
 
-mod detour;
-
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -18,97 +16,28 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use wire::path::repository_path;
 
-use crate::git_client::GitClient;
-use crate::http_client;
-use crate::import::Import;
-use crate::nostr_client::NostrClient;
-use crate::nostr_client::now;
-use crate::nostr_client::sign;
-use crate::nostr_client::tag;
-use crate::plugin_host::PluginHost;
-use crate::process::Process;
-use crate::process::free_port;
-use crate::process::program;
-use crate::process::shell;
-use crate::redis_server::RedisServer;
-use crate::redis_server::RedisSetup;
-use crate::relay::Relay;
-pub use crate::repository::Repository;
-use crate::strfry::STRFRY_CONF;
-use crate::tcp_proxy::TcpProxy;
-use crate::wait::eventually;
-use crate::wire::Wire;
-pub use detour::Detour;
-pub use detour::Gateway;
-
-/// Which world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One gateway process with its built-in relay and the purgatory in memory.
-    Embedded,
-    /// Redis, a relay with the plugin, and the gateway.
-    Strfry,
-}
-
-/// What tests change of the defaults.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// `--hold-secs`
-    pub hold_secs: u64,
-    /// `--sleep-secs`
-    pub sleep_secs: u64,
-    /// `--release-wait-secs`
-    pub release_wait_secs: u64,
-    /// `--other-kinds` of whoever decides: the plugin, or the built-in relay.
-    pub other_kinds: &'static str,
-    /// Whether both programs have a list of repositories that are not hosted, empty at first.
-    pub with_deny_list: bool,
-    /// `--deleted-retention-days`
-    pub deleted_retention_days: u64,
-    /// `--trusted-proxies`; empty: not given
-    pub trusted_proxies: &'static str,
-    /// Limits of what is held, as options of both programs.
-    pub held: &'static [&'static str],
-    /// More options of the gateway alone.
-    pub gateway: &'static [&'static str],
-    /// `--strfry-bin` and `--strfry-conf`
-    pub import: Import,
-    /// `--redis-slow-ms` of both programs
-    pub redis_slow_ms: u64,
-    /// Which Redis there is.
-    pub redis: RedisSetup,
-    /// Whether both programs reach Redis through a proxy.
-    pub is_redis_behind_proxy: bool,
-    /// Whether the gateway, and so every client, reaches the relay through a proxy.
-    pub is_relay_behind_proxy: bool,
-}
-
-impl Options {
-    /// What the programs do if nothing is said, but for other kinds, which pass, and for a Redis that is slow because
-    /// many tests run at once, which is no failure.
-    pub const DEFAULT: Self = Self {
-        hold_secs: 1800,
-        sleep_secs: 86400,
-        release_wait_secs: 60,
-        other_kinds: "accept",
-        with_deny_list: false,
-        deleted_retention_days: 90,
-        trusted_proxies: "",
-        held: &[],
-        gateway: &[],
-        import: Import::NotGiven,
-        redis_slow_ms: 2_000,
-        redis: RedisSetup::AsAsked,
-        is_redis_behind_proxy: false,
-        is_relay_behind_proxy: false,
-    };
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
+use crate::clients::git::GitClient;
+use crate::clients::http;
+use crate::clients::nostr::NostrClient;
+use crate::clients::nostr::now;
+use crate::clients::nostr::sign;
+use crate::clients::nostr::tag;
+use crate::faults::tcp_proxy::TcpProxy;
+use crate::harness::gateway::Detour;
+use crate::harness::gateway::gateway_arguments;
+use crate::harness::neighbours::Neighbours;
+use crate::harness::options::DENY_LIST;
+use crate::harness::options::Kind;
+use crate::harness::options::Options;
+use crate::harness::plugin_host::PluginHost;
+use crate::harness::process::Process;
+use crate::harness::process::free_port;
+use crate::harness::process::program;
+use crate::harness::process::shell;
+use crate::harness::redis::RedisServer;
+use crate::harness::relay::Relay;
+use crate::harness::repository::Repository;
+use crate::harness::wait::eventually;
 
 /// A running server with everything it needs.
 pub struct World {
@@ -120,14 +49,6 @@ pub struct World {
     neighbours: Option<Neighbours>,
     /// Where the plugin finds the relay; `None`: where it is.
     plugin_relay_port: Option<u16>,
-}
-
-/// What the embedded server does without.
-struct Neighbours {
-    redis: RedisServer,
-    relay_port: u16,
-    relay_proxy: Option<TcpProxy>,
-    relay: Relay,
 }
 
 impl World {
@@ -214,7 +135,7 @@ impl World {
     /// The relay is built in.
     pub fn plugin(&self) -> PluginHost {
         let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
-        let command = plugin_command(self.folder.path(), self.port, self.options, neighbours);
+        let command = neighbours.plugin_command(self.folder.path(), self.port, self.options);
         PluginHost::new(command, Duration::from_secs(10))
     }
 
@@ -333,8 +254,8 @@ impl World {
     /// # Panics
     /// The gateway does not answer.
     pub async fn request(&self, head: &str) -> (u16, String) {
-        let answer = http_client::request(&self.authority(), head, b"").await;
-        (answer.status, String::from_utf8_lossy(&answer.bytes).into_owned())
+        let answer = http::request(&self.authority(), head, b"").await;
+        (answer.status, answer.text())
     }
 
     /// Sends the head of a request for another protocol; returns the status and the head of the answer.
@@ -342,22 +263,8 @@ impl World {
     /// # Panics
     /// The gateway does not answer.
     pub async fn upgrade(&self, head: &str) -> (u16, String) {
-        use tokio::io::AsyncReadExt;
-        use tokio::io::AsyncWriteExt;
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stream
-            .write_all(format!("{head}host: {}\r\n\r\n", self.authority()).as_bytes())
-            .await
-            .unwrap();
-        let mut answer = Vec::new();
-        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
-            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection ends");
-        }
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        (
-            answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap(),
-            answer,
-        )
+        let answer = http::upgrade(&self.authority(), head).await;
+        (answer.status, answer.text())
     }
 
     /// Returns the URL of the relay itself, behind the gateway's back.
@@ -381,86 +288,65 @@ impl World {
         tags.extend_from_slice(more);
         sign(&repository.owner, nip34::ANNOUNCEMENT, created_at, &tags)
     }
-}
 
-const DENY_LIST: &str = "repos-deny";
+    /// Starts the gateway anew, by a detour.
+    pub async fn send_gateway_round(&mut self, detour: Detour) {
+        self.kill_gateway().await;
+        self.detour = detour;
+        self.start_gateway().await;
+    }
 
-impl Neighbours {
-    async fn start(folder: &Path, gateway_port: u16, options: Options) -> Self {
-        let relay_port = free_port();
-        let mut relay_proxy = None;
-        if options.is_relay_behind_proxy {
-            relay_proxy = Some(TcpProxy::start(relay_port, Wire::WebSocket).await);
+    /// Starts the relay anew, with a plugin that finds it elsewhere.
+    pub async fn send_plugin_round(&mut self, relay_port: u16) {
+        self.stop_relay().await;
+        self.plugin_relay_port = Some(relay_port);
+        self.start_relay().await;
+    }
+
+    /// Starts a gateway, which need not listen yet.
+    pub(super) fn start_gateway_at(&self, port: u16, detour: &Detour) -> Process {
+        let folder = self.folder.path();
+        let mut arguments = gateway_arguments(folder, port, self.options, self.neighbours.as_ref());
+        if port != self.port {
+            arguments.push(format!("--domain={}", self.authority()));
         }
-        let mut neighbours = Self {
-            redis: RedisServer::start_as(options.redis, folder, options.is_redis_behind_proxy).await,
-            relay_port,
-            relay_proxy,
-            relay: Relay::Stopped,
+        if let Some(relay_port) = detour.relay_port {
+            arguments.retain(|argument| !argument.starts_with("--relay-url="));
+            arguments.push(format!("--relay-url=ws://127.0.0.1:{relay_port}"));
+        }
+        let mut command = detour.launcher.clone();
+        command.push(program("grasp-gateway").display().to_string());
+        command.extend(arguments);
+        let environment: Vec<_> = detour.path.iter().map(|path| ("PATH", path.clone())).collect();
+        let log = match port == self.port {
+            true => folder.join("gateway.log"),
+            false => folder.join(format!("gateway-{port}.log")),
         };
-        let command = plugin_command(folder, gateway_port, options, &neighbours);
-        neighbours.relay = Relay::start(folder, neighbours.relay_port, command).await;
-        neighbours
+        Process::start_with(&PathBuf::from(&command[0]), &command[1..], &log, &environment)
     }
-}
 
-impl Drop for Neighbours {
-    fn drop(&mut self) {
-        // The relay first: its plugin speaks to Redis.
-        self.relay = Relay::Stopped;
-        debug_assert!(self.redis.is_running(), "Redis has ended:\n{}", self.redis.output());
+    /// Returns the port of the relay itself.
+    ///
+    /// # Panics
+    /// The relay is built in.
+    pub fn relay_port(&self) -> u16 {
+        self.neighbours.as_ref().expect("the relay is built in").relay_port
     }
-}
 
-fn gateway_arguments(folder: &Path, port: u16, options: Options, neighbours: Option<&Neighbours>) -> Vec<String> {
-    let mut arguments = vec![
-        "serve".to_owned(),
-        format!("--bind=127.0.0.1:{port}"),
-        format!("--data-dir={}", folder.join("data").display()),
-        format!("--hold-secs={}", options.hold_secs),
-        format!("--sleep-secs={}", options.sleep_secs),
-        format!("--release-wait-secs={}", options.release_wait_secs),
-        format!("--other-kinds={}", options.other_kinds),
-        format!("--deleted-retention-days={}", options.deleted_retention_days),
-    ];
-    let more = options.held.iter().chain(options.gateway);
-    arguments.extend(more.map(|&option| option.to_owned()));
-    if options.with_deny_list {
-        arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));
+    /// Starts a gateway on a socket that was opened before, beside whichever runs.
+    pub fn gateway_on(&self, socket: &std::net::TcpListener, log: &str) -> Process {
+        let folder = self.folder.path();
+        let arguments = gateway_arguments(folder, self.port, self.options, self.neighbours.as_ref());
+        Process::start_on(socket, &program("grasp-gateway"), &arguments, &folder.join(log))
     }
-    if !options.trusted_proxies.is_empty() {
-        arguments.push(format!("--trusted-proxies={}", options.trusted_proxies));
-    }
-    if let Some(strfry) = options.import.program(folder) {
-        arguments.push(format!("--strfry-bin={}", strfry.display()));
-        arguments.push(format!("--strfry-conf={}", folder.join(STRFRY_CONF).display()));
-    }
-    if let Some(neighbours) = neighbours {
-        arguments.extend(neighbours.redis.options());
-        arguments.push(format!("--redis-slow-ms={}", options.redis_slow_ms));
-        let proxy = neighbours.relay_proxy.as_ref();
-        let relay_port = proxy.map_or(neighbours.relay_port, TcpProxy::port);
-        arguments.push(format!("--relay-url=ws://127.0.0.1:{relay_port}"));
-    }
-    arguments
-}
 
-/// The command as an operator writes it into strfry.conf.
-fn plugin_command(folder: &Path, gateway_port: u16, options: Options, neighbours: &Neighbours) -> String {
-    let deny_list = match options.with_deny_list {
-        true => format!("--repos-deny {}", folder.join(DENY_LIST).display()),
-        false => String::new(),
-    };
-    format!(
-        "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} {} \
-         --redis-slow-ms {} --hold-secs {} --other-kinds {} 2>>{}",
-        program("grasp-plugin").display(),
-        options.held.join(" "),
-        neighbours.relay_port,
-        neighbours.redis.options().join(" "),
-        options.redis_slow_ms,
-        options.hold_secs,
-        options.other_kinds,
-        folder.join("plugin.log").display(),
-    )
+    pub(super) fn plugin_command(&self) -> String {
+        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
+        let command = neighbours.plugin_command(self.folder.path(), self.port, self.options);
+        let relay = |port: u16| format!("--relay-url ws://127.0.0.1:{port} ");
+        match self.plugin_relay_port {
+            Some(port) => command.replace(&relay(neighbours.relay_port), &relay(port)),
+            None => command,
+        }
+    }
 }

@@ -21,7 +21,7 @@ use tokio::process::Child;
 use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 
-use crate::process::signal;
+use crate::harness::process::signal;
 
 /// A plugin, started at the first event and anew after it has broken the protocol.
 #[derive(Debug)]

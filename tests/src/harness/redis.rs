@@ -8,13 +8,13 @@ use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use tokio::net::TcpStream;
 
-use crate::process::Process;
-use crate::process::free_port;
-use crate::redis_topology::Mode;
-use crate::redis_topology::Topology;
-use crate::tcp_proxy::TcpProxy;
-use crate::wait::eventually;
-use crate::wire::Wire;
+use crate::faults::frames::Wire;
+use crate::faults::tcp_proxy::TcpProxy;
+use crate::harness::process::Process;
+use crate::harness::process::free_port;
+use crate::harness::redis_topology::Mode;
+use crate::harness::redis_topology::Topology;
+use crate::harness::wait::eventually;
 
 /// Which Redis a world has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,9 +20,9 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::wire::Direction;
-use crate::wire::Stage;
-use crate::wire::Wire;
+use crate::faults::frames::Direction;
+use crate::faults::frames::Stage;
+use crate::faults::frames::Wire;
 
 /// When a counted command stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

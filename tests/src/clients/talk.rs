@@ -14,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::nostr_client::Ok as Answer;
+use crate::clients::nostr::Ok as Answer;
 
 /// A connection to a relay.
 pub struct Talk {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use tokio::net::TcpStream;
 
-use crate::process::Process;
-use crate::wait::eventually;
+use crate::harness::process::Process;
+use crate::harness::wait::eventually;
 
 /// The name of its configuration in a test's folder.
 pub const STRFRY_CONF: &str = "strfry.conf";

@@ -6,9 +6,9 @@ use shared::nip34;
 use shared::nip34::Coordinate;
 use wire::path::npub;
 
-use crate::nostr_client::now;
-use crate::nostr_client::sign;
-use crate::nostr_client::tag;
+use crate::clients::nostr::now;
+use crate::clients::nostr::sign;
+use crate::clients::nostr::tag;
 
 /// Somebody's repository.
 #[derive(Debug, Clone)]

@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use crate::git_client::GitClient;
-use crate::git_client::Said;
-use crate::noise::noise;
-use crate::nostr_client::now;
-use crate::process_memory::at_rest_kib;
-use crate::process_memory::children_kib;
-use crate::process_memory::forget_peak;
-use crate::process_memory::peak_kib;
-use crate::repository::Repository;
-use crate::world::World;
+use crate::clients::git::GitClient;
+use crate::clients::git::Said;
+use crate::clients::nostr::now;
+use crate::harness::repository::Repository;
+use crate::harness::world::World;
+use crate::load::noise::noise;
+use crate::load::process_memory::at_rest_kib;
+use crate::load::process_memory::children_kib;
+use crate::load::process_memory::forget_peak;
+use crate::load::process_memory::peak_kib;
 
 /// Most that the gateway may take above what it takes when nobody pushes, in KiB.
 pub const GROWTH_KIB_MAX: u64 = 64 << 10;

@@ -15,8 +15,8 @@ use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::process::Process;
-use crate::wait::eventually;
+use crate::harness::process::Process;
+use crate::harness::wait::eventually;
 
 /// A browser with one page.
 pub struct Browser {

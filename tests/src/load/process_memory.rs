@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::wait::within;
+use crate::harness::wait::within;
 
 /// Resident memory, in KiB.
 ///

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::process::harness_program;
+use crate::harness::process::harness_program;
 
 /// The socket that the wrapper asks at, beside it.
 pub const SOCKET: &str = "git.sock";

@@ -5,11 +5,11 @@ use std::future::Future;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::git_client::GitClient;
-use crate::nostr_client::NostrClient;
-use crate::nostr_client::now;
-use crate::repository::Repository;
-use crate::world::World;
+use crate::clients::git::GitClient;
+use crate::clients::nostr::NostrClient;
+use crate::clients::nostr::now;
+use crate::harness::repository::Repository;
+use crate::harness::world::World;
 
 /// Somebody with a repository of his own.
 pub(super) struct OtherUser {

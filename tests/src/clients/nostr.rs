@@ -18,7 +18,7 @@ use tokio::net::TcpSocket;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::talk::Talk;
+use crate::clients::talk::Talk;
 
 /// A connection to a relay.
 pub struct NostrClient(Talk);
