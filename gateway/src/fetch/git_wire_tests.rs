@@ -25,6 +25,7 @@ use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tempfile::TempDir;
+use tokio_util::io::StreamReader;
 use warp::Filter;
 use warp::reply::Reply;
 use warp::reply::Response;
@@ -103,7 +104,11 @@ impl Server {
                 } else {
                     Target::Empty
                 };
-                let answer = self.upload_pack.fetch(target, protocol, body).await.unwrap();
+                let answer = self
+                    .upload_pack
+                    .fetch(target, protocol, StreamReader::new(body))
+                    .await
+                    .unwrap();
                 let kind = "application/x-git-upload-pack-result";
                 return warp::reply::with_header(warp::reply::stream(answer), "content-type", kind).into_response();
             }
