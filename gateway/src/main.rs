@@ -7,6 +7,7 @@ mod fetch;
 mod git;
 mod http;
 mod options;
+mod process;
 mod push;
 mod reconcile;
 mod repositories;

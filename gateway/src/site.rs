@@ -35,14 +35,14 @@ use crate::reconcile::in_flight::InFlight;
 use crate::repositories::Storage;
 use crate::repositories::locks::Locks;
 use crate::repositories::refs::RefSnapshot;
-use crate::strfry_import::Importer;
+use crate::strfry_import::StrfryImport;
 
 /// The server's parts.
 pub(crate) struct Site {
     /// Facts about events.
     pub(crate) loader: FactLoader,
     /// The way into the relay for what it refuses from clients, where the operator gives one.
-    pub(crate) importer: Option<Importer>,
+    pub(crate) strfry_import: Option<StrfryImport>,
     /// The repositories.
     pub(crate) storage: Storage,
     /// Who may change them.

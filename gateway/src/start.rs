@@ -28,7 +28,7 @@ use crate::fetch::advertise::Advertisements;
 use crate::fetch::advertise::CaptureError;
 use crate::fetch::process::UploadPack;
 use crate::git::command::Git;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::http::relay_info::RelayInfo;
 use crate::http::routes::routes;
 use crate::http::server;
@@ -46,8 +46,8 @@ use crate::repositories::repository::CreateError;
 use crate::repositories::repository::Repositories;
 use crate::site::Settings;
 use crate::site::Site;
-use crate::strfry_import::Importer;
 use crate::strfry_import::StrfryError;
+use crate::strfry_import::StrfryImport;
 use relay::EmbeddedRelay;
 use relay::EmbeddedRelayError;
 use relay::RelayLimits;
@@ -140,8 +140,8 @@ impl Server {
         let git = Git::discover(layout.root()).await?;
         let git = git.with_git_commands_max(config.server_limits.git_commands_max);
         let repositories = Repositories::open(git, layout.clone(), CACHED_REFS_MAX).await?;
-        let importer = match config.strfry.clone() {
-            Some(paths) => Some(Importer::open(paths).await?),
+        let strfry_import = match config.strfry.clone() {
+            Some(paths) => Some(StrfryImport::open(paths).await?),
             None => None,
         };
         let purgatory = purgatory(config).await?;
@@ -154,7 +154,7 @@ impl Server {
                 path: loader.relay.target().to_owned(),
             },
             loader,
-            importer,
+            strfry_import,
             trusted_proxies: config.trusted_proxies.clone(),
             advertisements: Advertisements::capture(&repositories).await?,
             upload_pack: UploadPack::new(repositories.clone(), server_limits.of_fetches()),

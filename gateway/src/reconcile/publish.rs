@@ -14,14 +14,14 @@ use shared::purgatory::Leased;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Settlement;
 use shared::relay_client::PublishOutcome;
+use shared::rules::Remedy;
+use shared::rules::decide_remedy;
 use tokio::time::Instant;
 
 use crate::site::Site;
 use crate::strfry_import::ImportError;
 use crate::strfry_import::Imported;
 use crate::strfry_import::REST;
-use crate::strfry_import::Remedy;
-use crate::strfry_import::decide_remedy;
 
 /// How it stands with the events of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,11 +101,11 @@ impl Site {
             Ok(Standing::Served | Standing::Superseded) => return Settlement::Done,
             Err(error) => return retry(error),
         }
-        let (importer, remedy) = (&self.importer, decide_remedy(event, &refusal, Timestamp::now()));
-        match (remedy, importer) {
+        let (strfry_import, remedy) = (&self.strfry_import, decide_remedy(event, &refusal, Timestamp::now()));
+        match (remedy, strfry_import) {
             (Remedy::Drop, _) => Settlement::Done,
             (Remedy::None, _) | (Remedy::Import, None) => stuck(refusal, STUCK_RETRY_SECS),
-            (Remedy::Import, Some(importer)) => match importer.import(event).await {
+            (Remedy::Import, Some(strfry_import)) => match strfry_import.import(event).await {
                 Ok(imported) => self.confirm(event, imported, &refusal).await,
                 Err(error) => {
                     let after_secs = match error {

@@ -16,10 +16,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::time::timeout;
 
-use crate::git::child::GitChild;
-use crate::git::child::Stderr;
-use crate::git::child::exceeded_limit;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
+use crate::process::ChildProcess;
+use crate::process::Stderr;
+use crate::process::exceeded_limit;
 use crate::repositories::quarantine::Quarantine;
 
 /// What one pack may cost.
@@ -167,9 +167,9 @@ impl Quarantine {
 }
 
 /// Waits for an `index-pack` to end. What it prints, the name of the pack, is not needed.
-pub(crate) async fn finish(child: &mut GitChild) -> Result<(ExitStatus, Stderr), GitError> {
+pub(crate) async fn finish(child: &mut ChildProcess) -> Result<(ExitStatus, Stderr), GitError> {
     let mut stdout = child.stdout.take();
-    let command = child.subcommand.clone();
+    let command = child.name.clone();
     let read = async {
         let mut printed = Vec::new();
         match stdout.as_mut() {

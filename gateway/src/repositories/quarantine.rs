@@ -10,8 +10,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::git::child::ChildLimits;
 use crate::git::invocation::Invocation;
+use crate::process::ChildLimits;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::failed;

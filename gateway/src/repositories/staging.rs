@@ -10,7 +10,7 @@ use std::time::Duration;
 use nostr::event::EventId;
 use shared::git::Oid;
 
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::failed;
