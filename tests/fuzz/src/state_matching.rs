@@ -12,6 +12,7 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use shared::git::ObjectKind;
 use shared::git::Oid;
+use shared::git::PushCommand;
 use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::nip34::ANNOUNCEMENT;
@@ -27,7 +28,7 @@ use shared::rules::Facts;
 use shared::rules::MaintainerMode;
 use shared::rules::OnDisk;
 use shared::rules::PushTarget;
-use shared::rules::RefVerdict;
+use shared::rules::Verdict;
 use shared::rules::decide_push;
 use shared::rules::plan;
 
@@ -312,8 +313,13 @@ impl Scene {
             coordinate: &coordinate,
             refs: Some(&local),
         };
-        let decision = decide_push(&facts, target, &self.commands, self.atomicity);
-        assert_eq!(decision.verdicts.len(), self.commands.len());
+        let sent = |update: &RefUpdate| PushCommand {
+            name: update.name.to_string(),
+            update: Ok(update.clone()),
+        };
+        let commands: Vec<PushCommand> = self.commands.iter().map(sent).collect();
+        let decision = decide_push(&facts, target, &commands, self.atomicity);
+        assert_eq!(decision.commands.len(), self.commands.len());
 
         let mut resulting = local.clone();
         for command in &self.commands {
@@ -335,12 +341,15 @@ impl Scene {
             .map(|command| in_place(command) || (!stale(command) && meant.is_some()))
             .collect();
         let none = self.atomicity == Atomicity::AllOrNothing && each.contains(&false);
-        for ((command, verdict), allowed) in self.commands.iter().zip(&decision.verdicts).zip(each) {
-            match verdict {
-                RefVerdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
-                RefVerdict::Allow => assert!(!none && allowed && !in_place(command), "{command:?}"),
-                RefVerdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
-                RefVerdict::Stage { .. } => panic!("{command:?} is no PR commit"),
+        // Branches and tags fulfil a state together or not at all.
+        let together = !each.contains(&false);
+        for ((command, commanded), allowed) in self.commands.iter().zip(&decision.commands).zip(each) {
+            let allowed = allowed && (together || in_place(command));
+            match &commanded.verdict {
+                Verdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
+                Verdict::Allow(_) => assert!(!none && allowed && !in_place(command), "{command:?}"),
+                Verdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
+                Verdict::Stage { .. } => panic!("{command:?} is no PR commit"),
             }
         }
         self.check_extended(&decision.extend, meant);
