@@ -30,7 +30,7 @@ use crate::http::client_address::TrustedProxies;
 use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
 use crate::http::server::Ending;
-use crate::http::websocket_proxy::Upstream;
+use crate::http::websocket::WebSockets;
 use crate::reconcile::in_flight::InFlight;
 use crate::repositories::Storage;
 use crate::repositories::locks::Locks;
@@ -51,8 +51,8 @@ pub(crate) struct Site {
     pub(crate) advertisements: Advertisements,
     /// What answers fetches.
     pub(crate) upload_pack: UploadPack,
-    /// The relay's address for WebSockets.
-    pub(crate) upstream: Upstream,
+    /// What passes WebSockets on to the relay.
+    pub(crate) websockets: WebSockets,
     /// Whose word about the client's address is believed.
     pub(crate) trusted_proxies: TrustedProxies,
     /// The relay's information document.
@@ -69,8 +69,6 @@ pub(crate) struct Site {
     pub(crate) ending: Ending,
     /// How many packs may be taken in at the same time.
     pub(crate) uploads: Semaphore,
-    /// How many WebSockets there may be.
-    pub(crate) websockets: Arc<Semaphore>,
 }
 
 /// Whose event it is, and of which identifier.

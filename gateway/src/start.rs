@@ -34,7 +34,7 @@ use crate::http::routes::routes;
 use crate::http::server;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
-use crate::http::websocket_proxy::Upstream;
+use crate::http::websocket::WebSockets;
 use crate::options::Config;
 use crate::reconcile::in_flight::InFlight;
 use crate::reconcile::worker;
@@ -148,11 +148,9 @@ impl Server {
         let (loader, embedded) = relay(config, &service, purgatory, layout.root()).await?;
         let server_limits = &config.server_limits;
         let limits = server_limits.of_an_upload();
+        let (ending, tasks) = (Ending::default(), TaskTracker::new());
         let site = Arc::new(Site {
-            upstream: Upstream {
-                authority: loader.relay.authority(),
-                path: loader.relay.target().to_owned(),
-            },
+            websockets: WebSockets::new(&loader.relay, server_limits.websockets_max, &ending, &tasks),
             loader,
             strfry_import,
             trusted_proxies: config.trusted_proxies.clone(),
@@ -163,10 +161,9 @@ impl Server {
             relay_info: RelayInfo::default(),
             seen: DashMap::new(),
             in_flight: InFlight::default(),
-            tasks: TaskTracker::new(),
-            ending: Ending::default(),
+            tasks,
+            ending,
             uploads: Semaphore::new(server_limits.uploads_max),
-            websockets: Arc::new(Semaphore::new(server_limits.websockets_max)),
             settings: Settings {
                 hold_secs: config.hold_secs,
                 sleep_secs: config.sleep_secs,

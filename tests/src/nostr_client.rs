@@ -74,12 +74,12 @@ impl NostrClient {
         self.0.hear().await.unwrap()
     }
 
-    /// Returns the code that the relay closes the connection with.
+    /// Waits until the connection ends.
     ///
     /// # Panics
-    /// It does not within thirty seconds, or without a code.
-    pub async fn close_code(&mut self) -> u16 {
-        self.0.close_code().await.unwrap().expect("a code")
+    /// It does not within thirty seconds.
+    pub async fn ended(&mut self) {
+        self.0.ended().await.unwrap();
     }
 
     /// Sends an event and returns the answer.

@@ -87,21 +87,14 @@ impl Talk {
         heard.map_err(|_| TalkError::Timeout)?
     }
 
-    /// Waits until the relay closes the connection, and returns the code that it gives; `None`: it gives none.
+    /// Waits until the connection ends.
     ///
     /// # Errors
-    /// See [`TalkError`].
-    pub async fn close_code(&mut self) -> Result<Option<u16>, TalkError> {
-        let closed = async {
-            loop {
-                let heard = self.socket.next().await.ok_or(TalkError::Ended)?.map_err(Box::new)?;
-                if let Message::Close(frame) = heard {
-                    return Ok(frame.map(|frame| frame.code.into()));
-                }
-            }
-        };
-        let closed = tokio::time::timeout(self.patience, closed).await;
-        closed.map_err(|_| TalkError::Timeout)?
+    /// [`TalkError::Timeout`].
+    pub async fn ended(&mut self) -> Result<(), TalkError> {
+        let ended = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        let ended = tokio::time::timeout(self.patience, ended).await;
+        ended.map_err(|_| TalkError::Timeout)
     }
 
     /// Sends an event and returns the answer.

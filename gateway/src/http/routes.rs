@@ -23,7 +23,7 @@ use crate::http::connections::ConnectionPermit;
 use crate::http::pages;
 use crate::http::reply;
 use crate::http::server::Peer;
-use crate::http::websocket_proxy;
+use crate::http::websocket;
 use crate::push;
 use crate::site::Readable;
 use crate::site::Site;
@@ -39,8 +39,8 @@ struct Head {
     target: Target,
     headers: HeaderMap,
     client: IpAddr,
-    /// What a connection that goes on as a WebSocket still counts by.
-    place: Option<Arc<ConnectionPermit>>,
+    /// What the connection counts by, also once it is a WebSocket.
+    connection_permit: Option<Arc<ConnectionPermit>>,
 }
 
 /// Returns the server's routes: one filter that takes everything and is sorted by hand, because chains of warp's
@@ -66,7 +66,7 @@ pub(crate) fn routes(
                     target: Target::parse(path.as_str(), &query),
                     client: site.trusted_proxies.client(address, &headers),
                     headers,
-                    place: peer.and_then(|peer| peer.place),
+                    connection_permit: peer.and_then(|peer| peer.permit),
                 };
                 async move {
                     let without_body = head.method == Method::HEAD;
@@ -96,12 +96,11 @@ async fn answer(
     }
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match &head.target {
-        Target::Root if websocket_proxy::wants_websocket(&head.headers) => match upgrade {
+        Target::Root if websocket::wants_websocket(&head.headers) => match upgrade {
             Some(upgrade) => {
-                let Head {
-                    headers, client, place, ..
-                } = head;
-                websocket_proxy::pass_websocket(&site, &headers, client, upgrade, place).await
+                site.websockets
+                    .pass(&head.headers, head.client, upgrade, head.connection_permit)
+                    .await
             }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
