@@ -95,10 +95,6 @@ pub(crate) struct Settings {
     pub(crate) lease_secs: u64,
     /// For how long the data of a repository is kept that is not hosted any more, in seconds.
     pub(crate) deleted_retention_secs: u64,
-    /// Longest request for a fetch, in bytes, after decompression.
-    pub(crate) fetch_request_bytes_max: u64,
-    /// Longest request for a push, in bytes.
-    pub(crate) push_request_bytes_max: u64,
 }
 
 /// What a reader finds at a coordinate.

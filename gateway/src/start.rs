@@ -171,8 +171,6 @@ impl Server {
                 upload_wait: server_limits.upload_wait,
                 lease_secs: LEASE_SECS,
                 deleted_retention_secs: config.deleted_retention_secs,
-                fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,
-                push_request_bytes_max: limits.pack_bytes_max.saturating_add(COMMANDS_BYTES_MAX),
             },
         });
         Ok(Self {
@@ -320,9 +318,3 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whoever publishes an event has it to himself for so long (design 2, rule 4).
 const LEASE_SECS: u64 = 15;
-
-/// git's own bound is 10 MiB (`GIT_HTTP_MAX_REQUEST_BUFFER`).
-const FETCH_REQUEST_BYTES_MAX: u64 = 16 << 20;
-
-/// Room for the command list beside the pack.
-const COMMANDS_BYTES_MAX: u64 = 4 << 20;

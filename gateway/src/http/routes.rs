@@ -186,11 +186,7 @@ async fn service_request(
             format!("Content-Type must be {expected}\n"),
         );
     }
-    let bytes_max = match service {
-        GitService::UploadPack => site.settings.fetch_request_bytes_max,
-        GitService::ReceivePack => site.settings.push_request_bytes_max,
-    };
-    let body = match body::open(headers, body, bytes_max) {
+    let body = match body::open(headers, body) {
         Ok(body) => body,
         Err(error) => return reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}\n")),
     };
