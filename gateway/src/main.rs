@@ -1,5 +1,6 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
+mod background;
 mod declare;
 mod descriptors;
 mod embedded_policy;
@@ -11,7 +12,6 @@ mod process;
 mod push;
 mod reconcile;
 mod repositories;
-mod site;
 mod socket_activation;
 mod start;
 mod strfry_import;
@@ -94,8 +94,7 @@ async fn run_server(serve: &Serve, handed_over: Option<TcpListener>) -> Result<(
             signal.cancel();
         }
     });
-    server.run(stop.cancelled_owned(), cut.cancelled_owned()).await;
-    Ok(())
+    Ok(server.run(stop.cancelled_owned(), cut.cancelled_owned()).await?)
 }
 
 /// Writes the error and its causes, for the operator who has just typed the command.

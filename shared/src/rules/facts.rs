@@ -13,10 +13,12 @@ use super::Access;
 use super::MaintainerMode;
 use super::Membership;
 use super::Service;
+use super::Staged;
 use crate::nip01::Revision;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
+use crate::nip34::Declared;
 use crate::nip34::Identifier;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
@@ -345,6 +347,17 @@ impl Facts {
             .max_by_key(|state| state.revision)
     }
 
+    /// Returns what the governing state of a repository declares, if it can be read.
+    pub fn declared(&self, coordinate: &Coordinate) -> Option<&Declared> {
+        self.governing_state(coordinate)?.declared.as_ref().ok()
+    }
+
+    /// Whether the governing state of a repository declares any branch or tag.
+    pub fn declares_refs(&self, coordinate: &Coordinate) -> bool {
+        self.declared(coordinate)
+            .is_some_and(|declared| !declared.refs.is_empty())
+    }
+
     /// Returns the held states that could govern a repository next, newest first: authorised, and newer than the
     /// one that governs it.
     pub fn candidate_states(&self, coordinate: &Coordinate) -> Vec<&State> {
@@ -372,6 +385,19 @@ impl Facts {
         pull_request.coordinates.iter().any(|offered| {
             offered == coordinate || (offered.identifier == coordinate.identifier && confirmed.contains(&offered.owner))
         })
+    }
+
+    /// Adds a placeholder that was recorded just now, for a commit that is staged, with the deadline that it has by
+    /// these facts.
+    pub fn note_placeholder(&mut self, staged: &Staged, hold_secs: u64) {
+        let is_same = |other: &Placeholder| other.event_id == staged.event_id && other.coordinate == staged.coordinate;
+        self.placeholders.retain(|other| !is_same(other));
+        self.placeholders.push(Placeholder {
+            event_id: staged.event_id,
+            coordinate: staged.coordinate.clone(),
+            commit_oid: staged.commit_oid,
+            deadline: self.now.saturating_add(hold_secs),
+        });
     }
 
     /// Returns a PR by its event id.
