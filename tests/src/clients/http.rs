@@ -125,7 +125,13 @@ impl KeepAlive {
             Some(connection) => connection,
             None => TcpStream::connect(&self.authority).await?,
         };
-        send(&mut connection, &self.authority, &format!("GET {path} HTTP/1.1\r\n"), b"").await?;
+        send(
+            &mut connection,
+            &self.authority,
+            &format!("GET {path} HTTP/1.1\r\n"),
+            b"",
+        )
+        .await?;
         let mut answer = Answer::of(read_head(&mut connection).await?)?;
         let length = answer.header("content-length").and_then(|length| length.parse().ok());
         let length: usize = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer.head()))?;

@@ -1,9 +1,12 @@
-//! A nostr client that says what it is told to and hears what it is told, and events of git repositories.
+//! A nostr client, and events of git repositories. Its methods end the test where the relay fails; those with `try_`
+//! return what went wrong, for clients of a world in which everything may die.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::SinkExt;
+use futures_util::StreamExt;
 use nostr::event::Event;
 use nostr::event::EventBuilder;
 use nostr::event::EventId;
@@ -15,21 +18,44 @@ use nostr::types::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::clients::talk::Talk;
-
 /// A connection to a relay.
-pub struct NostrClient(Talk);
+pub struct NostrClient {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// For one message of the relay.
+    patience: Duration,
+}
 
 /// The answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ok {
+pub struct OkMessage {
     /// Whether it was taken.
     pub taken: bool,
     /// What was said about it.
     pub message: String,
+}
+
+/// Why the relay gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// The connection failed.
+    #[error("the connection failed")]
+    Connection(#[from] Box<tungstenite::Error>),
+    /// It ended.
+    #[error("the connection ended")]
+    Ended,
+    /// Nothing came in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// Something else than what was asked for came.
+    #[error("the relay answered {0}")]
+    Unexpected(String),
 }
 
 impl NostrClient {
@@ -38,7 +64,7 @@ impl NostrClient {
     /// # Panics
     /// The relay cannot be reached.
     pub async fn connect(url: &str) -> Self {
-        Self(Talk::connect(url, PATIENCE).await.unwrap())
+        Self::try_connect(url, PATIENCE).await.unwrap()
     }
 
     /// Connects from another address of this host, with headers of its own choice.
@@ -55,7 +81,10 @@ impl NostrClient {
         }
         let stream = MaybeTlsStream::Plain(stream);
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        Self(Talk::over(socket, PATIENCE))
+        Self {
+            socket,
+            patience: PATIENCE,
+        }
     }
 
     /// Sends a message.
@@ -63,7 +92,7 @@ impl NostrClient {
     /// # Panics
     /// The connection is gone.
     pub async fn say(&mut self, message: Value) {
-        self.0.say(message).await.unwrap();
+        self.try_say(message).await.unwrap();
     }
 
     /// Returns the next message.
@@ -71,7 +100,7 @@ impl NostrClient {
     /// # Panics
     /// There is none within thirty seconds.
     pub async fn hear(&mut self) -> Value {
-        self.0.hear().await.unwrap()
+        self.try_hear().await.unwrap()
     }
 
     /// Returns the code that the relay closes the connection with.
@@ -79,15 +108,15 @@ impl NostrClient {
     /// # Panics
     /// It does not within thirty seconds, or without a code.
     pub async fn close_code(&mut self) -> u16 {
-        self.0.close_code().await.unwrap().expect("a code")
+        self.try_close_code().await.unwrap().expect("a code")
     }
 
     /// Sends an event and returns the answer.
     ///
     /// # Panics
     /// There is none.
-    pub async fn send(&mut self, event: &Event) -> Ok {
-        self.0.send(event).await.unwrap()
+    pub async fn send(&mut self, event: &Event) -> OkMessage {
+        self.try_send(event).await.unwrap()
     }
 
     /// Returns the stored events that match.
@@ -95,7 +124,7 @@ impl NostrClient {
     /// # Panics
     /// The relay does not answer completely.
     pub async fn query(&mut self, filter: Value) -> Vec<Event> {
-        self.0.query(&filter).await.unwrap()
+        self.try_query(&filter).await.unwrap()
     }
 
     /// Tells whether the relay serves an event.
@@ -108,7 +137,7 @@ impl NostrClient {
     /// # Panics
     /// The relay does not answer.
     pub async fn subscribe(&mut self, filter: Value) {
-        self.0.subscribe(&filter).await.unwrap();
+        self.try_subscribe(&filter).await.unwrap();
     }
 
     /// Returns the id of the next event of the subscription.
@@ -116,9 +145,132 @@ impl NostrClient {
     /// # Panics
     /// There is none within thirty seconds.
     pub async fn next_live(&mut self) -> EventId {
-        let next = tokio::time::timeout(PATIENCE, self.0.next_live()).await;
+        let next = tokio::time::timeout(PATIENCE, self.try_next_live()).await;
         next.expect("the relay says nothing").unwrap().id
     }
+
+    /// Connects, and waits for each answer so long at the most.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn try_connect(url: &str, patience: Duration) -> Result<Self, NoAnswer> {
+        let connected = tokio::time::timeout(patience, tokio_tungstenite::connect_async(url)).await;
+        let (socket, _) = connected.map_err(|_| NoAnswer::Timeout)?.map_err(Box::new)?;
+        Ok(Self { socket, patience })
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    async fn try_say(&mut self, message: Value) -> Result<(), NoAnswer> {
+        let sent = tokio::time::timeout(self.patience, self.socket.send(Message::text(message.to_string())));
+        Ok(sent.await.map_err(|_| NoAnswer::Timeout)?.map_err(Box::new)?)
+    }
+
+    /// Returns the next message, however long it takes.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    async fn listen(&mut self) -> Result<Value, NoAnswer> {
+        loop {
+            let heard = self.socket.next().await.ok_or(NoAnswer::Ended)?.map_err(Box::new)?;
+            if let Message::Text(text) = heard {
+                return serde_json::from_str(&text).map_err(|_| NoAnswer::Unexpected(text.to_string()));
+            }
+        }
+    }
+
+    /// Returns the next message.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    async fn try_hear(&mut self) -> Result<Value, NoAnswer> {
+        let heard = tokio::time::timeout(self.patience, self.listen()).await;
+        heard.map_err(|_| NoAnswer::Timeout)?
+    }
+
+    /// Waits until the relay closes the connection, and returns the code that it gives; `None`: it gives none.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    async fn try_close_code(&mut self) -> Result<Option<u16>, NoAnswer> {
+        let closed = async {
+            loop {
+                let heard = self.socket.next().await.ok_or(NoAnswer::Ended)?.map_err(Box::new)?;
+                if let Message::Close(frame) = heard {
+                    return Ok(frame.map(|frame| frame.code.into()));
+                }
+            }
+        };
+        let closed = tokio::time::timeout(self.patience, closed).await;
+        closed.map_err(|_| NoAnswer::Timeout)?
+    }
+
+    /// Sends an event and returns the answer.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn try_send(&mut self, event: &Event) -> Result<OkMessage, NoAnswer> {
+        self.try_say(json!(["EVENT", event])).await?;
+        loop {
+            let message = self.try_hear().await?;
+            if message[0] == "OK" && message[1] == event.id.to_hex() {
+                return Ok(OkMessage {
+                    taken: message[2] == true,
+                    message: message[3].as_str().unwrap_or_default().to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Returns the stored events that match.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn try_query(&mut self, filter: &Value) -> Result<Vec<Event>, NoAnswer> {
+        self.try_say(json!(["REQ", "query", filter])).await?;
+        let mut events = Vec::new();
+        loop {
+            let message = self.try_hear().await?;
+            match message[0].as_str() {
+                Some("EVENT") if message[1] == "query" => events.extend(event_of(&message)),
+                Some("EOSE") if message[1] == "query" => break,
+                Some("CLOSED" | "NOTICE") => return Err(NoAnswer::Unexpected(message.to_string())),
+                _ => {}
+            }
+        }
+        self.try_say(json!(["CLOSE", "query"])).await?;
+        Ok(events)
+    }
+
+    /// Subscribes to what is stored from now on.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn try_subscribe(&mut self, filter: &Value) -> Result<(), NoAnswer> {
+        self.try_say(json!(["REQ", "live", filter])).await?;
+        while self.try_hear().await?[0] != "EOSE" {}
+        Ok(())
+    }
+
+    /// Waits for the next event of the subscription, however long it takes.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn try_next_live(&mut self) -> Result<Event, NoAnswer> {
+        loop {
+            let message = self.listen().await?;
+            let is_live = message[0] == "EVENT" && message[1] == "live";
+            if let Some(event) = event_of(&message).filter(|_| is_live) {
+                return Ok(event);
+            }
+        }
+    }
+}
+
+fn event_of(message: &Value) -> Option<Event> {
+    serde_json::from_value(message[2].clone()).ok()
 }
 
 /// For one message of the relay.

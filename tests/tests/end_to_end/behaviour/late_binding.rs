@@ -9,9 +9,9 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     states_pushed_in_order_are_released_one_by_one,

@@ -13,9 +13,9 @@ use tests::load::noise::noise;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     a_push_that_is_underway_is_finished_and_served,

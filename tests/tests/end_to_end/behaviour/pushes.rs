@@ -14,9 +14,9 @@ use tests::harness::wait::eventually;
 use tests::harness::wait::within;
 use tests::harness::world::World;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     held_events_are_not_served_and_the_repository_reads_as_empty,
@@ -31,6 +31,8 @@ in_both_worlds!(
     another_owners_repository_is_filled_from_what_is_here,
     what_is_reported_is_what_is_there,
     deletion_requests_of_strangers_are_in_nobodys_way,
+    a_shallow_clone_is_told_why_it_cannot_push,
+    a_tag_that_is_not_declared_is_refused_by_name_and_can_be_deleted,
 );
 
 async fn held_events_are_not_served_and_the_repository_reads_as_empty(kind: Kind) {
@@ -401,4 +403,71 @@ async fn deletion_requests_of_strangers_are_in_nobodys_way(kind: Kind) {
     let served = Served::new(&world, &mut nostr, "r").await;
 
     assert!(nostr.serves(&served.state).await);
+}
+
+/// A history without its beginning was taken as whole, and nobody could clone it (ngit-grasp before 3.0.0).
+async fn a_shallow_clone_is_told_why_it_cannot_push(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let tip = served.git.commit("two").await;
+    let state = served.repository.state(now() - 50, &[("refs/heads/main", &tip)]);
+    assert_eq!(nostr.send(&state).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    let shallow = world.git("shallow").await;
+    shallow
+        .run(&["fetch", "--quiet", "--depth=1", &served.url, "main"])
+        .await
+        .expect_ok();
+    shallow
+        .run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
+        .await
+        .expect_ok();
+    let third = shallow.commit("three").await;
+    let empty = Repository::new("r");
+    assert_eq!(nostr.send(&world.announcement(&empty, now(), &[])).await, held());
+    let declared = empty.state(now(), &[("refs/heads/main", &third)]);
+    assert_eq!(nostr.send(&declared).await, held());
+
+    let said = shallow.push(&world.url(&empty), &["main"]).await.expect_refused();
+
+    assert!(said.contains("--unshallow"), "{said}");
+    assert!(!nostr.serves(&declared).await);
+    shallow
+        .run(&["fetch", "--quiet", "--unshallow", &served.url, "main"])
+        .await
+        .expect_ok();
+    shallow.push(&world.url(&empty), &["main"]).await.expect_ok();
+    assert!(nostr.serves(&declared).await);
+}
+
+/// A push brought a tag along that the state does not declare (ngit-grasp before 3.0.8).
+async fn a_tag_that_is_not_declared_is_refused_by_name_and_can_be_deleted(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let git = &served.git;
+    let before = served.refs().await;
+    git.run(&["tag", "v1"]).await.expect_ok();
+
+    let said = git.push(&served.url, &["v1"]).await.expect_refused();
+    assert!(
+        said.contains("refs/tags/v1") && said.contains("[remote rejected]"),
+        "{said}"
+    );
+    assert_eq!(served.refs().await, before);
+    let with_tag = [
+        ("refs/heads/main", served.commit.as_str()),
+        ("refs/tags/v1", &served.commit),
+    ];
+    let with_tag = served.repository.state(now() - 50, &with_tag);
+    assert_eq!(nostr.send(&with_tag).await, held());
+    eventually("its objects are here", async || nostr.serves(&with_tag).await).await;
+
+    let without = served.repository.state(now(), &[("refs/heads/main", &served.commit)]);
+    assert_eq!(nostr.send(&without).await, held());
+    // Whichever of the two comes first: the state that needs no push, or the push.
+    git.push(&served.url, &[":refs/tags/v1"]).await;
+    eventually("the tag is gone", async || served.refs().await == before).await;
+    eventually("the state is served", async || nostr.serves(&without).await).await;
 }

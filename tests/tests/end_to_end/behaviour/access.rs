@@ -7,8 +7,8 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::Served;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(lists_are_read_again_when_they_change);
 

@@ -23,10 +23,10 @@ use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::load::measure::took;
 
-use super::Served;
-use super::crashes::field;
-use super::crashes::redis;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::field;
+use crate::fixture::held;
+use crate::fixture::redis;
 
 const OPTIONS: Options = Options {
     release_wait_secs: 2,

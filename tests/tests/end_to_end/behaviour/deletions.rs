@@ -14,9 +14,9 @@ use tests::harness::wait::eventually;
 use tests::harness::wait::within;
 use tests::harness::world::World;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     a_deleted_held_state_authorises_no_push_and_does_not_come_back,

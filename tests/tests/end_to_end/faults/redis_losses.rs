@@ -11,10 +11,10 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::Served;
-use super::crashes::field;
-use super::crashes::redis;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::field;
+use crate::fixture::held;
+use crate::fixture::redis;
 
 /// How Redis loses everything.
 #[derive(Debug, Clone, Copy)]

@@ -17,8 +17,8 @@ use tests::load::noise::noise;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Served;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::held;
 
 async fn serves(gateway: &mut Process) {
     eventually("the gateway serves", async || {

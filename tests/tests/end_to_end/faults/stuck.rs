@@ -15,10 +15,10 @@ use tests::harness::strfry_import::Import;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::crashes::field;
-use super::crashes::redis;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::field;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+use crate::fixture::redis;
 
 in_both_worlds!(a_state_that_the_relay_refuses_is_told_to_the_pusher_and_gives_way_to_a_newer_one);
 

@@ -26,8 +26,8 @@ use tests::harness::world::World;
 use tests::load::measure::heard;
 use tests::load::measure::took;
 
-use super::Served;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::held;
 
 /// A world with a second gateway.
 struct Two {

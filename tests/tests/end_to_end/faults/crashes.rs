@@ -1,7 +1,9 @@
 //! The gateway goes and comes back; what was answered OK is still there. These need a Redis, so they run in the strfry
 //! world only.
 
+use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
+use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -9,8 +11,10 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::Served;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::field;
+use crate::fixture::held;
+use crate::fixture::redis;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_goes_on_where_it_was() {
@@ -54,7 +58,7 @@ async fn data_that_was_there_in_time_is_released_after_the_deadline() {
     world.kill_gateway().await;
     // Everything that it declares is on disk, but nobody is there to see.
     let state = served.repository.state(now(), &[("refs/heads/main", &second)]);
-    let mut direct = tests::clients::nostr::NostrClient::connect(&relay).await;
+    let mut direct = NostrClient::connect(&relay).await;
     assert_eq!(direct.send(&state).await, held());
     let mut redis = redis(&world).await;
     let deadline = field(&mut redis, &state.id.to_hex(), "deadline").await.unwrap();
@@ -138,25 +142,33 @@ async fn without_redis_the_start_says_that_held_events_end_with_the_process() {
     assert!(log.contains("--redis-url"), "{log}");
 }
 
-pub(super) async fn redis(world: &World) -> MultiplexedConnection {
-    let url = format!("redis://127.0.0.1:{}", world.redis_port().unwrap());
-    redis::Client::open(url)
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap()
-}
-
-pub(super) async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) -> Option<String> {
-    redis::cmd("HGET")
-        .arg(format!("{{purgatory}}:entry:{event_id}"))
-        .arg(name)
-        .query_async(redis)
-        .await
-        .unwrap()
-}
-
 async fn redis_now(redis: &mut MultiplexedConnection) -> u64 {
     let time: (u64, u64) = redis::cmd("TIME").query_async(redis).await.unwrap();
     time.0
+}
+
+/// A server that ended between taking a PR's commit and noting it waited for another push of it (ngit-grasp before
+/// 3.0.6). What waits in memory ends with the process, so this is for the world with Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_came_before_a_crash_is_found_by_its_event() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let offered = served.git.commit("offer").await;
+    let event = served.repository.pull_request(&Keys::generate(), &offered);
+    let name = format!("refs/nostr/{}", event.id);
+    served
+        .git
+        .push(&served.url, &[&format!("main:{name}")])
+        .await
+        .expect_ok();
+
+    world.kill_gateway().await;
+    let mut direct = NostrClient::connect(&world.relay_url()).await;
+    assert_eq!(direct.send(&event).await, held());
+    world.start_gateway().await;
+
+    eventually("the event is served", async || direct.serves(&event).await).await;
+    let refs = served.git.ls_remote(&served.url).await;
+    assert!(refs.contains(&(name, offered)), "{refs:?}");
 }

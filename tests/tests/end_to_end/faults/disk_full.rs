@@ -12,8 +12,8 @@ use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::load::noise::noise;
 
-use super::Served;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::held;
 
 /// Starts the gateway anew, on an empty data directory of so many bytes. Returns where the test sees it.
 async fn small_disk(world: &mut World) -> PathBuf {

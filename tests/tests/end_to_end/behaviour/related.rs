@@ -8,8 +8,8 @@ use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::world::World;
 
-use super::Served;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     threads_grow_from_a_served_repository,

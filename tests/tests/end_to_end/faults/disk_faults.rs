@@ -20,9 +20,10 @@ use tests::harness::world::World;
 use tests::load::measure::heard;
 use tests::load::measure::took;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+use crate::fixture::in_quarantine;
 
 in_both_worlds!(
     a_repository_that_is_taken_away_reads_as_missing_and_is_healed_by_a_push,
@@ -258,12 +259,6 @@ async fn a_working_directory_that_is_removed_costs_nothing() {
 
     assert!(!folder.exists());
     assert_eq!(served.refs().await, main_at(&served.commit));
-}
-
-/// How many pushes are in the quarantine.
-pub(super) fn in_quarantine(world: &World) -> usize {
-    let entries = std::fs::read_dir(world.folder().join("data/quarantine")).unwrap();
-    entries.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
 }
 
 async fn a_git_that_is_killed_in_a_clone_costs_that_clone(kind: Kind) {

@@ -13,8 +13,8 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::Served;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::held;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_promised_is_held_after_a_failover_by_sentinel() {

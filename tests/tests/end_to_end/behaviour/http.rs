@@ -12,9 +12,9 @@ use tests::harness::repository::Repository;
 use tests::harness::world::World;
 use tokio::io::AsyncWriteExt;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     every_answer_may_be_read_by_any_origin,
@@ -27,6 +27,8 @@ in_both_worlds!(
     git_is_told_in_text_what_is_not_here,
     pages_are_found_by_encoded_identifiers,
     a_client_behind_no_trusted_proxy_claims_nothing,
+    refs_can_be_asked_for_by_head,
+    the_page_names_a_clone_url_that_git_can_read,
 );
 
 async fn every_answer_may_be_read_by_any_origin(kind: Kind) {
@@ -258,4 +260,50 @@ async fn a_client_behind_no_trusted_proxy_claims_nothing(kind: Kind) {
         let source: String = source.arg("source").query_async(&mut redis).await.unwrap();
         assert_eq!(source, "IP4 127.0.0.3");
     }
+}
+
+/// HEAD was answered 405, so that clients which look before they fetch saw no repository (ngit-grasp before 1.1.0).
+async fn refs_can_be_asked_for_by_head(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let page = format!("/{}/r.git", served.repository.npub());
+    for path in [
+        page.clone(),
+        format!("{page}/info/refs?service=git-upload-pack"),
+        format!("{page}/info/refs?service=git-receive-pack"),
+    ] {
+        let (got, with_body) = world.get(&path, "").await;
+        let (status, answer) = world.request(&format!("HEAD {path} HTTP/1.1\r\n")).await;
+
+        assert_eq!((got, status), (200, 200), "{path}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "", "{path}");
+        let content_type = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("content-type: "));
+            line.map(str::to_owned)
+        };
+        assert!(content_type(head).is_some(), "{head}");
+        assert_eq!(content_type(head), content_type(&with_body), "{path}");
+    }
+}
+
+/// The page of a repository named a clone URL with spaces in it, which git reads as two (ngit-grasp before 1.0.2).
+async fn the_page_names_a_clone_url_that_git_can_read(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "my repo 🦀").await;
+    let path = served
+        .url
+        .strip_prefix(&format!("http://{}", world.authority()))
+        .unwrap();
+
+    let (status, page) = world.get(path, "").await;
+
+    assert_eq!(status, 200);
+    let named = page.split_once("git clone ").unwrap().1;
+    let named = named.split_once('<').unwrap().0;
+    assert!(named.ends_with("/my%20repo%20%F0%9F%A6%80.git"), "{named}");
+    let refs = served.git.ls_remote(named).await;
+    assert!(refs.contains(&("refs/heads/main".to_owned(), served.commit.clone())));
 }

@@ -9,7 +9,7 @@ use relay::WritePolicy;
 use shared::nip34;
 use tests::clients::git::GitClient;
 use tests::clients::nostr::NostrClient;
-use tests::clients::nostr::Ok;
+use tests::clients::nostr::OkMessage;
 use tests::clients::nostr::now;
 use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
@@ -20,8 +20,8 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::Served;
-use super::held;
+use crate::fixture::Served;
+use crate::fixture::held;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_held_is_there_when_redis_is_back_and_everything_else_goes_on_meanwhile() {
@@ -219,8 +219,8 @@ async fn serve_on_a_busy_machine(world: &World, nostr: &mut NostrClient, reposit
     }
 }
 
-fn assert_refused(answer: &Ok) {
-    let expected = Ok {
+fn assert_refused(answer: &OkMessage) {
+    let expected = OkMessage {
         taken: false,
         message: "error: the purgatory is not available, try again later".to_owned(),
     };

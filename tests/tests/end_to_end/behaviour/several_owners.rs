@@ -13,8 +13,8 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(maintainers_push_in_turns_and_an_invited_one_joins_them);
 

@@ -16,9 +16,9 @@ use tests::load::noise::noise;
 use tests::load::push_memory::GROWTH_KIB_MAX;
 use tests::load::push_memory::PushMemory;
 
-use super::Served;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     an_author_holds_as_many_events_as_the_operator_says,

@@ -15,10 +15,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
-use super::Served;
-use super::disk_faults::in_quarantine;
-use super::held;
-use super::in_both_worlds;
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+use crate::fixture::in_quarantine;
 
 in_both_worlds!(a_push_that_is_cut_off_at_any_byte_changes_nothing_or_is_done);
 
