@@ -66,7 +66,10 @@ pub struct RecentlyAccepted(Arc<Mutex<VecDeque<(Instant, References)>>>);
 impl RecentlyAccepted {
     fn connect(&self, references: &References) -> bool {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent.front().is_some_and(|(since, _)| since.elapsed() > REMEMBERED_FOR) {
+        while recent
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() > REMEMBERED_FOR)
+        {
             recent.pop_front();
         }
         recent.iter().any(|(_, other)| other.connect(references))

@@ -1,5 +1,5 @@
 //! Accepts connections and answers requests on them: our own loop around warp's service, because warp's neither bounds
-//! the time for a request's head nor the number of connections (facts/git-http 7).
+//! the time for a request's head nor the number of connections (docs/facts/git-http.md 7).
 
 use std::convert::Infallible;
 use std::io;

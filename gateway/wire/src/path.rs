@@ -1,4 +1,4 @@
-//! Which repository and which service of it a URL names (GRASP-01, "Git Smart HTTP Service"; facts/git-http 6).
+//! Which repository and which service of it a URL names (GRASP-01, "Git Smart HTTP Service"; docs/facts/git-http.md 6).
 //!
 //! Split before decoding, decoded once: `%2F` never becomes a separator, and `%252F` never a `/`. Pure.
 

@@ -52,8 +52,8 @@ impl Access {
         self.denied_authors.owners.contains(author)
     }
 
-    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if everybody's repositories are
-    /// hosted.
+    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if everybody's repositories
+    /// are hosted.
     pub fn criteria(&self) -> &'static str {
         let denies = self.denied != AccessList::default() || self.denied_authors != AccessList::default();
         match (self.allowed.is_some(), denies) {

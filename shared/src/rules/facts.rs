@@ -112,7 +112,8 @@ pub struct Facts {
     pub announcements: Vec<Known<Announcement>>,
     /// States with one of the identifiers.
     pub states: Vec<Known<State>>,
-    /// PRs: every one in the purgatory that is offered to one of the identifiers, and the served ones that the scope names.
+    /// PRs: every one in the purgatory that is offered to one of the identifiers, and the served ones that the scope
+    /// names.
     pub pull_requests: Vec<Known<PullRequest>>,
     /// PR commits in repositories with one of the identifiers that came before their events.
     pub placeholders: Vec<Placeholder>,
@@ -318,8 +319,8 @@ impl Facts {
         self.resolve(coordinate, &self.index.any)
     }
 
-    /// Whether the announcement of a hosted repository names a key as maintainer or lead, confirmed or not. Where only a
-    /// maintainer's repository is hosted, its lead has to announce here before any listing can be confirmed.
+    /// Whether the announcement of a hosted repository names a key as maintainer or lead, confirmed or not. Where only
+    /// a maintainer's repository is hosted, its lead has to announce here before any listing can be confirmed.
     pub fn is_named_by(&self, hosted: &Coordinate, pubkey: &PublicKey) -> bool {
         let membership = self.membership(hosted);
         let named = |known: &Known<Announcement>| known.item.roles.listed.contains(pubkey);
