@@ -354,7 +354,7 @@ async fn relay(
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: RecentlyAccepted::default(),
+        recently_accepted: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
     let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;

@@ -1,5 +1,5 @@
 //! Which pushes signed states allow, and what a look makes of them: the two decisions against a second, plainer
-//! reading of the same rules (design 2, rule 5).
+//! reading of the same rules (docs/ARCHITECTURE.md rule 5).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

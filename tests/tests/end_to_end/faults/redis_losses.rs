@@ -1,5 +1,5 @@
 //! Redis comes back without what it had: what is on its way is served all the same, nothing on disk is removed, and
-//! what a state that is gone has set is set back (design 3, the epoch).
+//! what a state that is gone has set is set back (docs/redis.md, the epoch).
 
 use nostr::event::Event;
 use tests::clients::nostr::NostrClient;
