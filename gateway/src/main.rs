@@ -2,7 +2,6 @@
 
 mod declare;
 mod descriptors;
-mod embedded_policy;
 mod fetch;
 mod git;
 mod http;
