@@ -26,7 +26,7 @@ use crate::git::command::GitError;
 use crate::http::body::BodyError;
 use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
 use wire::pkt_line::PktLineError;
 use wire::protocol::GitProtocol;
@@ -109,14 +109,14 @@ pub(crate) enum UploadPackError {
 /// Serves fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
-    repositories: Repositories,
+    repositories: RepositoryStore,
     limits: UploadPackLimits,
     children: Arc<Semaphore>,
 }
 
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
-    pub(crate) fn new(repositories: Repositories, limits: UploadPackLimits) -> Self {
+    pub(crate) fn new(repositories: RepositoryStore, limits: UploadPackLimits) -> Self {
         Self {
             children: Arc::new(Semaphore::new(limits.children_max)),
             repositories,
@@ -216,7 +216,7 @@ impl UploadPack {
 
     async fn path_of(&self, target: Target) -> Result<PathBuf, UploadPackError> {
         match target {
-            Target::Empty => Ok(self.repositories.layout().empty_repository()),
+            Target::Empty => Ok(self.store.layout().empty_repository()),
             Target::Repository(repository) if repository.exists().await => Ok(repository.path().to_owned()),
             Target::Repository(_) => Err(UploadPackError::NoRepository),
         }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     fn server(world: &World, limits: UploadPackLimits) -> UploadPack {
-        UploadPack::new(world.repositories.clone(), limits)
+        UploadPack::new(world.store.clone(), limits)
     }
 
     /// Returns what the packets of an answer carry, less band numbers, and what follows without packets.
