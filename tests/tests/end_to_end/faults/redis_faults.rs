@@ -1,4 +1,4 @@
-//! Redis goes, is slow, is full: what clients hear, what git prints, and that all recovers by itself (design 3).
+//! Redis goes, is slow, is full: what clients hear, what git prints, and that all recovers by itself (docs/redis.md).
 
 use std::time::Duration;
 use std::time::Instant;
