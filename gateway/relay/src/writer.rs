@@ -1,5 +1,5 @@
-//! The only writer: takes the submitted events as a batch, asks the policy about each event, stores what it accepts, then
-//! answers, then tells the subscribers (strfry `RelayWriter.cpp`).
+//! The only writer: takes the submitted events as a batch, asks the policy about each event, stores what it accepts,
+//! then answers, then tells the subscribers (strfry `RelayWriter.cpp`).
 
 use std::sync::Arc;
 

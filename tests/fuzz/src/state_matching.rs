@@ -364,7 +364,8 @@ impl Scene {
         }
     }
 
-    /// A reconcile brings the repository to a state that may govern it and whose objects are here, never to an older one.
+    /// A reconcile aligns the repository with a state that may govern it and whose objects are here, never with an
+    /// older one.
     fn check_plan(&self) {
         let (coordinate, mut local) = (Self::coordinate(), named(&self.local));
         let facts = self.facts();
