@@ -13,7 +13,7 @@ use shared::git::Oid;
 use shared::git::RefName;
 
 use crate::git::command::Git;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::repositories::layout::in_background;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;

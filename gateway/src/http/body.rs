@@ -66,9 +66,6 @@ pub(crate) struct BodyLimits {
     pub(crate) duration_max: Duration,
 }
 
-/// The name that `push` still uses.
-pub(crate) type DrainLimits = BodyLimits;
-
 /// Why a body was not read to its end. The text is for the client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {

@@ -16,7 +16,7 @@ use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
 
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefReadError;
 use crate::repositories::repository::Repository;

@@ -13,6 +13,7 @@ use super::Access;
 use super::MaintainerMode;
 use super::Membership;
 use super::Service;
+use super::Staged;
 use crate::nip01::Revision;
 use crate::nip34;
 use crate::nip34::Announcement;
@@ -384,6 +385,19 @@ impl Facts {
         pull_request.coordinates.iter().any(|offered| {
             offered == coordinate || (offered.identifier == coordinate.identifier && confirmed.contains(&offered.owner))
         })
+    }
+
+    /// Adds a placeholder that was recorded just now, for a commit that is staged, with the deadline that it has by
+    /// these facts.
+    pub fn note_placeholder(&mut self, staged: &Staged, hold_secs: u64) {
+        let is_same = |other: &Placeholder| other.event_id == staged.event_id && other.coordinate == staged.coordinate;
+        self.placeholders.retain(|other| !is_same(other));
+        self.placeholders.push(Placeholder {
+            event_id: staged.event_id,
+            coordinate: staged.coordinate.clone(),
+            commit_oid: staged.commit_oid,
+            deadline: self.now.saturating_add(hold_secs),
+        });
     }
 
     /// Returns a PR by its event id.
