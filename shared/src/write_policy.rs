@@ -1,6 +1,7 @@
 //! What to do with an event that a relay was sent: load facts, decide, apply, answer. The same function serves
 //! strfry through the plugin and the built-in relay in-process.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -32,7 +33,7 @@ pub enum Answer {
     /// The relay stores the event.
     Accept,
     /// The relay answers OK *true* with this message, and does not store the event: it is in the purgatory.
-    Hold(&'static str),
+    Hold(Cow<'static, str>),
     /// The relay answers OK *false* with this message.
     Refuse(String),
 }
@@ -42,7 +43,7 @@ pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrive
 
 /// The write policy.
 #[derive(Clone)]
-pub struct Policy {
+pub struct WritePolicy {
     /// Loads the facts.
     pub loader: FactLoader,
     /// How long an event is held, in seconds.
@@ -90,7 +91,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// Most events remembered.
 const REMEMBERED_MAX: usize = 512;
 
-impl Policy {
+impl WritePolicy {
     /// Answers for an event whose id and signature were verified.
     ///
     /// `source` is where it came from (`IP4 203.0.113.7`), for people who read the purgatory.
@@ -203,10 +204,10 @@ impl Policy {
 
 fn answer_to(outcome: HoldOutcome) -> Answer {
     match outcome {
-        HoldOutcome::Held => Answer::Hold(HELD_MESSAGE),
+        HoldOutcome::Held => Answer::Hold(HELD_MESSAGE.into()),
         // It was marked as releasing between loading the facts and the hold: the mark is the pass.
         HoldOutcome::AlreadyHeld(status) if status.counts_as_served() => Answer::Accept,
-        HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE),
+        HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
         HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
         HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
         HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),

@@ -45,8 +45,8 @@ fn parse<'d>(pieces: impl IntoIterator<Item = &'d [u8]>) -> Result<Option<(Comma
 
 fn check(list: &CommandList) {
     assert!(list.commands.len() <= LIMITS.commands_max);
-    let parsed = |command: &'_ PushCommand| command.update.clone().ok();
-    let updates: Vec<RefUpdate> = list.commands.iter().filter_map(parsed).collect();
+    let well_formed = |command: &PushCommand| command.update.clone().ok();
+    let updates: Vec<RefUpdate> = list.commands.iter().filter_map(well_formed).collect();
     for (i, update) in updates.iter().enumerate() {
         assert_eq!(update.name.as_str().parse().as_ref(), Ok(&update.name));
         for other in &updates[..i] {

@@ -1,4 +1,4 @@
-//! Which pushes signed states allow, and what a look makes of them: the two decisions against a second, plainer
+//! Which pushes signed states allow, and what a reconcile makes of them: the two decisions against a second, plainer
 //! reading of the same rules (docs/ARCHITECTURE.md rule 5).
 
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ const NAMES: [&str; 4] = ["refs/heads/a", "refs/heads/a/b", "refs/heads/main", "
 
 /// What one author says of the repository.
 struct Announcement {
-    standing: Option<EntryStatus>,
+    status: Option<EntryStatus>,
     names_service: bool,
     lists: [bool; AUTHORS_LEN],
 }
@@ -62,7 +62,7 @@ struct State {
     number: u8,
     author: usize,
     created_at: u64,
-    standing: Option<EntryStatus>,
+    status: Option<EntryStatus>,
     refs: Refs,
 }
 
@@ -117,7 +117,7 @@ fn announcement(u: &mut Unstructured<'_>) -> Result<Option<Announcement>> {
         return Ok(None);
     }
     Ok(Some(Announcement {
-        standing: standing(
+        status: entry_status(
             u,
             &[
                 None,
@@ -137,7 +137,7 @@ fn state(u: &mut Unstructured<'_>, n: u8) -> Result<State> {
         number: 100 - n,
         author: u.choose_index(AUTHORS_LEN)?,
         created_at: u.int_in_range(1..=4)?,
-        standing: standing(
+        status: entry_status(
             u,
             &[
                 None,
@@ -151,7 +151,7 @@ fn state(u: &mut Unstructured<'_>, n: u8) -> Result<State> {
 }
 
 /// `None`: served.
-fn standing(u: &mut Unstructured<'_>, of: &[Option<EntryStatus>]) -> Result<Option<EntryStatus>> {
+fn entry_status(u: &mut Unstructured<'_>, of: &[Option<EntryStatus>]) -> Result<Option<EntryStatus>> {
     u.choose(of).copied()
 }
 
@@ -204,7 +204,7 @@ impl Announcement {
 
     /// Whether anything may be decided by it.
     fn counts(&self) -> bool {
-        self.standing != Some(EntryStatus::Asleep)
+        self.status != Some(EntryStatus::Asleep)
     }
 }
 
@@ -229,7 +229,7 @@ impl State {
     }
 
     fn is_held(&self) -> bool {
-        self.standing == Some(EntryStatus::Held)
+        self.status == Some(EntryStatus::Held)
     }
 
     fn is_possible(&self) -> bool {
@@ -248,10 +248,10 @@ impl Scene {
     fn facts(&self) -> Facts {
         let (mut served, mut entries) = (Vec::new(), Vec::new());
         let announcements = self.announcements.iter().enumerate();
-        let announcements = announcements.filter_map(|(n, it)| it.as_ref().map(|it| (it.event(n), it.standing)));
-        let states = self.states.iter().map(|state| (state.event(), state.standing));
-        for (event, standing) in announcements.chain(states) {
-            match standing {
+        let announcements = announcements.filter_map(|(n, it)| it.as_ref().map(|it| (it.event(n), it.status)));
+        let states = self.states.iter().map(|state| (state.event(), state.status));
+        for (event, status) in announcements.chain(states) {
+            match status {
                 None => served.push(event),
                 Some(status) => entries.push(entry(event, status)),
             }
@@ -313,11 +313,11 @@ impl Scene {
             coordinate: &coordinate,
             refs: Some(&local),
         };
-        let sent = |update: &RefUpdate| PushCommand {
+        let command = |update: &RefUpdate| PushCommand {
             name: update.name.to_string(),
             update: Ok(update.clone()),
         };
-        let commands: Vec<PushCommand> = self.commands.iter().map(sent).collect();
+        let commands: Vec<PushCommand> = self.commands.iter().map(command).collect();
         let decision = decide_push(&facts, target, &commands, self.atomicity);
         assert_eq!(decision.commands.len(), self.commands.len());
 
@@ -341,13 +341,13 @@ impl Scene {
             .map(|command| in_place(command) || (!stale(command) && meant.is_some()))
             .collect();
         let none = self.atomicity == Atomicity::AllOrNothing && each.contains(&false);
-        // Branches and tags fulfil a state together or not at all.
-        let together = !each.contains(&false);
         for ((command, commanded), allowed) in self.commands.iter().zip(&decision.commands).zip(each) {
-            let allowed = allowed && (together || in_place(command));
             match &commanded.verdict {
                 Verdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
-                Verdict::Allow(_) => assert!(!none && allowed && !in_place(command), "{command:?}"),
+                Verdict::Allow(update) => {
+                    assert_eq!(update, command);
+                    assert!(!none && allowed && !in_place(command), "{command:?}");
+                }
                 Verdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
                 Verdict::Stage { .. } => panic!("{command:?} is no PR commit"),
             }
@@ -355,7 +355,7 @@ impl Scene {
         self.check_extended(&decision.extend, meant);
     }
 
-    /// Only what the push fulfils is held on to.
+    /// Only the deadlines of the events that the push fulfils are extended.
     fn check_extended(&self, extended: &BTreeSet<EventId>, meant: Option<&State>) {
         let own = self.announcements[0].as_ref().map(|it| it.event(0).id);
         let meant = meant.filter(|state| state.is_held()).map(State::id);
@@ -364,7 +364,8 @@ impl Scene {
         }
     }
 
-    /// A look brings the repository to a state that may govern it and whose objects are here, never to an older one.
+    /// A reconcile aligns the repository with a state that may govern it and whose objects are here, never with an
+    /// older one.
     fn check_plan(&self) {
         let (coordinate, mut local) = (Self::coordinate(), named(&self.local));
         let facts = self.facts();
