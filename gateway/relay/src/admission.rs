@@ -6,6 +6,8 @@
 use nostr::event::Event;
 use nostr::types::Timestamp;
 use serde_json::Value;
+use shared::nip01::is_lower_hex;
+use shared::nip01::tag_values;
 
 use crate::RelayLimits;
 use crate::settings::EPHEMERAL_AGE_SECS_MAX;
@@ -44,7 +46,7 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, String> {
         if !fields
             .get(name)
             .and_then(Value::as_str)
-            .is_some_and(|text| is_hex(text, length))
+            .is_some_and(|text| is_lower_hex(text, length))
         {
             return Err(format!("{name} is not {length} lower-case hex digits"));
         }
@@ -82,7 +84,7 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
             ));
         }
         match name.as_str() {
-            "e" | "p" if !is_hex(value, 64) => {
+            "e" | "p" if !is_lower_hex(value, 64) => {
                 return Err(format!("{name} tag is not 64 lower-case hex digits"));
             }
             "a" if event.kind.as_u16() == shared::nip34::DELETION => {
@@ -106,10 +108,7 @@ fn check_identifier(event: &Event) -> Result<(), String> {
     if !event.kind.is_addressable() {
         return Ok(());
     }
-    let mut identifiers = event.tags.iter().filter_map(|tag| match tag.as_slice() {
-        [name, value, ..] if name == "d" => Some(value),
-        _ => None,
-    });
+    let mut identifiers = tag_values(event, "d");
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
         return Err("an addressable event needs one d tag here".to_owned());
     };
@@ -158,10 +157,6 @@ pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
 
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;
-
-fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
 
 #[cfg(test)]
 mod tests {

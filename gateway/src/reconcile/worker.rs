@@ -14,6 +14,7 @@ use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
+use shared::nip01::Address;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
@@ -293,7 +294,7 @@ fn concerned(site: &Site, event: &Event) -> BTreeSet<Identifier> {
     }
     let own = event.tags.identifier().and_then(|d| d.parse().ok());
     let deleted = event.tags.iter().filter_map(|tag| match tag.as_slice() {
-        [name, address, ..] if name == "a" => address.splitn(3, ':').nth(2)?.parse().ok(),
+        [name, address, ..] if name == "a" => address.parse::<Address>().ok()?.d.parse().ok(),
         [name, id, ..] if name == "e" => Some(site.seen.get(&EventId::from_hex(id).ok()?)?.identifier.clone()),
         _ => None,
     });

@@ -6,7 +6,6 @@ use std::fmt;
 
 use nostr::event::Event;
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 
 use crate::git::Oid;
 use crate::nip34::Coordinate;
@@ -311,51 +310,4 @@ pub enum Expiry {
         /// For how long, in seconds.
         secs: u64,
     },
-}
-
-/// What an author asked to delete (NIP-09), from the purgatory's point of view.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletion {
-    /// Whose events go; nobody else's are touched.
-    pub author: PublicKey,
-    /// When the request was made, unix seconds: of a coordinate only versions up to this time go.
-    pub created_at: u64,
-    /// Ids of events.
-    pub event_ids: BTreeSet<EventId>,
-    /// Addressable events, by kind and `d` tag.
-    pub addresses: BTreeSet<(u16, Identifier)>,
-}
-
-impl Deletion {
-    /// Most targets of each form that the purgatory looks for. What comes behind them is ruled out once the relay has
-    /// the request.
-    pub const TARGETS_MAX: usize = 100;
-
-    /// Reads a deletion request (kind 5). `None`: it names nothing that the purgatory could hold.
-    pub fn requested_by(request: &Event) -> Option<Self> {
-        let values = |name: &'static str| {
-            let tags = request.tags.iter().map(nostr::event::Tag::as_slice);
-            tags.filter(move |tag| tag.first().is_some_and(|head| head == name))
-                .filter_map(|tag| tag.get(1))
-        };
-        let author = request.pubkey.to_hex();
-        let addresses = values("a").filter_map(|address| {
-            let mut parts = address.splitn(3, ':');
-            let kind = parts.next()?.parse().ok()?;
-            let own = parts.next()? == author;
-            let identifier = parts.next()?.parse().ok()?;
-            own.then_some((kind, identifier))
-        });
-        let deletion = Self {
-            author: request.pubkey,
-            created_at: request.created_at.as_secs(),
-            event_ids: values("e")
-                .filter_map(|id| EventId::from_hex(id).ok())
-                .take(Self::TARGETS_MAX)
-                .collect(),
-            addresses: addresses.take(Self::TARGETS_MAX).collect(),
-        };
-        let names_something = !deletion.event_ids.is_empty() || !deletion.addresses.is_empty();
-        names_something.then_some(deletion)
-    }
 }

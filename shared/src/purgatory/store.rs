@@ -7,7 +7,6 @@ use std::sync::Arc;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
-use super::Deletion;
 use super::DirtyNumber;
 use super::Epoch;
 use super::Expiry;
@@ -27,6 +26,7 @@ use super::memory::MemoryStore;
 use super::redis::RedisSettings;
 use super::redis::RedisStore;
 use crate::git::Oid;
+use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 

@@ -13,6 +13,7 @@ use super::Access;
 use super::MaintainerMode;
 use super::Membership;
 use super::Service;
+use crate::nip01;
 use crate::nip01::Revision;
 use crate::nip34;
 use crate::nip34::Announcement;
@@ -254,7 +255,7 @@ impl Facts {
 
     /// Tells whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
     pub fn is_deleted(&self, event: &Event) -> bool {
-        let by_request = |request| nip34::is_deleted_by(event, request);
+        let by_request = |request| nip01::is_deleted_by(event, request);
         self.has_vanished(event) || self.deletion_requests.iter().any(by_request)
     }
 

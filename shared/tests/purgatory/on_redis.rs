@@ -9,6 +9,7 @@ use std::time::Instant;
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
+use shared::nip01::Deletion;
 use shared::purgatory::*;
 
 use crate::fixture::*;

@@ -26,7 +26,6 @@ use self::step::Record;
 use self::step::Step;
 use self::step::is_addressable;
 use super::Clock;
-use super::Deletion;
 use super::DirtyNumber;
 use super::Epoch;
 use super::Limits;
@@ -36,6 +35,7 @@ use super::PlaceholderOutcome;
 use super::Reading;
 use super::bounds::GATE_SECS;
 use crate::git::Oid;
+use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 

@@ -26,7 +26,6 @@ use self::link::Link;
 use self::scripts::OPERATIONS;
 pub use self::settings::RedisPlace;
 pub use self::settings::RedisSettings;
-use super::Deletion;
 use super::DirtyNumber;
 use super::Epoch;
 use super::Expiry;
@@ -45,6 +44,7 @@ use super::Settlement;
 use super::bounds::LOOKED_AT_MAX;
 use super::source_group::source_group;
 use crate::git::Oid;
+use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
