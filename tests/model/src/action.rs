@@ -40,12 +40,12 @@ pub enum RelayStep {
     Commit(Request),
 }
 
-/// Steps of the plugin (`shared/src/policy.rs`).
+/// Steps of the plugin (`shared/src/write_policy.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginStep {
-    /// `Policy::delete`: `delete.lua`, and accept.
+    /// `WritePolicy::delete`: `delete.lua`, and accept.
     Delete(Request),
-    /// `Lookup::facts`, its first half: `read.lua`.
+    /// `FactLoader::load`, its first half: `read.lua`.
     ReadPurgatory(Request),
     /// Its second half, and `decide_admission`.
     Decide,
@@ -68,11 +68,11 @@ pub enum GatewayStep {
     PutPlaceholder,
     /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside.
     TakeIn,
-    /// Takes the locks that a wider look needs.
+    /// Takes the locks that a wider reconcile needs.
     Lock,
-    /// `look_locked`: the first half of the facts.
+    /// `reconcile_locked`: the first half of the facts.
     ReadFirst,
-    /// `look_locked`: the second half of the facts, and `plan`.
+    /// `reconcile_locked`: the second half of the facts, and `plan`.
     Plan,
     /// `change_repositories` and `act`: the next thing of the plan.
     Act(Act),
@@ -88,7 +88,7 @@ pub enum WorkerStep {
     /// `mark_overdue.lua`.
     MarkOverdue,
     /// Takes an identifier that is dirty, locks it, and reads the first half of the facts.
-    StartLook(Identifiers),
+    StartReconcile(Identifiers),
     /// `take_due.lua`.
     TakeDue,
     /// `follow_relay`: marks what the relay has committed.

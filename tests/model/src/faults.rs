@@ -11,16 +11,16 @@ use crate::action::Fault;
 use crate::action::TimeStep;
 use crate::event::Event;
 use crate::event::Events;
-use crate::look;
 use crate::plugin;
+use crate::reconcile;
 use crate::relay;
 use crate::relay::Answer;
 use crate::state::Attempt;
+use crate::state::EntryStatus;
 use crate::state::Plugin;
 use crate::state::Redis;
 use crate::state::Settlement;
 use crate::state::State;
-use crate::state::Status;
 use crate::state::Task;
 
 /// Adds what may break, and what may work again.
@@ -72,7 +72,7 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
 pub fn lease_ends(state: &State, actions: &mut Vec<Action>) {
     for event in Event::ALL {
         let entry = &state.redis.entries[event.index()];
-        if entry.status == Status::Releasing && !entry.is_due {
+        if entry.status == EntryStatus::Releasing && !entry.is_due {
             actions.push(Action::Time(TimeStep::LeaseEnds(event)));
         }
     }
@@ -164,7 +164,7 @@ fn change_master(state: &mut State, master: Redis) {
     for event in Event::ALL {
         let (old, new) = (state.redis.status(event), master.status(event));
         // A hold that was confirmed is on the replica: nothing excuses what happens to it.
-        if old != new && new != Status::Held {
+        if old != new && new != EntryStatus::Held {
             state.unsettled.add(event);
         }
     }
@@ -200,7 +200,7 @@ fn read_short(model: &Configuration, state: &mut State, id: usize, missing: Even
     {
         let mut served = state.relay.served;
         served.remove(missing);
-        let next = look::plan_on(model, state, (identifiers, first), served);
+        let next = reconcile::plan_on(model, state, (identifiers, first), served);
         state.gateways[id] = next.unwrap_or(Task::Idle);
     }
 }

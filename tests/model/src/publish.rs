@@ -1,4 +1,4 @@
-//! Publishing: outside the lock, under leases (`gateway/src/release/publish.rs`).
+//! Publishing: outside the lock, under leases (`gateway/src/reconcile/publish.rs`).
 
 use crate::Bug;
 use crate::Configuration;

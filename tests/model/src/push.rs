@@ -1,5 +1,5 @@
 //! A push: a first decision before its body is read, and from the lock on what cannot be undone
-//! (`gateway/src/receive_pack/`).
+//! (`gateway/src/push/`).
 
 use crate::Bug;
 use crate::Configuration;
@@ -31,7 +31,7 @@ pub fn lock(state: &State, push: Push) -> Option<Task> {
 }
 
 /// Reads the relay, decides again, and marks: from here on things move. The mark may be set as early as the decision is
-/// made, since nobody can look before the lock is free.
+/// made, since nobody can reconcile before the lock is free.
 pub fn decide_again(model: &Configuration, state: &mut State, push: Push, reading: Reading) -> Option<Task> {
     if !state.relay.is_up || !state.redis_up {
         return None;
@@ -53,11 +53,11 @@ pub fn put_placeholder(state: &mut State, push: Push) -> Option<Task> {
     Some(Task::Staging(push))
 }
 
-/// Moves the objects in, or keeps the commit of a PR aside. Then the same look as anybody's, in the same lock.
+/// Moves the objects in, or keeps the commit of a PR aside. Then the same reconcile as anybody's, in the same lock.
 pub fn take_in(state: &mut State, push: Push) -> Task {
     match push.state() {
         Some(pushed) => state.disk.objects.add(pushed),
         None => state.disk.staged = state.disk.staged.with(push.identifier()),
     }
-    Task::Looking(push.identifier())
+    Task::Locked(push.identifier())
 }

@@ -112,7 +112,7 @@ pub fn answer(state: &mut State, request: Request, answer: Answer) {
     }
 }
 
-/// `settlement` in `gateway/src/release/publish.rs`.
+/// `settlement` in `gateway/src/reconcile/publish.rs`.
 fn settlement(answer: Answer) -> Settlement {
     match answer {
         Answer::Stored | Answer::RuledOut => Settlement::Done,

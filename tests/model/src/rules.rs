@@ -10,28 +10,28 @@ use crate::event::Events;
 use crate::event::Identifiers;
 use crate::event::Push;
 use crate::state::Disk;
+use crate::state::EntryStatus;
 use crate::state::Reading;
-use crate::state::Status;
 
-/// Where an event stands between its author and its readers (`Standing`).
+/// Where an event stands between its author and its readers (`EventStatus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum EventStatus {
     /// Nowhere.
     Unknown,
     /// It waits for its data.
     Held,
     /// An expired announcement.
     Asleep,
-    /// On its way into the relay: counts as served.
-    Leaving,
+    /// Complete, on its way into the relay: counts as served.
+    Releasing,
     /// The relay has it.
     Served,
 }
 
-impl Standing {
+impl EventStatus {
     /// Tells whether the event is served, or as good as served.
-    pub fn is_public(self) -> bool {
-        matches!(self, Self::Served | Self::Leaving)
+    pub fn counts_as_served(self) -> bool {
+        matches!(self, Self::Served | Self::Releasing)
     }
 }
 
@@ -53,8 +53,8 @@ impl Facts {
         }
     }
 
-    /// Returns the facts of a look: whether a PR is served is asked only where something waits for it.
-    pub fn of_look(mut self, identifiers: Identifiers, disk: &Disk) -> Self {
+    /// Returns the facts of a reconcile: whether a PR is served is asked only where something waits for it.
+    pub fn of_reconcile(mut self, identifiers: Identifiers, disk: &Disk) -> Self {
         if !self.reading.placeholders.with(disk.staged).meets(identifiers) {
             self.served.remove(Event::PullRequest);
         }
@@ -67,32 +67,32 @@ impl Facts {
     }
 
     /// Returns where an event stands.
-    pub fn standing(&self, model: &Configuration, event: Event) -> Standing {
+    pub fn event_status(&self, model: &Configuration, event: Event) -> EventStatus {
         if self.served.has(event) {
-            return Standing::Served;
+            return EventStatus::Served;
         }
         if self.is_deleted(model, event) {
-            return Standing::Unknown;
+            return EventStatus::Unknown;
         }
         match self.reading.statuses[event.index()] {
-            Status::Absent => Standing::Unknown,
-            Status::Held => Standing::Held,
-            Status::Asleep => Standing::Asleep,
-            Status::Releasing => Standing::Leaving,
+            EntryStatus::Absent => EventStatus::Unknown,
+            EntryStatus::Held => EventStatus::Held,
+            EntryStatus::Asleep => EventStatus::Asleep,
+            EntryStatus::Releasing => EventStatus::Releasing,
         }
     }
 
-    /// Tells whether X is hosted: its announcement counts, held or public.
+    /// Tells whether X is hosted: its announcement counts, held or counting as served.
     fn is_hosted(&self, model: &Configuration) -> bool {
-        let standing = self.standing(model, Event::Announcement);
-        standing.is_public() || standing == Standing::Held
+        let event_status = self.event_status(model, Event::Announcement);
+        event_status.counts_as_served() || event_status == EventStatus::Held
     }
 
     /// Returns the state that governs X (`governing_state`).
     pub fn governing_state(&self, model: &Configuration) -> Option<Event> {
         let governs = |state: &Event| match model.bug {
-            Some(Bug::GoverningWithoutReleasing) => self.standing(model, *state) == Standing::Served,
-            _ => self.standing(model, *state).is_public(),
+            Some(Bug::GoverningWithoutReleasing) => self.event_status(model, *state) == EventStatus::Served,
+            _ => self.event_status(model, *state).counts_as_served(),
         };
         let hosted = self.is_hosted(model);
         [Event::Newer, Event::Older]
@@ -104,8 +104,9 @@ impl Facts {
     pub fn candidate_states(&self, model: &Configuration) -> impl Iterator<Item = Event> {
         let governing = self.governing_state(model);
         let hosted = self.is_hosted(model);
-        let candidate =
-            move |state: &Event| hosted && self.standing(model, *state) == Standing::Held && Some(*state) > governing;
+        let candidate = move |state: &Event| {
+            hosted && self.event_status(model, *state) == EventStatus::Held && Some(*state) > governing
+        };
         [Event::Newer, Event::Older].into_iter().filter(candidate)
     }
 }
@@ -131,23 +132,25 @@ pub fn decide_admission(model: &Configuration, event: Event, facts: &Facts) -> A
     if facts.is_deleted(model, event) {
         return Admission::RuleOut;
     }
-    if facts.reading.statuses[event.index()] == Status::Releasing {
+    if facts.reading.statuses[event.index()] == EntryStatus::Releasing {
         return Admission::Accept;
     }
-    let standing = |event| facts.standing(model, event);
+    let event_status = |event| facts.event_status(model, event);
     match event {
         Event::Announcement => {
             let waiting = [Event::Older, Event::Newer].into_iter();
-            let extend = waiting.filter(|state| standing(*state) == Standing::Held).collect();
+            let extend = waiting
+                .filter(|state| event_status(*state) == EventStatus::Held)
+                .collect();
             Admission::Hold { extend }
         }
-        Event::Older if model.is_one_author && standing(Event::Newer).is_public() => Admission::RuleOut,
-        Event::Older | Event::Newer => match standing(Event::Announcement) {
-            Standing::Unknown => Admission::Refuse,
-            Standing::Held | Standing::Asleep => Admission::Hold {
+        Event::Older if model.is_one_author && event_status(Event::Newer).counts_as_served() => Admission::RuleOut,
+        Event::Older | Event::Newer => match event_status(Event::Announcement) {
+            EventStatus::Unknown => Admission::Refuse,
+            EventStatus::Held | EventStatus::Asleep => Admission::Hold {
                 extend: [Event::Announcement].into_iter().collect(),
             },
-            Standing::Leaving | Standing::Served => Admission::Hold { extend: Events::NONE },
+            EventStatus::Releasing | EventStatus::Served => Admission::Hold { extend: Events::NONE },
         },
         Event::PullRequest => Admission::Hold { extend: Events::NONE },
     }
@@ -166,11 +169,11 @@ pub fn decide_push(model: &Configuration, push: Push, facts: &Facts, disk: &Disk
     }
     let governing = facts.governing_state(model);
     let is_candidate = governing == Some(state) || facts.candidate_states(model).any(|candidate| candidate == state);
-    let held = |event: &Event| facts.standing(model, *event) == Standing::Held;
+    let held = |event: &Event| facts.event_status(model, *event) == EventStatus::Held;
     is_candidate.then(|| [Event::Announcement, state].into_iter().filter(held).collect())
 }
 
-/// What to do at a look, in this order (`Plan`).
+/// What a reconcile is to do, in this order (`Plan`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Plan {
     /// The state to bring the repository at X to.
@@ -205,7 +208,7 @@ impl Plan {
 
 /// Decides what to do about some identifiers (`plan`).
 pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk) -> Plan {
-    let facts = &facts.of_look(identifiers, disk);
+    let facts = &facts.of_reconcile(identifiers, disk);
     let mut plan = Plan {
         dirty: facts.reading.dirty,
         ..Plan::default()
@@ -213,7 +216,7 @@ pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk
     let indexed = Event::ALL
         .into_iter()
         .filter(|event| event.identifiers().meets(identifiers));
-    for event in indexed.filter(|event| facts.reading.statuses[event.index()] != Status::Absent) {
+    for event in indexed.filter(|event| facts.reading.statuses[event.index()] != EntryStatus::Absent) {
         if facts.is_deleted(model, event) {
             plan.ended.add(event);
         } else if facts.served.has(event) && facts.reading.statuses[event.index()].is_waiting() {
@@ -232,26 +235,27 @@ pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk
 
 /// The repository at X: which state it is brought to, and which events that completes.
 fn plan_states(model: &Configuration, facts: &Facts, disk: &Disk, plan: &mut Plan) {
-    let standing = |event| facts.standing(model, event);
+    let event_status = |event| facts.event_status(model, event);
     let has_objects = |state: &Event| disk.objects.has(*state);
     let next = facts.candidate_states(model).find(has_objects);
     let target = next.or(facts.governing_state(model)).filter(has_objects);
     plan.align = target.filter(|_| target != disk.refs);
-    if standing(Event::Announcement) == Standing::Held && target.is_some() {
+    if event_status(Event::Announcement) == EventStatus::Held && target.is_some() {
         plan.releases.add(Event::Announcement);
     }
     for state in [Event::Older, Event::Newer] {
-        if standing(state) != Standing::Held {
+        if event_status(state) != EventStatus::Held {
             continue;
         }
         let by_same_author = |other: Event| other == state || model.is_one_author;
-        let newer_public = Event::Newer > state && by_same_author(Event::Newer) && standing(Event::Newer).is_public();
+        let newer_counts =
+            Event::Newer > state && by_same_author(Event::Newer) && event_status(Event::Newer).counts_as_served();
         let newer_next = target.is_some_and(|target| target > state && by_same_author(target));
-        if newer_public || newer_next {
+        if newer_counts || newer_next {
             plan.ended.add(state);
         } else if target == Some(state) || target > Some(state) && has_objects(&state) {
             plan.releases.add(state);
-            if plan.releases.has(Event::Announcement) || standing(Event::Announcement) == Standing::Leaving {
+            if plan.releases.has(Event::Announcement) || event_status(Event::Announcement) == EventStatus::Releasing {
                 plan.after_announcement.add(state);
             }
         }
@@ -260,14 +264,14 @@ fn plan_states(model: &Configuration, facts: &Facts, disk: &Disk, plan: &mut Pla
 
 /// The PR, whose commit may be at X or at Y.
 fn plan_pull_request(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, plan: &mut Plan) {
-    let standing = facts.standing(model, Event::PullRequest);
-    if standing == Standing::Unknown {
+    let event_status = facts.event_status(model, Event::PullRequest);
+    if event_status == EventStatus::Unknown {
         return;
     }
     plan.placeholders_ended = facts.reading.placeholders.within(identifiers);
     if disk.staged.with(disk.installed).meets(identifiers) {
         plan.install = identifiers.without(disk.installed);
-        if standing == Standing::Held {
+        if event_status == EventStatus::Held {
             plan.releases.add(Event::PullRequest);
         }
     }
@@ -295,7 +299,7 @@ fn plan_expiry(identifiers: Identifiers, facts: &Facts, plan: &mut Plan) {
 /// Staged commits live as long as the event that names them, or the placeholder that awaits one.
 fn plan_unstaging(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, plan: &mut Plan) {
     let expires = plan.expired.has(Event::PullRequest);
-    let is_named = !expires && facts.standing(model, Event::PullRequest) != Standing::Unknown;
+    let is_named = !expires && facts.event_status(model, Event::PullRequest) != EventStatus::Unknown;
     let awaited = facts.reading.placeholders.without(plan.placeholders_ended);
     let staged = disk.staged.within(identifiers).without(plan.install).without(awaited);
     plan.unstage = match is_named {

@@ -53,9 +53,9 @@ pub struct InFlight {
 /// The number of a gateway.
 pub type GatewayId = u8;
 
-/// Where an entry stands.
+/// The status of an entry (`EntryStatus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Status {
+pub enum EntryStatus {
     /// There is no entry.
     #[default]
     Absent,
@@ -67,7 +67,7 @@ pub enum Status {
     Releasing,
 }
 
-impl Status {
+impl EntryStatus {
     /// Tells whether its deadline counts.
     pub fn is_waiting(self) -> bool {
         matches!(self, Self::Held | Self::Asleep)
@@ -78,7 +78,7 @@ impl Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Entry {
     /// Where it stands.
-    pub status: Status,
+    pub status: EntryStatus,
     /// Its deadline has passed.
     pub is_overdue: bool,
     /// Who may settle it.
@@ -108,7 +108,7 @@ pub struct Redis {
 
 impl Redis {
     /// Returns where an event stands.
-    pub fn status(&self, event: Event) -> Status {
+    pub fn status(&self, event: Event) -> EntryStatus {
         self.entries[event.index()].status
     }
 
@@ -120,7 +120,7 @@ impl Redis {
 
     /// Tells whether anything is on its way into the relay.
     pub fn is_releasing_any(&self) -> bool {
-        self.entries.iter().any(|entry| entry.status == Status::Releasing)
+        self.entries.iter().any(|entry| entry.status == EntryStatus::Releasing)
     }
 }
 
@@ -199,7 +199,7 @@ pub enum Plugin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Reading {
     /// By event.
-    pub statuses: [Status; 4],
+    pub statuses: [EntryStatus; 4],
     /// Those whose deadline has passed.
     pub overdue: Events,
     /// The dirty number by identifier.
@@ -235,10 +235,10 @@ pub enum Task {
     Moving(Push),
     /// The placeholder of a PR commit is written; the commit has not moved.
     Staging(Push),
-    /// It wants the locks for a look.
+    /// It wants the locks for a reconcile.
     Locking(Identifiers),
     /// It has the locks, and has read nothing.
-    Looking(Identifiers),
+    Locked(Identifiers),
     /// It has read one of the two, purgatory and relay.
     Reading {
         /// What is locked.
@@ -252,7 +252,7 @@ pub enum Task {
     Publishing(Publishing),
 }
 
-/// A look that acts.
+/// A reconcile that acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Acting {
     /// What is locked.
@@ -322,7 +322,7 @@ impl Task {
     pub fn locked(&self) -> Identifiers {
         match self {
             Self::Deciding { push, .. } | Self::Moving(push) | Self::Staging(push) => push.identifier(),
-            Self::Looking(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
+            Self::Locked(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
             Self::Acting(acting) => acting.identifiers,
             Self::Down | Self::Idle | Self::Uploading(_) | Self::Locking(_) | Self::Publishing(_) => Identifiers::NONE,
         }

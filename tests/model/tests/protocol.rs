@@ -51,7 +51,11 @@ fn each_mistake_breaks_an_invariant() {
             REFS_GOVERNED,
         ),
         (Bug::NothingIsWrittenAgain, "Redis comes back empty", NOTHING_LOST),
-        (Bug::ReleasedAgainWithoutLook, "Redis comes back empty", REFS_GOVERNED),
+        (
+            Bug::ReleasedAgainWithoutReconcile,
+            "Redis comes back empty",
+            REFS_GOVERNED,
+        ),
     ];
     assert_eq!(rows.map(|(bug, ..)| bug), Bug::ALL, "each mistake has a row");
 

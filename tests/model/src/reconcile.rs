@@ -1,4 +1,4 @@
-//! One look at an identifier, in its lock: read facts, plan, act (`gateway/src/release/look.rs`).
+//! One reconcile of an identifier, in its lock: read facts, plan, act (`gateway/src/reconcile/mod.rs`).
 
 use crate::Bug;
 use crate::Configuration;
@@ -11,12 +11,12 @@ use crate::rules::Facts;
 use crate::rules::Plan;
 use crate::rules::plan;
 use crate::state::Acting;
+use crate::state::EntryStatus;
 use crate::state::FirstRead;
 use crate::state::GatewayId;
 use crate::state::Next;
 use crate::state::Settlement;
 use crate::state::State;
-use crate::state::Status;
 use crate::state::Task;
 
 /// The first half of the facts.
@@ -65,7 +65,7 @@ pub fn plan_on(
     }))
 }
 
-/// Returns the first thing that is left of a plan, in the order of `change_repositories` and `act`: refs first, then
+/// Returns the first thing that a plan still has to do, in the order of `change_repositories` and `act`: refs first, then
 /// the mark `releasing`, so that whatever is marked can be fetched; the dirty mark last.
 pub fn next_act(plan: &Plan) -> Act {
     if plan.align.is_some() {
@@ -124,7 +124,7 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
             let unstage = std::mem::take(&mut plan.unstage);
             state.disk.staged = state.disk.staged.without(unstage);
         }
-        Act::ClearDirty => return Some(end_look(model, state, id, acting)),
+        Act::ClearDirty => return Some(end_reconcile(model, state, id, acting)),
     }
     Some(Task::Acting(acting))
 }
@@ -134,14 +134,14 @@ fn expire(model: &Configuration, state: &mut State, event: Event) {
     let everywhere = Identifiers::BOTH;
     let is_complete = plan(model, everywhere, &state.facts(), &state.disk).releases.has(event);
     state.redis.expire(event);
-    if state.redis.status(event) == Status::Absent && !is_complete {
+    if state.redis.status(event) == EntryStatus::Absent && !is_complete {
         state.promised.remove(event);
     }
 }
 
 /// Clears the marks that are still those it has read, gives back what has to wait for an announcement that somebody
 /// else publishes (`in_order`), lets go of the locks, and publishes.
-fn end_look(model: &Configuration, state: &mut State, id: GatewayId, mut acting: Acting) -> Task {
+fn end_reconcile(model: &Configuration, state: &mut State, id: GatewayId, mut acting: Acting) -> Task {
     let Acting { identifiers, plan, .. } = acting;
     for one in identifiers.iter() {
         let read = match model.bug {
@@ -156,7 +156,7 @@ fn end_look(model: &Configuration, state: &mut State, id: GatewayId, mut acting:
         }
         acting.leased = acting.leased.without(plan.after_announcement);
     }
-    // Once: what would need even more is looked at when its own identifiers are.
+    // Once: what would need even more is reconciled with its own identifiers.
     if !plan.widen.without(identifiers).is_empty() {
         return Task::Locking(identifiers.with(plan.widen));
     }
