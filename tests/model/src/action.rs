@@ -43,7 +43,7 @@ pub enum RelayStep {
 /// Steps of the plugin (`shared/src/write_policy.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginStep {
-    /// `WritePolicy::delete`: `delete.lua`, and accept.
+    /// `Policy::delete`: `delete.lua`, and accept.
     Delete(Request),
     /// `FactLoader::load`, its first half: `read.lua`.
     ReadPurgatory(Request),
@@ -60,13 +60,14 @@ pub enum PluginStep {
 pub enum GatewayStep {
     /// It has nothing in hand.
     Worker(WorkerStep),
-    /// `commit_locked`: locks, and reads the purgatory for the second decision about a push.
+    /// `commit_locked`: locks, `mark_dirty.lua`, and reads the purgatory for the second decision about a push.
     LockForPush,
-    /// Reads the relay, `decide_push`, `mark_dirty.lua`.
+    /// Reads the relay, `decide_push`.
     DecidePush,
     /// `put_placeholder.lua`.
     PutPlaceholder,
-    /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside.
+    /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside. Then `plan`,
+    /// on the facts that the push was decided on.
     TakeIn,
     /// Takes the locks that a wider reconcile needs.
     Lock,
@@ -158,4 +159,10 @@ pub enum Fault {
     LoseAnswer(GatewayId),
     /// The second half of the facts comes back full, and without this event: an error.
     ReadShort(GatewayId, Event),
+    /// A repository cannot be read: a reconcile goes on without it, and keeps the mark.
+    CannotRead(GatewayId, Identifiers),
+    /// The refs of a repository cannot be changed: the same.
+    CannotChange(GatewayId, Identifiers),
+    /// The ref of the PR cannot be set in a repository: the same without that PR there.
+    CannotInstall(GatewayId, Identifiers),
 }

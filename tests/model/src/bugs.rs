@@ -34,11 +34,15 @@ pub enum Bug {
     NothingIsWrittenAgain,
     /// It is marked as releasing again, without a reconcile.
     ReleasedAgainWithoutReconcile,
+    /// A gateway never marks what it has published itself, even if its settlement does not count.
+    OwnCommitsIgnoredForGood,
+    /// What is overdue expires although a repository of it could not be read or changed.
+    ExpireWithoutReading,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SettleBeforePublish,
         Self::SettleWithoutLease,
         Self::HeldIsStored,
@@ -54,5 +58,7 @@ impl Bug {
         Self::OnlyHeldIsMarked,
         Self::NothingIsWrittenAgain,
         Self::ReleasedAgainWithoutReconcile,
+        Self::OwnCommitsIgnoredForGood,
+        Self::ExpireWithoutReading,
     ];
 }

@@ -53,6 +53,7 @@ const NOTHING: Left = Left {
     losses: 0,
     lost_answers: 0,
     short_reads: 0,
+    disk_errors: 0,
     deadlines: 0,
 };
 

@@ -12,6 +12,7 @@ use crate::publish;
 use crate::push;
 use crate::reconcile;
 use crate::state::Attempt;
+use crate::state::DiskErrors;
 use crate::state::GatewayId;
 use crate::state::State;
 use crate::state::Task;
@@ -26,8 +27,8 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
         Task::Uploading(push) if push.identifier().meets(others) => {}
         Task::Uploading(_) => may(GatewayStep::LockForPush),
         Task::Deciding { .. } => may(GatewayStep::DecidePush),
-        Task::Moving(push) if push.state().is_none() => may(GatewayStep::PutPlaceholder),
-        Task::Moving(_) | Task::Staging(_) => may(GatewayStep::TakeIn),
+        Task::Moving { push, .. } if push.state().is_none() => may(GatewayStep::PutPlaceholder),
+        Task::Moving { .. } | Task::Staging { .. } => may(GatewayStep::TakeIn),
         Task::Locking(identifiers) if identifiers.meets(others) => {}
         Task::Locking(_) => may(GatewayStep::Lock),
         Task::Locked(_) => may(GatewayStep::ReadFirst),
@@ -41,7 +42,8 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     }
 }
 
-/// `Worker::step` and `follow_relay`: all of it follows from what stands in Redis and in the relay, at any time. A
+/// `Worker::step` and `follow_relay`. An identifier that is dirty is still so when it is locked: that is checked first,
+/// and nothing is read of what somebody else has reconciled meanwhile. All of it follows from what stands in Redis and in the relay, at any time. A
 /// notification makes it happen earlier and its loss later, so there is none in the model.
 fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
     if !state.redis_up {
@@ -75,14 +77,16 @@ pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: Gatew
     let task = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Idle);
     let next = match (step, task) {
         (GatewayStep::Worker(step), _) => worker_step(model, state, id, step),
-        (GatewayStep::LockForPush, Task::Uploading(push)) => push::lock(state, push),
+        (GatewayStep::LockForPush, Task::Uploading(push)) => push::lock(model, state, push),
         (GatewayStep::DecidePush, Task::Deciding { push, reading }) => push::decide_again(model, state, push, reading),
-        (GatewayStep::PutPlaceholder, Task::Moving(push)) => push::put_placeholder(state, push),
-        (GatewayStep::TakeIn, Task::Moving(push) | Task::Staging(push)) => Some(push::take_in(state, push)),
+        (GatewayStep::PutPlaceholder, Task::Moving { push, facts }) => push::put_placeholder(state, push, facts),
+        (GatewayStep::TakeIn, Task::Moving { push, facts } | Task::Staging { push, facts }) => {
+            Some(push::take_in(model, state, (push, facts), DiskErrors::NONE))
+        }
         (GatewayStep::Lock, Task::Locking(identifiers)) => Some(Task::Locked(identifiers)),
         (GatewayStep::ReadFirst, Task::Locked(identifiers)) => reconcile::read_first(model, state, identifiers),
         (GatewayStep::Plan, Task::Reading { identifiers, first }) => {
-            reconcile::plan_on(model, state, (identifiers, first), state.relay.served)
+            reconcile::plan_on(model, state, (identifiers, first), state.relay.served, DiskErrors::NONE)
         }
         (GatewayStep::Act(act), Task::Acting(acting)) => reconcile::act(model, state, id, act, acting),
         (GatewayStep::Publish, Task::Publishing(publishing)) => publish::publish(model, state, id, publishing),
@@ -99,7 +103,7 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
         WorkerStep::TakeDue => {
             let due = state.redis.take_due(id);
             publish::remember(model, state, id, due);
-            return Some(publish::begin(due, None));
+            return Some(publish::begin(due, Events::NONE));
         }
         WorkerStep::WriteAgain => {
             let lost = std::mem::take(&mut state.in_flight[usize::from(id)]);

@@ -16,6 +16,7 @@ use crate::event::Events;
 use crate::event::Identifiers;
 use crate::faults;
 use crate::rules::plan;
+use crate::state::DiskErrors;
 use crate::state::EntryStatus;
 use crate::state::Plugin;
 use crate::state::State;
@@ -80,7 +81,7 @@ fn not_older_over_newer(model: &Configuration, state: &State) -> bool {
 fn refs_governed(model: &Configuration, state: &State) -> bool {
     let is_marked =
         state.redis.dirty_identifiers().meets(Identifiers::X) || state.relay.has_news || state.is_new_master;
-    if is_marked || state.locked().meets(Identifiers::X) {
+    if is_marked || state.is_settling_served() || state.locked().meets(Identifiers::X) {
         return true;
     }
     let governing = state.facts().governing_state(model);
@@ -130,7 +131,7 @@ fn deletion_stays(model: &Configuration, state: &State) -> bool {
 }
 
 fn complete_is_released(model: &Configuration, state: &State) -> bool {
-    let finds_nothing = |one| plan(model, one, &state.facts(), &state.disk).is_void();
+    let finds_nothing = |one| plan(model, one, &state.facts(), &state.disk, DiskErrors::NONE).is_void();
     !state.is_at_rest() || Identifiers::EACH.into_iter().all(finds_nothing)
 }
 
@@ -159,6 +160,14 @@ impl State {
     fn is_passing(&self, model: &Configuration, event: Event) -> bool {
         let is_being_deleted = model.deletes == Some(event) && self.redis.gates.has(event);
         is_being_deleted || self.unsettled.has(event)
+    }
+
+    /// Tells whether the relay has committed what a gateway has yet to settle: if that does not count, it marks.
+    fn is_settling_served(&self) -> bool {
+        let served = self.relay.served;
+        self.gateways
+            .iter()
+            .any(|task| !task.leased().within(served).is_empty())
     }
 
     /// Tells whether anybody is in the middle of something.

@@ -10,6 +10,7 @@ use crate::event::Events;
 use crate::event::Identifiers;
 use crate::event::Push;
 use crate::state::Disk;
+use crate::state::DiskErrors;
 use crate::state::EntryStatus;
 use crate::state::Reading;
 
@@ -36,11 +37,14 @@ impl EventStatus {
 }
 
 /// Everything known at one moment (`Facts`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Facts {
-    reading: Reading,
-    served: Events,
-    has_deletion: bool,
+    /// What the purgatory has.
+    pub reading: Reading,
+    /// What the relay serves.
+    pub served: Events,
+    /// The relay has the deletion.
+    pub has_deletion: bool,
 }
 
 impl Facts {
@@ -83,9 +87,17 @@ impl Facts {
     }
 
     /// Tells whether X is hosted: its announcement counts, held or counting as served.
-    fn is_hosted(&self, model: &Configuration) -> bool {
+    pub fn is_hosted(&self, model: &Configuration) -> bool {
         let event_status = self.event_status(model, Event::Announcement);
         event_status.counts_as_served() || event_status == EventStatus::Held
+    }
+
+    /// Returns where the repositories are that are hosted.
+    fn hosted(&self, model: &Configuration) -> Identifiers {
+        match self.is_hosted(model) {
+            true => Identifiers::BOTH,
+            false => Identifiers::Y,
+        }
     }
 
     /// Returns the state that governs X (`governing_state`).
@@ -138,10 +150,10 @@ pub fn decide_admission(model: &Configuration, event: Event, facts: &Facts) -> A
     let event_status = |event| facts.event_status(model, event);
     match event {
         Event::Announcement => {
-            let waiting = [Event::Older, Event::Newer].into_iter();
-            let extend = waiting
-                .filter(|state| event_status(*state) == EventStatus::Held)
-                .collect();
+            // Whose states are waiting for it only an announcement that is known already can say.
+            let is_known = event_status(Event::Announcement) != EventStatus::Unknown;
+            let waits = |state: &Event| is_known && event_status(*state) == EventStatus::Held;
+            let extend = [Event::Older, Event::Newer].into_iter().filter(waits).collect();
             Admission::Hold { extend }
         }
         Event::Older if model.is_one_author && event_status(Event::Newer).counts_as_served() => Admission::RuleOut,
@@ -156,10 +168,13 @@ pub fn decide_admission(model: &Configuration, event: Event, facts: &Facts) -> A
     }
 }
 
-/// What to do with a push (`decide_push`): what to hold on to meanwhile; `None`: it has no effect.
+/// What to do with a push (`decide_push`): whose deadlines are extended meanwhile; `None`: it has no effect.
 ///
 /// The old oid that the client names is always the current one: staleness only refuses.
 pub fn decide_push(model: &Configuration, push: Push, facts: &Facts, disk: &Disk) -> Option<Events> {
+    if push.identifier() == Identifiers::X && !facts.is_hosted(model) {
+        return None;
+    }
     let Some(state) = push.state() else {
         let in_place = push.identifier().meets(disk.installed);
         return (!in_place).then_some(Events::NONE);
@@ -192,7 +207,7 @@ pub struct Plan {
     pub placeholders_ended: Identifiers,
     /// Staged commits that nothing names any more.
     pub unstage: Identifiers,
-    /// Identifiers that must be looked at together with these before a PR can expire.
+    /// Identifiers that must be reconciled together with these before a PR can expire.
     pub widen: Identifiers,
     /// The dirty numbers that were read: what of it is cleared at the end.
     pub dirty: [u8; 2],
@@ -206,11 +221,14 @@ impl Plan {
     }
 }
 
-/// Decides what to do about some identifiers (`plan`).
-pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk) -> Plan {
+/// Decides what to do about some identifiers (`plan`), where something of the disk may fail: nothing is decided about
+/// that, and the marks stay.
+pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, errors: DiskErrors) -> Plan {
     let facts = &facts.of_reconcile(identifiers, disk);
+    let disk = &disk.as_read(errors);
+    let is_whole = !errors.broken().with(errors.uninstallable).meets(identifiers);
     let mut plan = Plan {
-        dirty: facts.reading.dirty,
+        dirty: if is_whole { facts.reading.dirty } else { [0; 2] },
         ..Plan::default()
     };
     let indexed = Event::ALL
@@ -224,27 +242,56 @@ pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk
             plan.releases.add(event);
         }
     }
+    let mut part = Part {
+        identifiers,
+        errors,
+        is_data_missing: false,
+        undecided: Events::NONE,
+    };
     if Identifiers::X.meets(identifiers) {
-        plan_states(model, facts, disk, &mut plan);
+        plan_states(model, facts, disk, &mut part, &mut plan);
     }
-    plan_pull_request(model, identifiers, facts, disk, &mut plan);
-    plan_expiry(identifiers, facts, &mut plan);
+    plan_pull_request(model, facts, disk, &mut part, &mut plan);
+    if model.bug == Some(Bug::ExpireWithoutReading) {
+        part.undecided = Events::NONE;
+    }
+    plan_expiry(model, facts, &part, &mut plan);
     plan_unstaging(model, identifiers, facts, disk, &mut plan);
     plan
 }
 
+/// What is reconciled, and what cannot be decided of it.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    identifiers: Identifiers,
+    errors: DiskErrors,
+    /// The objects of the state that X is at, or shall be, are not here.
+    is_data_missing: bool,
+    /// Entries one of whose repositories could not be read or changed: they neither expire nor are superseded.
+    undecided: Events,
+}
+
 /// The repository at X: which state it is brought to, and which events that completes.
-fn plan_states(model: &Configuration, facts: &Facts, disk: &Disk, plan: &mut Plan) {
+fn plan_states(model: &Configuration, facts: &Facts, disk: &Disk, part: &mut Part, plan: &mut Plan) {
     let event_status = |event| facts.event_status(model, event);
     let has_objects = |state: &Event| disk.objects.has(*state);
+    let is_broken = part.errors.broken().meets(Identifiers::X);
     let next = facts.candidate_states(model).find(has_objects);
-    let target = next.or(facts.governing_state(model)).filter(has_objects);
+    let next = next.or(facts.governing_state(model)).filter(|_| !is_broken);
+    let target = next.filter(has_objects);
+    part.is_data_missing = target != next;
     plan.align = target.filter(|_| target != disk.refs);
-    if event_status(Event::Announcement) == EventStatus::Held && target.is_some() {
+    let is_held = |event: &Event| event_status(*event) == EventStatus::Held;
+    if is_broken && facts.is_hosted(model) {
+        let of_repository = [Event::Announcement, Event::Older, Event::Newer];
+        part.undecided = of_repository.into_iter().filter(is_held).collect();
+    }
+    if is_held(&Event::Announcement) && target.is_some() {
         plan.releases.add(Event::Announcement);
     }
+    let announcement = event_status(Event::Announcement);
     for state in [Event::Older, Event::Newer] {
-        if event_status(state) != EventStatus::Held {
+        if !is_held(&state) || part.undecided.has(state) {
             continue;
         }
         let by_same_author = |other: Event| other == state || model.is_one_author;
@@ -253,42 +300,72 @@ fn plan_states(model: &Configuration, facts: &Facts, disk: &Disk, plan: &mut Pla
         let newer_next = target.is_some_and(|target| target > state && by_same_author(target));
         if newer_counts || newer_next {
             plan.ended.add(state);
-        } else if target == Some(state) || target > Some(state) && has_objects(&state) {
+        } else if target == Some(state) || next > Some(state) && has_objects(&state) {
             plan.releases.add(state);
-            if plan.releases.has(Event::Announcement) || event_status(Event::Announcement) == EventStatus::Releasing {
+            if announcement == EventStatus::Releasing || plan.releases.has(Event::Announcement) {
                 plan.after_announcement.add(state);
             }
         }
     }
+    if announcement == EventStatus::Served {
+        plan.after_announcement = Events::NONE;
+    }
 }
 
 /// The PR, whose commit may be at X or at Y.
-fn plan_pull_request(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, plan: &mut Plan) {
-    let event_status = facts.event_status(model, Event::PullRequest);
-    if event_status == EventStatus::Unknown {
+fn plan_pull_request(model: &Configuration, facts: &Facts, disk: &Disk, part: &mut Part, plan: &mut Plan) {
+    let status = facts.event_status(model, Event::PullRequest);
+    if status == EventStatus::Unknown {
         return;
     }
+    let Part {
+        identifiers,
+        errors,
+        is_data_missing,
+        ..
+    } = *part;
     plan.placeholders_ended = facts.reading.placeholders.within(identifiers);
-    if disk.staged.with(disk.installed).meets(identifiers) {
-        plan.install = identifiers.without(disk.installed);
-        if event_status == EventStatus::Held {
-            plan.releases.add(Event::PullRequest);
+    let repositories = facts.hosted(model).within(identifiers);
+    let failing = errors.broken().with(errors.uninstallable).within(repositories);
+    let announcement = facts.event_status(model, Event::Announcement);
+    let is_announced = announcement.counts_as_served() || plan.releases.has(Event::Announcement);
+    let mut open = repositories.without(failing);
+    if !is_announced || is_data_missing {
+        open = open.without(Identifiers::X);
+    }
+    let found = disk
+        .staged
+        .within(identifiers)
+        .with(disk.installed.within(repositories));
+    if !found.is_empty() {
+        plan.install = open.without(disk.installed);
+    }
+    if status != EventStatus::Held {
+        return;
+    }
+    if !failing.is_empty() {
+        part.undecided.add(Event::PullRequest);
+    }
+    if !found.is_empty() && !open.is_empty() {
+        plan.releases.add(Event::PullRequest);
+        if open == Identifiers::X && announcement != EventStatus::Served {
+            plan.after_announcement.add(Event::PullRequest);
         }
     }
 }
 
-fn plan_expiry(identifiers: Identifiers, facts: &Facts, plan: &mut Plan) {
+fn plan_expiry(model: &Configuration, facts: &Facts, part: &Part, plan: &mut Plan) {
     let indexed = facts
         .reading
         .overdue
         .iter()
-        .filter(|event| event.identifiers().meets(identifiers));
+        .filter(|event| event.identifiers().meets(part.identifiers));
     for event in indexed.filter(|event| facts.reading.statuses[event.index()].is_waiting()) {
-        if plan.releases.has(event) || plan.ended.has(event) {
+        if plan.releases.has(event) || plan.ended.has(event) || part.undecided.has(event) {
             continue;
         }
-        let unseen = event.identifiers().without(identifiers);
-        if unseen.is_empty() {
+        let unseen = event.identifiers().without(part.identifiers);
+        if unseen.is_empty() || model.bug == Some(Bug::ExpireWithoutWidening) {
             plan.expired.add(event);
         } else {
             plan.widen = plan.widen.with(unseen);
@@ -298,12 +375,12 @@ fn plan_expiry(identifiers: Identifiers, facts: &Facts, plan: &mut Plan) {
 
 /// Staged commits live as long as the event that names them, or the placeholder that awaits one.
 fn plan_unstaging(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk: &Disk, plan: &mut Plan) {
-    let expires = plan.expired.has(Event::PullRequest);
-    let is_named = !expires && facts.event_status(model, Event::PullRequest) != EventStatus::Unknown;
+    let is_known = facts.event_status(model, Event::PullRequest) != EventStatus::Unknown;
+    let mut named = Identifiers::NONE;
+    if is_known && !plan.expired.has(Event::PullRequest) {
+        named = facts.hosted(model);
+    }
     let awaited = facts.reading.placeholders.without(plan.placeholders_ended);
     let staged = disk.staged.within(identifiers).without(plan.install).without(awaited);
-    plan.unstage = match is_named {
-        true => staged.within(disk.installed),
-        false => staged,
-    };
+    plan.unstage = staged.within(disk.installed).with(staged.without(named));
 }

@@ -1,4 +1,4 @@
-//! The scripts of `shared/src/purgatory/scripts/`, each one atomic step of Redis and a method of its name.
+//! The scripts of `shared/src/purgatory/redis/scripts/`, each one atomic step of Redis and a method of its name.
 
 use crate::event::Event;
 use crate::event::Events;
@@ -137,9 +137,10 @@ impl Redis {
         }
     }
 
-    /// `mark_releasing.lua`. Returns what the gateway has the lease of.
+    /// `mark_releasing.lua`. Returns what the gateway has the lease of: not what is ordered after an announcement that
+    /// somebody else is releasing, which is due when that has left.
     pub fn mark_releasing(&mut self, gateway: GatewayId, releases: Events, after_announcement: Events) -> Events {
-        let mut leased = Events::NONE;
+        let mut marked = Events::NONE;
         for event in releases.iter() {
             let old = self.entries[event.index()];
             let is_anothers = old.status == EntryStatus::Releasing && !old.is_due;
@@ -148,13 +149,26 @@ impl Redis {
             }
             *self.entry(event) = Entry {
                 status: EntryStatus::Releasing,
-                lease: Some(gateway),
+                is_due: true,
                 is_after_announcement: after_announcement.has(event),
                 ..Entry::default()
             };
-            leased.add(event);
+            marked.add(event);
         }
+        let is_anothers =
+            self.status(Event::Announcement) == EntryStatus::Releasing && !marked.has(Event::Announcement);
+        let is_blocked = |event: &Event| is_anothers && after_announcement.has(*event);
+        let leased: Events = marked.iter().filter(|event| !is_blocked(event)).collect();
+        self.lease(gateway, leased);
         leased
+    }
+
+    fn lease(&mut self, gateway: GatewayId, leased: Events) {
+        for event in leased.iter() {
+            let entry = self.entry(event);
+            entry.lease = Some(gateway);
+            entry.is_due = false;
+        }
     }
 
     /// `mark_releasing.lua` with a lease that is over at once.
@@ -168,7 +182,7 @@ impl Redis {
         }
     }
 
-    /// Returns what `take_due.lua` would lease.
+    /// Returns what `take_due.lua` would lease: nothing that is ordered after what is still releasing.
     pub fn due(&self) -> Events {
         let announcement_is_releasing = self.status(Event::Announcement) == EntryStatus::Releasing;
         let is_due = |event: &Event| {
@@ -182,33 +196,32 @@ impl Redis {
     /// `take_due.lua`. Returns what the gateway has the lease of.
     pub fn take_due(&mut self, gateway: GatewayId) -> Events {
         let due = self.due();
-        for event in due.iter() {
-            let entry = self.entry(event);
-            entry.lease = Some(gateway);
-            entry.is_due = false;
-        }
+        self.lease(gateway, due);
         due
     }
 
-    /// `settle.lua`.
-    pub fn settle(&mut self, gateway: GatewayId, event: Event, settlement: Settlement) {
-        if self.entries[event.index()].lease == Some(gateway) {
+    /// `settle.lua`. Returns whether the lease was the right one.
+    pub fn settle(&mut self, gateway: GatewayId, event: Event, settlement: Settlement) -> bool {
+        let is_current = self.entries[event.index()].lease == Some(gateway);
+        if is_current {
             self.settle_whoever_asks(event, settlement);
         }
+        is_current
     }
 
     /// What `settle.lua` does when the lease is the right one. `HSET` makes an entry where there is none.
     pub fn settle_whoever_asks(&mut self, event: Event, settlement: Settlement) {
         let entry = self.entry(event);
         match settlement {
-            Settlement::Done => {
+            Settlement::Served => *entry = Entry::default(),
+            Settlement::Dropped => {
                 *entry = Entry::default();
                 self.mark_dirty(event.identifiers());
             }
-            Settlement::Retry => {
+            Settlement::GiveBack | Settlement::Retry => {
                 entry.status = EntryStatus::Releasing;
                 entry.lease = None;
-                entry.is_due = false;
+                entry.is_due = settlement == Settlement::GiveBack;
             }
         }
     }

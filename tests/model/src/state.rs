@@ -165,7 +165,8 @@ pub struct Relay {
     pub served: Events,
     /// The deletion is committed.
     pub has_deletion: bool,
-    /// It committed something that no gateway has marked yet.
+    /// It committed something that gateways have to mark, and none has yet: not what a gateway has a lease of and sees
+    /// committed itself.
     pub has_news: bool,
 }
 
@@ -224,17 +225,27 @@ pub enum Task {
     Idle,
     /// It takes in a pack.
     Uploading(Push),
-    /// The pack is here; under the lock, the purgatory was read for the second decision.
+    /// The pack is here; under the lock, the identifier was marked and the purgatory read for the second decision.
     Deciding {
         /// What was pushed.
         push: Push,
         /// What it read.
         reading: Reading,
     },
-    /// The push was decided and the identifier marked; nothing has moved.
-    Moving(Push),
+    /// The push was decided; nothing has moved.
+    Moving {
+        /// What was pushed.
+        push: Push,
+        /// What it was decided on, and is reconciled on.
+        facts: Facts,
+    },
     /// The placeholder of a PR commit is written; the commit has not moved.
-    Staging(Push),
+    Staging {
+        /// What was pushed.
+        push: Push,
+        /// What it was decided on, and is reconciled on.
+        facts: Facts,
+    },
     /// It wants the locks for a reconcile.
     Locking(Identifiers),
     /// It has the locks, and has read nothing.
@@ -270,8 +281,10 @@ pub struct Publishing {
     pub leased: Events,
     /// How far it is with the first of them.
     pub attempt: Attempt,
-    /// Whether what follows may go on; `None`: each was due by itself.
-    pub chain: Option<Next>,
+    /// Those that are ordered after the announcement, as long as that is among them.
+    pub after_announcement: Events,
+    /// Those that are given back without an attempt: the announcement was not served.
+    pub give_back: Events,
 }
 
 /// What is read first. It is the purgatory, unless a seeded bug turns it round.
@@ -288,15 +301,6 @@ pub enum FirstRead {
     },
 }
 
-/// Whether what follows an event may be published now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Next {
-    /// It may.
-    GoOn,
-    /// What it may depend on is not served yet.
-    Wait,
-}
-
 /// One attempt to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Attempt {
@@ -311,8 +315,12 @@ pub enum Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Settlement {
-    /// The relay has it, or will never take it.
-    Done,
+    /// The relay has it: it counted as served before, so nothing has to be decided anew.
+    Served,
+    /// The relay will never take it.
+    Dropped,
+    /// There was no attempt.
+    GiveBack,
     /// To be tried again.
     Retry,
 }
@@ -321,10 +329,27 @@ impl Task {
     /// Returns what it has locked.
     pub fn locked(&self) -> Identifiers {
         match self {
-            Self::Deciding { push, .. } | Self::Moving(push) | Self::Staging(push) => push.identifier(),
+            Self::Deciding { push, .. } | Self::Moving { push, .. } | Self::Staging { push, .. } => push.identifier(),
             Self::Locked(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
             Self::Acting(acting) => acting.identifiers,
             Self::Down | Self::Idle | Self::Uploading(_) | Self::Locking(_) | Self::Publishing(_) => Identifiers::NONE,
+        }
+    }
+
+    /// Returns what it has the lease of. What it sees the relay commit of that it does not mark: it settles it.
+    pub fn leased(&self) -> Events {
+        match self {
+            Self::Acting(acting) => acting.leased,
+            Self::Publishing(publishing) => publishing.leased,
+            Self::Down
+            | Self::Idle
+            | Self::Uploading(_)
+            | Self::Deciding { .. }
+            | Self::Moving { .. }
+            | Self::Staging { .. }
+            | Self::Locking(_)
+            | Self::Locked(_)
+            | Self::Reading { .. } => Events::NONE,
         }
     }
 
@@ -335,16 +360,24 @@ impl Task {
 
     /// Returns the dirty numbers that it has read and may clear.
     fn dirty_mut(&mut self) -> Option<&mut [u8; 2]> {
-        if let Self::Acting(acting) = self {
-            Some(&mut acting.plan.dirty)
-        } else if let Self::Reading {
-            first: FirstRead::Purgatory(reading),
-            ..
-        } = self
-        {
-            Some(&mut reading.dirty)
-        } else {
-            None
+        match self {
+            Self::Acting(acting) => Some(&mut acting.plan.dirty),
+            Self::Reading {
+                first: FirstRead::Purgatory(reading),
+                ..
+            }
+            | Self::Deciding { reading, .. } => Some(&mut reading.dirty),
+            Self::Moving { facts, .. } | Self::Staging { facts, .. } => Some(&mut facts.reading.dirty),
+            Self::Reading {
+                first: FirstRead::Relay { .. },
+                ..
+            }
+            | Self::Down
+            | Self::Idle
+            | Self::Uploading(_)
+            | Self::Locking(_)
+            | Self::Locked(_)
+            | Self::Publishing(_) => None,
         }
     }
 }
@@ -360,6 +393,42 @@ pub struct Disk {
     pub staged: Identifiers,
     /// Where the PR has its ref.
     pub installed: Identifiers,
+}
+
+/// What of the disk fails at one reconcile, by the identifier of the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct DiskErrors {
+    /// Repositories that cannot be read.
+    pub unreadable: Identifiers,
+    /// Repositories that can be read and not changed.
+    pub unchangeable: Identifiers,
+    /// Repositories in which the ref of the PR cannot be set, though all else can be changed.
+    pub uninstallable: Identifiers,
+}
+
+impl Disk {
+    /// Returns what a reconcile sees of it.
+    pub fn as_read(mut self, errors: DiskErrors) -> Self {
+        if errors.unreadable.meets(Identifiers::X) {
+            (self.objects, self.refs) = (Events::NONE, None);
+        }
+        self.installed = self.installed.without(errors.unreadable);
+        self
+    }
+}
+
+impl DiskErrors {
+    /// Nothing fails.
+    pub const NONE: Self = Self {
+        unreadable: Identifiers::NONE,
+        unchangeable: Identifiers::NONE,
+        uninstallable: Identifiers::NONE,
+    };
+
+    /// Returns the repositories that nothing is decided about.
+    pub fn broken(self) -> Identifiers {
+        self.unreadable.with(self.unchangeable)
+    }
 }
 
 /// What may still happen, so that the space is finite.
@@ -383,6 +452,8 @@ pub struct Left {
     pub lost_answers: u8,
     /// Queries that come back short.
     pub short_reads: u8,
+    /// Times that something of the disk fails.
+    pub disk_errors: u8,
     /// Deadlines that pass.
     pub deadlines: u8,
 }
