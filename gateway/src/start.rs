@@ -43,7 +43,7 @@ use crate::repositories::layout::Layout;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::locks::Locks;
 use crate::repositories::repository::CreateError;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use crate::site::Settings;
 use crate::site::Site;
 use crate::strfry_import::Importer;
@@ -139,7 +139,7 @@ impl Server {
         tracing::debug!(?swept, "swept what crashed gateways left");
         let git = Git::discover(layout.root()).await?;
         let git = git.with_git_commands_max(config.server_limits.git_commands_max);
-        let repositories = Repositories::open(git, layout.clone(), CACHED_REFS_MAX).await?;
+        let repositories = RepositoryStore::open(git, layout.clone(), CACHED_REFS_MAX).await?;
         let importer = match config.strfry.clone() {
             Some(paths) => Some(Importer::open(paths).await?),
             None => None,

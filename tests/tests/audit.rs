@@ -6,9 +6,9 @@ use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::world::World;
 
 /// How many tests of GRASP-01 version 0.2.0 has.
 const TESTS: &str = "62/62 tests passed";

@@ -5,26 +5,26 @@
 use nostr::event::Event;
 use shared::nip34;
 use tempfile::TempDir;
-use tests::git_client::GitClient;
-use tests::git_client::Said;
-use tests::git_wrapper::GitMoment;
-use tests::git_wrapper::GitWrapper;
-use tests::git_wrapper::StoppedGit;
-use tests::http_client;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::nostr_client::sign;
-use tests::nostr_client::tag;
-use tests::process::Process;
-use tests::process::free_port;
-use tests::process::program;
-use tests::process::signal;
-use tests::repository::Repository;
-use tests::tcp_proxy::Moment;
-use tests::tcp_proxy::TcpProxy;
-use tests::tcp_proxy::Then;
-use tests::wait::eventually;
-use tests::wire::Wire;
+use tests::clients::git::GitClient;
+use tests::clients::git::Said;
+use tests::clients::http;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
+use tests::faults::frames::Wire;
+use tests::faults::git_wrapper::GitMoment;
+use tests::faults::git_wrapper::GitWrapper;
+use tests::faults::git_wrapper::StoppedGit;
+use tests::faults::tcp_proxy::Moment;
+use tests::faults::tcp_proxy::TcpProxy;
+use tests::faults::tcp_proxy::Then;
+use tests::harness::process::Process;
+use tests::harness::process::free_port;
+use tests::harness::process::program;
+use tests::harness::process::signal;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
 use tokio::net::TcpStream;
 
 const ADD: &str = "return redis.call('INCR', KEYS[1])";
@@ -217,7 +217,7 @@ async fn a_push_that_finds_everything_in_place_waits_for_who_put_it_there() {
     );
     let later = async {
         let stopped = Waiting::stop_behind(&waiting.wrapper, "update-ref").await;
-        let answer = http_client::request(&waiting.authority, &head, &body);
+        let answer = http::request(&waiting.authority, &head, &body);
         tokio::pin!(answer);
         tokio::select! {
             // It has been decided upon once, and goes on.

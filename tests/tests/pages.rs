@@ -8,14 +8,14 @@
 use nostr::key::Keys;
 use serde_json::Value;
 use serde_json::json;
-use tests::browser::Browser;
-use tests::browser::View;
-use tests::nostr_client::now;
-use tests::nostr_client::tag;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::browser::Browser;
+use tests::clients::browser::View;
+use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::world::World;
 
 /// An identifier that a URL cannot carry as it is, and that ends like a path.
 const IDENTIFIER: &str = "my repo 🦀.git";

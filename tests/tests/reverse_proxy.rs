@@ -11,18 +11,18 @@ use std::path::Path;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use serde_json::json;
-use tests::git_client::GitClient;
-use tests::http_client;
-use tests::http_client::request;
-use tests::nostr_client::NostrClient;
-use tests::nostr_client::now;
-use tests::process::Process;
-use tests::process::free_port;
-use tests::wait::eventually;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::Repository;
-use tests::world::World;
+use tests::clients::git::GitClient;
+use tests::clients::http;
+use tests::clients::http::request;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::Process;
+use tests::harness::process::free_port;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -158,7 +158,7 @@ async fn what_is_silent_for_a_minute_is_the_gateways_to_judge(proxy: Proxy) {
     let mut nostr = NostrClient::connect(&format!("ws://{}", site.authority)).await;
     let mut push = UnfinishedPush::start(&site).await;
 
-    let answer = http_client::rest(&mut push.stream).await;
+    let answer = http::rest(&mut push.stream).await;
 
     let body = String::from_utf8_lossy(answer.body()).into_owned();
     assert_eq!(answer.status, 200, "{}", answer.head());
@@ -230,11 +230,11 @@ impl UnfinishedPush {
         self.stream.write_all(b"\r\n").await.unwrap();
     }
 
-    async fn finish(mut self) -> http_client::Answer {
+    async fn finish(mut self) -> http::Answer {
         let pack = std::mem::take(&mut self.pack);
         self.send(&pack).await;
         self.send(b"").await;
-        http_client::rest(&mut self.stream).await
+        http::rest(&mut self.stream).await
     }
 }
 

@@ -17,7 +17,7 @@ use crate::git::command::GitError;
 use crate::repositories::layout::in_background;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use wire::pkt_line::PktLine;
 use wire::protocol::ProtocolVersion;
 
@@ -47,7 +47,7 @@ impl Advertisements {
     ///
     /// # Errors
     /// [`CaptureError`]
-    pub(crate) async fn capture(repositories: &Repositories) -> Result<Self, CaptureError> {
+    pub(crate) async fn capture(repositories: &RepositoryStore) -> Result<Self, CaptureError> {
         // A repository with a ref: before git 2.41 an empty one advertises no capabilities in version 0.
         let path = repositories.layout().fresh_quarantine();
         let captured = capture_from(repositories.git(), &path).await;
@@ -223,7 +223,7 @@ mod tests {
 
     /// What `git http-backend` would answer; it leaves the prefix out for version 2.
     async fn gits_own(world: &World, path: &Path, service: &str, protocol: &str) -> Vec<u8> {
-        let git = world.repositories.git().invoke(service);
+        let git = world.store.git().invoke(service);
         let refs = git
             .env("GIT_PROTOCOL", protocol)
             .arg("--http-backend-info-refs")
@@ -240,7 +240,7 @@ mod tests {
     }
 
     async fn assert_same(world: &World, repository: &Repository) {
-        let advertisements = Advertisements::capture(&world.repositories).await.unwrap();
+        let advertisements = Advertisements::capture(&world.store).await.unwrap();
         let refs = repository.refs().await.unwrap().unwrap();
         for (version, protocol) in VERSIONS {
             let expected = gits_own(world, repository.path(), "upload-pack", protocol).await;
@@ -272,11 +272,11 @@ mod tests {
     #[tokio::test]
     async fn the_empty_repository_is_advertised_as_git_does() {
         for world in World::of_every_git().await {
-            let advertisements = Advertisements::capture(&world.repositories).await.unwrap();
-            let empty = world.repositories.layout().empty_repository();
+            let advertisements = Advertisements::capture(&world.store).await.unwrap();
+            let empty = world.store.layout().empty_repository();
             // Before 2.41 git says nothing at all of an empty repository in version 0; the later form is understood
             // by every client.
-            let says_capabilities = world.repositories.git().version() >= GitVersion { major: 2, minor: 41 };
+            let says_capabilities = world.store.git().version() >= GitVersion { major: 2, minor: 41 };
 
             for (version, protocol) in VERSIONS {
                 let refs = RefSnapshot::empty();

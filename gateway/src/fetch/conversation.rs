@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use futures_util::Stream;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -28,14 +28,14 @@ pub(crate) enum Chunk {
 
 /// One run of `upload-pack`, in a task of its own: it must notice a client that is gone or asleep even while nobody
 /// polls the answer.
-pub(crate) struct Conversation<B> {
+pub(crate) struct Conversation<R> {
     pub(crate) child: GitChild,
-    pub(crate) request: FetchRequest<B>,
+    pub(crate) request: FetchRequest<R>,
     pub(crate) sender: mpsc::Sender<Chunk>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Conversation<B> {
+impl<R: AsyncRead + Send + Unpin> Conversation<R> {
     /// Runs until git has ended or the client is gone; a git that still runs is then killed by dropping the child.
     pub(crate) async fn run(mut self, limits: UploadPackLimits) {
         let stdin = self.child.stdin.take();
@@ -88,9 +88,9 @@ fn report_end(status: ExitStatus, stderr: &Stderr) -> io::Result<()> {
     Ok(())
 }
 
-async fn ask<B>(request: &mut FetchRequest<B>, stdin: Option<ChildStdin>) -> io::Result<()>
+async fn ask<R>(request: &mut FetchRequest<R>, stdin: Option<ChildStdin>) -> io::Result<()>
 where
-    B: Stream<Item = io::Result<Bytes>> + Send + Unpin,
+    R: AsyncRead + Unpin,
 {
     let Some(mut stdin) = stdin else {
         return Ok(());

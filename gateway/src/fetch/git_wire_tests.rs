@@ -17,7 +17,7 @@ use crate::repositories::layout::Layout;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
 use bytes::Buf;
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tempfile::TempDir;
+use tokio_util::io::StreamReader;
 use warp::Filter;
 use warp::reply::Reply;
 use warp::reply::Response;
@@ -40,7 +41,7 @@ type Body = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 #[derive(Clone)]
 struct Server {
-    repositories: Repositories,
+    repositories: RepositoryStore,
     advertisements: Advertisements,
     upload_pack: UploadPack,
 }
@@ -49,7 +50,7 @@ impl Server {
     async fn start(git: PathBuf, data_dir: &Path) -> (Self, String) {
         let git = Git::at(git, data_dir).await.unwrap();
         let layout = Layout::new(data_dir).unwrap();
-        let repositories = Repositories::open(git, layout, 1000).await.unwrap();
+        let repositories = RepositoryStore::open(git, layout, 1000).await.unwrap();
         let server = Self {
             advertisements: Advertisements::capture(&repositories).await.unwrap(),
             upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
@@ -77,7 +78,7 @@ impl Server {
 
     fn repository(&self, name: &str) -> Repository {
         let coordinate = format!("30617:{}:{name}", "11".repeat(32));
-        self.repositories.at(&coordinate.parse().unwrap())
+        self.store.at(&coordinate.parse().unwrap())
     }
 
     async fn answer(&self, path: &str, query: String, protocol: Option<GitProtocol>, body: Body) -> Response {
@@ -103,7 +104,11 @@ impl Server {
                 } else {
                     Target::Empty
                 };
-                let answer = self.upload_pack.fetch(target, protocol, body).await.unwrap();
+                let answer = self
+                    .upload_pack
+                    .fetch(target, protocol, StreamReader::new(body))
+                    .await
+                    .unwrap();
                 let kind = "application/x-git-upload-pack-result";
                 return warp::reply::with_header(warp::reply::stream(answer), "content-type", kind).into_response();
             }
@@ -138,7 +143,7 @@ async fn receive(repository: Repository, mut body: Body) -> Bytes {
     repository.create().await.unwrap();
     if list.expects_pack() {
         let alternates = vec![repository.object_dir()];
-        let mut quarantine = Quarantine::open(repository.all(), alternates).await.unwrap();
+        let mut quarantine = Quarantine::open(repository.store(), alternates).await.unwrap();
         let mut pack = stream::iter([Ok(rest)]).chain(body);
         quarantine.ingest(&mut pack, &IngestLimits::default()).await.unwrap();
         quarantine.migrate_into(&repository).await.unwrap();

@@ -190,7 +190,7 @@ mod tests {
             world
                 .git(&unborn, &["symbolic-ref", "HEAD", "refs/heads/none"], b"")
                 .await;
-            let empty = world.repositories.layout().empty_repository();
+            let empty = world.store.layout().empty_repository();
             let mut compared = 0;
             for path in [full.path(), unborn.path(), &empty] {
                 let refs = crate::repositories::refs::read_refs(path, None)
@@ -212,7 +212,7 @@ mod tests {
                     ],
                 ] {
                     let request = request(arguments);
-                    let git = world.repositories.git().invoke("upload-pack");
+                    let git = world.store.git().invoke("upload-pack");
                     let expected = git
                         .env("GIT_PROTOCOL", "version=2")
                         .arg("--stateless-rpc")

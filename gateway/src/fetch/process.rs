@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -22,9 +23,10 @@ use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
 use crate::git::child::ChildLimits;
 use crate::git::command::GitError;
+use crate::http::body::BodyError;
 use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
 use wire::pkt_line::PktLineError;
 use wire::protocol::GitProtocol;
@@ -87,24 +89,12 @@ pub(crate) enum UploadPackError {
     /// The request has an end before it says anything.
     #[error("malformed fetch request: it ends too early")]
     Truncated,
-    /// The request is longer than the limit.
-    #[error("a fetch request has at most {max} bytes")]
-    TooLong {
-        /// The limit.
-        max: u64,
-    },
-    /// The client sends nothing.
-    #[error("nothing was received for {} s", max.as_secs())]
-    Stalled {
-        /// The limit.
-        max: Duration,
-    },
     /// Too many fetches at once: try later.
     #[error("the server is busy with other fetches: try again later")]
     Busy,
-    /// The request broke off.
-    #[error("the request broke off")]
-    Body(#[source] io::Error),
+    /// The request was not received in whole.
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// The refs could not be read.
     #[error(transparent)]
     Refs(#[from] RefReadError),
@@ -119,14 +109,14 @@ pub(crate) enum UploadPackError {
 /// Serves fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
-    repositories: Repositories,
+    repositories: RepositoryStore,
     limits: UploadPackLimits,
     children: Arc<Semaphore>,
 }
 
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
-    pub(crate) fn new(repositories: Repositories, limits: UploadPackLimits) -> Self {
+    pub(crate) fn new(repositories: RepositoryStore, limits: UploadPackLimits) -> Self {
         Self {
             children: Arc::new(Semaphore::new(limits.children_max)),
             repositories,
@@ -140,16 +130,16 @@ impl UploadPack {
     /// # Errors
     /// [`UploadPackError`] until the first byte of the answer; later an item of the answer is an error, and the answer
     /// must then be cut off, not ended.
-    pub(crate) async fn fetch<B>(
+    pub(crate) async fn fetch<R>(
         &self,
         target: Target,
         protocol: Option<GitProtocol>,
-        body: B,
+        body: R,
     ) -> Result<UploadPackAnswer, UploadPackError>
     where
-        B: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+        R: AsyncRead + Send + Unpin + 'static,
     {
-        let mut request = FetchRequest::new(body, self.limits);
+        let mut request = FetchRequest::new(body, &self.limits);
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         match request.first_line().await? {
             // A probe, or a client that wants nothing after all.
@@ -169,14 +159,14 @@ impl UploadPack {
         }
     }
 
-    async fn spawn<B>(
+    async fn spawn<R>(
         &self,
         target: Target,
         protocol: Option<GitProtocol>,
-        request: FetchRequest<B>,
+        request: FetchRequest<R>,
     ) -> Result<UploadPackAnswer, UploadPackError>
     where
-        B: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+        R: AsyncRead + Send + Unpin + 'static,
     {
         let path = self.path_of(target).await?;
         let permit = Arc::clone(&self.children).acquire_owned();
@@ -226,7 +216,7 @@ impl UploadPack {
 
     async fn path_of(&self, target: Target) -> Result<PathBuf, UploadPackError> {
         match target {
-            Target::Empty => Ok(self.repositories.layout().empty_repository()),
+            Target::Empty => Ok(self.store.layout().empty_repository()),
             Target::Repository(repository) if repository.exists().await => Ok(repository.path().to_owned()),
             Target::Repository(_) => Err(UploadPackError::NoRepository),
         }
@@ -292,20 +282,27 @@ mod tests {
     use futures_util::StreamExt;
     use futures_util::stream;
     use shared::git::Oid;
+    use tokio::io::AsyncReadExt;
+    use tokio_util::io::StreamReader;
 
     use super::*;
+    use crate::http::body::Body;
     use crate::repositories::testing::World;
     use wire::pkt_line::PktLine;
     use wire::protocol::GitProtocol;
 
-    type Body = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
-
+    /// A request that comes in pieces.
     fn body(request: &[u8]) -> Body {
-        let chunks: Vec<_> = request
+        let chunks: Vec<io::Result<_>> = request
             .chunks(11)
             .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
             .collect();
-        Box::pin(stream::iter(chunks))
+        Box::pin(StreamReader::new(stream::iter(chunks)))
+    }
+
+    /// A request that does not end.
+    fn pending() -> Body {
+        Box::pin(StreamReader::new(stream::pending::<io::Result<Bytes>>()))
     }
 
     fn v2() -> Option<GitProtocol> {
@@ -338,7 +335,7 @@ mod tests {
     }
 
     fn server(world: &World, limits: UploadPackLimits) -> UploadPack {
-        UploadPack::new(world.repositories.clone(), limits)
+        UploadPack::new(world.store.clone(), limits)
     }
 
     /// Returns what the packets of an answer carry, less band numbers, and what follows without packets.
@@ -472,6 +469,7 @@ mod tests {
         let server = server(&world, limits);
         let long = [&lines(&["command=ls-refs", "0001"])[..], &lines(&["ref-prefix x"; 100])].concat();
         let start = || body(b"0014command=ls-re");
+        let broken = Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset));
         for (name, body, expected) in [
             ("empty", body(b""), "Truncated"),
             ("cut", start(), "Truncated"),
@@ -482,12 +480,12 @@ mod tests {
                 body(&lines(&["command=ls-refs", "0001", "x", "0000"])),
                 "LsRefs",
             ),
-            ("long", body(&long), "TooLong"),
-            ("stalled", Box::pin(start().chain(stream::pending())), "Stalled"),
+            ("long", body(&long), "Body(TooLong"),
+            ("stalled", Box::pin(start().chain(pending())), "Body(Stalled"),
             (
                 "broken",
-                Box::pin(start().chain(stream::iter([Err(io::ErrorKind::ConnectionReset.into())]))),
-                "Body",
+                Box::pin(start().chain(StreamReader::new(stream::iter([broken])))),
+                "Body(Broken",
             ),
         ] {
             let refused = server.fetch(Target::Empty, v2(), body).await.unwrap_err();
@@ -559,7 +557,7 @@ mod tests {
             ..UploadPackLimits::default()
         };
         let request = fetch_of(commit);
-        let half = body(&request[..request.len() - 9]).chain(stream::pending());
+        let half = AsyncReadExt::chain(body(&request[..request.len() - 9]), pending());
         let target = Target::Repository(repository);
 
         let answer = server(&world, brief).fetch(target, v2(), half).await;

@@ -1,54 +1,41 @@
-//! The body of a fetch request as it arrives: bounded in bytes and in silence, its start read before it is known who
-//! answers.
-
-use std::io;
+//! The body of a fetch request as it arrives: its start is read before it is known whether this process answers or git.
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use futures_util::Stream;
-use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::io::AsyncRead;
 
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::LsRefsError;
 use crate::fetch::ls_refs::LsRefsParser;
 use crate::fetch::process::UploadPackError;
 use crate::fetch::process::UploadPackLimits;
+use crate::http::body::BodyError;
+use crate::http::body::BodyLimits;
+use crate::http::body::BodyReader;
 use wire::pkt_line::PktLine;
 
-/// A request body, counted and timed, of which the start is kept until it is known who answers.
-pub(crate) struct FetchRequest<B> {
-    body: B,
-    limits: UploadPackLimits,
+/// A request, of which the start is kept until it is known who answers.
+pub(crate) struct FetchRequest<R> {
+    body: BodyReader<R>,
     start: BytesMut,
-    received_bytes: u64,
 }
 
-impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> FetchRequest<B> {
-    pub(crate) fn new(body: B, limits: UploadPackLimits) -> Self {
+impl<R: AsyncRead + Unpin> FetchRequest<R> {
+    pub(crate) fn new(body: R, limits: &UploadPackLimits) -> Self {
+        let limits = BodyLimits {
+            bytes_max: limits.request_bytes_max,
+            stall_max: limits.stall_max,
+            duration_max: limits.duration_max,
+        };
         Self {
-            body,
-            limits,
+            body: BodyReader::new(body, limits),
             start: BytesMut::new(),
-            received_bytes: 0,
         }
     }
 
     /// Returns the next chunk; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UploadPackError> {
-        let max = self.limits.stall_max;
-        let next = timeout(max, self.body.next()).await;
-        let chunk = next
-            .map_err(|_| UploadPackError::Stalled { max })?
-            .transpose()
-            .map_err(UploadPackError::Body)?;
-        let len = chunk.as_ref().map_or(0, Bytes::len);
-        self.received_bytes += u64::try_from(len).unwrap_or(u64::MAX);
-        let max = self.limits.request_bytes_max;
-        if self.received_bytes > max {
-            return Err(UploadPackError::TooLong { max });
-        }
-        Ok(chunk)
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.body.next().await
     }
 
     /// Takes what was read so far without being passed on.

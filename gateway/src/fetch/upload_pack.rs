@@ -1,7 +1,6 @@
 //! `POST git-upload-pack`: fetches and clones (`gitprotocol-http(5)`, "Smart Service git-upload-pack").
 
 use shared::nip34::Coordinate;
-use tokio_util::io::ReaderStream;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
@@ -33,7 +32,6 @@ pub(crate) async fn upload_pack(
             return unreadable.refusal();
         }
     };
-    let body = ReaderStream::with_capacity(body, CHUNK_BYTES);
     match site.upload_pack.fetch(target, protocol, body).await {
         Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
         Err(error) => refusal(&error),
@@ -54,8 +52,6 @@ fn refusal(error: &UploadPackError) -> Response {
         UploadPackError::PktLine(_)
         | UploadPackError::LsRefs(_)
         | UploadPackError::Truncated
-        | UploadPackError::TooLong { .. }
-        | UploadPackError::Stalled { .. }
         | UploadPackError::Body(_) => reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         UploadPackError::NoRepository
         | UploadPackError::Refs(_)
@@ -66,6 +62,3 @@ fn refusal(error: &UploadPackError) -> Response {
         ),
     }
 }
-
-/// Read at once from the request.
-const CHUNK_BYTES: usize = 16 * 1024;

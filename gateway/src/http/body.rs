@@ -5,11 +5,14 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_compression::tokio::bufread::GzipDecoder;
+use bytes::Bytes;
+use bytes::BytesMut;
 use futures_util::Stream;
 use futures_util::TryStreamExt;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 use tokio_util::io::StreamReader;
 use warp::Buf;
 use warp::http::HeaderMap;
@@ -52,32 +55,105 @@ pub(crate) fn open(
     }
 }
 
-/// How much of a body is read and forgotten, and for how long.
+/// What reading a body may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct DrainLimits {
-    /// Bytes read at most.
+pub(crate) struct BodyLimits {
+    /// Most bytes, after decompression.
     pub(crate) bytes_max: u64,
-    /// Without a byte.
+    /// Longest wait for the next byte.
     pub(crate) stall_max: Duration,
-    /// In all, or a byte now and then would keep the connection for ever.
+    /// Longest time in all, or a byte now and then would keep the connection for ever.
     pub(crate) duration_max: Duration,
 }
 
-/// Reads and forgets what is left of a body: a client that is still sending does not read an answer (facts/git-http
-/// 3.2, "Drain first"). Returns whether its end was reached.
-pub(crate) async fn drain(body: &mut (impl AsyncRead + Unpin), limits: DrainLimits) -> bool {
-    let mut rest = body.take(limits.bytes_max);
-    let mut chunk = vec![0; DRAIN_CHUNK_BYTES];
-    let to_the_end = async {
-        loop {
-            match timeout(limits.stall_max, rest.read(&mut chunk)).await {
-                Ok(Ok(0)) => return rest.limit() > 0,
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return false,
-            }
+/// The name that `push` still uses.
+pub(crate) type DrainLimits = BodyLimits;
+
+/// Why a body was not read to its end. The text is for the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// It is longer than the limit.
+    #[error("the request has more than {bytes_max} bytes")]
+    TooLong {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The client sent nothing for too long.
+    #[error("nothing was received for {} s", max.as_secs())]
+    Stalled {
+        /// The limit.
+        max: Duration,
+    },
+    /// The client took too long in all.
+    #[error("the request took more than {} s", max.as_secs())]
+    Deadline {
+        /// The limit.
+        max: Duration,
+    },
+    /// The connection ended before the body did, or the body cannot be decompressed.
+    #[error("the request broke off")]
+    Broken(#[source] io::Error),
+}
+
+/// Reads a body in chunks, within limits. Several readers may follow each other on one body, each with its own limits.
+pub(crate) struct BodyReader<R> {
+    body: R,
+    limits: BodyLimits,
+    deadline: Instant,
+    received_bytes: u64,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> BodyReader<R> {
+    /// Reads `body` within `limits`, whose time begins now.
+    pub(crate) fn new(body: R, limits: BodyLimits) -> Self {
+        Self {
+            body,
+            limits,
+            deadline: Instant::now() + limits.duration_max,
+            received_bytes: 0,
+            buffer: BytesMut::new(),
         }
-    };
-    timeout(limits.duration_max, to_the_end).await.unwrap_or(false)
+    }
+
+    /// Returns the next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let BodyLimits {
+            bytes_max,
+            stall_max,
+            duration_max,
+        } = self.limits;
+        self.buffer.reserve(CHUNK_BYTES);
+        let stalls_at = Instant::now() + stall_max;
+        let read = timeout_at(stalls_at.min(self.deadline), self.body.read_buf(&mut self.buffer));
+        let len = match read.await {
+            Ok(read) => read.map_err(BodyError::Broken)?,
+            Err(_) if stalls_at < self.deadline => return Err(BodyError::Stalled { max: stall_max }),
+            Err(_) => return Err(BodyError::Deadline { max: duration_max }),
+        };
+        self.received_bytes += len as u64;
+        if self.received_bytes > bytes_max {
+            return Err(BodyError::TooLong { bytes_max });
+        }
+        Ok((len > 0).then(|| self.buffer.split().freeze()))
+    }
+}
+
+/// Reads and forgets what is left of a body: a client that is still sending does not read an answer
+/// (docs/facts/git-http.md 3.2, "Drain first").
+pub(crate) async fn drain(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) {
+    if let Err(error) = to_the_end(body, limits).await {
+        tracing::debug!(%error, "the rest of a request was not read");
+    }
+}
+
+async fn to_the_end(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) -> Result<(), BodyError> {
+    let mut rest = BodyReader::new(body, limits);
+    while rest.next().await?.is_some() {}
+    Ok(())
 }
 
 /// Fails once more than so many bytes were read: a decompression bomb ends here.
@@ -118,14 +194,15 @@ impl<R: AsyncRead> AsyncRead for Bounded<R> {
     }
 }
 
-/// Read at once while a body is drained.
-const DRAIN_CHUNK_BYTES: usize = 16 * 1024;
+/// Read at once.
+const CHUNK_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
     use async_compression::tokio::write::GzipEncoder;
     use futures_util::stream;
     use tokio::io::AsyncWriteExt;
+    use tokio::time::timeout;
     use warp::http::HeaderValue;
 
     use super::*;
@@ -141,7 +218,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
         let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(chunk.to_vec().into())).collect();
-        let stream = stream::iter(chunks).map_ok(|chunk: bytes::Bytes| chunk);
+        let stream = stream::iter(chunks).map_ok(|chunk: Bytes| chunk);
         let mut body = open(&headers, stream, bytes_max).map_err(io::Error::other)?;
         let mut read = Vec::new();
         body.read_to_end(&mut read).await?;
@@ -175,33 +252,56 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_ends_with_the_body_or_at_a_bound() {
+    async fn reading_ends_with_the_body_or_at_a_limit() {
         // A refused push of which nothing more came kept its connection for ever.
         let limits = DrainLimits {
             bytes_max: 100,
             stall_max: Duration::from_millis(50),
             duration_max: Duration::from_millis(200),
         };
-        let never = stream::pending::<io::Result<bytes::Bytes>>();
-        let byte = || io::Result::Ok(bytes::Bytes::from_static(b"x"));
+        let never = stream::pending::<io::Result<Bytes>>();
+        let broken = Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset));
+        let byte = || io::Result::Ok(Bytes::from_static(b"x"));
         let drip = stream::unfold((), move |()| async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
             Some((byte(), ()))
         });
-        let bodies: [(&str, Body, bool); 4] = [
-            ("its end", Box::pin(&b"0000"[..]), true),
-            ("too long", Box::pin(&[0; 101][..]), false),
-            ("stalled", Box::pin(StreamReader::new(Box::pin(never))), false),
+        let bodies: [(&str, Body, &str); 5] = [
+            ("its end", Box::pin(&b"0000"[..]), "Ok"),
+            ("broken", Box::pin(StreamReader::new(stream::iter([broken]))), "Broken"),
+            ("too long", Box::pin(&[0; 101][..]), "TooLong"),
+            ("stalled", Box::pin(StreamReader::new(Box::pin(never))), "Stalled"),
             (
                 "a byte now and then",
                 Box::pin(StreamReader::new(Box::pin(drip))),
-                false,
+                "Deadline",
             ),
         ];
-        for (story, mut body, ended) in bodies {
-            let drained = timeout(Duration::from_secs(10), drain(&mut body, limits)).await;
+        for (story, mut body, expected) in bodies {
+            let read = timeout(Duration::from_secs(10), to_the_end(&mut body, limits))
+                .await
+                .unwrap();
 
-            assert_eq!(drained, Ok(ended), "{story}");
+            let ended = read.map_or_else(|error| format!("{error:?}"), |()| "Ok".to_owned());
+            assert!(ended.starts_with(expected), "{story}: {ended}");
         }
+    }
+
+    #[tokio::test]
+    async fn chunks_are_the_body_however_they_come() {
+        let limits = BodyLimits {
+            bytes_max: 100,
+            stall_max: Duration::from_secs(10),
+            duration_max: Duration::from_secs(10),
+        };
+        let chunks = [b"ab".as_slice(), b"c", b"defg"].map(|chunk| Ok::<_, io::Error>(Bytes::from_static(chunk)));
+        let mut reader = BodyReader::new(StreamReader::new(stream::iter(chunks)), limits);
+
+        let mut read = Vec::new();
+        while let Some(chunk) = reader.next().await.unwrap() {
+            read.extend(chunk);
+        }
+
+        assert_eq!(read, b"abcdefg");
     }
 }

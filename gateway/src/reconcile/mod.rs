@@ -16,9 +16,9 @@ use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
+use shared::purgatory::MarkedReleasing;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Release;
-use shared::purgatory::Settlement;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Plan;
@@ -207,8 +207,8 @@ impl Site {
         }
         // Refs first, then the mark: whatever is marked can be fetched.
         let purgatory = &self.loader.purgatory;
-        let leased = match plan.releases.as_slice() {
-            [] => Vec::new(),
+        let marked = match plan.releases.as_slice() {
+            [] => MarkedReleasing::default(),
             releases => self.begin_releases(releases).await?,
         };
         for release in &plan.releases {
@@ -240,10 +240,9 @@ impl Site {
                 purgatory.clear_dirty(identifier, *number).await?;
             }
         }
-        let (leased, later) = self.in_order(leased, &plan.releases).await?;
         Ok(Look {
-            leased,
-            later,
+            leased: marked.leased,
+            later: marked.waiting,
             widen: plan.widen,
             broken: disk.broken.clone(),
         })
@@ -252,44 +251,20 @@ impl Site {
 
 impl Site {
     /// Marks what is complete, and remembers it until it has left.
-    async fn begin_releases(&self, releases: &[Release]) -> Result<Vec<Leased>, PurgatoryError> {
+    async fn begin_releases(&self, releases: &[Release]) -> Result<MarkedReleasing, PurgatoryError> {
         // Before the mark, so that a Redis that loses it in between gets it back.
         for release in releases {
             self.in_flight.remember(release);
         }
         let lease_secs = self.settings.lease_secs;
-        let leased = self.loader.purgatory.mark_releasing(releases, lease_secs).await?;
-        let own: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
+        let marked = self.loader.purgatory.mark_releasing(releases, lease_secs).await?;
+        let leased = marked.leased.iter().map(|leased| leased.event.id);
+        let own: BTreeSet<EventId> = leased.chain(marked.waiting.iter().copied()).collect();
         for release in releases.iter().filter(|release| !own.contains(&release.event.id)) {
             // Another gateway publishes it, or its author has deleted it.
             self.in_flight.forget(&release.event.id);
         }
-        Ok(leased)
-    }
-
-    /// Gives back what has to wait for an announcement that somebody else is publishing: it is due again when that has
-    /// left.
-    async fn in_order(
-        &self,
-        leased: Vec<Leased>,
-        releases: &[Release],
-    ) -> Result<(Vec<Leased>, BTreeSet<EventId>), PurgatoryError> {
-        let own: BTreeSet<EventId> = leased.iter().map(|leased| leased.event.id).collect();
-        let waits = |leased: &Leased| {
-            let release = releases.iter().find(|release| release.event.id == leased.event.id);
-            release.is_some_and(|release| !release.after.is_subset(&own))
-        };
-        let (waiting, leased): (Vec<Leased>, Vec<Leased>) = leased.into_iter().partition(waits);
-        let mut later = BTreeSet::new();
-        for Leased { event, lease } in waiting {
-            let settlement = Settlement::Retry {
-                after_secs: 0,
-                error: "waits for its announcement".to_owned(),
-            };
-            self.loader.purgatory.settle(&event.id, lease, &settlement).await?;
-            later.insert(event.id);
-        }
-        Ok((leased, later))
+        Ok(marked)
     }
 }
 

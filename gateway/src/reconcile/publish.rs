@@ -10,6 +10,7 @@ use nostr::types::Timestamp;
 use shared::nip34::Identifier;
 use shared::purgatory::Entry;
 use shared::purgatory::EntryStatus;
+use shared::purgatory::Lease;
 use shared::purgatory::Leased;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Settlement;
@@ -39,53 +40,48 @@ pub(crate) enum Published {
     },
 }
 
-/// Whether what follows an event may be published now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    GoOn,
-    Wait,
-}
-
 impl Site {
     /// Publishes events that belong together in their order, and settles each: what follows may depend on what went
     /// before. What fails is tried again by whoever takes it when it is due.
     pub(crate) async fn publish(&self, leased: Vec<Leased>) {
-        let mut next = Next::GoOn;
-        for leased in leased {
-            next = self.publish_one(leased, next).await;
+        let mut left_behind = BTreeSet::new();
+        for Leased { event, lease, after } in leased {
+            let settlement = if after.is_disjoint(&left_behind) {
+                self.bring_in(&event).await
+            } else {
+                Settlement::GiveBack
+            };
+            match settlement {
+                Settlement::Served | Settlement::Dropped => {}
+                Settlement::GiveBack | Settlement::Retry { .. } | Settlement::Stuck { .. } => {
+                    left_behind.insert(event.id);
+                }
+            }
+            self.settle(&event, lease, &settlement).await;
         }
     }
 
-    /// Publishes events of which each was due by itself, and settles each.
-    pub(crate) async fn publish_each(&self, leased: Vec<Leased>) {
-        for leased in leased {
-            self.publish_one(leased, Next::GoOn).await;
-        }
-    }
-
-    async fn publish_one(&self, Leased { event, lease }: Leased, next: Next) -> Next {
-        let settlement = match next {
-            Next::GoOn => self.bring_in(&event).await,
-            Next::Wait => retry("waits for an event that is published before it".to_owned()),
-        };
-        match &settlement {
-            Settlement::Done => {
+    async fn settle(&self, event: &Event, lease: Lease, settlement: &Settlement) {
+        match settlement {
+            Settlement::Served => {
                 self.in_flight.forget(&event.id);
                 tracing::info!(event.id = %event.id, "released");
+            }
+            Settlement::Dropped => {
+                self.in_flight.forget(&event.id);
+                tracing::info!(event.id = %event.id, "ruled out by what the relay has, dropped");
+            }
+            Settlement::GiveBack => {
+                tracing::info!(event.id = %event.id, "not released yet: ordered after an event that is not served");
             }
             Settlement::Retry { error, .. } => tracing::warn!(event.id = %event.id, error, "not released yet"),
             Settlement::Stuck { error, .. } => {
                 tracing::error!(event.id = %event.id, error, "the relay refuses to take a released event");
             }
         }
-        if let Err(error) = self.loader.purgatory.settle(&event.id, lease, &settlement).await {
+        if let Err(error) = self.loader.purgatory.settle(&event.id, lease, settlement).await {
             // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
             tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot settle");
-        }
-        if settlement == Settlement::Done {
-            next
-        } else {
-            Next::Wait
         }
     }
 
@@ -98,12 +94,13 @@ impl Site {
         // NIP-70 and times come before everything else: strfry refuses what it has, and what it has a newer version of.
         match self.standing(event).await {
             Ok(Standing::Absent) => {}
-            Ok(Standing::Served | Standing::Superseded) => return Settlement::Done,
+            Ok(Standing::Served) => return Settlement::Served,
+            Ok(Standing::Superseded) => return Settlement::Dropped,
             Err(error) => return retry(error),
         }
         let (importer, remedy) = (&self.importer, decide_remedy(event, &refusal, Timestamp::now()));
         match (remedy, importer) {
-            (Remedy::Drop, _) => Settlement::Done,
+            (Remedy::Drop, _) => Settlement::Dropped,
             (Remedy::None, _) | (Remedy::Import, None) => stuck(refusal, STUCK_RETRY_SECS),
             (Remedy::Import, Some(importer)) => match importer.import(event).await {
                 Ok(imported) => self.confirm(event, imported, &refusal).await,
@@ -127,10 +124,10 @@ impl Site {
         match (self.standing(event).await, imported) {
             (Ok(Standing::Served), _) => {
                 tracing::info!(event.id = %event.id, refusal, "imported into the relay");
-                Settlement::Done
+                Settlement::Served
             }
             // Nobody asks for what its author deleted: the database's own word is all there is.
-            (Ok(Standing::Superseded), _) | (Ok(Standing::Absent), Imported::Deleted) => Settlement::Done,
+            (Ok(Standing::Superseded), _) | (Ok(Standing::Absent), Imported::Deleted) => Settlement::Dropped,
             (Ok(Standing::Absent), Imported::Stored | Imported::Replaced) => {
                 stuck(format!("{refusal}; {NOT_CONFIRMED}"), STUCK_RETRY_SECS)
             }
@@ -248,12 +245,9 @@ fn held_up_by<'e>(entry: &'e Entry, entries: &'e [Entry]) -> Option<&'e Entry> {
 /// The relay's refusal, if it is one for good.
 fn settlement(outcome: &PublishOutcome) -> Result<Settlement, String> {
     match outcome {
-        // Stored, or ruled out by something the relay has: a newer version, a deletion, its own expiration tag.
-        PublishOutcome::Stored
-        | PublishOutcome::Duplicate
-        | PublishOutcome::Replaced
-        | PublishOutcome::Deleted
-        | PublishOutcome::Expired => Ok(Settlement::Done),
+        PublishOutcome::Stored | PublishOutcome::Duplicate => Ok(Settlement::Served),
+        // Ruled out by something the relay has: a newer version, a deletion, its own expiration tag.
+        PublishOutcome::Replaced | PublishOutcome::Deleted | PublishOutcome::Expired => Ok(Settlement::Dropped),
         // The plugin answered `purgatory:` although the entry is marked: it saw Redis before the mark.
         PublishOutcome::Held(error) | PublishOutcome::Busy(error) => Ok(retry(error.clone())),
         PublishOutcome::Refused(refusal) => Err(refusal.clone()),
@@ -412,17 +406,17 @@ mod tests {
     #[test]
     fn only_an_answer_that_ends_the_event_ends_the_entry() {
         let text = || "text".to_owned();
-        for (outcome, ends) in [
-            (PublishOutcome::Stored, true),
-            (PublishOutcome::Duplicate, true),
-            (PublishOutcome::Replaced, true),
-            (PublishOutcome::Deleted, true),
-            (PublishOutcome::Expired, true),
-            (PublishOutcome::Held(text()), false),
-            (PublishOutcome::Busy(text()), false),
-            (PublishOutcome::Refused(text()), false),
+        for (outcome, expected) in [
+            (PublishOutcome::Stored, Ok(Settlement::Served)),
+            (PublishOutcome::Duplicate, Ok(Settlement::Served)),
+            (PublishOutcome::Replaced, Ok(Settlement::Dropped)),
+            (PublishOutcome::Deleted, Ok(Settlement::Dropped)),
+            (PublishOutcome::Expired, Ok(Settlement::Dropped)),
+            (PublishOutcome::Held(text()), Ok(retry(text()))),
+            (PublishOutcome::Busy(text()), Ok(retry(text()))),
+            (PublishOutcome::Refused(text()), Err(text())),
         ] {
-            assert_eq!(settlement(&outcome) == Ok(Settlement::Done), ends, "{outcome:?}");
+            assert_eq!(settlement(&outcome), expected, "{outcome:?}");
         }
     }
 }

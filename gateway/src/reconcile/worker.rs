@@ -127,7 +127,7 @@ impl Worker {
             }
             if !due.is_empty() {
                 let site = Arc::clone(&self.site);
-                self.publishing.spawn(async move { site.publish_each(due).await });
+                self.publishing.spawn(async move { site.publish(due).await });
             }
         }
         Ok(())

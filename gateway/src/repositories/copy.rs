@@ -56,13 +56,13 @@ impl Quarantine {
     ///
     /// # Errors
     /// [`CopyError::Incomplete`] if an object is missing in `from` and `have`.
-    pub(crate) async fn copy_of(
+    pub(super) async fn copy_of(
         from: &[PathBuf],
         tips: &[Oid],
         have: &Repository,
         limits: &IngestLimits,
     ) -> Result<Self, CopyError> {
-        let quarantine = Self::open(have.all(), vec![have.object_dir()]).await?;
+        let quarantine = Self::open(have.store(), vec![have.object_dir()]).await?;
         let max = limits.duration_max;
         timeout(max, quarantine.fill(from, tips, have, limits))
             .await
@@ -84,15 +84,15 @@ impl Quarantine {
         let sources = [from, self.alternates()].concat();
         // For both gits: the one that writes and the one that reads.
         let _turn = self
-            .repositories()
+            .store()
             .git()
             .turn("pack-objects", limits.duration_max)
             .await?;
         let mut pack_objects = self
-            .repositories()
+            .store()
             .git()
             .invoke("pack-objects")
-            .repository(&self.repositories().layout().empty_repository())
+            .repository(&self.store().layout().empty_repository())
             .alternates(&sources)
             .arg("--revs")
             .arg("--stdout")
@@ -137,7 +137,7 @@ impl Quarantine {
 ///
 /// # Errors
 /// [`CopyError`]; then `into` is as before.
-pub(crate) async fn copy_objects(
+pub(super) async fn copy_objects(
     from: &[PathBuf],
     tips: &[Oid],
     into: &Repository,
@@ -171,7 +171,7 @@ mod tests {
             // Once more: nothing to do is no failure.
             copy_objects(&dirs, &[one], &into, &limits).await.unwrap();
 
-            let here = into.object_kinds(&[one, two, tag, other], &[]).await.unwrap();
+            let here = into.object_kinds(&[one, two, tag, other]).await.unwrap();
             assert_eq!(
                 here.into_keys().collect::<std::collections::BTreeSet<_>>(),
                 [one, two, tag].into()

@@ -1,4 +1,4 @@
-//! Taking in the pack of a push: its bytes stream into `git index-pack`, which checks them, in a quarantine.
+//! Checking the pack of a push: `git index-pack` reads it into a quarantine and checks every object.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -6,14 +6,9 @@ use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytes::BytesMut;
-use futures_util::Stream;
-use futures_util::StreamExt;
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use tokio::process::ChildStdin;
 use tokio::time::timeout;
 
 use crate::git::child::GitChild;
@@ -21,6 +16,8 @@ use crate::git::child::Stderr;
 use crate::git::child::exceeded_limit;
 use crate::git::command::GitError;
 use crate::repositories::quarantine::Quarantine;
+use crate::repositories::spool::Spool;
+use crate::repositories::spool::Spooled;
 
 /// What one pack may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,14 +96,8 @@ pub(crate) enum IngestError {
     /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
     #[error("the check of the pack was killed here: push again, and if it is large in parts")]
     Killed,
-    /// No bytes for too long.
-    #[error("nothing was received for {} s", max.as_secs())]
-    Stalled {
-        /// The limit.
-        max: Duration,
-    },
-    /// The whole took too long.
-    #[error("the push took more than {} s", max.as_secs())]
+    /// The check took too long.
+    #[error("checking the pack took more than {} s", max.as_secs())]
     Deadline {
         /// The limit.
         max: Duration,
@@ -114,52 +105,46 @@ pub(crate) enum IngestError {
     /// The server has no room.
     #[error("the server's disk is full")]
     DiskFull,
-    /// The request broke off.
-    #[error("the push broke off")]
-    Body(#[source] io::Error),
+    /// The pack could not be written to disk.
+    #[error("the push cannot be stored here")]
+    Spool(#[source] io::Error),
     /// git could not be run.
     #[error("the server cannot check packs right now")]
     Git(#[from] GitError),
 }
 
 impl Quarantine {
-    /// Takes in the pack that `body` streams. What is left of `body` afterwards is the caller's to drain.
+    /// Opens a spool for a pack that arrives.
+    pub(crate) fn spool(&self, limits: &IngestLimits) -> Spool {
+        Spool::new(self.object_dir(), *limits)
+    }
+
+    /// Reads the pack that was spooled into the quarantine, and checks it.
     ///
     /// # Errors
     /// [`IngestError`]; the quarantine then holds nothing usable.
-    pub(crate) async fn ingest<B>(&mut self, body: &mut B, limits: &IngestLimits) -> Result<(), IngestError>
-    where
-        B: Stream<Item = io::Result<Bytes>> + Send + Unpin,
-    {
+    pub(crate) async fn ingest(&self, spool: Spool, limits: &IngestLimits) -> Result<(), IngestError> {
+        let pack = spool.finish().await?;
         let max = limits.duration_max;
-        timeout(max, self.ingest_in_time(body, limits))
+        timeout(max, self.index(pack, limits))
             .await
             .unwrap_or(Err(IngestError::Deadline { max }))
     }
 
-    async fn ingest_in_time<B>(&mut self, body: &mut B, limits: &IngestLimits) -> Result<(), IngestError>
-    where
-        B: Stream<Item = io::Result<Bytes>> + Send + Unpin,
-    {
-        let mut source = Source {
-            body,
-            limits,
-            received_bytes: 0,
-        };
-        // Before anything is spawned: most that is no pack shows here.
-        let start = source.header().await?;
-        let mut child = self.index_pack(limits).spawn(Stdio::piped())?;
-        let stdin = child.stdin.take();
-        let (status, stderr) = {
-            let ended = finish(&mut child);
-            tokio::pin!(ended);
-            tokio::select! {
-                // A git that ends before the body does has found what is wrong, or all it needs.
-                ended = &mut ended => ended?,
-                fed = source.feed(start, stdin) => {
-                    fed?;
-                    ended.await?
-                }
+    async fn index(&self, pack: Spooled, limits: &IngestLimits) -> Result<(), IngestError> {
+        let index_pack = self.index_pack(limits);
+        let (status, stderr) = match pack {
+            Spooled::File(file) => finish(&mut index_pack.spawn(file.into())?).await?,
+            Spooled::Memory(bytes) => {
+                let mut child = index_pack.spawn(Stdio::piped())?;
+                let stdin = child.stdin.take();
+                let feed = async {
+                    if let Some(mut stdin) = stdin {
+                        // A git that ends before it has read everything says why on stderr.
+                        drop(stdin.write_all(&bytes).await);
+                    }
+                };
+                tokio::join!(feed, finish(&mut child)).1?
             }
         };
         judge(status, &stderr, limits)
@@ -182,68 +167,6 @@ pub(crate) async fn finish(child: &mut GitChild) -> Result<(ExitStatus, Stderr),
     match read {
         Ok(_) => ended.map_err(failed),
         Err(source) => Err(failed(source)),
-    }
-}
-
-/// The pusher's bytes, counted and timed.
-struct Source<'a, B> {
-    body: &'a mut B,
-    limits: &'a IngestLimits,
-    received_bytes: u64,
-}
-
-impl<B: Stream<Item = io::Result<Bytes>> + Send + Unpin> Source<'_, B> {
-    async fn next(&mut self) -> Result<Option<Bytes>, IngestError> {
-        let max = self.limits.stall_max;
-        let next = timeout(max, self.body.next()).await;
-        let chunk = next
-            .map_err(|_| IngestError::Stalled { max })?
-            .transpose()
-            .map_err(IngestError::Body)?;
-        let len = chunk.as_ref().map_or(0, Bytes::len);
-        self.received_bytes += u64::try_from(len).unwrap_or(u64::MAX);
-        let max_bytes = self.limits.pack_bytes_max;
-        if self.received_bytes > max_bytes {
-            return Err(IngestError::TooLarge { max_bytes });
-        }
-        Ok(chunk)
-    }
-
-    /// Reads the header of the pack (git `gitformat-pack(5)`) and returns all that was read.
-    async fn header(&mut self) -> Result<Bytes, IngestError> {
-        let mut start = BytesMut::new();
-        while start.len() < PACK_HEADER_LEN {
-            match self.next().await? {
-                Some(chunk) => start.extend_from_slice(&chunk),
-                None if start.is_empty() => return Err(IngestError::NoPack),
-                None => return Err(IngestError::NotAPack),
-            }
-        }
-        let number = |at: usize| start[at..at + 4].iter().fold(0, |n, b| n << 8 | u32::from(*b));
-        if !start.starts_with(b"PACK") || !matches!(number(4), 2 | 3) {
-            return Err(IngestError::NotAPack);
-        }
-        let (count, max) = (number(8), self.limits.objects_max);
-        if count > max {
-            return Err(IngestError::TooManyObjects { count, max });
-        }
-        Ok(start.freeze())
-    }
-
-    async fn feed(&mut self, start: Bytes, stdin: Option<ChildStdin>) -> Result<(), IngestError> {
-        let Some(mut stdin) = stdin else {
-            return Ok(());
-        };
-        let mut chunk = Some(start);
-        while let Some(bytes) = chunk {
-            match stdin.write_all(&bytes).await {
-                Ok(()) => chunk = self.next().await?,
-                // It has ended, and its last words say more than this error.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => return Err(IngestError::Body(error)),
-            }
-        }
-        Ok(())
     }
 }
 
@@ -293,21 +216,14 @@ pub(crate) fn judge(status: ExitStatus, stderr: &Stderr, limits: &IngestLimits) 
     Err(IngestError::Broken { message })
 }
 
-const PACK_HEADER_LEN: usize = 12;
-
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
     use shared::git::Oid;
 
     use super::*;
+    use crate::repositories::objects::object_kinds;
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
-
-    fn body(pack: Vec<u8>) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
-        let chunks: Vec<_> = pack.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        stream::iter(chunks)
-    }
 
     async fn pack(world: &World, from: &Repository, revs: &str) -> Vec<u8> {
         let args = ["pack-objects", "--revs", "--stdout", "--thin", "--quiet"];
@@ -321,13 +237,17 @@ mod tests {
         limits: IngestLimits,
     ) -> Result<Quarantine, IngestError> {
         let alternates = vec![into.object_dir()];
-        let mut quarantine = Quarantine::open(&world.repositories, alternates).await.unwrap();
-        quarantine.ingest(&mut body(pack), &limits).await?;
+        let quarantine = Quarantine::open(&world.store, alternates).await.unwrap();
+        let mut spool = quarantine.spool(&limits);
+        for chunk in pack.chunks(7) {
+            spool.push(chunk).await?;
+        }
+        quarantine.ingest(spool, &limits).await?;
         Ok(quarantine)
     }
 
     async fn has(repository: &Repository, oid: Oid) -> bool {
-        !repository.object_kinds(&[oid], &[]).await.unwrap().is_empty()
+        !repository.object_kinds(&[oid]).await.unwrap().is_empty()
     }
 
     #[tokio::test]
@@ -341,7 +261,7 @@ mod tests {
             let quarantine = ingest(&world, &server, first, IngestLimits::default()).await.unwrap();
             let dir = quarantine.object_dir().to_owned();
             assert!(!has(&server, one).await);
-            assert_eq!(server.object_kinds(&[one], &[dir]).await.unwrap().len(), 1);
+            assert_eq!(object_kinds(vec![server.object_dir(), dir], vec![one]).await.unwrap().len(), 1);
             quarantine.migrate_into(&server).await.unwrap();
             assert!(has(&server, one).await);
 
@@ -464,32 +384,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pusher_that_stalls_or_breaks_off_holds_nothing() {
+    async fn a_large_pack_waits_in_a_file_that_nobody_sees() {
         let world = World::new().await;
-        let pusher = world.repository("pusher");
-        let [one, _] = world.two_commits(&pusher).await;
-        let pack = pack(&world, &pusher, &format!("{one}\n")).await;
-        let start = || stream::iter([Ok(Bytes::copy_from_slice(&pack[..30]))]);
-        let limits = IngestLimits {
-            stall_max: Duration::from_millis(50),
-            ..IngestLimits::default()
+        let (pusher, server) = (world.repository("pusher"), world.repository("server"));
+        server.create().await.unwrap();
+        let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let blob = world.oid(&pusher, &["hash-object", "-w", "--stdin"], &noise).await;
+        let args = ["pack-objects", "--stdout", "--quiet"];
+        let pack = world.git(&pusher, &args, format!("{blob}\n").as_bytes()).await;
+        assert!(pack.len() > 200_000, "{}", pack.len());
+        let quarantine = Quarantine::open(&world.store, Vec::new()).await.unwrap();
+        let limits = IngestLimits::default();
+        let mut spool = quarantine.spool(&limits);
+        for chunk in pack.chunks(10_000) {
+            spool.push(chunk).await.unwrap();
+        }
+        let names = |dir: &std::path::Path| -> Vec<_> {
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
         };
-        let brief = IngestLimits {
-            duration_max: Duration::from_millis(50),
-            ..IngestLimits::default()
-        };
-        let broken = || Err(io::Error::from(io::ErrorKind::ConnectionReset));
-        let mut quarantine = Quarantine::open(&world.repositories, Vec::new()).await.unwrap();
+        assert_eq!(names(quarantine.object_dir()), ["pack"]);
 
-        let stalled = quarantine.ingest(&mut start().chain(stream::pending()), &limits).await;
-        let late = quarantine.ingest(&mut start().chain(stream::pending()), &brief).await;
-        let broken = quarantine
-            .ingest(&mut start().chain(stream::iter([broken()])), &limits)
-            .await;
+        quarantine.ingest(spool, &limits).await.unwrap();
+        quarantine.migrate_into(&server).await.unwrap();
 
-        assert!(matches!(stalled, Err(IngestError::Stalled { .. })), "{stalled:?}");
-        assert!(matches!(late, Err(IngestError::Deadline { .. })), "{late:?}");
-        assert!(matches!(broken, Err(IngestError::Body(_))), "{broken:?}");
+        assert!(has(&server, blob).await);
     }
 
     #[tokio::test]

@@ -70,7 +70,7 @@ pub(crate) struct SweepReport {
     pub(crate) quarantines: usize,
     /// `*.lock` files and temporary packs that a killed git left in repositories.
     pub(crate) stale_files: usize,
-    /// Repositories left alone because another gateway holds the lock of their identifier.
+    /// RepositoryStore left alone because another gateway holds the lock of their identifier.
     pub(crate) repositories_busy: usize,
 }
 

@@ -1,5 +1,5 @@
-//! The lock of an identifier: whoever holds it is the only one, in this process and in every other gateway on the
-//! same data directory, who decides about the repositories of that identifier (design 5).
+//! The lock of an identifier: its holder is the only one, in this process and in every other gateway on the same data
+//! directory, that decides about the repositories of that identifier and changes them (docs/ARCHITECTURE.md rule 4).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,14 +16,14 @@ use tokio::sync::OwnedMutexGuard;
 use crate::repositories::layout::Layout;
 
 /// The locks of all identifiers.
-pub(crate) struct Locks {
+pub(super) struct Locks {
     layout: Layout,
     in_process: DashMap<Identifier, Arc<Mutex<()>>>,
 }
 
-/// Some identifiers, locked. Whatever touches their repositories asks for it as a witness.
+/// Some identifiers, locked until it is dropped.
 #[must_use = "dropping it at once locks nothing"]
-pub(crate) struct Locked {
+pub(super) struct Locked {
     identifiers: BTreeSet<Identifier>,
     // Dropped in this order: the files first, so that nobody in this process waits on a file.
     _files: Vec<File>,
@@ -32,14 +32,14 @@ pub(crate) struct Locked {
 
 impl Locked {
     /// Returns what is locked.
-    pub(crate) fn identifiers(&self) -> &BTreeSet<Identifier> {
+    pub(super) fn identifiers(&self) -> &BTreeSet<Identifier> {
         &self.identifiers
     }
 }
 
 impl Locks {
     /// Keeps lock files where `layout` says.
-    pub(crate) fn new(layout: Layout) -> Self {
+    pub(super) fn new(layout: Layout) -> Self {
         Self {
             layout,
             in_process: DashMap::new(),
@@ -51,7 +51,7 @@ impl Locks {
     ///
     /// # Errors
     /// A lock file cannot be created or locked.
-    pub(crate) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> io::Result<Locked> {
+    pub(super) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> io::Result<Locked> {
         let mut guards = Vec::with_capacity(identifiers.len());
         for identifier in &identifiers {
             let mutex = Arc::clone(&self.in_process.entry(identifier.clone()).or_default());

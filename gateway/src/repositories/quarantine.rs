@@ -18,14 +18,14 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync_dir;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
 
 /// An object directory that only its owner reads. Dropped, it is removed with all in it.
 #[must_use = "dropping it removes the objects in it"]
 #[derive(Debug)]
 pub(crate) struct Quarantine {
-    repositories: Repositories,
+    store: RepositoryStore,
     path: PathBuf,
     alternates: Vec<PathBuf>,
 }
@@ -39,10 +39,10 @@ impl Quarantine {
     ///
     /// # Errors
     /// [`LayoutError`] if the directory cannot be made.
-    pub(crate) async fn open(repositories: &Repositories, alternates: Vec<PathBuf>) -> Result<Self, LayoutError> {
-        let repositories = repositories.clone();
+    pub(crate) async fn open(store: &RepositoryStore, alternates: Vec<PathBuf>) -> Result<Self, LayoutError> {
+        let store = store.clone();
         in_background(move || {
-            let path = repositories.layout().fresh_quarantine();
+            let path = store.layout().fresh_quarantine();
             // Nothing else is made: a data directory that is gone (a mount) must not come to be again in its place.
             for dir in [path.clone(), path.join("pack")] {
                 fs::DirBuilder::new()
@@ -51,7 +51,7 @@ impl Quarantine {
                     .map_err(failed("make the directory", &dir))?;
             }
             Ok(Self {
-                repositories,
+                store,
                 path,
                 alternates: alternates.into_iter().filter(|dir| dir.is_dir()).collect(),
             })
@@ -85,11 +85,11 @@ impl Quarantine {
 
     /// Prepares the `index-pack` that fills the quarantine.
     pub(crate) fn index_pack(&self, limits: &IngestLimits) -> Invocation {
-        self.repositories
+        self.store
             .git()
             .invoke("index-pack")
             // A repository is asked for and nothing is read from it; the objects are these.
-            .repository(&self.repositories.layout().empty_repository())
+            .repository(&self.store.layout().empty_repository())
             .env("GIT_OBJECT_DIRECTORY", &self.path)
             .env("GIT_QUARANTINE_PATH", &self.path)
             .alternates(&self.alternates)
@@ -110,8 +110,8 @@ impl Quarantine {
             })
     }
 
-    pub(crate) fn repositories(&self) -> &Repositories {
-        &self.repositories
+    pub(super) fn store(&self) -> &RepositoryStore {
+        &self.store
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
     async fn nothing_migrates_into_a_virtual_repository() {
         let world = World::new().await;
         let repository = world.repository("a");
-        let quarantine = Quarantine::open(&world.repositories, Vec::new()).await.unwrap();
+        let quarantine = Quarantine::open(&world.store, Vec::new()).await.unwrap();
 
         assert!(quarantine.migrate_into(&repository).await.is_err());
         repository.create().await.unwrap();

@@ -68,7 +68,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`ApplyError`]; then the step that failed changed nothing.
-    pub(crate) async fn apply(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
+    pub(super) async fn apply(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
         let applied = self.apply_steps(transaction).await;
         self.forget_refs();
         applied
@@ -82,7 +82,7 @@ impl Repository {
             .as_ref()
             .filter(|target| current != Head::Symbolic((*target).clone()));
         let beside = target
-            .filter(|_| self.all().git().version().has_symref_update() && !changes(&transaction.updates, &current));
+            .filter(|_| self.store().git().version().has_symref_update() && !changes(&transaction.updates, &current));
         self.update_refs(script(&first, None)).await?;
         self.update_refs(script(&rest, beside.map(|target| (target, &current))))
             .await?;
@@ -97,7 +97,7 @@ impl Repository {
         let Some(script) = script else {
             return Ok(());
         };
-        self.all()
+        self.store()
             .git()
             .invoke("update-ref")
             .repository(self.path())
@@ -112,7 +112,7 @@ impl Repository {
     }
 
     async fn set_head(&self, target: &RefName) -> Result<(), ApplyError> {
-        self.all()
+        self.store()
             .git()
             .invoke("symbolic-ref")
             .repository(self.path())

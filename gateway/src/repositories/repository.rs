@@ -32,9 +32,9 @@ use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::refs::initial_branch;
 
-/// All repositories of this server: git, the data directory, the refs read so far. Cheap to clone.
+/// What every repository is read and changed with: git, the data directory, the refs read so far. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Repositories {
+pub(crate) struct RepositoryStore {
     inner: Arc<Inner>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) enum CreateError {
     Git(#[from] GitError),
 }
 
-impl Repositories {
+impl RepositoryStore {
     /// Takes the repositories of `layout`, and makes the empty one that virtual repositories are served from.
     ///
     /// `cached_refs_max` bounds the refs held in memory, over all repositories.
@@ -82,7 +82,7 @@ impl Repositories {
         Repository {
             path: self.inner.layout.repository(coordinate),
             coordinate: coordinate.clone(),
-            all: self.clone(),
+            store: self.clone(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Repositories {
 pub(crate) struct Repository {
     path: PathBuf,
     coordinate: Coordinate,
-    all: Repositories,
+    store: RepositoryStore,
 }
 
 impl Repository {
@@ -121,9 +121,9 @@ impl Repository {
         self.path.join("objects")
     }
 
-    /// Returns the repositories it is one of.
-    pub(crate) fn all(&self) -> &Repositories {
-        &self.all
+    /// Returns what it is read and changed with.
+    pub(crate) fn store(&self) -> &RepositoryStore {
+        &self.store
     }
 
     /// Tells whether it is on disk.
@@ -136,18 +136,18 @@ impl Repository {
     ///
     /// # Errors
     /// [`CreateError`] if it is not there afterwards.
-    pub(crate) async fn create(&self) -> Result<(), CreateError> {
+    pub(super) async fn create(&self) -> Result<(), CreateError> {
         if self.exists().await {
             return Ok(());
         }
         let text = Some(self.coordinate.to_string());
-        let (git, layout) = (self.all.git(), self.all.layout());
+        let (git, layout) = (self.store.git(), self.store.layout());
         create_at(git, layout, self.path.clone(), text).await
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
     /// identifier's lock, when [`ApplyError::Locked`](super::ApplyError::Locked) says that one is in the way.
-    pub(crate) async fn clear_stale_locks(&self) -> usize {
+    pub(super) async fn clear_stale_locks(&self) -> usize {
         let path = self.path.clone();
         in_background(move || sweep_repository(&path)).await
     }
@@ -167,26 +167,20 @@ impl Repository {
     /// As [`Repository::refs`].
     pub(crate) async fn cached_refs(&self) -> Result<Option<Arc<RefSnapshot>>, RefReadError> {
         let this = self.clone();
-        in_background(move || this.all.inner.cache.snapshot(&this.path)).await
+        in_background(move || this.store.inner.cache.snapshot(&this.path)).await
     }
 
     /// Drops what [`Repository::cached_refs`] remembers.
     pub(crate) fn forget_refs(&self) {
-        self.all.inner.cache.forget(&self.path);
+        self.store.inner.cache.forget(&self.path);
     }
 
-    /// Returns the kinds of those of `oids` that are here or in one of the object directories `also`.
+    /// Returns the kinds of those of `oids` that are here.
     ///
     /// # Errors
     /// [`ObjectError`] if an object directory, or an object that exists, cannot be read.
-    pub(crate) async fn object_kinds(
-        &self,
-        oids: &[Oid],
-        also: &[PathBuf],
-    ) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
-        let mut dirs = vec![self.object_dir()];
-        dirs.extend_from_slice(also);
-        object_kinds(dirs, oids.to_vec()).await
+    pub(crate) async fn object_kinds(&self, oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
+        object_kinds(vec![self.object_dir()], oids.to_vec()).await
     }
 }
 
@@ -292,7 +286,7 @@ mod tests {
         assert!(made.iter().all(Result::is_ok), "{made:?}");
         assert_eq!(repository.refs().await.unwrap(), Some(RefSnapshot::empty()));
         assert_eq!(world.quarantine_entries(), 0);
-        let hosted = world.repositories.layout().hosted().await.unwrap();
+        let hosted = world.store.layout().hosted().await.unwrap();
         assert_eq!(hosted, [repository.coordinate().clone()]);
     }
 
@@ -302,7 +296,7 @@ mod tests {
         for git in testing::every_git(dir.path()).await {
             let data = tempfile::tempdir().unwrap();
             let layout = Layout::new(data.path()).unwrap();
-            let repositories = Repositories::open(git, layout, 1000).await.unwrap();
+            let repositories = RepositoryStore::open(git, layout, 1000).await.unwrap();
             let repository = repositories.at(&testing::coordinate("x"));
             repository.create().await.unwrap();
 
@@ -321,13 +315,11 @@ mod tests {
         let elsewhere = world.commit(&other, "elsewhere", &[]).await;
 
         let kinds = here
-            .object_kinds(&[mine.commit, mine.tree, mine.tag, elsewhere], &[])
+            .object_kinds(&[mine.commit, mine.tree, mine.tag, elsewhere])
             .await
             .unwrap();
-        let with_other = here
-            .object_kinds(&[elsewhere], &[other.object_dir(), "/does/not/exist".into()])
-            .await
-            .unwrap();
+        let directories = vec![here.object_dir(), other.object_dir(), "/does/not/exist".into()];
+        let with_other = object_kinds(directories, vec![elsewhere]).await.unwrap();
 
         let expected = [
             (mine.commit, ObjectKind::Commit),

@@ -23,7 +23,7 @@ use crate::repositories::repository::Repository;
 
 /// What is staged for one repository. Change it under the identifier's lock.
 #[derive(Debug, Clone)]
-pub(crate) struct Staging {
+pub(super) struct Staging {
     repository: Repository,
     path: PathBuf,
 }
@@ -58,15 +58,15 @@ pub(crate) enum AdmitError {
 
 impl Staging {
     /// Returns the staging area beside `repository`, which need not be on disk.
-    pub(crate) fn of(repository: &Repository) -> Self {
+    pub(super) fn of(repository: &Repository) -> Self {
         Self {
-            path: repository.all().layout().staging(repository.coordinate()),
+            path: repository.store().layout().staging(repository.coordinate()),
             repository: repository.clone(),
         }
     }
 
     /// Returns where the objects of `commit_oid` for `event_id` are, or would be.
-    pub(crate) fn object_dir(&self, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
+    pub(super) fn object_dir(&self, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
         self.path.join(event_id.to_hex()).join(commit_oid.to_string())
     }
 
@@ -80,14 +80,14 @@ impl Staging {
     ///
     /// # Errors
     /// [`LayoutError`] if a file cannot be moved.
-    pub(crate) async fn put(
+    pub(super) async fn put(
         &self,
         event_id: &EventId,
         commit_oid: &Oid,
         quarantine: Quarantine,
     ) -> Result<(), LayoutError> {
         let path = self.object_dir(event_id, commit_oid);
-        let (own, root) = (self.path.clone(), self.repository.all().layout().root().to_owned());
+        let (own, root) = (self.path.clone(), self.repository.store().layout().root().to_owned());
         let coordinate = format!("{}\n", self.repository.coordinate());
         in_background(move || {
             make_dir(&own)?;
@@ -108,7 +108,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`LayoutError`] if a directory cannot be listed.
-    pub(crate) async fn list(&self) -> Result<Vec<(EventId, Oid)>, LayoutError> {
+    pub(super) async fn list(&self) -> Result<Vec<(EventId, Oid)>, LayoutError> {
         let path = self.path.clone();
         in_background(move || {
             let mut staged = Vec::new();
@@ -128,7 +128,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`LayoutError`] if a file cannot be removed.
-    pub(crate) async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), LayoutError> {
+    pub(super) async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), LayoutError> {
         let path = match commit_oid {
             Some(oid) => self.object_dir(event_id, oid),
             None => self.path.join(event_id.to_hex()),
@@ -144,7 +144,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`AdmitError`]; then the repository is as before, unless a file could not be moved.
-    pub(crate) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), AdmitError> {
+    pub(super) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), AdmitError> {
         if !self.exists(event_id, commit_oid).await {
             return Err(AdmitError::NotStaged {
                 event_id: *event_id,
@@ -157,7 +157,7 @@ impl Staging {
         let path = self.object_dir(event_id, commit_oid);
         let checked = self
             .repository
-            .all()
+            .store()
             .git()
             .invoke("rev-list")
             .repository(self.repository.path())
@@ -242,6 +242,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repositories::objects::object_kinds;
     use crate::repositories::ingest::IngestLimits;
     use crate::repositories::testing::World;
 
@@ -271,20 +272,20 @@ mod tests {
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
         assert_eq!(staging.list().await.unwrap(), [(id, two)]);
-        let staged = async || world.repositories.layout().staged().await.unwrap();
+        let staged = async || world.store.layout().staged().await.unwrap();
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
         let admitted = staging.admit(&id, &two).await;
         assert!(matches!(admitted, Err(AdmitError::NoRepository)));
         upstream.create().await.unwrap();
-        assert!(upstream.object_kinds(&[one, two], &[]).await.unwrap().is_empty());
+        assert!(upstream.object_kinds(&[one, two]).await.unwrap().is_empty());
         let dir = staging.object_dir(&id, &two);
-        assert_eq!(upstream.object_kinds(&[one, two], &[dir]).await.unwrap().len(), 2);
+        assert_eq!(object_kinds(vec![upstream.object_dir(), dir], vec![one, two]).await.unwrap().len(), 2);
         staging.admit(&id, &two).await.unwrap();
 
-        assert_eq!(upstream.object_kinds(&[one, two], &[]).await.unwrap().len(), 2);
+        assert_eq!(upstream.object_kinds(&[one, two]).await.unwrap().len(), 2);
         assert!(!staging.exists(&id, &two).await);
         assert!(staged().await.is_empty());
-        assert!(!world.repositories.layout().staging(upstream.coordinate()).exists());
+        assert!(!world.store.layout().staging(upstream.coordinate()).exists());
         assert!(matches!(
             staging.admit(&id, &two).await,
             Err(AdmitError::NotStaged { .. })
@@ -337,7 +338,7 @@ mod tests {
         let admitted = staging.admit(&event_id('a'), &two).await;
 
         assert!(matches!(admitted, Err(AdmitError::Incomplete { .. })), "{admitted:?}");
-        assert!(upstream.object_kinds(&[two], &[]).await.unwrap().is_empty());
+        assert!(upstream.object_kinds(&[two]).await.unwrap().is_empty());
         assert!(staging.exists(&event_id('a'), &two).await);
     }
 }

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use crate::git::command::Git;
 pub(crate) use crate::git::command::tests::every_git;
 use crate::repositories::layout::Layout;
-use crate::repositories::repository::Repositories;
+use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
 
 /// A data directory with its repositories, gone when dropped.
 pub(crate) struct World {
-    pub(crate) repositories: Repositories,
+    pub(crate) store: RepositoryStore,
     root: PathBuf,
     _dir: Option<TempDir>,
 }
@@ -61,9 +61,9 @@ impl World {
 
     async fn at(git: Git, root: PathBuf, dir: Option<TempDir>) -> Self {
         let layout = Layout::new(&root).unwrap();
-        let repositories = Repositories::open(git, layout, 100_000).await.unwrap();
+        let store = RepositoryStore::open(git, layout, 100_000).await.unwrap();
         Self {
-            repositories,
+            store,
             root,
             _dir: dir,
         }
@@ -74,7 +74,7 @@ impl World {
     }
 
     pub(crate) fn repository(&self, identifier: &str) -> Repository {
-        self.repositories.at(&coordinate(identifier))
+        self.store.at(&coordinate(identifier))
     }
 
     /// Counts what lies in the quarantine beside the locks of instances.
@@ -92,7 +92,7 @@ impl World {
 
     pub(crate) async fn git_at(&self, path: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
         let (subcommand, rest) = args.split_first().unwrap();
-        let mut invocation = self.repositories.git().invoke(subcommand).repository(path);
+        let mut invocation = self.store.git().invoke(subcommand).repository(path);
         for who in ["AUTHOR", "COMMITTER"] {
             invocation = invocation
                 .env(&format!("GIT_{who}_NAME"), "A")

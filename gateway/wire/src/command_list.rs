@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
+use shared::git::CommandDefect;
 use shared::git::Oid;
-use shared::git::OidError;
+use shared::git::PushCommand;
 use shared::git::RefName;
-use shared::git::RefNameError;
 use shared::git::RefUpdate;
 
 use crate::pkt_line::PktLine;
@@ -22,7 +22,7 @@ use crate::pkt_line::PktLineError;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandList {
     /// The commands in their order; none in a probe, which asks for nothing.
-    pub commands: Vec<Command>,
+    pub commands: Vec<PushCommand>,
     /// What the pusher's git can take as an answer.
     pub capabilities: PushCapabilities,
 }
@@ -30,54 +30,7 @@ pub struct CommandList {
 impl CommandList {
     /// Tells whether a pack follows: git sends one unless every command is a deletion.
     pub fn expects_pack(&self) -> bool {
-        let deletes = |command: &Command| match &command.parsed {
-            Ok(update) => update.new.is_none(),
-            Err(defect) => defect.deletes(),
-        };
-        !self.commands.iter().all(deletes)
-    }
-}
-
-/// One command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
-    /// The ref name as sent, for the report.
-    pub name: String,
-    /// The change asked for, or why it is none; other commands of the list are not concerned.
-    pub parsed: Result<RefUpdate, CommandDefect>,
-}
-
-/// Why one command cannot be done. The text is for `ng`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommandDefect {
-    /// The name is not one of a ref.
-    #[error("funny refname: {source}")]
-    Name {
-        /// The rule broken.
-        source: RefNameError,
-        /// Whether the command asks for a deletion.
-        deletes: bool,
-    },
-    /// An object id is none.
-    #[error("bad object id: {0}")]
-    Oid(OidError),
-    /// The list has another command for the ref.
-    #[error("the push has more than one command for this ref")]
-    Duplicate {
-        /// Whether the command asks for a deletion.
-        deletes: bool,
-    },
-    /// The list would make two refs of which one is a directory of the other.
-    #[error("the push has two refs that cannot exist side by side")]
-    DirectoryConflict,
-}
-
-impl CommandDefect {
-    fn deletes(&self) -> bool {
-        match self {
-            Self::Name { deletes, .. } | Self::Duplicate { deletes } => *deletes,
-            Self::Oid(_) | Self::DirectoryConflict => false,
-        }
+        !self.commands.iter().all(PushCommand::deletes)
     }
 }
 
@@ -92,10 +45,6 @@ pub struct PushCapabilities {
     pub side_band_64k: bool,
     /// `atomic`: all or nothing.
     pub atomic: bool,
-    /// `quiet`: no progress.
-    pub quiet: bool,
-    /// `agent=`, the pusher's software. Its own claim; for logs.
-    pub agent: Option<String>,
 }
 
 /// How much of a command list is read.
@@ -264,7 +213,7 @@ impl CommandListParser {
     }
 }
 
-fn parse_line(line: &[u8], first: bool) -> Result<(Command, Option<PushCapabilities>), CommandListError> {
+fn parse_line(line: &[u8], first: bool) -> Result<(PushCommand, Option<PushCapabilities>), CommandListError> {
     if line.starts_with(b"push-cert") {
         return Err(CommandListError::PushCert);
     }
@@ -280,7 +229,7 @@ fn parse_line(line: &[u8], first: bool) -> Result<(Command, Option<PushCapabilit
     }
 }
 
-fn parse_command(line: &str) -> Result<Command, CommandListError> {
+fn parse_command(line: &str) -> Result<PushCommand, CommandListError> {
     let mut parts = line.splitn(3, ' ');
     let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(CommandListError::NotACommand);
@@ -289,9 +238,9 @@ fn parse_command(line: &str) -> Result<Command, CommandListError> {
     if old.len() != OID_DIGITS || new.len() != OID_DIGITS || name.is_empty() {
         return Err(CommandListError::NotACommand);
     }
-    Ok(Command {
+    Ok(PushCommand {
         name: name.to_owned(),
-        parsed: parse_update(old, new, name),
+        update: parse_update(old, new, name),
     })
 }
 
@@ -317,11 +266,6 @@ fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError>
             ("report-status-v2", None) => capabilities.report_status_v2 = true,
             ("side-band-64k", None) => capabilities.side_band_64k = true,
             ("atomic", None) => capabilities.atomic = true,
-            ("quiet", None) => capabilities.quiet = true,
-            ("agent", Some(agent)) => {
-                let printable = agent.chars().filter(|c| !c.is_control()).take(100);
-                capabilities.agent = Some(printable.collect());
-            }
             ("push-options", _) => return Err(CommandListError::PushOptions),
             ("push-cert", _) => return Err(CommandListError::PushCert),
             ("object-format", Some(format)) if format != "sha1" => {
@@ -338,22 +282,22 @@ fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError>
 }
 
 /// Marks commands for one ref as duplicates, and pairs that create `a` and `a/b`.
-fn mark_conflicts(commands: &mut [Command]) {
+fn mark_conflicts(commands: &mut [PushCommand]) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for command in commands.iter() {
         *seen.entry(command.name.clone()).or_default() += 1;
     }
     for command in commands.iter_mut().filter(|command| seen[&command.name] > 1) {
-        if let Ok(update) = &command.parsed {
+        if let Ok(update) = &command.update {
             let deletes = update.new.is_none();
-            command.parsed = Err(CommandDefect::Duplicate { deletes });
+            command.update = Err(CommandDefect::Duplicate { deletes });
         }
     }
     let mut kept: Vec<(RefName, usize)> = commands
         .iter()
         .enumerate()
         .filter_map(|(i, command)| {
-            let update = command.parsed.as_ref().ok()?;
+            let update = command.update.as_ref().ok()?;
             update.new.is_some().then(|| (update.name.clone(), i))
         })
         .collect();
@@ -365,7 +309,7 @@ fn mark_conflicts(commands: &mut [Command]) {
         match &directory {
             Some((above, j)) if above.conflicts_with(&name) => {
                 for at in [i, *j] {
-                    commands[at].parsed = Err(CommandDefect::DirectoryConflict);
+                    commands[at].update = Err(CommandDefect::DirectoryConflict);
                 }
             }
             Some(_) | None => directory = Some((name, i)),
@@ -422,7 +366,7 @@ mod tests {
 
         let oid = |text: &str| Some(text.parse::<Oid>().unwrap());
         let name = |text: &str| text.parse::<RefName>().unwrap();
-        let updates: Vec<_> = list.commands.iter().map(|c| c.parsed.clone().unwrap()).collect();
+        let updates: Vec<_> = list.commands.iter().map(|c| c.update.clone().unwrap()).collect();
         let (created, deleted) = (name("refs/heads/main"), name("refs/heads/old"));
         assert_eq!(
             updates,
@@ -443,8 +387,7 @@ mod tests {
         assert!(list.expects_pack());
         let capabilities = list.capabilities;
         assert!(!capabilities.report_status && capabilities.report_status_v2 && capabilities.side_band_64k);
-        assert!(capabilities.quiet && capabilities.atomic);
-        assert_eq!(capabilities.agent.as_deref(), Some("git/2.47.3"));
+        assert!(capabilities.atomic);
     }
 
     #[test]
@@ -530,7 +473,7 @@ mod tests {
         let texts: Vec<_> = list
             .commands
             .iter()
-            .map(|command| command.parsed.as_ref().err().map_or("-".into(), ToString::to_string))
+            .map(|command| command.update.as_ref().err().map_or("-".into(), ToString::to_string))
             .collect();
 
         let twice = "the push has more than one command for this ref";

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use shared::rules::Commanded;
+use shared::rules::Verdict;
 
 use crate::command_list::PushCapabilities;
 use crate::pkt_line::PktLine;
@@ -10,10 +12,10 @@ use crate::pkt_line::PktLine;
 /// What became of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Whether the pack was taken, or why not.
-    pub unpack: Result<(), String>,
-    /// Each command by its name as sent, in the order sent, and why it was refused if it was.
-    pub refs: Vec<(String, Result<(), String>)>,
+    /// Why the pack was not taken; `None`: it was, or there was none.
+    pub unpack_error: Option<String>,
+    /// Each command with its verdict, in the order sent.
+    pub commands: Vec<Commanded>,
 }
 
 /// Writes the answer in the form that the pusher's git asked for.
@@ -60,16 +62,16 @@ impl ReportWriter {
 }
 
 fn write_report(report: &Report, out: &mut BytesMut) {
-    match &report.unpack {
-        Ok(()) => line("unpack ok", out),
+    match report.unpack_error.as_deref() {
+        None => line("unpack ok", out),
         // An empty reason, or "ok", would read as success.
-        Err(reason) if reason.is_empty() || reason == "ok" => line("unpack failed", out),
-        Err(reason) => line(&format!("unpack {reason}"), out),
+        Some("" | "ok") => line("unpack failed", out),
+        Some(reason) => line(&format!("unpack {reason}"), out),
     }
-    for (name, result) in &report.refs {
-        match result {
-            Ok(()) => line(&format!("ok {name}"), out),
-            Err(reason) => line(&format!("ng {name} {reason}"), out),
+    for Commanded { name, verdict } in &report.commands {
+        match verdict {
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => line(&format!("ok {name}"), out),
+            Verdict::Refuse { reason } => line(&format!("ng {name} {reason}"), out),
         }
     }
     PktLine::Flush.encode(out);
@@ -116,8 +118,17 @@ mod tests {
 
     fn refused(name: &str, reason: &str) -> Report {
         Report {
-            unpack: Ok(()),
-            refs: vec![("refs/heads/a".into(), Ok(())), (name.into(), Err(reason.into()))],
+            unpack_error: None,
+            commands: vec![
+                Commanded {
+                    name: "refs/heads/a".into(),
+                    verdict: Verdict::InPlace,
+                },
+                Commanded {
+                    name: name.into(),
+                    verdict: Verdict::Refuse { reason: reason.into() },
+                },
+            ],
         }
     }
 
@@ -152,8 +163,8 @@ mod tests {
             ("too large", "unpack too large\n"),
         ] {
             let report = Report {
-                unpack: Err(reason.into()),
-                refs: Vec::new(),
+                unpack_error: Some(reason.into()),
+                commands: Vec::new(),
             };
 
             let answer = writer(false, true).finish(&report);

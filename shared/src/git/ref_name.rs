@@ -77,6 +77,22 @@ impl RefName {
         }
     }
 
+    /// Whether it is a branch or a tag: what states declare.
+    pub fn is_branch_or_tag(&self) -> bool {
+        match self.namespace() {
+            Namespace::Branch | Namespace::Tag => true,
+            Namespace::PullRequest(_) | Namespace::MalformedPullRequest | Namespace::Other => false,
+        }
+    }
+
+    /// Returns the PR event whose commit the ref holds; `None`: it is no such ref.
+    pub fn pull_request_id(&self) -> Option<EventId> {
+        match self.namespace() {
+            Namespace::PullRequest(event_id) => Some(event_id),
+            Namespace::Branch | Namespace::Tag | Namespace::MalformedPullRequest | Namespace::Other => None,
+        }
+    }
+
     /// Returns the name of the ref that holds the commit of the PR event `event_id` (GRASP-01).
     pub fn pull_request(event_id: &EventId) -> Self {
         Self(format!("refs/nostr/{event_id}").into())

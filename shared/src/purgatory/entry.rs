@@ -221,7 +221,7 @@ pub struct Release {
     pub event: Event,
     /// What it is indexed by, see [`Entry::identifiers`].
     pub identifiers: BTreeSet<Identifier>,
-    /// The announcements that must have left the purgatory before this event is published.
+    /// The announcements that are published before this event: each must have left the purgatory, or go with it.
     pub after: BTreeSet<EventId>,
 }
 
@@ -238,6 +238,19 @@ pub struct Leased {
     pub event: Event,
     /// The right to settle it.
     pub lease: Lease,
+    /// What it is ordered after, see [`Release::after`]: each has left, or is leased to the caller too.
+    pub after: BTreeSet<EventId>,
+}
+
+/// What became of events that were to be marked as releasing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use = "a lease that is not settled only runs out, and the event is published late"]
+pub struct MarkedReleasing {
+    /// Those that are the caller's to publish, in the order given.
+    pub leased: Vec<Leased>,
+    /// Those that are marked, and become due as soon as what they are ordered after, which somebody else is releasing,
+    /// has left.
+    pub waiting: BTreeSet<EventId>,
 }
 
 /// The time between two losses, possible ones too, of what the store has.
@@ -265,8 +278,13 @@ impl Epoch {
 /// How an attempt to publish ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
-    /// The relay has the event, or will never take it because a newer one or a deletion rules it out: the entry goes.
-    Done,
+    /// The relay has the event: the entry goes. Nothing has to be decided anew, since it counted as served already.
+    Served,
+    /// The relay will never take it, because a newer one, a deletion or its expiration rules it out: the entry goes,
+    /// and repositories may have to be aligned with another state.
+    Dropped,
+    /// There was no attempt: the entry is due at once, for whoever takes it next.
+    GiveBack,
     /// The relay did not say: try again.
     Retry {
         /// In how many seconds.

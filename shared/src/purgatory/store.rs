@@ -16,6 +16,7 @@ use super::HoldOutcome;
 use super::Lease;
 use super::Leased;
 use super::Limits;
+use super::MarkedReleasing;
 use super::Notifications;
 use super::PlaceholderOutcome;
 use super::PurgatoryError;
@@ -122,6 +123,14 @@ impl Purgatory {
         ask!(self.dirty(count_max))
     }
 
+    /// Returns the dirty number of an identifier, if it is dirty.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn dirty_number(&self, identifier: &Identifier) -> Result<Option<DirtyNumber>, PurgatoryError> {
+        ask!(self.dirty_number(identifier))
+    }
+
     /// Clears the dirty mark of an identifier, and returns whether it did: not if the number has risen since `seen`.
     ///
     /// # Errors
@@ -139,13 +148,17 @@ impl Purgatory {
         ask!(self.mark_overdue(count_max, recheck_secs))
     }
 
-    /// Marks events as releasing, and returns those that are the caller's to publish, in the order given. Left out, and
-    /// as they were, are those that are leaving already and leased to somebody else or not to be tried again yet, and
-    /// those that their author deleted lately.
+    /// Marks events as releasing, given in the order of publishing, and leases them to the caller but for those that
+    /// are ordered after what somebody else is releasing. Left out, and as they were, are those that are releasing
+    /// already and leased to somebody else or not to be tried again yet, and those that their author deleted lately.
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn mark_releasing(&self, releases: &[Release], lease_secs: u64) -> Result<Vec<Leased>, PurgatoryError> {
+    pub async fn mark_releasing(
+        &self,
+        releases: &[Release],
+        lease_secs: u64,
+    ) -> Result<MarkedReleasing, PurgatoryError> {
         ask!(self.mark_releasing(releases, lease_secs))
     }
 
@@ -158,8 +171,8 @@ impl Purgatory {
         ask!(self.take_due(count_max, lease_secs))
     }
 
-    /// Records how an attempt to publish ended, and returns whether it did: not if the lease is not the current one. An
-    /// entry that is done makes its identifiers dirty, since others may have waited for it.
+    /// Records how an attempt to publish ended, and returns whether it did: not if the lease is not the current one.
+    /// What was ordered after an entry that goes is due at once. An entry that is dropped makes its identifiers dirty.
     ///
     /// # Errors
     /// As for all operations.

@@ -17,6 +17,7 @@ use crate::nip01::Revision;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
+use crate::nip34::Declared;
 use crate::nip34::Identifier;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
@@ -343,6 +344,17 @@ impl Facts {
             .filter(|known| known.status.counts_as_served())
             .map(|known| &known.item)
             .max_by_key(|state| state.revision)
+    }
+
+    /// Returns what the governing state of a repository declares, if it can be read.
+    pub fn declared(&self, coordinate: &Coordinate) -> Option<&Declared> {
+        self.governing_state(coordinate)?.declared.as_ref().ok()
+    }
+
+    /// Whether the governing state of a repository declares any branch or tag.
+    pub fn declares_refs(&self, coordinate: &Coordinate) -> bool {
+        self.declared(coordinate)
+            .is_some_and(|declared| !declared.refs.is_empty())
     }
 
     /// Returns the held states that could govern a repository next, newest first: authorised, and newer than the

@@ -1,5 +1,8 @@
 //! Whether a push is allowed: exactly when it makes the repository equal to what one signed state declares
-//! (GRASP-01, "Git Smart HTTP Service"; design 2, rules 5 and 6; facts/grasp 1.6 and 1.8).
+//! (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and 1.8).
+//!
+//! Every rule about the commands of a push is here: what each gets, which stand and fall together, what the objects
+//! that came and the refs that were set in the end make of it. What a refused pusher reads is here too.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -8,8 +11,11 @@ use nostr::event::EventId;
 
 use super::EventStatus;
 use super::Facts;
+use super::Staged;
 use crate::git::Namespace;
+use crate::git::ObjectKind;
 use crate::git::Oid;
+use crate::git::PushCommand;
 use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
@@ -18,11 +24,11 @@ use crate::nip34::State;
 
 /// What to do with one command of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RefVerdict {
+pub enum Verdict {
     /// The ref has the wanted value already: reported ok, nothing to do.
     InPlace,
     /// A branch or tag that the matching state declares so.
-    Allow,
+    Allow(RefUpdate),
     /// A PR commit: its objects are kept aside until its event is here and its repository served, which may be at once.
     Stage {
         /// The event that names the commit.
@@ -37,55 +43,52 @@ pub enum RefVerdict {
     },
 }
 
+/// One command of a push and its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commanded {
+    /// The ref name as sent, for the report.
+    pub name: String,
+    /// What to do with it.
+    pub verdict: Verdict,
+}
+
+impl Commanded {
+    /// Refuses every command for one reason.
+    pub fn refuse_all(commands: &[PushCommand], reason: &str) -> Vec<Self> {
+        let refused = |command: &PushCommand| Self {
+            name: command.name.clone(),
+            verdict: refuse(reason),
+        };
+        commands.iter().map(refused).collect()
+    }
+
+    /// Whether the command changes anything.
+    fn acts(&self) -> bool {
+        match self.verdict {
+            Verdict::Allow(_) | Verdict::Stage { .. } => true,
+            Verdict::InPlace | Verdict::Refuse { .. } => false,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.verdict, Verdict::Refuse { .. })
+    }
+}
+
 /// What to do with a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushDecision {
-    /// One verdict per command, in their order.
-    pub verdicts: Vec<RefVerdict>,
-    /// What to hold on to while the push runs: the state that it fulfils, if that is held, and the announcement of
-    /// its repository, if that is held.
+    /// Every command with its verdict, in the order sent.
+    pub commands: Vec<Commanded>,
+    /// Events whose deadlines the push extends while it runs: the state that it fulfils, if that is held, and the
+    /// announcement of its repository, if that is held.
     pub extend: BTreeSet<EventId>,
-    /// Events on their way into the relay that stand for what is in place already: the push succeeds when they are
-    /// served.
+    /// Events that are releasing and declare what is in place already: the push succeeds when they are served.
     pub awaited: BTreeSet<EventId>,
     /// Sentences for the pusher (`remote:` lines).
-    pub remarks: Vec<String>,
-}
-
-impl PushDecision {
-    /// Tells whether any command changes anything.
-    pub fn has_effect(&self) -> bool {
-        self.verdicts.iter().any(|verdict| match verdict {
-            RefVerdict::Allow | RefVerdict::Stage { .. } => true,
-            RefVerdict::InPlace | RefVerdict::Refuse { .. } => false,
-        })
-    }
-
-    /// Tells whether any command is refused.
-    pub fn is_refused(&self) -> bool {
-        self.verdicts
-            .iter()
-            .any(|verdict| matches!(verdict, RefVerdict::Refuse { .. }))
-    }
-
-    /// Tells whether any command's objects are kept aside.
-    pub fn stages(&self) -> bool {
-        self.verdicts
-            .iter()
-            .any(|verdict| matches!(verdict, RefVerdict::Stage { .. }))
-    }
-
-    /// Refuses every command, because one of an atomic push is refused.
-    fn refuse_as_one(&mut self) {
-        for verdict in &mut self.verdicts {
-            if !matches!(verdict, RefVerdict::Refuse { .. }) {
-                *verdict = RefVerdict::Refuse {
-                    reason: "atomic push failure: another ref was refused".to_owned(),
-                };
-            }
-        }
-        self.extend.clear();
-    }
+    pub notes: Vec<String>,
+    /// Whether one refusal refuses all.
+    atomicity: Atomicity,
 }
 
 /// Whether a client wants all of its commands or none (git's `atomic` capability).
@@ -106,73 +109,195 @@ pub struct PushTarget<'a> {
     pub refs: Option<&'a BTreeMap<RefName, Oid>>,
 }
 
-/// Decides about a push.
-///
-/// Commands that are not even well-formed are refused by the caller and not among `commands`.
+/// Decides about a push. A malformed command is refused; the others are decided without it.
 pub fn decide_push(
     facts: &Facts,
     target: PushTarget<'_>,
-    commands: &[RefUpdate],
+    commands: &[PushCommand],
     atomicity: Atomicity,
 ) -> PushDecision {
     let coordinate = target.coordinate;
     let no_refs = BTreeMap::new();
     let local = target.refs.unwrap_or(&no_refs);
-    let mut decision = PushDecision {
-        verdicts: Vec::with_capacity(commands.len()),
-        extend: BTreeSet::new(),
-        awaited: on_their_way(facts, coordinate, commands),
-        remarks: Vec::new(),
+    let updates: Vec<&RefUpdate> = commands
+        .iter()
+        .filter_map(|command| command.update.as_ref().ok())
+        .collect();
+    let governed: Vec<&RefUpdate> = updates
+        .iter()
+        .copied()
+        .filter(|update| update.name.is_branch_or_tag())
+        .collect();
+    let matched = match_state(facts, coordinate, local, &governed);
+    let verdict = |command: &PushCommand| match &command.update {
+        Ok(update) => decide_update(facts, target, update, &matched),
+        Err(defect) => refuse(defect.to_string()),
     };
-    let governed: Vec<&RefUpdate> = commands.iter().filter(|command| is_governed(command)).collect();
-    let fulfilled = match_state(facts, coordinate, local, &governed);
-    if let Match::State(state) = &fulfilled
+    let mut decision = PushDecision {
+        commands: commands
+            .iter()
+            .map(|command| Commanded {
+                name: command.name.clone(),
+                verdict: verdict(command),
+            })
+            .collect(),
+        extend: BTreeSet::new(),
+        awaited: releasing_already(facts, coordinate, &updates),
+        notes: Vec::new(),
+        atomicity,
+    };
+    if let Match::State(state) = &matched
         && let Some(replaced) = facts.governing_state(coordinate)
         && replaced.revision != state.revision
     {
-        // What the push takes the place of is nothing that it has to wait for.
+        // The push replaces that state, and need not wait for it.
         decision.awaited.remove(&replaced.revision.event_id);
     }
-    for command in commands {
-        let verdict = match command.name.namespace() {
-            Namespace::Branch | Namespace::Tag => decide_governed(command, local, &fulfilled),
-            Namespace::PullRequest(event_id) => decide_pull_request(facts, target, command, event_id),
-            Namespace::MalformedPullRequest => refuse("not an event id: refs/nostr/<64 lower-case hex digits>"),
-            Namespace::Other => refuse("only refs/heads/, refs/tags/ and refs/nostr/<event-id> can be pushed"),
-        };
-        decision.verdicts.push(verdict);
+    decision.refuse_beyond_limit();
+    if decision.is_refused()
+        && let Match::None { explanation, .. } = &matched
+    {
+        decision.notes.push(explanation.clone());
     }
-    refuse_beyond_limit(&mut decision.verdicts);
-    let refused = decision.is_refused();
-    if refused && let Match::None { explanation, .. } = &fulfilled {
-        decision.remarks.push(explanation.clone());
-    }
-    if refused && atomicity == Atomicity::AllOrNothing {
-        decision.refuse_as_one();
-    }
+    decision.refuse_together();
     if decision.has_effect() {
-        decision.extend = to_extend(facts, coordinate, &fulfilled);
+        decision.extend = to_extend(facts, coordinate, &matched);
     }
     decision
+}
+
+impl PushDecision {
+    /// Whether the push leaves anything to do. It does where everything is in place, too: whoever put it there may not
+    /// have released its events yet, and facts and refs are of one moment only under the lock.
+    pub fn acts(&self) -> bool {
+        self.has_effect() || !self.is_refused()
+    }
+
+    /// Whether any command changes anything.
+    pub fn has_effect(&self) -> bool {
+        self.commands.iter().any(Commanded::acts)
+    }
+
+    /// Whether any command is refused.
+    pub fn is_refused(&self) -> bool {
+        self.commands.iter().any(Commanded::is_refused)
+    }
+
+    /// Returns the objects that the push names: each must have come with it or be here already.
+    pub fn tips(&self) -> BTreeSet<Oid> {
+        let tip = |commanded: &Commanded| match &commanded.verdict {
+            Verdict::Allow(update) => update.new,
+            Verdict::Stage { commit_oid, .. } => Some(*commit_oid),
+            Verdict::InPlace | Verdict::Refuse { .. } => None,
+        };
+        self.commands.iter().filter_map(tip).collect()
+    }
+
+    /// Returns the objects that branches and tags shall name.
+    pub fn allowed_tips(&self) -> BTreeSet<Oid> {
+        let tip = |commanded: &Commanded| match &commanded.verdict {
+            Verdict::Allow(update) => update.new,
+            Verdict::InPlace | Verdict::Stage { .. } | Verdict::Refuse { .. } => None,
+        };
+        self.commands.iter().filter_map(tip).collect()
+    }
+
+    /// Returns the PR commits to keep aside for the repository at `coordinate`.
+    pub fn to_stage(&self, coordinate: &Coordinate) -> Vec<Staged> {
+        let staged = |commanded: &Commanded| match &commanded.verdict {
+            Verdict::Stage { event_id, commit_oid } => Some(Staged {
+                coordinate: coordinate.clone(),
+                event_id: *event_id,
+                commit_oid: *commit_oid,
+            }),
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Refuse { .. } => None,
+        };
+        self.commands.iter().filter_map(staged).collect()
+    }
+
+    /// Refuses commands that name an object which did not come, or one of the wrong kind. `kinds` has those of
+    /// [`Self::tips`] that are here.
+    pub fn judge_tips(&mut self, kinds: &BTreeMap<Oid, ObjectKind>) {
+        for commanded in &mut self.commands {
+            let (tip, is_tag) = match &commanded.verdict {
+                Verdict::Allow(update) => (update.new, update.name.namespace() == Namespace::Tag),
+                Verdict::Stage { commit_oid, .. } => (Some(*commit_oid), false),
+                Verdict::InPlace | Verdict::Refuse { .. } => continue,
+            };
+            let Some(tip) = tip else { continue };
+            match kinds.get(&tip) {
+                None => commanded.verdict = refuse(format!("object {} did not come with the push", tip.short())),
+                Some(kind) if !is_tag && *kind != ObjectKind::Commit => {
+                    commanded.verdict = refuse(format!("object {} is not a commit", tip.short()));
+                }
+                Some(_) => {}
+            }
+        }
+        self.refuse_together();
+    }
+
+    /// Refuses commands whose refs are not what the push asked for in the end. `refs` is what is on disk now;
+    /// `is_changed`: everything planned for the repository was done.
+    pub fn judge_result(&mut self, refs: &BTreeMap<RefName, Oid>, is_changed: bool) {
+        let reason = if is_changed { OVERTAKEN } else { NOT_SET_YET };
+        for commanded in &mut self.commands {
+            if let Verdict::Allow(update) = &commanded.verdict
+                && refs.get(&update.name).copied() != update.new
+            {
+                commanded.verdict = refuse(reason);
+            }
+        }
+    }
+
+    fn refuse_beyond_limit(&mut self) {
+        let staged = self
+            .commands
+            .iter_mut()
+            .filter(|commanded| matches!(commanded.verdict, Verdict::Stage { .. }));
+        for commanded in staged.skip(STAGED_MAX) {
+            commanded.verdict = refuse(format!(
+                "one push may bring {STAGED_MAX} PR commits, push the others separately"
+            ));
+        }
+    }
+
+    /// Refuses what stands or falls with a refused command: branches and tags fulfil a state together or not at all,
+    /// and an atomic push is all or nothing.
+    fn refuse_together(&mut self) {
+        let governed_is_refused = self.commands.iter().any(|commanded| {
+            commanded.is_refused()
+                && commanded
+                    .name
+                    .parse()
+                    .is_ok_and(|name: RefName| name.is_branch_or_tag())
+        });
+        let is_atomic = self.atomicity == Atomicity::AllOrNothing && self.is_refused();
+        for commanded in &mut self.commands {
+            match &commanded.verdict {
+                Verdict::Refuse { .. } => {}
+                _ if is_atomic => commanded.verdict = refuse("atomic push failure: another ref was refused"),
+                Verdict::Allow(_) if governed_is_refused => {
+                    commanded.verdict = refuse("another branch or tag of this push was refused");
+                }
+                Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => {}
+            }
+        }
+    }
 }
 
 /// Most PR commits that one push may bring.
 const STAGED_MAX: usize = 32;
 
-fn refuse_beyond_limit(verdicts: &mut [RefVerdict]) {
-    let staged = verdicts
-        .iter_mut()
-        .filter(|verdict| matches!(verdict, RefVerdict::Stage { .. }));
-    for verdict in staged.skip(STAGED_MAX) {
-        *verdict = refuse(format!(
-            "one push may bring {STAGED_MAX} PR commits, push the others separately"
-        ));
-    }
-}
+/// Why a ref is not what the push made it.
+const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
 
-/// Returns what is public but not served yet of what a push asks for.
-fn on_their_way(facts: &Facts, coordinate: &Coordinate, commands: &[RefUpdate]) -> BTreeSet<EventId> {
-    let leaving = |event_id: &EventId| {
+/// The same where the repository could not be changed. It stays dirty, so this is tried again.
+const NOT_SET_YET: &str = "not set yet: the repository cannot be changed now; what was pushed is here, and this server \
+                           tries again by itself";
+
+/// Returns the events that count as served, are not served yet, and are about what a push asks for.
+fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpdate]) -> BTreeSet<EventId> {
+    let is_releasing = |event_id: &EventId| {
         facts
             .entries
             .get(event_id)
@@ -182,27 +307,17 @@ fn on_their_way(facts: &Facts, coordinate: &Coordinate, commands: &[RefUpdate]) 
         .served_announcement(coordinate)
         .map(|known| known.item.revision.event_id);
     let state = facts.governing_state(coordinate).map(|state| state.revision.event_id);
-    let pull_requests = commands.iter().filter_map(|command| match command.name.namespace() {
-        Namespace::PullRequest(event_id) => Some(event_id),
-        Namespace::Branch | Namespace::Tag | Namespace::MalformedPullRequest | Namespace::Other => None,
-    });
+    let pull_requests = updates.iter().filter_map(|update| update.name.pull_request_id());
     announcement
         .into_iter()
         .chain(state)
         .chain(pull_requests)
-        .filter(leaving)
+        .filter(is_releasing)
         .collect()
 }
 
-fn is_governed(command: &RefUpdate) -> bool {
-    match command.name.namespace() {
-        Namespace::Branch | Namespace::Tag => true,
-        Namespace::PullRequest(_) | Namespace::MalformedPullRequest | Namespace::Other => false,
-    }
-}
-
-fn refuse(reason: impl Into<String>) -> RefVerdict {
-    RefVerdict::Refuse { reason: reason.into() }
+fn refuse(reason: impl Into<String>) -> Verdict {
+    Verdict::Refuse { reason: reason.into() }
 }
 
 /// Which state the branches and tags of a push fulfil.
@@ -226,7 +341,7 @@ fn match_state<'f>(
     local: &BTreeMap<RefName, Oid>,
     governed: &[&RefUpdate],
 ) -> Match<'f> {
-    if governed.iter().all(|command| is_in_place(command, local)) {
+    if governed.iter().all(|update| is_in_place(update, local)) {
         return Match::NotNeeded;
     }
     let mut candidates = facts.candidate_states(coordinate);
@@ -252,32 +367,31 @@ fn match_state<'f>(
     Match::None { newest, explanation }
 }
 
-fn is_in_place(command: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
-    local.get(&command.name).copied() == command.new
+fn is_in_place(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
+    local.get(&update.name).copied() == update.new
 }
 
-fn is_stale(command: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
-    local.get(&command.name).copied() != command.old
+fn is_stale(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
+    local.get(&update.name).copied() != update.old
 }
 
 /// Returns the branches and tags as they are with the push applied.
 fn apply(local: &BTreeMap<RefName, Oid>, governed: &[&RefUpdate]) -> BTreeMap<RefName, Oid> {
-    let is_local = |name: &RefName| matches!(name.namespace(), Namespace::Branch | Namespace::Tag);
     let mut resulting: BTreeMap<RefName, Oid> = local
         .iter()
-        .filter(|(name, _)| is_local(name))
+        .filter(|(name, _)| name.is_branch_or_tag())
         .map(|(name, oid)| (name.clone(), *oid))
         .collect();
-    for command in governed {
-        match command.new {
-            Some(oid) => resulting.insert(command.name.clone(), oid),
-            None => resulting.remove(&command.name),
+    for update in governed {
+        match update.new {
+            Some(oid) => resulting.insert(update.name.clone(), oid),
+            None => resulting.remove(&update.name),
         };
     }
     resulting
 }
 
-/// Says where the result of a push and a state differ, the first three refs by name.
+/// Describes where the result of a push and a state differ, the first three refs by name.
 fn differences(resulting: &BTreeMap<RefName, Oid>, declared: &Declared) -> String {
     let names: BTreeSet<&RefName> = resulting.keys().chain(declared.refs.keys()).collect();
     let differing: Vec<&RefName> = names
@@ -299,19 +413,30 @@ fn differences(resulting: &BTreeMap<RefName, Oid>, declared: &Declared) -> Strin
     texts.join("; ")
 }
 
-fn decide_governed(command: &RefUpdate, local: &BTreeMap<RefName, Oid>, fulfilled: &Match<'_>) -> RefVerdict {
-    if is_in_place(command, local) {
-        return RefVerdict::InPlace;
+fn decide_update(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'_>) -> Verdict {
+    match update.name.namespace() {
+        Namespace::Branch | Namespace::Tag => decide_governed(target, update, matched),
+        Namespace::PullRequest(event_id) => decide_pull_request(facts, target, update, event_id),
+        Namespace::MalformedPullRequest => refuse("not an event id: refs/nostr/<64 lower-case hex digits>"),
+        Namespace::Other => refuse("only refs/heads/, refs/tags/ and refs/nostr/<event-id> can be pushed"),
     }
-    if is_stale(command, local) {
+}
+
+fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'_>) -> Verdict {
+    let no_refs = BTreeMap::new();
+    let local = target.refs.unwrap_or(&no_refs);
+    if is_in_place(update, local) {
+        return Verdict::InPlace;
+    }
+    if is_stale(update, local) {
         return refuse("stale: the ref has changed since you fetched; fetch first");
     }
-    match fulfilled {
-        Match::NotNeeded | Match::State(_) => RefVerdict::Allow,
+    match matched {
+        Match::NotNeeded | Match::State(_) => Verdict::Allow(update.clone()),
         Match::None { newest: None, .. } => refuse("no state event declares this"),
         Match::None {
             newest: Some(declared), ..
-        } => match (declared.refs.get(&command.name), command.new) {
+        } => match (declared.refs.get(&update.name), update.new) {
             (Some(wanted), Some(new)) if *wanted == new => {
                 refuse("the state event declares other refs too that this push does not bring about")
             }
@@ -322,15 +447,15 @@ fn decide_governed(command: &RefUpdate, local: &BTreeMap<RefName, Oid>, fulfille
     }
 }
 
-fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, command: &RefUpdate, event_id: EventId) -> RefVerdict {
+fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, event_id: EventId) -> Verdict {
     let coordinate = target.coordinate;
-    if target.refs.and_then(|refs| refs.get(&command.name)).copied() == command.new {
-        return RefVerdict::InPlace;
+    if target.refs.and_then(|refs| refs.get(&update.name)).copied() == update.new {
+        return Verdict::InPlace;
     }
     let known = facts.pull_request(&event_id);
-    match (command.new, known) {
+    match (update.new, known) {
         (None, Some(_)) => refuse("this is the commit of a PR event; it stays as long as the event"),
-        (None, None) => refuse("a commit that waits for its PR event ends by itself; push another to replace it"),
+        (None, None) => refuse("cannot be deleted: it expires by itself if its PR event does not arrive"),
         (Some(new), Some(known)) if known.item.commit_oid != new => refuse(format!(
             "the PR event names commit {}, not {}",
             known.item.commit_oid.short(),
@@ -339,14 +464,14 @@ fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, command: &RefUpdat
         (Some(_), Some(known)) if !facts.is_offered_to(&known.item, coordinate) => {
             refuse("the PR event is not offered to this repository")
         }
-        // Kept aside in any case: what moves in, and where, is for a look to decide, which finds what is staged even
-        // after a crash.
-        (Some(commit_oid), Some(_) | None) => RefVerdict::Stage { event_id, commit_oid },
+        // Kept aside in any case. What moves in, and where, a reconcile decides; it finds what is staged even after a
+        // crash.
+        (Some(commit_oid), Some(_) | None) => Verdict::Stage { event_id, commit_oid },
     }
 }
 
-fn to_extend(facts: &Facts, coordinate: &Coordinate, fulfilled: &Match<'_>) -> BTreeSet<EventId> {
-    let Match::State(state) = fulfilled else {
+fn to_extend(facts: &Facts, coordinate: &Coordinate, matched: &Match<'_>) -> BTreeSet<EventId> {
+    let Match::State(state) = matched else {
         return BTreeSet::new();
     };
     let announcement = facts.announcement(coordinate).filter(|known| known.status.is_held());
@@ -395,14 +520,22 @@ mod tests {
         }
     }
 
-    fn push(scene: Scene, local: &[(&str, char)], commands: &[RefUpdate]) -> PushDecision {
-        push_atomically(scene, local, commands, Atomicity::PerRef)
+    fn sent(update: &RefUpdate) -> PushCommand {
+        PushCommand {
+            name: update.name.to_string(),
+            update: Ok(update.clone()),
+        }
+    }
+
+    fn push(scene: Scene, local: &[(&str, char)], updates: &[RefUpdate]) -> PushDecision {
+        let commands: Vec<PushCommand> = updates.iter().map(sent).collect();
+        push_atomically(scene, local, &commands, Atomicity::PerRef)
     }
 
     fn push_atomically(
         scene: Scene,
         local: &[(&str, char)],
-        commands: &[RefUpdate],
+        commands: &[PushCommand],
         atomicity: Atomicity,
     ) -> PushDecision {
         let (coordinate, local) = (coordinate(1, "r"), refs(local));
@@ -416,13 +549,13 @@ mod tests {
     /// One letter per verdict: in place, allow, stage, refuse.
     fn letters(decision: &PushDecision) -> String {
         decision
-            .verdicts
+            .commands
             .iter()
-            .map(|verdict| match verdict {
-                RefVerdict::InPlace => 'i',
-                RefVerdict::Allow => 'a',
-                RefVerdict::Stage { .. } => 's',
-                RefVerdict::Refuse { .. } => 'r',
+            .map(|commanded| match &commanded.verdict {
+                Verdict::InPlace => 'i',
+                Verdict::Allow(_) => 'a',
+                Verdict::Stage { .. } => 's',
+                Verdict::Refuse { .. } => 'r',
             })
             .collect()
     }
@@ -568,6 +701,13 @@ mod tests {
                 "i",
             ),
             (
+                "a stale old value beside another command of the same state",
+                state(two),
+                &[("heads/main", 'c')],
+                vec![command("heads/main", 'b', 'a'), command("tags/v1", '-', 'b')],
+                "rr",
+            ),
+            (
                 "deleting what is absent",
                 held(&[]),
                 &[],
@@ -639,7 +779,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_holds_on_to_its_state_and_announcement() {
+    fn a_push_extends_its_state_and_announcement() {
         let announced = announcement_event(1, "r", 1, &[]);
         let state = state_event(1, "r", 5, MAIN_A);
         let scene = Scene::default().held([announced.clone(), state.clone()]);
@@ -657,20 +797,20 @@ mod tests {
             &[command("heads/main", '-', 'b')],
         );
 
-        let RefVerdict::Refuse { reason } = &decision.verdicts[0] else {
+        let Verdict::Refuse { reason } = &decision.commands[0].verdict else {
             panic!("{decision:?}")
         };
         assert_eq!(reason, "the state event declares aaaaaaaa here");
         assert!(
-            decision.remarks[0].contains("refs/heads/main would be bbbbbbbb"),
+            decision.notes[0].contains("refs/heads/main would be bbbbbbbb"),
             "{:?}",
-            decision.remarks
+            decision.notes
         );
     }
 
     #[test]
     fn one_refusal_refuses_an_atomic_push_whole() {
-        let commands = [command("heads/main", '-', 'a'), command("pull/1", '-', 'a')];
+        let commands = [command("heads/main", '-', 'a'), command("pull/1", '-', 'a')].map(|update| sent(&update));
         let scene = held(&[state_event(1, "r", 5, MAIN_A)]);
 
         let decision = push_atomically(scene, &[], &commands, Atomicity::AllOrNothing);
@@ -692,6 +832,76 @@ mod tests {
 
         assert_eq!(letters(&decision), "is", "{decision:?}");
         assert!(decision.extend.is_empty());
+    }
+
+    /// The well-formed commands of such a push were left undone and reported ok.
+    #[test]
+    fn a_malformed_command_is_refused_and_refuses_an_atomic_push_whole() {
+        let malformed = PushCommand {
+            name: "refs/heads/..".to_owned(),
+            update: Err(crate::git::CommandDefect::DirectoryConflict),
+        };
+        let tag = sent(&command(&format!("nostr/{}", "1".repeat(64)), '-', 'c'));
+        for (atomicity, verdicts) in [(Atomicity::PerRef, "rs"), (Atomicity::AllOrNothing, "rr")] {
+            let decision = push_atomically(held(&[]), &[], &[malformed.clone(), tag.clone()], atomicity);
+
+            assert_eq!(letters(&decision), verdicts, "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_come_or_is_no_commit_refuses_all_branches_and_tags() {
+        let two = &[("heads/main", 'a'), ("tags/v1", 'b')][..];
+        let pushed = [
+            command("heads/main", '-', 'a'),
+            command("tags/v1", '-', 'b'),
+            command(&format!("nostr/{}", "1".repeat(64)), '-', 'c'),
+        ];
+        let (commit, tag) = (ObjectKind::Commit, ObjectKind::Tag);
+        for (story, kinds, verdicts) in [
+            ("all is here", vec![('a', commit), ('b', tag), ('c', commit)], "aas"),
+            (
+                "a tag may name a commit",
+                vec![('a', commit), ('b', commit), ('c', commit)],
+                "aas",
+            ),
+            ("a missing tag", vec![('a', commit), ('c', commit)], "rrs"),
+            (
+                "a branch that is a tag",
+                vec![('a', tag), ('b', tag), ('c', commit)],
+                "rrs",
+            ),
+            ("a PR that is a tag", vec![('a', commit), ('b', tag), ('c', tag)], "aar"),
+        ] {
+            let mut decision = push(held(&[state_event(1, "r", 5, two)]), &[], &pushed);
+
+            decision.judge_tips(&kinds.into_iter().map(|(digit, kind)| (oid(digit), kind)).collect());
+
+            assert_eq!(letters(&decision), verdicts, "{story}: {decision:?}");
+        }
+    }
+
+    #[test]
+    fn a_ref_that_is_not_set_in_the_end_is_not_reported_as_set() {
+        for (local, is_changed, expected) in [
+            (MAIN_A, true, None),
+            (MAIN_B, true, Some(OVERTAKEN)),
+            (&[][..], false, Some(NOT_SET_YET)),
+        ] {
+            let mut decision = push(
+                held(&[state_event(1, "r", 5, MAIN_A)]),
+                &[],
+                &[command("heads/main", '-', 'a')],
+            );
+
+            decision.judge_result(&refs(local), is_changed);
+
+            let reason = match &decision.commands[0].verdict {
+                Verdict::Refuse { reason } => Some(reason.as_str()),
+                _ => None,
+            };
+            assert_eq!(reason, expected);
+        }
     }
 
     #[test]

@@ -66,7 +66,10 @@ on_both_stores! {
     only_the_current_lease_settles
     what_is_to_be_retried_later_is_not_marked_again_before
     a_stuck_entry_says_why_and_is_taken_when_its_time_comes
-    done_removes_the_entry_and_makes_its_identifiers_dirty
+    an_entry_that_goes_makes_its_identifiers_dirty_only_if_it_is_dropped
+    what_is_given_back_is_due_at_once_as_it_was
+    what_is_ordered_after_the_callers_own_is_leased_with_it
+    what_is_ordered_after_somebody_elses_waits_until_that_has_left
     what_waits_for_a_leaving_entry_is_taken_as_soon_as_that_has_left
     of_what_is_due_no_more_is_taken_than_asked_for
     no_two_publishers_take_the_same_entry
@@ -89,6 +92,7 @@ on_both_stores! {
     whatever_waits_can_be_marked_dirty_at_once
     an_epoch_that_has_begun_goes_on
     holding_and_releasing_wake
+    an_entry_that_goes_wakes_only_for_what_is_ordered_after_it
     a_wake_up_that_nobody_waited_for_is_not_lost
     spans_beyond_all_bounds_are_cut
     concurrent_holds_leave_one_announcement
@@ -254,7 +258,7 @@ async fn a_leaving_announcement_is_not_touched_by_a_newer_one(p: Fixture) {
     let [first, second, third] = [2, 1, 3].map(|at| announcement(&author, at));
     p.purgatory.hold(&hold(&first, LONG)).await.unwrap();
     let leased = p.purgatory.mark_releasing(&[release(&first)], LONG).await;
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
 
     for event in [&second, &third] {
         let outcome = p.purgatory.hold(&hold(event, LONG)).await.unwrap();
@@ -414,7 +418,7 @@ async fn one_author_cannot_hold_more_bytes_than_the_limit(p: Fixture) {
 
     // What leaves makes room.
     let leased = p.purgatory.mark_releasing(&[release(&held[0])], LONG).await;
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
     assert_eq!(p.purgatory.hold(&third).await.unwrap(), HoldOutcome::Held);
 }
 
@@ -465,7 +469,10 @@ async fn bytes_are_counted_once_however_often_an_entry_is_extended(p: Fixture) {
 async fn one_identifier_cannot_have_more_entries_than_the_limit(p: Fixture) {
     for at in 1..=LIMITS.entries_per_identifier_max {
         let leaving = release(&state(&Keys::generate(), at));
-        assert_eq!(p.purgatory.mark_releasing(&[leaving], LONG).await.unwrap().len(), 1);
+        assert_eq!(
+            p.purgatory.mark_releasing(&[leaving], LONG).await.unwrap().leased.len(),
+            1
+        );
     }
     p.clear_dirty().await;
 
@@ -500,7 +507,7 @@ async fn leaving_entries_do_not_count_for_the_limits(p: Fixture) {
         let outcome = p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
         assert_eq!(outcome, HoldOutcome::Held);
         let leased = p.purgatory.mark_releasing(&[release(&state)], LONG).await;
-        assert_eq!(leased.unwrap().len(), 1);
+        assert_eq!(leased.unwrap().leased.len(), 1);
     }
 }
 
@@ -558,7 +565,9 @@ async fn a_dirty_mark_is_cleared_only_with_its_last_number(p: Fixture) {
 
     assert!(!p.purgatory.clear_dirty(&repo, first).await.unwrap());
     let (_, second) = p.purgatory.dirty(9).await.unwrap().remove(0);
+    assert_eq!(p.purgatory.dirty_number(&repo).await.unwrap(), Some(second));
     assert!(p.purgatory.clear_dirty(&repo, second).await.unwrap());
+    assert_eq!(p.purgatory.dirty_number(&repo).await.unwrap(), None);
     assert!(!p.purgatory.clear_dirty(&repo, second).await.unwrap());
 
     p.purgatory.mark_dirty(&name).await.unwrap();
@@ -619,7 +628,7 @@ async fn releasing_writes_an_event_that_was_never_held(p: Fixture) {
 
     let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
 
-    assert_eq!(leased.unwrap()[0].event, event);
+    assert_eq!(leased.unwrap().leased[0].event, event);
     let entry = p.entry(&event).await.unwrap();
     assert_eq!(entry.event.as_json(), event.as_json());
     assert_eq!((entry.status, entry.source.as_str()), (EntryStatus::Releasing, ""));
@@ -634,7 +643,7 @@ async fn releasing_keeps_what_only_the_held_entry_knew(p: Fixture) {
 
     let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
 
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
     let expected = Entry {
         status: EntryStatus::Releasing,
         waiting_for: String::new(),
@@ -647,7 +656,7 @@ async fn a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended
     let event = announcement(&Keys::generate(), 1);
     p.purgatory.hold(&hold(&event, 0)).await.unwrap();
     let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
     let before = p.entry(&event).await;
     let id = ids([&event]);
 
@@ -666,10 +675,10 @@ async fn what_is_leased_is_nobody_elses_until_the_lease_runs_out(p: Fixture) {
     let releases = [release(&running), release(&over)];
     let first = p.purgatory.mark_releasing(&releases[..1], LONG).await;
     let second = p.purgatory.mark_releasing(&releases[1..], 0).await;
-    let (first, second) = (first.unwrap().remove(0), second.unwrap().remove(0));
+    let (first, second) = (first.unwrap().leased.remove(0), second.unwrap().leased.remove(0));
     assert_ne!(first.lease, second.lease);
 
-    let marked = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    let marked = p.purgatory.mark_releasing(&releases, 0).await.unwrap().leased;
     assert_eq!(marked.len(), 1);
     assert_eq!(marked[0].event, over);
     let taken = p.purgatory.take_due(9, LONG).await.unwrap();
@@ -682,18 +691,18 @@ async fn what_is_leased_is_nobody_elses_until_the_lease_runs_out(p: Fixture) {
 async fn only_the_current_lease_settles(p: Fixture) {
     let event = state(&Keys::generate(), 1);
     let old = p.purgatory.mark_releasing(&[release(&event)], 0).await;
-    let old = old.unwrap()[0].lease;
+    let old = old.unwrap().leased[0].lease;
     let new = p.purgatory.take_due(9, LONG).await.unwrap()[0].lease;
     let before = p.entry(&event).await;
     p.clear_dirty().await;
 
-    let settled = p.purgatory.settle(&event.id, old, &Settlement::Done).await;
+    let settled = p.purgatory.settle(&event.id, old, &Settlement::Served).await;
     assert!(!settled.unwrap());
     assert_eq!(p.entry(&event).await, before);
     assert_eq!(p.clear_dirty().await, [""; 0]);
 
     for expected in [true, false] {
-        let settled = p.purgatory.settle(&event.id, new, &Settlement::Done).await;
+        let settled = p.purgatory.settle(&event.id, new, &Settlement::Served).await;
         assert_eq!(settled.unwrap(), expected);
     }
 }
@@ -702,7 +711,7 @@ async fn what_is_to_be_retried_later_is_not_marked_again_before(p: Fixture) {
     let event = state(&Keys::generate(), 1);
     let releases = [release(&event)];
     for after_secs in [0, LONG] {
-        let leased = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+        let leased = p.purgatory.mark_releasing(&releases, LONG).await.unwrap().leased;
         let retry = Settlement::Retry {
             after_secs,
             error: "error: down".to_owned(),
@@ -713,7 +722,7 @@ async fn what_is_to_be_retried_later_is_not_marked_again_before(p: Fixture) {
         assert!(!settled.unwrap());
     }
 
-    assert_eq!(p.purgatory.mark_releasing(&releases, LONG).await.unwrap(), []);
+    assert_eq!(p.purgatory.mark_releasing(&releases, LONG).await.unwrap().leased, []);
     assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
     let entry = p.entry(&event).await.unwrap();
     assert_eq!(entry.status, EntryStatus::Releasing);
@@ -727,7 +736,10 @@ async fn a_stuck_entry_says_why_and_is_taken_when_its_time_comes(p: Fixture) {
         after_secs: 0,
         error: "blocked: 🦀".to_owned(),
     };
-    let settled = p.purgatory.settle(&event.id, leased.unwrap()[0].lease, &stuck).await;
+    let settled = p
+        .purgatory
+        .settle(&event.id, leased.unwrap().leased[0].lease, &stuck)
+        .await;
     assert!(settled.unwrap());
 
     let entry = p.entry(&event).await.unwrap();
@@ -739,21 +751,123 @@ async fn a_stuck_entry_says_why_and_is_taken_when_its_time_comes(p: Fixture) {
     assert_eq!(p.entry(&event).await.unwrap().status, EntryStatus::Stuck);
 }
 
-async fn done_removes_the_entry_and_makes_its_identifiers_dirty(p: Fixture) {
+async fn an_entry_that_goes_makes_its_identifiers_dirty_only_if_it_is_dropped(p: Fixture) {
+    let author = Keys::generate();
+    for (settlement, dirty) in [
+        (Settlement::Served, &[][..]),
+        (Settlement::Dropped, &["repo", "second"][..]),
+    ] {
+        let event = state(&author, 1);
+        let release = Release {
+            identifiers: identifiers(&["repo", "second"]),
+            ..release(&event)
+        };
+        let leased = p.purgatory.mark_releasing(&[release], 0).await.unwrap().leased;
+        p.clear_dirty().await;
+
+        let settled = p.purgatory.settle(&event.id, leased[0].lease, &settlement).await;
+
+        assert!(settled.unwrap());
+        assert_eq!(p.read(&["repo", "second"]).await.entries, []);
+        assert_eq!(p.clear_dirty().await, dirty, "{settlement:?}");
+        assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+    }
+}
+
+async fn what_is_given_back_is_due_at_once_as_it_was(p: Fixture) {
     let event = state(&Keys::generate(), 1);
-    let release = Release {
-        identifiers: identifiers(&["repo", "second"]),
-        ..release(&event)
+    let leased = p
+        .purgatory
+        .mark_releasing(&[release(&event)], LONG)
+        .await
+        .unwrap()
+        .leased;
+    let stuck = Settlement::Stuck {
+        after_secs: 0,
+        error: "blocked: no".to_owned(),
     };
-    let leased = p.purgatory.mark_releasing(&[release], 0).await.unwrap();
+    assert!(p.purgatory.settle(&event.id, leased[0].lease, &stuck).await.unwrap());
+    let taken = p.purgatory.take_due(9, LONG).await.unwrap();
+    let before = p.entry(&event).await.unwrap();
     p.clear_dirty().await;
 
-    let settled = p.purgatory.settle(&event.id, leased[0].lease, &Settlement::Done).await;
+    for expected in [true, false] {
+        let settled = p
+            .purgatory
+            .settle(&event.id, taken[0].lease, &Settlement::GiveBack)
+            .await;
+        assert_eq!(settled.unwrap(), expected);
+    }
 
-    assert!(settled.unwrap());
-    assert_eq!(p.read(&["repo", "second"]).await.entries, []);
-    assert_eq!(p.clear_dirty().await, ["repo", "second"]);
+    assert_eq!(before.status, EntryStatus::Stuck);
+    assert_eq!(before.release_error, "blocked: no");
+    assert_eq!(p.entry(&event).await.unwrap(), before);
+    assert_eq!(p.clear_dirty().await, [""; 0]);
+    let again = p.purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert!(again[0].lease > taken[0].lease);
+}
+
+async fn what_is_ordered_after_the_callers_own_is_leased_with_it(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second, gone] = [announcement(&author, 1), state(&author, 2), state(&author, 3)];
+    let after = ids([&first, &gone]);
+    let dependent = Release {
+        after: after.clone(),
+        ..release(&second)
+    };
+
+    let marked = p
+        .purgatory
+        .mark_releasing(&[release(&first), dependent], LONG)
+        .await
+        .unwrap();
+
+    assert_eq!(marked.waiting, BTreeSet::new());
+    let leased: Vec<_> = marked
+        .leased
+        .iter()
+        .map(|leased| (&leased.event, &leased.after))
+        .collect();
+    assert_eq!(leased, [(&first, &BTreeSet::new()), (&second, &after)]);
+    assert_eq!(p.entry(&second).await.unwrap().after, after);
+}
+
+async fn what_is_ordered_after_somebody_elses_waits_until_that_has_left(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second, third] = [announcement(&author, 1), state(&author, 2), state(&author, 3)];
+    let other = state(&author, 4);
+    let behind = |event, before| Release {
+        after: ids([before]),
+        ..release(event)
+    };
+    let own = p
+        .purgatory
+        .mark_releasing(&[release(&first)], LONG)
+        .await
+        .unwrap()
+        .leased;
+
+    let releases = [behind(&second, &first), behind(&third, &second), release(&other)];
+    let marked = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+
+    assert_eq!(marked.waiting, ids([&second, &third]));
+    assert_eq!(marked.leased.len(), 1);
+    assert_eq!(marked.leased[0].event, other);
+    assert_eq!(p.entry(&third).await.unwrap().status, EntryStatus::Releasing);
     assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+    let mut before = own[0].clone();
+    for next in [&second, &third] {
+        let settled = p
+            .purgatory
+            .settle(&before.event.id, before.lease, &Settlement::Served)
+            .await;
+        assert!(settled.unwrap());
+        let mut taken = p.purgatory.take_due(9, LONG).await.unwrap();
+        assert_eq!(taken.len(), 1);
+        assert_eq!((&taken[0].event, &taken[0].after), (next, &ids([&before.event])));
+        before = taken.remove(0);
+    }
 }
 
 async fn what_waits_for_a_leaving_entry_is_taken_as_soon_as_that_has_left(p: Fixture) {
@@ -764,18 +878,18 @@ async fn what_waits_for_a_leaving_entry_is_taken_as_soon_as_that_has_left(p: Fix
         after: after.clone(),
         ..release(&second)
     };
-    // The caller gets both at once, in the order given: it is the caller who waits.
+    // Not in the order of publishing: what is named first is not leased before what it is ordered after.
     let releases = [dependent, release(&first)];
-    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    let marked = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
     assert_eq!(p.entry(&second).await.unwrap().after, after);
-    let events: Vec<_> = leased.iter().map(|leased| leased.event.id).collect();
-    assert_eq!(events, [second.id, first.id]);
+    assert_eq!(marked.waiting, ids([&second]));
+    assert_eq!(marked.leased.len(), 1);
 
     let taken = p.purgatory.take_due(9, LONG).await.unwrap();
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].event, first);
-    let done = Settlement::Done;
-    let settled = p.purgatory.settle(&first.id, taken[0].lease, &done).await;
+    let served = Settlement::Served;
+    let settled = p.purgatory.settle(&first.id, taken[0].lease, &served).await;
     assert!(settled.unwrap());
     let taken = p.purgatory.take_due(9, LONG).await.unwrap();
     assert_eq!(taken.len(), 1);
@@ -785,7 +899,7 @@ async fn what_waits_for_a_leaving_entry_is_taken_as_soon_as_that_has_left(p: Fix
 async fn of_what_is_due_no_more_is_taken_than_asked_for(p: Fixture) {
     let author = Keys::generate();
     let releases = [1, 2, 3].map(|at| release(&state(&author, at)));
-    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap().leased;
     assert_eq!(leased.len(), 3);
 
     for expected in [0, 2, 1] {
@@ -798,7 +912,7 @@ async fn of_what_is_due_no_more_is_taken_than_asked_for(p: Fixture) {
 async fn no_two_publishers_take_the_same_entry(p: Fixture) {
     let author = Keys::generate();
     let releases: Vec<_> = (0..40).map(|at| release(&state(&author, at))).collect();
-    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap();
+    let leased = p.purgatory.mark_releasing(&releases, 0).await.unwrap().leased;
     assert_eq!(leased.len(), 40);
 
     let publishers: Vec<_> = (0..8)
@@ -931,7 +1045,12 @@ async fn a_deletion_removes_its_authors_events_in_any_status(p: Fixture) {
     }
     let sleep = Expiry::Sleep { secs: LONG };
     assert!(p.purgatory.expire(&asleep.id, sleep).await.unwrap());
-    let leased = p.purgatory.mark_releasing(&[release(&releasing)], 0).await.unwrap();
+    let leased = p
+        .purgatory
+        .mark_releasing(&[release(&releasing)], 0)
+        .await
+        .unwrap()
+        .leased;
     p.clear_dirty().await;
 
     let deletion = Deletion {
@@ -946,8 +1065,8 @@ async fn a_deletion_removes_its_authors_events_in_any_status(p: Fixture) {
     assert_eq!(p.clear_dirty().await, ["repo"]);
     assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
     let lease = leased[0].lease;
-    let done = Settlement::Done;
-    let settled = p.purgatory.settle(&releasing.id, lease, &done).await;
+    let served = Settlement::Served;
+    let settled = p.purgatory.settle(&releasing.id, lease, &served).await;
     assert!(!settled.unwrap());
 }
 
@@ -1001,7 +1120,14 @@ async fn an_author_vanishes_with_what_is_waiting_and_stays_away(p: Fixture) {
         p.purgatory.hold(&hold(&early, LONG)).await.unwrap(),
         HoldOutcome::Deleted
     );
-    assert_eq!(p.purgatory.mark_releasing(&[release(&early)], LONG).await.unwrap(), []);
+    assert_eq!(
+        p.purgatory
+            .mark_releasing(&[release(&early)], LONG)
+            .await
+            .unwrap()
+            .leased,
+        []
+    );
     // An older request does not take the gate back.
     assert_eq!(p.purgatory.vanish(&author.public_key(), 1).await.unwrap(), 0);
     assert_eq!(
@@ -1072,7 +1198,7 @@ async fn a_deleted_event_is_not_marked_releasing(p: Fixture) {
     assert_eq!(p.purgatory.delete(&deletion).await.unwrap(), 1);
 
     let releases = [release(&deleted), release(&other)];
-    let leased = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+    let leased = p.purgatory.mark_releasing(&releases, LONG).await.unwrap().leased;
 
     assert_eq!(leased.len(), 1);
     assert_eq!(leased[0].event, other);
@@ -1171,12 +1297,41 @@ async fn holding_and_releasing_wake(p: Fixture) {
     p.purgatory.hold(&hold(&event, LONG)).await.unwrap();
     assert!(is_woken(&mut notifications).await);
     let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
     assert!(is_woken(&mut notifications).await);
 
     p.read(&["repo"]).await;
     let woken = timeout(Duration::from_millis(200), notifications.next()).await;
     assert!(woken.is_err());
+}
+
+async fn an_entry_that_goes_wakes_only_for_what_is_ordered_after_it(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second, alone] = [announcement(&author, 1), state(&author, 2), state(&author, 3)];
+    let behind = Release {
+        after: ids([&first]),
+        ..release(&second)
+    };
+    let mut leased = Vec::new();
+    for release in [release(&first), release(&alone), behind] {
+        leased.extend(p.purgatory.mark_releasing(&[release], LONG).await.unwrap().leased);
+    }
+    assert_eq!(leased.len(), 2);
+    let mut notifications = p.purgatory.notifications();
+    p.purgatory.mark_dirty(&identifiers(&["repo"])).await.unwrap();
+    assert!(is_woken(&mut notifications).await);
+    p.clear_dirty().await;
+
+    for (leased, expected) in leased.iter().rev().zip([false, true]) {
+        let settled = p
+            .purgatory
+            .settle(&leased.event.id, leased.lease, &Settlement::Served)
+            .await;
+        assert!(settled.unwrap());
+        let woken = timeout(Duration::from_millis(300), notifications.next()).await.is_ok();
+        assert_eq!(woken, expected);
+    }
+    assert_eq!(p.clear_dirty().await, [""; 0]);
 }
 
 async fn a_wake_up_that_nobody_waited_for_is_not_lost(p: Fixture) {
@@ -1197,7 +1352,12 @@ async fn spans_beyond_all_bounds_are_cut(p: Fixture) {
 
     let entry = p.entry(&event).await.unwrap();
     assert_eq!(entry.deadline, entry.held_since + u64::from(u32::MAX));
-    let leased = p.purgatory.mark_releasing(&[release(&event)], u64::MAX).await.unwrap();
+    let leased = p
+        .purgatory
+        .mark_releasing(&[release(&event)], u64::MAX)
+        .await
+        .unwrap()
+        .leased;
     assert_eq!(leased.len(), 1);
     assert_eq!(p.purgatory.take_due(usize::MAX, 0).await.unwrap(), []);
 }
@@ -1227,7 +1387,12 @@ async fn concurrent_holds_leave_one_announcement(p: Fixture) {
 async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
     let author = Keys::generate();
     let releasing = event(&author, 30618, "releasing", 1);
-    let leased = p.purgatory.mark_releasing(&[release(&releasing)], LONG).await.unwrap();
+    let leased = p
+        .purgatory
+        .mark_releasing(&[release(&releasing)], LONG)
+        .await
+        .unwrap()
+        .leased;
     assert_eq!(leased.len(), 1);
     let count = 3;
     for number in 0..count {

@@ -59,7 +59,9 @@ fn operation() -> impl Strategy<Value = Operation> {
     let several = || prop::collection::vec(any::<Index>(), 0..3);
     let count_max = || prop_oneof![Just(1usize), Just(9)];
     let settlement = prop_oneof![
-        Just(Settlement::Done),
+        Just(Settlement::Served),
+        Just(Settlement::Dropped),
+        Just(Settlement::GiveBack),
         secs().prop_map(|after_secs| Settlement::Retry {
             after_secs,
             error: "error: down".to_owned()
@@ -185,8 +187,8 @@ impl Store {
                         }
                     })
                     .collect();
-                let leased = p.mark_releasing(&releases, *lease_secs).await.unwrap();
-                self.remember(leased)
+                let marked = p.mark_releasing(&releases, *lease_secs).await.unwrap();
+                format!("{} {:?}", self.remember(marked.leased), marked.waiting)
             }
             Operation::TakeDue(count_max, lease_secs) => {
                 let leased = p.take_due(*count_max, *lease_secs).await.unwrap();
@@ -250,10 +252,11 @@ impl Store {
 
     fn remember(&mut self, leased: Vec<Leased>) -> String {
         let leased = leased.into_iter();
-        let leased: Vec<_> = leased.map(|l| (l.event.id, l.lease)).collect();
-        self.leases.extend(&leased);
-        let ids = leased.into_iter().map(|(id, _)| id);
-        format!("{:?}", ids.collect::<Vec<_>>())
+        let (leases, ordered): (Vec<_>, Vec<_>) = leased
+            .map(|Leased { event, lease, after }| ((event.id, lease), (event.id, after)))
+            .unzip();
+        self.leases.extend(leases);
+        format!("{ordered:?}")
     }
 
     /// Returns what can be seen from outside, but for times and the numbers themselves.
@@ -271,6 +274,10 @@ impl Store {
         let mut placeholders = reading.placeholders;
         for placeholder in &mut placeholders {
             placeholder.deadline = u64::from(placeholder.deadline > now);
+        }
+        for name in identifiers(&NAMES) {
+            let number = self.purgatory.dirty_number(&name).await.unwrap();
+            assert_eq!(number.as_ref(), reading.dirty.get(&name));
         }
         let dirty = dirty.into_iter().map(|(name, _)| name);
         (entries, placeholders, dirty.collect())

@@ -162,11 +162,15 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
     assert_eq!((after.entries, after.dirty), (before.entries, before.dirty.clone()));
 
     // Everything else goes on.
-    let leased = purgatory.mark_releasing(&[release(&releasing)], 0).await.unwrap();
+    let leased = purgatory
+        .mark_releasing(&[release(&releasing)], 0)
+        .await
+        .unwrap()
+        .leased;
     assert_eq!(leased.len(), 1);
     let lease = purgatory.take_due(9, LONG).await.unwrap()[0].lease;
-    let done = Settlement::Done;
-    assert!(purgatory.settle(&releasing.id, lease, &done).await.unwrap());
+    let served = Settlement::Served;
+    assert!(purgatory.settle(&releasing.id, lease, &served).await.unwrap());
     assert_eq!(purgatory.extend(&ids([&waiting]), 0).await.unwrap(), 1);
     assert_eq!(purgatory.mark_overdue(9, 0).await.unwrap(), 3);
     let notes = BTreeMap::from([(held.id, "x".to_owned())]);
@@ -287,7 +291,7 @@ async fn only_what_waits_has_a_backstop() {
     }
 
     let leased = fixture.purgatory.mark_releasing(&[release(&event)], LONG).await;
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
     let ends: i64 = fixture.server().ask(&["EXPIRETIME", &key]).await;
     assert_eq!(ends, -1);
 }
@@ -564,7 +568,7 @@ async fn what_people_spoil_is_named_and_stops_nobody_else() {
     let [spoilt, good] = [1, 2].map(|at| state(&author, at));
     let releases = [release(&spoilt), release(&good)];
     let leased = fixture.purgatory.mark_releasing(&releases, 0).await;
-    assert_eq!(leased.unwrap().len(), 2);
+    assert_eq!(leased.unwrap().leased.len(), 2);
     let key = format!("{{purgatory}}:entry:{}", spoilt.id);
     let _: u64 = fixture.server().ask(&["HSET", &key, "event", "{}"]).await;
 
@@ -602,7 +606,7 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
         fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
     }
     let leased = fixture.purgatory.mark_releasing(&[release(&releasing)], LONG).await;
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().leased.len(), 1);
     let place = coordinate(&author, "repo");
     let put = fixture.purgatory.put_placeholder(&held.id, &place, oid('a'), LONG);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);

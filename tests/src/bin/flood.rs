@@ -6,10 +6,10 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tests::flood::Flood;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::world::World;
+use tests::load::flood::Flood;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {

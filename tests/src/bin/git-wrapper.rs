@@ -1,4 +1,4 @@
-//! A git that asks its test before and after it runs (`tests::git_wrapper`). Without an answer it is git.
+//! A git that asks its test before and after it runs (`tests::faults::git_wrapper`). Without an answer it is git.
 
 use std::io::Read;
 use std::io::Write;
@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::process::ExitCode;
 
-use tests::git_wrapper::REAL;
-use tests::git_wrapper::SOCKET;
+use tests::faults::git_wrapper::REAL;
+use tests::faults::git_wrapper::SOCKET;
 
 fn main() -> ExitCode {
     let own = std::env::current_exe().unwrap_or_default();

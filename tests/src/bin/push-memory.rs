@@ -6,11 +6,11 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tests::push_memory::GROWTH_KIB_MAX;
-use tests::push_memory::PushMemory;
-use tests::world::Kind;
-use tests::world::Options;
-use tests::world::World;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::world::World;
+use tests::load::push_memory::GROWTH_KIB_MAX;
+use tests::load::push_memory::PushMemory;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {

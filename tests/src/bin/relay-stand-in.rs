@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use relay::EmbeddedRelay;
 use relay::RelayLimits;
-use tests::plugin_host::PluginHost;
+use tests::harness::plugin_host::PluginHost;
 use tokio::net::TcpListener;
 
 #[tokio::main]

@@ -24,10 +24,10 @@ use super::ledger::Promise;
 use super::ledger::Sent;
 use super::refs::declared;
 use super::server::Places;
-use crate::git_client::GitClient;
-use crate::nostr_client::now;
-use crate::talk::Talk;
-use crate::talk::TalkError;
+use crate::clients::git::GitClient;
+use crate::clients::nostr::NoAnswer;
+use crate::clients::nostr::NostrClient;
+use crate::clients::nostr::now;
 
 /// Whoever compares.
 pub(super) struct Checker {
@@ -46,7 +46,7 @@ pub(super) enum CheckError {
     Redis(#[from] redis::RedisError),
     /// The relay does not answer.
     #[error("the relay does not answer")]
-    Relay(#[from] TalkError),
+    Relay(#[from] NoAnswer),
 }
 
 impl Checker {
@@ -235,11 +235,11 @@ impl Checker {
     pub(super) async fn watch(&self) {
         let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::PULL_REQUEST];
         loop {
-            let followed: Result<(), TalkError> = async {
-                let mut relay = Talk::connect(&self.places.relay_url, PATIENCE).await?;
-                relay.subscribe(&json!({"kinds": kinds, "limit": 1})).await?;
+            let followed: Result<(), NoAnswer> = async {
+                let mut relay = NostrClient::try_connect(&self.places.relay_url, PATIENCE).await?;
+                relay.try_subscribe(&json!({"kinds": kinds, "limit": 1})).await?;
                 loop {
-                    let event = relay.next_live().await?;
+                    let event = relay.try_next_live().await?;
                     self.note_served(&event.id);
                     self.check_served(&event).await;
                 }
@@ -251,8 +251,8 @@ impl Checker {
     }
 
     pub(super) async fn query(&self, filter: Value) -> Result<Vec<Event>, CheckError> {
-        let mut relay = Talk::connect(&self.places.relay_url, PATIENCE).await?;
-        Ok(relay.query(&filter).await?)
+        let mut relay = NostrClient::try_connect(&self.places.relay_url, PATIENCE).await?;
+        Ok(relay.try_query(&filter).await?)
     }
 
     pub(super) async fn redis(&self) -> Result<MultiplexedConnection, CheckError> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::ledger::Project;
 use super::server::GATEWAYS;
-use crate::git_client::GitClient;
+use crate::clients::git::GitClient;
 
 /// The data directory.
 pub(super) struct Disk {

@@ -121,10 +121,10 @@ mod tests {
     use super::super::ledger::Ledger;
     use super::super::ledger::Project;
     use super::*;
-    use crate::nostr_client::now;
-    use crate::nostr_client::sign;
-    use crate::nostr_client::tag;
-    use crate::repository::Repository;
+    use crate::clients::nostr::now;
+    use crate::clients::nostr::sign;
+    use crate::clients::nostr::tag;
+    use crate::harness::repository::Repository;
 
     /// An announcement, an older and a newer state, and a PR, all answered OK `HOLD` and a second ago.
     fn ledger() -> (Ledger, [EventId; 4]) {

@@ -8,10 +8,10 @@ use super::random::Random;
 use super::server::Program;
 use super::server::Server;
 use super::server::Talker;
-use crate::git_wrapper::GitMoment;
-use crate::process::signal;
-use crate::tcp_proxy::Moment;
-use crate::tcp_proxy::Then;
+use crate::faults::git_wrapper::GitMoment;
+use crate::faults::tcp_proxy::Moment;
+use crate::faults::tcp_proxy::Then;
+use crate::harness::process::signal;
 
 /// What can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

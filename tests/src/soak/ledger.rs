@@ -12,8 +12,8 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 use wire::path::repository_path;
 
-use crate::nostr_client::now;
-use crate::repository::Repository;
+use crate::clients::nostr::now;
+use crate::harness::repository::Repository;
 
 /// A repository of the load.
 #[derive(Debug)]

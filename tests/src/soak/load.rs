@@ -14,10 +14,10 @@ use super::ledger::Project;
 use super::worker::ATTEMPTS;
 use super::worker::Worker;
 use super::worker::pause;
-use crate::nostr_client::now;
-use crate::nostr_client::sign;
-use crate::nostr_client::tag;
-use crate::repository::Repository;
+use crate::clients::nostr::now;
+use crate::clients::nostr::sign;
+use crate::clients::nostr::tag;
+use crate::harness::repository::Repository;
 
 impl Worker {
     /// Announces a project in which `other` is a maintainer, which stays its only one.

@@ -69,7 +69,9 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
         let round_ends = (died + KILLS_A_ROUND).min(options.kills);
         while died < round_ends && Instant::now() < ends {
             let kill = Kill::draw(&mut random, drawn);
-            summary.schedule.push(format!("{} {kill}", crate::nostr_client::now()));
+            summary
+                .schedule
+                .push(format!("{} {kill}", crate::clients::nostr::now()));
             died += server.carry_out(&kill, &mut summary.tally).await;
             drawn += 1;
             // Redis and the relay have just been started: without an answer it is asked for after the next kill.

@@ -10,18 +10,18 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::Options;
-use crate::git_wrapper::GitWrapper;
-use crate::process::Process;
-use crate::process::free_port;
-use crate::process::harness_program;
-use crate::process::program;
-use crate::process::signal;
-use crate::redis_server;
-use crate::strfry::strfry_arguments;
-use crate::strfry::strfry_binary;
-use crate::tcp_proxy::TcpProxy;
-use crate::wait::within;
-use crate::wire::Wire;
+use crate::faults::frames::Wire;
+use crate::faults::git_wrapper::GitWrapper;
+use crate::faults::tcp_proxy::TcpProxy;
+use crate::harness::process::Process;
+use crate::harness::process::free_port;
+use crate::harness::process::harness_program;
+use crate::harness::process::program;
+use crate::harness::process::signal;
+use crate::harness::redis;
+use crate::harness::strfry::strfry_arguments;
+use crate::harness::strfry::strfry_binary;
+use crate::harness::wait::within;
 
 /// How many gateways there are.
 pub(super) const GATEWAYS: usize = 2;
@@ -193,7 +193,7 @@ impl Server {
         match started {
             Program::Redis => Command {
                 program: "redis-server".into(),
-                arguments: redis_server::arguments(folder, self.redis_port),
+                arguments: redis::arguments(folder, self.redis_port),
                 path: None,
                 log: folder.join("redis.log"),
                 port: self.redis_port,

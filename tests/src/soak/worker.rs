@@ -19,11 +19,11 @@ use super::ledger::Project;
 use super::ledger::Promise;
 use super::random::Random;
 use super::server::Places;
-use crate::git_client::GitClient;
-use crate::git_client::Said;
-use crate::nostr_client::now;
-use crate::talk::Talk;
-use crate::talk::TalkError;
+use crate::clients::git::GitClient;
+use crate::clients::git::Said;
+use crate::clients::nostr::NoAnswer;
+use crate::clients::nostr::NostrClient;
+use crate::clients::nostr::now;
 
 /// Somebody with a working directory.
 pub(super) struct Worker {
@@ -95,7 +95,7 @@ impl Worker {
         for _ in 0..ATTEMPTS {
             let gateway = self.random.pick(&self.places.gateways.each_ref());
             let url = format!("ws://{gateway}");
-            let answer = async { Talk::connect(&url, PATIENCE).await?.send(event).await };
+            let answer = async { NostrClient::try_connect(&url, PATIENCE).await?.try_send(event).await };
             match answer.await {
                 Ok(answer) if answer.taken => return Answer::Ok(answer.message),
                 Ok(answer) if !answer.message.starts_with("error:") => return Answer::Refused(answer.message),
@@ -156,14 +156,14 @@ impl Worker {
         }
     }
 
-    async fn is_served_or_overtaken(&self, event: &Event) -> Result<bool, TalkError> {
-        let mut relay = Talk::connect(&self.places.relay_url, PATIENCE).await?;
-        if !relay.query(&json!({"ids": [event.id.to_hex()]})).await?.is_empty() {
+    async fn is_served_or_overtaken(&self, event: &Event) -> Result<bool, NoAnswer> {
+        let mut relay = NostrClient::try_connect(&self.places.relay_url, PATIENCE).await?;
+        if !relay.try_query(&json!({"ids": [event.id.to_hex()]})).await?.is_empty() {
             return Ok(true);
         }
         let address = json!({"kinds": [event.kind.as_u16()], "authors": [event.pubkey.to_hex()],
                              "#d": [event.tags.identifier().unwrap_or_default()]});
-        let current = relay.query(&address).await?;
+        let current = relay.try_query(&address).await?;
         Ok(current.iter().any(|other| other.created_at >= event.created_at))
     }
 

@@ -125,6 +125,10 @@ impl MemoryStore {
         })
     }
 
+    pub(super) fn dirty_number(&self, identifier: &Identifier) -> Option<DirtyNumber> {
+        self.step(|step| step.indices.dirty.score(identifier).map(DirtyNumber))
+    }
+
     pub(super) fn clear_dirty(&self, identifier: &Identifier, seen: DirtyNumber) -> bool {
         self.step(|step| {
             let dirty = &mut step.indices.dirty;

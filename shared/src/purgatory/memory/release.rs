@@ -1,11 +1,14 @@
 //! Releasing in memory: what happens to an entry that is leaving.
 
+use std::collections::BTreeSet;
+
 use nostr::event::EventId;
 
 use super::super::Entry;
 use super::super::EntryStatus;
 use super::super::Lease;
 use super::super::Leased;
+use super::super::MarkedReleasing;
 use super::super::Release;
 use super::super::Settlement;
 use super::super::bounds::LOOKED_AT_MAX;
@@ -14,24 +17,26 @@ use super::step::Record;
 use super::step::Step;
 
 impl MemoryStore {
-    pub(in super::super) fn mark_releasing(&self, releases: &[Release], lease_secs: u64) -> Vec<Leased> {
+    pub(in super::super) fn mark_releasing(&self, releases: &[Release], lease_secs: u64) -> MarkedReleasing {
         self.step(|step| {
-            let mut leased = Vec::new();
-            for release in releases {
-                let event_id = release.event.id;
-                let retry = step.indices.releasing.score(&event_id);
-                let is_anothers = step.counts_as_served(&event_id) && retry.is_some_and(|retry| retry > step.now);
-                if is_anothers || step.is_deleted(&release.event, &release.identifiers) {
-                    continue;
+            let is_marked = |release: &&Release| mark(step, release);
+            // All are marked before any is leased: what is ordered after one of them finds it marked.
+            let marked: Vec<&Release> = releases.iter().filter(is_marked).collect();
+            step.is_waking |= !marked.is_empty();
+            let (mut result, mut own) = (MarkedReleasing::default(), BTreeSet::new());
+            for Release { event, after, .. } in marked {
+                if is_blocked(step, after, &own) {
+                    result.waiting.insert(event.id);
+                } else {
+                    own.insert(event.id);
+                    result.leased.push(Leased {
+                        event: event.clone(),
+                        lease: step.lease(event.id, lease_secs),
+                        after: after.clone(),
+                    });
                 }
-                write_whole(step, release);
-                leased.push(Leased {
-                    event: release.event.clone(),
-                    lease: step.lease(event_id, lease_secs),
-                });
             }
-            step.is_waking |= !leased.is_empty();
-            leased
+            result
         })
     }
 
@@ -48,12 +53,12 @@ impl MemoryStore {
                     step.indices.releasing.remove(&event_id);
                     continue;
                 };
-                if after.iter().any(|id| step.counts_as_served(id)) {
+                if is_blocked(step, &after, &BTreeSet::new()) {
                     let time = step.after(1);
                     step.indices.releasing.set(event_id, time);
                 } else {
                     let lease = step.lease(event_id, lease_secs);
-                    leased.push(Leased { event, lease });
+                    leased.push(Leased { event, lease, after });
                 }
             }
             leased
@@ -67,10 +72,16 @@ impl MemoryStore {
                 return false;
             }
             match settlement {
-                Settlement::Done => {
+                Settlement::Served => remove(step, event_id),
+                Settlement::Dropped => {
                     step.raise_of(event_id);
-                    step.remove_entry(event_id);
-                    let_go_what_waited(step, event_id);
+                    remove(step, event_id);
+                }
+                Settlement::GiveBack => {
+                    if let Some(mut record) = step.records.get_mut(event_id) {
+                        record.lease = None;
+                    }
+                    step.indices.releasing.set(*event_id, step.now);
                 }
                 Settlement::Retry { after_secs, error } => {
                     put_off(step, event_id, EntryStatus::Releasing, (*after_secs, error));
@@ -84,16 +95,44 @@ impl MemoryStore {
     }
 }
 
-/// What only waited for the entry is due at once: `take_due` has pushed it on by a second.
-fn let_go_what_waited(step: &mut Step<'_>, event_id: &EventId) {
+/// Marks an event as releasing, and returns whether it did: not what is another's, or deleted.
+fn mark(step: &mut Step<'_>, release: &Release) -> bool {
+    let event_id = release.event.id;
+    let retry = step.indices.releasing.score(&event_id);
+    let is_anothers = step.counts_as_served(&event_id) && retry.is_some_and(|retry| retry > step.now);
+    if is_anothers || step.is_deleted(&release.event, &release.identifiers) {
+        return false;
+    }
+    write_whole(step, release);
+    step.indices.releasing.set(event_id, step.now);
+    true
+}
+
+/// Tells whether one of the events in `after` is releasing, those in `own` left out.
+fn is_blocked(step: &Step<'_>, after: &BTreeSet<EventId>, own: &BTreeSet<EventId>) -> bool {
+    after.difference(own).any(|event_id| step.counts_as_served(event_id))
+}
+
+/// Removes an entry that has left. What is ordered after it is due at once: `take_due` puts it off by a second.
+fn remove(step: &mut Step<'_>, event_id: &EventId) {
+    let Some(identifiers) = step
+        .records
+        .get(event_id)
+        .map(|record| record.entry.identifiers.clone())
+    else {
+        return;
+    };
+    step.remove_entry(event_id);
     let indices = &mut *step.indices;
-    let together = step.raised.iter().filter_map(|name| indices.identifiers.get(name));
-    let (now, soon) = (step.now, step.now + 1);
+    let together = identifiers.iter().filter_map(|name| indices.identifiers.get(name));
     for other in together.flatten() {
-        let is_near = indices.releasing.score(other) == Some(soon);
+        let time = indices.releasing.score(other).filter(|time| *time <= step.now + 1);
         let waits = |record: &Record| record.entry.after.contains(event_id);
-        if is_near && step.records.get(other).is_some_and(|record| waits(&record)) {
-            indices.releasing.set(*other, now);
+        if let Some(time) = time
+            && step.records.get(other).is_some_and(|record| waits(&record))
+        {
+            indices.releasing.set(*other, time.min(step.now));
+            step.is_waking = true;
         }
     }
 }

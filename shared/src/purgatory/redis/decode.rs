@@ -10,6 +10,8 @@ use super::super::DirtyNumber;
 use super::super::Entry;
 use super::super::EntryStatus;
 use super::super::HoldOutcome;
+use super::super::Lease;
+use super::super::Leased;
 use super::super::Limit;
 use super::super::Placeholder;
 use super::super::Reading;
@@ -66,8 +68,17 @@ pub(super) fn hold_outcome(text: &str) -> Result<HoldOutcome, String> {
     }
 }
 
+/// Reads one row of the answer of `take_due.lua`.
+pub(super) fn leased(json: &str, lease: u64, after: &str) -> Result<Leased, String> {
+    Ok(Leased {
+        event: event(json)?,
+        lease: Lease(lease),
+        after: id_set(after)?,
+    })
+}
+
 /// Reads the JSON of an event that this program wrote.
-pub(super) fn event(json: &str) -> Result<Event, String> {
+fn event(json: &str) -> Result<Event, String> {
     Event::from_json(json).map_err(|error| format!("an event that is none: {error}"))
 }
 

@@ -35,6 +35,7 @@ use super::HoldOutcome;
 use super::Lease;
 use super::Leased;
 use super::Limits;
+use super::MarkedReleasing;
 use super::Notifications;
 use super::PlaceholderOutcome;
 use super::PurgatoryError;
@@ -136,6 +137,18 @@ impl RedisStore {
         decode::dirty_numbers(numbers.collect()).map_err(|what| PurgatoryError::Protocol { operation: NAME, what })
     }
 
+    pub(super) async fn dirty_number(&self, identifier: &Identifier) -> Result<Option<DirtyNumber>, PurgatoryError> {
+        let mut score = cmd("ZSCORE");
+        score.arg(keys::DIRTY).arg(identifier.as_str());
+        let number: Option<f64> = self
+            .link
+            .run(async |mut connection| score.query_async(&mut connection).await)
+            .await
+            .map_err(|source| PurgatoryError::of("read a dirty number", source))?;
+        // Exact: dirty numbers stay below 2^53.
+        Ok(number.map(|number| DirtyNumber(number as u64)))
+    }
+
     pub(super) async fn clear_dirty(&self, identifier: &Identifier, seen: DirtyNumber) -> Result<bool, PurgatoryError> {
         let operation = &OPERATIONS.clear_dirty;
         let call = call(operation).text(identifier.as_str()).number(seen.0);
@@ -152,7 +165,7 @@ impl RedisStore {
         &self,
         releases: &[Release],
         lease_secs: u64,
-    ) -> Result<Vec<Leased>, PurgatoryError> {
+    ) -> Result<MarkedReleasing, PurgatoryError> {
         let operation = &OPERATIONS.mark_releasing;
         let mut call = call(operation).secs(lease_secs);
         for release in releases {
@@ -160,30 +173,32 @@ impl RedisStore {
                 .event(&release.event, &release.identifiers)
                 .text(&json_ids(&release.after));
         }
-        let leased: Vec<(usize, u64)> = call.ask(self).await?;
-        let leased = leased.into_iter().map(|(place, lease)| {
+        let (leased, waiting): (Vec<(usize, u64)>, Vec<usize>) = call.ask(self).await?;
+        let release_at = |place: usize| {
             let release = place.checked_sub(1).and_then(|place| releases.get(place));
-            let release = release.ok_or_else(|| unreadable(operation, format!("release {place}")))?;
-            Ok(Leased {
-                event: release.event.clone(),
-                lease: Lease(lease),
-            })
+            release.ok_or_else(|| unreadable(operation, format!("release {place}")))
+        };
+        let leased = leased.into_iter().map(|(place, lease)| {
+            let Release { event, after, .. } = release_at(place)?.clone();
+            let lease = Lease(lease);
+            Ok(Leased { event, lease, after })
         });
-        leased.collect()
+        let waiting = waiting.into_iter().map(|place| Ok(release_at(place)?.event.id));
+        Ok(MarkedReleasing {
+            leased: leased.collect::<Result<_, PurgatoryError>>()?,
+            waiting: waiting.collect::<Result<_, PurgatoryError>>()?,
+        })
     }
 
     pub(super) async fn take_due(&self, count_max: usize, lease_secs: u64) -> Result<Vec<Leased>, PurgatoryError> {
         let operation = &OPERATIONS.take_due;
         let call = call(operation).count(count_max).secs(lease_secs);
-        let leased: Vec<(String, u64)> = call.count(LOOKED_AT_MAX).ask(self).await?;
-        // One entry that somebody spoilt must not stop the others.
+        let leased: Vec<(String, u64, String)> = call.count(LOOKED_AT_MAX).ask(self).await?;
+        // One malformed entry must not stop the others.
         let leased = leased
             .into_iter()
-            .filter_map(|(json, lease)| match decode::event(&json) {
-                Ok(event) => Some(Leased {
-                    event,
-                    lease: Lease(lease),
-                }),
+            .filter_map(|(json, lease, after)| match decode::leased(&json, lease, &after) {
+                Ok(leased) => Some(leased),
                 Err(what) => {
                     tracing::error!(lease, what, "releasing entry in redis is unreadable");
                     None
@@ -201,7 +216,9 @@ impl RedisStore {
         let operation = &OPERATIONS.settle;
         let call = call(operation).text(&event_id.to_hex()).number(lease.0);
         let call = match settlement {
-            Settlement::Done => call.text("done"),
+            Settlement::Served => call.text("served"),
+            Settlement::Dropped => call.text("dropped"),
+            Settlement::GiveBack => call.text("give-back"),
             Settlement::Retry { after_secs, error } => call.text("retry").secs(*after_secs).text(error),
             Settlement::Stuck { after_secs, error } => call.text("stuck").secs(*after_secs).text(error),
         };

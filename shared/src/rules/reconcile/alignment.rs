@@ -55,9 +55,9 @@ impl<'f> Targets<'f> {
     }
 
     /// Returns the repositories whose next state has refs that cannot be had.
-    pub(super) fn lost(&self) -> BTreeSet<Coordinate> {
-        let lost = self.by_coordinate.iter().filter(|(_, target)| target.copies.is_none());
-        lost.map(|(coordinate, _)| coordinate.clone()).collect()
+    pub(super) fn data_missing(&self) -> BTreeSet<Coordinate> {
+        let missing = self.by_coordinate.iter().filter(|(_, target)| target.copies.is_none());
+        missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
     /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
@@ -224,8 +224,8 @@ fn align(coordinate: &Coordinate, target: &Target<'_>, on_disk: Option<&OnDisk>)
 
 /// Returns the changes that lead from the branches and tags as they are to those declared.
 fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oid>) -> Vec<RefUpdate> {
-    let governed = |name: &&RefName| matches!(name.namespace(), Namespace::Branch | Namespace::Tag);
-    let names: BTreeSet<&RefName> = current.keys().filter(governed).chain(declared.keys()).collect();
+    let governed = current.keys().filter(|name| name.is_branch_or_tag());
+    let names: BTreeSet<&RefName> = governed.chain(declared.keys()).collect();
     names
         .into_iter()
         .map(|name| RefUpdate {

@@ -2,7 +2,9 @@
 //! decision behind a push, a new event, a crash and the sweep (design 2).
 
 mod alignment;
+mod publication;
 mod pull_requests;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -28,6 +30,12 @@ use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Release;
+
+pub use publication::AtRelay;
+pub use publication::Progress;
+pub use retention::Retention;
+pub use retention::decide_retention;
+pub use retention::has_lost_its_state;
 
 /// What is on disk of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -140,9 +148,9 @@ pub struct Plan {
     pub waiting: BTreeMap<EventId, String>,
     /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
     /// brings them back.
-    pub lost: BTreeSet<Coordinate>,
-    /// Identifiers that must be looked at together with these before a PR can expire.
-    pub widen: BTreeSet<Identifier>,
+    pub data_missing: BTreeSet<Coordinate>,
+    /// Identifiers that must be locked and reconciled together with these before a PR can expire.
+    pub also_lock: BTreeSet<Identifier>,
 }
 
 /// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
@@ -150,7 +158,7 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
     let targets = Targets::choose(facts, disk);
     let mut plan = Plan {
         ended: facts.deleted.clone(),
-        lost: targets.lost(),
+        data_missing: targets.data_missing(),
         ..Plan::default()
     };
     plan.alignments = targets.alignments(disk);
@@ -198,8 +206,8 @@ fn release_of(entry: &Entry, after: BTreeSet<EventId>) -> Release {
     }
 }
 
-/// What becomes of a held event at this look.
-enum Fate {
+/// What becomes of a held event now.
+enum Outcome {
     /// It is complete, and goes after these announcements.
     Release { after: BTreeSet<EventId> },
     /// It has lost against another event.
@@ -209,16 +217,16 @@ enum Fate {
 }
 
 impl Plan {
-    fn record(&mut self, facts: &Facts, event_id: &EventId, fate: Fate) {
+    fn record(&mut self, facts: &Facts, event_id: &EventId, outcome: Outcome) {
         let Some(entry) = facts.entries.get(event_id) else {
             return;
         };
-        match fate {
-            Fate::Release { after } => self.releases.push(release_of(entry, after)),
-            Fate::End => {
+        match outcome {
+            Outcome::Release { after } => self.releases.push(release_of(entry, after)),
+            Outcome::End => {
                 self.ended.insert(*event_id);
             }
-            Fate::Wait(text) => {
+            Outcome::Wait(text) => {
                 self.waiting.insert(*event_id, text);
             }
         }
@@ -242,12 +250,12 @@ impl Plan {
     /// Returns the announcement that what depends on one of these repositories is published after: none if one of them
     /// is served already, else one that is on its way. Not all of them, or a stranger's that the relay refuses could
     /// hold up everybody's.
-    fn leaving_announcements<'c>(
+    fn announcements_before<'c>(
         &self,
         facts: &Facts,
         coordinates: impl IntoIterator<Item = &'c Coordinate>,
     ) -> BTreeSet<EventId> {
-        let mut leaving = None;
+        let mut releasing = None;
         for coordinate in coordinates {
             let Some(known) = facts.announcement(coordinate) else {
                 continue;
@@ -261,11 +269,11 @@ impl Plan {
                 .entries
                 .get(&id)
                 .is_some_and(|entry| entry.status == EntryStatus::Stuck);
-            if (known.status.counts_as_served() || self.releases(&id)) && (leaving.is_none() || !stuck) {
-                leaving = Some(id);
+            if (known.status.counts_as_served() || self.releases(&id)) && (releasing.is_none() || !stuck) {
+                releasing = Some(id);
             }
         }
-        leaving.into_iter().collect()
+        releasing.into_iter().collect()
     }
 }
 
@@ -274,17 +282,17 @@ fn plan_announcements(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
     let held = || facts.announcements.iter().filter(|known| known.status.is_held());
     let (ours, others): (Vec<_>, Vec<_>) = held().partition(|known| facts.service.is_named_by(&known.item));
     for known in ours.into_iter().chain(others) {
-        let fate = announcement_fate(facts, targets, plan, &known.item);
-        plan.record(facts, &known.item.revision.event_id, fate);
+        let outcome = announcement_outcome(facts, targets, plan, &known.item);
+        plan.record(facts, &known.item.revision.event_id, outcome);
     }
 }
 
-fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announcement: &Announcement) -> Fate {
+fn announcement_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announcement: &Announcement) -> Outcome {
     let coordinate = &announcement.coordinate;
-    let at_once = Fate::Release { after: BTreeSet::new() };
+    let at_once = Outcome::Release { after: BTreeSet::new() };
     if let Some(public) = facts.served_announcement(coordinate) {
         if public.item.revision > announcement.revision {
-            return Fate::End;
+            return Outcome::End;
         }
         if facts.service.is_named_by(&public.item) {
             return at_once;
@@ -294,7 +302,7 @@ fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announce
         if targets.has_refs(coordinate) {
             return at_once;
         }
-        return Fate::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
+        return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
     let listing = facts.hosted().iter().find(|hosted| {
         hosted.owner != coordinate.owner
@@ -303,10 +311,10 @@ fn announcement_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announce
             && facts.is_named_by(hosted, &coordinate.owner)
     });
     match listing {
-        Some(listing) => Fate::Release {
-            after: plan.leaving_announcements(facts, [listing]),
+        Some(listing) => Outcome::Release {
+            after: plan.announcements_before(facts, [listing]),
         },
-        None => Fate::Wait("the announcement that names its author as maintainer is not served".to_owned()),
+        None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
 
@@ -314,20 +322,20 @@ fn plan_states(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
     let mut held: Vec<&Known<State>> = facts.states.iter().filter(|known| known.status.is_held()).collect();
     held.sort_by_key(|known| known.item.revision);
     for known in held {
-        let fate = state_fate(facts, targets, plan, &known.item);
-        plan.record(facts, &known.item.revision.event_id, fate);
+        let outcome = state_outcome(facts, targets, plan, &known.item);
+        plan.record(facts, &known.item.revision.event_id, outcome);
     }
 }
 
-fn state_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) -> Fate {
+fn state_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) -> Outcome {
     let public = facts.served_state_by(&state.author, &state.identifier);
     let next = targets.newest_by(&state.author, &state.identifier);
     if public.max(next) > Some(state.revision) {
-        return Fate::End;
+        return Outcome::End;
     }
     let repositories = targets.open_to(facts, state);
     if repositories.is_empty() {
-        return Fate::Wait("its author to be a confirmed maintainer of a repository that is hosted here".to_owned());
+        return Outcome::Wait("its author to be a confirmed maintainer of a repository that is hosted here".to_owned());
     }
     let aligned = repositories.iter().any(|coordinate| targets.is_next(coordinate, state));
     let overtaken = repositories
@@ -342,14 +350,14 @@ fn state_fate(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) 
                 .any(|at| targets.missing(facts, at, state).is_none())
     };
     if aligned || complete_without_refs() {
-        return Fate::Release {
-            after: plan.leaving_announcements(facts, repositories.iter()),
+        return Outcome::Release {
+            after: plan.announcements_before(facts, repositories.iter()),
         };
     }
     let missing = repositories
         .iter()
         .find_map(|coordinate| targets.missing(facts, coordinate, state));
-    Fate::Wait(missing.unwrap_or_else(|| "its repository".to_owned()))
+    Outcome::Wait(missing.unwrap_or_else(|| "its repository".to_owned()))
 }
 
 fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
@@ -361,7 +369,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         }
         let unseen = entry.identifiers.difference(&facts.identifiers);
         if entry.identifiers.len() > 1 && unseen.clone().next().is_some() {
-            plan.widen.extend(unseen.cloned());
+            plan.also_lock.extend(unseen.cloned());
             continue;
         }
         let may_sleep = entry.event.kind.as_u16() == nip34::ANNOUNCEMENT && entry.status == EntryStatus::Held;
@@ -606,7 +614,7 @@ mod tests {
 
         let plan = look(scene, &Disk::default());
 
-        assert_eq!(plan.lost, BTreeSet::from([coordinate(1, "r")]));
+        assert_eq!(plan.data_missing, BTreeSet::from([coordinate(1, "r")]));
         assert!(plan.alignments.is_empty());
     }
 
@@ -831,7 +839,7 @@ mod tests {
         );
 
         assert!(plan.expired.is_empty());
-        assert_eq!(plan.widen, BTreeSet::from(["x".parse().unwrap()]));
+        assert_eq!(plan.also_lock, BTreeSet::from(["x".parse().unwrap()]));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::Disk;
-use super::Fate;
 use super::Installation;
 use super::InstallationSource;
+use super::Outcome;
 use super::Plan;
 use super::Staged;
 use super::alignment::Targets;
@@ -33,14 +33,14 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'
             .collect();
         let found = source_of(disk, pull_request, &repositories).is_some();
         if known.status.is_held() {
-            let fate = match (found, open.is_empty()) {
-                (false, _) => Fate::Wait(format!("commit {}", pull_request.commit_oid)),
-                (true, true) => Fate::Wait("announcement not served".to_owned()),
-                (true, false) => Fate::Release {
-                    after: plan.leaving_announcements(facts, &open),
+            let outcome = match (found, open.is_empty()) {
+                (false, _) => Outcome::Wait(format!("commit {}", pull_request.commit_oid)),
+                (true, true) => Outcome::Wait("announcement not served".to_owned()),
+                (true, false) => Outcome::Release {
+                    after: plan.announcements_before(facts, &open),
                 },
             };
-            plan.record(facts, &pull_request.event_id, fate);
+            plan.record(facts, &pull_request.event_id, outcome);
         }
         if found {
             plan_installations(disk, pull_request, &open, plan);

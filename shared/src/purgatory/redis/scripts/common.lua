@@ -111,6 +111,25 @@ local function is_leaving(entry)
   return entry.status == 'releasing' or entry.status == 'stuck'
 end
 
+-- Tells whether one of the events in `after` (JSON array of ids) is releasing, those in `own` left out.
+local function is_blocked(after, own)
+  for _, id in ipairs(cjson.decode(after)) do
+    local entry = not own[id] and find_entry(id)
+    if entry and is_leaving(entry) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Draws a lease for an entry, and keeps others from it until it runs out.
+local function lease(id, secs)
+  local number = next_number(K.leases)
+  redis.call('HSET', K.entry .. id, 'lease', decimal(number))
+  redis.call('ZADD', K.releasing, decimal(NOW + secs), id)
+  return number
+end
+
 local function announcement_key(entry, name)
   return K.announcement .. entry.author .. ':' .. encode(name)
 end

@@ -2,38 +2,51 @@
 -- Records how an attempt to publish ended, for whoever has the lease.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 event id, 2 lease, 3 "done" | "retry" | "stuck", 4 in how many seconds to try again, 5 what the relay said
---       (4 and 5 are unused with "done")
+-- ARGV: 1 event id, 2 lease,
+--       3 "served": the relay has the event | "dropped": it will never take it; the entry goes with both |
+--         "give-back": there was no attempt, the entry is due at once | "retry" | "stuck"
+--       4 in how many seconds to try again, 5 what the relay answered (4 and 5 only with "retry" and "stuck")
 -- Returns: 1 settled, 0 nothing done: the lease is not the current one.
 -- Errors: none of its own.
 
--- What only waited for the entry is due at once: take_due.lua has pushed it on by a second.
+-- Makes due at once what is ordered after the entry (take_due.lua puts it off by a second), and returns whether there
+-- is any.
 local function let_go_what_waited(id, names)
-  for name in pairs(names) do
+  local is_any = false
+  for _, name in ipairs(names) do
     for _, other in ipairs(redis.call('SMEMBERS', K.identifier .. encode(name))) do
       local time = tonumber(redis.call('ZSCORE', K.releasing, other) or '')
-      local is_near = time and time > NOW and time <= NOW + 1
+      local is_near = time and time <= NOW + 1
       if is_near and string.find(redis.call('HGET', K.entry .. other, 'after') or '', id, 1, true) then
-        redis.call('ZADD', K.releasing, decimal(NOW), other)
+        redis.call('ZADD', K.releasing, 'LT', decimal(NOW), other)
+        is_any = true
       end
     end
   end
+  return is_any
 end
 
 local id = ARGV[1]
 if redis.call('HGET', K.entry .. id, 'lease') ~= ARGV[2] then
   return 0
 end
-if ARGV[3] == 'done' then
+if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
   local entry = find_entry(id)
-  local names = {}
-  add_all(names, entry.names)
   remove_entry(id, entry)
-  let_go_what_waited(id, names)
-  raise(names)
+  if let_go_what_waited(id, entry.names) then
+    wake()
+  end
+  if ARGV[3] == 'dropped' then
+    local names = {}
+    add_all(names, entry.names)
+    raise(names)
+  end
+elseif ARGV[3] == 'give-back' then
+  redis.call('HSET', K.entry .. id, 'lease', '')
+  redis.call('ZADD', K.releasing, decimal(NOW), id)
 else
-  local status = ARGV[3] == 'stuck' and 'stuck' or 'releasing'
-  redis.call('HSET', K.entry .. id, 'status', status, 'release_error', ARGV[5], 'lease', '')
+  redis.call('HSET', K.entry .. id, 'status', ARGV[3] == 'stuck' and 'stuck' or 'releasing',
+    'release_error', ARGV[5], 'lease', '')
   redis.call('ZADD', K.releasing, decimal(NOW + tonumber(ARGV[4])), id)
 end
 return 1

@@ -1,0 +1,224 @@
+//! What can be changed: repositories under the lock of their identifier, handed out only by that lock.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use shared::git::Oid;
+use shared::git::RefName;
+use shared::git::RefUpdate;
+use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
+use shared::rules::Alignment;
+use shared::rules::Installation;
+use shared::rules::InstallationSource;
+use shared::rules::Staged;
+
+use crate::repositories::error::RepositoryError;
+use crate::repositories::copy::copy_objects;
+use crate::repositories::ingest::IngestLimits;
+use crate::repositories::locks::Locked;
+use crate::repositories::quarantine::Quarantine;
+use crate::repositories::ref_transaction::ApplyError;
+use crate::repositories::ref_transaction::RefTransaction;
+use crate::repositories::repository::Repository;
+use crate::repositories::repository::RepositoryStore;
+use crate::repositories::staging::Staging;
+
+/// The repositories of some identifiers, locked until it is dropped.
+#[must_use = "dropping it at once locks nothing"]
+pub(crate) struct LockedRepositories<'r> {
+    locked: Locked,
+    store: &'r RepositoryStore,
+    limits: &'r IngestLimits,
+}
+
+/// A repository whose identifier is locked. It need not be on disk.
+pub(crate) struct LockedRepository<'l> {
+    repository: Repository,
+    store: &'l RepositoryStore,
+    limits: &'l IngestLimits,
+}
+
+impl<'r> LockedRepositories<'r> {
+    pub(super) fn new(locked: Locked, store: &'r RepositoryStore, limits: &'r IngestLimits) -> Self {
+        Self { locked, store, limits }
+    }
+
+    /// Returns what is locked.
+    pub(crate) fn identifiers(&self) -> &BTreeSet<Identifier> {
+        self.locked.identifiers()
+    }
+
+    /// Returns a repository to change.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotLocked`]: the lock does not cover it.
+    pub(crate) fn repository(&self, coordinate: &Coordinate) -> Result<LockedRepository<'_>, RepositoryError> {
+        if !self.identifiers().contains(&coordinate.identifier) {
+            return Err(RepositoryError::NotLocked {
+                coordinate: coordinate.clone(),
+            });
+        }
+        Ok(LockedRepository {
+            repository: self.store.at(coordinate),
+            store: self.store,
+            limits: self.limits,
+        })
+    }
+}
+
+impl LockedRepository<'_> {
+    /// Returns it for reading.
+    pub(crate) fn reading(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Moves everything in the quarantine into the repository, which is made if need be.
+    ///
+    /// # Errors
+    /// It is not all there.
+    pub(crate) async fn take_in(&self, quarantine: Quarantine) -> Result<(), RepositoryError> {
+        self.repository.create().await?;
+        Ok(quarantine.migrate_into(&self.repository).await?)
+    }
+
+    /// Copies `tips`, and what they need, from the quarantine into the repository, which is made if need be.
+    ///
+    /// # Errors
+    /// They are not there, or not whole.
+    pub(crate) async fn take_in_only(
+        &self,
+        quarantine: &Quarantine,
+        tips: &BTreeSet<Oid>,
+    ) -> Result<(), RepositoryError> {
+        self.repository.create().await?;
+        self.copy(&readable(quarantine), tips.iter().copied().collect()).await
+    }
+
+    /// Keeps aside a commit that was pushed, with what it needs beyond its repository.
+    ///
+    /// # Errors
+    /// It is not there, or not whole.
+    pub(crate) async fn stage(&self, staged: &Staged, quarantine: &Quarantine) -> Result<(), RepositoryError> {
+        let tips = [staged.commit_oid];
+        let own = Quarantine::copy_of(&readable(quarantine), &tips, &self.repository, self.limits).await?;
+        self.stage_whole(staged, own).await
+    }
+
+    /// Keeps aside a commit that came alone, with everything that came with it.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) async fn stage_whole(&self, staged: &Staged, quarantine: Quarantine) -> Result<(), RepositoryError> {
+        let staging = Staging::of(&self.repository);
+        Ok(staging.put(&staged.event_id, &staged.commit_oid, quarantine).await?)
+    }
+
+    /// Removes what is staged.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub(crate) async fn unstage(&self, staged: &Staged) -> Result<(), RepositoryError> {
+        let staging = Staging::of(&self.repository);
+        Ok(staging.remove(&staged.event_id, Some(&staged.commit_oid)).await?)
+    }
+
+    /// Brings the repository to what a state declares: objects first, then all refs and HEAD.
+    ///
+    /// # Errors
+    /// The refs are as they were.
+    pub(crate) async fn align(&self, alignment: &Alignment) -> Result<(), RepositoryError> {
+        self.repository.create().await?;
+        for (source, tips) in &alignment.copies {
+            let from = [self.store.at(source).object_dir()];
+            self.copy(&from, tips.iter().copied().collect()).await?;
+        }
+        self.apply(&RefTransaction {
+            updates: alignment.updates.clone(),
+            head: alignment.head.clone(),
+        })
+        .await
+    }
+
+    /// Sets the ref of a PR, after its commit has moved in.
+    ///
+    /// # Errors
+    /// The ref is as it was.
+    pub(crate) async fn install(&self, installation: &Installation) -> Result<(), RepositoryError> {
+        self.repository.create().await?;
+        let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
+        match &installation.source {
+            InstallationSource::Here => {}
+            InstallationSource::Staged => Staging::of(&self.repository).admit(event_id, commit_oid).await?,
+            InstallationSource::Repository(source) => {
+                let from = [self.store.at(source).object_dir()];
+                self.copy(&from, vec![*commit_oid]).await?;
+            }
+            InstallationSource::StagedElsewhere(source) => {
+                // It may have moved into that repository a moment ago, by the same plan.
+                let source = self.store.at(source);
+                let staged = Staging::of(&source).object_dir(event_id, commit_oid);
+                self.copy(&[source.object_dir(), staged], vec![*commit_oid]).await?;
+            }
+        }
+        let update = RefUpdate {
+            name: RefName::pull_request(event_id),
+            old: installation.old,
+            new: Some(*commit_oid),
+        };
+        self.apply(&RefTransaction {
+            updates: vec![update],
+            head: None,
+        })
+        .await
+    }
+
+    /// Removes the repository with all that is in it.
+    ///
+    /// # Errors
+    /// Some of it is still there.
+    pub(crate) async fn remove(&self) -> Result<(), RepositoryError> {
+        tokio::fs::remove_dir_all(self.repository.path())
+            .await
+            .map_err(RepositoryError::Remove)
+    }
+
+    /// Notes since when the repository is kept although nobody announces it here; `None`: it is announced again.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub(crate) async fn note_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
+        self.repository.write_unhosted(since).await
+    }
+
+    /// Notes that the events that declared the repository were lost, or are there again.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub(crate) async fn note_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
+        self.repository.write_stateless(is_stateless).await
+    }
+
+    async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
+        Ok(copy_objects(from, &tips, &self.repository, self.limits).await?)
+    }
+
+    /// Changes refs. Under the lock, every lock file in the repository is one that a killed git left.
+    async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
+        match self.repository.apply(transaction).await {
+            Err(ApplyError::Locked { message }) => {
+                let removed = self.repository.clear_stale_locks().await;
+                let coordinate = self.repository.coordinate();
+                tracing::warn!(repo.coordinate = %coordinate, message, removed, "removed stale lock files");
+                Ok(self.repository.apply(transaction).await?)
+            }
+            applied => Ok(applied?),
+        }
+    }
+}
+
+/// Returns the object directories that together have everything reachable from what is in the quarantine.
+fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
+    let own = std::iter::once(quarantine.object_dir().to_owned());
+    own.chain(quarantine.alternates().iter().cloned()).collect()
+}

@@ -1,0 +1,56 @@
+//! Notes that the gateway keeps in a repository about why it is not served. Each is a small file beside HEAD.
+
+use std::io;
+
+use crate::repositories::error::RepositoryError;
+use crate::repositories::repository::Repository;
+
+/// Since when nobody announces the repository here, unix seconds.
+const UNHOSTED_SINCE: &str = "grasp-unhosted-since";
+/// There: the events that declared its refs were lost.
+const STATELESS: &str = "grasp-undeclared";
+
+impl Repository {
+    /// Returns since when the repository is kept although nobody announces it here, unix seconds.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub(crate) async fn unhosted_since(&self) -> Result<Option<u64>, RepositoryError> {
+        match tokio::fs::read_to_string(self.path().join(UNHOSTED_SINCE)).await {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(UNHOSTED_SINCE)(error)),
+        }
+    }
+
+    /// Whether the repository is kept although the events that declared its refs were lost.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub(crate) async fn is_stateless(&self) -> Result<bool, RepositoryError> {
+        let noted = tokio::fs::try_exists(self.path().join(STATELESS)).await;
+        noted.map_err(failed(STATELESS))
+    }
+
+    pub(super) async fn write_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
+        self.write_note(UNHOSTED_SINCE, since.map(|since| format!("{since}\n")))
+            .await
+    }
+
+    pub(super) async fn write_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
+        self.write_note(STATELESS, is_stateless.then(String::new)).await
+    }
+
+    async fn write_note(&self, name: &'static str, text: Option<String>) -> Result<(), RepositoryError> {
+        let path = self.path().join(name);
+        let written = match text {
+            Some(text) => tokio::fs::write(path, text).await,
+            None => tokio::fs::remove_file(path).await,
+        };
+        written.map_err(failed(name))
+    }
+}
+
+fn failed(name: &'static str) -> impl FnOnce(io::Error) -> RepositoryError {
+    move |source| RepositoryError::Note { name, source }
+}

@@ -1,0 +1,134 @@
+//! The pack of a push while it arrives: nothing of it is read by git before its last byte is here.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Seek;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::repositories::ingest::IngestError;
+use crate::repositories::ingest::IngestLimits;
+use crate::repositories::layout::in_background;
+
+/// A pack as sent: in memory while it is small, else in a file without a name, which ends with it.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    directory: PathBuf,
+    limits: IngestLimits,
+    memory: Vec<u8>,
+    file: Option<tokio::fs::File>,
+    bytes: u64,
+}
+
+/// What a spool holds in the end.
+pub(super) enum Spooled {
+    /// All of it.
+    Memory(Vec<u8>),
+    /// A file, at its start.
+    File(File),
+}
+
+impl Spool {
+    /// Spools into `directory`, within `limits`.
+    pub(super) fn new(directory: &Path, limits: IngestLimits) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            limits,
+            memory: Vec::new(),
+            file: None,
+            bytes: 0,
+        }
+    }
+
+    /// Adds the next bytes of the pack.
+    ///
+    /// # Errors
+    /// [`IngestError`] as soon as the bytes cannot be those of a pack within the limits.
+    pub(crate) async fn push(&mut self, bytes: &[u8]) -> Result<(), IngestError> {
+        let before = self.bytes;
+        self.bytes += bytes.len() as u64;
+        if self.bytes > self.limits.pack_bytes_max {
+            return Err(IngestError::TooLarge {
+                max_bytes: self.limits.pack_bytes_max,
+            });
+        }
+        if let Some(file) = &mut self.file {
+            return file.write_all(bytes).await.map_err(failed);
+        }
+        self.memory.extend_from_slice(bytes);
+        if before < PACK_HEADER_LEN && self.bytes >= PACK_HEADER_LEN {
+            self.check_header()?;
+        }
+        if self.memory.len() > MEMORY_BYTES_MAX {
+            let directory = self.directory.clone();
+            let file = in_background(move || nameless_file(&directory)).await.map_err(failed)?;
+            let mut file = tokio::fs::File::from_std(file);
+            file.write_all(&self.memory).await.map_err(failed)?;
+            self.memory = Vec::new();
+            self.file = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Ends the pack and returns what was spooled.
+    ///
+    /// # Errors
+    /// [`IngestError`] if it is too short for a pack, or the disk failed.
+    pub(super) async fn finish(self) -> Result<Spooled, IngestError> {
+        match self.bytes {
+            0 => return Err(IngestError::NoPack),
+            bytes if bytes < PACK_HEADER_LEN => return Err(IngestError::NotAPack),
+            _ => {}
+        }
+        let Some(mut file) = self.file else {
+            return Ok(Spooled::Memory(self.memory));
+        };
+        file.flush().await.map_err(failed)?;
+        let mut file = file.into_std().await;
+        file.rewind().map_err(failed)?;
+        Ok(Spooled::File(file))
+    }
+
+    /// Reads the header of the pack (git `gitformat-pack(5)`): most that is no pack shows here.
+    fn check_header(&self) -> Result<(), IngestError> {
+        let start = &self.memory;
+        let number = |at: usize| start[at..at + 4].iter().fold(0, |n, b| n << 8 | u32::from(*b));
+        if !start.starts_with(b"PACK") || !matches!(number(4), 2 | 3) {
+            return Err(IngestError::NotAPack);
+        }
+        let (count, max) = (number(8), self.limits.objects_max);
+        if count > max {
+            return Err(IngestError::TooManyObjects { count, max });
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
+fn nameless_file(directory: &Path) -> io::Result<File> {
+    let path = directory.join("incoming");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+fn failed(error: io::Error) -> IngestError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => IngestError::DiskFull,
+        _ => IngestError::Spool(error),
+    }
+}
+
+const PACK_HEADER_LEN: u64 = 12;
+
+/// Most bytes of one pack held in memory: most pushes are smaller, and cost no file.
+const MEMORY_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,189 @@
+//! A git that is found before the real one and asks its test before and after each run: so a test can kill whoever
+//! runs git, or git itself, between any two of its children.
+//!
+//! The program is `tests/src/bin/git-wrapper.rs`; this is the test's end of it.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::harness::process::harness_program;
+
+/// The socket that the wrapper asks at, beside it.
+pub const SOCKET: &str = "git.sock";
+/// The name under which the real git lies beside it.
+pub const REAL: &str = "real-git";
+
+/// When a run of git stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GitMoment {
+    /// It has not begun.
+    Before,
+    /// It has ended, and whoever ran it does not know.
+    After,
+}
+
+/// A run of git that waits.
+#[derive(Debug)]
+#[must_use = "dropping it lets git go on"]
+pub struct StoppedGit {
+    /// Its process, which leads a group.
+    pub pid: u32,
+    /// Its subcommand.
+    pub subcommand: String,
+    _go_on: oneshot::Sender<()>,
+}
+
+struct Trap {
+    countdown: u64,
+    moment: GitMoment,
+    sprung: oneshot::Sender<StoppedGit>,
+}
+
+/// A directory to put first in `PATH`.
+pub struct GitWrapper {
+    directory: PathBuf,
+    trap: Arc<Mutex<Option<Trap>>>,
+    accept: AbortHandle,
+}
+
+impl GitWrapper {
+    /// Makes the directory, with the wrapper in it.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn install(directory: &Path) -> Self {
+        std::fs::create_dir_all(directory).unwrap();
+        symlink_fresh(&real_git(), &directory.join(REAL));
+        std::fs::copy(harness_program("git-wrapper"), directory.join("git")).unwrap();
+        let listener = UnixListener::bind(directory.join(SOCKET)).unwrap();
+        let trap = Arc::new(Mutex::new(None));
+        let accept = tokio::spawn(accept(listener, Arc::clone(&trap))).abort_handle();
+        Self {
+            directory: directory.to_owned(),
+            trap,
+            accept,
+        }
+    }
+
+    /// Returns a `PATH` in which it comes first.
+    pub fn path(&self) -> String {
+        let path = std::env::var("PATH").unwrap_or_default();
+        format!("{}:{path}", self.directory.display())
+    }
+
+    /// Stops the run behind the next `skip` ones at that moment. A trap that was set before is taken away.
+    ///
+    /// # Panics
+    /// Another thread panicked while it set one.
+    pub fn stop_at(&self, skip: u64, moment: GitMoment) -> oneshot::Receiver<StoppedGit> {
+        let (sprung, stopped) = oneshot::channel();
+        *self.trap.lock().unwrap() = Some(Trap {
+            countdown: skip,
+            moment,
+            sprung,
+        });
+        stopped
+    }
+
+    /// Waits until a run of this subcommand stops at that moment. All others go on.
+    ///
+    /// # Panics
+    /// The trap is taken away meanwhile.
+    pub async fn run_of(&self, subcommand: &str, moment: GitMoment) -> StoppedGit {
+        let mut stopped = self.stop_at(0, moment);
+        loop {
+            let run = stopped.await.unwrap();
+            if run.subcommand == subcommand {
+                return run;
+            }
+            stopped = self.stop_at(0, moment);
+        }
+    }
+
+    /// Takes the trap away.
+    ///
+    /// # Panics
+    /// Another thread panicked while it set one.
+    pub fn disarm(&self) {
+        *self.trap.lock().unwrap() = None;
+    }
+}
+
+impl Drop for GitWrapper {
+    fn drop(&mut self) {
+        self.accept.abort();
+    }
+}
+
+fn symlink_fresh(original: &Path, link: &Path) {
+    std::fs::remove_file(link).ok();
+    symlink(original, link).unwrap();
+}
+
+fn real_git() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join("git"));
+    found.into_iter().find(|git| git.is_file()).expect("git is installed")
+}
+
+async fn accept(listener: UnixListener, trap: Arc<Mutex<Option<Trap>>>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let caught = take(&trap);
+        tokio::spawn(async move {
+            // A wrapper that was killed says nothing more.
+            answer(stream, caught).await.ok();
+        });
+    }
+}
+
+fn take(trap: &Mutex<Option<Trap>>) -> Option<Trap> {
+    let mut slot = trap.lock().unwrap();
+    match slot.as_mut() {
+        Some(armed) if armed.countdown > 0 => {
+            armed.countdown -= 1;
+            None
+        }
+        Some(_) => slot.take(),
+        None => None,
+    }
+}
+
+/// The wrapper says `<pid> <subcommand>\n`. It hears `x` to become git, or `w` to run it and to say when it has ended.
+async fn answer(mut stream: UnixStream, caught: Option<Trap>) -> std::io::Result<()> {
+    let Some(trap) = caught else {
+        return stream.write_all(b"x").await;
+    };
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        if stream.read_buf(&mut line).await? == 0 {
+            return Ok(());
+        }
+    }
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let (pid, subcommand) = line.trim_end().split_once(' ').unwrap_or_default();
+    if trap.moment == GitMoment::After {
+        stream.write_all(b"w").await?;
+        stream.read_u8().await?;
+    }
+    let (sender, go_on) = oneshot::channel();
+    let stopped = StoppedGit {
+        pid: pid.parse().unwrap_or_default(),
+        subcommand: subcommand.to_owned(),
+        _go_on: sender,
+    };
+    if trap.sprung.send(stopped).is_ok() {
+        // Dropped is as good.
+        go_on.await.ok();
+    }
+    stream.write_all(b"x").await
+}

@@ -1,0 +1,8 @@
+//! Load, and what a server takes for it: floods of events, many pushes at once, memory and time.
+
+pub mod flood;
+pub mod measure;
+pub mod noise;
+mod other_user;
+pub mod process_memory;
+pub mod push_memory;

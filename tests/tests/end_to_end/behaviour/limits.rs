@@ -1,0 +1,185 @@
+//! What may be held and what may go on at the same time, as the operator says.
+
+use std::path::Path;
+
+use tests::clients::nostr::now;
+use tests::faults::slow_line::SlowLine;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::Process;
+use tests::harness::process::program;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::flood::Flood;
+use tests::load::noise::noise;
+use tests::load::push_memory::GROWTH_KIB_MAX;
+use tests::load::push_memory::PushMemory;
+
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+
+in_both_worlds!(
+    an_author_holds_as_many_events_as_the_operator_says,
+    a_push_that_waits_too_long_for_its_turn_is_refused,
+    websockets_are_as_many_as_the_operator_says,
+    websockets_count_for_their_address,
+);
+
+async fn an_author_holds_as_many_events_as_the_operator_says(kind: Kind) {
+    let options = Options {
+        held: &["--held-per-author-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let first = Repository::new("first");
+    let of_the_same = |identifier: &str| Repository {
+        identifier: identifier.to_owned(),
+        ..first.clone()
+    };
+    for repository in [&first, &of_the_same("second")] {
+        assert_eq!(nostr.send(&world.announcement(repository, now(), &[])).await, held());
+    }
+
+    let third = nostr.send(&world.announcement(&of_the_same("third"), now(), &[])).await;
+    let anothers = nostr
+        .send(&world.announcement(&Repository::new("third"), now(), &[]))
+        .await;
+
+    let refused = "restricted: too many events of this author wait for git data";
+    assert!(!third.taken && third.message.starts_with(refused), "{third:?}");
+    assert_eq!(anothers, held());
+}
+
+async fn a_push_that_waits_too_long_for_its_turn_is_refused(kind: Kind) {
+    let options = Options {
+        gateway: &["--uploads-max=1", "--upload-wait-secs=1"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let (slow, quick) = (
+        Served::new(&world, &mut nostr, "slow").await,
+        Served::new(&world, &mut nostr, "quick").await,
+    );
+    let large = slow.git.commit_file("noise", &noise(1, 400 << 10)).await;
+    let small = quick.git.commit("two").await;
+    for (served, commit) in [(&slow, &large), (&quick, &small)] {
+        let state = served.repository.state(now(), &[("refs/heads/main", commit)]);
+        assert_eq!(nostr.send(&state).await, held());
+    }
+    let line = SlowLine::before(world.authority()).await;
+    let url = line.url(&slow.url);
+
+    let first = slow.git.push(&url, &["main"]);
+    let second = async {
+        line.stands(1).await;
+        let refused = quick.git.push(&quick.url, &["main"]).await.expect_refused();
+        line.open();
+        refused
+    };
+    let (first, refused) = tokio::join!(first, second);
+
+    first.expect_ok();
+    assert!(
+        refused.contains("too many pushes at the same time, push again later"),
+        "{refused}"
+    );
+    quick.git.push(&quick.url, &["main"]).await.expect_ok();
+}
+
+/// The short form of `scripts/push-memory`.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pushes_at_the_same_time_take_little_memory_of_the_gateway() {
+    let world = World::start(Kind::Strfry, Options::default()).await;
+
+    let measured = PushMemory::measure(&world, 8, 12_000_000).await;
+
+    assert!(measured.growth_kib() <= GROWTH_KIB_MAX, "{measured:?}");
+}
+
+const WEBSOCKET: &str = "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+
+async fn websockets_are_as_many_as_the_operator_says(kind: Kind) {
+    let options = Options {
+        gateway: &["--websockets-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (first, _second) = (world.nostr().await, world.nostr().await);
+
+    let (status, answer) = world.upgrade(WEBSOCKET).await;
+    let (page, _) = world.get("/", "").await;
+
+    assert_eq!((status, page), (503, 200), "{answer}");
+    drop(first);
+    eventually("the place is free again", async || {
+        world.upgrade(WEBSOCKET).await.0 == 101
+    })
+    .await;
+}
+
+async fn websockets_count_for_their_address(kind: Kind) {
+    let options = Options {
+        gateway: &["--connections-per-address-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (first, _second) = (world.nostr().await, world.nostr().await);
+
+    let (status, _) = world.get("/", "").await;
+
+    assert_eq!(status, 429);
+    drop(first);
+    eventually("the place is free again", async || world.get("/", "").await.0 == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_takes_all_descriptors_and_says_if_they_are_too_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let gateway = program("grasp-gateway");
+    let start = |connections: &str| {
+        let command = format!(
+            "ulimit -Sn 200 && ulimit -Hn 4000 && exec {} serve --bind=127.0.0.1:0 --data-dir={} {connections}",
+            gateway.display(),
+            folder.path().display()
+        );
+        Process::start(Path::new("/bin/sh"), &["-c".to_owned(), command], &log)
+    };
+    for (connections, too_few) in [("", true), ("--connections-max=100 --websockets-max=100", false)] {
+        let gateway = start(connections);
+        eventually("it serves", async || gateway.output().contains("serving")).await;
+        let output = gateway.output();
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.id())).unwrap();
+        let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+
+        assert_eq!(open_files.split_whitespace().nth(3), Some("4000"), "{open_files}");
+        assert_eq!(output.contains("needed=12992"), too_few, "{output}");
+        drop(gateway);
+        std::fs::remove_file(&log).unwrap();
+    }
+}
+
+/// The short form of `scripts/flood`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_announcements_is_held_back_and_others_go_on() {
+    let options = Options {
+        held: &["--held-per-author-max=150", "--held-per-source-max=200"],
+        ..Options::default()
+    };
+    let mut world = World::start(Kind::Strfry, options).await;
+    let flood = Flood {
+        announcements: 2000,
+        authors: 20,
+        per_author_max: 150,
+        per_source_max: 200,
+    };
+
+    let flooded = flood.run(&mut world).await;
+
+    assert_eq!(flooded.complaints(), Vec::<String>::new(), "{flooded}");
+}

@@ -1,0 +1,13 @@
+//! What clients may expect while nothing fails.
+
+mod access;
+mod deletions;
+mod events;
+mod expiry;
+mod http;
+mod late_binding;
+mod limits;
+mod pull_requests;
+mod pushes;
+mod related;
+mod several_owners;

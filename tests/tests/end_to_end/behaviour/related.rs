@@ -1,0 +1,114 @@
+//! Events that need no git data: they pass if they belong to something that is served (facts/grasp 1.4).
+
+use nostr::key::Keys;
+use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::world::World;
+
+use crate::fixture::Served;
+use crate::fixture::in_both_worlds;
+
+in_both_worlds!(
+    threads_grow_from_a_served_repository,
+    what_belongs_to_nothing_is_refused_and_lists_of_servers_pass,
+    an_issue_and_a_comment_sent_together_both_pass,
+);
+
+const REFUSE: Options = Options {
+    other_kinds: "refuse",
+    ..Options::DEFAULT
+};
+
+async fn threads_grow_from_a_served_repository(kind: Kind) {
+    let world = World::start(kind, REFUSE).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "a:b").await;
+    let address = served.repository.coordinate().to_string();
+    let somebody = Keys::generate();
+
+    let issue = sign(&somebody, 1621, now(), &[tag(&["a", &address])]);
+    assert!(nostr.send(&issue).await.taken);
+    let note = sign(&somebody, 1, now(), &[tag(&["e", &issue.id.to_hex()])]);
+    assert!(nostr.send(&note).await.taken, "tied to what is tied");
+    let quoting = sign(&somebody, 1, now(), &[tag(&["q", &address])]);
+    assert!(nostr.send(&quoting).await.taken);
+    let root = sign(&somebody, 1111, now(), &[tag(&["A", &address]), tag(&["K", "30617"])]);
+    assert!(nostr.send(&root).await.taken);
+    let profile = sign(&somebody, 0, now(), &[]);
+    assert!(nostr.send(&profile).await.taken, "whoever takes part may say who he is");
+
+    // Referred to by what is served, before it came.
+    let late = sign(&Keys::generate(), 1, now(), &[]);
+    let early = sign(
+        &somebody,
+        1621,
+        now(),
+        &[tag(&["a", &address]), tag(&["q", &late.id.to_hex()])],
+    );
+    assert!(nostr.send(&early).await.taken);
+    assert!(nostr.send(&late).await.taken);
+    // A part of an address is another repository.
+    let other = address.strip_suffix(":b").unwrap();
+    let elsewhere = sign(&somebody, 1621, now(), &[tag(&["a", other])]);
+    assert!(!nostr.send(&elsewhere).await.taken);
+}
+
+async fn what_belongs_to_nothing_is_refused_and_lists_of_servers_pass(kind: Kind) {
+    let general = World::start(
+        kind,
+        Options {
+            other_kinds: "accept",
+            ..REFUSE
+        },
+    )
+    .await;
+    let for_git = World::start(kind, REFUSE).await;
+    let somebody = Keys::generate();
+    for (event_kind, on_a_general_relay, on_one_for_git) in [
+        (1, true, false),
+        (0, true, false),
+        (1617, false, false),
+        (1621, false, false),
+        (1630, false, false),
+        (10317, true, true),
+        (5, true, true),
+    ] {
+        let event = sign(&somebody, event_kind, now(), &[]);
+        for (world, taken) in [(&general, on_a_general_relay), (&for_git, on_one_for_git)] {
+            let answer = world.nostr().await.send(&event).await;
+            assert_eq!(answer.taken, taken, "{event_kind}: {answer:?}");
+            assert!(taken || answer.message.starts_with("restricted: "), "{answer:?}");
+        }
+    }
+}
+
+async fn an_issue_and_a_comment_sent_together_both_pass(kind: Kind) {
+    let world = World::start(kind, REFUSE).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let somebody = Keys::generate();
+    let issue = sign(
+        &somebody,
+        1621,
+        now(),
+        &[tag(&["a", &served.repository.coordinate().to_string()])],
+    );
+    let comment = sign(
+        &somebody,
+        1111,
+        now(),
+        &[tag(&["E", &issue.id.to_hex()]), tag(&["K", "1621"])],
+    );
+
+    // Without waiting for an answer in between, as clients do.
+    for event in [&issue, &comment] {
+        nostr.say(serde_json::json!(["EVENT", event])).await;
+    }
+
+    for _ in 0..2 {
+        assert_eq!(nostr.hear().await[2], true);
+    }
+}

@@ -1,0 +1,253 @@
+//! What the relay refuses for good: the pusher and the operator are told, and it goes in as soon as it can (design 2,
+//! STUCK). Here events are refused because they grow older than the relay takes while they wait, or are protected
+//! (NIP-70).
+
+use nostr::event::Event;
+use redis::aio::MultiplexedConnection;
+use relay::RelayLimits;
+use tests::clients::git::Said;
+use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::strfry_import::Import;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+
+use crate::fixture::field;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+use crate::fixture::redis;
+
+in_both_worlds!(a_state_that_the_relay_refuses_is_told_to_the_pusher_and_gives_way_to_a_newer_one);
+
+async fn a_state_that_the_relay_refuses_is_told_to_the_pusher_and_gives_way_to_a_newer_one(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let repository = Repository::new("r");
+    let url = world.url(&repository);
+    let git = world.git("work").await;
+    let commit = git.commit("one").await;
+    let announcement = world.announcement(&repository, now(), &[]);
+    let ageing = repository.state(just_young_enough(), &[("refs/heads/main", &commit)]);
+    assert_eq!(nostr.send(&announcement).await, held());
+    assert_eq!(nostr.send(&ageing).await, held());
+    is_too_old(&ageing).await;
+
+    let said = git.push(&url, &["main"]).await;
+
+    assert_stuck(said, &ageing, "invalid: created_at too early");
+    assert!(nostr.serves(&announcement).await && !nostr.serves(&ageing).await);
+    let log = world.gateway_log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("the relay refuses to take a released event"));
+    let line = line.expect(&log);
+    assert!(line.contains("ERROR") && line.contains(&ageing.id.to_hex()), "{line}");
+    // It governs all the same.
+    let clone = world.clone(&repository, "clone").await.unwrap();
+    assert_eq!(clone.rev_parse("HEAD").await, commit);
+
+    let second = git.commit("two").await;
+    let newer = repository.state(now(), &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&newer).await, held());
+    let said = git.push(&url, &["main"]).await;
+    assert!(said.ok && !said.stderr.contains("remote:"), "{}", said.stderr);
+    assert!(nostr.serves(&newer).await);
+    // strfry looks at its age first; it ends all the same, and does not come back every hour.
+    if kind == Kind::Strfry {
+        let mut redis = redis(&world).await;
+        ask_again(&mut redis, &ageing).await;
+        eventually("the old state is given up", async || {
+            field(&mut redis, &ageing.id.to_hex(), "status").await.is_none()
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_stuck_announcement_says_so_and_goes_when_the_operator_asks() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let repository = Repository::new("r");
+    let url = world.url(&repository);
+    let git = world.git("work").await;
+    let commit = git.commit("one").await;
+    let ageing = world.announcement(&repository, just_young_enough(), &[]);
+    let state = repository.state(now() - 10, &[("refs/heads/main", &commit)]);
+    assert_eq!(nostr.send(&ageing).await, held());
+    assert_eq!(nostr.send(&state).await, held());
+    is_too_old(&ageing).await;
+
+    assert_stuck(
+        git.push(&url, &["main"]).await,
+        &ageing,
+        "invalid: created_at too early",
+    );
+    let second = git.commit("two").await;
+    let newer = repository.state(now(), &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&newer).await, held());
+    assert_stuck(
+        git.push(&url, &["main"]).await,
+        &ageing,
+        "invalid: created_at too early",
+    );
+
+    let mut redis = redis(&world).await;
+    assert_is_stuck(&mut redis, &ageing, "invalid: created_at too early").await;
+    assert!(!nostr.serves(&state).await && !nostr.serves(&newer).await);
+    world.kill_gateway().await;
+    world
+        .start_gateway_with(Options {
+            import: Import::Works,
+            ..Options::default()
+        })
+        .await;
+    assert_is_stuck(&mut redis, &ageing, "invalid: created_at too early").await;
+    ask_again(&mut redis, &ageing).await;
+    let mut nostr = world.nostr().await;
+    eventually("all is served", async || {
+        nostr.serves(&ageing).await && nostr.serves(&newer).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn protected_events_of_other_relays_go_in_by_import() {
+    let options = Options {
+        import: Import::Works,
+        ..Options::default()
+    };
+    let (world, protected) = Protected::start(options).await;
+
+    let said = protected.push(&world).await;
+
+    assert!(said.ok && !said.stderr.contains("remote:"), "{}", said.stderr);
+    let mut nostr = world.nostr().await;
+    assert!(nostr.serves(&protected.announcement).await && nostr.serves(&protected.state).await);
+    assert!(world.gateway_log().contains("imported into the relay"));
+    let mut redis = redis(&world).await;
+    for event in [&protected.announcement, &protected.state] {
+        assert_eq!(field(&mut redis, &event.id.to_hex(), "status").await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_fails_leaves_the_event_stuck_until_the_operator_has_mended_it() {
+    let failing = Options {
+        import: Import::Fails,
+        ..Options::default()
+    };
+    let (mut world, protected) = Protected::start(failing).await;
+    const WHY: &str = "blocked: event marked as protected; strfry import failed (exit status: 1): strfry error: no";
+
+    assert_stuck(protected.push(&world).await, &protected.announcement, WHY);
+
+    let mut redis = redis(&world).await;
+    assert_is_stuck(&mut redis, &protected.announcement, WHY).await;
+    world.kill_gateway().await;
+    world
+        .start_gateway_with(Options {
+            import: Import::Works,
+            ..failing
+        })
+        .await;
+    ask_again(&mut redis, &protected.announcement).await;
+    let mut nostr = world.nostr().await;
+    eventually("both are served", async || {
+        nostr.serves(&protected.announcement).await && nostr.serves(&protected.state).await
+    })
+    .await;
+}
+
+/// A repository whose events carry NIP-70's tag and came from another relay.
+struct Protected {
+    repository: Repository,
+    announcement: Event,
+    state: Event,
+    git: tests::clients::git::GitClient,
+}
+
+impl Protected {
+    async fn start(options: Options) -> (World, Self) {
+        let world = World::start(Kind::Strfry, options).await;
+        let repository = Repository::new("r");
+        let git = world.git("work").await;
+        let commit = git.commit("one").await;
+        let announcement = world.announcement(&repository, now(), &[tag(&["-"])]);
+        let state = tests::clients::nostr::sign(
+            &repository.owner,
+            shared::nip34::STATE,
+            now(),
+            &[tag(&["d", "r"]), tag(&["refs/heads/main", &commit]), tag(&["-"])],
+        );
+        for event in [&announcement, &state] {
+            let answer = world.stream(event).await;
+            assert_eq!(answer["msg"], held().message, "{answer}");
+        }
+        let protected = Self {
+            repository,
+            announcement,
+            state,
+            git,
+        };
+        (world, protected)
+    }
+
+    async fn push(&self, world: &World) -> Said {
+        self.git.push(&world.url(&self.repository), &["main"]).await
+    }
+}
+
+/// Old enough to be refused in a moment, and not before it was sent.
+fn just_young_enough() -> u64 {
+    now() - age_secs_max() + 15
+}
+
+async fn is_too_old(event: &Event) {
+    eventually("it is too old", async || {
+        now() - age_secs_max() > event.created_at.as_secs() + 1
+    })
+    .await;
+}
+
+/// The same in the shipped strfry.conf.
+fn age_secs_max() -> u64 {
+    RelayLimits::default().age_secs_max
+}
+
+/// The push succeeded, and says what the relay refuses and why.
+fn assert_stuck(said: Said, event: &Event, why: &str) {
+    let expected = format!("stored, but the relay refuses to serve event {}: {why}", event.id);
+    assert!(said.ok, "{}", said.stderr);
+    // git breaks long lines of the server nowhere, but says `remote: ` before them.
+    assert!(said.stderr.contains(&expected), "{expected} in {}", said.stderr);
+}
+
+async fn assert_is_stuck(redis: &mut MultiplexedConnection, event: &Event, why: &str) {
+    let id = event.id.to_hex();
+    assert_eq!(field(redis, &id, "status").await.as_deref(), Some("stuck"));
+    assert_eq!(field(redis, &id, "release_error").await.as_deref(), Some(why));
+    let next: u64 = redis::cmd("ZSCORE")
+        .arg("{purgatory}:releasing")
+        .arg(&id)
+        .query_async(redis)
+        .await
+        .unwrap();
+    assert!(
+        (now() + 3000..=now() + 3600).contains(&next),
+        "an hour after the attempt: {next}"
+    );
+}
+
+/// What docs/redis.md tells the operator to do.
+async fn ask_again(redis: &mut MultiplexedConnection, event: &Event) {
+    let changed: u64 = redis::cmd("ZADD")
+        .arg("{purgatory}:releasing")
+        .arg(&["XX", "CH", "0", &event.id.to_hex()])
+        .query_async(redis)
+        .await
+        .unwrap();
+    assert_eq!(changed, 1);
+}

@@ -1,0 +1,113 @@
+//! What the tests of both folders begin with: a test in both worlds, a served repository, and looks behind the server.
+
+use nostr::event::Event;
+use redis::aio::MultiplexedConnection;
+use tests::clients::git::GitClient;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::OkMessage;
+use tests::clients::nostr::now;
+use tests::harness::repository::Repository;
+use tests::harness::world::World;
+
+/// Makes two tests of each function, one for each world.
+macro_rules! in_both_worlds {
+    ($($test:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(tests::harness::options::Kind::Embedded).await;
+            })+
+        }
+        mod strfry {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(tests::harness::options::Kind::Strfry).await;
+            })+
+        }
+    };
+}
+pub(crate) use in_both_worlds;
+
+/// The answer to an event that waits for its git data.
+pub(crate) fn held() -> OkMessage {
+    OkMessage {
+        taken: true,
+        message: "purgatory: won't be served until git data arrives".to_owned(),
+    }
+}
+
+/// A repository that is announced, declared, pushed and served.
+pub(crate) struct Served {
+    pub(crate) repository: Repository,
+    pub(crate) git: GitClient,
+    pub(crate) url: String,
+    /// The commit on main.
+    pub(crate) commit: String,
+    pub(crate) announcement: Event,
+    pub(crate) state: Event,
+}
+
+impl Served {
+    pub(crate) async fn new(world: &World, nostr: &mut NostrClient, identifier: &str) -> Self {
+        let repository = Repository::new(identifier);
+        Self::of(world, nostr, repository, &[]).await
+    }
+
+    pub(crate) async fn of(
+        world: &World,
+        nostr: &mut NostrClient,
+        repository: Repository,
+        more: &[Vec<String>],
+    ) -> Self {
+        let git = world.git(&format!("work-{}", repository.npub())).await;
+        let commit = git.commit("one").await;
+        let url = world.url(&repository);
+        let announcement = world.announcement(&repository, now() - 100, more);
+        let state = repository.state(now() - 100, &[("refs/heads/main", &commit)]);
+        assert_eq!(nostr.send(&announcement).await, held());
+        assert_eq!(nostr.send(&state).await, held());
+        git.push(&url, &["main"]).await.expect_ok();
+        Self {
+            repository,
+            git,
+            url,
+            commit,
+            announcement,
+            state,
+        }
+    }
+
+    /// Returns the branches and tags as clients see them.
+    pub(crate) async fn refs(&self) -> Vec<(String, String)> {
+        let refs = self.git.ls_remote(&self.url).await;
+        refs.into_iter()
+            .filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))
+            .collect()
+    }
+}
+
+/// Connects to the Redis of a world.
+pub(crate) async fn redis(world: &World) -> MultiplexedConnection {
+    let url = format!("redis://127.0.0.1:{}", world.redis_port().unwrap());
+    redis::Client::open(url)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap()
+}
+
+/// Returns a field of a held event.
+pub(crate) async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) -> Option<String> {
+    redis::cmd("HGET")
+        .arg(format!("{{purgatory}}:entry:{event_id}"))
+        .arg(name)
+        .query_async(redis)
+        .await
+        .unwrap()
+}
+
+/// How many pushes are in the quarantine.
+pub(crate) fn in_quarantine(world: &World) -> usize {
+    let entries = std::fs::read_dir(world.folder().join("data/quarantine")).unwrap();
+    entries.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
+}
