@@ -12,6 +12,7 @@ use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
 
 use crate::nip34;
+use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 use crate::options::access_files::AccessFiles;
 use crate::purgatory::DirtyNumber;
@@ -103,6 +104,18 @@ impl FactLoader {
 }
 
 impl FactLoader {
+    /// Reads the facts about the identifier of one repository.
+    ///
+    /// # Errors
+    /// As [`FactLoader::load`].
+    pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+        let scope = FactsScope {
+            identifiers: [coordinate.identifier.clone()].into(),
+            ..FactsScope::default()
+        };
+        Ok(self.load(&scope).await?.0)
+    }
+
     /// Tells whether anything served is tied to an event: what it refers to, or what refers to it.
     ///
     /// # Errors

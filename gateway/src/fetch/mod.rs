@@ -7,5 +7,6 @@ mod git_wire_tests;
 pub(crate) mod info_refs;
 pub(crate) mod ls_refs;
 pub(crate) mod process;
+pub(crate) mod reader;
 mod request;
 pub(crate) mod upload_pack;

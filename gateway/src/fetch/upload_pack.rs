@@ -7,32 +7,30 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::fetch::process::Target;
+use crate::fetch::process::UploadPack;
 use crate::fetch::process::UploadPackError;
+use crate::fetch::reader::Found;
+use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::reply;
-use crate::site::Readable;
-use crate::site::Site;
 use wire::protocol::GitProtocol;
 
 /// Answers a fetch.
 pub(crate) async fn upload_pack(
-    site: &Site,
+    reader: &Reader,
+    process: &UploadPack,
     coordinate: &Coordinate,
     protocol: Option<GitProtocol>,
     body: Body,
 ) -> Response {
-    let target = match site.readable(coordinate).await {
-        Readable::OnDisk(_) => Target::Repository(site.storage.at(coordinate)),
-        Readable::Virtual => Target::Empty,
-        unreadable @ (Readable::Lost
-        | Readable::Behind(_)
-        | Readable::Undeclared
-        | Readable::Absent
-        | Readable::Unknown) => {
+    let target = match reader.find(coordinate).await {
+        Found::OnDisk(_) => Target::Repository(reader.repositories.at(coordinate)),
+        Found::Empty => Target::Empty,
+        unreadable @ (Found::DataMissing(_) | Found::NoState | Found::NotHosted | Found::Unavailable) => {
             return unreadable.refusal();
         }
     };
-    match site.upload_pack.fetch(target, protocol, body).await {
+    match process.fetch(target, protocol, body).await {
         Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
         Err(error) => refusal(&error),
     }

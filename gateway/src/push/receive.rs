@@ -1,29 +1,59 @@
-//! The body of a push: its pack goes into a quarantine of its own, and what waits for it is held on to meanwhile.
+//! The body of a push: its pack is spooled, and the events that wait for it are extended meanwhile. All of it ends with
+//! the client.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Duration;
 
-use shared::rules::PushDecision;
-use tokio::io::AsyncRead;
+use nostr::event::EventId;
+use shared::purgatory::Purgatory;
 use tokio::io::AsyncReadExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
-use tokio_util::io::ReaderStream;
 
-use crate::push::Push;
+use crate::http::body::Body;
+use crate::http::body::BodyError;
+use crate::http::body::BodyLimits;
+use crate::http::body::BodyReader;
+use crate::push::request::PushRequest;
+use crate::repositories::Repositories;
 use crate::repositories::ingest::IngestError;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::quarantine::Quarantine;
+use crate::repositories::spool::Spool;
 
-/// A pack that was taken, in its quarantine; `None`: the push had none, since it only deletes.
-pub(crate) type Upload = Option<Quarantine>;
+/// Takes in packs.
+pub(crate) struct Receiver {
+    /// Where quarantines are opened, and how much one push may bring.
+    pub(crate) repositories: Repositories,
+    /// Where deadlines are extended.
+    pub(crate) purgatory: Purgatory,
+    /// How many packs may be taken in at the same time.
+    pub(crate) permits: Arc<Semaphore>,
+    /// For how long a pack waits for its permit.
+    pub(crate) permit_wait: Duration,
+    /// For how long a push extends its events, in seconds.
+    pub(crate) hold_secs: u64,
+}
+
+/// A pack of which every byte is here and nothing is checked.
+pub(super) struct Pack {
+    quarantine: Quarantine,
+    spool: Spool,
+    permit: OwnedSemaphorePermit,
+}
 
 /// Why a pack was not taken. The text is for the pusher.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum UploadError {
+pub(super) enum ReceiveError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    #[error("the push was not received: {0}")]
+    Body(#[from] BodyError),
     #[error("the push cannot be stored here")]
     Quarantine(#[source] LayoutError),
     #[error("too many pushes at the same time, push again later")]
@@ -32,10 +62,10 @@ pub(crate) enum UploadError {
     TrailingBytes,
 }
 
-impl From<LayoutError> for UploadError {
-    /// A disk without room is called so wherever it shows.
+impl From<LayoutError> for ReceiveError {
+    /// A full disk is called so wherever it shows.
     fn from(error: LayoutError) -> Self {
-        let no_room = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        let no_room = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
         match no_room.contains(&error.source.kind()) {
             true => Self::Ingest(IngestError::DiskFull),
             false => Self::Quarantine(error),
@@ -43,64 +73,80 @@ impl From<LayoutError> for UploadError {
     }
 }
 
-impl Push {
-    /// Takes the pack.
-    pub(crate) async fn upload(
+impl Receiver {
+    /// Receives the rest of a push: the pack, or nothing where every command deletes. Returns when its last byte is
+    /// here.
+    pub(super) async fn receive(
         &self,
-        decision: &PushDecision,
+        request: &PushRequest,
         pack_start: Vec<u8>,
-        body: &mut (impl AsyncRead + Send + Unpin),
-    ) -> Result<Upload, UploadError> {
-        self.hold_on(decision).await;
-        if !self.list.expects_pack() {
+        body: &mut Body,
+    ) -> Result<Option<Pack>, ReceiveError> {
+        if !request.list.expects_pack() {
             let ended = pack_start.is_empty() && body.read_u8().await.is_err();
             return if ended {
                 Ok(None)
             } else {
-                Err(UploadError::TrailingBytes)
+                Err(ReceiveError::TrailingBytes)
             };
         }
-        let mut pack = ReaderStream::with_capacity(Cursor::new(pack_start).chain(body), CHUNK_BYTES);
-        let site = &self.site;
-        let every = Duration::from_secs((site.settings.hold_secs / 6).max(1));
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let permit = tokio::time::timeout(self.permit_wait, permit).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(ReceiveError::Busy);
+        };
+        let limits = self.repositories.limits();
+        let quarantine = self.repositories.quarantine(&request.coordinate).await?;
+        let mut spool = quarantine.spool(limits);
+        let limits = BodyLimits {
+            // The spool bounds them, and says so in the words of a push.
+            bytes_max: u64::MAX,
+            stall_max: limits.stall_max,
+            duration_max: limits.duration_max,
+        };
+        let mut pack = BodyReader::new(Cursor::new(pack_start).chain(body), limits);
+        while let Some(bytes) = pack.next().await? {
+            spool.push(&bytes).await?;
+        }
+        Ok(Some(Pack {
+            quarantine,
+            spool,
+            permit,
+        }))
+    }
+
+    /// Checks a pack that was received, and returns its objects.
+    pub(super) async fn check(&self, pack: Option<Pack>) -> Result<Option<Quarantine>, IngestError> {
+        let Some(pack) = pack else { return Ok(None) };
+        pack.quarantine.ingest(pack.spool, self.repositories.limits()).await?;
+        drop(pack.permit);
+        Ok(Some(pack.quarantine))
+    }
+
+    /// Does some work, and extends the deadlines of these events until it is done: a large push does not lose its
+    /// events on the way.
+    pub(super) async fn extending<T>(&self, event_ids: &BTreeSet<EventId>, work: impl Future<Output = T>) -> T {
+        let every = Duration::from_secs((self.hold_secs / 6).max(1));
         let mut extensions = tokio::time::interval_at(Instant::now() + every, every);
         extensions.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let ingest = async {
-            let permit = tokio::time::timeout(site.settings.upload_wait, site.uploads.acquire()).await;
-            let _permit = permit.map_err(|_| UploadError::Busy)?;
-            let mut quarantine = site.storage.quarantine(&self.coordinate).await?;
-            quarantine.ingest(&mut pack, site.storage.limits()).await?;
-            Ok(Some(quarantine))
-        };
-        tokio::pin!(ingest);
+        tokio::pin!(work);
         loop {
             tokio::select! {
-                taken = &mut ingest => return taken,
-                _ = extensions.tick() => self.hold_on(decision).await,
+                done = &mut work => return done,
+                _ = extensions.tick() => self.extend(event_ids).await,
             }
         }
     }
 
-    /// Moves the deadlines of what this push fulfils: a large upload does not lose its events on the way.
-    async fn hold_on(&self, decision: &PushDecision) {
-        if decision.extend.is_empty() {
+    /// Extends the deadlines of these events.
+    pub(super) async fn extend(&self, event_ids: &BTreeSet<EventId>) {
+        if event_ids.is_empty() {
             return;
         }
-        let site = &self.site;
-        if let Err(error) = site
-            .loader
-            .purgatory
-            .extend(&decision.extend, site.settings.hold_secs)
-            .await
-        {
-            // The push goes on: whether it still has its events is decided at its end.
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot extend what a push waits for"
-            );
+        if let Err(error) = self.purgatory.extend(event_ids, self.hold_secs).await {
+            // The push continues: whether it still has its events is decided at its end.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot extend the events that a push waits for");
         }
     }
 }
-
-/// Handed to git at once.
-const CHUNK_BYTES: usize = 64 * 1024;

@@ -1,219 +1,178 @@
-//! One look at some identifiers: load facts, decide, act.
+//! One reconcile of some identifiers: facts and disk in, what must be done decided, done (docs/ARCHITECTURE.md rule 4).
+//!
+//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
+//! decided in `shared::rules`; here it is done.
 
-pub(crate) mod in_flight;
+pub(crate) mod error;
+mod in_flight;
+mod known_events;
 pub(crate) mod publish;
-mod recovery;
-mod retire;
-pub(crate) mod worker;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
-use shared::load_facts::FactsError;
+use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
-use shared::purgatory::MarkedReleasing;
-use shared::purgatory::PurgatoryError;
-use shared::purgatory::Release;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Plan;
 use shared::rules::plan;
 
-use crate::repositories::StorageError;
-use crate::repositories::locks::Locked;
-use crate::site::Seen;
-use crate::site::Site;
-use crate::site::declares_refs;
+use crate::reconcile::error::ReconcileError;
+use crate::reconcile::known_events::KnownEvents;
+use crate::reconcile::publish::Publisher;
+use crate::repositories::LockedRepositories;
+use crate::repositories::Repositories;
+use crate::repositories::error::RepositoryError;
 
-/// What a look left to do.
+/// Brings repositories to where the facts demand, and marks as releasing what is complete.
+pub(crate) struct Reconciler {
+    /// Where facts come from.
+    pub(crate) loader: FactLoader,
+    /// What is on disk.
+    pub(crate) repositories: Repositories,
+    /// What brings complete events into the relay.
+    pub(crate) publisher: Publisher,
+    /// Which repositories the events speak of that were read.
+    pub(crate) known_events: KnownEvents,
+    /// For how long events are held, in seconds.
+    pub(crate) hold_secs: u64,
+    /// For how long an expired announcement sleeps, in seconds.
+    pub(crate) sleep_secs: u64,
+}
+
+/// Facts that were read under the lock of their identifiers, and the changes that they include.
+pub(crate) struct Loaded {
+    pub(crate) facts: Facts,
+    dirty: BTreeMap<Identifier, DirtyNumber>,
+}
+
+/// What a reconcile left to do.
 #[derive(Debug, Default)]
-#[must_use = "what a look has leased must be published"]
-pub(crate) struct Look {
+#[must_use = "what a reconcile has leased must be published"]
+pub(crate) struct Reconciled {
     /// The events that are complete, to be published in this order.
     pub(crate) leased: Vec<Leased>,
-    /// Events that are complete too, and are published by whoever finds that what they wait for has left.
-    pub(crate) later: BTreeSet<EventId>,
-    /// Identifiers to look at together with these, before a PR of several can expire.
-    pub(crate) widen: BTreeSet<Identifier>,
-    /// Repositories that could not be read or changed: the mark is left for another look.
+    /// Events that are complete too, and are published as soon as what they are ordered after is served.
+    pub(crate) waiting: BTreeSet<EventId>,
+    /// Repositories that could not be read or changed: their identifier stays dirty.
     pub(crate) broken: BTreeSet<Coordinate>,
+    /// Identifiers to lock and reconcile together with these, before a PR of several can expire.
+    also_lock: BTreeSet<Identifier>,
 }
 
-/// Why a look did not come to its end: what it had not done yet stays to be done, and the mark stays.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReconcileError {
-    /// There are no facts, so nothing was decided.
-    #[error("no facts to decide on")]
-    FactLoader(#[from] FactsError),
-    /// The purgatory went away in the middle.
-    #[error("cannot write to the purgatory")]
-    Purgatory(#[from] PurgatoryError),
-    /// Something on disk could not be read or changed.
-    #[error("cannot bring the repositories to their state")]
-    Storage(#[from] StorageError),
-    /// The lock could not be had.
-    #[error("cannot lock the identifier")]
-    Lock(#[source] std::io::Error),
-}
-
-impl ReconcileError {
-    /// Tells whether the relay or Redis is the reason, and not anything of the identifiers.
-    pub(crate) fn is_of_a_neighbour(&self) -> bool {
-        match self {
-            Self::FactLoader(FactsError::Relay(error)) => error.is_passing(),
-            Self::FactLoader(FactsError::Purgatory(_)) | Self::Purgatory(_) => true,
-            Self::Storage(_) | Self::Lock(_) => false,
-        }
-    }
-}
-
-impl Site {
-    /// Looks at some identifiers under their locks, and at more if that takes more to decide.
+impl Reconciler {
+    /// Reconciles an identifier that is dirty, and more if that takes more to decide. One that is not dirty any more,
+    /// because somebody else has reconciled it meanwhile, is left alone.
     ///
     /// # Errors
     /// See [`ReconcileError`].
-    pub(crate) async fn look(&self, identifiers: BTreeSet<Identifier>) -> Result<Look, ReconcileError> {
-        let locked = self
-            .locks
-            .lock(identifiers.clone())
-            .await
-            .map_err(ReconcileError::Lock)?;
-        let mut look = self.reconcile_locked(&locked).await?;
-        drop(locked);
-        if look.widen.is_subset(&identifiers) {
-            return Ok(look);
+    pub(crate) async fn reconcile_dirty(&self, identifier: &Identifier) -> Result<Reconciled, ReconcileError> {
+        let identifiers = BTreeSet::from([identifier.clone()]);
+        let locked = self.repositories.lock(identifiers.clone()).await?;
+        if self.loader.purgatory.dirty_number(identifier).await?.is_none() {
+            return Ok(Reconciled::default());
         }
-        // Once: what would need even more is looked at when its own identifiers are.
-        let wider = identifiers.union(&look.widen).cloned().collect();
-        let wider = match self.locks.lock(wider).await {
-            Ok(locked) => self.reconcile_locked(&locked).await,
-            Err(error) => Err(ReconcileError::Lock(error)),
-        };
-        match wider {
-            Ok(wider) => {
-                look.leased.extend(wider.leased);
-                look.later.extend(wider.later);
-                look.broken.extend(wider.broken);
+        let mut reconciled = self.load_and_reconcile(&locked).await?;
+        drop(locked);
+        if reconciled.also_lock.is_subset(&identifiers) {
+            return Ok(reconciled);
+        }
+        // Once: what would need even more is reconciled when its own identifiers are.
+        let more = identifiers.union(&reconciled.also_lock).cloned().collect();
+        match self.reconcile_together(more).await {
+            Ok(together) => {
+                reconciled.leased.extend(together.leased);
+                reconciled.waiting.extend(together.waiting);
+                reconciled.broken.extend(together.broken);
             }
             // What was leased must be published all the same.
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(
                     error,
-                    "cannot look at all repositories that a PR is offered to, will look again"
+                    "cannot reconcile all repositories that a PR is offered to, will try again"
                 );
             }
         }
-        Ok(look)
+        Ok(reconciled)
     }
 
-    /// Looks at the identifiers that are locked.
+    async fn reconcile_together(&self, identifiers: BTreeSet<Identifier>) -> Result<Reconciled, ReconcileError> {
+        let locked = self.repositories.lock(identifiers).await?;
+        self.load_and_reconcile(&locked).await
+    }
+
+    async fn load_and_reconcile(&self, locked: &LockedRepositories<'_>) -> Result<Reconciled, ReconcileError> {
+        let loaded = self.load(locked, BTreeSet::new()).await?;
+        self.reconcile(locked, &loaded).await
+    }
+
+    /// Loads the facts about the identifiers that are locked, and about these PRs.
     ///
     /// # Errors
     /// See [`ReconcileError`].
-    pub(crate) async fn reconcile_locked(&self, locked: &Locked) -> Result<Look, ReconcileError> {
-        let staged = self.storage.staged_events(locked.identifiers()).await?;
-        let subject = FactsScope {
+    pub(crate) async fn load(
+        &self,
+        locked: &LockedRepositories<'_>,
+        pull_request_ids: BTreeSet<EventId>,
+    ) -> Result<Loaded, ReconcileError> {
+        let mut scope = FactsScope {
             identifiers: locked.identifiers().clone(),
-            pull_request_ids: staged,
+            pull_request_ids,
             arriving: None,
         };
-        let (facts, dirty) = self.loader.load(&subject).await?;
-        self.note_seen(&facts);
-        self.note_declared(locked, &facts).await?;
+        let staged = self.repositories.staged_events(locked.identifiers()).await?;
+        scope.pull_request_ids.extend(staged);
+        let (facts, dirty) = self.loader.load(&scope).await?;
+        Ok(Loaded { facts, dirty })
+    }
+
+    /// Reconciles the identifiers that are locked, on facts that were loaded since. What raises a dirty number after
+    /// that is not missed: the mark is cleared only up to the number that was read.
+    ///
+    /// # Errors
+    /// See [`ReconcileError`].
+    pub(crate) async fn reconcile(
+        &self,
+        locked: &LockedRepositories<'_>,
+        loaded: &Loaded,
+    ) -> Result<Reconciled, ReconcileError> {
+        let facts = &loaded.facts;
+        self.known_events.note(facts);
+        note_states(locked, facts).await?;
         let mut broken = BTreeSet::new();
         loop {
-            let mut disk = self.storage.read(&facts).await?;
+            let mut disk = self.repositories.read(facts).await?;
             disk.broken.extend(broken.iter().cloned());
-            let plan = plan(&facts, &disk, self.settings.sleep_secs);
-            match self.change_repositories(locked, &plan).await {
-                Ok(()) => return self.act(locked, &facts, plan, &disk, &dirty).await,
-                // It waits for its next look; the others of its identifier do not wait for it.
+            let plan = plan(facts, &disk, self.sleep_secs);
+            match change_repositories(locked, &plan).await {
+                Ok(()) => return self.act(locked, loaded, plan, disk).await,
+                // It is planned for no more; the others of its identifier do not wait for it.
                 Err(coordinate) => drop(broken.insert(coordinate)),
             }
         }
     }
 
-    /// Does what a plan says about repositories.
-    ///
-    /// # Errors
-    /// The repository that cannot be changed.
-    async fn change_repositories(&self, locked: &Locked, plan: &Plan) -> Result<(), Coordinate> {
-        let failed = |coordinate: &Coordinate, error: StorageError| {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
-            coordinate.clone()
-        };
-        for alignment in &plan.alignments {
-            let aligned = self.storage.align(locked, alignment).await;
-            aligned.map_err(|error| failed(&alignment.coordinate, error))?;
-        }
-        for installation in &plan.installations {
-            let installed = self.storage.install(locked, installation).await;
-            installed.map_err(|error| failed(&installation.coordinate, error))?;
-        }
-        Ok(())
-    }
-
-    /// Remembers of which identifier the events are, until too many are known: then the oldest knowledge is as good as
-    /// none, and is had again at the next look.
-    fn note_seen(&self, facts: &Facts) {
-        if self.seen.len() > SEEN_MAX {
-            self.seen.clear();
-        }
-        for known in &facts.announcements {
-            let Coordinate { owner, identifier } = known.item.coordinate.clone();
-            self.seen.insert(
-                known.item.revision.event_id,
-                Seen {
-                    author: owner,
-                    identifier,
-                },
-            );
-        }
-        for known in &facts.states {
-            let (author, identifier) = (known.item.author, known.item.identifier.clone());
-            self.seen
-                .insert(known.item.revision.event_id, Seen { author, identifier });
-        }
-    }
-
-    /// Notes which repositories are declared again whose events were lost.
-    async fn note_declared(&self, locked: &Locked, facts: &Facts) -> Result<(), StorageError> {
-        for coordinate in facts.hosted() {
-            if declares_refs(facts, coordinate) && self.storage.is_undeclared(coordinate).await? {
-                self.storage.note_undeclared(locked, coordinate, false).await?;
-            }
-        }
-        Ok(())
-    }
-
+    /// Writes to the purgatory what was planned. The refs are set already: what is marked as releasing can be fetched.
     async fn act(
         &self,
-        locked: &Locked,
-        facts: &Facts,
+        locked: &LockedRepositories<'_>,
+        loaded: &Loaded,
         plan: Plan,
-        disk: &Disk,
-        dirty: &BTreeMap<Identifier, DirtyNumber>,
-    ) -> Result<Look, ReconcileError> {
-        for coordinate in &plan.lost {
+        disk: Disk,
+    ) -> Result<Reconciled, ReconcileError> {
+        for coordinate in &plan.data_missing {
             let text = "the repository's data is missing here: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
-        // Refs first, then the mark: whatever is marked can be fetched.
         let purgatory = &self.loader.purgatory;
-        let marked = match plan.releases.as_slice() {
-            [] => MarkedReleasing::default(),
-            releases => self.begin_releases(releases).await?,
-        };
-        for release in &plan.releases {
-            tracing::info!(event.id = %release.event.id, event.kind = release.event.kind.as_u16(), "complete, releasing");
-        }
+        let marked = self.publisher.mark_releasing(&plan.releases).await?;
         if !plan.ended.is_empty() {
             purgatory.end(&plan.ended).await?;
         }
@@ -228,55 +187,69 @@ impl Site {
                 .await?;
         }
         for staged in &plan.unstage {
-            self.storage.unstage(locked, staged).await?;
+            locked.repository(&staged.coordinate)?.unstage(staged).await?;
         }
-        let changed = changed_notes(facts, &plan.waiting);
+        let changed = changed_notes(&loaded.facts, &plan.waiting);
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        // A broken repository keeps the mark, and so its next look.
+        // With a broken repository it stays dirty, and is tried again.
         if disk.broken.is_empty() {
-            for (identifier, number) in dirty {
+            for (identifier, number) in &loaded.dirty {
                 purgatory.clear_dirty(identifier, *number).await?;
             }
         }
-        Ok(Look {
+        Ok(Reconciled {
             leased: marked.leased,
-            later: marked.waiting,
-            widen: plan.widen,
-            broken: disk.broken.clone(),
+            waiting: marked.waiting,
+            broken: disk.broken,
+            also_lock: plan.also_lock,
         })
     }
 }
 
-impl Site {
-    /// Marks what is complete, and remembers it until it has left.
-    async fn begin_releases(&self, releases: &[Release]) -> Result<MarkedReleasing, PurgatoryError> {
-        // Before the mark, so that a Redis that loses it in between gets it back.
-        for release in releases {
-            self.in_flight.remember(release);
-        }
-        let lease_secs = self.settings.lease_secs;
-        let marked = self.loader.purgatory.mark_releasing(releases, lease_secs).await?;
-        let leased = marked.leased.iter().map(|leased| leased.event.id);
-        let own: BTreeSet<EventId> = leased.chain(marked.waiting.iter().copied()).collect();
-        for release in releases.iter().filter(|release| !own.contains(&release.event.id)) {
-            // Another gateway publishes it, or its author has deleted it.
-            self.in_flight.forget(&release.event.id);
-        }
-        Ok(marked)
+/// Does what is planned for repositories.
+///
+/// # Errors
+/// The repository that cannot be changed.
+async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Coordinate> {
+    let failed = |coordinate: &Coordinate, error: RepositoryError| {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+        coordinate.clone()
+    };
+    for alignment in &plan.alignments {
+        let coordinate = &alignment.coordinate;
+        let repository = locked.repository(coordinate).map_err(|error| failed(coordinate, error))?;
+        let aligned = repository.align(alignment).await;
+        aligned.map_err(|error| failed(coordinate, error))?;
     }
+    for installation in &plan.installations {
+        let coordinate = &installation.coordinate;
+        let repository = locked.repository(coordinate).map_err(|error| failed(coordinate, error))?;
+        let installed = repository.install(installation).await;
+        installed.map_err(|error| failed(coordinate, error))?;
+    }
+    Ok(())
 }
 
-/// Events remembered by id.
-const SEEN_MAX: usize = 500_000;
+/// Takes the note off repositories whose events were lost and are there again.
+async fn note_states(locked: &LockedRepositories<'_>, facts: &Facts) -> Result<(), RepositoryError> {
+    for coordinate in facts.hosted().iter().filter(|hosted| facts.declares_refs(hosted)) {
+        let repository = locked.repository(coordinate)?;
+        if repository.reading().is_stateless().await? {
+            repository.note_stateless(false).await?;
+        }
+    }
+    Ok(())
+}
 
-/// Returns the notes that say something else than the entry does.
+/// Returns the notes on what entries wait for that differ from those written.
 fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
-    let says = |event_id: &EventId| facts.entries.get(event_id).map(|entry| entry.waiting_for.as_str());
+    let written = |event_id: &EventId| facts.entries.get(event_id).map(|entry| entry.waiting_for.as_str());
     waiting
         .iter()
-        .filter(|(event_id, text)| says(event_id) != Some(text.as_str()))
+        .filter(|(event_id, text)| written(event_id) != Some(text.as_str()))
         .map(|(event_id, text)| (*event_id, text.clone()))
         .collect()
 }

@@ -1,0 +1,74 @@
+//! Marks dirty whatever the relay commits that could matter, and after each reconnection what it may have committed
+//! meanwhile.
+
+use std::collections::BTreeSet;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::event::Kind;
+use nostr::filter::Filter;
+use nostr::types::Timestamp;
+use shared::nip34;
+use shared::nip34::Identifier;
+use shared::relay_client::Signal;
+
+use crate::background::recheck::RETRY_PAUSE;
+use crate::background::recheck::mark_dirty;
+use crate::reconcile::Reconciler;
+
+/// Follows the relay for ever.
+pub(super) async fn follow_relay(reconciler: &Reconciler) {
+    let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
+    let relay = &reconciler.loader.relay;
+    let mut subscription = relay.subscribe(vec![Filter::new().kinds(kinds)]);
+    let mut caught_up_until = Timestamp::now();
+    loop {
+        let changed = match subscription.next().await {
+            Signal::Connected => {
+                let connected = Timestamp::now();
+                // An event may be dated earlier than it is committed.
+                let since = Timestamp::from_secs(caught_up_until.as_secs().saturating_sub(CATCH_UP_SECS));
+                let missed = read_until_answered(reconciler, &Filter::new().kinds(kinds).since(since)).await;
+                caught_up_until = connected;
+                missed.iter().flat_map(|event| concerned(reconciler, event)).collect()
+            }
+            Signal::Event(event) => concerned(reconciler, &event),
+        };
+        mark_dirty(reconciler, &changed).await;
+    }
+}
+
+async fn read_until_answered(reconciler: &Reconciler, filter: &Filter) -> Vec<Event> {
+    loop {
+        match reconciler.loader.relay.query(vec![filter.clone()]).await {
+            Ok(events) => return events,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot catch up with the relay, will try again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Returns the identifiers that an event concerns: none if this gateway has published it, since it counted as served
+/// before.
+fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Identifier> {
+    if reconciler.publisher.is_own(&event.id) {
+        return BTreeSet::new();
+    }
+    let known_events = &reconciler.known_events;
+    if event.kind.as_u16() == nip34::VANISH {
+        return known_events.identifiers_by(&event.pubkey);
+    }
+    let own = event.tags.identifier().and_then(|d| d.parse().ok());
+    let deleted = event.tags.iter().filter_map(|tag| match tag.as_slice() {
+        [name, address, ..] if name == "a" => address.splitn(3, ':').nth(2)?.parse().ok(),
+        [name, id, ..] if name == "e" => known_events.identifier_of(&EventId::from_hex(id).ok()?),
+        _ => None,
+    });
+    own.into_iter().chain(deleted).collect()
+}
+
+/// How far before the last sign of the relay it is read again after a reconnection.
+const CATCH_UP_SECS: u64 = 48 * 3600;

@@ -1,0 +1,128 @@
+//! The commands of a push: read from the body's start, and decided about on facts and refs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nostr::event::EventId;
+use shared::load_facts::FactsError;
+use shared::nip34::Coordinate;
+use shared::rules::Atomicity;
+use shared::rules::Facts;
+use shared::rules::Hosting;
+use shared::rules::PushDecision;
+use shared::rules::PushTarget;
+use shared::rules::decide_push;
+use tokio::io::AsyncReadExt;
+use wire::command_list::CommandList;
+use wire::command_list::CommandListError;
+use wire::command_list::CommandListLimits;
+use wire::command_list::CommandListParser;
+use wire::command_list::PushCapabilities;
+use wire::command_list::Step;
+
+use crate::http::body::Body;
+use crate::repositories::Repositories;
+use crate::repositories::error::RepositoryError;
+
+/// What a pusher asks for.
+pub(super) struct PushRequest {
+    pub(super) coordinate: Coordinate,
+    pub(super) list: CommandList,
+}
+
+/// Why the commands of a push could not be read.
+pub(super) enum ReadError {
+    /// They are not what git sends; the capabilities that were understood tell how to answer.
+    Malformed(PushCapabilities, CommandListError),
+    /// The request broke off.
+    Body(std::io::Error),
+    /// They did not arrive in time.
+    Timeout,
+}
+
+/// Why nothing could be decided about a push.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PushError {
+    #[error("no facts to decide on")]
+    Facts(#[from] FactsError),
+    #[error("cannot read the repository")]
+    Repository(#[from] RepositoryError),
+}
+
+impl PushError {
+    /// Returns what the pusher reads; the causes are for the log.
+    pub(super) fn to_pusher(&self) -> &'static str {
+        match self {
+            Self::Facts(FactsError::Purgatory(_)) => "the purgatory (Redis) does not answer, push again later",
+            Self::Facts(FactsError::Relay(_)) => "the relay does not answer, push again later",
+            Self::Repository(_) => "the repository cannot be read now, push again later",
+        }
+    }
+}
+
+impl PushRequest {
+    /// Reads the commands; returns them with the bytes behind them that were read along: the start of the pack.
+    pub(super) async fn read(coordinate: Coordinate, body: &mut Body) -> Result<(Self, Vec<u8>), ReadError> {
+        let read = tokio::time::timeout(COMMANDS_TIMEOUT, read_commands(body)).await;
+        let (list, rest) = read.map_err(|_| ReadError::Timeout)??;
+        Ok((Self { coordinate, list }, rest))
+    }
+
+    /// Decides about the push; `None`: the repository is not hosted here.
+    pub(super) async fn decide(
+        &self,
+        facts: &Facts,
+        repositories: &Repositories,
+    ) -> Result<Option<PushDecision>, PushError> {
+        if facts.hosting(&self.coordinate) == Hosting::Absent {
+            return Ok(None);
+        }
+        // What no state declares is not there for a pusher either: a reconcile replaces it.
+        let refs = match facts.declares_refs(&self.coordinate) {
+            true => repositories.at(&self.coordinate).refs().await,
+            false => Ok(None),
+        };
+        let refs = refs.map_err(RepositoryError::from)?.map(|snapshot| snapshot.refs);
+        let target = PushTarget {
+            coordinate: &self.coordinate,
+            refs: refs.as_ref(),
+        };
+        let atomicity = match self.list.capabilities.atomic {
+            true => Atomicity::AllOrNothing,
+            false => Atomicity::PerRef,
+        };
+        Ok(Some(decide_push(facts, target, &self.list.commands, atomicity)))
+    }
+
+    /// Returns the PRs that the push names.
+    pub(super) fn pull_request_ids(&self) -> BTreeSet<EventId> {
+        let updates = self
+            .list
+            .commands
+            .iter()
+            .filter_map(|command| command.update.as_ref().ok());
+        updates.filter_map(|update| update.name.pull_request_id()).collect()
+    }
+}
+
+async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), ReadError> {
+    let mut parser = CommandListParser::new(CommandListLimits::default());
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = body.read(&mut chunk).await.map_err(ReadError::Body)?;
+        if read == 0 {
+            return Err(ReadError::Body(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        match parser.push(&chunk[..read]) {
+            Ok(Step::Incomplete) => {}
+            Ok(Step::Complete { list, rest }) => return Ok((list, rest.to_vec())),
+            Err(error) => return Err(ReadError::Malformed(parser.capabilities().clone(), error)),
+        }
+    }
+}
+
+/// For the command list, which is small and comes first.
+const COMMANDS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Read at once.
+const CHUNK_BYTES: usize = 16 * 1024;

@@ -1,0 +1,31 @@
+//! Why a reconcile did not come to its end.
+
+use shared::load_facts::FactsError;
+use shared::purgatory::PurgatoryError;
+
+use crate::repositories::error::RepositoryError;
+
+/// Why a reconcile did not come to its end: what it had not done stays to be done, and the identifiers stay dirty.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    /// There are no facts, so nothing was decided.
+    #[error("no facts to decide on")]
+    Facts(#[from] FactsError),
+    /// The purgatory went away in the middle.
+    #[error("cannot write to the purgatory")]
+    Purgatory(#[from] PurgatoryError),
+    /// Something on disk could not be read, changed or locked.
+    #[error("cannot bring the repositories to their state")]
+    Repository(#[from] RepositoryError),
+}
+
+impl ReconcileError {
+    /// Whether the relay or Redis is the reason, and not the repositories.
+    pub(crate) fn is_of_a_neighbour(&self) -> bool {
+        match self {
+            Self::Facts(FactsError::Relay(error)) => error.is_passing(),
+            Self::Facts(FactsError::Purgatory(_)) | Self::Purgatory(_) => true,
+            Self::Repository(_) => false,
+        }
+    }
+}
