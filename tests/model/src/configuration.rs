@@ -59,7 +59,7 @@ const NOTHING: Left = Left {
 
 impl Configuration {
     /// Nothing may happen, by one author and at one gateway.
-    pub(crate) fn new(name: &'static str, beginning: Beginning) -> Self {
+    pub fn new(name: &'static str, beginning: Beginning) -> Self {
         Self {
             name,
             beginning,

@@ -329,8 +329,12 @@ fn plan_pull_request(model: &Configuration, facts: &Facts, disk: &Disk, part: &m
     let failing = errors.broken().with(errors.uninstallable).within(repositories);
     let announcement = facts.event_status(model, Event::Announcement);
     let is_announced = announcement.counts_as_served() || plan.releases.has(Event::Announcement);
-    let mut open = repositories.without(failing);
-    if !is_announced || is_data_missing {
+    let announced = match is_announced {
+        true => repositories,
+        false => repositories.without(Identifiers::X),
+    };
+    let mut open = announced.without(failing);
+    if is_data_missing {
         open = open.without(Identifiers::X);
     }
     let found = disk
@@ -343,10 +347,11 @@ fn plan_pull_request(model: &Configuration, facts: &Facts, disk: &Disk, part: &m
     if status != EventStatus::Held {
         return;
     }
-    if !failing.is_empty() {
+    let is_here = !found.is_empty();
+    if errors.broken().meets(repositories) || is_here && open.is_empty() && !announced.is_empty() {
         part.undecided.add(Event::PullRequest);
     }
-    if !found.is_empty() && !open.is_empty() {
+    if is_here && !open.is_empty() {
         plan.releases.add(Event::PullRequest);
         if open == Identifiers::X && announcement != EventStatus::Served {
             plan.after_announcement.add(Event::PullRequest);
