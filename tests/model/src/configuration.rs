@@ -2,11 +2,11 @@
 //! [`crate::configurations()`].
 
 use crate::Bug;
+use crate::disk::Disk;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Message;
 use crate::event::Push;
-use crate::state::Disk;
 use crate::state::Left;
 use crate::state::Plugin;
 use crate::state::Redis;

@@ -6,13 +6,13 @@ use crate::Configuration;
 use crate::action::Action;
 use crate::action::GatewayStep;
 use crate::action::WorkerStep;
+use crate::disk::DiskErrors;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::publish;
 use crate::push;
 use crate::reconcile;
 use crate::state::Attempt;
-use crate::state::DiskErrors;
 use crate::state::GatewayId;
 use crate::state::State;
 use crate::state::Task;
@@ -42,9 +42,9 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     }
 }
 
-/// `Worker::step` and `follow_relay`. An identifier that is dirty is still so when it is locked: that is checked first,
-/// and nothing is read of what somebody else has reconciled meanwhile. All of it follows from what stands in Redis and in the relay, at any time. A
-/// notification makes it happen earlier and its loss later, so there is none in the model.
+/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both are
+/// one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
+/// earlier and its loss later, so there is none in the model.
 fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
     if !state.redis_up {
         return;
@@ -125,8 +125,8 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
     None
 }
 
-/// What was being released is held again: refs may have been set back meanwhile, and only a reconcile, in its lock, sets
-/// them before the mark.
+/// What was being released is held again: refs may have been set back meanwhile, and only a reconcile, in its lock,
+/// sets them before the mark.
 fn write_again(model: &Configuration, state: &mut State, lost: Events) {
     for event in lost.iter() {
         match model.bug {

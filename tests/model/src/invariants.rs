@@ -11,12 +11,12 @@ use stateright::Property;
 
 use crate::Configuration;
 use crate::action::Action;
+use crate::disk::DiskErrors;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::faults;
 use crate::rules::plan;
-use crate::state::DiskErrors;
 use crate::state::EntryStatus;
 use crate::state::Plugin;
 use crate::state::State;

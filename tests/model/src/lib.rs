@@ -11,6 +11,7 @@ pub mod check;
 pub mod clients;
 pub mod configuration;
 pub mod configurations;
+pub mod disk;
 pub mod event;
 pub mod faults;
 pub mod gateway;

@@ -2,11 +2,11 @@
 
 use crate::Bug;
 use crate::Configuration;
+use crate::disk::DiskErrors;
 use crate::event::Push;
 use crate::reconcile;
 use crate::rules::Facts;
 use crate::rules::decide_push;
-use crate::state::DiskErrors;
 use crate::state::GatewayId;
 use crate::state::Reading;
 use crate::state::State;

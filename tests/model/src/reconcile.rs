@@ -3,6 +3,7 @@
 use crate::Bug;
 use crate::Configuration;
 use crate::action::Act;
+use crate::disk::DiskErrors;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
@@ -11,7 +12,6 @@ use crate::rules::Facts;
 use crate::rules::Plan;
 use crate::rules::plan;
 use crate::state::Acting;
-use crate::state::DiskErrors;
 use crate::state::EntryStatus;
 use crate::state::FirstRead;
 use crate::state::GatewayId;
@@ -71,8 +71,8 @@ pub fn plan_on_facts(
     })
 }
 
-/// Returns the first thing that a plan still has to do, in the order of `change_repositories` and `act`: refs first, then
-/// the mark `releasing`, so that whatever is marked can be fetched; the dirty mark last.
+/// Returns the first thing that a plan still has to do, in the order of `change_repositories` and `act`: refs first,
+/// then the mark `releasing`, so that whatever is marked can be fetched; the dirty mark last.
 pub fn next_act(plan: &Plan) -> Act {
     if plan.align.is_some() {
         Act::Align

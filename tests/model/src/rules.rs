@@ -5,12 +5,12 @@
 
 use crate::Bug;
 use crate::Configuration;
+use crate::disk::Disk;
+use crate::disk::DiskErrors;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::event::Push;
-use crate::state::Disk;
-use crate::state::DiskErrors;
 use crate::state::EntryStatus;
 use crate::state::Reading;
 

@@ -2,13 +2,13 @@
 
 use protocol_model::Bug;
 use protocol_model::Configuration;
+use protocol_model::disk::Disk;
+use protocol_model::disk::DiskErrors;
 use protocol_model::event::Event;
 use protocol_model::event::Events;
 use protocol_model::event::Identifiers;
 use protocol_model::event::Push;
 use protocol_model::rules as model_rules;
-use protocol_model::state::Disk;
-use protocol_model::state::DiskErrors;
 use protocol_model::state::EntryStatus;
 use protocol_model::state::Reading;
 use shared::rules::Admission;

@@ -219,15 +219,23 @@ impl<'w> Walk<'w> {
                 let outcome = purgatory.hold(&self.hold(event, extend)).await.unwrap();
                 return Returned::Held(translated_outcome(outcome));
             }
-            Operation::Extend(events) => drop(purgatory.extend(&world.ids(events), HOLD_SECS).await.unwrap()),
-            Operation::MarkOverdue => drop(purgatory.mark_overdue(99, 1).await.unwrap()),
+            Operation::Extend(events) => {
+                purgatory.extend(&world.ids(events), HOLD_SECS).await.unwrap();
+            }
+            Operation::MarkOverdue => {
+                purgatory.mark_overdue(99, 1).await.unwrap();
+            }
             Operation::MarkHeld => purgatory.mark_held().await.unwrap(),
             Operation::Expire(event) => {
                 let expiry = self.expiry(event).await;
-                drop(purgatory.expire(&world.id(event), expiry).await.unwrap());
+                purgatory.expire(&world.id(event), expiry).await.unwrap();
             }
-            Operation::End(event) => drop(purgatory.end(&[world.id(event)].into()).await.unwrap()),
-            Operation::Delete(event) => drop(purgatory.delete(&self.deletion(event)).await.unwrap()),
+            Operation::End(event) => {
+                purgatory.end(&[world.id(event)].into()).await.unwrap();
+            }
+            Operation::Delete(event) => {
+                purgatory.delete(&self.deletion(event)).await.unwrap();
+            }
             Operation::MarkReleasing(gateway, releases, after) => {
                 let releases: Vec<Release> = releases.iter().map(|event| self.release(event, after)).collect();
                 let marked = purgatory.mark_releasing(&releases, LEASE_SECS).await.unwrap();
@@ -254,18 +262,18 @@ impl<'w> Walk<'w> {
             Operation::ClearDirty(one) => {
                 if let Some(number) = self.read[one.index()].1 {
                     let name = &world.coordinate(one).identifier;
-                    drop(purgatory.clear_dirty(name, number).await.unwrap());
+                    purgatory.clear_dirty(name, number).await.unwrap();
                 }
             }
             Operation::PutPlaceholder(one) => {
                 let new = placeholder(one);
                 let put = purgatory.put_placeholder(&new.event_id, &new.coordinate, new.commit_oid, FOR_EVER_SECS);
-                drop(put.await.unwrap());
+                put.await.unwrap();
             }
             Operation::DropPlaceholder(one) => {
                 let old = placeholder(one);
                 let dropped = purgatory.drop_placeholder(&old.event_id, &old.coordinate, old.commit_oid);
-                drop(dropped.await.unwrap());
+                dropped.await.unwrap();
             }
             Operation::TimePasses(_) => {}
         }

@@ -14,6 +14,7 @@ use nostr::key::Keys;
 use nostr::key::SecretKey;
 use nostr::types::Timestamp;
 use protocol_model::Configuration;
+use protocol_model::disk as model_disk;
 use protocol_model::event::Event;
 use protocol_model::event::Events;
 use protocol_model::event::Identifiers;
@@ -42,10 +43,10 @@ use shared::rules::Plan;
 use shared::rules::Staged;
 
 /// The second at which everything is decided.
-pub const NOW: u64 = 1_000;
+pub(crate) const NOW: u64 = 1_000;
 
 /// The events of the model, signed.
-pub struct World {
+pub(crate) struct World {
     /// By the model's events.
     events: [nostr::event::Event; 4],
     /// The author's deletion of each.
@@ -101,7 +102,7 @@ const CONTRIBUTOR: u8 = 4;
 
 impl World {
     /// Signs the events: by one author both states, or the newer one by a second maintainer.
-    pub fn new(is_one_author: bool) -> Self {
+    pub(crate) fn new(is_one_author: bool) -> Self {
         let second = keys(SECOND_MAINTAINER).public_key().to_hex();
         let coordinate = |owner: u8, identifier: &str| Coordinate {
             owner: keys(owner).public_key(),
@@ -143,39 +144,39 @@ impl World {
         }
     }
 
-    pub fn event(&self, event: Event) -> &nostr::event::Event {
+    pub(crate) fn event(&self, event: Event) -> &nostr::event::Event {
         &self.events[event.index()]
     }
 
-    pub fn id(&self, event: Event) -> EventId {
+    pub(crate) fn id(&self, event: Event) -> EventId {
         self.event(event).id
     }
 
-    pub fn ids(&self, events: Events) -> BTreeSet<EventId> {
+    pub(crate) fn ids(&self, events: Events) -> BTreeSet<EventId> {
         events.iter().map(|event| self.id(event)).collect()
     }
 
     /// # Panics
     /// The id is of none of them.
-    pub fn model_event(&self, id: &EventId) -> Event {
+    pub(crate) fn model_event(&self, id: &EventId) -> Event {
         let same = |event: &Event| self.id(*event) == *id;
         Event::ALL.into_iter().find(same).expect("an event of the model")
     }
 
-    pub fn model_events<'a>(&self, ids: impl IntoIterator<Item = &'a EventId>) -> Events {
+    pub(crate) fn model_events<'a>(&self, ids: impl IntoIterator<Item = &'a EventId>) -> Events {
         ids.into_iter().map(|id| self.model_event(id)).collect()
     }
 
-    pub fn coordinate(&self, one: Identifiers) -> &Coordinate {
+    pub(crate) fn coordinate(&self, one: Identifiers) -> &Coordinate {
         if one == Identifiers::X { &self.x } else { &self.y }
     }
 
-    pub fn names(&self, identifiers: Identifiers) -> BTreeSet<Identifier> {
+    pub(crate) fn names(&self, identifiers: Identifiers) -> BTreeSet<Identifier> {
         let names = identifiers.iter().map(|one| self.coordinate(one).identifier.clone());
         names.collect()
     }
 
-    pub fn model_identifiers<'a>(&self, names: impl IntoIterator<Item = &'a Identifier>) -> Identifiers {
+    pub(crate) fn model_identifiers<'a>(&self, names: impl IntoIterator<Item = &'a Identifier>) -> Identifiers {
         let one = |name: &Identifier| {
             let same = |one: &Identifiers| self.coordinate(*one).identifier == *name;
             Identifiers::EACH
@@ -186,7 +187,7 @@ impl World {
         names.into_iter().map(one).fold(Identifiers::NONE, Identifiers::with)
     }
 
-    pub fn placeholder(&self, one: Identifiers, deadline: u64) -> Placeholder {
+    pub(crate) fn placeholder(&self, one: Identifiers, deadline: u64) -> Placeholder {
         Placeholder {
             event_id: self.id(Event::PullRequest),
             coordinate: self.coordinate(one).clone(),
@@ -204,7 +205,7 @@ impl World {
     }
 
     /// The facts about some identifiers, as `FactLoader::load` reads them.
-    pub fn facts(&self, model: &Configuration, identifiers: Identifiers, facts: &model_rules::Facts) -> Facts {
+    pub(crate) fn facts(&self, model: &Configuration, identifiers: Identifiers, facts: &model_rules::Facts) -> Facts {
         let known = || {
             Event::ALL
                 .into_iter()
@@ -259,7 +260,7 @@ impl World {
     }
 
     /// What a reconcile on these facts finds on disk.
-    pub fn disk(&self, facts: &Facts, disk: &model_state::Disk, errors: model_state::DiskErrors) -> Disk {
+    pub(crate) fn disk(&self, facts: &Facts, disk: &model_disk::Disk, errors: model_disk::DiskErrors) -> Disk {
         let identifiers = self.model_identifiers(&facts.identifiers);
         let mut found = Disk::default();
         for one in identifiers.iter() {
@@ -289,7 +290,7 @@ impl World {
     }
 
     /// What one repository has; `None`: there is none.
-    fn repository(&self, one: Identifiers, disk: &model_state::Disk) -> Option<OnDisk> {
+    fn repository(&self, one: Identifiers, disk: &model_disk::Disk) -> Option<OnDisk> {
         let mut on_disk = OnDisk {
             refs: BTreeMap::new(),
             head: Some(name("refs/heads/main")),
@@ -313,7 +314,11 @@ impl World {
     }
 
     /// The refs of the repository that a push goes to, and the commands of the push: a client names what is there.
-    pub fn push(&self, push: Push, disk: &model_state::Disk) -> (Option<BTreeMap<RefName, Oid>>, Vec<PushCommand>) {
+    pub(crate) fn push(
+        &self,
+        push: Push,
+        disk: &model_disk::Disk,
+    ) -> (Option<BTreeMap<RefName, Oid>>, Vec<PushCommand>) {
         let refs = self.repository(push.identifier(), disk).map(|on_disk| on_disk.refs);
         let none = BTreeMap::new();
         let current = refs.as_ref().unwrap_or(&none);
@@ -344,7 +349,7 @@ impl World {
     ///
     /// # Panics
     /// It has no counterpart in the model.
-    pub fn model_plan(&self, plan: &Plan, disk: &Disk) -> model_rules::Plan {
+    pub(crate) fn model_plan(&self, plan: &Plan, disk: &Disk) -> model_rules::Plan {
         let align = match plan.alignments.as_slice() {
             [] => None,
             [alignment] => {
