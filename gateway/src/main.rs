@@ -1,16 +1,16 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
+mod background;
 mod declare;
 mod descriptors;
-mod embedded_policy;
 mod fetch;
 mod git;
 mod http;
 mod options;
+mod process;
 mod push;
 mod reconcile;
 mod repositories;
-mod site;
 mod socket_activation;
 mod start;
 mod strfry_import;
@@ -93,8 +93,7 @@ async fn run_server(serve: &Serve, handed_over: Option<TcpListener>) -> Result<(
             signal.cancel();
         }
     });
-    server.run(stop.cancelled_owned(), cut.cancelled_owned()).await;
-    Ok(())
+    Ok(server.run(stop.cancelled_owned(), cut.cancelled_owned()).await?)
 }
 
 /// Writes the error and its causes, for the operator who has just typed the command.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use dashmap::DashMap;
 use shared::load_facts::FactLoader;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
@@ -16,41 +15,45 @@ use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrlError;
 use shared::rules::Service;
 use shared::rules::ServiceError;
-use shared::write_policy::Policy;
 use shared::write_policy::RecentlyAccepted;
+use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::embedded_policy::InProcess;
+use crate::background::worker;
 use crate::fetch::advertise::Advertisements;
 use crate::fetch::advertise::CaptureError;
 use crate::fetch::process::UploadPack;
+use crate::fetch::reader::Reader;
 use crate::git::command::Git;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::http::relay_info::RelayInfo;
+use crate::http::routes::Gateway;
 use crate::http::routes::routes;
 use crate::http::server;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
-use crate::http::websocket_proxy::Upstream;
+use crate::http::websocket::WebSockets;
 use crate::options::Config;
-use crate::reconcile::in_flight::InFlight;
-use crate::reconcile::worker;
-use crate::repositories::Storage;
+use crate::push::Pusher;
+use crate::push::commit::Committer;
+use crate::push::receive::Receiver;
+use crate::reconcile::Reconciler;
+use crate::reconcile::known_events::KnownEvents;
+use crate::reconcile::publish::Publisher;
+use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::LayoutError;
-use crate::repositories::locks::Locks;
 use crate::repositories::repository::CreateError;
 use crate::repositories::repository::RepositoryStore;
-use crate::site::Settings;
-use crate::site::Site;
-use crate::strfry_import::Importer;
 use crate::strfry_import::StrfryError;
-use relay::EmbeddedRelay;
-use relay::EmbeddedRelayError;
+use crate::strfry_import::StrfryImport;
 use relay::RelayLimits;
+use relay::RelayServer;
+use relay::RelayStartError;
 
 /// Why the server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -99,30 +102,33 @@ pub(crate) enum StartError {
     Strfry(#[from] StrfryError),
     /// The built-in relay could not be started.
     #[error("cannot start the built-in relay")]
-    Embedded(#[from] EmbeddedRelayError),
+    Embedded(#[from] RelayStartError),
 }
 
 /// A server that listens.
 pub(crate) struct Server {
-    site: Arc<Site>,
+    gateway: Arc<Gateway>,
     listener: TcpListener,
     address: SocketAddr,
-    embedded: Option<EmbeddedRelay>,
+    embedded: Option<RelayServer>,
     connection_limits: ConnectionLimits,
+    tasks: TaskTracker,
+    ending: Ending,
     drain: Duration,
+    deleted_retention_secs: u64,
 }
 
 impl Server {
-    /// Prepares everything and begins to listen: on the socket that was handed over, or where the configuration says.
+    /// Prepares everything and begins to listen: on the socket of an activation, or where the configuration says.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
-    pub(crate) async fn start(config: &Config, handed_over: Option<std::net::TcpListener>) -> Result<Self, StartError> {
+    pub(crate) async fn start(config: &Config, activated: Option<std::net::TcpListener>) -> Result<Self, StartError> {
         let bind = |source| StartError::Bind {
             address: config.bind,
             source,
         };
-        let listener = match handed_over {
+        let listener = match activated {
             Some(socket) => listen_on(socket).map_err(StartError::HandedOver)?,
             None => TcpListener::bind(config.bind).await.map_err(bind)?,
         };
@@ -134,57 +140,32 @@ impl Server {
                 .parse()
                 .map_err(|source| StartError::Domain { address, source })?,
         };
-        let layout = Layout::new(&config.data_dir)?;
-        let swept = layout.sweep().await?;
-        tracing::debug!(?swept, "swept what crashed gateways left");
-        let git = Git::discover(layout.root()).await?;
-        let git = git.with_git_commands_max(config.server_limits.git_commands_max);
-        let repositories = RepositoryStore::open(git, layout.clone(), CACHED_REFS_MAX).await?;
-        let importer = match config.strfry.clone() {
-            Some(paths) => Some(Importer::open(paths).await?),
-            None => None,
-        };
+        let store = open_store(config).await?;
         let purgatory = purgatory(config).await?;
-        let (loader, embedded) = relay(config, &service, purgatory, layout.root()).await?;
-        let server_limits = &config.server_limits;
-        let limits = server_limits.of_an_upload();
-        let site = Arc::new(Site {
-            upstream: Upstream {
-                authority: loader.relay.authority(),
-                path: loader.relay.target().to_owned(),
-            },
-            loader,
-            importer,
-            trusted_proxies: config.trusted_proxies.clone(),
-            advertisements: Advertisements::capture(&repositories).await?,
-            upload_pack: UploadPack::new(repositories.clone(), server_limits.of_fetches()),
-            storage: Storage::new(repositories, limits),
-            locks: Locks::new(layout),
+        let (loader, embedded) = relay(config, &service, purgatory, store.layout().root()).await?;
+        let (tasks, ending) = (TaskTracker::new(), Ending::default());
+        let repositories = Repositories::new(store.clone(), config.server_limits.of_an_upload());
+        let reconciler = reconciler(config, loader.clone(), repositories.clone()).await?;
+        let limits = &config.server_limits;
+        let gateway = Gateway {
+            websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
-            seen: DashMap::new(),
-            in_flight: InFlight::default(),
-            tasks: TaskTracker::new(),
-            ending: Ending::default(),
-            uploads: Semaphore::new(server_limits.uploads_max),
-            websockets: Arc::new(Semaphore::new(server_limits.websockets_max)),
-            settings: Settings {
-                hold_secs: config.hold_secs,
-                sleep_secs: config.sleep_secs,
-                release_wait: config.release_wait,
-                upload_wait: server_limits.upload_wait,
-                lease_secs: LEASE_SECS,
-                deleted_retention_secs: config.deleted_retention_secs,
-                fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,
-                push_request_bytes_max: limits.pack_bytes_max.saturating_add(COMMANDS_BYTES_MAX),
-            },
-        });
+            advertisements: Advertisements::capture(&store).await?,
+            upload_pack: UploadPack::new(store, limits.of_fetches()),
+            pusher: Arc::new(pusher(config, reconciler, &tasks, &ending)),
+            trusted_proxies: config.trusted_proxies.clone(),
+            reader: Reader { loader, repositories },
+        };
         Ok(Self {
-            site,
+            gateway: Arc::new(gateway),
             listener,
             address,
             embedded,
-            connection_limits: server_limits.of_connections(config.trusted_proxies.clone()),
+            connection_limits: limits.of_connections(config.trusted_proxies.clone()),
+            tasks,
+            ending,
             drain: config.drain,
+            deleted_retention_secs: config.deleted_retention_secs,
         })
     }
 
@@ -195,25 +176,43 @@ impl Server {
 
     /// Returns the name it goes by.
     pub(crate) fn service(&self) -> &Service {
-        &self.site.loader.service
+        &self.gateway.reader.loader.service
     }
 
     /// Serves until `stop` is done. Then nothing new is begun, WebSockets are closed, and requests and pushes that run
     /// have until `cut` is done, and no longer than the drain time. The built-in relay is stopped last.
-    pub(crate) async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
-        let site = self.site;
-        let ending = site.ending.clone();
+    ///
+    /// # Errors
+    /// The worker ended, without which nothing is released: the server ends, for whoever supervises it to start again.
+    pub(crate) async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        cut: impl Future<Output = ()>,
+    ) -> Result<(), WorkerEnded> {
+        let ending = self.ending.clone();
         let stopped = CancellationToken::new();
-        let worker = tokio::spawn(worker::run(Arc::clone(&site), stopped.clone().cancelled_owned()));
-        let routes = routes(Arc::clone(&site));
+        let reconciler = Arc::clone(&self.gateway.pusher.committer.reconciler);
+        let retention_secs = self.deleted_retention_secs;
+        let mut worker = tokio::spawn(worker::run(
+            reconciler,
+            retention_secs,
+            stopped.clone().cancelled_owned(),
+        ));
+        let serve = server::serve(
+            self.listener,
+            routes(self.gateway),
+            self.connection_limits,
+            ending.clone(),
+        );
         let work = async {
-            server::serve(self.listener, routes, self.connection_limits, ending.clone()).await;
-            stopped.cancel();
-            site.tasks.close();
-            site.tasks.wait().await;
-            if let Err(error) = worker.await {
-                tracing::error!(%error, "the worker ended badly");
+            tokio::select! {
+                () = serve => {}
+                ended = &mut worker => return Err(WorkerEnded(ended.err())),
             }
+            stopped.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+            worker.await.map_err(|error| WorkerEnded(Some(error)))
         };
         let end = async {
             stop.await;
@@ -227,16 +226,71 @@ impl Server {
                 () = cut => {}
             }
         };
-        tokio::select! {
-            () = work => {}
+        let ended = tokio::select! {
+            ended = work => ended,
             () = end => {
                 ending.cut.cancel();
-                tracing::warn!("work that still went on was cut off; the next start goes on with it");
+                tracing::warn!("work that had not ended was cut off; the next start continues it");
+                Ok(())
             }
-        }
+        };
         if let Some(relay) = self.embedded {
             relay.stop().await;
         }
+        ended
+    }
+}
+
+/// The worker ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker that releases events ended")]
+pub(crate) struct WorkerEnded(#[source] Option<JoinError>);
+
+/// Opens the data directory and what works on it, and sweeps what crashed gateways left.
+async fn open_store(config: &Config) -> Result<RepositoryStore, StartError> {
+    let layout = Layout::new(&config.data_dir)?;
+    let swept = layout.sweep().await?;
+    tracing::debug!(?swept, "swept what crashed gateways left");
+    let git = Git::discover(layout.root()).await?;
+    let git = git.with_git_commands_max(config.server_limits.git_commands_max);
+    Ok(RepositoryStore::open(git, layout, CACHED_REFS_MAX).await?)
+}
+
+async fn reconciler(
+    config: &Config,
+    loader: FactLoader,
+    repositories: Repositories,
+) -> Result<Arc<Reconciler>, StartError> {
+    let import = match config.strfry.clone() {
+        Some(paths) => Some(StrfryImport::open(paths).await?),
+        None => None,
+    };
+    Ok(Arc::new(Reconciler {
+        publisher: Publisher::new(loader.relay.clone(), loader.purgatory.clone(), import, LEASE_SECS),
+        loader,
+        repositories,
+        known_events: KnownEvents::new(),
+        hold_secs: config.hold_secs,
+        sleep_secs: config.sleep_secs,
+    }))
+}
+
+fn pusher(config: &Config, reconciler: Arc<Reconciler>, tasks: &TaskTracker, ending: &Ending) -> Pusher {
+    Pusher {
+        receiver: Receiver {
+            repositories: reconciler.repositories.clone(),
+            purgatory: reconciler.loader.purgatory.clone(),
+            permits: Arc::new(Semaphore::new(config.server_limits.uploads_max)),
+            permit_wait: config.server_limits.upload_wait,
+            hold_secs: config.hold_secs,
+        },
+        committer: Committer {
+            reconciler,
+            release_wait: config.release_wait,
+            tasks: tasks.clone(),
+            stopping: ending.stopping.clone(),
+        },
+        tasks: tasks.clone(),
     }
 }
 
@@ -272,7 +326,7 @@ async fn relay(
     service: &Service,
     purgatory: Purgatory,
     data_dir: &Path,
-) -> Result<(FactLoader, Option<EmbeddedRelay>), StartError> {
+) -> Result<(FactLoader, Option<RelayServer>), StartError> {
     let loader = |url: &str| {
         Ok::<_, RelayUrlError>(FactLoader {
             purgatory: purgatory.clone(),
@@ -293,16 +347,16 @@ async fn relay(
         .local_addr()
         .map_err(|source| StartError::Bind { address, source })?;
     let url = format!("ws://{address}/");
-    let policy = Policy {
+    let policy = WritePolicy {
         // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
         loader: loader(&url)?,
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: RecentlyAccepted::default(),
+        recently_accepted: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
-    let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;
+    let relay = RelayServer::start(listener, &database, policy, RelayLimits::default()).await?;
     Ok((loader(&url)?, Some(relay)))
 }
 
@@ -321,11 +375,5 @@ const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one answer of the write policy, with its look-ups.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whoever publishes an event has it to himself for so long (design 2, rule 4).
+/// For how long a lease lasts: whoever has it is the only one that publishes the event (docs/ARCHITECTURE.md rule 4).
 const LEASE_SECS: u64 = 15;
-
-/// git's own bound is 10 MiB (`GIT_HTTP_MAX_REQUEST_BUFFER`).
-const FETCH_REQUEST_BYTES_MAX: u64 = 16 << 20;
-
-/// Room for the command list beside the pack.
-const COMMANDS_BYTES_MAX: u64 = 4 << 20;

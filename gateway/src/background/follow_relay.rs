@@ -43,8 +43,10 @@ async fn read_until_answered(reconciler: &Reconciler, filter: &Filter) -> Vec<Ev
         match reconciler.loader.relay.query(vec![filter.clone()]).await {
             Ok(events) => return events,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot catch up with the relay, will try again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot catch up with the relay, will try again"
+                );
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }

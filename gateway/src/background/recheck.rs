@@ -33,8 +33,10 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, identifiers: &BTreeSet<I
         return;
     }
     while let Err(error) = reconciler.loader.purgatory.mark_dirty(identifiers).await {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "cannot mark identifiers dirty, will try again");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot mark identifiers dirty, will try again"
+        );
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

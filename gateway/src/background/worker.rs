@@ -199,8 +199,10 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
             Some(epoch)
         }
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot make up for what Redis has lost, will try again");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot make up for what Redis has lost, will try again"
+            );
             tokio::time::sleep(RETRY_PAUSE).await;
             None
         }

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use crate::fetch::process::UploadPackLimits;
 use crate::fetch::request::FetchRequest;
-use crate::git::child::GitChild;
-use crate::git::child::Stderr;
+use crate::process::ChildProcess;
+use crate::process::Stderr;
 
 /// A piece of an answer. A channel that closes before [`Chunk::End`] carried half of one.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) enum Chunk {
 /// One run of `upload-pack`, in a task of its own: it must notice a client that is gone or asleep even while nobody
 /// polls the answer.
 pub(crate) struct Conversation<R> {
-    pub(crate) child: GitChild,
+    pub(crate) child: ChildProcess,
     pub(crate) request: FetchRequest<R>,
     pub(crate) sender: mpsc::Sender<Chunk>,
     pub(crate) permit: OwnedSemaphorePermit,

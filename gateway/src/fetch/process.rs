@@ -21,13 +21,13 @@ use crate::fetch::conversation::Conversation;
 use crate::fetch::ls_refs::LsRefsError;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
-use crate::git::child::ChildLimits;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::http::body::BodyError;
+use crate::process::ChildLimits;
 use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
+use crate::repositories::repository::RepositoryStore;
 use wire::pkt_line::PktLineError;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
@@ -109,17 +109,17 @@ pub(crate) enum UploadPackError {
 /// Serves fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
-    repositories: RepositoryStore,
+    store: RepositoryStore,
     limits: UploadPackLimits,
     children: Arc<Semaphore>,
 }
 
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
-    pub(crate) fn new(repositories: RepositoryStore, limits: UploadPackLimits) -> Self {
+    pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
         Self {
             children: Arc::new(Semaphore::new(limits.children_max)),
-            repositories,
+            store,
             limits,
         }
     }
@@ -175,7 +175,7 @@ impl UploadPack {
             return Err(UploadPackError::Busy);
         };
         let mut invocation = self
-            .repositories
+            .store
             .git()
             .invoke("upload-pack")
             // Exactly this path: no `.git` tried behind it.
@@ -391,11 +391,7 @@ mod tests {
             let v0 = lines(&[&format!("want {commit} ofs-delta no-progress\n"), "0000", "done\n"]);
             for (protocol, request) in [(v2(), fetch_of(commit)), (None, v0)] {
                 let version = protocol.as_ref().map_or("", |protocol| protocol.as_str()).to_owned();
-                let git = world
-                    .repositories
-                    .git()
-                    .invoke("upload-pack")
-                    .env("GIT_PROTOCOL", version);
+                let git = world.store.git().invoke("upload-pack").env("GIT_PROTOCOL", version);
                 let expected = git
                     .arg("--stateless-rpc")
                     .arg(repository.path())

@@ -146,7 +146,7 @@ impl Found {
     }
 }
 
-fn unreadable(coordinate: &Coordinate, error: &dyn std::error::Error) -> Found {
+fn unreadable(coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) -> Found {
     tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository");
     Found::Unavailable
 }

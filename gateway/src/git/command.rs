@@ -1,8 +1,4 @@
-//! The only file that spawns git: which binary, with which environment, limits and deadline.
-//!
-//! The environment is facts/git-http 6. Children are put into a process group of their own and killed as a group, so
-//! that nothing they started outlives them. No `pre_exec`, uid or gid: std would then fork instead of posix_spawn
-//! (50 times slower in a large process); limits are set on the running child, which waits for its input meanwhile.
+//! The git of this server: which binary, with which environment and configuration (docs/facts/git-http.md 6).
 
 use std::fs;
 use std::io;
@@ -10,22 +6,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::git::error::GitError;
 use crate::git::invocation::Invocation;
 use crate::git::permits::CommandPermit;
 use crate::git::permits::CommandPermits;
 use crate::git::version::GitVersion;
+use crate::process;
 
 /// The git of this server: a binary of a known version and our configuration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     inner: Arc<Inner>,
-    turns: CommandPermits,
+    permits: CommandPermits,
 }
 
 #[derive(Debug)]
@@ -33,66 +30,6 @@ struct Inner {
     program: PathBuf,
     config: PathBuf,
     version: GitVersion,
-}
-
-/// Why git could not be found or run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GitError {
-    /// No `git` in any directory of `PATH`.
-    #[error("no git found on PATH")]
-    NotFound,
-    /// Its version could not be read, or is too old.
-    #[error("{} is of version {found:?}; {} or newer is needed", program.display(), GitVersion::MINIMUM)]
-    Version {
-        /// The binary asked.
-        program: PathBuf,
-        /// What `git version` printed.
-        found: String,
-    },
-    /// The configuration could not be written.
-    #[error("cannot write {}", path.display())]
-    Config {
-        /// Where it should be.
-        path: PathBuf,
-        /// What the operating system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The child could not be started, written to or read from.
-    #[error("cannot run git {command}")]
-    Run {
-        /// The subcommand.
-        command: String,
-        /// What the operating system said.
-        #[source]
-        source: io::Error,
-    },
-    /// So many others ran that its turn did not come.
-    #[error("git {command} had to wait for others for more than {} s", waited.as_secs())]
-    Busy {
-        /// The subcommand.
-        command: String,
-        /// For how long it waited.
-        waited: Duration,
-    },
-    /// The child did not end in time and was killed.
-    #[error("git {command} was killed after {} s", deadline.as_secs())]
-    Deadline {
-        /// The subcommand.
-        command: String,
-        /// The time it had.
-        deadline: Duration,
-    },
-    /// The child ended with another status than 0.
-    #[error("git {command} failed ({status}): {message}")]
-    Failed {
-        /// The subcommand.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The first meaningful line that it wrote to stderr, without control characters.
-        message: String,
-    },
 }
 
 impl Git {
@@ -129,7 +66,7 @@ impl Git {
                 config: config.clone(),
                 version,
             }),
-            turns: CommandPermits::new(GIT_COMMANDS_MAX),
+            permits: CommandPermits::new(GIT_COMMANDS_MAX),
         };
         let git = new(program.clone(), unknown);
         let answer = git.invoke("version").output(b"", Duration::from_secs(10)).await?;
@@ -143,11 +80,11 @@ impl Git {
         }
     }
 
-    /// Lets so many small gits run at the same time: all but those that take in a push or answer a fetch, which are
-    /// counted where they are started.
+    /// Limits how many short git commands run at the same time (update-ref, init, rev-list). Those that take in a push
+    /// or answer a fetch are counted where they are started.
     pub(crate) fn with_git_commands_max(self, count: usize) -> Self {
         Self {
-            turns: CommandPermits::new(count),
+            permits: CommandPermits::new(count),
             ..self
         }
     }
@@ -159,17 +96,16 @@ impl Git {
 
     /// Prepares a run of `git <subcommand>`.
     pub(crate) fn invoke(&self, subcommand: &str) -> Invocation {
-        Invocation::new(self.command(subcommand), subcommand, self.turns.clone())
+        Invocation::new(self.command(subcommand), subcommand, self.permits.clone())
     }
 
-    /// Waits for the turn of small gits that are not run by [`Invocation::output`].
-    pub(crate) async fn turn(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
-        self.turns.wait(subcommand, deadline).await
+    /// Waits for a permit for a short git command that [`Invocation::output`] does not run.
+    pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
+        self.permits.wait(subcommand, deadline).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place where git is spawned")]
     fn command(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(&self.inner.program);
+        let mut command = process::command(&self.inner.program);
         command
             .arg(subcommand)
             .env_clear()
@@ -191,12 +127,10 @@ impl Git {
             // Our ref reader knows the files format only (git 3.0 has another default).
             .env("GIT_DEFAULT_REF_FORMAT", "files")
             .env("GIT_DEFAULT_HASH", "sha1")
-            // No transport: whatever a repository says, nothing is fetched while serving.
+            // No transport: whatever a repository's configuration names, nothing is fetched while serving.
             .env("GIT_ALLOW_PROTOCOL", "")
             // Not the directory of the operator, which may be unreadable or a repository itself.
-            .current_dir("/")
-            .process_group(0)
-            .kill_on_drop(true);
+            .current_dir("/");
         command
     }
 }
@@ -231,15 +165,16 @@ fn config_error(path: &Path) -> impl FnOnce(io::Error) -> GitError {
     move |source| GitError::Config { path, source }
 }
 
-/// Small gits at the same time, unless something else is said.
+/// Default of `--git-commands-max`.
 pub(crate) const GIT_COMMANDS_MAX: usize = 16;
 
 const CONFIG: &str = include_str!("serving.gitconfig");
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
-    /// The gits of this machine, so that what differs between versions is tested on each.
+    /// Every git of this machine, so that what differs between versions is tested on each.
     pub(crate) async fn every_git(data_dir: &Path) -> Vec<Git> {
         let mut gits = vec![Git::discover(data_dir).await.unwrap()];
         let debian = PathBuf::from("/usr/bin/git");
@@ -265,5 +200,20 @@ pub(crate) mod tests {
             assert_eq!(value, b"refs/grasp\n");
             assert!(git.version() >= GitVersion::MINIMUM);
         }
+    }
+
+    #[tokio::test]
+    async fn a_git_command_waits_for_its_permit_and_no_longer_than_its_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Git::discover(dir.path()).await.unwrap().with_git_commands_max(1);
+        let brief = Duration::from_millis(50);
+        let permit = git.permit("version", brief).await.unwrap();
+
+        let waited = git.invoke("version").output(b"", brief).await;
+        let waits = git.invoke("version").output(b"", Duration::from_secs(60));
+        let (others, ()) = tokio::join!(waits, async { drop(permit) });
+
+        assert!(matches!(waited, Err(GitError::Busy { .. })), "{waited:?}");
+        assert!(others.unwrap().starts_with(b"git version"));
     }
 }

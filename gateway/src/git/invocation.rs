@@ -1,8 +1,7 @@
-//! Putting a run of git together and running it.
+//! One run of git: its arguments, its environment, its input and its end.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -10,16 +9,12 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use tokio::time::timeout;
 
-use crate::git::child::ChildLimits;
-use crate::git::child::GitChild;
-use crate::git::child::ignore_broken_pipe;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::git::permits::CommandPermits;
+use crate::process::ChildLimits;
+use crate::process::ChildProcess;
 
 /// One run of git that has not begun.
 #[must_use = "nothing runs before `output` or `spawn`"]
@@ -28,17 +23,17 @@ pub(crate) struct Invocation {
     command: Command,
     subcommand: String,
     limits: Option<ChildLimits>,
-    turns: CommandPermits,
+    permits: CommandPermits,
 }
 
 impl Invocation {
     /// Takes `command`, which has git, its subcommand and its environment.
-    pub(crate) fn new(command: Command, subcommand: &str, turns: CommandPermits) -> Self {
+    pub(crate) fn new(command: Command, subcommand: &str, permits: CommandPermits) -> Self {
         Self {
             command,
             subcommand: subcommand.to_owned(),
             limits: None,
-            turns,
+            permits,
         }
     }
 
@@ -67,46 +62,24 @@ impl Invocation {
         self
     }
 
-    /// Waits for its turn, runs to the end with `input` on stdin and returns stdout.
+    /// Waits for a permit, runs to the end with `input` on stdin and returns stdout.
     ///
     /// # Errors
-    /// [`GitError::Busy`] if its turn does not come within `deadline`, [`GitError::Deadline`] if it does not end within
+    /// [`GitError::Busy`] without a permit within `deadline`, [`GitError::Deadline`] if it does not end within
     /// `deadline` after that, [`GitError::Failed`] on another status than 0.
     pub(crate) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
-        let _turn = self.turns.wait(&self.subcommand, deadline).await?;
-        let mut child = self.spawn(Stdio::piped())?;
-        let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
-        let work = async {
-            let mut answer = Vec::new();
-            let write = async {
-                if let Some(mut stdin) = stdin.take() {
-                    // A child that ends before it has read everything says why on stderr.
-                    ignore_broken_pipe(stdin.write_all(input).await)?;
-                }
-                Ok::<_, io::Error>(())
-            };
-            let read = async {
-                match stdout.as_mut() {
-                    Some(stdout) => stdout.read_to_end(&mut answer).await.map(drop),
-                    None => Ok(()),
-                }
-            };
-            let (ended, copied) = tokio::join!(child.wait(), async { tokio::try_join!(write, read) });
-            let (status, stderr) = ended?;
-            copied?;
-            Ok::<_, io::Error>((status, stderr, answer))
-        };
-        let ended = timeout(deadline, work).await;
-        let command = child.subcommand.clone();
-        match ended {
-            Err(_) => Err(GitError::Deadline { command, deadline }),
-            Ok(Err(source)) => Err(GitError::Run { command, source }),
-            Ok(Ok((status, _, answer))) if status.success() => Ok(answer),
-            Ok(Ok((status, stderr, _))) => Err(GitError::Failed {
+        let command = self.subcommand.clone();
+        let _permit = self.permits.wait(&command, deadline).await?;
+        let child = self.spawn(Stdio::piped())?;
+        match child.output(input, usize::MAX, deadline).await {
+            Ok(Some(output)) if output.status.success() => Ok(output.stdout),
+            Ok(Some(output)) => Err(GitError::Failed {
                 command,
-                status,
-                message: stderr.summary(),
+                status: output.status,
+                message: output.stderr.summary(),
             }),
+            Ok(None) => Err(GitError::Deadline { command, deadline }),
+            Err(source) => Err(GitError::Run { command, source }),
         }
     }
 
@@ -114,17 +87,10 @@ impl Invocation {
     ///
     /// # Errors
     /// [`GitError::Run`] if it cannot be started.
-    pub(crate) fn spawn(mut self, stdin: Stdio) -> Result<GitChild, GitError> {
+    pub(crate) fn spawn(self, stdin: Stdio) -> Result<ChildProcess, GitError> {
         let command = self.subcommand.clone();
-        let failed = |source| GitError::Run { command, source };
-        let child = self
-            .command
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        Ok(GitChild::new(child, self.subcommand, self.limits))
+        ChildProcess::spawn(self.command, self.subcommand, stdin, self.limits)
+            .map_err(|source| GitError::Run { command, source })
     }
 }
 

@@ -5,10 +5,9 @@ pub(crate) mod client_address;
 pub(crate) mod connections;
 #[cfg(test)]
 mod connections_tests;
-mod frames;
 mod pages;
 pub(crate) mod relay_info;
 pub(crate) mod reply;
 pub(crate) mod routes;
 pub(crate) mod server;
-pub(crate) mod websocket_proxy;
+pub(crate) mod websocket;

@@ -16,22 +16,46 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+use crate::fetch::advertise::Advertisements;
 use crate::fetch::info_refs;
+use crate::fetch::process::UploadPack;
+use crate::fetch::reader::Found;
+use crate::fetch::reader::Reader;
 use crate::fetch::upload_pack;
 use crate::http::body;
+use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::pages;
+use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
 use crate::http::server::Peer;
-use crate::http::websocket_proxy;
+use crate::http::websocket::WebSockets;
+use crate::http::websocket::wants_websocket;
 use crate::push;
-use crate::site::Readable;
-use crate::site::Site;
+use crate::push::Pusher;
 use wire::path::Endpoint;
 use wire::path::GitService;
 use wire::path::Target;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
+
+/// What answers requests.
+pub(crate) struct Gateway {
+    /// What readers find.
+    pub(crate) reader: Reader,
+    /// What is advertised.
+    pub(crate) advertisements: Advertisements,
+    /// What answers fetches.
+    pub(crate) upload_pack: UploadPack,
+    /// What answers pushes.
+    pub(crate) pusher: Arc<Pusher>,
+    /// What passes WebSockets on to the relay.
+    pub(crate) websockets: WebSockets,
+    /// The relay's information document.
+    pub(crate) relay_info: RelayInfo,
+    /// Whose word about the client's address is believed.
+    pub(crate) trusted_proxies: TrustedProxies,
+}
 
 /// A request without its body.
 struct Head {
@@ -39,14 +63,14 @@ struct Head {
     target: Target,
     headers: HeaderMap,
     client: IpAddr,
-    /// What a connection that goes on as a WebSocket still counts by.
-    place: Option<Arc<ConnectionPermit>>,
+    /// What the connection counts by, also once it is a WebSocket.
+    connection_permit: Option<Arc<ConnectionPermit>>,
 }
 
 /// Returns the server's routes: one filter that takes everything and is sorted by hand, because chains of warp's
 /// filters answer a wrong method of one route with the error of another.
 pub(crate) fn routes(
-    site: Arc<Site>,
+    gateway: Arc<Gateway>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::method()
@@ -58,19 +82,19 @@ pub(crate) fn routes(
         .and(warp::body::stream())
         .then(
             move |method, path: warp::path::FullPath, query: String, headers, peer: Option<Peer>, upgrade, body| {
-                let site = Arc::clone(&site);
+                let gateway = Arc::clone(&gateway);
                 let address = peer.as_ref().map(|peer| peer.address.ip());
                 let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 let head = Head {
                     method,
                     target: Target::parse(path.as_str(), &query),
-                    client: site.trusted_proxies.client(address, &headers),
+                    client: gateway.trusted_proxies.client(address, &headers),
                     headers,
-                    place: peer.and_then(|peer| peer.place),
+                    connection_permit: peer.and_then(|peer| peer.permit),
                 };
                 async move {
                     let without_body = head.method == Method::HEAD;
-                    let mut response = answer(site, head, upgrade, body).await;
+                    let mut response = answer(gateway, head, upgrade, body).await;
                     if without_body {
                         response = strip_body(response);
                     }
@@ -85,7 +109,7 @@ pub(crate) fn routes(
 }
 
 async fn answer(
-    site: Arc<Site>,
+    gateway: Arc<Gateway>,
     head: Head,
     upgrade: Option<OnUpgrade>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
@@ -96,21 +120,22 @@ async fn answer(
     }
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match &head.target {
-        Target::Root if websocket_proxy::wants_websocket(&head.headers) => match upgrade {
+        Target::Root if wants_websocket(&head.headers) => match upgrade {
             Some(upgrade) => {
-                let Head {
-                    headers, client, place, ..
-                } = head;
-                websocket_proxy::pass_websocket(&site, &headers, client, upgrade, place).await
+                let permit = head.connection_permit;
+                gateway
+                    .websockets
+                    .pass(&head.headers, head.client, upgrade, permit)
+                    .await
             }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
-        Target::Root if reads => root(&site, &head).await,
+        Target::Root if reads => root(&gateway, &head).await,
         Target::Repository { coordinate, endpoint } => match endpoint {
-            Endpoint::Page if reads => page(&site, coordinate).await,
+            Endpoint::Page if reads => page(&gateway, coordinate).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                info_refs::info_refs(&site, coordinate, *service, version).await
+                info_refs::info_refs(&gateway.reader, &gateway.advertisements, coordinate, *service, version).await
             }
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(
@@ -118,27 +143,28 @@ async fn answer(
                 "unsupported service: git-upload-pack and git-receive-pack, by the smart protocol only\n",
             ),
             Endpoint::Service(service) if head.method == Method::POST => {
-                service_request(site, coordinate.clone(), *service, &head.headers, body).await
+                service_request(&gateway, coordinate.clone(), *service, &head.headers, body).await
             }
             Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::UnknownService | Endpoint::Service(_) => {
                 method_not_allowed()
             }
         },
         Target::Root => method_not_allowed(),
-        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.loader.service)),
+        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&gateway.reader.loader.service)),
     }
 }
 
-async fn root(site: &Site, head: &Head) -> Response {
+async fn root(gateway: &Gateway, head: &Head) -> Response {
     let accepts = head
         .headers
         .get_all(header::ACCEPT)
         .into_iter()
         .filter_map(|value| value.to_str().ok());
     if accepts.into_iter().any(|accept| accept.contains(RELAY_INFO_TYPE)) {
-        let document = site
+        let loader = &gateway.reader.loader;
+        let document = gateway
             .relay_info
-            .document(&site.loader.relay, &site.loader.access.current())
+            .document(&loader.relay, &loader.access.current())
             .await;
         return reply::with_type(
             StatusCode::OK,
@@ -146,18 +172,18 @@ async fn root(site: &Site, head: &Head) -> Response {
             warp::reply::Reply::into_response(document),
         );
     }
-    reply::html(StatusCode::OK, pages::landing(&site.loader.service))
+    reply::html(StatusCode::OK, pages::landing(&gateway.reader.loader.service))
 }
 
-async fn page(site: &Site, coordinate: &Coordinate) -> Response {
-    let readable = site.readable(coordinate).await;
-    if let Readable::Lost | Readable::Behind(_) | Readable::Undeclared = readable {
-        return readable.refusal();
+async fn page(gateway: &Gateway, coordinate: &Coordinate) -> Response {
+    let found = gateway.reader.find(coordinate).await;
+    if let Found::DataMissing(_) | Found::NoState = found {
+        return found.refusal();
     }
-    match site.facts(coordinate).await {
+    match gateway.reader.loader.load_about(coordinate).await {
         Ok(facts) => match pages::repository::repository(coordinate, &facts) {
             Some(page) => reply::html(StatusCode::OK, page),
-            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&site.loader.service)),
+            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&gateway.reader.loader.service)),
         },
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");
@@ -170,7 +196,7 @@ async fn page(site: &Site, coordinate: &Coordinate) -> Response {
 }
 
 async fn service_request(
-    site: Arc<Site>,
+    gateway: &Gateway,
     coordinate: Coordinate,
     service: GitService,
     headers: &HeaderMap,
@@ -187,17 +213,16 @@ async fn service_request(
             format!("Content-Type must be {expected}\n"),
         );
     }
-    let bytes_max = match service {
-        GitService::UploadPack => site.settings.fetch_request_bytes_max,
-        GitService::ReceivePack => site.settings.push_request_bytes_max,
-    };
-    let body = match body::open(headers, body, bytes_max) {
+    let body = match body::open(headers, body) {
         Ok(body) => body,
         Err(error) => return reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}\n")),
     };
     match service {
-        GitService::UploadPack => upload_pack::upload_pack(&site, &coordinate, protocol(headers), body).await,
-        GitService::ReceivePack => push::receive_pack(site, coordinate, body).await,
+        GitService::UploadPack => {
+            let (reader, process) = (&gateway.reader, &gateway.upload_pack);
+            upload_pack::upload_pack(reader, process, &coordinate, protocol(headers), body).await
+        }
+        GitService::ReceivePack => push::receive_pack(Arc::clone(&gateway.pusher), coordinate, body).await,
     }
 }
 

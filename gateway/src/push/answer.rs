@@ -50,11 +50,7 @@ impl PushResult {
     }
 
     fn bytes(&self, writer: ReportWriter) -> Bytes {
-        let mut bytes: Vec<u8> = self
-            .notes
-            .iter()
-            .flat_map(|note| writer.remote_text(note))
-            .collect();
+        let mut bytes: Vec<u8> = self.notes.iter().flat_map(|note| writer.remote_text(note)).collect();
         bytes.extend_from_slice(&writer.finish(&self.report));
         bytes.into()
     }

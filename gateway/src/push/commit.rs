@@ -101,12 +101,15 @@ impl Committer {
             return Err(CommitError::Gone);
         };
         let tips = decision.tips();
-        let kinds = repositories.object_kinds(coordinate, quarantine.as_ref(), &tips).await?;
+        let kinds = repositories
+            .object_kinds(coordinate, quarantine.as_ref(), &tips)
+            .await?;
         decision.judge_tips(&kinds);
         let mut leased = Vec::new();
         if decision.acts() {
             let repository = locked.repository(coordinate)?;
-            self.move_objects(&repository, &mut loaded, &decision, quarantine).await?;
+            self.move_objects(&repository, &mut loaded, &decision, quarantine)
+                .await?;
             let reconciled = self.reconciler.reconcile(&locked, &loaded).await;
             // What is reported is what is there now, whatever was decided.
             let refs = repository.reading().refs().await.map_err(RepositoryError::from)?;
@@ -186,7 +189,12 @@ impl Committer {
 
     /// Publishes and settles the events of a push, and waits until they are served, but not longer than a push waits.
     /// Returns what the pusher reads about it, if they are not.
-    pub(super) async fn publish(&self, request: &PushRequest, leased: Vec<Leased>, others: &BTreeSet<EventId>) -> Option<String> {
+    pub(super) async fn publish(
+        &self,
+        request: &PushRequest,
+        leased: Vec<Leased>,
+        others: &BTreeSet<EventId>,
+    ) -> Option<String> {
         if leased.is_empty() && others.is_empty() {
             return None;
         }

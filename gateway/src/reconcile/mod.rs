@@ -5,7 +5,7 @@
 
 pub(crate) mod error;
 mod in_flight;
-mod known_events;
+pub(crate) mod known_events;
 pub(crate) mod publish;
 
 use std::collections::BTreeMap;
@@ -220,13 +220,17 @@ async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Re
     };
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
-        let repository = locked.repository(coordinate).map_err(|error| failed(coordinate, error))?;
+        let repository = locked
+            .repository(coordinate)
+            .map_err(|error| failed(coordinate, error))?;
         let aligned = repository.align(alignment).await;
         aligned.map_err(|error| failed(coordinate, error))?;
     }
     for installation in &plan.installations {
         let coordinate = &installation.coordinate;
-        let repository = locked.repository(coordinate).map_err(|error| failed(coordinate, error))?;
+        let repository = locked
+            .repository(coordinate)
+            .map_err(|error| failed(coordinate, error))?;
         let installed = repository.install(installation).await;
         installed.map_err(|error| failed(coordinate, error))?;
     }

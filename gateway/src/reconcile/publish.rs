@@ -22,15 +22,15 @@ use shared::relay_client::RelayClient;
 use shared::relay_client::RelayError;
 use shared::rules::AtRelay;
 use shared::rules::Progress;
+use shared::rules::Remedy;
+use shared::rules::decide_remedy;
 use tokio::time::Instant;
 
 use crate::reconcile::in_flight::InFlight;
 use crate::strfry_import::ImportError;
 use crate::strfry_import::Imported;
 use crate::strfry_import::REST;
-use crate::strfry_import::Remedy;
 use crate::strfry_import::StrfryImport;
-use crate::strfry_import::decide_remedy;
 
 /// Brings complete events into the relay.
 pub(crate) struct Publisher {
@@ -62,12 +62,7 @@ pub(crate) enum Publication {
 
 impl Publisher {
     /// Publishes through `relay` what `purgatory` leases for `lease_secs` each.
-    pub(crate) fn new(
-        relay: RelayClient,
-        purgatory: Purgatory,
-        import: Option<StrfryImport>,
-        lease_secs: u64,
-    ) -> Self {
+    pub(crate) fn new(relay: RelayClient, purgatory: Purgatory, import: Option<StrfryImport>, lease_secs: u64) -> Self {
         Self {
             relay,
             purgatory,
@@ -160,7 +155,9 @@ impl Publisher {
         match &settlement {
             Settlement::Served => tracing::info!(event.id = %id, "released"),
             Settlement::Dropped => tracing::info!(event.id = %id, "ruled out by what the relay has, dropped"),
-            Settlement::GiveBack => tracing::info!(event.id = %id, "not released yet: it follows one that is not served"),
+            Settlement::GiveBack => {
+                tracing::info!(event.id = %id, "not released yet: it follows one that is not served")
+            }
             Settlement::Retry { error, .. } => tracing::warn!(event.id = %id, error, "not released yet"),
             Settlement::Stuck { error, .. } => {
                 tracing::error!(event.id = %id, error, "the relay refuses to take a released event");

@@ -9,9 +9,9 @@ use shared::git::Oid;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::git::child::ChildLimits;
-use crate::git::child::ignore_broken_pipe;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
+use crate::process::ChildLimits;
+use crate::process::ignore_broken_pipe;
 use crate::repositories::ingest::IngestError;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::ingest::finish;
@@ -83,11 +83,7 @@ impl Quarantine {
         }
         let sources = [from, self.alternates()].concat();
         // For both gits: the one that writes and the one that reads.
-        let _turn = self
-            .store()
-            .git()
-            .turn("pack-objects", limits.duration_max)
-            .await?;
+        let _permit = self.store().git().permit("pack-objects", limits.duration_max).await?;
         let mut pack_objects = self
             .store()
             .git()

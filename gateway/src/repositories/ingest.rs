@@ -11,10 +11,10 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::git::child::GitChild;
-use crate::git::child::Stderr;
-use crate::git::child::exceeded_limit;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
+use crate::process::ChildProcess;
+use crate::process::Stderr;
+use crate::process::exceeded_limit;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::spool::Spool;
 use crate::repositories::spool::Spooled;
@@ -152,9 +152,9 @@ impl Quarantine {
 }
 
 /// Waits for an `index-pack` to end. What it prints, the name of the pack, is not needed.
-pub(crate) async fn finish(child: &mut GitChild) -> Result<(ExitStatus, Stderr), GitError> {
+pub(crate) async fn finish(child: &mut ChildProcess) -> Result<(ExitStatus, Stderr), GitError> {
     let mut stdout = child.stdout.take();
-    let command = child.subcommand.clone();
+    let command = child.name.clone();
     let read = async {
         let mut printed = Vec::new();
         match stdout.as_mut() {
@@ -261,7 +261,13 @@ mod tests {
             let quarantine = ingest(&world, &server, first, IngestLimits::default()).await.unwrap();
             let dir = quarantine.object_dir().to_owned();
             assert!(!has(&server, one).await);
-            assert_eq!(object_kinds(vec![server.object_dir(), dir], vec![one]).await.unwrap().len(), 1);
+            assert_eq!(
+                object_kinds(vec![server.object_dir(), dir], vec![one])
+                    .await
+                    .unwrap()
+                    .len(),
+                1
+            );
             quarantine.migrate_into(&server).await.unwrap();
             assert!(has(&server, one).await);
 
@@ -388,7 +394,9 @@ mod tests {
         let world = World::new().await;
         let (pusher, server) = (world.repository("pusher"), world.repository("server"));
         server.create().await.unwrap();
-        let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let noise: Vec<u8> = (0..200_000_u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
         let blob = world.oid(&pusher, &["hash-object", "-w", "--stdin"], &noise).await;
         let args = ["pack-objects", "--stdout", "--quiet"];
         let pack = world.git(&pusher, &args, format!("{blob}\n").as_bytes()).await;
@@ -400,7 +408,10 @@ mod tests {
             spool.push(chunk).await.unwrap();
         }
         let names = |dir: &std::path::Path| -> Vec<_> {
-            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+            std::fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect()
         };
         assert_eq!(names(quarantine.object_dir()), ["pack"]);
 

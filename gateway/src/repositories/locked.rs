@@ -13,8 +13,8 @@ use shared::rules::Installation;
 use shared::rules::InstallationSource;
 use shared::rules::Staged;
 
-use crate::repositories::error::RepositoryError;
 use crate::repositories::copy::copy_objects;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::locks::Locked;
 use crate::repositories::quarantine::Quarantine;

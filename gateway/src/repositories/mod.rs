@@ -14,7 +14,7 @@ mod ref_cache;
 pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod repository;
-mod spool;
+pub(crate) mod spool;
 mod staging;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,11 +33,11 @@ use shared::rules::Facts;
 use shared::rules::OnDisk;
 use shared::rules::Staged;
 
-pub(crate) use crate::repositories::locked::LockedRepositories;
-pub(crate) use crate::repositories::locked::LockedRepository;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::LayoutError;
+pub(crate) use crate::repositories::locked::LockedRepositories;
+pub(crate) use crate::repositories::locked::LockedRepository;
 use crate::repositories::locks::Locks;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::quarantine::Quarantine;
@@ -120,10 +120,7 @@ impl Repositories {
     ///
     /// # Errors
     /// The staging area cannot be read.
-    pub(crate) async fn staged(
-        &self,
-        identifiers: &BTreeSet<Identifier>,
-    ) -> Result<BTreeSet<Staged>, RepositoryError> {
+    pub(crate) async fn staged(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, RepositoryError> {
         let mut staged = BTreeSet::new();
         for identifier in identifiers {
             for coordinate in self.store.layout().staged_for(identifier).await? {

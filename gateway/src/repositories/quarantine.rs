@@ -1,5 +1,5 @@
 //! Objects that are not yet anybody's: a directory of this instance that a push fills and that is then moved to where
-//! it belongs, or vanishes (facts/git-http 2.3).
+//! it belongs, or vanishes (docs/facts/git-http.md 2.3).
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -10,16 +10,16 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::git::child::ChildLimits;
 use crate::git::invocation::Invocation;
+use crate::process::ChildLimits;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync_dir;
-use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
+use crate::repositories::repository::RepositoryStore;
 
 /// An object directory that only its owner reads. Dropped, it is removed with all in it.
 #[must_use = "dropping it removes the objects in it"]

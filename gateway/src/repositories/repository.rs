@@ -16,7 +16,7 @@ use shared::git::Oid;
 use shared::nip34::Coordinate;
 
 use crate::git::command::Git;
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::LayoutError;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nostr::event::EventId;
 use shared::git::Oid;
 
-use crate::git::command::GitError;
+use crate::git::error::GitError;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::failed;
@@ -242,8 +242,8 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repositories::objects::object_kinds;
     use crate::repositories::ingest::IngestLimits;
+    use crate::repositories::objects::object_kinds;
     use crate::repositories::testing::World;
 
     fn event_id(digit: char) -> EventId {
@@ -279,7 +279,13 @@ mod tests {
         upstream.create().await.unwrap();
         assert!(upstream.object_kinds(&[one, two]).await.unwrap().is_empty());
         let dir = staging.object_dir(&id, &two);
-        assert_eq!(object_kinds(vec![upstream.object_dir(), dir], vec![one, two]).await.unwrap().len(), 2);
+        assert_eq!(
+            object_kinds(vec![upstream.object_dir(), dir], vec![one, two])
+                .await
+                .unwrap()
+                .len(),
+            2
+        );
         staging.admit(&id, &two).await.unwrap();
 
         assert_eq!(upstream.object_kinds(&[one, two]).await.unwrap().len(), 2);
@@ -322,7 +328,7 @@ mod tests {
         let (fork, base) = (world.repository("fork"), world.repository("base"));
         let [one, two] = world.two_commits(&fork).await;
         base.create().await.unwrap();
-        super::super::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+        crate::repositories::copy::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
             .await
             .unwrap();
         world

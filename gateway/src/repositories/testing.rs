@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use crate::git::command::Git;
 pub(crate) use crate::git::command::tests::every_git;
 use crate::repositories::layout::Layout;
-use crate::repositories::repository::RepositoryStore;
 use crate::repositories::repository::Repository;
+use crate::repositories::repository::RepositoryStore;
 
 /// A data directory with its repositories, gone when dropped.
 pub(crate) struct World {
@@ -62,11 +62,7 @@ impl World {
     async fn at(git: Git, root: PathBuf, dir: Option<TempDir>) -> Self {
         let layout = Layout::new(&root).unwrap();
         let store = RepositoryStore::open(git, layout, 100_000).await.unwrap();
-        Self {
-            store,
-            root,
-            _dir: dir,
-        }
+        Self { store, root, _dir: dir }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -1,4 +1,4 @@
-//! Where a relay is: a `ws` URL, taken apart once.
+//! Where a relay is: a `ws` URL.
 
 use std::io;
 use std::str::FromStr;
@@ -7,21 +7,14 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use url::Host;
+use url::Position;
 use url::Url;
 
-use super::MESSAGE_BYTES_MAX;
-use super::RelayError;
+use super::error::RelayError;
 
 /// A relay's URL without TLS: it is on this host or on the operator's own network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    host: String,
-    port: u16,
-    /// Path and query.
-    pub(super) target: String,
-    url: String,
-}
+pub(super) struct RelayAddress(Url);
 
 /// Why a text is no relay URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,15 +34,9 @@ pub enum RelayUrlError {
         /// What was given.
         text: String,
     },
-    /// It names no host.
-    #[error("{text} names no host")]
-    Host {
-        /// What was given.
-        text: String,
-    },
 }
 
-impl FromStr for Address {
+impl FromStr for RelayAddress {
     type Err = RelayUrlError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -61,39 +48,25 @@ impl FromStr for Address {
             return Err(RelayUrlError::Scheme { text: text.to_owned() });
         }
         url.set_fragment(None);
-        let host = match url.host() {
-            Some(Host::Domain(name)) => name.to_owned(),
-            Some(Host::Ipv4(ip)) => ip.to_string(),
-            Some(Host::Ipv6(ip)) => ip.to_string(),
-            None => {
-                return Err(RelayUrlError::Host { text: text.to_owned() });
-            }
-        };
-        Ok(Self {
-            host,
-            port: url.port_or_known_default().unwrap_or(80),
-            target: match url.query() {
-                Some(query) => format!("{}?{query}", url.path()),
-                None => url.path().to_owned(),
-            },
-            url: url.into(),
-        })
+        Ok(Self(url))
     }
 }
 
-impl Address {
-    /// Returns what an HTTP request names in `Host`.
+impl RelayAddress {
+    /// Returns `HOST:PORT`, to connect to and for the `Host` of a request.
     pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        let host = self.0.host_str().expect("no ws URL is parsed without a host");
+        format!("{host}:{}", self.0.port_or_known_default().unwrap_or(80))
     }
 
-    /// Connects without waiting for more to send: every message is awaited by somebody.
+    /// Returns path and query.
+    pub(super) fn target(&self) -> &str {
+        &self.0[Position::BeforePath..]
+    }
+
+    /// Connects without waiting for more to send: each message is awaited.
     pub(super) async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = TcpStream::connect(self.authority()).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -104,12 +77,15 @@ impl Address {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let (socket, _) = client_async_with_config(self.url.as_str(), stream, Some(config))
+        let (socket, _) = client_async_with_config(self.0.as_str(), stream, Some(config))
             .await
             .map_err(|error| RelayError::Handshake(Box::new(error)))?;
         Ok(socket)
     }
 }
+
+/// Longest message that is read from a relay.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -123,10 +99,10 @@ mod tests {
             ("ws://relay.example:81/a/b?c=d#e", "relay.example:81", "/a/b?c=d"),
             ("ws://[::1]:7777/", "[::1]:7777", "/"),
         ] {
-            let address: Address = text.parse().unwrap();
+            let address: RelayAddress = text.parse().unwrap();
 
             assert_eq!(address.authority(), authority, "{text}");
-            assert_eq!(address.target, target, "{text}");
+            assert_eq!(address.target(), target, "{text}");
         }
     }
 
@@ -139,7 +115,7 @@ mod tests {
             "http://relay.example",
             "ws://",
         ] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            assert!(text.parse::<RelayAddress>().is_err(), "{text}");
         }
     }
 }

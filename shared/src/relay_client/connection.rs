@@ -22,29 +22,29 @@ use tokio::task::AbortHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 
-use super::PublishOutcome;
-use super::RelayError;
-use super::address::Address;
+use super::address::RelayAddress;
+use super::error::RelayError;
 use super::information;
-use super::information::Limits;
-use super::message::Message;
+use super::information::StatedLimits;
+use super::message::RelayMessage;
+use super::outcome::PublishOutcome;
+use super::page::Page;
 use super::pending::Pending;
-use super::query::Page;
 
 /// A connection. It ends when it is dropped, when the relay ends it, or when the relay has fallen silent.
 #[derive(Debug)]
-pub(super) struct Connection {
-    limits: Limits,
+pub(super) struct RelayConnection {
+    limits: StatedLimits,
     timeout: Duration,
     pending: Arc<Mutex<Pending>>,
     outbound: mpsc::Sender<String>,
     task: AbortHandle,
 }
 
-impl Connection {
+impl RelayConnection {
     /// Connects, and reads the relay's limits.
-    pub(super) async fn open(address: &Address, timeout: Duration) -> Result<Self, RelayError> {
-        let limits = Limits::of(&information::fetch(address).await?);
+    pub(super) async fn open(address: &RelayAddress, timeout: Duration) -> Result<Self, RelayError> {
+        let limits = StatedLimits::of(&information::fetch(address).await?);
         let (sink, stream) = address.open().await?.split();
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
         let pending = Arc::new(Mutex::new(Pending::default()));
@@ -59,7 +59,7 @@ impl Connection {
     }
 
     /// Returns the limits that the relay stated when the connection was made.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> StatedLimits {
         self.limits
     }
 
@@ -112,7 +112,7 @@ impl Connection {
         match answered.await {
             Ok(answer) => answer,
             Err(_) => {
-                // Not one sign of life: the peer may be gone without a word, and TCP would take minutes to notice.
+                // Nothing was received: the peer may be gone silently, and TCP would take minutes to notice.
                 if lock(&self.pending).messages_taken() == messages_before {
                     self.end();
                 }
@@ -127,7 +127,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for RelayConnection {
     fn drop(&mut self) {
         self.end();
     }
@@ -135,7 +135,7 @@ impl Drop for Connection {
 
 /// An open subscription at the relay. Dropped, it is closed there, however the query ended.
 struct OpenQuery<'c> {
-    connection: &'c Connection,
+    connection: &'c RelayConnection,
     subscription: SubscriptionId,
 }
 
@@ -150,9 +150,9 @@ impl Drop for OpenQuery<'_> {
     }
 }
 
-/// Somebody who waits for the answer to an event. Dropped, it is forgotten.
+/// A caller that waits for the answer to an event. Dropped, it is forgotten.
 struct Waiting<'c> {
-    connection: &'c Connection,
+    connection: &'c RelayConnection,
     event_id: EventId,
 }
 
@@ -182,7 +182,7 @@ async fn run(
 async fn read(mut stream: SplitStream<Socket>, pending: &Mutex<Pending>) {
     while let Some(frame) = stream.next().await {
         match frame {
-            Ok(tungstenite::Message::Text(text)) => lock(pending).take(Message::parse(text.as_str())),
+            Ok(tungstenite::Message::Text(text)) => lock(pending).take(RelayMessage::parse(text.as_str())),
             Ok(_) => lock(pending).take_sign_of_life(),
             Err(error) => {
                 tracing::debug!(%error, "the connection to the relay is lost");
@@ -206,10 +206,16 @@ pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
     serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
 }
 
-/// Locks. A panic while it was locked left no message half taken that anybody still waits for.
+/// Locks. After a panic in the lock no caller waits for a message that was half taken.
 fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most messages that wait to be written: each open query may have its request and its end there.
-const MESSAGES_MAX: usize = 2 * (super::QUERIES_MAX + super::PUBLISHES_MAX);
+const MESSAGES_MAX: usize = 2 * (QUERIES_MAX + PUBLISHES_MAX);
+
+/// Most queries at a time. strfry allows 200 subscriptions for one connection, 1.0.4 only 20.
+pub(super) const QUERIES_MAX: usize = 16;
+
+/// Most events that wait for an answer at a time.
+pub(super) const PUBLISHES_MAX: usize = 32;

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio_tungstenite::tungstenite;
 
-/// Why a relay's answer is no fact. None of these says anything about what the relay has stored.
+/// Why a relay's answer is not a fact. None of these is news about what the relay has stored.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// No connection could be made.
@@ -22,13 +22,13 @@ pub enum RelayError {
     /// The relay ended the query (`CLOSED`).
     #[error("the relay refused the query: {message}")]
     Closed {
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// The relay complained (`NOTICE`) while the query ran. It does not say about what.
-    #[error("the relay complained: {message}")]
+    /// The relay sent a `NOTICE` while the query ran. It may be about this query.
+    #[error("the relay sent a notice: {message}")]
     Notice {
-        /// What it said.
+        /// Its message.
         message: String,
     },
     /// The relay sent more events than it was asked for.
@@ -45,12 +45,12 @@ pub enum RelayError {
         /// The second.
         created_at: u64,
     },
-    /// The message is longer than the relay reads; sent, it would end the connection (strfry drops it unsaid).
+    /// The message is longer than the relay reads; strfry would drop it without an answer.
     #[error("a message of {bytes} bytes is over the relay's limit of {bytes_max}")]
     MessageTooLong {
         /// How long it is.
         bytes: usize,
-        /// How long the relay says it may be.
+        /// How long the relay states it may be.
         bytes_max: usize,
     },
     /// The information document could not be read.
@@ -62,7 +62,7 @@ pub enum RelayError {
 }
 
 impl RelayError {
-    /// Tells whether the relay may answer the same question as soon as it is back: what is wrong is not the question.
+    /// Tells whether the same question may succeed later: the fault is with the relay, not with the question.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect(_)

@@ -1,25 +1,30 @@
 //! The relay's information document (NIP-11) and the two limits in it that we keep to.
-//!
-//! A hand-written request: the answer of a relay on loopback needs no more. HTTP/1.0 rules chunked answers out;
-//! strfry serves the document only where `Accept` is exactly the type (`RelayWebsocket.cpp`, `onHttpRequest`).
 
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::Empty;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use hyper::Request;
+use hyper::StatusCode;
+use hyper::client::conn::http1;
+use hyper::header;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 
-use super::RelayError;
-use super::address::Address;
+use super::address::RelayAddress;
+use super::error::RelayError;
 
-/// What a relay says of its own limits.
+/// What a relay states as its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct StatedLimits {
     /// Most events it returns for a filter, whatever `limit` says.
     pub(super) page_size: usize,
-    /// Longest message it reads. `None`: it does not say.
+    /// Longest message it reads. `None`: not stated.
     pub(super) message_bytes_max: Option<usize>,
 }
 
-impl Limits {
+impl StatedLimits {
     /// Reads the limits from an information document.
     pub(super) fn of(document: &Value) -> Self {
         let limit = |name| {
@@ -37,69 +42,51 @@ impl Limits {
     }
 }
 
-/// Fetches the document.
-pub(super) async fn fetch(address: &Address) -> Result<Value, RelayError> {
-    let mut stream = address.connect().await.map_err(RelayError::Connect)?;
-    let request = format!(
-        "GET {} HTTP/1.0\r\nHost: {}\r\nAccept: application/nostr+json\r\nConnection: close\r\n\r\n",
-        address.target,
-        address.authority()
-    );
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .map_err(|_| RelayError::Disconnected)?;
-
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let read = stream.read(&mut chunk).await.map_err(|_| RelayError::Disconnected)?;
-        answer.extend_from_slice(chunk.get(..read).unwrap_or_default());
-        if answer.len() > ANSWER_BYTES_MAX {
+/// Fetches the document. The caller bounds the time.
+pub(super) async fn fetch(address: &RelayAddress) -> Result<Value, RelayError> {
+    let stream = address.connect().await.map_err(RelayError::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let request = Request::get(address.target())
+        .header(header::HOST, address.authority())
+        // strfry answers with the document only if this is all of `Accept` (`RelayWebsocket.cpp`, `onHttpRequest`).
+        .header(header::ACCEPT, "application/nostr+json")
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| RelayError::Information {
+            reason: "its URL is no target of a request",
+        })?;
+    let answer = async move {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        if response.status() != StatusCode::OK {
             return Err(RelayError::Information {
+                reason: "the status is not 200",
+            });
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => RelayError::Information {
                 reason: "it is too long",
-            });
-        }
-        // strfry keeps the connection open whatever it is asked for: the length has to end the answer.
-        if let Some(body) = body(&answer, read == 0)? {
-            return serde_json::from_slice(body).map_err(|_| RelayError::Information {
-                reason: "it is not JSON",
-            });
-        }
-        if read == 0 {
-            return Err(RelayError::Disconnected);
-        }
-    }
-}
-
-/// Returns the body of an answer, or `None` while there is more to come.
-fn body(answer: &[u8], at_end: bool) -> Result<Option<&[u8]>, RelayError> {
-    let Some(head_length) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Ok(None);
+            },
+            false => RelayError::Disconnected,
+        })?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|_| RelayError::Information {
+            reason: "it is not JSON",
+        })
     };
-    let (head, rest) = answer.split_at(head_length);
-    let head = str::from_utf8(head).map_err(|_| RelayError::Information {
-        reason: "the answer is not HTTP",
-    })?;
-    let body = rest.get(4..).unwrap_or_default();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1));
-    if status != Some("200") {
-        return Err(RelayError::Information {
-            reason: "the status is not 200",
-        });
-    }
-    let length = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse::<usize>().ok());
-    Ok(match length {
-        Some(length) => body.get(..length),
-        None => at_end.then_some(body),
-    })
+    // The connection ends with its only request; how is of no interest once there is an answer.
+    let (answer, _) = tokio::join!(answer, connection);
+    answer
 }
 
-/// What a relay that does not say is taken to return (strfry's default `relay.maxFilterLimit`).
+fn failed(error: hyper::Error) -> RelayError {
+    match error.is_parse() {
+        true => RelayError::Information {
+            reason: "the answer is not HTTP",
+        },
+        false => RelayError::Disconnected,
+    }
+}
+
+/// Assumed of a relay that does not state it (strfry's default `relay.maxFilterLimit`).
 const PAGE_SIZE_DEFAULT: usize = 500;
 /// Most events we ask for at once, however many the relay would return.
 const PAGE_SIZE_MAX: usize = 5000;
@@ -113,23 +100,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn body_ends_at_its_length_or_with_the_connection() {
-        let with_length = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        let without_length = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}";
-
-        assert_eq!(body(with_length, false).unwrap(), Some(&b"{}"[..]));
-        assert_eq!(body(&with_length[..with_length.len() - 1], false).unwrap(), None);
-        assert_eq!(body(&with_length[..20], false).unwrap(), None);
-        assert_eq!(body(without_length, false).unwrap(), None);
-        assert_eq!(body(without_length, true).unwrap(), Some(&b"{}"[..]));
-        assert!(body(b"HTTP/1.1 404 Not Found\r\n\r\n", true).is_err());
-        assert!(body(b"\xff\r\n\r\n", true).is_err());
-    }
-
-    #[test]
     fn limits_are_the_relays_own_or_the_defaults() {
         let limits = |document| {
-            let limits = Limits::of(&document);
+            let limits = StatedLimits::of(&document);
             (limits.page_size, limits.message_bytes_max)
         };
 

@@ -1,4 +1,4 @@
-//! What a relay says (NIP-01), parsed. Whatever we do not use is [`Message::Other`].
+//! Messages of a relay (NIP-01), parsed. What is not used here is [`RelayMessage::Other`].
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// A message of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Message {
+pub(super) enum RelayMessage {
     /// An event of a subscription.
     Event {
         subscription: String,
@@ -31,7 +31,7 @@ pub(super) enum Message {
     Other,
 }
 
-impl Message {
+impl RelayMessage {
     /// Reads a message.
     pub(super) fn parse(text: &str) -> Self {
         let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
@@ -87,11 +87,11 @@ mod tests {
 
     #[test]
     fn event_that_is_not_valid_still_has_its_time() {
-        let message = Message::parse(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#);
+        let message = RelayMessage::parse(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#);
 
         assert_eq!(
             message,
-            Message::Event {
+            RelayMessage::Event {
                 subscription: "s".to_owned(),
                 event: None,
                 created_at: Some(7),
@@ -110,7 +110,7 @@ mod tests {
             r#"["OK","x",true,""]"#,
             r#"["AUTH","x"]"#,
         ] {
-            assert_eq!(Message::parse(text), Message::Other, "{text}");
+            assert_eq!(RelayMessage::parse(text), RelayMessage::Other, "{text}");
         }
     }
 
@@ -119,8 +119,8 @@ mod tests {
         let id = "00".repeat(32);
 
         assert_eq!(
-            Message::parse(&format!(r#"["OK","{id}",true]"#)),
-            Message::Ok {
+            RelayMessage::parse(&format!(r#"["OK","{id}",true]"#)),
+            RelayMessage::Ok {
                 event_id: EventId::from_hex(&id).unwrap(),
                 accepted: true,
                 message: String::new(),

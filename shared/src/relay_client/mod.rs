@@ -1,8 +1,8 @@
 //! The loopback relay client: queries that are whole or an error, publishing with one outcome a variant, and a
-//! subscription that says when it may have missed something.
+//! subscription that reports when it may have missed something.
 //!
-//! What it relies on in strfry stands in `docs/strfry-contract.md`. Signatures are not checked: the relay has done
-//! so, and it is the operator's own.
+//! What it relies on in strfry is listed in `docs/strfry-contract.md`. Signatures are not checked: the relay has
+//! checked them, and it is the operator's own.
 
 mod address;
 mod connection;
@@ -10,6 +10,7 @@ mod error;
 mod information;
 mod message;
 mod outcome;
+mod page;
 mod pending;
 mod query;
 mod subscribe;
@@ -22,27 +23,29 @@ use nostr::filter::Filter;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 
-use address::Address;
+use address::RelayAddress;
 pub use address::RelayUrlError;
-use connection::Connection;
+use connection::PUBLISHES_MAX;
+use connection::QUERIES_MAX;
+use connection::RelayConnection;
 pub use error::RelayError;
 pub use outcome::PublishOutcome;
+pub use subscribe::LiveSubscription;
 pub use subscribe::Signal;
-pub use subscribe::Subscription;
 
 /// A relay, reached by one connection that is made at the first use and again whenever it is lost.
 ///
-/// Clones share the connection; what they ask is told apart by subscription and event id.
+/// Clones share the connection; answers are matched to requests by subscription and event id.
 #[derive(Debug, Clone)]
 pub struct RelayClient {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    address: Address,
+struct Inner {
+    address: RelayAddress,
     timeout: Duration,
-    connection: Mutex<Option<Arc<Connection>>>,
+    connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
     publishes: Semaphore,
 }
@@ -56,7 +59,7 @@ impl RelayClient {
     /// `url` is not a `ws` URL with a host.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, RelayUrlError> {
         Ok(Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(Inner {
                 address: url.parse()?,
                 timeout,
                 connection: Mutex::new(None),
@@ -68,12 +71,12 @@ impl RelayClient {
 
     /// Returns the relay's `host:port`.
     pub fn authority(&self) -> String {
-        self.shared.address.authority()
+        self.inner.address.authority()
     }
 
     /// Returns the path and query at which the relay is asked.
     pub fn target(&self) -> &str {
-        &self.shared.address.target
+        self.inner.address.target()
     }
 
     /// Returns every stored event that matches one of `filters`, each once, in no particular order.
@@ -84,31 +87,17 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, see [`RelayError`]. There is no partial answer.
     pub async fn query(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        let _permit = self.shared.queries.acquire().await;
-        let (connection, age) = self.connection().await?;
-        match query::query(&connection, &filters).await {
-            Err(RelayError::Disconnected) if age == Age::Reused => {
-                let (connection, _) = self.connection().await?;
-                query::query(&connection, &filters).await
-            }
-            answer => answer,
-        }
+        let _permit = self.inner.queries.acquire().await;
+        self.ask(|connection| query::query(connection, &filters)).await
     }
 
-    /// Returns the newest stored events that match each of `filters`, as many as each one's `limit` says.
+    /// Returns the newest stored events that match each of `filters`, up to each one's `limit`.
     ///
     /// # Errors
     /// The relay did not answer.
     pub async fn newest(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        let _permit = self.shared.queries.acquire().await;
-        let (connection, age) = self.connection().await?;
-        match query::newest(&connection, &filters).await {
-            Err(RelayError::Disconnected) if age == Age::Reused => {
-                let (connection, _) = self.connection().await?;
-                query::newest(&connection, &filters).await
-            }
-            answer => answer,
-        }
+        let _permit = self.inner.queries.acquire().await;
+        self.ask(|connection| query::newest(connection, &filters)).await
     }
 
     /// Tells whether any stored event matches one of `filters`.
@@ -116,21 +105,17 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer.
     pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
-        let _permit = self.shared.queries.acquire().await;
-        let (connection, age) = self.connection().await?;
-        match query::any(&connection, &filters).await {
-            Err(RelayError::Disconnected) if age == Age::Reused => {
-                let (connection, _) = self.connection().await?;
-                query::any(&connection, &filters).await
-            }
-            answer => answer,
-        }
+        let _permit = self.inner.queries.acquire().await;
+        self.ask(|connection| query::any(connection, &filters)).await
     }
 
     /// Publishes `event` and waits for the relay's answer.
     pub async fn publish(&self, event: &Event) -> PublishOutcome {
-        let _permit = self.shared.publishes.acquire().await;
-        match self.publish_once_or_twice(event).await {
+        let _permit = self.inner.publishes.acquire().await;
+        match self
+            .ask(|connection| async move { connection.publish(event).await })
+            .await
+        {
             Ok(outcome) => outcome,
             // It would be the same at the next attempt.
             Err(error @ RelayError::MessageTooLong { .. }) => PublishOutcome::Refused(error.to_string()),
@@ -139,9 +124,9 @@ impl RelayClient {
     }
 
     /// Returns a subscription to what matches one of `filters` and is stored from now on. Stored events are not
-    /// delivered. It has a connection of its own, made at the first call of [`Subscription::next`].
-    pub fn subscribe(&self, filters: Vec<Filter>) -> Subscription {
-        Subscription::new(self.shared.address.clone(), self.shared.timeout, filters)
+    /// delivered. It has a connection of its own, made at the first call of [`LiveSubscription::next`].
+    pub fn subscribe(&self, filters: Vec<Filter>) -> LiveSubscription {
+        LiveSubscription::new(self.inner.address.clone(), self.inner.timeout, filters)
     }
 
     /// Returns the relay's information document (NIP-11), read anew.
@@ -149,34 +134,34 @@ impl RelayClient {
     /// # Errors
     /// The relay could not be reached, or did not answer with a JSON document.
     pub async fn information(&self) -> Result<serde_json::Value, RelayError> {
-        tokio::time::timeout(self.shared.timeout, information::fetch(&self.shared.address))
+        tokio::time::timeout(self.inner.timeout, information::fetch(&self.inner.address))
             .await
             .map_err(|_| RelayError::Timeout)?
     }
 
-    /// Publishes, and once more on a new connection where the old one turned out to be gone: sending an event twice
-    /// does no harm.
-    async fn publish_once_or_twice(&self, event: &Event) -> Result<PublishOutcome, RelayError> {
+    /// Asks on the connection, and once more on a new one where the old one turns out to be gone: asking or publishing
+    /// twice does no harm.
+    async fn ask<T, F>(&self, request: impl Fn(Arc<RelayConnection>) -> F) -> Result<T, RelayError>
+    where
+        F: Future<Output = Result<T, RelayError>>,
+    {
         let (connection, age) = self.connection().await?;
-        match connection.publish(event).await {
-            Err(RelayError::Disconnected) if age == Age::Reused => {
-                let (connection, _) = self.connection().await?;
-                connection.publish(event).await
-            }
+        match request(connection).await {
+            Err(RelayError::Disconnected) if age == Age::Reused => request(self.connection().await?.0).await,
             answer => answer,
         }
     }
 
     /// Returns the connection, made now unless there is one.
-    async fn connection(&self) -> Result<(Arc<Connection>, Age), RelayError> {
-        let Shared { address, timeout, .. } = &*self.shared;
-        // Waiting for another who connects counts too, or all would wait for a dead relay one after the other.
+    async fn connection(&self) -> Result<(Arc<RelayConnection>, Age), RelayError> {
+        let Inner { address, timeout, .. } = &*self.inner;
+        // The wait for another task that connects counts too, or all would wait for a dead relay one after the other.
         let connected = tokio::time::timeout(*timeout, async {
-            let mut slot = self.shared.connection.lock().await;
+            let mut slot = self.inner.connection.lock().await;
             if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
                 return Ok((Arc::clone(connection), Age::Reused));
             }
-            let connection = Arc::new(Connection::open(address, *timeout).await?);
+            let connection = Arc::new(RelayConnection::open(address, *timeout).await?);
             *slot = Some(Arc::clone(&connection));
             Ok((connection, Age::New))
         });
@@ -184,19 +169,12 @@ impl RelayClient {
     }
 }
 
-/// Whether a connection was there before: only then is its loss no news about the relay.
+/// Whether a connection was made for this request. The loss of an older one is no news about the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Age {
     New,
     Reused,
 }
-
-/// Most queries at a time. strfry allows 200 subscriptions for one connection, 1.0.4 only 20.
-const QUERIES_MAX: usize = 16;
-/// Most events that wait for an answer at a time.
-const PUBLISHES_MAX: usize = 32;
-/// Longest message that is read from a relay.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -29,24 +29,24 @@ impl PublishOutcome {
     /// Reads the answer `["OK", id, accepted, message]`.
     pub(super) fn of(accepted: bool, message: &str) -> Self {
         let text = || message.to_owned();
-        let says = |prefix: &str| message.starts_with(prefix);
-        if says("purgatory:") {
+        let has = |prefix: &str| message.starts_with(prefix);
+        if has("purgatory:") {
             return Self::Held(text());
         }
         if accepted {
             return match message {
                 "" => Self::Stored,
-                _ if says("duplicate:") => Self::Duplicate,
+                _ if has("duplicate:") => Self::Duplicate,
                 _ => Self::Refused(text()),
             };
         }
-        if says("replaced:") {
+        if has("replaced:") {
             Self::Replaced
-        } else if says("deleted:") {
+        } else if has("deleted:") {
             Self::Deleted
         } else if message == "invalid: event expired" {
             Self::Expired
-        } else if says("error:") || says("rate-limited:") || says("Write error:") {
+        } else if has("error:") || has("rate-limited:") || has("Write error:") {
             Self::Busy(text())
         } else {
             Self::Refused(text())

@@ -1,19 +1,19 @@
-//! Who waits for what on one connection, and what each message of the relay means to them. No I/O.
+//! The open requests of one connection, and what each message of the relay means to them. No I/O.
 
 use std::collections::HashMap;
 
 use nostr::event::EventId;
 use tokio::sync::oneshot;
 
-use super::PublishOutcome;
-use super::RelayError;
-use super::message::Message;
-use super::query::Page;
+use super::error::RelayError;
+use super::message::RelayMessage;
+use super::outcome::PublishOutcome;
+use super::page::Page;
 
 /// The open requests of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    queries: HashMap<String, Query>,
+    queries: HashMap<String, PendingQuery>,
     publishes: HashMap<EventId, Vec<oneshot::Sender<PublishOutcome>>>,
     queries_made: u64,
     messages_taken: u64,
@@ -21,7 +21,7 @@ pub(super) struct Pending {
 }
 
 #[derive(Debug)]
-struct Query {
+struct PendingQuery {
     page: Page,
     events_max: usize,
     reply: oneshot::Sender<Result<Page, RelayError>>,
@@ -42,7 +42,7 @@ impl Pending {
         self.queries_made += 1;
         let subscription = format!("q{}", self.queries_made);
         let (reply, page) = oneshot::channel();
-        let query = Query {
+        let query = PendingQuery {
             page: Page::default(),
             events_max,
             reply,
@@ -69,7 +69,7 @@ impl Pending {
         self.queries.remove(subscription);
     }
 
-    /// Forgets those who no longer wait for the answer to an event.
+    /// Forgets callers that no longer wait for the answer to an event.
     pub(super) fn forget_gone(&mut self, event_id: &EventId) {
         if let Some(waiting) = self.publishes.get_mut(event_id) {
             waiting.retain(|reply| !reply.is_closed());
@@ -84,7 +84,7 @@ impl Pending {
         self.messages_taken
     }
 
-    /// Counts a message that says nothing, a ping for one.
+    /// Counts a frame without a message, such as a ping.
     pub(super) fn take_sign_of_life(&mut self) {
         self.messages_taken += 1;
     }
@@ -94,18 +94,18 @@ impl Pending {
         self.closed
     }
 
-    /// Ends the connection: everybody who waits learns that it is lost.
+    /// Ends the connection: each waiting caller gets an error.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.queries.clear();
         self.publishes.clear();
     }
 
-    /// Takes a message of the relay. One that nobody waits for is dropped: answers may come late.
-    pub(super) fn take(&mut self, message: Message) {
+    /// Takes a message of the relay. One without a request is dropped: answers may come late.
+    pub(super) fn take(&mut self, message: RelayMessage) {
         self.messages_taken += 1;
         match message {
-            Message::Event {
+            RelayMessage::Event {
                 subscription,
                 event,
                 created_at,
@@ -124,35 +124,35 @@ impl Pending {
                     self.answer(&subscription, |_| Err(RelayError::Overrun { events_max }));
                 }
             }
-            Message::EndOfStored { subscription } => self.answer(&subscription, Ok),
-            Message::Closed { subscription, message } => {
+            RelayMessage::EndOfStored { subscription } => self.answer(&subscription, Ok),
+            RelayMessage::Closed { subscription, message } => {
                 self.answer(&subscription, |_| Err(RelayError::Closed { message }));
             }
-            Message::Ok {
+            RelayMessage::Ok {
                 event_id,
                 accepted,
                 message,
             } => {
                 for reply in self.publishes.remove(&event_id).unwrap_or_default() {
-                    // Who no longer waits has been told that the relay is busy.
+                    // A caller that no longer waits has had `Busy`.
                     drop(reply.send(PublishOutcome::of(accepted, &message)));
                 }
             }
-            // strfry before 1.1.0 refuses a query like this. It does not say which one, so none is trusted.
-            Message::Notice { message } => {
-                tracing::warn!(notice = %message, "the relay complained");
+            // strfry before 1.1.0 refuses a query like this. It does not name the query, so none is trusted.
+            RelayMessage::Notice { message } => {
+                tracing::warn!(notice = %message, "the relay sent a notice");
                 for (_, query) in self.queries.drain() {
                     let message = message.clone();
                     drop(query.reply.send(Err(RelayError::Notice { message })));
                 }
             }
-            Message::Other => {}
+            RelayMessage::Other => {}
         }
     }
 
     fn answer(&mut self, subscription: &str, answer: impl FnOnce(Page) -> Result<Page, RelayError>) {
         if let Some(query) = self.queries.remove(subscription) {
-            // Who no longer waits has had an error.
+            // A caller that no longer waits has had an error.
             drop(query.reply.send(answer(query.page)));
         }
     }
@@ -162,8 +162,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn event_of(subscription: &str, created_at: u64) -> Message {
-        Message::Event {
+    fn event_of(subscription: &str, created_at: u64) -> RelayMessage {
+        RelayMessage::Event {
             subscription: subscription.to_owned(),
             event: None,
             created_at: Some(created_at),
@@ -178,7 +178,7 @@ mod tests {
         pending.take(event_of(&subscription, 9));
         pending.take(event_of(&subscription, 8));
         pending.take(event_of("other", 1));
-        pending.take(Message::EndOfStored { subscription });
+        pending.take(RelayMessage::EndOfStored { subscription });
 
         let page = page.try_recv().unwrap().unwrap();
         assert_eq!((page.received, page.events.len(), page.oldest), (2, 0, Some(8)));
@@ -186,17 +186,17 @@ mod tests {
 
     #[test]
     fn page_that_is_not_ended_by_the_relay_is_an_error() {
-        type Ending = fn(String) -> Message;
+        type Ending = fn(String) -> RelayMessage;
         let endings: [(Ending, &str); 3] = [
             (|subscription| event_of(&subscription, 1), "Overrun"),
             (
-                |subscription| Message::Closed {
+                |subscription| RelayMessage::Closed {
                     subscription,
                     message: String::new(),
                 },
                 "Closed",
             ),
-            (|_| Message::Notice { message: String::new() }, "Notice"),
+            (|_| RelayMessage::Notice { message: String::new() }, "Notice"),
         ];
         for (ending, error) in endings {
             let mut pending = Pending::default();
@@ -231,7 +231,7 @@ mod tests {
         let mut pending = Pending::default();
         let mut outcomes = [pending.expect_answer(id).unwrap(), pending.expect_answer(id).unwrap()];
 
-        pending.take(Message::Ok {
+        pending.take(RelayMessage::Ok {
             event_id: id,
             accepted: true,
             message: String::new(),

@@ -1,4 +1,4 @@
-//! A live subscription that outlives its connections and says when it may have missed something.
+//! A live subscription that outlives its connections and reports when it may have missed something.
 
 use std::time::Duration;
 
@@ -13,39 +13,39 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 
-use super::RelayError;
-use super::address::Address;
+use super::address::RelayAddress;
 use super::connection::to_json;
-use super::message::Message;
+use super::error::RelayError;
+use super::message::RelayMessage;
 
-/// What a subscription tells.
+/// What a subscription reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
     /// From here on nothing is missed until the next `Connected`. What was stored before has to be asked for.
     Connected,
-    /// An event was stored. It may have been told before, and one made during a break may come in its place.
+    /// An event was stored. It may come twice; those stored during a break do not come.
     Event(Box<Event>),
 }
 
 /// A subscription, see [`super::RelayClient::subscribe`]. Dropped, it ends.
 #[derive(Debug)]
-pub struct Subscription {
-    link: Link,
+pub struct LiveSubscription {
+    follower: Follower,
     signals: Option<mpsc::Receiver<Signal>>,
 }
 
 #[derive(Debug, Clone)]
-struct Link {
-    address: Address,
+struct Follower {
+    address: RelayAddress,
     timeout: Duration,
     filters: Vec<Filter>,
 }
 
-impl Subscription {
-    pub(super) fn new(address: Address, timeout: Duration, filters: Vec<Filter>) -> Self {
+impl LiveSubscription {
+    pub(super) fn new(address: RelayAddress, timeout: Duration, filters: Vec<Filter>) -> Self {
         let filters = filters.into_iter().map(|filter| filter.limit(0)).collect();
         Self {
-            link: Link {
+            follower: Follower {
                 address,
                 timeout,
                 filters,
@@ -60,17 +60,17 @@ impl Subscription {
     /// Cancel-safe: a signal is returned or kept.
     pub async fn next(&mut self) -> Signal {
         loop {
-            let signals = self.signals.get_or_insert_with(|| self.link.clone().spawn());
+            let signals = self.signals.get_or_insert_with(|| self.follower.clone().spawn());
             match signals.recv().await {
                 Some(signal) => return signal,
-                // The task is gone, which only a panic or a runtime that is no more can do.
+                // The task is gone: it panicked, or the runtime is shutting down.
                 None => self.signals = None,
             }
         }
     }
 }
 
-impl Link {
+impl Follower {
     fn spawn(self) -> mpsc::Receiver<Signal> {
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
         tokio::spawn(async move {
@@ -128,22 +128,22 @@ impl Link {
                 Some(Ok(_)) => continue,
                 Some(Err(_)) | None => return Err(RelayError::Disconnected),
             };
-            let signal = match Message::parse(text.as_str()) {
-                Message::Event { event: Some(event), .. } => Signal::Event(event),
-                Message::EndOfStored { .. } => {
+            let signal = match RelayMessage::parse(text.as_str()) {
+                RelayMessage::Event { event: Some(event), .. } => Signal::Event(event),
+                RelayMessage::EndOfStored { .. } => {
                     *connected = true;
                     wait = SILENCE_MAX;
                     Signal::Connected
                 }
-                Message::Closed { message, .. } => return Err(RelayError::Closed { message }),
-                Message::Notice { message } if !*connected => {
+                RelayMessage::Closed { message, .. } => return Err(RelayError::Closed { message }),
+                RelayMessage::Notice { message } if !*connected => {
                     return Err(RelayError::Notice { message });
                 }
-                Message::Event { event: None, .. } => {
+                RelayMessage::Event { event: None, .. } => {
                     tracing::warn!("the relay sent an event that is not valid; skipped");
                     continue;
                 }
-                Message::Ok { .. } | Message::Notice { .. } | Message::Other => continue,
+                RelayMessage::Ok { .. } | RelayMessage::Notice { .. } | RelayMessage::Other => continue,
             };
             if signals.send(signal).await.is_err() {
                 return Ok(());
@@ -170,11 +170,11 @@ async fn send(
         .map_err(|_| RelayError::Disconnected)
 }
 
-/// Most signals that wait for [`Subscription::next`]; the relay's own buffer takes what is more.
+/// Most signals that wait for [`LiveSubscription::next`]; the relay's own buffer takes what is more.
 const SIGNALS_MAX: usize = 256;
 /// First pause before another attempt to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Longest pause before another attempt: everything recovers within 2 s (design 3).
+/// Longest pause before another attempt: all recovers within 2 s of the relay's return (docs/reliability.md).
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// After so much silence the relay is pinged, and after as much again it is taken for gone. strfry pings every 55 s.
+/// After this long without a frame the relay is pinged, and after as long again it is taken for gone. strfry pings every 55 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);

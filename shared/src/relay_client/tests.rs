@@ -336,6 +336,59 @@ async fn information_is_the_relays_document() {
     assert_eq!(document, self::document(3));
 }
 
+/// Starts a relay that answers any HTTP request with these bytes, and then keeps the connection or ends it.
+async fn http_relay(answer: Vec<u8>, keeps_open: bool) -> RelayClient {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        // A client that has read enough ends the connection.
+        drop(stream.write_all(&answer).await);
+        while keeps_open && stream.read_buf(&mut request).await.is_ok_and(|len| len > 0) {}
+    });
+    RelayClient::new(&url, Duration::from_millis(500)).unwrap()
+}
+
+#[tokio::test]
+async fn information_is_a_whole_answer_with_status_200_or_an_error() {
+    let answer = |head: &str, body: &str| format!("HTTP/1.1 {head}\r\n\r\n{body}").into_bytes();
+    let long = format!("\"{}\"", "x".repeat(1024 * 1024));
+    let rows = [
+        (answer("200 OK\r\nContent-Length: 2", "{}"), true, "Ok("),
+        (answer("200 OK\r\nA: b", "{}"), false, "Ok("),
+        (
+            answer("200 OK\r\nTransfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
+            true,
+            "Ok(",
+        ),
+        (answer("200 OK\r\nContent-Length: 3", "{}"), true, "Err(Timeout"),
+        (answer("200 OK\r\nContent-Length: 3", "{}"), false, "Err(Disconnected"),
+        (answer("200 OK\r\nA: b", "{}"), true, "Err(Timeout"),
+        (answer("200 OK\r\nContent-Length: 1", "{"), true, "Err(Information"),
+        (answer("200 OK\r\nA: b", &long), false, "Err(Information"),
+        (
+            answer("404 Not Found\r\nContent-Length: 2", "{}"),
+            true,
+            "Err(Information",
+        ),
+        (b"\xff\r\n\r\n".to_vec(), true, "Err(Information"),
+        (Vec::new(), false, "Err(Disconnected"),
+        (Vec::new(), true, "Err(Timeout"),
+    ];
+    for (answer, keeps_open, expected) in rows {
+        let shown = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
+        let client = http_relay(answer, keeps_open).await;
+
+        let information = format!("{:?}", within(client.information()).await);
+
+        assert!(information.starts_with(expected), "{shown:?}: {information}");
+    }
+}
+
 #[tokio::test]
 async fn message_over_the_relays_limit_is_not_sent() {
     let client = relay(3, |_, message| panic!("{message}")).await;

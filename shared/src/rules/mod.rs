@@ -1,4 +1,4 @@
-//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, waits, reads or knows the time.
+//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, awaits, reads or asks for the time.
 
 mod accept;
 mod access;
@@ -8,6 +8,7 @@ mod push;
 mod reconcile;
 mod refusal;
 mod related;
+mod remedy;
 mod service;
 
 pub use accept::Admission;
@@ -50,5 +51,7 @@ pub use related::OtherKindsError;
 pub use related::References;
 pub use related::may_concern;
 pub use related::must_belong;
+pub use remedy::Remedy;
+pub use remedy::decide_remedy;
 pub use service::Service;
 pub use service::ServiceError;

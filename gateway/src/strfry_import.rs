@@ -1,33 +1,37 @@
-//! `strfry import`: the way into the relay for events that it refuses from any client, whatever our plugin says
+//! `strfry import`: the way into the relay for events that it refuses from any client, whatever our plugin answers
 //! (strfry 1.1.0, `cmd_import.cpp` and `WriterPipeline.h`; pinned by `tests/tests/strfry_contract.rs`).
 //!
-//! It asks no plugin and does not look at times and NIP-70, but verifies, and keeps to newer versions and deletions.
-//! One child for each event, one at a time: such events are rare, and each child takes LMDB's write lock.
-
-mod child;
+//! It asks no plugin and checks neither times nor NIP-70, but it verifies events, and keeps newer versions and
+//! deletions. One child for each event, one at a time: such events are rare, and each child takes LMDB's write lock.
+//! That lock is robust: after a child that was killed the next one recovers it.
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nostr::event::Event;
-use nostr::types::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::process;
+use crate::process::ChildOutput;
+use crate::process::ChildProcess;
+
 /// A strfry binary and the configuration of the relay's database.
 #[derive(Debug)]
-pub(crate) struct Importer {
+pub(crate) struct StrfryImport {
     program: PathBuf,
     config: PathBuf,
     deadline: Duration,
-    /// Whose turn it is; until when nobody has one, because a child hung.
-    turn: Mutex<Option<Instant>>,
+    /// Locked while a child runs; until when none is started, because one has hung.
+    rests_until: Mutex<Option<Instant>>,
 }
 
-/// Where strfry is, as the operator says.
+/// Where strfry is, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StrfryPaths {
     /// The binary.
@@ -36,7 +40,7 @@ pub(crate) struct StrfryPaths {
     pub(crate) config: PathBuf,
 }
 
-/// What strfry says has become of an event.
+/// What strfry reports about an imported event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Imported {
     /// It is stored, or was.
@@ -50,7 +54,7 @@ pub(crate) enum Imported {
 /// Why an event was not imported. The texts are read by the operator and the pusher.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportError {
-    /// Others are at it, or one has hung a moment ago.
+    /// Other imports run, or one has hung a moment ago.
     #[error("strfry import is busy or has just hung")]
     Busy,
     /// It cannot be run.
@@ -76,12 +80,12 @@ pub(crate) enum ImportError {
         /// Why.
         message: String,
     },
-    /// It did not say what became of the event.
-    #[error("strfry import did not say what became of it; it must be 1.1.0 or newer")]
+    /// It did not report what became of the event.
+    #[error("strfry import did not report whether it stored the event; strfry 1.1.0 or newer is needed")]
     Unclear,
 }
 
-/// Why a strfry is of no use.
+/// Why a strfry cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StrfryError {
     /// It cannot be run.
@@ -89,39 +93,40 @@ pub(crate) enum StrfryError {
     Run {
         /// The binary.
         program: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It says no version, or not in time.
-    #[error("{} is no strfry: it does not answer to --version", program.display())]
+    /// It prints no version, or not in time.
+    #[error("{} is not strfry: it does not answer --version", program.display())]
     Silent {
         /// The binary.
         program: PathBuf,
     },
-    /// It does not say what becomes of what it imports.
+    /// It does not report what becomes of what it imports.
     #[error("{} is {found}; 1.1.0 or newer is needed", program.display())]
     TooOld {
         /// The binary.
         program: PathBuf,
-        /// What it said.
+        /// What it printed.
         found: String,
     },
 }
 
-impl Importer {
+impl StrfryImport {
     /// Takes a strfry, after asking for its version.
     ///
     /// # Errors
     /// See [`StrfryError`].
     pub(crate) async fn open(paths: StrfryPaths) -> Result<Self, StrfryError> {
         let program = paths.program;
-        let ended = child::run(&program, &["--version".into()], b"", IMPORT_DEADLINE).await;
-        let ended = ended.map_err(|source| StrfryError::Run {
+        let answer = run(&program, &["--version".into()], b"", IMPORT_DEADLINE).await;
+        let answer = answer.map_err(|source| StrfryError::Run {
             program: program.clone(),
             source,
         })?;
-        let Some(found) = ended.and_then(|ended| ended.stdout.lines().next().map(str::to_owned)) else {
+        let printed = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let Some(found) = printed.and_then(|text| text.lines().next().map(str::to_owned)) else {
             return Err(StrfryError::Silent { program });
         };
         match version_of(&found) {
@@ -134,33 +139,31 @@ impl Importer {
             program,
             config: paths.config,
             deadline: IMPORT_DEADLINE,
-            turn: Mutex::new(None),
+            rests_until: Mutex::new(None),
         })
     }
 
-    /// Imports an event and returns what strfry says about it, which is still to be confirmed by the relay.
+    /// Imports an event and returns what strfry reports, which is still to be confirmed by the relay.
     ///
     /// # Errors
     /// See [`ImportError`].
     pub(crate) async fn import(&self, event: &Event) -> Result<Imported, ImportError> {
-        let turn = tokio::time::timeout(self.deadline, self.turn.lock()).await;
-        let mut resting = turn.map_err(|_| ImportError::Busy)?;
-        if resting.is_some_and(|until| until > Instant::now()) {
+        let deadline = self.deadline;
+        let lock = tokio::time::timeout(deadline, self.rests_until.lock()).await;
+        let mut rests_until = lock.map_err(|_| ImportError::Busy)?;
+        if rests_until.is_some_and(|until| until > Instant::now()) {
             return Err(ImportError::Busy);
         }
         let line = format!("{}\n", event.as_json());
-        let ended = child::run(&self.program, &self.arguments(), line.as_bytes(), self.deadline).await?;
-        match ended {
-            Some(ended) if ended.status.success() => read_import(&ended.stderr),
-            Some(ended) => Err(ImportError::Failed {
-                status: ended.status,
-                message: last_words(&ended.stderr),
+        match run(&self.program, &self.arguments(), line.as_bytes(), deadline).await? {
+            Some(output) if output.status.success() => read_import(&output.stderr.text()),
+            Some(output) => Err(ImportError::Failed {
+                status: output.status,
+                message: last_words(&output.stderr.text()),
             }),
             None => {
-                *resting = Some(Instant::now() + REST);
-                Err(ImportError::Deadline {
-                    deadline: self.deadline,
-                })
+                *rests_until = Some(Instant::now() + REST);
+                Err(ImportError::Deadline { deadline })
             }
         }
     }
@@ -169,60 +172,43 @@ impl Importer {
         let mut config = OsString::from("--config=");
         config.push(&self.config);
         let mut arguments = vec![config];
-        // Commits at once and says what is refused; both are off by default.
+        // Commits at once and reports what is refused; both are off by default.
         let import = ["import", "--show-rejected", "--debounce-millis=0", "--write-batch=1"];
         arguments.extend(import.map(OsString::from));
         arguments
     }
 }
 
-/// What is to be done about an event that the relay refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
-    /// It may go in by `strfry import`: what the relay has against it is its age or NIP-70, which only a client can
-    /// be asked to mind.
-    Import,
-    /// It has expired meanwhile: nobody is to have it.
-    Drop,
-    /// None: it is stuck.
-    None,
-}
-
-/// Decides what is to be done about an event that the relay refuses for good, at `now`.
-///
-/// Only strfry's own texts lead to an import, and only for events that they can be meant for: what another plugin or
-/// a limit has against an event stands.
-pub(crate) fn decide_remedy(event: &Event, refusal: &str, now: Timestamp) -> Remedy {
-    let is_in_the_way = match refusal {
-        "blocked: event marked as protected" | "auth-required: event marked as protected" => event.is_protected(),
-        "invalid: created_at too early" => event.created_at < now,
-        "invalid: created_at too late" => event.created_at > now,
-        _ => false,
-    };
-    match is_in_the_way {
-        true if event.is_expired_at(now) => Remedy::Drop,
-        true => Remedy::Import,
-        false => Remedy::None,
-    }
+/// Runs strfry to its end; after `deadline` it is killed: `None`.
+async fn run(
+    program: &Path,
+    arguments: &[OsString],
+    input: &[u8],
+    deadline: Duration,
+) -> io::Result<Option<ChildOutput>> {
+    let mut command = process::command(program);
+    command.args(arguments);
+    let child = ChildProcess::spawn(command, "strfry".to_owned(), Stdio::piped(), None)?;
+    child.output(input, STDOUT_BYTES_MAX, deadline).await
 }
 
 /// Reads what `strfry import` wrote about the one event that it was given.
 fn read_import(stderr: &str) -> Result<Imported, ImportError> {
     let mut counts = [0_u64; 4];
-    for said in stderr.lines().map(without_prefix) {
-        if said.starts_with("Rejected event") {
-            // 1.1 says the start of the event before it, later ones its id.
-            let reason = said.rsplit_once(" reason: ").or_else(|| said.split_once(": "));
+    for report in stderr.lines().map(without_prefix) {
+        if report.starts_with("Rejected event") {
+            // 1.1 prints the start of the event before it, later versions its id.
+            let reason = report.rsplit_once(" reason: ").or_else(|| report.split_once(": "));
             return Err(ImportError::Refused {
                 message: reason.map_or("no reason given", |(_, reason)| reason).to_owned(),
             });
         }
-        if said.starts_with("Unable to parse JSON") {
+        if report.starts_with("Unable to parse JSON") {
             return Err(ImportError::Refused {
                 message: "it cannot be read".to_owned(),
             });
         }
-        if let Some(counted) = said.strip_prefix("Writer: added: ").and_then(counts_of) {
+        if let Some(counted) = report.strip_prefix("Writer: added: ").and_then(counts_of) {
             counts.iter_mut().zip(counted).for_each(|(sum, count)| *sum += count);
         }
     }
@@ -250,14 +236,14 @@ fn counts_of(text: &str) -> Option<[u64; 4]> {
 
 /// Returns a log line without time, thread and level.
 fn without_prefix(line: &str) -> &str {
-    line.split_once("| ").map_or(line, |(_, said)| said).trim()
+    line.split_once("| ").map_or(line, |(_, text)| text).trim()
 }
 
-/// Returns the last line that says anything, without paths of this machine.
+/// Returns the last line with a text, without paths of this machine.
 fn last_words(stderr: &str) -> String {
     let mut lines = stderr.lines().rev().map(without_prefix);
-    let said = lines.find(|said| !said.is_empty() && *said != "atexit");
-    let words = said.unwrap_or("no message").split(' ');
+    let last = lines.find(|line| !line.is_empty() && *line != "atexit");
+    let words = last.unwrap_or("no message").split(' ');
     let shown = words.map(|word| if word.starts_with('/') { "..." } else { word });
     let shown = shown.collect::<Vec<_>>().join(" ");
     shown
@@ -267,22 +253,26 @@ fn last_words(stderr: &str) -> String {
         .collect()
 }
 
-/// Reads `strfry 1.1.0`, with or without what git says behind it.
+/// Reads `strfry 1.1.0`, with or without what `git describe` appends.
 fn version_of(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("strfry ")?.split(['.', '-']);
     let mut next = || numbers.next()?.parse().ok();
     Some((next()?, next()?))
 }
 
-/// The first version whose import says what became of each event.
+/// The first version whose import reports what became of each event.
 const VERSION_MIN: (u32, u32) = (1, 1);
 
-/// For a turn, and for one import: with both and the relay's answers an event is settled within its lease, or, where
-/// everything is slow, taken again. An import itself takes tens of milliseconds, or as long as others write.
+/// For the wait until others have ended, and for one import: with both and the relay's answers an event is settled
+/// within its lease, or, where everything is slow, taken again. An import itself takes tens of milliseconds, or as long
+/// as others write.
 const IMPORT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// After a child that hung: nobody else waits for another one.
+/// Without another import after a child that hung, so that no event waits for the next one that hangs.
 pub(crate) const REST: Duration = Duration::from_secs(10);
+
+/// `--version` prints a line; an import prints nothing on stdout.
+const STDOUT_BYTES_MAX: usize = 64 * 1024;
 
 const WORDS_CHARS_MAX: usize = 200;
 
@@ -290,13 +280,13 @@ const WORDS_CHARS_MAX: usize = 200;
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Kind;
     use nostr::event::Tag;
     use nostr::key::Keys;
+    use nostr::types::Timestamp;
 
     use super::*;
 
@@ -308,47 +298,6 @@ mod tests {
             .custom_created_at(Timestamp::from_secs(created_at))
             .finalize(&Keys::generate())
             .unwrap()
-    }
-
-    #[test]
-    fn only_age_and_nip_70_lead_to_an_import() {
-        const PROTECTED: &[&[&str]] = &[&["d", "r"], &["-"]];
-        const PLAIN: &[&[&str]] = &[&["d", "r"]];
-        const EXPIRED: &[&[&str]] = &[&["d", "r"], &["-"], &["expiration", "1600000000"]];
-        let rows = [
-            ("blocked: event marked as protected", PROTECTED, NOW, Remedy::Import),
-            (
-                "auth-required: event marked as protected",
-                PROTECTED,
-                NOW,
-                Remedy::Import,
-            ),
-            ("blocked: event marked as protected", PLAIN, NOW, Remedy::None),
-            ("blocked: event marked as protected", EXPIRED, NOW, Remedy::Drop),
-            ("invalid: created_at too early", PLAIN, NOW - 1, Remedy::Import),
-            ("invalid: created_at too early", PLAIN, NOW + 1, Remedy::None),
-            ("invalid: created_at too early", EXPIRED, NOW - 1, Remedy::Drop),
-            ("invalid: created_at too late", PLAIN, NOW + 1, Remedy::Import),
-            ("invalid: created_at too late", PLAIN, NOW - 1, Remedy::None),
-            (
-                "restricted: must be published by the author",
-                PROTECTED,
-                NOW,
-                Remedy::None,
-            ),
-            ("invalid: event too large: 300000", PLAIN, NOW, Remedy::None),
-            ("invalid: bad signature", PROTECTED, NOW, Remedy::None),
-            ("blocked: spam", PROTECTED, NOW, Remedy::None),
-            ("", PROTECTED, NOW, Remedy::None),
-        ];
-
-        for (refusal, tags, created_at, remedy) in rows {
-            let event = event(created_at, tags);
-
-            let decided = decide_remedy(&event, refusal, Timestamp::from_secs(NOW));
-
-            assert_eq!(decided, remedy, "{refusal} {tags:?} {created_at}");
-        }
     }
 
     #[test]
@@ -366,23 +315,23 @@ mod tests {
     }
 
     /// A strfry that does what a script says.
-    async fn importer(folder: &Path, import: &str) -> Importer {
+    async fn strfry_import(folder: &Path, import: &str) -> StrfryImport {
         let program = folder.join("strfry");
         let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'strfry 1.1.0' && exit 0\n{import}\n");
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let importer = open(program, folder.join("strfry.conf")).await.unwrap();
-        Importer {
+        let strfry_import = open(program, folder.join("strfry.conf")).await.unwrap();
+        StrfryImport {
             deadline: Duration::from_secs(20),
-            ..importer
+            ..strfry_import
         }
     }
 
     /// Opens it, when no child that another test is just starting has the script open any more.
-    async fn open(program: PathBuf, config: PathBuf) -> Result<Importer, StrfryError> {
+    async fn open(program: PathBuf, config: PathBuf) -> Result<StrfryImport, StrfryError> {
         let paths = StrfryPaths { program, config };
         loop {
-            match Importer::open(paths.clone()).await {
+            match StrfryImport::open(paths.clone()).await {
                 Err(StrfryError::Run { source, .. }) if source.kind() == io::ErrorKind::ExecutableFileBusy => {
                     tokio::task::yield_now().await;
                 }
@@ -420,10 +369,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let last = format!("{LOG}Writer: added: 0 dups: 0 replaced: 0 deleted: 0");
             let script = format!("cat > \"$0.line\"\ncat >&2 <<'END'\n{LOG}{said}\n{last}\nEND");
-            let importer = importer(folder.path(), &script).await;
+            let strfry_import = strfry_import(folder.path(), &script).await;
             let event = event(NOW, &[&["d", "r"]]);
 
-            let imported = importer.import(&event).await;
+            let imported = strfry_import.import(&event).await;
 
             assert_eq!(format!("{imported:?}"), expected, "{said}");
             let line = fs::read_to_string(folder.path().join("strfry.line")).unwrap();
@@ -435,9 +384,9 @@ mod tests {
     async fn a_strfry_that_fails_says_why_and_no_path() {
         let folder = tempfile::tempdir().unwrap();
         let script = "echo 'strfry error: cannot open /srv/db : Permission denied' >&2\nexit 1";
-        let importer = importer(folder.path(), script).await;
+        let strfry_import = strfry_import(folder.path(), script).await;
 
-        let error = importer.import(&event(NOW, &[&["d", "r"]])).await.unwrap_err();
+        let error = strfry_import.import(&event(NOW, &[&["d", "r"]])).await.unwrap_err();
 
         let text = error.to_string();
         assert!(
@@ -450,12 +399,12 @@ mod tests {
     async fn a_strfry_that_hangs_is_killed_with_all_that_it_started_and_nobody_waits_for_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let script = "echo $$ > \"$0.pid\"\nsleep 600 & echo $! >> \"$0.pid\"\nwait";
-        let mut importer = importer(folder.path(), script).await;
-        importer.deadline = Duration::from_secs(2);
+        let mut strfry_import = strfry_import(folder.path(), script).await;
+        strfry_import.deadline = Duration::from_secs(2);
         let event = event(NOW, &[&["d", "r"]]);
 
-        let first = importer.import(&event).await.unwrap_err();
-        let second = importer.import(&event).await.unwrap_err();
+        let first = strfry_import.import(&event).await.unwrap_err();
+        let second = strfry_import.import(&event).await.unwrap_err();
 
         assert!(matches!(first, ImportError::Deadline { .. }), "{first}");
         assert!(matches!(second, ImportError::Busy), "{second}");
@@ -484,7 +433,7 @@ mod tests {
     async fn what_is_no_strfry_or_too_old_is_refused_at_the_start() {
         for (script, expected) in [
             ("echo 'strfry 1.0.4'", "1.1.0 or newer is needed"),
-            ("exit 0", "is no strfry"),
+            ("exit 0", "is not strfry"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let program = folder.path().join("strfry");

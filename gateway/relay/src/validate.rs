@@ -1,30 +1,80 @@
-//! What an event must be before the policy is asked about it (strfry `events.cpp`, `RelayIngester.cpp`). Pure.
+//! Checks an event (NIP-01, NIP-40, NIP-70) before the policy is asked about it (strfry `events.cpp`,
+//! `RelayIngester.cpp`). Pure.
 //!
-//! Stricter than strfry, which takes kinds over 65535, hex in upper case and tag values that are not strings: such
-//! events have no [`Event`].
+//! Stricter than strfry, which takes kinds over 65535, hex in upper case and tag values that are not strings:
+//! [`Event`] cannot hold such events.
 
 use nostr::event::Event;
 use nostr::types::Timestamp;
 use serde_json::Value;
 
-use crate::RelayLimits;
-use crate::settings::EPHEMERAL_AGE_SECS_MAX;
+use crate::limits::EPHEMERAL_AGE_SECS_MAX;
+use crate::limits::RelayLimits;
+
+/// Why an event is refused before the policy is asked: what the client reads, with its NIP-01 prefix.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidEvent {
+    #[error("invalid: event is not an object")]
+    NotAnObject,
+    #[error("invalid: {field} is not {length} lower-case hex digits")]
+    NotHex { field: &'static str, length: usize },
+    #[error("invalid: tags is not an array")]
+    NoTags,
+    #[error("invalid: too many tags: {count}, at most {max}")]
+    TooManyTags { count: usize, max: usize },
+    #[error("invalid: {0}")]
+    Malformed(serde_json::Error),
+    #[error("invalid: event too large: {bytes} bytes, at most {max}")]
+    TooLarge { bytes: usize, max: usize },
+    #[error("invalid: too few fields in tag")]
+    EmptyTag,
+    #[error("invalid: tag val too large: {bytes} bytes, at most {max}")]
+    TagValueTooLarge { bytes: usize, max: usize },
+    #[error("invalid: {0} tag is not 64 lower-case hex digits")]
+    TagNotHex(String),
+    #[error("invalid: a tag is not a coordinate")]
+    NoCoordinate,
+    #[error("invalid: can't delete other user's events")]
+    DeletesForeign,
+    #[error("invalid: invalid expiration")]
+    Expiration,
+    #[error("invalid: an addressable event needs one d tag here")]
+    NotOneIdentifier,
+    #[error("invalid: the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte")]
+    UnusableIdentifier,
+    #[error("invalid: ephemeral event expired")]
+    EphemeralTooOld,
+    #[error("invalid: created_at too early")]
+    TooOld,
+    #[error("invalid: created_at too late")]
+    TooNew,
+    #[error("invalid: event expired")]
+    Expired,
+    #[error("invalid: bad event id")]
+    WrongId,
+    #[error("invalid: bad signature")]
+    WrongSignature,
+    #[error("blocked: event marked as protected")]
+    Protected,
+    #[error("blocked: reposts can't embed protected events")]
+    RepostOfProtected,
+}
 
 /// Returns the event in `value`, valid at `now`.
 ///
 /// # Errors
-/// The text for the client, with its NIP-01 prefix.
-pub(super) fn admit(value: Value, now: Timestamp, limits: &RelayLimits) -> Result<Event, String> {
-    let event = parse(value, limits).map_err(invalid)?;
-    check_tags(&event, limits).map_err(invalid)?;
-    check_time(&event, now, limits).map_err(invalid)?;
-    check_signature(&event).map_err(invalid)?;
+/// See [`InvalidEvent`].
+pub(super) fn validate(value: Value, now: Timestamp, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
+    let event = parse(value, limits)?;
+    check_tags(&event, limits)?;
+    check_time(&event, now, limits)?;
+    check_signature(&event)?;
     if event.is_protected() {
-        return Err("blocked: event marked as protected".to_owned());
+        return Err(InvalidEvent::Protected);
     }
     let repost = matches!(event.kind.as_u16(), 6 | 16);
     if repost && event.content.contains(r#"["-"]"#) {
-        return Err("blocked: reposts can't embed protected events".to_owned());
+        return Err(InvalidEvent::RepostOfProtected);
     }
     Ok(event)
 }
@@ -34,66 +84,49 @@ pub(super) fn id_for_answer(value: &Value) -> String {
     value.get("id").and_then(Value::as_str).unwrap_or("?").to_owned()
 }
 
-fn invalid(reason: String) -> String {
-    format!("invalid: {reason}")
-}
-
-fn parse(value: Value, limits: &RelayLimits) -> Result<Event, String> {
-    let fields = value.as_object().ok_or("event is not an object")?;
-    for (name, length) in [("id", 64), ("pubkey", 64), ("sig", 128)] {
-        if !fields
-            .get(name)
-            .and_then(Value::as_str)
-            .is_some_and(|text| is_hex(text, length))
-        {
-            return Err(format!("{name} is not {length} lower-case hex digits"));
+fn parse(value: Value, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
+    let fields = value.as_object().ok_or(InvalidEvent::NotAnObject)?;
+    for (field, length) in [("id", 64), ("pubkey", 64), ("sig", 128)] {
+        let text = fields.get(field).and_then(Value::as_str);
+        if !text.is_some_and(|text| is_hex(text, length)) {
+            return Err(InvalidEvent::NotHex { field, length });
         }
     }
-    let tags = fields
-        .get("tags")
-        .and_then(Value::as_array)
-        .ok_or("tags is not an array")?;
-    if tags.len() > limits.tags_max {
-        return Err(format!("too many tags: {}, at most {}", tags.len(), limits.tags_max));
+    let tags = fields.get("tags").and_then(Value::as_array);
+    let count = tags.ok_or(InvalidEvent::NoTags)?.len();
+    let max = limits.tags_max;
+    if count > max {
+        return Err(InvalidEvent::TooManyTags { count, max });
     }
-    let event: Event = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let event: Event = serde_json::from_value(value).map_err(InvalidEvent::Malformed)?;
     let bytes = serde_json::to_string(&event).map_or(usize::MAX, |json| json.len());
-    if bytes > limits.event_bytes_max {
-        return Err(format!(
-            "event too large: {bytes} bytes, at most {}",
-            limits.event_bytes_max
-        ));
+    let max = limits.event_bytes_max;
+    if bytes > max {
+        return Err(InvalidEvent::TooLarge { bytes, max });
     }
     Ok(event)
 }
 
-fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
+fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
     check_identifier(event)?;
     for tag in event.tags.iter() {
         let [name, rest @ ..] = tag.as_slice() else {
-            return Err("too few fields in tag".to_owned());
+            return Err(InvalidEvent::EmptyTag);
         };
         let value = rest.first().map_or("", String::as_str);
-        if name.len() == 1 && value.len() > limits.tag_value_bytes_max {
-            return Err(format!(
-                "tag val too large: {} bytes, at most {}",
-                value.len(),
-                limits.tag_value_bytes_max
-            ));
+        let (bytes, max) = (value.len(), limits.tag_value_bytes_max);
+        if name.len() == 1 && bytes > max {
+            return Err(InvalidEvent::TagValueTooLarge { bytes, max });
         }
         match name.as_str() {
-            "e" | "p" if !is_hex(value, 64) => {
-                return Err(format!("{name} tag is not 64 lower-case hex digits"));
-            }
+            "e" | "p" if !is_hex(value, 64) => return Err(InvalidEvent::TagNotHex(name.clone())),
             "a" if event.kind.as_u16() == shared::nip34::DELETION => {
-                let author = value.split(':').nth(1).ok_or("a tag is not a coordinate")?;
+                let author = value.split(':').nth(1).ok_or(InvalidEvent::NoCoordinate)?;
                 if author != event.pubkey.to_hex() {
-                    return Err("can't delete other user's events".to_owned());
+                    return Err(InvalidEvent::DeletesForeign);
                 }
             }
-            "expiration" if value.parse::<u64>().is_err() => {
-                return Err("invalid expiration".to_owned());
-            }
+            "expiration" if value.parse::<u64>().is_err() => return Err(InvalidEvent::Expiration),
             _ => {}
         }
     }
@@ -101,8 +134,8 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), String> {
 }
 
 /// Refuses what `nostr-lmdb` would take for another event's version: its index has the first bytes of every `d` tag,
-/// filled up with zeros, and does not look at the event again.
-fn check_identifier(event: &Event) -> Result<(), String> {
+/// filled up with zeros, and does not compare the event itself.
+fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
     if !event.kind.is_addressable() {
         return Ok(());
     }
@@ -111,42 +144,40 @@ fn check_identifier(event: &Event) -> Result<(), String> {
         _ => None,
     });
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
-        return Err("an addressable event needs one d tag here".to_owned());
+        return Err(InvalidEvent::NotOneIdentifier);
     };
     if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
-        return Err(format!(
-            "the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte"
-        ));
+        return Err(InvalidEvent::UnusableIdentifier);
     }
     Ok(())
 }
 
-fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(), String> {
+fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(), InvalidEvent> {
     let now_secs = now.as_secs();
     let created_at = event.created_at.as_secs();
     let (age_secs_max, too_old) = if event.kind.is_ephemeral() {
-        (EPHEMERAL_AGE_SECS_MAX, "ephemeral event expired")
+        (EPHEMERAL_AGE_SECS_MAX, InvalidEvent::EphemeralTooOld)
     } else {
-        (limits.age_secs_max, "created_at too early")
+        (limits.age_secs_max, InvalidEvent::TooOld)
     };
     if created_at < now_secs.saturating_sub(age_secs_max) {
-        return Err(too_old.to_owned());
+        return Err(too_old);
     }
     if created_at > now_secs.saturating_add(limits.future_secs_max) {
-        return Err("created_at too late".to_owned());
+        return Err(InvalidEvent::TooNew);
     }
     if is_expired(event, now) {
-        return Err("event expired".to_owned());
+        return Err(InvalidEvent::Expired);
     }
     Ok(())
 }
 
-fn check_signature(event: &Event) -> Result<(), String> {
+fn check_signature(event: &Event) -> Result<(), InvalidEvent> {
     if !event.verify_id() {
-        return Err("bad event id".to_owned());
+        return Err(InvalidEvent::WrongId);
     }
     if !event.verify_signature() {
-        return Err("bad signature".to_owned());
+        return Err(InvalidEvent::WrongSignature);
     }
     Ok(())
 }
@@ -176,7 +207,7 @@ mod tests {
 
     const NOW: u64 = 2_000_000_000;
 
-    fn judged(kind: u16, content: &str, created_at: u64, tags: &[&[&str]]) -> Result<Event, String> {
+    fn validated(kind: u16, content: &str, created_at: u64, tags: &[&[&str]]) -> Result<Event, InvalidEvent> {
         let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         let event = EventBuilder::new(Kind::from(kind), content)
             .tags(tags)
@@ -189,14 +220,14 @@ mod tests {
             event_bytes_max: 2500,
             ..RelayLimits::default()
         };
-        admit(serde_json::to_value(event).unwrap(), Timestamp::from_secs(NOW), &limits)
+        validate(serde_json::to_value(event).unwrap(), Timestamp::from_secs(NOW), &limits)
     }
 
-    fn assert_verdict(verdict: Result<Event, String>, expected: &str) {
-        let verdict = verdict.map_or_else(|text| text, |_| String::new());
+    fn assert_text(validated: Result<Event, InvalidEvent>, expected: &str) {
+        let text = validated.map_or_else(|invalid| invalid.to_string(), |_| String::new());
 
-        let matches = verdict.starts_with(expected) && verdict.is_empty() == expected.is_empty();
-        assert!(matches, "{verdict}, not {expected}");
+        let matches = text.starts_with(expected) && text.is_empty() == expected.is_empty();
+        assert!(matches, "{text}, not {expected}");
     }
 
     #[test]
@@ -210,7 +241,7 @@ mod tests {
             (20000, NOW - 60, ""),
             (20000, NOW - 61, "invalid: ephemeral event expired"),
         ] {
-            assert_verdict(judged(kind, "", created_at, &[]), expected);
+            assert_text(validated(kind, "", created_at, &[]), expected);
         }
         for (expiration, expected) in [
             (NOW + 1, ""),
@@ -218,7 +249,7 @@ mod tests {
             (NOW - 1, "invalid: event expired"),
         ] {
             let tags: [&[&str]; 1] = [&["expiration", &expiration.to_string()]];
-            assert_verdict(judged(1, "", NOW, &tags), expected);
+            assert_text(validated(1, "", NOW, &tags), expected);
         }
     }
 
@@ -248,17 +279,17 @@ mod tests {
             (1, &[&["-"]], "blocked: event marked as protected"),
         ];
         for (kind, tags, expected) in rows {
-            assert_verdict(judged(kind, "", NOW, tags), expected);
+            assert_text(validated(kind, "", NOW, tags), expected);
         }
         let longer = "x".repeat(2500);
-        assert_verdict(judged(1, &longer, NOW, &[]), "invalid: event too large");
-        let repost = judged(6, r#"[["-"]]"#, NOW, &[]);
-        assert_verdict(repost, "blocked: reposts can't embed protected events");
+        assert_text(validated(1, &longer, NOW, &[]), "invalid: event too large");
+        let repost = validated(6, r#"[["-"]]"#, NOW, &[]);
+        assert_text(repost, "blocked: reposts can't embed protected events");
     }
 
     #[test]
     fn event_that_is_not_what_was_signed_is_refused() {
-        let valid = serde_json::to_value(judged(1, "x", NOW, &[]).unwrap()).unwrap();
+        let valid = serde_json::to_value(validated(1, "x", NOW, &[]).unwrap()).unwrap();
         let rows = [
             ("content", json!("y"), "invalid: bad event id"),
             ("sig", json!("0".repeat(128)), "invalid: bad signature"),
@@ -278,12 +309,12 @@ mod tests {
             let mut event = valid.clone();
             event[field] = value.clone();
 
-            let verdict = admit(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
+            let invalid = validate(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
 
-            assert!(verdict.starts_with(expected), "{field} {value}: {verdict}");
+            assert!(invalid.to_string().starts_with(expected), "{field} {value}: {invalid}");
         }
         for value in [json!(null), json!([]), json!({}), json!("x")] {
-            assert!(admit(value, Timestamp::from_secs(NOW), &RelayLimits::default()).is_err());
+            assert!(validate(value, Timestamp::from_secs(NOW), &RelayLimits::default()).is_err());
         }
     }
 }

@@ -1,0 +1,315 @@
+//! Runs other programs (git, strfry): the only place that spawns. A child has pipes, limits, a process group of its own
+//! that is killed as a whole, and a bound on what is kept of its stderr.
+//!
+//! No `pre_exec`, uid or gid: the standard library would then fork instead of using posix_spawn (50 times slower in a
+//! large process). Limits are set on the running child, which waits for its input meanwhile.
+
+use std::borrow::Cow;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+use rustix::process::Signal;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Child;
+use tokio::process::ChildStderr;
+use tokio::process::ChildStdin;
+use tokio::process::ChildStdout;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Prepares a run of `program`.
+#[expect(clippy::disallowed_methods, reason = "the one place where programs are spawned")]
+pub(crate) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // What the program starts, a script around it included, ends with it.
+        .process_group(0)
+        .kill_on_drop(true);
+    command
+}
+
+/// A running child. Dropped, it and all that it started are killed.
+#[must_use = "dropping it kills the child"]
+#[derive(Debug)]
+pub(crate) struct ChildProcess {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    /// What it is called in errors.
+    pub(crate) name: String,
+    stderr: Option<ChildStderr>,
+    child: Child,
+}
+
+/// How a child ended and what it wrote.
+#[derive(Debug)]
+pub(crate) struct ChildOutput {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Stderr,
+}
+
+impl ChildProcess {
+    /// Starts a child, with `stdin` as its input and pipes for its output, within `limits`.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub(crate) fn spawn(
+        mut command: Command,
+        name: String,
+        stdin: Stdio,
+        limits: Option<ChildLimits>,
+    ) -> io::Result<Self> {
+        let mut child = command.stdin(stdin).spawn()?;
+        if let (Some(limits), Some(pid)) = (limits, pid_of(&child)) {
+            limits.apply(pid);
+        }
+        Ok(Self {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            name,
+            child,
+        })
+    }
+
+    /// Waits for the end while reading stderr.
+    pub(crate) async fn wait(&mut self) -> io::Result<(ExitStatus, Stderr)> {
+        let stderr = read_start(self.stderr.take(), STDERR_BYTES_MAX).await?;
+        Ok((self.child.wait().await?, Stderr(stderr)))
+    }
+
+    /// Runs to the end with `input` on stdin; keeps the first `stdout_bytes_max` bytes of stdout. After `deadline` the
+    /// child is killed: `None`.
+    ///
+    /// # Errors
+    /// It cannot be written to or read from.
+    pub(crate) async fn output(
+        mut self,
+        input: &[u8],
+        stdout_bytes_max: usize,
+        deadline: Duration,
+    ) -> io::Result<Option<ChildOutput>> {
+        let (stdin, stdout) = (self.stdin.take(), self.stdout.take());
+        let write = async {
+            match stdin {
+                // A child that ends before it has read everything says why on stderr.
+                Some(mut stdin) => ignore_broken_pipe(stdin.write_all(input).await),
+                None => Ok(()),
+            }
+        };
+        let read = read_start(stdout, stdout_bytes_max);
+        let work = async { tokio::try_join!(write, read, self.wait()) };
+        let Ok(ended) = timeout(deadline, work).await else {
+            return Ok(None);
+        };
+        ended.map(|((), stdout, (status, stderr))| Some(ChildOutput { status, stdout, stderr }))
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        // No pid once the child was waited for: its number may belong to somebody else by now.
+        if let Some(pid) = pid_of(&self.child)
+            && let Err(error) = rustix::process::kill_process_group(pid, Signal::KILL)
+        {
+            tracing::debug!(%error, child = self.name, "could not kill a child that may have ended by itself");
+        }
+    }
+}
+
+/// What a child wrote to stderr, up to a bound.
+#[derive(Debug, Default)]
+pub(crate) struct Stderr(Vec<u8>);
+
+impl Stderr {
+    /// Returns the text as it was written.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+
+    /// Returns the lines, without control characters and quoted paths of this machine.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.text()
+            .lines()
+            .map(|line| line.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
+            .filter(|line: &String| !line.is_empty())
+            .map(|line| without_paths(&line))
+            .collect()
+    }
+
+    /// Returns the line that names what went wrong: the first `fatal:` or `error:`, else the first.
+    pub(crate) fn summary(&self) -> String {
+        let lines = self.lines();
+        let mark = |line: &&String| line.starts_with("fatal: ") || line.starts_with("error: ");
+        lines
+            .iter()
+            .find(mark)
+            .or(lines.first())
+            .cloned()
+            .unwrap_or_else(|| "no message".to_owned())
+    }
+}
+
+/// What one child may use. Reaching a limit ends the child, not the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChildLimits {
+    /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation.
+    pub(crate) memory_bytes: u64,
+    /// CPU time (`RLIMIT_CPU`).
+    pub(crate) cpu_secs: u64,
+    /// Largest file written (`RLIMIT_FSIZE`).
+    pub(crate) file_bytes: u64,
+}
+
+impl ChildLimits {
+    fn apply(self, pid: Pid) {
+        let limits = [
+            (Resource::As, self.memory_bytes, self.memory_bytes),
+            // Apart, so that SIGXCPU comes before SIGKILL and says why.
+            (Resource::Cpu, self.cpu_secs, self.cpu_secs + 1),
+            (Resource::Fsize, self.file_bytes, self.file_bytes),
+            (Resource::Core, 0, 0),
+        ];
+        for (resource, soft, hard) in limits {
+            let limit = Rlimit {
+                current: Some(soft),
+                maximum: Some(hard),
+            };
+            // A child that has already ended needs no limit; a stricter limit of our own is kept by the kernel.
+            if let Err(error) = rustix::process::prlimit(Some(pid), resource, limit) {
+                tracing::debug!(%error, ?resource, "could not limit a child");
+            }
+        }
+    }
+}
+
+/// Tells whether a signal ended a child that nobody here has killed: a limit (`SIGXCPU`, `SIGXFSZ`), or a failed
+/// allocation that git cannot report.
+pub(crate) fn exceeded_limit(status: ExitStatus) -> bool {
+    status.signal().is_some()
+}
+
+/// Takes a closed pipe for success: a child that ends early closes its stdin.
+pub(crate) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Replaces quoted absolute paths, which show an outsider this machine and nothing about the push.
+fn without_paths(line: &str) -> String {
+    line.split('\'')
+        .enumerate()
+        .map(|(i, part)| {
+            if i % 2 == 1 && part.starts_with('/') {
+                "..."
+            } else {
+                part
+            }
+        })
+        .collect::<Vec<_>>()
+        .join("'")
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+}
+
+/// Reads to the end and keeps the start.
+async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let Some(mut output) = output else {
+        return Ok(Vec::new());
+    };
+    let mut kept = Vec::new();
+    (&mut output).take(bytes_max as u64).read_to_end(&mut kept).await?;
+    tokio::io::copy(&mut output, &mut tokio::io::sink()).await?;
+    Ok(kept)
+}
+
+/// The first lines name what is wrong; a hostile pack can make git write a lot more.
+const STDERR_BYTES_MAX: usize = 64 * 1024;
+const LINE_CHARS_MAX: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> ChildProcess {
+        let mut command = command(Path::new("/bin/sh"));
+        command.arg("-c").arg(script);
+        ChildProcess::spawn(command, "sh".to_owned(), Stdio::piped(), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_dropped_is_killed_with_all_that_it_started() {
+        let mut child = shell("sleep 600 & echo $!; wait");
+        let mut started = [0; 16];
+        let len = child.stdout.as_mut().unwrap().read(&mut started).await.unwrap();
+        let started: i32 = String::from_utf8_lossy(&started[..len]).trim().parse().unwrap();
+        let pids = [pid_of(&child.child).unwrap(), Pid::from_raw(started).unwrap()];
+
+        drop(child);
+
+        let gone = async {
+            for pid in pids {
+                while is_alive(pid) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        assert!(timeout(Duration::from_secs(10), gone).await.is_ok());
+    }
+
+    /// Tells whether a process runs; one that has ended and was not waited for does not.
+    fn is_alive(pid: Pid) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn the_start_of_a_childs_output_is_kept_and_its_rest_is_read() {
+        let child = shell("cat; head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 3");
+
+        let output = child.output(b"abc", 5, Duration::from_secs(20)).await.unwrap().unwrap();
+
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(output.stdout, b"abc\0\0");
+        assert_eq!(output.stderr.0.len(), STDERR_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_reads_nothing_or_does_not_end_is_no_error() {
+        let deaf = shell("exec 0<&-; echo no >&2; exit 1");
+        let input = vec![0; 1_000_000];
+        let output = deaf.output(&input, 5, Duration::from_secs(20)).await.unwrap().unwrap();
+        assert_eq!(output.stderr.summary(), "no");
+
+        let hanging = shell("sleep 600");
+        assert!(
+            hanging
+                .output(b"", 5, Duration::from_millis(50))
+                .await
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn messages_hold_neither_paths_nor_control_characters() {
+        let stderr = Stderr(b"warning: x\nfatal: cannot open '/srv/data/x': \x1b[31mno\n".to_vec());
+
+        assert_eq!(stderr.summary(), "fatal: cannot open '...': [31mno");
+    }
+}
