@@ -3,7 +3,6 @@
 mod background;
 mod declare;
 mod descriptors;
-mod embedded_policy;
 mod fetch;
 mod git;
 mod http;

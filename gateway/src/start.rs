@@ -15,8 +15,8 @@ use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrlError;
 use shared::rules::Service;
 use shared::rules::ServiceError;
-use shared::write_policy::Policy;
 use shared::write_policy::RecentlyAccepted;
+use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::background::worker;
-use crate::embedded_policy::InProcess;
 use crate::fetch::advertise::Advertisements;
 use crate::fetch::advertise::CaptureError;
 use crate::fetch::process::UploadPack;
@@ -52,9 +51,9 @@ use crate::repositories::repository::CreateError;
 use crate::repositories::repository::RepositoryStore;
 use crate::strfry_import::StrfryError;
 use crate::strfry_import::StrfryImport;
-use relay::EmbeddedRelay;
-use relay::EmbeddedRelayError;
 use relay::RelayLimits;
+use relay::RelayServer;
+use relay::RelayStartError;
 
 /// Why the server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +102,7 @@ pub(crate) enum StartError {
     Strfry(#[from] StrfryError),
     /// The built-in relay could not be started.
     #[error("cannot start the built-in relay")]
-    Embedded(#[from] EmbeddedRelayError),
+    Embedded(#[from] RelayStartError),
 }
 
 /// A server that listens.
@@ -111,7 +110,7 @@ pub(crate) struct Server {
     gateway: Arc<Gateway>,
     listener: TcpListener,
     address: SocketAddr,
-    embedded: Option<EmbeddedRelay>,
+    embedded: Option<RelayServer>,
     connection_limits: ConnectionLimits,
     tasks: TaskTracker,
     ending: Ending,
@@ -327,7 +326,7 @@ async fn relay(
     service: &Service,
     purgatory: Purgatory,
     data_dir: &Path,
-) -> Result<(FactLoader, Option<EmbeddedRelay>), StartError> {
+) -> Result<(FactLoader, Option<RelayServer>), StartError> {
     let loader = |url: &str| {
         Ok::<_, RelayUrlError>(FactLoader {
             purgatory: purgatory.clone(),
@@ -348,16 +347,16 @@ async fn relay(
         .local_addr()
         .map_err(|source| StartError::Bind { address, source })?;
     let url = format!("ws://{address}/");
-    let policy = Policy {
+    let policy = WritePolicy {
         // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
         loader: loader(&url)?,
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: RecentlyAccepted::default(),
+        recently_accepted: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
-    let relay = EmbeddedRelay::start(listener, &database, InProcess(policy), RelayLimits::default()).await?;
+    let relay = RelayServer::start(listener, &database, policy, RelayLimits::default()).await?;
     Ok((loader(&url)?, Some(relay)))
 }
 

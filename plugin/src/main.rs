@@ -13,8 +13,8 @@ use clap::Parser;
 use shared::load_facts::FactLoader;
 use shared::purgatory::Purgatory;
 use shared::relay_client::RelayClient;
-use shared::write_policy::Policy;
 use shared::write_policy::RecentlyAccepted;
+use shared::write_policy::WritePolicy;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
     let purgatory = Purgatory::connect(&config.redis, config.limits).await?;
     let relay = RelayClient::new(&config.relay_url, RELAY_TIMEOUT)?;
     tokio::spawn(report_redis_settings(purgatory.clone()));
-    let policy = Policy {
+    let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
             relay,
@@ -55,7 +55,7 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: RecentlyAccepted::default(),
+        recently_accepted: RecentlyAccepted::default(),
     };
     run::run(&policy).await?;
     Ok(())

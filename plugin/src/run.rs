@@ -12,14 +12,14 @@ use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
 use shared::rules::Refusal;
 use shared::write_policy::Answer;
-use shared::write_policy::Policy;
+use shared::write_policy::WritePolicy;
 use tokio::sync::mpsc;
 
 /// Answers until the end of standard input.
 ///
 /// # Errors
 /// Standard output is gone, so nobody waits for answers any more.
-pub(crate) async fn run(policy: &Policy) -> io::Result<()> {
+pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
     let (sender, mut lines) = mpsc::channel(1);
     // Reading blocks; the connections to Redis and relay stay alive meanwhile.
     std::thread::spawn(move || read_lines(&sender));
@@ -42,7 +42,7 @@ pub(crate) async fn run(policy: &Policy) -> io::Result<()> {
     Ok(())
 }
 
-async fn answer(policy: &Policy, request: &Request) -> Answer {
+async fn answer(policy: &WritePolicy, request: &Request) -> Answer {
     match &request.subject {
         Subject::NotOurs => Answer::Accept,
         Subject::Malformed { reason } => Answer::Refuse(Refusal::Malformed { reason: reason.clone() }.to_string()),

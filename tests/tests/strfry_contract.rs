@@ -1,4 +1,4 @@
-//! What we rely on in strfry, held against its stand-in (the embedded relay with a plugin host) and, where
+//! What we rely on in strfry, held against its stand-in (the built-in relay with a plugin host) and, where
 //! `STRFRY_BIN` names a binary, against strfry itself with the configuration that we ship. `docs/strfry-contract.md`
 //! lists the facts with their reasons.
 
@@ -24,8 +24,8 @@ use nostr::event::Tag;
 use nostr::filter::Filter;
 use nostr::key::Keys;
 use nostr::types::Timestamp;
-use relay::EmbeddedRelay;
 use relay::RelayLimits;
+use relay::RelayServer;
 use serde_json::Value;
 use serde_json::json;
 use shared::relay_client::PublishOutcome;
@@ -502,7 +502,7 @@ struct World {
 }
 
 enum Relay {
-    StandIn(EmbeddedRelay),
+    StandIn(RelayServer),
     Strfry(Child),
 }
 
@@ -519,7 +519,7 @@ impl World {
         let database = folder.path().join("db");
         let configuration = strfry_configuration(&[("db", format!("{database:?}"))]);
         fs::write(folder.path().join("strfry.conf"), configuration).unwrap();
-        let relay = EmbeddedRelay::start(listener, &database, plugin, limits).await.unwrap();
+        let relay = RelayServer::start(listener, &database, plugin, limits).await.unwrap();
         Self::new(relay.local_addr().port(), folder, Relay::StandIn(relay))
     }
 

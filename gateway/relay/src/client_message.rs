@@ -1,60 +1,88 @@
-//! What a client says (NIP-01, NIP-45), parsed as strictly as strfry does (`RelayIngester.cpp`, `filters.h`).
+//! Messages of clients (NIP-01, NIP-45), parsed as strictly as strfry does (`RelayIngester.cpp`, `filters.h`).
 
 use std::collections::BTreeSet;
 
 use nostr::filter::Filter;
 use serde_json::Value;
 
-use crate::RelayLimits;
+use crate::limits::RelayLimits;
 
 /// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ClientMessage {
-    /// An event, not looked at yet.
+    /// An event, not validated yet.
     Event(Value),
     /// A subscription.
     Req { subscription: String, filters: Vec<Filter> },
-    /// A question how many events there are.
+    /// A request for the number of events that match.
     Count { subscription: String, filters: Vec<Filter> },
     /// The end of a subscription.
     Close { subscription: String },
 }
 
-/// Why a message cannot be taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Complaint {
-    /// Told by `NOTICE`.
-    Notice(String),
-    /// Told by `CLOSED`, the subscription being known.
-    Closed { subscription: String, reason: String },
+/// Why a message is malformed: what the client reads.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MalformedMessage {
+    #[error("bad msg: message is not an array")]
+    NotAnArray,
+    #[error("bad msg: first element not a command like REQ")]
+    NoCommand,
+    #[error("bad msg: too few array elements")]
+    NoEvent,
+    #[error("bad msg: unknown cmd")]
+    UnknownCommand,
+    #[error("bad msg: subscription id is not a string of 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes")]
+    SubscriptionId,
+    /// The only one that is about a subscription, and ends it.
+    #[error("bad req: {filter}")]
+    Filter {
+        subscription: String,
+        filter: MalformedFilter,
+    },
+}
+
+/// Why the filters of a request are malformed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MalformedFilter {
+    #[error("no filter")]
+    NoFilter,
+    #[error("{count} filters, at most {max}")]
+    TooManyFilters { count: usize, max: usize },
+    #[error("provided filter is not an object")]
+    NotAnObject,
+    #[error("error parsing {0}")]
+    NotANumber(String),
+    #[error("unrecognised filter item: {0}")]
+    UnknownItem(String),
+    #[error("{0} not an array")]
+    NotAnArray(String),
+    #[error("{0} not all of 64 hex digits")]
+    NotHex(String),
+    #[error("too many tags in filter")]
+    TooManyTags,
+    #[error("{0}")]
+    Malformed(serde_json::Error),
 }
 
 impl ClientMessage {
     /// Reads a message.
-    pub(super) fn parse(text: &str, limits: &RelayLimits) -> Result<Self, Complaint> {
+    pub(super) fn parse(text: &str, limits: &RelayLimits) -> Result<Self, MalformedMessage> {
         let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
-            return Err(notice("bad msg: message is not an array"));
+            return Err(MalformedMessage::NotAnArray);
         };
         let mut elements = elements.into_iter();
         let Some(Value::String(verb)) = elements.next() else {
-            return Err(notice("bad msg: first element not a command like REQ"));
+            return Err(MalformedMessage::NoCommand);
         };
         if verb == "EVENT" {
-            let event = elements
-                .next()
-                .ok_or_else(|| notice("bad msg: too few array elements"))?;
-            return Ok(Self::Event(event));
+            return elements.next().map(Self::Event).ok_or(MalformedMessage::NoEvent);
         }
         if !matches!(verb.as_str(), "REQ" | "COUNT" | "CLOSE") {
-            return Err(notice("bad msg: unknown cmd"));
+            return Err(MalformedMessage::UnknownCommand);
         }
         let subscription = match elements.next() {
             Some(Value::String(id)) if (1..=SUBSCRIPTION_ID_BYTES_MAX).contains(&id.len()) => id,
-            _ => {
-                return Err(notice(&format!(
-                    "bad msg: subscription id is not a string of 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes"
-                )));
-            }
+            _ => return Err(MalformedMessage::SubscriptionId),
         };
         if verb == "CLOSE" {
             return Ok(Self::Close { subscription });
@@ -62,26 +90,20 @@ impl ClientMessage {
         match filters(elements.collect(), limits) {
             Ok(filters) if verb == "REQ" => Ok(Self::Req { subscription, filters }),
             Ok(filters) => Ok(Self::Count { subscription, filters }),
-            Err(reason) => Err(Complaint::Closed {
-                subscription,
-                reason: format!("error: bad req: {reason}"),
-            }),
+            Err(filter) => Err(MalformedMessage::Filter { subscription, filter }),
         }
     }
 }
 
-fn notice(text: &str) -> Complaint {
-    Complaint::Notice(format!("ERROR: {text}"))
-}
-
 /// Reads filters. One that cannot match anything, having an empty list, is left out: `nostr` and `nostr-lmdb` take
 /// an empty list for no condition.
-fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, String> {
+fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, MalformedFilter> {
     if values.is_empty() {
-        return Err("no filter".to_owned());
+        return Err(MalformedFilter::NoFilter);
     }
-    if values.len() > limits.filters_max {
-        return Err(format!("{} filters, at most {}", values.len(), limits.filters_max));
+    let (count, max) = (values.len(), limits.filters_max);
+    if count > max {
+        return Err(MalformedFilter::TooManyFilters { count, max });
     }
     let mut filters = Vec::new();
     for value in values {
@@ -92,14 +114,16 @@ fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, Stri
     Ok(filters)
 }
 
-fn filter(value: Value) -> Result<Option<Filter>, String> {
-    let fields = value.as_object().ok_or("provided filter is not an object")?;
+fn filter(value: Value) -> Result<Option<Filter>, MalformedFilter> {
+    let fields = value.as_object().ok_or(MalformedFilter::NotAnObject)?;
     let mut tag_names = BTreeSet::new();
     let mut never_matches = false;
     for (name, value) in fields {
         let list = match name.as_bytes() {
             b"since" | b"until" | b"limit" => {
-                value.as_u64().ok_or_else(|| format!("error parsing {name}"))?;
+                value
+                    .as_u64()
+                    .ok_or_else(|| MalformedFilter::NotANumber(name.clone()))?;
                 continue;
             }
             b"ids" | b"authors" | b"kinds" => value.as_array(),
@@ -107,19 +131,19 @@ fn filter(value: Value) -> Result<Option<Filter>, String> {
                 tag_names.insert(tag_name);
                 value.as_array()
             }
-            _ => return Err(format!("unrecognised filter item: {name}")),
+            _ => return Err(MalformedFilter::UnknownItem(name.clone())),
         };
-        let list = list.ok_or_else(|| format!("{name} not an array"))?;
+        let list = list.ok_or_else(|| MalformedFilter::NotAnArray(name.clone()))?;
         never_matches |= list.is_empty();
         let hex = matches!(name.as_str(), "ids" | "authors" | "#e" | "#p");
         if hex && !list.iter().all(|item| item.as_str().is_some_and(is_hex_64)) {
-            return Err(format!("{name} not all of 64 hex digits"));
+            return Err(MalformedFilter::NotHex(name.clone()));
         }
     }
     if tag_names.len() > TAG_NAMES_MAX {
-        return Err("too many tags in filter".to_owned());
+        return Err(MalformedFilter::TooManyTags);
     }
-    let filter = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let filter = serde_json::from_value(value).map_err(MalformedFilter::Malformed)?;
     Ok((!never_matches).then_some(filter))
 }
 
@@ -136,7 +160,7 @@ const TAG_NAMES_MAX: usize = 3;
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<ClientMessage, Complaint> {
+    fn parsed(text: &str) -> Result<ClientMessage, MalformedMessage> {
         let limits = RelayLimits {
             filters_max: 2,
             ..RelayLimits::default()
@@ -145,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_is_none_is_complained_about() {
+    fn malformed_message_is_told_by_a_notice() {
         let long_id = format!(r#"["REQ","{}",{{}}]"#, "x".repeat(65));
         for text in [
             "",
@@ -162,7 +186,12 @@ mod tests {
             &long_id,
             r#"["CLOSE"]"#,
         ] {
-            assert!(matches!(parsed(text), Err(Complaint::Notice(_))), "{text}");
+            let malformed = parsed(text).unwrap_err();
+
+            assert!(
+                !matches!(malformed, MalformedMessage::Filter { .. }),
+                "{text}: {malformed}"
+            );
         }
     }
 
@@ -187,13 +216,13 @@ mod tests {
             r##",{"#a":["x"],"#b":["x"],"#c":["x"],"#d":["x"]}"##,
         ] {
             for verb in ["REQ", "COUNT"] {
-                let complaint = parsed(&format!(r#"["{verb}","s"{filters}]"#)).unwrap_err();
+                let malformed = parsed(&format!(r#"["{verb}","s"{filters}]"#)).unwrap_err();
 
-                let Complaint::Closed { subscription, reason } = complaint else {
-                    panic!("{filters} is told by {complaint:?}");
+                let MalformedMessage::Filter { subscription, .. } = &malformed else {
+                    panic!("{filters} is {malformed:?}");
                 };
                 assert_eq!(subscription, "s");
-                assert!(reason.starts_with("error: bad req: "), "{reason}");
+                assert!(malformed.to_string().starts_with("bad req: "), "{malformed}");
             }
         }
     }

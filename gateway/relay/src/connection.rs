@@ -18,23 +18,24 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::Relay;
-use crate::admission;
 use crate::client_message::ClientMessage;
-use crate::client_message::Complaint;
+use crate::client_message::MalformedMessage;
+use crate::event_store::EventStoreError;
 use crate::outbound;
 use crate::outbound::Gone;
 use crate::outbound::Outbound;
-use crate::policy::Source;
-use crate::store::StoreError;
+use crate::policy::EventSource;
+use crate::relay::Relay;
 use crate::subscriptions::Served;
 use crate::subscriptions::Subscriptions;
+use crate::validate::id_for_answer;
+use crate::validate::validate;
 use crate::writer::DUPLICATE;
 use crate::writer::Submission;
 use crate::writer::ok;
 
 /// Serves a client until it or the relay ends.
-pub(super) async fn serve<S>(socket: WebSocketStream<S>, source: Source, relay: Arc<Relay>)
+pub(super) async fn serve<S>(socket: WebSocketStream<S>, source: EventSource, relay: Arc<Relay>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -59,7 +60,7 @@ where
 
 struct Client {
     relay: Arc<Relay>,
-    source: Source,
+    source: EventSource,
     outbound: Outbound,
     served: broadcast::Receiver<Arc<Served>>,
     subscriptions: Subscriptions,
@@ -104,17 +105,25 @@ impl Client {
                 self.subscriptions.close(&subscription);
                 Ok(())
             }
-            Err(Complaint::Notice(text)) => self.send(json!(["NOTICE", text])).await,
-            Err(Complaint::Closed { subscription, reason }) => self.close(&subscription, &reason).await,
+            Err(malformed) => match &malformed {
+                MalformedMessage::Filter { subscription, .. } => {
+                    self.close(subscription, &format!("error: {malformed}")).await
+                }
+                MalformedMessage::NotAnArray
+                | MalformedMessage::NoCommand
+                | MalformedMessage::NoEvent
+                | MalformedMessage::UnknownCommand
+                | MalformedMessage::SubscriptionId => self.send(json!(["NOTICE", format!("ERROR: {malformed}")])).await,
+            },
         }
     }
 
-    /// Checks an event and hands it to the writer, which answers.
+    /// Validates an event and submits it to the writer, which answers.
     async fn take_event(&self, value: Value) -> Result<(), Gone> {
-        let id = admission::id_for_answer(&value);
-        let event = match admission::admit(value, Timestamp::now(), &self.relay.limits) {
+        let id = id_for_answer(&value);
+        let event = match validate(value, Timestamp::now(), &self.relay.limits) {
             Ok(event) => event,
-            Err(reason) => return self.outbound.send(ok(&id, false, &reason)).await,
+            Err(invalid) => return self.outbound.send(ok(&id, false, &invalid.to_string())).await,
         };
         match self.relay.store.has(&event.id).await {
             Ok(false) => {}
@@ -190,7 +199,7 @@ impl Client {
         self.outbound.send(message.to_string()).await
     }
 
-    fn log(&self, error: &StoreError) {
+    fn log(&self, error: &EventStoreError) {
         tracing::error!(%error, "cannot read the relay's database");
     }
 }

@@ -28,9 +28,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::Relay;
 use crate::connection;
-use crate::policy::Source;
+use crate::policy::EventSource;
+use crate::relay::Relay;
 
 /// Accepts connections until the relay is stopped.
 pub(super) async fn listen(listener: TcpListener, relay: Arc<Relay>) {
@@ -135,7 +135,7 @@ fn upgrade(
     relay: Arc<Relay>,
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Response<String> {
-    let source = Source {
+    let source = EventSource {
         address: client_address(peer, request.headers()),
     };
     tokio::spawn(async move {

@@ -1,35 +1,31 @@
-//! The question that is asked about every valid new event, and its answers. The answers are those of strfry's
-//! plugin protocol.
+//! The policy that the writer asks about every valid new event. Its answers are those of strfry's plugin protocol.
 
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 
 use nostr::event::Event;
+use shared::write_policy::Answer;
+use shared::write_policy::WritePolicy;
 
-/// Decides about events, one at a time, in the order they came. What it takes, every write waits for.
-pub trait WritePolicy: Send + 'static {
+/// Decides about events, one at a time, in the order they came. Every write waits for the answer.
+pub trait EventPolicy: Send + 'static {
     /// Judges an event that is valid, of good signature and not stored. It may have been asked about before.
     ///
     /// Events accepted just before may not be stored yet: a batch is judged whole and then stored whole.
-    fn judge(&mut self, event: &Event, source: &Source) -> impl Future<Output = Verdict> + Send;
+    fn judge(&mut self, event: &Event, source: &EventSource) -> impl Future<Output = Answer> + Send;
 }
 
-/// What a policy decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Store the event.
-    Accept,
-    /// Do not store it; the client hears `OK` false with this text.
-    Refuse(String),
-    /// Do not store it; the client hears `OK` true with this text (strfry's `shadowReject`).
-    ShadowRefuse(String),
+impl EventPolicy for WritePolicy {
+    async fn judge(&mut self, event: &Event, source: &EventSource) -> Answer {
+        self.answer(event, &source.to_string()).await
+    }
 }
 
 /// Where an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
-    /// The client's address: the proxy's word for it where the proxy is on this host, else the peer's.
+pub struct EventSource {
+    /// The client's address: as a proxy on this host reports it, else the peer's.
     pub address: IpAddr,
 }
 
@@ -42,7 +38,7 @@ pub enum SourceKind {
     Ip6,
 }
 
-impl Source {
+impl EventSource {
     /// Returns the kind of the address.
     pub fn kind(&self) -> SourceKind {
         match self.address {
@@ -52,7 +48,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for EventSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind().as_str(), self.address)
     }

@@ -22,11 +22,11 @@ pub(super) struct Served {
 /// Subscriptions by their ids.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    open: HashMap<String, Subscription>,
+    open: HashMap<String, OpenSubscription>,
 }
 
 #[derive(Debug)]
-struct Subscription {
+struct OpenSubscription {
     filters: Vec<Filter>,
     /// What was sent as stored and may yet come live.
     sent: HashSet<EventId>,
@@ -42,7 +42,7 @@ impl Subscriptions {
 
     /// Opens a subscription that has been sent the stored events `sent`, read when `last_batch` had been begun.
     pub(super) fn open(&mut self, id: String, filters: Vec<Filter>, sent: HashSet<EventId>, last_batch: u64) {
-        let subscription = Subscription {
+        let subscription = OpenSubscription {
             filters,
             sent,
             last_batch,

@@ -1,8 +1,9 @@
-//! The embedded relay as its clients see it. What it has in common with strfry is tested in
+//! The built-in relay as its clients see it. What it has in common with strfry is tested in
 //! `tests/tests/strfry_contract.rs`, with both.
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -19,49 +20,52 @@ use serde_json::json;
 use shared::relay_client::PublishOutcome;
 use shared::relay_client::RelayClient;
 use shared::relay_client::Signal;
+use shared::write_policy::Answer;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::*;
+use crate::limits::RelayLimits;
+use crate::policy::EventPolicy;
+use crate::policy::EventSource;
+use crate::server::RelayServer;
 
 /// Says what the content of an event asks it to say.
 struct AsAsked;
 
-impl WritePolicy for AsAsked {
-    async fn judge(&mut self, event: &Event, _: &Source) -> Verdict {
+impl EventPolicy for AsAsked {
+    async fn judge(&mut self, event: &Event, _: &EventSource) -> Answer {
         match event.content.split_once(' ') {
-            Some(("refuse", text)) => Verdict::Refuse(text.to_owned()),
-            Some(("shadow", text)) => Verdict::ShadowRefuse(text.to_owned()),
-            _ => Verdict::Accept,
+            Some(("refuse", text)) => Answer::Refuse(text.to_owned()),
+            Some(("hold", text)) => Answer::Hold(text.to_owned().into()),
+            _ => Answer::Accept,
         }
     }
 }
 
-async fn start(directory: &Path) -> EmbeddedRelay {
+async fn start(directory: &Path) -> RelayServer {
     let limits = RelayLimits {
         limit_max: 100,
         subscriptions_max: 2,
         ..RelayLimits::default()
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    EmbeddedRelay::start(listener, directory, AsAsked, limits)
-        .await
-        .unwrap()
+    RelayServer::start(listener, directory, AsAsked, limits).await.unwrap()
 }
 
-async fn started() -> (EmbeddedRelay, RelayClient, TempDir) {
+async fn started() -> (RelayServer, RelayClient, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let relay = start(directory.path()).await;
     let client = client(&relay);
     (relay, client, directory)
 }
 
-fn client(relay: &EmbeddedRelay) -> RelayClient {
+fn client(relay: &RelayServer) -> RelayClient {
     RelayClient::new(&format!("ws://{}", relay.local_addr()), Duration::from_secs(20)).unwrap()
 }
 
@@ -81,7 +85,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 struct Raw(WebSocketStream<TcpStream>);
 
 impl Raw {
-    async fn connect(relay: &EmbeddedRelay) -> Self {
+    async fn connect(relay: &RelayServer) -> Self {
         let stream = TcpStream::connect(relay.local_addr()).await.unwrap();
         let (socket, _) = client_async(format!("ws://{}/any/path", relay.local_addr()), stream)
             .await
@@ -105,7 +109,7 @@ impl Raw {
     }
 }
 
-async fn get(relay: &EmbeddedRelay, accept: &str) -> String {
+async fn get(relay: &RelayServer, accept: &str) -> String {
     let mut stream = TcpStream::connect(relay.local_addr()).await.unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

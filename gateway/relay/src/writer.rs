@@ -1,21 +1,21 @@
-//! The only writer: takes what has come as a batch, asks the policy about each event, stores what it accepts, then
-//! answers, then tells the subscribers (strfry `RelayWriter.cpp`).
+//! The only writer: takes the submitted events as a batch, asks the policy about each event, stores what it accepts,
+//! then answers, then tells the subscribers (strfry `RelayWriter.cpp`).
 
 use std::sync::Arc;
 
 use nostr::event::Event;
 use serde_json::json;
+use shared::write_policy::Answer;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
+use crate::event_store::EventStore;
+use crate::event_store::EventStoreError;
+use crate::event_store::Saved;
 use crate::outbound::Outbound;
-use crate::policy::Source;
-use crate::policy::Verdict;
-use crate::policy::WritePolicy;
-use crate::store::Saved;
-use crate::store::Store;
-use crate::store::StoreError;
+use crate::policy::EventPolicy;
+use crate::policy::EventSource;
 use crate::subscriptions::Served;
 
 /// An event that is valid and was not stored when it came.
@@ -24,15 +24,15 @@ pub(super) struct Submission {
     /// The event.
     pub(super) event: Event,
     /// Where it came from.
-    pub(super) source: Source,
+    pub(super) source: EventSource,
     /// Where the answer goes.
     pub(super) outbound: Outbound,
 }
 
-/// Writes until nobody can submit any more.
+/// Writes until every sender of submissions is dropped.
 pub(super) async fn run(
-    mut policy: impl WritePolicy,
-    store: Arc<Store>,
+    mut policy: impl EventPolicy,
+    store: Arc<EventStore>,
     mut submitted: mpsc::Receiver<Submission>,
     served: broadcast::Sender<Arc<Served>>,
     begun: watch::Sender<u64>,
@@ -45,13 +45,13 @@ pub(super) async fn run(
         begun.send_replace(batch);
         let results = save(&store, &events).await;
         for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
-            let (accepted, message) = answer(event, result);
+            let (accepted, message) = result_message(event, result);
             outbound.send_at_once(ok(&event.id.to_hex(), accepted, message));
         }
         for (event, result) in events.into_iter().zip(results) {
             if matches!(result, Ok(Saved::Stored)) {
                 let json = serde_json::to_string(&event).unwrap_or_default();
-                // An error only says that nobody is connected.
+                // An error only means that no client is connected.
                 drop(served.send(Arc::new(Served { event, json, batch })));
             }
         }
@@ -60,15 +60,15 @@ pub(super) async fn run(
 
 /// Asks the policy about a batch, in the order it came. Answers what it refuses, and returns what it accepts in the
 /// order it is stored in, which is that of the times, so that of two versions in a batch each is stored once.
-async fn judge(policy: &mut impl WritePolicy, submissions: &mut Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
+async fn judge(policy: &mut impl EventPolicy, submissions: &mut Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
     let mut accepted = Vec::new();
     for submission in submissions.drain(..) {
-        let verdict = policy.judge(&submission.event, &submission.source).await;
+        let answer = policy.judge(&submission.event, &submission.source).await;
         let id = submission.event.id.to_hex();
-        match verdict {
-            Verdict::Accept => accepted.push((submission.outbound, submission.event)),
-            Verdict::Refuse(message) => submission.outbound.send_at_once(ok(&id, false, &message)),
-            Verdict::ShadowRefuse(message) => submission.outbound.send_at_once(ok(&id, true, &message)),
+        match answer {
+            Answer::Accept => accepted.push((submission.outbound, submission.event)),
+            Answer::Refuse(message) => submission.outbound.send_at_once(ok(&id, false, &message)),
+            Answer::Hold(message) => submission.outbound.send_at_once(ok(&id, true, &message)),
         }
     }
     accepted.sort_by_key(|(_, event)| (event.created_at, event.id));
@@ -76,7 +76,7 @@ async fn judge(policy: &mut impl WritePolicy, submissions: &mut Vec<Submission>)
 }
 
 /// Saves a batch; ephemeral events (NIP-01) count as stored and are not.
-async fn save(store: &Store, events: &[Event]) -> Vec<Result<Saved, StoreError>> {
+async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<Saved, EventStoreError>> {
     let lasting: Vec<Event> = events
         .iter()
         .filter(|event| !event.kind.is_ephemeral())
@@ -93,7 +93,7 @@ async fn save(store: &Store, events: &[Event]) -> Vec<Result<Saved, StoreError>>
 }
 
 /// Returns the answer in strfry's words.
-fn answer(event: &Event, result: &Result<Saved, StoreError>) -> (bool, &'static str) {
+fn result_message(event: &Event, result: &Result<Saved, EventStoreError>) -> (bool, &'static str) {
     match result {
         Ok(Saved::Stored) => (true, ""),
         Ok(Saved::Duplicate) => (true, DUPLICATE),

@@ -226,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn reading_ends_with_the_body_or_at_a_limit() {
         // A refused push of which nothing more came kept its connection for ever.
-        let limits = DrainLimits {
+        let limits = BodyLimits {
             bytes_max: 100,
             stall_max: Duration::from_millis(50),
             duration_max: Duration::from_millis(200),

@@ -1,4 +1,4 @@
-//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, waits, reads or knows the time.
+//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, awaits, reads or asks for the time.
 
 mod accept;
 mod access;
@@ -45,7 +45,6 @@ pub use reconcile::decide_retention;
 pub use reconcile::has_lost_its_state;
 pub use reconcile::plan;
 pub use refusal::Refusal;
-pub use related::Address;
 pub use related::OtherKinds;
 pub use related::OtherKindsError;
 pub use related::References;

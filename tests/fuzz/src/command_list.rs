@@ -1,7 +1,7 @@
 //! The head of a push.
 
+use shared::git::PushCommand;
 use shared::git::RefUpdate;
-use wire::command_list::Command;
 use wire::command_list::CommandList;
 use wire::command_list::CommandListError;
 use wire::command_list::CommandListLimits;
@@ -45,8 +45,8 @@ fn parse<'d>(pieces: impl IntoIterator<Item = &'d [u8]>) -> Result<Option<(Comma
 
 fn check(list: &CommandList) {
     assert!(list.commands.len() <= LIMITS.commands_max);
-    let parsed = |command: &'_ Command| command.parsed.clone().ok();
-    let updates: Vec<RefUpdate> = list.commands.iter().filter_map(parsed).collect();
+    let well_formed = |command: &PushCommand| command.update.clone().ok();
+    let updates: Vec<RefUpdate> = list.commands.iter().filter_map(well_formed).collect();
     for (i, update) in updates.iter().enumerate() {
         assert_eq!(update.name.as_str().parse().as_ref(), Ok(&update.name));
         for other in &updates[..i] {
@@ -59,7 +59,7 @@ fn check(list: &CommandList) {
         }
     }
     for command in &list.commands {
-        if let Ok(update) = &command.parsed {
+        if let Ok(update) = &command.update {
             assert_eq!(update.name.as_str(), command.name);
         }
     }

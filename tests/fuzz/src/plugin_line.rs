@@ -22,7 +22,7 @@ pub fn plugin_line(data: &[u8]) {
     };
     for (answer, action) in [
         (Answer::Accept, "accept"),
-        (Answer::Hold("purgatory: waits"), "shadowReject"),
+        (Answer::Hold("purgatory: waits".into()), "shadowReject"),
         (Answer::Refuse(text), "reject"),
     ] {
         check(&answer_line(&request.id, &answer), &request.id, action);

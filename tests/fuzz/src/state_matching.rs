@@ -1,5 +1,5 @@
-//! Which pushes signed states allow, and what a look makes of them: the two decisions against a second, plainer
-//! reading of the same rules (design 2, rule 5).
+//! Which pushes signed states allow, and what a reconcile makes of them: the two decisions against a second, plainer
+//! reading of the same rules (docs/ARCHITECTURE.md rule 5).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use shared::git::ObjectKind;
 use shared::git::Oid;
+use shared::git::PushCommand;
 use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::nip34::ANNOUNCEMENT;
@@ -27,7 +28,7 @@ use shared::rules::Facts;
 use shared::rules::MaintainerMode;
 use shared::rules::OnDisk;
 use shared::rules::PushTarget;
-use shared::rules::RefVerdict;
+use shared::rules::Verdict;
 use shared::rules::decide_push;
 use shared::rules::plan;
 
@@ -52,7 +53,7 @@ const NAMES: [&str; 4] = ["refs/heads/a", "refs/heads/a/b", "refs/heads/main", "
 
 /// What one author says of the repository.
 struct Announcement {
-    standing: Option<EntryStatus>,
+    status: Option<EntryStatus>,
     names_service: bool,
     lists: [bool; AUTHORS_LEN],
 }
@@ -61,7 +62,7 @@ struct State {
     number: u8,
     author: usize,
     created_at: u64,
-    standing: Option<EntryStatus>,
+    status: Option<EntryStatus>,
     refs: Refs,
 }
 
@@ -116,7 +117,7 @@ fn announcement(u: &mut Unstructured<'_>) -> Result<Option<Announcement>> {
         return Ok(None);
     }
     Ok(Some(Announcement {
-        standing: standing(
+        status: entry_status(
             u,
             &[
                 None,
@@ -136,7 +137,7 @@ fn state(u: &mut Unstructured<'_>, n: u8) -> Result<State> {
         number: 100 - n,
         author: u.choose_index(AUTHORS_LEN)?,
         created_at: u.int_in_range(1..=4)?,
-        standing: standing(
+        status: entry_status(
             u,
             &[
                 None,
@@ -150,7 +151,7 @@ fn state(u: &mut Unstructured<'_>, n: u8) -> Result<State> {
 }
 
 /// `None`: served.
-fn standing(u: &mut Unstructured<'_>, of: &[Option<EntryStatus>]) -> Result<Option<EntryStatus>> {
+fn entry_status(u: &mut Unstructured<'_>, of: &[Option<EntryStatus>]) -> Result<Option<EntryStatus>> {
     u.choose(of).copied()
 }
 
@@ -203,7 +204,7 @@ impl Announcement {
 
     /// Whether anything may be decided by it.
     fn counts(&self) -> bool {
-        self.standing != Some(EntryStatus::Asleep)
+        self.status != Some(EntryStatus::Asleep)
     }
 }
 
@@ -228,7 +229,7 @@ impl State {
     }
 
     fn is_held(&self) -> bool {
-        self.standing == Some(EntryStatus::Held)
+        self.status == Some(EntryStatus::Held)
     }
 
     fn is_possible(&self) -> bool {
@@ -247,10 +248,10 @@ impl Scene {
     fn facts(&self) -> Facts {
         let (mut served, mut entries) = (Vec::new(), Vec::new());
         let announcements = self.announcements.iter().enumerate();
-        let announcements = announcements.filter_map(|(n, it)| it.as_ref().map(|it| (it.event(n), it.standing)));
-        let states = self.states.iter().map(|state| (state.event(), state.standing));
-        for (event, standing) in announcements.chain(states) {
-            match standing {
+        let announcements = announcements.filter_map(|(n, it)| it.as_ref().map(|it| (it.event(n), it.status)));
+        let states = self.states.iter().map(|state| (state.event(), state.status));
+        for (event, status) in announcements.chain(states) {
+            match status {
                 None => served.push(event),
                 Some(status) => entries.push(entry(event, status)),
             }
@@ -312,8 +313,13 @@ impl Scene {
             coordinate: &coordinate,
             refs: Some(&local),
         };
-        let decision = decide_push(&facts, target, &self.commands, self.atomicity);
-        assert_eq!(decision.verdicts.len(), self.commands.len());
+        let command = |update: &RefUpdate| PushCommand {
+            name: update.name.to_string(),
+            update: Ok(update.clone()),
+        };
+        let commands: Vec<PushCommand> = self.commands.iter().map(command).collect();
+        let decision = decide_push(&facts, target, &commands, self.atomicity);
+        assert_eq!(decision.commands.len(), self.commands.len());
 
         let mut resulting = local.clone();
         for command in &self.commands {
@@ -335,18 +341,21 @@ impl Scene {
             .map(|command| in_place(command) || (!stale(command) && meant.is_some()))
             .collect();
         let none = self.atomicity == Atomicity::AllOrNothing && each.contains(&false);
-        for ((command, verdict), allowed) in self.commands.iter().zip(&decision.verdicts).zip(each) {
-            match verdict {
-                RefVerdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
-                RefVerdict::Allow => assert!(!none && allowed && !in_place(command), "{command:?}"),
-                RefVerdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
-                RefVerdict::Stage { .. } => panic!("{command:?} is no PR commit"),
+        for ((command, commanded), allowed) in self.commands.iter().zip(&decision.commands).zip(each) {
+            match &commanded.verdict {
+                Verdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
+                Verdict::Allow(update) => {
+                    assert_eq!(update, command);
+                    assert!(!none && allowed && !in_place(command), "{command:?}");
+                }
+                Verdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
+                Verdict::Stage { .. } => panic!("{command:?} is no PR commit"),
             }
         }
         self.check_extended(&decision.extend, meant);
     }
 
-    /// Only what the push fulfils is held on to.
+    /// Only the deadlines of the events that the push fulfils are extended.
     fn check_extended(&self, extended: &BTreeSet<EventId>, meant: Option<&State>) {
         let own = self.announcements[0].as_ref().map(|it| it.event(0).id);
         let meant = meant.filter(|state| state.is_held()).map(State::id);
@@ -355,7 +364,8 @@ impl Scene {
         }
     }
 
-    /// A look brings the repository to a state that may govern it and whose objects are here, never to an older one.
+    /// A reconcile aligns the repository with a state that may govern it and whose objects are here, never with an
+    /// older one.
     fn check_plan(&self) {
         let (coordinate, mut local) = (Self::coordinate(), named(&self.local));
         let facts = self.facts();

@@ -6,8 +6,8 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use relay::EmbeddedRelay;
 use relay::RelayLimits;
+use relay::RelayServer;
 use tests::harness::plugin_host::PluginHost;
 use tokio::net::TcpListener;
 
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(("127.0.0.1", port.parse()?)).await?;
     let host = PluginHost::new(plugin.clone(), Duration::from_secs(10));
-    let relay = EmbeddedRelay::start(listener, Path::new(database), host, RelayLimits::default()).await?;
+    let relay = RelayServer::start(listener, Path::new(database), host, RelayLimits::default()).await?;
     std::future::pending::<()>().await;
     relay.stop().await;
     Ok(())

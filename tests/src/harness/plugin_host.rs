@@ -1,5 +1,5 @@
 //! Hosts a strfry write policy plugin as strfry 1.1.0 does (`PluginEventSifter.h`, hoytech-cpp `stream.h`), so that
-//! the embedded relay can stand in for strfry. `tests/tests/strfry_contract.rs` holds both to the same suite.
+//! the built-in relay can stand in for strfry. `tests/tests/strfry_contract.rs` holds both to the same suite.
 //!
 //! One difference: strfry waits for a plugin that it has signalled for ever, this host only `END_MAX`.
 
@@ -10,11 +10,11 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use nostr::event::Event;
-use relay::Source;
-use relay::Verdict;
-use relay::WritePolicy;
+use relay::EventPolicy;
+use relay::EventSource;
 use serde_json::Value;
 use serde_json::json;
+use shared::write_policy::Answer;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
@@ -60,7 +60,7 @@ impl PluginHost {
         }
     }
 
-    async fn ask(&mut self, event: &Event, source: &Source) -> Result<Verdict, PluginError> {
+    async fn ask(&mut self, event: &Event, source: &EventSource) -> Result<Answer, PluginError> {
         // strfry follows the file of a command without spaces, and fails where there is none.
         let modified = match self.command.contains(' ') {
             true => None,
@@ -83,7 +83,7 @@ impl PluginHost {
             let line = tokio::time::timeout(self.timeout, plugin.read_line());
             let line = line.await.map_err(|_| PluginError::Timeout)??;
             match serde_json::from_slice(&line) {
-                Ok(answer) => return verdict(&answer, &event.id.to_hex()),
+                Ok(answer) => return parse_answer(&answer, &event.id.to_hex()),
                 Err(_) => tracing::warn!("the plugin wrote a line that is not JSON"),
             }
         }
@@ -96,21 +96,21 @@ impl PluginHost {
     }
 }
 
-impl WritePolicy for PluginHost {
-    async fn judge(&mut self, event: &Event, source: &Source) -> Verdict {
+impl EventPolicy for PluginHost {
+    async fn judge(&mut self, event: &Event, source: &EventSource) -> Answer {
         match self.ask(event, source).await {
-            Ok(verdict) => verdict,
+            Ok(answer) => answer,
             Err(error) => {
                 tracing::error!(%error, "the plugin failed");
                 self.end().await;
-                Verdict::Refuse("error: internal error".to_owned())
+                Answer::Refuse("error: internal error".to_owned())
             }
         }
     }
 }
 
 /// Returns the line that asks about an event. The keys of a JSON object sort themselves.
-fn request(event: &Event, source: &Source) -> String {
+fn request(event: &Event, source: &EventSource) -> String {
     let received_at = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
@@ -124,7 +124,7 @@ fn request(event: &Event, source: &Source) -> String {
     format!("{request}\n")
 }
 
-fn verdict(answer: &Value, event_id: &str) -> Result<Verdict, PluginError> {
+fn parse_answer(answer: &Value, event_id: &str) -> Result<Answer, PluginError> {
     if answer.get("id").and_then(Value::as_str) != Some(event_id) {
         return Err(PluginError::Protocol("id mismatch"));
     }
@@ -137,9 +137,9 @@ fn verdict(answer: &Value, event_id: &str) -> Result<Verdict, PluginError> {
             .to_owned(),
     };
     match answer.get("action").and_then(Value::as_str) {
-        Some("accept") => Ok(Verdict::Accept),
-        Some("reject") => Ok(Verdict::Refuse(message)),
-        Some("shadowReject") => Ok(Verdict::ShadowRefuse(message)),
+        Some("accept") => Ok(Answer::Accept),
+        Some("reject") => Ok(Answer::Refuse(message)),
+        Some("shadowReject") => Ok(Answer::Hold(message.into())),
         Some(_) | None => Err(PluginError::Protocol("unknown action")),
     }
 }

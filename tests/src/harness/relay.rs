@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use relay::EmbeddedRelay;
 use relay::RelayLimits;
+use relay::RelayServer;
 use tokio::net::TcpListener;
 
 use crate::harness::plugin_host::PluginHost;
@@ -16,7 +16,7 @@ use crate::harness::strfry::strfry_configuration;
 
 /// The relay of a world.
 pub(crate) enum Relay {
-    StandIn(Option<EmbeddedRelay>),
+    StandIn(Option<RelayServer>),
     Strfry(Process),
     Stopped,
 }
@@ -32,7 +32,7 @@ impl Relay {
         std::fs::write(folder.join(STRFRY_CONF), configuration).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let host = PluginHost::new(plugin, Duration::from_secs(10));
-        let relay = EmbeddedRelay::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
+        let relay = RelayServer::start(listener, &folder.join("relay"), host, RelayLimits::default()).await;
         Self::StandIn(Some(relay.unwrap()))
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
 
-use super::PATIENCE;
+use super::declared::declared;
 use super::disk::Disk;
 use super::fate::Fate;
 use super::fate::Rules;
@@ -22,7 +22,7 @@ use super::fate::Whereabouts;
 use super::ledger::Ledger;
 use super::ledger::Promise;
 use super::ledger::Sent;
-use super::refs::declared;
+use super::options::PATIENCE;
 use super::server::Places;
 use crate::clients::git::GitClient;
 use crate::clients::nostr::NoAnswer;
@@ -70,12 +70,11 @@ impl Checker {
         self.find_lost(|sent| !sent.is_closed).await.map(drop)
     }
 
-    /// Compares everything, while nobody works: every event, and the refs of every project. Returns what became of the
-    /// events that were answered OK.
+    /// Compares every event, while nobody works. Returns what became of the events that were answered OK.
     ///
     /// # Errors
     /// See [`CheckError`].
-    pub(super) async fn compare_all(&self) -> Result<BTreeMap<Fate, u64>, CheckError> {
+    pub(super) async fn compare_events(&self) -> Result<BTreeMap<Fate, u64>, CheckError> {
         let found = self.find_lost(|_| true).await?;
         let mut fates = BTreeMap::new();
         for (sent, fate, is_complete) in &found {
@@ -94,9 +93,6 @@ impl Checker {
             if *fate == Fate::Served {
                 self.check_served(&sent.event).await;
             }
-        }
-        for project in self.ledger.projects() {
-            self.compare_refs(&project).await?;
         }
         Ok(fates)
     }

@@ -4,11 +4,13 @@
 //! `scripts/soak` runs it; `tests/tests/soak.rs` runs a short form. docs/reliability.md says what it proves.
 
 mod check;
+mod declared;
 mod disk;
 mod fate;
 mod kills;
 mod ledger;
 mod load;
+mod options;
 mod random;
 mod refs;
 mod server;
@@ -30,24 +32,12 @@ pub use kills::StepKind;
 use ledger::Ledger;
 pub use ledger::Promise;
 pub use ledger::Violation;
+pub use options::Options;
 use random::Random;
 use server::Program;
 use server::Server;
 pub use summary::Summary;
 use worker::Worker;
-
-/// How much is done.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// What the schedule of kills and the load follow from.
-    pub seed: u64,
-    /// How many kills.
-    pub kills: u64,
-    /// No kill begins after so many seconds.
-    pub secs: u64,
-    /// `--hold-secs` of the server.
-    pub hold_secs: u64,
-}
 
 /// Runs it. `progress` hears a line now and then.
 pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
@@ -124,7 +114,9 @@ fn put_to_work(workers: &mut Vec<Worker>) -> (watch::Sender<bool>, JoinSet<Worke
 
 async fn compare(checker: &Checker) -> BTreeMap<Fate, u64> {
     checker.wait_until_quiet().await;
-    checker.compare_all().await.expect("everything runs and answers")
+    let fates = checker.compare_events().await.expect("everything runs and answers");
+    checker.compare_all_refs().await.expect("everything runs and answers");
+    fates
 }
 
 /// Everything is killed and started once more: nothing half done is left.
@@ -142,5 +134,3 @@ async fn finish(server: &mut Server, checker: &Checker, summary: &mut Summary) {
 const KILLS_A_ROUND: u64 = 20;
 /// People at work at the same time.
 const WORKERS: usize = 5;
-/// For one answer of a relay.
-const PATIENCE: Duration = Duration::from_secs(8);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::Instant;
 
-use nostr::event::Event;
 use nostr::event::EventId;
 use serde_json::json;
 use shared::nip34;
@@ -13,16 +12,25 @@ use shared::nip34;
 use super::check::CheckError;
 use super::check::Checker;
 use super::check::QUIET_MAX;
+use super::declared::declared;
 use super::ledger::Project;
 use super::ledger::Promise;
 use super::server::GATEWAYS;
 
 impl Checker {
-    /// The refs that each gateway gives are those of the newest state that the relay serves, and those of the PRs.
+    /// Compares the refs of every project, while nobody works.
     ///
     /// # Errors
     /// See [`CheckError`].
-    pub(super) async fn compare_refs(&self, project: &Project) -> Result<(), CheckError> {
+    pub(super) async fn compare_all_refs(&self) -> Result<(), CheckError> {
+        for project in self.ledger.projects() {
+            self.compare_refs(&project).await?;
+        }
+        Ok(())
+    }
+
+    /// The refs that each gateway gives are those of the newest state that the relay serves, and those of the PRs.
+    async fn compare_refs(&self, project: &Project) -> Result<(), CheckError> {
         let Some(wanted) = self.wanted_refs(project).await? else {
             return Ok(());
         };
@@ -131,19 +139,4 @@ impl Checker {
         }
         Ok(left)
     }
-}
-
-/// Returns the refs that an event declares.
-pub(super) fn declared(event: &Event) -> BTreeMap<String, String> {
-    let mut declared = BTreeMap::new();
-    for tag in event.tags.iter() {
-        if let [name, oid, ..] = tag.as_slice() {
-            if event.kind.as_u16() == nip34::STATE && name.starts_with("refs/") {
-                declared.insert(name.clone(), oid.clone());
-            } else if event.kind.as_u16() == nip34::PULL_REQUEST && name == "c" {
-                declared.insert(format!("refs/nostr/{}", event.id.to_hex()), oid.clone());
-            }
-        }
-    }
-    declared
 }

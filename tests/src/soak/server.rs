@@ -9,7 +9,7 @@ use nostr::event::EventId;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::Options;
+use super::options::Options;
 use crate::faults::frames::Wire;
 use crate::faults::git_wrapper::GitWrapper;
 use crate::faults::tcp_proxy::TcpProxy;

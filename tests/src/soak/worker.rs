@@ -12,11 +12,11 @@ use nostr::key::Keys;
 use serde_json::json;
 use shared::nip34;
 
-use super::Options;
-use super::PATIENCE;
 use super::ledger::Ledger;
 use super::ledger::Project;
 use super::ledger::Promise;
+use super::options::Options;
+use super::options::PATIENCE;
 use super::random::Random;
 use super::server::Places;
 use crate::clients::git::GitClient;

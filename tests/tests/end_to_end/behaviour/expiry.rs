@@ -1,4 +1,5 @@
-//! What is not fulfilled in time disappears; expiry is decided after looking for the data (design 2, rule 7).
+//! Held events whose data does not come in time expire; expiry is decided after looking for the data
+//! (docs/ARCHITECTURE.md rule 7).
 
 use nostr::key::Keys;
 use tests::clients::nostr::now;

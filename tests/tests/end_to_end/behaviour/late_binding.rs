@@ -1,4 +1,4 @@
-//! Which of several waiting states a push fulfils is decided when it is pushed (design 2, rule 5).
+//! Which of several waiting states a push fulfils is decided when it is pushed (docs/ARCHITECTURE.md rule 5).
 
 use nostr::key::Keys;
 use tests::clients::nostr::now;

@@ -1,4 +1,4 @@
-//! PRs: the event and the push of its commit come in either order (design 2, rule 6).
+//! PRs: the event and the push of its commit come in either order (docs/ARCHITECTURE.md rule 6).
 
 use nostr::key::Keys;
 use tests::clients::nostr::now;

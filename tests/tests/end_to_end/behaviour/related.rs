@@ -1,4 +1,4 @@
-//! Events that need no git data: they pass if they belong to something that is served (facts/grasp 1.4).
+//! Events that need no git data: they pass if they belong to something that is served (docs/facts/grasp.md 1.4).
 
 use nostr::key::Keys;
 use tests::clients::nostr::now;

@@ -1,5 +1,6 @@
 //! The Redis with the purgatory dies and another takes over, by Sentinel and in a Cluster: every event that was
-//! promised to be held is held there, the others were refused, and all goes on without a restart (design 2, rule 1).
+//! answered OK is held there, the others were refused, and the programs recover without a restart
+//! (docs/ARCHITECTURE.md rule 1).
 
 use nostr::event::Event;
 use redis::cmd;

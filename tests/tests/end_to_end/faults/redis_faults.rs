@@ -1,12 +1,12 @@
-//! Redis goes, is slow, is full: what clients hear, what git prints, and that all recovers by itself (design 3).
+//! Redis goes, is slow, is full: what clients hear, what git prints, and that all recovers by itself (docs/redis.md).
 
 use std::time::Duration;
 use std::time::Instant;
 
-use relay::Source;
-use relay::Verdict;
-use relay::WritePolicy;
+use relay::EventPolicy;
+use relay::EventSource;
 use shared::nip34;
+use shared::write_policy::Answer;
 use tests::clients::git::GitClient;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::OkMessage;
@@ -121,12 +121,12 @@ async fn a_slow_redis_is_not_waited_for_and_asked_again_when_it_is_fast() {
 async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that() {
     let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut plugin = world.plugin();
-    let client = Source {
+    let client = EventSource {
         address: [127, 0, 0, 1].into(),
     };
     let owner = Repository::new("r").owner;
     let announcement = world.announcement(&Repository::new("r"), now(), &[]);
-    let hold = Verdict::ShadowRefuse(held().message);
+    let hold = Answer::Hold(held().message.into());
     eventually("the plugin is up", async || {
         plugin.judge(&announcement, &client).await == hold
     })
@@ -134,13 +134,13 @@ async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that(
 
     world.redis().signal("STOP").await;
 
-    let refuse = Verdict::Refuse("error: the purgatory is not available, try again later".to_owned());
+    let refuse = Answer::Refuse("error: the purgatory is not available, try again later".to_owned());
     assert_eq!(plugin.judge(&announcement, &client).await, refuse);
     let note = sign(&owner, 1, now(), &[]);
     let deletion = sign(&owner, nip34::DELETION, now(), &[tag(&["e", &note.id.to_hex()])]);
     for (event, verdict) in [
-        (&note, &Verdict::Accept),
-        (&deletion, &Verdict::Accept),
+        (&note, &Answer::Accept),
+        (&deletion, &Answer::Accept),
         (&announcement, &refuse),
     ] {
         let mut times = Vec::new();

@@ -1,5 +1,5 @@
-//! Redis comes back without what it had: what is on its way is served all the same, nothing on disk is removed, and
-//! what a state that is gone has set is set back (design 3, the epoch).
+//! Redis comes back without its data (docs/redis.md, `{purgatory}:epoch`): events that were releasing are served all
+//! the same, nothing on disk is removed, and refs that a lost state has set are set back.
 
 use nostr::event::Event;
 use tests::clients::nostr::NostrClient;

@@ -1,6 +1,6 @@
-//! What the relay refuses for good: the pusher and the operator are told, and it goes in as soon as it can (design 2,
-//! STUCK). Here events are refused because they grow older than the relay takes while they wait, or are protected
-//! (NIP-70).
+//! Events that the relay refuses for good (stuck, docs/GLOSSARY.md): the pusher and the operator read why, and the
+//! event is published as soon as the relay takes it. Here events are refused because they grow older than the relay
+//! takes while they wait, or are protected (NIP-70).
 
 use nostr::event::Event;
 use redis::aio::MultiplexedConnection;

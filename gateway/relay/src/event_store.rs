@@ -1,4 +1,4 @@
-//! The database behind the embedded relay: `nostr-lmdb`, with what it leaves out or gets wrong made good here.
+//! The database of the built-in relay: `nostr-lmdb`, with what it leaves out or gets wrong made good here.
 //!
 //! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and
 //! the environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. What is made good:
@@ -20,20 +20,21 @@ use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
-use nostr::nips::nip01::Coordinate;
 use nostr::types::Timestamp;
 use nostr_database::DatabaseEventStatus;
 use nostr_database::NostrDatabase;
 use nostr_database::RejectedReason;
 use nostr_database::SaveEventStatus;
 use nostr_lmdb::NostrLmdb;
+use shared::nip01::Address;
+use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
-use crate::admission::is_expired;
+use crate::validate::is_expired;
 
 /// An open database.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct EventStore {
     database: NostrLmdb,
     /// LMDB has a fixed table of readers.
     readers: Semaphore,
@@ -42,7 +43,7 @@ pub(super) struct Store {
 /// The database failed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct StoreError(#[from] nostr_database::error::Error);
+pub struct EventStoreError(#[from] nostr_database::error::Error);
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +58,9 @@ pub(super) enum Saved {
     Deleted,
 }
 
-impl Store {
+impl EventStore {
     /// Opens the database in a directory, which is made if need be.
-    pub(super) async fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(directory: &Path) -> Result<Self, EventStoreError> {
         let database = NostrLmdb::builder(directory)
             .max_readers(READERS_MAX)
             .process_nip09(false)
@@ -74,13 +75,13 @@ impl Store {
     }
 
     /// Tells whether an event is stored.
-    pub(super) async fn has(&self, id: &EventId) -> Result<bool, StoreError> {
+    pub(super) async fn has(&self, id: &EventId) -> Result<bool, EventStoreError> {
         let _permit = self.readers.acquire().await;
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
     }
 
     /// Returns the newest events that match the filter, at most `limit`, newest first.
-    pub(super) async fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, StoreError> {
+    pub(super) async fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, EventStoreError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -101,7 +102,7 @@ impl Store {
     }
 
     /// Returns how many events match one of the filters, counting no further than `limit` for each.
-    pub(super) async fn count(&self, filters: Vec<Filter>, limit: usize) -> Result<usize, StoreError> {
+    pub(super) async fn count(&self, filters: Vec<Filter>, limit: usize) -> Result<usize, EventStoreError> {
         let mut ids = HashSet::new();
         for filter in filters {
             let _permit = self.readers.acquire().await;
@@ -112,9 +113,9 @@ impl Store {
     }
 
     /// Saves events in this order, durably. The order of the results is that of the events.
-    pub(super) async fn save(&self, events: &[Event]) -> Vec<Result<Saved, StoreError>> {
+    pub(super) async fn save(&self, events: &[Event]) -> Vec<Result<Saved, EventStoreError>> {
         let mut results = Vec::with_capacity(events.len());
-        // A deletion is looked at by what comes after it and looks at what came before: it goes alone.
+        // Later events are checked against a deletion, and it applies to earlier ones: it is saved alone.
         for run in events.chunk_by(|one, other| !is_deletion(one) && !is_deletion(other)) {
             if let [deletion] = run
                 && is_deletion(deletion)
@@ -127,8 +128,8 @@ impl Store {
         results
     }
 
-    /// Saves events that are no deletions in one transaction if the database is quick enough to be handed them.
-    async fn save_run(&self, events: &[Event]) -> Vec<Result<Saved, StoreError>> {
+    /// Saves events that are no deletions in one transaction if the database takes them fast enough.
+    async fn save_run(&self, events: &[Event]) -> Vec<Result<Saved, EventStoreError>> {
         let deleted = future::join_all(events.iter().map(|event| self.is_deleted(event))).await;
         let saves = events.iter().zip(deleted).map(|(event, deleted)| async move {
             if deleted? {
@@ -141,7 +142,7 @@ impl Store {
 
     /// Saves a deletion and does what it asks, in the other order: should the process end between the two, the
     /// client has had no OK and sends it again.
-    async fn save_deletion(&self, deletion: &Event) -> Result<Saved, StoreError> {
+    async fn save_deletion(&self, deletion: &Event) -> Result<Saved, EventStoreError> {
         if self.has(&deletion.id).await? {
             return Ok(Saved::Duplicate);
         }
@@ -153,8 +154,8 @@ impl Store {
             let filter = Filter::new().ids(ids);
             targets.extend(self.find(&filter, usize::MAX).await?);
         }
-        for coordinate in tag_values(deletion, "a").filter_map(|value| Coordinate::parse(value).ok()) {
-            targets.extend(self.versions(&coordinate, deletion.created_at).await?);
+        for address in tag_values(deletion, "a").filter_map(|text| text.parse().ok()) {
+            targets.extend(self.versions(&address, deletion.created_at).await?);
         }
         // A deletion of a deletion has no effect (NIP-09).
         targets.retain(|target| target.pubkey == deletion.pubkey && !is_deletion(target));
@@ -162,7 +163,7 @@ impl Store {
         self.save_one(deletion).await
     }
 
-    async fn save_one(&self, event: &Event) -> Result<Saved, StoreError> {
+    async fn save_one(&self, event: &Event) -> Result<Saved, EventStoreError> {
         Ok(match self.database.save_event(event).await? {
             SaveEventStatus::Success => Saved::Stored,
             SaveEventStatus::Rejected(reason) => match reason {
@@ -174,7 +175,7 @@ impl Store {
                 | RejectedReason::InvalidDelete
                 | RejectedReason::Vanished
                 | RejectedReason::Other => {
-                    return Err(StoreError(nostr_database::error::Error::storage(format!(
+                    return Err(EventStoreError(nostr_database::error::Error::storage(format!(
                         "the database refused the event: {reason:?}"
                     ))));
                 }
@@ -183,7 +184,7 @@ impl Store {
     }
 
     /// Tells whether a stored deletion by its author names the event.
-    async fn is_deleted(&self, event: &Event) -> Result<bool, StoreError> {
+    async fn is_deleted(&self, event: &Event) -> Result<bool, EventStoreError> {
         let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
         let by_id = deletions
             .clone()
@@ -191,31 +192,31 @@ impl Store {
         if !self.find(&by_id, 1).await?.is_empty() {
             return Ok(true);
         }
-        let Some(coordinate) = event.coordinate() else {
+        let Some(address) = Address::of(event) else {
             return Ok(false);
         };
-        let by_coordinate = deletions
-            .custom_tag(SingleLetterTag::LOWERCASE_A, coordinate.to_string())
+        let by_address = deletions
+            .custom_tag(SingleLetterTag::LOWERCASE_A, address.to_string())
             .since(event.created_at);
-        Ok(!self.find(&by_coordinate, 1).await?.is_empty())
+        Ok(!self.find(&by_address, 1).await?.is_empty())
     }
 
     /// Returns the stored versions of a replaceable event that were made until then.
-    async fn versions(&self, coordinate: &Coordinate, until: Timestamp) -> Result<Vec<Event>, StoreError> {
+    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<Event>, EventStoreError> {
         let mut filter = Filter::new()
-            .author(coordinate.public_key)
-            .kind(coordinate.kind)
+            .author(address.author)
+            .kind(Kind::from_u16(address.kind))
             .until(until);
         // Without the tag an event has the empty identifier too.
-        if !coordinate.identifier.is_empty() {
-            filter = filter.identifier(coordinate.identifier.clone());
+        if !address.d.is_empty() {
+            filter = filter.identifier(&address.d);
         }
         let mut events = self.find(&filter, usize::MAX).await?;
-        events.retain(|event| event.coordinate().as_ref() == Some(coordinate));
+        events.retain(|event| Address::of(event).as_ref() == Some(address));
         Ok(events)
     }
 
-    async fn delete(&self, events: &[Event]) -> Result<(), StoreError> {
+    async fn delete(&self, events: &[Event]) -> Result<(), EventStoreError> {
         if events.is_empty() {
             return Ok(());
         }
@@ -223,7 +224,7 @@ impl Store {
         Ok(self.database.delete(filter).await?)
     }
 
-    async fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, StoreError> {
+    async fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, EventStoreError> {
         let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
         let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
         let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
@@ -238,13 +239,6 @@ impl Store {
 
 fn is_deletion(event: &Event) -> bool {
     event.kind == Kind::EventDeletion
-}
-
-fn tag_values<'e>(event: &'e Event, name: &'e str) -> impl Iterator<Item = &'e str> {
-    event.tags.iter().filter_map(move |tag| match tag.as_slice() {
-        [tag_name, value, ..] if tag_name == name => Some(value.as_str()),
-        _ => None,
-    })
 }
 
 /// Size of LMDB's table of readers.
@@ -263,9 +257,9 @@ mod tests {
 
     use super::*;
 
-    async fn store() -> (Store, TempDir) {
+    async fn store() -> (EventStore, TempDir) {
         let directory = tempfile::tempdir().unwrap();
-        (Store::open(directory.path()).await.unwrap(), directory)
+        (EventStore::open(directory.path()).await.unwrap(), directory)
     }
 
     fn event(keys: &Keys, kind: u16, created_at: u64, tags: &[[&str; 2]]) -> Event {
@@ -276,11 +270,11 @@ mod tests {
             .unwrap()
     }
 
-    async fn saved(store: &Store, event: &Event) -> Saved {
+    async fn saved(store: &EventStore, event: &Event) -> Saved {
         store.save(std::slice::from_ref(event)).await.remove(0).unwrap()
     }
 
-    async fn count(store: &Store, filter: Filter) -> usize {
+    async fn count(store: &EventStore, filter: Filter) -> usize {
         store.query(&filter, 1000).await.unwrap().len()
     }
 

@@ -1,9 +1,9 @@
-//! The bounds of the relay, named and set as in strfry's configuration, and the document that tells of them.
+//! The limits of the relay, named and set as in strfry's configuration, and the information document (NIP-11).
 
 use serde_json::Value;
 use serde_json::json;
 
-/// Bounds. The defaults are those of `strfry-config/strfry.conf`, each with its reason there.
+/// Limits. The defaults are those of `strfry-config/strfry.conf`, each with its reason there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayLimits {
     /// Largest event as normalised JSON (`events.maxEventSize`).
@@ -50,7 +50,7 @@ impl RelayLimits {
     pub(super) fn document(&self) -> Value {
         json!({
             "name": "grasp-gateway",
-            "description": "The embedded relay of a GRASP server.",
+            "description": "The built-in relay of a GRASP server.",
             "supported_nips": [1, 9, 11, 40, 45, 70],
             "software": "strfry-grasp",
             "version": env!("CARGO_PKG_VERSION"),

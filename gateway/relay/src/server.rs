@@ -1,0 +1,108 @@
+//! Starts and stops the relay.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::event_store::EventStore;
+use crate::event_store::EventStoreError;
+use crate::front;
+use crate::limits::RelayLimits;
+use crate::policy::EventPolicy;
+use crate::relay::Relay;
+use crate::writer;
+
+/// A running relay. Dropped, it ends soon after; [`RelayServer::stop`] waits for it.
+#[derive(Debug)]
+#[must_use = "a relay that is dropped ends"]
+pub struct RelayServer {
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    writer: JoinHandle<()>,
+}
+
+/// Why the relay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayStartError {
+    /// The database could not be opened.
+    #[error("cannot open the relay's database in {}", directory.display())]
+    Database {
+        /// Where it should be.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: EventStoreError,
+    },
+    /// The address of the listening socket cannot be read.
+    #[error("cannot use the relay's listening socket")]
+    Listener(#[source] io::Error),
+}
+
+impl RelayServer {
+    /// Serves `listener` from the database in `database_dir`, which is made if need be, and asks `policy` about
+    /// every event that is valid and new.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or the socket has no address.
+    pub async fn start(
+        listener: TcpListener,
+        database_dir: &Path,
+        policy: impl EventPolicy,
+        limits: RelayLimits,
+    ) -> Result<Self, RelayStartError> {
+        let local_addr = listener.local_addr().map_err(RelayStartError::Listener)?;
+        let store = EventStore::open(database_dir)
+            .await
+            .map_err(|source| RelayStartError::Database {
+                directory: database_dir.to_owned(),
+                source,
+            })?;
+        let store = Arc::new(store);
+        let (stop, stopped) = watch::channel(false);
+        let (submissions, submitted) = mpsc::channel(SUBMISSIONS_MAX);
+        let (served, _) = broadcast::channel(SERVED_MAX);
+        let (begun, batches) = watch::channel(0);
+        let relay = Arc::new(Relay {
+            limits,
+            store: Arc::clone(&store),
+            submissions,
+            served: served.clone(),
+            batches,
+            stop: stopped,
+        });
+        let writer = tokio::spawn(writer::run(policy, store, submitted, served, begun));
+        tokio::spawn(front::listen(listener, relay));
+        Ok(Self {
+            local_addr,
+            stop,
+            writer,
+        })
+    }
+
+    /// Returns where the relay listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Ends all connections, and waits until what was submitted is stored and the policy and the database are
+    /// dropped. The database can be opened again then.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.writer.await {
+            tracing::error!(%error, "the relay's writer panicked");
+        }
+    }
+}
+
+/// Most events that wait for the writer; connections wait with what is more.
+const SUBMISSIONS_MAX: usize = 256;
+/// Most stored events that a connection may be behind with before it is ended.
+const SERVED_MAX: usize = 512;

@@ -1,0 +1,315 @@
+//! Checks an event (NIP-01, NIP-40, NIP-70) before the policy is asked about it (strfry `events.cpp`,
+//! `RelayIngester.cpp`). Pure.
+//!
+//! Stricter than strfry, which takes kinds over 65535, hex in upper case and tag values that are not strings:
+//! [`Event`] cannot hold such events.
+
+use nostr::event::Event;
+use nostr::types::Timestamp;
+use serde_json::Value;
+use shared::nip01::is_lower_hex;
+use shared::nip01::tag_values;
+
+use crate::limits::EPHEMERAL_AGE_SECS_MAX;
+use crate::limits::RelayLimits;
+
+/// Why an event is refused before the policy is asked: what the client reads, with its NIP-01 prefix.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidEvent {
+    #[error("invalid: event is not an object")]
+    NotAnObject,
+    #[error("invalid: {field} is not {length} lower-case hex digits")]
+    NotHex { field: &'static str, length: usize },
+    #[error("invalid: tags is not an array")]
+    NoTags,
+    #[error("invalid: too many tags: {count}, at most {max}")]
+    TooManyTags { count: usize, max: usize },
+    #[error("invalid: {0}")]
+    Malformed(serde_json::Error),
+    #[error("invalid: event too large: {bytes} bytes, at most {max}")]
+    TooLarge { bytes: usize, max: usize },
+    #[error("invalid: too few fields in tag")]
+    EmptyTag,
+    #[error("invalid: tag val too large: {bytes} bytes, at most {max}")]
+    TagValueTooLarge { bytes: usize, max: usize },
+    #[error("invalid: {0} tag is not 64 lower-case hex digits")]
+    TagNotHex(String),
+    #[error("invalid: a tag is not a coordinate")]
+    NoCoordinate,
+    #[error("invalid: can't delete other user's events")]
+    DeletesForeign,
+    #[error("invalid: invalid expiration")]
+    Expiration,
+    #[error("invalid: an addressable event needs one d tag here")]
+    NotOneIdentifier,
+    #[error("invalid: the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte")]
+    UnusableIdentifier,
+    #[error("invalid: ephemeral event expired")]
+    EphemeralTooOld,
+    #[error("invalid: created_at too early")]
+    TooOld,
+    #[error("invalid: created_at too late")]
+    TooNew,
+    #[error("invalid: event expired")]
+    Expired,
+    #[error("invalid: bad event id")]
+    WrongId,
+    #[error("invalid: bad signature")]
+    WrongSignature,
+    #[error("blocked: event marked as protected")]
+    Protected,
+    #[error("blocked: reposts can't embed protected events")]
+    RepostOfProtected,
+}
+
+/// Returns the event in `value`, valid at `now`.
+///
+/// # Errors
+/// See [`InvalidEvent`].
+pub(super) fn validate(value: Value, now: Timestamp, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
+    let event = parse(value, limits)?;
+    check_tags(&event, limits)?;
+    check_time(&event, now, limits)?;
+    check_signature(&event)?;
+    if event.is_protected() {
+        return Err(InvalidEvent::Protected);
+    }
+    let repost = matches!(event.kind.as_u16(), 6 | 16);
+    if repost && event.content.contains(r#"["-"]"#) {
+        return Err(InvalidEvent::RepostOfProtected);
+    }
+    Ok(event)
+}
+
+/// Returns the id to name in the answer, or `?` as strfry does.
+pub(super) fn id_for_answer(value: &Value) -> String {
+    value.get("id").and_then(Value::as_str).unwrap_or("?").to_owned()
+}
+
+fn parse(value: Value, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
+    let fields = value.as_object().ok_or(InvalidEvent::NotAnObject)?;
+    for (field, length) in [("id", 64), ("pubkey", 64), ("sig", 128)] {
+        let text = fields.get(field).and_then(Value::as_str);
+        if !text.is_some_and(|text| is_lower_hex(text, length)) {
+            return Err(InvalidEvent::NotHex { field, length });
+        }
+    }
+    let tags = fields.get("tags").and_then(Value::as_array);
+    let count = tags.ok_or(InvalidEvent::NoTags)?.len();
+    let max = limits.tags_max;
+    if count > max {
+        return Err(InvalidEvent::TooManyTags { count, max });
+    }
+    let event: Event = serde_json::from_value(value).map_err(InvalidEvent::Malformed)?;
+    let bytes = serde_json::to_string(&event).map_or(usize::MAX, |json| json.len());
+    let max = limits.event_bytes_max;
+    if bytes > max {
+        return Err(InvalidEvent::TooLarge { bytes, max });
+    }
+    Ok(event)
+}
+
+fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
+    check_identifier(event)?;
+    for tag in event.tags.iter() {
+        let [name, rest @ ..] = tag.as_slice() else {
+            return Err(InvalidEvent::EmptyTag);
+        };
+        let value = rest.first().map_or("", String::as_str);
+        let (bytes, max) = (value.len(), limits.tag_value_bytes_max);
+        if name.len() == 1 && bytes > max {
+            return Err(InvalidEvent::TagValueTooLarge { bytes, max });
+        }
+        match name.as_str() {
+            "e" | "p" if !is_lower_hex(value, 64) => return Err(InvalidEvent::TagNotHex(name.clone())),
+            "a" if event.kind.as_u16() == shared::nip34::DELETION => {
+                let author = value.split(':').nth(1).ok_or(InvalidEvent::NoCoordinate)?;
+                if author != event.pubkey.to_hex() {
+                    return Err(InvalidEvent::DeletesForeign);
+                }
+            }
+            "expiration" if value.parse::<u64>().is_err() => return Err(InvalidEvent::Expiration),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what `nostr-lmdb` would take for another event's version: its index has the first bytes of every `d` tag,
+/// filled up with zeros, and does not compare the event itself.
+fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
+    if !event.kind.is_addressable() {
+        return Ok(());
+    }
+    let mut identifiers = tag_values(event, "d");
+    let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
+        return Err(InvalidEvent::NotOneIdentifier);
+    };
+    if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
+        return Err(InvalidEvent::UnusableIdentifier);
+    }
+    Ok(())
+}
+
+fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(), InvalidEvent> {
+    let now_secs = now.as_secs();
+    let created_at = event.created_at.as_secs();
+    let (age_secs_max, too_old) = if event.kind.is_ephemeral() {
+        (EPHEMERAL_AGE_SECS_MAX, InvalidEvent::EphemeralTooOld)
+    } else {
+        (limits.age_secs_max, InvalidEvent::TooOld)
+    };
+    if created_at < now_secs.saturating_sub(age_secs_max) {
+        return Err(too_old);
+    }
+    if created_at > now_secs.saturating_add(limits.future_secs_max) {
+        return Err(InvalidEvent::TooNew);
+    }
+    if is_expired(event, now) {
+        return Err(InvalidEvent::Expired);
+    }
+    Ok(())
+}
+
+fn check_signature(event: &Event) -> Result<(), InvalidEvent> {
+    if !event.verify_id() {
+        return Err(InvalidEvent::WrongId);
+    }
+    if !event.verify_signature() {
+        return Err(InvalidEvent::WrongSignature);
+    }
+    Ok(())
+}
+
+/// Tells whether the event has expired (NIP-40), in strfry's reading: at the second itself it has.
+pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
+    event.tags.expiration().is_some_and(|expiration| expiration <= now)
+}
+
+/// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
+const IDENTIFIER_BYTES_MAX: usize = 182;
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::event::Tag;
+    use nostr::key::Keys;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 2_000_000_000;
+
+    fn validated(kind: u16, content: &str, created_at: u64, tags: &[&[&str]]) -> Result<Event, InvalidEvent> {
+        let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
+        let event = EventBuilder::new(Kind::from(kind), content)
+            .tags(tags)
+            .custom_created_at(Timestamp::from_secs(created_at))
+            .finalize(&Keys::generate())
+            .unwrap();
+        let limits = RelayLimits {
+            tags_max: 3,
+            age_secs_max: 1000,
+            event_bytes_max: 2500,
+            ..RelayLimits::default()
+        };
+        validate(serde_json::to_value(event).unwrap(), Timestamp::from_secs(NOW), &limits)
+    }
+
+    fn assert_text(validated: Result<Event, InvalidEvent>, expected: &str) {
+        let text = validated.map_or_else(|invalid| invalid.to_string(), |_| String::new());
+
+        let matches = text.starts_with(expected) && text.is_empty() == expected.is_empty();
+        assert!(matches, "{text}, not {expected}");
+    }
+
+    #[test]
+    fn time_decides_as_strfry_does() {
+        for (kind, created_at, expected) in [
+            (1, NOW, ""),
+            (1, NOW - 1000, ""),
+            (1, NOW - 1001, "invalid: created_at too early"),
+            (1, NOW + 900, ""),
+            (1, NOW + 901, "invalid: created_at too late"),
+            (20000, NOW - 60, ""),
+            (20000, NOW - 61, "invalid: ephemeral event expired"),
+        ] {
+            assert_text(validated(kind, "", created_at, &[]), expected);
+        }
+        for (expiration, expected) in [
+            (NOW + 1, ""),
+            (NOW, "invalid: event expired"),
+            (NOW - 1, "invalid: event expired"),
+        ] {
+            let tags: [&[&str]; 1] = [&["expiration", &expiration.to_string()]];
+            assert_text(validated(1, "", NOW, &tags), expected);
+        }
+    }
+
+    #[test]
+    fn tags_and_content_decide_as_strfry_does() {
+        let long = "x".repeat(1025);
+        let other = format!("30617:{}:x", "0".repeat(64));
+        let too_many: [&[&str]; 4] = [&["t", "x"]; 4];
+        let longest = "x".repeat(182);
+        let rows: [(u16, &[&[&str]], &str); 13] = [
+            (1, &[&["clone", &long]], ""),
+            (1, &[&["t", &long]], "invalid: tag val too large: 1025 bytes"),
+            (1, &too_many, "invalid: too many tags: 4, at most 3"),
+            (1, &[&["expiration", "x"]], "invalid: invalid expiration"),
+            (1, &[&["e", "x"]], "invalid: e tag is not 64 lower-case hex"),
+            (5, &[&["a", &other]], "invalid: can't delete other user's events"),
+            (30617, &[&["a", &other], &["d", "x"]], ""),
+            (30617, &[&["d", &longest]], ""),
+            (30617, &[&["d", &long[..183]]], "invalid: the d tag is over"),
+            (30617, &[&["d", "x\0"]], "invalid: the d tag is over"),
+            (30617, &[], "invalid: an addressable event needs one d tag"),
+            (
+                30617,
+                &[&["d", "x"], &["d", "y"]],
+                "invalid: an addressable event needs one d tag",
+            ),
+            (1, &[&["-"]], "blocked: event marked as protected"),
+        ];
+        for (kind, tags, expected) in rows {
+            assert_text(validated(kind, "", NOW, tags), expected);
+        }
+        let longer = "x".repeat(2500);
+        assert_text(validated(1, &longer, NOW, &[]), "invalid: event too large");
+        let repost = validated(6, r#"[["-"]]"#, NOW, &[]);
+        assert_text(repost, "blocked: reposts can't embed protected events");
+    }
+
+    #[test]
+    fn event_that_is_not_what_was_signed_is_refused() {
+        let valid = serde_json::to_value(validated(1, "x", NOW, &[]).unwrap()).unwrap();
+        let rows = [
+            ("content", json!("y"), "invalid: bad event id"),
+            ("sig", json!("0".repeat(128)), "invalid: bad signature"),
+            ("kind", json!(65536), "invalid: "),
+            ("kind", json!(-1), "invalid: "),
+            ("kind", json!("1"), "invalid: "),
+            ("id", json!("A".repeat(64)), "invalid: id is not 64"),
+            ("pubkey", json!("npub1"), "invalid: pubkey is not 64"),
+            ("created_at", json!(1.5), "invalid: "),
+            ("tags", json!({}), "invalid: tags is not an array"),
+            ("tags", json!([[]]), "invalid: "),
+            ("tags", json!([["t", 5]]), "invalid: "),
+            ("tags", json!([["t", "x", null]]), "invalid: "),
+        ];
+
+        for (field, value, expected) in rows {
+            let mut event = valid.clone();
+            event[field] = value.clone();
+
+            let invalid = validate(event, Timestamp::from_secs(NOW), &RelayLimits::default()).unwrap_err();
+
+            assert!(invalid.to_string().starts_with(expected), "{field} {value}: {invalid}");
+        }
+        for value in [json!(null), json!([]), json!({}), json!("x")] {
+            assert!(validate(value, Timestamp::from_secs(NOW), &RelayLimits::default()).is_err());
+        }
+    }
+}
