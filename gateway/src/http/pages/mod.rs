@@ -1,5 +1,5 @@
-//! The web pages, and what all of them share. Everything that comes from outside is escaped; no scripts, and nothing that
-//! a browser would have to fetch. Pure.
+//! The web pages, and what all of them share. Everything that comes from outside is escaped; no scripts, and nothing
+//! that a browser would have to fetch. Pure.
 
 pub(crate) mod repository;
 
