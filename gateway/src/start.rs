@@ -67,8 +67,8 @@ pub(crate) enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The socket that was handed over cannot be listened on.
-    #[error("cannot listen on the socket that was handed over")]
+    /// The socket passed by socket activation cannot be listened on.
+    #[error("cannot listen on the socket passed by socket activation")]
     HandedOver(#[source] io::Error),
     /// The address has no name of its own.
     #[error("cannot derive a domain from the address {address}: give one with --domain")]
