@@ -146,15 +146,19 @@ impl Reconciler {
         let facts = &loaded.facts;
         self.known_events.note(facts);
         note_states(locked, facts).await?;
-        let mut broken = BTreeSet::new();
+        let (mut broken, mut uninstallable) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let mut disk = self.repositories.read(facts).await?;
             disk.broken.extend(broken.iter().cloned());
+            disk.uninstallable.extend(uninstallable.iter().cloned());
             let plan = plan(facts, &disk, self.sleep_secs);
             match change_repositories(locked, &plan).await {
                 Ok(()) => return self.act(locked, loaded, plan, disk).await,
-                // It is planned for no more; the others of its identifier do not wait for it.
-                Err(coordinate) => drop(broken.insert(coordinate)),
+                // Nothing is planned for it any more; the others of its identifier do not wait for it.
+                Err(Unchangeable::Repository(coordinate)) => drop(broken.insert(coordinate)),
+                Err(Unchangeable::PullRequest(coordinate, event_id)) => {
+                    uninstallable.insert((coordinate, event_id));
+                }
             }
         }
     }
@@ -193,8 +197,14 @@ impl Reconciler {
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        // With a broken repository it stays dirty, and is tried again.
-        if disk.broken.is_empty() {
+        // With a broken repository it stays dirty, and is tried again. Entries that wait for it are not lost meanwhile:
+        // what nobody decides about in two days goes by itself.
+        if !plan.undecided.is_empty() {
+            purgatory.extend(&plan.undecided, self.hold_secs).await?;
+        }
+        let mut broken = disk.broken;
+        broken.extend(disk.uninstallable.into_iter().map(|(coordinate, _)| coordinate));
+        if broken.is_empty() {
             for (identifier, number) in &loaded.dirty {
                 purgatory.clear_dirty(identifier, *number).await?;
             }
@@ -202,21 +212,29 @@ impl Reconciler {
         Ok(Reconciled {
             leased: marked.leased,
             waiting: marked.waiting,
-            broken: disk.broken,
+            broken,
             also_lock: plan.also_lock,
         })
     }
 }
 
+/// What could not be changed on disk.
+enum Unchangeable {
+    /// The branches and tags of a repository.
+    Repository(Coordinate),
+    /// The ref of one PR in a repository.
+    PullRequest(Coordinate, EventId),
+}
+
 /// Does what is planned for repositories.
 ///
 /// # Errors
-/// The repository that cannot be changed.
-async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Coordinate> {
+/// What cannot be changed.
+async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Unchangeable> {
     let failed = |coordinate: &Coordinate, error: RepositoryError| {
         let error = &error as &dyn std::error::Error;
         tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
-        coordinate.clone()
+        Unchangeable::Repository(coordinate.clone())
     };
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
@@ -232,7 +250,11 @@ async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Re
             .repository(coordinate)
             .map_err(|error| failed(coordinate, error))?;
         let installed = repository.install(installation).await;
-        installed.map_err(|error| failed(coordinate, error))?;
+        installed.map_err(|error| {
+            let (event_id, error) = (installation.event_id, &error as &dyn std::error::Error);
+            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
+            Unchangeable::PullRequest(coordinate.clone(), event_id)
+        })?;
     }
     Ok(())
 }
