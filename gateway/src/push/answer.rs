@@ -76,21 +76,31 @@ pub(super) fn in_task(
     let writer = ReportWriter::new(capabilities);
     let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
     tasks.spawn(async move {
-        let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
-        keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(work);
-        let result = loop {
-            tokio::select! {
-                result = &mut work => break result,
-                _ = keepalive.tick() => drop(sender.try_send(writer.remote_text(KEEPALIVE_TEXT))),
-            }
-        };
+        let result = with_keepalives(work, writer, &sender, KEEPALIVE_INTERVAL).await;
         // A client that has gone hears nothing.
         drop(sender.send(result.bytes(writer)).await);
     });
     let chunks =
         stream::poll_fn(move |context| receiver.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>)));
     reply::git_stream(RESULT_TYPE, chunks)
+}
+
+/// Does some work, and sends a sign of life every `interval` until it is done.
+async fn with_keepalives(
+    work: impl Future<Output = PushResult>,
+    writer: ReportWriter,
+    client: &mpsc::Sender<Bytes>,
+    interval: Duration,
+) -> PushResult {
+    let mut keepalive = tokio::time::interval_at(Instant::now() + interval, interval);
+    keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            _ = keepalive.tick() => drop(client.try_send(writer.remote_text(KEEPALIVE_TEXT))),
+        }
+    }
 }
 
 /// `gitprotocol-http(5)`, "Smart Service git-receive-pack".
@@ -104,3 +114,31 @@ const KEEPALIVE_TEXT: &str = "waiting for the push to be checked and for the rel
 
 /// Pieces of an answer that may wait for a slow client.
 const ANSWER_CHUNKS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A push whose events took long to be released looked dead to the client and to proxies, which cut it off
+    /// (ngit-grasp before 2.0.0).
+    #[tokio::test]
+    async fn a_push_shows_signs_of_life_while_it_is_finished() {
+        let writer = ReportWriter::new(&PushCapabilities {
+            side_band_64k: true,
+            ..PushCapabilities::default()
+        });
+        let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+        // The work continues until the client has heard of it twice.
+        let work = async {
+            for _ in 0..2 {
+                assert_eq!(receiver.recv().await, Some(writer.remote_text(KEEPALIVE_TEXT)));
+            }
+            PushResult::of(Vec::new(), Vec::new())
+        };
+
+        let finished = with_keepalives(work, writer, &sender, Duration::from_millis(5));
+        let result = tokio::time::timeout(Duration::from_secs(10), finished).await;
+
+        assert!(result.is_ok(), "no sign of life");
+    }
+}

@@ -150,3 +150,107 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Context;
+    use std::task::Poll;
+
+    use shared::git::PushCommand;
+    use shared::git::RefUpdate;
+    use shared::purgatory::Limits;
+    use tokio::io::AsyncRead;
+    use tokio::io::ReadBuf;
+    use wire::command_list::CommandList;
+    use wire::command_list::PushCapabilities;
+
+    use super::*;
+    use crate::repositories::ingest::IngestLimits;
+    use crate::repositories::testing::World;
+    use crate::repositories::testing::coordinate;
+
+    /// The start of a pack, and then nothing, or a connection that is gone.
+    struct CutOff {
+        start: &'static [u8],
+        then: Option<std::io::ErrorKind>,
+    }
+
+    impl AsyncRead for CutOff {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            let start = std::mem::take(&mut self.start);
+            if !start.is_empty() {
+                buffer.put_slice(start);
+                return Poll::Ready(Ok(()));
+            }
+            self.then.map_or(Poll::Pending, |kind| Poll::Ready(Err(kind.into())))
+        }
+    }
+
+    fn request() -> PushRequest {
+        let update = RefUpdate {
+            name: "refs/heads/main".parse().unwrap(),
+            old: None,
+            new: Some("1".repeat(40).parse().unwrap()),
+        };
+        PushRequest {
+            coordinate: coordinate("server"),
+            list: CommandList {
+                commands: vec![PushCommand {
+                    name: update.name.to_string(),
+                    update: Ok(update),
+                }],
+                capabilities: PushCapabilities::default(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pusher_that_stalls_or_breaks_off_holds_nothing() {
+        let world = World::new().await;
+        let brief = Duration::from_millis(50);
+        let receive = async |limits: IngestLimits, then| {
+            let receiver = Receiver {
+                repositories: Repositories::new(world.store.clone(), limits),
+                purgatory: Purgatory::in_memory(Limits::default(), Arc::new(|| 1)),
+                permits: Arc::new(Semaphore::new(1)),
+                permit_wait: brief,
+                hold_secs: 60,
+            };
+            let mut body: Body = Box::pin(CutOff {
+                start: b"PACK\0\0\0\x02\0\0\0\x01",
+                then,
+            });
+            let received = receiver.receive(&request(), Vec::new(), &mut body).await;
+            assert_eq!(receiver.permits.available_permits(), 1);
+            received.map(drop).unwrap_err()
+        };
+        let stalling = IngestLimits {
+            stall_max: brief,
+            ..IngestLimits::default()
+        };
+        let late = IngestLimits {
+            duration_max: brief,
+            ..IngestLimits::default()
+        };
+
+        let stalled = receive(stalling, None).await;
+        let late = receive(late, None).await;
+        let broken = receive(IngestLimits::default(), Some(std::io::ErrorKind::ConnectionReset)).await;
+
+        assert!(
+            matches!(stalled, ReceiveError::Body(BodyError::Stalled { .. })),
+            "{stalled:?}"
+        );
+        assert!(
+            matches!(late, ReceiveError::Body(BodyError::Deadline { .. })),
+            "{late:?}"
+        );
+        assert!(matches!(broken, ReceiveError::Body(BodyError::Broken(_))), "{broken:?}");
+        assert_eq!(world.quarantine_entries(), 0);
+    }
+}

@@ -18,8 +18,10 @@ use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
+use shared::rules::Alignment;
 use shared::rules::Disk;
 use shared::rules::Facts;
+use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::plan;
 
@@ -60,8 +62,10 @@ pub(crate) struct Reconciled {
     pub(crate) leased: Vec<Leased>,
     /// Events that are complete too, and are published as soon as what they are ordered after is served.
     pub(crate) waiting: BTreeSet<EventId>,
-    /// Repositories that could not be read or changed: their identifier stays dirty.
+    /// Repositories that could not be read or changed.
     pub(crate) broken: BTreeSet<Coordinate>,
+    /// Whether everything that was planned was done; otherwise the identifiers stay dirty.
+    pub(crate) is_complete: bool,
     /// Identifiers to lock and reconcile together with these, before a PR of several can expire.
     also_lock: BTreeSet<Identifier>,
 }
@@ -76,7 +80,10 @@ impl Reconciler {
         let identifiers = BTreeSet::from([identifier.clone()]);
         let locked = self.repositories.lock(identifiers.clone()).await?;
         if self.loader.purgatory.dirty_number(identifier).await?.is_none() {
-            return Ok(Reconciled::default());
+            return Ok(Reconciled {
+                is_complete: true,
+                ..Reconciled::default()
+            });
         }
         let mut reconciled = self.load_and_reconcile(&locked).await?;
         drop(locked);
@@ -90,6 +97,7 @@ impl Reconciler {
                 reconciled.leased.extend(together.leased);
                 reconciled.waiting.extend(together.waiting);
                 reconciled.broken.extend(together.broken);
+                reconciled.is_complete &= together.is_complete;
             }
             // What was leased must be published all the same.
             Err(error) => {
@@ -152,13 +160,11 @@ impl Reconciler {
             disk.broken.extend(broken.iter().cloned());
             disk.uninstallable.extend(uninstallable.iter().cloned());
             let plan = plan(facts, &disk, self.sleep_secs);
+            // What fails is planned for no more, and nothing else of its identifier waits for it.
             match change_repositories(locked, &plan).await {
                 Ok(()) => return self.act(locked, loaded, plan, disk).await,
-                // Nothing is planned for it any more; the others of its identifier do not wait for it.
-                Err(Unchangeable::Repository(coordinate)) => drop(broken.insert(coordinate)),
-                Err(Unchangeable::PullRequest(coordinate, event_id)) => {
-                    uninstallable.insert((coordinate, event_id));
-                }
+                Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
+                Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
             }
         }
     }
@@ -197,14 +203,13 @@ impl Reconciler {
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        // With a broken repository it stays dirty, and is tried again. Entries that wait for it are not lost meanwhile:
-        // what nobody decides about in two days goes by itself.
+        // An entry that nobody decides about goes by itself, two days after its deadline: so that is extended.
         if !plan.undecided.is_empty() {
             purgatory.extend(&plan.undecided, self.hold_secs).await?;
         }
-        let mut broken = disk.broken;
-        broken.extend(disk.uninstallable.into_iter().map(|(coordinate, _)| coordinate));
-        if broken.is_empty() {
+        let is_complete = disk.broken.is_empty() && disk.uninstallable.is_empty();
+        // What failed stays dirty, and is tried again.
+        if is_complete {
             for (identifier, number) in &loaded.dirty {
                 purgatory.clear_dirty(identifier, *number).await?;
             }
@@ -212,51 +217,48 @@ impl Reconciler {
         Ok(Reconciled {
             leased: marked.leased,
             waiting: marked.waiting,
-            broken,
+            broken: disk.broken,
+            is_complete,
             also_lock: plan.also_lock,
         })
     }
 }
 
-/// What could not be changed on disk.
-enum Unchangeable {
-    /// The branches and tags of a repository.
-    Repository(Coordinate),
-    /// The ref of one PR in a repository.
-    PullRequest(Coordinate, EventId),
+/// What could not be done on disk.
+enum Failed {
+    /// A repository could not be brought to its state.
+    Alignment(Coordinate),
+    /// The ref of a PR could not be set in a repository.
+    Installation(Coordinate, EventId),
 }
 
-/// Does what is planned for repositories.
-///
-/// # Errors
-/// What cannot be changed.
-async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Unchangeable> {
-    let failed = |coordinate: &Coordinate, error: RepositoryError| {
-        let error = &error as &dyn std::error::Error;
-        tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
-        Unchangeable::Repository(coordinate.clone())
-    };
+/// Does what is planned for repositories, up to what fails.
+async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
-        let repository = locked
-            .repository(coordinate)
-            .map_err(|error| failed(coordinate, error))?;
-        let aligned = repository.align(alignment).await;
-        aligned.map_err(|error| failed(coordinate, error))?;
+        if let Err(error) = align(locked, alignment).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            return Err(Failed::Alignment(coordinate.clone()));
+        }
     }
     for installation in &plan.installations {
-        let coordinate = &installation.coordinate;
-        let repository = locked
-            .repository(coordinate)
-            .map_err(|error| failed(coordinate, error))?;
-        let installed = repository.install(installation).await;
-        installed.map_err(|error| {
-            let (event_id, error) = (installation.event_id, &error as &dyn std::error::Error);
+        let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
+        if let Err(error) = install(locked, installation).await {
+            let error = &error as &dyn std::error::Error;
             tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
-            Unchangeable::PullRequest(coordinate.clone(), event_id)
-        })?;
+            return Err(Failed::Installation(coordinate.clone(), event_id));
+        }
     }
     Ok(())
+}
+
+async fn align(locked: &LockedRepositories<'_>, alignment: &Alignment) -> Result<(), RepositoryError> {
+    locked.repository(&alignment.coordinate)?.align(alignment).await
+}
+
+async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -> Result<(), RepositoryError> {
+    locked.repository(&installation.coordinate)?.install(installation).await
 }
 
 /// Takes the note off repositories whose events were lost and are there again.

@@ -46,8 +46,8 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     }
 }
 
-/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both are
-/// one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
+/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both
+/// are one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
 /// earlier and its loss later, so there is none in the model.
 fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
     if !state.redis_up {

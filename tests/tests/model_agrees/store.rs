@@ -16,7 +16,7 @@ use protocol_model::scripts::HoldOutcome as ModelHoldOutcome;
 use protocol_model::state as model_state;
 use protocol_model::state::GatewayId;
 use protocol_model::state::Redis;
-use shared::purgatory::Deletion;
+use shared::nip01::Deletion;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::EntryStatus;
 use shared::purgatory::Expiry;
