@@ -105,6 +105,7 @@ impl Worker {
         }
         self.follow_epoch().await?;
         let purgatory = self.reconciler.loader.purgatory.clone();
+        self.reconciler.publisher.mark_unsettled().await?;
         purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await?;
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);

@@ -203,6 +203,10 @@ impl Reconciler {
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
+        // An entry that nobody decides about goes by itself, two days after its deadline: so that is extended.
+        if !plan.undecided.is_empty() {
+            purgatory.extend(&plan.undecided, self.hold_secs).await?;
+        }
         let is_complete = disk.broken.is_empty() && disk.uninstallable.is_empty();
         // What failed stays dirty, and is tried again.
         if is_complete {

@@ -2,6 +2,9 @@
 //! an event").
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,6 +24,7 @@ use shared::relay_client::PublishOutcome;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayError;
 use shared::rules::AtRelay;
+use shared::rules::GitEvent;
 use shared::rules::Progress;
 use shared::rules::Remedy;
 use shared::rules::decide_remedy;
@@ -39,8 +43,12 @@ pub(crate) struct Publisher {
     /// The way into the relay for what it refuses from clients, where the operator gives one.
     import: Option<StrfryImport>,
     in_flight: InFlight,
-    /// The events that this gateway has been releasing: what the relay tells of them is no news.
+    /// The events that this gateway is releasing, or has released: it counted as served before the relay had it, so its
+    /// commit is no news.
     own: Cache<EventId, ()>,
+    /// Identifiers of events whose settlement did not count: their entries had gone before, and the commit, which was
+    /// no news, may have changed what was decided without them.
+    unsettled: Mutex<BTreeSet<Identifier>>,
     lease_secs: u64,
 }
 
@@ -69,6 +77,7 @@ impl Publisher {
             import,
             in_flight: InFlight::default(),
             own: Cache::new(OWN_MAX),
+            unsettled: Mutex::default(),
             lease_secs,
         }
     }
@@ -95,6 +104,7 @@ impl Publisher {
             if !ours.contains(&event.id) {
                 // Another gateway publishes it, or its author has deleted it.
                 self.in_flight.forget(&event.id);
+                self.own.remove(&event.id);
             }
         }
         Ok(marked)
@@ -164,21 +174,51 @@ impl Publisher {
             }
         }
         let is_left_behind = match settlement {
-            Settlement::Served => false,
-            Settlement::Dropped => {
-                self.own.remove(&id);
-                false
-            }
+            Settlement::Served | Settlement::Dropped => false,
             Settlement::GiveBack | Settlement::Retry { .. } | Settlement::Stuck { .. } => true,
         };
         if !is_left_behind {
             self.in_flight.forget(&id);
         }
-        if let Err(error) = self.purgatory.settle(&id, *lease, &settlement).await {
-            // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
-            tracing::warn!(event.id = %id, error = &error as &dyn std::error::Error, "cannot settle");
+        let counts = self
+            .purgatory
+            .settle(&id, *lease, &settlement)
+            .await
+            .unwrap_or_else(|error| {
+                // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
+                tracing::warn!(event.id = %id, error = &error as &dyn std::error::Error, "cannot settle");
+                false
+            });
+        if settlement != Settlement::Served || !counts {
+            // If the relay commits it later all the same, that is news.
+            self.own.remove(&id);
+        }
+        if !counts {
+            let git_event = GitEvent::parse(event).ok().flatten();
+            let identifiers = git_event.map(|git_event| git_event.identifiers()).unwrap_or_default();
+            self.lock_unsettled().extend(identifiers);
         }
         is_left_behind.then_some(id)
+    }
+
+    /// Marks dirty what has to be decided anew because a settlement did not count.
+    ///
+    /// # Errors
+    /// The purgatory did not do it; it is tried again with the next call.
+    pub(crate) async fn mark_unsettled(&self) -> Result<(), PurgatoryError> {
+        let identifiers = std::mem::take(&mut *self.lock_unsettled());
+        if identifiers.is_empty() {
+            return Ok(());
+        }
+        let marked = self.purgatory.mark_dirty(&identifiers).await;
+        if marked.is_err() {
+            self.lock_unsettled().extend(identifiers);
+        }
+        marked
+    }
+
+    fn lock_unsettled(&self) -> MutexGuard<'_, BTreeSet<Identifier>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings an event into the relay by whatever way it takes it, and returns how that ended.

@@ -78,9 +78,9 @@ pub enum GatewayStep {
     /// `change_repositories` and `act`: the next thing of the plan.
     Act(Act),
     /// `publish_one`: sends an event to the relay.
-    Publish,
+    Publish(Event),
     /// `settle.lua`.
-    Settle,
+    Settle(Event),
 }
 
 /// Steps of `Worker::step` and `follow_relay`.
@@ -113,6 +113,8 @@ pub enum Act {
     End,
     /// `expire.lua`.
     Expire,
+    /// `extend.lua`: what is undecided.
+    Extend,
     /// `drop_placeholder.lua`.
     DropPlaceholders,
     /// `Storage::unstage`.
@@ -156,7 +158,7 @@ pub enum Fault {
     /// Redis comes back without anything.
     EmptyRedis,
     /// The answer to what a gateway publishes does not come in time.
-    LoseAnswer(GatewayId),
+    LoseAnswer(GatewayId, Event),
     /// The second half of the facts comes back full, and without this event: an error.
     ReadShort(GatewayId, Event),
     /// A repository cannot be read: a reconcile goes on without it, and keeps the mark.

@@ -18,7 +18,6 @@ use crate::push;
 use crate::reconcile;
 use crate::relay;
 use crate::relay::Answer;
-use crate::state::Attempt;
 use crate::state::EntryStatus;
 use crate::state::GatewayId;
 use crate::state::Plugin;
@@ -40,9 +39,13 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
         if *task == Task::Down && running < usize::from(model.gateways) {
             may(Fault::StartGateway(id));
         }
-        if left.lost_answers > 0 && matches!(task, Task::Publishing(publishing) if publishing.attempt == Attempt::Sent)
+        if let Task::Publishing(publishing) = task
+            && left.lost_answers > 0
         {
-            may(Fault::LoseAnswer(id));
+            publishing
+                .sent()
+                .iter()
+                .for_each(|event| may(Fault::LoseAnswer(id, event)));
         }
         if left.short_reads > 0 && state.relay.is_up && matches!(task, Task::Reading { .. }) {
             for event in state.relay.served.iter() {
@@ -162,10 +165,10 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
             change_master(state, Redis::default());
             lose_everything(state);
         }
-        Fault::LoseAnswer(id) => {
+        Fault::LoseAnswer(id, event) => {
             state.left.lost_answers -= 1;
             if let Task::Publishing(publishing) = &mut state.gateways[usize::from(id)] {
-                publishing.attempt = Attempt::Ended(Settlement::Retry);
+                publishing.end([event].into_iter().collect(), Settlement::Retry);
             }
         }
         Fault::ReadShort(id, missing) => read_short(model, state, usize::from(id), missing),

@@ -12,7 +12,6 @@ use crate::event::Identifiers;
 use crate::publish;
 use crate::push;
 use crate::reconcile;
-use crate::state::Attempt;
 use crate::state::GatewayId;
 use crate::state::State;
 use crate::state::Task;
@@ -34,16 +33,21 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
         Task::Locked(_) => may(GatewayStep::ReadFirst),
         Task::Reading { .. } => may(GatewayStep::Plan),
         Task::Acting(acting) => may(GatewayStep::Act(reconcile::next_act(&acting.plan))),
-        Task::Publishing(publishing) => match publishing.attempt {
-            Attempt::Ready => may(GatewayStep::Publish),
-            Attempt::Sent => {}
-            Attempt::Ended(_) => may(GatewayStep::Settle),
-        },
+        Task::Publishing(publishing) => {
+            publishing
+                .ready()
+                .iter()
+                .for_each(|event| may(GatewayStep::Publish(event)));
+            publishing
+                .ended()
+                .iter()
+                .for_each(|event| may(GatewayStep::Settle(event)));
+        }
     }
 }
 
-/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both are
-/// one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
+/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both
+/// are one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
 /// earlier and its loss later, so there is none in the model.
 fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
     if !state.redis_up {
@@ -89,8 +93,12 @@ pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: Gatew
             reconcile::plan_on(model, state, (identifiers, first), state.relay.served, DiskErrors::NONE)
         }
         (GatewayStep::Act(act), Task::Acting(acting)) => reconcile::act(model, state, id, act, acting),
-        (GatewayStep::Publish, Task::Publishing(publishing)) => publish::publish(model, state, id, publishing),
-        (GatewayStep::Settle, Task::Publishing(publishing)) => publish::settle(model, state, id, publishing),
+        (GatewayStep::Publish(event), Task::Publishing(publishing)) => {
+            publish::publish(model, state, id, event, publishing)
+        }
+        (GatewayStep::Settle(event), Task::Publishing(publishing)) => {
+            publish::settle(model, state, id, event, publishing)
+        }
         (_, unchanged) => Some(unchanged),
     };
     state.gateways[usize::from(id)] = next.unwrap_or(Task::Idle);

@@ -19,7 +19,7 @@ use crate::state::Task;
 pub fn begin(leased: Events, after_announcement: Events) -> Task {
     go_on(Publishing {
         leased,
-        attempt: Attempt::Ready,
+        attempts: Default::default(),
         after_announcement,
         give_back: Events::NONE,
     })
@@ -49,9 +49,14 @@ pub fn remember(model: &Configuration, state: &mut State, id: GatewayId, leased:
     }
 }
 
-/// Sends the first event to the relay, which may have it already.
-pub fn publish(model: &Configuration, state: &mut State, id: GatewayId, publishing: Publishing) -> Option<Task> {
-    let event = publishing.leased.first()?;
+/// Sends an event to the relay, which may have it already.
+pub fn publish(
+    model: &Configuration,
+    state: &mut State,
+    id: GatewayId,
+    event: Event,
+    mut publishing: Publishing,
+) -> Option<Task> {
     let attempt = if publishing.give_back.has(event) {
         Attempt::Ended(Settlement::GiveBack)
     } else if !state.relay.is_up {
@@ -65,13 +70,19 @@ pub fn publish(model: &Configuration, state: &mut State, id: GatewayId, publishi
         state.relay.pending[Origin::Gateway.index()].add(Message::Event(event));
         Attempt::Sent
     };
-    Some(Task::Publishing(Publishing { attempt, ..publishing }))
+    publishing.attempts[event.index()] = attempt;
+    Some(Task::Publishing(publishing))
 }
 
-/// Settles the first event by the relay's answer, and goes on to the next. If Redis is away, the lease runs out.
-pub fn settle(model: &Configuration, state: &mut State, id: GatewayId, publishing: Publishing) -> Option<Task> {
-    let event = publishing.leased.first()?;
-    let Attempt::Ended(settlement) = publishing.attempt else {
+/// Settles an event by the relay's answer. If Redis is away, the lease runs out.
+pub fn settle(
+    model: &Configuration,
+    state: &mut State,
+    id: GatewayId,
+    event: Event,
+    mut publishing: Publishing,
+) -> Option<Task> {
+    let Attempt::Ended(settlement) = std::mem::take(&mut publishing.attempts[event.index()]) else {
         return Some(Task::Publishing(publishing));
     };
     let has_left = matches!(settlement, Settlement::Served | Settlement::Dropped);
@@ -86,14 +97,13 @@ pub fn settle(model: &Configuration, state: &mut State, id: GatewayId, publishin
     }
     let mut leased = publishing.leased;
     leased.remove(event);
-    let give_back = if has_left {
+    let give_back = if has_left || event != Event::Announcement {
         publishing.give_back
     } else {
         publishing.give_back.with(publishing.after_announcement)
     };
     Some(go_on(Publishing {
         leased,
-        attempt: Attempt::Ready,
         give_back,
         ..publishing
     }))

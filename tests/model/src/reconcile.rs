@@ -84,6 +84,8 @@ pub fn next_act(plan: &Plan) -> Act {
         Act::End
     } else if !plan.expired.is_empty() {
         Act::Expire
+    } else if !plan.undecided.is_empty() {
+        Act::Extend
     } else if !plan.placeholders_ended.is_empty() {
         Act::DropPlaceholders
     } else if !plan.unstage.is_empty() {
@@ -123,6 +125,7 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
             plan.expired.remove(event);
             expire(model, state, event);
         }
+        Act::Extend => state.redis.extend(std::mem::take(&mut plan.undecided)),
         Act::DropPlaceholders => state
             .redis
             .drop_placeholder(std::mem::take(&mut plan.placeholders_ended)),

@@ -5,7 +5,6 @@ use crate::action::Action;
 use crate::action::RelayStep;
 use crate::event::Event;
 use crate::event::Message;
-use crate::state::Attempt;
 use crate::state::Origin;
 use crate::state::Plugin;
 use crate::state::Request;
@@ -126,10 +125,9 @@ fn settlement(answer: Answer) -> Settlement {
 fn answer_gateways(state: &mut State, event: Event, settlement: Settlement) {
     for task in &mut state.gateways {
         if let Task::Publishing(publishing) = task
-            && publishing.leased.first() == Some(event)
-            && publishing.attempt == Attempt::Sent
+            && publishing.sent().has(event)
         {
-            publishing.attempt = Attempt::Ended(settlement);
+            publishing.end([event].into_iter().collect(), settlement);
         }
     }
 }
@@ -140,10 +138,8 @@ pub fn lose_everything(state: &mut State) {
     state.relay.pending = Default::default();
     state.relay.batch = Default::default();
     for task in &mut state.gateways {
-        if let Task::Publishing(publishing) = task
-            && publishing.attempt == Attempt::Sent
-        {
-            publishing.attempt = Attempt::Ended(Settlement::Retry);
+        if let Task::Publishing(publishing) = task {
+            publishing.end(publishing.sent(), Settlement::Retry);
         }
     }
 }

@@ -203,6 +203,8 @@ pub struct Plan {
     pub ended: Events,
     /// Entries whose time is over.
     pub expired: Events,
+    /// Entries that wait for what cannot be read or changed: they neither expire nor are superseded.
+    pub undecided: Events,
     /// Placeholders whose event is here.
     pub placeholders_ended: Identifiers,
     /// Staged commits that nothing names any more.
@@ -255,6 +257,7 @@ pub fn plan(model: &Configuration, identifiers: Identifiers, facts: &Facts, disk
     if model.bug == Some(Bug::ExpireWithoutReading) {
         part.undecided = Events::NONE;
     }
+    plan.undecided = part.undecided.without(plan.releases);
     plan_expiry(model, facts, &part, &mut plan);
     plan_unstaging(model, identifiers, facts, disk, &mut plan);
     plan

@@ -275,13 +275,13 @@ pub struct Acting {
     pub leased: Events,
 }
 
-/// Leased events on their way into the relay, one after the other.
+/// Leased events on their way into the relay, all at once, but each after what it is ordered after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Publishing {
     /// Those that are left.
     pub leased: Events,
-    /// How far it is with the first of them.
-    pub attempt: Attempt,
+    /// How far it is with each of them, by event.
+    pub attempts: [Attempt; 4],
     /// Those that are ordered after the announcement, as long as that is among them.
     pub after_announcement: Events,
     /// Those that are given back without an attempt: the announcement was not served.
@@ -303,9 +303,10 @@ pub enum FirstRead {
 }
 
 /// One attempt to publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Attempt {
     /// Not sent.
+    #[default]
     Ready,
     /// Sent, and not answered.
     Sent,
@@ -324,6 +325,40 @@ pub enum Settlement {
     GiveBack,
     /// To be tried again.
     Retry,
+}
+
+impl Publishing {
+    /// Returns what can be sent now.
+    pub fn ready(&self) -> Events {
+        let waits = if self.leased.has(Event::Announcement) {
+            self.after_announcement
+        } else {
+            Events::NONE
+        };
+        self.in_attempt(|attempt| attempt == Attempt::Ready).without(waits)
+    }
+
+    /// Returns what is sent and not answered.
+    pub fn sent(&self) -> Events {
+        self.in_attempt(|attempt| attempt == Attempt::Sent)
+    }
+
+    /// Returns what can be settled.
+    pub fn ended(&self) -> Events {
+        self.in_attempt(|attempt| matches!(attempt, Attempt::Ended(_)))
+    }
+
+    fn in_attempt(&self, is_wanted: impl Fn(Attempt) -> bool) -> Events {
+        let wanted = |event: &Event| is_wanted(self.attempts[event.index()]);
+        self.leased.iter().filter(wanted).collect()
+    }
+
+    /// Ends the attempts to publish these events.
+    pub fn end(&mut self, events: Events, settlement: Settlement) {
+        for event in events.iter() {
+            self.attempts[event.index()] = Attempt::Ended(settlement);
+        }
+    }
 }
 
 impl Task {

@@ -389,6 +389,7 @@ impl World {
             after_announcement: self.model_events(after.map(|release| &release.event.id)),
             ended: self.model_events(&plan.ended),
             expired: self.model_events(plan.expired.iter().map(|(event_id, _)| event_id)),
+            undecided: self.model_events(&plan.undecided),
             placeholders_ended: all(&mut plan.placeholders_ended.iter().map(|one| at(&one.coordinate))),
             unstage: all(&mut plan.unstage.iter().map(|one| at(&one.coordinate))),
             widen: self.model_identifiers(&plan.also_lock),
