@@ -154,8 +154,6 @@ impl Server {
             upload_pack: UploadPack::new(store, limits.of_fetches()),
             pusher: Arc::new(pusher(config, reconciler, &tasks, &ending)),
             trusted_proxies: config.trusted_proxies.clone(),
-            fetch_request_bytes_max: FETCH_REQUEST_BYTES_MAX,
-            push_request_bytes_max: repositories.limits().pack_bytes_max.saturating_add(COMMANDS_BYTES_MAX),
             reader: Reader { loader, repositories },
         };
         Ok(Self {
@@ -355,7 +353,7 @@ async fn relay(
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: RecentlyAccepted::default(),
+        recently_accepted: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
     let relay = RelayServer::start(listener, &database, policy, RelayLimits::default()).await?;
@@ -379,9 +377,3 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long a lease lasts: whoever has it is the only one that publishes the event (docs/ARCHITECTURE.md rule 4).
 const LEASE_SECS: u64 = 15;
-
-/// git's own bound is 10 MiB (`GIT_HTTP_MAX_REQUEST_BUFFER`).
-const FETCH_REQUEST_BYTES_MAX: u64 = 16 << 20;
-
-/// Room for the command list beside the pack.
-const COMMANDS_BYTES_MAX: u64 = 4 << 20;

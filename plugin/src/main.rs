@@ -55,7 +55,7 @@ async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
         hold_secs: config.hold_secs,
         other_kinds: config.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
-        overlay: RecentlyAccepted::default(),
+        recently_accepted: RecentlyAccepted::default(),
     };
     run::run(&policy).await?;
     Ok(())

@@ -12,6 +12,7 @@
     )
 )]
 
+pub mod address_group;
 pub mod git;
 #[cfg(feature = "io")]
 pub mod load_facts;

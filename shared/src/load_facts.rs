@@ -1,5 +1,5 @@
 //! Reads the facts that decisions are made on: the purgatory first, the relay after it, never both at once, because
-//! events move from the one into the other (design 2, rule 9).
+//! events move from the one into the other (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use crate::rules::MaintainerMode;
 use crate::rules::References;
 use crate::rules::Service;
 
-/// Where facts come from, and what they are read as.
+/// Loads facts from the purgatory and the relay.
 #[derive(Clone)]
 pub struct FactLoader {
     /// The purgatory, read first.
@@ -34,24 +34,24 @@ pub struct FactLoader {
     pub relay: RelayClient,
     /// This server.
     pub service: Service,
-    /// By which rule maintainers are resolved.
+    /// The rule by which maintainers are resolved.
     pub mode: MaintainerMode,
     /// Whose repositories the operator hosts.
     pub access: AccessFiles,
 }
 
-/// What to look up.
+/// What to load facts about.
 #[derive(Debug, Clone, Default)]
 pub struct FactsScope {
-    /// The identifiers to know everything about.
+    /// Identifiers whose facts are loaded completely.
     pub identifiers: BTreeSet<Identifier>,
-    /// PRs to know of even if they are served already.
+    /// PRs that are loaded even if they are served already.
     pub pull_request_ids: BTreeSet<EventId>,
-    /// An event that arrived, whose deletion would be of interest although the purgatory does not have it.
+    /// An event that arrives: deletions of it are loaded too, although the purgatory does not have it.
     pub arriving: Option<Event>,
 }
 
-/// Why there are no facts: nothing may be decided then.
+/// Why facts could not be loaded. Nothing may be decided then.
 #[derive(Debug, thiserror::Error)]
 pub enum FactsError {
     /// The purgatory did not answer.
@@ -63,22 +63,22 @@ pub enum FactsError {
 }
 
 impl FactLoader {
-    /// Reads the facts about `subject`, and which of its identifiers are dirty since when.
+    /// Loads the facts about `scope`, and the dirty numbers of its identifiers.
     ///
     /// # Errors
     /// See [`FactsError`]; there are no partial facts.
-    pub async fn load(&self, subject: &FactsScope) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), FactsError> {
-        let reading = self.purgatory.read(&subject.identifiers).await?;
-        let mut awaited = subject.pull_request_ids.clone();
+    pub async fn load(&self, scope: &FactsScope) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), FactsError> {
+        let reading = self.purgatory.read(&scope.identifiers).await?;
+        let mut awaited = scope.pull_request_ids.clone();
         awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
-        let mut filters = vec![git_events(&subject.identifiers)];
+        let mut filters = vec![git_events(&scope.identifiers)];
         filters.extend(pull_requests(&awaited));
         let mut served = self.relay.query(filters).await?;
         let unserved: Vec<&Event> = reading
             .entries
             .iter()
             .map(|entry| &entry.event)
-            .chain(subject.arriving.as_ref())
+            .chain(scope.arriving.as_ref())
             .collect();
         let authors: BTreeSet<PublicKey> = served
             .iter()
@@ -88,7 +88,7 @@ impl FactLoader {
         let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
         served.extend(self.relay.newest(requests).await?);
         let dirty = reading.dirty.clone();
-        let identifiers = subject.identifiers.clone();
+        let identifiers = scope.identifiers.clone();
         Ok((
             Facts::assemble(
                 self.service.clone(),
@@ -104,7 +104,7 @@ impl FactLoader {
 }
 
 impl FactLoader {
-    /// Reads the facts about the identifier of one repository.
+    /// Loads the facts about the identifier of one repository.
     ///
     /// # Errors
     /// As [`FactLoader::load`].
@@ -116,22 +116,22 @@ impl FactLoader {
         Ok(self.load(&scope).await?.0)
     }
 
-    /// Tells whether anything served is tied to an event: what it refers to, or what refers to it.
+    /// Whether the relay serves an event that `event` refers to, or one that refers to it.
     ///
     /// # Errors
     /// The relay did not answer.
-    pub async fn is_tied(&self, event: &Event, ties: &References) -> Result<bool, FactsError> {
-        Ok(self.relay.any(tied(event, ties)).await?)
+    pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
+        Ok(self.relay.any(related(event, references)).await?)
     }
 }
 
-/// Returns filters for everything that could be tied to an event.
-fn tied(event: &Event, ties: &References) -> Vec<Filter> {
+/// Returns filters for every event that `event` refers to, or that refers to it.
+fn related(event: &Event, references: &References) -> Vec<Filter> {
     let mut filters = Vec::new();
-    if !ties.ids.is_empty() {
-        filters.push(Filter::new().ids(ties.ids.iter().copied()));
+    if !references.ids.is_empty() {
+        filters.push(Filter::new().ids(references.ids.iter().copied()));
     }
-    filters.extend(ties.addresses.iter().filter_map(|address| {
+    filters.extend(references.addresses.iter().filter_map(|address| {
         let author = PublicKey::from_hex(&address.author).ok()?;
         let filter = Filter::new().kind(Kind::from_u16(address.kind)).author(author);
         // Kinds that are merely replaceable have no `d`, and an address with one names no event.
@@ -141,7 +141,7 @@ fn tied(event: &Event, ties: &References) -> Vec<Filter> {
             filter.identifier(&address.d)
         })
     }));
-    let id = ties.id.to_hex();
+    let id = references.id.to_hex();
     for tag in [
         SingleLetterTag::LOWERCASE_E,
         SingleLetterTag::UPPERCASE_E,
@@ -149,7 +149,7 @@ fn tied(event: &Event, ties: &References) -> Vec<Filter> {
     ] {
         filters.push(Filter::new().custom_tag(tag, id.clone()));
     }
-    if let Some(address) = ties
+    if let Some(address) = references
         .address
         .as_ref()
         .filter(|address| address.len() <= FILTER_VALUE_BYTES_MAX)
@@ -162,7 +162,7 @@ fn tied(event: &Event, ties: &References) -> Vec<Filter> {
             filters.push(Filter::new().custom_tag(tag, address.clone()));
         }
     }
-    // Who takes part in a thread that is served may say who he is and where he is read.
+    // Participants in a served thread may publish their profile and relay list.
     if matches!(event.kind.as_u16(), PROFILE | RELAY_LIST) {
         filters.push(Filter::new().author(event.pubkey));
     }
@@ -197,8 +197,8 @@ fn vanished(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
         .map(move |author| requests(author).limit(VANISH_REQUESTS_MAX))
 }
 
-/// Returns filters of which every match is a deletion request that covers one of these events, so that one match
-/// each is enough to know. Nothing that others publish, or the author about something else, can get in the way.
+/// Returns filters whose every match is a deletion request that covers one of these events, so that one match each is
+/// enough. Events of others, or of the author about other events, cannot fill the page.
 fn deletions(events: &[&Event]) -> Vec<Filter> {
     let mut filters = Vec::with_capacity(2 * events.len());
     for event in events {
@@ -210,7 +210,7 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
         );
         let Some(address) = address(event) else { continue };
         let own = own.since(event.created_at);
-        // strfry neither indexes a longer value nor takes a filter with it: read what the author deleted of late.
+        // strfry neither indexes a longer value nor accepts a filter with it: read the author's newest deletions.
         filters.push(if address.len() <= FILTER_VALUE_BYTES_MAX {
             own.custom_tag(SingleLetterTag::LOWERCASE_A, address).limit(1)
         } else {
@@ -230,11 +230,11 @@ fn address(event: &Event) -> Option<String> {
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;
 
-/// Deletion requests read of one author where they cannot be asked for by address.
+/// Deletion requests read of one author where a filter cannot name the address.
 const DELETIONS_READ_MAX: usize = 500;
 
 /// Values in one filter: a request with as many event ids stays well below strfry's frame limit of 128 KiB.
 const FILTER_VALUES_MAX: usize = 500;
 
-/// Longest tag value that strfry takes in a filter (strfry `filters.h`).
+/// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
 const FILTER_VALUE_BYTES_MAX: usize = 255;

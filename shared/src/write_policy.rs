@@ -38,63 +38,67 @@ pub enum Answer {
     Refuse(String),
 }
 
-/// What a client hears when its event is held (GRASP-01, "Purgatory").
+/// The answer to a client whose event is held (GRASP-01, "Purgatory").
 pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrives";
 
 /// The write policy.
 #[derive(Clone)]
 pub struct WritePolicy {
-    /// Where facts come from.
+    /// Loads the facts.
     pub loader: FactLoader,
-    /// For how long an event is held, in seconds.
+    /// How long an event is held, in seconds.
     pub hold_secs: u64,
-    /// What to do with events that are none of git's business.
+    /// What to do with events that have nothing to do with git.
     pub other_kinds: OtherKinds,
-    /// How long one answer may take in all: a relay's only writer waits for it.
+    /// How long one answer may take: a relay's only writer waits for it.
     pub answer_timeout: Duration,
-    /// What was let through a moment ago.
-    pub overlay: RecentlyAccepted,
+    /// The events that were accepted a moment ago.
+    pub recently_accepted: RecentlyAccepted,
 }
 
-/// The events that were let through a moment ago. A relay asks about a whole batch before it stores any of it, so an
-/// issue and the comment on it, sent together, would not find each other in the relay.
+/// The events that were accepted a moment ago. A relay asks about a whole batch before it stores any of it, so an issue
+/// and the comment on it, sent together, would not find each other in the relay.
 ///
-/// Let through is not stored: it is remembered for some seconds only, and only to let through more.
+/// An accepted event is not stored yet, and may never be. So it is remembered for some seconds only, and only to accept
+/// events that belong to it.
 #[derive(Debug, Clone, Default)]
 pub struct RecentlyAccepted(Arc<Mutex<VecDeque<(Instant, References)>>>);
 
 impl RecentlyAccepted {
-    fn ties_to(&self, ties: &References) -> bool {
+    fn connect(&self, references: &References) -> bool {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent.front().is_some_and(|(since, _)| since.elapsed() > OVERLAY_LASTS) {
+        while recent
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() > REMEMBERED_FOR)
+        {
             recent.pop_front();
         }
-        recent.iter().any(|(_, other)| other.connect(ties))
+        recent.iter().any(|(_, other)| other.connect(references))
     }
 
-    fn remember(&self, ties: References) {
+    fn remember(&self, references: References) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= OVERLAY_MAX {
+        if recent.len() >= REMEMBERED_MAX {
             recent.pop_front();
         }
-        recent.push_back((Instant::now(), ties));
+        recent.push_back((Instant::now(), references));
     }
 }
 
 /// Longer than a relay takes for a batch.
-const OVERLAY_LASTS: Duration = Duration::from_secs(10);
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
-/// Events remembered at the most.
-const OVERLAY_MAX: usize = 512;
+/// Most events remembered.
+const REMEMBERED_MAX: usize = 512;
 
 impl WritePolicy {
     /// Answers for an event whose id and signature were verified.
     ///
-    /// `source` says where it came from (`IP4 203.0.113.7`), for whoever reads the purgatory.
+    /// `source` is where it came from (`IP4 203.0.113.7`), for people who read the purgatory.
     pub async fn answer(&self, event: &Event, source: &str) -> Answer {
         match tokio::time::timeout(self.answer_timeout, self.decide(event, source)).await {
             Ok(answer) => answer,
-            // The relay keeps it, and is asked about it later.
+            // The relay keeps it, and each later decision reads it there.
             Err(_) if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) => Answer::Accept,
             Err(_) => {
                 tracing::warn!(event.id = %event.id, timeout_ms = self.answer_timeout.as_millis(), "no answer in time");
@@ -133,12 +137,12 @@ impl WritePolicy {
     }
 
     async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, FactsError> {
-        let subject = FactsScope {
+        let scope = FactsScope {
             identifiers: git_event.identifiers(),
             arriving: Some(event.clone()),
             ..FactsScope::default()
         };
-        let (facts, _) = self.loader.load(&subject).await?;
+        let (facts, _) = self.loader.load(&scope).await?;
         match decide_admission(event, git_event, &facts) {
             Admission::Accept => Ok(Answer::Accept),
             Admission::Refuse { refusal, ends } => {
@@ -160,20 +164,20 @@ impl WritePolicy {
         }
     }
 
-    /// Lets through what is tied to something that is served.
+    /// Accepts an event that belongs to a served one.
     async fn relate(&self, event: &Event) -> Result<Answer, FactsError> {
         if self.loader.access.current().denies_author(&event.pubkey) {
             return Ok(Answer::Refuse(Refusal::Blocked.to_string()));
         }
-        let ties = References::of(event);
-        if self.overlay.ties_to(&ties) || self.loader.is_tied(event, &ties).await? {
-            self.overlay.remember(ties);
+        let references = References::of(event);
+        if self.recently_accepted.connect(&references) || self.loader.is_related(event, &references).await? {
+            self.recently_accepted.remember(references);
             return Ok(Answer::Accept);
         }
         Ok(Answer::Refuse(Refusal::Unrelated.to_string()))
     }
 
-    /// A deletion request passes in any case: the relay keeps it, and it is asked about there later.
+    /// A deletion request always passes: the relay keeps it, and each later decision reads it there.
     async fn delete(&self, request: &Event) -> Answer {
         if let Some(deletion) = Deletion::requested_by(request)
             && let Err(error) = self.loader.purgatory.delete(&deletion).await
@@ -201,7 +205,7 @@ impl WritePolicy {
 fn answer_to(outcome: HoldOutcome) -> Answer {
     match outcome {
         HoldOutcome::Held => Answer::Hold(HELD_MESSAGE.into()),
-        // It was marked for release between the look-up and the hold: the mark is the pass.
+        // It was marked as releasing between loading the facts and the hold: the mark is the pass.
         HoldOutcome::AlreadyHeld(status) if status.counts_as_served() => Answer::Accept,
         HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
         HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),

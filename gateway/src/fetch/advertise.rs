@@ -1,5 +1,5 @@
 //! What a repository offers: the answers to `info/refs`, written natively and byte for byte as git writes them
-//! (facts/git-http 2.1).
+//! (docs/facts/git-http.md 2.1).
 //!
 //! What git can do is asked of the git that will do it, once, at start.
 

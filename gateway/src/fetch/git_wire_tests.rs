@@ -12,10 +12,9 @@ use crate::fetch::process::Target;
 use crate::fetch::process::UploadPack;
 use crate::fetch::process::UploadPackLimits;
 use crate::git::command::Git;
+use crate::repositories::Repositories;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::Layout;
-use crate::repositories::quarantine::Quarantine;
-use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
@@ -24,6 +23,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
+use nostr::event::EventId;
+use shared::git::PushCommand;
+use shared::rules::Alignment;
+use shared::rules::Commanded;
+use shared::rules::Verdict;
 use tempfile::TempDir;
 use tokio_util::io::StreamReader;
 use warp::Filter;
@@ -78,7 +82,7 @@ impl Server {
 
     fn repository(&self, name: &str) -> Repository {
         let coordinate = format!("30617:{}:{name}", "11".repeat(32));
-        self.store.at(&coordinate.parse().unwrap())
+        self.repositories.at(&coordinate.parse().unwrap())
     }
 
     async fn answer(&self, path: &str, query: String, protocol: Option<GitProtocol>, body: Body) -> Response {
@@ -140,31 +144,44 @@ async fn receive(repository: Repository, mut body: Body) -> Bytes {
     if list.commands.is_empty() {
         return Bytes::new();
     }
-    repository.create().await.unwrap();
+    let repositories = Repositories::new(repository.store().clone(), IngestLimits::default());
+    let coordinate = repository.coordinate();
+    let locked = repositories.lock([coordinate.identifier.clone()].into()).await.unwrap();
+    let target = locked.repository(coordinate).unwrap();
     if list.expects_pack() {
-        let alternates = vec![repository.object_dir()];
-        let mut quarantine = Quarantine::open(repository.store(), alternates).await.unwrap();
+        let quarantine = repositories.quarantine(coordinate).await.unwrap();
+        let mut spool = quarantine.spool(repositories.limits());
         let mut pack = stream::iter([Ok(rest)]).chain(body);
-        quarantine.ingest(&mut pack, &IngestLimits::default()).await.unwrap();
-        quarantine.migrate_into(&repository).await.unwrap();
+        while let Some(chunk) = pack.next().await {
+            spool.push(&chunk.unwrap()).await.unwrap();
+        }
+        quarantine.ingest(spool, repositories.limits()).await.unwrap();
+        target.take_in(quarantine).await.unwrap();
     }
     let updates: Vec<_> = list
         .commands
         .iter()
-        .map(|command| command.parsed.clone().unwrap())
+        .map(|command| command.update.clone().unwrap())
         .collect();
     let head = updates
         .iter()
         .find(|update| update.new.is_some())
         .map(|update| update.name.clone());
-    repository.apply(&RefTransaction { updates, head }).await.unwrap();
+    let alignment = Alignment {
+        coordinate: coordinate.clone(),
+        state_id: EventId::from_byte_array([0; 32]),
+        copies: [].into(),
+        updates,
+        head,
+    };
+    target.align(&alignment).await.unwrap();
+    let done = |command: PushCommand| Commanded {
+        name: command.name,
+        verdict: Verdict::InPlace,
+    };
     let report = Report {
-        unpack: Ok(()),
-        refs: list
-            .commands
-            .into_iter()
-            .map(|command| (command.name, Ok(())))
-            .collect(),
+        unpack_error: None,
+        commands: list.commands.into_iter().map(done).collect(),
     };
     let writer = ReportWriter::new(&list.capabilities);
     [

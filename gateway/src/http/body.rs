@@ -1,4 +1,4 @@
-//! Request bodies as byte streams: decompressed if need be, bounded, never collected.
+//! Request bodies as byte streams: decompressed if need be, read within limits, never collected.
 
 use std::io;
 use std::pin::Pin;
@@ -29,14 +29,13 @@ pub(crate) struct EncodingError {
     pub(crate) encoding: String,
 }
 
-/// Makes the body readable, at most `bytes_max` of it after decompression: reading on then fails.
+/// Makes the body readable, and decompresses it. What comes out has no bound of its own: read it by a [`BodyReader`].
 ///
 /// # Errors
 /// The body has an encoding that no git client uses.
 pub(crate) fn open(
     headers: &HeaderMap,
     stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
-    bytes_max: u64,
 ) -> Result<Body, EncodingError> {
     let chunks = stream
         .map_ok(|mut chunk| chunk.copy_to_bytes(chunk.remaining()))
@@ -46,9 +45,9 @@ pub(crate) fn open(
         .get(header::CONTENT_ENCODING)
         .map_or(&b"identity"[..], |value| value.as_bytes());
     match encoding {
-        b"identity" | b"" => Ok(Box::pin(Bounded::new(plain, bytes_max))),
+        b"identity" | b"" => Ok(Box::pin(plain)),
         // git compresses requests for a fetch from 1 KiB on.
-        b"gzip" | b"x-gzip" => Ok(Box::pin(Bounded::new(GzipDecoder::new(plain), bytes_max))),
+        b"gzip" | b"x-gzip" => Ok(Box::pin(GzipDecoder::new(plain))),
         other => Err(EncodingError {
             encoding: String::from_utf8_lossy(other).into_owned(),
         }),
@@ -123,7 +122,9 @@ impl<R: AsyncRead + Unpin> BodyReader<R> {
             stall_max,
             duration_max,
         } = self.limits;
-        self.buffer.reserve(CHUNK_BYTES);
+        if self.buffer.capacity() < CHUNK_BYTES / 4 {
+            self.buffer.reserve(CHUNK_BYTES);
+        }
         let stalls_at = Instant::now() + stall_max;
         let read = timeout_at(stalls_at.min(self.deadline), self.body.read_buf(&mut self.buffer));
         let len = match read.await {
@@ -153,44 +154,6 @@ async fn to_the_end(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) -> 
     Ok(())
 }
 
-/// Fails once more than so many bytes were read: a decompression bomb ends here.
-struct Bounded<R> {
-    inner: Pin<Box<R>>,
-    bytes_left: u64,
-}
-
-impl<R> Bounded<R> {
-    fn new(inner: R, bytes_max: u64) -> Self {
-        Self {
-            inner: Box::pin(inner),
-            bytes_left: bytes_max,
-        }
-    }
-}
-
-impl<R: AsyncRead> AsyncRead for Bounded<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = self.inner.as_mut().poll_read(context, buffer);
-        let read = (buffer.filled().len() - before) as u64;
-        match self.bytes_left.checked_sub(read) {
-            Some(left) => {
-                self.bytes_left = left;
-                polled
-            }
-            None => {
-                buffer.set_filled(before);
-                let text = "the request is larger than this server takes";
-                std::task::Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, text)))
-            }
-        }
-    }
-}
-
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -211,14 +174,22 @@ mod tests {
         encoder.into_inner()
     }
 
-    async fn read(encoding: &'static str, bytes: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
+    async fn read(encoding: &'static str, bytes: Vec<u8>, bytes_max: u64) -> Result<Vec<u8>, String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
         let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(chunk.to_vec().into())).collect();
         let stream = stream::iter(chunks).map_ok(|chunk: Bytes| chunk);
-        let mut body = open(&headers, stream, bytes_max).map_err(io::Error::other)?;
+        let body = open(&headers, stream).map_err(|error| error.to_string())?;
+        let limits = BodyLimits {
+            bytes_max,
+            stall_max: Duration::from_secs(10),
+            duration_max: Duration::from_secs(10),
+        };
+        let mut reader = BodyReader::new(body, limits);
         let mut read = Vec::new();
-        body.read_to_end(&mut read).await?;
+        while let Some(chunk) = reader.next().await.map_err(|error| format!("{error:?}"))? {
+            read.extend(chunk);
+        }
         Ok(read)
     }
 
@@ -234,7 +205,7 @@ mod tests {
 
         let error = read("gzip", bomb, 1000).await.unwrap_err();
 
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(error, "TooLong { bytes_max: 1000 }");
     }
 
     #[tokio::test]
@@ -251,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn reading_ends_with_the_body_or_at_a_limit() {
         // A refused push of which nothing more came kept its connection for ever.
-        let limits = DrainLimits {
+        let limits = BodyLimits {
             bytes_max: 100,
             stall_max: Duration::from_millis(50),
             duration_max: Duration::from_millis(200),
@@ -282,23 +253,5 @@ mod tests {
             let ended = read.map_or_else(|error| format!("{error:?}"), |()| "Ok".to_owned());
             assert!(ended.starts_with(expected), "{story}: {ended}");
         }
-    }
-
-    #[tokio::test]
-    async fn chunks_are_the_body_however_they_come() {
-        let limits = BodyLimits {
-            bytes_max: 100,
-            stall_max: Duration::from_secs(10),
-            duration_max: Duration::from_secs(10),
-        };
-        let chunks = [b"ab".as_slice(), b"c", b"defg"].map(|chunk| Ok::<_, io::Error>(Bytes::from_static(chunk)));
-        let mut reader = BodyReader::new(StreamReader::new(stream::iter(chunks)), limits);
-
-        let mut read = Vec::new();
-        while let Some(chunk) = reader.next().await.unwrap() {
-            read.extend(chunk);
-        }
-
-        assert_eq!(read, b"abcdefg");
     }
 }

@@ -1,17 +1,20 @@
-//! Who the client is, behind reverse proxies: `X-Forwarded-For` and `X-Real-IP` are believed as far as a trusted proxy
+//! The client's address behind reverse proxies: `X-Forwarded-For` and `X-Real-IP` are believed as far as a trusted proxy
 //! wrote them, and no further. Pure.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
+use ipnet::Ipv6Net;
 use warp::http::HeaderMap;
 
-/// The networks whose word about their clients is believed; none by default.
+/// The networks of proxies whose headers about their clients are believed; none by default. IPv4 networks stand as the
+/// IPv6 networks that they are mapped to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct TrustedProxies(Vec<Network>);
+pub(crate) struct TrustedProxies(Vec<Ipv6Net>);
 
-/// Why a text is no list of networks.
+/// Why a text is not a list of networks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a list of networks such as 127.0.0.1,10.0.0.0/8,fd00::/8")]
 pub(crate) struct NetworkError;
@@ -19,9 +22,9 @@ pub(crate) struct NetworkError;
 impl TrustedProxies {
     /// Returns the client's address: `peer`, unless that is a trusted proxy that names another one.
     ///
-    /// Each proxy appends to `X-Forwarded-For` whom it was called by, and what stands to the left of that is hearsay.
-    /// So the list is read from its right end, up to the first address that is no trusted proxy. `X-Real-IP` is a
-    /// single word without history and counts only if there is no list.
+    /// Each proxy appends the address of its client to `X-Forwarded-For`; entries to the left of that are that client's
+    /// claims. So the list is read from its right end, up to the first address that is not a trusted proxy. `X-Real-IP`
+    /// is a single address and counts only if there is no list.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trust(peer) {
@@ -39,7 +42,7 @@ impl TrustedProxies {
                 match parse_hop(hop) {
                     Some(address) if self.trust(address) => client = address,
                     Some(address) => return address,
-                    // The trusted proxy on the right of it does not say whom it speaks for.
+                    // The trusted proxy to the right of it does not name its client.
                     None => return client,
                 }
             }
@@ -49,7 +52,11 @@ impl TrustedProxies {
 
     /// Tells whether an address, in its canonical form, is one of them.
     pub(crate) fn trust(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        let mapped = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        self.0.iter().any(|network| network.contains(&mapped))
     }
 }
 
@@ -58,55 +65,25 @@ impl FromStr for TrustedProxies {
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         text.split(',')
-            .map(|network| network.trim().parse())
+            .map(|network| parse_network(network.trim()).ok_or(NetworkError))
             .collect::<Result<_, _>>()
             .map(Self)
     }
 }
 
-/// A network. IPv4 addresses are compared as the IPv6 addresses that they are mapped to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    address: u128,
-    /// Bits that an address of this network may have of its own.
-    host_bits: u32,
-}
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        // A shift by all 128 bits would overflow; every address is in that network.
-        (bits(address) ^ self.address).checked_shr(self.host_bits).unwrap_or(0) == 0
+/// Reads a network, or an address for the network of one.
+fn parse_network(text: &str) -> Option<Ipv6Net> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => address.into(),
+        Err(_) => text.parse::<IpNet>().ok()?,
+    };
+    // 10.1.2.3/8 may mean one address or sixteen million: trust is not guessed.
+    if network != network.trunc() {
+        return None;
     }
-}
-
-impl FromStr for Network {
-    type Err = NetworkError;
-
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
-        let address_bits: u32 = if address.is_ipv4() { 32 } else { 128 };
-        let prefix: u32 = match prefix {
-            Some(prefix) => prefix.parse().map_err(|_| NetworkError)?,
-            None => address_bits,
-        };
-        let network = Self {
-            address: bits(address),
-            host_bits: address_bits.checked_sub(prefix).ok_or(NetworkError)?,
-        };
-        // 10.1.2.3/8 may mean one address or sixteen million; trust is no matter of guessing.
-        let own = network.address & 1_u128.checked_shl(network.host_bits).unwrap_or(0).wrapping_sub(1);
-        if own == 0 { Ok(network) } else { Err(NetworkError) }
-    }
-}
-
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
+    match network {
+        IpNet::V4(network) => Ipv6Net::new(network.addr().to_ipv6_mapped(), 96 + network.prefix_len()).ok(),
+        IpNet::V6(network) => Some(network),
     }
 }
 

@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-/// The connections of each address. IPv6 counts by its /64, which is what one customer has at least.
+use shared::address_group::address_group;
+
+/// The connections of each address, or /64 of IPv6.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     per_address_max: usize,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One connection that counts; dropping it gives the place back.
+/// A permit for one connection; dropping it gives it back.
 #[derive(Debug)]
-#[must_use = "a place that is dropped does not count"]
+#[must_use = "a permit that is dropped counts no more"]
 pub(crate) struct ConnectionPermit {
     connections: Connections,
     address: IpAddr,
@@ -30,25 +32,28 @@ impl Connections {
         }
     }
 
-    /// Takes a place for a connection from `peer`; `None`: it has as many as it may.
+    /// Counts a connection from `peer`; `None`: its address has as many as it may.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<ConnectionPermit> {
-        let address = counted(peer);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= self.per_address_max {
-            return None;
-        }
-        *count += 1;
-        Some(ConnectionPermit {
-            connections: self.clone(),
-            address,
+        let address = address_group(peer);
+        let mut counts = self.counts();
+        let count = counts.get(&address).map_or(1, |count| count + 1);
+        (count <= self.per_address_max).then(|| {
+            counts.insert(address, count);
+            ConnectionPermit {
+                connections: self.clone(),
+                address,
+            }
         })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.connections.counts();
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -58,19 +63,12 @@ impl Drop for ConnectionPermit {
     }
 }
 
-fn counted(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_its_own_places_and_gets_them_back() {
+    fn each_address_has_its_own_permits_and_gets_them_back() {
         let connections = Connections::new(2);
         let enter = |peer: &str| connections.enter(peer.parse().unwrap());
 

@@ -1,4 +1,4 @@
-//! One client cannot take all connections, and whoever is one too many hears why.
+//! One client cannot take all connections, and one that has too many reads why it is refused.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn a_connection_too_many_of_an_address_is_told_so_until_another_ends() {
     let mut rest = String::new();
     third.read_to_string(&mut rest).await.unwrap();
     assert!(
-        rest.ends_with("\r\n\r\ntoo many connections from your address\r\n"),
+        rest.ends_with("\r\n\r\ntoo many connections from your address\n"),
         "{rest}"
     );
 
@@ -86,8 +86,8 @@ async fn connections_of_a_trusted_proxy_are_not_counted_as_one_clients() {
     }
 }
 
-/// While each refusal kept a place until it was heard, a client that had too many connections and read no answer kept
-/// everybody else out.
+/// While each refusal counted as a connection until it was read, a client that had too many connections and read no
+/// answer kept all others out.
 #[tokio::test]
 async fn refused_connections_keep_nobody_else_out() {
     let address = start(TrustedProxies::default()).await;
@@ -114,6 +114,10 @@ async fn a_connection_that_is_kept_is_answered_once_more_when_the_server_stops()
     let (address, server) = start_until(TrustedProxies::default(), ending.clone()).await;
     let mut kept = TcpStream::connect(address).await.unwrap();
     let mut idle = TcpStream::connect(address).await.unwrap();
+    // One that has not asked for anything yet does not keep the server.
+    let elsewhere = TcpSocket::new_v4().unwrap();
+    elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut silent = elsewhere.connect(address).await.unwrap();
     for stream in [&mut kept, &mut idle] {
         assert_eq!(ask(stream).await, "HTTP/1.1 200");
         let mut rest = Vec::new();
@@ -139,6 +143,7 @@ async fn a_connection_that_is_kept_is_answered_once_more_when_the_server_stops()
         "{last}"
     );
     assert_eq!(idle.read(&mut nothing).await.unwrap(), 0);
+    assert_eq!(silent.read(&mut nothing).await.unwrap(), 0);
     assert!(TcpStream::connect(address).await.is_err());
     tokio::time::timeout(Duration::from_secs(20), server)
         .await

@@ -55,10 +55,6 @@ pub(crate) struct Gateway {
     pub(crate) relay_info: RelayInfo,
     /// Whose word about the client's address is believed.
     pub(crate) trusted_proxies: TrustedProxies,
-    /// Longest request for a fetch, in bytes, after decompression.
-    pub(crate) fetch_request_bytes_max: u64,
-    /// Longest request for a push, in bytes.
-    pub(crate) push_request_bytes_max: u64,
 }
 
 /// A request without its body.
@@ -67,8 +63,8 @@ struct Head {
     target: Target,
     headers: HeaderMap,
     client: IpAddr,
-    /// What a connection that goes on as a WebSocket still counts by.
-    place: Option<Arc<ConnectionPermit>>,
+    /// What the connection counts by, also once it is a WebSocket.
+    connection_permit: Option<Arc<ConnectionPermit>>,
 }
 
 /// Returns the server's routes: one filter that takes everything and is sorted by hand, because chains of warp's
@@ -94,7 +90,7 @@ pub(crate) fn routes(
                     target: Target::parse(path.as_str(), &query),
                     client: gateway.trusted_proxies.client(address, &headers),
                     headers,
-                    place: peer.and_then(|peer| peer.place),
+                    connection_permit: peer.and_then(|peer| peer.permit),
                 };
                 async move {
                     let without_body = head.method == Method::HEAD;
@@ -126,10 +122,11 @@ async fn answer(
     match &head.target {
         Target::Root if wants_websocket(&head.headers) => match upgrade {
             Some(upgrade) => {
-                let Head {
-                    headers, client, place, ..
-                } = head;
-                gateway.websockets.pass(&headers, client, upgrade, place).await
+                let permit = head.connection_permit;
+                gateway
+                    .websockets
+                    .pass(&head.headers, head.client, upgrade, permit)
+                    .await
             }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
@@ -216,11 +213,7 @@ async fn service_request(
             format!("Content-Type must be {expected}\n"),
         );
     }
-    let bytes_max = match service {
-        GitService::UploadPack => gateway.fetch_request_bytes_max,
-        GitService::ReceivePack => gateway.push_request_bytes_max,
-    };
-    let body = match body::open(headers, body, bytes_max) {
+    let body = match body::open(headers, body) {
         Ok(body) => body,
         Err(error) => return reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}\n")),
     };

@@ -1,12 +1,9 @@
 //! Accepts connections and answers requests on them: our own loop around warp's service, because warp's neither bounds
-//! the time for a request's head nor the number of connections (facts/git-http 7).
+//! the time for a request's head nor the number of connections (docs/facts/git-http.md 7).
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::Request;
@@ -16,10 +13,11 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,15 +31,15 @@ use warp::reply::Response;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
+use crate::http::reply;
 
 /// Where a connection comes from; an extension of every request.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
-    /// The place that it has among the connections of its address, for whoever goes on with it; `None`: it is not
-    /// counted.
-    pub(crate) place: Option<Arc<ConnectionPermit>>,
+    /// What it counts by among the connections of its address; `None`: it is not counted.
+    pub(crate) permit: Option<Arc<ConnectionPermit>>,
 }
 
 /// How many connections there may be.
@@ -51,78 +49,78 @@ pub(crate) struct ConnectionLimits {
     pub(crate) connections_max: usize,
     /// From one address.
     pub(crate) per_address_max: usize,
-    /// Who calls for many others, so that its connections are not counted as one client's.
+    /// Proxies, whose connections are those of many clients and are not counted.
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
-/// How the server ends, as its parts are told.
+/// How the server ends: the signals to its parts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ending {
-    /// Nothing new is begun; what runs goes on.
+    /// Nothing new is begun; what runs is finished.
     pub(crate) stopping: CancellationToken,
-    /// What still runs ends at once.
+    /// What still runs is ended at once.
     pub(crate) cut: CancellationToken,
 }
 
-/// Serves `routes` on `listener` until the server is stopping, and returns when all connections have ended: those that
-/// ask for nothing soon after, the others with what they are at, or when all is cut.
+/// Serves `routes` on `listener` until the server is stopping, and returns when all connections have ended: idle ones
+/// soon after, the others with their last answer, or when all is cut.
 pub(crate) async fn serve<F>(listener: TcpListener, routes: F, limits: ConnectionLimits, ending: Ending)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let addresses = Connections::new(limits.per_address_max);
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let running = TaskTracker::new();
+    let addresses = Connections::new(limits.per_address_max);
+    let (connections, graceful) = (TaskTracker::new(), GracefulShutdown::new());
     let service = warp::service(routes);
-    loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&connections).acquire_owned() => permit,
-            () = ending.stopping.cancelled() => break,
-        };
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
+    let accept = async {
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    pause_after(&error).await;
+                    // Without file descriptors the next accept would fail at once, and the loop would spin.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
-            },
-            () = ending.stopping.cancelled() => break,
-        };
-        let place = match limits.trusted_proxies.trust(peer.ip().to_canonical()) {
-            true => None,
-            false => match addresses.enter(peer.ip()) {
-                Some(place) => Some(Arc::new(place)),
-                None => {
-                    // Whoever has too many takes no place from others by being told so.
-                    drop(permit);
-                    if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
-                        tokio::spawn(async move {
-                            refuse(stream).await;
-                            drop(turn);
-                        });
-                    }
-                    continue;
+            };
+            let counts = !limits.trusted_proxies.trust(address.ip().to_canonical());
+            let of_address = counts.then(|| addresses.enter(address.ip()).map(Arc::new));
+            if let Some(None) = of_address {
+                // It takes no permit from others; above the limit of refusals it is closed without an answer.
+                if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
+                    tokio::spawn(refuse(stream, refusal));
                 }
-            },
-        };
-        let (service, ending) = (service.clone(), ending.clone());
-        running.spawn(async move {
-            let address = peer;
-            converse(stream, Peer { address, place }, service, ending).await;
-            drop(permit);
-        });
+                continue;
+            }
+            let peer = Peer {
+                address,
+                permit: of_address.flatten(),
+            };
+            let answered = converse(stream, peer, service.clone(), graceful.watcher(), ending.clone());
+            connections.spawn(async move {
+                answered.await;
+                drop(permit);
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = ending.stopping.cancelled() => {}
     }
-    // Whoever calls now is refused by the system, or waits for whoever listens on the same socket.
+    // A client that connects now is refused by the system, or waits for the next server on the same socket.
     drop(listener);
-    running.close();
-    running.wait().await;
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = tokio::time::sleep(LAST_REQUEST_WAIT) => {}
+    }
+    graceful.shutdown().await;
 }
 
 /// Answers the requests of one connection.
-async fn converse<S>(stream: TcpStream, peer: Peer, service: S, ending: Ending)
+async fn converse<S>(stream: TcpStream, peer: Peer, service: S, watcher: Watcher, ending: Ending)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -131,11 +129,8 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let address = peer.address;
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let (asks, stopping) = (Arc::clone(&has_asked), ending.stopping.clone());
+    let (address, stopping) = (peer.address, ending.stopping);
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        asks.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer.clone());
         let answer = service.clone().call(request);
         let stopping = stopping.clone();
@@ -143,50 +138,44 @@ where
             let mut response = answer.await?;
             // So that a client opens another connection for its next request, rather than find this one closed.
             if stopping.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
+                close_after(&mut response);
             }
             Ok::<_, Infallible>(response)
         }
     });
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-    tokio::pin!(connection);
-    let last_request = async {
-        ending.stopping.cancelled().await;
-        tokio::time::sleep(LAST_REQUEST_WAIT).await;
-    };
-    let mut ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = last_request => None,
-        () = ending.cut.cancelled() => return,
-    };
-    if ended.is_none() && has_asked.load(Ordering::Relaxed) {
-        connection.as_mut().graceful_shutdown();
-        ended = tokio::select! {
-            ended = connection => Some(ended),
-            () = ending.cut.cancelled() => None,
-        };
-    }
-    if let Some(Err(error)) = ended {
-        tracing::debug!(client.address = %address, error, "connection ended");
+    tokio::select! {
+        ended = watcher.watch(connection) => {
+            if let Err(error) = ended {
+                tracing::debug!(client.address = %address, error, "connection ended");
+            }
+        }
+        () = ending.cut.cancelled() => {}
     }
 }
 
-/// Answers a connection that is one too many of its address, and reads what it sends for a moment: what is unread when
-/// a connection is closed takes the answer away with it.
-async fn refuse(mut stream: TcpStream) {
-    let refused = async {
-        stream.write_all(TOO_MANY_CONNECTIONS).await?;
-        stream.shutdown().await?;
-        let mut unread = [0; 1024];
-        while stream.read(&mut unread).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Whether it was heard is the client's business.
-    if !matches!(tokio::time::timeout(REFUSE_TIMEOUT, refused).await, Ok(Ok(()))) {
-        tracing::debug!("a connection too many of its address went without its answer");
-    }
+/// Answers a connection that is one too many of its address.
+async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
+    let answer = service_fn(async |_: Request<Incoming>| {
+        let text = "too many connections from your address\n";
+        let mut response = reply::text(StatusCode::TOO_MANY_REQUESTS, text);
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+        close_after(&mut response);
+        Ok::<_, Infallible>(response)
+    });
+    let builder = builder();
+    let answered = builder.serve_connection(TokioIo::new(stream), answer);
+    let ended = tokio::time::timeout(REFUSE_TIMEOUT, answered).await;
+    tracing::debug!(?ended, "refused a connection too many of its address");
+    drop(refusal);
+}
+
+fn close_after(response: &mut Response) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {
@@ -199,20 +188,10 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Without file descriptors the next accept would fail at once, and the loop would spin.
-async fn pause_after(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a connection");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// For a connection that is one too many of its address.
-const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
-    content-type: text/plain\r\ncontent-length: 40\r\n\r\ntoo many connections from your address\r\n";
-
-/// Told so at the same time; more are closed without a word.
+/// Most refusals that are answered at the same time.
 const REFUSALS_MAX: usize = 64;
 
-/// For saying so.
+/// For a refused connection to ask and to take its answer.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For the head of a request, from its first byte or the end of the one before.
@@ -221,7 +200,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// For the next request on a connection that is kept, once the server is stopping: the client may just be sending it.
+/// For the next request on a kept connection, once the server is stopping: the client may just be sending it.
 const LAST_REQUEST_WAIT: Duration = Duration::from_secs(2);
 
 /// After a failed accept.

@@ -23,6 +23,7 @@ use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
 use crate::repositories::ingest::IngestError;
 use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::is_disk_full;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::spool::Spool;
 
@@ -65,8 +66,7 @@ pub(super) enum ReceiveError {
 impl From<LayoutError> for ReceiveError {
     /// A full disk is called so wherever it shows.
     fn from(error: LayoutError) -> Self {
-        let no_room = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
-        match no_room.contains(&error.source.kind()) {
+        match is_disk_full(&error.source) {
             true => Self::Ingest(IngestError::DiskFull),
             false => Self::Quarantine(error),
         }

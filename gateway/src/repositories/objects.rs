@@ -1,7 +1,7 @@
 //! Looking up objects in-process: which exist, of which kind, what a tag points at.
 //!
 //! Stores are opened per operation: a long-lived one runs out of index slots and pins packs that are gone
-//! (facts/git-http 1).
+//! (docs/facts/git-http.md 1).
 
 use std::collections::BTreeMap;
 use std::io;

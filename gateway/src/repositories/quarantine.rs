@@ -1,5 +1,5 @@
 //! Objects that are not yet anybody's: a directory of this instance that a push fills and that is then moved to where
-//! it belongs, or vanishes (facts/git-http 2.3).
+//! it belongs, or vanishes (docs/facts/git-http.md 2.3).
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -1,4 +1,5 @@
-//! Snapshots of refs kept in memory for as long as the file system says that nothing changed (facts/git-http 2.1).
+//! Snapshots of refs kept in memory for as long as the file system says that nothing changed
+//! (docs/facts/git-http.md 2.1).
 
 use std::path::Path;
 use std::path::PathBuf;

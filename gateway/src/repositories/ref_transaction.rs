@@ -1,7 +1,7 @@
 //! Changing the refs of one repository: all of them or none, each only from the value it is expected to have.
 //!
-//! `git update-ref --stdin` does it, because gix checks neither directory conflicts nor syncs (facts/git-http 1).
-//! Verified with git 2.39.5 and 2.47.3, and pinned by the tests below:
+//! `git update-ref --stdin` does it, because gix checks neither directory conflicts nor syncs
+//! (docs/facts/git-http.md 1). Verified with git 2.39.5 and 2.47.3, and pinned by the tests below:
 //!
 //! - one transaction cannot delete `a` and create `a/b`: such deletions go first, in a transaction of their own;
 //! - `symref-update HEAD` (2.46) cannot stand beside a change of the branch that `HEAD` names ("multiple updates for

@@ -1,7 +1,7 @@
 //! Reading the refs of a repository: loose files first, then `packed-refs`, as git does and gix does not.
 //!
-//! In the other order a `git pack-refs` in between hides refs (git `refs/files-backend.c`; facts/git-http 1 and 2.1).
-//! What a snapshot was made of is noted as stamps, which tell later whether it still holds.
+//! In the other order a `git pack-refs` in between hides refs (git `refs/files-backend.c`; docs/facts/git-http.md 1 and
+//! 2.1). What a snapshot was made of is noted as stamps, which tell later whether it still holds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,7 +82,7 @@ impl RefSnapshot {
     }
 }
 
-/// Returns the branch that `HEAD` names in a repository without refs (facts/grasp 2.2).
+/// Returns the branch that `HEAD` names in a repository without refs (docs/facts/grasp.md 2.2).
 pub(crate) fn initial_branch() -> RefName {
     "refs/heads/master".parse().expect("a full and valid ref name")
 }
@@ -406,7 +406,7 @@ mod tests {
         }
     }
 
-    /// gix misses refs in one of eight readings under this load (facts/git-http 1).
+    /// gix misses refs in one of eight readings under this load (docs/facts/git-http.md 1).
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn no_ref_is_missed_and_no_change_overlooked_while_others_update_and_pack() {
         let world = World::new().await;

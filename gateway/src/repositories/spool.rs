@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::repositories::ingest::IngestError;
 use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_disk_full;
 
 /// A pack as sent: in memory while it is small, else in a file without a name, which ends with it.
 #[derive(Debug)]
@@ -122,9 +123,9 @@ fn nameless_file(directory: &Path) -> io::Result<File> {
 }
 
 fn failed(error: io::Error) -> IngestError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => IngestError::DiskFull,
-        _ => IngestError::Spool(error),
+    match is_disk_full(&error) {
+        true => IngestError::DiskFull,
+        false => IngestError::Spool(error),
     }
 }
 

@@ -328,7 +328,7 @@ mod tests {
         let (fork, base) = (world.repository("fork"), world.repository("base"));
         let [one, two] = world.two_commits(&fork).await;
         base.create().await.unwrap();
-        super::super::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+        crate::repositories::copy::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
             .await
             .unwrap();
         world

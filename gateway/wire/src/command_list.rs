@@ -1,8 +1,7 @@
 //! The head of a push: its commands and capabilities, up to where the pack begins (git `gitprotocol-pack(5)`,
-//! "Reference Update Request and Packfile Transfer"; what git itself accepts beyond that: facts/git-http 3.1).
+//! "Reference Update Request and Packfile Transfer"; what git itself accepts beyond that: docs/facts/git-http.md 3.1).
 //!
-//! Nothing of it ever reaches git as bytes, so two readings of one request cannot differ. Incremental and bounded; no
-//! I/O.
+//! None of its bytes reach git, so that git cannot read the request differently. Incremental and bounded; no I/O.
 
 use std::collections::HashMap;
 
@@ -23,12 +22,12 @@ use crate::pkt_line::PktLineError;
 pub struct CommandList {
     /// The commands in their order; none in a probe, which asks for nothing.
     pub commands: Vec<PushCommand>,
-    /// What the pusher's git can take as an answer.
+    /// The forms of an answer that the pusher's git can read.
     pub capabilities: PushCapabilities,
 }
 
 impl CommandList {
-    /// Tells whether a pack follows: git sends one unless every command is a deletion.
+    /// Whether a pack follows: git sends one unless every command is a deletion.
     pub fn expects_pack(&self) -> bool {
         !self.commands.iter().all(PushCommand::deletes)
     }
@@ -47,7 +46,7 @@ pub struct PushCapabilities {
     pub atomic: bool,
 }
 
-/// How much of a command list is read.
+/// The limits of a command list.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandListLimits {
     /// Most commands.
@@ -71,7 +70,7 @@ pub enum CommandListError {
     /// Not pkt-lines.
     #[error("malformed push request: {0}")]
     PktLine(#[from] PktLineError),
-    /// A pkt-line that is no command.
+    /// A pkt-line that is not a command.
     #[error("malformed push request: a line is not <old> <new> <ref>")]
     NotACommand,
     /// A delimiter of protocol v2, which pushes do not have.
@@ -83,7 +82,7 @@ pub enum CommandListError {
     /// Text that is not UTF-8.
     #[error("ref names must be UTF-8")]
     Encoding,
-    /// A signed push, whose lines git reads in a way of their own.
+    /// A signed push: git splits its lines differently.
     #[error("signed pushes (push-cert) are not supported: push with --no-signed")]
     PushCert,
     /// A push from a shallow clone with its boundary.
@@ -92,10 +91,10 @@ pub enum CommandListError {
     /// Push options, never advertised.
     #[error("push options are not supported: push without -o")]
     PushOptions,
-    /// Another hash than SHA-1.
+    /// A hash other than SHA-1.
     #[error("the object format {format} is not supported: this server has sha1")]
     ObjectFormat {
-        /// The one asked for.
+        /// The requested one.
         format: String,
     },
     /// More commands than the limit.
@@ -112,12 +111,12 @@ pub enum CommandListError {
     },
 }
 
-/// What a parser knows after more input.
+/// The parser's state after a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The list goes on.
+    /// More input is needed.
     Incomplete,
-    /// The list has ended.
+    /// The list is complete.
     Complete {
         /// The list.
         list: CommandList,
@@ -148,7 +147,7 @@ impl CommandListParser {
         }
     }
 
-    /// Returns the capabilities read so far: how a refusal of the list can be told.
+    /// Returns the capabilities read so far: they decide the form of a refusal.
     pub fn capabilities(&self) -> &PushCapabilities {
         &self.list.capabilities
     }
@@ -156,7 +155,7 @@ impl CommandListParser {
     /// Takes the next chunk. After [`Step::Complete`] or an error the parser is spent.
     ///
     /// # Errors
-    /// [`CommandListError`] if this server does not take the list, whatever may follow.
+    /// [`CommandListError`] if this server refuses the list, as soon as that is certain.
     pub fn push(&mut self, chunk: &[u8]) -> Result<Step, CommandListError> {
         self.buffer.extend_from_slice(chunk);
         while let Some((frame, len)) = PktLine::decode(&self.buffer)? {
@@ -176,7 +175,7 @@ impl CommandListParser {
                 PktLine::Delimiter | PktLine::ResponseEnd => {
                     return Err(CommandListError::Delimiter);
                 }
-                // These lines come first: they are refused once the client has said how it can be told.
+                // These lines come first. The refusal waits for the capabilities, which decide its form.
                 PktLine::Data(line) if line.starts_with(b"shallow ") => {
                     self.is_shallow = true;
                     self.buffer.advance(len);
@@ -234,7 +233,7 @@ fn parse_command(line: &str) -> Result<PushCommand, CommandListError> {
     let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(CommandListError::NotACommand);
     };
-    // What does not even have the shape of an id makes the request one of another kind.
+    // A word of another length is not an id: then the request is not a list of commands.
     if old.len() != OID_DIGITS || new.len() != OID_DIGITS || name.is_empty() {
         return Err(CommandListError::NotACommand);
     }
@@ -247,8 +246,8 @@ fn parse_command(line: &str) -> Result<PushCommand, CommandListError> {
 fn parse_update(old: &str, new: &str, name: &str) -> Result<RefUpdate, CommandDefect> {
     let old = Oid::parse_optional(old).map_err(CommandDefect::Oid)?;
     let new = Oid::parse_optional(new).map_err(CommandDefect::Oid)?;
-    // git takes two null ids for the deletion of whatever is there. Here it says that the ref is absent and shall be:
-    // ok if so, stale if not.
+    // git reads two null ids as an unconditional deletion. Here they mean that the ref is absent and shall stay so: in
+    // place if that is true, stale if not.
     let deletes = new.is_none();
     let name = name.parse().map_err(|source| CommandDefect::Name { source, deletes })?;
     Ok(RefUpdate { name, old, new })
@@ -274,7 +273,7 @@ fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError>
                     format: printable.collect(),
                 });
             }
-            // Unknown ones were not advertised, so a pusher gains nothing by them; git ignores them too.
+            // Unknown capabilities were not advertised; git ignores them too.
             _ => {}
         }
     }
@@ -301,8 +300,7 @@ fn mark_conflicts(commands: &mut [PushCommand]) {
             update.new.is_some().then(|| (update.name.clone(), i))
         })
         .collect();
-    // With `/` before every other byte, all that lies below a name follows it at once: one pass finds every pair, and
-    // no name is cut at each of its slashes.
+    // With `/` sorted before every other byte, the names below a name follow it directly: one pass finds every pair.
     kept.sort_by(|(a, _), (b, _)| directory_order(a).cmp(directory_order(b)));
     let mut directory: Option<(RefName, usize)> = None;
     for (name, i) in kept {

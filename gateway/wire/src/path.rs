@@ -1,10 +1,13 @@
-//! Which repository and which service of it a URL names (GRASP-01, "Git Smart HTTP Service"; facts/git-http 6).
+//! Which repository and which service of it a URL names (GRASP-01, "Git Smart HTTP Service"; docs/facts/git-http.md 6).
 //!
 //! Split before decoding, decoded once: `%2F` never becomes a separator, and `%252F` never a `/`. Pure.
+
+use std::borrow::Cow;
 
 use nostr::key::PublicKey;
 use nostr::nips::nip19::FromBech32;
 use nostr::nips::nip19::ToBech32;
+use percent_encoding::percent_decode_str;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 
@@ -118,21 +121,15 @@ fn service_in(query: &str) -> Option<GitService> {
 
 /// Decodes `%XX` once; `None` if it is malformed or not UTF-8.
 fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let (high, low) = (hex_digit(bytes.next()?)?, hex_digit(bytes.next()?)?);
-            decoded.push(high << 4 | low);
-        } else {
-            decoded.push(byte);
-        }
+    let starts_with_hex = |rest: &str| {
+        let digits = rest.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    // The decoder leaves a malformed escape as it is.
+    if !text.split('%').skip(1).all(starts_with_hex) {
+        return None;
     }
-    String::from_utf8(decoded).ok()
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -165,6 +162,9 @@ mod tests {
             ("a%00b.git", None),
             ("a%zz.git", None),
             ("a%2", None),
+            ("a%%41.git", None),
+            ("a%+1.git", None),
+            ("a%4é.git", None),
             ("%ff.git", None),
             ("r", None),
             (".git", None),

@@ -23,7 +23,7 @@ pub enum PktLineError {
     /// The first four bytes are not hex digits.
     #[error("a pkt-line begins with four hex digits")]
     Length,
-    /// `0003`, which means nothing, or `0004`, an empty line, which git's own tools never send.
+    /// `0003`, which has no meaning, or `0004`, an empty line, which git's own tools never send.
     #[error("a pkt-line cannot have the length {len}")]
     Short {
         /// The length, header included.
@@ -43,14 +43,14 @@ impl<'a> PktLine<'a> {
     /// Longest content.
     pub const DATA_LEN_MAX: usize = Self::LEN_MAX - 4;
 
-    /// Decodes the frame at the start of `bytes` and returns it with its length; `None` if its end is not there yet.
+    /// Decodes the frame at the start of `bytes` and returns it with its length; `None` if it is incomplete.
     ///
     /// # Errors
-    /// [`PktLineError`] as soon as the header shows that it is none.
+    /// [`PktLineError`] as soon as the header is malformed.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, PktLineError> {
         let mut len = 0;
         for digit in bytes.iter().take(4) {
-            // Not `from_str_radix`, which takes a sign.
+            // Not `from_str_radix`, which accepts a sign.
             let digit = char::from(*digit).to_digit(16).ok_or(PktLineError::Length)?;
             len = len << 4 | digit as usize;
         }

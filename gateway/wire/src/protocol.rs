@@ -1,6 +1,6 @@
 //! The `Git-Protocol` header, which names the version of git's protocol that a client speaks (git `http-protocol(5)`).
 
-/// A `Git-Protocol` header that git may see.
+/// A `Git-Protocol` header that is safe to pass on to git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitProtocol(String);
 
@@ -9,14 +9,14 @@ pub struct GitProtocol(String);
 pub enum ProtocolVersion {
     /// The original one.
     V0,
-    /// The original one with its number said first.
+    /// The original one, preceded by its number.
     V1,
     /// Commands instead of one conversation.
     V2,
 }
 
 impl GitProtocol {
-    /// Takes a header value; `None` if git had better not see it, which leaves version 0.
+    /// Parses a header value; `None` if it is not safe to pass on: then git speaks version 0.
     pub fn parse(header: &str) -> Option<Self> {
         let harmless = |b: u8| b.is_ascii_alphanumeric() || b"=:._-".contains(&b);
         let fits = (1..=HEADER_BYTES_MAX).contains(&header.len());
@@ -39,7 +39,7 @@ impl GitProtocol {
     }
 }
 
-/// Room for several versions and then some.
+/// Room for several versions.
 const HEADER_BYTES_MAX: usize = 128;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The answer to a push: per-ref results, lines for the pusher to read, signs of life, the last flush (git
-//! `gitprotocol-pack(5)`, "Report Status"; what clients show of it: facts/git-http 3.2). Pure.
+//! The answer to a push: per-ref results, notes for the pusher, keepalives, the last flush (git `gitprotocol-pack(5)`,
+//! "Report Status"; what clients show of it: docs/facts/git-http.md 3.2). Pure.
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -9,10 +9,10 @@ use shared::rules::Verdict;
 use crate::command_list::PushCapabilities;
 use crate::pkt_line::PktLine;
 
-/// What became of a push.
+/// The results of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Why the pack was not taken; `None`: it was, or there was none.
+    /// Why the pack was refused; `None`: it was not, or there was none.
     pub unpack_error: Option<String>,
     /// Each command with its verdict, in the order sent.
     pub commands: Vec<Commanded>,
@@ -30,7 +30,7 @@ impl ReportWriter {
     pub fn new(capabilities: &PushCapabilities) -> Self {
         Self {
             side_band: capabilities.side_band_64k,
-            // v2 adds option lines for refs that a hook redirected; there are none here, so the two are one.
+            // v2 adds option lines for refs that a hook redirected. There are none here, so both are the same.
             report: capabilities.report_status || capabilities.report_status_v2,
         }
     }
@@ -45,7 +45,7 @@ impl ReportWriter {
         out.freeze()
     }
 
-    /// Returns the results and the flush that ends the push for the client: nothing may be left to do.
+    /// Returns the results and the flush that ends the push for the client: all work must be done before it.
     pub fn finish(&self, report: &Report) -> Bytes {
         let mut lines = BytesMut::new();
         if self.report {
@@ -77,7 +77,7 @@ fn write_report(report: &Report, out: &mut BytesMut) {
     PktLine::Flush.encode(out);
 }
 
-/// Writes one line, cut if it is longer than a pkt-line. Names come first and fit, having come in one.
+/// Writes one line, cut if it is longer than a pkt-line. Ref names come first and fit, because they came in a pkt-line.
 fn line(text: &str, out: &mut BytesMut) {
     let mut text = neutral(text);
     text.truncate(text.floor_char_boundary(PktLine::DATA_LEN_MAX - 1));
@@ -85,7 +85,7 @@ fn line(text: &str, out: &mut BytesMut) {
     PktLine::Data(text.as_bytes()).encode(out);
 }
 
-/// Replaces control characters, which could end a line of the report or steer the pusher's terminal.
+/// Replaces control characters, which could end a line of the report or control the pusher's terminal.
 fn neutral(text: &str) -> String {
     let replace = |c: char| if c.is_control() { '?' } else { c };
     text.chars().map(replace).collect()

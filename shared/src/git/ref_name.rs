@@ -1,4 +1,4 @@
-//! Full ref names, valid by git's own rules and ours (`git-check-ref-format(1)`; facts/git-http 3.1).
+//! Full ref names, valid by git's own rules and ours (`git-check-ref-format(1)`; docs/facts/git-http.md 3.1).
 
 use std::fmt;
 use std::str::FromStr;

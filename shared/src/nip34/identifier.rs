@@ -4,6 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use percent_encoding::AsciiSet;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
+
 /// The identifier of a repository (its `d` tag): any text, spaces, emoji and `:` included.
 ///
 /// Not a file name and not a URL segment: encode it with [`Identifier::encoded`] before it meets either.
@@ -42,14 +46,7 @@ impl Identifier {
     /// Returns the identifier as one segment of a URL path (RFC 3986): unreserved characters as they are, every
     /// other byte as `%XX`. The same text names it in Redis keys. Injective, ASCII, without `/` and `:`.
     pub fn encoded(&self) -> String {
-        let mut text = String::with_capacity(self.0.len());
-        for byte in self.0.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
-                _ => text.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        text
+        utf8_percent_encode(&self.0, RESERVED).to_string()
     }
 }
 
@@ -78,6 +75,9 @@ impl fmt::Debug for Identifier {
         write!(f, "Identifier({:?})", self.0)
     }
 }
+
+/// All ASCII but the unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

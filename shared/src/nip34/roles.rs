@@ -1,6 +1,6 @@
 //! Whom an announcement names as maintainers: role tags `M`/`m`/`o` with their histories, or the legacy list.
 //!
-//! Source: the reading of ngit-grasp 3.0.10 `src/nostr/events.rs` in facts/grasp 1.2.
+//! Source: the reading of ngit-grasp 3.0.10 `src/nostr/events.rs` in docs/facts/grasp.md 1.2.
 
 use std::collections::BTreeSet;
 

@@ -12,7 +12,7 @@ use crate::git::Oid;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
-/// Where an event stands on its way through the purgatory (design 2).
+/// Where an event stands on its way through the purgatory (docs/ARCHITECTURE.md, "The life of an event").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryStatus {
     /// Waits for its git data until the deadline.

@@ -1,22 +1,18 @@
 //! What a source of events counts by, for the limits on one source.
 
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 
-/// Returns what `source` (`IP4 203.0.113.7`, as the relay said it) counts by: an IPv4 address, the /64 of an IPv6
-/// address, since that is what one customer has at least, or the text itself (a URL that is streamed or synced from, or
-/// nothing at all).
+use crate::address_group::address_group;
+
+/// Returns what `source` (`IP4 203.0.113.7`, as the relay reports it) counts by: the group of its address, or the text
+/// itself (the URL of another relay, or nothing at all).
 pub(super) fn source_group(source: &str) -> String {
     let address = source.split_once(' ').and_then(|(_, address)| address.parse().ok());
-    match address.map(|address: IpAddr| address.to_canonical()) {
+    match address.map(address_group) {
         Some(IpAddr::V4(address)) => format!("IP4 {address}"),
-        Some(IpAddr::V6(address)) => format!("IP6 {}/64", network(address)),
+        Some(IpAddr::V6(address)) => format!("IP6 {address}/64"),
         None => source.to_owned(),
     }
-}
-
-fn network(address: Ipv6Addr) -> Ipv6Addr {
-    Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)
 }
 
 #[cfg(test)]

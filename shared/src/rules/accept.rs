@@ -1,5 +1,5 @@
-//! Whether an event that arrives is held, let through or refused (GRASP-01, "Repository Announcements", "State";
-//! facts/grasp 1.3, 1.5, 1.8; design 2).
+//! Whether an event that arrives is held, accepted or refused (GRASP-01, "Repository Announcements", "State";
+//! docs/facts/grasp.md 1.3, 1.5, 1.8; docs/ARCHITECTURE.md rule 3).
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub enum GitEvent {
 }
 
 impl GitEvent {
-    /// Reads an event; `None`: its kind needs no git data.
+    /// Parses an event; `None`: its kind needs no git data.
     ///
     /// # Errors
     /// The refusal of an event that can never be held.
@@ -40,7 +40,7 @@ impl GitEvent {
         }))
     }
 
-    /// Returns the identifiers of the repositories that it concerns: what facts are needed of.
+    /// Returns the identifiers of its repositories: the decision needs facts about these.
     pub fn identifiers(&self) -> BTreeSet<Identifier> {
         match self {
             Self::Announcement(announcement) => BTreeSet::from([announcement.coordinate.identifier.clone()]),
@@ -57,16 +57,16 @@ pub enum Admission {
     Accept,
     /// It waits for its git data.
     Hold {
-        /// What it is indexed by in the purgatory.
+        /// The identifiers under which the purgatory indexes it.
         identifiers: BTreeSet<Identifier>,
-        /// Entries that are held as long as this one from now on.
+        /// Entries whose deadlines are extended to this one's.
         extend: BTreeSet<EventId>,
     },
-    /// It is refused, and changes nothing but what it ends.
+    /// It is refused, and changes nothing but the entries that it ends.
     Refuse {
         /// Why.
         refusal: Refusal,
-        /// A held entry that it ends all the same: the announcement that it replaces by one of another server.
+        /// Held entries that it ends nevertheless: the announcement that it replaces by one of another server.
         ends: BTreeSet<EventId>,
     },
 }
@@ -85,7 +85,7 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
     if facts.access.denies_author(&event.pubkey) {
         return Refusal::Blocked.into();
     }
-    // A deletion rules even over a release under way: looked at first.
+    // Before the pass of a releasing event: a deletion ends that too (docs/ARCHITECTURE.md rule 3).
     if facts.is_deleted(event) {
         return Refusal::Deleted.into();
     }
@@ -119,7 +119,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         }
         return hold(waiting_states(announcement, facts));
     }
-    // De-listing a served announcement of ours is released, so that its readers learn of it.
+    // An announcement that de-lists a served one of ours is released, so that readers see it.
     if public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
         return hold(BTreeSet::new());
     }
@@ -155,8 +155,8 @@ fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventI
         .collect()
 }
 
-/// The maintainer exception: whoever is named as a maintainer of a repository hosted here may announce the same
-/// identifier for another server, so that readers find both.
+/// The maintainer exception: a maintainer whom a repository hosted here lists may announce the same identifier for
+/// another server, so that readers find both.
 fn is_listed_by_another(announcement: &Announcement, facts: &Facts) -> bool {
     let author = announcement.coordinate.owner;
     let mut same = facts
@@ -179,18 +179,18 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
         return Refusal::NotAnnounced.into();
     }
     let mut extend = BTreeSet::new();
-    let mut known_to_someone = false;
+    let mut is_listed = false;
     for known in announcements() {
         let membership = facts.membership_if_awake(&known.item.coordinate);
-        known_to_someone |= membership.invited.contains(&state.author);
+        is_listed |= membership.invited.contains(&state.author);
         if membership.confirmed.contains(&state.author) {
-            known_to_someone = true;
+            is_listed = true;
             if !known.status.counts_as_served() {
                 extend.insert(known.item.revision.event_id);
             }
         }
     }
-    if !known_to_someone {
+    if !is_listed {
         return Refusal::NotMaintainer.into();
     }
     Admission::Hold {

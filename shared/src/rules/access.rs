@@ -10,14 +10,14 @@ use nostr::nips::nip19::FromBech32;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
-/// What an operator's lists say. The default hosts everybody's.
+/// An operator's lists. The default hosts everybody's repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
     /// The only repositories that are hosted, if there is such a list.
     pub allowed: Option<AccessList>,
-    /// Repositories that are not hosted, whatever else is said.
+    /// Repositories that are not hosted, even if they are allowed.
     pub denied: AccessList,
-    /// Authors none of whose events count.
+    /// Authors whose events do not count.
     pub denied_authors: AccessList,
 }
 
@@ -29,30 +29,31 @@ pub struct AccessList {
     identifiers: BTreeSet<Identifier>,
 }
 
-/// A line of a list that means nothing.
+/// A malformed line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {number}: {text:?} is neither an npub nor npub/identifier nor an identifier")]
 pub struct AccessListError {
     /// Which line, from 1.
     pub number: usize,
-    /// What stands there.
+    /// Its text.
     pub text: String,
 }
 
 impl Access {
-    /// Tells whether the operator hosts a repository.
+    /// Whether the operator hosts a repository.
     pub fn permits(&self, coordinate: &Coordinate) -> bool {
         !self.denied.names(coordinate)
             && !self.denies_author(&coordinate.owner)
             && self.allowed.as_ref().is_none_or(|allowed| allowed.names(coordinate))
     }
 
-    /// Tells whether the events of an author count for nothing here.
+    /// Whether the events of an author do not count.
     pub fn denies_author(&self, author: &PublicKey) -> bool {
         self.denied_authors.owners.contains(author)
     }
 
-    /// Says it to a person (NIP-11 `repo_acceptance_criteria`); nothing if everybody's repositories are hosted.
+    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if everybody's repositories
+    /// are hosted.
     pub fn criteria(&self) -> &'static str {
         let denies = self.denied != AccessList::default() || self.denied_authors != AccessList::default();
         match (self.allowed.is_some(), denies) {

@@ -27,12 +27,12 @@ use crate::purgatory::EntryStatus;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Reading;
 
-/// Where an event stands between its author and its readers.
+/// The status of an event between its author and its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventStatus {
     /// The relay has it.
     Served,
-    /// Complete and on its way into the relay: counts as served.
+    /// Complete and on its way into the relay, or stuck there: counts as served.
     Releasing,
     /// Waits in the purgatory until the deadline (unix seconds).
     Held {
@@ -41,13 +41,13 @@ pub enum EventStatus {
     },
     /// An expired announcement that an authorised state may still wake.
     Asleep {
-        /// When it goes for good.
+        /// When it expires.
         deadline: u64,
     },
 }
 
 impl EventStatus {
-    /// Tells whether the event is served, or as good as served.
+    /// Whether the event counts as served.
     pub fn counts_as_served(self) -> bool {
         match self {
             Self::Served | Self::Releasing => true,
@@ -55,7 +55,7 @@ impl EventStatus {
         }
     }
 
-    /// Tells whether the event waits in the purgatory for its data.
+    /// Whether the event waits in the purgatory for its data.
     pub fn is_held(self) -> bool {
         match self {
             Self::Held { .. } => true,
@@ -63,7 +63,7 @@ impl EventStatus {
         }
     }
 
-    /// Tells whether the event is asleep.
+    /// Whether the event is asleep.
     pub fn is_asleep(self) -> bool {
         match self {
             Self::Asleep { .. } => true,
@@ -72,12 +72,12 @@ impl EventStatus {
     }
 }
 
-/// A parsed event and where it stands.
+/// A parsed event and its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known<T> {
     /// The event.
     pub item: T,
-    /// Where it stands.
+    /// Its status.
     pub status: EventStatus,
 }
 
@@ -106,33 +106,34 @@ pub struct Facts {
     pub mode: MaintainerMode,
     /// Whose repositories the operator hosts.
     pub access: Arc<Access>,
-    /// What the facts are complete for.
+    /// The identifiers for which the facts are complete.
     pub identifiers: BTreeSet<Identifier>,
     /// Announcements with one of the identifiers.
     pub announcements: Vec<Known<Announcement>>,
     /// States with one of the identifiers.
     pub states: Vec<Known<State>>,
-    /// PRs: every one in the purgatory that is offered to one of the identifiers, and the served ones asked for.
+    /// PRs: every one in the purgatory that is offered to one of the identifiers, and the served ones that the scope
+    /// names.
     pub pull_requests: Vec<Known<PullRequest>>,
     /// PR commits in repositories with one of the identifiers that came before their events.
     pub placeholders: Vec<Placeholder>,
     /// The purgatory's entries as they are, by event id.
     pub entries: BTreeMap<EventId, Entry>,
-    /// Entries that a served deletion request of their author rules out. They appear nowhere else but in `entries`.
+    /// Entries that a served deletion request of their author covers. Besides, they are only in `entries`.
     pub deleted: BTreeSet<EventId>,
-    /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors concerned.
+    /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors of these events.
     pub deletion_requests: Vec<Event>,
-    /// What is asked again and again about the announcements, found out once.
+    /// Answers about the announcements that many rules need, computed once.
     index: Index,
 }
 
 /// Which announcement counts where, by their places in `Facts::announcements`.
 #[derive(Debug, Clone, Default)]
 struct Index {
-    /// The newest of those held and public, by repository.
+    /// The newest that is held or counts as served, by repository.
     current: BTreeMap<Coordinate, usize>,
-    /// The newest public one, by repository.
-    public: BTreeMap<Coordinate, usize>,
+    /// The newest that counts as served, by repository.
+    served: BTreeMap<Coordinate, usize>,
     /// The newest of all, sleeping ones included, by repository.
     any: BTreeMap<Coordinate, usize>,
     /// The repositories that this server hosts.
@@ -142,9 +143,10 @@ struct Index {
 }
 
 impl Facts {
-    /// Puts together what was read: `reading` first, `served` after it, since events move that way (design 2, rule 9).
+    /// Assembles what was read: `reading` first, `served` after it, because events move in that direction
+    /// (docs/ARCHITECTURE.md rule 9).
     ///
-    /// Events that do not parse count as absent: nothing could be hosted by them.
+    /// Malformed events count as absent: no repository could be hosted by them.
     pub fn assemble(
         service: Service,
         mode: MaintainerMode,
@@ -205,7 +207,7 @@ impl Facts {
                 note(&mut index.current);
             }
             if known.status.counts_as_served() {
-                note(&mut index.public);
+                note(&mut index.served);
             }
         }
         self.index = index;
@@ -253,7 +255,7 @@ impl Facts {
         }
     }
 
-    /// Tells whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
+    /// Whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
     pub fn is_deleted(&self, event: &Event) -> bool {
         let by_request = |request| nip34::is_deleted_by(event, request);
         self.has_vanished(event) || self.deletion_requests.iter().any(by_request)
@@ -267,7 +269,7 @@ impl Facts {
         })
     }
 
-    /// Returns the announcement that counts for a repository: the newest of those held and public.
+    /// Returns the announcement that counts for a repository: the newest that is held or counts as served.
     pub fn announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
         self.index
             .current
@@ -275,23 +277,23 @@ impl Facts {
             .map(|place| &self.announcements[*place])
     }
 
-    /// Returns the public announcement of a repository, whatever newer one is held.
+    /// Returns the newest announcement of a repository that counts as served, even if a newer one is held.
     pub fn served_announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
         self.index
-            .public
+            .served
             .get(coordinate)
             .map(|place| &self.announcements[*place])
     }
 
-    /// Tells whether this server hosts the repository.
+    /// Whether this server hosts the repository.
     pub fn hosting(&self, coordinate: &Coordinate) -> Hosting {
         match self.announcement(coordinate) {
             _ if !self.access.permits(coordinate) => Hosting::Absent,
             Some(known) if !self.service.is_named_by(&known.item) => Hosting::Absent,
             Some(known) if known.status.counts_as_served() => Hosting::Announced,
-            // A held replacement of a public announcement of ours hides nothing.
+            // A held replacement does not hide the announcement that it replaces.
             Some(_) => match self.served_announcement(coordinate) {
-                Some(public) if self.service.is_named_by(&public.item) => Hosting::Announced,
+                Some(served) if self.service.is_named_by(&served.item) => Hosting::Announced,
                 Some(_) | None => Hosting::Waiting,
             },
             None => Hosting::Absent,
@@ -317,8 +319,8 @@ impl Facts {
         self.resolve(coordinate, &self.index.any)
     }
 
-    /// Tells whether the announcement of a hosted repository names somebody as maintainer or lead, whether that makes
-    /// him one or not: where only a maintainer's repository is hosted, its lead must be heard of here first.
+    /// Whether the announcement of a hosted repository names a key as maintainer or lead, confirmed or not. Where only
+    /// a maintainer's repository is hosted, its lead has to announce here before any listing can be confirmed.
     pub fn is_named_by(&self, hosted: &Coordinate, pubkey: &PublicKey) -> bool {
         let membership = self.membership(hosted);
         let named = |known: &Known<Announcement>| known.item.roles.listed.contains(pubkey);
@@ -327,7 +329,7 @@ impl Facts {
             || self.announcement(hosted).is_some_and(named)
     }
 
-    /// Returns the states that may speak for a repository: those of its confirmed maintainers.
+    /// Returns the authorised states of a repository: those of its confirmed maintainers.
     pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
         let confirmed = &self.membership(coordinate).confirmed;
         let states = self
@@ -337,7 +339,7 @@ impl Facts {
         states.filter(|known| confirmed.contains(&known.item.author)).collect()
     }
 
-    /// Returns the state that governs a repository: the newest authorised one that is public. Its refs are the
+    /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the
     /// repository's refs.
     pub fn governing_state(&self, coordinate: &Coordinate) -> Option<&State> {
         let authorised = self.authorised_states(coordinate).into_iter();
@@ -347,7 +349,7 @@ impl Facts {
             .max_by_key(|state| state.revision)
     }
 
-    /// Returns what the governing state of a repository declares, if it can be read.
+    /// Returns the refs that the governing state of a repository declares, unless they are malformed.
     pub fn declared(&self, coordinate: &Coordinate) -> Option<&Declared> {
         self.governing_state(coordinate)?.declared.as_ref().ok()
     }
@@ -371,7 +373,7 @@ impl Facts {
         candidates
     }
 
-    /// Returns the newest public state by an author of an identifier.
+    /// Returns the newest state by an author, of an identifier, that counts as served.
     pub fn served_state_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
         let own = self.states.iter().filter(|known| known.item.author == *author);
         own.filter(|known| known.item.identifier == *identifier && known.status.counts_as_served())
@@ -379,7 +381,7 @@ impl Facts {
             .max()
     }
 
-    /// Tells whether a PR is offered to a repository: by its own coordinate, or by that of one of its maintainers.
+    /// Whether a PR is offered to a repository: by its own coordinate, or by that of one of its maintainers.
     pub fn is_offered_to(&self, pull_request: &PullRequest, coordinate: &Coordinate) -> bool {
         let confirmed = &self.membership(coordinate).confirmed;
         pull_request.coordinates.iter().any(|offered| {

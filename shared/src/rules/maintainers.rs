@@ -1,5 +1,5 @@
 //! Whose states count for a repository: the reciprocal rule of GRASP v3, the one-way rule of GRASP-01's text, and
-//! the hybrid of both (facts/grasp 0.1 and 1.2; design 5).
+//! the hybrid of both (docs/facts/grasp.md 0.1 and 1.2).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -16,11 +16,11 @@ pub enum MaintainerMode {
     Hybrid,
     /// A listed maintainer counts once its own announcement lists a confirmed one back.
     Reciprocal,
-    /// A listed maintainer counts at once, and so does whomever it lists.
+    /// A listed maintainer counts at once, and so do those whom it lists.
     Recursive,
 }
 
-/// A text that names no maintainer mode.
+/// A text that is not a maintainer mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a maintainer mode: hybrid, reciprocal or recursive")]
 pub struct MaintainerModeError;
@@ -41,9 +41,9 @@ impl FromStr for MaintainerMode {
 /// Who belongs to one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Membership {
-    /// Those whose states count. Empty: the repository's lead cannot be made out, so nobody may push (fail closed).
+    /// Maintainers whose states count. Empty: the repository has no unambiguous lead, so nobody may push (fail closed).
     pub confirmed: BTreeSet<PublicKey>,
-    /// Those who are listed by a confirmed one but have not accepted: their states are held and authorise nothing.
+    /// Keys that a confirmed maintainer lists but that have not accepted: their states are held and authorise nothing.
     pub invited: BTreeSet<PublicKey>,
 }
 
@@ -84,7 +84,7 @@ impl Membership {
 /// Finds the announcement of an author.
 type Find<'a, 'f> = dyn Fn(&PublicKey) -> Option<&'a Announcement> + 'f;
 
-/// Follows the leads from the owner to the one maintainer with whom the set begins. `None`: there is no such one.
+/// Follows the leads from the owner to the maintainer with whom the set begins. `None`: there is no unambiguous one.
 fn root(owner: &PublicKey, announcements: &Find<'_, '_>, mode: MaintainerMode) -> Option<PublicKey> {
     let mut at = *owner;
     let mut visited = BTreeSet::new();
@@ -105,7 +105,7 @@ fn root(owner: &PublicKey, announcements: &Find<'_, '_>, mode: MaintainerMode) -
     }
 }
 
-/// Returns every pair (confirmed, whom its announcement lists).
+/// Returns a pair for each key that a confirmed maintainer lists: (maintainer, listed key).
 fn listings<'a>(
     confirmed: &'a BTreeSet<PublicKey>,
     announcements: &'a Find<'_, '_>,
@@ -116,7 +116,7 @@ fn listings<'a>(
     })
 }
 
-/// Tells whether being listed by `by` makes `listed` a maintainer.
+/// Whether being listed by `by` makes `listed` a maintainer.
 fn accepts(
     by: &PublicKey,
     listed: &PublicKey,
@@ -132,7 +132,7 @@ fn accepts(
         MaintainerMode::Reciprocal => false,
     };
     match own {
-        // Whoever has ended its own role is out, whatever others list.
+        // An author who has ended the own role is out, even if others list the key.
         Some(roles) if !roles.author_active => false,
         Some(_) | None if one_way => true,
         Some(roles) => roles.listed.iter().any(|back| confirmed.contains(back)),

@@ -1,4 +1,4 @@
-//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, waits, reads or knows the time.
+//! The rules of GRASP-01: facts in, verdicts out. Nothing here logs, awaits, reads or asks for the time.
 
 mod accept;
 mod access;

@@ -898,7 +898,7 @@ mod tests {
 
             let reason = match &decision.commands[0].verdict {
                 Verdict::Refuse { reason } => Some(reason.as_str()),
-                _ => None,
+                Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => None,
             };
             assert_eq!(reason, expected);
         }

@@ -16,16 +16,16 @@ pub enum Refusal {
     /// A newer version is served or held.
     #[error("replaced: have newer event")]
     Replaced,
-    /// The event is not what NIP-34 says.
+    /// The announcement does not follow NIP-34.
     #[error("invalid: {0}")]
     Announcement(#[from] AnnouncementError),
-    /// The event is not what NIP-34 says.
+    /// The state does not follow NIP-34.
     #[error("invalid: {0}")]
     State(#[from] StateError),
-    /// The event is not what NIP-34 says.
+    /// The PR does not follow NIP-34.
     #[error("invalid: {0}")]
     PullRequest(#[from] PullRequestError),
-    /// The event cannot be read at all.
+    /// The event is malformed.
     #[error("invalid: {reason}")]
     Malformed {
         /// What is wrong with it.
@@ -37,25 +37,25 @@ pub enum Refusal {
         /// This server.
         service: Service,
     },
-    /// A state of a repository that nobody announced here.
+    /// The state's repository was never announced here.
     #[error("invalid: no announcement exists for this repository; publish one (kind 30617) first")]
     NotAnnounced,
-    /// A state by somebody who is no maintainer.
+    /// The state's author is not a maintainer.
     #[error("restricted: author not authorized for this repository")]
     NotMaintainer,
-    /// A PR for repositories that are not hosted here.
+    /// The PR's repositories are not hosted here.
     #[error("restricted: no repository that this PR is offered to is hosted here")]
     NotHosted,
-    /// The operator's lists rule it out.
+    /// The operator's lists exclude it.
     #[error("blocked: the operator of this server does not host this")]
     Blocked,
-    /// The event belongs to nothing that is served here.
+    /// The event refers to no served event, and none refers to it.
     #[error("restricted: event must reference an accepted repository or accepted event")]
     Unrelated,
     /// The purgatory is full.
     #[error("restricted: {}; try again when some of them have been released or have expired", limit_text(*.0))]
     Full(Limit),
-    /// Something that the decision needs did not answer.
+    /// The purgatory or the relay, which the decision needs, did not answer.
     #[error("error: {what} is not available, try again later")]
     Unavailable {
         /// What did not answer.

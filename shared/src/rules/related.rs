@@ -1,5 +1,5 @@
 //! Which events that need no git data belong here: those of a thread about a repository that is served (GRASP-01,
-//! "Event Acceptance"; facts/grasp 1.4).
+//! "Event Acceptance"; docs/facts/grasp.md 1.4).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use nostr::event::EventId;
 
 use crate::nip34;
 
-/// What to do with events of kinds that no rule of git speaks of.
+/// What to do with events of kinds that have nothing to do with git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherKinds {
     /// They pass: the relay is a general one.
     Accept,
-    /// They pass if they belong to something that is served: the relay is there for git only.
+    /// They pass if they belong to a served event: the relay is there for git only.
     Refuse,
 }
 
@@ -35,9 +35,9 @@ impl FromStr for OtherKinds {
     }
 }
 
-/// Tells whether events of a kind need to be looked at. All others pass, whatever is in them.
+/// Whether events of a kind need a decision. All others pass unread.
 ///
-/// strfry takes kinds beyond 65535 too: they are nobody's.
+/// strfry accepts kinds beyond 65535 too, which are none of these.
 pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
     other_kinds == OtherKinds::Refuse
         || matches!(
@@ -55,13 +55,13 @@ pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
         )
 }
 
-/// Tells whether an event passes only if it belongs to something that is served.
+/// Whether an event passes only if it belongs to a served event.
 ///
 /// `event` needs no git data: its kind is none of those that are held.
 pub fn must_belong(event: &Event, other_kinds: OtherKinds) -> bool {
     let kind = event.kind.as_u16();
     match kind {
-        // Whoever deletes, vanishes or says which GRASP servers he uses, says it to every relay.
+        // These are addressed to every relay.
         nip34::DELETION | nip34::VANISH | nip34::GRASP_LIST => false,
         nip34::PATCH | nip34::ISSUE | nip34::STATUS_FIRST..=nip34::STATUS_LAST => true,
         nip34::COMMENT if is_about_git(event) => true,
@@ -69,7 +69,7 @@ pub fn must_belong(event: &Event, other_kinds: OtherKinds) -> bool {
     }
 }
 
-/// A comment says in `K` and `k` of what kind its root and its parent are, and in `A` and `a` which address (NIP-22).
+/// A comment has the kinds of its root and its parent in `K` and `k`, and their addresses in `A` and `a` (NIP-22).
 fn is_about_git(event: &Event) -> bool {
     let kinds = [
         nip34::ANNOUNCEMENT,
@@ -85,7 +85,7 @@ fn is_about_git(event: &Event) -> bool {
     })
 }
 
-/// What ties an event to others, in both directions.
+/// The references by which an event belongs to others, in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct References {
     /// The event's own id, by which others may refer to it.
@@ -131,10 +131,10 @@ impl std::fmt::Display for Address {
 }
 
 impl References {
-    /// Most references looked at: what comes behind them ties nothing.
+    /// Most references that count: later ones are ignored.
     pub const REFERENCES_MAX: usize = 100;
 
-    /// Reads what ties an event to others.
+    /// Reads the references of an event.
     pub fn of(event: &Event) -> Self {
         let has_address = event.kind.is_addressable() || event.kind.is_replaceable();
         let own = Address {
@@ -170,7 +170,7 @@ impl References {
         self.ids.len() + self.addresses.len()
     }
 
-    /// Tells whether one of the two events refers to the other.
+    /// Whether one of the two events refers to the other.
     pub fn connect(&self, other: &Self) -> bool {
         self.refers_to(other) || other.refers_to(self)
     }

@@ -12,11 +12,11 @@ use crate::nip34::Announcement;
 /// The name under which clients reach this server: what `clone` and `relays` tags must name.
 ///
 /// Compared as host and port after parsing, never as a substring: `git.example.com.attacker.net` is another server,
-/// and so is `attacker.net/git.example.com` (facts/grasp 1.3).
+/// and so is `attacker.net/git.example.com` (docs/facts/grasp.md 1.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     host: String,
-    /// `None`: the default port of whatever scheme a URL has.
+    /// `None`: the default port of a URL's scheme.
     port: Option<u16>,
 }
 
@@ -26,7 +26,7 @@ pub struct Service {
 pub struct ServiceError;
 
 impl Service {
-    /// Tells whether the announcement names this server both in `clone` and in `relays` (GRASP-01).
+    /// Whether the announcement names this server both in `clone` and in `relays` (GRASP-01).
     pub fn is_named_by(&self, announcement: &Announcement) -> bool {
         let clones = announcement.clone_urls.iter().filter_map(|url| Url::parse(url).ok());
         let relays = announcement.relay_urls.iter().filter_map(|url| Url::parse(url).ok());
@@ -38,7 +38,7 @@ impl Service {
                 .any(|url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url) && url.path() == "/")
     }
 
-    /// Tells whether a request to vanish (NIP-62) is meant for this server.
+    /// Whether a request to vanish (NIP-62) is meant for this server.
     pub fn is_asked_to_forget(&self, request: &Event) -> bool {
         request.kind.as_u16() == nip34::VANISH
             && nip34::vanish_relays(request).any(|relay| {

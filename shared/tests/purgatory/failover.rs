@@ -1,5 +1,5 @@
 //! The server with the purgatory dies, and another takes over: what was promised with replicas is held there, and
-//! nothing else was promised (design 2, rule 1).
+//! nothing else was promised (docs/ARCHITECTURE.md rule 1).
 
 use std::time::Duration;
 use std::time::Instant;

@@ -103,12 +103,13 @@ impl NostrClient {
         self.try_hear().await.unwrap()
     }
 
-    /// Returns the code that the relay closes the connection with.
+    /// Waits until the connection ends.
     ///
     /// # Panics
-    /// It does not within thirty seconds, or without a code.
-    pub async fn close_code(&mut self) -> u16 {
-        self.try_close_code().await.unwrap().expect("a code")
+    /// It does not within thirty seconds.
+    pub async fn ended(&mut self) {
+        let ended = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        tokio::time::timeout(self.patience, ended).await.expect("an end");
     }
 
     /// Sends an event and returns the answer.
@@ -188,23 +189,6 @@ impl NostrClient {
     async fn try_hear(&mut self) -> Result<Value, NoAnswer> {
         let heard = tokio::time::timeout(self.patience, self.listen()).await;
         heard.map_err(|_| NoAnswer::Timeout)?
-    }
-
-    /// Waits until the relay closes the connection, and returns the code that it gives; `None`: it gives none.
-    ///
-    /// # Errors
-    /// See [`NoAnswer`].
-    async fn try_close_code(&mut self) -> Result<Option<u16>, NoAnswer> {
-        let closed = async {
-            loop {
-                let heard = self.socket.next().await.ok_or(NoAnswer::Ended)?.map_err(Box::new)?;
-                if let Message::Close(frame) = heard {
-                    return Ok(frame.map(|frame| frame.code.into()));
-                }
-            }
-        };
-        let closed = tokio::time::timeout(self.patience, closed).await;
-        closed.map_err(|_| NoAnswer::Timeout)?
     }
 
     /// Sends an event and returns the answer.

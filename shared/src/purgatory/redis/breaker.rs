@@ -1,5 +1,5 @@
-//! Whether Redis is asked at all: not while it fails or is slow, so that nobody waits for it (design 3). Only decides;
-//! `link.rs` measures and asks.
+//! Whether Redis is asked at all: not while it fails or is slow, so that nobody waits for it (docs/operations.md, "When
+//! a part is away"). Only decides; `link.rs` measures and asks.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;

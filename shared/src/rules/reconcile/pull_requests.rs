@@ -1,5 +1,5 @@
 //! When a PR is complete, where its commit goes, and what becomes of commits that came before their event (GRASP-01,
-//! "Pull Requests"; design 2, rule 6).
+//! "Pull Requests"; docs/ARCHITECTURE.md rule 6).
 
 use std::collections::BTreeSet;
 
