@@ -11,6 +11,7 @@ use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
 
+use crate::nip01::Address;
 use crate::nip34;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
@@ -131,15 +132,14 @@ fn related(event: &Event, references: &References) -> Vec<Filter> {
     if !references.ids.is_empty() {
         filters.push(Filter::new().ids(references.ids.iter().copied()));
     }
-    filters.extend(references.addresses.iter().filter_map(|address| {
-        let author = PublicKey::from_hex(&address.author).ok()?;
-        let filter = Filter::new().kind(Kind::from_u16(address.kind)).author(author);
+    filters.extend(references.addresses.iter().map(|address| {
+        let filter = Filter::new().kind(Kind::from_u16(address.kind)).author(address.author);
         // Kinds that are merely replaceable have no `d`, and an address with one names no event.
-        Some(if address.d.is_empty() {
+        if address.d.is_empty() {
             filter
         } else {
             filter.identifier(&address.d)
-        })
+        }
     }));
     let id = references.id.to_hex();
     for tag in [
@@ -149,11 +149,8 @@ fn related(event: &Event, references: &References) -> Vec<Filter> {
     ] {
         filters.push(Filter::new().custom_tag(tag, id.clone()));
     }
-    if let Some(address) = references
-        .address
-        .as_ref()
-        .filter(|address| address.len() <= FILTER_VALUE_BYTES_MAX)
-    {
+    let own = references.address.as_ref().map(Address::to_string);
+    if let Some(address) = own.filter(|address| address.len() <= FILTER_VALUE_BYTES_MAX) {
         for tag in [
             SingleLetterTag::LOWERCASE_A,
             SingleLetterTag::UPPERCASE_A,
@@ -208,7 +205,9 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
                 .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex())
                 .limit(1),
         );
-        let Some(address) = address(event) else { continue };
+        let Some(address) = Address::of(event).map(|address| address.to_string()) else {
+            continue;
+        };
         let own = own.since(event.created_at);
         // strfry neither indexes a longer value nor accepts a filter with it: read the author's newest deletions.
         filters.push(if address.len() <= FILTER_VALUE_BYTES_MAX {
@@ -218,13 +217,6 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
         });
     }
     filters
-}
-
-fn address(event: &Event) -> Option<String> {
-    event.kind.is_addressable().then(|| {
-        let d = event.tags.identifier().unwrap_or_default();
-        format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex())
-    })
 }
 
 /// Requests to vanish read of one author.

@@ -20,13 +20,14 @@ use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
-use nostr::nips::nip01::Coordinate;
 use nostr::types::Timestamp;
 use nostr_database::DatabaseEventStatus;
 use nostr_database::NostrDatabase;
 use nostr_database::RejectedReason;
 use nostr_database::SaveEventStatus;
 use nostr_lmdb::NostrLmdb;
+use shared::nip01::Address;
+use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
 use crate::validate::is_expired;
@@ -153,8 +154,8 @@ impl EventStore {
             let filter = Filter::new().ids(ids);
             targets.extend(self.find(&filter, usize::MAX).await?);
         }
-        for coordinate in tag_values(deletion, "a").filter_map(|value| Coordinate::parse(value).ok()) {
-            targets.extend(self.versions(&coordinate, deletion.created_at).await?);
+        for address in tag_values(deletion, "a").filter_map(|text| text.parse().ok()) {
+            targets.extend(self.versions(&address, deletion.created_at).await?);
         }
         // A deletion of a deletion has no effect (NIP-09).
         targets.retain(|target| target.pubkey == deletion.pubkey && !is_deletion(target));
@@ -191,27 +192,27 @@ impl EventStore {
         if !self.find(&by_id, 1).await?.is_empty() {
             return Ok(true);
         }
-        let Some(coordinate) = event.coordinate() else {
+        let Some(address) = Address::of(event) else {
             return Ok(false);
         };
-        let by_coordinate = deletions
-            .custom_tag(SingleLetterTag::LOWERCASE_A, coordinate.to_string())
+        let by_address = deletions
+            .custom_tag(SingleLetterTag::LOWERCASE_A, address.to_string())
             .since(event.created_at);
-        Ok(!self.find(&by_coordinate, 1).await?.is_empty())
+        Ok(!self.find(&by_address, 1).await?.is_empty())
     }
 
     /// Returns the stored versions of a replaceable event that were made until then.
-    async fn versions(&self, coordinate: &Coordinate, until: Timestamp) -> Result<Vec<Event>, EventStoreError> {
+    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<Event>, EventStoreError> {
         let mut filter = Filter::new()
-            .author(coordinate.public_key)
-            .kind(coordinate.kind)
+            .author(address.author)
+            .kind(Kind::from_u16(address.kind))
             .until(until);
         // Without the tag an event has the empty identifier too.
-        if !coordinate.identifier.is_empty() {
-            filter = filter.identifier(coordinate.identifier.clone());
+        if !address.d.is_empty() {
+            filter = filter.identifier(&address.d);
         }
         let mut events = self.find(&filter, usize::MAX).await?;
-        events.retain(|event| event.coordinate().as_ref() == Some(coordinate));
+        events.retain(|event| Address::of(event).as_ref() == Some(address));
         Ok(events)
     }
 
@@ -238,13 +239,6 @@ impl EventStore {
 
 fn is_deletion(event: &Event) -> bool {
     event.kind == Kind::EventDeletion
-}
-
-fn tag_values<'e>(event: &'e Event, name: &'e str) -> impl Iterator<Item = &'e str> {
-    event.tags.iter().filter_map(move |tag| match tag.as_slice() {
-        [tag_name, value, ..] if tag_name == name => Some(value.as_str()),
-        _ => None,
-    })
 }
 
 /// Size of LMDB's table of readers.

@@ -7,6 +7,8 @@
 use nostr::event::Event;
 use nostr::types::Timestamp;
 use serde_json::Value;
+use shared::nip01::is_lower_hex;
+use shared::nip01::tag_values;
 
 use crate::limits::EPHEMERAL_AGE_SECS_MAX;
 use crate::limits::RelayLimits;
@@ -88,7 +90,7 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
     let fields = value.as_object().ok_or(InvalidEvent::NotAnObject)?;
     for (field, length) in [("id", 64), ("pubkey", 64), ("sig", 128)] {
         let text = fields.get(field).and_then(Value::as_str);
-        if !text.is_some_and(|text| is_hex(text, length)) {
+        if !text.is_some_and(|text| is_lower_hex(text, length)) {
             return Err(InvalidEvent::NotHex { field, length });
         }
     }
@@ -119,7 +121,7 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
             return Err(InvalidEvent::TagValueTooLarge { bytes, max });
         }
         match name.as_str() {
-            "e" | "p" if !is_hex(value, 64) => return Err(InvalidEvent::TagNotHex(name.clone())),
+            "e" | "p" if !is_lower_hex(value, 64) => return Err(InvalidEvent::TagNotHex(name.clone())),
             "a" if event.kind.as_u16() == shared::nip34::DELETION => {
                 let author = value.split(':').nth(1).ok_or(InvalidEvent::NoCoordinate)?;
                 if author != event.pubkey.to_hex() {
@@ -139,10 +141,7 @@ fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
     if !event.kind.is_addressable() {
         return Ok(());
     }
-    let mut identifiers = event.tags.iter().filter_map(|tag| match tag.as_slice() {
-        [name, value, ..] if name == "d" => Some(value),
-        _ => None,
-    });
+    let mut identifiers = tag_values(event, "d");
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
         return Err(InvalidEvent::NotOneIdentifier);
     };
@@ -189,10 +188,6 @@ pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
 
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;
-
-fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
 
 #[cfg(test)]
 mod tests {

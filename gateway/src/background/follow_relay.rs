@@ -8,6 +8,7 @@ use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
+use shared::nip01::Address;
 use shared::nip34;
 use shared::nip34::Identifier;
 use shared::relay_client::Signal;
@@ -65,7 +66,7 @@ fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Identifier> {
     }
     let own = event.tags.identifier().and_then(|d| d.parse().ok());
     let deleted = event.tags.iter().filter_map(|tag| match tag.as_slice() {
-        [name, address, ..] if name == "a" => address.splitn(3, ':').nth(2)?.parse().ok(),
+        [name, address, ..] if name == "a" => address.parse::<Address>().ok()?.d.parse().ok(),
         [name, id, ..] if name == "e" => known_events.identifier_of(&EventId::from_hex(id).ok()?),
         _ => None,
     });

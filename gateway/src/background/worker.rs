@@ -213,7 +213,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, identifier: Identifi
     let ending = match reconciler.reconcile_dirty(&identifier).await {
         Ok(reconciled) => {
             reconciler.publisher.publish(reconciled.leased).await;
-            match reconciled.broken.is_empty() {
+            match reconciled.is_complete {
                 true => return Ending::Done,
                 false => Ending::Failed,
             }

@@ -18,8 +18,10 @@ use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
+use shared::rules::Alignment;
 use shared::rules::Disk;
 use shared::rules::Facts;
+use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::plan;
 
@@ -60,8 +62,10 @@ pub(crate) struct Reconciled {
     pub(crate) leased: Vec<Leased>,
     /// Events that are complete too, and are published as soon as what they are ordered after is served.
     pub(crate) waiting: BTreeSet<EventId>,
-    /// Repositories that could not be read or changed: their identifier stays dirty.
+    /// Repositories that could not be read or changed.
     pub(crate) broken: BTreeSet<Coordinate>,
+    /// Whether everything that was planned was done; otherwise the identifiers stay dirty.
+    pub(crate) is_complete: bool,
     /// Identifiers to lock and reconcile together with these, before a PR of several can expire.
     also_lock: BTreeSet<Identifier>,
 }
@@ -76,7 +80,10 @@ impl Reconciler {
         let identifiers = BTreeSet::from([identifier.clone()]);
         let locked = self.repositories.lock(identifiers.clone()).await?;
         if self.loader.purgatory.dirty_number(identifier).await?.is_none() {
-            return Ok(Reconciled::default());
+            return Ok(Reconciled {
+                is_complete: true,
+                ..Reconciled::default()
+            });
         }
         let mut reconciled = self.load_and_reconcile(&locked).await?;
         drop(locked);
@@ -90,6 +97,7 @@ impl Reconciler {
                 reconciled.leased.extend(together.leased);
                 reconciled.waiting.extend(together.waiting);
                 reconciled.broken.extend(together.broken);
+                reconciled.is_complete &= together.is_complete;
             }
             // What was leased must be published all the same.
             Err(error) => {
@@ -146,15 +154,17 @@ impl Reconciler {
         let facts = &loaded.facts;
         self.known_events.note(facts);
         note_states(locked, facts).await?;
-        let mut broken = BTreeSet::new();
+        let (mut broken, mut uninstallable) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let mut disk = self.repositories.read(facts).await?;
             disk.broken.extend(broken.iter().cloned());
+            disk.uninstallable.extend(uninstallable.iter().cloned());
             let plan = plan(facts, &disk, self.sleep_secs);
+            // What fails is planned for no more, and nothing else of its identifier waits for it.
             match change_repositories(locked, &plan).await {
                 Ok(()) => return self.act(locked, loaded, plan, disk).await,
-                // It is planned for no more; the others of its identifier do not wait for it.
-                Err(coordinate) => drop(broken.insert(coordinate)),
+                Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
+                Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
             }
         }
     }
@@ -193,8 +203,9 @@ impl Reconciler {
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        // With a broken repository it stays dirty, and is tried again.
-        if disk.broken.is_empty() {
+        let is_complete = disk.broken.is_empty() && disk.uninstallable.is_empty();
+        // What failed stays dirty, and is tried again.
+        if is_complete {
             for (identifier, number) in &loaded.dirty {
                 purgatory.clear_dirty(identifier, *number).await?;
             }
@@ -203,38 +214,47 @@ impl Reconciler {
             leased: marked.leased,
             waiting: marked.waiting,
             broken: disk.broken,
+            is_complete,
             also_lock: plan.also_lock,
         })
     }
 }
 
-/// Does what is planned for repositories.
-///
-/// # Errors
-/// The repository that cannot be changed.
-async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Coordinate> {
-    let failed = |coordinate: &Coordinate, error: RepositoryError| {
-        let error = &error as &dyn std::error::Error;
-        tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
-        coordinate.clone()
-    };
+/// What could not be done on disk.
+enum Failed {
+    /// A repository could not be brought to its state.
+    Alignment(Coordinate),
+    /// The ref of a PR could not be set in a repository.
+    Installation(Coordinate, EventId),
+}
+
+/// Does what is planned for repositories, up to what fails.
+async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
-        let repository = locked
-            .repository(coordinate)
-            .map_err(|error| failed(coordinate, error))?;
-        let aligned = repository.align(alignment).await;
-        aligned.map_err(|error| failed(coordinate, error))?;
+        if let Err(error) = align(locked, alignment).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            return Err(Failed::Alignment(coordinate.clone()));
+        }
     }
     for installation in &plan.installations {
-        let coordinate = &installation.coordinate;
-        let repository = locked
-            .repository(coordinate)
-            .map_err(|error| failed(coordinate, error))?;
-        let installed = repository.install(installation).await;
-        installed.map_err(|error| failed(coordinate, error))?;
+        let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
+        if let Err(error) = install(locked, installation).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
+            return Err(Failed::Installation(coordinate.clone(), event_id));
+        }
     }
     Ok(())
+}
+
+async fn align(locked: &LockedRepositories<'_>, alignment: &Alignment) -> Result<(), RepositoryError> {
+    locked.repository(&alignment.coordinate)?.align(alignment).await
+}
+
+async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -> Result<(), RepositoryError> {
+    locked.repository(&installation.coordinate)?.install(installation).await
 }
 
 /// Takes the note off repositories whose events were lost and are there again.

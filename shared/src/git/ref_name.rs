@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use nostr::event::EventId;
 
+use crate::nip01::is_lower_hex;
+
 /// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most 255 bytes
 /// each and 1,024 in all.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,9 +72,8 @@ impl RefName {
         let Some(id) = self.0.strip_prefix("refs/nostr/") else {
             return Namespace::Other;
         };
-        let lower_hex = id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match EventId::from_hex(id) {
-            Ok(event_id) if lower_hex => Namespace::PullRequest(event_id),
+            Ok(event_id) if is_lower_hex(id, 64) => Namespace::PullRequest(event_id),
             Ok(_) | Err(_) => Namespace::MalformedPullRequest,
         }
     }

@@ -5,10 +5,11 @@ use nostr::event::Event;
 use super::Coordinate;
 use super::IdentifierError;
 use super::Roles;
-use super::first_tag;
 use super::identifier;
-use super::tags;
 use crate::nip01::Revision;
+use crate::nip01::first_tag;
+use crate::nip01::first_value;
+use crate::nip01::tags;
 
 /// A repository announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +51,6 @@ impl Announcement {
         if tags(event, "clone").count() > 1 {
             return Err(AnnouncementError::SeveralCloneTags);
         }
-        let text = |name| {
-            first_tag(event, name)
-                .and_then(|values| values.first())
-                .cloned()
-                .unwrap_or_default()
-        };
         Ok(Self {
             revision: Revision::of(event),
             coordinate: Coordinate {
@@ -65,8 +60,8 @@ impl Announcement {
             clone_urls: first_tag(event, "clone").unwrap_or_default().to_vec(),
             relay_urls: tags(event, "relays").flatten().cloned().collect(),
             roles: Roles::of(event),
-            name: text("name"),
-            description: text("description"),
+            name: first_value(event, "name").to_owned(),
+            description: first_value(event, "description").to_owned(),
         })
     }
 }

@@ -7,6 +7,7 @@ use nostr::key::PublicKey;
 
 use super::ANNOUNCEMENT;
 use super::Identifier;
+use crate::nip01::Address;
 
 /// The coordinate of a repository announcement, `30617:<pubkey>:<identifier>` (NIP-01, NIP-34).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,23 +27,15 @@ impl FromStr for Coordinate {
     type Err = CoordinateError;
 
     fn from_str(text: &str) -> Result<Self, CoordinateError> {
-        // The identifier may itself contain colons.
-        let mut parts = text.splitn(3, ':');
-        let (kind, pubkey, identifier) = (parts.next(), parts.next(), parts.next());
-        if kind != Some(&ANNOUNCEMENT.to_string()) {
+        let address: Address = text.parse().map_err(|_| CoordinateError)?;
+        if address.kind != ANNOUNCEMENT {
             return Err(CoordinateError);
         }
         Ok(Self {
-            owner: pubkey.and_then(parse_pubkey).ok_or(CoordinateError)?,
-            identifier: identifier.unwrap_or("").parse().map_err(|_| CoordinateError)?,
+            owner: address.author,
+            identifier: address.d.parse().map_err(|_| CoordinateError)?,
         })
     }
-}
-
-/// Parses a public key in its one spelling, 64 lower-case hex digits.
-pub(super) fn parse_pubkey(text: &str) -> Option<PublicKey> {
-    let pubkey = PublicKey::from_hex(text).ok()?;
-    (pubkey.to_hex() == text).then_some(pubkey)
 }
 
 impl fmt::Display for Coordinate {

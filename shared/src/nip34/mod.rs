@@ -23,6 +23,8 @@ pub use state::State;
 pub use state::StateDefect;
 pub use state::StateError;
 
+use crate::nip01::first_value;
+
 /// Kind of a repository announcement (NIP-34).
 pub const ANNOUNCEMENT: u16 = 30617;
 /// Kind of a repository state (NIP-34).
@@ -48,49 +50,7 @@ pub const VANISH: u16 = 62;
 /// Kind of a comment (NIP-22).
 pub const COMMENT: u16 = 1111;
 
-/// Tells whether `request` is a deletion request (NIP-09) by the author of `event` that covers it: by its id, or by
-/// its address if it is no newer than the request.
-pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
-    if request.kind.as_u16() != DELETION || request.pubkey != event.pubkey {
-        return false;
-    }
-    let event_id = event.id.to_hex();
-    let by_id = tags(request, "e").any(|values| values.first() == Some(&event_id));
-    let by_address = event.kind.is_addressable() && event.created_at <= request.created_at && {
-        let d = first_tag(event, "d")
-            .and_then(|values| values.first())
-            .map_or("", String::as_str);
-        let address = format!("{}:{}:{d}", event.kind.as_u16(), event.pubkey.to_hex());
-        tags(request, "a").any(|values| values.first() == Some(&address))
-    };
-    by_id || by_address
-}
-
-/// Returns the relays that a request to vanish (NIP-62) is meant for, as written; `ALL_RELAYS` is one of them if it
-/// names all.
-pub fn vanish_relays(request: &Event) -> impl Iterator<Item = &str> {
-    tags(request, "relay")
-        .filter_map(|values| values.first())
-        .map(String::as_str)
-}
-
-/// Returns the values of the first tag called `name`, without the name.
-fn first_tag<'e>(event: &'e Event, name: &str) -> Option<&'e [String]> {
-    tags(event, name).next()
-}
-
-/// Returns the values of every tag called `name`, without the name.
-fn tags<'e>(event: &'e Event, name: &str) -> impl Iterator<Item = &'e [String]> {
-    event.tags.iter().filter_map(move |tag| {
-        let (head, values) = tag.as_slice().split_first()?;
-        (head == name).then_some(values)
-    })
-}
-
 /// Returns the identifier in the first `d` tag.
 fn identifier(event: &Event) -> Result<Identifier, IdentifierError> {
-    first_tag(event, "d")
-        .and_then(|values| values.first())
-        .map_or("", String::as_str)
-        .parse()
+    first_value(event, "d").parse()
 }

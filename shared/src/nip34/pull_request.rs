@@ -7,9 +7,9 @@ use nostr::event::EventId;
 
 use super::Coordinate;
 use super::Identifier;
-use super::first_tag;
-use super::tags;
 use crate::git::Oid;
+use crate::nip01::first_tag;
+use crate::nip01::tag_values;
 
 /// A PR or a PR update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl PullRequest {
             .ok_or(PullRequestError::NoCommit)?
             .parse()
             .map_err(|_| PullRequestError::Commit)?;
-        let coordinates: BTreeSet<Coordinate> = tags(event, "a")
-            .filter_map(|values| values.first()?.parse().ok())
+        let coordinates: BTreeSet<Coordinate> = tag_values(event, "a")
+            .filter_map(|address| address.parse().ok())
             .collect();
         match coordinates.len() {
             0 => Err(PullRequestError::NoRepository),

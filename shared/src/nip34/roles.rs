@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use nostr::event::Event;
 use nostr::key::PublicKey;
 
-use super::coordinate::parse_pubkey;
-use super::tags;
+use crate::nip01::parse_pubkey;
+use crate::nip01::tags;
 
 /// The maintainers that one announcement names, as of now: ended and deferred roles are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +28,11 @@ pub struct Roles {
 impl Roles {
     /// Reads the roles of an announcement.
     pub fn of(event: &Event) -> Self {
-        let entries: Vec<Entry> = ["M", "m", "o"]
+        let role_tags: Vec<RoleTag> = ["M", "m", "o"]
             .into_iter()
-            .flat_map(|role| tags(event, role).map(move |values| Entry::parse(role, values)))
+            .flat_map(|role| tags(event, role).map(move |values| RoleTag::parse(role, values)))
             .collect();
-        if entries.is_empty() {
+        if role_tags.is_empty() {
             return Self {
                 explicit: false,
                 leads: BTreeSet::new(),
@@ -46,14 +46,14 @@ impl Roles {
             };
         }
         let active = |role: &'static str| {
-            entries
+            role_tags
                 .iter()
-                .filter(move |entry| entry.active && entry.role == role)
-                .filter_map(|entry| entry.pubkey)
+                .filter(move |role_tag| role_tag.active && role_tag.role == role)
+                .filter_map(|role_tag| role_tag.pubkey)
         };
         let leads: BTreeSet<PublicKey> = active("M").collect();
         let listed: BTreeSet<PublicKey> = active("M").chain(active("m")).collect();
-        let author_named = entries.iter().any(|entry| entry.pubkey == Some(event.pubkey));
+        let author_named = role_tags.iter().any(|role_tag| role_tag.pubkey == Some(event.pubkey));
         Self {
             explicit: true,
             author_active: !author_named || listed.contains(&event.pubkey),
@@ -63,13 +63,13 @@ impl Roles {
     }
 }
 
-struct Entry {
+struct RoleTag {
     role: &'static str,
     pubkey: Option<PublicKey>,
     active: bool,
 }
 
-impl Entry {
+impl RoleTag {
     fn parse(role: &'static str, values: &[String]) -> Self {
         let (pubkey, history) = values
             .split_first()

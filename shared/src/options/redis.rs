@@ -53,7 +53,7 @@ impl RedisOptions {
         Some(RedisSettings {
             place: place?,
             slow,
-            step_max: (slow * STEP_FACTOR).clamp(*step.start(), *step.end()),
+            call_timeout: (slow * STEP_FACTOR).clamp(*step.start(), *step.end()),
             replicas: replicas?,
             replicas_wait: Duration::from_millis(wait_ms?),
         })
@@ -133,7 +133,7 @@ mod tests {
         for (slow_ms, step_ms) in [("1", 1_000), ("200", 1_200), ("10000", 10_000)] {
             let settings = check("redis://h", &["--redis-slow-ms", slow_ms]).unwrap().unwrap();
 
-            assert_eq!(settings.step_max, Duration::from_millis(step_ms), "{slow_ms}");
+            assert_eq!(settings.call_timeout, Duration::from_millis(step_ms), "{slow_ms}");
         }
     }
 

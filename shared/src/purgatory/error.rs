@@ -1,20 +1,20 @@
-//! What can go wrong between us and the store. The store in memory never fails.
+//! What can go wrong between this program and Redis. The store in memory never fails.
 
 /// Why the purgatory did not do what was asked. Nothing was changed, but for a timeout
 /// ([`PurgatoryError::Unavailable`]) or missing replicas ([`PurgatoryError::Unconfirmed`]): then it is not known, and
 /// every operation may be asked for again.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgatoryError {
-    /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. Goes by itself.
+    /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. Passes by itself.
     #[error("cannot {operation} in the purgatory: redis is unavailable")]
     Unavailable {
         /// What was attempted.
         operation: &'static str,
-        /// What the connection or the server says.
+        /// The error of the connection or the server.
         #[source]
         source: redis::RedisError,
     },
-    /// Too few replicas confirmed in time that they have it. It may be done all the same, on the master alone.
+    /// Too few replicas confirmed in time that they have it. It may be done on the master alone.
     #[error("cannot {operation} in the purgatory: {confirmed} of {wanted} replicas of redis have it")]
     Unconfirmed {
         /// What was attempted.
@@ -46,12 +46,12 @@ pub enum PurgatoryError {
         #[source]
         source: redis::RedisError,
     },
-    /// Redis refused the command or the script: a wrong password, a missing right, or one of the two programs is wrong.
+    /// Redis refused the command or the script: a wrong password, a missing right, or a bug.
     #[error("cannot {operation} in the purgatory: redis refused")]
     Script {
         /// What was attempted.
         operation: &'static str,
-        /// What the server says.
+        /// The error of the server.
         #[source]
         source: redis::RedisError,
     },
@@ -69,7 +69,7 @@ impl PurgatoryError {
     /// Oldest Redis: `#!lua` flags came with 7.0 (Redis manual, "Lua API reference", script flags).
     pub const VERSION_MIN: &str = "7.0";
 
-    /// Sorts what the client library says about `operation`.
+    /// Reads the client library's error about `operation`.
     pub(super) fn of(operation: &'static str, source: redis::RedisError) -> Self {
         use redis::ErrorKind;
         use redis::ServerErrorKind;
@@ -83,6 +83,7 @@ impl PurgatoryError {
             source.kind(),
             ErrorKind::Io
                 | ErrorKind::ClusterConnectionNotFound
+                | ErrorKind::MasterNameNotFoundBySentinel
                 | ErrorKind::Server(
                     ServerErrorKind::BusyLoading
                         | ServerErrorKind::ClusterDown
@@ -97,9 +98,13 @@ impl PurgatoryError {
             return Self::Unavailable { operation, source };
         }
         if matches!(source.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) {
-            let what = source.to_string();
-            return Self::Protocol { operation, what };
+            return Self::malformed(operation, source.to_string());
         }
         Self::Script { operation, source }
+    }
+
+    /// Makes the error of an answer that cannot be read.
+    pub(super) fn malformed(operation: &'static str, what: String) -> Self {
+        Self::Protocol { operation, what }
     }
 }

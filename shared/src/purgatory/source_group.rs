@@ -1,11 +1,11 @@
-//! What a source of events counts by, for the limits on one source.
+//! How sources of events are grouped for the limits per source.
 
 use std::net::IpAddr;
 
 use crate::address_group::address_group;
 
-/// Returns what `source` (`IP4 203.0.113.7`, as the relay reports it) counts by: the group of its address, or the text
-/// itself (the URL of another relay, or nothing at all).
+/// Returns the group of `source` (`IP4 203.0.113.7`, as the relay names it): an IPv4 address, the /64 of an IPv6
+/// address, since one customer has at least that, or the text itself (a URL that is streamed or synced from, or empty).
 pub(super) fn source_group(source: &str) -> String {
     let address = source.split_once(' ').and_then(|(_, address)| address.parse().ok());
     match address.map(address_group) {

@@ -14,6 +14,7 @@ use super::MaintainerMode;
 use super::Membership;
 use super::Service;
 use super::Staged;
+use crate::nip01;
 use crate::nip01::Revision;
 use crate::nip34;
 use crate::nip34::Announcement;
@@ -257,7 +258,7 @@ impl Facts {
 
     /// Whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
     pub fn is_deleted(&self, event: &Event) -> bool {
-        let by_request = |request| nip34::is_deleted_by(event, request);
+        let by_request = |request| nip01::is_deleted_by(event, request);
         self.has_vanished(event) || self.deletion_requests.iter().any(by_request)
     }
 

@@ -45,7 +45,6 @@ pub use reconcile::decide_retention;
 pub use reconcile::has_lost_its_state;
 pub use reconcile::plan;
 pub use refusal::Refusal;
-pub use related::Address;
 pub use related::OtherKinds;
 pub use related::OtherKindsError;
 pub use related::References;

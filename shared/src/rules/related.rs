@@ -7,6 +7,7 @@ use std::str::FromStr;
 use nostr::event::Event;
 use nostr::event::EventId;
 
+use crate::nip01::Address;
 use crate::nip34;
 
 /// What to do with events of kinds that have nothing to do with git.
@@ -91,43 +92,11 @@ pub struct References {
     /// The event's own id, by which others may refer to it.
     pub id: EventId,
     /// The event's own address (`kind:pubkey:d`), by which others may refer to it, if its kind has one.
-    pub address: Option<String>,
+    pub address: Option<Address>,
     /// The ids that it refers to (`e`, `E`, `q`).
     pub ids: BTreeSet<EventId>,
     /// The addresses that it refers to (`a`, `A`, `q`).
     pub addresses: BTreeSet<Address>,
-}
-
-/// The address of a replaceable or addressable event, `kind:pubkey:d` (NIP-01). Two are the same only if their whole
-/// `d` is, colons and all.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    /// The kind.
-    pub kind: u16,
-    /// The author's public key, lower-case hex.
-    pub author: String,
-    /// The `d` tag; empty for kinds that have none.
-    pub d: String,
-}
-
-impl Address {
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, ':');
-        let kind = parts.next()?.parse().ok()?;
-        let author = parts.next()?;
-        let is_key = author.len() == 64 && author.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        is_key.then(|| Self {
-            kind,
-            author: author.to_owned(),
-            d: parts.next().unwrap_or_default().to_owned(),
-        })
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}", self.kind, self.author, self.d)
-    }
 }
 
 impl References {
@@ -136,19 +105,9 @@ impl References {
 
     /// Reads the references of an event.
     pub fn of(event: &Event) -> Self {
-        let has_address = event.kind.is_addressable() || event.kind.is_replaceable();
-        let own = Address {
-            kind: event.kind.as_u16(),
-            author: event.pubkey.to_hex(),
-            d: if event.kind.is_addressable() {
-                event.tags.identifier().unwrap_or_default()
-            } else {
-                String::new()
-            },
-        };
         let mut ties = Self {
             id: event.id,
-            address: has_address.then(|| own.to_string()),
+            address: Address::of(event),
             ids: BTreeSet::new(),
             addresses: BTreeSet::new(),
         };
@@ -157,7 +116,7 @@ impl References {
             if !matches!(name.as_str(), "a" | "A" | "e" | "E" | "q") || ties.len() >= Self::REFERENCES_MAX {
                 continue;
             }
-            if let Some(address) = Address::parse(value) {
+            if let Ok(address) = value.parse() {
                 ties.addresses.insert(address);
             } else if let Ok(id) = EventId::from_hex(value) {
                 ties.ids.insert(id);
@@ -176,8 +135,8 @@ impl References {
     }
 
     fn refers_to(&self, other: &Self) -> bool {
-        let address = other.address.as_deref().and_then(Address::parse);
-        self.ids.contains(&other.id) || address.is_some_and(|address| self.addresses.contains(&address))
+        let address = other.address.as_ref();
+        self.ids.contains(&other.id) || address.is_some_and(|address| self.addresses.contains(address))
     }
 }
 

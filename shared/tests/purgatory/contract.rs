@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nostr::key::Keys;
+use shared::nip01::Deletion;
 use shared::purgatory::*;
 use tokio::time::timeout;
 

@@ -1,4 +1,4 @@
-//! The contract of the purgatory, on both of its stores; what only Redis can do; and a model test that both agree.
+//! The contract of the purgatory, on both of its stores; what only Redis can do; and that both agree.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,8 +6,8 @@
 )]
 
 mod contract;
+mod differential;
 mod failover;
 mod fixture;
-mod model;
 mod on_redis;
 mod server;

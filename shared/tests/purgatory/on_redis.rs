@@ -9,6 +9,7 @@ use std::time::Instant;
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
+use shared::nip01::Deletion;
 use shared::purgatory::*;
 
 use crate::fixture::*;
@@ -72,7 +73,6 @@ async fn a_purgatory_can_be_made_before_redis_is_there() {
 
     let purgatory = connect(&server).await;
 
-    assert!(purgatory.is_durable());
     let error = purgatory.check_server().await.unwrap_err();
     assert!(matches!(error, PurgatoryError::Unavailable { .. }));
     server.start_again().await;
@@ -104,10 +104,10 @@ async fn a_redis_that_hangs_is_waited_for_once_and_then_not_asked_until_it_is_ba
     hold_until_held(&purgatory, &hold(&event, LONG)).await;
 }
 
-/// Tells whether the error is that of a step that was not begun.
+/// Tells whether the error is that of a call that was not made.
 fn is_not_asked(error: &PurgatoryError) -> bool {
     let source = std::error::Error::source(error).map(ToString::to_string);
-    let is_not_asked = source.is_some_and(|text| text.contains("asked again when a probe is answered in time"));
+    let is_not_asked = source.is_some_and(|text| text.contains("used again when it answers a probe in time"));
     matches!(error, PurgatoryError::Unavailable { .. }) && is_not_asked
 }
 
@@ -117,7 +117,7 @@ async fn slow_answers_are_used_and_several_in_a_row_end_the_asking() {
     let settings = RedisSettings {
         // Every answer is slow, those to probes too.
         slow: Duration::ZERO,
-        step_max: Duration::from_secs(10),
+        call_timeout: Duration::from_secs(10),
         ..RedisSettings::at(&server.url())
     };
     let purgatory = Purgatory::connect(&settings, LIMITS).await.unwrap();
@@ -519,11 +519,11 @@ async fn the_rights_named_in_the_doc_are_enough() {
     let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
     assert!(woken.is_ok());
     let warnings = purgatory.check_server().await.unwrap();
-    assert!(!warnings.iter().any(|text| text.contains("does not tell")));
+    assert!(!warnings.iter().any(|text| text.contains("does not report")));
 
     let () = server.ask(&["ACL", "SETUSER", "grasp", "-config|get"]).await;
     let warnings = purgatory.check_server().await.unwrap();
-    assert!(warnings.iter().all(|text| text.contains("does not tell")));
+    assert!(warnings.iter().all(|text| text.contains("does not report")));
     assert_eq!(warnings.len(), 3);
 }
 

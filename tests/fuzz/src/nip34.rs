@@ -2,11 +2,12 @@
 
 use nostr::event::Event;
 use shared::git::Namespace;
+use shared::nip01;
+use shared::nip01::Deletion;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Declared;
 use shared::nip34::PullRequest;
-use shared::purgatory::Deletion;
 use shared::rules::GitEvent;
 
 use crate::input::AUTHORS_LEN;
@@ -68,7 +69,7 @@ fn check(event: &Event) {
         assert!(deletion.event_ids.len() <= Deletion::TARGETS_MAX);
         assert!(deletion.addresses.len() <= Deletion::TARGETS_MAX);
     }
-    assert!(nip34::vanish_relays(event).count() <= event.tags.len());
+    assert!(nip01::vanish_relays(event).count() <= event.tags.len());
 }
 
 fn check_declared(declared: &Declared) {

@@ -40,12 +40,12 @@ pub enum RelayStep {
     Commit(Request),
 }
 
-/// Steps of the plugin (`shared/src/policy.rs`).
+/// Steps of the plugin (`shared/src/write_policy.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginStep {
     /// `Policy::delete`: `delete.lua`, and accept.
     Delete(Request),
-    /// `Lookup::facts`, its first half: `read.lua`.
+    /// `FactLoader::load`, its first half: `read.lua`.
     ReadPurgatory(Request),
     /// Its second half, and `decide_admission`.
     Decide,
@@ -60,19 +60,20 @@ pub enum PluginStep {
 pub enum GatewayStep {
     /// It has nothing in hand.
     Worker(WorkerStep),
-    /// `commit_locked`: locks, and reads the purgatory for the second decision about a push.
+    /// `commit_locked`: locks, `mark_dirty.lua`, and reads the purgatory for the second decision about a push.
     LockForPush,
-    /// Reads the relay, `decide_push`, `mark_dirty.lua`.
+    /// Reads the relay, `decide_push`.
     DecidePush,
     /// `put_placeholder.lua`.
     PutPlaceholder,
-    /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside.
+    /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside. Then `plan`,
+    /// on the facts that the push was decided on.
     TakeIn,
-    /// Takes the locks that a wider look needs.
+    /// Takes the locks that a wider reconcile needs.
     Lock,
-    /// `look_locked`: the first half of the facts.
+    /// `reconcile_locked`: the first half of the facts.
     ReadFirst,
-    /// `look_locked`: the second half of the facts, and `plan`.
+    /// `reconcile_locked`: the second half of the facts, and `plan`.
     Plan,
     /// `change_repositories` and `act`: the next thing of the plan.
     Act(Act),
@@ -88,7 +89,7 @@ pub enum WorkerStep {
     /// `mark_overdue.lua`.
     MarkOverdue,
     /// Takes an identifier that is dirty, locks it, and reads the first half of the facts.
-    StartLook(Identifiers),
+    StartReconcile(Identifiers),
     /// `take_due.lua`.
     TakeDue,
     /// `follow_relay`: marks what the relay has committed.
@@ -158,4 +159,10 @@ pub enum Fault {
     LoseAnswer(GatewayId),
     /// The second half of the facts comes back full, and without this event: an error.
     ReadShort(GatewayId, Event),
+    /// A repository cannot be read: a reconcile goes on without it, and keeps the mark.
+    CannotRead(GatewayId, Identifiers),
+    /// The refs of a repository cannot be changed: the same.
+    CannotChange(GatewayId, Identifiers),
+    /// The ref of the PR cannot be set in a repository: the same without that PR there.
+    CannotInstall(GatewayId, Identifiers),
 }

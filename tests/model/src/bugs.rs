@@ -10,11 +10,11 @@ pub enum Bug {
     SettleWithoutLease,
     /// `shadowReject` is read as stored: its OK is *true*.
     HeldIsStored,
-    /// A look clears the mark whatever has happened since it read the number.
+    /// A reconcile clears the mark whatever has happened since it read the number.
     ClearUnconditionally,
     /// A push marks its identifier before the pack comes, and not in the lock.
     DirtyBeforeUpload,
-    /// What is releasing is published by the look that marked it, and by nobody else.
+    /// What is releasing is published by the reconcile that marked it, and by nobody else.
     NoOtherPublisher,
     /// Only what the relay has governs: a state that is on its way does not.
     GoverningWithoutReleasing,
@@ -24,21 +24,25 @@ pub enum Bug {
     ShortReadIsFact,
     /// The plugin lets in what has its data on disk.
     PluginJudgesData,
-    /// A PR expires when it was looked for in one of its repositories.
+    /// A PR expires when one of its repositories was searched for its commit.
     ExpireWithoutWidening,
     /// OK is said before a replica has the entry.
     AnswerWithoutWait,
-    /// After a failover only what is held is looked at.
+    /// After a failover only what is held is reconciled.
     OnlyHeldIsMarked,
     /// What a gateway was releasing when Redis lost it is not written again.
     NothingIsWrittenAgain,
-    /// It is marked as releasing again, without a look.
-    ReleasedAgainWithoutLook,
+    /// It is marked as releasing again, without a reconcile.
+    ReleasedAgainWithoutReconcile,
+    /// A gateway never marks what it has published itself, even if its settlement does not count.
+    OwnCommitsIgnoredForGood,
+    /// What is overdue expires although a repository of it could not be read or changed.
+    ExpireWithoutReading,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SettleBeforePublish,
         Self::SettleWithoutLease,
         Self::HeldIsStored,
@@ -53,6 +57,8 @@ impl Bug {
         Self::AnswerWithoutWait,
         Self::OnlyHeldIsMarked,
         Self::NothingIsWrittenAgain,
-        Self::ReleasedAgainWithoutLook,
+        Self::ReleasedAgainWithoutReconcile,
+        Self::OwnCommitsIgnoredForGood,
+        Self::ExpireWithoutReading,
     ];
 }

@@ -2,11 +2,11 @@
 //! [`crate::configurations()`].
 
 use crate::Bug;
+use crate::disk::Disk;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Message;
 use crate::event::Push;
-use crate::state::Disk;
 use crate::state::Left;
 use crate::state::Plugin;
 use crate::state::Redis;
@@ -53,12 +53,13 @@ const NOTHING: Left = Left {
     losses: 0,
     lost_answers: 0,
     short_reads: 0,
+    disk_errors: 0,
     deadlines: 0,
 };
 
 impl Configuration {
     /// Nothing may happen, by one author and at one gateway.
-    pub(crate) fn new(name: &'static str, beginning: Beginning) -> Self {
+    pub fn new(name: &'static str, beginning: Beginning) -> Self {
         Self {
             name,
             beginning,

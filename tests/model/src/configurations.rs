@@ -16,6 +16,7 @@ pub fn configurations() -> Vec<Configuration> {
     all.extend(authors_delete());
     all.extend(deadlines_pass());
     all.extend(redis_fails_over());
+    all.extend(disk_fails());
     all
 }
 
@@ -141,6 +142,29 @@ fn redis_fails_over() -> [Configuration; 4] {
             .gateways(2)
             .with(|left| left.losses = 1)
             .with(|left| left.relay_crashes = 1),
+    ]
+}
+
+fn disk_fails() -> [Configuration; 3] {
+    [
+        Configuration::new("the disk fails where a repository begins", Empty)
+            .sends([ANNOUNCEMENT, OLDER])
+            .pushes([Push::Older])
+            .with(|left| left.disk_errors = 2)
+            .with(|left| left.deadlines = 2)
+            .with(|left| left.crashes = 1),
+        Configuration::new("the disk fails under two maintainers", Announced)
+            .maintainers()
+            .sends([NEWER])
+            .pushes([Push::Newer])
+            .gateways(2)
+            .with(|left| left.disk_errors = 2)
+            .with(|left| left.deadlines = 1),
+        Configuration::new("the disk fails under a PR of two identifiers", Announced)
+            .sends([PULL_REQUEST])
+            .pushes([Push::CommitToX, Push::CommitToY])
+            .with(|left| left.disk_errors = 2)
+            .with(|left| left.deadlines = 1),
     ]
 }
 

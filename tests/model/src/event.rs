@@ -98,6 +98,11 @@ impl Events {
         Self(self.0 & other.0)
     }
 
+    /// Returns the events of both sets.
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Tells whether there is none in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -9,18 +9,22 @@ use crate::Configuration;
 use crate::action::Action;
 use crate::action::Fault;
 use crate::action::TimeStep;
+use crate::disk::DiskErrors;
 use crate::event::Event;
 use crate::event::Events;
-use crate::look;
+use crate::event::Identifiers;
 use crate::plugin;
+use crate::push;
+use crate::reconcile;
 use crate::relay;
 use crate::relay::Answer;
 use crate::state::Attempt;
+use crate::state::EntryStatus;
+use crate::state::GatewayId;
 use crate::state::Plugin;
 use crate::state::Redis;
 use crate::state::Settlement;
 use crate::state::State;
-use crate::state::Status;
 use crate::state::Task;
 
 /// Adds what may break, and what may work again.
@@ -43,6 +47,13 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
         if left.short_reads > 0 && state.relay.is_up && matches!(task, Task::Reading { .. }) {
             for event in state.relay.served.iter() {
                 may(Fault::ReadShort(id, event));
+            }
+        }
+        if left.disk_errors > 0 {
+            for one in about_to_plan(task).iter() {
+                may(Fault::CannotRead(id, one));
+                may(Fault::CannotChange(id, one));
+                may(Fault::CannotInstall(id, one));
             }
         }
     }
@@ -72,7 +83,7 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
 pub fn lease_ends(state: &State, actions: &mut Vec<Action>) {
     for event in Event::ALL {
         let entry = &state.redis.entries[event.index()];
-        if entry.status == Status::Releasing && !entry.is_due {
+        if entry.status == EntryStatus::Releasing && !entry.is_due {
             actions.push(Action::Time(TimeStep::LeaseEnds(event)));
         }
     }
@@ -111,7 +122,9 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
     match fault {
         Fault::KillGateway(id) => {
             state.left.crashes -= 1;
-            state.gateways[usize::from(id)] = Task::Down;
+            let killed = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Down);
+            // When it is back it reads what was committed while it was away, and marks that.
+            state.relay.has_news |= !killed.leased().within(state.relay.served).is_empty();
             let forgotten = std::mem::take(&mut state.in_flight[usize::from(id)]);
             if forgotten.is_lost {
                 end_promises(state);
@@ -156,7 +169,43 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
             }
         }
         Fault::ReadShort(id, missing) => read_short(model, state, usize::from(id), missing),
+        Fault::CannotRead(id, one) => plan_without(model, state, id, |errors| &mut errors.unreadable, one),
+        Fault::CannotChange(id, one) => plan_without(model, state, id, |errors| &mut errors.unchangeable, one),
+        Fault::CannotInstall(id, one) => plan_without(model, state, id, |errors| &mut errors.uninstallable, one),
     }
+}
+
+/// Returns the identifiers of which a gateway is about to read the disk.
+fn about_to_plan(task: &Task) -> Identifiers {
+    if let Task::Reading { identifiers, .. } = task {
+        *identifiers
+    } else if let Task::Moving { push, .. } | Task::Staging { push, .. } = task {
+        push.identifier()
+    } else {
+        Identifiers::NONE
+    }
+}
+
+/// Something of the disk fails at this reconcile, which goes on without it.
+fn plan_without(
+    model: &Configuration,
+    state: &mut State,
+    id: GatewayId,
+    failing: impl Fn(&mut DiskErrors) -> &mut Identifiers,
+    one: Identifiers,
+) {
+    state.left.disk_errors -= 1;
+    let mut errors = DiskErrors::NONE;
+    *failing(&mut errors) = one;
+    let task = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Idle);
+    let next = if let Task::Reading { identifiers, first } = task {
+        reconcile::plan_on(model, state, (identifiers, first), state.relay.served, errors)
+    } else if let Task::Moving { push, facts } | Task::Staging { push, facts } = task {
+        Some(push::take_in(model, state, (push, facts), errors))
+    } else {
+        Some(task)
+    };
+    state.gateways[usize::from(id)] = next.unwrap_or(Task::Idle);
 }
 
 /// Another server answers, or the same one after a loss.
@@ -164,7 +213,7 @@ fn change_master(state: &mut State, master: Redis) {
     for event in Event::ALL {
         let (old, new) = (state.redis.status(event), master.status(event));
         // A hold that was confirmed is on the replica: nothing excuses what happens to it.
-        if old != new && new != Status::Held {
+        if old != new && new != EntryStatus::Held {
             state.unsettled.add(event);
         }
     }
@@ -200,7 +249,7 @@ fn read_short(model: &Configuration, state: &mut State, id: usize, missing: Even
     {
         let mut served = state.relay.served;
         served.remove(missing);
-        let next = look::plan_on(model, state, (identifiers, first), served);
+        let next = reconcile::plan_on(model, state, (identifiers, first), served, DiskErrors::NONE);
         state.gateways[id] = next.unwrap_or(Task::Idle);
     }
 }

@@ -1,16 +1,17 @@
-//! What a gateway does next: its worker when it has nothing in hand (`gateway/src/release/worker.rs`), else the next
-//! step of its task. Tasks are in [`crate::push`], [`crate::look`] and [`crate::publish`].
+//! What a gateway does next: its worker when it has nothing in hand (`gateway/src/reconcile/worker.rs`), else the next
+//! step of its task. Tasks are in [`crate::push`], [`crate::reconcile`] and [`crate::publish`].
 
 use crate::Bug;
 use crate::Configuration;
 use crate::action::Action;
 use crate::action::GatewayStep;
 use crate::action::WorkerStep;
+use crate::disk::DiskErrors;
 use crate::event::Events;
 use crate::event::Identifiers;
-use crate::look;
 use crate::publish;
 use crate::push;
+use crate::reconcile;
 use crate::state::Attempt;
 use crate::state::GatewayId;
 use crate::state::State;
@@ -26,13 +27,13 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
         Task::Uploading(push) if push.identifier().meets(others) => {}
         Task::Uploading(_) => may(GatewayStep::LockForPush),
         Task::Deciding { .. } => may(GatewayStep::DecidePush),
-        Task::Moving(push) if push.state().is_none() => may(GatewayStep::PutPlaceholder),
-        Task::Moving(_) | Task::Staging(_) => may(GatewayStep::TakeIn),
+        Task::Moving { push, .. } if push.state().is_none() => may(GatewayStep::PutPlaceholder),
+        Task::Moving { .. } | Task::Staging { .. } => may(GatewayStep::TakeIn),
         Task::Locking(identifiers) if identifiers.meets(others) => {}
         Task::Locking(_) => may(GatewayStep::Lock),
-        Task::Looking(_) => may(GatewayStep::ReadFirst),
+        Task::Locked(_) => may(GatewayStep::ReadFirst),
         Task::Reading { .. } => may(GatewayStep::Plan),
-        Task::Acting(acting) => may(GatewayStep::Act(look::next_act(&acting.plan))),
+        Task::Acting(acting) => may(GatewayStep::Act(reconcile::next_act(&acting.plan))),
         Task::Publishing(publishing) => match publishing.attempt {
             Attempt::Ready => may(GatewayStep::Publish),
             Attempt::Sent => {}
@@ -41,8 +42,9 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     }
 }
 
-/// `Worker::step` and `follow_relay`: all of it follows from what stands in Redis and in the relay, at any time. A
-/// wake-up makes it happen earlier and its loss later, so there is none in the model.
+/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both are
+/// one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
+/// earlier and its loss later, so there is none in the model.
 fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
     if !state.redis_up {
         return;
@@ -50,7 +52,7 @@ fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: 
     let locked_by_other = state.gateways[usize::from(1 - id)].locked();
     let dirty = state.redis.dirty_identifiers();
     for one in dirty.iter().filter(|one| !one.meets(locked_by_other)) {
-        may(WorkerStep::StartLook(one));
+        may(WorkerStep::StartReconcile(one));
     }
     let mut overdue = state.redis.overdue().iter();
     if overdue.any(|event| !event.identifiers().without(dirty).is_empty()) {
@@ -75,16 +77,18 @@ pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: Gatew
     let task = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Idle);
     let next = match (step, task) {
         (GatewayStep::Worker(step), _) => worker_step(model, state, id, step),
-        (GatewayStep::LockForPush, Task::Uploading(push)) => push::lock(state, push),
+        (GatewayStep::LockForPush, Task::Uploading(push)) => push::lock(model, state, push),
         (GatewayStep::DecidePush, Task::Deciding { push, reading }) => push::decide_again(model, state, push, reading),
-        (GatewayStep::PutPlaceholder, Task::Moving(push)) => push::put_placeholder(state, push),
-        (GatewayStep::TakeIn, Task::Moving(push) | Task::Staging(push)) => Some(push::take_in(state, push)),
-        (GatewayStep::Lock, Task::Locking(identifiers)) => Some(Task::Looking(identifiers)),
-        (GatewayStep::ReadFirst, Task::Looking(identifiers)) => look::read_first(model, state, identifiers),
-        (GatewayStep::Plan, Task::Reading { identifiers, first }) => {
-            look::plan_on(model, state, (identifiers, first), state.relay.served)
+        (GatewayStep::PutPlaceholder, Task::Moving { push, facts }) => push::put_placeholder(state, push, facts),
+        (GatewayStep::TakeIn, Task::Moving { push, facts } | Task::Staging { push, facts }) => {
+            Some(push::take_in(model, state, (push, facts), DiskErrors::NONE))
         }
-        (GatewayStep::Act(act), Task::Acting(acting)) => look::act(model, state, id, act, acting),
+        (GatewayStep::Lock, Task::Locking(identifiers)) => Some(Task::Locked(identifiers)),
+        (GatewayStep::ReadFirst, Task::Locked(identifiers)) => reconcile::read_first(model, state, identifiers),
+        (GatewayStep::Plan, Task::Reading { identifiers, first }) => {
+            reconcile::plan_on(model, state, (identifiers, first), state.relay.served, DiskErrors::NONE)
+        }
+        (GatewayStep::Act(act), Task::Acting(acting)) => reconcile::act(model, state, id, act, acting),
         (GatewayStep::Publish, Task::Publishing(publishing)) => publish::publish(model, state, id, publishing),
         (GatewayStep::Settle, Task::Publishing(publishing)) => publish::settle(model, state, id, publishing),
         (_, unchanged) => Some(unchanged),
@@ -94,12 +98,12 @@ pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: Gatew
 
 fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: WorkerStep) -> Option<Task> {
     match step {
-        WorkerStep::StartLook(identifier) => return look::read_first(model, state, identifier),
+        WorkerStep::StartReconcile(identifier) => return reconcile::read_first(model, state, identifier),
         WorkerStep::MarkOverdue => state.redis.mark_overdue(),
         WorkerStep::TakeDue => {
             let due = state.redis.take_due(id);
             publish::remember(model, state, id, due);
-            return Some(publish::begin(due, None));
+            return Some(publish::begin(due, Events::NONE));
         }
         WorkerStep::WriteAgain => {
             let lost = std::mem::take(&mut state.in_flight[usize::from(id)]);
@@ -121,13 +125,13 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
     None
 }
 
-/// What was being released is held again: refs may have been set back meanwhile, and only a look, in its lock, sets
-/// them before the mark.
+/// What was being released is held again: refs may have been set back meanwhile, and only a reconcile, in its lock,
+/// sets them before the mark.
 fn write_again(model: &Configuration, state: &mut State, lost: Events) {
     for event in lost.iter() {
         match model.bug {
             Some(Bug::NothingIsWrittenAgain) => {}
-            Some(Bug::ReleasedAgainWithoutLook) => state.redis.release_again(event),
+            Some(Bug::ReleasedAgainWithoutReconcile) => state.redis.release_again(event),
             _ => {
                 state.redis.hold(event, Events::NONE);
             }

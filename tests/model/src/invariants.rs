@@ -11,21 +11,22 @@ use stateright::Property;
 
 use crate::Configuration;
 use crate::action::Action;
+use crate::disk::DiskErrors;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::faults;
 use crate::rules::plan;
+use crate::state::EntryStatus;
 use crate::state::Plugin;
 use crate::state::State;
-use crate::state::Status;
 use crate::state::Task;
 
 /// What was answered OK is served, held, or has ended as it may: expired, superseded, deleted.
 pub const NOTHING_LOST: &str = "nothing answered OK is lost";
 /// What is served has its data on disk, and in the refs.
 pub const NOT_SERVED_EARLY: &str = "nothing is served before its git data";
-/// The refs never go back behind a public state.
+/// The refs never go back behind a state that counts as served.
 pub const NOT_OLDER_OVER_NEWER: &str = "no older state over a newer one";
 /// With no mark and nobody in the lock, the refs are those of the governing state.
 pub const REFS_GOVERNED: &str = "the refs equal the governing state";
@@ -33,7 +34,7 @@ pub const REFS_GOVERNED: &str = "the refs equal the governing state";
 pub const RELEASING_ENDS: &str = "releasing always ends";
 /// What its author deleted does not come back.
 pub const DELETION_STAYS: &str = "a deletion is never undone";
-/// At rest another look would find nothing to do.
+/// At rest another reconcile would find nothing to do.
 pub const COMPLETE_IS_RELEASED: &str = "what is complete is released without waiting for its deadline";
 
 /// No invariant, but what shows that a configuration goes on to its end.
@@ -72,15 +73,15 @@ fn not_served_early(model: &Configuration, state: &State) -> bool {
 
 fn not_older_over_newer(model: &Configuration, state: &State) -> bool {
     let facts = state.facts();
-    let newer_is_public = facts.standing(model, Event::Newer).is_public();
-    let newer_lasts = newer_is_public && !state.is_passing(model, Event::Newer);
+    let newer_counts_as_served = facts.event_status(model, Event::Newer).counts_as_served();
+    let newer_lasts = newer_counts_as_served && !state.is_passing(model, Event::Newer);
     !newer_lasts || state.disk.refs != Some(Event::Older)
 }
 
 fn refs_governed(model: &Configuration, state: &State) -> bool {
     let is_marked =
         state.redis.dirty_identifiers().meets(Identifiers::X) || state.relay.has_news || state.is_new_master;
-    if is_marked || state.locked().meets(Identifiers::X) {
+    if is_marked || state.is_settling_served() || state.locked().meets(Identifiers::X) {
         return true;
     }
     let governing = state.facts().governing_state(model);
@@ -123,14 +124,14 @@ fn deletion_stays(model: &Configuration, state: &State) -> bool {
     let Some(deleted) = model.deletes else {
         return true;
     };
-    let is_entered = state.redis.status(deleted) != Status::Absent;
+    let is_entered = state.redis.status(deleted) != EntryStatus::Absent;
     let is_gated = state.redis.gates.has(deleted);
     let is_served = state.relay.served.has(deleted);
     !(is_gated && is_entered || state.relay.has_deletion && is_served)
 }
 
 fn complete_is_released(model: &Configuration, state: &State) -> bool {
-    let finds_nothing = |one| plan(model, one, &state.facts(), &state.disk).is_void();
+    let finds_nothing = |one| plan(model, one, &state.facts(), &state.disk, DiskErrors::NONE).is_void();
     !state.is_at_rest() || Identifiers::EACH.into_iter().all(finds_nothing)
 }
 
@@ -147,7 +148,7 @@ fn is_at_its_end(model: &Configuration, state: &State) -> bool {
 impl State {
     /// Tells whether an event is served, in the purgatory, or with a gateway that is going to write it there again.
     pub fn is_somewhere(&self, event: Event) -> bool {
-        let is_in_redis = self.redis.status(event) != Status::Absent;
+        let is_in_redis = self.redis.status(event) != EntryStatus::Absent;
         let mut in_flight = self.in_flight.iter();
         self.relay.served.has(event)
             || is_in_redis
@@ -159,6 +160,14 @@ impl State {
     fn is_passing(&self, model: &Configuration, event: Event) -> bool {
         let is_being_deleted = model.deletes == Some(event) && self.redis.gates.has(event);
         is_being_deleted || self.unsettled.has(event)
+    }
+
+    /// Tells whether the relay has committed what a gateway has yet to settle: if that does not count, it marks.
+    fn is_settling_served(&self) -> bool {
+        let served = self.relay.served;
+        self.gateways
+            .iter()
+            .any(|task| !task.leased().within(served).is_empty())
     }
 
     /// Tells whether anybody is in the middle of something.
@@ -196,11 +205,11 @@ impl State {
     ///
     /// What has expired is forgotten when it does, if its data was not here.
     pub fn forget_ended_promises(&mut self, model: &Configuration) {
-        let newer_is_public = model.is_one_author
-            && (self.relay.served.has(Event::Newer) || self.redis.status(Event::Newer) == Status::Releasing);
+        let newer_counts_as_served = model.is_one_author
+            && (self.relay.served.has(Event::Newer) || self.redis.status(Event::Newer) == EntryStatus::Releasing);
         for event in Event::ALL {
             let is_deleted = model.deletes == Some(event) && (self.relay.has_deletion || self.redis.gates.has(event));
-            let is_superseded = event == Event::Older && newer_is_public;
+            let is_superseded = event == Event::Older && newer_counts_as_served;
             if (is_deleted || is_superseded) && !self.is_somewhere(event) {
                 self.promised.remove(event);
             }

@@ -1,4 +1,4 @@
-//! The plugin: load facts, decide, hold, answer (`shared/src/policy.rs`).
+//! The plugin: load facts, decide, hold, answer (`shared/src/write_policy.rs`).
 
 use crate::Bug;
 use crate::Configuration;
@@ -12,11 +12,11 @@ use crate::rules::Admission;
 use crate::rules::Facts;
 use crate::rules::decide_admission;
 use crate::scripts::HoldOutcome;
+use crate::state::EntryStatus;
 use crate::state::Origin;
 use crate::state::Plugin;
 use crate::state::Request;
 use crate::state::State;
-use crate::state::Status;
 
 /// Adds what the plugin may do.
 pub fn actions(state: &State, actions: &mut Vec<Action>) {
@@ -57,8 +57,8 @@ pub fn step(model: &Configuration, state: &mut State, step: PluginStep) {
                 return relay::answer(state, request, Answer::Error);
             }
             match state.redis.hold(event, extend) {
-                // It was marked between the look-up and the hold: the mark is the pass.
-                HoldOutcome::Already(Status::Releasing) => accept(state, request),
+                // It was marked between the reading and the hold: the mark is the pass.
+                HoldOutcome::Already(EntryStatus::Releasing) => accept(state, request),
                 HoldOutcome::Held | HoldOutcome::Already(_) => state.plugin = Plugin::Answering { request },
                 HoldOutcome::Deleted => relay::answer(state, request, Answer::RuledOut),
             }

@@ -1,4 +1,4 @@
-//! Publishing: outside the lock, under leases (`gateway/src/release/publish.rs`).
+//! Publishing: outside the lock, under leases (`gateway/src/reconcile/publish.rs`).
 
 use crate::Bug;
 use crate::Configuration;
@@ -7,23 +7,36 @@ use crate::event::Events;
 use crate::event::Message;
 use crate::state::Attempt;
 use crate::state::GatewayId;
-use crate::state::Next;
 use crate::state::Origin;
 use crate::state::Publishing;
+use crate::state::Redis;
 use crate::state::Settlement;
 use crate::state::State;
 use crate::state::Task;
 
-/// Begins to publish what was leased, in its order. `chain`: what follows an event waits when that was not brought in;
-/// `None`: each was due by itself.
-pub fn begin(leased: Events, chain: Option<Next>) -> Task {
+/// Begins to publish what was leased, in its order. What is ordered after the announcement is given back if that is
+/// among them and is not served.
+pub fn begin(leased: Events, after_announcement: Events) -> Task {
+    go_on(Publishing {
+        leased,
+        attempt: Attempt::Ready,
+        after_announcement,
+        give_back: Events::NONE,
+    })
+}
+
+fn go_on(publishing: Publishing) -> Task {
+    let Publishing { leased, .. } = publishing;
     if leased.is_empty() {
         return Task::Idle;
     }
+    let is_ordered = leased.has(Event::Announcement);
     Task::Publishing(Publishing {
-        leased,
-        attempt: Attempt::Ready,
-        chain,
+        after_announcement: publishing
+            .after_announcement
+            .within(if is_ordered { leased } else { Events::NONE }),
+        give_back: publishing.give_back.within(leased),
+        ..publishing
     })
 }
 
@@ -39,13 +52,15 @@ pub fn remember(model: &Configuration, state: &mut State, id: GatewayId, leased:
 /// Sends the first event to the relay, which may have it already.
 pub fn publish(model: &Configuration, state: &mut State, id: GatewayId, publishing: Publishing) -> Option<Task> {
     let event = publishing.leased.first()?;
-    let attempt = if publishing.chain == Some(Next::Wait) || !state.relay.is_up {
+    let attempt = if publishing.give_back.has(event) {
+        Attempt::Ended(Settlement::GiveBack)
+    } else if !state.relay.is_up {
         Attempt::Ended(Settlement::Retry)
     } else if state.relay.served.has(event) {
-        Attempt::Ended(Settlement::Done)
+        Attempt::Ended(Settlement::Served)
     } else {
         if model.bug == Some(Bug::SettleBeforePublish) && state.redis_up {
-            state.redis.settle(id, event, Settlement::Done);
+            state.redis.settle(id, event, Settlement::Served);
         }
         state.relay.pending[Origin::Gateway.index()].add(Message::Event(event));
         Attempt::Sent
@@ -59,25 +74,42 @@ pub fn settle(model: &Configuration, state: &mut State, id: GatewayId, publishin
     let Attempt::Ended(settlement) = publishing.attempt else {
         return Some(Task::Publishing(publishing));
     };
-    if settlement == Settlement::Done {
+    let has_left = matches!(settlement, Settlement::Served | Settlement::Dropped);
+    if has_left {
         state.in_flight[usize::from(id)].events.remove(event);
     }
-    if state.redis_up {
-        settle_in_redis(model, state, id, event, settlement);
+    let is_settled = state.redis_up && settle_in_redis(model, &mut state.redis, id, event, settlement);
+    // The event may have been committed, and not been marked as it was our own; and its entry may have gone before
+    // that, so that somebody has reconciled without either.
+    if !is_settled && settlement != Settlement::GiveBack && model.bug != Some(Bug::OwnCommitsIgnoredForGood) {
+        state.relay.has_news = true;
     }
     let mut leased = publishing.leased;
     leased.remove(event);
-    let chain = match (publishing.chain, settlement) {
-        (Some(_), Settlement::Retry) => Some(Next::Wait),
-        (chain, Settlement::Retry | Settlement::Done) => chain,
+    let give_back = if has_left {
+        publishing.give_back
+    } else {
+        publishing.give_back.with(publishing.after_announcement)
     };
-    Some(begin(leased, chain))
+    Some(go_on(Publishing {
+        leased,
+        attempt: Attempt::Ready,
+        give_back,
+        ..publishing
+    }))
 }
 
-fn settle_in_redis(model: &Configuration, state: &mut State, id: GatewayId, event: Event, settlement: Settlement) {
+/// Settles an event, and returns whether that counted.
+pub fn settle_in_redis(
+    model: &Configuration,
+    redis: &mut Redis,
+    id: GatewayId,
+    event: Event,
+    settlement: Settlement,
+) -> bool {
     if model.bug == Some(Bug::SettleWithoutLease) {
-        state.redis.settle_whoever_asks(event, settlement);
-    } else {
-        state.redis.settle(id, event, settlement);
+        redis.settle_whoever_asks(event, settlement);
+        return true;
     }
+    redis.settle(id, event, settlement)
 }

@@ -1,9 +1,10 @@
-//! A push: a first decision before its body is read, and from the lock on what cannot be undone
-//! (`gateway/src/receive_pack/`).
+//! A push: a first decision before its body is read, and from the lock on what cannot be undone (`gateway/src/push/`).
 
 use crate::Bug;
 use crate::Configuration;
+use crate::disk::DiskErrors;
 use crate::event::Push;
+use crate::reconcile;
 use crate::rules::Facts;
 use crate::rules::decide_push;
 use crate::state::GatewayId;
@@ -11,8 +12,8 @@ use crate::state::Reading;
 use crate::state::State;
 use crate::state::Task;
 
-/// The first decision, on what is there at this moment. It is made again later, and counts for nothing but what is held
-/// on to meanwhile: so its facts are read in one step here.
+/// The first decision, on what is there at this moment. It is made again later, and counts for nothing but for whose
+/// deadlines are extended: so its facts are read in one step here.
 pub fn receive_pack(model: &Configuration, state: &mut State, id: GatewayId, push: Push) {
     let Some(extend) = decide_push(model, push, &state.facts(), &state.disk) else {
         return;
@@ -24,40 +25,45 @@ pub fn receive_pack(model: &Configuration, state: &mut State, id: GatewayId, pus
     state.gateways[usize::from(id)] = Task::Uploading(push);
 }
 
-/// Takes the lock and reads the purgatory (`commit_locked`).
-pub fn lock(state: &State, push: Push) -> Option<Task> {
-    let reading = state.redis.read().without_marks();
-    state.redis_up.then_some(Task::Deciding { push, reading })
+/// Takes the lock, marks, and reads the purgatory. Marking and reading are one step here: with the lock taken, nobody
+/// can make anything of the mark alone.
+pub fn lock(model: &Configuration, state: &mut State, push: Push) -> Option<Task> {
+    if !state.redis_up {
+        return None;
+    }
+    if model.bug != Some(Bug::DirtyBeforeUpload) {
+        state.redis.mark_dirty(push.identifier());
+    }
+    let reading = state.redis.read();
+    Some(Task::Deciding { push, reading })
 }
 
-/// Reads the relay, decides again, and marks: from here on things move. The mark may be set as early as the decision is
-/// made, since nobody can look before the lock is free.
-pub fn decide_again(model: &Configuration, state: &mut State, push: Push, reading: Reading) -> Option<Task> {
-    if !state.relay.is_up || !state.redis_up {
+/// Reads the relay, and decides again. A push that has no effect leaves the mark.
+pub fn decide_again(model: &Configuration, state: &State, push: Push, reading: Reading) -> Option<Task> {
+    if !state.relay.is_up {
         return None;
     }
     let facts = Facts::assemble(reading, state.relay.served, state.relay.has_deletion);
     decide_push(model, push, &facts, &state.disk)?;
-    if model.bug != Some(Bug::DirtyBeforeUpload) {
-        state.redis.mark_dirty(push.identifier());
-    }
-    Some(Task::Moving(push))
+    Some(Task::Moving { push, facts })
 }
 
-/// Records the commit of a PR before it is kept aside.
-pub fn put_placeholder(state: &mut State, push: Push) -> Option<Task> {
+/// Records the commit of a PR before it is kept aside. What is reconciled on knows of it.
+pub fn put_placeholder(state: &mut State, push: Push, mut facts: Facts) -> Option<Task> {
     if !state.redis_up {
         return None;
     }
     state.redis.put_placeholder(push.identifier());
-    Some(Task::Staging(push))
+    facts.reading.placeholders = facts.reading.placeholders.with(push.identifier());
+    Some(Task::Staging { push, facts })
 }
 
-/// Moves the objects in, or keeps the commit of a PR aside. Then the same look as anybody's, in the same lock.
-pub fn take_in(state: &mut State, push: Push) -> Task {
+/// Moves the objects in, or keeps the commit of a PR aside, and reconciles on the facts that the push was decided on:
+/// whatever has changed meanwhile has raised the number again.
+pub fn take_in(model: &Configuration, state: &mut State, (push, facts): (Push, Facts), errors: DiskErrors) -> Task {
     match push.state() {
         Some(pushed) => state.disk.objects.add(pushed),
         None => state.disk.staged = state.disk.staged.with(push.identifier()),
     }
-    Task::Looking(push.identifier())
+    reconcile::plan_on_facts(model, state, (push.identifier(), facts), errors)
 }

@@ -93,7 +93,9 @@ fn commit(model: &Configuration, state: &mut State, message: Message) -> Answer 
     if model.is_one_author && event == Event::Newer {
         relay.served.remove(Event::Older);
     }
-    relay.has_news = true;
+    // Whoever has the lease sees it committed, and knows that it is: its settlement is enough.
+    let is_expected = state.gateways.iter().any(|task| task.leased().has(event));
+    relay.has_news |= !is_expected;
     Answer::Stored
 }
 
@@ -112,10 +114,11 @@ pub fn answer(state: &mut State, request: Request, answer: Answer) {
     }
 }
 
-/// `settlement` in `gateway/src/release/publish.rs`.
+/// `settlement` in `gateway/src/reconcile/publish.rs`.
 fn settlement(answer: Answer) -> Settlement {
     match answer {
-        Answer::Stored | Answer::RuledOut => Settlement::Done,
+        Answer::Stored => Settlement::Served,
+        Answer::RuledOut => Settlement::Dropped,
         Answer::Held | Answer::Refused | Answer::Error => Settlement::Retry,
     }
 }

@@ -1,14 +1,14 @@
-//! The scripts of `shared/src/purgatory/scripts/`, each one atomic step of Redis and a method of its name.
+//! The scripts of `shared/src/purgatory/redis/scripts/`, each one atomic step of Redis and a method of its name.
 
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::state::Entry;
+use crate::state::EntryStatus;
 use crate::state::GatewayId;
 use crate::state::Reading;
 use crate::state::Redis;
 use crate::state::Settlement;
-use crate::state::Status;
 
 /// What `hold.lua` returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum HoldOutcome {
     /// It is held now.
     Held,
     /// It was there, with this status.
-    Already(Status),
+    Already(EntryStatus),
     /// Its author asked to delete it.
     Deleted,
 }
@@ -59,14 +59,14 @@ impl Redis {
             ..
         } = self.entries[event.index()];
         // An OK is about a whole hold: what is past its deadline is as good as gone.
-        if matches!(found, Status::Absent | Status::Asleep) || found == Status::Held && is_overdue {
+        if matches!(found, EntryStatus::Absent | EntryStatus::Asleep) || found == EntryStatus::Held && is_overdue {
             *self.entry(event) = HELD;
             self.extend(extend);
         }
         self.mark_dirty(event.identifiers());
         match found {
-            Status::Absent => HoldOutcome::Held,
-            Status::Held | Status::Asleep | Status::Releasing => HoldOutcome::Already(found),
+            EntryStatus::Absent => HoldOutcome::Held,
+            EntryStatus::Held | EntryStatus::Asleep | EntryStatus::Releasing => HoldOutcome::Already(found),
         }
     }
 
@@ -74,12 +74,12 @@ impl Redis {
     pub fn extend(&mut self, events: Events) {
         for event in events.iter() {
             match self.status(event) {
-                Status::Held => self.entry(event).is_overdue = false,
-                Status::Asleep => {
+                EntryStatus::Held => self.entry(event).is_overdue = false,
+                EntryStatus::Asleep => {
                     *self.entry(event) = HELD;
                     self.mark_dirty(event.identifiers());
                 }
-                Status::Absent | Status::Releasing => {}
+                EntryStatus::Absent | EntryStatus::Releasing => {}
             }
         }
     }
@@ -113,8 +113,8 @@ impl Redis {
             return;
         }
         *entry = match (event, entry.status) {
-            (Event::Announcement, Status::Held) => Entry {
-                status: Status::Asleep,
+            (Event::Announcement, EntryStatus::Held) => Entry {
+                status: EntryStatus::Asleep,
                 ..Entry::default()
             },
             _ => Entry::default(),
@@ -131,50 +131,64 @@ impl Redis {
     /// `delete.lua`.
     pub fn delete(&mut self, event: Event) {
         self.gates.add(event);
-        if self.status(event) != Status::Absent {
+        if self.status(event) != EntryStatus::Absent {
             *self.entry(event) = Entry::default();
             self.mark_dirty(event.identifiers());
         }
     }
 
-    /// `mark_releasing.lua`. Returns what the gateway has the lease of.
+    /// `mark_releasing.lua`. Returns what the gateway has the lease of: not what is ordered after an announcement that
+    /// somebody else is releasing, which is due when that has left.
     pub fn mark_releasing(&mut self, gateway: GatewayId, releases: Events, after_announcement: Events) -> Events {
-        let mut leased = Events::NONE;
+        let mut marked = Events::NONE;
         for event in releases.iter() {
             let old = self.entries[event.index()];
-            let is_anothers = old.status == Status::Releasing && !old.is_due;
+            let is_anothers = old.status == EntryStatus::Releasing && !old.is_due;
             if is_anothers || self.gates.has(event) {
                 continue;
             }
             *self.entry(event) = Entry {
-                status: Status::Releasing,
-                lease: Some(gateway),
+                status: EntryStatus::Releasing,
+                is_due: true,
                 is_after_announcement: after_announcement.has(event),
                 ..Entry::default()
             };
-            leased.add(event);
+            marked.add(event);
         }
+        let is_anothers =
+            self.status(Event::Announcement) == EntryStatus::Releasing && !marked.has(Event::Announcement);
+        let is_blocked = |event: &Event| is_anothers && after_announcement.has(*event);
+        let leased: Events = marked.iter().filter(|event| !is_blocked(event)).collect();
+        self.lease(gateway, leased);
         leased
+    }
+
+    fn lease(&mut self, gateway: GatewayId, leased: Events) {
+        for event in leased.iter() {
+            let entry = self.entry(event);
+            entry.lease = Some(gateway);
+            entry.is_due = false;
+        }
     }
 
     /// `mark_releasing.lua` with a lease that is over at once.
     pub fn release_again(&mut self, event: Event) {
-        if self.status(event) != Status::Releasing && !self.gates.has(event) {
+        if self.status(event) != EntryStatus::Releasing && !self.gates.has(event) {
             *self.entry(event) = Entry {
-                status: Status::Releasing,
+                status: EntryStatus::Releasing,
                 is_due: true,
                 ..Entry::default()
             };
         }
     }
 
-    /// Returns what `take_due.lua` would lease.
+    /// Returns what `take_due.lua` would lease: nothing that is ordered after what is still releasing.
     pub fn due(&self) -> Events {
-        let announcement_is_leaving = self.status(Event::Announcement) == Status::Releasing;
+        let announcement_is_releasing = self.status(Event::Announcement) == EntryStatus::Releasing;
         let is_due = |event: &Event| {
             let entry = &self.entries[event.index()];
-            let is_blocked = entry.is_after_announcement && announcement_is_leaving;
-            entry.status == Status::Releasing && entry.is_due && !is_blocked
+            let is_blocked = entry.is_after_announcement && announcement_is_releasing;
+            entry.status == EntryStatus::Releasing && entry.is_due && !is_blocked
         };
         Event::ALL.into_iter().filter(is_due).collect()
     }
@@ -182,33 +196,32 @@ impl Redis {
     /// `take_due.lua`. Returns what the gateway has the lease of.
     pub fn take_due(&mut self, gateway: GatewayId) -> Events {
         let due = self.due();
-        for event in due.iter() {
-            let entry = self.entry(event);
-            entry.lease = Some(gateway);
-            entry.is_due = false;
-        }
+        self.lease(gateway, due);
         due
     }
 
-    /// `settle.lua`.
-    pub fn settle(&mut self, gateway: GatewayId, event: Event, settlement: Settlement) {
-        if self.entries[event.index()].lease == Some(gateway) {
+    /// `settle.lua`. Returns whether the lease was the right one.
+    pub fn settle(&mut self, gateway: GatewayId, event: Event, settlement: Settlement) -> bool {
+        let is_current = self.entries[event.index()].lease == Some(gateway);
+        if is_current {
             self.settle_whoever_asks(event, settlement);
         }
+        is_current
     }
 
     /// What `settle.lua` does when the lease is the right one. `HSET` makes an entry where there is none.
     pub fn settle_whoever_asks(&mut self, event: Event, settlement: Settlement) {
         let entry = self.entry(event);
         match settlement {
-            Settlement::Done => {
+            Settlement::Served => *entry = Entry::default(),
+            Settlement::Dropped => {
                 *entry = Entry::default();
                 self.mark_dirty(event.identifiers());
             }
-            Settlement::Retry => {
-                entry.status = Status::Releasing;
+            Settlement::GiveBack | Settlement::Retry => {
+                entry.status = EntryStatus::Releasing;
                 entry.lease = None;
-                entry.is_due = false;
+                entry.is_due = settlement == Settlement::GiveBack;
             }
         }
     }
@@ -230,7 +243,7 @@ impl Redis {
 
 /// Just held, with its whole time before it.
 const HELD: Entry = Entry {
-    status: Status::Held,
+    status: EntryStatus::Held,
     is_overdue: false,
     lease: None,
     is_due: false,

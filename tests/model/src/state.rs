@@ -3,6 +3,7 @@
 //!
 //! Kept small, and normalised after each step: states that no program can tell apart are one.
 
+use crate::disk::Disk;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
@@ -53,9 +54,9 @@ pub struct InFlight {
 /// The number of a gateway.
 pub type GatewayId = u8;
 
-/// Where an entry stands.
+/// The status of an entry (`EntryStatus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Status {
+pub enum EntryStatus {
     /// There is no entry.
     #[default]
     Absent,
@@ -67,7 +68,7 @@ pub enum Status {
     Releasing,
 }
 
-impl Status {
+impl EntryStatus {
     /// Tells whether its deadline counts.
     pub fn is_waiting(self) -> bool {
         matches!(self, Self::Held | Self::Asleep)
@@ -78,7 +79,7 @@ impl Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Entry {
     /// Where it stands.
-    pub status: Status,
+    pub status: EntryStatus,
     /// Its deadline has passed.
     pub is_overdue: bool,
     /// Who may settle it.
@@ -108,7 +109,7 @@ pub struct Redis {
 
 impl Redis {
     /// Returns where an event stands.
-    pub fn status(&self, event: Event) -> Status {
+    pub fn status(&self, event: Event) -> EntryStatus {
         self.entries[event.index()].status
     }
 
@@ -120,7 +121,7 @@ impl Redis {
 
     /// Tells whether anything is on its way into the relay.
     pub fn is_releasing_any(&self) -> bool {
-        self.entries.iter().any(|entry| entry.status == Status::Releasing)
+        self.entries.iter().any(|entry| entry.status == EntryStatus::Releasing)
     }
 }
 
@@ -165,7 +166,8 @@ pub struct Relay {
     pub served: Events,
     /// The deletion is committed.
     pub has_deletion: bool,
-    /// It committed something that no gateway has marked yet.
+    /// It committed something that gateways have to mark, and none has yet: not what a gateway has a lease of and sees
+    /// committed itself.
     pub has_news: bool,
 }
 
@@ -199,7 +201,7 @@ pub enum Plugin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Reading {
     /// By event.
-    pub statuses: [Status; 4],
+    pub statuses: [EntryStatus; 4],
     /// Those whose deadline has passed.
     pub overdue: Events,
     /// The dirty number by identifier.
@@ -224,21 +226,31 @@ pub enum Task {
     Idle,
     /// It takes in a pack.
     Uploading(Push),
-    /// The pack is here; under the lock, the purgatory was read for the second decision.
+    /// The pack is here; under the lock, the identifier was marked and the purgatory read for the second decision.
     Deciding {
         /// What was pushed.
         push: Push,
         /// What it read.
         reading: Reading,
     },
-    /// The push was decided and the identifier marked; nothing has moved.
-    Moving(Push),
+    /// The push was decided; nothing has moved.
+    Moving {
+        /// What was pushed.
+        push: Push,
+        /// What it was decided on, and is reconciled on.
+        facts: Facts,
+    },
     /// The placeholder of a PR commit is written; the commit has not moved.
-    Staging(Push),
-    /// It wants the locks for a look.
+    Staging {
+        /// What was pushed.
+        push: Push,
+        /// What it was decided on, and is reconciled on.
+        facts: Facts,
+    },
+    /// It wants the locks for a reconcile.
     Locking(Identifiers),
     /// It has the locks, and has read nothing.
-    Looking(Identifiers),
+    Locked(Identifiers),
     /// It has read one of the two, purgatory and relay.
     Reading {
         /// What is locked.
@@ -252,7 +264,7 @@ pub enum Task {
     Publishing(Publishing),
 }
 
-/// A look that acts.
+/// A reconcile that acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Acting {
     /// What is locked.
@@ -270,8 +282,10 @@ pub struct Publishing {
     pub leased: Events,
     /// How far it is with the first of them.
     pub attempt: Attempt,
-    /// Whether what follows may go on; `None`: each was due by itself.
-    pub chain: Option<Next>,
+    /// Those that are ordered after the announcement, as long as that is among them.
+    pub after_announcement: Events,
+    /// Those that are given back without an attempt: the announcement was not served.
+    pub give_back: Events,
 }
 
 /// What is read first. It is the purgatory, unless a seeded bug turns it round.
@@ -288,15 +302,6 @@ pub enum FirstRead {
     },
 }
 
-/// Whether what follows an event may be published now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Next {
-    /// It may.
-    GoOn,
-    /// What it may depend on is not served yet.
-    Wait,
-}
-
 /// One attempt to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Attempt {
@@ -311,8 +316,12 @@ pub enum Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Settlement {
-    /// The relay has it, or will never take it.
-    Done,
+    /// The relay has it: it counted as served before, so nothing has to be decided anew.
+    Served,
+    /// The relay will never take it.
+    Dropped,
+    /// There was no attempt.
+    GiveBack,
     /// To be tried again.
     Retry,
 }
@@ -321,10 +330,27 @@ impl Task {
     /// Returns what it has locked.
     pub fn locked(&self) -> Identifiers {
         match self {
-            Self::Deciding { push, .. } | Self::Moving(push) | Self::Staging(push) => push.identifier(),
-            Self::Looking(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
+            Self::Deciding { push, .. } | Self::Moving { push, .. } | Self::Staging { push, .. } => push.identifier(),
+            Self::Locked(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
             Self::Acting(acting) => acting.identifiers,
             Self::Down | Self::Idle | Self::Uploading(_) | Self::Locking(_) | Self::Publishing(_) => Identifiers::NONE,
+        }
+    }
+
+    /// Returns what it has the lease of. What it sees the relay commit of that it does not mark: it settles it.
+    pub fn leased(&self) -> Events {
+        match self {
+            Self::Acting(acting) => acting.leased,
+            Self::Publishing(publishing) => publishing.leased,
+            Self::Down
+            | Self::Idle
+            | Self::Uploading(_)
+            | Self::Deciding { .. }
+            | Self::Moving { .. }
+            | Self::Staging { .. }
+            | Self::Locking(_)
+            | Self::Locked(_)
+            | Self::Reading { .. } => Events::NONE,
         }
     }
 
@@ -335,31 +361,26 @@ impl Task {
 
     /// Returns the dirty numbers that it has read and may clear.
     fn dirty_mut(&mut self) -> Option<&mut [u8; 2]> {
-        if let Self::Acting(acting) = self {
-            Some(&mut acting.plan.dirty)
-        } else if let Self::Reading {
-            first: FirstRead::Purgatory(reading),
-            ..
-        } = self
-        {
-            Some(&mut reading.dirty)
-        } else {
-            None
+        match self {
+            Self::Acting(acting) => Some(&mut acting.plan.dirty),
+            Self::Reading {
+                first: FirstRead::Purgatory(reading),
+                ..
+            }
+            | Self::Deciding { reading, .. } => Some(&mut reading.dirty),
+            Self::Moving { facts, .. } | Self::Staging { facts, .. } => Some(&mut facts.reading.dirty),
+            Self::Reading {
+                first: FirstRead::Relay { .. },
+                ..
+            }
+            | Self::Down
+            | Self::Idle
+            | Self::Uploading(_)
+            | Self::Locking(_)
+            | Self::Locked(_)
+            | Self::Publishing(_) => None,
         }
     }
-}
-
-/// What is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Disk {
-    /// Of which states the objects are in the repository at X.
-    pub objects: Events,
-    /// The state that the branches and tags at X equal; `None`: there are none.
-    pub refs: Option<Event>,
-    /// Where the commit of the PR is kept aside.
-    pub staged: Identifiers,
-    /// Where the PR has its ref.
-    pub installed: Identifiers,
 }
 
 /// What may still happen, so that the space is finite.
@@ -383,6 +404,8 @@ pub struct Left {
     pub lost_answers: u8,
     /// Queries that come back short.
     pub short_reads: u8,
+    /// Times that something of the disk fails.
+    pub disk_errors: u8,
     /// Deadlines that pass.
     pub deadlines: u8,
 }

@@ -51,7 +51,21 @@ fn each_mistake_breaks_an_invariant() {
             REFS_GOVERNED,
         ),
         (Bug::NothingIsWrittenAgain, "Redis comes back empty", NOTHING_LOST),
-        (Bug::ReleasedAgainWithoutLook, "Redis comes back empty", REFS_GOVERNED),
+        (
+            Bug::ReleasedAgainWithoutReconcile,
+            "Redis comes back empty",
+            REFS_GOVERNED,
+        ),
+        (
+            Bug::OwnCommitsIgnoredForGood,
+            "the newer state is deleted and the relay goes away",
+            REFS_GOVERNED,
+        ),
+        (
+            Bug::ExpireWithoutReading,
+            "the disk fails where a repository begins",
+            NOTHING_LOST,
+        ),
     ];
     assert_eq!(rows.map(|(bug, ..)| bug), Bug::ALL, "each mistake has a row");
 
@@ -72,7 +86,7 @@ fn each_mistake_breaks_an_invariant() {
 #[test]
 fn every_script_that_the_model_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let scripts = root.join("../../shared/src/purgatory/scripts");
+    let scripts = root.join("../../shared/src/purgatory/redis/scripts");
     let model = ["action.rs", "scripts.rs"].map(|file| fs::read_to_string(root.join("src").join(file)).unwrap());
     let quoted = model.iter().flat_map(|text| text.split('`').skip(1).step_by(2));
 

@@ -1,5 +1,5 @@
-//! Whether Redis is asked at all: not while it fails or is slow, so that nobody waits for it (docs/operations.md, "When
-//! a part is away"). Only decides; `link.rs` measures and asks.
+//! Whether Redis is used at all: not while it fails or is slow, so that nothing waits for it. Only decides;
+//! `connection.rs` measures and asks.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Opens at a failure, or when several answers in a row are slow; closed again by whoever probes.
+/// Opens at a failure, or when several answers in a row are slow; a probe closes it again.
 pub(super) struct Breaker {
     slow: Duration,
     is_open: AtomicBool,
@@ -43,8 +43,8 @@ impl Breaker {
         took > self.slow
     }
 
-    /// Notes an answer, and returns whether that opened it. All that wait at the same time wait for the same thing,
-    /// so that only what was asked after a slow answer makes another one.
+    /// Notes an answer, and returns whether that opened it. Calls that wait at the same time wait for the same flush, so
+    /// only a call made after a slow answer counts as another one.
     pub(super) fn note_answer(&self, asked_at: Instant, answered_at: Instant) -> bool {
         let mut slowness = self.slowness.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_slow(answered_at - asked_at) {
@@ -71,7 +71,7 @@ impl Breaker {
     }
 }
 
-/// One late flush of Redis to its disk refuses nobody's event.
+/// More than one: a single late flush of Redis to its disk refuses no event.
 const SLOW_IN_A_ROW: u32 = 5;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Whether the server is one to trust with held events: its version, and the settings of `strfry-config/redis.conf`.
+//! Whether the server can be trusted with held events: its version, and the settings of `strfry-config/redis.conf`.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
-use super::super::PurgatoryError;
-use super::link::touch;
+use super::connection::touch;
+use crate::purgatory::error::PurgatoryError;
 
 /// What each setting has to be, and what is at stake.
 const SETTINGS: [(&str, &str, &str); 3] = [
@@ -24,8 +24,8 @@ const SETTINGS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// What the server says about itself.
-pub(super) struct Server {
+/// What the server reports about itself.
+pub(super) struct ServerReport {
     /// The text of `INFO server`.
     pub(super) info: String,
     /// The settings, or why they cannot be read (managed servers forbid `CONFIG`).
@@ -33,8 +33,8 @@ pub(super) struct Server {
 }
 
 /// Asks the server.
-pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Server> {
-    // Whether it takes writes; a full one does not, and is of use all the same.
+pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<ServerReport> {
+    // Whether it takes writes; a full one does not, and can be used for the rest.
     match touch(&mut connection).await {
         Err(error) if error.code() != Some("OOM") => return Err(error),
         Ok(()) | Err(_) => {}
@@ -45,10 +45,10 @@ pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Se
         .arg(&SETTINGS.map(|(name, ..)| name))
         .query_async(&mut connection)
         .await;
-    Ok(Server { info, settings })
+    Ok(ServerReport { info, settings })
 }
 
-impl Server {
+impl ServerReport {
     /// Returns a warning for every setting that is off, or cannot be read.
     pub(super) fn check(&self) -> Result<Vec<String>, PurgatoryError> {
         let version = self.version();
@@ -61,7 +61,7 @@ impl Server {
                 Some(Some(found)) if found == wanted => None,
                 Some(Some(found)) => Some(format!("redis has {name} {found}, not {wanted}: {risk}")),
                 Some(None) | None => Some(format!(
-                    "redis does not tell its {name}; make sure that it is {wanted}: otherwise {risk}"
+                    "redis does not report its {name}; make sure that it is {wanted}: otherwise {risk}"
                 )),
             }
         });
@@ -87,9 +87,9 @@ fn is_new_enough(version: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn server(version: &str, settings: RedisResult<BTreeMap<String, String>>) -> Server {
+    fn server(version: &str, settings: RedisResult<BTreeMap<String, String>>) -> ServerReport {
         let info = format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n");
-        Server { info, settings }
+        ServerReport { info, settings }
     }
 
     #[test]

@@ -1,35 +1,68 @@
-//! Reads what the scripts return. Anything that does not fit is an error that says what: Redis is shared with people.
+//! Reads what the scripts return. What does not fit is an error that names it: Redis is shared with people.
 
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 
-use super::super::DirtyNumber;
-use super::super::Entry;
-use super::super::EntryStatus;
-use super::super::HoldOutcome;
-use super::super::Lease;
-use super::super::Leased;
-use super::super::Limit;
-use super::super::Placeholder;
-use super::super::Reading;
+use crate::nip01::parse_pubkey;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
+use crate::purgatory::entry::Entry;
+use crate::purgatory::entry::EntryStatus;
+use crate::purgatory::entry::Placeholder;
+use crate::purgatory::hold::HoldOutcome;
+use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::limits::Limit;
+use crate::purgatory::reading::DirtyNumber;
+use crate::purgatory::reading::Reading;
+use crate::purgatory::release::Lease;
+use crate::purgatory::release::Leased;
+use crate::purgatory::release::MarkedReleasing;
+use crate::purgatory::release::Release;
+
+/// Something in Redis, or an answer of it, that this program did not write.
+#[derive(Debug, thiserror::Error)]
+#[error("{of} has the {field} {found:?}")]
+pub(in crate::purgatory) struct Malformed {
+    of: String,
+    field: &'static str,
+    found: String,
+}
+
+impl Malformed {
+    fn new(of: impl Into<String>, field: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            of: of.into(),
+            field,
+            found: found.into(),
+        }
+    }
+}
 
 /// What `read.lua` returns.
-pub(super) type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 9]>, Vec<[String; 5]>);
+type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 9]>, Vec<[String; 5]>);
+
+/// What `mark_releasing.lua` returns.
+type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
+
+/// Takes an answer that needs no reading.
+pub(in crate::purgatory) fn as_is<T>(answer: T) -> Result<T, Malformed> {
+    Ok(answer)
+}
+
+/// Takes a count that nobody needs.
+pub(in crate::purgatory) fn nothing(_count: u64) -> Result<(), Malformed> {
+    Ok(())
+}
 
 /// Reads the answer of `read.lua`.
-pub(super) fn reading(raw: RawReading) -> Result<Reading, String> {
+pub(in crate::purgatory) fn reading(raw: RawReading) -> Result<Reading, Malformed> {
     let (now, dirty, entries, placeholders) = raw;
     let mut entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| entry.event.id);
-    let mut placeholders = placeholders
-        .into_iter()
-        .map(placeholder)
-        .collect::<Result<Vec<_>, _>>()?;
+    let placeholders = placeholders.into_iter().map(placeholder);
+    let mut placeholders = placeholders.collect::<Result<Vec<_>, _>>()?;
     placeholders.sort();
     Ok(Reading {
         now,
@@ -40,15 +73,15 @@ pub(super) fn reading(raw: RawReading) -> Result<Reading, String> {
 }
 
 /// Reads pairs of identifier and dirty number.
-pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, DirtyNumber)>, String> {
+pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, DirtyNumber)>, Malformed> {
     raw.into_iter()
-        .map(|(name, number)| Ok((identifier(&name)?, DirtyNumber(number))))
+        .map(|(name, number)| Ok((identifier("a dirty mark", &name)?, DirtyNumber(number))))
         .collect()
 }
 
 /// Reads the answer of `hold.lua`.
-pub(super) fn hold_outcome(text: &str) -> Result<HoldOutcome, String> {
-    match text {
+pub(in crate::purgatory) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
+    match text.as_str() {
         "held" => Ok(HoldOutcome::Held),
         "deleted" => Ok(HoldOutcome::Deleted),
         "replaced" => Ok(HoldOutcome::Replaced),
@@ -64,25 +97,54 @@ pub(super) fn hold_outcome(text: &str) -> Result<HoldOutcome, String> {
             .strip_prefix("already:")
             .and_then(EntryStatus::parse)
             .map(HoldOutcome::AlreadyHeld)
-            .ok_or_else(|| format!("{text:?} is no outcome of a hold")),
+            .ok_or_else(|| Malformed::new("a hold", "outcome", text)),
     }
 }
 
-/// Reads one row of the answer of `take_due.lua`.
-pub(super) fn leased(json: &str, lease: u64, after: &str) -> Result<Leased, String> {
-    Ok(Leased {
-        event: event(json)?,
-        lease: Lease(lease),
-        after: id_set(after)?,
+/// Reads the answer of `put_placeholder.lua`.
+pub(in crate::purgatory) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcome, Malformed> {
+    Ok(match is_recorded {
+        true => PlaceholderOutcome::Recorded,
+        false => PlaceholderOutcome::Full,
     })
 }
 
-/// Reads the JSON of an event that this program wrote.
-fn event(json: &str) -> Result<Event, String> {
-    Event::from_json(json).map_err(|error| format!("an event that is none: {error}"))
+/// Reads the answer of `mark_releasing.lua` about these releases.
+pub(in crate::purgatory) fn marked_releasing(
+    (leased, waiting): RawMarked,
+    releases: &[Release],
+) -> Result<MarkedReleasing, Malformed> {
+    let release_at = |place: usize| {
+        let release = place.checked_sub(1).and_then(|place| releases.get(place));
+        release.ok_or_else(|| Malformed::new("a mark", "place", place.to_string()))
+    };
+    let leased = leased.into_iter().map(|(place, lease)| {
+        let Release { event, after, .. } = release_at(place)?.clone();
+        let lease = Lease(lease);
+        Ok(Leased { event, lease, after })
+    });
+    let waiting = waiting.into_iter().map(|place| Ok(release_at(place)?.event.id));
+    Ok(MarkedReleasing {
+        leased: leased.collect::<Result<_, Malformed>>()?,
+        waiting: waiting.collect::<Result<_, Malformed>>()?,
+    })
 }
 
-fn entry(fields: [String; 9]) -> Result<Entry, String> {
+/// Reads the answer of `take_due.lua`. One malformed entry must not stop the others.
+pub(in crate::purgatory) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Malformed> {
+    let read = |(json, lease, after): (String, u64, String)| {
+        let event = event(&json)?;
+        Ok(Leased {
+            lease: Lease(lease),
+            after: id_set(&event, &after)?,
+            event,
+        })
+    };
+    let log = |malformed: Malformed| tracing::error!(%malformed, "a releasing entry in redis is malformed");
+    Ok(raw.into_iter().filter_map(|row| read(row).map_err(log).ok()).collect())
+}
+
+fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let [
         json,
         identifiers,
@@ -95,47 +157,53 @@ fn entry(fields: [String; 9]) -> Result<Entry, String> {
         after,
     ] = fields;
     let event = event(&json)?;
-    let at = |error: String| format!("entry {}: {error}", event.id);
+    let of = event.id.to_hex();
     Ok(Entry {
-        identifiers: identifier_set(&identifiers).map_err(at)?,
-        status: EntryStatus::parse(&status).ok_or_else(|| at(format!("status {status:?}")))?,
+        identifiers: identifier_set(&of, &identifiers)?,
+        status: EntryStatus::parse(&status).ok_or_else(|| Malformed::new(&of, "status", status))?,
         source,
-        held_since: number(&held_since).map_err(at)?,
-        deadline: number(&deadline).map_err(at)?,
+        held_since: time(&of, "held_since", &held_since)?,
+        deadline: time(&of, "deadline", &deadline)?,
         waiting_for,
         release_error,
-        after: id_set(&after).map_err(at)?,
+        after: id_set(&event, &after)?,
         event,
     })
 }
 
-fn placeholder(fields: [String; 5]) -> Result<Placeholder, String> {
+fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
     let [event_id, owner, name, commit_oid, deadline] = fields;
-    let at = |what: &str| format!("placeholder of {event_id}: {what}");
+    let of = format!("the placeholder of {event_id}");
+    let at = |field, found: &str| Malformed::new(&of, field, found);
     Ok(Placeholder {
-        event_id: EventId::from_hex(&event_id).map_err(|_| at("event id"))?,
+        event_id: EventId::from_hex(&event_id).map_err(|_| at("event_id", &event_id))?,
         coordinate: Coordinate {
-            owner: PublicKey::from_hex(&owner).map_err(|_| at("owner"))?,
-            identifier: identifier(&name)?,
+            owner: parse_pubkey(&owner).ok_or_else(|| at("owner", &owner))?,
+            identifier: identifier(&of, &name)?,
         },
-        commit_oid: commit_oid.parse().map_err(|_| at("commit oid"))?,
-        deadline: number(&deadline)?,
+        commit_oid: commit_oid.parse().map_err(|_| at("commit_oid", &commit_oid))?,
+        deadline: time(&of, "deadline", &deadline)?,
     })
 }
 
-fn identifier_set(json: &str) -> Result<BTreeSet<Identifier>, String> {
-    let names: Vec<String> = serde_json::from_str(json).map_err(|error| format!("identifiers {json:?}: {error}"))?;
-    names.iter().map(|name| identifier(name)).collect()
+/// Never shows the event itself, which is nobody's business in a log.
+fn event(json: &str) -> Result<Event, Malformed> {
+    Event::from_json(json).map_err(|error| Malformed::new("an entry", "event", error.to_string()))
 }
 
-fn id_set(json: &str) -> Result<BTreeSet<EventId>, String> {
-    serde_json::from_str(json).map_err(|error| format!("after {json:?}: {error}"))
+fn identifier_set(of: &str, json: &str) -> Result<BTreeSet<Identifier>, Malformed> {
+    let names: Vec<String> = serde_json::from_str(json).map_err(|_| Malformed::new(of, "identifiers", json))?;
+    names.iter().map(|name| identifier(of, name)).collect()
 }
 
-fn identifier(name: &str) -> Result<Identifier, String> {
-    name.parse().map_err(|error| format!("identifier {name:?}: {error}"))
+fn id_set(event: &Event, json: &str) -> Result<BTreeSet<EventId>, Malformed> {
+    serde_json::from_str(json).map_err(|_| Malformed::new(event.id.to_hex(), "after", json))
 }
 
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text:?} is no time"))
+fn identifier(of: &str, name: &str) -> Result<Identifier, Malformed> {
+    name.parse().map_err(|_| Malformed::new(of, "identifier", name))
+}
+
+fn time(of: &str, field: &'static str, text: &str) -> Result<u64, Malformed> {
+    text.parse().map_err(|_| Malformed::new(of, field, text))
 }

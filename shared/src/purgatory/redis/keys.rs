@@ -7,7 +7,7 @@
 
 use crate::purgatory::bounds::BACKSTOP_SECS;
 use crate::purgatory::bounds::GATE_SECS;
-use crate::purgatory::bounds::LOOKED_AT_MAX;
+use crate::purgatory::bounds::SCANNED_MAX;
 
 /// `{purgatory}:changes` STRING, the last dirty number; none is below the microsecond it was drawn in. No TTL.
 pub(super) const CHANGES: &str = "{purgatory}:changes";
@@ -16,7 +16,7 @@ pub(super) const LEASES: &str = "{purgatory}:leases";
 /// `{purgatory}:dirty` ZSET of dirty identifiers (plain text) by dirty number. No TTL.
 pub(super) const DIRTY: &str = "{purgatory}:dirty";
 /// `{purgatory}:deadlines` ZSET of event ids (held, asleep) and placeholders (`<event-id>:<pubkey>:<encoded
-/// identifier>`) by the time at which somebody has to look: the deadline, or later if one has looked. No TTL.
+/// identifier>`) by the time at which a gateway has to reconcile: the deadline, or later if one has tried. No TTL.
 pub(super) const DEADLINES: &str = "{purgatory}:deadlines";
 /// `{purgatory}:releasing` ZSET of event ids (releasing, stuck) by the time at which somebody may publish them: the
 /// end of the lease, or the next attempt. No TTL.
@@ -122,7 +122,7 @@ pub(super) fn lua_table() -> String {
         .collect();
     format!(
         "local K = {{ {names}backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
-         looked_at_max = {LOOKED_AT_MAX} }}"
+         scanned_max = {SCANNED_MAX} }}"
     )
 }
 

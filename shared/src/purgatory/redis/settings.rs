@@ -1,20 +1,20 @@
-//! Where Redis is and how long it is waited for.
+//! Where Redis is, and how long calls wait for it.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Where Redis is and how long it is waited for.
+/// Where Redis is, and how long calls wait for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisSettings {
     /// Where it is.
     pub place: RedisPlace,
-    /// Several answers in a row that take longer, and Redis is not asked any more until it is faster.
+    /// Answers that take longer are slow; after several slow ones in a row Redis is not used until it is faster.
     pub slow: Duration,
-    /// How long one step may take, from the call to the answer, connecting included.
-    pub step_max: Duration,
-    /// How many replicas must have an event before it counts as held; 0: Redis' word is enough.
+    /// How long one call may take, connecting included.
+    pub call_timeout: Duration,
+    /// How many replicas must have an event before it counts as held; 0: the master alone is enough.
     pub replicas: u64,
-    /// How long they are waited for.
+    /// How long a call waits for them.
     pub replicas_wait: Duration,
 }
 
@@ -35,12 +35,12 @@ pub enum RedisPlace {
 }
 
 impl RedisSettings {
-    /// The settings that are used if nothing is said.
+    /// Returns the default settings for one server.
     pub fn at(url: &str) -> Self {
         Self {
             place: RedisPlace::Single(url.to_owned()),
             slow: SLOW,
-            step_max: STEP_MAX,
+            call_timeout: CALL_TIMEOUT,
             replicas: 0,
             replicas_wait: REPLICAS_WAIT,
         }
@@ -52,18 +52,18 @@ impl fmt::Debug for RedisSettings {
         // URLs may hold a password.
         f.debug_struct("RedisSettings")
             .field("slow", &self.slow)
-            .field("step_max", &self.step_max)
+            .field("call_timeout", &self.call_timeout)
             .field("replicas", &self.replicas)
             .field("replicas_wait", &self.replicas_wait)
             .finish_non_exhaustive()
     }
 }
 
-/// Slower than this is slow: several times what a disk that is well takes for a flush.
+/// Several times what a healthy disk takes for a flush.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// Longer than any step takes on a Redis that is well, however late its disk is.
-const STEP_MAX: Duration = Duration::from_secs(1);
+/// Longer than any call takes on a healthy Redis, however late its disk is.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Far longer than a replica in the same place takes to have a write.
+/// Far longer than a replica on the same network takes to have a write.
 const REPLICAS_WAIT: Duration = Duration::from_millis(200);

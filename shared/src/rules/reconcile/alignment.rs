@@ -66,10 +66,15 @@ impl<'f> Targets<'f> {
         target.is_some_and(|target| target.copies.is_some() && !target.declared.refs.is_empty())
     }
 
+    /// Tells whether nothing can be decided about the repository now.
+    pub(super) fn is_broken(&self, coordinate: &Coordinate) -> bool {
+        self.disk.broken.contains(coordinate)
+    }
+
     /// Tells whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
         let target = self.by_coordinate.get(coordinate);
-        !self.disk.broken.contains(coordinate) && target.is_none_or(|target| target.copies.is_some())
+        !self.is_broken(coordinate) && target.is_none_or(|target| target.copies.is_some())
     }
 
     /// Tells whether the repository is brought to this state.
@@ -96,15 +101,13 @@ impl<'f> Targets<'f> {
     }
 
     /// Returns the repositories for which a state is authoritative.
-    pub(super) fn open_to(&self, facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
+    pub(super) fn open_to(facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
         let hosted = facts
             .hosted()
             .iter()
             .filter(|hosted| hosted.identifier == state.identifier);
         let open = hosted.filter(|hosted| facts.membership(hosted).confirmed.contains(&state.author));
-        open.filter(|hosted| !self.disk.broken.contains(hosted))
-            .cloned()
-            .collect()
+        open.cloned().collect()
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: everything is here.

@@ -66,8 +66,11 @@ pub struct Disk {
     pub repositories: BTreeMap<Coordinate, OnDisk>,
     /// The commits kept aside. They were checked to be commits when they came.
     pub staged: BTreeSet<Staged>,
-    /// The repositories that cannot be read or changed now: nothing is decided for them, and all the rest goes on.
+    /// The repositories that cannot be read or changed now: nothing is decided about them, and about everything else it
+    /// is.
     pub broken: BTreeSet<Coordinate>,
+    /// PRs whose ref cannot be set in a repository now: the same for that PR there, and nothing else.
+    pub uninstallable: BTreeSet<(Coordinate, EventId)>,
 }
 
 impl Disk {
@@ -144,6 +147,8 @@ pub struct Plan {
     pub ended: BTreeSet<EventId>,
     /// Entries whose time is over.
     pub expired: Vec<(EventId, Expiry)>,
+    /// Entries that wait for a repository that cannot be read or changed now: they neither expire nor are dropped.
+    pub undecided: BTreeSet<EventId>,
     /// What each remaining entry waits for.
     pub waiting: BTreeMap<EventId, String>,
     /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
@@ -214,6 +219,8 @@ enum Outcome {
     End,
     /// It waits, for this.
     Wait(String),
+    /// What becomes of it is decided when its repository can be read and changed again.
+    Undecided,
 }
 
 impl Plan {
@@ -228,6 +235,10 @@ impl Plan {
             }
             Outcome::Wait(text) => {
                 self.waiting.insert(*event_id, text);
+            }
+            Outcome::Undecided => {
+                self.undecided.insert(*event_id);
+                self.waiting.insert(*event_id, UNDECIDED.to_owned());
             }
         }
     }
@@ -302,18 +313,21 @@ fn announcement_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, annou
         if targets.has_refs(coordinate) {
             return at_once;
         }
+        if targets.is_broken(coordinate) {
+            return Outcome::Undecided;
+        }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let listing = facts.hosted().iter().find(|hosted| {
+    let mut listing = facts.hosted().iter().filter(|hosted| {
         hosted.owner != coordinate.owner
             && hosted.identifier == coordinate.identifier
-            && plan.is_announced(facts, hosted)
             && facts.is_named_by(hosted, &coordinate.owner)
     });
-    match listing {
+    match listing.clone().find(|listing| plan.is_announced(facts, listing)) {
         Some(listing) => Outcome::Release {
             after: plan.announcements_before(facts, [listing]),
         },
+        None if listing.any(|listing| targets.is_broken(listing)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
@@ -328,13 +342,17 @@ fn plan_states(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
 }
 
 fn state_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) -> Outcome {
+    let (broken, repositories): (BTreeSet<_>, BTreeSet<_>) = Targets::open_to(facts, state)
+        .into_iter()
+        .partition(|coordinate| targets.is_broken(coordinate));
+    let is_decidable = broken.is_empty();
     let public = facts.served_state_by(&state.author, &state.identifier);
     let next = targets.newest_by(&state.author, &state.identifier);
-    if public.max(next) > Some(state.revision) {
+    let is_superseded = public.max(next) > Some(state.revision);
+    if is_superseded && is_decidable {
         return Outcome::End;
     }
-    let repositories = targets.open_to(facts, state);
-    if repositories.is_empty() {
+    if repositories.is_empty() && is_decidable {
         return Outcome::Wait("its author to be a confirmed maintainer of a repository that is hosted here".to_owned());
     }
     let aligned = repositories.iter().any(|coordinate| targets.is_next(coordinate, state));
@@ -349,10 +367,13 @@ fn state_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &Stat
                 .iter()
                 .any(|at| targets.missing(facts, at, state).is_none())
     };
-    if aligned || complete_without_refs() {
+    if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
         return Outcome::Release {
             after: plan.announcements_before(facts, repositories.iter()),
         };
+    }
+    if !is_decidable {
+        return Outcome::Undecided;
     }
     let missing = repositories
         .iter()
@@ -364,7 +385,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
     for entry in facts.entries.values() {
         let id = entry.event.id;
         let overdue = !entry.status.counts_as_served() && entry.deadline <= facts.now;
-        if !overdue || plan.releases(&id) || plan.ended.contains(&id) {
+        if !overdue || plan.releases(&id) || plan.ended.contains(&id) || plan.undecided.contains(&id) {
             continue;
         }
         let unseen = entry.identifiers.difference(&facts.identifiers);
@@ -382,6 +403,9 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         plan.waiting.remove(&id);
     }
 }
+
+/// What an entry waits for whose repository is broken.
+const UNDECIDED: &str = "its repository to be readable and writable again: the log of this server has the reason";
 
 #[cfg(test)]
 mod tests {
@@ -847,5 +871,139 @@ mod tests {
         let scene = Scene::default().with(EntryStatus::Releasing, 0, [own(), state_event(1, "r", 5, MAIN_A)]);
 
         assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+    }
+
+    /// docs/ARCHITECTURE.md rule 7: nothing is decided about what could not be read or changed.
+    #[test]
+    fn what_waits_for_a_broken_repository_neither_expires_nor_is_dropped() {
+        let listing = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let elsewhere = foreign_announcement_event(2, "r", 1, &[]);
+        let (older, newer) = (state_event(1, "r", 5, MAIN_A), state_event(1, "r", 6, MAIN_B));
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let served = || Scene::default().served([listing.clone()]);
+        for (story, scene, entries) in [
+            (
+                "announcement and state",
+                Scene::default(),
+                vec![listing.clone(), older.clone()],
+            ),
+            (
+                "what the listing one admits",
+                Scene::default(),
+                vec![listing.clone(), elsewhere],
+            ),
+            ("a state", served(), vec![older.clone()]),
+            ("a superseded state", served().served([newer]), vec![older]),
+            ("a PR", served(), vec![request]),
+        ] {
+            let ids: BTreeSet<EventId> = entries.iter().map(|event| event.id).collect();
+            let scene = scene.held_until(NOW, entries);
+            let mut disk = disk(&[], "abc");
+            disk.broken.insert(coordinate(1, "r"));
+
+            let plan = look(scene, &disk);
+
+            assert!(plan.expired.is_empty() && plan.ended.is_empty(), "{story}: {plan:?}");
+            assert!(
+                plan.releases.is_empty() && plan.alignments.is_empty(),
+                "{story}: {plan:?}"
+            );
+            assert_eq!(plan.undecided, ids, "{story}");
+            assert_eq!(plan.waiting.keys().copied().collect::<BTreeSet<_>>(), ids, "{story}");
+        }
+    }
+
+    #[test]
+    fn a_broken_repository_keeps_nothing_else_waiting() {
+        let (other, state) = (announcement_event(2, "r", 1, &[]), state_event(2, "r", 5, MAIN_A));
+        let request = pull_request_event(3, &coordinate(2, "r"), 'c');
+        let asleep = announcement_event(4, "r", 1, &[]);
+        let deleted = state_event(1, "r", 5, MAIN_B);
+        let deletion = crate::rules::facts::tests::event(1, nip34::DELETION, 9, &[&["e", &deleted.id.to_hex()]]);
+        let scene = Scene::default()
+            .served([own(), deletion])
+            .held([other.clone(), state.clone()])
+            .held_until(NOW, [deleted.clone(), request.clone()])
+            .with(EntryStatus::Asleep, NOW, [asleep.clone()]);
+        let mut disk = Disk::default();
+        on_disk(&mut disk, 2, &[], "a");
+        disk.broken.insert(coordinate(1, "r"));
+
+        let plan = look(scene, &disk);
+
+        assert_eq!(released(&plan), [other.id, state.id]);
+        assert_eq!(plan.ended, BTreeSet::from([deleted.id]));
+        let expired: BTreeMap<EventId, Expiry> = plan.expired.into_iter().collect();
+        assert_eq!(
+            expired,
+            BTreeMap::from([(request.id, Expiry::Gone), (asleep.id, Expiry::Gone)])
+        );
+        assert!(plan.undecided.is_empty());
+    }
+
+    /// A PR whose ref could not be set took its repository out of every plan.
+    #[test]
+    fn a_pull_request_that_cannot_be_installed_keeps_only_itself_waiting() {
+        let (request, other) = (
+            pull_request_event(3, &coordinate(1, "r"), 'c'),
+            pull_request_event(4, &coordinate(1, "r"), 'd'),
+        );
+        let state = state_event(1, "r", 5, MAIN_A);
+        let scene = Scene::default()
+            .served([own()])
+            .held([state.clone()])
+            .held_until(NOW, [request.clone(), other.clone()]);
+        let mut disk = disk(&[], "a");
+        disk.staged = BTreeSet::from([staged(request.id, 'c'), staged(other.id, 'd')]);
+        disk.uninstallable.insert((coordinate(1, "r"), request.id));
+
+        let plan = look(scene, &disk);
+
+        assert_eq!(released(&plan), [state.id, other.id]);
+        assert_eq!(plan.installations.len(), 1);
+        assert_eq!(plan.undecided, BTreeSet::from([request.id]));
+        assert!(plan.expired.is_empty() && plan.unstage.is_empty(), "{plan:?}");
+    }
+
+    #[test]
+    fn a_pull_request_whose_commit_is_here_outlives_the_loss_of_its_repository() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let mut disk = Disk::default();
+        disk.staged.insert(staged(request.id, 'c'));
+        let scene = Scene::default()
+            .served([own(), state_event(1, "r", 5, MAIN_A)])
+            .held_until(NOW, [request.clone()]);
+
+        let plan = look(scene, &disk);
+
+        assert!(plan.expired.is_empty() && plan.releases.is_empty(), "{plan:?}");
+        assert_eq!(plan.undecided, BTreeSet::from([request.id]));
+    }
+
+    /// The commit of a PR was in one repository, and missed in another that the PR was released for.
+    #[test]
+    fn a_commit_is_copied_from_a_repository_that_is_not_announced_yet() {
+        let (ours, other) = (coordinate(1, "r").to_string(), coordinate(2, "r").to_string());
+        let commit = oid('c').to_string();
+        let request = crate::rules::facts::tests::event(
+            3,
+            nip34::PULL_REQUEST,
+            1,
+            &[&["a", &ours], &["a", &other], &["c", &commit]],
+        );
+        let scene = Scene::default()
+            .served([own()])
+            .held([announcement_event(2, "r", 1, &[]), request.clone()]);
+        let mut disk = Disk::default();
+        on_disk(&mut disk, 2, &[], "c");
+
+        let plan = look(scene, &disk);
+
+        assert_eq!(released(&plan), [request.id]);
+        assert_eq!(plan.installations.len(), 1);
+        assert_eq!(
+            plan.installations[0].source,
+            InstallationSource::Repository(coordinate(2, "r"))
+        );
     }
 }

@@ -25,25 +25,31 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'
             .filter(|hosted| facts.is_offered_to(pull_request, hosted))
             .cloned()
             .collect();
-        // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
-        let open: BTreeSet<Coordinate> = repositories
+        let announced: Vec<&Coordinate> = repositories
             .iter()
-            .filter(|coordinate| plan.is_announced(facts, coordinate) && targets.is_whole(coordinate))
-            .cloned()
+            .filter(|coordinate| plan.is_announced(facts, coordinate))
             .collect();
+        let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
+        // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
+        let is_open = |at: &Coordinate| targets.is_whole(at) && !is_uninstallable(at);
+        let open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
         let found = source_of(disk, pull_request, &repositories).is_some();
         if known.status.is_held() {
-            let outcome = match (found, open.is_empty()) {
-                (false, _) => Outcome::Wait(format!("commit {}", pull_request.commit_oid)),
-                (true, true) => Outcome::Wait("announcement not served".to_owned()),
-                (true, false) => Outcome::Release {
+            let outcome = if found && !open.is_empty() {
+                Outcome::Release {
                     after: plan.announcements_before(facts, &open),
-                },
+                }
+            } else if repositories.iter().any(|at| targets.is_broken(at)) || found && !announced.is_empty() {
+                Outcome::Undecided
+            } else if found {
+                Outcome::Wait("announcement not served".to_owned())
+            } else {
+                Outcome::Wait(format!("commit {}", pull_request.commit_oid))
             };
             plan.record(facts, &pull_request.event_id, outcome);
         }
         if found {
-            plan_installations(disk, pull_request, &open, plan);
+            plan_installations(disk, pull_request, &repositories, &open, plan);
         }
     }
     plan_placeholders(facts, plan);
@@ -65,8 +71,14 @@ fn source_of(disk: &Disk, pull_request: &PullRequest, repositories: &[Coordinate
         .or_else(|| staged().map(|staged| InstallationSource::StagedElsewhere(staged.coordinate.clone())))
 }
 
-/// Brings the commit into every repository that it is offered to and that readers know of.
-fn plan_installations(disk: &Disk, pull_request: &PullRequest, open: &BTreeSet<Coordinate>, plan: &mut Plan) {
+/// Brings the commit, which one of `repositories` has, into every one that readers know of.
+fn plan_installations(
+    disk: &Disk,
+    pull_request: &PullRequest,
+    repositories: &[Coordinate],
+    open: &BTreeSet<Coordinate>,
+    plan: &mut Plan,
+) {
     let name = RefName::pull_request(&pull_request.event_id);
     for coordinate in open {
         let old = disk
@@ -79,11 +91,10 @@ fn plan_installations(disk: &Disk, pull_request: &PullRequest, open: &BTreeSet<C
             event_id: pull_request.event_id,
             commit_oid: pull_request.commit_oid,
         });
-        let all: Vec<Coordinate> = open.iter().cloned().collect();
         let source = match source_of(disk, pull_request, own) {
             Some(InstallationSource::Repository(_)) => Some(InstallationSource::Here),
             _ if staged_here => Some(InstallationSource::Staged),
-            _ => source_of(disk, pull_request, &all),
+            _ => source_of(disk, pull_request, repositories),
         };
         if let Some(source) = source
             && old != Some(pull_request.commit_oid)

@@ -1,8 +1,8 @@
--- Common part of every script; scripts.rs puts it behind the script's first line (`#!lua ...`).
+-- Common part of every script; script.rs puts it behind the script's first line (`#!lua ...`).
 --
 -- In front of it stands, written by keys.rs:
 --   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the bounds
---                      backstop_secs, gate_secs and looked_at_max
+--                      backstop_secs, gate_secs and scanned_max
 --
 -- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `KEYS`). They declare what is
 -- known up front and route the call to its slot on Redis Cluster. Keys of single events, identifiers, authors and
@@ -107,7 +107,7 @@ local function is_waiting(entry)
   return entry.status == 'held' or entry.status == 'asleep'
 end
 
-local function is_leaving(entry)
+local function is_releasing(entry)
   return entry.status == 'releasing' or entry.status == 'stuck'
 end
 
@@ -115,7 +115,7 @@ end
 local function is_blocked(after, own)
   for _, id in ipairs(cjson.decode(after)) do
     local entry = not own[id] and find_entry(id)
-    if entry and is_leaving(entry) then
+    if entry and is_releasing(entry) then
       return true
     end
   end
@@ -260,7 +260,7 @@ end
 -- no call takes long.
 local function count(set, sum)
   local ended = decimal(NOW - K.backstop_secs)
-  local leaked = redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.looked_at_max)
+  local leaked = redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.scanned_max)
   if #leaked > 0 then
     redis.call('ZREMRANGEBYRANK', set, 0, #leaked - 1)
   end

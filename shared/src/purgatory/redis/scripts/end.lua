@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes entries that were superseded or de-listed; leaving ones stay.
+-- Removes entries that were superseded or de-listed; releasing ones stay.
 --
 -- KEYS: see common.lua.
 -- ARGV: event ids

@@ -15,7 +15,7 @@
 
 local function is_anothers(id, old)
   local retry = redis.call('ZSCORE', K.releasing, id)
-  return old and is_leaving(old) and retry and tonumber(retry) > NOW
+  return old and is_releasing(old) and retry and tonumber(retry) > NOW
 end
 
 -- All are marked before any is leased: what is ordered after one of them finds it marked.

@@ -10,19 +10,20 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
-use super::super::Entry;
-use super::super::EntryStatus;
-use super::super::Lease;
-use super::super::Placeholder;
-use super::super::bounds::BACKSTOP_SECS;
-use super::super::bounds::SPAN_SECS_MAX;
-use super::super::source_group::source_group;
 use super::scores::Scores;
 use super::tally;
 use super::tally::Tally;
 use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
+use crate::purgatory::bounds::BACKSTOP_SECS;
+use crate::purgatory::bounds::SPAN_SECS_MAX;
+use crate::purgatory::entry::Entry;
+use crate::purgatory::entry::EntryStatus;
+use crate::purgatory::entry::Placeholder;
+use crate::purgatory::limits::Limits;
+use crate::purgatory::release::Lease;
+use crate::purgatory::source_group::source_group;
 
 /// An entry with what only the store needs to know of it.
 #[derive(Debug)]
@@ -82,16 +83,17 @@ pub(super) struct Indices {
 }
 
 /// A step that is being made. Nobody else makes one meanwhile.
-pub(super) struct Step<'a> {
+pub(in crate::purgatory) struct Transaction<'a> {
     pub(super) records: &'a DashMap<EventId, Record>,
     pub(super) indices: MutexGuard<'a, Indices>,
+    pub(super) limits: &'a Limits,
     pub(super) now: u64,
     /// Identifiers to raise the dirty numbers of at the end.
     pub(super) raised: BTreeSet<Identifier>,
     pub(super) is_waking: bool,
 }
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// Removes what went past its backstop, as Redis does by TTL.
     pub(super) fn sweep(&mut self) {
         let Some(time) = self.now.checked_sub(BACKSTOP_SECS) else {
@@ -265,20 +267,6 @@ impl Step<'_> {
                 && identifiers
                     .iter()
                     .any(|identifier| is_gated(Gate::Address(event.pubkey, kind, identifier.clone())))
-    }
-
-    pub(super) fn remove_placeholder(&mut self, event_id: &EventId, coordinate: &Coordinate) {
-        let key = (*event_id, coordinate.clone());
-        let indices = &mut *self.indices;
-        if let Some(placeholders) = indices.placeholders.get_mut(&coordinate.identifier) {
-            placeholders.remove(&key);
-            if placeholders.is_empty() {
-                indices.placeholders.remove(&coordinate.identifier);
-            }
-        }
-        indices.placeholder_ends.remove(&key);
-        let (event_id, coordinate) = key;
-        indices.deadlines.remove(&(event_id, Some(coordinate)));
     }
 }
 

@@ -6,7 +6,7 @@
 -- Returns: the cursor of the next page; "0": that was the last.
 -- Errors: none of its own.
 
-local page = redis.call('ZSCAN', K.deadlines, ARGV[1], 'COUNT', K.looked_at_max)
+local page = redis.call('ZSCAN', K.deadlines, ARGV[1], 'COUNT', K.scanned_max)
 local names = {}
 for place = 1, #page[2], 2 do
   add_all(names, names_of_deadline(page[2][place]) or {})

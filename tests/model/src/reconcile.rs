@@ -1,8 +1,9 @@
-//! One look at an identifier, in its lock: read facts, plan, act (`gateway/src/release/look.rs`).
+//! One reconcile of an identifier, in its lock: read facts, plan, act (`gateway/src/reconcile/mod.rs`).
 
 use crate::Bug;
 use crate::Configuration;
 use crate::action::Act;
+use crate::disk::DiskErrors;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
@@ -11,12 +12,10 @@ use crate::rules::Facts;
 use crate::rules::Plan;
 use crate::rules::plan;
 use crate::state::Acting;
+use crate::state::EntryStatus;
 use crate::state::FirstRead;
 use crate::state::GatewayId;
-use crate::state::Next;
-use crate::state::Settlement;
 use crate::state::State;
-use crate::state::Status;
 use crate::state::Task;
 
 /// The first half of the facts.
@@ -39,6 +38,7 @@ pub fn plan_on(
     state: &State,
     (identifiers, first): (Identifiers, FirstRead),
     served: Events,
+    errors: DiskErrors,
 ) -> Option<Task> {
     let facts = match first {
         FirstRead::Purgatory(reading) => {
@@ -53,20 +53,26 @@ pub fn plan_on(
             state.redis_up.then(|| Facts::assemble(reading, served, has_deletion))
         }
     };
-    let mut plan = plan(model, identifiers, &facts?, &state.disk);
-    if model.bug == Some(Bug::ExpireWithoutWidening) && !plan.widen.is_empty() {
-        plan.widen = Identifiers::NONE;
-        plan.expired.add(Event::PullRequest);
-    }
-    Some(Task::Acting(Acting {
-        identifiers,
-        plan,
-        leased: Events::NONE,
-    }))
+    Some(plan_on_facts(model, state, (identifiers, facts?), errors))
 }
 
-/// Returns the first thing that is left of a plan, in the order of `change_repositories` and `act`: refs first, then
-/// the mark `releasing`, so that whatever is marked can be fetched; the dirty mark last.
+/// The disk, and the plan. A change of the disk that is going to fail fails here: what could be changed before it is
+/// changed by the plan that is made without it.
+pub fn plan_on_facts(
+    model: &Configuration,
+    state: &State,
+    (identifiers, facts): (Identifiers, Facts),
+    errors: DiskErrors,
+) -> Task {
+    Task::Acting(Acting {
+        identifiers,
+        plan: plan(model, identifiers, &facts, &state.disk, errors),
+        leased: Events::NONE,
+    })
+}
+
+/// Returns the first thing that a plan still has to do, in the order of `change_repositories` and `act`: refs first,
+/// then the mark `releasing`, so that whatever is marked can be fetched; the dirty mark last.
 pub fn next_act(plan: &Plan) -> Act {
     if plan.align.is_some() {
         Act::Align
@@ -124,7 +130,7 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
             let unstage = std::mem::take(&mut plan.unstage);
             state.disk.staged = state.disk.staged.without(unstage);
         }
-        Act::ClearDirty => return Some(end_look(model, state, id, acting)),
+        Act::ClearDirty => return Some(end_reconcile(model, state, acting)),
     }
     Some(Task::Acting(acting))
 }
@@ -132,16 +138,16 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
 /// Ends an entry, and the promise with it, unless its data is here: then it was not to expire.
 fn expire(model: &Configuration, state: &mut State, event: Event) {
     let everywhere = Identifiers::BOTH;
-    let is_complete = plan(model, everywhere, &state.facts(), &state.disk).releases.has(event);
+    let plan = plan(model, everywhere, &state.facts(), &state.disk, DiskErrors::NONE);
+    let is_complete = plan.releases.has(event);
     state.redis.expire(event);
-    if state.redis.status(event) == Status::Absent && !is_complete {
+    if state.redis.status(event) == EntryStatus::Absent && !is_complete {
         state.promised.remove(event);
     }
 }
 
-/// Clears the marks that are still those it has read, gives back what has to wait for an announcement that somebody
-/// else publishes (`in_order`), lets go of the locks, and publishes.
-fn end_look(model: &Configuration, state: &mut State, id: GatewayId, mut acting: Acting) -> Task {
+/// Clears the marks that are still those it has read, unlocks, and publishes.
+fn end_reconcile(model: &Configuration, state: &mut State, acting: Acting) -> Task {
     let Acting { identifiers, plan, .. } = acting;
     for one in identifiers.iter() {
         let read = match model.bug {
@@ -150,15 +156,9 @@ fn end_look(model: &Configuration, state: &mut State, id: GatewayId, mut acting:
         };
         state.redis.clear_dirty(one, read);
     }
-    if !acting.leased.has(Event::Announcement) {
-        for event in plan.after_announcement.iter().filter(|event| acting.leased.has(*event)) {
-            state.redis.settle(id, event, Settlement::Retry);
-        }
-        acting.leased = acting.leased.without(plan.after_announcement);
-    }
-    // Once: what would need even more is looked at when its own identifiers are.
+    // Once: what would need even more is reconciled with its own identifiers.
     if !plan.widen.without(identifiers).is_empty() {
         return Task::Locking(identifiers.with(plan.widen));
     }
-    publish::begin(acting.leased, Some(Next::GoOn))
+    publish::begin(acting.leased, plan.after_announcement)
 }

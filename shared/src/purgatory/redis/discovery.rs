@@ -1,8 +1,8 @@
 //! Finds the one Redis to ask: the only one, the master that sentinels name, or the master of the purgatory's slot in a
 //! cluster. All keys are in one slot, so there is one in every set-up, and no command has to be sent elsewhere.
 //!
-//! Asked again whenever the connection is lost, or Redis says that it is not the one (`link.rs`). The commands are
-//! documented in the Redis manual, "Sentinel client spec" and "CLUSTER SLOTS".
+//! Asked again whenever the connection is lost, or Redis answers that it is not the one (`connection.rs`). CLUSTER SLOTS
+//! is documented in the Redis manual.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use redis::ProtocolVersion;
 use redis::RedisConnectionInfo;
 use redis::RedisError;
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 use redis::cmd;
-use tokio::time::timeout;
+use redis::sentinel::Sentinel;
+use redis::sentinel::SentinelNodeConnectionInfo;
 
 use super::keys;
-use super::link::timed_out;
 use super::settings::RedisPlace;
+use super::within::within;
 
 /// Where to ask for the Redis to ask.
-pub(super) enum Finder {
+pub(super) enum Discovery {
     /// Here.
     Single(ConnectionInfo),
     /// Any of these sentinels.
@@ -38,8 +38,8 @@ pub(super) enum Finder {
     Cluster(Vec<ConnectionInfo>),
 }
 
-impl Finder {
-    /// Reads the URLs; nothing is asked.
+impl Discovery {
+    /// Reads the URLs; nothing is sent.
     pub(super) fn new(place: &RedisPlace) -> RedisResult<Self> {
         let read_all = |urls: &[String]| urls.iter().map(|url| read(url)).collect::<RedisResult<Vec<_>>>();
         Ok(match place {
@@ -52,73 +52,60 @@ impl Finder {
         })
     }
 
-    /// Returns the Redis to ask now. Whether it answers is another question.
+    /// Returns the Redis to ask now. It may not answer.
     ///
     /// In a box: it is awaited deep below every request, and rustc gives up on futures that are nested much deeper.
     pub(super) fn find(&self) -> BoxFuture<'_, RedisResult<Client>> {
-        Box::pin(self.ask_around())
-    }
-
-    async fn ask_around(&self) -> RedisResult<Client> {
-        let found = match self {
-            Self::Single(address) => address.clone(),
-            Self::Sentinel { sentinels, master_name } => {
-                first_of(sentinels, async |sentinel: ConnectionInfo| {
-                    let (host, port) = ask_sentinel(&sentinel, master_name).await?;
-                    Ok(at(sentinel, host, port))
-                })
-                .await?
+        Box::pin(async {
+            match self {
+                Self::Single(address) => Client::open(address.clone()),
+                Self::Sentinel { sentinels, master_name } => {
+                    first_of(sentinels, async |sentinel| ask_sentinel(sentinel, master_name).await).await
+                }
+                Self::Cluster(nodes) => first_of(nodes, ask_node).await,
             }
-            Self::Cluster(nodes) => {
-                first_of(nodes, async |node: ConnectionInfo| {
-                    let (host, port) = ask_node(&node).await?;
-                    Ok(at(node, host, port))
-                })
-                .await?
-            }
-        };
-        Client::open(found)
+        })
     }
 }
 
 /// Asks one after the other until one knows.
-async fn first_of<F>(addresses: &[ConnectionInfo], ask: impl Fn(ConnectionInfo) -> F) -> RedisResult<ConnectionInfo>
+async fn first_of<F>(addresses: &[ConnectionInfo], ask: impl Fn(ConnectionInfo) -> F) -> RedisResult<Client>
 where
-    F: Future<Output = RedisResult<ConnectionInfo>>,
+    F: Future<Output = RedisResult<Client>>,
 {
     let mut failure = unknown("nobody to ask");
     for address in addresses {
-        match timeout(ASK_MAX, ask(address.clone())).await {
-            Ok(Ok(found)) => return Ok(found),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = timed_out(),
+        match within(ASK_TIMEOUT, ask(address.clone())).await {
+            Ok(found) => return Ok(found),
+            Err(error) => failure = error,
         }
     }
     Err(failure)
 }
 
-/// Sentinels have passwords of their own, and none by default: what the URL says is for the master.
-async fn ask_sentinel(sentinel: &ConnectionInfo, master_name: &str) -> RedisResult<(String, u16)> {
-    let address = sentinel.clone().set_redis_settings(RedisConnectionInfo::default());
-    let mut connection = connect(address).await?;
-    let mut ask = cmd("SENTINEL");
-    ask.arg("get-master-addr-by-name").arg(master_name);
-    let master: Option<(String, u16)> = ask.query_async(&mut connection).await?;
-    master.ok_or_else(|| unknown("the sentinel knows no master of that name"))
+/// Each sentinel for itself: asked together by the library, one that is silent would hold up the others for as long as
+/// connecting may take. Sentinels have passwords of their own, and none by default: those in the URL are the master's.
+async fn ask_sentinel(sentinel: ConnectionInfo, master_name: &str) -> RedisResult<Client> {
+    let master = SentinelNodeConnectionInfo::default().set_redis_connection_info(sentinel.redis_settings().clone());
+    let sentinel = sentinel.set_redis_settings(RedisConnectionInfo::default());
+    Sentinel::build(vec![sentinel])?
+        .async_master_for(master_name, Some(&master))
+        .await
 }
 
-async fn ask_node(node: &ConnectionInfo) -> RedisResult<(String, u16)> {
-    let mut connection = connect(node.clone()).await?;
+async fn ask_node(node: ConnectionInfo) -> RedisResult<Client> {
+    let mut connection = Client::open(node.clone())?.get_multiplexed_async_connection().await?;
     let mut ask = cmd("CLUSTER");
     let slot: u16 = ask.arg("KEYSLOT").arg(keys::EPOCH).query_async(&mut connection).await?;
     let ranges: Vec<redis::Value> = cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     let master = ranges.into_iter().find_map(|range| master_of(range, slot));
     let (host, port) = master.ok_or_else(|| unknown("no node of the cluster has the purgatory's slot"))?;
-    // "The same host as this node's" is said by an empty one.
-    Ok(match (host.is_empty(), node.addr()) {
-        (true, ConnectionAddr::Tcp(own, _)) => (own.clone(), port),
-        (true | false, _) => (host, port),
-    })
+    // An empty one means "the same host as this node's".
+    let host = match (host.is_empty(), node.addr()) {
+        (true, ConnectionAddr::Tcp(own, _)) => own.clone(),
+        (true | false, _) => host,
+    };
+    Client::open(node.set_addr(ConnectionAddr::Tcp(host, port)))
 }
 
 /// Returns the master of a range of slots (first slot, last slot, master, replicas) if `slot` is in it.
@@ -136,17 +123,9 @@ fn master_of(range: redis::Value, slot: u16) -> Option<(String, u16)> {
     (first..=last).contains(&slot).then(|| (host.unwrap_or_default(), port))
 }
 
-async fn connect(address: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
-    Client::open(address)?.get_multiplexed_async_connection().await
-}
-
-fn at(known: ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
-    known.set_addr(ConnectionAddr::Tcp(host, port))
-}
-
 fn read(url: &str) -> RedisResult<ConnectionInfo> {
     let address = url.into_connection_info()?;
-    // With RESP3 the library tells of a lost connection at once, and not only after the next command failed on it.
+    // With RESP3 the library reports a lost connection at once, and not only after the next command failed on it.
     let resp3 = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(address.set_redis_settings(resp3))
 }
@@ -155,8 +134,8 @@ fn unknown(why: &'static str) -> RedisError {
     (ErrorKind::ClusterConnectionNotFound, why).into()
 }
 
-/// How long one of several may take to say where the master is.
-const ASK_MAX: Duration = Duration::from_millis(250);
+/// How long one sentinel or node may take to find the master.
+const ASK_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {

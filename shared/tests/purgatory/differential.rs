@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use shared::nip01::Deletion;
 use shared::nip34::Identifier;
 use shared::purgatory::*;
 

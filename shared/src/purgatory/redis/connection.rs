@@ -1,5 +1,5 @@
 //! The connection to Redis: one for all, opened when it is needed and again when it is lost, never waited for longer
-//! than [`RedisSettings::step_max`], and not asked at all while it fails or is slow (`breaker.rs`).
+//! than [`RedisSettings::call_timeout`], and not used at all while Redis fails or is slow (`breaker.rs`).
 
 use std::future::Future;
 use std::io;
@@ -21,54 +21,54 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tokio::time::timeout;
 
 use super::breaker::Breaker;
-use super::finder::Finder;
+use super::discovery::Discovery;
 use super::keys;
 use super::settings::RedisSettings;
+use super::within::within;
 
 /// How long it may take to open a connection that listens, and to have its pings answered.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to one Redis. Clones share the connection.
+/// The connection to one Redis. Clones share it.
 ///
 /// Not the library's `ConnectionManager`: after an outage that one first answers with the failure it has stored, and
 /// a caller waits for all its attempts to connect.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Shared>);
+pub(super) struct RedisConnection(Arc<ConnectionState>);
 
-struct Shared {
-    finder: Finder,
+struct ConnectionState {
+    discovery: Discovery,
     settings: RedisSettings,
-    open: Mutex<Option<Connection>>,
+    open: Mutex<Option<OpenConnection>>,
     breaker: Breaker,
 }
 
 #[derive(Clone)]
-struct Connection {
+struct OpenConnection {
     commands: MultiplexedConnection,
-    /// Set as soon as anybody finds the connection unusable: then the next call opens another.
+    /// Set as soon as any call finds the connection unusable: then the next call opens another.
     is_lost: Arc<AtomicBool>,
 }
 
-impl Link {
+impl RedisConnection {
     /// Prepares a connection; nothing is sent.
     pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
-        Ok(Self(Arc::new(Shared {
-            finder: Finder::new(&settings.place)?,
+        Ok(Self(Arc::new(ConnectionState {
+            discovery: Discovery::new(&settings.place)?,
             settings: settings.clone(),
             open: Mutex::default(),
             breaker: Breaker::new(settings.slow),
         })))
     }
 
-    /// Finds the Redis to ask, for connections of another kind.
+    /// Finds the Redis to ask, for a connection of another kind.
     pub(super) async fn find(&self) -> RedisResult<Client> {
-        self.0.finder.find().await
+        self.0.discovery.find().await
     }
 
-    /// Lets `commands` work on the connection, unless Redis failed or was slow a moment ago.
+    /// Runs `commands` on the connection, unless Redis failed or was slow a moment ago.
     pub(super) async fn run<T, F>(&self, commands: impl FnOnce(MultiplexedConnection) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -77,7 +77,7 @@ impl Link {
             return Err(not_asked());
         }
         let asked_at = Instant::now();
-        let answer = self.0.ask(self.0.settings.step_max, commands).await;
+        let answer = self.0.ask(self.0.settings.call_timeout, commands).await;
         let opened = match &answer {
             Err(error) if is_failure(error) => self.0.breaker.note_failure(),
             Ok(_) | Err(_) => self.0.breaker.note_answer(asked_at, Instant::now()),
@@ -97,9 +97,9 @@ impl Link {
     }
 }
 
-impl Link {
+impl RedisConnection {
     /// Waits until the replicas have everything that was written on this connection, and returns how many have it. The
-    /// connection does nothing else meanwhile. How long this takes says nothing about Redis itself.
+    /// connection does nothing else meanwhile. How long this takes is no measure of Redis itself.
     pub(super) async fn replicate(&self, mut connection: MultiplexedConnection) -> RedisResult<u64> {
         let settings = &self.0.settings;
         let mut wait = cmd("WAIT");
@@ -107,10 +107,7 @@ impl Link {
         let wait_ms = settings.replicas_wait.as_millis().max(1).to_string();
         wait.arg(settings.replicas).arg(wait_ms);
         let answer = wait.query_async(&mut connection);
-        match timeout(settings.replicas_wait + settings.step_max, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(timed_out()),
-        }
+        within(settings.replicas_wait + settings.call_timeout, answer).await
     }
 
     /// Returns how many replicas must have what counts as held.
@@ -119,7 +116,7 @@ impl Link {
     }
 }
 
-impl Shared {
+impl ConnectionState {
     async fn ask<T, F>(&self, limit: Duration, commands: impl FnOnce(MultiplexedConnection) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -130,10 +127,7 @@ impl Shared {
             used = Some(Arc::clone(&connection.is_lost));
             commands(connection.commands).await
         };
-        let answer = match timeout(limit, work).await {
-            Ok(answer) => answer,
-            Err(_) => Err(timed_out()),
-        };
+        let answer = within(limit, work).await;
         // A master that became a replica refuses to write, and whoever is master now is found only by connecting anew.
         if let (Err(error), Some(flag)) = (&answer, used)
             && is_failure(error)
@@ -143,7 +137,7 @@ impl Shared {
         answer
     }
 
-    async fn connection(&self) -> RedisResult<Connection> {
+    async fn connection(&self) -> RedisResult<OpenConnection> {
         let mut open = self.open.lock().await;
         if let Some(connection) = &*open
             && !connection.is_lost.load(Ordering::Relaxed)
@@ -153,7 +147,7 @@ impl Shared {
         let is_lost = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_lost);
         let config = AsyncConnectionConfig::new()
-            // `ask` counts the time.
+            // `ask` limits the time.
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
@@ -162,15 +156,15 @@ impl Shared {
                 }
                 Ok::<(), ()>(())
             });
-        let client = self.finder.find().await?;
+        let client = self.discovery.find().await?;
         let commands = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let connection = Connection { commands, is_lost };
+        let connection = OpenConnection { commands, is_lost };
         *open = Some(connection.clone());
         Ok(connection)
     }
 
     /// Asks once, and returns whether Redis answered in time. It is asked to write, because writing is what is slow,
-    /// and what a master that became a replica does not do. A full Redis that refuses to is well otherwise.
+    /// and what a master that became a replica does not do. A full Redis refuses to, and is healthy otherwise.
     async fn probe(&self) -> RedisResult<bool> {
         let limit = PROBE_MAX.max(self.settings.slow);
         let took = self.ask(limit, async |mut connection| {
@@ -184,15 +178,15 @@ impl Shared {
     }
 }
 
-/// Writes the one key that means nothing.
+/// Writes the probe's key.
 pub(super) async fn touch(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let mut set = cmd("SET");
     set.arg(keys::PROBE).arg(1).arg("EX").arg(PROBE_KEY_SECS);
     set.query_async(connection).await
 }
 
-/// Asks again and again until Redis answers in time, or nobody wants to know any more.
-async fn probe(shared: Weak<Shared>) {
+/// Asks until Redis answers in time, or the connection is not used any more.
+async fn probe(shared: Weak<ConnectionState>) {
     let since = Instant::now();
     while let Some(shared) = shared.upgrade() {
         match shared.probe().await {
@@ -210,11 +204,12 @@ async fn probe(shared: Weak<Shared>) {
     }
 }
 
-/// Tells whether an answer means that Redis is not there, or not the one to ask. Every other answer is one.
+/// Tells whether an error means that Redis is not there, or not the one to ask. Every other error is an answer.
 fn is_failure(error: &RedisError) -> bool {
     let is_elsewhere = matches!(
         error.kind(),
         ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                     | ServerErrorKind::ClusterDown
@@ -227,16 +222,11 @@ fn is_failure(error: &RedisError) -> bool {
     is_elsewhere || error.is_io_error() || error.is_unrecoverable_error()
 }
 
-/// The error of a step that took longer than it may.
-pub(super) fn timed_out() -> RedisError {
-    io::Error::from(io::ErrorKind::TimedOut).into()
-}
-
-/// The error of a step that was not begun.
+/// The error of a call that was not made.
 fn not_asked() -> RedisError {
     io::Error::new(
         io::ErrorKind::NotConnected,
-        "it failed or was slow a moment ago, and is asked again when a probe is answered in time",
+        "it failed or was slow a moment ago, and is used again when it answers a probe in time",
     )
     .into()
 }

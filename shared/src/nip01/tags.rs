@@ -1,0 +1,28 @@
+//! The tags of an event by their names.
+
+use nostr::event::Event;
+
+/// Returns the values of every tag called `name`, without the name.
+pub fn tags<'e>(event: &'e Event, name: &str) -> impl Iterator<Item = &'e [String]> {
+    event.tags.iter().filter_map(move |tag| {
+        let (head, values) = tag.as_slice().split_first()?;
+        (head == name).then_some(values)
+    })
+}
+
+/// Returns the first value of every tag called `name` that has one.
+pub fn tag_values<'e>(event: &'e Event, name: &str) -> impl Iterator<Item = &'e str> {
+    tags(event, name).filter_map(|values| values.first().map(String::as_str))
+}
+
+/// Returns the values of the first tag called `name`, without the name.
+pub fn first_tag<'e>(event: &'e Event, name: &str) -> Option<&'e [String]> {
+    tags(event, name).next()
+}
+
+/// Returns the first value of the first tag called `name`; empty if there is none.
+pub fn first_value<'e>(event: &'e Event, name: &str) -> &'e str {
+    first_tag(event, name)
+        .and_then(|values| values.first())
+        .map_or("", String::as_str)
+}

@@ -1,0 +1,19 @@
+//! A time limit on what is asked of Redis.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use redis::RedisResult;
+use tokio::time::timeout;
+
+/// Lets `work` take this long at most.
+///
+/// # Errors
+/// Its own, or an I/O error of the kind `TimedOut`.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    match timeout(limit, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
