@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be read ends the test")]
 
+mod citations;
+mod code;
+mod imports;
 mod tree;
 
 use std::collections::BTreeSet;
