@@ -57,11 +57,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: GatewayCommand, handed_over: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
+fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
         match command {
-            GatewayCommand::Serve(options) => run_server(&options, handed_over).await,
+            GatewayCommand::Serve(options) => run_server(&options, activated).await,
             GatewayCommand::Declare(declare) => {
                 let clone_url = declare.run().await?;
                 writeln!(std::io::stdout(), "{clone_url}")?;
@@ -69,19 +69,19 @@ fn run(command: GatewayCommand, handed_over: Option<TcpListener>) -> Result<(), 
             }
         }
     });
-    // What waits for a disk, or for the lock file of another server, is not waited for: it can be cut anywhere.
+    // Threads that wait for a disk, or for the lock file of another server, can be cut off anywhere.
     runtime.shutdown_timeout(THREADS_END);
     ended
 }
 
 async fn run_server(
     options: &GatewayOptions,
-    handed_over: Option<TcpListener>,
+    activated: Option<TcpListener>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     descriptors::raise(&options.server_limits);
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Server::start(options, handed_over).await?;
+    let server = Server::start(options, activated).await?;
     let service = server.service();
     tracing::info!(
         bind = %server.address(),
@@ -116,5 +116,5 @@ fn fail(error: &dyn std::error::Error) {
     }
 }
 
-/// For threads that are at something when the server has ended.
+/// For threads that still work when the server has ended.
 const THREADS_END: Duration = Duration::from_secs(2);

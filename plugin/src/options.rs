@@ -31,8 +31,8 @@ pub(crate) struct PluginOptions {
     #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7777", hide_env_values = true,
           value_parser = ws_url)]
     pub(crate) relay_url: Url,
-    /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or
-    /// several by commas with --redis-mode.
+    /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
+    /// or several by commas with --redis-mode.
     #[arg(
         long,
         value_name = "redis://HOST:PORT",
