@@ -241,7 +241,18 @@ fn uses_in(code: &str) -> Vec<Used> {
 /// Returns the paths that may lead to another file: those that begin with `crate`, `super` or `self`, and those of
 /// imports, which may begin with a module below.
 fn paths_in(code: &str) -> Vec<Vec<String>> {
-    let mut paths: Vec<Vec<String>> = uses_in(code).into_iter().map(|used| used.path).collect();
+    // A visibility names a module and imports nothing of it.
+    let code: String = code
+        .split("pub(in ")
+        .enumerate()
+        .fold(String::new(), |code, (n, part)| {
+            code + if n == 0 {
+                part
+            } else {
+                part.split_once(')').map_or("", |(_, behind)| behind)
+            }
+        });
+    let mut paths: Vec<Vec<String>> = uses_in(&code).into_iter().map(|used| used.path).collect();
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let qualified = code.split(|c: char| !is_part(c)).filter(|text| text.contains("::"));
     for text in qualified {
@@ -301,4 +312,7 @@ fn circles_are_seen() {
         one,
     ];
     assert_eq!(circles(&in_tests), 0);
+    let [root, two, _, one] = in_tests;
+    let visible = [root, two, three("pub(in crate::two) struct Three;\n"), one];
+    assert_eq!(circles(&visible), 0);
 }
