@@ -1,5 +1,5 @@
 //! `grasp-gateway declare`: signs a repository's announcement and state and sends them to a relay. Enough to try a
-//! server with nothing but git; whoever works with nostr uses `ngit`.
+//! server with nothing but git; users of nostr have `ngit`.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -18,32 +18,36 @@ use nostr::event::Tag;
 use nostr::key::Keys;
 use nostr::nips::nip19::ToBech32;
 use shared::git::Oid;
+use shared::git::OidError;
 use shared::git::RefName;
+use shared::git::RefNameError;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::options::values::ws_url;
 use shared::relay_client::PublishOutcome;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrlError;
+use url::Url;
 
 use wire::path::repository_path;
 
-/// What to declare.
+/// The options of `declare`.
 #[derive(Debug, Args)]
-pub(crate) struct Declare {
+pub(crate) struct DeclareOptions {
     /// The relay of the GRASP server; its clone URLs have the same host and port.
-    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334")]
-    relay_url: String,
+    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334", value_parser = ws_url)]
+    relay_url: Url,
     /// The secret key to sign with (nsec or hex). A new one is made if the file does not exist.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
     /// What the repository is called.
     #[arg(long, value_name = "TEXT")]
     identifier: Identifier,
-    /// A branch or tag and the object it shall name, as `refs/heads/main=<oid>`; as often as there are refs.
+    /// A branch or tag and the object that it names, as `refs/heads/main=<oid>`; once for each ref [default: none].
     #[arg(long = "ref", value_name = "REF=OID", value_parser = declared_ref)]
     refs: Vec<(RefName, Oid)>,
-    /// The branch that is checked out by default.
+    /// The branch that is checked out by default [default: none].
     #[arg(long, value_name = "REF")]
     head: Option<RefName>,
 }
@@ -56,7 +60,7 @@ pub(crate) enum DeclareError {
     KeyFile {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
@@ -66,14 +70,14 @@ pub(crate) enum DeclareError {
         /// The file.
         path: PathBuf,
     },
-    /// The relay's URL is none.
+    /// The relay's URL is not valid.
     #[error(transparent)]
     Relay(#[from] RelayUrlError),
     /// The event cannot be signed.
     #[error("cannot sign: {0}")]
     Sign(String),
-    /// The relay did not take the event.
-    #[error("the relay did not take the event of kind {kind}: {answer}")]
+    /// The relay refused the event.
+    #[error("the relay did not accept the event of kind {kind}: {answer}")]
     NotTaken {
         /// The event's kind.
         kind: u16,
@@ -82,19 +86,33 @@ pub(crate) enum DeclareError {
     },
 }
 
-impl Declare {
+/// Why a text declares no ref.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeclaredRefError {
+    /// It has no `=`.
+    #[error("it must have the form refs/heads/main=<oid>")]
+    Form,
+    /// What stands before it is no ref name.
+    #[error(transparent)]
+    Name(#[from] RefNameError),
+    /// What stands behind it is no object id.
+    #[error(transparent)]
+    Oid(#[from] OidError),
+}
+
+impl DeclareOptions {
     /// Declares the repository; returns its clone URL.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub(crate) async fn run(self) -> Result<String, DeclareError> {
         let keys = keys(&self.key_file)?;
-        let relay = RelayClient::new(&self.relay_url, RELAY_TIMEOUT)?;
+        let relay = RelayClient::new(self.relay_url.as_str(), RELAY_TIMEOUT)?;
         let coordinate = Coordinate {
             owner: keys.public_key(),
             identifier: self.identifier.clone(),
         };
-        let relay_url = self.relay_url.trim_end_matches('/');
+        let relay_url = self.relay_url.as_str().trim_end_matches('/');
         let origin = relay_url.replacen("ws", "http", 1);
         let clone_url = format!("{origin}{}", repository_path(&coordinate));
         let d = ["d", self.identifier.as_str()];
@@ -124,13 +142,9 @@ impl Declare {
     }
 }
 
-fn declared_ref(text: &str) -> Result<(RefName, Oid), String> {
-    let (name, oid) = text
-        .split_once('=')
-        .ok_or("it must have the form refs/heads/main=<oid>")?;
-    let name = name.parse().map_err(|error| format!("{name}: {error}"))?;
-    let oid = oid.parse().map_err(|error| format!("{oid}: {error}"))?;
-    Ok((name, oid))
+fn declared_ref(text: &str) -> Result<(RefName, Oid), DeclaredRefError> {
+    let (name, oid) = text.split_once('=').ok_or(DeclaredRefError::Form)?;
+    Ok((name.parse()?, oid.parse()?))
 }
 
 fn keys(path: &Path) -> Result<Keys, DeclareError> {

@@ -21,11 +21,9 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::options::Cli;
-use crate::options::Command;
-use crate::options::Serve;
+use crate::options::GatewayCommand;
+use crate::options::GatewayOptions;
 use crate::start::Server;
-use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -33,7 +31,13 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command();
+    let command = match GatewayCommand::read(std::env::args_os().collect()) {
+        Ok(command) => command,
+        Err(errors) => {
+            fail(&errors);
+            return ExitCode::FAILURE;
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info,nostr_lmdb=warn")),
@@ -53,29 +57,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, handed_over: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
+fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
         match command {
-            Command::Serve(serve) => run_server(&serve, handed_over).await,
-            Command::Declare(declare) => {
+            GatewayCommand::Serve(options) => run_server(&options, activated).await,
+            GatewayCommand::Declare(declare) => {
                 let clone_url = declare.run().await?;
                 writeln!(std::io::stdout(), "{clone_url}")?;
                 Ok(())
             }
         }
     });
-    // What waits for a disk, or for the lock file of another server, is not waited for: it can be cut anywhere.
+    // Threads that wait for a disk, or for the lock file of another server, can be cut off anywhere.
     runtime.shutdown_timeout(THREADS_END);
     ended
 }
 
-async fn run_server(serve: &Serve, handed_over: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
-    let config = serve.check()?;
-    descriptors::raise(&config.server_limits);
+async fn run_server(
+    options: &GatewayOptions,
+    activated: Option<TcpListener>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    descriptors::raise(&options.server_limits);
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Server::start(&config, handed_over).await?;
+    let server = Server::start(options, activated).await?;
     let service = server.service();
     tracing::info!(
         bind = %server.address(),
@@ -110,5 +116,5 @@ fn fail(error: &dyn std::error::Error) {
     }
 }
 
-/// For threads that are at something when the server has ended.
+/// For threads that still work when the server has ended.
 const THREADS_END: Duration = Duration::from_secs(2);

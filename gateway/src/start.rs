@@ -9,6 +9,8 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use shared::load_facts::FactLoader;
+use shared::options::access_files::AccessFileError;
+use shared::options::access_files::AccessFiles;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
@@ -37,7 +39,7 @@ use crate::http::server;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
 use crate::http::websocket::WebSockets;
-use crate::options::Config;
+use crate::options::GatewayOptions;
 use crate::push::Pusher;
 use crate::push::commit::Committer;
 use crate::push::receive::Receiver;
@@ -67,8 +69,8 @@ pub(crate) enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The socket that was handed over cannot be listened on.
-    #[error("cannot listen on the socket that was handed over")]
+    /// The socket passed by socket activation cannot be listened on.
+    #[error("cannot listen on the socket passed by socket activation")]
     HandedOver(#[source] io::Error),
     /// The address has no name of its own.
     #[error("cannot derive a domain from the address {address}: give one with --domain")]
@@ -94,6 +96,9 @@ pub(crate) enum StartError {
     /// The purgatory is of no use.
     #[error("cannot use the purgatory")]
     Purgatory(#[from] PurgatoryError),
+    /// One of the operator's lists cannot be used.
+    #[error("cannot use the operator's lists")]
+    Lists(#[from] AccessFileError),
     /// The relay's URL is none.
     #[error("cannot use the relay")]
     Relay(#[from] RelayUrlError),
@@ -123,37 +128,40 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
-    pub(crate) async fn start(config: &Config, activated: Option<std::net::TcpListener>) -> Result<Self, StartError> {
+    pub(crate) async fn start(
+        options: &GatewayOptions,
+        activated: Option<std::net::TcpListener>,
+    ) -> Result<Self, StartError> {
         let bind = |source| StartError::Bind {
-            address: config.bind,
+            address: options.listen.bind,
             source,
         };
         let listener = match activated {
             Some(socket) => listen_on(socket).map_err(StartError::HandedOver)?,
-            None => TcpListener::bind(config.bind).await.map_err(bind)?,
+            None => TcpListener::bind(options.listen.bind).await.map_err(bind)?,
         };
         let address = listener.local_addr().map_err(bind)?;
-        let service = match &config.service {
+        let service = match &options.listen.domain {
             Some(service) => service.clone(),
             None => address
                 .to_string()
                 .parse()
                 .map_err(|source| StartError::Domain { address, source })?,
         };
-        let store = open_store(config).await?;
-        let purgatory = purgatory(config).await?;
-        let (loader, embedded) = relay(config, &service, purgatory, store.layout().root()).await?;
+        let store = open_store(options).await?;
+        let purgatory = purgatory(options).await?;
+        let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
-        let repositories = Repositories::new(store.clone(), config.server_limits.of_an_upload());
-        let reconciler = reconciler(config, loader.clone(), repositories.clone()).await?;
-        let limits = &config.server_limits;
+        let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload());
+        let reconciler = reconciler(options, loader.clone(), repositories.clone()).await?;
+        let limits = &options.server_limits;
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
             advertisements: Advertisements::capture(&store).await?,
             upload_pack: UploadPack::new(store, limits.of_fetches()),
-            pusher: Arc::new(pusher(config, reconciler, &tasks, &ending)),
-            trusted_proxies: config.trusted_proxies.clone(),
+            pusher: Arc::new(pusher(options, reconciler, &tasks, &ending)),
+            trusted_proxies: options.listen.trusted_proxies.clone(),
             reader: Reader { loader, repositories },
         };
         Ok(Self {
@@ -161,11 +169,11 @@ impl Server {
             listener,
             address,
             embedded,
-            connection_limits: limits.of_connections(config.trusted_proxies.clone()),
+            connection_limits: limits.of_connections(options.listen.trusted_proxies.clone()),
             tasks,
             ending,
-            drain: config.drain,
-            deleted_retention_secs: config.deleted_retention_secs,
+            drain: *options.times.drain,
+            deleted_retention_secs: options.times.deleted_retention_days * DAY_SECS,
         })
     }
 
@@ -247,21 +255,21 @@ impl Server {
 pub(crate) struct WorkerEnded(#[source] Option<JoinError>);
 
 /// Opens the data directory and what works on it, and sweeps what crashed gateways left.
-async fn open_store(config: &Config) -> Result<RepositoryStore, StartError> {
-    let layout = Layout::new(&config.data_dir)?;
+async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, StartError> {
+    let layout = Layout::new(&options.data_dir)?;
     let swept = layout.sweep().await?;
     tracing::debug!(?swept, "swept what crashed gateways left");
     let git = Git::discover(layout.root()).await?;
-    let git = git.with_git_commands_max(config.server_limits.git_commands_max);
+    let git = git.with_git_commands_max(options.server_limits.git_commands_max);
     Ok(RepositoryStore::open(git, layout, CACHED_REFS_MAX).await?)
 }
 
 async fn reconciler(
-    config: &Config,
+    options: &GatewayOptions,
     loader: FactLoader,
     repositories: Repositories,
 ) -> Result<Arc<Reconciler>, StartError> {
-    let import = match config.strfry.clone() {
+    let import = match options.strfry.paths() {
         Some(paths) => Some(StrfryImport::open(paths).await?),
         None => None,
     };
@@ -270,23 +278,23 @@ async fn reconciler(
         loader,
         repositories,
         known_events: KnownEvents::new(),
-        hold_secs: config.hold_secs,
-        sleep_secs: config.sleep_secs,
+        hold_secs: options.rules.hold.as_secs(),
+        sleep_secs: options.times.sleep.as_secs(),
     }))
 }
 
-fn pusher(config: &Config, reconciler: Arc<Reconciler>, tasks: &TaskTracker, ending: &Ending) -> Pusher {
+fn pusher(options: &GatewayOptions, reconciler: Arc<Reconciler>, tasks: &TaskTracker, ending: &Ending) -> Pusher {
     Pusher {
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
             purgatory: reconciler.loader.purgatory.clone(),
-            permits: Arc::new(Semaphore::new(config.server_limits.uploads_max)),
-            permit_wait: config.server_limits.upload_wait,
-            hold_secs: config.hold_secs,
+            permits: Arc::new(Semaphore::new(options.server_limits.uploads_max)),
+            permit_wait: *options.server_limits.upload_wait,
+            hold_secs: options.rules.hold.as_secs(),
         },
         committer: Committer {
             reconciler,
-            release_wait: config.release_wait,
+            release_wait: *options.times.release_wait,
             tasks: tasks.clone(),
             stopping: ending.stopping.clone(),
         },
@@ -299,15 +307,16 @@ fn listen_on(socket: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(socket)
 }
 
-async fn purgatory(config: &Config) -> Result<Purgatory, PurgatoryError> {
-    let Some(settings) = &config.redis else {
+async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError> {
+    let limits = options.held_limits.into();
+    let Some(settings) = options.redis() else {
         tracing::warn!(
             "the purgatory is in memory: events that wait for git data end with this process; \
              to keep them give a Redis with --redis-url redis://127.0.0.1:6379"
         );
-        return Ok(Purgatory::in_memory(config.limits, Arc::new(unix_secs)));
+        return Ok(Purgatory::in_memory(limits, Arc::new(unix_secs)));
     };
-    let purgatory = Purgatory::connect(settings, config.limits).await?;
+    let purgatory = Purgatory::connect(&settings, limits).await?;
     match purgatory.check_server().await {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         // It may come up later than we do: until then pushes are refused and reads go on.
@@ -322,22 +331,23 @@ async fn purgatory(config: &Config) -> Result<Purgatory, PurgatoryError> {
 /// Finds the relay, or starts the built-in one: on a loopback port of its own, reached as strfry would be, so that
 /// everything else is the same with both.
 async fn relay(
-    config: &Config,
+    options: &GatewayOptions,
     service: &Service,
     purgatory: Purgatory,
     data_dir: &Path,
 ) -> Result<(FactLoader, Option<RelayServer>), StartError> {
+    let access = AccessFiles::open(options.rules.lists.clone())?;
     let loader = |url: &str| {
         Ok::<_, RelayUrlError>(FactLoader {
             purgatory: purgatory.clone(),
             relay: RelayClient::new(url, RELAY_TIMEOUT)?,
             service: service.clone(),
-            mode: config.maintainer_mode,
-            access: config.access.clone(),
+            mode: options.rules.maintainer_mode,
+            access: access.clone(),
         })
     };
-    if let Some(url) = &config.relay_url {
-        return Ok((loader(url)?, None));
+    if let Some(url) = &options.relay_url {
+        return Ok((loader(url.as_str())?, None));
     }
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = TcpListener::bind(address)
@@ -350,8 +360,8 @@ async fn relay(
     let policy = WritePolicy {
         // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
         loader: loader(&url)?,
-        hold_secs: config.hold_secs,
-        other_kinds: config.other_kinds,
+        hold_secs: options.rules.hold.as_secs(),
+        other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
     };
@@ -377,3 +387,5 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long a lease lasts: whoever has it is the only one that publishes the event (docs/ARCHITECTURE.md rule 4).
 const LEASE_SECS: u64 = 15;
+
+const DAY_SECS: u64 = 86_400;

@@ -3,24 +3,27 @@
 //!
 //! strfry runs it, one event at a time, from its only writer thread (docs/strfry-contract.md).
 
-mod cli;
+mod options;
 mod run;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use shared::load_facts::FactLoader;
+use shared::options::access_files::AccessFiles;
+use shared::options::config_errors::read_options;
 use shared::purgatory::Purgatory;
 use shared::relay_client::RelayClient;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tracing_subscriber::EnvFilter;
 
+use crate::options::PluginOptions;
+
 fn main() -> ExitCode {
-    let config = match cli::Cli::parse().check() {
-        Ok(config) => config,
-        Err(complaints) => return fail(&complaints.to_string()),
+    let options: PluginOptions = match read_options(&std::env::args_os().collect::<Vec<_>>()) {
+        Ok(options) => options,
+        Err(errors) => return fail(&errors.to_string()),
     };
     // stdout is the protocol; strfry passes stderr on to its own log, which has its own times.
     tracing_subscriber::fmt()
@@ -34,26 +37,26 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    match runtime.block_on(serve(config)) {
+    match runtime.block_on(serve(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error}")),
     }
 }
 
-async fn serve(config: cli::Config) -> Result<(), Box<dyn std::error::Error>> {
-    let purgatory = Purgatory::connect(&config.redis, config.limits).await?;
-    let relay = RelayClient::new(&config.relay_url, RELAY_TIMEOUT)?;
+async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>> {
+    let purgatory = Purgatory::connect(&options.redis(), options.held_limits.into()).await?;
+    let relay = RelayClient::new(options.relay_url.as_str(), RELAY_TIMEOUT)?;
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
             relay,
-            service: config.service,
-            mode: config.maintainer_mode,
-            access: config.access,
+            service: options.domain,
+            mode: options.rules.maintainer_mode,
+            access: AccessFiles::open(options.rules.lists)?,
         },
-        hold_secs: config.hold_secs,
-        other_kinds: config.other_kinds,
+        hold_secs: options.rules.hold.as_secs(),
+        other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
     };

@@ -1,6 +1,6 @@
 //! What both GRASP binaries believe: the rules of GRASP-01 as pure functions, and the purgatory.
 //!
-//! `nip34`, `git`, `rules` and `settings` take values and return values: they build without Redis, tokio, a clock, a
+//! `nip34`, `git` and `rules` take values and return values: they build without Redis, tokio, a clock, a
 //! disk or an environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of
 //! these stands behind the feature `io`, and what both programs take as options behind `options`.
 
@@ -18,6 +18,7 @@ pub mod git;
 pub mod load_facts;
 pub mod nip01;
 pub mod nip34;
+#[cfg(feature = "io")]
 pub mod options;
 pub mod purgatory;
 #[cfg(feature = "io")]

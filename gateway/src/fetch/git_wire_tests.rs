@@ -41,7 +41,7 @@ use wire::protocol::ProtocolVersion;
 use wire::report::Report;
 use wire::report::ReportWriter;
 
-type Body = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 #[derive(Clone)]
 struct Server {
@@ -72,7 +72,7 @@ impl Server {
                 move |path: warp::path::FullPath, query, protocol: Option<String>, body| {
                     let this = this.clone();
                     let protocol = protocol.as_deref().and_then(GitProtocol::parse);
-                    let body: Body = Box::pin(chunks(body));
+                    let body: Chunks = Box::pin(chunks(body));
                     async move { Ok::<_, Infallible>(this.answer(path.as_str(), query, protocol, body).await) }
                 },
             );
@@ -85,7 +85,7 @@ impl Server {
         self.repositories.at(&coordinate.parse().unwrap())
     }
 
-    async fn answer(&self, path: &str, query: String, protocol: Option<GitProtocol>, body: Body) -> Response {
+    async fn answer(&self, path: &str, query: String, protocol: Option<GitProtocol>, body: Chunks) -> Response {
         let (name, service) = path[1..].split_once(".git/").unwrap();
         let repository = self.repository(name);
         let refs = repository.cached_refs().await.unwrap();
@@ -133,7 +133,7 @@ fn chunks(
     })
 }
 
-async fn receive(repository: Repository, mut body: Body) -> Bytes {
+async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     let mut parser = CommandListParser::new(CommandListLimits::default());
     let (list, rest) = loop {
         let chunk = body.next().await.unwrap().unwrap();

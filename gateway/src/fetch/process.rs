@@ -51,17 +51,22 @@ pub(crate) struct UploadPackLimits {
     pub(crate) cpu_secs_max: u64,
 }
 
+impl UploadPackLimits {
+    /// Room for clones of large projects, a few at a time.
+    pub(crate) const DEFAULT: Self = Self {
+        children_max: 4,
+        queue_wait_max: Duration::from_secs(30),
+        stall_max: Duration::from_secs(60),
+        duration_max: Duration::from_secs(6 * 3600),
+        request_bytes_max: 16 << 20,
+        memory_bytes_max: 4 << 30,
+        cpu_secs_max: 3600,
+    };
+}
+
 impl Default for UploadPackLimits {
     fn default() -> Self {
-        Self {
-            children_max: 4,
-            queue_wait_max: Duration::from_secs(30),
-            stall_max: Duration::from_secs(60),
-            duration_max: Duration::from_secs(6 * 3600),
-            request_bytes_max: 16 << 20,
-            memory_bytes_max: 4 << 30,
-            cpu_secs_max: 3600,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -21,12 +21,12 @@ use crate::process;
 /// The git of this server: a binary of a known version and our configuration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
-    inner: Arc<Inner>,
+    inner: Arc<GitProgram>,
     permits: CommandPermits,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct GitProgram {
     program: PathBuf,
     config: PathBuf,
     version: GitVersion,
@@ -61,7 +61,7 @@ impl Git {
         let config = config_path(data_dir)?;
         let unknown = GitVersion { major: 0, minor: 0 };
         let new = |program, version| Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(GitProgram {
                 program,
                 config: config.clone(),
                 version,

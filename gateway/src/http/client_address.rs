@@ -1,5 +1,5 @@
-//! The client's address behind reverse proxies: `X-Forwarded-For` and `X-Real-IP` are believed as far as a trusted proxy
-//! wrote them, and no further. Pure.
+//! The client's address behind reverse proxies: `X-Forwarded-For` and `X-Real-IP` are believed as far as a trusted
+//! proxy wrote them, and no further. Pure.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Requests and answers: connections, routes, pages, WebSockets. No rules.
+//! HTTP: connections, routes, bodies, pages, WebSockets. No rules.
 
 pub(crate) mod body;
 pub(crate) mod client_address;

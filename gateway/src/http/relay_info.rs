@@ -1,4 +1,4 @@
-//! The relay information document (NIP-11): the relay's own, completed with what GRASP-01 wants said.
+//! The relay information document (NIP-11): the relay's own, with the fields that GRASP-01 adds.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct RelayInfo {
 }
 
 impl RelayInfo {
-    /// Returns the document, as JSON. A relay that does not answer leaves only what this server says itself.
+    /// Returns the document, as JSON. Without an answer of the relay it has this server's own fields only.
     pub(crate) async fn document(&self, relay: &RelayClient, access: &Access) -> String {
         let mut cached = self.cached.lock().await;
         let fresh = cached
@@ -36,7 +36,7 @@ impl RelayInfo {
                         "the relay's information document cannot be read"
                     );
                     let last = cached.take().map_or(Value::Null, |(_, document)| document);
-                    // As if it had been read: a relay that is away is not asked by every visitor.
+                    // As if it had been read: a relay that is down is not asked for each visitor.
                     *cached = Some((Instant::now(), last.clone()));
                     last
                 }
@@ -46,7 +46,7 @@ impl RelayInfo {
     }
 }
 
-/// Adds what GRASP-01 wants to a relay's document.
+/// Adds the fields of GRASP-01 to a relay's document.
 fn complete(relay: &Value, access: &Access) -> Value {
     let mut document = relay.as_object().cloned().unwrap_or_default();
     for (name, default) in [
@@ -70,7 +70,7 @@ fn complete(relay: &Value, access: &Access) -> Value {
     Value::Object(document)
 }
 
-/// What a repository must fulfil to be hosted here, in words.
+/// What a repository must fulfil to be hosted here, for people.
 const ACCEPTANCE_CRITERIA: &str = "any repository whose announcement (kind 30617) lists this server in both its \
                                    'clone' and 'relays' tags, once git data that a state event (kind 30618) of its \
                                    maintainers declares has been pushed";

@@ -18,7 +18,7 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
 /// Answers with a page.
 pub(crate) fn html(status: StatusCode, page: String) -> Response {
     let mut response = with_type(status, "text/html; charset=utf-8", page.into_response());
-    // Pages have neither scripts nor foreign content, and are nobody's frame.
+    // Pages have neither scripts nor foreign content, and stand in no frame.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
     response
         .headers_mut()
@@ -31,7 +31,7 @@ pub(crate) fn git(content_type: &str, bytes: Bytes) -> Response {
     uncached(content_type, Response::new(bytes.into()))
 }
 
-/// Answers with bytes of git's smart protocol as they come. An error cuts the answer off, which git notices.
+/// Answers with bytes of git's smart protocol as they are produced. An error cuts the answer off, which git notices.
 pub(crate) fn git_stream<E>(
     content_type: &str,
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,
@@ -42,7 +42,7 @@ where
     uncached(content_type, warp::reply::stream(chunks).into_response())
 }
 
-/// What git's smart protocol wants of caches (`gitprotocol-http(5)`).
+/// Keeps caches from the answer, as git's smart protocol demands (`gitprotocol-http(5)`).
 fn uncached(content_type: &str, response: Response) -> Response {
     let mut response = with_type(StatusCode::OK, content_type, response);
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! What answers what: the one place that knows every URL of the server.
+//! Which part answers which request: the one place that knows every URL of the server.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -39,7 +39,7 @@ use wire::path::Target;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
-/// What answers requests.
+/// The parts that answer requests.
 pub(crate) struct Gateway {
     /// What readers find.
     pub(crate) reader: Reader,
@@ -53,12 +53,12 @@ pub(crate) struct Gateway {
     pub(crate) websockets: WebSockets,
     /// The relay's information document.
     pub(crate) relay_info: RelayInfo,
-    /// Whose word about the client's address is believed.
+    /// Proxies whose headers about the client's address are believed.
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
 /// A request without its body.
-struct Head {
+struct RequestHead {
     method: Method,
     target: Target,
     headers: HeaderMap,
@@ -85,7 +85,7 @@ pub(crate) fn routes(
                 let gateway = Arc::clone(&gateway);
                 let address = peer.as_ref().map(|peer| peer.address.ip());
                 let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                let head = Head {
+                let head = RequestHead {
                     method,
                     target: Target::parse(path.as_str(), &query),
                     client: gateway.trusted_proxies.client(address, &headers),
@@ -110,11 +110,11 @@ pub(crate) fn routes(
 
 async fn answer(
     gateway: Arc<Gateway>,
-    head: Head,
+    head: RequestHead,
     upgrade: Option<OnUpgrade>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
 ) -> Response {
-    // A browser asks before it asks; the answer does not depend on what is there.
+    // A preflight request of a browser; the answer does not depend on what exists.
     if head.method == Method::OPTIONS {
         return reply::empty(StatusCode::NO_CONTENT);
     }
@@ -154,7 +154,7 @@ async fn answer(
     }
 }
 
-async fn root(gateway: &Gateway, head: &Head) -> Response {
+async fn root(gateway: &Gateway, head: &RequestHead) -> Response {
     let accepts = head
         .headers
         .get_all(header::ACCEPT)
@@ -189,7 +189,7 @@ async fn page(gateway: &Gateway, coordinate: &Coordinate) -> Response {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");
             reply::text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the relay or Redis does not answer, try again later\n",
+                "the relay or Redis does not answer: try again later\n",
             )
         }
     }
@@ -203,7 +203,7 @@ async fn service_request(
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
 ) -> Response {
     let expected = format!("application/x-{}-request", service.as_str());
-    // Also what keeps forms of foreign pages from being taken for pushes.
+    // This also keeps forms on other sites' pages from being taken for pushes.
     if headers
         .get(header::CONTENT_TYPE)
         .is_none_or(|value| value.as_bytes() != expected.as_bytes())
@@ -234,7 +234,7 @@ fn method_not_allowed() -> Response {
     reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
 }
 
-/// A HEAD request gets what GET would get, without the body.
+/// Answers a HEAD request like GET, without the body.
 fn strip_body(response: Response) -> Response {
     let (parts, _) = response.into_parts();
     let mut stripped = reply::empty(parts.status);

@@ -1,324 +1,248 @@
-//! The command line: what the operator typed (`Serve`), and what the program needs (`Config`), with every complaint
-//! about the one made before the other exists.
+//! The options of the gateway, by command.
 
-pub(crate) mod limits;
+pub(crate) mod server_limits;
+pub(crate) mod strfry;
 
-use std::fs;
-use std::fs::Metadata;
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::Command;
+use clap::CommandFactory;
 use clap::Parser;
-use clap::Subcommand;
 use shared::options::access_files::AccessFiles;
-use shared::options::access_files::AccessPaths;
-use shared::options::checker::Checker;
-use shared::options::checker::Complaints;
-use shared::options::limits::LimitOptions;
+use shared::options::config_errors::ConfigErrors;
+use shared::options::config_errors::ProgramOptions;
+use shared::options::config_errors::read_options;
+use shared::options::config_errors::with_variables;
+use shared::options::held_limits::HeldLimitOptions;
 use shared::options::redis::RedisOptions;
-use shared::purgatory::Limits;
+use shared::options::redis::RedisUrls;
+use shared::options::rules::RuleOptions;
+use shared::options::values::DAYS_MAX;
+use shared::options::values::Expected;
+use shared::options::values::HumanDuration;
+use shared::options::values::SECS_MAX;
+use shared::options::values::days;
+use shared::options::values::parsed;
+use shared::options::values::seconds;
+use shared::options::values::secs;
+use shared::options::values::ws_url;
 use shared::purgatory::RedisSettings;
-use shared::rules::MaintainerMode;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
+use url::Url;
 
-use crate::declare::Declare;
+use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
-use crate::options::limits::ServerLimitOptions;
-use crate::options::limits::ServerLimits;
-use crate::strfry_import::StrfryPaths;
+use crate::options::server_limits::ServerLimits;
+use crate::options::strfry::StrfryOptions;
 
 /// GRASP git server: hosts git repositories whose branches and tags are declared by signed nostr events.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "grasp-gateway", version, max_term_width = 100)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-impl Cli {
-    /// Returns what to do: to serve, unless something else is said.
-    pub(crate) fn command(self) -> Command {
-        self.command
-            .unwrap_or_else(|| match Self::parse_from(["grasp-gateway", "serve"]).command {
-                Some(serve) => serve,
-                None => unreachable!("it says serve"),
-            })
-    }
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Serves git, and the relay beside it, until stopped. What is done if no command is given.
+#[command(subcommand_required = false, arg_required_else_help = false)]
+pub(crate) enum GatewayCommand {
+    /// Serves git, and the relay beside it, until stopped. The default if no command is given.
     ///
     /// Without --relay-url a built-in relay is started, and without --redis-url the purgatory is kept in memory:
     /// nothing else needs to be installed then.
-    Serve(Box<Serve>),
+    Serve(Box<GatewayOptions>),
     /// Signs a repository's announcement and state, sends them to a relay and prints the clone URL.
     ///
     /// For trying a server out with nothing but git.
-    Declare(Declare),
+    Declare(DeclareOptions),
 }
 
-/// The options of `serve`, as typed.
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// Where to listen, as ADDR:PORT. Does not count if systemd hands a socket over (LISTEN_FDS).
-    #[arg(long, env = "GRASP_BIND", value_name = "ADDR:PORT", default_value = "127.0.0.1:7334")]
-    pub(crate) bind: String,
-    /// What `clone` and `relays` tags must name. A domain without a port is reached on the default ports of its
-    /// schemes [default: the bind address].
-    #[arg(long, env = "GRASP_DOMAIN", value_name = "HOST[:PORT]")]
-    pub(crate) domain: Option<String>,
-    /// Where repositories are kept, and the built-in relay's database.
-    #[arg(long, env = "GRASP_DATA_DIR", value_name = "DIR", default_value = "./grasp-data")]
-    pub(crate) data_dir: String,
-    /// The strfry relay, on loopback [default: a built-in relay].
-    #[arg(long, env = "GRASP_RELAY_URL", value_name = "ws://HOST:PORT")]
-    pub(crate) relay_url: Option<String>,
-    /// The strfry binary, for events that the relay refuses from any client: protected ones (NIP-70), and those from
-    /// longer ago or further ahead than it takes. Needs --strfry-conf and --relay-url [default: such events are stuck].
-    #[arg(long, env = "GRASP_STRFRY_BIN", value_name = "PATH")]
-    pub(crate) strfry_bin: Option<String>,
-    /// The configuration of the strfry at --relay-url, with an absolute path in `db`. This server's user must be able
-    /// to write that database.
-    #[arg(long, env = "GRASP_STRFRY_CONF", value_name = "PATH")]
-    pub(crate) strfry_conf: Option<String>,
-    /// The Redis that the purgatory is kept in, the same as the plugin's [default: in memory, built-in relay only].
-    #[arg(
-        long,
-        env = "GRASP_REDIS_URL",
-        value_name = "redis://HOST:PORT",
-        hide_env_values = true
-    )]
-    pub(crate) redis_url: Option<String>,
-    #[command(flatten)]
-    redis: RedisOptions,
-    /// For how long an event waits for its git data, in seconds.
-    #[arg(long, env = "GRASP_HOLD_SECS", value_name = "N", default_value = "1800")]
-    pub(crate) hold_secs: String,
-    /// For how long an expired announcement can still be woken by an authorised state, in seconds; 0: not at all.
-    #[arg(long, env = "GRASP_SLEEP_SECS", value_name = "N", default_value = "86400")]
-    pub(crate) sleep_secs: String,
-    /// For how long a push waits until its events are served, in seconds. After that it succeeds all the same, and
-    /// the events are served when the relay is back.
-    #[arg(long, env = "GRASP_RELEASE_WAIT_SECS", value_name = "N", default_value = "60")]
-    pub(crate) release_wait_secs: String,
-    /// For how long requests and pushes that run may go on when the server is stopped (SIGTERM), in seconds; 0: not at
-    /// all. A second signal ends them at once.
-    #[arg(long, env = "GRASP_DRAIN_SECS", value_name = "N", default_value = "30")]
-    pub(crate) drain_secs: String,
-    /// For how long the data of a repository is kept whose announcement was deleted or names another server, in days;
-    /// 0: until the next daily check.
-    #[arg(long, env = "GRASP_DELETED_RETENTION_DAYS", value_name = "N", default_value = "90")]
-    pub(crate) deleted_retention_days: String,
-    /// By which rule listed maintainers count: hybrid, reciprocal or recursive.
-    #[arg(long, env = "GRASP_MAINTAINER_MODE", value_name = "MODE", default_value = "hybrid")]
-    pub(crate) maintainer_mode: String,
-    /// What the built-in relay does with events that belong to no repository served here: accept or refuse. With
-    /// --relay-url the plugin decides.
-    #[arg(
-        long,
-        env = "GRASP_OTHER_KINDS",
-        value_name = "accept|refuse",
-        default_value = "refuse"
-    )]
-    pub(crate) other_kinds: String,
-    /// File with the only repositories to host: one npub, npub/identifier or identifier a line. Read again when it
-    /// changes [default: everybody's].
-    #[arg(long, env = "GRASP_REPOS_ALLOW", value_name = "FILE")]
-    pub(crate) repos_allow: Option<PathBuf>,
-    /// File with repositories not to host, whatever else is said; as --repos-allow.
-    #[arg(long, env = "GRASP_REPOS_DENY", value_name = "FILE")]
-    pub(crate) repos_deny: Option<PathBuf>,
-    /// File with authors (npub) whose events count for nothing.
-    #[arg(long, env = "GRASP_AUTHORS_DENY", value_name = "FILE")]
-    pub(crate) authors_deny: Option<PathBuf>,
-    /// The reverse proxies in front of this server, as addresses or networks: who the client is is taken from their
-    /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
-    #[arg(long, env = "GRASP_TRUSTED_PROXIES", value_name = "CIDR[,CIDR...]")]
-    pub(crate) trusted_proxies: Option<String>,
-    #[command(flatten)]
-    server_limits: ServerLimitOptions,
-    #[command(flatten)]
-    limits: LimitOptions,
-}
-
-/// What the server needs to know, valid.
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    /// Where to listen.
-    pub(crate) bind: SocketAddr,
-    /// The name of this server; `None`: the address it listens on.
-    pub(crate) service: Option<Service>,
-    /// Where everything is kept.
-    pub(crate) data_dir: PathBuf,
-    /// The relay; `None`: the built-in one.
-    pub(crate) relay_url: Option<String>,
-    /// The strfry that imports what the relay refuses; `None`: nobody.
-    pub(crate) strfry: Option<StrfryPaths>,
-    /// The purgatory's Redis; `None`: in memory.
-    pub(crate) redis: Option<RedisSettings>,
-    /// For how long an event is held, in seconds.
-    pub(crate) hold_secs: u64,
-    /// For how long an announcement sleeps, in seconds.
-    pub(crate) sleep_secs: u64,
-    /// For how long a push waits for its events to be served.
-    pub(crate) release_wait: Duration,
-    /// For how long what runs may go on when the server is stopped.
-    pub(crate) drain: Duration,
-    /// For how long the data of a repository is kept that is not hosted any more, in seconds.
-    pub(crate) deleted_retention_secs: u64,
-    /// By which rule listed maintainers count.
-    pub(crate) maintainer_mode: MaintainerMode,
-    /// What the built-in relay does with events that belong to nothing here.
-    pub(crate) other_kinds: OtherKinds,
-    /// Whose repositories are hosted.
-    pub(crate) access: AccessFiles,
-    /// Whose word about the client's address is believed.
-    pub(crate) trusted_proxies: TrustedProxies,
-    /// What the server may carry.
-    pub(crate) server_limits: ServerLimits,
-    /// What the purgatory may hold.
-    pub(crate) limits: Limits,
-}
-
-impl Serve {
-    /// Checks everything that was typed.
+impl GatewayCommand {
+    /// Reads the command line and the environment.
     ///
     /// # Errors
-    /// All complaints at once.
-    pub(crate) fn check(&self) -> Result<Config, Complaints> {
-        let mut checker = Checker::default();
-        let bind = checker.parse("--bind", &self.bind, "an address and port such as 127.0.0.1:7334");
-        let service = self
-            .domain
-            .as_deref()
-            .map(|domain| checker.parse("--domain", domain, DOMAIN_EXPECTED));
-        let hold_secs = checker.secs("--hold-secs", &self.hold_secs, 1);
-        let sleep_secs = checker.secs("--sleep-secs", &self.sleep_secs, 0);
-        let release_wait_secs = checker.secs("--release-wait-secs", &self.release_wait_secs, 1);
-        let drain_secs = checker.secs("--drain-secs", &self.drain_secs, 0);
-        let days = checker.days("--deleted-retention-days", &self.deleted_retention_days);
-        let mode = &self.maintainer_mode;
-        let maintainer_mode = checker.parse("--maintainer-mode", mode, "hybrid, reciprocal or recursive");
-        let trusted_proxies = match self.trusted_proxies.as_deref() {
-            // A variable that is set to nothing is how an environment file leaves it unset.
-            None | Some("") => Some(TrustedProxies::default()),
-            Some(networks) => checker.parse("--trusted-proxies", networks, NETWORKS_EXPECTED),
-        };
-        let relay_url = self.relay_url.as_deref();
-        let relay_url = relay_url.and_then(|url| checker.url("--relay-url", url, &["ws"], "ws://127.0.0.1:7777"));
-        let redis_url = self.redis_url.as_deref();
-        let redis = redis_url.and_then(|url| self.redis.check(&mut checker, url, REDIS_STEP));
-        if self.relay_url.is_some() && self.redis_url.is_none() {
-            checker.complain(REDIS_MISSING);
+    /// All configuration errors at once.
+    pub(crate) fn read(mut arguments: Vec<OsString>) -> Result<Self, ConfigErrors> {
+        if arguments.len() < 2 {
+            arguments = vec!["grasp-gateway".into(), "serve".into()];
         }
-        let strfry = self.check_strfry(&mut checker);
-        let other_kinds = checker.parse("--other-kinds", &self.other_kinds, "accept or refuse");
-        let access = AccessFiles::open(AccessPaths {
-            allowed: self.repos_allow.clone(),
-            denied: self.repos_deny.clone(),
-            denied_authors: self.authors_deny.clone(),
-        });
-        let access = access.map_err(|error| checker.complain(error.to_text())).ok();
-        if self.data_dir.is_empty() {
-            checker.complain("--data-dir must name a directory");
-        }
-        let server_limits = self.server_limits.check(&mut checker);
-        let limits = self.limits.check(&mut checker);
-        checker.finish()?;
-        // Whatever is `None` here was complained about.
-        let config = || {
-            Some(Config {
-                bind: bind?,
-                service: service.flatten(),
-                data_dir: PathBuf::from(&self.data_dir),
-                relay_url,
-                strfry,
-                redis,
-                hold_secs: hold_secs?,
-                sleep_secs: sleep_secs?,
-                release_wait: Duration::from_secs(release_wait_secs?),
-                drain: Duration::from_secs(drain_secs?),
-                deleted_retention_secs: days? * 86_400,
-                maintainer_mode: maintainer_mode?,
-                other_kinds: other_kinds?,
-                access: access?,
-                trusted_proxies: trusted_proxies?,
-                server_limits: server_limits?,
-                limits: limits?,
-            })
-        };
-        config().ok_or(Complaints(Vec::new()))
-    }
-
-    /// Checks what can be checked without running it.
-    fn check_strfry(&self, checker: &mut Checker) -> Option<StrfryPaths> {
-        // A variable that is set to nothing is how an environment file leaves it unset.
-        let given = |path: &Option<String>| path.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
-        let (program, config) = match (given(&self.strfry_bin), given(&self.strfry_conf)) {
-            (None, None) => return None,
-            (Some(program), Some(config)) => (program, config),
-            (Some(_), None) | (None, Some(_)) => {
-                checker.complain("--strfry-bin and --strfry-conf belong together: give both or neither");
-                return None;
-            }
-        };
-        if self.relay_url.is_none() {
-            checker.complain("--strfry-bin needs --relay-url: the built-in relay has no strfry");
-        }
-        let is_program = |meta: Metadata| meta.is_file() && meta.permissions().mode() & 0o111 != 0;
-        if !fs::metadata(&program).is_ok_and(is_program) {
-            checker.complain(format!("--strfry-bin is {}: it must be a program", program.display()));
-        }
-        if let Err(error) = fs::read_to_string(&config) {
-            let config = config.display();
-            checker.complain(format!("--strfry-conf is {config}, which cannot be read: {error}"));
-        }
-        Some(StrfryPaths { program, config })
+        read_options(&arguments)
     }
 }
 
-/// How long a step in Redis may take: a look may write a lot at once.
-const REDIS_STEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+impl ProgramOptions for GatewayCommand {
+    fn definition() -> Command {
+        Self::command().mut_subcommands(|command| match command.get_name() {
+            "serve" => with_variables(command),
+            _ => command,
+        })
+    }
+
+    fn check(&self, errors: &mut ConfigErrors) {
+        match self {
+            Self::Serve(options) => options.check(errors),
+            Self::Declare(_) => {}
+        }
+    }
+}
+
+/// The options of `serve`.
+#[derive(Args)]
+pub(crate) struct GatewayOptions {
+    #[command(flatten)]
+    pub(crate) listen: ListenOptions,
+    /// Where repositories are kept, and the built-in relay's database.
+    #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
+    pub(crate) data_dir: PathBuf,
+    /// The strfry relay, on loopback; needs --redis-url [default: a built-in relay].
+    #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true, value_parser = ws_url)]
+    pub(crate) relay_url: Option<Url>,
+    #[command(flatten)]
+    pub(crate) strfry: StrfryOptions,
+    /// The Redis that the purgatory is kept in, the same as the plugin's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
+    /// or several by commas with --redis-mode [default: in memory, with the built-in relay only].
+    #[arg(long, value_name = "redis://HOST:PORT", hide_env_values = true)]
+    redis_url: Option<RedisUrls>,
+    /// What the built-in relay does with events that belong to no repository served here: accept or refuse. Issues,
+    /// patches, statuses and comments on them are refused in any case. With --relay-url the plugin decides.
+    #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true, default_value_t = OtherKinds::Refuse)]
+    pub(crate) other_kinds: OtherKinds,
+    #[command(flatten)]
+    pub(crate) times: TimeOptions,
+    #[command(flatten)]
+    redis: RedisOptions,
+    #[command(flatten)]
+    pub(crate) rules: RuleOptions,
+    #[command(flatten)]
+    pub(crate) server_limits: ServerLimits,
+    #[command(flatten)]
+    pub(crate) held_limits: HeldLimitOptions,
+}
+
+/// Where the server is, for its clients and its proxies.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListenOptions {
+    /// Where to listen. Ignored if systemd passes a socket (LISTEN_FDS).
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = BIND,
+          value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7334"))]
+    pub(crate) bind: SocketAddr,
+    /// What `clone` and `relays` tags must name: a host, with a port unless it is reached on the default ports of the
+    /// schemes [default: the bind address].
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parsed::<Service>(DOMAIN_EXPECTED))]
+    pub(crate) domain: Option<Service>,
+    /// The reverse proxies in front of this server, as addresses or networks: the client's address is taken from their
+    /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
+    #[arg(long, value_name = "CIDR[,CIDR...]", value_parser = networks, default_value = "", hide_default_value = true)]
+    pub(crate) trusted_proxies: TrustedProxies,
+}
+
+/// How long things take.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Times")]
+pub(crate) struct TimeOptions {
+    /// For how long an authorised state can still wake an expired announcement; 0: not at all.
+    #[arg(long = "sleep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
+          default_value_t = secs(86_400))]
+    pub(crate) sleep: HumanDuration,
+    /// For how long a push waits until its events are served. After that it succeeds all the same, and the events are
+    /// served when the relay is back.
+    #[arg(long = "release-wait-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
+          default_value_t = secs(60))]
+    pub(crate) release_wait: HumanDuration,
+    /// For how long running requests and pushes may continue when the server is stopped (SIGTERM); 0: not at all. A
+    /// second signal ends them at once.
+    #[arg(long = "drain-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX), default_value_t = secs(30))]
+    pub(crate) drain: HumanDuration,
+    /// For how long the data of a repository is kept whose announcement was deleted or names another server; 0: until
+    /// the next daily check.
+    #[arg(long, value_name = "DAYS", value_parser = days(0..=DAYS_MAX),
+          default_value_t = 90)]
+    pub(crate) deleted_retention_days: u64,
+}
+
+impl GatewayOptions {
+    /// Returns where Redis is; `None`: the purgatory is in memory.
+    pub(crate) fn redis(&self) -> Option<RedisSettings> {
+        self.redis_url
+            .as_ref()
+            .map(|urls| self.redis.settings(urls, REDIS_CALL))
+    }
+
+    fn check(&self, errors: &mut ConfigErrors) {
+        let has_relay_url = self.relay_url.is_some() || errors.has_invalid("relay-url");
+        if let Some(urls) = &self.redis_url {
+            self.redis.check(urls, errors);
+        } else if has_relay_url && !errors.has_invalid("redis-url") {
+            errors.push(REDIS_MISSING);
+        }
+        self.strfry.check(has_relay_url, errors);
+        if let Err(error) = AccessFiles::open(self.rules.lists.clone()) {
+            errors.push(error.to_text());
+        }
+    }
+}
+
+/// A variable that is set to nothing is how an environment file leaves it unset.
+fn networks(text: &str) -> Result<TrustedProxies, Expected> {
+    match text {
+        "" => Ok(TrustedProxies::default()),
+        _ => parsed("addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8")(text),
+    }
+}
+
+const BIND: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7334));
+
+/// How long a call to Redis may take: a reconcile may write a lot at once.
+const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
 const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
-
-const NETWORKS_EXPECTED: &str = "addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8";
 
 const REDIS_MISSING: &str = "--relay-url needs --redis-url: the plugin in the relay and this server meet in Redis; \
                              give both, or neither to run the built-in relay with a purgatory in memory";
 
 #[cfg(test)]
 mod tests {
+    use options_reference::check_document;
+
     use super::*;
 
-    fn serve(arguments: &[&str]) -> Result<Config, Complaints> {
+    fn serve(arguments: &[&str]) -> Result<Box<GatewayOptions>, ConfigErrors> {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
-        match Cli::try_parse_from(arguments).unwrap().command() {
-            Command::Serve(serve) => serve.check(),
-            Command::Declare(_) => unreachable!("it says serve"),
+        match GatewayCommand::read(arguments.map(OsString::from).collect())? {
+            GatewayCommand::Serve(options) => Ok(options),
+            GatewayCommand::Declare(_) => unreachable!("the command is serve"),
         }
+    }
+
+    fn errors(arguments: &[&str]) -> ConfigErrors {
+        serve(arguments).err().unwrap()
     }
 
     #[test]
     fn the_defaults_are_complete() {
-        let config = serve(&[]).unwrap();
+        let Ok(GatewayCommand::Serve(options)) = GatewayCommand::read(vec!["grasp-gateway".into()]) else {
+            panic!("serve is the default");
+        };
 
-        assert_eq!(config.bind, "127.0.0.1:7334".parse().unwrap());
-        assert_eq!((config.hold_secs, config.sleep_secs), (1800, 86400));
-        assert_eq!((config.relay_url, config.redis.is_none()), (None, true));
+        let times = [options.rules.hold, options.times.sleep].map(|time| time.as_secs());
+        assert_eq!(options.listen.bind, "127.0.0.1:7334".parse().unwrap());
+        assert_eq!(times, [1800, 86400]);
+        assert_eq!(options.times.deleted_retention_days, 90);
+        assert_eq!((&options.relay_url, options.redis()), (&None, None));
     }
 
     #[test]
-    fn every_bad_value_is_complained_about_at_once() {
-        let complaints = serve(&[
+    fn plain_numbers_and_units_mean_the_same() {
+        for hold in ["--hold-secs=1800", "--hold-secs=30m"] {
+            assert_eq!(serve(&[hold]).ok().unwrap().rules.hold.as_secs(), 1800);
+        }
+    }
+
+    #[test]
+    fn every_configuration_error_is_named_at_once() {
+        let errors = errors(&[
             "--bind=nowhere",
             "--domain=https://git.example.com/",
             "--hold-secs=0",
@@ -328,19 +252,18 @@ mod tests {
             "--maintainer-mode=all",
             "--trusted-proxies=10.1.2.3/8",
             "--uploads-max=0",
-            "--pack-bytes-max=1G",
+            "--pack-bytes-max=1 parsec",
             "--held-max=many",
-        ])
-        .unwrap_err();
+        ]);
 
-        let text = complaints.to_string();
+        let text = errors.to_string();
         for option in [
             "--bind",
             "--domain",
             "--hold-secs",
             "--release-wait-secs",
             "--drain-secs",
-            "--relay-url must",
+            "--relay-url: it must",
             "--maintainer-mode",
             "--redis-url",
             "--trusted-proxies",
@@ -350,11 +273,11 @@ mod tests {
         ] {
             assert!(text.contains(option), "{option} in {text}");
         }
-        assert_eq!(complaints.0.len(), 12, "{text}");
+        assert_eq!(errors.lines.len(), 12, "{text}");
     }
 
     #[test]
-    fn a_strfry_that_cannot_import_is_complained_about() {
+    fn a_strfry_that_cannot_import_is_a_configuration_error() {
         const RELAY: [&str; 2] = ["--relay-url=ws://127.0.0.1:7777", "--redis-url=redis://127.0.0.1"];
         const CONF: &str = concat!("--strfry-conf=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let rows: [(&[&str], &str); 6] = [
@@ -366,22 +289,41 @@ mod tests {
             (&["--strfry-bin=/bin/sh", "--strfry-conf=/bin"], "cannot be read"),
         ];
         for (arguments, expected) in rows {
-            let complaints = serve(&[&RELAY, arguments].concat()).unwrap_err();
+            let errors = errors(&[&RELAY, arguments].concat());
 
-            assert!(complaints.to_string().contains(expected), "{complaints}");
-            assert_eq!(complaints.0.len(), 1, "{complaints}");
+            assert!(errors.to_string().contains(expected), "{errors}");
+            assert_eq!(errors.lines.len(), 1, "{errors}");
         }
-        let complaints = serve(&["--strfry-bin=/bin/sh", CONF]).unwrap_err();
-        assert!(complaints.to_string().contains("needs --relay-url"), "{complaints}");
-        let given = serve(&[&RELAY, &["--strfry-bin=/bin/sh", CONF][..]].concat()).unwrap();
-        assert!(given.strfry.is_some());
-        let unset = serve(&["--strfry-bin=", "--strfry-conf="]).unwrap();
-        assert_eq!(unset.strfry, None);
+        let errors = errors(&["--strfry-bin=/bin/sh", CONF]);
+        assert!(errors.to_string().contains("needs --relay-url"), "{errors}");
+        let given = serve(&[&RELAY, &["--strfry-bin=/bin/sh", CONF][..]].concat());
+        assert!(given.ok().unwrap().strfry.paths().is_some());
+        let unset = serve(&["--strfry-bin=", "--strfry-conf=", "--trusted-proxies="]);
+        assert_eq!(unset.ok().unwrap().strfry.paths(), None);
     }
 
     #[test]
     fn a_relay_without_redis_is_refused() {
         assert!(serve(&["--relay-url=ws://127.0.0.1:7777"]).is_err());
         assert!(serve(&["--redis-url=redis://127.0.0.1"]).is_ok());
+    }
+
+    #[test]
+    fn an_invalid_option_counts_as_given_where_another_needs_it() {
+        for arguments in [
+            &["--relay-url=ws://127.0.0.1:7777", "--redis-url=http://127.0.0.1"][..],
+            &["--redis-url=redis://127.0.0.1,redis://127.0.0.2", "--redis-mode=many"],
+        ] {
+            assert_eq!(errors(arguments).lines.len(), 1, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_reference_of_options_is_up_to_date() {
+        let command = GatewayCommand::definition();
+        for name in ["serve", "declare"] {
+            let options = command.find_subcommand(name).unwrap();
+            check_document(&format!("grasp-gateway {name}"), options);
+        }
     }
 }

@@ -36,16 +36,21 @@ pub(crate) struct IngestLimits {
     pub(crate) stall_max: Duration,
 }
 
+impl IngestLimits {
+    /// Room for the packs of large projects.
+    pub(crate) const DEFAULT: Self = Self {
+        pack_bytes_max: 512 << 20,
+        objects_max: 5_000_000,
+        memory_bytes_max: 2 << 30,
+        cpu_secs_max: 600,
+        duration_max: Duration::from_secs(6 * 3600),
+        stall_max: Duration::from_secs(60),
+    };
+}
+
 impl Default for IngestLimits {
     fn default() -> Self {
-        Self {
-            pack_bytes_max: 512 << 20,
-            objects_max: 5_000_000,
-            memory_bytes_max: 2 << 30,
-            cpu_secs_max: 600,
-            duration_max: Duration::from_secs(6 * 3600),
-            stall_max: Duration::from_secs(60),
-        }
+        Self::DEFAULT
     }
 }
 

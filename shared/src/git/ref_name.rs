@@ -24,7 +24,7 @@ pub enum Namespace {
     PullRequest(EventId),
     /// `refs/nostr/…` with something else than an event id in lower-case hex.
     MalformedPullRequest,
-    /// Anything else. Nothing on this server governs it, so nobody may write it.
+    /// Anything else. No event governs it, so it cannot be pushed.
     Other,
 }
 
@@ -99,7 +99,7 @@ impl RefName {
         Self(format!("refs/nostr/{event_id}").into())
     }
 
-    /// Tells whether the two names cannot exist side by side, because one is a directory of the other.
+    /// Whether the two names cannot exist side by side, because one is a directory of the other.
     pub fn conflicts_with(&self, other: &Self) -> bool {
         let inside = |dir: &str, name: &str| name.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
         inside(&self.0, &other.0) || inside(&other.0, &self.0)

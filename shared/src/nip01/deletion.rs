@@ -14,7 +14,7 @@ use crate::nip34::Identifier;
 /// What an author asked to delete (NIP-09), as far as the purgatory can hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
-    /// Whose events go; nobody else's are touched.
+    /// Whose events are deleted; those of others are untouched.
     pub author: PublicKey,
     /// When the request was made, unix seconds: of an address only versions up to this time go.
     pub created_at: u64,
@@ -25,8 +25,7 @@ pub struct Deletion {
 }
 
 impl Deletion {
-    /// Most targets of each form that the purgatory looks for. What comes behind them is ruled out once the relay has
-    /// the request.
+    /// Most targets of each form that the purgatory looks for. The relay rules out the rest once it has the request.
     pub const TARGETS_MAX: usize = 100;
 
     /// Reads a deletion request (kind 5). `None`: it names nothing that the purgatory could hold.
@@ -48,7 +47,7 @@ impl Deletion {
     }
 }
 
-/// Tells whether `request` is a deletion request (NIP-09) by the author of `event` that covers it: by its id, or by
+/// Whether `request` is a deletion request (NIP-09) by the author of `event` that covers it: by its id, or by
 /// its address if it is no newer than the request.
 pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
     if request.kind.as_u16() != DELETION || request.pubkey != event.pubkey {

@@ -2,7 +2,7 @@
 
 use nostr::key::PublicKey;
 
-/// Tells whether a text is this number of lower-case hex digits.
+/// Whether a text is this number of lower-case hex digits.
 pub fn is_lower_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

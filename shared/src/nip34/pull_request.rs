@@ -25,7 +25,7 @@ pub struct PullRequest {
 /// Why an event is no usable PR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PullRequestError {
-    /// There is no `c` tag: for good, since a signed event does not change.
+    /// There is no `c` tag, and never will be: a signed event does not change.
     #[error("PR event has no 'c' tag with the commit that is offered")]
     NoCommit,
     /// The `c` tag is no object id.

@@ -1,4 +1,4 @@
-//! An operator's lists on disk: read at the start, and again when they change.
+//! The operator's lists on disk: read at the start, and again when they change.
 
 use std::fs;
 use std::io;
@@ -15,14 +15,19 @@ use crate::rules::Access;
 use crate::rules::AccessList;
 use crate::rules::AccessListError;
 
-/// Where the lists are; `None`: there is no such list.
+/// The paths of the lists; `None`: there is no such list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "options", derive(clap::Args))]
 pub struct AccessPaths {
-    /// The only repositories that are hosted.
+    /// File with the only repositories to host: an npub, npub/identifier or identifier a line, `#` for comments. Read
+    /// again when it changes [default: everybody's].
+    #[cfg_attr(feature = "options", arg(long = "repos-allow", value_name = "FILE"))]
     pub allowed: Option<PathBuf>,
-    /// Repositories that are not hosted.
+    /// File with repositories not to host, even if --repos-allow has them; as --repos-allow [default: none].
+    #[cfg_attr(feature = "options", arg(long = "repos-deny", value_name = "FILE"))]
     pub denied: Option<PathBuf>,
-    /// Authors none of whose events count.
+    /// File with authors (npub) whose events are ignored [default: none].
+    #[cfg_attr(feature = "options", arg(long = "authors-deny", value_name = "FILE"))]
     pub denied_authors: Option<PathBuf>,
 }
 
@@ -34,23 +39,23 @@ pub enum AccessFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
-    /// A line of it means nothing.
+    /// A line of it cannot be understood.
     #[error("cannot use the list {}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// Which line.
+        /// Which line, and why.
         #[source]
         source: AccessListError,
     },
 }
 
 impl AccessFileError {
-    /// Says it with its cause, on one line, to the operator who has named the file.
+    /// Returns the error and its cause on one line, for the operator who has named the file.
     pub fn to_text(&self) -> String {
         match self {
             Self::Read { source, .. } => format!("{self}: {source}"),
@@ -73,7 +78,7 @@ struct Inner {
 struct Current {
     access: Arc<Access>,
     stamps: [Option<SystemTime>; 3],
-    looked_at: Instant,
+    checked_at: Instant,
 }
 
 impl AccessFiles {
@@ -86,16 +91,16 @@ impl AccessFiles {
         let current = Mutex::new(Current {
             access: Arc::new(read(&paths)?),
             stamps,
-            looked_at: Instant::now(),
+            checked_at: Instant::now(),
         });
         Ok(Self(Arc::new(Inner { paths, current })))
     }
 
-    /// Returns what the lists say, a second ago at most. A list that cannot be used any more says what it said last.
+    /// Returns the lists as they were at most a second ago. A list that has become unusable keeps its last content.
     pub fn current(&self) -> Arc<Access> {
         let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked_at.elapsed() >= RELOAD_INTERVAL {
-            current.looked_at = Instant::now();
+        if current.checked_at.elapsed() >= RELOAD_INTERVAL {
+            current.checked_at = Instant::now();
             let stamps = stamps(&self.0.paths);
             if stamps != current.stamps {
                 match read(&self.0.paths) {
@@ -141,5 +146,5 @@ fn read_list(path: &Path) -> Result<AccessList, AccessFileError> {
     })
 }
 
-/// Between two looks at the files.
+/// Between two checks of the files' times.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);

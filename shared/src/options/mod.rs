@@ -1,9 +1,13 @@
-//! What both programs take as options, and how they are checked.
+//! The options of both programs: how they are read, which units they take, and the groups that both have.
 
-#[cfg(feature = "io")]
 pub mod access_files;
-pub mod checker;
 #[cfg(feature = "options")]
-pub mod limits;
-#[cfg(all(feature = "io", feature = "options"))]
+pub mod config_errors;
+#[cfg(feature = "options")]
+pub mod held_limits;
+#[cfg(feature = "options")]
 pub mod redis;
+#[cfg(feature = "options")]
+pub mod rules;
+#[cfg(feature = "options")]
+pub mod values;

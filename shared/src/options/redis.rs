@@ -1,88 +1,107 @@
-//! What both programs take as options about their Redis, besides its URL.
+//! What both programs take as options about their Redis.
 
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use clap::ValueEnum;
 
-use crate::options::checker::Checker;
+use crate::options::config_errors::ConfigErrors;
+use crate::options::values::HumanDuration;
+use crate::options::values::milliseconds;
+use crate::options::values::number;
+use crate::options::values::url;
 use crate::purgatory::RedisPlace;
 use crate::purgatory::RedisSettings;
 
-/// What was typed about Redis.
+/// The value of `--redis-url`: one URL or several by commas, each perhaps with a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrls(Vec<String>);
+
+/// A text that is no list of Redis URLs. Does not repeat it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it must be a URL such as redis://127.0.0.1:6379, or several by commas")]
+pub struct RedisUrlError;
+
+impl FromStr for RedisUrls {
+    type Err = RedisUrlError;
+
+    fn from_str(text: &str) -> Result<Self, RedisUrlError> {
+        let urls = text.split(',').map(|text| url(text, "redis").map(|_| text.to_owned()));
+        urls.collect::<Option<_>>().map(Self).ok_or(RedisUrlError)
+    }
+}
+
+/// What the URLs name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum RedisMode {
+    /// The server itself.
+    #[default]
+    Single,
+    /// Sentinels that name the master.
+    Sentinel,
+    /// Nodes of a cluster.
+    Cluster,
+}
+
+/// Everything about Redis but its URL, whose default is not the same in both programs.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Redis")]
 pub struct RedisOptions {
     /// What --redis-url names: single, the server itself; sentinel, sentinels that name the master; cluster, nodes of
-    /// a cluster. All but one by commas.
-    #[arg(
-        long,
-        env = "GRASP_REDIS_MODE",
-        value_name = "single|sentinel|cluster",
-        default_value = "single"
-    )]
-    redis_mode: String,
+    /// a cluster. The last two take several URLs by commas.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t, hide_possible_values = true)]
+    redis_mode: RedisMode,
     /// What the sentinels call the master.
-    #[arg(
-        long,
-        env = "GRASP_REDIS_MASTER_NAME",
-        value_name = "NAME",
-        default_value = "mymaster"
-    )]
+    #[arg(long, value_name = "NAME", default_value = "mymaster")]
     redis_master_name: String,
-    /// A Redis whose answers take longer than so many milliseconds, several in a row, counts as away until it is
+    /// How long an answer of Redis may take. After several slower ones in a row Redis counts as unavailable until it is
     /// faster: git events and pushes are refused meanwhile, and everything else goes on.
-    #[arg(long, env = "GRASP_REDIS_SLOW_MS", value_name = "N", default_value = "50")]
-    redis_slow_ms: String,
-    /// How many replicas of Redis must have an event before its author is promised that it is held (WAIT); 0: none.
-    #[arg(long, env = "GRASP_REDIS_REPLICAS", value_name = "N", default_value = "0")]
-    redis_replicas: String,
-    /// For how long they are waited for, in milliseconds: then the event is refused, to be sent again.
-    #[arg(long, env = "GRASP_REDIS_WAIT_MS", value_name = "N", default_value = "200")]
-    redis_wait_ms: String,
+    #[arg(long = "redis-slow-ms", value_name = "MS", value_parser = milliseconds(1..=SLOW_MS_MAX),
+          default_value_t = HumanDuration::new(RedisSettings::SLOW))]
+    redis_slow: HumanDuration,
+    /// How many replicas of Redis must have an event, or a PR commit's placeholder, before its author hears that it is
+    /// held (WAIT); 0: none.
+    #[arg(long, value_name = "N", value_parser = number(0..=REPLICAS_MAX), default_value_t = 0)]
+    redis_replicas: u64,
+    /// For how long the replicas are waited for. Then the answer is `OK false "error: ..."`, and the author sends the
+    /// event again.
+    #[arg(long = "redis-wait-ms", value_name = "MS", value_parser = milliseconds(1..=WAIT_MS_MAX),
+          default_value_t = HumanDuration::new(RedisSettings::REPLICAS_WAIT))]
+    redis_wait: HumanDuration,
 }
 
 impl RedisOptions {
-    /// Checks the options and the URL; `None` after complaining. How long one step may take grows with what is called
-    /// slow, within `step`.
-    pub fn check(&self, checker: &mut Checker, url: &str, step: RangeInclusive<Duration>) -> Option<RedisSettings> {
-        let place = self.check_place(checker, url);
-        let slow_ms = checker.number("--redis-slow-ms", &self.redis_slow_ms, 1..=SLOW_MS_MAX, "milliseconds");
-        let replicas = checker.number("--redis-replicas", &self.redis_replicas, 0..=REPLICAS_MAX, "replicas");
-        let wait_ms = checker.number("--redis-wait-ms", &self.redis_wait_ms, 1..=WAIT_MS_MAX, "milliseconds");
-        let slow = Duration::from_millis(slow_ms?);
-        Some(RedisSettings {
-            place: place?,
-            slow,
-            call_timeout: (slow * STEP_FACTOR).clamp(*step.start(), *step.end()),
-            replicas: replicas?,
-            replicas_wait: Duration::from_millis(wait_ms?),
-        })
+    /// Adds what is wrong with the mode and the URLs together.
+    pub fn check(&self, urls: &RedisUrls, errors: &mut ConfigErrors) {
+        if self.redis_mode == RedisMode::Single && urls.0.len() > 1 && !errors.has_invalid("redis-mode") {
+            errors.push("--redis-url names several servers: say with --redis-mode what they are");
+        }
     }
 
-    fn check_place(&self, checker: &mut Checker, url: &str) -> Option<RedisPlace> {
-        let given = url.split(',');
-        let urls: Option<Vec<String>> = given
-            .map(|url| checker.url("--redis-url", url, &["redis"], "redis://127.0.0.1:6379"))
-            .collect();
-        match (self.redis_mode.as_str(), urls?) {
-            ("single", urls) => match <[String; 1]>::try_from(urls) {
-                Ok([url]) => Some(RedisPlace::Single(url)),
-                Err(_) => {
-                    checker.complain("--redis-url names several servers: say with --redis-mode what they are");
-                    None
-                }
-            },
-            ("sentinel", urls) => Some(RedisPlace::Sentinel {
+    /// Returns what the purgatory needs. How long one call may take grows with what is called slow, within `call`.
+    pub fn settings(&self, urls: &RedisUrls, call: RangeInclusive<Duration>) -> RedisSettings {
+        let slow = *self.redis_slow;
+        RedisSettings {
+            place: self.place(urls),
+            slow,
+            call_timeout: (slow * CALL_FACTOR).clamp(*call.start(), *call.end()),
+            replicas: self.redis_replicas,
+            replicas_wait: *self.redis_wait,
+        }
+    }
+
+    fn place(&self, urls: &RedisUrls) -> RedisPlace {
+        let urls = urls.0.clone();
+        match self.redis_mode {
+            // `check` has seen to it that there is only one.
+            RedisMode::Single => RedisPlace::Single(urls.into_iter().next().unwrap_or_default()),
+            RedisMode::Sentinel => RedisPlace::Sentinel {
                 urls,
                 master_name: self.redis_master_name.clone(),
-            }),
-            ("cluster", urls) => Some(RedisPlace::Cluster(urls)),
-            (mode, _) => {
-                checker.complain(format!(
-                    "--redis-mode is {mode:?}: it must be single, sentinel or cluster"
-                ));
-                None
-            }
+            },
+            RedisMode::Cluster => RedisPlace::Cluster(urls),
         }
     }
 }
@@ -93,47 +112,55 @@ const SLOW_MS_MAX: u64 = 10_000;
 /// More replicas than anybody keeps.
 const REPLICAS_MAX: u64 = 16;
 
-/// Longest wait for them: the plugin answers within a second, whatever happens.
+/// Longest wait for replicas: the plugin answers within a second in any case.
 const WAIT_MS_MAX: u64 = 500;
 
-/// A step that takes so many times as long as a slow one has failed.
-const STEP_FACTOR: u32 = 6;
+/// A call that takes this many times as long as a slow one has failed.
+const CALL_FACTOR: u32 = 6;
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::options::config_errors::ProgramOptions;
+    use crate::options::config_errors::read_options;
 
     #[derive(Parser)]
-    struct Cli {
+    struct RedisOnly {
+        #[arg(long, hide_env_values = true)]
+        redis_url: RedisUrls,
         #[command(flatten)]
         redis: RedisOptions,
     }
 
-    const STEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+    impl ProgramOptions for RedisOnly {
+        fn check(&self, errors: &mut ConfigErrors) {
+            self.redis.check(&self.redis_url, errors);
+        }
+    }
 
-    fn check(url: &str, arguments: &[&str]) -> Result<Option<RedisSettings>, crate::options::checker::Complaints> {
-        let arguments = ["test"].iter().chain(arguments);
-        let mut checker = Checker::default();
-        let options = Cli::try_parse_from(arguments).unwrap().redis;
-        let settings = options.check(&mut checker, url, STEP);
-        checker.finish().map(|()| settings)
+    const CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+
+    fn settings(url: &str, arguments: &[&str]) -> Result<RedisSettings, ConfigErrors> {
+        let arguments = ["test", "--redis-url", url]
+            .into_iter()
+            .chain(arguments.iter().copied());
+        let options: RedisOnly = read_options(&arguments.map(Into::into).collect::<Vec<_>>())?;
+        Ok(options.redis.settings(&options.redis_url, CALL))
     }
 
     #[test]
     fn the_defaults_are_those_of_the_purgatory() {
-        let settings = check("redis://h", &[]).unwrap().unwrap();
-
-        assert_eq!(settings, RedisSettings::at("redis://h"));
+        assert_eq!(settings("redis://h", &[]).unwrap(), RedisSettings::at("redis://h"));
     }
 
     #[test]
-    fn a_step_may_take_longer_where_answers_may_and_not_for_ever() {
-        for (slow_ms, step_ms) in [("1", 1_000), ("200", 1_200), ("10000", 10_000)] {
-            let settings = check("redis://h", &["--redis-slow-ms", slow_ms]).unwrap().unwrap();
+    fn a_call_may_take_longer_where_answers_may_and_not_for_ever() {
+        for (slow_ms, call_ms) in [("1", 1_000), ("200", 1_200), ("200ms", 1_200), ("10000", 10_000)] {
+            let settings = settings("redis://h", &["--redis-slow-ms", slow_ms]).unwrap();
 
-            assert_eq!(settings.call_timeout, Duration::from_millis(step_ms), "{slow_ms}");
+            assert_eq!(settings.call_timeout, Duration::from_millis(call_ms), "{slow_ms}");
         }
     }
 
@@ -141,7 +168,7 @@ mod tests {
     fn several_servers_are_sentinels_or_nodes() {
         const TWO: &str = "redis://a:1,redis://b:2";
         let urls = || TWO.split(',').map(str::to_owned).collect::<Vec<_>>();
-        let place = |arguments: &[&str]| check(TWO, arguments).map(|settings| settings.unwrap().place);
+        let place = |arguments: &[&str]| settings(TWO, arguments).map(|settings| settings.place);
 
         let sentinel = place(&["--redis-mode=sentinel", "--redis-master-name=grasp"]);
         assert!(
@@ -153,17 +180,17 @@ mod tests {
         );
         assert!(place(&["--redis-mode=cluster"]).unwrap() == RedisPlace::Cluster(urls()));
         for wrong in [&[][..], &["--redis-mode=many"]] {
-            assert_eq!(check(TWO, wrong).unwrap_err().0.len(), 1);
+            assert_eq!(settings(TWO, wrong).unwrap_err().lines.len(), 1);
         }
-        assert!(check("redis://a:1,", &["--redis-mode=cluster"]).is_err());
+        assert!(settings("redis://a:1,", &["--redis-mode=cluster"]).is_err());
     }
 
     #[test]
-    fn what_is_wrong_is_complained_about_without_the_password() {
+    fn what_is_wrong_is_named_without_the_password() {
         let wrong = ["--redis-slow-ms=0", "--redis-replicas=-1", "--redis-wait-ms=501"];
-        let complaints = check("http://user:hunter2@h", &wrong).unwrap_err();
+        let errors = settings("http://user:hunter2@h", &wrong).unwrap_err();
 
-        assert_eq!(complaints.0.len(), 4, "{complaints}");
-        assert!(!complaints.to_string().contains("hunter2"), "{complaints}");
+        assert_eq!(errors.lines.len(), 4, "{errors}");
+        assert!(!errors.to_string().contains("hunter2"), "{errors}");
     }
 }

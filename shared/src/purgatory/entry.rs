@@ -41,7 +41,7 @@ impl EntryStatus {
             .find(|status| status.as_str() == text)
     }
 
-    /// Tells whether the event is complete and on its way into the relay, so that it counts as served for every
+    /// Whether the event is complete and on its way into the relay, so that it counts as served for every
     /// decision about git data.
     pub fn counts_as_served(self) -> bool {
         match self {

@@ -44,19 +44,23 @@ pub struct Limits {
     pub placeholders_max: u64,
 }
 
-impl Default for Limits {
+impl Limits {
     /// Room for a busy public server, some hundreds of megabytes of Redis at worst.
+    pub const DEFAULT: Self = Self {
+        event_bytes_max: 512 << 10,
+        entries_per_author_max: 1_000,
+        bytes_per_author_max: 16 << 20,
+        entries_per_source_max: 10_000,
+        bytes_per_source_max: 64 << 20,
+        entries_per_identifier_max: 2_000,
+        entries_max: 100_000,
+        bytes_max: 256 << 20,
+        placeholders_max: 10_000,
+    };
+}
+
+impl Default for Limits {
     fn default() -> Self {
-        Self {
-            event_bytes_max: 512 << 10,
-            entries_per_author_max: 1_000,
-            bytes_per_author_max: 16 << 20,
-            entries_per_source_max: 10_000,
-            bytes_per_source_max: 64 << 20,
-            entries_per_identifier_max: 2_000,
-            entries_max: 100_000,
-            bytes_max: 256 << 20,
-            placeholders_max: 10_000,
-        }
+        Self::DEFAULT
     }
 }

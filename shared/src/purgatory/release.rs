@@ -41,7 +41,7 @@ pub struct Leased {
 pub struct MarkedReleasing {
     /// Those that the caller is to publish, in the order given.
     pub leased: Vec<Leased>,
-    /// Those that are marked and not leased, because somebody else is releasing an event that they are ordered after:
+    /// Those that are marked and not leased, because another caller releases an event that they are ordered after:
     /// due as soon as that has left.
     pub waiting: BTreeSet<EventId>,
 }

@@ -38,7 +38,7 @@ use crate::nip34::Identifier;
 /// The events that wait for their git data, and all that is known about them. Clones are the same purgatory.
 ///
 /// Times are the store's own, in seconds; "past" means at or before its now. Each operation is one atomic step: a change
-/// and the dirty numbers that it raises. Every operation fails as [`PurgatoryError`] says (in memory none does), in a
+/// and the dirty numbers that it raises. Every operation fails as [`PurgatoryError`] lists (in memory none does), in a
 /// little over [`RedisSettings::call_timeout`] at worst, at once if Redis failed a moment ago, and may be repeated.
 #[derive(Clone)]
 pub struct Purgatory(Backend);
@@ -72,8 +72,8 @@ operations! {
         ("mark what is overdue", |argv| argv.count(count_max).secs(recheck_secs), decode::as_is);
 
     /// Marks events as releasing, given in the order of publishing, and leases them to the caller but for those that
-    /// are ordered after what somebody else is releasing. Left out and unchanged are those that are releasing already
-    /// and leased to somebody else or not to be retried yet, and those that their author has just deleted.
+    /// are ordered after what another caller is releasing. Left out and unchanged are those that are releasing already
+    /// and leased to another caller or not to be retried yet, and those that their author has just deleted.
     pub fn mark_releasing(releases: &[Release], lease_secs: u64) -> MarkedReleasing =
         ("mark events as releasing", |argv| argv.secs(lease_secs).releases(releases),
          |answer| decode::marked_releasing(answer, releases));
@@ -138,7 +138,7 @@ operations! {
         ("read the epoch", |argv| argv, |(name, server)| Ok(Epoch { name, server }));
 
     /// Begins a new epoch in place of `found`, once what was lost at its end has been made up for, and returns the name
-    /// of the current one: somebody else may have begun it.
+    /// of the current one: another gateway may have begun it.
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.text(&found.name), decode::as_is);
 

@@ -83,7 +83,7 @@ impl RelayConnection {
     /// Publishes an event and waits for the answer.
     pub(super) async fn publish(&self, event: &Event) -> Result<PublishOutcome, RelayError> {
         let outcome = lock(&self.pending).expect_answer(event.id)?;
-        let _waiting = Waiting {
+        let _expected = ExpectedAnswer {
             connection: self,
             event_id: event.id,
         };
@@ -151,12 +151,12 @@ impl Drop for OpenQuery<'_> {
 }
 
 /// A caller that waits for the answer to an event. Dropped, it is forgotten.
-struct Waiting<'c> {
+struct ExpectedAnswer<'c> {
     connection: &'c RelayConnection,
     event_id: EventId,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for ExpectedAnswer<'_> {
     fn drop(&mut self) {
         lock(&self.connection.pending).forget_gone(&self.event_id);
     }

@@ -38,11 +38,11 @@ pub use subscribe::Signal;
 /// Clones share the connection; answers are matched to requests by subscription and event id.
 #[derive(Debug, Clone)]
 pub struct RelayClient {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientInner {
     address: RelayAddress,
     timeout: Duration,
     connection: Mutex<Option<Arc<RelayConnection>>>,
@@ -59,7 +59,7 @@ impl RelayClient {
     /// `url` is not a `ws` URL with a host.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, RelayUrlError> {
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ClientInner {
                 address: url.parse()?,
                 timeout,
                 connection: Mutex::new(None),
@@ -154,7 +154,7 @@ impl RelayClient {
 
     /// Returns the connection, made now unless there is one.
     async fn connection(&self) -> Result<(Arc<RelayConnection>, Age), RelayError> {
-        let Inner { address, timeout, .. } = &*self.inner;
+        let ClientInner { address, timeout, .. } = &*self.inner;
         // The wait for another task that connects counts too, or all would wait for a dead relay one after the other.
         let connected = tokio::time::timeout(*timeout, async {
             let mut slot = self.inner.connection.lock().await;

@@ -61,8 +61,8 @@ mod tests {
     #[test]
     fn answer_is_read_as_what_became_of_the_event() {
         use PublishOutcome::*;
-        type Outcome = fn(String) -> PublishOutcome;
-        let rows: [(bool, &str, Outcome); 19] = [
+        type OutcomeOf = fn(String) -> PublishOutcome;
+        let rows: [(bool, &str, OutcomeOf); 19] = [
             (true, "", |_| Stored),
             (true, "duplicate: have this event", |_| Duplicate),
             (true, "purgatory: wait", Held),

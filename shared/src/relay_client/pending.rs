@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn page_that_is_not_ended_by_the_relay_is_an_error() {
-        type Ending = fn(String) -> RelayMessage;
-        let endings: [(Ending, &str); 3] = [
+        type LastMessage = fn(String) -> RelayMessage;
+        let endings: [(LastMessage, &str); 3] = [
             (|subscription| event_of(&subscription, 1), "Overrun"),
             (
                 |subscription| RelayMessage::Closed {

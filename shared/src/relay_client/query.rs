@@ -15,7 +15,7 @@ use super::page::NextPage;
 /// Asks for all that matches one of `filters`.
 pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.limits().page_size;
-    let mut found = Found::default();
+    let mut found = FoundEvents::default();
     for filters in requests(filters) {
         if let [filter] = filters {
             add_all_of(&connection, filter, &mut found).await?;
@@ -38,7 +38,7 @@ pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) 
 /// Asks for what matches each of `filters`, up to its own limit, the newest first.
 pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.limits().page_size;
-    let mut found = Found::default();
+    let mut found = FoundEvents::default();
     for filters in requests(filters) {
         found.add(connection.page(filters, page_size).await?.events);
     }
@@ -77,7 +77,7 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
 }
 
 /// Adds all that matches one filter, page by page into the past.
-async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut Found) -> Result<(), RelayError> {
+async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut FoundEvents) -> Result<(), RelayError> {
     let page_size = connection.limits().page_size;
     let mut request = filter.clone().limit(page_size);
     // Of this filter alone: events that another filter found do not mean that this one makes no progress.
@@ -99,12 +99,12 @@ async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut F
 
 /// Events, each once.
 #[derive(Debug, Default)]
-struct Found {
+struct FoundEvents {
     events: Vec<Event>,
     ids: HashSet<EventId>,
 }
 
-impl Found {
+impl FoundEvents {
     fn add(&mut self, events: Vec<Event>) {
         for event in events {
             if self.ids.insert(event.id) {

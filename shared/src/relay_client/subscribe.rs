@@ -176,5 +176,6 @@ const SIGNALS_MAX: usize = 256;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause before another attempt: all recovers within 2 s of the relay's return (docs/reliability.md).
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// After this long without a frame the relay is pinged, and after as long again it is taken for gone. strfry pings every 55 s.
+/// After this long without a frame the relay is pinged, and after as long again it is taken for gone. strfry pings
+/// every 55 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);

@@ -187,8 +187,8 @@ async fn invalid_event_is_skipped() {
 
 #[tokio::test]
 async fn query_that_the_relay_does_not_finish_is_an_error() {
-    type Ending = fn(&Value) -> Vec<Reply>;
-    let endings: [(Ending, &str); 4] = [
+    type LastReplies = fn(&Value) -> Vec<Reply>;
+    let endings: [(LastReplies, &str); 4] = [
         (
             |message| vec![Reply::Say(json!(["CLOSED", message[1], "no"]))],
             "Closed",

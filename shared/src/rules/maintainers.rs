@@ -2,7 +2,6 @@
 //! the hybrid of both (docs/facts/grasp.md 0.1 and 1.2).
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use nostr::key::PublicKey;
 
@@ -10,6 +9,7 @@ use crate::nip34::Announcement;
 
 /// By which rule an announcement makes others maintainers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "options", derive(clap::ValueEnum))]
 pub enum MaintainerMode {
     /// Announcements with role tags by the reciprocal rule, those with only the legacy tag by the recursive one.
     #[default]
@@ -18,24 +18,6 @@ pub enum MaintainerMode {
     Reciprocal,
     /// A listed maintainer counts at once, and so do those whom it lists.
     Recursive,
-}
-
-/// A text that is not a maintainer mode.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a maintainer mode: hybrid, reciprocal or recursive")]
-pub struct MaintainerModeError;
-
-impl FromStr for MaintainerMode {
-    type Err = MaintainerModeError;
-
-    fn from_str(text: &str) -> Result<Self, MaintainerModeError> {
-        match text {
-            "hybrid" => Ok(Self::Hybrid),
-            "reciprocal" => Ok(Self::Reciprocal),
-            "recursive" => Ok(Self::Recursive),
-            _ => Err(MaintainerModeError),
-        }
-    }
 }
 
 /// Who belongs to one repository.

@@ -2,7 +2,6 @@
 //! "Event Acceptance"; docs/facts/grasp.md 1.4).
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -12,28 +11,12 @@ use crate::nip34;
 
 /// What to do with events of kinds that have nothing to do with git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "options", derive(clap::ValueEnum))]
 pub enum OtherKinds {
     /// They pass: the relay is a general one.
     Accept,
     /// They pass if they belong to a served event: the relay is there for git only.
     Refuse,
-}
-
-/// A text that names no way to treat other kinds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a way to treat other kinds: accept or refuse")]
-pub struct OtherKindsError;
-
-impl FromStr for OtherKinds {
-    type Err = OtherKindsError;
-
-    fn from_str(text: &str) -> Result<Self, OtherKindsError> {
-        match text {
-            "accept" => Ok(Self::Accept),
-            "refuse" => Ok(Self::Refuse),
-            _ => Err(OtherKindsError),
-        }
-    }
 }
 
 /// Whether events of a kind need a decision. All others pass unread.

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::fixture::*;
 use crate::server::topology_place;
-use crate::topology::Mode;
-use crate::topology::Topology;
+use tests::harness::redis_topology::Mode;
+use tests::harness::redis_topology::Topology;
 
 #[tokio::test]
 async fn what_was_promised_is_held_after_a_failover_by_sentinel() {

@@ -11,10 +11,3 @@ mod failover;
 mod fixture;
 mod on_redis;
 mod server;
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "the end-to-end tests include this file too"
-)]
-mod topology;

@@ -13,9 +13,8 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use shared::purgatory::RedisPlace;
 use tempfile::TempDir;
-
-use crate::topology::Mode;
-use crate::topology::Topology;
+use tests::harness::redis_topology::Mode;
+use tests::harness::redis_topology::Topology;
 
 pub(crate) struct RedisServer {
     /// The only one; `None`: it is several.

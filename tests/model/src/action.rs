@@ -96,7 +96,7 @@ pub enum WorkerStep {
     FollowRelay,
     /// `recover`: writes again what it was releasing when Redis lost everything.
     WriteAgain,
-    /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held.lua`) or on disk.
+    /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held_page.lua`) or on disk.
     NoticeNewMaster,
 }
 

@@ -99,7 +99,7 @@ impl Redis {
             .collect()
     }
 
-    /// `mark_held.lua`.
+    /// `mark_held_page.lua`.
     pub fn mark_held(&mut self) {
         let waiting = Event::ALL.into_iter().filter(|event| self.status(*event).is_waiting());
         let identifiers = waiting.map(Event::identifiers);

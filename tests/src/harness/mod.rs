@@ -6,7 +6,6 @@ pub mod options;
 pub mod plugin_host;
 pub mod process;
 pub mod redis;
-#[path = "../../../shared/tests/purgatory/topology.rs"]
 pub mod redis_topology;
 mod relay;
 pub mod repository;

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be read ends the test")]
 
+mod citations;
+mod code;
+mod imports;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -237,71 +240,6 @@ fn files_named_in_documents_exist() {
         &missing,
         "a document names a file that is not there: it no longer tells the truth",
     );
-}
-
-/// The table in README.md against the definitions that `--help` is made of.
-#[test]
-fn every_option_is_in_the_readme_with_its_variable_and_default() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let mut options = 0;
-    let mut missing = Vec::new();
-    for path in [
-        "gateway/src/cli.rs",
-        "gateway/src/limit_options.rs",
-        "plugin/src/cli.rs",
-        "shared/src/limit_options.rs",
-        "gateway/src/declare.rs",
-    ] {
-        let text = fs::read_to_string(root().join(path)).unwrap();
-        for option in options_in(&text) {
-            options += 1;
-            let cell = format!("`--{}`", option.name);
-            let told = |wanted: &Option<String>, row: &str| {
-                let wanted = wanted.as_ref().map(|wanted| format!("`{wanted}`"));
-                wanted.is_none_or(|wanted| row.contains(&wanted))
-            };
-            let mut rows = readme
-                .lines()
-                .filter(|line| line.starts_with('|') && line.contains(&cell));
-            if !rows.any(|row| told(&option.variable, row) && told(&option.default, row)) {
-                missing.push(format!("{path} {option:?}"));
-            }
-        }
-    }
-
-    assert!(options > 15, "only {options} options found: are the definitions read?");
-    assert_none(
-        &missing,
-        "an option that README.md does not tell of, with its variable and default, is not found",
-    );
-}
-
-/// An option as it is defined with clap.
-#[derive(Debug)]
-struct CliOption {
-    name: String,
-    variable: Option<String>,
-    default: Option<String>,
-}
-
-/// Reads `#[arg(long, …)] name: …` out of the text of a file.
-fn options_in(text: &str) -> Vec<CliOption> {
-    let before_tests = text.split("#[cfg(test)]").next().unwrap();
-    let definitions = before_tests.split("#[arg(").skip(1);
-    let options = definitions.filter_map(|definition| {
-        let (attribute, rest) = definition.split_once(")]")?;
-        let field = rest.split(':').next()?.split_whitespace().last()?;
-        let value = |key: &str| {
-            let (_, after) = attribute.split_once(&format!("{key} = \""))?;
-            after.split('"').next().map(str::to_owned)
-        };
-        words_of(attribute).any(|word| word == "long").then(|| CliOption {
-            name: value("long").unwrap_or_else(|| field.replace('_', "-")),
-            variable: value("env"),
-            default: value("default_value"),
-        })
-    });
-    options.collect()
 }
 
 /// Returns the cells of a row of a table; nothing if the line is none.

@@ -86,6 +86,16 @@ pub(crate) fn defined_in(line: &str) -> impl Iterator<Item = (&str, &str)> {
         .filter(move |(item, _)| items.contains(item))
 }
 
+/// Returns a file up to the tests at its end.
+pub(crate) fn without_tests(text: &str) -> &str {
+    let mut marks = text.match_indices("#[cfg(test)]\n");
+    let tests = marks.find(|(at, mark)| {
+        let line = text[at + mark.len()..].lines().next().unwrap_or_default();
+        line.trim_start_matches("pub(crate) ").starts_with("mod ") && line.ends_with('{')
+    });
+    &text[..tests.map_or(text.len(), |(at, _)| at)]
+}
+
 /// Blanks comments and what is between quotes, and keeps the lines.
 pub(crate) fn without_comments_and_literals(text: &str) -> String {
     let mut code = String::with_capacity(text.len());

@@ -1,5 +1,5 @@
-//! The pages a person sees, and what all of them share. Everything that comes from outside is escaped; no scripts, and
-//! nothing that a browser would have to fetch. Pure.
+//! The web pages, and what all of them share. Everything that comes from outside is escaped; no scripts, and nothing
+//! that a browser would have to fetch. Pure.
 
 pub(crate) mod repository;
 
@@ -13,7 +13,7 @@ pub(crate) fn landing(service: &Service) -> String {
         &service.to_string(),
         &format!(
             "<h1>Git repositories over nostr</h1>\
-             <p>Who may push what is said by events that the maintainers sign, not by accounts on this server \
+             <p>Pushes are authorised by events that the maintainers sign, not by accounts on this server \
              (<a href=\"https://gitworkshop.dev/danconwaydev.com/grasp\">GRASP</a>, \
              <a href=\"https://nips.nostr.com/34\">NIP-34</a>).</p>\
              <dl><dt>Relay</dt><dd><code>{relay}</code></dd>\
@@ -30,15 +30,15 @@ pub(crate) fn landing(service: &Service) -> String {
     )
 }
 
-/// The page for everything that is not here.
+/// The page for everything that does not exist here.
 pub(crate) fn not_found(service: &Service) -> String {
     page(
         service,
         "Not found",
         "<h1>Not found</h1>\
          <p>There is no such page or repository on this server.</p>\
-         <p>A repository is here once its announcement names this server, under its owner's npub and its identifier. \
-         One that has been announced and not pushed to goes away again after a while.</p>",
+         <p>A repository appears here, under its owner's npub and its identifier, once its announcement names this \
+         server. An announcement without a push expires.</p>",
     )
 }
 

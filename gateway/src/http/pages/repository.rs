@@ -1,4 +1,4 @@
-//! The page of a repository: what its events say of it, how to get it, and what it still waits for.
+//! The page of a repository: its description from its events, how to clone it, and what it still waits for.
 
 use nostr::event::Kind;
 use nostr::key::PublicKey;
@@ -27,12 +27,12 @@ pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<Strin
     let notice = match facts.hosting(coordinate) {
         Hosting::Absent => return None,
         Hosting::Waiting => notice(
-            "This repository is announced and not served yet: its git data has not been pushed.",
+            "This repository is announced but not served yet: its git data has not been pushed.",
             held_secs(coordinate, facts),
         ),
         Hosting::Announced if facts.candidate_states(coordinate).is_empty() => String::new(),
         Hosting::Announced => notice(
-            "A newer state is declared, and its git data has not been pushed yet.",
+            "Its maintainers have declared a newer state: its git data has not been pushed yet.",
             None,
         ),
     };
@@ -44,7 +44,7 @@ pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<Strin
         &announcement.name
     };
     let body = format!(
-        // Each with a direction of its own: a text from right to left turns nothing else around.
+        // Each with a direction of its own: text from right to left does not reorder what surrounds it.
         "<h1 dir=\"auto\">{name}</h1>{identifier}\
          <p class=\"description\" dir=\"auto\">{description}</p>{notice}{access}{maintainers}{refs}",
         name = escape(name),
@@ -64,14 +64,14 @@ pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<Strin
 fn notice(text: &str, secs_left: Option<u64>) -> String {
     let left = match secs_left.map(|secs| secs / 60) {
         None => String::new(),
-        Some(0) => " Less than a minute is left for that.".to_owned(),
-        Some(1) => " One minute is left for that.".to_owned(),
-        Some(minutes) => format!(" {minutes} minutes are left for that."),
+        Some(0) => " Less than a minute is left to push it.".to_owned(),
+        Some(1) => " One minute is left to push it.".to_owned(),
+        Some(minutes) => format!(" {minutes} minutes are left to push it."),
     };
     format!("<p class=\"notice\" role=\"status\">{text}{left}</p>")
 }
 
-/// Returns for how long the announcement is still held; `None` if it is not.
+/// Returns for how many seconds the announcement is still held; `None` if it is not held.
 fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
     match facts.announcement(coordinate)?.status {
         EventStatus::Held { deadline } => Some(deadline.saturating_sub(facts.now)),
@@ -96,8 +96,8 @@ fn access(coordinate: &Coordinate, service: &Service) -> String {
 /// Returns the repository's address as ngit and gitworkshop.dev read it: `<npub>/<relay host>/<identifier>` (ngit
 /// `nostr_url.rs`, gitworkshop `RepoRoute`).
 ///
-/// ngit takes the identifier of that form as it stands, undecoded, and both take the relay for one with TLS. So a
-/// repository for which either is untrue has its `naddr` (NIP-19), which both read as well.
+/// ngit does not decode the identifier in that form, and both assume a relay with TLS. A repository that this does not
+/// fit gets its `naddr` (NIP-19), which both read as well.
 fn nostr_address(coordinate: &Coordinate, service: &Service) -> String {
     let (npub, identifier) = (npub(&coordinate.owner), coordinate.identifier.as_str());
     let readable = format!("{npub}/{service}/{}", coordinate.identifier.encoded());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_can_be_read_are() {
+    fn addresses_that_clients_read_rightly_are_readable() {
         let address = nostr_address(&repository("my.repo.git"), &"git.example.com".parse().unwrap());
 
         let npub = "npub10xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqpkge6d";
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_would_misread_has_an_address_that_says_all() {
+    fn what_clients_would_misread_has_an_naddr() {
         for (identifier, domain, relay) in [
             ("my repo", "git.example.com", "wss://git.example.com"),
             ("🦀", "git.example.com", "wss://git.example.com"),

@@ -1,4 +1,4 @@
-//! Holding, extending and ending in memory: what happens to an entry that waits.
+//! Holding, extending, expiring and ending in memory.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Releasing in memory: what happens to an entry that is leaving.
+//! Releasing in memory.
 
 use std::collections::BTreeSet;
 
@@ -101,7 +101,7 @@ fn mark(transaction: &mut Transaction<'_>, release: &Release) -> bool {
     true
 }
 
-/// Tells whether one of the events in `after` is releasing, those in `own` left out.
+/// Whether one of the events in `after` is releasing, those in `own` left out.
 fn is_blocked(transaction: &Transaction<'_>, after: &BTreeSet<EventId>, own: &BTreeSet<EventId>) -> bool {
     after
         .difference(own)
@@ -135,7 +135,7 @@ fn remove(transaction: &mut Transaction<'_>, event_id: &EventId) {
     }
 }
 
-/// Records an attempt that failed: for how many seconds nobody tries again, and why.
+/// Records an attempt that failed: after how many seconds it is retried, and why.
 fn put_off(transaction: &mut Transaction<'_>, event_id: &EventId, status: EntryStatus, failure: (u64, &str)) {
     let (after_secs, error) = failure;
     if let Some(mut record) = transaction.records.get_mut(event_id) {
@@ -147,7 +147,7 @@ fn put_off(transaction: &mut Transaction<'_>, event_id: &EventId, status: EntryS
     transaction.indices.releasing.set(*event_id, time);
 }
 
-/// Writes the entry of a release anew, keeping what only an earlier one can know.
+/// Writes the entry of a release again, and keeps what only the earlier one has.
 fn write_whole(transaction: &mut Transaction<'_>, release: &Release) {
     let event_id = release.event.id;
     transaction.clear_deadline(&event_id);

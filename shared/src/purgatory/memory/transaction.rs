@@ -1,4 +1,4 @@
-//! One atomic step on the purgatory in memory, with the same parts that `scripts/common.lua` has.
+//! One atomic step on the purgatory in memory, with the same parts as `redis/scripts/common.lua`.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ use crate::purgatory::source_group::source_group;
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) entry: Entry,
-    /// Who may settle it; `None` while nobody publishes it.
+    /// The lease that may settle it; `None` while it is not being published.
     pub(super) lease: Option<Lease>,
     /// The length of the event as JSON.
     pub(super) bytes: u64,
@@ -38,7 +38,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Makes the record of an entry that nobody publishes yet.
+    /// Makes the record of an entry without a lease.
     pub(super) fn new(entry: Entry) -> Self {
         Self {
             bytes: entry.event.as_json().len() as u64,
@@ -49,7 +49,7 @@ impl Record {
     }
 }
 
-/// What somebody has to look at when its time comes: an entry, or a placeholder in the repository named.
+/// What has a deadline: an entry, or a placeholder in the repository named.
 pub(super) type Awaited = (EventId, Option<Coordinate>);
 
 /// What an author asked to delete.
@@ -82,7 +82,7 @@ pub(super) struct Indices {
     pub(super) gated_until: HashMap<Gate, u64>,
 }
 
-/// A step that is being made. Nobody else makes one meanwhile.
+/// An atomic step, alone until it is finished.
 pub(in crate::purgatory) struct Transaction<'a> {
     pub(super) records: &'a DashMap<EventId, Record>,
     pub(super) indices: MutexGuard<'a, Indices>,
@@ -111,7 +111,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Gives everything that was raised its number, and returns whether somebody is to be woken.
+    /// Gives everything that was raised its number, and returns whether to notify.
     pub(super) fn finish(mut self) -> bool {
         let is_waking = self.is_waking || !self.raised.is_empty();
         for identifier in std::mem::take(&mut self.raised) {
@@ -122,7 +122,7 @@ impl Transaction<'_> {
         is_waking
     }
 
-    /// Returns the time in so many seconds.
+    /// Returns the time `secs` from now.
     pub(super) fn after(&self, secs: u64) -> u64 {
         self.now.saturating_add(secs.min(SPAN_SECS_MAX))
     }
@@ -251,7 +251,7 @@ impl Transaction<'_> {
         true
     }
 
-    /// Tells whether the event's author asked lately to delete it.
+    /// Whether the event's author has just asked to delete it.
     pub(super) fn is_deleted(&self, event: &Event, identifiers: &BTreeSet<Identifier>) -> bool {
         let gate = Gate::Event(event.pubkey, event.id);
         if self.indices.gates.score(&gate).is_some() {

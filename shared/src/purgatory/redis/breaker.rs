@@ -33,12 +33,12 @@ impl Breaker {
         }
     }
 
-    /// Tells whether Redis is not to be asked.
+    /// Whether Redis is not to be asked.
     pub(super) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Tells whether an answer that took so long is slow.
+    /// Whether an answer that took this long is slow.
     pub(super) fn is_slow(&self, took: Duration) -> bool {
         took > self.slow
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_opens_it_at_once_and_is_told_once() {
+    fn a_failure_opens_it_at_once_and_is_reported_once() {
         let breaker = Breaker::new(SLOW);
         assert!(!breaker.is_open());
 
@@ -125,7 +125,7 @@ mod tests {
         assert!(!answers.next(2 * SLOW), "it is open already");
     }
 
-    /// One late flush delays whoever asks meanwhile.
+    /// One late flush delays every call made meanwhile.
     #[test]
     fn many_that_waited_together_count_as_one() {
         let breaker = Breaker::new(SLOW);

@@ -128,7 +128,7 @@ impl ConnectionState {
             commands(connection.commands).await
         };
         let answer = within(limit, work).await;
-        // A master that became a replica refuses to write, and whoever is master now is found only by connecting anew.
+        // A master that became a replica refuses to write, and the new master is found only by connecting again.
         if let (Err(error), Some(flag)) = (&answer, used)
             && is_failure(error)
         {
@@ -204,7 +204,7 @@ async fn probe(shared: Weak<ConnectionState>) {
     }
 }
 
-/// Tells whether an error means that Redis is not there, or not the one to ask. Every other error is an answer.
+/// Whether an error means that Redis is not there, or not the one to ask. Every other error is an answer.
 fn is_failure(error: &RedisError) -> bool {
     let is_elsewhere = matches!(
         error.kind(),

@@ -51,7 +51,7 @@ pub(in crate::purgatory) fn as_is<T>(answer: T) -> Result<T, Malformed> {
     Ok(answer)
 }
 
-/// Takes a count that nobody needs.
+/// Drops a count that no caller needs.
 pub(in crate::purgatory) fn nothing(_count: u64) -> Result<(), Malformed> {
     Ok(())
 }
@@ -186,7 +186,7 @@ fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
     })
 }
 
-/// Never shows the event itself, which is nobody's business in a log.
+/// The error does not show the event itself: its content has no place in a log.
 fn event(json: &str) -> Result<Event, Malformed> {
     Event::from_json(json).map_err(|error| Malformed::new("an entry", "event", error.to_string()))
 }

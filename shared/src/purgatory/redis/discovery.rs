@@ -73,7 +73,7 @@ async fn first_of<F>(addresses: &[ConnectionInfo], ask: impl Fn(ConnectionInfo) 
 where
     F: Future<Output = RedisResult<Client>>,
 {
-    let mut failure = unknown("nobody to ask");
+    let mut failure = unknown("no sentinel or node is named");
     for address in addresses {
         match within(ASK_TIMEOUT, ask(address.clone())).await {
             Ok(found) => return Ok(found),

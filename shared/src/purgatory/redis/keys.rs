@@ -18,8 +18,8 @@ pub(super) const DIRTY: &str = "{purgatory}:dirty";
 /// `{purgatory}:deadlines` ZSET of event ids (held, asleep) and placeholders (`<event-id>:<pubkey>:<encoded
 /// identifier>`) by the time at which a gateway has to reconcile: the deadline, or later if one has tried. No TTL.
 pub(super) const DEADLINES: &str = "{purgatory}:deadlines";
-/// `{purgatory}:releasing` ZSET of event ids (releasing, stuck) by the time at which somebody may publish them: the
-/// end of the lease, or the next attempt. No TTL.
+/// `{purgatory}:releasing` ZSET of event ids (releasing, stuck) by the time at which a gateway may publish them: the
+/// end of the lease, the next attempt, or at once. No TTL.
 pub(super) const RELEASING: &str = "{purgatory}:releasing";
 /// `{purgatory}:entries` ZSET of `<event-id>:<bytes of the event>` (held, asleep) by deadline, for the limits on all.
 /// No TTL; a member that a crash leaked does not count from [`BACKSTOP_SECS`] after its deadline on.
@@ -65,13 +65,13 @@ pub(super) const DELETED_ADDRESS: &str = "{purgatory}:deleted:address:";
 pub(super) const DELETED_AUTHOR: &str = "{purgatory}:deleted:author:";
 
 /// `{purgatory}:epoch` STRING `<run id>:<number>`: the server that this purgatory was last known whole on, and a number
-/// that tells two losses apart. No TTL.
+/// that distinguishes two losses. No TTL.
 pub(super) const EPOCH: &str = "{purgatory}:epoch";
 /// `{purgatory}:probe` STRING that means nothing, written to see whether Redis takes writes in time. TTL 60 s.
 pub(super) const PROBE: &str = "{purgatory}:probe";
 
-/// `{purgatory}:wake` is no key but the channel on which a script tells that an identifier became dirty or an entry
-/// releasing. The message is empty.
+/// `{purgatory}:wake` is no key but the channel on which a script notifies that an identifier became dirty, or an entry
+/// releasing or due. The message is empty.
 pub(super) const WAKE: &str = "{purgatory}:wake";
 
 /// What every script call declares as KEYS: the names that do not depend on the call.

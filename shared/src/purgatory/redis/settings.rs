@@ -35,14 +35,20 @@ pub enum RedisPlace {
 }
 
 impl RedisSettings {
+    /// The default of `slow`: several times what a healthy disk takes for a flush.
+    pub const SLOW: Duration = Duration::from_millis(50);
+
+    /// The default of `replicas_wait`: far longer than a replica on the same network takes to have a write.
+    pub const REPLICAS_WAIT: Duration = Duration::from_millis(200);
+
     /// Returns the default settings for one server.
     pub fn at(url: &str) -> Self {
         Self {
             place: RedisPlace::Single(url.to_owned()),
-            slow: SLOW,
+            slow: Self::SLOW,
             call_timeout: CALL_TIMEOUT,
             replicas: 0,
-            replicas_wait: REPLICAS_WAIT,
+            replicas_wait: Self::REPLICAS_WAIT,
         }
     }
 }
@@ -59,11 +65,5 @@ impl fmt::Debug for RedisSettings {
     }
 }
 
-/// Several times what a healthy disk takes for a flush.
-const SLOW: Duration = Duration::from_millis(50);
-
 /// Longer than any call takes on a healthy Redis, however late its disk is.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Far longer than a replica on the same network takes to have a write.
-const REPLICAS_WAIT: Duration = Duration::from_millis(200);

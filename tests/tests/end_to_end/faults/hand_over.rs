@@ -111,7 +111,7 @@ async fn a_socket_that_is_none_is_refused() {
 
     assert!(!gateway.ended().await.success());
     assert!(
-        gateway.output().contains("2 sockets were handed over"),
+        gateway.output().contains("2 sockets were passed by socket activation"),
         "{}",
         gateway.output()
     );

@@ -146,7 +146,7 @@ async fn what_could_not_be_decided_while_the_relay_was_away_is_decided_when_it_i
         behind
             .world
             .gateway_log()
-            .matches("cannot decide, will look again")
+            .matches("cannot decide, will try again")
             .count()
     };
     eventually("it has tried again and again", async || failed() >= 8).await;
@@ -290,7 +290,7 @@ async fn a_query_that_does_not_come_to_its_end_decides_nothing() {
         behind
             .world
             .gateway_log()
-            .matches("cannot decide, will look again")
+            .matches("cannot decide, will try again")
             .count()
     };
     eventually("it could not decide", async || failed() >= 2).await;

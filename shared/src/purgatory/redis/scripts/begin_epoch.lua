@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Begins an epoch of this server, for whoever has made up for what the change of epochs may have lost.
+-- Begins an epoch of this server, for a gateway that has restored what the change of epochs may have lost.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 the name of the epoch that was found, empty if none was
--- Returns: the name of the epoch: the new one, or what somebody else has begun since.
+-- Returns: the name of the epoch: the new one, or the one that another gateway has begun since.
 -- Errors: none of its own.
 
 local name = redis.call('GET', K.epoch) or ''

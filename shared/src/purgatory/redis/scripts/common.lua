@@ -111,7 +111,7 @@ local function is_releasing(entry)
   return entry.status == 'releasing' or entry.status == 'stuck'
 end
 
--- Tells whether one of the events in `after` (JSON array of ids) is releasing, those in `own` left out.
+-- Whether one of the events in `after` (JSON array of ids) is releasing, those in `own` left out.
 local function is_blocked(after, own)
   for _, id in ipairs(cjson.decode(after)) do
     local entry = not own[id] and find_entry(id)
@@ -134,7 +134,7 @@ local function announcement_key(entry, name)
   return K.announcement .. entry.author .. ':' .. encode(name)
 end
 
--- Lets `key` end by itself at `time`, or later if it is already meant to end later.
+-- Sets the TTL of `key` to end at `time`, unless it ends later already.
 local function end_not_before(key, time)
   redis.call('EXPIREAT', key, time, 'NX')
   redis.call('EXPIREAT', key, time, 'GT')
@@ -235,7 +235,7 @@ local function is_addressable(kind)
   return tonumber(kind) >= 30000 and tonumber(kind) < 40000
 end
 
--- Tells whether the entry's author asked to delete it in the last K.gate_secs.
+-- Whether the entry's author asked to delete it in the last K.gate_secs.
 local function is_deleted(id, entry)
   if redis.call('EXISTS', K.deleted_event .. entry.author .. ':' .. id) == 1 then
     return true

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Raises the dirty numbers of what is past its deadline, and offers it again only after a while. Nothing expires here.
+-- Raises the dirty numbers of what is past its deadline, and reads it again only after a while. Nothing expires here.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 how many at most, 2 recheck-secs

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Marks complete events as releasing, writes them whole, and leases to the caller those that it may publish now. One
--- that is ordered after an event which somebody else is releasing waits: marked, not leased, due as soon as that has
+-- that is ordered after an event of another caller waits: marked, not leased, due as soon as that has
 -- left (take_due.lua).
 --
 -- KEYS: see common.lua.
@@ -9,7 +9,7 @@
 --       +7 ids of the events to publish before it (JSON array)
 -- Returns: { { { place of the release in ARGV (from 1), lease }, ... } of those that are the caller's, in order,
 --            { place, ... } of those that wait }.
---          Left out and unchanged: what is releasing already and whose time has not come (leased to somebody else, or
+--          Left out and unchanged: what is releasing already and whose time has not come (leased to another caller, or
 --          to be retried later), and what its author deleted since the caller decided.
 -- Errors: none of its own.
 

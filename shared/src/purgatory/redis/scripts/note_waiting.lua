@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Notes what entries wait for, for people who look.
+-- Notes what entries wait for, for operators.
 --
 -- KEYS: see common.lua.
 -- ARGV: pairs of event id and text

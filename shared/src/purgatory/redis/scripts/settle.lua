@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Records how an attempt to publish ended, for whoever has the lease.
+-- Records how an attempt to publish ended, for the caller that has the lease.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 lease,

@@ -3,7 +3,7 @@
 -- which is still releasing, is put off by a second, or until that has left (settle.lua).
 --
 -- KEYS: see common.lua.
--- ARGV: 1 how many at most, 2 lease-secs, 3 how many to look at at most
+-- ARGV: 1 how many at most, 2 lease-secs, 3 how many to read at most
 -- Returns: { { event JSON, lease, after (JSON array of ids) }, ... }.
 -- Errors: none of its own.
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Removes what an author has held or asleep up to a time (NIP-62), and keeps such events out for K.gate_secs. What is
--- leaving is in the relay as good as already: it is ruled out there.
+-- Removes what an author has held or asleep up to a time (NIP-62), and keeps such events out for K.gate_secs.
+-- Releasing ones stay: the relay rules them out.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 author, 2 created_at of the request

@@ -1,5 +1,5 @@
 //! Several real redis-servers that are one Redis: a cluster, or a master with replicas and sentinels. Killed when
-//! dropped. The end-to-end tests include this file too.
+//! dropped.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,0 +1,146 @@
+//! The limits of the server as options: what its machine can carry.
+
+use clap::Args;
+use shared::options::values::ByteCount;
+use shared::options::values::HumanDuration;
+use shared::options::values::SECS_MAX;
+use shared::options::values::number;
+use shared::options::values::seconds;
+use shared::options::values::secs;
+
+use crate::fetch::process::UploadPackLimits;
+use crate::git::command::GIT_COMMANDS_MAX;
+use crate::http::client_address::TrustedProxies;
+use crate::http::server::ConnectionLimits;
+use crate::repositories::ingest::IngestLimits;
+
+/// What the server may carry at the same time, and what one request may cost.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Limits of the server")]
+pub(crate) struct ServerLimits {
+    /// Most connections at the same time; more wait to be accepted.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
+    pub(crate) connections_max: usize,
+    /// Most connections at the same time from one address (a /64 of IPv6) that is no trusted proxy; more get 429.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 1024)]
+    pub(crate) connections_per_address_max: usize,
+    /// Most WebSockets at the same time; more get 503. Each also counts as a connection of its address.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
+    pub(crate) websockets_max: usize,
+    /// Most packs received at the same time; more wait for a slot.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 8)]
+    pub(crate) uploads_max: usize,
+    /// For how long a pack waits for a slot; then the push is refused.
+    #[arg(long = "upload-wait-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
+          default_value_t = secs(90))]
+    pub(crate) upload_wait: HumanDuration,
+    /// Most git processes that answer fetches at the same time; a fetch that waits longer than 30 s for a slot gets
+    /// 503.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
+          default_value_t = UploadPackLimits::DEFAULT.children_max)]
+    pub(crate) fetches_max: usize,
+    /// Most short git commands (update-ref, init, rev-list) at the same time; more wait.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
+    pub(crate) git_commands_max: usize,
+    /// Most bytes of the pack of one push.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(IngestLimits::DEFAULT.pack_bytes_max))]
+    pub(crate) pack_bytes_max: ByteCount,
+    /// Most objects in the pack of one push.
+    #[arg(long, value_name = "N", value_parser = number(0..=u32::MAX),
+          default_value_t = IngestLimits::DEFAULT.objects_max)]
+    pub(crate) pack_objects_max: u32,
+    /// Most memory of the git process that checks a pack.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(IngestLimits::DEFAULT.memory_bytes_max))]
+    pub(crate) upload_memory_bytes_max: ByteCount,
+    /// Most memory of a git process that answers a fetch.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.memory_bytes_max))]
+    pub(crate) fetch_memory_bytes_max: ByteCount,
+}
+
+impl ServerLimits {
+    /// Returns what one pack may cost.
+    pub(crate) fn of_an_upload(&self) -> IngestLimits {
+        IngestLimits {
+            pack_bytes_max: self.pack_bytes_max.0,
+            objects_max: self.pack_objects_max,
+            memory_bytes_max: self.upload_memory_bytes_max.0,
+            ..IngestLimits::DEFAULT
+        }
+    }
+
+    /// Returns what fetches may cost.
+    pub(crate) fn of_fetches(&self) -> UploadPackLimits {
+        UploadPackLimits {
+            children_max: self.fetches_max,
+            memory_bytes_max: self.fetch_memory_bytes_max.0,
+            ..UploadPackLimits::DEFAULT
+        }
+    }
+
+    /// Returns how many connections there may be, and whose are not counted.
+    pub(crate) fn of_connections(&self, trusted_proxies: TrustedProxies) -> ConnectionLimits {
+        ConnectionLimits {
+            connections_max: self.connections_max,
+            per_address_max: self.connections_per_address_max,
+            trusted_proxies,
+        }
+    }
+}
+
+/// Highest number of things at the same time: no machine has more descriptors.
+const AT_ONCE_MAX: usize = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct ServerLimitsOnly {
+        #[command(flatten)]
+        limits: ServerLimits,
+    }
+
+    fn read(arguments: &[&str]) -> ServerLimits {
+        let arguments = ["test"].iter().chain(arguments);
+        ServerLimitsOnly::try_parse_from(arguments).unwrap().limits
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_parts() {
+        let limits = read(&[]);
+
+        assert_eq!(limits.of_an_upload(), IngestLimits::default());
+        assert_eq!(limits.of_fetches(), UploadPackLimits::default());
+        assert_eq!(limits.git_commands_max, GIT_COMMANDS_MAX);
+    }
+
+    #[test]
+    fn each_option_sets_its_own_limit() {
+        let limits = read(&[
+            "--connections-max=1",
+            "--connections-per-address-max=2",
+            "--uploads-max=3",
+            "--fetches-max=4",
+            "--pack-bytes-max=5KiB",
+            "--pack-objects-max=6",
+            "--upload-memory-bytes-max=7",
+            "--fetch-memory-bytes-max=8",
+            "--upload-wait-secs=9",
+            "--websockets-max=10",
+            "--git-commands-max=11",
+        ]);
+
+        let connections = limits.of_connections(TrustedProxies::default());
+        let (upload, fetches) = (limits.of_an_upload(), limits.of_fetches());
+        assert_eq!((connections.connections_max, connections.per_address_max), (1, 2));
+        assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
+        assert_eq!(*limits.upload_wait, Duration::from_secs(9));
+        assert_eq!((limits.websockets_max, limits.git_commands_max), (10, 11));
+        assert_eq!((upload.pack_bytes_max, upload.objects_max), (5 << 10, 6));
+        assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
+    }
+}
