@@ -60,20 +60,20 @@ pub enum PluginStep {
 pub enum GatewayStep {
     /// It has nothing in hand.
     Worker(WorkerStep),
-    /// `commit_locked`: locks, `mark_dirty.lua`, and reads the purgatory for the second decision about a push.
+    /// `Committer::commit`: locks, `mark_dirty.lua`, and reads the purgatory for the second decision about a push.
     LockForPush,
     /// Reads the relay, `decide_push`.
     DecidePush,
     /// `put_placeholder.lua`.
     PutPlaceholder,
-    /// `Storage::migrate`: moves the objects of the push in; or `Storage::stage_whole`: keeps them aside. Then `plan`,
-    /// on the facts that the push was decided on.
+    /// `LockedRepository::take_in`: moves the objects of the push in; or `LockedRepository::stage_whole`: keeps them
+    /// aside. Then `plan`, on the facts that the push was decided on.
     TakeIn,
     /// Takes the locks that a wider reconcile needs.
     Lock,
-    /// `reconcile_locked`: the first half of the facts.
+    /// `Reconciler::load`: the first half of the facts.
     ReadFirst,
-    /// `reconcile_locked`: the second half of the facts, and `plan`.
+    /// `Reconciler::load`: the second half of the facts, and `plan`.
     Plan,
     /// `change_repositories` and `act`: the next thing of the plan.
     Act(Act),
@@ -94,7 +94,7 @@ pub enum WorkerStep {
     TakeDue,
     /// `follow_relay`: marks what the relay has committed.
     FollowRelay,
-    /// `Site::recover`: writes again what it was releasing when Redis lost everything.
+    /// `recover`: writes again what it was releasing when Redis lost everything.
     WriteAgain,
     /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held_page.lua`) or on disk.
     NoticeNewMaster,
@@ -103,9 +103,9 @@ pub enum WorkerStep {
 /// What a plan consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// `Storage::align`: all refs in one transaction.
+    /// `LockedRepository::align`: all refs in one transaction.
     Align,
-    /// `Storage::install`: the ref of the PR in one repository.
+    /// `LockedRepository::install`: the ref of the PR in one repository.
     Install,
     /// `mark_releasing.lua`.
     MarkReleasing,
@@ -117,7 +117,7 @@ pub enum Act {
     Extend,
     /// `drop_placeholder.lua`.
     DropPlaceholders,
-    /// `Storage::unstage`.
+    /// `LockedRepository::unstage`.
     Unstage,
     /// `clear_dirty.lua`, and lets go of the locks.
     ClearDirty,

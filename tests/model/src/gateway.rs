@@ -1,4 +1,4 @@
-//! What a gateway does next: its worker when it has nothing in hand (`gateway/src/reconcile/worker.rs`), else the next
+//! What a gateway does next: its worker when it has nothing in hand (`gateway/src/background/worker.rs`), else the next
 //! step of its task. Tasks are in [`crate::push`], [`crate::reconcile`] and [`crate::publish`].
 
 use crate::Bug;
