@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::fetch::process::UploadPackLimits;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::request::FetchRequest;
 use crate::process::ChildProcess;
 use crate::process::Stderr;

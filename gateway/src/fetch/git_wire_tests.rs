@@ -8,13 +8,13 @@ use std::pin::Pin;
 use std::process::Output;
 
 use crate::fetch::advertise::Advertisements;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::process::FetchSource;
 use crate::fetch::process::UploadPack;
-use crate::fetch::process::UploadPackLimits;
 use crate::git::command::Git;
 use crate::repositories::Repositories;
-use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::Layout;
+use crate::repositories::pack::IngestLimits;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;

@@ -18,57 +18,18 @@ use tokio::time::timeout;
 
 use crate::fetch::conversation::Chunk;
 use crate::fetch::conversation::Conversation;
-use crate::fetch::ls_refs::LsRefsError;
+use crate::fetch::error::UploadPackError;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
 use crate::git::error::GitError;
 use crate::http::body::BodyError;
 use crate::process::ChildLimits;
-use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
-use wire::pkt_line::PktLineError;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
-
-/// What one fetch may cost, and all together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UploadPackLimits {
-    /// Most gits at once.
-    pub(crate) children_max: usize,
-    /// Longest wait for one of them to end.
-    pub(crate) queue_wait_max: Duration,
-    /// Longest wait for the client to send or to take the next bytes.
-    pub(crate) stall_max: Duration,
-    /// Longest time of one answer.
-    pub(crate) duration_max: Duration,
-    /// Most bytes of a request.
-    pub(crate) request_bytes_max: u64,
-    /// Most memory of one git.
-    pub(crate) memory_bytes_max: u64,
-    /// Most CPU time of one git.
-    pub(crate) cpu_secs_max: u64,
-}
-
-impl UploadPackLimits {
-    /// Room for clones of large projects, a few at a time.
-    pub(crate) const DEFAULT: Self = Self {
-        children_max: 4,
-        queue_wait_max: Duration::from_secs(30),
-        stall_max: Duration::from_secs(60),
-        duration_max: Duration::from_secs(6 * 3600),
-        request_bytes_max: 16 << 20,
-        memory_bytes_max: 4 << 30,
-        cpu_secs_max: 3600,
-    };
-}
-
-impl Default for UploadPackLimits {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
 
 /// What a client fetches from.
 #[derive(Debug, Clone)]
@@ -77,38 +38,6 @@ pub(crate) enum FetchSource {
     Empty,
     /// A repository on disk.
     Repository(Repository),
-}
-
-/// Why a fetch was not answered.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UploadPackError {
-    /// The repository is not on disk.
-    #[error("the repository does not exist")]
-    NoRepository,
-    /// The request is none of git's.
-    #[error("malformed fetch request: {0}")]
-    PktLine(#[from] PktLineError),
-    /// The request is no `ls-refs` that git would answer.
-    #[error("malformed fetch request: {0}")]
-    LsRefs(#[from] LsRefsError),
-    /// The request has an end before it says anything.
-    #[error("malformed fetch request: it ends too early")]
-    Truncated,
-    /// Too many fetches at once: try later.
-    #[error("the server is busy with other fetches: try again later")]
-    Busy,
-    /// The request was not received in whole.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    /// The refs could not be read.
-    #[error(transparent)]
-    Refs(#[from] RefReadError),
-    /// git could not be run.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// git ended without an answer.
-    #[error("git upload-pack failed")]
-    Failed(#[source] io::Error),
 }
 
 /// Serves fetches. Cheap to clone.

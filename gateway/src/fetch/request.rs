@@ -4,11 +4,11 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
 
+use crate::fetch::error::UploadPackError;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::LsRefsError;
 use crate::fetch::ls_refs::LsRefsParser;
-use crate::fetch::process::UploadPackError;
-use crate::fetch::process::UploadPackLimits;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;

@@ -6,9 +6,9 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+use crate::fetch::error::UploadPackError;
 use crate::fetch::process::FetchSource;
 use crate::fetch::process::UploadPack;
-use crate::fetch::process::UploadPackError;
 use crate::fetch::reader::Found;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;

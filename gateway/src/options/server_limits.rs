@@ -8,11 +8,11 @@ use shared::options::values::number;
 use shared::options::values::seconds;
 use shared::options::values::secs;
 
-use crate::fetch::process::UploadPackLimits;
+use crate::fetch::limits::UploadPackLimits;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;
 use crate::http::server::ConnectionLimits;
-use crate::repositories::ingest::IngestLimits;
+use crate::repositories::pack::IngestLimits;
 
 /// What the server may carry at the same time, and what one request may cost.
 #[derive(Debug, Clone, Copy, Args)]

@@ -21,9 +21,9 @@ use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
-use crate::repositories::ingest::IngestError;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::is_disk_full;
+use crate::repositories::pack::IngestError;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::spool::Spool;
 
@@ -166,7 +166,7 @@ mod tests {
     use wire::command_list::PushCapabilities;
 
     use super::*;
-    use crate::repositories::ingest::IngestLimits;
+    use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
     use crate::repositories::testing::coordinate;
 

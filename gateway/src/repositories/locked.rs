@@ -15,8 +15,8 @@ use shared::rules::Staged;
 
 use crate::repositories::copy::copy_objects;
 use crate::repositories::error::RepositoryError;
-use crate::repositories::ingest::IngestLimits;
 use crate::repositories::locks::Locked;
+use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::ref_transaction::ApplyError;
 use crate::repositories::ref_transaction::RefTransaction;

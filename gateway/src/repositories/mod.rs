@@ -3,12 +3,13 @@
 
 mod copy;
 pub(crate) mod error;
-pub(crate) mod ingest;
+mod ingest;
 pub(crate) mod layout;
 mod locked;
 mod locks;
 mod notes;
 pub(crate) mod objects;
+pub(crate) mod pack;
 pub(crate) mod quarantine;
 mod ref_cache;
 pub(crate) mod ref_transaction;
@@ -34,12 +35,12 @@ use shared::rules::OnDisk;
 use shared::rules::Staged;
 
 use crate::repositories::error::RepositoryError;
-use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::LayoutError;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 use crate::repositories::locks::Locks;
 use crate::repositories::objects::object_kinds;
+use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
 use crate::repositories::repository::Repository;
@@ -141,7 +142,7 @@ impl Repositories {
     /// # Errors
     /// The staging area cannot be read.
     pub(crate) async fn read(&self, facts: &Facts) -> Result<Disk, RepositoryError> {
-        let oids: Vec<Oid> = Disk::referenced_objects(facts).into_iter().collect();
+        let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let mut disk = Disk {
             staged: self.staged(&facts.identifiers).await?,
             ..Disk::default()

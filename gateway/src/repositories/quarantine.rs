@@ -12,12 +12,12 @@ use std::path::PathBuf;
 
 use crate::git::invocation::Invocation;
 use crate::process::ChildLimits;
-use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync_dir;
+use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 

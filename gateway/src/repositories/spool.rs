@@ -10,10 +10,10 @@ use std::path::PathBuf;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::repositories::ingest::IngestError;
-use crate::repositories::ingest::IngestLimits;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::is_disk_full;
+use crate::repositories::pack::IngestError;
+use crate::repositories::pack::IngestLimits;
 
 /// A pack as sent: in memory while it is small, else in a file without a name, which ends with it.
 #[derive(Debug)]

@@ -242,8 +242,8 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repositories::ingest::IngestLimits;
     use crate::repositories::objects::object_kinds;
+    use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
 
     fn event_id(digit: char) -> EventId {

@@ -3,9 +3,9 @@
 use nostr::event::Event;
 
 use super::Coordinate;
+use super::Identifier;
 use super::IdentifierError;
 use super::Roles;
-use super::identifier;
 use crate::nip01::Revision;
 use crate::nip01::first_tag;
 use crate::nip01::first_value;
@@ -47,7 +47,7 @@ impl Announcement {
     /// # Errors
     /// See [`AnnouncementError`]. The kind is not looked at.
     pub fn parse(event: &Event) -> Result<Self, AnnouncementError> {
-        let identifier = identifier(event)?;
+        let identifier = Identifier::of(event)?;
         if tags(event, "clone").count() > 1 {
             return Err(AnnouncementError::SeveralCloneTags);
         }

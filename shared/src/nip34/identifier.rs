@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use nostr::event::Event;
 use percent_encoding::AsciiSet;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
+
+use crate::nip01::first_value;
 
 /// The identifier of a repository (its `d` tag): any text, spaces, emoji and `:` included.
 ///
@@ -35,6 +38,14 @@ pub enum IdentifierError {
 }
 
 impl Identifier {
+    /// Reads the first `d` tag of an event.
+    ///
+    /// # Errors
+    /// There is none, or it is no identifier.
+    pub fn of(event: &Event) -> Result<Self, IdentifierError> {
+        first_value(event, "d").parse()
+    }
+
     /// Longest identifier, in bytes (strfry indexes `d` up to this length).
     pub const BYTES_MAX: usize = 255;
 

@@ -3,11 +3,10 @@
 mod announcement;
 mod coordinate;
 mod identifier;
+mod kinds;
 mod pull_request;
 mod roles;
 mod state;
-
-use nostr::event::Event;
 
 pub use announcement::Announcement;
 pub use announcement::AnnouncementError;
@@ -15,6 +14,18 @@ pub use coordinate::Coordinate;
 pub use coordinate::CoordinateError;
 pub use identifier::Identifier;
 pub use identifier::IdentifierError;
+pub use kinds::ANNOUNCEMENT;
+pub use kinds::COMMENT;
+pub use kinds::DELETION;
+pub use kinds::GRASP_LIST;
+pub use kinds::ISSUE;
+pub use kinds::PATCH;
+pub use kinds::PULL_REQUEST;
+pub use kinds::PULL_REQUEST_UPDATE;
+pub use kinds::STATE;
+pub use kinds::STATUS_FIRST;
+pub use kinds::STATUS_LAST;
+pub use kinds::VANISH;
 pub use pull_request::PullRequest;
 pub use pull_request::PullRequestError;
 pub use roles::Roles;
@@ -22,35 +33,3 @@ pub use state::Declared;
 pub use state::State;
 pub use state::StateDefect;
 pub use state::StateError;
-
-use crate::nip01::first_value;
-
-/// Kind of a repository announcement (NIP-34).
-pub const ANNOUNCEMENT: u16 = 30617;
-/// Kind of a repository state (NIP-34).
-pub const STATE: u16 = 30618;
-/// Kind of a PR (NIP-34).
-pub const PULL_REQUEST: u16 = 1618;
-/// Kind of a PR update (NIP-34).
-pub const PULL_REQUEST_UPDATE: u16 = 1619;
-/// Kind of a patch (NIP-34).
-pub const PATCH: u16 = 1617;
-/// Kind of an issue (NIP-34).
-pub const ISSUE: u16 = 1621;
-/// First of the kinds of a status: open, applied, closed, draft (NIP-34).
-pub const STATUS_FIRST: u16 = 1630;
-/// Last of the kinds of a status.
-pub const STATUS_LAST: u16 = 1633;
-/// Kind of a user's list of GRASP servers (NIP-34).
-pub const GRASP_LIST: u16 = 10317;
-/// Kind of a deletion request (NIP-09).
-pub const DELETION: u16 = 5;
-/// Kind of a request to vanish (NIP-62).
-pub const VANISH: u16 = 62;
-/// Kind of a comment (NIP-22).
-pub const COMMENT: u16 = 1111;
-
-/// Returns the identifier in the first `d` tag.
-fn identifier(event: &Event) -> Result<Identifier, IdentifierError> {
-    first_value(event, "d").parse()
-}

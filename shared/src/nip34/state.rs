@@ -7,7 +7,6 @@ use nostr::key::PublicKey;
 
 use super::Identifier;
 use super::IdentifierError;
-use super::identifier;
 use crate::git::Namespace;
 use crate::git::Oid;
 use crate::git::RefName;
@@ -86,7 +85,7 @@ impl State {
         Ok(Self {
             revision: Revision::of(event),
             author: event.pubkey,
-            identifier: identifier(event)?,
+            identifier: Identifier::of(event)?,
             declared: Declared::parse(event),
         })
     }

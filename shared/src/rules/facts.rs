@@ -14,6 +14,7 @@ use super::MaintainerMode;
 use super::Membership;
 use super::Service;
 use super::Staged;
+use crate::git::Oid;
 use crate::nip01;
 use crate::nip01::Revision;
 use crate::nip34;
@@ -388,6 +389,14 @@ impl Facts {
         pull_request.coordinates.iter().any(|offered| {
             offered == coordinate || (offered.identifier == coordinate.identifier && confirmed.contains(&offered.owner))
         })
+    }
+
+    /// Returns the objects whose presence decides: those that states and PRs name.
+    pub fn referenced_objects(&self) -> BTreeSet<Oid> {
+        let declared = self.states.iter().filter_map(|known| known.item.declared.as_ref().ok());
+        let by_states = declared.flat_map(|declared| declared.refs.values().copied());
+        let by_pull_requests = self.pull_requests.iter().map(|known| known.item.commit_oid);
+        by_states.chain(by_pull_requests).collect()
     }
 
     /// Adds a placeholder that was recorded just now, for a commit that is staged, with the deadline that it has by

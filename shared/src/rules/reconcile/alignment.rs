@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 
 use nostr::key::PublicKey;
 
-use super::Alignment;
-use super::Disk;
-use super::OnDisk;
+use super::plan::Alignment;
 use crate::git::Namespace;
 use crate::git::ObjectKind;
 use crate::git::Oid;
@@ -19,8 +17,10 @@ use crate::nip34::Coordinate;
 use crate::nip34::Declared;
 use crate::nip34::Identifier;
 use crate::nip34::State;
+use crate::rules::Disk;
 use crate::rules::Facts;
 use crate::rules::Hosting;
+use crate::rules::OnDisk;
 
 /// The next state of every hosted repository that has one.
 pub(super) struct NextStates<'f> {

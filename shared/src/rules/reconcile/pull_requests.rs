@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use super::Disk;
-use super::Installation;
-use super::InstallationSource;
-use super::Outcome;
-use super::Plan;
-use super::Staged;
 use super::alignment::NextStates;
+use super::plan::Installation;
+use super::plan::InstallationSource;
+use super::plan::Outcome;
+use super::plan::Plan;
 use crate::git::ObjectKind;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
+use crate::rules::Disk;
 use crate::rules::Facts;
 use crate::rules::Hosting;
+use crate::rules::Staged;
 
 pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextStates<'_>, plan: &mut Plan) {
     for known in &facts.pull_requests {

@@ -1,0 +1,105 @@
+//! What the pack of a push may cost, and why one is refused.
+
+use std::io;
+use std::time::Duration;
+
+use crate::git::error::GitError;
+
+/// What one pack may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IngestLimits {
+    /// Most bytes of the pack as sent.
+    pub(crate) pack_bytes_max: u64,
+    /// Most objects in the pack.
+    pub(crate) objects_max: u32,
+    /// Most memory of the git that checks it: what a delta bomb runs into.
+    pub(crate) memory_bytes_max: u64,
+    /// Most CPU time of that git.
+    pub(crate) cpu_secs_max: u64,
+    /// Longest time from the first byte to the end of the check.
+    pub(crate) duration_max: Duration,
+    /// Longest wait for the next bytes of the pusher.
+    pub(crate) stall_max: Duration,
+}
+
+impl IngestLimits {
+    /// Room for the packs of large projects.
+    pub(crate) const DEFAULT: Self = Self {
+        pack_bytes_max: 512 << 20,
+        objects_max: 5_000_000,
+        memory_bytes_max: 2 << 30,
+        cpu_secs_max: 600,
+        duration_max: Duration::from_secs(6 * 3600),
+        stall_max: Duration::from_secs(60),
+    };
+}
+
+impl Default for IngestLimits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Why a pack was not taken. The text is for the pusher.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IngestError {
+    /// The request ends where the pack should begin.
+    #[error("the push brings no pack")]
+    NoPack,
+    /// What is there is no pack of a version that git knows.
+    #[error("what follows the commands is no pack")]
+    NotAPack,
+    /// More objects than the limit.
+    #[error("the pack has {count} objects, more than {max}: push in parts")]
+    TooManyObjects {
+        /// How many its header announces.
+        count: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// More bytes than the limit.
+    #[error("the pack has more than {max_bytes} bytes: push in parts")]
+    TooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The pack is damaged or incomplete in itself.
+    #[error("the pack is broken: {message}")]
+    Broken {
+        /// git's words.
+        message: String,
+    },
+    /// An object refers to another that is neither in the pack nor on the server.
+    #[error("the pack is incomplete: {message}")]
+    MissingObject {
+        /// git's words.
+        message: String,
+    },
+    /// An object is malformed or dangerous.
+    #[error("an object was refused by git fsck: {message}")]
+    Fsck {
+        /// git's words.
+        message: String,
+    },
+    /// Checking the pack takes more memory or time than the limit.
+    #[error("the pack takes more memory or time to check than this server gives: push in parts")]
+    TooExpensive,
+    /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
+    #[error("the check of the pack was killed here: push again, and if it is large in parts")]
+    Killed,
+    /// The check took too long.
+    #[error("checking the pack took more than {} s", max.as_secs())]
+    Deadline {
+        /// The limit.
+        max: Duration,
+    },
+    /// The server has no room.
+    #[error("the server's disk is full")]
+    DiskFull,
+    /// The pack could not be written to disk.
+    #[error("the push cannot be stored here")]
+    Spool(#[source] io::Error),
+    /// git could not be run.
+    #[error("the server cannot check packs right now")]
+    Git(#[from] GitError),
+}

@@ -1,0 +1,47 @@
+//! What is on disk of the repositories of some identifiers, as the rules see it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+
+use crate::git::ObjectKind;
+use crate::git::Oid;
+use crate::git::RefName;
+use crate::nip34::Coordinate;
+
+/// What is on disk of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OnDisk {
+    /// Its refs, of every namespace.
+    pub refs: BTreeMap<RefName, Oid>,
+    /// The branch that HEAD names, whether it exists or not.
+    pub head: Option<RefName>,
+    /// Those of the objects asked for that it has. Whatever it has, it has with everything reachable from it.
+    pub objects: BTreeMap<Oid, ObjectKind>,
+}
+
+/// A PR commit that is kept aside, not among the objects that clones see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Staged {
+    /// The repository it was pushed to.
+    pub coordinate: Coordinate,
+    /// The event that names it, or shall.
+    pub event_id: EventId,
+    /// The commit.
+    pub commit_oid: Oid,
+}
+
+/// What is on disk of the repositories of some identifiers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Disk {
+    /// The repositories that exist.
+    pub repositories: BTreeMap<Coordinate, OnDisk>,
+    /// The commits kept aside. They were checked to be commits when they came.
+    pub staged: BTreeSet<Staged>,
+    /// The repositories that cannot be read or changed now: nothing is decided about them, and about everything else it
+    /// is.
+    pub broken: BTreeSet<Coordinate>,
+    /// PRs whose ref cannot be set in a repository now: the same for that PR there, and nothing else.
+    pub uninstallable: BTreeSet<(Coordinate, EventId)>,
+}

@@ -1,0 +1,180 @@
+//! What a reconcile does, in order, and how it is put together.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+
+use crate::git::Oid;
+use crate::git::RefName;
+use crate::git::RefUpdate;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+use crate::purgatory::Entry;
+use crate::purgatory::EntryStatus;
+use crate::purgatory::Expiry;
+use crate::purgatory::Placeholder;
+use crate::purgatory::Release;
+use crate::rules::EventStatus;
+use crate::rules::Facts;
+use crate::rules::Hosting;
+use crate::rules::Staged;
+
+/// Brings the refs of a repository to what a state declares; creates the repository if need be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alignment {
+    /// The repository.
+    pub coordinate: Coordinate,
+    /// The state.
+    pub state_id: EventId,
+    /// Repositories to copy objects from first, with the tips that each has and this one lacks.
+    pub copies: BTreeMap<Coordinate, BTreeSet<Oid>>,
+    /// The changes of branches and tags, none of them void.
+    pub updates: Vec<RefUpdate>,
+    /// The branch that HEAD shall name; `None`: it stays.
+    pub head: Option<RefName>,
+}
+
+/// Where the commit of a PR comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallationSource {
+    /// The repository has it.
+    Here,
+    /// It is staged for this repository, and moves in.
+    Staged,
+    /// It is copied from another repository.
+    Repository(Coordinate),
+    /// It is copied from what is staged for another repository.
+    StagedElsewhere(Coordinate),
+}
+
+/// Sets `refs/nostr/<event-id>` in a repository; creates the repository if need be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// The repository.
+    pub coordinate: Coordinate,
+    /// The PR event.
+    pub event_id: EventId,
+    /// Its commit.
+    pub commit_oid: Oid,
+    /// What the ref is now, if it exists.
+    pub old: Option<Oid>,
+    /// Where the commit comes from.
+    pub source: InstallationSource,
+}
+
+/// What to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Repositories to bring to their next state.
+    pub alignments: Vec<Alignment>,
+    /// PR refs to set.
+    pub installations: Vec<Installation>,
+    /// Staged commits that nothing names any more.
+    pub unstage: BTreeSet<Staged>,
+    /// Placeholders that have ended: their event is here, or their time is over.
+    pub placeholders_ended: Vec<Placeholder>,
+    /// Events that are complete, in the order in which they are published.
+    pub releases: Vec<Release>,
+    /// Entries that end: superseded by another event, or deleted by their author.
+    pub ended: BTreeSet<EventId>,
+    /// Entries whose time is over.
+    pub expired: Vec<(EventId, Expiry)>,
+    /// Entries that wait for a repository that cannot be read or changed now: they neither expire nor are dropped.
+    pub undecided: BTreeSet<EventId>,
+    /// What each remaining entry waits for.
+    pub waiting: BTreeMap<EventId, String>,
+    /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
+    /// brings them back.
+    pub data_missing: BTreeSet<Coordinate>,
+    /// Identifiers that must be locked and reconciled together with these before a PR can expire.
+    pub also_lock: BTreeSet<Identifier>,
+}
+
+pub(super) fn release_of(entry: &Entry, after: BTreeSet<EventId>) -> Release {
+    Release {
+        event: entry.event.clone(),
+        identifiers: entry.identifiers.clone(),
+        after,
+    }
+}
+
+/// What becomes of a held event now.
+pub(super) enum Outcome {
+    /// It is complete, and goes after these announcements.
+    Release { after: BTreeSet<EventId> },
+    /// It has lost against another event.
+    End,
+    /// It waits, for this.
+    Wait(String),
+    /// What becomes of it is decided when its repository can be read and changed again.
+    Undecided,
+}
+
+impl Plan {
+    pub(super) fn record(&mut self, facts: &Facts, event_id: &EventId, outcome: Outcome) {
+        let Some(entry) = facts.entries.get(event_id) else {
+            return;
+        };
+        match outcome {
+            Outcome::Release { after } => self.releases.push(release_of(entry, after)),
+            Outcome::End => {
+                self.ended.insert(*event_id);
+            }
+            Outcome::Wait(text) => {
+                self.waiting.insert(*event_id, text);
+            }
+            Outcome::Undecided => {
+                self.undecided.insert(*event_id);
+                self.waiting.insert(*event_id, UNDECIDED.to_owned());
+            }
+        }
+    }
+
+    pub(super) fn releases(&self, event_id: &EventId) -> bool {
+        self.releases.iter().any(|release| release.event.id == *event_id)
+    }
+
+    /// Tells whether the repository's announcement is public, or will be by this plan.
+    pub(super) fn is_announced(&self, facts: &Facts, coordinate: &Coordinate) -> bool {
+        match facts.hosting(coordinate) {
+            Hosting::Announced => true,
+            Hosting::Waiting => facts
+                .announcement(coordinate)
+                .is_some_and(|known| self.releases(&known.item.revision.event_id)),
+            Hosting::Absent => false,
+        }
+    }
+
+    /// Returns the announcement that what depends on one of these repositories is published after: none if one of them
+    /// is served already, else one that is on its way. Not all of them, or a stranger's that the relay refuses could
+    /// hold up everybody's.
+    pub(super) fn announcements_before<'c>(
+        &self,
+        facts: &Facts,
+        coordinates: impl IntoIterator<Item = &'c Coordinate>,
+    ) -> BTreeSet<EventId> {
+        let mut releasing = None;
+        for coordinate in coordinates {
+            let Some(known) = facts.announcement(coordinate) else {
+                continue;
+            };
+            let public = facts.served_announcement(coordinate);
+            if public.is_some_and(|known| known.status == EventStatus::Served) {
+                return BTreeSet::new();
+            }
+            let id = known.item.revision.event_id;
+            let stuck = facts
+                .entries
+                .get(&id)
+                .is_some_and(|entry| entry.status == EntryStatus::Stuck);
+            if (known.status.counts_as_served() || self.releases(&id)) && (releasing.is_none() || !stuck) {
+                releasing = Some(id);
+            }
+        }
+        releasing.into_iter().collect()
+    }
+}
+
+/// What an entry waits for whose repository is broken.
+const UNDECIDED: &str = "its repository to be readable and writable again: the log of this server has the reason";
