@@ -41,7 +41,7 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
 
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum ReconcileEnding {
     /// There is no more to do about the identifier.
     Done,
     /// The relay or Redis does not answer: as soon as it does, the next reconcile succeeds.
@@ -52,7 +52,7 @@ enum Ending {
 
 struct Worker {
     reconciler: Arc<Reconciler>,
-    reconciles: JoinSet<(Identifier, Ending)>,
+    reconciles: JoinSet<(Identifier, ReconcileEnding)>,
     running: BTreeSet<Identifier>,
     /// Identifiers whose reconcile failed, and when to try again.
     resting: BTreeMap<Identifier, Instant>,
@@ -157,23 +157,23 @@ impl Worker {
             let reconcile = tokio::spawn(reconcile_and_publish(reconciler, identifier.clone()));
             let ending = reconcile.await.unwrap_or_else(|error| {
                 tracing::error!(repo.identifier = %identifier, %error, "a reconcile ended abnormally");
-                Ending::Failed
+                ReconcileEnding::Failed
             });
             (identifier, ending)
         });
     }
 
-    fn note(&mut self, done: Result<(Identifier, Ending), JoinError>) {
+    fn note(&mut self, done: Result<(Identifier, ReconcileEnding), JoinError>) {
         let Ok((identifier, ending)) = done else { return };
         self.running.remove(&identifier);
         let pause = match ending {
-            Ending::Done => {
+            ReconcileEnding::Done => {
                 self.failures.remove(&identifier);
                 return;
             }
             // Everything recovers within 2 s of a neighbour's return: this pause does not grow.
-            Ending::NeighbourAway => RETRY_PAUSE,
-            Ending::Failed => {
+            ReconcileEnding::NeighbourAway => RETRY_PAUSE,
+            ReconcileEnding::Failed => {
                 let failures = self.failures.entry(identifier.clone()).or_default();
                 *failures = (*failures + 1).min(FAILURES_COUNTED);
                 RETRY_PAUSE * 2_u32.pow(*failures - 1)
@@ -210,23 +210,23 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
     }
 }
 
-async fn reconcile_and_publish(reconciler: Arc<Reconciler>, identifier: Identifier) -> Ending {
+async fn reconcile_and_publish(reconciler: Arc<Reconciler>, identifier: Identifier) -> ReconcileEnding {
     let ending = match reconciler.reconcile_dirty(&identifier).await {
         Ok(reconciled) => {
             reconciler.publisher.publish(reconciled.leased).await;
             match reconciled.is_complete {
-                true => return Ending::Done,
-                false => Ending::Failed,
+                true => return ReconcileEnding::Done,
+                false => ReconcileEnding::Failed,
             }
         }
         Err(error) => {
             let logged = &error as &dyn std::error::Error;
             if error.is_of_a_neighbour() {
                 tracing::warn!(repo.identifier = %identifier, error = logged, "cannot decide, will try again");
-                Ending::NeighbourAway
+                ReconcileEnding::NeighbourAway
             } else {
                 tracing::error!(repo.identifier = %identifier, error = logged, "cannot decide, will try again");
-                Ending::Failed
+                ReconcileEnding::Failed
             }
         }
     };

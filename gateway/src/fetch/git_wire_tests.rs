@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::process::Output;
 
 use crate::fetch::advertise::Advertisements;
-use crate::fetch::process::Target;
+use crate::fetch::process::FetchSource;
 use crate::fetch::process::UploadPack;
 use crate::fetch::process::UploadPackLimits;
 use crate::git::command::Git;
@@ -104,9 +104,9 @@ impl Server {
             ("git-receive-pack", "") => ("receive-pack-result", receive(repository, body).await),
             ("git-upload-pack", "") => {
                 let target = if refs.is_some() {
-                    Target::Repository(repository)
+                    FetchSource::Repository(repository)
                 } else {
-                    Target::Empty
+                    FetchSource::Empty
                 };
                 let answer = self
                     .upload_pack

@@ -244,7 +244,7 @@ mod tests {
             (b"0014command=ls-refs\n0002", LsRefsError::Packet),
             (b"0009bogus", LsRefsError::Line),
             (b"0018object-format=sha256", LsRefsError::Line),
-            (b"zzzz", LsRefsError::PktLine(PktLineError::Length)),
+            (b"", LsRefsError::PktLine(PktLineError::Length)),
         ] {
             let bytes = [bytes, b"\n\n\n\n"].concat();
             assert_eq!(parse(&bytes), Err(error), "{bytes:?}");

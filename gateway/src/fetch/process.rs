@@ -72,7 +72,7 @@ impl Default for UploadPackLimits {
 
 /// What a client fetches from.
 #[derive(Debug, Clone)]
-pub(crate) enum Target {
+pub(crate) enum FetchSource {
     /// A virtual repository: announced and without refs.
     Empty,
     /// A repository on disk.
@@ -137,7 +137,7 @@ impl UploadPack {
     /// must then be cut off, not ended.
     pub(crate) async fn fetch<R>(
         &self,
-        target: Target,
+        target: FetchSource,
         protocol: Option<GitProtocol>,
         body: R,
     ) -> Result<UploadPackAnswer, UploadPackError>
@@ -152,8 +152,8 @@ impl UploadPack {
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
                 let ls_refs = request.ls_refs().await?;
                 let answer = match &target {
-                    Target::Empty => ls_refs.answer(&RefSnapshot::empty()),
-                    Target::Repository(repository) => {
+                    FetchSource::Empty => ls_refs.answer(&RefSnapshot::empty()),
+                    FetchSource::Repository(repository) => {
                         let refs = repository.cached_refs().await?;
                         ls_refs.answer(&*refs.ok_or(UploadPackError::NoRepository)?)
                     }
@@ -166,7 +166,7 @@ impl UploadPack {
 
     async fn spawn<R>(
         &self,
-        target: Target,
+        target: FetchSource,
         protocol: Option<GitProtocol>,
         request: FetchRequest<R>,
     ) -> Result<UploadPackAnswer, UploadPackError>
@@ -219,11 +219,11 @@ impl UploadPack {
         }
     }
 
-    async fn path_of(&self, target: Target) -> Result<PathBuf, UploadPackError> {
+    async fn path_of(&self, target: FetchSource) -> Result<PathBuf, UploadPackError> {
         match target {
-            Target::Empty => Ok(self.store.layout().empty_repository()),
-            Target::Repository(repository) if repository.exists().await => Ok(repository.path().to_owned()),
-            Target::Repository(_) => Err(UploadPackError::NoRepository),
+            FetchSource::Empty => Ok(self.store.layout().empty_repository()),
+            FetchSource::Repository(repository) if repository.exists().await => Ok(repository.path().to_owned()),
+            FetchSource::Repository(_) => Err(UploadPackError::NoRepository),
         }
     }
 }
@@ -404,7 +404,7 @@ mod tests {
                     .await
                     .unwrap();
 
-                let target = Target::Repository(repository.clone());
+                let target = FetchSource::Repository(repository.clone());
                 let answer = server.fetch(target, protocol, body(&request)).await.unwrap();
 
                 let answer = whole(answer).await.unwrap();
@@ -428,12 +428,12 @@ mod tests {
         let ls_refs = lines(&["command=ls-refs\n", "0001", "unborn", "symrefs", "0000"]);
 
         let of_repository = server
-            .fetch(Target::Repository(repository.clone()), v2(), body(&ls_refs))
+            .fetch(FetchSource::Repository(repository.clone()), v2(), body(&ls_refs))
             .await;
-        let of_virtual = server.fetch(Target::Empty, v2(), body(&ls_refs)).await;
-        let probe = server.fetch(Target::Empty, None, body(b"0000")).await;
+        let of_virtual = server.fetch(FetchSource::Empty, v2(), body(&ls_refs)).await;
+        let probe = server.fetch(FetchSource::Empty, None, body(b"0000")).await;
         let fetch = server
-            .fetch(Target::Repository(repository), v2(), body(&fetch_of(commit)))
+            .fetch(FetchSource::Repository(repository), v2(), body(&fetch_of(commit)))
             .await;
 
         let of_repository = String::from_utf8(whole(of_repository.unwrap()).await.unwrap()).unwrap();
@@ -451,7 +451,7 @@ mod tests {
         let server = server(&world, UploadPackLimits::default());
 
         let answer = server
-            .fetch(Target::Empty, v2(), body(&fetch_of(missing)))
+            .fetch(FetchSource::Empty, v2(), body(&fetch_of(missing)))
             .await
             .unwrap();
 
@@ -489,11 +489,11 @@ mod tests {
                 "Body(Broken",
             ),
         ] {
-            let refused = server.fetch(Target::Empty, v2(), body).await.unwrap_err();
+            let refused = server.fetch(FetchSource::Empty, v2(), body).await.unwrap_err();
 
             assert!(format!("{refused:?}").starts_with(expected), "{name}: {refused:?}");
         }
-        let absent = Target::Repository(world.repository("absent"));
+        let absent = FetchSource::Repository(world.repository("absent"));
         for request in [
             fetch_of("1".repeat(40).parse().unwrap()),
             lines(&["command=ls-refs", "0000"]),
@@ -513,7 +513,13 @@ mod tests {
             ..UploadPackLimits::default()
         };
         let server = server(&world, one);
-        let fetch = || server.fetch(Target::Repository(repository.clone()), v2(), body(&fetch_of(commit)));
+        let fetch = || {
+            server.fetch(
+                FetchSource::Repository(repository.clone()),
+                v2(),
+                body(&fetch_of(commit)),
+            )
+        };
 
         let answer = fetch().await.unwrap();
         assert!(matches!(fetch().await, Err(UploadPackError::Busy)));
@@ -539,7 +545,7 @@ mod tests {
             ..UploadPackLimits::default()
         };
         let server = server(&world, brief);
-        let target = Target::Repository(repository);
+        let target = FetchSource::Repository(repository);
         let answer = server.fetch(target, v2(), body(&fetch_of(commit))).await.unwrap();
 
         let freed = timeout(Duration::from_secs(10), server.children.acquire_many(4)).await;
@@ -559,7 +565,7 @@ mod tests {
         };
         let request = fetch_of(commit);
         let half = AsyncReadExt::chain(body(&request[..request.len() - 9]), pending());
-        let target = Target::Repository(repository);
+        let target = FetchSource::Repository(repository);
 
         let answer = server(&world, brief).fetch(target, v2(), half).await;
 

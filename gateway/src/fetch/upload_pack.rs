@@ -6,7 +6,7 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::fetch::process::Target;
+use crate::fetch::process::FetchSource;
 use crate::fetch::process::UploadPack;
 use crate::fetch::process::UploadPackError;
 use crate::fetch::reader::Found;
@@ -24,8 +24,8 @@ pub(crate) async fn upload_pack(
     body: Body,
 ) -> Response {
     let target = match reader.find(coordinate).await {
-        Found::OnDisk(_) => Target::Repository(reader.repositories.at(coordinate)),
-        Found::Empty => Target::Empty,
+        Found::OnDisk(_) => FetchSource::Repository(reader.repositories.at(coordinate)),
+        Found::Empty => FetchSource::Empty,
         unreadable @ (Found::DataMissing(_) | Found::NoState | Found::NotHosted | Found::Unavailable) => {
             return unreadable.refusal();
         }

@@ -141,7 +141,7 @@ impl<R: AsyncRead + Unpin> BodyReader<R> {
 }
 
 /// Reads and forgets what is left of a body: a client that is still sending does not read an answer
-/// (docs/facts/git-http.md 3.2, "Drain first").
+/// (docs/facts/git-http.md 3.2).
 pub(crate) async fn drain(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) {
     if let Err(error) = to_the_end(body, limits).await {
         tracing::debug!(%error, "the rest of a request was not read");

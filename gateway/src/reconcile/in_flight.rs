@@ -1,5 +1,5 @@
 //! The events that this gateway brings into the relay, whole and in memory: a Redis that loses them gets them back
-//! (docs/ARCHITECTURE.md, "What Redis may lose").
+//! (docs/redis.md).
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;

@@ -23,13 +23,13 @@ use crate::repositories::refs::read_refs;
 /// between our own looks, so a file server with another clock does no harm.
 #[derive(Debug)]
 pub(crate) struct RefCache {
-    entries: DashMap<PathBuf, Entry>,
+    entries: DashMap<PathBuf, CachedRefs>,
     refs_held: AtomicUsize,
     refs_max: usize,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct CachedRefs {
     snapshot: Arc<RefSnapshot>,
     stamps: Arc<[Stamp]>,
     stamps_first_seen: Instant,
@@ -64,7 +64,7 @@ impl RefCache {
             Some(entry) if *entry.stamps == *read.stamps => entry.stamps_first_seen,
             Some(_) | None => begun,
         };
-        let fresh = Entry {
+        let fresh = CachedRefs {
             snapshot: Arc::new(read.snapshot),
             stamps: read.stamps.into(),
             stamps_first_seen,
@@ -87,7 +87,7 @@ impl RefCache {
         self.refs_held.load(Ordering::Relaxed)
     }
 
-    fn keep(&self, path: &Path, entry: Entry) {
+    fn keep(&self, path: &Path, entry: CachedRefs) {
         let added = weight(&entry);
         if added > self.refs_max {
             return self.forget(path);
@@ -108,7 +108,7 @@ impl RefCache {
 }
 
 /// A repository without refs still costs its stamps.
-fn weight(entry: &Entry) -> usize {
+fn weight(entry: &CachedRefs) -> usize {
     entry.snapshot.refs.len() + entry.stamps.len()
 }
 

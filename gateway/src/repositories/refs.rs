@@ -121,7 +121,7 @@ pub(crate) struct StampedRefs {
 ///
 /// What tags in `known` point at is not looked up again.
 pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, RefReadError> {
-    let mut reader = Reader::default();
+    let mut reader = RefReader::default();
     let head_path = path.join("HEAD");
     let packed_path = path.join("packed-refs");
     reader.stamps.push(Stamp::of(&head_path));
@@ -186,12 +186,12 @@ fn peel(
 }
 
 #[derive(Debug, Default)]
-struct Reader {
+struct RefReader {
     loose: BTreeMap<RefName, Oid>,
     stamps: Vec<Stamp>,
 }
 
-impl Reader {
+impl RefReader {
     /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
     fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), RefReadError> {
         self.stamps.push(Stamp::of(dir));

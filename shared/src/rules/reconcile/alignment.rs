@@ -23,24 +23,24 @@ use crate::rules::Facts;
 use crate::rules::Hosting;
 
 /// The next state of every hosted repository that has one.
-pub(super) struct Targets<'f> {
-    by_coordinate: BTreeMap<Coordinate, Target<'f>>,
+pub(super) struct NextStates<'f> {
+    by_coordinate: BTreeMap<Coordinate, NextState<'f>>,
     disk: &'f Disk,
 }
 
-struct Target<'f> {
+struct NextState<'f> {
     state: &'f State,
     declared: &'f Declared,
     /// Where the objects come from that the repository lacks; `None`: some are nowhere.
     copies: Option<BTreeMap<Coordinate, BTreeSet<Oid>>>,
 }
 
-impl<'f> Targets<'f> {
+impl<'f> NextStates<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
         let mut by_coordinate = BTreeMap::new();
         for coordinate in facts.hosted().difference(&disk.broken) {
-            if let Some(target) = choose_one(facts, disk, coordinate) {
-                by_coordinate.insert(coordinate.clone(), target);
+            if let Some(next_state) = choose_one(facts, disk, coordinate) {
+                by_coordinate.insert(coordinate.clone(), next_state);
             }
         }
         Self { by_coordinate, disk }
@@ -48,22 +48,25 @@ impl<'f> Targets<'f> {
 
     /// Returns what must change on disk.
     pub(super) fn alignments(&self, disk: &Disk) -> Vec<Alignment> {
-        let targets = self.by_coordinate.iter();
-        targets
-            .filter_map(|(coordinate, target)| align(coordinate, target, disk.repositories.get(coordinate)))
+        let next_states = self.by_coordinate.iter();
+        next_states
+            .filter_map(|(coordinate, next_state)| align(coordinate, next_state, disk.repositories.get(coordinate)))
             .collect()
     }
 
     /// Returns the repositories whose next state has refs that cannot be had.
     pub(super) fn data_missing(&self) -> BTreeSet<Coordinate> {
-        let missing = self.by_coordinate.iter().filter(|(_, target)| target.copies.is_none());
+        let missing = self
+            .by_coordinate
+            .iter()
+            .filter(|(_, next_state)| next_state.copies.is_none());
         missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
     /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
     pub(super) fn has_refs(&self, coordinate: &Coordinate) -> bool {
-        let target = self.by_coordinate.get(coordinate);
-        target.is_some_and(|target| target.copies.is_some() && !target.declared.refs.is_empty())
+        let next_state = self.by_coordinate.get(coordinate);
+        next_state.is_some_and(|next_state| next_state.copies.is_some() && !next_state.declared.refs.is_empty())
     }
 
     /// Tells whether nothing can be decided about the repository now.
@@ -73,20 +76,20 @@ impl<'f> Targets<'f> {
 
     /// Tells whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
-        let target = self.by_coordinate.get(coordinate);
-        !self.is_broken(coordinate) && target.is_none_or(|target| target.copies.is_some())
+        let next_state = self.by_coordinate.get(coordinate);
+        !self.is_broken(coordinate) && next_state.is_none_or(|next_state| next_state.copies.is_some())
     }
 
     /// Tells whether the repository is brought to this state.
     pub(super) fn is_next(&self, coordinate: &Coordinate, state: &State) -> bool {
-        let target = self.by_coordinate.get(coordinate);
-        target.is_some_and(|target| target.state.revision == state.revision && target.copies.is_some())
+        let next_state = self.by_coordinate.get(coordinate);
+        next_state.is_some_and(|next_state| next_state.state.revision == state.revision && next_state.copies.is_some())
     }
 
     /// Tells whether the repository is at, or is brought to, a newer state than this one.
     pub(super) fn is_overtaken(&self, coordinate: &Coordinate, state: &State) -> bool {
-        let target = self.by_coordinate.get(coordinate);
-        target.is_some_and(|target| target.state.revision > state.revision)
+        let next_state = self.by_coordinate.get(coordinate);
+        next_state.is_some_and(|next_state| next_state.state.revision > state.revision)
     }
 
     /// Returns the newest state by an author that a repository is brought to.
@@ -94,8 +97,8 @@ impl<'f> Targets<'f> {
         let states = self
             .by_coordinate
             .values()
-            .filter(|target| target.copies.is_some())
-            .map(|target| target.state);
+            .filter(|next_state| next_state.copies.is_some())
+            .map(|next_state| next_state.state);
         let own = states.filter(|state| state.author == *author && state.identifier == *identifier);
         own.map(|state| state.revision).max()
     }
@@ -124,7 +127,7 @@ impl<'f> Targets<'f> {
     }
 }
 
-fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> Option<Target<'f>> {
+fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> Option<NextState<'f>> {
     for state in facts.candidate_states(coordinate) {
         let Ok(declared) = &state.declared else {
             continue;
@@ -134,7 +137,7 @@ fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> 
             continue;
         }
         if let Ok(copies) = find_objects(disk, coordinate, declared) {
-            return Some(Target {
+            return Some(NextState {
                 state,
                 declared,
                 copies: Some(copies),
@@ -143,7 +146,7 @@ fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> 
     }
     let state = facts.governing_state(coordinate)?;
     let declared = state.declared.as_ref().ok()?;
-    Some(Target {
+    Some(NextState {
         state,
         declared,
         copies: find_objects(disk, coordinate, declared).ok(),
@@ -207,18 +210,18 @@ fn find_objects(
     }
 }
 
-fn align(coordinate: &Coordinate, target: &Target<'_>, on_disk: Option<&OnDisk>) -> Option<Alignment> {
-    let copies = target.copies.clone()?;
+fn align(coordinate: &Coordinate, next_state: &NextState<'_>, on_disk: Option<&OnDisk>) -> Option<Alignment> {
+    let copies = next_state.copies.clone()?;
     let nothing = OnDisk::default();
     let current = on_disk.unwrap_or(&nothing);
-    let updates = differences(&current.refs, &target.declared.refs);
-    let head = head_for(target.declared, current.head.as_ref());
+    let updates = differences(&current.refs, &next_state.declared.refs);
+    let head = head_for(next_state.declared, current.head.as_ref());
     if updates.is_empty() && (head.is_none() || on_disk.is_none()) {
         return None;
     }
     Some(Alignment {
         coordinate: coordinate.clone(),
-        state_id: target.state.revision.event_id,
+        state_id: next_state.state.revision.event_id,
         copies,
         updates,
         head,

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 
-use self::alignment::Targets;
+use self::alignment::NextStates;
 use super::EventStatus;
 use super::Facts;
 use super::Hosting;
@@ -160,13 +160,13 @@ pub struct Plan {
 
 /// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
 pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
-    let targets = Targets::choose(facts, disk);
+    let next_states = NextStates::choose(facts, disk);
     let mut plan = Plan {
         ended: facts.deleted.clone(),
-        data_missing: targets.data_missing(),
+        data_missing: next_states.data_missing(),
         ..Plan::default()
     };
-    plan.alignments = targets.alignments(disk);
+    plan.alignments = next_states.alignments(disk);
     let entries = facts
         .entries
         .values()
@@ -176,9 +176,9 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
             plan.releases.push(release_of(entry, BTreeSet::new()));
         }
     }
-    plan_announcements(facts, &targets, &mut plan);
-    plan_states(facts, &targets, &mut plan);
-    pull_requests::plan_pull_requests(facts, disk, &targets, &mut plan);
+    plan_announcements(facts, &next_states, &mut plan);
+    plan_states(facts, &next_states, &mut plan);
+    pull_requests::plan_pull_requests(facts, disk, &next_states, &mut plan);
     plan_expiry(facts, sleep_secs, &mut plan);
     pull_requests::plan_unstaging(facts, disk, &mut plan);
     plan
@@ -288,17 +288,22 @@ impl Plan {
     }
 }
 
-fn plan_announcements(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
+fn plan_announcements(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
     // Those named by their own data first: the maintainer exception leans on them.
     let held = || facts.announcements.iter().filter(|known| known.status.is_held());
     let (ours, others): (Vec<_>, Vec<_>) = held().partition(|known| facts.service.is_named_by(&known.item));
     for known in ours.into_iter().chain(others) {
-        let outcome = announcement_outcome(facts, targets, plan, &known.item);
+        let outcome = announcement_outcome(facts, next_states, plan, &known.item);
         plan.record(facts, &known.item.revision.event_id, outcome);
     }
 }
 
-fn announcement_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, announcement: &Announcement) -> Outcome {
+fn announcement_outcome(
+    facts: &Facts,
+    next_states: &NextStates<'_>,
+    plan: &Plan,
+    announcement: &Announcement,
+) -> Outcome {
     let coordinate = &announcement.coordinate;
     let at_once = Outcome::Release { after: BTreeSet::new() };
     if let Some(public) = facts.served_announcement(coordinate) {
@@ -310,10 +315,10 @@ fn announcement_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, annou
         }
     }
     if facts.service.is_named_by(announcement) {
-        if targets.has_refs(coordinate) {
+        if next_states.has_refs(coordinate) {
             return at_once;
         }
-        if targets.is_broken(coordinate) {
+        if next_states.is_broken(coordinate) {
             return Outcome::Undecided;
         }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
@@ -327,27 +332,27 @@ fn announcement_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, annou
         Some(listing) => Outcome::Release {
             after: plan.announcements_before(facts, [listing]),
         },
-        None if listing.any(|listing| targets.is_broken(listing)) => Outcome::Undecided,
+        None if listing.any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
 
-fn plan_states(facts: &Facts, targets: &Targets<'_>, plan: &mut Plan) {
+fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
     let mut held: Vec<&Known<State>> = facts.states.iter().filter(|known| known.status.is_held()).collect();
     held.sort_by_key(|known| known.item.revision);
     for known in held {
-        let outcome = state_outcome(facts, targets, plan, &known.item);
+        let outcome = state_outcome(facts, next_states, plan, &known.item);
         plan.record(facts, &known.item.revision.event_id, outcome);
     }
 }
 
-fn state_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &State) -> Outcome {
-    let (broken, repositories): (BTreeSet<_>, BTreeSet<_>) = Targets::open_to(facts, state)
+fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, state: &State) -> Outcome {
+    let (broken, repositories): (BTreeSet<_>, BTreeSet<_>) = NextStates::open_to(facts, state)
         .into_iter()
-        .partition(|coordinate| targets.is_broken(coordinate));
+        .partition(|coordinate| next_states.is_broken(coordinate));
     let is_decidable = broken.is_empty();
     let public = facts.served_state_by(&state.author, &state.identifier);
-    let next = targets.newest_by(&state.author, &state.identifier);
+    let next = next_states.newest_by(&state.author, &state.identifier);
     let is_superseded = public.max(next) > Some(state.revision);
     if is_superseded && is_decidable {
         return Outcome::End;
@@ -355,17 +360,19 @@ fn state_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &Stat
     if repositories.is_empty() && is_decidable {
         return Outcome::Wait("its author to be a confirmed maintainer of a repository that is hosted here".to_owned());
     }
-    let aligned = repositories.iter().any(|coordinate| targets.is_next(coordinate, state));
+    let aligned = repositories
+        .iter()
+        .any(|coordinate| next_states.is_next(coordinate, state));
     let overtaken = repositories
         .iter()
-        .all(|coordinate| targets.is_overtaken(coordinate, state));
+        .all(|coordinate| next_states.is_overtaken(coordinate, state));
     // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
     // author; it changes no ref.
     let complete_without_refs = || {
         overtaken
             && repositories
                 .iter()
-                .any(|at| targets.missing(facts, at, state).is_none())
+                .any(|at| next_states.missing(facts, at, state).is_none())
     };
     if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
         return Outcome::Release {
@@ -377,7 +384,7 @@ fn state_outcome(facts: &Facts, targets: &Targets<'_>, plan: &Plan, state: &Stat
     }
     let missing = repositories
         .iter()
-        .find_map(|coordinate| targets.missing(facts, coordinate, state));
+        .find_map(|coordinate| next_states.missing(facts, coordinate, state));
     Outcome::Wait(missing.unwrap_or_else(|| "its repository".to_owned()))
 }
 

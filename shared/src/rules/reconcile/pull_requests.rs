@@ -9,7 +9,7 @@ use super::InstallationSource;
 use super::Outcome;
 use super::Plan;
 use super::Staged;
-use super::alignment::Targets;
+use super::alignment::NextStates;
 use crate::git::ObjectKind;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
@@ -17,7 +17,7 @@ use crate::nip34::PullRequest;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 
-pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'_>, plan: &mut Plan) {
+pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextStates<'_>, plan: &mut Plan) {
     for known in &facts.pull_requests {
         let pull_request = &known.item;
         let hosted = facts.hosted().iter();
@@ -31,7 +31,7 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'
             .collect();
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
         // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
-        let is_open = |at: &Coordinate| targets.is_whole(at) && !is_uninstallable(at);
+        let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
         let open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
         let found = source_of(disk, pull_request, &repositories).is_some();
         if known.status.is_held() {
@@ -39,7 +39,7 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, targets: &Targets<'
                 Outcome::Release {
                     after: plan.announcements_before(facts, &open),
                 }
-            } else if repositories.iter().any(|at| targets.is_broken(at)) || found && !announced.is_empty() {
+            } else if repositories.iter().any(|at| next_states.is_broken(at)) || found && !announced.is_empty() {
                 Outcome::Undecided
             } else if found {
                 Outcome::Wait("announcement not served".to_owned())
