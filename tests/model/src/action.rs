@@ -4,7 +4,7 @@ use crate::event::Event;
 use crate::event::Identifiers;
 use crate::event::Message;
 use crate::event::Push;
-use crate::state::GatewayId;
+use crate::redis::GatewayId;
 use crate::state::Request;
 
 /// One step of somebody.

@@ -2,17 +2,9 @@
 //! [`crate::configurations()`].
 
 use crate::Bug;
-use crate::disk::Disk;
 use crate::event::Event;
-use crate::event::Events;
 use crate::event::Message;
 use crate::event::Push;
-use crate::state::Left;
-use crate::state::Plugin;
-use crate::state::Redis;
-use crate::state::Relay;
-use crate::state::State;
-use crate::state::Task;
 
 /// How it begins, and what may happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +32,33 @@ pub enum Beginning {
     Empty,
     /// Announcement and older state are served, and the refs are the older state's.
     Announced,
+}
+
+/// What may still happen, so that the space is finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// How often the client may send each message.
+    pub sends: [u8; 5],
+    /// How often the client may push.
+    pub pushes: [u8; 4],
+    /// Crashes of gateways and plugin.
+    pub crashes: u8,
+    /// Crashes of the relay.
+    pub relay_crashes: u8,
+    /// Outages of Redis.
+    pub redis_outages: u8,
+    /// Failovers of Redis.
+    pub failovers: u8,
+    /// Times that Redis comes back empty.
+    pub losses: u8,
+    /// Publications whose answer does not come.
+    pub lost_answers: u8,
+    /// Queries that come back short.
+    pub short_reads: u8,
+    /// Times that something of the disk fails.
+    pub disk_errors: u8,
+    /// Deadlines that pass.
+    pub deadlines: u8,
 }
 
 /// Nothing may happen.
@@ -126,45 +145,5 @@ impl Configuration {
     /// Tells whether it matters what gateways remember of what they release.
     pub fn has_losses(&self) -> bool {
         self.supply.losses > 0
-    }
-
-    /// Returns the state it begins with.
-    pub fn initial(&self) -> State {
-        let (served, disk) = match self.beginning {
-            Beginning::Empty => (Events::NONE, Disk::default()),
-            Beginning::Announced => {
-                let served = [Event::Announcement, Event::Older];
-                let disk = Disk {
-                    objects: [Event::Older].into_iter().collect(),
-                    refs: Some(Event::Older),
-                    ..Disk::default()
-                };
-                (served.into_iter().collect(), disk)
-            }
-        };
-        let second = if self.gateways > 1 { Task::Idle } else { Task::Down };
-        let mut state = State {
-            redis: Redis::default(),
-            replica: Redis::default(),
-            redis_up: true,
-            is_new_master: false,
-            unsettled: Events::NONE,
-            relay: Relay {
-                is_up: true,
-                pending: Default::default(),
-                batch: Default::default(),
-                served,
-                has_deletion: false,
-                has_news: false,
-            },
-            plugin: Plugin::Idle,
-            gateways: [Task::Idle, second],
-            in_flight: Default::default(),
-            disk,
-            left: self.supply,
-            promised: Events::NONE,
-        };
-        state.normalise();
-        state
     }
 }

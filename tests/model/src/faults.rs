@@ -16,13 +16,13 @@ use crate::event::Identifiers;
 use crate::plugin;
 use crate::push;
 use crate::reconcile;
+use crate::redis::EntryStatus;
+use crate::redis::GatewayId;
+use crate::redis::Redis;
+use crate::redis::Settlement;
 use crate::relay;
 use crate::relay::Answer;
-use crate::state::EntryStatus;
-use crate::state::GatewayId;
 use crate::state::Plugin;
-use crate::state::Redis;
-use crate::state::Settlement;
 use crate::state::State;
 use crate::state::Task;
 

@@ -12,7 +12,7 @@ use crate::event::Identifiers;
 use crate::publish;
 use crate::push;
 use crate::reconcile;
-use crate::state::GatewayId;
+use crate::redis::GatewayId;
 use crate::state::State;
 use crate::state::Task;
 

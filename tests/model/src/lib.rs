@@ -20,6 +20,7 @@ pub mod plugin;
 pub mod publish;
 pub mod push;
 pub mod reconcile;
+pub mod redis;
 pub mod relay;
 pub mod rules;
 pub mod scripts;
@@ -42,7 +43,7 @@ impl Model for Configuration {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![self.initial()]
+        vec![State::initial(self)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -5,12 +5,12 @@ use crate::Configuration;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Message;
+use crate::redis::GatewayId;
+use crate::redis::Redis;
+use crate::redis::Settlement;
 use crate::state::Attempt;
-use crate::state::GatewayId;
 use crate::state::Origin;
 use crate::state::Publishing;
-use crate::state::Redis;
-use crate::state::Settlement;
 use crate::state::State;
 use crate::state::Task;
 

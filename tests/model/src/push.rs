@@ -5,10 +5,10 @@ use crate::Configuration;
 use crate::disk::DiskErrors;
 use crate::event::Push;
 use crate::reconcile;
+use crate::redis::GatewayId;
+use crate::redis::Reading;
 use crate::rules::Facts;
 use crate::rules::decide_push;
-use crate::state::GatewayId;
-use crate::state::Reading;
 use crate::state::State;
 use crate::state::Task;
 

@@ -8,13 +8,13 @@ use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::publish;
+use crate::redis::EntryStatus;
+use crate::redis::GatewayId;
 use crate::rules::Facts;
 use crate::rules::Plan;
 use crate::rules::plan;
 use crate::state::Acting;
-use crate::state::EntryStatus;
 use crate::state::FirstRead;
-use crate::state::GatewayId;
 use crate::state::State;
 use crate::state::Task;
 

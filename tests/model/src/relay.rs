@@ -5,10 +5,10 @@ use crate::action::Action;
 use crate::action::RelayStep;
 use crate::event::Event;
 use crate::event::Message;
+use crate::redis::Settlement;
 use crate::state::Origin;
 use crate::state::Plugin;
 use crate::state::Request;
-use crate::state::Settlement;
 use crate::state::State;
 use crate::state::Task;
 

@@ -11,8 +11,8 @@ use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
 use crate::event::Push;
-use crate::state::EntryStatus;
-use crate::state::Reading;
+use crate::redis::EntryStatus;
+use crate::redis::Reading;
 
 /// Where an event stands between its author and its readers (`EventStatus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

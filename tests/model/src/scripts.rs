@@ -3,12 +3,12 @@
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Identifiers;
-use crate::state::Entry;
-use crate::state::EntryStatus;
-use crate::state::GatewayId;
-use crate::state::Reading;
-use crate::state::Redis;
-use crate::state::Settlement;
+use crate::redis::Entry;
+use crate::redis::EntryStatus;
+use crate::redis::GatewayId;
+use crate::redis::Reading;
+use crate::redis::Redis;
+use crate::redis::Settlement;
 
 /// What `hold.lua` returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 //!
 //! Kept small, and normalised after each step: states that no program can tell apart are one.
 
+use crate::Configuration;
+use crate::configuration::Beginning;
+use crate::configuration::Left;
 use crate::disk::Disk;
 use crate::event::Event;
 use crate::event::Events;
@@ -10,6 +13,9 @@ use crate::event::Identifiers;
 use crate::event::Message;
 use crate::event::Messages;
 use crate::event::Push;
+use crate::redis::Reading;
+use crate::redis::Redis;
+use crate::redis::Settlement;
 use crate::rules::Facts;
 use crate::rules::Plan;
 
@@ -49,80 +55,6 @@ pub struct InFlight {
     pub events: Events,
     /// Redis has come back empty, and the gateway has not written them again yet.
     pub is_lost: bool,
-}
-
-/// The number of a gateway.
-pub type GatewayId = u8;
-
-/// The status of an entry (`EntryStatus`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum EntryStatus {
-    /// There is no entry.
-    #[default]
-    Absent,
-    /// It waits for its git data.
-    Held,
-    /// An announcement whose deadline passed.
-    Asleep,
-    /// Complete, on its way into the relay.
-    Releasing,
-}
-
-impl EntryStatus {
-    /// Tells whether its deadline counts.
-    pub fn is_waiting(self) -> bool {
-        matches!(self, Self::Held | Self::Asleep)
-    }
-}
-
-/// One event in the purgatory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Entry {
-    /// Where it stands.
-    pub status: EntryStatus,
-    /// Its deadline has passed.
-    pub is_overdue: bool,
-    /// Who may settle it.
-    ///
-    /// A lease is drawn anew for each attempt. The number of the gateway stands for it, since a gateway knows of one
-    /// attempt at a time: whoever has forgotten a lease never names it again.
-    pub lease: Option<GatewayId>,
-    /// Its lease, or the pause before the next attempt, is over.
-    pub is_due: bool,
-    /// It must not be published before the announcement has left.
-    pub is_after_announcement: bool,
-}
-
-/// What Redis keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Redis {
-    /// By event.
-    pub entries: [Entry; 4],
-    /// The dirty number of each identifier; 0: it is clean. Only whether two are equal matters: see
-    /// [`State::normalise`].
-    pub dirty: [u8; 2],
-    /// Deletions that keep their events out.
-    pub gates: Events,
-    /// Where a PR commit was pushed before its event.
-    pub placeholders: Identifiers,
-}
-
-impl Redis {
-    /// Returns where an event stands.
-    pub fn status(&self, event: Event) -> EntryStatus {
-        self.entries[event.index()].status
-    }
-
-    /// Returns the identifiers that are dirty.
-    pub fn dirty_identifiers(&self) -> Identifiers {
-        let dirty = Identifiers::EACH.into_iter().filter(|one| self.dirty[one.index()] != 0);
-        dirty.fold(Identifiers::NONE, Identifiers::with)
-    }
-
-    /// Tells whether anything is on its way into the relay.
-    pub fn is_releasing_any(&self) -> bool {
-        self.entries.iter().any(|entry| entry.status == EntryStatus::Releasing)
-    }
 }
 
 /// Who sent a message to the relay.
@@ -195,26 +127,6 @@ pub enum Plugin {
         /// The event in question.
         request: Request,
     },
-}
-
-/// What `read.lua` returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Reading {
-    /// By event.
-    pub statuses: [EntryStatus; 4],
-    /// Those whose deadline has passed.
-    pub overdue: Events,
-    /// The dirty number by identifier.
-    pub dirty: [u8; 2],
-    /// Where a PR commit was pushed before its event.
-    pub placeholders: Identifiers,
-}
-
-impl Reading {
-    /// Forgets the dirty numbers, for whoever clears no mark.
-    pub fn without_marks(self) -> Self {
-        Self { dirty: [0; 2], ..self }
-    }
 }
 
 /// Between two steps of a gateway. From [`Task::Deciding`] to [`Task::Acting`] it has the lock.
@@ -314,19 +226,6 @@ pub enum Attempt {
     Ended(Settlement),
 }
 
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Settlement {
-    /// The relay has it: it counted as served before, so nothing has to be decided anew.
-    Served,
-    /// The relay will never take it.
-    Dropped,
-    /// There was no attempt.
-    GiveBack,
-    /// To be tried again.
-    Retry,
-}
-
 impl Publishing {
     /// Returns what can be sent now.
     pub fn ready(&self) -> Events {
@@ -418,34 +317,47 @@ impl Task {
     }
 }
 
-/// What may still happen, so that the space is finite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Left {
-    /// How often the client may send each message.
-    pub sends: [u8; 5],
-    /// How often the client may push.
-    pub pushes: [u8; 4],
-    /// Crashes of gateways and plugin.
-    pub crashes: u8,
-    /// Crashes of the relay.
-    pub relay_crashes: u8,
-    /// Outages of Redis.
-    pub redis_outages: u8,
-    /// Failovers of Redis.
-    pub failovers: u8,
-    /// Times that Redis comes back empty.
-    pub losses: u8,
-    /// Publications whose answer does not come.
-    pub lost_answers: u8,
-    /// Queries that come back short.
-    pub short_reads: u8,
-    /// Times that something of the disk fails.
-    pub disk_errors: u8,
-    /// Deadlines that pass.
-    pub deadlines: u8,
-}
-
 impl State {
+    /// Returns the state that a configuration begins with.
+    pub fn initial(model: &Configuration) -> Self {
+        let (served, disk) = match model.beginning {
+            Beginning::Empty => (Events::NONE, Disk::default()),
+            Beginning::Announced => {
+                let served = [Event::Announcement, Event::Older];
+                let disk = Disk {
+                    objects: [Event::Older].into_iter().collect(),
+                    refs: Some(Event::Older),
+                    ..Disk::default()
+                };
+                (served.into_iter().collect(), disk)
+            }
+        };
+        let second = if model.gateways > 1 { Task::Idle } else { Task::Down };
+        let mut state = Self {
+            redis: Redis::default(),
+            replica: Redis::default(),
+            redis_up: true,
+            is_new_master: false,
+            unsettled: Events::NONE,
+            relay: Relay {
+                is_up: true,
+                pending: Default::default(),
+                batch: Default::default(),
+                served,
+                has_deletion: false,
+                has_news: false,
+            },
+            plugin: Plugin::Idle,
+            gateways: [Task::Idle, second],
+            in_flight: Default::default(),
+            disk,
+            left: model.supply,
+            promised: Events::NONE,
+        };
+        state.normalise();
+        state
+    }
+
     /// Returns what is locked, by whomever.
     pub fn locked(&self) -> Identifiers {
         self.gateways

@@ -12,10 +12,10 @@ use protocol_model::event::Event;
 use protocol_model::event::Events;
 use protocol_model::event::Identifiers;
 use protocol_model::publish::settle_in_redis;
+use protocol_model::redis as model_redis;
+use protocol_model::redis::GatewayId;
+use protocol_model::redis::Redis;
 use protocol_model::scripts::HoldOutcome as ModelHoldOutcome;
-use protocol_model::state as model_state;
-use protocol_model::state::GatewayId;
-use protocol_model::state::Redis;
 use shared::nip01::Deletion;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::EntryStatus;
@@ -46,7 +46,7 @@ enum Operation {
     Delete(Event),
     MarkReleasing(GatewayId, Events, Events),
     TakeDue(GatewayId),
-    Settle(GatewayId, Event, model_state::Settlement),
+    Settle(GatewayId, Event, model_redis::Settlement),
     MarkDirty(Identifiers),
     Read,
     ClearDirty(Identifiers),
@@ -67,10 +67,10 @@ fn draw(draws: &mut Draws) -> Operation {
     let one = draws.one(Identifiers::EACH);
     let gateway = draws.one([0, 1]);
     let settlement = draws.one([
-        model_state::Settlement::Served,
-        model_state::Settlement::Dropped,
-        model_state::Settlement::GiveBack,
-        model_state::Settlement::Retry,
+        model_redis::Settlement::Served,
+        model_redis::Settlement::Dropped,
+        model_redis::Settlement::GiveBack,
+        model_redis::Settlement::Retry,
     ]);
     let after_announcement: Events = many.iter().filter(|event| *event != Event::Announcement).collect();
     match draws.below(40) {
@@ -111,7 +111,7 @@ struct Walk<'w> {
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     returned: Returned,
-    reading: model_state::Reading,
+    reading: model_redis::Reading,
     after_announcement: Events,
 }
 
@@ -169,7 +169,7 @@ impl<'w> Walk<'w> {
         let now = self.clock.fetch_add(secs + 2, Ordering::Relaxed) + secs + 2;
         if secs > 0 {
             for entry in &mut self.redis.entries {
-                entry.is_due |= entry.status == model_state::EntryStatus::Releasing;
+                entry.is_due |= entry.status == model_redis::EntryStatus::Releasing;
             }
             self.redis.gates = Events::NONE;
         }
@@ -336,16 +336,16 @@ impl<'w> Walk<'w> {
     }
 
     /// Of dirty numbers only what is dirty.
-    fn model_reading(&self) -> model_state::Reading {
+    fn model_reading(&self) -> model_redis::Reading {
         let reading = self.redis.read();
-        model_state::Reading {
+        model_redis::Reading {
             dirty: reading.dirty.map(|number| u8::from(number != 0)),
             ..reading
         }
     }
 
-    fn translated(&self, reading: &Reading) -> model_state::Reading {
-        let mut translated = model_state::Reading::default();
+    fn translated(&self, reading: &Reading) -> model_redis::Reading {
+        let mut translated = model_redis::Reading::default();
         for entry in &reading.entries {
             let event = self.world.model_event(&entry.event.id);
             translated.statuses[event.index()] = translated_status(entry.status);
@@ -384,11 +384,11 @@ impl<'w> Walk<'w> {
     }
 }
 
-fn translated_status(status: EntryStatus) -> model_state::EntryStatus {
+fn translated_status(status: EntryStatus) -> model_redis::EntryStatus {
     match status {
-        EntryStatus::Held => model_state::EntryStatus::Held,
-        EntryStatus::Asleep => model_state::EntryStatus::Asleep,
-        EntryStatus::Releasing => model_state::EntryStatus::Releasing,
+        EntryStatus::Held => model_redis::EntryStatus::Held,
+        EntryStatus::Asleep => model_redis::EntryStatus::Asleep,
+        EntryStatus::Releasing => model_redis::EntryStatus::Releasing,
         EntryStatus::Stuck => panic!("nothing is refused for good here"),
     }
 }
@@ -402,12 +402,12 @@ fn translated_outcome(outcome: HoldOutcome) -> ModelHoldOutcome {
     }
 }
 
-fn program_settlement(settlement: model_state::Settlement) -> Settlement {
+fn program_settlement(settlement: model_redis::Settlement) -> Settlement {
     match settlement {
-        model_state::Settlement::Served => Settlement::Served,
-        model_state::Settlement::Dropped => Settlement::Dropped,
-        model_state::Settlement::GiveBack => Settlement::GiveBack,
-        model_state::Settlement::Retry => Settlement::Retry {
+        model_redis::Settlement::Served => Settlement::Served,
+        model_redis::Settlement::Dropped => Settlement::Dropped,
+        model_redis::Settlement::GiveBack => Settlement::GiveBack,
+        model_redis::Settlement::Retry => Settlement::Retry {
             after_secs: LEASE_SECS / 2,
             error: "error: down".to_owned(),
         },

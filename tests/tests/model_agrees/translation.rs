@@ -19,8 +19,8 @@ use protocol_model::event::Event;
 use protocol_model::event::Events;
 use protocol_model::event::Identifiers;
 use protocol_model::event::Push;
+use protocol_model::redis as model_redis;
 use protocol_model::rules as model_rules;
-use protocol_model::state as model_state;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::git::PushCommand;
@@ -238,12 +238,12 @@ impl World {
         )
     }
 
-    fn entry(&self, event: Event, reading: &model_state::Reading) -> Option<Entry> {
+    fn entry(&self, event: Event, reading: &model_redis::Reading) -> Option<Entry> {
         let status = match reading.statuses[event.index()] {
-            model_state::EntryStatus::Absent => return None,
-            model_state::EntryStatus::Held => EntryStatus::Held,
-            model_state::EntryStatus::Asleep => EntryStatus::Asleep,
-            model_state::EntryStatus::Releasing => EntryStatus::Releasing,
+            model_redis::EntryStatus::Absent => return None,
+            model_redis::EntryStatus::Held => EntryStatus::Held,
+            model_redis::EntryStatus::Asleep => EntryStatus::Asleep,
+            model_redis::EntryStatus::Releasing => EntryStatus::Releasing,
         };
         let deadline = if reading.overdue.has(event) { NOW } else { NOW + 100 };
         Some(Entry {
