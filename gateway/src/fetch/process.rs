@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -22,8 +21,6 @@ use crate::fetch::error::UploadPackError;
 use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
-use crate::git::error::GitError;
-use crate::http::body::BodyError;
 use crate::process::ChildLimits;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;

@@ -1,10 +1,8 @@
 //! Checking the pack of a push: `git index-pack` reads it into a quarantine and checks every object.
 
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;

@@ -7,10 +7,7 @@ mod publication;
 mod pull_requests;
 mod retention;
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-
-use nostr::event::EventId;
 
 use self::alignment::NextStates;
 use self::plan::Outcome;
@@ -18,22 +15,13 @@ use self::plan::release_of;
 use super::Disk;
 use super::EventStatus;
 use super::Facts;
-use super::Hosting;
 use super::Known;
-use crate::git::ObjectKind;
-use crate::git::Oid;
-use crate::git::RefName;
-use crate::git::RefUpdate;
 use crate::nip34;
 use crate::nip34::Announcement;
-use crate::nip34::Coordinate;
-use crate::nip34::Identifier;
 use crate::nip34::State;
 use crate::purgatory::Entry;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
-use crate::purgatory::Placeholder;
-use crate::purgatory::Release;
 
 pub use plan::Alignment;
 pub use plan::Installation;
@@ -215,9 +203,15 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use nostr::event::Event;
+    use nostr::event::EventId;
 
     use super::*;
+    use crate::git::ObjectKind;
+    use crate::rules::OnDisk;
+    use crate::rules::Staged;
     use crate::rules::facts::tests::NOW;
     use crate::rules::facts::tests::Scene;
     use crate::rules::facts::tests::announcement_event;
