@@ -209,6 +209,8 @@ const SCRATCH_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::BytesMut;
     use futures_util::StreamExt;
     use futures_util::stream;

@@ -93,7 +93,8 @@ impl Committer {
         let coordinate = &request.coordinate;
         let identifiers = BTreeSet::from([coordinate.identifier.clone()]);
         let locked = repositories.lock(identifiers.clone()).await?;
-        // Before the facts, so that they include it: whoever dies from here on leaves the mark, and the worker finishes.
+        // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
+        // finishes.
         loader.purgatory.mark_dirty(&identifiers).await?;
         let loaded = self.reconciler.load(&locked, request.pull_request_ids()).await;
         let mut loaded = loaded.map_err(CommitError::Load)?;

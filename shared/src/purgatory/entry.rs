@@ -76,7 +76,8 @@ pub struct Entry {
     pub waiting_for: String,
     /// What the relay answered to the last attempt to publish it; empty if there was none.
     pub release_error: String,
-    /// The events that it is ordered after, see [`Release::after`](super::Release::after); empty unless it is releasing.
+    /// The events that it is ordered after, see [`Release::after`](super::Release::after); empty unless it is
+    /// releasing.
     pub after: BTreeSet<EventId>,
 }
 

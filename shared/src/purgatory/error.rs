@@ -5,7 +5,7 @@
 /// every operation may be asked for again.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgatoryError {
-    /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. Passes by itself.
+    /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. It passes.
     #[error("cannot {operation} in the purgatory: redis is unavailable")]
     Unavailable {
         /// What was attempted.

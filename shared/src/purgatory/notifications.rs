@@ -1,4 +1,5 @@
-//! Notifications that there is something to reconcile or to publish. Only hints: what is to be done stands in the store.
+//! Notifications that there is something to reconcile or to publish. Only hints: what is to be done stands in the
+//! store.
 
 use tokio::sync::watch;
 

@@ -43,8 +43,8 @@ impl Breaker {
         took > self.slow
     }
 
-    /// Notes an answer, and returns whether that opened it. Calls that wait at the same time wait for the same flush, so
-    /// only a call made after a slow answer counts as another one.
+    /// Notes an answer, and returns whether that opened it. Calls that wait at the same time wait for the same flush,
+    /// so only a call made after a slow answer counts as another one.
     pub(super) fn note_answer(&self, asked_at: Instant, answered_at: Instant) -> bool {
         let mut slowness = self.slowness.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_slow(answered_at - asked_at) {

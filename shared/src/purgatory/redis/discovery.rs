@@ -1,8 +1,8 @@
 //! Finds the one Redis to ask: the only one, the master that sentinels name, or the master of the purgatory's slot in a
 //! cluster. All keys are in one slot, so there is one in every set-up, and no command has to be sent elsewhere.
 //!
-//! Asked again whenever the connection is lost, or Redis answers that it is not the one (`connection.rs`). CLUSTER SLOTS
-//! is documented in the Redis manual.
+//! Asked again whenever the connection is lost, or Redis answers that it is not the one (`connection.rs`). CLUSTER
+//! SLOTS is documented in the Redis manual.
 
 use std::future::Future;
 use std::time::Duration;
