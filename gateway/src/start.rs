@@ -42,6 +42,7 @@ use crate::http::websocket::WebSockets;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
 use crate::push::commit::Committer;
+use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
@@ -292,12 +293,13 @@ fn pusher(options: &GatewayOptions, reconciler: Arc<Reconciler>, tasks: &TaskTra
             permit_wait: *options.server_limits.upload_wait,
             hold_secs: options.rules.hold.as_secs(),
         },
-        committer: Committer {
-            reconciler,
+        publisher: PushPublisher {
+            reconciler: Arc::clone(&reconciler),
             release_wait: *options.times.release_wait,
             tasks: tasks.clone(),
             stopping: ending.stopping.clone(),
         },
+        committer: Committer { reconciler },
         tasks: tasks.clone(),
     }
 }

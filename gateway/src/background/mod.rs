@@ -3,6 +3,7 @@
 
 mod follow_relay;
 mod recheck;
+mod reconcile_dirty;
 mod recovery;
 mod retention;
 pub(crate) mod worker;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::background::follow_relay::follow_relay;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::recheck_everything;
+use crate::background::reconcile_dirty::reconcile_dirty;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
@@ -211,7 +212,7 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
 }
 
 async fn reconcile_and_publish(reconciler: Arc<Reconciler>, identifier: Identifier) -> ReconcileEnding {
-    let ending = match reconciler.reconcile_dirty(&identifier).await {
+    let ending = match reconcile_dirty(&reconciler, &identifier).await {
         Ok(reconciled) => {
             reconciler.publisher.publish(reconciled.leased).await;
             match reconciled.is_complete {

@@ -5,6 +5,7 @@ pub(crate) mod client_address;
 pub(crate) mod connections;
 #[cfg(test)]
 mod connections_tests;
+mod front;
 mod pages;
 pub(crate) mod relay_info;
 pub(crate) mod reply;

@@ -19,12 +19,12 @@ use warp::reply::Response;
 use crate::fetch::advertise::Advertisements;
 use crate::fetch::info_refs;
 use crate::fetch::process::UploadPack;
-use crate::fetch::reader::Found;
 use crate::fetch::reader::Reader;
 use crate::fetch::upload_pack;
 use crate::http::body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
+use crate::http::front;
 use crate::http::pages;
 use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
@@ -130,9 +130,9 @@ async fn answer(
             }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
-        Target::Root if reads => root(&gateway, &head).await,
+        Target::Root if reads => front::root(&gateway.reader, &gateway.relay_info, &head.headers).await,
         Target::Repository { coordinate, endpoint } => match endpoint {
-            Endpoint::Page if reads => page(&gateway, coordinate).await,
+            Endpoint::Page if reads => front::page(&gateway.reader, coordinate).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
                 info_refs::info_refs(&gateway.reader, &gateway.advertisements, coordinate, *service, version).await
@@ -151,47 +151,6 @@ async fn answer(
         },
         Target::Root => method_not_allowed(),
         Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&gateway.reader.loader.service)),
-    }
-}
-
-async fn root(gateway: &Gateway, head: &RequestHead) -> Response {
-    let accepts = head
-        .headers
-        .get_all(header::ACCEPT)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
-    if accepts.into_iter().any(|accept| accept.contains(RELAY_INFO_TYPE)) {
-        let loader = &gateway.reader.loader;
-        let document = gateway
-            .relay_info
-            .document(&loader.relay, &loader.access.current())
-            .await;
-        return reply::with_type(
-            StatusCode::OK,
-            RELAY_INFO_TYPE,
-            warp::reply::Reply::into_response(document),
-        );
-    }
-    reply::html(StatusCode::OK, pages::landing(&gateway.reader.loader.service))
-}
-
-async fn page(gateway: &Gateway, coordinate: &Coordinate) -> Response {
-    let found = gateway.reader.find(coordinate).await;
-    if let Found::DataMissing(_) | Found::NoState = found {
-        return found.refusal();
-    }
-    match gateway.reader.loader.load_about(coordinate).await {
-        Ok(facts) => match pages::repository::repository(coordinate, &facts) {
-            Some(page) => reply::html(StatusCode::OK, page),
-            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&gateway.reader.loader.service)),
-        },
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");
-            reply::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the relay or Redis does not answer: try again later\n",
-            )
-        }
     }
 }
 
@@ -241,6 +200,3 @@ fn strip_body(response: Response) -> Response {
     *stripped.headers_mut() = parts.headers;
     stripped
 }
-
-/// NIP-11.
-const RELAY_INFO_TYPE: &str = "application/nostr+json";

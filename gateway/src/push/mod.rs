@@ -5,6 +5,8 @@
 
 mod answer;
 pub(crate) mod commit;
+mod error;
+pub(crate) mod publication;
 pub(crate) mod receive;
 mod request;
 
@@ -24,11 +26,13 @@ use crate::http::body::BodyLimits;
 use crate::http::body::drain;
 use crate::http::reply;
 use crate::push::answer::PushResult;
+use crate::push::commit::Committed;
 use crate::push::commit::Committer;
+use crate::push::error::PushError;
+use crate::push::publication::PushPublisher;
 use crate::push::receive::Pack;
 use crate::push::receive::ReceiveError;
 use crate::push::receive::Receiver;
-use crate::push::request::PushError;
 use crate::push::request::PushRequest;
 use crate::push::request::ReadError;
 
@@ -38,6 +42,8 @@ pub(crate) struct Pusher {
     pub(crate) receiver: Receiver,
     /// Carries out what is allowed.
     pub(crate) committer: Committer,
+    /// Publishes what is complete.
+    pub(crate) publisher: PushPublisher,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
 }
@@ -101,9 +107,8 @@ impl Pusher {
             Err(error) => return pack_refused(&request, &error.into()),
         };
         match self.committer.commit(&request, quarantine).await {
-            Ok(committed) => {
-                let (mut decision, leased) = committed.into_parts();
-                let note = self.committer.publish(&request, leased, &decision.awaited).await;
+            Ok(Committed { mut decision, leased }) => {
+                let note = self.publisher.publish(&request, leased, &decision.awaited).await;
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)
             }

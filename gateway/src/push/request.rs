@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nostr::event::EventId;
-use shared::load_facts::FactsError;
 use shared::nip34::Coordinate;
 use shared::rules::Atomicity;
 use shared::rules::Facts;
@@ -21,6 +20,7 @@ use wire::command_list::PushCapabilities;
 use wire::command_list::Step;
 
 use crate::http::body::Body;
+use crate::push::error::PushError;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
@@ -38,26 +38,6 @@ pub(super) enum ReadError {
     Body(std::io::Error),
     /// They did not arrive in time.
     Timeout,
-}
-
-/// Why nothing could be decided about a push.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PushError {
-    #[error("no facts to decide on")]
-    Facts(#[from] FactsError),
-    #[error("cannot read the repository")]
-    Repository(#[from] RepositoryError),
-}
-
-impl PushError {
-    /// Returns what the pusher reads; the causes are for the log.
-    pub(super) fn to_pusher(&self) -> &'static str {
-        match self {
-            Self::Facts(FactsError::Purgatory(_)) => "the purgatory (Redis) does not answer, push again later",
-            Self::Facts(FactsError::Relay(_)) => "the relay does not answer, push again later",
-            Self::Repository(_) => "the repository cannot be read now, push again later",
-        }
-    }
 }
 
 impl PushRequest {

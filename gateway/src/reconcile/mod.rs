@@ -67,60 +67,10 @@ pub(crate) struct Reconciled {
     /// Whether everything that was planned was done; otherwise the identifiers stay dirty.
     pub(crate) is_complete: bool,
     /// Identifiers to lock and reconcile together with these, before a PR of several can expire.
-    also_lock: BTreeSet<Identifier>,
+    pub(crate) also_lock: BTreeSet<Identifier>,
 }
 
 impl Reconciler {
-    /// Reconciles an identifier that is dirty, and more if that takes more to decide. One that is not dirty any more,
-    /// because somebody else has reconciled it meanwhile, is left alone.
-    ///
-    /// # Errors
-    /// See [`ReconcileError`].
-    pub(crate) async fn reconcile_dirty(&self, identifier: &Identifier) -> Result<Reconciled, ReconcileError> {
-        let identifiers = BTreeSet::from([identifier.clone()]);
-        let locked = self.repositories.lock(identifiers.clone()).await?;
-        if self.loader.purgatory.dirty_number(identifier).await?.is_none() {
-            return Ok(Reconciled {
-                is_complete: true,
-                ..Reconciled::default()
-            });
-        }
-        let mut reconciled = self.load_and_reconcile(&locked).await?;
-        drop(locked);
-        if reconciled.also_lock.is_subset(&identifiers) {
-            return Ok(reconciled);
-        }
-        // Once: what would need even more is reconciled when its own identifiers are.
-        let more = identifiers.union(&reconciled.also_lock).cloned().collect();
-        match self.reconcile_together(more).await {
-            Ok(together) => {
-                reconciled.leased.extend(together.leased);
-                reconciled.waiting.extend(together.waiting);
-                reconciled.broken.extend(together.broken);
-                reconciled.is_complete &= together.is_complete;
-            }
-            // What was leased must be published all the same.
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(
-                    error,
-                    "cannot reconcile all repositories that a PR is offered to, will try again"
-                );
-            }
-        }
-        Ok(reconciled)
-    }
-
-    async fn reconcile_together(&self, identifiers: BTreeSet<Identifier>) -> Result<Reconciled, ReconcileError> {
-        let locked = self.repositories.lock(identifiers).await?;
-        self.load_and_reconcile(&locked).await
-    }
-
-    async fn load_and_reconcile(&self, locked: &LockedRepositories<'_>) -> Result<Reconciled, ReconcileError> {
-        let loaded = self.load(locked, BTreeSet::new()).await?;
-        self.reconcile(locked, &loaded).await
-    }
-
     /// Loads the facts about the identifiers that are locked, and about these PRs.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod refusal;
 mod related;
 mod remedy;
 mod service;
+mod state_match;
 
 pub use accept::Admission;
 pub use accept::GitEvent;

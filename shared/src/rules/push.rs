@@ -12,6 +12,9 @@ use nostr::event::EventId;
 use super::EventStatus;
 use super::Facts;
 use super::Staged;
+use super::state_match::Match;
+use super::state_match::is_in_place;
+use super::state_match::match_state;
 use crate::git::Namespace;
 use crate::git::ObjectKind;
 use crate::git::Oid;
@@ -19,8 +22,6 @@ use crate::git::PushCommand;
 use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
-use crate::nip34::Declared;
-use crate::nip34::State;
 
 /// What to do with one command of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -320,99 +321,6 @@ fn refuse(reason: impl Into<String>) -> Verdict {
     Verdict::Refuse { reason: reason.into() }
 }
 
-/// Which state the branches and tags of a push fulfil.
-enum Match<'f> {
-    /// They change nothing.
-    NotNeeded,
-    /// They make the repository equal to what this state declares.
-    State(&'f State),
-    /// No candidate; with the newest one that could have been meant.
-    None {
-        newest: Option<&'f Declared>,
-        explanation: String,
-    },
-}
-
-/// Finds the newest candidate that the repository equals with the push applied: the governing state, so that a
-/// repository that lost data is healed by pushing again, or a held one newer than it.
-fn match_state<'f>(
-    facts: &'f Facts,
-    coordinate: &Coordinate,
-    local: &BTreeMap<RefName, Oid>,
-    governed: &[&RefUpdate],
-) -> Match<'f> {
-    if governed.iter().all(|update| is_in_place(update, local)) {
-        return Match::NotNeeded;
-    }
-    let mut candidates = facts.candidate_states(coordinate);
-    candidates.extend(facts.governing_state(coordinate));
-    let resulting = apply(local, governed);
-    let fulfils = |state: &&&State| state.declared.as_ref().is_ok_and(|declared| declared.refs == resulting);
-    if let Some(state) = candidates.iter().find(fulfils) {
-        return Match::State(state);
-    }
-    let newest = candidates.iter().find_map(|state| state.declared.as_ref().ok());
-    let explanation = match (newest, candidates.len()) {
-        (None, 0) => "no state event for this repository waits for a push: publish a signed state (kind 30618) \
-                      that declares what you push, then push again"
-            .to_owned(),
-        (None, _) => "the state event for this repository declares refs that no push can bring about: publish a \
-                      corrected one"
-            .to_owned(),
-        (Some(declared), _) => format!(
-            "no state event declares what this push makes: {}",
-            differences(&resulting, declared)
-        ),
-    };
-    Match::None { newest, explanation }
-}
-
-fn is_in_place(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
-    local.get(&update.name).copied() == update.new
-}
-
-fn is_stale(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
-    local.get(&update.name).copied() != update.old
-}
-
-/// Returns the branches and tags as they are with the push applied.
-fn apply(local: &BTreeMap<RefName, Oid>, governed: &[&RefUpdate]) -> BTreeMap<RefName, Oid> {
-    let mut resulting: BTreeMap<RefName, Oid> = local
-        .iter()
-        .filter(|(name, _)| name.is_branch_or_tag())
-        .map(|(name, oid)| (name.clone(), *oid))
-        .collect();
-    for update in governed {
-        match update.new {
-            Some(oid) => resulting.insert(update.name.clone(), oid),
-            None => resulting.remove(&update.name),
-        };
-    }
-    resulting
-}
-
-/// Describes where the result of a push and a state differ, the first three refs by name.
-fn differences(resulting: &BTreeMap<RefName, Oid>, declared: &Declared) -> String {
-    let names: BTreeSet<&RefName> = resulting.keys().chain(declared.refs.keys()).collect();
-    let differing: Vec<&RefName> = names
-        .into_iter()
-        .filter(|name| resulting.get(*name) != declared.refs.get(*name))
-        .collect();
-    let value = |oid: Option<&Oid>| oid.map_or("absent".to_owned(), Oid::short);
-    let mut texts: Vec<String> = differing
-        .iter()
-        .take(3)
-        .map(|name| {
-            let (pushed, wanted) = (value(resulting.get(*name)), value(declared.refs.get(*name)));
-            format!("{name} would be {pushed}, the newest state says {wanted}")
-        })
-        .collect();
-    if differing.len() > 3 {
-        texts.push(format!("and {} more", differing.len() - 3));
-    }
-    texts.join("; ")
-}
-
 fn decide_update(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'_>) -> Verdict {
     match update.name.namespace() {
         Namespace::Branch | Namespace::Tag => decide_governed(target, update, matched),
@@ -445,6 +353,10 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
             (None, None) => refuse("the state event declares other refs too that this push does not bring about"),
         },
     }
+}
+
+fn is_stale(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
+    local.get(&update.name).copied() != update.old
 }
 
 fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, event_id: EventId) -> Verdict {

@@ -1,0 +1,52 @@
+//! What visitors get: the landing page or the relay's information document at `/`, and the page of a repository.
+
+use shared::nip34::Coordinate;
+use warp::http::HeaderMap;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+use crate::fetch::reader::Found;
+use crate::fetch::reader::Reader;
+use crate::http::pages;
+use crate::http::relay_info::RelayInfo;
+use crate::http::reply;
+
+/// Answers `GET /`: the information document for those that accept it (NIP-11), a page for all others.
+pub(super) async fn root(reader: &Reader, relay_info: &RelayInfo, headers: &HeaderMap) -> Response {
+    let loader = &reader.loader;
+    let mut accepts = headers
+        .get_all(header::ACCEPT)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    if accepts.any(|accept| accept.contains(RELAY_INFO_TYPE)) {
+        let document = relay_info.document(&loader.relay, &loader.access.current()).await;
+        return reply::with_type(StatusCode::OK, RELAY_INFO_TYPE, document.into_response());
+    }
+    reply::html(StatusCode::OK, pages::landing(&loader.service))
+}
+
+/// Answers with the page of a repository.
+pub(super) async fn page(reader: &Reader, coordinate: &Coordinate) -> Response {
+    let found = reader.find(coordinate).await;
+    if let Found::DataMissing(_) | Found::NoState = found {
+        return found.refusal();
+    }
+    match reader.loader.load_about(coordinate).await {
+        Ok(facts) => match pages::repository::repository(coordinate, &facts) {
+            Some(page) => reply::html(StatusCode::OK, page),
+            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&reader.loader.service)),
+        },
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");
+            reply::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the relay or Redis does not answer: try again later\n",
+            )
+        }
+    }
+}
+
+/// NIP-11.
+const RELAY_INFO_TYPE: &str = "application/nostr+json";

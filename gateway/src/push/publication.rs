@@ -1,0 +1,89 @@
+//! What a push waits for at its end: that its events are served. No polling of what it publishes itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nostr::event::EventId;
+use shared::purgatory::Leased;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::push::request::PushRequest;
+use crate::reconcile::Reconciler;
+use crate::reconcile::publish::Publication;
+
+/// Publishes the events of pushes.
+pub(crate) struct PushPublisher {
+    /// What publishes.
+    pub(crate) reconciler: Arc<Reconciler>,
+    /// For how long a push waits until its events are served.
+    pub(crate) release_wait: Duration,
+    /// Where publications run, which outlive a push that waits no longer.
+    pub(crate) tasks: TaskTracker,
+    /// The server is stopping.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl PushPublisher {
+    /// Publishes and settles the events of a push, and waits until they are served, but not longer than a push waits.
+    /// Returns what the pusher reads about it, if they are not.
+    pub(super) async fn publish(
+        &self,
+        request: &PushRequest,
+        leased: Vec<Leased>,
+        others: &BTreeSet<EventId>,
+    ) -> Option<String> {
+        if leased.is_empty() && others.is_empty() {
+            return None;
+        }
+        let deadline = Instant::now() + self.release_wait;
+        let reconciler = Arc::clone(&self.reconciler);
+        // In a task of its own: it finishes, however long the push waits.
+        let own = self
+            .tasks
+            .spawn(async move { reconciler.publisher.publish(leased).await });
+        let published = async {
+            let left_behind = own.await.unwrap_or_default();
+            let awaited: BTreeSet<EventId> = others.union(&left_behind).copied().collect();
+            if awaited.is_empty() {
+                return Ok(Publication::Done);
+            }
+            let identifier = &request.coordinate.identifier;
+            let publisher = &self.reconciler.publisher;
+            publisher.published_by_others(identifier, &awaited, deadline).await
+        };
+        let published = tokio::select! {
+            published = published => published,
+            () = tokio::time::sleep_until(deadline) => Ok(Publication::Pending),
+            // The answer is worth more than the end of the wait: the server may be cut off soon.
+            () = self.stopped_for(RELEASE_WAIT_AT_THE_END) => Ok(Publication::Pending),
+        };
+        match published {
+            Ok(Publication::Done) => None,
+            Ok(Publication::Pending) => {
+                Some("stored; the relay does not answer now, its events are served when it is back".to_owned())
+            }
+            Ok(Publication::Stuck { event_id, reason }) => Some(format!(
+                "stored, but the relay refuses to serve event {event_id}: {reason}"
+            )),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot tell whether events are served");
+                Some(
+                    "stored; the purgatory (Redis) does not answer now, its events are served when it is back"
+                        .to_owned(),
+                )
+            }
+        }
+    }
+
+    async fn stopped_for(&self, time: Duration) {
+        self.stopping.cancelled().await;
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// For events to be served once the server is stopping.
+const RELEASE_WAIT_AT_THE_END: Duration = Duration::from_secs(5);
