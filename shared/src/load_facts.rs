@@ -69,6 +69,7 @@ impl FactLoader {
     /// # Errors
     /// See [`FactsError`]; there are no partial facts.
     pub async fn load(&self, scope: &FactsScope) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), FactsError> {
+        tracing::debug!(identifiers = scope.identifiers.len(), "load facts");
         let reading = self.purgatory.read(&scope.identifiers).await?;
         let mut awaited = scope.pull_request_ids.clone();
         awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));

@@ -102,6 +102,7 @@ impl Reconciler {
         loaded: &Loaded,
     ) -> Result<Reconciled, ReconcileError> {
         let facts = &loaded.facts;
+        tracing::debug!(identifiers = facts.identifiers.len(), "reconcile identifiers");
         self.known_events.note(facts);
         note_states(locked, facts).await?;
         let (mut broken, mut uninstallable) = (BTreeSet::new(), BTreeSet::new());

@@ -292,6 +292,7 @@ impl Publisher {
         deadline: Instant,
     ) -> Result<Publication, PurgatoryError> {
         let identifiers = BTreeSet::from([identifier.clone()]);
+        tracing::debug!(events = event_ids.len(), "wait for what others publish");
         loop {
             let reading = self.purgatory.read(&identifiers).await?;
             match Progress::of(event_ids, &reading.entries) {

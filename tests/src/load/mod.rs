@@ -6,3 +6,4 @@ pub mod noise;
 mod other_user;
 pub mod process_memory;
 pub mod push_memory;
+pub mod push_time;

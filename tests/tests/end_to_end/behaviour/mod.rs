@@ -8,6 +8,7 @@ mod http;
 mod late_binding;
 mod limits;
 mod pull_requests;
+mod push_cost;
 mod pushes;
 mod related;
 mod several_owners;
