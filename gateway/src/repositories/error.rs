@@ -9,7 +9,6 @@ use crate::repositories::layout::LayoutError;
 use crate::repositories::objects::ObjectError;
 use crate::repositories::ref_transaction::ApplyError;
 use crate::repositories::refs::RefReadError;
-use crate::repositories::repository::CreateError;
 use crate::repositories::staging::AdmitError;
 
 /// Why something on disk could not be read or changed.
@@ -24,9 +23,6 @@ pub(crate) enum RepositoryError {
     /// A directory could not be read or changed.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A repository could not be made.
-    #[error(transparent)]
-    Create(#[from] CreateError),
     /// Refs could not be changed.
     #[error(transparent)]
     Apply(#[from] ApplyError),

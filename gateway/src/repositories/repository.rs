@@ -66,7 +66,7 @@ impl RepositoryStore {
     pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, CreateError> {
         let path = layout.empty_repository();
         if !is_repository(path.clone()).await {
-            create_at(&git, &layout, path, None).await?;
+            init_empty(&git, &layout).await?;
         }
         Ok(Self {
             inner: Arc::new(Inner {
@@ -135,14 +135,22 @@ impl Repository {
     /// at once one wins.
     ///
     /// # Errors
-    /// [`CreateError`] if it is not there afterwards.
-    pub(super) async fn create(&self) -> Result<(), CreateError> {
+    /// [`LayoutError`] if it is not there afterwards.
+    pub(super) async fn create(&self) -> Result<(), LayoutError> {
         if self.exists().await {
             return Ok(());
         }
-        let text = Some(self.coordinate.to_string());
-        let (git, layout) = (self.store.git(), self.store.layout());
-        create_at(git, layout, self.path.clone(), text).await
+        let (empty, beside) = (
+            self.store.layout().empty_repository(),
+            self.store.layout().fresh_quarantine(),
+        );
+        let (target, text) = (self.path.clone(), format!("{}\n", self.coordinate));
+        let made = in_background(move || {
+            let made = copy_empty(&empty, &beside, &text).and_then(|()| rename_durably(&beside, &target));
+            remove_if_left(&beside);
+            made
+        });
+        made.await
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
@@ -188,8 +196,8 @@ async fn is_repository(path: PathBuf) -> bool {
     in_background(move || path.join("HEAD").is_file()).await
 }
 
-/// Makes a bare repository in the quarantine and renames it to `target`.
-async fn create_at(git: &Git, layout: &Layout, target: PathBuf, coordinate: Option<String>) -> Result<(), CreateError> {
+/// Makes the empty repository by git, with nothing in it but what git writes: the others are copies of it.
+async fn init_empty(git: &Git, layout: &Layout) -> Result<(), CreateError> {
     let beside = layout.fresh_quarantine();
     let mut init = git
         .invoke("init")
@@ -206,25 +214,48 @@ async fn create_at(git: &Git, layout: &Layout, target: PathBuf, coordinate: Opti
         init = init.arg("--ref-format=files");
     }
     init.arg(&beside).output(b"", INIT_DEADLINE).await?;
-    in_background(move || {
-        let placed = place(&beside, &target, coordinate.as_deref());
-        // What a lost race or a failure left. After a success there is nothing.
-        if beside.exists()
-            && let Err(error) = fs::remove_dir_all(&beside)
-        {
-            tracing::warn!(%error, "cannot remove an unused repository; the next start sweeps it");
-        }
+    let target = layout.empty_repository();
+    let placed = in_background(move || {
+        let placed = rename_durably(&beside, &target);
+        remove_if_left(&beside);
         placed
-    })
-    .await?;
+    });
+    Ok(placed.await?)
+}
+
+/// Copies a small directory tree.
+fn copy_tree(from: &Path, to: &Path) -> Result<(), LayoutError> {
+    fs::create_dir(to).map_err(failed("make the directory", to))?;
+    for entry in fs::read_dir(from).map_err(failed("list", from))? {
+        let entry = entry.map_err(failed("list", from))?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_tree(&path, &copy)?;
+        } else {
+            fs::copy(&path, &copy).map_err(failed("copy", &path))?;
+        }
+    }
     Ok(())
 }
 
-fn place(beside: &Path, target: &Path, coordinate: Option<&str>) -> Result<(), LayoutError> {
-    if let Some(coordinate) = coordinate {
-        let path = beside.join(COORDINATE_FILE);
-        fs::write(&path, format!("{coordinate}\n")).map_err(failed("write", &path))?;
+/// Copies the empty repository, with the note of whose the copy is.
+fn copy_empty(empty: &Path, beside: &Path, coordinate: &str) -> Result<(), LayoutError> {
+    copy_tree(empty, beside)?;
+    let path = beside.join(COORDINATE_FILE);
+    fs::write(&path, coordinate).map_err(failed("write", &path))
+}
+
+/// Removes what a failure or a lost race left. After a success there is nothing.
+fn remove_if_left(beside: &Path) {
+    if beside.exists()
+        && let Err(error) = fs::remove_dir_all(beside)
+    {
+        tracing::warn!(%error, "cannot remove an unused repository; the next start sweeps it");
     }
+}
+
+/// Renames a whole repository into its place, durably.
+fn rename_durably(beside: &Path, target: &Path) -> Result<(), LayoutError> {
     fs::set_permissions(beside, Permissions::from_mode(0o700)).map_err(failed("set the mode of", beside))?;
     sync_tree(beside).map_err(failed("sync", beside))?;
     let parent = target.parent().unwrap_or(target);
