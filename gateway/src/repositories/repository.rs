@@ -154,7 +154,7 @@ impl Repository {
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
-    /// identifier's lock, when [`ApplyError::Locked`](super::ApplyError::Locked) says that one is in the way.
+    /// identifier's lock, when `ApplyError::Locked` says that one is in the way.
     pub(super) async fn clear_stale_locks(&self) -> usize {
         let path = self.path.clone();
         in_background(move || sweep_repository(&path)).await

@@ -52,7 +52,7 @@ pub struct Redis {
     /// By event.
     pub entries: [Entry; 4],
     /// The dirty number of each identifier; 0: it is clean. Only whether two are equal matters: see
-    /// [`State::normalise`].
+    /// `State::normalise`.
     pub dirty: [u8; 2],
     /// Deletions that keep their events out.
     pub gates: Events,
