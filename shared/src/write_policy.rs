@@ -19,6 +19,7 @@ use crate::nip34;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
 use crate::purgatory::PurgatoryError;
+use crate::purgatory::Room;
 use crate::rules::Admission;
 use crate::rules::GitEvent;
 use crate::rules::OtherKinds;
@@ -158,6 +159,7 @@ impl WritePolicy {
                     source: source.to_owned(),
                     hold_secs: self.hold_secs,
                     extend,
+                    room: Room::WithinLimits,
                 };
                 Ok(answer_to(self.loader.purgatory.hold(&hold).await?))
             }

@@ -33,7 +33,10 @@ pub(super) async fn follow_relay(reconciler: &Reconciler) {
                 caught_up_until = connected;
                 missed.iter().flat_map(|event| concerned(reconciler, event)).collect()
             }
-            Signal::Event(event) => concerned(reconciler, &event),
+            Signal::Event(event) => {
+                caught_up_until = Timestamp::now();
+                concerned(reconciler, &event)
+            }
         };
         mark_dirty(reconciler, &changed).await;
     }
@@ -73,5 +76,5 @@ fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Identifier> {
     own.into_iter().chain(deleted).collect()
 }
 
-/// How far before the last sign of the relay it is read again after a reconnection.
+/// How far before its last event or connection the relay is read again after a reconnection.
 const CATCH_UP_SECS: u64 = 48 * 3600;

@@ -38,6 +38,7 @@ pub(super) async fn reconcile_dirty(
             reconciled.leased.extend(together.leased);
             reconciled.waiting.extend(together.waiting);
             reconciled.broken.extend(together.broken);
+            reconciled.uninstallable.extend(together.uninstallable);
             reconciled.is_complete &= together.is_complete;
         }
         // What was leased must be published all the same.
@@ -45,7 +46,7 @@ pub(super) async fn reconcile_dirty(
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 error,
-                "cannot reconcile all repositories that a PR is offered to, will try again"
+                "cannot reconcile all repositories that a PR is offered to, will try again when its deadline is checked next"
             );
         }
     }

@@ -21,6 +21,7 @@ use shared::purgatory::Hold;
 use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Release;
+use shared::purgatory::Room;
 use shared::relay_client::RelayError;
 use shared::rules::has_lost_its_state;
 
@@ -104,6 +105,7 @@ async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), Pur
         source: String::new(),
         hold_secs: reconciler.hold_secs,
         extend: BTreeSet::new(),
+        room: Room::Always,
     };
     match reconciler.loader.purgatory.hold(&hold).await {
         Ok(outcome) => tracing::info!(event.id = %event_id, ?outcome, "written again"),

@@ -31,7 +31,7 @@ pub(crate) struct Reader {
 pub(crate) enum Found {
     /// A repository on disk.
     OnDisk(Arc<RefSnapshot>),
-    /// An announced repository that has no refs yet: it reads as empty, and nothing of it is on disk.
+    /// A hosted repository whose state declares no refs, or that has none yet: it reads as empty, whatever is on disk.
     Empty,
     /// A repository whose state declares objects that are not here: mirrors would copy an empty answer, or go back to
     /// an earlier state. With the refs that are here, if there are any.

@@ -1,9 +1,10 @@
 //! The end of a push: under the identifier's lock it is decided anew, its objects move in, and a reconcile on the same
-//! facts aligns and releases (docs/ARCHITECTURE.md rules 5 to 8). Then its events are published.
+//! facts aligns and releases (docs/ARCHITECTURE.md rules 5 to 8).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
 use shared::purgatory::PlaceholderOutcome;
 use shared::rules::PushDecision;
@@ -14,7 +15,6 @@ use crate::push::request::PushRequest;
 use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
 use crate::repositories::LockedRepository;
-use crate::repositories::error::RepositoryError;
 use crate::repositories::quarantine::Quarantine;
 
 /// Carries out pushes.
@@ -63,12 +63,16 @@ impl Committer {
             self.move_objects(&repository, &mut loaded, &decision, quarantine)
                 .await?;
             let reconciled = self.reconciler.reconcile(&locked, &loaded).await;
+            let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
             // What is reported is what is there now, whatever was decided.
-            let refs = repository.reading().refs().await.map_err(RepositoryError::from)?;
-            let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
-            let is_changed = matches!(&reconciled, Ok(reconciled) if !reconciled.broken.contains(coordinate));
-            decision.judge_result(&refs, is_changed);
-            if !is_changed {
+            match repository.reading().refs().await {
+                Ok(refs) => {
+                    let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
+                    decision.judge_result(&refs, is_done);
+                }
+                Err(error) => log_unfinished(coordinate, &error),
+            }
+            if !is_done {
                 // Its refs may be set all the same, when git died behind its work.
                 decision.notes.push(RELEASED_LATER.to_owned());
             }
@@ -77,13 +81,10 @@ impl Committer {
                     decision.awaited.extend(reconciled.waiting);
                     leased = reconciled.leased;
                 }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(repo.coordinate = %coordinate, error, "cannot release yet, will try again");
-                }
+                Err(error) => log_unfinished(coordinate, &error),
             }
         }
-        tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), "push carried out");
+        tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), refused = decision.refused(), "push decided");
         Ok(Committed { decision, leased })
     }
 
@@ -138,6 +139,10 @@ impl Committer {
             PlaceholderOutcome::Full => Err(CommitError::PlaceholdersFull),
         }
     }
+}
+
+fn log_unfinished(coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(repo.coordinate = %coordinate, error, "the push is stored and not released yet, will try again");
 }
 
 /// What a pusher reads whose repository could not be reconciled to the end.

@@ -19,10 +19,16 @@ impl PushError {
     /// Returns what the pusher reads; the causes are for the log.
     pub(super) fn to_pusher(&self) -> &'static str {
         match self {
-            Self::Facts(FactsError::Purgatory(_)) => "the purgatory (Redis) does not answer, push again later",
-            Self::Facts(FactsError::Relay(_)) => "the relay does not answer, push again later",
+            Self::Facts(error) => without_facts(error),
             Self::Repository(_) => "the repository cannot be read now, push again later",
         }
+    }
+}
+
+fn without_facts(error: &FactsError) -> &'static str {
+    match error {
+        FactsError::Purgatory(_) => "the purgatory (Redis) does not answer, push again later",
+        FactsError::Relay(_) => "the relay does not answer, push again later",
     }
 }
 
@@ -48,7 +54,10 @@ impl CommitError {
     pub(super) fn to_pusher(&self) -> String {
         match self {
             Self::Push(error) => error.to_pusher().to_owned(),
-            Self::Load(ReconcileError::Facts(_)) => "the relay or Redis does not answer, push again later".to_owned(),
+            Self::Load(ReconcileError::Facts(error)) => without_facts(error).to_owned(),
+            Self::Purgatory(PurgatoryError::Full { .. }) => {
+                "the purgatory (Redis) is full, push again later; the operator finds the reason in the log".to_owned()
+            }
             Self::Purgatory(_) | Self::Load(ReconcileError::Purgatory(_)) => {
                 "the purgatory (Redis) does not answer, push again later".to_owned()
             }

@@ -68,6 +68,7 @@ pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, mu
         }
     };
     if !decision.acts() {
+        tracing::info!(repo.coordinate = %request.coordinate, commands = decision.commands.len(), refused = decision.refused(), "push decided");
         // An answer is read only by a client that has sent everything.
         drain(&mut body, DRAIN).await;
         return answer::whole(capabilities, &PushResult::of(decision.commands, decision.notes));
@@ -139,7 +140,10 @@ async fn refuse_unread(error: ReadError, body: &mut Body) -> Response {
 
 fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
     let logged = error as &dyn std::error::Error;
-    tracing::info!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
+    match error.is_ours() {
+        true => tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack"),
+        false => tracing::info!(repo.coordinate = %request.coordinate, error = logged, "pack refused"),
+    }
     failed(request, error.to_string())
 }
 

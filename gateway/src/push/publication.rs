@@ -1,4 +1,5 @@
-//! What a push waits for at its end: that its events are served. No polling of what it publishes itself.
+//! What a push waits for at its end: that its events are served. Those that it publishes itself it awaits; it polls only
+//! for those that others publish, or that the relay has not taken at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,7 +46,10 @@ impl PushPublisher {
             .tasks
             .spawn(async move { reconciler.publisher.publish(leased).await });
         let published = async {
-            let left_behind = own.await.unwrap_or_default();
+            let Ok(left_behind) = own.await else {
+                // It ended abnormally; whoever takes the events when their lease has run out publishes them.
+                return Ok(Publication::Pending);
+            };
             let awaited: BTreeSet<EventId> = others.union(&left_behind).copied().collect();
             if awaited.is_empty() {
                 return Ok(Publication::Done);

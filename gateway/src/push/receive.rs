@@ -1,5 +1,5 @@
-//! The body of a push: its pack is spooled, and the events that wait for it are extended meanwhile. All of it ends with
-//! the client.
+//! The body of a push: its pack is spooled, and the events that wait for it are extended meanwhile. Receiving ends with
+//! the client; the check of what was received does not.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -61,6 +61,17 @@ pub(super) enum ReceiveError {
     Busy,
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
+}
+
+impl ReceiveError {
+    /// Whether the server is the reason, and not the push.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Ingest(error) => error.is_ours(),
+            Self::Quarantine(_) => true,
+            Self::Body(_) | Self::Busy | Self::TrailingBytes => false,
+        }
+    }
 }
 
 impl From<LayoutError> for ReceiveError {

@@ -23,11 +23,11 @@ struct Releases {
 }
 
 impl InFlight {
-    /// Remembers a release, until it has left or too much is remembered: then the oldest is forgotten. Nothing is lost
+    /// Remembers a release, and returns whether it was unknown: until it has left or too much is remembered: then the oldest is forgotten. Nothing is lost
     /// by that alone.
-    pub(crate) fn remember(&self, release: &Release) {
+    pub(crate) fn remember(&self, release: &Release) -> bool {
         let mut known = self.lock();
-        known.remove(&release.event.id);
+        let is_new = !known.remove(&release.event.id);
         known.bytes += bytes_of(release);
         known.releases.push_back(release.clone());
         while known.bytes > BYTES_MAX {
@@ -36,6 +36,7 @@ impl InFlight {
             };
             known.bytes -= bytes_of(&oldest);
         }
+        is_new
     }
 
     /// Remembers an event that another gateway, or this one before its start, had found complete.
@@ -67,10 +68,15 @@ impl InFlight {
 }
 
 impl Releases {
-    fn remove(&mut self, event_id: &EventId) {
+    /// Returns whether it was known.
+    fn remove(&mut self, event_id: &EventId) -> bool {
         let place = self.releases.iter().position(|known| known.event.id == *event_id);
-        if let Some(removed) = place.and_then(|place| self.releases.remove(place)) {
-            self.bytes -= bytes_of(&removed);
+        match place.and_then(|place| self.releases.remove(place)) {
+            Some(removed) => {
+                self.bytes -= bytes_of(&removed);
+                true
+            }
+            None => false,
         }
     }
 }

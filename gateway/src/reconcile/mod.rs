@@ -64,10 +64,20 @@ pub(crate) struct Reconciled {
     pub(crate) waiting: BTreeSet<EventId>,
     /// Repositories that could not be read or changed.
     pub(crate) broken: BTreeSet<Coordinate>,
+    /// PRs whose ref could not be set in a repository.
+    pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
     /// Whether everything that was planned was done; otherwise the identifiers stay dirty.
     pub(crate) is_complete: bool,
     /// Identifiers to lock and reconcile together with these, before a PR of several can expire.
     pub(crate) also_lock: BTreeSet<Identifier>,
+}
+
+impl Reconciled {
+    /// Whether everything that was planned for a repository was done.
+    pub(crate) fn is_done_for(&self, coordinate: &Coordinate) -> bool {
+        let is_uninstallable = self.uninstallable.iter().any(|(at, _)| at == coordinate);
+        !self.broken.contains(coordinate) && !is_uninstallable
+    }
 }
 
 impl Reconciler {
@@ -104,8 +114,7 @@ impl Reconciler {
         let facts = &loaded.facts;
         tracing::debug!(identifiers = facts.identifiers.len(), "reconcile identifiers");
         self.known_events.note(facts);
-        note_states(locked, facts).await?;
-        let (mut broken, mut uninstallable) = (BTreeSet::new(), BTreeSet::new());
+        let (mut broken, mut uninstallable) = (clear_notes(locked, facts).await, BTreeSet::new());
         loop {
             let mut disk = self.repositories.read(facts).await?;
             disk.broken.extend(broken.iter().cloned());
@@ -134,6 +143,10 @@ impl Reconciler {
         }
         let purgatory = &self.loader.purgatory;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
+        // An entry that nobody decides about must not end by itself meanwhile.
+        if !plan.undecided.is_empty() {
+            purgatory.extend(&plan.undecided, self.hold_secs).await?;
+        }
         if !plan.ended.is_empty() {
             purgatory.end(&plan.ended).await?;
         }
@@ -147,18 +160,12 @@ impl Reconciler {
                 .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
                 .await?;
         }
-        for staged in &plan.unstage {
-            locked.repository(&staged.coordinate)?.unstage(staged).await?;
-        }
         let changed = changed_notes(&loaded.facts, &plan.waiting);
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        // An entry that nobody decides about goes by itself, two days after its deadline: so that is extended.
-        if !plan.undecided.is_empty() {
-            purgatory.extend(&plan.undecided, self.hold_secs).await?;
-        }
-        let is_complete = disk.broken.is_empty() && disk.uninstallable.is_empty();
+        let is_unstaged = unstage(locked, &plan).await;
+        let is_complete = is_unstaged && disk.broken.is_empty() && disk.uninstallable.is_empty();
         // What failed stays dirty, and is tried again.
         if is_complete {
             for (identifier, number) in &loaded.dirty {
@@ -169,6 +176,7 @@ impl Reconciler {
             leased: marked.leased,
             waiting: marked.waiting,
             broken: disk.broken,
+            uninstallable: disk.uninstallable,
             is_complete,
             also_lock: plan.also_lock,
         })
@@ -212,13 +220,40 @@ async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -
     locked.repository(&installation.coordinate)?.install(installation).await
 }
 
-/// Takes the note off repositories whose events were lost and are there again.
-async fn note_states(locked: &LockedRepositories<'_>, facts: &Facts) -> Result<(), RepositoryError> {
-    for coordinate in facts.hosted().iter().filter(|hosted| facts.declares_refs(hosted)) {
-        let repository = locked.repository(coordinate)?;
-        if repository.reading().is_stateless().await? {
-            repository.note_stateless(false).await?;
+/// Removes what is staged for nothing any more; returns whether all of it is gone.
+async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> bool {
+    let mut is_complete = true;
+    for staged in &plan.unstage {
+        let unstaged = match locked.repository(&staged.coordinate) {
+            Ok(repository) => repository.unstage(staged).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = unstaged {
+            is_complete = false;
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %staged.coordinate, error, "cannot remove a staged commit, will try again");
         }
+    }
+    is_complete
+}
+
+/// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
+async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
+    let mut broken = BTreeSet::new();
+    for coordinate in facts.hosted().iter().filter(|hosted| facts.declares_refs(hosted)) {
+        if let Err(error) = clear_note(locked, coordinate).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            broken.insert(coordinate.clone());
+        }
+    }
+    broken
+}
+
+async fn clear_note(locked: &LockedRepositories<'_>, coordinate: &Coordinate) -> Result<(), RepositoryError> {
+    let repository = locked.repository(coordinate)?;
+    if repository.reading().is_stateless().await? {
+        repository.note_stateless(false).await?;
     }
     Ok(())
 }

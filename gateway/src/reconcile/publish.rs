@@ -91,8 +91,11 @@ impl Publisher {
             return Ok(MarkedReleasing::default());
         }
         // Before the mark, so that a Redis that loses it in between gets it back.
+        let mut new = BTreeSet::new();
         for release in releases {
-            self.in_flight.remember(release);
+            if self.in_flight.remember(release) {
+                new.insert(release.event.id);
+            }
             self.own.insert(release.event.id, ());
         }
         let marked = self.purgatory.mark_releasing(releases, self.lease_secs).await?;
@@ -101,8 +104,8 @@ impl Publisher {
         for release in releases {
             let Release { event, .. } = release;
             tracing::info!(event.id = %event.id, event.kind = event.kind.as_u16(), "complete, releasing");
-            if !ours.contains(&event.id) {
-                // Another gateway publishes it, or its author has deleted it.
+            if !ours.contains(&event.id) && new.contains(&event.id) {
+                // Another gateway publishes it, or its author has deleted it. Not so what this gateway releases already.
                 self.in_flight.forget(&event.id);
                 self.own.remove(&event.id);
             }
@@ -280,7 +283,7 @@ impl Publisher {
         Ok(AtRelay::of(event, &self.relay.query(filters).await?))
     }
 
-    /// Waits until none of these events, which somebody else publishes and which have this identifier, is releasing any
+    /// Waits until none of these events, which have this identifier, is releasing any
     /// more, or until `deadline`.
     ///
     /// # Errors
@@ -323,7 +326,7 @@ impl RelayAnswer {
             PublishOutcome::Replaced | PublishOutcome::Deleted | PublishOutcome::Expired => {
                 Self::Settles(Settlement::Dropped)
             }
-            // The plugin answered `purgatory:` although the entry is marked: it saw Redis before the mark.
+            // The plugin answered `purgatory:` although the entry is marked: it asked a Redis that has lost the mark.
             PublishOutcome::Held(error) | PublishOutcome::Busy(error) => Self::Settles(retry(error)),
             PublishOutcome::Refused(refusal) => Self::Refuses(refusal),
         }

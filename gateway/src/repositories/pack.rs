@@ -16,7 +16,7 @@ pub(crate) struct IngestLimits {
     pub(crate) memory_bytes_max: u64,
     /// Most CPU time of that git.
     pub(crate) cpu_secs_max: u64,
-    /// Longest time from the first byte to the end of the check.
+    /// Longest time for the pack to come in, and again for its check.
     pub(crate) duration_max: Duration,
     /// Longest wait for the next bytes of the pusher.
     pub(crate) stall_max: Duration,
@@ -102,4 +102,23 @@ pub(crate) enum IngestError {
     /// git could not be run.
     #[error("the server cannot check packs right now")]
     Git(#[from] GitError),
+}
+
+impl IngestError {
+    /// Whether the server is the reason, and not the pack.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::DiskFull | Self::Spool(_) | Self::Git(_) => true,
+            Self::NoPack
+            | Self::NotAPack
+            | Self::TooManyObjects { .. }
+            | Self::TooLarge { .. }
+            | Self::Broken { .. }
+            | Self::MissingObject { .. }
+            | Self::Fsck { .. }
+            | Self::TooExpensive
+            | Self::Killed
+            | Self::Deadline { .. } => false,
+        }
+    }
 }

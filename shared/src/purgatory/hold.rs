@@ -22,6 +22,17 @@ pub struct Hold {
     pub hold_secs: u64,
     /// The announcements (held or asleep) and states to hold for the same time from now; sleeping ones wake.
     pub extend: BTreeSet<EventId>,
+    /// Whether limits apply.
+    pub room: Room,
+}
+
+/// Whether the limits of the purgatory apply to a [`Hold`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It is refused at a limit.
+    WithinLimits,
+    /// It is held in any case: it was complete already, and counted in no limit.
+    Always,
 }
 
 /// What became of a [`Hold`].

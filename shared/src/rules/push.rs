@@ -184,6 +184,11 @@ impl PushDecision {
         self.commands.iter().any(Commanded::is_refused)
     }
 
+    /// Returns how many commands are refused.
+    pub fn refused(&self) -> usize {
+        self.commands.iter().filter(|commanded| commanded.is_refused()).count()
+    }
+
     /// Returns the objects that the push names: each must have come with it or be here already.
     pub fn tips(&self) -> BTreeSet<Oid> {
         let tip = |commanded: &Commanded| match &commanded.verdict {

@@ -53,6 +53,7 @@ on_both_stores! {
     bytes_are_counted_once_however_often_an_entry_is_extended
     one_identifier_cannot_have_more_entries_than_the_limit
     a_replacing_announcement_fits_where_the_old_one_was
+    what_was_complete_before_a_loss_is_held_beyond_every_limit
     leaving_entries_do_not_count_for_the_limits
     a_pr_is_read_by_each_of_its_identifiers_and_once_by_both
     identifiers_with_odd_characters_are_kept_apart
@@ -355,6 +356,23 @@ async fn one_author_cannot_hold_more_than_the_limit(p: Fixture) {
     assert_eq!((reading.entries.len(), reading.dirty.len()), (4, 0));
     let other = state(&Keys::generate(), 99);
     assert_eq!(p.purgatory.hold(&hold(&other, LONG)).await.unwrap(), HoldOutcome::Held);
+}
+
+async fn what_was_complete_before_a_loss_is_held_beyond_every_limit(p: Fixture) {
+    let author = Keys::generate();
+    for at in 1..=LIMITS.entries_per_author_max {
+        p.purgatory.hold(&hold(&state(&author, at), LONG)).await.unwrap();
+    }
+    let complete = state(&author, 99);
+    let again = Hold {
+        room: Room::Always,
+        ..hold(&complete, LONG)
+    };
+
+    let outcome = p.purgatory.hold(&again).await.unwrap();
+
+    assert_eq!(outcome, HoldOutcome::Held);
+    assert_eq!(p.entry(&complete).await.unwrap().event, complete);
 }
 
 async fn all_authors_cannot_hold_more_than_the_limit(p: Fixture) {

@@ -24,6 +24,7 @@ use shared::purgatory::Purgatory;
 use shared::purgatory::Reading;
 use shared::purgatory::RedisSettings;
 use shared::purgatory::Release;
+use shared::purgatory::Room;
 
 use crate::server::RedisServer;
 
@@ -189,6 +190,7 @@ pub(crate) fn hold(event: &Event, hold_secs: u64) -> Hold {
         source: "IP4 203.0.113.7".to_owned(),
         hold_secs,
         extend: BTreeSet::new(),
+        room: Room::WithinLimits,
     }
 }
 

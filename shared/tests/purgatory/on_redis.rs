@@ -192,6 +192,37 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
     assert_eq!(purgatory.delete(&deletion).await.unwrap(), 0);
 }
 
+/// The backstop removed overdue entries that no reconcile could decide about, two days after their deadline.
+#[tokio::test]
+async fn nothing_overdue_ends_by_itself_while_a_gateway_asks_for_it() {
+    let server = RedisServer::start().await;
+    let purgatory = connect(&server).await;
+    let author = Keys::generate();
+    let event = announcement(&author, 1);
+    let place = coordinate(&author, "repo");
+    purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let put = purgatory.put_placeholder(&event.id, &place, oid('a'), 0);
+    assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+    let pubkey = author.public_key().to_hex();
+    let keys = [
+        format!("{{purgatory}}:entry:{}", event.id),
+        format!("{{purgatory}}:announcement:{pubkey}:repo"),
+        format!("{{purgatory}}:placeholder:{}:{pubkey}:repo", event.id),
+        "{purgatory}:placeholders:repo".to_owned(),
+    ];
+    for key in &keys {
+        let shortened: u64 = server.ask(&["EXPIRE", key, "60"]).await;
+        assert_eq!(shortened, 1, "{key}");
+    }
+
+    assert_eq!(purgatory.mark_overdue(9, LONG).await.unwrap(), 2);
+
+    for key in &keys {
+        let secs: i64 = server.ask(&["TTL", key]).await;
+        assert!(secs > 24 * 3600, "{key}: {secs}");
+    }
+}
+
 #[tokio::test]
 async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
     let fixture = Fixture::redis().await;

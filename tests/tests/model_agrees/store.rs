@@ -28,6 +28,7 @@ use shared::purgatory::Limits;
 use shared::purgatory::Purgatory;
 use shared::purgatory::Reading;
 use shared::purgatory::Release;
+use shared::purgatory::Room;
 use shared::purgatory::Settlement;
 
 use crate::Draws;
@@ -287,6 +288,7 @@ impl<'w> Walk<'w> {
             source: String::new(),
             hold_secs: HOLD_SECS,
             extend: self.world.ids(extend),
+            room: Room::WithinLimits,
         }
     }
 

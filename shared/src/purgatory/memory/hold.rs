@@ -15,6 +15,7 @@ use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
+use crate::purgatory::hold::Room;
 use crate::purgatory::limits::Limit;
 use crate::purgatory::source_group::source_group;
 
@@ -150,7 +151,10 @@ fn limit_reached(transaction: &Transaction<'_>, hold: &Hold, old: Option<EventId
         let of_entries = (entries >= maxima.0).then_some(names.0);
         of_entries.or_else(|| (bytes > maxima.1).then_some(names.1))
     };
-    let limits = transaction.limits;
+    let limits = match hold.room {
+        Room::WithinLimits => transaction.limits,
+        Room::Always => return None,
+    };
     if bytes > limits.event_bytes_max {
         return Some(Limit::EventBytes);
     }

@@ -16,6 +16,7 @@ use crate::nip34::Identifier;
 use crate::purgatory::bounds::SPAN_SECS_MAX;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
+use crate::purgatory::hold::Room;
 use crate::purgatory::limits::Limits;
 use crate::purgatory::release::Release;
 use crate::purgatory::release::Settlement;
@@ -78,7 +79,10 @@ impl Argv {
     }
 
     pub(in crate::purgatory) fn hold(self, hold: &Hold) -> Self {
-        let limits = Arc::clone(&self.limits);
+        let limits = match hold.room {
+            Room::WithinLimits => *self.limits,
+            Room::Always => Limits::NONE,
+        };
         self.event(&hold.event, &hold.identifiers)
             .text(&hold.source)
             .secs(hold.hold_secs)

@@ -40,7 +40,7 @@ local found = find_entry(id)
 if found then
   -- Written even if nothing else changes: WAIT confirms only what this connection wrote.
   redis.call('HSET', K.entry .. id, 'last_seen', decimal(NOW))
-  -- OK is said about a whole hold: what is past its deadline and has not been looked at yet counts as gone.
+  -- It keeps its deadline unless that is past: what is overdue and not reconciled yet is held anew.
   if is_waiting(found) and (found.status == 'asleep' or found.deadline <= NOW) then
     extend_entry(id, deadline, dirty)
     extend_others()
