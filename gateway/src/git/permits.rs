@@ -1,4 +1,4 @@
-//! Limits how many short git commands (update-ref, init, rev-list) run at once. Each runs under the lock of an
+//! Limits how many short git commands (update-ref, rev-list, pack-objects) run at once. Each runs under the lock of an
 //! identifier, so there is at most one for each push that is being finished and for each reconcile.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which part answers which request: the one place that knows every URL of the server.
+//! Which part answers which request: the one place that answers every URL that `wire::path` knows.
 
 use std::convert::Infallible;
 use std::net::IpAddr;

@@ -39,7 +39,7 @@ pub(crate) struct ServerLimits {
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
-    /// Most short git commands (update-ref, init, rev-list) at the same time; more wait.
+    /// Most short git commands (update-ref, rev-list, pack-objects) at the same time; more wait.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
     pub(crate) git_commands_max: usize,
     /// Most bytes of the pack of one push.
