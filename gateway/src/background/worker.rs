@@ -249,8 +249,8 @@ const FAILURES_COUNTED: u32 = 7;
 /// Identifiers and overdue entries taken in one step.
 const BATCH: usize = 64;
 
-/// Events published at the same time: they fit into their lease unless the relay and an import are slow. What is late is
-/// taken again, and the relay answers `duplicate`.
+/// Events published at the same time: they fit into their lease unless the relay and an import are slow. What is late
+/// is taken again, and the relay answers `duplicate`.
 const PUBLISHED_AT_ONCE: usize = 32;
 
 /// Reconciles at the same time.

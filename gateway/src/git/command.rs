@@ -80,8 +80,8 @@ impl Git {
         }
     }
 
-    /// Limits how many short git commands run at the same time (update-ref, rev-list, pack-objects). Those that take in a push
-    /// or answer a fetch are counted where they are started.
+    /// Limits how many short git commands run at the same time (update-ref, rev-list, pack-objects). Those that take in
+    /// a push or answer a fetch are counted where they are started.
     pub(crate) fn with_git_commands_max(self, count: usize) -> Self {
         Self {
             permits: CommandPermits::new(count),

@@ -1,5 +1,5 @@
-//! What a push waits for at its end: that its events are served. Those that it publishes itself it awaits; it polls only
-//! for those that others publish, or that the relay has not taken at once.
+//! What a push waits for at its end: that its events are served. Those that it publishes itself it awaits; it polls
+//! only for those that others publish, or that the relay has not taken at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -23,8 +23,8 @@ struct Releases {
 }
 
 impl InFlight {
-    /// Remembers a release, and returns whether it was unknown: until it has left or too much is remembered: then the oldest is forgotten. Nothing is lost
-    /// by that alone.
+    /// Remembers a release until it has left, and returns whether it was unknown. If too much is remembered, the oldest
+    /// is forgotten; nothing is lost by that alone.
     pub(crate) fn remember(&self, release: &Release) -> bool {
         let mut known = self.lock();
         let is_new = !known.remove(&release.event.id);

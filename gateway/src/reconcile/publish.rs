@@ -105,7 +105,8 @@ impl Publisher {
             let Release { event, .. } = release;
             tracing::info!(event.id = %event.id, event.kind = event.kind.as_u16(), "complete, releasing");
             if !ours.contains(&event.id) && new.contains(&event.id) {
-                // Another gateway publishes it, or its author has deleted it. Not so what this gateway releases already.
+                // Another gateway publishes it, or its author has deleted it. What this gateway was releasing before
+                // stays known.
                 self.in_flight.forget(&event.id);
                 self.own.remove(&event.id);
             }
