@@ -73,6 +73,16 @@ impl FactLoader {
         let reading = self.purgatory.read(&scope.identifiers).await?;
         let mut awaited = scope.pull_request_ids.clone();
         awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
+        // Held again after a loss, or come into the relay by another way: such an entry is settled, not awaited.
+        awaited.extend(
+            reading
+                .entries
+                .iter()
+                .filter_map(|entry| match entry.event.kind.as_u16() {
+                    nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => Some(entry.event.id),
+                    _ => None,
+                }),
+        );
         let mut filters = vec![git_events(&scope.identifiers)];
         filters.extend(pull_requests(&awaited));
         let mut served = self.relay.query(filters).await?;

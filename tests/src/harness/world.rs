@@ -37,6 +37,8 @@ use crate::harness::process::shell;
 use crate::harness::redis::RedisServer;
 use crate::harness::relay::Relay;
 use crate::harness::repository::Repository;
+use crate::harness::strfry::STRFRY_CONF;
+use crate::harness::strfry_import::Import;
 use crate::harness::wait::eventually;
 
 /// A running server with everything it needs.
@@ -127,6 +129,22 @@ impl World {
             "sourceType": "Stream", "type": "new"});
         let answer = shell(&command, &format!("{request}\n")).await;
         serde_json::from_str(&answer).unwrap()
+    }
+
+    /// Puts an event into the relay's database as `strfry import` does: no plugin is asked.
+    ///
+    /// # Panics
+    /// The relay is built in, or strfry does not take the event.
+    pub async fn import(&self, event: &Event) {
+        let strfry = Import::Works.program(self.folder.path()).unwrap();
+        let configuration = self.folder.path().join(STRFRY_CONF);
+        let command = format!(
+            "{} --config={} import --show-rejected --debounce-millis=0 --write-batch=1 2>&1",
+            strfry.display(),
+            configuration.display()
+        );
+        let said = shell(&command, &format!("{}\n", json!(event))).await;
+        assert!(said.contains("added: 1"), "{said}");
     }
 
     /// Starts a plugin of its own, asked as strfry asks.

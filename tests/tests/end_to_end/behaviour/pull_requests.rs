@@ -11,8 +11,10 @@ use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
+use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::redis;
 
 in_both_worlds!(
     the_event_comes_first,
@@ -232,4 +234,29 @@ async fn a_commit_for_somebody_elses_pull_request_does_not_stay(kind: Kind) {
 
     eventually("nothing is staged any more", async || !is_anything_staged(&world)).await;
     assert_eq!(seen(&victim, &pull_request_ref(&event)).await, None);
+}
+
+/// Held again after Redis lost everything, when the repository was gone too, it stayed held until it expired. The soak
+/// found it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_pull_request_that_is_served_already_is_held_no_longer() {
+    let world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let offered = served.git.commit("offer").await;
+    let event = served.repository.pull_request(&Keys::generate(), &offered);
+    assert_eq!(nostr.send(&event).await, held());
+    let mut redis = redis(&world).await;
+    assert!(field(&mut redis, &event.id.to_hex(), "status").await.is_some());
+
+    world.import(&event).await;
+    // Whatever happens next to the repository has it looked at.
+    let state = served.repository.state(now(), &[("refs/heads/main", &offered)]);
+    assert_eq!(nostr.send(&state).await, held());
+
+    eventually("it is held no longer", async || {
+        field(&mut redis, &event.id.to_hex(), "status").await.is_none()
+    })
+    .await;
+    assert!(nostr.serves(&event).await);
 }
