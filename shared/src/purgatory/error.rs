@@ -1,5 +1,8 @@
 //! What can go wrong between this program and Redis. The store in memory never fails.
 
+use redis::ErrorKind;
+use redis::ServerErrorKind;
+
 /// Why the purgatory did not do what was asked. Nothing was changed, but for a timeout
 /// ([`PurgatoryError::Unavailable`]) or missing replicas ([`PurgatoryError::Unconfirmed`]): then it is not known, and
 /// every operation may be asked for again.
@@ -71,29 +74,16 @@ impl PurgatoryError {
 
     /// Reads the client library's error about `operation`.
     pub(super) fn of(operation: &'static str, source: redis::RedisError) -> Self {
-        use redis::ErrorKind;
-        use redis::ServerErrorKind;
-
         if source.code() == Some("OOM") {
             return Self::Full { operation };
         }
         // Codes the library has no kind for: no disk to write to, too few replicas, a script that blocks the server.
         let is_passing_code = matches!(source.code(), Some("MISCONF" | "NOREPLICAS" | "BUSY"));
-        let is_passing_kind = matches!(
-            source.kind(),
-            ErrorKind::Io
-                | ErrorKind::ClusterConnectionNotFound
-                | ErrorKind::MasterNameNotFoundBySentinel
-                | ErrorKind::Server(
-                    ServerErrorKind::BusyLoading
-                        | ServerErrorKind::ClusterDown
-                        | ServerErrorKind::MasterDown
-                        | ServerErrorKind::Moved
-                        | ServerErrorKind::Ask
-                        | ServerErrorKind::ReadOnly
-                        | ServerErrorKind::TryAgain
-                )
-        );
+        let is_passing_kind = is_elsewhere(source.kind())
+            || matches!(
+                source.kind(),
+                ErrorKind::Io | ErrorKind::Server(ServerErrorKind::TryAgain)
+            );
         if is_passing_code || is_passing_kind {
             return Self::Unavailable { operation, source };
         }
@@ -107,4 +97,21 @@ impl PurgatoryError {
     pub(super) fn malformed(operation: &'static str, what: String) -> Self {
         Self::Protocol { operation, what }
     }
+}
+
+/// Whether an error of this kind means that no server can serve at the moment, or another than the one that was asked.
+pub(super) fn is_elsewhere(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::MasterNameNotFoundBySentinel
+            | ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::Moved
+                    | ServerErrorKind::Ask
+                    | ServerErrorKind::ReadOnly
+            )
+    )
 }

@@ -11,12 +11,10 @@ use std::time::Duration;
 
 use redis::AsyncConnectionConfig;
 use redis::Client;
-use redis::ErrorKind;
 use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
 use redis::RedisResult;
-use redis::ServerErrorKind;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use tokio::sync::Mutex;
@@ -27,6 +25,7 @@ use super::discovery::Discovery;
 use super::keys;
 use super::settings::RedisSettings;
 use super::within::within;
+use crate::purgatory::error::is_elsewhere;
 
 /// How long it may take to open a connection that listens, and to have its pings answered.
 pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -206,20 +205,7 @@ async fn probe(shared: Weak<ConnectionState>) {
 
 /// Whether an error means that Redis is not there, or not the one to ask. Every other error is an answer.
 fn is_failure(error: &RedisError) -> bool {
-    let is_elsewhere = matches!(
-        error.kind(),
-        ErrorKind::ClusterConnectionNotFound
-            | ErrorKind::MasterNameNotFoundBySentinel
-            | ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                    | ServerErrorKind::ClusterDown
-                    | ServerErrorKind::MasterDown
-                    | ServerErrorKind::Moved
-                    | ServerErrorKind::Ask
-                    | ServerErrorKind::ReadOnly
-            )
-    );
-    is_elsewhere || error.is_io_error() || error.is_unrecoverable_error()
+    is_elsewhere(error.kind()) || error.is_io_error() || error.is_unrecoverable_error()
 }
 
 /// The error of a call that was not made.
