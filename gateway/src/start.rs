@@ -50,7 +50,6 @@ use crate::reconcile::publish::Publisher;
 use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::LayoutError;
-use crate::repositories::repository::CreateError;
 use crate::repositories::repository::RepositoryStore;
 use crate::strfry_import::StrfryError;
 use crate::strfry_import::StrfryImport;
@@ -88,9 +87,6 @@ pub(crate) enum StartError {
     /// git is missing or too old.
     #[error("cannot use git")]
     Git(#[from] GitError),
-    /// The template of empty repositories could not be made.
-    #[error("cannot prepare the repositories")]
-    Create(#[from] CreateError),
     /// git could not be asked what it can do.
     #[error("cannot prepare fetches")]
     Capture(#[from] CaptureError),

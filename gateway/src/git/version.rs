@@ -15,16 +15,10 @@ impl GitVersion {
     pub(crate) const MINIMUM: Self = Self { major: 2, minor: 39 };
     const SYMREF_UPDATE: Self = Self { major: 2, minor: 46 };
     const MULTI_PACK_REUSE: Self = Self { major: 2, minor: 44 };
-    const REF_FORMAT: Self = Self { major: 2, minor: 45 };
 
     /// Tells whether `update-ref --stdin` knows `symref-update` (git 2.46 release notes).
     pub(crate) fn has_symref_update(self) -> bool {
         self >= Self::SYMREF_UPDATE
-    }
-
-    /// Tells whether `init` knows `--ref-format` (git 2.45 release notes).
-    pub(crate) fn has_ref_format(self) -> bool {
-        self >= Self::REF_FORMAT
     }
 
     /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a

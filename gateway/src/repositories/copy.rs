@@ -62,7 +62,7 @@ impl Quarantine {
         have: &Repository,
         limits: &IngestLimits,
     ) -> Result<Self, CopyError> {
-        let quarantine = Self::open(have.store(), vec![have.object_dir()]).await?;
+        let quarantine = Self::open(have).await?;
         let max = limits.duration_max;
         timeout(max, quarantine.fill(from, tips, have, limits))
             .await

@@ -136,14 +136,8 @@ mod tests {
         world.git(from, &args, revs.as_bytes()).await
     }
 
-    async fn ingest(
-        world: &World,
-        into: &Repository,
-        pack: Vec<u8>,
-        limits: IngestLimits,
-    ) -> Result<Quarantine, IngestError> {
-        let alternates = vec![into.object_dir()];
-        let quarantine = Quarantine::open(&world.store, alternates).await.unwrap();
+    async fn ingest(into: &Repository, pack: Vec<u8>, limits: IngestLimits) -> Result<Quarantine, IngestError> {
+        let quarantine = Quarantine::open(into).await.unwrap();
         let mut spool = quarantine.spool(&limits);
         for chunk in pack.chunks(7) {
             spool.push(chunk).await?;
@@ -164,7 +158,7 @@ mod tests {
             server.create().await.unwrap();
 
             let first = pack(&world, &pusher, &format!("{one}\n")).await;
-            let quarantine = ingest(&world, &server, first, IngestLimits::default()).await.unwrap();
+            let quarantine = ingest(&server, first, IngestLimits::default()).await.unwrap();
             let dir = quarantine.object_dir().to_owned();
             assert!(!has(&server, one).await);
             assert_eq!(
@@ -179,7 +173,7 @@ mod tests {
 
             // Thin: what it builds on is in the repository.
             let second = pack(&world, &pusher, &format!("{two}\n^{one}\n")).await;
-            let quarantine = ingest(&world, &server, second, IngestLimits::default()).await.unwrap();
+            let quarantine = ingest(&server, second, IngestLimits::default()).await.unwrap();
             quarantine.migrate_into(&server).await.unwrap();
 
             assert!(has(&server, two).await);
@@ -198,7 +192,7 @@ mod tests {
             server.create().await.unwrap();
             let empty = pack(&world, &server, "").await;
 
-            let quarantine = ingest(&world, &server, empty, IngestLimits::default()).await.unwrap();
+            let quarantine = ingest(&server, empty, IngestLimits::default()).await.unwrap();
             quarantine.migrate_into(&server).await.unwrap();
 
             assert!(World::packs(&server.object_dir()).is_empty());
@@ -253,7 +247,7 @@ mod tests {
                 ("many", whole.clone(), few, "TooManyObjects"),
                 ("bomb", bomb, tight, "TooExpensive"),
             ] {
-                let refused = ingest(&world, &server, pack, limits).await.unwrap_err();
+                let refused = ingest(&server, pack, limits).await.unwrap_err();
 
                 assert!(format!("{refused:?}").starts_with(expected), "{name}: {refused:?}");
                 assert_eq!(world.quarantine_entries(), 0, "{name}");
@@ -281,13 +275,8 @@ mod tests {
             let old = pack(&world, &pusher, &format!("{zone}\n")).await;
             let dangerous = pack(&world, &pusher, &format!("{dot_git}\n")).await;
 
-            ingest(&world, &server, old, IngestLimits::default())
-                .await
-                .map(drop)
-                .unwrap();
-            let refused = ingest(&world, &server, dangerous, IngestLimits::default())
-                .await
-                .unwrap_err();
+            ingest(&server, old, IngestLimits::default()).await.map(drop).unwrap();
+            let refused = ingest(&server, dangerous, IngestLimits::default()).await.unwrap_err();
             assert!(
                 matches!(&refused, IngestError::Fsck { message } if message.contains("hasDotgit")),
                 "{refused:?}"
@@ -307,7 +296,7 @@ mod tests {
         let args = ["pack-objects", "--stdout", "--quiet"];
         let pack = world.git(&pusher, &args, format!("{blob}\n").as_bytes()).await;
         assert!(pack.len() > 200_000, "{}", pack.len());
-        let quarantine = Quarantine::open(&world.store, Vec::new()).await.unwrap();
+        let quarantine = Quarantine::open(&server).await.unwrap();
         let limits = IngestLimits::default();
         let mut spool = quarantine.spool(&limits);
         for chunk in pack.chunks(10_000) {
@@ -337,7 +326,7 @@ mod tests {
         for revs in [format!("{one}\n"), format!("{two}\n^{one}\n")] {
             let pack = pack(&world, &pusher, &revs).await;
 
-            let quarantine = ingest(&world, &server, pack, IngestLimits::default()).await.unwrap();
+            let quarantine = ingest(&server, pack, IngestLimits::default()).await.unwrap();
             quarantine.migrate_into(&server).await.unwrap();
         }
         assert!(has(&server, two).await);

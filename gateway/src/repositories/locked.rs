@@ -78,7 +78,6 @@ impl LockedRepository<'_> {
     /// # Errors
     /// It is not all there.
     pub(crate) async fn take_in(&self, quarantine: Quarantine) -> Result<(), RepositoryError> {
-        self.repository.create().await?;
         Ok(quarantine.migrate_into(&self.repository).await?)
     }
 

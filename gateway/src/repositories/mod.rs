@@ -2,6 +2,7 @@
 //! can be changed ([`LockedRepository`]). No rules here: which repository gets what is decided in `shared::rules`.
 
 mod copy;
+mod creation;
 pub(crate) mod error;
 mod ingest;
 pub(crate) mod layout;
@@ -183,13 +184,7 @@ impl Repositories {
     /// # Errors
     /// It cannot be made.
     pub(crate) async fn quarantine(&self, coordinate: &Coordinate) -> Result<Quarantine, LayoutError> {
-        let repository = self.at(coordinate);
-        let alternates = if repository.exists().await {
-            vec![repository.object_dir()]
-        } else {
-            Vec::new()
-        };
-        Quarantine::open(&self.store, alternates).await
+        Quarantine::open(&self.at(coordinate)).await
     }
 
     /// Returns the kinds of those of `oids` that are in the repository or in the quarantine.

@@ -1,17 +1,20 @@
 //! Objects that are not yet anybody's: a directory of this instance that a push fills and that is then moved to where
-//! it belongs, or vanishes (docs/facts/git-http.md 2.3).
+//! it belongs, or vanishes (docs/facts/git-http.md 2.3). It is laid out as a repository, and becomes it where there is
+//! none.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 use crate::git::invocation::Invocation;
 use crate::process::ChildLimits;
+use crate::repositories::creation::is_repository;
+use crate::repositories::creation::lay_out;
+use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
@@ -21,39 +24,32 @@ use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
-/// An object directory that only its owner reads. Dropped, it is removed with all in it.
+/// A repository in the making, for one coordinate, that only its owner reads. Dropped, it is removed with all in it.
 #[must_use = "dropping it removes the objects in it"]
 #[derive(Debug)]
 pub(crate) struct Quarantine {
     store: RepositoryStore,
     path: PathBuf,
+    objects: PathBuf,
     alternates: Vec<PathBuf>,
 }
 
 impl Quarantine {
-    /// Opens a quarantine whose objects may refer to those in the object directories `alternates`. One that does not
-    /// exist is left out.
-    ///
-    /// What is found in an alternate is taken for complete: give only directories closed under reachability, which
-    /// those of repositories are, and staged ones together with their repository's.
+    /// Opens a quarantine for `repository`, to whose objects those in it may refer; it need not be on disk.
     ///
     /// # Errors
-    /// [`LayoutError`] if the directory cannot be made.
-    pub(crate) async fn open(store: &RepositoryStore, alternates: Vec<PathBuf>) -> Result<Self, LayoutError> {
-        let store = store.clone();
+    /// [`LayoutError`] if a directory or file cannot be made.
+    pub(crate) async fn open(repository: &Repository) -> Result<Self, LayoutError> {
+        let (store, target) = (repository.store().clone(), repository.object_dir());
+        let coordinate = repository.coordinate().clone();
         in_background(move || {
             let path = store.layout().fresh_quarantine();
-            // Nothing else is made: a data directory that is gone (a mount) must not come to be again in its place.
-            for dir in [path.clone(), path.join("pack")] {
-                fs::DirBuilder::new()
-                    .mode(0o700)
-                    .create(&dir)
-                    .map_err(failed("make the directory", &dir))?;
-            }
+            lay_out(&path, Some(&coordinate))?;
             Ok(Self {
                 store,
+                objects: path.join("objects"),
                 path,
-                alternates: alternates.into_iter().filter(|dir| dir.is_dir()).collect(),
+                alternates: Some(target).into_iter().filter(|dir| dir.is_dir()).collect(),
             })
         })
         .await
@@ -61,7 +57,7 @@ impl Quarantine {
 
     /// Returns the directory as one to look objects up in.
     pub(crate) fn object_dir(&self) -> &Path {
-        &self.path
+        &self.objects
     }
 
     /// Returns the object directories that its objects may refer to.
@@ -69,16 +65,17 @@ impl Quarantine {
         &self.alternates
     }
 
-    /// Moves the objects into `repository`, where clones see them.
+    /// Moves the objects into `repository`, where clones see them; one that is not on disk it becomes.
     ///
     /// # Errors
-    /// [`LayoutError`] if the repository is not on disk or a file cannot be moved; those moved before are whole and
-    /// stay.
+    /// [`LayoutError`] if a file cannot be moved; those moved before are whole and stay.
     pub(crate) async fn migrate_into(self, repository: &Repository) -> Result<(), LayoutError> {
-        let to = repository.object_dir();
+        let place = repository.path().to_owned();
         in_background(move || {
-            fs::metadata(&to).map_err(failed("find", &to))?;
-            move_packs(&self.path, &to)
+            if !is_repository(&place) && put_in_place(&self.path, &place)? {
+                return Ok(());
+            }
+            move_packs(&self.objects, &place.join("objects"))
         })
         .await
     }
@@ -90,8 +87,8 @@ impl Quarantine {
             .invoke("index-pack")
             // A repository is asked for and nothing is read from it; the objects are these.
             .repository(&self.store.layout().empty_repository())
-            .env("GIT_OBJECT_DIRECTORY", &self.path)
-            .env("GIT_QUARANTINE_PATH", &self.path)
+            .env("GIT_OBJECT_DIRECTORY", &self.objects)
+            .env("GIT_QUARANTINE_PATH", &self.objects)
             .alternates(&self.alternates)
             .arg("--stdin")
             // Pushes are thin: deltas against objects of ours are completed, so that a pack stands alone.
@@ -112,6 +109,19 @@ impl Quarantine {
 
     pub(super) fn store(&self) -> &RepositoryStore {
         &self.store
+    }
+}
+
+impl Repository {
+    /// Makes it, empty, unless it is there.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if it is not there afterwards.
+    pub(super) async fn create(&self) -> Result<(), LayoutError> {
+        match self.exists().await {
+            true => Ok(()),
+            false => Quarantine::open(self).await?.migrate_into(self).await,
+        }
     }
 }
 
@@ -191,15 +201,23 @@ mod tests {
     use crate::repositories::testing::World;
 
     #[tokio::test]
-    async fn nothing_migrates_into_a_virtual_repository() {
+    async fn of_several_for_a_virtual_repository_one_becomes_it_and_the_others_move_in() {
         let world = World::new().await;
-        let repository = world.repository("a");
-        let quarantine = Quarantine::open(&world.store, Vec::new()).await.unwrap();
+        let (repository, source) = (world.repository("a"), world.repository("source"));
+        let commits = world.two_commits(&source).await;
+        let mut quarantines = Vec::new();
+        let (from, limits) = ([source.object_dir()], IngestLimits::default());
+        for commit in commits {
+            let copied = Quarantine::copy_of(&from, &[commit], &repository, &limits).await;
+            quarantines.push(copied.unwrap());
+        }
+        assert!(!repository.exists().await);
 
-        assert!(quarantine.migrate_into(&repository).await.is_err());
-        repository.create().await.unwrap();
+        for quarantine in quarantines {
+            quarantine.migrate_into(&repository).await.unwrap();
+        }
 
-        assert!(repository.exists().await);
+        assert_eq!(repository.object_kinds(&commits).await.unwrap().len(), 2);
         assert_eq!(world.quarantine_entries(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Changing the refs of one repository: all of them or none, each only from the value it is expected to have.
 //!
-//! `git update-ref --stdin` does it, because gix checks neither directory conflicts nor syncs
+//! The first refs of a repository are written as `packed-refs`: one file, whatever their number, and no process. After
+//! that `git update-ref --stdin` does it, because gix checks neither directory conflicts nor syncs
 //! (docs/facts/git-http.md 1). Verified with git 2.39.5 and 2.47.3, and pinned by the tests below:
 //!
 //! - one transaction cannot delete `a` and create `a/b`: such deletions go first, in a transaction of their own;
@@ -9,16 +10,30 @@
 //!
 //! Between two such steps a crash leaves the first one done. Who aligns refs compares and finishes.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
+use shared::git::Namespace;
+use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
 
 use crate::git::error::GitError;
+use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+use crate::repositories::layout::sync_dir;
+use crate::repositories::objects::Objects;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefReadError;
+use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 
 /// What shall be true of the refs of one repository.
@@ -57,9 +72,12 @@ pub(crate) enum ApplyError {
     /// git could not be run.
     #[error(transparent)]
     Git(GitError),
-    /// `HEAD` could not be read.
+    /// The refs that are there, or the objects that they shall name, could not be read.
     #[error(transparent)]
     Read(#[from] RefReadError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
 }
 
 impl Repository {
@@ -75,7 +93,13 @@ impl Repository {
     }
 
     async fn apply_steps(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
-        let current = self.refs().await?.ok_or(ApplyError::NoRepository)?.head;
+        let RefSnapshot {
+            refs, head: current, ..
+        } = self.refs().await?.ok_or(ApplyError::NoRepository)?;
+        if refs.is_empty() && transaction.updates.iter().all(|update| update.old.is_none()) {
+            let (path, transaction) = (self.path().to_owned(), transaction.clone());
+            return in_background(move || write_first(&path, &transaction, &current)).await;
+        }
         let (first, rest) = split(&transaction.updates);
         let target = transaction
             .head
@@ -123,6 +147,74 @@ impl Repository {
             .map(drop)
             .map_err(refused)
     }
+}
+
+/// Writes the first refs of a repository, as git writes those of a clone (git `refs/files-backend.c`,
+/// `files_transaction_finish_initial`).
+fn write_first(repository: &Path, transaction: &RefTransaction, head: &Head) -> Result<(), ApplyError> {
+    let packed = packed_refs(repository, &transaction.updates)?;
+    if let Some(target) = &transaction.head
+        && *head != Head::Symbolic(target.clone())
+    {
+        // Until the refs are there it names a branch that is not yet born, as in any empty repository.
+        replace(&repository.join("HEAD"), &format!("ref: {target}\n"))?;
+    }
+    if !transaction.updates.is_empty() {
+        replace(&repository.join("packed-refs"), &packed)?;
+    }
+    Ok(sync_dir(repository).map_err(failed("sync", repository))?)
+}
+
+/// Writes refs as `packed-refs` holds them (git `refs/packed-backend.c`), after the checks that git makes of new refs.
+fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, ApplyError> {
+    let objects = Objects::open(&[repository.join("objects")]).map_err(RefReadError::from)?;
+    let created = updates.iter().filter_map(|update| Some((&update.name, update.new?)));
+    let created: BTreeMap<&RefName, Oid> = created.collect();
+    let names: BTreeSet<&str> = created.keys().map(|name| name.as_str()).collect();
+    let (mut lines, mut is_fully_peeled) = (String::new(), true);
+    for (&name, &oid) in &created {
+        let refused = |reason: &str| ApplyError::Refused {
+            message: format!("{name}: {reason}"),
+        };
+        let mut above = name.as_str().match_indices('/');
+        if above.any(|(slash, _)| names.contains(&name.as_str()[..slash])) {
+            return Err(refused("another ref stands where it needs a directory"));
+        }
+        let Some(kind) = objects.kind(oid).map_err(RefReadError::from)? else {
+            return Err(refused("its object is not here"));
+        };
+        if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
+            return Err(refused("a branch must be a commit"));
+        }
+        lines.push_str(&format!("{oid} {name}\n"));
+        if kind == ObjectKind::Tag {
+            match objects.peel(oid).map_err(RefReadError::from)? {
+                Some(target) => lines.push_str(&format!("^{target}\n")),
+                None => is_fully_peeled = false,
+            }
+        }
+    }
+    let traits = if is_fully_peeled {
+        "peeled fully-peeled sorted"
+    } else {
+        "sorted"
+    };
+    Ok(format!("# pack-refs with: {traits} \n{lines}"))
+}
+
+/// Replaces a file, under git's lock for it. It is durable once its directory is synced.
+fn replace(path: &Path, content: &str) -> Result<(), ApplyError> {
+    let lock = path.with_extension("lock");
+    let mut file = match File::options().write(true).create_new(true).open(&lock) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let message = format!("{} exists", lock.display());
+            return Err(ApplyError::Locked { message });
+        }
+        opened => opened.map_err(failed("make the file", &lock))?,
+    };
+    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(failed("write", &lock))?;
+    Ok(fs::rename(&lock, path).map_err(failed("replace", path))?)
 }
 
 /// Splits off the deletions that must be done before something can be created in their place.
@@ -309,6 +401,61 @@ mod tests {
 
             assert!(matches!(applied, Err(ApplyError::Refused { .. })), "{applied:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn first_refs_read_as_git_would_have_written_them() {
+        for world in World::of_every_git().await {
+            let (ours, gits) = (world.repository("ours"), world.repository("gits"));
+            let mut refs = Vec::new();
+            for repository in [&ours, &gits] {
+                let objects = world.populate(repository).await;
+                let nested = world.tag(repository, objects.tag, "tag").await;
+                refs = vec![
+                    ("refs/heads/main", objects.commit),
+                    ("refs/heads/main-2", objects.commit),
+                    ("refs/tags/blob-like", objects.tree),
+                    ("refs/tags/nested", nested),
+                    ("refs/tags/v1", objects.tag),
+                ];
+            }
+            let updates: Vec<RefUpdate> = refs.iter().map(|(text, oid)| update(text, None, Some(*oid))).collect();
+            apply(&ours, updates.clone(), Some("refs/heads/main")).await.unwrap();
+            let script = script(&updates.iter().collect::<Vec<_>>(), None).unwrap();
+            world
+                .git(&gits, &["update-ref", "--no-deref", "--stdin", "-z"], &script)
+                .await;
+            world
+                .git(&gits, &["symbolic-ref", "HEAD", "refs/heads/main"], b"")
+                .await;
+            world.git(&gits, &["pack-refs", "--all"], b"").await;
+
+            let packed = |repository: &Repository| fs::read_to_string(repository.path().join("packed-refs")).unwrap();
+            assert_eq!(packed(&ours), packed(&gits));
+            assert_eq!(ours.refs().await.unwrap(), gits.refs().await.unwrap());
+            world.git(&ours, &["fsck", "--strict"], b"").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn first_refs_within_each_other_are_refused_and_a_lock_is_respected() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [one, _] = world.two_commits(&repository).await;
+        let names = ["refs/heads/a", "refs/heads/a-b", "refs/heads/a/b"];
+        let within = names.map(|text| update(text, None, Some(one))).to_vec();
+
+        let refused = apply(&repository, within, None).await;
+        assert!(matches!(refused, Err(ApplyError::Refused { .. })), "{refused:?}");
+
+        let lock = repository.path().join("packed-refs.lock");
+        fs::write(&lock, "").unwrap();
+        let created = vec![update("refs/heads/a", None, Some(one))];
+        let locked = apply(&repository, created.clone(), None).await;
+        assert!(matches!(locked, Err(ApplyError::Locked { .. })), "{locked:?}");
+
+        assert_eq!(repository.clear_stale_locks().await, 1);
+        apply(&repository, created, None).await.unwrap();
     }
 
     #[tokio::test]

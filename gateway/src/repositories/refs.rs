@@ -395,6 +395,7 @@ mod tests {
         ] {
             let repository = world.repository(&format!("{}{}", file.replace('/', "-"), content.len()));
             repository.create().await.unwrap();
+            fs::create_dir_all(repository.path().join("refs/heads")).unwrap();
             fs::write(repository.path().join(file), content).unwrap();
 
             let read = repository.refs().await;

@@ -1,36 +1,27 @@
 //! One repository: whether it is here, making it, its refs and objects, and changing its refs.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::fs::File;
-use std::fs::Permissions;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 
 use crate::git::command::Git;
-use crate::git::error::GitError;
-use crate::repositories::layout::COORDINATE_FILE;
+use crate::repositories::creation::is_repository;
+use crate::repositories::creation::lay_out;
+use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::LayoutError;
-use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
-use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sweep_repository;
-use crate::repositories::layout::sync_dir;
 use crate::repositories::objects::ObjectError;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::refs::initial_branch;
 
 /// What every repository is read and changed with: git, the data directory, the refs read so far. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,29 +36,23 @@ struct Inner {
     cache: RefCache,
 }
 
-/// Why a repository could not be made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CreateError {
-    /// A directory could not be made or renamed.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// `git init` failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-}
-
 impl RepositoryStore {
     /// Takes the repositories of `layout`, and makes the empty one that virtual repositories are served from.
     ///
     /// `cached_refs_max` bounds the refs held in memory, over all repositories.
     ///
     /// # Errors
-    /// [`CreateError`] if the empty repository cannot be made.
-    pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, CreateError> {
-        let path = layout.empty_repository();
-        if !is_repository(path.clone()).await {
-            init_empty(&git, &layout).await?;
-        }
+    /// [`LayoutError`] if the empty repository cannot be made.
+    pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, LayoutError> {
+        let (empty, beside) = (layout.empty_repository(), layout.fresh_quarantine());
+        in_background(move || {
+            if is_repository(&empty) {
+                return Ok(());
+            }
+            lay_out(&beside, None)?;
+            put_in_place(&beside, &empty).map(drop)
+        })
+        .await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 git,
@@ -128,29 +113,8 @@ impl Repository {
 
     /// Tells whether it is on disk.
     pub(crate) async fn exists(&self) -> bool {
-        is_repository(self.path.clone()).await
-    }
-
-    /// Makes it, empty, unless it is there: beside its place and renamed, so that nobody sees half of one and of two
-    /// at once one wins.
-    ///
-    /// # Errors
-    /// [`LayoutError`] if it is not there afterwards.
-    pub(super) async fn create(&self) -> Result<(), LayoutError> {
-        if self.exists().await {
-            return Ok(());
-        }
-        let (empty, beside) = (
-            self.store.layout().empty_repository(),
-            self.store.layout().fresh_quarantine(),
-        );
-        let (target, text) = (self.path.clone(), format!("{}\n", self.coordinate));
-        let made = in_background(move || {
-            let made = copy_empty(&empty, &beside, &text).and_then(|()| rename_durably(&beside, &target));
-            remove_if_left(&beside);
-            made
-        });
-        made.await
+        let path = self.path.clone();
+        in_background(move || is_repository(&path)).await
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
@@ -191,104 +155,6 @@ impl Repository {
         object_kinds(vec![self.object_dir()], oids.to_vec()).await
     }
 }
-
-async fn is_repository(path: PathBuf) -> bool {
-    in_background(move || path.join("HEAD").is_file()).await
-}
-
-/// Makes the empty repository by git, with nothing in it but what git writes: the others are copies of it.
-async fn init_empty(git: &Git, layout: &Layout) -> Result<(), CreateError> {
-    let beside = layout.fresh_quarantine();
-    let mut init = git
-        .invoke("init")
-        .arg("--quiet")
-        .arg("--bare")
-        // No sample hooks and no `info`: what is in a repository is there because this server put it there.
-        .arg("--template=")
-        .arg(format!(
-            "--initial-branch={}",
-            initial_branch().as_str().trim_start_matches("refs/heads/")
-        ));
-    if git.version().has_ref_format() {
-        // The ref reader knows no reftable. Older gits know it neither.
-        init = init.arg("--ref-format=files");
-    }
-    init.arg(&beside).output(b"", INIT_DEADLINE).await?;
-    let target = layout.empty_repository();
-    let placed = in_background(move || {
-        let placed = rename_durably(&beside, &target);
-        remove_if_left(&beside);
-        placed
-    });
-    Ok(placed.await?)
-}
-
-/// Copies a small directory tree.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), LayoutError> {
-    fs::create_dir(to).map_err(failed("make the directory", to))?;
-    for entry in fs::read_dir(from).map_err(failed("list", from))? {
-        let entry = entry.map_err(failed("list", from))?;
-        let (path, copy) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy_tree(&path, &copy)?;
-        } else {
-            fs::copy(&path, &copy).map_err(failed("copy", &path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Copies the empty repository, with the note of whose the copy is.
-fn copy_empty(empty: &Path, beside: &Path, coordinate: &str) -> Result<(), LayoutError> {
-    copy_tree(empty, beside)?;
-    let path = beside.join(COORDINATE_FILE);
-    fs::write(&path, coordinate).map_err(failed("write", &path))
-}
-
-/// Removes what a failure or a lost race left. After a success there is nothing.
-fn remove_if_left(beside: &Path) {
-    if beside.exists()
-        && let Err(error) = fs::remove_dir_all(beside)
-    {
-        tracing::warn!(%error, "cannot remove an unused repository; the next start sweeps it");
-    }
-}
-
-/// Renames a whole repository into its place, durably.
-fn rename_durably(beside: &Path, target: &Path) -> Result<(), LayoutError> {
-    fs::set_permissions(beside, Permissions::from_mode(0o700)).map_err(failed("set the mode of", beside))?;
-    sync_tree(beside).map_err(failed("sync", beside))?;
-    let parent = target.parent().unwrap_or(target);
-    make_dir(parent)?;
-    match fs::rename(beside, target) {
-        Ok(()) => {}
-        // Somebody else's is in place and has files: rename does not replace it.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && target.join("HEAD").is_file() => {
-            return Ok(());
-        }
-        Err(error) => return Err(failed("make the repository", target)(error)),
-    }
-    for dir in [Some(parent), parent.parent()].into_iter().flatten() {
-        sync_dir(dir).map_err(failed("sync", dir))?;
-    }
-    Ok(())
-}
-
-/// Makes a small directory tree durable.
-fn sync_tree(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
-        }
-    }
-    sync_dir(dir)
-}
-
-/// `git init` writes a few small files.
-const INIT_DEADLINE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,78 @@
+//! Making repositories: laid out beside their place, then durable and renamed, so that nobody sees half of one.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use shared::nip34::Coordinate;
+
+use crate::repositories::layout::COORDINATE_FILE;
+use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::make_dir;
+use crate::repositories::layout::sync_dir;
+use crate::repositories::refs::initial_branch;
+
+/// Whether there is a repository.
+pub(super) fn is_repository(path: &Path) -> bool {
+    path.join("HEAD").is_file()
+}
+
+/// Lays out an empty repository (`gitrepository-layout(5)`), with the note of whose it is. What git makes when it needs
+/// it is left out: each directory costs a sync.
+///
+/// The parent of `path` is not made: a data directory that is gone (a mount) must not come to be again in its place.
+pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<(), LayoutError> {
+    for dir in [
+        path.to_owned(),
+        path.join("refs"),
+        path.join("objects"),
+        path.join("objects/pack"),
+    ] {
+        let made = fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(failed("make the directory", &dir))?;
+    }
+    let head = format!("ref: {}\n", initial_branch());
+    let coordinate = coordinate.map(|coordinate| (COORDINATE_FILE, format!("{coordinate}\n")));
+    let files = [("HEAD", head), ("config", CONFIG.to_owned())];
+    for (name, content) in files.into_iter().chain(coordinate) {
+        let file = path.join(name);
+        fs::write(&file, content).map_err(failed("write", &file))?;
+    }
+    Ok(())
+}
+
+/// Makes a repository that was laid out durable, with all that is in it, and moves it to `place`. Returns whether it is
+/// there: of two at once one wins.
+pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, LayoutError> {
+    sync_tree(laid_out).map_err(failed("sync", laid_out))?;
+    let parent = place.parent().unwrap_or(place);
+    make_dir(parent)?;
+    match fs::rename(laid_out, place) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && is_repository(place) => return Ok(false),
+        Err(error) => return Err(failed("make the repository", place)(error)),
+    }
+    for dir in [Some(parent), parent.parent()].into_iter().flatten() {
+        sync_dir(dir).map_err(failed("sync", dir))?;
+    }
+    Ok(true)
+}
+
+/// Makes a small directory tree durable.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(dir)
+}
+
+/// What `git init --bare` writes. The ref reader knows no reftable, which would be named here.
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
