@@ -201,7 +201,7 @@ pub(crate) fn exceeded_limit(status: ExitStatus) -> bool {
 }
 
 /// Takes a closed pipe for success: a child that ends early closes its stdin.
-pub(crate) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
+fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,

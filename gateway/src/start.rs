@@ -48,8 +48,8 @@ use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
 use crate::repositories::Repositories;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
-use crate::repositories::layout::LayoutError;
 use crate::repositories::repository::RepositoryStore;
 use crate::strfry_import::StrfryError;
 use crate::strfry_import::StrfryImport;
@@ -83,7 +83,7 @@ pub(crate) enum StartError {
     },
     /// The data directory is of no use.
     #[error("cannot use the data directory")]
-    Layout(#[from] LayoutError),
+    Layout(#[from] FileError),
     /// git is missing or too old.
     #[error("cannot use git")]
     Git(#[from] GitError),

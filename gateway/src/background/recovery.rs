@@ -22,10 +22,10 @@ use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Release;
 use shared::purgatory::Room;
-use shared::relay_client::RelayError;
 use shared::rules::has_lost_its_state;
 
 use crate::reconcile::Reconciler;
+use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
 
 /// What the purgatory has lost since the epoch that a gateway knows.
@@ -54,25 +54,12 @@ pub(super) fn loss(known: Option<&str>, found: &Epoch) -> Loss {
     }
 }
 
-/// Why a loss is not made up for yet.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RecoveryError {
-    #[error("cannot write to the purgatory")]
-    Purgatory(#[from] PurgatoryError),
-    #[error("no facts to decide on")]
-    FactLoader(#[from] FactsError),
-    #[error("cannot read the announcements of the relay")]
-    Relay(#[from] RelayError),
-    #[error("cannot read what is on disk")]
-    Repository(#[from] RepositoryError),
-}
-
 /// Makes up for a loss, and returns the name of the epoch after it. It may be done again from the start, and by several
 /// gateways at once.
 ///
 /// # Errors
-/// See [`RecoveryError`].
-pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) -> Result<String, RecoveryError> {
+/// See [`ReconcileError`].
+pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) -> Result<String, ReconcileError> {
     let purgatory = &reconciler.loader.purgatory;
     for release in reconciler.publisher.in_flight() {
         hold_again(reconciler, release).await?;
@@ -119,7 +106,7 @@ async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), Pur
     Ok(())
 }
 
-async fn restore_from_disk(reconciler: &Reconciler) -> Result<(), RecoveryError> {
+async fn restore_from_disk(reconciler: &Reconciler) -> Result<(), ReconcileError> {
     let mut on_disk: BTreeMap<Identifier, Vec<Coordinate>> = BTreeMap::new();
     for coordinate in reconciler.repositories.on_disk().await? {
         on_disk
@@ -140,7 +127,7 @@ async fn restore(
     reconciler: &Reconciler,
     identifier: Identifier,
     repositories: &[Coordinate],
-) -> Result<(), RecoveryError> {
+) -> Result<(), ReconcileError> {
     let identifiers = BTreeSet::from([identifier]);
     let locked = reconciler.repositories.lock(identifiers.clone()).await?;
     let purgatory = &reconciler.loader.purgatory;
@@ -175,14 +162,14 @@ async fn restore(
 
 /// Marks dirty the identifiers of what the relay announces to be here, a span of time after the other, so that not all
 /// announcements of a large relay are in memory at once.
-async fn mark_announced(reconciler: &Reconciler) -> Result<(), RecoveryError> {
+async fn mark_announced(reconciler: &Reconciler) -> Result<(), ReconcileError> {
     let loader = &reconciler.loader;
     for (since, until) in spans(Timestamp::now().as_secs()) {
         let filter = Filter::new().kind(nostr::event::Kind::from_u16(nip34::ANNOUNCEMENT));
         let filter = filter
             .since(Timestamp::from_secs(since))
             .until(Timestamp::from_secs(until));
-        let served = loader.relay.query(vec![filter]).await?;
+        let served = loader.relay.query(vec![filter]).await.map_err(FactsError::from)?;
         let announcements = served.iter().filter_map(|event| Announcement::parse(event).ok());
         let ours = announcements.filter(|announcement| loader.service.is_named_by(announcement));
         let identifiers: BTreeSet<Identifier> = ours.map(|ours| ours.coordinate.identifier).collect();

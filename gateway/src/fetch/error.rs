@@ -5,7 +5,7 @@ use std::io;
 use crate::fetch::ls_refs::LsRefsError;
 use crate::git::error::GitError;
 use crate::http::body::BodyError;
-use crate::repositories::refs::RefReadError;
+use crate::repositories::objects::ReadError;
 use wire::pkt_line::PktLineError;
 
 /// Why a fetch was not answered.
@@ -31,7 +31,7 @@ pub(crate) enum UploadPackError {
     Body(#[from] BodyError),
     /// The refs could not be read.
     #[error(transparent)]
-    Refs(#[from] RefReadError),
+    Refs(#[from] ReadError),
     /// git could not be run.
     #[error(transparent)]
     Git(#[from] GitError),

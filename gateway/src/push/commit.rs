@@ -10,7 +10,7 @@ use shared::purgatory::PlaceholderOutcome;
 use shared::rules::PushDecision;
 use shared::rules::Staged;
 
-use crate::push::error::CommitError;
+use crate::push::error::PushError;
 use crate::push::request::PushRequest;
 use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
@@ -37,7 +37,7 @@ impl Committer {
         &self,
         request: &PushRequest,
         quarantine: Option<Quarantine>,
-    ) -> Result<Committed, CommitError> {
+    ) -> Result<Committed, PushError> {
         let Reconciler {
             repositories, loader, ..
         } = &*self.reconciler;
@@ -47,10 +47,9 @@ impl Committer {
         // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
         // finishes.
         loader.purgatory.mark_dirty(&identifiers).await?;
-        let loaded = self.reconciler.load(&locked, request.pull_request_ids()).await;
-        let mut loaded = loaded.map_err(CommitError::Load)?;
+        let mut loaded = self.reconciler.load(&locked, request.pull_request_ids()).await?;
         let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
-            return Err(CommitError::Gone);
+            return Err(PushError::Gone);
         };
         let tips = decision.tips();
         let kinds = repositories
@@ -96,7 +95,7 @@ impl Committer {
         loaded: &mut Loaded,
         decision: &PushDecision,
         quarantine: Option<Quarantine>,
-    ) -> Result<(), CommitError> {
+    ) -> Result<(), PushError> {
         let Some(quarantine) = quarantine else { return Ok(()) };
         let to_stage = decision.to_stage(repository.reading().coordinate());
         for staged in &to_stage {
@@ -121,7 +120,7 @@ impl Committer {
     }
 
     /// Records that a PR commit is kept aside, in Redis and in the facts.
-    async fn record(&self, staged: &Staged, loaded: &mut Loaded) -> Result<(), CommitError> {
+    async fn record(&self, staged: &Staged, loaded: &mut Loaded) -> Result<(), PushError> {
         let Staged {
             coordinate,
             event_id,
@@ -136,7 +135,7 @@ impl Committer {
                 loaded.facts.note_placeholder(staged, hold_secs);
                 Ok(())
             }
-            PlaceholderOutcome::Full => Err(CommitError::PlaceholdersFull),
+            PlaceholderOutcome::Full => Err(PushError::PlaceholdersFull),
         }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, mu
         Err(error) => {
             drain(&mut body, DRAIN).await;
             tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "push not decided");
-            return answer::whole(capabilities, &failed(&request, error.to_pusher().to_owned()));
+            return answer::whole(capabilities, &failed(&request, error.to_pusher()));
         }
     };
     if !decision.acts() {

@@ -21,7 +21,7 @@ use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
-use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::is_disk_full;
 use crate::repositories::pack::IngestError;
 use crate::repositories::quarantine::Quarantine;
@@ -56,7 +56,7 @@ pub(super) enum ReceiveError {
     #[error("the push was not received: {0}")]
     Body(#[from] BodyError),
     #[error("the push cannot be stored here")]
-    Quarantine(#[source] LayoutError),
+    Quarantine(#[source] FileError),
     #[error("too many pushes at the same time, push again later")]
     Busy,
     #[error("bytes follow a push that only deletes")]
@@ -74,9 +74,9 @@ impl ReceiveError {
     }
 }
 
-impl From<LayoutError> for ReceiveError {
+impl From<FileError> for ReceiveError {
     /// A full disk is called so wherever it shows.
-    fn from(error: LayoutError) -> Self {
+    fn from(error: FileError) -> Self {
         match is_disk_full(&error.source) {
             true => Self::Ingest(IngestError::DiskFull),
             false => Self::Quarantine(error),

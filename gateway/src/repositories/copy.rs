@@ -3,70 +3,32 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use shared::git::Oid;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use crate::git::error::GitError;
 use crate::process::ChildLimits;
-use crate::process::ignore_broken_pipe;
-use crate::repositories::ingest::finish;
+use crate::repositories::error::RepositoryError;
+use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
-use crate::repositories::layout::LayoutError;
-use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::refs::RefReadError;
 use crate::repositories::repository::Repository;
-
-/// Why objects were not copied.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CopyError {
-    /// The source has not all that the tips need.
-    #[error("the source is incomplete: {message}")]
-    Incomplete {
-        /// git's words.
-        message: String,
-    },
-    /// The copy was refused as a push would be.
-    #[error(transparent)]
-    Ingest(#[from] IngestError),
-    /// It took too long.
-    #[error("copying took more than {} s", max.as_secs())]
-    Deadline {
-        /// The limit.
-        max: Duration,
-    },
-    /// The refs of the target could not be read.
-    #[error(transparent)]
-    Refs(#[from] RefReadError),
-    /// A directory could not be made or a file not moved.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// git could not be run.
-    #[error(transparent)]
-    Git(#[from] GitError),
-}
 
 impl Quarantine {
     /// Copies what `tips` need, less what the refs of `have` reach, from the object directories `from` into a new
     /// quarantine, from where it can migrate or be staged. `have` need not be on disk.
     ///
     /// # Errors
-    /// [`CopyError::Incomplete`] if an object is missing in `from` and `have`.
+    /// [`RepositoryError::Incomplete`] if an object is missing in `from` and `have`.
     pub(super) async fn copy_of(
         from: &[PathBuf],
         tips: &[Oid],
         have: &Repository,
         limits: &IngestLimits,
-    ) -> Result<Self, CopyError> {
+    ) -> Result<Self, RepositoryError> {
         let quarantine = Self::open(have).await?;
-        let max = limits.duration_max;
-        timeout(max, quarantine.fill(from, tips, have, limits))
-            .await
-            .unwrap_or(Err(CopyError::Deadline { max }))?;
+        quarantine.fill(from, tips, have, limits).await?;
         Ok(quarantine)
     }
 
@@ -76,7 +38,7 @@ impl Quarantine {
         tips: &[Oid],
         have: &Repository,
         limits: &IngestLimits,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), RepositoryError> {
         let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
         for oid in have.refs().await?.iter().flat_map(|refs| refs.refs.values()) {
             revs.push_str(&format!("^{oid}\n"));
@@ -109,36 +71,34 @@ impl Quarantine {
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
         let stdout = stdout.map_err(|kind| piped(kind.into()))?;
         let pack: Stdio = stdout.try_into().map_err(piped)?;
-        let mut index_pack = self.index_pack(limits).spawn(pack)?;
-        let stdin = pack_objects.stdin.take();
-        let feed = async move {
-            match stdin {
-                Some(mut stdin) => ignore_broken_pipe(stdin.write_all(revs.as_bytes()).await),
-                None => Ok(()),
-            }
-        };
-        let (fed, packed, indexed) = tokio::join!(feed, pack_objects.wait(), finish(&mut index_pack));
-        fed.map_err(piped)?;
-        let ((packed, said), (indexed, refused)) = (packed.map_err(piped)?, indexed?);
+        let index_pack = self.index_pack(limits).spawn(pack)?;
+        let max = limits.duration_max;
+        let (packed, indexed) = tokio::join!(
+            pack_objects.output(revs.as_bytes(), 0, max),
+            index_pack.output(b"", PRINTED_BYTES_MAX, max)
+        );
         // If the pack was cut because the other end closed, the other end knows why.
-        if !packed.success() && !said.lines().is_empty() {
-            let message = said.summary();
-            return Err(CopyError::Incomplete { message });
+        if let Some(packed) = packed.map_err(piped)?
+            && !packed.status.success()
+            && !packed.stderr.lines().is_empty()
+        {
+            let message = packed.stderr.summary();
+            return Err(RepositoryError::Incomplete { message });
         }
-        Ok(judge(indexed, &refused, limits)?)
+        Ok(judge(indexed, limits)?)
     }
 }
 
 /// Copies what `tips` need from the object directories `from` into `into`, which must be on disk.
 ///
 /// # Errors
-/// [`CopyError`]; then `into` is as before.
+/// [`RepositoryError`]; then `into` is as before.
 pub(super) async fn copy_objects(
     from: &[PathBuf],
     tips: &[Oid],
     into: &Repository,
     limits: &IngestLimits,
-) -> Result<(), CopyError> {
+) -> Result<(), RepositoryError> {
     let quarantine = Quarantine::copy_of(from, tips, into, limits).await?;
     Ok(quarantine.migrate_into(into).await?)
 }
@@ -200,7 +160,7 @@ mod tests {
                     let copied = copy_objects(&[from.object_dir()], &[tip], &into, &IngestLimits::default()).await;
 
                     assert!(
-                        matches!(copied, Err(CopyError::Incomplete { .. })),
+                        matches!(copied, Err(RepositoryError::Incomplete { .. })),
                         "{name}: {copied:?}"
                     );
                 }

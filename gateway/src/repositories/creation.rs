@@ -9,7 +9,7 @@ use std::path::Path;
 use shared::nip34::Coordinate;
 
 use crate::repositories::layout::COORDINATE_FILE;
-use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync_dir;
@@ -24,7 +24,7 @@ pub(super) fn is_repository(path: &Path) -> bool {
 /// it is left out: each directory costs a sync.
 ///
 /// The parent of `path` is not made: a data directory that is gone (a mount) must not come to be again in its place.
-pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<(), LayoutError> {
+pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<(), FileError> {
     for dir in [
         path.to_owned(),
         path.join("refs"),
@@ -46,7 +46,7 @@ pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<()
 
 /// Makes a repository that was laid out durable, with all that is in it, and moves it to `place`. Returns whether it is
 /// there: of two at once one wins.
-pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, LayoutError> {
+pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileError> {
     sync_tree(laid_out).map_err(failed("sync", laid_out))?;
     let parent = place.parent().unwrap_or(place);
     make_dir(parent)?;

@@ -1,52 +1,64 @@
-//! Why something on disk could not be read or changed.
+//! Why something on disk could not be read or changed: for the log, and for the few who tell one reason from another.
 
-use std::io;
-
+use nostr::event::EventId;
+use shared::git::Oid;
 use shared::nip34::Coordinate;
 
-use crate::repositories::copy::CopyError;
-use crate::repositories::layout::LayoutError;
-use crate::repositories::objects::ObjectError;
-use crate::repositories::ref_transaction::ApplyError;
-use crate::repositories::refs::RefReadError;
-use crate::repositories::staging::AdmitError;
+use crate::git::error::GitError;
+use crate::repositories::layout::FileError;
+use crate::repositories::objects::ReadError;
+use crate::repositories::pack::IngestError;
 
 /// Why something on disk could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RepositoryError {
-    /// Refs could not be read.
+    /// Refs or objects could not be read.
     #[error(transparent)]
-    Refs(#[from] RefReadError),
-    /// Objects could not be looked up.
+    Read(#[from] ReadError),
+    /// A file or directory could not be changed.
     #[error(transparent)]
-    Objects(#[from] ObjectError),
-    /// A directory could not be read or changed.
+    File(#[from] FileError),
+    /// git could not be run.
     #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// Refs could not be changed.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// Objects could not be copied.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// A note in a repository could not be read or written.
-    #[error("cannot read or write the note {name} of a repository")]
-    Note {
-        /// The note's file.
-        name: &'static str,
-        /// What the system says.
-        #[source]
-        source: io::Error,
+    Git(#[from] GitError),
+    /// The repository is not on disk.
+    #[error("the repository does not exist")]
+    NoRepository,
+    /// A ref does not have the expected value.
+    #[error("a ref has changed meanwhile: {message}")]
+    Stale {
+        /// git's words.
+        message: String,
     },
-    /// A repository could not be removed.
-    #[error("cannot remove a repository")]
-    Remove(#[source] io::Error),
-    /// What was staged could not be moved in.
+    /// Another process holds a lock for longer than `core.filesRefLockTimeout`.
+    #[error("a ref is locked: {message}")]
+    Locked {
+        /// git's words.
+        message: String,
+    },
+    /// git will not have the change: a missing object, a branch that is no commit, a name inside another.
+    #[error("git refuses the change: {message}")]
+    Refused {
+        /// git's words.
+        message: String,
+    },
+    /// A commit or tag needs objects that are not where it comes from, nor where it goes.
+    #[error("the objects are incomplete: {message}")]
+    Incomplete {
+        /// git's words.
+        message: String,
+    },
+    /// A copy was refused as a push would be.
     #[error(transparent)]
-    Admit(#[from] AdmitError),
-    /// The lock file of an identifier could not be locked.
-    #[error("cannot lock the identifier")]
-    Lock(#[source] io::Error),
+    Ingest(#[from] IngestError),
+    /// Nothing is staged under these names.
+    #[error("nothing is staged for event {event_id} at {commit_oid}")]
+    NotStaged {
+        /// The event.
+        event_id: EventId,
+        /// The commit.
+        commit_oid: Oid,
+    },
     /// A change of a repository whose identifier is not among those locked.
     #[error("{coordinate} is not covered by the lock that is held")]
     NotLocked {

@@ -1,17 +1,13 @@
 //! Checking the pack of a push: `git index-pack` reads it into a quarantine and checks every object.
 
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use crate::git::error::GitError;
-use crate::process::ChildProcess;
-use crate::process::Stderr;
+use crate::process::ChildOutput;
 use crate::process::exceeded_limit;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
@@ -30,54 +26,28 @@ impl Quarantine {
     /// # Errors
     /// [`IngestError`]; the quarantine then holds nothing usable.
     pub(crate) async fn ingest(&self, spool: Spool, limits: &IngestLimits) -> Result<(), IngestError> {
-        let pack = spool.finish().await?;
-        let max = limits.duration_max;
-        timeout(max, self.index(pack, limits))
-            .await
-            .unwrap_or(Err(IngestError::Deadline { max }))
-    }
-
-    async fn index(&self, pack: Spooled, limits: &IngestLimits) -> Result<(), IngestError> {
-        let index_pack = self.index_pack(limits);
-        let (status, stderr) = match pack {
-            Spooled::File(file) => finish(&mut index_pack.spawn(file.into())?).await?,
-            Spooled::Memory(bytes) => {
-                let mut child = index_pack.spawn(Stdio::piped())?;
-                let stdin = child.stdin.take();
-                let feed = async {
-                    if let Some(mut stdin) = stdin {
-                        // A git that ends before it has read everything says why on stderr.
-                        drop(stdin.write_all(&bytes).await);
-                    }
-                };
-                tokio::join!(feed, finish(&mut child)).1?
-            }
+        let (stdin, bytes) = match spool.finish().await? {
+            Spooled::File(file) => (file.into(), Vec::new()),
+            Spooled::Memory(bytes) => (Stdio::piped(), bytes),
         };
-        judge(status, &stderr, limits)
-    }
-}
-
-/// Waits for an `index-pack` to end. What it prints, the name of the pack, is not needed.
-pub(crate) async fn finish(child: &mut ChildProcess) -> Result<(ExitStatus, Stderr), GitError> {
-    let mut stdout = child.stdout.take();
-    let command = child.name.clone();
-    let read = async {
-        let mut printed = Vec::new();
-        match stdout.as_mut() {
-            Some(stdout) => stdout.take(1024).read_to_end(&mut printed).await,
-            None => Ok(0),
-        }
-    };
-    let (ended, read) = tokio::join!(child.wait(), read);
-    let failed = |source| GitError::Run { command, source };
-    match read {
-        Ok(_) => ended.map_err(failed),
-        Err(source) => Err(failed(source)),
+        let index_pack = self.index_pack(limits).spawn(stdin)?;
+        judge(
+            index_pack.output(&bytes, PRINTED_BYTES_MAX, limits.duration_max).await,
+            limits,
+        )
     }
 }
 
 /// Reads from how an `index-pack` ended and what it said what was wrong (git `builtin/index-pack.c`).
-pub(crate) fn judge(status: ExitStatus, stderr: &Stderr, limits: &IngestLimits) -> Result<(), IngestError> {
+pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimits) -> Result<(), IngestError> {
+    let failed = |source| GitError::Run {
+        command: "index-pack".to_owned(),
+        source,
+    };
+    let Some(ChildOutput { status, stderr, .. }) = ended.map_err(failed)? else {
+        let max = limits.duration_max;
+        return Err(IngestError::Deadline { max });
+    };
     if status.success() {
         return Ok(());
     }
@@ -121,6 +91,9 @@ pub(crate) fn judge(status: ExitStatus, stderr: &Stderr, limits: &IngestLimits) 
     let message = line_with(&["fatal: ", "error: "]).unwrap_or_else(|| stderr.summary());
     Err(IngestError::Broken { message })
 }
+
+/// Of the name of the pack, which is all that it prints and not needed.
+pub(crate) const PRINTED_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -53,7 +53,7 @@ struct Inner {
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
-pub(crate) struct LayoutError {
+pub(crate) struct FileError {
     /// What was attempted.
     pub(crate) operation: &'static str,
     /// On what.
@@ -79,8 +79,8 @@ impl Layout {
     /// at start.
     ///
     /// # Errors
-    /// [`LayoutError`] if a directory or the lock of this instance cannot be made.
-    pub(crate) fn new(data_dir: &Path) -> Result<Self, LayoutError> {
+    /// [`FileError`] if a directory or the lock of this instance cannot be made.
+    pub(crate) fn new(data_dir: &Path) -> Result<Self, FileError> {
         make_dir(data_dir)?;
         let root = fs::canonicalize(data_dir).map_err(failed("resolve", data_dir))?;
         for name in [REPOSITORIES, STAGING, QUARANTINE, LOCKS] {
@@ -130,8 +130,8 @@ impl Layout {
     /// Lists the repositories called `identifier` that something may be staged for, in no order.
     ///
     /// # Errors
-    /// [`LayoutError`] if a directory cannot be listed.
-    pub(crate) async fn staged_for(&self, identifier: &Identifier) -> Result<Vec<Coordinate>, LayoutError> {
+    /// [`FileError`] if a directory cannot be listed.
+    pub(crate) async fn staged_for(&self, identifier: &Identifier) -> Result<Vec<Coordinate>, FileError> {
         let (path, identifier) = (self.staging_of(identifier), identifier.clone());
         in_background(move || {
             let entries = match list(&path) {
@@ -176,9 +176,9 @@ impl Layout {
     /// Lists the repositories that are on disk, in no order.
     ///
     /// # Errors
-    /// [`LayoutError`] if a directory cannot be listed. A directory without a readable coordinate, or in the place of
+    /// [`FileError`] if a directory cannot be listed. A directory without a readable coordinate, or in the place of
     /// another coordinate, is logged and left out.
-    pub(crate) async fn hosted(&self) -> Result<Vec<Coordinate>, LayoutError> {
+    pub(crate) async fn hosted(&self) -> Result<Vec<Coordinate>, FileError> {
         let layout = self.clone();
         in_background(move || layout.hosted_blocking()).await
     }
@@ -187,7 +187,7 @@ impl Layout {
     ///
     /// # Errors
     /// As [`Layout::hosted`].
-    pub(crate) async fn staged(&self) -> Result<Vec<Coordinate>, LayoutError> {
+    pub(crate) async fn staged(&self) -> Result<Vec<Coordinate>, FileError> {
         let layout = self.clone();
         in_background(move || layout.coordinates(STAGING, Self::staging)).await
     }
@@ -195,8 +195,8 @@ impl Layout {
     /// Removes what crashed gateways left: their quarantines, and stale lock files in repositories.
     ///
     /// # Errors
-    /// [`LayoutError`] if a directory cannot be listed. What cannot be removed is logged and stays.
-    pub(crate) async fn sweep(&self) -> Result<SweepReport, LayoutError> {
+    /// [`FileError`] if a directory cannot be listed. What cannot be removed is logged and stays.
+    pub(crate) async fn sweep(&self) -> Result<SweepReport, FileError> {
         let layout = self.clone();
         in_background(move || {
             let mut report = SweepReport {
@@ -222,16 +222,12 @@ impl Layout {
         .await
     }
 
-    fn hosted_blocking(&self) -> Result<Vec<Coordinate>, LayoutError> {
+    fn hosted_blocking(&self) -> Result<Vec<Coordinate>, FileError> {
         self.coordinates(REPOSITORIES, Self::repository)
     }
 
     /// Reads the coordinates of the directories below `kind` that stand in their own `place`.
-    fn coordinates(
-        &self,
-        kind: &str,
-        place: fn(&Self, &Coordinate) -> PathBuf,
-    ) -> Result<Vec<Coordinate>, LayoutError> {
+    fn coordinates(&self, kind: &str, place: fn(&Self, &Coordinate) -> PathBuf) -> Result<Vec<Coordinate>, FileError> {
         let mut found = Vec::new();
         for outer in list(&self.inner.root.join(kind))? {
             for path in list(&outer)? {
@@ -279,7 +275,7 @@ pub(crate) fn disk_name(identifier: &Identifier) -> String {
 }
 
 /// Makes `path` and its parents with mode 0700; an existing directory is left as it is.
-pub(crate) fn make_dir(path: &Path) -> Result<(), LayoutError> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -292,9 +288,9 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
+pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
-    move |source| LayoutError {
+    move |source| FileError {
         operation,
         path,
         source,
@@ -319,7 +315,7 @@ pub(crate) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + 
 }
 
 /// Makes and locks the file that says that this instance lives.
-fn claim_instance(quarantine: &Path) -> Result<(String, File), LayoutError> {
+fn claim_instance(quarantine: &Path) -> Result<(String, File), FileError> {
     loop {
         // RandomState is seeded by the operating system: distinct on every host that shares the disk.
         let instance = format!("{:016x}", RandomState::new().build_hasher().finish());
@@ -333,7 +329,8 @@ fn claim_instance(quarantine: &Path) -> Result<(String, File), LayoutError> {
     }
 }
 
-fn open_lock_file(path: &Path) -> Result<File, LayoutError> {
+/// Opens a file to lock, which is made if need be.
+pub(super) fn open_lock_file(path: &Path) -> Result<File, FileError> {
     File::options()
         .create(true)
         .truncate(false)
@@ -343,7 +340,7 @@ fn open_lock_file(path: &Path) -> Result<File, LayoutError> {
 }
 
 /// Returns the entries of `dir`; those that vanish meanwhile are left out.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, LayoutError> {
+fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     fs::read_dir(dir)
         .map_err(failed("list", dir))?
         .map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", dir)))
@@ -351,7 +348,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, LayoutError> {
 }
 
 /// Removes the directories whose instance is gone, and the locks of such instances.
-fn sweep_quarantine(quarantine: &Path) -> Result<usize, LayoutError> {
+fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
     let mut removed = 0;
     let (locks, work): (Vec<_>, Vec<_>) = list(quarantine)?
         .into_iter()
@@ -381,7 +378,7 @@ fn sweep_quarantine(quarantine: &Path) -> Result<usize, LayoutError> {
 }
 
 /// Returns `None` if the instance lives, and its lock (`Some(None)`: already removed) if it is gone.
-fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, LayoutError> {
+fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),

@@ -15,10 +15,10 @@ use shared::rules::Staged;
 
 use crate::repositories::copy::copy_objects;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::failed;
 use crate::repositories::locks::Locked;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::ref_transaction::ApplyError;
 use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
@@ -177,9 +177,9 @@ impl LockedRepository<'_> {
     /// # Errors
     /// Some of it is still there.
     pub(crate) async fn remove(&self) -> Result<(), RepositoryError> {
-        tokio::fs::remove_dir_all(self.repository.path())
-            .await
-            .map_err(RepositoryError::Remove)
+        let path = self.repository.path();
+        let removed = tokio::fs::remove_dir_all(path).await;
+        Ok(removed.map_err(failed("remove", path))?)
     }
 
     /// Notes since when the repository is kept although nobody announces it here; `None`: it is announced again.
@@ -187,7 +187,7 @@ impl LockedRepository<'_> {
     /// # Errors
     /// The note cannot be written.
     pub(crate) async fn note_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
-        self.repository.write_unhosted(since).await
+        Ok(self.repository.write_unhosted(since).await?)
     }
 
     /// Notes that the events that declared the repository were lost, or are there again.
@@ -195,17 +195,17 @@ impl LockedRepository<'_> {
     /// # Errors
     /// The note cannot be written.
     pub(crate) async fn note_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
-        self.repository.write_stateless(is_stateless).await
+        Ok(self.repository.write_stateless(is_stateless).await?)
     }
 
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        Ok(copy_objects(from, &tips, &self.repository, self.limits).await?)
+        copy_objects(from, &tips, &self.repository, self.limits).await
     }
 
     /// Changes refs. Under the lock, every lock file in the repository is one that a killed git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
         match self.repository.apply(transaction).await {
-            Err(ApplyError::Locked { message }) => {
+            Err(RepositoryError::Locked { message }) => {
                 let removed = self.repository.clear_stale_locks().await;
                 let coordinate = self.repository.coordinate();
                 tracing::warn!(repo.coordinate = %coordinate, message, removed, "removed stale lock files");

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::fs::OpenOptions;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +11,11 @@ use shared::nip34::Identifier;
 use tokio::sync::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+use crate::repositories::layout::open_lock_file;
 
 /// The locks of all identifiers.
 pub(super) struct Locks {
@@ -51,7 +53,7 @@ impl Locks {
     ///
     /// # Errors
     /// A lock file cannot be created or locked.
-    pub(super) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> io::Result<Locked> {
+    pub(super) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> Result<Locked, FileError> {
         let mut guards = Vec::with_capacity(identifiers.len());
         for identifier in &identifiers {
             let mutex = Arc::clone(&self.in_process.entry(identifier.clone()).or_default());
@@ -61,8 +63,7 @@ impl Locks {
             .iter()
             .map(|identifier| self.layout.identifier_lock(identifier))
             .collect();
-        let files = tokio::task::spawn_blocking(|| paths.into_iter().map(lock_file).collect::<io::Result<_>>());
-        let files = files.await.map_err(io::Error::other)??;
+        let files = in_background(|| paths.into_iter().map(lock_file).collect::<Result<_, _>>()).await?;
         self.forget_unused();
         Ok(Locked {
             identifiers,
@@ -79,9 +80,9 @@ impl Locks {
     }
 }
 
-fn lock_file(path: PathBuf) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-    file.lock()?;
+fn lock_file(path: PathBuf) -> Result<File, FileError> {
+    let file = open_lock_file(&path)?;
+    file.lock().map_err(failed("lock", &path))?;
     Ok(file)
 }
 

@@ -36,7 +36,7 @@ use shared::rules::OnDisk;
 use shared::rules::Staged;
 
 use crate::repositories::error::RepositoryError;
-use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::FileError;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 use crate::repositories::locks::Locks;
@@ -74,12 +74,12 @@ impl Repositories {
     /// Waits for the locks of all these identifiers. Only what they cover can be changed, by what is returned.
     ///
     /// # Errors
-    /// [`RepositoryError::Lock`].
+    /// A lock file cannot be made or locked.
     pub(crate) async fn lock(
         &self,
         identifiers: BTreeSet<Identifier>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
-        let locked = self.locks.lock(identifiers).await.map_err(RepositoryError::Lock)?;
+        let locked = self.locks.lock(identifiers).await?;
         Ok(LockedRepositories::new(locked, &self.store, &self.limits))
     }
 
@@ -183,7 +183,7 @@ impl Repositories {
     ///
     /// # Errors
     /// It cannot be made.
-    pub(crate) async fn quarantine(&self, coordinate: &Coordinate) -> Result<Quarantine, LayoutError> {
+    pub(crate) async fn quarantine(&self, coordinate: &Coordinate) -> Result<Quarantine, FileError> {
         Quarantine::open(&self.at(coordinate)).await
     }
 

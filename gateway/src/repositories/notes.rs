@@ -3,6 +3,8 @@
 use std::io;
 
 use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
 use crate::repositories::repository::Repository;
 
 /// Since when nobody announces the repository here, unix seconds.
@@ -16,10 +18,11 @@ impl Repository {
     /// # Errors
     /// The note cannot be read.
     pub(crate) async fn unhosted_since(&self) -> Result<Option<u64>, RepositoryError> {
-        match tokio::fs::read_to_string(self.path().join(UNHOSTED_SINCE)).await {
+        let path = self.path().join(UNHOSTED_SINCE);
+        match tokio::fs::read_to_string(&path).await {
             Ok(text) => Ok(text.trim().parse().ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(UNHOSTED_SINCE)(error)),
+            Err(error) => Err(failed("read", &path)(error).into()),
         }
     }
 
@@ -28,29 +31,26 @@ impl Repository {
     /// # Errors
     /// The note cannot be read.
     pub(crate) async fn is_stateless(&self) -> Result<bool, RepositoryError> {
-        let noted = tokio::fs::try_exists(self.path().join(STATELESS)).await;
-        noted.map_err(failed(STATELESS))
+        let path = self.path().join(STATELESS);
+        let noted = tokio::fs::try_exists(&path).await;
+        Ok(noted.map_err(failed("look for", &path))?)
     }
 
-    pub(super) async fn write_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
+    pub(super) async fn write_unhosted(&self, since: Option<u64>) -> Result<(), FileError> {
         self.write_note(UNHOSTED_SINCE, since.map(|since| format!("{since}\n")))
             .await
     }
 
-    pub(super) async fn write_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
+    pub(super) async fn write_stateless(&self, is_stateless: bool) -> Result<(), FileError> {
         self.write_note(STATELESS, is_stateless.then(String::new)).await
     }
 
-    async fn write_note(&self, name: &'static str, text: Option<String>) -> Result<(), RepositoryError> {
+    async fn write_note(&self, name: &'static str, text: Option<String>) -> Result<(), FileError> {
         let path = self.path().join(name);
         let written = match text {
-            Some(text) => tokio::fs::write(path, text).await,
-            None => tokio::fs::remove_file(path).await,
+            Some(text) => tokio::fs::write(&path, text).await,
+            None => tokio::fs::remove_file(&path).await,
         };
-        written.map_err(failed(name))
+        written.map_err(failed("change", &path))
     }
-}
-
-fn failed(name: &'static str) -> impl FnOnce(io::Error) -> RepositoryError {
-    move |source| RepositoryError::Note { name, source }
 }

@@ -4,30 +4,31 @@
 //! (docs/facts/git-http.md 1).
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 
 use gix::objs::Kind;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
-/// Why objects could not be looked up. An object that does not exist is no error.
+/// Why refs or objects could not be read. What does not exist is no error.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ObjectError {
-    /// An object directory cannot be read.
-    #[error("cannot open the object directory {}", path.display())]
-    Open {
-        /// The directory.
+pub(crate) enum ReadError {
+    /// A file or directory cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file holds something else than git writes.
+    #[error("{} does not hold what git writes there", path.display())]
+    Malformed {
+        /// Which file.
         path: PathBuf,
-        /// What the operating system said.
-        #[source]
-        source: io::Error,
     },
     /// An object exists and cannot be read.
     #[error("cannot read object {oid}: {reason}")]
-    Read {
+    Object {
         /// The object.
         oid: Oid,
         /// What the object database said.
@@ -39,11 +40,11 @@ pub(crate) enum ObjectError {
 /// objects.
 ///
 /// # Errors
-/// [`ObjectError`] if a directory or an object that exists cannot be read.
+/// [`ReadError`] if a directory or an object that exists cannot be read.
 pub(crate) async fn object_kinds(
     object_dirs: Vec<PathBuf>,
     oids: Vec<Oid>,
-) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
+) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
     in_background(move || {
         let objects = Objects::open(&object_dirs)?;
         let mut kinds = BTreeMap::new();
@@ -63,7 +64,7 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    pub(crate) fn open(object_dirs: &[PathBuf]) -> Result<Self, ObjectError> {
+    pub(crate) fn open(object_dirs: &[PathBuf]) -> Result<Self, ReadError> {
         let mut stores = Vec::with_capacity(object_dirs.len());
         for path in object_dirs.iter().filter(|path| path.is_dir()) {
             let options = gix::odb::store::init::Options {
@@ -72,21 +73,18 @@ impl Objects {
                 ..Default::default()
             };
             let store = gix::odb::at_opts(path, gix::hash::Kind::Sha1, [], options);
-            stores.push(store.map_err(|source| ObjectError::Open {
-                path: path.clone(),
-                source,
-            })?);
+            stores.push(store.map_err(failed("open the object directory", path))?);
         }
         Ok(Self { stores })
     }
 
-    pub(crate) fn kind(&self, oid: Oid) -> Result<Option<ObjectKind>, ObjectError> {
+    pub(crate) fn kind(&self, oid: Oid) -> Result<Option<ObjectKind>, ReadError> {
         Ok(self.find(oid)?.map(|(kind, _)| kind))
     }
 
     /// Returns what `oid` points at through any number of annotated tags; `None` if it is no tag, or a tag of something
     /// that is not here.
-    pub(crate) fn peel(&self, oid: Oid) -> Result<Option<Oid>, ObjectError> {
+    pub(crate) fn peel(&self, oid: Oid) -> Result<Option<Oid>, ReadError> {
         let mut at = oid;
         for _ in 0..TAG_DEPTH_MAX {
             match self.find(at)? {
@@ -105,7 +103,7 @@ impl Objects {
         Ok(None)
     }
 
-    fn find(&self, oid: Oid) -> Result<Option<(ObjectKind, u64)>, ObjectError> {
+    fn find(&self, oid: Oid) -> Result<Option<(ObjectKind, u64)>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         for store in &self.stores {
             let header = gix::odb::Header::try_header(store, &id).map_err(unreadable(oid))?;
@@ -122,7 +120,7 @@ impl Objects {
         Ok(None)
     }
 
-    fn tag_target(&self, oid: Oid) -> Result<Option<Oid>, ObjectError> {
+    fn tag_target(&self, oid: Oid) -> Result<Option<Oid>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         let mut buffer = Vec::new();
         for store in &self.stores {
@@ -140,8 +138,8 @@ impl Objects {
     }
 }
 
-fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ObjectError {
-    move |error| ObjectError::Read {
+fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ReadError {
+    move |error| ReadError::Object {
         oid,
         reason: error.to_string(),
     }

@@ -15,7 +15,7 @@ use crate::process::ChildLimits;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
 use crate::repositories::creation::put_in_place;
-use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
@@ -38,8 +38,8 @@ impl Quarantine {
     /// Opens a quarantine for `repository`, to whose objects those in it may refer; it need not be on disk.
     ///
     /// # Errors
-    /// [`LayoutError`] if a directory or file cannot be made.
-    pub(crate) async fn open(repository: &Repository) -> Result<Self, LayoutError> {
+    /// [`FileError`] if a directory or file cannot be made.
+    pub(crate) async fn open(repository: &Repository) -> Result<Self, FileError> {
         let (store, target) = (repository.store().clone(), repository.object_dir());
         let coordinate = repository.coordinate().clone();
         in_background(move || {
@@ -68,8 +68,8 @@ impl Quarantine {
     /// Moves the objects into `repository`, where clones see them; one that is not on disk it becomes.
     ///
     /// # Errors
-    /// [`LayoutError`] if a file cannot be moved; those moved before are whole and stay.
-    pub(crate) async fn migrate_into(self, repository: &Repository) -> Result<(), LayoutError> {
+    /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
+    pub(crate) async fn migrate_into(self, repository: &Repository) -> Result<(), FileError> {
         let place = repository.path().to_owned();
         in_background(move || {
             if !is_repository(&place) && put_in_place(&self.path, &place)? {
@@ -116,8 +116,8 @@ impl Repository {
     /// Makes it, empty, unless it is there.
     ///
     /// # Errors
-    /// [`LayoutError`] if it is not there afterwards.
-    pub(super) async fn create(&self) -> Result<(), LayoutError> {
+    /// [`FileError`] if it is not there afterwards.
+    pub(super) async fn create(&self) -> Result<(), FileError> {
         match self.exists().await {
             true => Ok(()),
             false => Quarantine::open(self).await?.migrate_into(self).await,
@@ -140,7 +140,7 @@ impl Drop for Quarantine {
 /// Moves the packs of the object directory `from` into `to`, both on one file system.
 ///
 /// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
-pub(crate) fn move_packs(from: &Path, to: &Path) -> Result<(), LayoutError> {
+pub(crate) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
     let (from, to) = (from.join("pack"), to.join("pack"));
     let packs = packs_in(&from)?;
     if packs.is_empty() {
@@ -169,7 +169,7 @@ pub(crate) fn move_packs(from: &Path, to: &Path) -> Result<(), LayoutError> {
 }
 
 /// Returns the names, without extension, of the packs in `dir` that are complete and not empty.
-fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, LayoutError> {
+fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),

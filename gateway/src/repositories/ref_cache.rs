@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 
-use crate::repositories::refs::RefReadError;
+use crate::repositories::objects::ReadError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::refs::Stamp;
 use crate::repositories::refs::read_refs;
@@ -46,7 +46,7 @@ impl RefCache {
     }
 
     /// Returns the refs of the repository at `path`; `None` if there is none. Blocks for as long as it reads.
-    pub(crate) fn snapshot(&self, path: &Path) -> Result<Option<Arc<RefSnapshot>>, RefReadError> {
+    pub(crate) fn snapshot(&self, path: &Path) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         let entry = self.entries.get(path).map(|entry| entry.value().clone());
         if let Some(entry) = &entry
             && entry.settled

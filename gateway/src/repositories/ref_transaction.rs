@@ -26,13 +26,12 @@ use shared::git::RefName;
 use shared::git::RefUpdate;
 
 use crate::git::error::GitError;
-use crate::repositories::layout::LayoutError;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::sync_dir;
 use crate::repositories::objects::Objects;
 use crate::repositories::refs::Head;
-use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 
@@ -45,57 +44,22 @@ pub(crate) struct RefTransaction {
     pub(crate) head: Option<RefName>,
 }
 
-/// Why refs were not changed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    /// The repository is not on disk.
-    #[error("the repository does not exist")]
-    NoRepository,
-    /// A ref does not have the expected value.
-    #[error("a ref has changed meanwhile: {message}")]
-    Stale {
-        /// git's words.
-        message: String,
-    },
-    /// Another process holds a lock for longer than `core.filesRefLockTimeout`.
-    #[error("a ref is locked: {message}")]
-    Locked {
-        /// git's words.
-        message: String,
-    },
-    /// git will not have the change: a missing object, a branch that is no commit, a name inside another.
-    #[error("git refuses the change: {message}")]
-    Refused {
-        /// git's words.
-        message: String,
-    },
-    /// git could not be run.
-    #[error(transparent)]
-    Git(GitError),
-    /// The refs that are there, or the objects that they shall name, could not be read.
-    #[error(transparent)]
-    Read(#[from] RefReadError),
-    /// A file could not be written.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-}
-
 impl Repository {
     /// Applies `transaction`: each step whole or not at all, checked against the old values (the module's text says
     /// when it takes more than one step). Call it under the identifier's lock.
     ///
     /// # Errors
-    /// [`ApplyError`]; then the step that failed changed nothing.
-    pub(super) async fn apply(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
+    /// [`RepositoryError`]; then the step that failed changed nothing.
+    pub(super) async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
         let applied = self.apply_steps(transaction).await;
         self.forget_refs();
         applied
     }
 
-    async fn apply_steps(&self, transaction: &RefTransaction) -> Result<(), ApplyError> {
+    async fn apply_steps(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
         let RefSnapshot {
             refs, head: current, ..
-        } = self.refs().await?.ok_or(ApplyError::NoRepository)?;
+        } = self.refs().await?.ok_or(RepositoryError::NoRepository)?;
         if refs.is_empty() && transaction.updates.iter().all(|update| update.old.is_none()) {
             let (path, transaction) = (self.path().to_owned(), transaction.clone());
             return in_background(move || write_first(&path, &transaction, &current)).await;
@@ -117,7 +81,7 @@ impl Repository {
     }
 
     /// Runs one transaction of `update-ref`; an empty one is none.
-    async fn update_refs(&self, script: Option<Vec<u8>>) -> Result<(), ApplyError> {
+    async fn update_refs(&self, script: Option<Vec<u8>>) -> Result<(), RepositoryError> {
         let Some(script) = script else {
             return Ok(());
         };
@@ -135,7 +99,7 @@ impl Repository {
             .map_err(refused)
     }
 
-    async fn set_head(&self, target: &RefName) -> Result<(), ApplyError> {
+    async fn set_head(&self, target: &RefName) -> Result<(), RepositoryError> {
         self.store()
             .git()
             .invoke("symbolic-ref")
@@ -151,7 +115,7 @@ impl Repository {
 
 /// Writes the first refs of a repository, as git writes those of a clone (git `refs/files-backend.c`,
 /// `files_transaction_finish_initial`).
-fn write_first(repository: &Path, transaction: &RefTransaction, head: &Head) -> Result<(), ApplyError> {
+fn write_first(repository: &Path, transaction: &RefTransaction, head: &Head) -> Result<(), RepositoryError> {
     let packed = packed_refs(repository, &transaction.updates)?;
     if let Some(target) = &transaction.head
         && *head != Head::Symbolic(target.clone())
@@ -166,21 +130,21 @@ fn write_first(repository: &Path, transaction: &RefTransaction, head: &Head) -> 
 }
 
 /// Writes refs as `packed-refs` holds them (git `refs/packed-backend.c`), after the checks that git makes of new refs.
-fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, ApplyError> {
-    let objects = Objects::open(&[repository.join("objects")]).map_err(RefReadError::from)?;
+fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, RepositoryError> {
+    let objects = Objects::open(&[repository.join("objects")])?;
     let created = updates.iter().filter_map(|update| Some((&update.name, update.new?)));
     let created: BTreeMap<&RefName, Oid> = created.collect();
     let names: BTreeSet<&str> = created.keys().map(|name| name.as_str()).collect();
     let (mut lines, mut is_fully_peeled) = (String::new(), true);
     for (&name, &oid) in &created {
-        let refused = |reason: &str| ApplyError::Refused {
+        let refused = |reason: &str| RepositoryError::Refused {
             message: format!("{name}: {reason}"),
         };
         let mut above = name.as_str().match_indices('/');
         if above.any(|(slash, _)| names.contains(&name.as_str()[..slash])) {
             return Err(refused("another ref stands where it needs a directory"));
         }
-        let Some(kind) = objects.kind(oid).map_err(RefReadError::from)? else {
+        let Some(kind) = objects.kind(oid)? else {
             return Err(refused("its object is not here"));
         };
         if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
@@ -188,7 +152,7 @@ fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, Apply
         }
         lines.push_str(&format!("{oid} {name}\n"));
         if kind == ObjectKind::Tag {
-            match objects.peel(oid).map_err(RefReadError::from)? {
+            match objects.peel(oid)? {
                 Some(target) => lines.push_str(&format!("^{target}\n")),
                 None => is_fully_peeled = false,
             }
@@ -203,12 +167,12 @@ fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, Apply
 }
 
 /// Replaces a file, under git's lock for it. It is durable once its directory is synced.
-fn replace(path: &Path, content: &str) -> Result<(), ApplyError> {
+fn replace(path: &Path, content: &str) -> Result<(), RepositoryError> {
     let lock = path.with_extension("lock");
     let mut file = match File::options().write(true).create_new(true).open(&lock) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let message = format!("{} exists", lock.display());
-            return Err(ApplyError::Locked { message });
+            return Err(RepositoryError::Locked { message });
         }
         opened => opened.map_err(failed("make the file", &lock))?,
     };
@@ -276,17 +240,17 @@ fn script(updates: &[&RefUpdate], head: Option<(&RefName, &Head)>) -> Option<Vec
 }
 
 /// Reads from git's message what kind of refusal it was (git `refs/files-backend.c`).
-fn refused(error: GitError) -> ApplyError {
+fn refused(error: GitError) -> RepositoryError {
     let GitError::Failed { message, .. } = error else {
-        return ApplyError::Git(error);
+        return error.into();
     };
     let says = |text: &str| message.contains(text);
     if says("but expected") || says("reference already exists") || says("unable to resolve reference") {
-        ApplyError::Stale { message }
+        RepositoryError::Stale { message }
     } else if says("Unable to create") && says("File exists") {
-        ApplyError::Locked { message }
+        RepositoryError::Locked { message }
     } else {
-        ApplyError::Refused { message }
+        RepositoryError::Refused { message }
     }
 }
 
@@ -310,7 +274,11 @@ mod tests {
         }
     }
 
-    async fn apply(repository: &Repository, updates: Vec<RefUpdate>, head: Option<&str>) -> Result<(), ApplyError> {
+    async fn apply(
+        repository: &Repository,
+        updates: Vec<RefUpdate>,
+        head: Option<&str>,
+    ) -> Result<(), RepositoryError> {
         let head = head.map(name);
         repository.apply(&RefTransaction { updates, head }).await
     }
@@ -357,7 +325,7 @@ mod tests {
                 let applied = apply(&repository, updates, Some("refs/heads/new")).await;
 
                 assert!(
-                    matches!(applied, Err(ApplyError::Stale { .. })),
+                    matches!(applied, Err(RepositoryError::Stale { .. })),
                     "{stale:?}: {applied:?}"
                 );
                 assert_eq!(repository.refs().await.unwrap(), before);
@@ -399,7 +367,7 @@ mod tests {
         for new in [objects.tree, objects.tag, missing] {
             let applied = apply(&repository, vec![update("refs/heads/x", None, Some(new))], None).await;
 
-            assert!(matches!(applied, Err(ApplyError::Refused { .. })), "{applied:?}");
+            assert!(matches!(applied, Err(RepositoryError::Refused { .. })), "{applied:?}");
         }
     }
 
@@ -446,13 +414,13 @@ mod tests {
         let within = names.map(|text| update(text, None, Some(one))).to_vec();
 
         let refused = apply(&repository, within, None).await;
-        assert!(matches!(refused, Err(ApplyError::Refused { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(RepositoryError::Refused { .. })), "{refused:?}");
 
         let lock = repository.path().join("packed-refs.lock");
         fs::write(&lock, "").unwrap();
         let created = vec![update("refs/heads/a", None, Some(one))];
         let locked = apply(&repository, created.clone(), None).await;
-        assert!(matches!(locked, Err(ApplyError::Locked { .. })), "{locked:?}");
+        assert!(matches!(locked, Err(RepositoryError::Locked { .. })), "{locked:?}");
 
         assert_eq!(repository.clear_stale_locks().await, 1);
         apply(&repository, created, None).await.unwrap();
@@ -464,6 +432,6 @@ mod tests {
 
         let applied = apply(&world.repository("a"), Vec::new(), Some("refs/heads/a")).await;
 
-        assert!(matches!(applied, Err(ApplyError::NoRepository)));
+        assert!(matches!(applied, Err(RepositoryError::NoRepository)));
     }
 }

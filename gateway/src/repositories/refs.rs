@@ -17,8 +17,9 @@ use shared::git::Namespace;
 use shared::git::Oid;
 use shared::git::RefName;
 
-use crate::repositories::objects::ObjectError;
+use crate::repositories::layout::failed;
 use crate::repositories::objects::Objects;
+use crate::repositories::objects::ReadError;
 
 /// The refs of one repository at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,29 +39,6 @@ pub(crate) enum Head {
     Symbolic(RefName),
     /// An object id; this server never writes one.
     Detached(Oid),
-}
-
-/// Why refs could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RefReadError {
-    /// The operating system refused.
-    #[error("cannot read {}", path.display())]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file holds something else than git writes.
-    #[error("{} does not hold what git writes there", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// What a tag points at could not be looked up.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
 }
 
 impl RefSnapshot {
@@ -120,7 +98,7 @@ pub(crate) struct StampedRefs {
 /// Reads the refs of the repository at `path`; `None` if there is none. Blocks.
 ///
 /// What tags in `known` point at is not looked up again.
-pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, RefReadError> {
+pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, ReadError> {
     let mut reader = RefReader::default();
     let head_path = path.join("HEAD");
     let packed_path = path.join("packed-refs");
@@ -128,11 +106,11 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
     let Some(head) = read_small(&head_path)? else {
         return Ok(None);
     };
-    let head = parse_head(&head).ok_or(RefReadError::Malformed { path: head_path })?;
+    let head = parse_head(&head).ok_or(ReadError::Malformed { path: head_path })?;
     reader.walk(&path.join("refs"), "refs")?;
     reader.stamps.push(Stamp::of(&packed_path));
     let packed = read_whole(&packed_path)?.unwrap_or_default();
-    let mut packed = parse_packed(&packed).ok_or(RefReadError::Malformed { path: packed_path })?;
+    let mut packed = parse_packed(&packed).ok_or(ReadError::Malformed { path: packed_path })?;
 
     let mut unknown = Vec::new();
     for (name, oid) in reader.loose {
@@ -165,7 +143,7 @@ fn peel(
     unknown: Vec<(RefName, Oid)>,
     known: Option<&RefSnapshot>,
     peeled: &mut BTreeMap<RefName, Oid>,
-) -> Result<(), RefReadError> {
+) -> Result<(), ReadError> {
     let mut objects = None;
     for (name, oid) in unknown {
         let target = match known {
@@ -193,21 +171,21 @@ struct RefReader {
 
 impl RefReader {
     /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
-    fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), RefReadError> {
+    fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), ReadError> {
         self.stamps.push(Stamp::of(dir));
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(error) if vanished(&error) => return Ok(()),
-            Err(source) => return Err(io_error(dir)(source)),
+            Err(error) => return Err(failed("read", dir)(error).into()),
         };
         for entry in entries {
-            let entry = entry.map_err(io_error(dir))?;
+            let entry = entry.map_err(failed("read", dir))?;
             let path = entry.path();
             let Some(file_name) = entry.file_name().to_str().map(str::to_owned) else {
                 continue;
             };
             let name = format!("{prefix}/{file_name}");
-            if entry.file_type().map_err(io_error(&path))?.is_dir() {
+            if entry.file_type().map_err(failed("read", &path))?.is_dir() {
                 self.walk(&path, &name)?;
             } else if let Ok(name) = name.parse::<RefName>() {
                 // A name that does not parse is a `.lock`, or nothing that this server made.
@@ -217,7 +195,7 @@ impl RefReader {
         Ok(())
     }
 
-    fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), RefReadError> {
+    fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), ReadError> {
         let Some(content) = read_small(path)? else {
             return Ok(());
         };
@@ -228,7 +206,7 @@ impl RefReader {
         let oid = content
             .trim_end()
             .parse()
-            .map_err(|_| RefReadError::Malformed { path: path.to_owned() })?;
+            .map_err(|_| ReadError::Malformed { path: path.to_owned() })?;
         self.loose.insert(name, oid);
         Ok(())
     }
@@ -278,24 +256,22 @@ fn parse_packed(content: &str) -> Option<Packed> {
 }
 
 /// Reads a file of one line; `None` if there is no such file.
-fn read_small(path: &Path) -> Result<Option<String>, RefReadError> {
+fn read_small(path: &Path) -> Result<Option<String>, ReadError> {
     let mut content = String::new();
     let read = File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
     match read {
         Ok(_) => Ok(Some(content)),
         Err(error) if vanished(&error) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(RefReadError::Malformed { path: path.to_owned() })
-        }
-        Err(source) => Err(io_error(path)(source)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(ReadError::Malformed { path: path.to_owned() }),
+        Err(error) => Err(failed("read", path)(error).into()),
     }
 }
 
-fn read_whole(path: &Path) -> Result<Option<String>, RefReadError> {
+fn read_whole(path: &Path) -> Result<Option<String>, ReadError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if vanished(&error) => Ok(None),
-        Err(source) => Err(io_error(path)(source)),
+        Err(error) => Err(failed("read", path)(error).into()),
     }
 }
 
@@ -305,11 +281,6 @@ fn vanished(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
     )
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RefReadError {
-    let path = path.to_owned();
-    move |source| RefReadError::Io { path, source }
 }
 
 /// A symbolic `HEAD` can be as long as a path.
@@ -400,10 +371,7 @@ mod tests {
 
             let read = repository.refs().await;
 
-            assert!(
-                matches!(read, Err(RefReadError::Malformed { .. })),
-                "{file} {content:?}"
-            );
+            assert!(matches!(read, Err(ReadError::Malformed { .. })), "{file} {content:?}");
         }
     }
 

@@ -13,14 +13,13 @@ use crate::git::command::Git;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
 use crate::repositories::creation::put_in_place;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
-use crate::repositories::layout::LayoutError;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::sweep_repository;
-use crate::repositories::objects::ObjectError;
+use crate::repositories::objects::ReadError;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::ref_cache::RefCache;
-use crate::repositories::refs::RefReadError;
 use crate::repositories::refs::RefSnapshot;
 
 /// What every repository is read and changed with: git, the data directory, the refs read so far. Cheap to clone.
@@ -42,8 +41,8 @@ impl RepositoryStore {
     /// `cached_refs_max` bounds the refs held in memory, over all repositories.
     ///
     /// # Errors
-    /// [`LayoutError`] if the empty repository cannot be made.
-    pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, LayoutError> {
+    /// [`FileError`] if the empty repository cannot be made.
+    pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, FileError> {
         let (empty, beside) = (layout.empty_repository(), layout.fresh_quarantine());
         in_background(move || {
             if is_repository(&empty) {
@@ -118,7 +117,7 @@ impl Repository {
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
-    /// identifier's lock, when `ApplyError::Locked` says that one is in the way.
+    /// identifier's lock, when `RepositoryError::Locked` says that one is in the way.
     pub(super) async fn clear_stale_locks(&self) -> usize {
         let path = self.path.clone();
         in_background(move || sweep_repository(&path)).await
@@ -127,8 +126,8 @@ impl Repository {
     /// Reads its refs from disk; `None` if it is not on disk.
     ///
     /// # Errors
-    /// [`RefReadError`] if a file cannot be read or holds what git does not write.
-    pub(crate) async fn refs(&self) -> Result<Option<RefSnapshot>, RefReadError> {
+    /// [`ReadError`] if a file cannot be read or holds what git does not write.
+    pub(crate) async fn refs(&self) -> Result<Option<RefSnapshot>, ReadError> {
         let path = self.path.clone();
         in_background(move || Ok(super::refs::read_refs(&path, None)?.map(|read| read.snapshot))).await
     }
@@ -137,7 +136,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::refs`].
-    pub(crate) async fn cached_refs(&self) -> Result<Option<Arc<RefSnapshot>>, RefReadError> {
+    pub(crate) async fn cached_refs(&self) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         let this = self.clone();
         in_background(move || this.store.inner.cache.snapshot(&this.path)).await
     }
@@ -150,8 +149,8 @@ impl Repository {
     /// Returns the kinds of those of `oids` that are here.
     ///
     /// # Errors
-    /// [`ObjectError`] if an object directory, or an object that exists, cannot be read.
-    pub(crate) async fn object_kinds(&self, oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ObjectError> {
+    /// [`ReadError`] if an object directory, or an object that exists, cannot be read.
+    pub(crate) async fn object_kinds(&self, oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
         object_kinds(vec![self.object_dir()], oids.to_vec()).await
     }
 }

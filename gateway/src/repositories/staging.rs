@@ -11,8 +11,9 @@ use nostr::event::EventId;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::COORDINATE_FILE;
-use crate::repositories::layout::LayoutError;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
@@ -26,34 +27,6 @@ use crate::repositories::repository::Repository;
 pub(super) struct Staging {
     repository: Repository,
     path: PathBuf,
-}
-
-/// Why staged objects did not move into their repository.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AdmitError {
-    /// The repository is not on disk.
-    #[error("the repository does not exist")]
-    NoRepository,
-    /// Nothing is staged under these names.
-    #[error("nothing is staged for event {event_id} at {commit_oid}")]
-    NotStaged {
-        /// The event.
-        event_id: EventId,
-        /// The commit.
-        commit_oid: Oid,
-    },
-    /// The commit needs objects that are neither staged nor in the repository.
-    #[error("the staged objects are incomplete: {message}")]
-    Incomplete {
-        /// git's words.
-        message: String,
-    },
-    /// A file could not be moved.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// git could not be run.
-    #[error(transparent)]
-    Git(GitError),
 }
 
 impl Staging {
@@ -79,13 +52,13 @@ impl Staging {
     /// Moves what `quarantine` holds to these names; what is there already stays.
     ///
     /// # Errors
-    /// [`LayoutError`] if a file cannot be moved.
+    /// [`FileError`] if a file cannot be moved.
     pub(super) async fn put(
         &self,
         event_id: &EventId,
         commit_oid: &Oid,
         quarantine: Quarantine,
-    ) -> Result<(), LayoutError> {
+    ) -> Result<(), FileError> {
         let path = self.object_dir(event_id, commit_oid);
         let (own, root) = (self.path.clone(), self.repository.store().layout().root().to_owned());
         let coordinate = format!("{}\n", self.repository.coordinate());
@@ -107,8 +80,8 @@ impl Staging {
     /// Lists what is staged, in no order.
     ///
     /// # Errors
-    /// [`LayoutError`] if a directory cannot be listed.
-    pub(super) async fn list(&self) -> Result<Vec<(EventId, Oid)>, LayoutError> {
+    /// [`FileError`] if a directory cannot be listed.
+    pub(super) async fn list(&self) -> Result<Vec<(EventId, Oid)>, FileError> {
         let path = self.path.clone();
         in_background(move || {
             let mut staged = Vec::new();
@@ -127,8 +100,8 @@ impl Staging {
     /// Removes what is staged for `event_id`, at `commit_oid` or, without one, at all. Nothing there is no error.
     ///
     /// # Errors
-    /// [`LayoutError`] if a file cannot be removed.
-    pub(super) async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), LayoutError> {
+    /// [`FileError`] if a file cannot be removed.
+    pub(super) async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), FileError> {
         let path = match commit_oid {
             Some(oid) => self.object_dir(event_id, oid),
             None => self.path.join(event_id.to_hex()),
@@ -143,16 +116,16 @@ impl Staging {
     /// Completeness is asked of git, because what was an alternate when they came may be gone.
     ///
     /// # Errors
-    /// [`AdmitError`]; then the repository is as before, unless a file could not be moved.
-    pub(super) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), AdmitError> {
+    /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
+    pub(super) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), RepositoryError> {
         if !self.exists(event_id, commit_oid).await {
-            return Err(AdmitError::NotStaged {
+            return Err(RepositoryError::NotStaged {
                 event_id: *event_id,
                 commit_oid: *commit_oid,
             });
         }
         if !self.repository.exists().await {
-            return Err(AdmitError::NoRepository);
+            return Err(RepositoryError::NoRepository);
         }
         let path = self.object_dir(event_id, commit_oid);
         let checked = self
@@ -173,9 +146,9 @@ impl Staging {
         match checked {
             Ok(_) => {}
             Err(GitError::Failed { message, .. }) => {
-                return Err(AdmitError::Incomplete { message });
+                return Err(RepositoryError::Incomplete { message });
             }
-            Err(error) => return Err(AdmitError::Git(error)),
+            Err(error) => return Err(error.into()),
         }
         let (to, root) = (self.repository.object_dir(), self.path.clone());
         in_background(move || {
@@ -188,7 +161,7 @@ impl Staging {
 }
 
 /// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
-fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError> {
+fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed("remove", path)(error));
@@ -213,7 +186,7 @@ fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), LayoutError
     Ok(())
 }
 
-fn remove_if_empty(dir: &Path) -> Result<(), LayoutError> {
+fn remove_if_empty(dir: &Path) -> Result<(), FileError> {
     match fs::remove_dir(dir) {
         Ok(()) => Ok(()),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
@@ -222,7 +195,7 @@ fn remove_if_empty(dir: &Path) -> Result<(), LayoutError> {
 }
 
 /// Returns the names in `dir`; none if it does not exist.
-fn names(dir: &Path) -> Result<Vec<String>, LayoutError> {
+fn names(dir: &Path) -> Result<Vec<String>, FileError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -275,7 +248,7 @@ mod tests {
         let staged = async || world.store.layout().staged().await.unwrap();
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
         let admitted = staging.admit(&id, &two).await;
-        assert!(matches!(admitted, Err(AdmitError::NoRepository)));
+        assert!(matches!(admitted, Err(RepositoryError::NoRepository)));
         upstream.create().await.unwrap();
         assert!(upstream.object_kinds(&[one, two]).await.unwrap().is_empty());
         let dir = staging.object_dir(&id, &two);
@@ -294,7 +267,7 @@ mod tests {
         assert!(!world.store.layout().staging(upstream.coordinate()).exists());
         assert!(matches!(
             staging.admit(&id, &two).await,
-            Err(AdmitError::NotStaged { .. })
+            Err(RepositoryError::NotStaged { .. })
         ));
     }
 
@@ -343,7 +316,10 @@ mod tests {
 
         let admitted = staging.admit(&event_id('a'), &two).await;
 
-        assert!(matches!(admitted, Err(AdmitError::Incomplete { .. })), "{admitted:?}");
+        assert!(
+            matches!(admitted, Err(RepositoryError::Incomplete { .. })),
+            "{admitted:?}"
+        );
         assert!(upstream.object_kinds(&[two]).await.unwrap().is_empty());
         assert!(staging.exists(&event_id('a'), &two).await);
     }
