@@ -28,7 +28,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use nostr::key::PublicKey;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use tokio::task::spawn_blocking;
@@ -123,32 +122,9 @@ impl Layout {
         self.staging_of(&coordinate.identifier).join(coordinate.owner.to_hex())
     }
 
-    fn staging_of(&self, identifier: &Identifier) -> PathBuf {
+    /// Returns the directory of everything staged for repositories called `identifier`.
+    pub(crate) fn staging_of(&self, identifier: &Identifier) -> PathBuf {
         self.inner.root.join(STAGING).join(disk_name(identifier))
-    }
-
-    /// Lists the repositories called `identifier` that something may be staged for, in no order.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be listed.
-    pub(crate) async fn staged_for(&self, identifier: &Identifier) -> Result<Vec<Coordinate>, FileError> {
-        let (path, identifier) = (self.staging_of(identifier), identifier.clone());
-        in_background(move || {
-            let entries = match list(&path) {
-                Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                entries => entries?,
-            };
-            let owners = entries
-                .into_iter()
-                .filter_map(|owner| PublicKey::from_hex(owner.file_name()?.to_str()?).ok());
-            Ok(owners
-                .map(|owner| Coordinate {
-                    owner,
-                    identifier: identifier.clone(),
-                })
-                .collect())
-        })
-        .await
     }
 
     /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk. Lock files are

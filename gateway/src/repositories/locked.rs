@@ -119,7 +119,7 @@ impl LockedRepository<'_> {
     /// It is still there.
     pub(crate) async fn unstage(&self, staged: &Staged) -> Result<(), RepositoryError> {
         let staging = Staging::of(&self.repository);
-        Ok(staging.remove(&staged.event_id, Some(&staged.commit_oid)).await?)
+        Ok(staging.remove(&staged.event_id, &staged.commit_oid).await?)
     }
 
     /// Brings the repository to what a state declares: objects first, then all refs and HEAD.

@@ -37,6 +37,7 @@ use shared::rules::Staged;
 
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::in_background;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 use crate::repositories::locks::Locks;
@@ -46,7 +47,7 @@ use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
-use crate::repositories::staging::Staging;
+use crate::repositories::staging::staged_for;
 
 /// The repositories of this server. Cheap to clone.
 #[derive(Clone)]
@@ -123,18 +124,8 @@ impl Repositories {
     /// # Errors
     /// The staging area cannot be read.
     pub(crate) async fn staged(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, RepositoryError> {
-        let mut staged = BTreeSet::new();
-        for identifier in identifiers {
-            for coordinate in self.store.layout().staged_for(identifier).await? {
-                let here = Staging::of(&self.at(&coordinate)).list().await?;
-                staged.extend(here.into_iter().map(|(event_id, commit_oid)| Staged {
-                    coordinate: coordinate.clone(),
-                    event_id,
-                    commit_oid,
-                }));
-            }
-        }
-        Ok(staged)
+        let (layout, identifiers) = (self.store.layout().clone(), identifiers.clone());
+        Ok(in_background(move || staged_for(&layout, &identifiers)).await?)
     }
 
     /// Reads what is on disk of the repositories that `facts` are about. One that cannot be read is broken, which says

@@ -4,12 +4,11 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use dashmap::DashMap;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use crate::repositories::objects::ReadError;
 use crate::repositories::refs::RefSnapshot;
@@ -22,11 +21,7 @@ use crate::repositories::refs::read_refs;
 /// the same tick of the file system's clock leaves no trace in a stamp (git's "racily clean"). Time is measured
 /// between our own looks, so a file server with another clock does no harm.
 #[derive(Debug)]
-pub(crate) struct RefCache {
-    entries: DashMap<PathBuf, CachedRefs>,
-    refs_held: AtomicUsize,
-    refs_max: usize,
-}
+pub(crate) struct RefCache(Cache<PathBuf, CachedRefs, RefsHeld>);
 
 #[derive(Debug, Clone)]
 struct CachedRefs {
@@ -36,18 +31,24 @@ struct CachedRefs {
     settled: bool,
 }
 
+/// A repository without refs still costs its stamps.
+#[derive(Debug, Clone)]
+struct RefsHeld;
+
+impl Weighter<PathBuf, CachedRefs> for RefsHeld {
+    fn weight(&self, _: &PathBuf, cached: &CachedRefs) -> u64 {
+        (cached.snapshot.refs.len() + cached.stamps.len()) as u64
+    }
+}
+
 impl RefCache {
     pub(crate) fn new(refs_max: usize) -> Self {
-        Self {
-            entries: DashMap::new(),
-            refs_held: AtomicUsize::new(0),
-            refs_max,
-        }
+        Self(Cache::with_weighter(REPOSITORIES_EXPECTED, refs_max as u64, RefsHeld))
     }
 
     /// Returns the refs of the repository at `path`; `None` if there is none. Blocks for as long as it reads.
     pub(crate) fn snapshot(&self, path: &Path) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
-        let entry = self.entries.get(path).map(|entry| entry.value().clone());
+        let entry = self.0.get(path);
         if let Some(entry) = &entry
             && entry.settled
             && entry.stamps.iter().all(Stamp::still_holds)
@@ -64,53 +65,31 @@ impl RefCache {
             Some(entry) if *entry.stamps == *read.stamps => entry.stamps_first_seen,
             Some(_) | None => begun,
         };
+        let snapshot = Arc::new(read.snapshot);
         let fresh = CachedRefs {
-            snapshot: Arc::new(read.snapshot),
+            snapshot: Arc::clone(&snapshot),
             stamps: read.stamps.into(),
             stamps_first_seen,
             settled: begun.duration_since(stamps_first_seen) >= SETTLE,
         };
-        let snapshot = Arc::clone(&fresh.snapshot);
-        self.keep(path, fresh);
+        self.0.insert(path.to_owned(), fresh);
         Ok(Some(snapshot))
     }
 
     /// Drops what is known of the repository at `path`.
     pub(crate) fn forget(&self, path: &Path) {
-        if let Some((_, entry)) = self.entries.remove(path) {
-            self.refs_held.fetch_sub(weight(&entry), Ordering::Relaxed);
-        }
+        self.0.remove(path);
     }
 
     #[cfg(test)]
-    pub(crate) fn refs_held(&self) -> usize {
-        self.refs_held.load(Ordering::Relaxed)
+    pub(crate) fn refs_held(&self) -> u64 {
+        self.0.weight()
     }
-
-    fn keep(&self, path: &Path, entry: CachedRefs) {
-        let added = weight(&entry);
-        if added > self.refs_max {
-            return self.forget(path);
-        }
-        self.refs_held.fetch_add(added, Ordering::Relaxed);
-        if let Some(old) = self.entries.insert(path.to_owned(), entry) {
-            self.refs_held.fetch_sub(weight(&old), Ordering::Relaxed);
-        }
-        while self.refs_held.load(Ordering::Relaxed) > self.refs_max {
-            // Which one goes hardly matters: a repository in use comes back with its next request.
-            let other = self.entries.iter().find(|other| other.key() != path);
-            let Some(other) = other.map(|other| other.key().clone()) else {
-                return;
-            };
-            self.forget(&other);
-        }
-    }
-}
-
-/// A repository without refs still costs its stamps.
-fn weight(entry: &CachedRefs) -> usize {
-    entry.snapshot.refs.len() + entry.stamps.len()
 }
 
 /// Several ticks of any file system with sub-second time stamps.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// For how many repositories there is room at first. Few, so that the cache has few parts: the refs of one repository
+/// must fit into one.
+const REPOSITORIES_EXPECTED: usize = 64;

@@ -1,6 +1,7 @@
 //! Objects that wait for their event, or for the announcement of their repository, beside the repository and out of
 //! the sight of clones: one object directory for each event id and commit.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -8,12 +9,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 use shared::git::Oid;
+use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
+use shared::rules::Staged;
 
 use crate::git::error::GitError;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
@@ -77,36 +83,12 @@ impl Staging {
         .await
     }
 
-    /// Lists what is staged, in no order.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be listed.
-    pub(super) async fn list(&self) -> Result<Vec<(EventId, Oid)>, FileError> {
-        let path = self.path.clone();
-        in_background(move || {
-            let mut staged = Vec::new();
-            for event in names(&path)? {
-                let Ok(event_id) = EventId::from_hex(&event) else {
-                    continue;
-                };
-                let commits = names(&path.join(&event))?;
-                staged.extend(commits.iter().filter_map(|oid| Some((event_id, oid.parse().ok()?))));
-            }
-            Ok(staged)
-        })
-        .await
-    }
-
-    /// Removes what is staged for `event_id`, at `commit_oid` or, without one, at all. Nothing there is no error.
+    /// Removes what is staged for `event_id` at `commit_oid`. Nothing there is no error.
     ///
     /// # Errors
     /// [`FileError`] if a file cannot be removed.
-    pub(super) async fn remove(&self, event_id: &EventId, commit_oid: Option<&Oid>) -> Result<(), FileError> {
-        let path = match commit_oid {
-            Some(oid) => self.object_dir(event_id, oid),
-            None => self.path.join(event_id.to_hex()),
-        };
-        let root = self.path.clone();
+    pub(super) async fn remove(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), FileError> {
+        let (path, root) = (self.object_dir(event_id, commit_oid), self.path.clone());
         in_background(move || remove_with_empty_parents(&path, &root)).await
     }
 
@@ -158,6 +140,40 @@ impl Staging {
         .await?;
         Ok(())
     }
+}
+
+/// Lists what is staged for repositories with these identifiers. Blocks.
+///
+/// # Errors
+/// [`FileError`] if a directory cannot be listed.
+pub(super) fn staged_for(layout: &Layout, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, FileError> {
+    let mut found = BTreeSet::new();
+    for identifier in identifiers {
+        let of_identifier = layout.staging_of(identifier);
+        for owner_name in names(&of_identifier)? {
+            let Ok(owner) = PublicKey::from_hex(&owner_name) else {
+                continue;
+            };
+            let of_owner = of_identifier.join(owner_name);
+            for event in names(&of_owner)? {
+                let Ok(event_id) = EventId::from_hex(&event) else {
+                    continue;
+                };
+                let commits = names(&of_owner.join(&event))?;
+                found.extend(commits.iter().filter_map(|commit_oid| {
+                    Some(Staged {
+                        coordinate: Coordinate {
+                            owner,
+                            identifier: identifier.clone(),
+                        },
+                        event_id,
+                        commit_oid: commit_oid.parse().ok()?,
+                    })
+                }));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
@@ -223,6 +239,21 @@ mod tests {
         EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
     }
 
+    /// Returns what is staged for `repository`.
+    fn here(world: &World, repository: &Repository) -> Vec<(EventId, Oid)> {
+        let identifiers = [repository.coordinate().identifier.clone()].into();
+        let staged = staged_for(world.store.layout(), &identifiers).unwrap();
+        assert!(
+            staged
+                .iter()
+                .all(|staged| staged.coordinate == *repository.coordinate())
+        );
+        staged
+            .into_iter()
+            .map(|staged| (staged.event_id, staged.commit_oid))
+            .collect()
+    }
+
     async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
         let dirs = [from.object_dir()];
         Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
@@ -244,7 +275,7 @@ mod tests {
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
-        assert_eq!(staging.list().await.unwrap(), [(id, two)]);
+        assert_eq!(here(&world, &upstream), [(id, two)]);
         let staged = async || world.store.layout().staged().await.unwrap();
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
         let admitted = staging.admit(&id, &two).await;
@@ -285,14 +316,12 @@ mod tests {
                 .unwrap();
         }
 
-        staging.remove(&a, Some(&one)).await.unwrap();
-        staging.remove(&a, Some(&one)).await.unwrap();
-        let mut left = staging.list().await.unwrap();
-        left.sort();
-        assert_eq!(left, [(a, two), (b, one)]);
-        staging.remove(&a, None).await.unwrap();
-        staging.remove(&b, None).await.unwrap();
-        assert!(staging.list().await.unwrap().is_empty());
+        staging.remove(&a, &one).await.unwrap();
+        staging.remove(&a, &one).await.unwrap();
+        assert_eq!(here(&world, &upstream), [(a, two), (b, one)]);
+        staging.remove(&a, &two).await.unwrap();
+        staging.remove(&b, &one).await.unwrap();
+        assert!(here(&world, &upstream).is_empty());
     }
 
     #[tokio::test]
