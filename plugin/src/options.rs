@@ -11,11 +11,10 @@ use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
 use shared::options::values::parsed;
-use shared::options::values::ws_url;
 use shared::purgatory::RedisSettings;
+use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
-use url::Url;
 
 /// strfry write policy of a GRASP server: holds git events until their data is there.
 ///
@@ -28,9 +27,13 @@ pub(crate) struct PluginOptions {
           without scheme and path"))]
     pub(crate) domain: Service,
     /// This very relay, on loopback: where served events are looked up.
-    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7777", hide_env_values = true,
-          value_parser = ws_url)]
-    pub(crate) relay_url: Url,
+    #[arg(
+        long,
+        value_name = "ws://HOST:PORT",
+        default_value = "ws://127.0.0.1:7777",
+        hide_env_values = true
+    )]
+    pub(crate) relay_url: RelayUrl,
     /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
     /// or several by commas with --redis-mode.
     #[arg(

@@ -32,11 +32,10 @@ use shared::options::values::days;
 use shared::options::values::parsed;
 use shared::options::values::seconds;
 use shared::options::values::secs;
-use shared::options::values::ws_url;
 use shared::purgatory::RedisSettings;
+use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
-use url::Url;
 
 use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
@@ -97,8 +96,8 @@ pub(crate) struct GatewayOptions {
     #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
     pub(crate) data_dir: PathBuf,
     /// The strfry relay, on loopback; needs --redis-url [default: a built-in relay].
-    #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true, value_parser = ws_url)]
-    pub(crate) relay_url: Option<Url>,
+    #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true)]
+    pub(crate) relay_url: Option<RelayUrl>,
     #[command(flatten)]
     pub(crate) strfry: StrfryOptions,
     /// The Redis that the purgatory is kept in, the same as the plugin's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,

@@ -3,6 +3,7 @@
 use nostr::event::Event;
 use nostr::event::EventId;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
 
 /// A message of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,16 +33,14 @@ pub(super) enum RelayMessage {
 }
 
 impl RelayMessage {
-    /// Reads a message.
-    pub(super) fn parse(text: &str) -> Self {
-        let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
-            return Self::Other;
-        };
-        Self::of(elements).unwrap_or(Self::Other)
+    /// Reads a frame; one without a text, such as a ping, is [`RelayMessage::Other`].
+    pub(super) fn of(frame: &Message) -> Self {
+        let Message::Text(text) = frame else { return Self::Other };
+        Self::parse(text).unwrap_or(Self::Other)
     }
 
-    fn of(elements: Vec<Value>) -> Option<Self> {
-        let mut elements = elements.into_iter();
+    fn parse(text: &str) -> Option<Self> {
+        let mut elements = serde_json::from_str::<Vec<Value>>(text).ok()?.into_iter();
         let verb = elements.next()?;
         Some(match verb.as_str()? {
             "EVENT" => {
@@ -87,7 +86,7 @@ mod tests {
 
     #[test]
     fn event_that_is_not_valid_still_has_its_time() {
-        let message = RelayMessage::parse(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#);
+        let message = RelayMessage::of(&Message::text(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#));
 
         assert_eq!(
             message,
@@ -110,7 +109,7 @@ mod tests {
             r#"["OK","x",true,""]"#,
             r#"["AUTH","x"]"#,
         ] {
-            assert_eq!(RelayMessage::parse(text), RelayMessage::Other, "{text}");
+            assert_eq!(RelayMessage::of(&Message::text(text)), RelayMessage::Other, "{text}");
         }
     }
 
@@ -119,7 +118,7 @@ mod tests {
         let id = "00".repeat(32);
 
         assert_eq!(
-            RelayMessage::parse(&format!(r#"["OK","{id}",true]"#)),
+            RelayMessage::of(&Message::text(format!(r#"["OK","{id}",true]"#))),
             RelayMessage::Ok {
                 event_id: EventId::from_hex(&id).unwrap(),
                 accepted: true,
