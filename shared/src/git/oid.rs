@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::nip01::is_lower_hex;
+
 /// The name of a git object (SHA-1, 20 bytes), never the null id.
 ///
 /// "No object", which the wire writes as forty zeros, is `None` here: see [`Oid::parse_optional`].
@@ -11,20 +13,8 @@ pub struct Oid([u8; Self::LEN]);
 
 /// Why a text is not an object id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OidError {
-    /// The text has another length than 40.
-    #[error("an object id has 40 hex digits, not {len}")]
-    Length {
-        /// The length found, in bytes.
-        len: usize,
-    },
-    /// A character is no lower-case hex digit.
-    #[error("an object id has only the digits 0-9 and a-f")]
-    Digit,
-    /// All digits are zero, which on the wire means "no object".
-    #[error("the null object id names no object")]
-    Null,
-}
+#[error("an object id has 40 digits, only 0-9 and a-f, and not all of them are 0")]
+pub struct OidError;
 
 impl Oid {
     /// Length in bytes.
@@ -39,15 +29,14 @@ impl Oid {
     /// (git `gitprotocol-pack(5)`, "Reference Update Request").
     ///
     /// # Errors
-    /// [`OidError::Length`] and [`OidError::Digit`]; upper-case digits are refused so that an id has one spelling.
+    /// It is another text. Upper-case digits are refused so that an id has one spelling.
     pub fn parse_optional(text: &str) -> Result<Option<Self>, OidError> {
-        let digits = text.as_bytes();
-        if digits.len() != 2 * Self::LEN {
-            return Err(OidError::Length { len: digits.len() });
+        if !is_lower_hex(text, 2 * Self::LEN) {
+            return Err(OidError);
         }
         let mut bytes = [0; Self::LEN];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..][..2], 16).map_err(|_| OidError)?;
         }
         Ok(Self::from_bytes(bytes))
     }
@@ -63,19 +52,11 @@ impl Oid {
     }
 }
 
-fn hex_digit(digit: u8) -> Result<u8, OidError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(OidError::Digit),
-    }
-}
-
 impl FromStr for Oid {
     type Err = OidError;
 
     fn from_str(text: &str) -> Result<Self, OidError> {
-        Self::parse_optional(text)?.ok_or(OidError::Null)
+        Self::parse_optional(text)?.ok_or(OidError)
     }
 }
 
@@ -99,14 +80,14 @@ mod tests {
 
     #[test]
     fn other_spellings_are_refused() {
-        for (text, error) in [
-            ("", OidError::Length { len: 0 }),
-            ("abc123", OidError::Length { len: 6 }),
-            ("DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF", OidError::Digit),
-            ("+eadbeefdeadbeefdeadbeefdeadbeefdeadbeef", OidError::Digit),
-            ("0000000000000000000000000000000000000000", OidError::Null),
+        for text in [
+            "",
+            "abc123",
+            "DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF",
+            "+eadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
+            "0000000000000000000000000000000000000000",
         ] {
-            assert_eq!(text.parse::<Oid>(), Err(error), "{text}");
+            assert_eq!(text.parse::<Oid>(), Err(OidError), "{text}");
         }
     }
 

@@ -61,9 +61,3 @@ pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
     };
     tag_values(request, "e").any(|id| id == event_id) || by_address()
 }
-
-/// Returns the relays that a request to vanish (NIP-62) is meant for, as written; `ALL_RELAYS` is one of them if it
-/// names all.
-pub fn vanish_relays(request: &Event) -> impl Iterator<Item = &str> {
-    tag_values(request, "relay")
-}

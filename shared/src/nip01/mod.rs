@@ -11,7 +11,6 @@ pub use address::Address;
 pub use address::AddressError;
 pub use deletion::Deletion;
 pub use deletion::is_deleted_by;
-pub use deletion::vanish_relays;
 pub use hex::is_lower_hex;
 pub use hex::parse_pubkey;
 pub use revision::Revision;

@@ -1,35 +1,59 @@
-//! The git events of nostr (NIP-34) as parsed values: announcement, state, PR. No I/O.
+//! The git events of nostr (NIP-34) as parsed values: announcement, state, PR; and the kinds of events that concern them.
+//! No I/O.
 
 mod announcement;
 mod coordinate;
 mod identifier;
-mod kinds;
 mod pull_request;
 mod roles;
 mod state;
 
 pub use announcement::Announcement;
-pub use announcement::AnnouncementError;
 pub use coordinate::Coordinate;
-pub use coordinate::CoordinateError;
 pub use identifier::Identifier;
-pub use identifier::IdentifierError;
-pub use kinds::ANNOUNCEMENT;
-pub use kinds::COMMENT;
-pub use kinds::DELETION;
-pub use kinds::GRASP_LIST;
-pub use kinds::ISSUE;
-pub use kinds::PATCH;
-pub use kinds::PULL_REQUEST;
-pub use kinds::PULL_REQUEST_UPDATE;
-pub use kinds::STATE;
-pub use kinds::STATUS_FIRST;
-pub use kinds::STATUS_LAST;
-pub use kinds::VANISH;
 pub use pull_request::PullRequest;
-pub use pull_request::PullRequestError;
 pub use roles::Roles;
 pub use state::Declared;
 pub use state::State;
-pub use state::StateDefect;
-pub use state::StateError;
+
+/// What is wrong with an event of NIP-34 or with a name in it, in words for its author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Defect(String);
+
+impl From<String> for Defect {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Defect {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// Kind of a repository announcement (NIP-34).
+pub const ANNOUNCEMENT: u16 = 30617;
+/// Kind of a repository state (NIP-34).
+pub const STATE: u16 = 30618;
+/// Kind of a PR (NIP-34).
+pub const PULL_REQUEST: u16 = 1618;
+/// Kind of a PR update (NIP-34).
+pub const PULL_REQUEST_UPDATE: u16 = 1619;
+/// Kind of a patch (NIP-34).
+pub const PATCH: u16 = 1617;
+/// Kind of an issue (NIP-34).
+pub const ISSUE: u16 = 1621;
+/// First of the kinds of a status: open, applied, closed, draft (NIP-34).
+pub const STATUS_FIRST: u16 = 1630;
+/// Last of the kinds of a status.
+pub const STATUS_LAST: u16 = 1633;
+/// Kind of a user's list of GRASP servers (NIP-34).
+pub const GRASP_LIST: u16 = 10317;
+/// Kind of a deletion request (NIP-09).
+pub const DELETION: u16 = 5;
+/// Kind of a request to vanish (NIP-62).
+pub const VANISH: u16 = 62;
+/// Kind of a comment (NIP-22).
+pub const COMMENT: u16 = 1111;

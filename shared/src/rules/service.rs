@@ -42,7 +42,7 @@ impl Service {
     /// Whether a request to vanish (NIP-62) is meant for this server.
     pub fn is_asked_to_forget(&self, request: &Event) -> bool {
         request.kind.as_u16() == nip34::VANISH
-            && nip01::vanish_relays(request).any(|relay| {
+            && nip01::tag_values(request, "relay").any(|relay| {
                 let ours = |url: Url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url);
                 relay == "ALL_RELAYS" || Url::parse(relay).is_ok_and(ours)
             })
