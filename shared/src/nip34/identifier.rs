@@ -9,7 +9,6 @@ use percent_encoding::AsciiSet;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 
-use super::Defect;
 use crate::nip01::first_value;
 
 /// The identifier of a repository (its `d` tag): any text, spaces, emoji and `:` included.
@@ -17,6 +16,23 @@ use crate::nip01::first_value;
 /// Not a file name and not a URL segment: encode it with [`Identifier::encoded`] before it meets either.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identifier(Arc<str>);
+
+/// What is wrong with an event of NIP-34 or with a name in it, in words for its author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Defect(String);
+
+impl From<String> for Defect {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Defect {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
 
 impl Identifier {
     /// Reads the first `d` tag of an event.
