@@ -307,7 +307,7 @@ fn listen_on(socket: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError> {
-    let limits = options.held_limits.into();
+    let limits = options.held_limits;
     let Some(settings) = options.redis() else {
         tracing::warn!(
             "the purgatory is in memory: events that wait for git data end with this process; \

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::Parser;
-use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
-use shared::options::held_limits::HeldLimitOptions;
+use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
@@ -52,7 +51,7 @@ pub(crate) struct PluginOptions {
     #[command(flatten)]
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
-    pub(crate) held_limits: HeldLimitOptions,
+    pub(crate) held_limits: Limits,
 }
 
 impl PluginOptions {
@@ -65,9 +64,7 @@ impl PluginOptions {
 impl ProgramOptions for PluginOptions {
     fn check(&self, errors: &mut ConfigErrors) {
         self.redis.check(&self.redis_url, errors);
-        if let Err(error) = AccessFiles::open(self.rules.lists.clone()) {
-            errors.push(error.to_text());
-        }
+        self.rules.check(errors);
     }
 }
 

@@ -15,12 +15,11 @@ use clap::Args;
 use clap::Command;
 use clap::CommandFactory;
 use clap::Parser;
-use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
 use shared::options::config_errors::with_variables;
-use shared::options::held_limits::HeldLimitOptions;
+use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
@@ -117,7 +116,7 @@ pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) server_limits: ServerLimits,
     #[command(flatten)]
-    pub(crate) held_limits: HeldLimitOptions,
+    pub(crate) held_limits: Limits,
 }
 
 /// Where the server is, for its clients and its proxies.
@@ -177,9 +176,7 @@ impl GatewayOptions {
             errors.push(REDIS_MISSING);
         }
         self.strfry.check(has_relay_url, errors);
-        if let Err(error) = AccessFiles::open(self.rules.lists.clone()) {
-            errors.push(error.to_text());
-        }
+        self.rules.check(errors);
     }
 }
 

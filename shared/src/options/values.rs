@@ -47,6 +47,11 @@ impl FromStr for ByteCount {
     }
 }
 
+/// Parses a number of bytes as [`ByteCount`] does.
+pub fn byte_count(text: &str) -> Result<u64, Expected> {
+    text.parse().map(|ByteCount(bytes)| bytes)
+}
+
 /// Returns a parser of what has a `FromStr` of its own; `expected` ends the sentence "it must be ...".
 pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Expected> + Clone {
     move |text| text.parse().map_err(|_| Expected(expected.to_owned()))
