@@ -30,9 +30,7 @@ pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
-                let refusal = Refusal::Unavailable {
-                    what: "the write policy",
-                };
+                let refusal = Refusal::Unavailable("the write policy");
                 Answer::Refuse(refusal.to_string())
             });
         let mut stdout = io::stdout().lock();

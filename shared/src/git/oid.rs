@@ -1,4 +1,4 @@
-//! SHA-1 object ids in their one spelling: 40 lower-case hex digits.
+//! SHA-1 object ids in their one spelling, 40 lower-case hex digits, and the kinds of what they name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +11,29 @@ use crate::nip01::is_lower_hex;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Oid([u8; Self::LEN]);
 
+/// Kind of a git object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A commit: the only kind a branch may name.
+    Commit,
+    /// A tree.
+    Tree,
+    /// A blob.
+    Blob,
+    /// An annotated tag.
+    Tag,
+}
+
 /// Why a text is not an object id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an object id has 40 digits, only 0-9 and a-f, and not all of them are 0")]
-pub struct OidError;
+pub enum OidError {
+    /// It is not 40 lower-case hex digits.
+    #[error("an object id has 40 digits, only 0-9 and a-f")]
+    Digits,
+    /// All digits are zero, which on the wire means "no object".
+    #[error("the null object id names no object")]
+    Null,
+}
 
 impl Oid {
     /// Length in bytes.
@@ -29,14 +48,14 @@ impl Oid {
     /// (git `gitprotocol-pack(5)`, "Reference Update Request").
     ///
     /// # Errors
-    /// It is another text. Upper-case digits are refused so that an id has one spelling.
+    /// It is another text: upper-case digits are refused so that an id has one spelling.
     pub fn parse_optional(text: &str) -> Result<Option<Self>, OidError> {
         if !is_lower_hex(text, 2 * Self::LEN) {
-            return Err(OidError);
+            return Err(OidError::Digits);
         }
         let mut bytes = [0; Self::LEN];
         for (place, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * place..][..2], 16).map_err(|_| OidError)?;
+            *byte = u8::from_str_radix(&text[2 * place..][..2], 16).map_err(|_| OidError::Digits)?;
         }
         Ok(Self::from_bytes(bytes))
     }
@@ -56,7 +75,7 @@ impl FromStr for Oid {
     type Err = OidError;
 
     fn from_str(text: &str) -> Result<Self, OidError> {
-        Self::parse_optional(text)?.ok_or(OidError)
+        Self::parse_optional(text)?.ok_or(OidError::Null)
     }
 }
 
@@ -80,14 +99,14 @@ mod tests {
 
     #[test]
     fn other_spellings_are_refused() {
-        for text in [
-            "",
-            "abc123",
-            "DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF",
-            "+eadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
-            "0000000000000000000000000000000000000000",
+        for (text, error) in [
+            ("", OidError::Digits),
+            ("abc123", OidError::Digits),
+            ("DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF", OidError::Digits),
+            ("+eadbeefdeadbeefdeadbeefdeadbeefdeadbeef", OidError::Digits),
+            ("0000000000000000000000000000000000000000", OidError::Null),
         ] {
-            assert_eq!(text.parse::<Oid>(), Err(OidError), "{text}");
+            assert_eq!(text.parse::<Oid>(), Err(error), "{text}");
         }
     }
 

@@ -32,9 +32,6 @@ pub struct Announcement {
 
 impl Announcement {
     /// Reads an announcement, without looking at the kind.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn parse(event: &Event) -> Result<Self, Defect> {
         let identifier = Identifier::of(event)?;
         // Peers read only the first, so the others would be lost silently.

@@ -36,9 +36,6 @@ impl From<&str> for Defect {
 
 impl Identifier {
     /// Reads the first `d` tag of an event.
-    ///
-    /// # Errors
-    /// There is none, or it is no identifier.
     pub fn of(event: &Event) -> Result<Self, Defect> {
         first_value(event, "d").parse()
     }

@@ -27,9 +27,6 @@ impl PullRequest {
     pub const REPOSITORIES_MAX: usize = 16;
 
     /// Reads a PR or PR update, without looking at the kind.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn parse(event: &Event) -> Result<Self, Defect> {
         let commit = tag_values(event, "c").next();
         let commit = commit.ok_or("PR event has no 'c' tag with the commit that is offered")?;

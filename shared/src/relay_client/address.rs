@@ -43,7 +43,6 @@ impl RelayUrl {
         format!("{host}:{}", self.0.port_or_known_default().unwrap_or(80))
     }
 
-    /// Returns path and query.
     pub(super) fn target(&self) -> &str {
         &self.0[Position::BeforePath..]
     }
@@ -60,7 +59,6 @@ impl RelayUrl {
     }
 }
 
-/// A WebSocket to a relay.
 pub(super) type RelaySocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Longest message that is read from a relay.

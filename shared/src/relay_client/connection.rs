@@ -61,7 +61,6 @@ impl RelayConnection {
         self.limits.page_size
     }
 
-    /// Tells whether the connection has ended.
     pub(super) fn is_closed(&self) -> bool {
         lock(&self.pending).closed
     }
@@ -78,7 +77,6 @@ impl RelayConnection {
         self.exchange(to_json(&request), page).await?
     }
 
-    /// Publishes an event and waits for the answer.
     pub(super) async fn publish(&self, event: &Event) -> Result<PublishOutcome, RelayError> {
         let outcome = lock(&self.pending).expect_answer(event.id)?;
         let message = ClientMessage::Event(std::borrow::Cow::Borrowed(event));
@@ -180,7 +178,6 @@ async fn write(mut sink: SplitSink<RelaySocket, Message>, mut messages: mpsc::Re
     }
 }
 
-/// Returns the message as it goes over the wire.
 pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
     serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
 }

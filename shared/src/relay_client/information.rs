@@ -16,7 +16,6 @@ use tokio::net::TcpStream;
 use super::address::RelayUrl;
 use super::error::RelayError;
 
-/// What a relay states as its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StatedLimits {
     /// Most events it returns for a filter, whatever `limit` says.
@@ -26,7 +25,6 @@ pub(super) struct StatedLimits {
 }
 
 impl StatedLimits {
-    /// Reads the limits from an information document.
     pub(super) fn of(document: &Value) -> Self {
         let limit = |name| {
             document
@@ -81,7 +79,6 @@ fn failed(error: hyper::Error) -> RelayError {
 const PAGE_SIZE_DEFAULT: usize = 500;
 /// Most events we ask for at once, however many the relay would return.
 const PAGE_SIZE_MAX: usize = 5000;
-/// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use nostr::event::EventId;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 
-/// A message of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RelayMessage {
     /// An event of a subscription.
@@ -16,10 +15,14 @@ pub(super) enum RelayMessage {
         /// When it was made, also where the rest is not valid.
         created_at: Option<u64>,
     },
-    /// All stored events of a subscription were sent.
-    EndOfStored { subscription: String },
+    EndOfStored {
+        subscription: String,
+    },
     /// A subscription was ended by the relay.
-    Closed { subscription: String, message: String },
+    Closed {
+        subscription: String,
+        message: String,
+    },
     /// The answer to an event.
     Ok {
         event_id: EventId,
@@ -27,8 +30,9 @@ pub(super) enum RelayMessage {
         message: String,
     },
     /// A text for a person.
-    Notice { message: String },
-    /// Anything else.
+    Notice {
+        message: String,
+    },
     Other,
 }
 

@@ -89,18 +89,12 @@ impl RelayClient {
     }
 
     /// Returns the newest stored events that match each of `filters`, up to each one's `limit`.
-    ///
-    /// # Errors
-    /// The relay did not answer.
     pub async fn newest(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
         self.ask(&self.inner.queries, |connection| query::newest(connection, &filters))
             .await
     }
 
     /// Tells whether any stored event matches one of `filters`.
-    ///
-    /// # Errors
-    /// The relay did not answer.
     pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
         self.ask(&self.inner.queries, |connection| query::any(connection, &filters))
             .await
@@ -124,9 +118,6 @@ impl RelayClient {
     }
 
     /// Returns the relay's information document (NIP-11), read anew.
-    ///
-    /// # Errors
-    /// The relay could not be reached, or did not answer with a JSON document.
     pub async fn information(&self) -> Result<serde_json::Value, RelayError> {
         tokio::time::timeout(self.inner.timeout, information::fetch(&self.inner.url))
             .await

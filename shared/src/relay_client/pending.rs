@@ -10,7 +10,6 @@ use super::message::RelayMessage;
 use super::outcome::PublishOutcome;
 use super::page::Page;
 
-/// The open requests of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     queries: HashMap<String, PendingQuery>,
@@ -31,9 +30,6 @@ struct PendingQuery {
 
 impl Pending {
     /// Opens a query. Returns its subscription id and where its page will arrive.
-    ///
-    /// # Errors
-    /// The connection has ended.
     pub(super) fn open_query(
         &mut self,
         events_max: usize,
@@ -54,9 +50,6 @@ impl Pending {
     }
 
     /// Waits for the answer to an event.
-    ///
-    /// # Errors
-    /// The connection has ended.
     pub(super) fn expect_answer(&mut self, event_id: EventId) -> Result<oneshot::Receiver<PublishOutcome>, RelayError> {
         if self.closed {
             return Err(RelayError::Disconnected);
@@ -71,7 +64,6 @@ impl Pending {
         Ok(outcome)
     }
 
-    /// Forgets a query.
     pub(super) fn forget_query(&mut self, subscription: &str) {
         self.queries.remove(subscription);
     }

@@ -10,7 +10,6 @@ use nostr::filter::Filter;
 use super::connection::RelayConnection;
 use super::error::RelayError;
 
-/// Asks for all that matches one of `filters`.
 pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
     let mut found = FoundEvents::default();
@@ -33,7 +32,6 @@ pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) 
     Ok(found.events)
 }
 
-/// Asks for what matches each of `filters`, up to its own limit, the newest first.
 pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
     let mut found = FoundEvents::default();
@@ -62,7 +60,6 @@ fn requests(filters: &[Filter]) -> Vec<&[Filter]> {
     requests
 }
 
-/// Tells whether anything matches one of `filters`.
 pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<bool, RelayError> {
     let page_size = connection.page_size();
     for filters in requests(filters) {

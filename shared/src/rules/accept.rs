@@ -137,9 +137,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         return hold(BTreeSet::new());
     }
     Admission::Refuse {
-        refusal: Refusal::NotListed {
-            service: facts.service.clone(),
-        },
+        refusal: Refusal::NotListed(facts.service.clone()),
         ends,
     }
 }

@@ -18,11 +18,8 @@ pub enum Refusal {
     #[error("invalid: {0}")]
     Malformed(#[from] Defect),
     /// The announcement does not name this server.
-    #[error("invalid: announcement must list {service} in both 'clone' and 'relays' tags")]
-    NotListed {
-        /// This server.
-        service: Service,
-    },
+    #[error("invalid: announcement must list {0} in both 'clone' and 'relays' tags")]
+    NotListed(Service),
     /// The state's repository was never announced here.
     #[error("invalid: no announcement exists for this repository; publish one (kind 30617) first")]
     NotAnnounced,
@@ -42,11 +39,8 @@ pub enum Refusal {
     #[error("restricted: {}; try again when some of them have been released or have expired", limit_text(*.0))]
     Full(Limit),
     /// The purgatory or the relay, which the decision needs, did not answer.
-    #[error("error: {what} is not available, try again later")]
-    Unavailable {
-        /// What did not answer.
-        what: &'static str,
-    },
+    #[error("error: {0} is not available, try again later")]
+    Unavailable(&'static str),
 }
 
 fn limit_text(limit: Limit) -> &'static str {

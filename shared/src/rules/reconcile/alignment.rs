@@ -44,7 +44,6 @@ impl<'f> NextStates<'f> {
         Self { by_coordinate, disk }
     }
 
-    /// Returns what must change on disk.
     pub(super) fn alignments(&self) -> Vec<Alignment> {
         let on_disk = |coordinate| self.disk.repositories.get(coordinate);
         self.by_coordinate
@@ -66,7 +65,6 @@ impl<'f> NextStates<'f> {
         next_state.is_some_and(|next_state| next_state.copies.is_some() && !next_state.declared.refs.is_empty())
     }
 
-    /// Tells whether nothing can be decided about the repository now.
     pub(super) fn is_broken(&self, coordinate: &Coordinate) -> bool {
         self.disk.broken.contains(coordinate)
     }

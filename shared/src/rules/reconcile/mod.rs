@@ -25,11 +25,8 @@ pub use plan::Alignment;
 pub use plan::Installation;
 pub use plan::InstallationSource;
 pub use plan::Plan;
-pub use publication::AtRelay;
-pub use publication::Progress;
-pub use retention::Retention;
-pub use retention::decide_retention;
-pub use retention::has_lost_its_state;
+pub use publication::*;
+pub use retention::*;
 
 /// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
 pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
