@@ -24,11 +24,9 @@ use shared::git::RefNameError;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
-use shared::options::values::ws_url;
 use shared::relay_client::PublishOutcome;
 use shared::relay_client::RelayClient;
-use shared::relay_client::RelayUrlError;
-use url::Url;
+use shared::relay_client::RelayUrl;
 
 use wire::path::repository_path;
 
@@ -36,8 +34,8 @@ use wire::path::repository_path;
 #[derive(Debug, Args)]
 pub(crate) struct DeclareOptions {
     /// The relay of the GRASP server; its clone URLs have the same host and port.
-    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334", value_parser = ws_url)]
-    relay_url: Url,
+    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334")]
+    relay_url: RelayUrl,
     /// The secret key to sign with (nsec or hex). A new one is made if the file does not exist.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
@@ -70,9 +68,6 @@ pub(crate) enum DeclareError {
         /// The file.
         path: PathBuf,
     },
-    /// The relay's URL is not valid.
-    #[error(transparent)]
-    Relay(#[from] RelayUrlError),
     /// The event cannot be signed.
     #[error("cannot sign: {0}")]
     Sign(String),
@@ -107,7 +102,7 @@ impl DeclareOptions {
     /// See [`DeclareError`].
     pub(crate) async fn run(self) -> Result<String, DeclareError> {
         let keys = keys(&self.key_file)?;
-        let relay = RelayClient::new(self.relay_url.as_str(), RELAY_TIMEOUT)?;
+        let relay = RelayClient::new(self.relay_url.clone(), RELAY_TIMEOUT);
         let coordinate = Coordinate {
             owner: keys.public_key(),
             identifier: self.identifier.clone(),

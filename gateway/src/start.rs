@@ -14,7 +14,7 @@ use shared::options::access_files::AccessFiles;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
-use shared::relay_client::RelayUrlError;
+use shared::relay_client::RelayUrl;
 use shared::rules::Service;
 use shared::rules::ServiceError;
 use shared::write_policy::RecentlyAccepted;
@@ -96,9 +96,6 @@ pub(crate) enum StartError {
     /// One of the operator's lists cannot be used.
     #[error("cannot use the operator's lists")]
     Lists(#[from] AccessFileError),
-    /// The relay's URL is none.
-    #[error("cannot use the relay")]
-    Relay(#[from] RelayUrlError),
     /// The strfry that is to import is of no use.
     #[error("cannot use --strfry-bin")]
     Strfry(#[from] StrfryError),
@@ -306,7 +303,7 @@ fn listen_on(socket: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError> {
-    let limits = options.held_limits.into();
+    let limits = options.held_limits;
     let Some(settings) = options.redis() else {
         tracing::warn!(
             "the purgatory is in memory: events that wait for git data end with this process; \
@@ -335,17 +332,15 @@ async fn relay(
     data_dir: &Path,
 ) -> Result<(FactLoader, Option<RelayServer>), StartError> {
     let access = AccessFiles::open(options.rules.lists.clone())?;
-    let loader = |url: &str| {
-        Ok::<_, RelayUrlError>(FactLoader {
-            purgatory: purgatory.clone(),
-            relay: RelayClient::new(url, RELAY_TIMEOUT)?,
-            service: service.clone(),
-            mode: options.rules.maintainer_mode,
-            access: access.clone(),
-        })
+    let loader = |url: &RelayUrl| FactLoader {
+        purgatory: purgatory.clone(),
+        relay: RelayClient::new(url.clone(), RELAY_TIMEOUT),
+        service: service.clone(),
+        mode: options.rules.maintainer_mode,
+        access: access.clone(),
     };
     if let Some(url) = &options.relay_url {
-        return Ok((loader(url.as_str())?, None));
+        return Ok((loader(url), None));
     }
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = TcpListener::bind(address)
@@ -354,10 +349,12 @@ async fn relay(
     let address = listener
         .local_addr()
         .map_err(|source| StartError::Bind { address, source })?;
-    let url = format!("ws://{address}/");
+    let url: RelayUrl = format!("ws://{address}/")
+        .parse()
+        .expect("an address and port is a host");
     let policy = WritePolicy {
         // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
-        loader: loader(&url)?,
+        loader: loader(&url),
         hold_secs: options.rules.hold.as_secs(),
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
@@ -365,7 +362,7 @@ async fn relay(
     };
     let database = data_dir.join("relay");
     let relay = RelayServer::start(listener, &database, policy, RelayLimits::default()).await?;
-    Ok((loader(&url)?, Some(relay)))
+    Ok((loader(&url), Some(relay)))
 }
 
 fn unix_secs() -> u64 {

@@ -44,8 +44,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>> {
-    let purgatory = Purgatory::connect(&options.redis(), options.held_limits.into()).await?;
-    let relay = RelayClient::new(options.relay_url.as_str(), RELAY_TIMEOUT)?;
+    let purgatory = Purgatory::connect(&options.redis(), options.held_limits).await?;
+    let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = WritePolicy {
         loader: FactLoader {

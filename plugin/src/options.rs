@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use clap::Parser;
-use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
-use shared::options::held_limits::HeldLimitOptions;
+use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
 use shared::options::values::parsed;
-use shared::options::values::ws_url;
 use shared::purgatory::RedisSettings;
+use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
-use url::Url;
 
 /// strfry write policy of a GRASP server: holds git events until their data is there.
 ///
@@ -28,9 +26,13 @@ pub(crate) struct PluginOptions {
           without scheme and path"))]
     pub(crate) domain: Service,
     /// This very relay, on loopback: where served events are looked up.
-    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7777", hide_env_values = true,
-          value_parser = ws_url)]
-    pub(crate) relay_url: Url,
+    #[arg(
+        long,
+        value_name = "ws://HOST:PORT",
+        default_value = "ws://127.0.0.1:7777",
+        hide_env_values = true
+    )]
+    pub(crate) relay_url: RelayUrl,
     /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
     /// or several by commas with --redis-mode.
     #[arg(
@@ -49,7 +51,7 @@ pub(crate) struct PluginOptions {
     #[command(flatten)]
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
-    pub(crate) held_limits: HeldLimitOptions,
+    pub(crate) held_limits: Limits,
 }
 
 impl PluginOptions {
@@ -62,9 +64,7 @@ impl PluginOptions {
 impl ProgramOptions for PluginOptions {
     fn check(&self, errors: &mut ConfigErrors) {
         self.redis.check(&self.redis_url, errors);
-        if let Err(error) = AccessFiles::open(self.rules.lists.clone()) {
-            errors.push(error.to_text());
-        }
+        self.rules.check(errors);
     }
 }
 

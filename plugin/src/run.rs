@@ -30,9 +30,7 @@ pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
-                let refusal = Refusal::Unavailable {
-                    what: "the write policy",
-                };
+                let refusal = Refusal::Unavailable("the write policy");
                 Answer::Refuse(refusal.to_string())
             });
         let mut stdout = io::stdout().lock();
@@ -45,13 +43,12 @@ pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
 async fn answer(policy: &WritePolicy, request: &Request) -> Answer {
     match &request.subject {
         Subject::NotOurs => Answer::Accept,
-        Subject::Malformed { reason } => Answer::Refuse(Refusal::Malformed { reason: reason.clone() }.to_string()),
+        Subject::Malformed { reason } => Answer::Refuse(Refusal::Malformed(reason.as_str().into()).to_string()),
         Subject::Ours(event) => {
             // What comes by stream or sync is checked by strfry only after we let it in, and a held event is not let
             // in: without this check anybody could fill the purgatory with events of others.
             if !request.verified && event.verify().is_err() {
-                let reason = "id or signature is wrong".to_owned();
-                return Answer::Refuse(Refusal::Malformed { reason }.to_string());
+                return Answer::Refuse(Refusal::Malformed("id or signature is wrong".into()).to_string());
             }
             policy.answer(event, &request.source).await
         }

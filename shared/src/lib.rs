@@ -2,7 +2,7 @@
 //!
 //! `nip34`, `git` and `rules` take values and return values: they build without Redis, tokio, a clock, a
 //! disk or an environment (`cargo check -p shared --no-default-features` proves it). Everything that touches one of
-//! these stands behind the feature `io`, and what both programs take as options behind `options`.
+//! these stands behind the feature `io`.
 
 #![cfg_attr(
     test,

@@ -74,52 +74,25 @@ impl FactLoader {
         let mut awaited = scope.pull_request_ids.clone();
         awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
         // Held again after a loss, or come into the relay by another way: such an entry is settled, not awaited.
-        awaited.extend(
-            reading
-                .entries
-                .iter()
-                .filter_map(|entry| match entry.event.kind.as_u16() {
-                    nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => Some(entry.event.id),
-                    _ => None,
-                }),
-        );
+        let held = reading.entries.iter().map(|entry| &entry.event);
+        let is_pull_request =
+            |event: &&Event| matches!(event.kind.as_u16(), nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE);
+        awaited.extend(held.clone().filter(is_pull_request).map(|event| event.id));
         let mut filters = vec![git_events(&scope.identifiers)];
         filters.extend(pull_requests(&awaited));
         let mut served = self.relay.query(filters).await?;
-        let unserved: Vec<&Event> = reading
-            .entries
-            .iter()
-            .map(|entry| &entry.event)
-            .chain(scope.arriving.as_ref())
-            .collect();
-        let authors: BTreeSet<PublicKey> = served
-            .iter()
-            .chain(unserved.iter().copied())
-            .map(|event| event.pubkey)
-            .collect();
+        let unserved: Vec<&Event> = held.chain(&scope.arriving).collect();
+        let all = served.iter().chain(unserved.iter().copied());
+        let authors: BTreeSet<PublicKey> = all.map(|event| event.pubkey).collect();
         let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
         served.extend(self.relay.newest(requests).await?);
         let dirty = reading.dirty.clone();
-        let identifiers = scope.identifiers.clone();
-        Ok((
-            Facts::assemble(
-                self.service.clone(),
-                self.mode,
-                self.access.current(),
-                identifiers,
-                reading,
-                served,
-            ),
-            dirty,
-        ))
+        let (service, access) = (self.service.clone(), self.access.current());
+        let facts = Facts::assemble(service, self.mode, access, scope.identifiers.clone(), reading, served);
+        Ok((facts, dirty))
     }
-}
 
-impl FactLoader {
     /// Loads the facts about the identifier of one repository.
-    ///
-    /// # Errors
-    /// As [`FactLoader::load`].
     pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
         let scope = FactsScope {
             identifiers: [coordinate.identifier.clone()].into(),
@@ -129,9 +102,6 @@ impl FactLoader {
     }
 
     /// Whether the relay serves an event that `event` refers to, or one that refers to it.
-    ///
-    /// # Errors
-    /// The relay did not answer.
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
     }
@@ -152,36 +122,26 @@ fn related(event: &Event, references: &References) -> Vec<Filter> {
             filter.identifier(&address.d)
         }
     }));
-    let id = references.id.to_hex();
-    for tag in [
-        SingleLetterTag::LOWERCASE_E,
-        SingleLetterTag::UPPERCASE_E,
-        SingleLetterTag::LOWERCASE_Q,
+    let own_id = references.id.to_hex();
+    let own_address = references.address.as_ref().map(Address::to_string).unwrap_or_default();
+    for (tag, own) in [
+        (SingleLetterTag::LOWERCASE_E, &own_id),
+        (SingleLetterTag::UPPERCASE_E, &own_id),
+        (SingleLetterTag::LOWERCASE_Q, &own_id),
+        (SingleLetterTag::LOWERCASE_A, &own_address),
+        (SingleLetterTag::UPPERCASE_A, &own_address),
+        (SingleLetterTag::LOWERCASE_Q, &own_address),
     ] {
-        filters.push(Filter::new().custom_tag(tag, id.clone()));
-    }
-    let own = references.address.as_ref().map(Address::to_string);
-    if let Some(address) = own.filter(|address| address.len() <= FILTER_VALUE_BYTES_MAX) {
-        for tag in [
-            SingleLetterTag::LOWERCASE_A,
-            SingleLetterTag::UPPERCASE_A,
-            SingleLetterTag::LOWERCASE_Q,
-        ] {
-            filters.push(Filter::new().custom_tag(tag, address.clone()));
+        if (1..=FILTER_VALUE_BYTES_MAX).contains(&own.len()) {
+            filters.push(Filter::new().custom_tag(tag, own));
         }
     }
     // Participants in a served thread may publish their profile and relay list.
-    if matches!(event.kind.as_u16(), PROFILE | RELAY_LIST) {
+    if matches!(event.kind, Kind::Metadata | Kind::RelayList) {
         filters.push(Filter::new().author(event.pubkey));
     }
     filters
 }
-
-/// Kind of a profile (NIP-01).
-const PROFILE: u16 = 0;
-
-/// Kind of a relay list (NIP-65).
-const RELAY_LIST: u16 = 10002;
 
 fn git_events(identifiers: &BTreeSet<Identifier>) -> Filter {
     Filter::new()

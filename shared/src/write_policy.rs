@@ -68,12 +68,7 @@ pub struct RecentlyAccepted(Arc<Mutex<VecDeque<(Instant, References)>>>);
 impl RecentlyAccepted {
     fn connect(&self, references: &References) -> bool {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent
-            .front()
-            .is_some_and(|(since, _)| since.elapsed() > REMEMBERED_FOR)
-        {
-            recent.pop_front();
-        }
+        recent.retain(|(since, _)| since.elapsed() <= REMEMBERED_FOR);
         recent.iter().any(|(_, other)| other.connect(references))
     }
 
@@ -89,7 +84,6 @@ impl RecentlyAccepted {
 /// Longer than a relay takes for a batch.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
-/// Most events remembered.
 const REMEMBERED_MAX: usize = 512;
 
 impl WritePolicy {
@@ -103,16 +97,19 @@ impl WritePolicy {
             Err(_) if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) => Answer::Accept,
             Err(_) => {
                 tracing::warn!(event.id = %event.id, timeout_ms = self.answer_timeout.as_millis(), "no answer in time");
-                Answer::Refuse(Refusal::Unavailable { what: "the purgatory" }.to_string())
+                Answer::Refuse(Refusal::Unavailable("the purgatory").to_string())
             }
         }
     }
 
     async fn decide(&self, event: &Event, source: &str) -> Answer {
-        match event.kind.as_u16() {
-            nip34::DELETION => return self.delete(event).await,
-            nip34::VANISH => return self.forget(event).await,
-            _ => {}
+        if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) {
+            // It always passes: the relay keeps it, and each later decision reads it there.
+            if let Err(error) = self.forget(event).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(event.id = %event.id, error, "deletion not yet applied to the purgatory");
+            }
+            return Answer::Accept;
         }
         let git_event = match GitEvent::parse(event) {
             Ok(Some(git_event)) => Some(git_event),
@@ -132,7 +129,7 @@ impl WritePolicy {
                     FactsError::Purgatory(_) => "the purgatory",
                     FactsError::Relay(_) => "the relay's database",
                 };
-                Answer::Refuse(Refusal::Unavailable { what }.to_string())
+                Answer::Refuse(Refusal::Unavailable(what).to_string())
             }
         }
     }
@@ -179,28 +176,15 @@ impl WritePolicy {
         Ok(Answer::Refuse(Refusal::Unrelated.to_string()))
     }
 
-    /// A deletion request always passes: the relay keeps it, and each later decision reads it there.
-    async fn delete(&self, request: &Event) -> Answer {
-        if let Some(deletion) = Deletion::requested_by(request)
-            && let Err(error) = self.loader.purgatory.delete(&deletion).await
-        {
-            log_undeleted(request, &error);
+    /// Ends what a request to delete or to vanish covers.
+    async fn forget(&self, request: &Event) -> Result<(), PurgatoryError> {
+        let purgatory = &self.loader.purgatory;
+        if self.loader.service.is_asked_to_forget(request) {
+            purgatory.vanish(&request.pubkey, request.created_at.as_secs()).await?;
+        } else if let Some(deletion) = Deletion::requested_by(request) {
+            purgatory.delete(&deletion).await?;
         }
-        Answer::Accept
-    }
-
-    /// So does a request to vanish.
-    async fn forget(&self, request: &Event) -> Answer {
-        if self.loader.service.is_asked_to_forget(request)
-            && let Err(error) = self
-                .loader
-                .purgatory
-                .vanish(&request.pubkey, request.created_at.as_secs())
-                .await
-        {
-            log_undeleted(request, &error);
-        }
-        Answer::Accept
+        Ok(())
     }
 }
 
@@ -214,9 +198,4 @@ fn answer_to(outcome: HoldOutcome) -> Answer {
         HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
         HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),
     }
-}
-
-fn log_undeleted(request: &Event, error: &PurgatoryError) {
-    let error = error as &dyn std::error::Error;
-    tracing::warn!(event.id = %request.id, error, "deletion not yet applied to the purgatory");
 }

@@ -563,7 +563,7 @@ impl World {
         let url = format!("ws://127.0.0.1:{port}");
         Self {
             port,
-            client: RelayClient::new(&url, Duration::from_secs(30)).unwrap(),
+            client: RelayClient::new(url.parse().unwrap(), Duration::from_secs(30)),
             relay,
             folder,
         }

@@ -66,7 +66,10 @@ async fn started() -> (RelayServer, RelayClient, TempDir) {
 }
 
 fn client(relay: &RelayServer) -> RelayClient {
-    RelayClient::new(&format!("ws://{}", relay.local_addr()), Duration::from_secs(20)).unwrap()
+    RelayClient::new(
+        format!("ws://{}", relay.local_addr()).parse().unwrap(),
+        Duration::from_secs(20),
+    )
 }
 
 fn note(content: &str) -> Event {

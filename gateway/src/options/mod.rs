@@ -15,12 +15,11 @@ use clap::Args;
 use clap::Command;
 use clap::CommandFactory;
 use clap::Parser;
-use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
 use shared::options::config_errors::with_variables;
-use shared::options::held_limits::HeldLimitOptions;
+use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
@@ -32,11 +31,10 @@ use shared::options::values::days;
 use shared::options::values::parsed;
 use shared::options::values::seconds;
 use shared::options::values::secs;
-use shared::options::values::ws_url;
 use shared::purgatory::RedisSettings;
+use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
-use url::Url;
 
 use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
@@ -97,8 +95,8 @@ pub(crate) struct GatewayOptions {
     #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
     pub(crate) data_dir: PathBuf,
     /// The strfry relay, on loopback; needs --redis-url [default: a built-in relay].
-    #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true, value_parser = ws_url)]
-    pub(crate) relay_url: Option<Url>,
+    #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true)]
+    pub(crate) relay_url: Option<RelayUrl>,
     #[command(flatten)]
     pub(crate) strfry: StrfryOptions,
     /// The Redis that the purgatory is kept in, the same as the plugin's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
@@ -118,7 +116,7 @@ pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) server_limits: ServerLimits,
     #[command(flatten)]
-    pub(crate) held_limits: HeldLimitOptions,
+    pub(crate) held_limits: Limits,
 }
 
 /// Where the server is, for its clients and its proxies.
@@ -178,9 +176,7 @@ impl GatewayOptions {
             errors.push(REDIS_MISSING);
         }
         self.strfry.check(has_relay_url, errors);
-        if let Err(error) = AccessFiles::open(self.rules.lists.clone()) {
-            errors.push(error.to_text());
-        }
+        self.rules.check(errors);
     }
 }
 

@@ -65,7 +65,7 @@ impl PushRequest {
         let refs = refs.map_err(RepositoryError::from)?.map(|snapshot| snapshot.refs);
         let target = PushTarget {
             coordinate: &self.coordinate,
-            refs: refs.as_ref(),
+            refs: &refs.unwrap_or_default(),
         };
         let atomicity = match self.list.capabilities.atomic {
             true => Atomicity::AllOrNothing,

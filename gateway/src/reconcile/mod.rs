@@ -240,7 +240,7 @@ async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> bool {
 /// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
 async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
-    for coordinate in facts.hosted().iter().filter(|hosted| facts.declares_refs(hosted)) {
+    for coordinate in facts.hosted().filter(|hosted| facts.declares_refs(hosted)) {
         if let Err(error) = clear_note(locked, coordinate).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");

@@ -481,7 +481,7 @@ mod tests {
             [
                 "-",
                 "-",
-                "bad object id: an object id has only the digits 0-9 and a-f",
+                "bad object id: an object id has 40 digits, only 0-9 and a-f",
                 "funny refname: a ref name has the form refs/<kind>/<name>",
                 &texts[4],
                 twice,

@@ -1,7 +1,9 @@
-//! SHA-1 object ids in their one spelling: 40 lower-case hex digits.
+//! SHA-1 object ids in their one spelling, 40 lower-case hex digits, and the kinds of what they name.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::nip01::is_lower_hex;
 
 /// The name of a git object (SHA-1, 20 bytes), never the null id.
 ///
@@ -9,18 +11,25 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Oid([u8; Self::LEN]);
 
+/// Kind of a git object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A commit: the only kind a branch may name.
+    Commit,
+    /// A tree.
+    Tree,
+    /// A blob.
+    Blob,
+    /// An annotated tag.
+    Tag,
+}
+
 /// Why a text is not an object id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OidError {
-    /// The text has another length than 40.
-    #[error("an object id has 40 hex digits, not {len}")]
-    Length {
-        /// The length found, in bytes.
-        len: usize,
-    },
-    /// A character is no lower-case hex digit.
-    #[error("an object id has only the digits 0-9 and a-f")]
-    Digit,
+    /// It is not 40 lower-case hex digits.
+    #[error("an object id has 40 digits, only 0-9 and a-f")]
+    Digits,
     /// All digits are zero, which on the wire means "no object".
     #[error("the null object id names no object")]
     Null,
@@ -39,15 +48,14 @@ impl Oid {
     /// (git `gitprotocol-pack(5)`, "Reference Update Request").
     ///
     /// # Errors
-    /// [`OidError::Length`] and [`OidError::Digit`]; upper-case digits are refused so that an id has one spelling.
+    /// It is another text: upper-case digits are refused so that an id has one spelling.
     pub fn parse_optional(text: &str) -> Result<Option<Self>, OidError> {
-        let digits = text.as_bytes();
-        if digits.len() != 2 * Self::LEN {
-            return Err(OidError::Length { len: digits.len() });
+        if !is_lower_hex(text, 2 * Self::LEN) {
+            return Err(OidError::Digits);
         }
         let mut bytes = [0; Self::LEN];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..][..2], 16).map_err(|_| OidError::Digits)?;
         }
         Ok(Self::from_bytes(bytes))
     }
@@ -60,14 +68,6 @@ impl Oid {
     /// Returns the first eight hex digits, for pages and messages.
     pub fn short(&self) -> String {
         self.to_string()[..8].to_owned()
-    }
-}
-
-fn hex_digit(digit: u8) -> Result<u8, OidError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(OidError::Digit),
     }
 }
 
@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn other_spellings_are_refused() {
         for (text, error) in [
-            ("", OidError::Length { len: 0 }),
-            ("abc123", OidError::Length { len: 6 }),
-            ("DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF", OidError::Digit),
-            ("+eadbeefdeadbeefdeadbeefdeadbeefdeadbeef", OidError::Digit),
+            ("", OidError::Digits),
+            ("abc123", OidError::Digits),
+            ("DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF", OidError::Digits),
+            ("+eadbeefdeadbeefdeadbeefdeadbeefdeadbeef", OidError::Digits),
             ("0000000000000000000000000000000000000000", OidError::Null),
         ] {
             assert_eq!(text.parse::<Oid>(), Err(error), "{text}");

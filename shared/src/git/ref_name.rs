@@ -10,7 +10,7 @@ use crate::nip01::is_lower_hex;
 
 /// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most 255 bytes
 /// each and 1,024 in all.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(Arc<str>);
 
 /// What a ref name is for, which decides who may write it.
@@ -30,31 +30,13 @@ pub enum Namespace {
 
 /// Why a text is not a ref name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RefNameError {
-    /// The name does not start with `refs/` or has fewer than three components.
-    #[error("a ref name has the form refs/<kind>/<name>")]
-    NotFull,
-    /// The name has more bytes than this server stores.
-    #[error("the ref name has more than {} bytes", RefName::BYTES_MAX)]
-    TooLong,
-    /// A component has more bytes than a file name may have.
-    #[error("a component of the ref name has more than {} bytes", RefName::COMPONENT_BYTES_MAX)]
-    ComponentTooLong,
-    /// git would refuse the name.
-    #[error("not a valid ref name: {reason}")]
-    Format {
-        /// The rule broken, in git's words.
-        reason: String,
-    },
-}
+#[error("{0}")]
+pub struct RefNameError(String);
 
 impl RefName {
     /// Longest name. Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`, and bounds
     /// what is done for each of its directories.
     pub const BYTES_MAX: usize = 1024;
-
-    /// Longest component: the file name limit of the file systems that refs are stored on.
-    pub const COMPONENT_BYTES_MAX: usize = 255;
 
     /// Returns the full name.
     pub fn as_str(&self) -> &str {
@@ -80,10 +62,7 @@ impl RefName {
 
     /// Whether it is a branch or a tag: what states declare.
     pub fn is_branch_or_tag(&self) -> bool {
-        match self.namespace() {
-            Namespace::Branch | Namespace::Tag => true,
-            Namespace::PullRequest(_) | Namespace::MalformedPullRequest | Namespace::Other => false,
-        }
+        matches!(self.namespace(), Namespace::Branch | Namespace::Tag)
     }
 
     /// Returns the PR event whose commit the ref holds; `None`: it is no such ref.
@@ -110,19 +89,19 @@ impl FromStr for RefName {
     type Err = RefNameError;
 
     fn from_str(text: &str) -> Result<Self, RefNameError> {
-        if text.len() > Self::BYTES_MAX {
-            return Err(RefNameError::TooLong);
-        }
-        if !text.starts_with("refs/") || text.split('/').count() < 3 {
-            return Err(RefNameError::NotFull);
-        }
-        if text.split('/').any(|part| part.len() > Self::COMPONENT_BYTES_MAX) {
-            return Err(RefNameError::ComponentTooLong);
-        }
-        gix_validate::reference::name(text.into()).map_err(|error| RefNameError::Format {
-            reason: error.to_string(),
-        })?;
-        Ok(Self(text.into()))
+        let error = if text.len() > Self::BYTES_MAX {
+            format!("the ref name has more than {} bytes", Self::BYTES_MAX)
+        } else if !text.starts_with("refs/") || text.split('/').count() < 3 {
+            "a ref name has the form refs/<kind>/<name>".to_owned()
+        } else if text.split('/').any(|part| part.len() > COMPONENT_BYTES_MAX) {
+            format!("a component of the ref name has more than {COMPONENT_BYTES_MAX} bytes")
+        } else {
+            match gix_validate::reference::name(text.into()) {
+                Ok(_) => return Ok(Self(text.into())),
+                Err(error) => format!("not a valid ref name: {error}"),
+            }
+        };
+        Err(RefNameError(error))
     }
 }
 
@@ -132,11 +111,8 @@ impl fmt::Display for RefName {
     }
 }
 
-impl fmt::Debug for RefName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RefName({})", self.0)
-    }
-}
+/// Longest component: the file name limit of the file systems that refs are stored on.
+const COMPONENT_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -167,7 +143,9 @@ mod tests {
         assert!(format!("refs/heads/{}", "x".repeat(255)).parse::<RefName>().is_ok());
         assert_eq!(
             format!("refs/heads/{}", "x".repeat(256)).parse::<RefName>(),
-            Err(RefNameError::ComponentTooLong)
+            Err(RefNameError(
+                "a component of the ref name has more than 255 bytes".to_owned()
+            ))
         );
     }
 
@@ -179,7 +157,7 @@ mod tests {
         assert!(name(RefName::BYTES_MAX).parse::<RefName>().is_ok());
         assert_eq!(
             name(RefName::BYTES_MAX + 2).parse::<RefName>(),
-            Err(RefNameError::TooLong)
+            Err(RefNameError("the ref name has more than 1024 bytes".to_owned()))
         );
     }
 

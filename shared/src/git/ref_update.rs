@@ -1,7 +1,10 @@
-//! One command of a push, or one step of an alignment: a ref, what it should be now, what it shall be.
+//! A change of one ref: one step of an alignment, or one command of a push as a client sent it (git
+//! `gitprotocol-pack(5)`, "Reference Update Request").
 
 use super::Oid;
+use super::OidError;
 use super::RefName;
+use super::RefNameError;
 
 /// A change of one ref. Expected and new value travel together (compare and swap).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,4 +15,49 @@ pub struct RefUpdate {
     pub old: Option<Oid>,
     /// The value the ref has after the change; `None`: the ref is deleted.
     pub new: Option<Oid>,
+}
+
+/// One command of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushCommand {
+    /// The ref name as sent, for the report.
+    pub name: String,
+    /// The change asked for, or why it is none; other commands of the push are not concerned.
+    pub update: Result<RefUpdate, CommandDefect>,
+}
+
+/// Why one command cannot be carried out, whatever the facts are. The text is for `ng`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandDefect {
+    /// The name is not one of a ref.
+    #[error("funny refname: {source}")]
+    Name {
+        /// The rule broken.
+        source: RefNameError,
+        /// Whether the command asks for a deletion.
+        deletes: bool,
+    },
+    /// An object id is none.
+    #[error("bad object id: {0}")]
+    Oid(OidError),
+    /// The push has another command for the ref.
+    #[error("the push has more than one command for this ref")]
+    Duplicate {
+        /// Whether the command asks for a deletion.
+        deletes: bool,
+    },
+    /// The push would make two refs of which one is a directory of the other.
+    #[error("the push has two refs that cannot exist side by side")]
+    DirectoryConflict,
+}
+
+impl PushCommand {
+    /// Whether the command asks for a deletion: git sends no pack if every command does.
+    pub fn deletes(&self) -> bool {
+        match &self.update {
+            Ok(update) => update.new.is_none(),
+            Err(CommandDefect::Name { deletes, .. } | CommandDefect::Duplicate { deletes }) => *deletes,
+            Err(CommandDefect::Oid(_) | CommandDefect::DirectoryConflict) => false,
+        }
+    }
 }

@@ -28,8 +28,11 @@ impl Deletion {
     /// Most targets of each form that the purgatory looks for. The relay rules out the rest once it has the request.
     pub const TARGETS_MAX: usize = 100;
 
-    /// Reads a deletion request (kind 5). `None`: it names nothing that the purgatory could hold.
+    /// Reads a deletion request. `None`: the event is none, or names nothing that the purgatory could hold.
     pub fn requested_by(request: &Event) -> Option<Self> {
+        if request.kind.as_u16() != DELETION {
+            return None;
+        }
         let event_ids = tag_values(request, "e").filter_map(|id| EventId::from_hex(id).ok());
         let addresses = tag_values(request, "a").filter_map(|text| {
             let address: Address = text.parse().ok()?;
@@ -60,10 +63,4 @@ pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
         address.is_some_and(|address| tag_values(request, "a").any(|text| text.parse() == Ok(address.clone())))
     };
     tag_values(request, "e").any(|id| id == event_id) || by_address()
-}
-
-/// Returns the relays that a request to vanish (NIP-62) is meant for, as written; `ALL_RELAYS` is one of them if it
-/// names all.
-pub fn vanish_relays(request: &Event) -> impl Iterator<Item = &str> {
-    tag_values(request, "relay")
 }

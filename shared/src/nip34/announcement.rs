@@ -3,8 +3,8 @@
 use nostr::event::Event;
 
 use super::Coordinate;
+use super::Defect;
 use super::Identifier;
-use super::IdentifierError;
 use super::Roles;
 use crate::nip01::Revision;
 use crate::nip01::first_tag;
@@ -30,26 +30,13 @@ pub struct Announcement {
     pub description: String,
 }
 
-/// Why an event is no usable announcement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AnnouncementError {
-    /// The `d` tag cannot name a repository.
-    #[error(transparent)]
-    Identifier(#[from] IdentifierError),
-    /// There are several `clone` tags: peers read only the first, so the others would be lost silently.
-    #[error("multiple clone tags: put all URLs into one clone tag")]
-    SeveralCloneTags,
-}
-
 impl Announcement {
-    /// Reads an announcement.
-    ///
-    /// # Errors
-    /// See [`AnnouncementError`]. The kind is not looked at.
-    pub fn parse(event: &Event) -> Result<Self, AnnouncementError> {
+    /// Reads an announcement, without looking at the kind.
+    pub fn parse(event: &Event) -> Result<Self, Defect> {
         let identifier = Identifier::of(event)?;
+        // Peers read only the first, so the others would be lost silently.
         if tags(event, "clone").count() > 1 {
-            return Err(AnnouncementError::SeveralCloneTags);
+            return Err("multiple clone tags: put all URLs into one clone tag".into());
         }
         Ok(Self {
             revision: Revision::of(event),

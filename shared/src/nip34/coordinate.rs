@@ -8,6 +8,7 @@ use nostr::key::PublicKey;
 use super::ANNOUNCEMENT;
 use super::Identifier;
 use crate::nip01::Address;
+use crate::nip01::AddressError;
 
 /// The coordinate of a repository announcement, `30617:<pubkey>:<identifier>` (NIP-01, NIP-34).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,22 +19,15 @@ pub struct Coordinate {
     pub identifier: Identifier,
 }
 
-/// Why a text is not the coordinate of a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a repository coordinate of the form 30617:<pubkey in lower-case hex>:<identifier>")]
-pub struct CoordinateError;
-
 impl FromStr for Coordinate {
-    type Err = CoordinateError;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, CoordinateError> {
-        let address: Address = text.parse().map_err(|_| CoordinateError)?;
-        if address.kind != ANNOUNCEMENT {
-            return Err(CoordinateError);
-        }
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let address: Address = text.parse()?;
+        let identifier = address.d.parse().ok().filter(|_| address.kind == ANNOUNCEMENT);
         Ok(Self {
             owner: address.author,
-            identifier: address.d.parse().map_err(|_| CoordinateError)?,
+            identifier: identifier.ok_or(AddressError)?,
         })
     }
 }
@@ -68,7 +62,7 @@ mod tests {
             format!("30617:{key}"),
             String::new(),
         ] {
-            assert_eq!(text.parse::<Coordinate>(), Err(CoordinateError), "{text}");
+            assert_eq!(text.parse::<Coordinate>(), Err(AddressError), "{text}");
         }
     }
 }

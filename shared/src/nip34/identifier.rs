@@ -14,39 +14,34 @@ use crate::nip01::first_value;
 /// The identifier of a repository (its `d` tag): any text, spaces, emoji and `:` included.
 ///
 /// Not a file name and not a URL segment: encode it with [`Identifier::encoded`] before it meets either.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identifier(Arc<str>);
 
-/// Why a text is not the identifier of a repository that can be hosted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum IdentifierError {
-    /// There is no `d` tag, or it is empty.
-    #[error("the identifier (d tag) is empty")]
-    Empty,
-    /// strfry does not index a longer `d` and would take it for an empty one (strfry `events.cpp`).
-    #[error("the identifier (d tag) has {len} bytes, more than {}", Identifier::BYTES_MAX)]
-    TooLong {
-        /// The length found, in bytes.
-        len: usize,
-    },
-    /// The identifier is `.` or `..`.
-    #[error("the identifier (d tag) is a dot name")]
-    DotName,
-    /// A character that no URL path of a repository can carry safely.
-    #[error("the identifier (d tag) contains a slash, a backslash or a control character")]
-    Character,
+/// What is wrong with an event of NIP-34 or with a name in it, in words for its author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Defect(String);
+
+impl From<String> for Defect {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Defect {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
 }
 
 impl Identifier {
     /// Reads the first `d` tag of an event.
-    ///
-    /// # Errors
-    /// There is none, or it is no identifier.
-    pub fn of(event: &Event) -> Result<Self, IdentifierError> {
+    pub fn of(event: &Event) -> Result<Self, Defect> {
         first_value(event, "d").parse()
     }
 
-    /// Longest identifier, in bytes (strfry indexes `d` up to this length).
+    /// Longest identifier, in bytes. strfry does not index a longer `d` and would take it for an empty one (strfry
+    /// `events.cpp`).
     pub const BYTES_MAX: usize = 255;
 
     /// Returns the identifier as it stands in the `d` tag.
@@ -62,28 +57,25 @@ impl Identifier {
 }
 
 impl FromStr for Identifier {
-    type Err = IdentifierError;
+    type Err = Defect;
 
-    fn from_str(text: &str) -> Result<Self, IdentifierError> {
-        match text {
-            "" => Err(IdentifierError::Empty),
-            "." | ".." => Err(IdentifierError::DotName),
-            _ if text.len() > Self::BYTES_MAX => Err(IdentifierError::TooLong { len: text.len() }),
-            _ if text.chars().any(|c| c == '/' || c == '\\' || c.is_control()) => Err(IdentifierError::Character),
-            _ => Ok(Self(text.into())),
-        }
+    fn from_str(text: &str) -> Result<Self, Defect> {
+        // What no URL path of a repository can carry safely.
+        let is_unsafe = |c: char| c == '/' || c == '\\' || c.is_control();
+        let defect = match text.len() {
+            0 => "is empty".to_owned(),
+            len if len > Self::BYTES_MAX => format!("has {len} bytes, more than {}", Self::BYTES_MAX),
+            _ if matches!(text, "." | "..") => "is a dot name".to_owned(),
+            _ if text.contains(is_unsafe) => "contains a slash, a backslash or a control character".to_owned(),
+            _ => return Ok(Self(text.into())),
+        };
+        Err(format!("the identifier (d tag) {defect}").into())
     }
 }
 
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Identifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identifier({:?})", self.0)
     }
 }
 
@@ -96,21 +88,27 @@ mod tests {
 
     #[test]
     fn what_could_leave_a_directory_is_refused() {
-        for (text, error) in [
-            ("", IdentifierError::Empty),
-            (".", IdentifierError::DotName),
-            ("..", IdentifierError::DotName),
-            ("a/b", IdentifierError::Character),
-            ("a\\b", IdentifierError::Character),
-            ("a\0b", IdentifierError::Character),
-            ("a\nb", IdentifierError::Character),
+        const CHARACTER: &str = "contains a slash, a backslash or a control character";
+        let defect_of = |text: &str| text.parse::<Identifier>().map_err(|defect| defect.to_string());
+        for (text, defect) in [
+            ("", "is empty"),
+            (".", "is a dot name"),
+            ("..", "is a dot name"),
+            ("a/b", CHARACTER),
+            ("a\\b", CHARACTER),
+            ("a\0b", CHARACTER),
+            ("a\nb", CHARACTER),
         ] {
-            assert_eq!(text.parse::<Identifier>(), Err(error), "{text:?}");
+            assert_eq!(
+                defect_of(text),
+                Err(format!("the identifier (d tag) {defect}")),
+                "{text:?}"
+            );
         }
         assert!("x".repeat(255).parse::<Identifier>().is_ok());
         assert_eq!(
-            "x".repeat(256).parse::<Identifier>(),
-            Err(IdentifierError::TooLong { len: 256 })
+            defect_of(&"x".repeat(256)),
+            Err("the identifier (d tag) has 256 bytes, more than 255".to_owned())
         );
     }
 

@@ -28,11 +28,8 @@ pub struct Roles {
 impl Roles {
     /// Reads the roles of an announcement.
     pub fn of(event: &Event) -> Self {
-        let role_tags: Vec<RoleTag> = ["M", "m", "o"]
-            .into_iter()
-            .flat_map(|role| tags(event, role).map(move |values| RoleTag::parse(role, values)))
-            .collect();
-        if role_tags.is_empty() {
+        let role_tags = || ["M", "m", "o"].into_iter().flat_map(|role| tags(event, role));
+        if role_tags().next().is_none() {
             return Self {
                 explicit: false,
                 leads: BTreeSet::new(),
@@ -45,15 +42,13 @@ impl Roles {
                 author_active: true,
             };
         }
-        let active = |role: &'static str| {
-            role_tags
-                .iter()
-                .filter(move |role_tag| role_tag.active && role_tag.role == role)
-                .filter_map(|role_tag| role_tag.pubkey)
+        let active = |role| {
+            let current = |values: &&[String]| history_is_active(values.get(1..).unwrap_or_default());
+            tags(event, role).filter(current).filter_map(named_by)
         };
         let leads: BTreeSet<PublicKey> = active("M").collect();
         let listed: BTreeSet<PublicKey> = active("M").chain(active("m")).collect();
-        let author_named = role_tags.iter().any(|role_tag| role_tag.pubkey == Some(event.pubkey));
+        let author_named = role_tags().filter_map(named_by).any(|named| named == event.pubkey);
         Self {
             explicit: true,
             author_active: !author_named || listed.contains(&event.pubkey),
@@ -63,26 +58,13 @@ impl Roles {
     }
 }
 
-struct RoleTag {
-    role: &'static str,
-    pubkey: Option<PublicKey>,
-    active: bool,
+/// Returns the key that a role tag names, the first of its values.
+fn named_by(values: &[String]) -> Option<PublicKey> {
+    parse_pubkey(values.first()?)
 }
 
-impl RoleTag {
-    fn parse(role: &'static str, values: &[String]) -> Self {
-        let (pubkey, history) = values
-            .split_first()
-            .map_or((None, values), |(hex, rest)| (parse_pubkey(hex), rest));
-        Self {
-            role,
-            pubkey,
-            active: history_is_active(history),
-        }
-    }
-}
-
-/// A history is start, end, start, end, …: active without boundaries or when the last one is a start.
+/// Behind the key stands the role's history, start, end, start, end, …: active without boundaries or when the last one
+/// is a start.
 fn history_is_active(history: &[String]) -> bool {
     let boundaries_parse = history.iter().all(|boundary| boundary.parse::<u64>().is_ok());
     // `defer` may stand only as the last end, and a malformed history is inactive: neither needs a case of its own.

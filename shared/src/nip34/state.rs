@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use nostr::event::Event;
 use nostr::key::PublicKey;
 
+use super::Defect;
 use super::Identifier;
-use super::IdentifierError;
 use crate::git::Namespace;
 use crate::git::Oid;
 use crate::git::RefName;
@@ -25,7 +25,7 @@ pub struct State {
     ///
     /// A defect does not make the event invalid: it is taken, held, and expires (the public audit sends such
     /// states and wants them answered OK).
-    pub declared: Result<Declared, StateDefect>,
+    pub declared: Result<Declared, Defect>,
 }
 
 /// The refs that a state declares: all branches and tags of the repository, no others.
@@ -37,51 +37,12 @@ pub struct Declared {
     pub head: Option<RefName>,
 }
 
-/// Why no repository can be brought to a state.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StateDefect {
-    /// A tag `refs/…` is no ref name that git would take.
-    #[error("{name} is not a valid ref name")]
-    RefName {
-        /// The tag's name.
-        name: String,
-    },
-    /// A ref's value is no object id.
-    #[error("{name} has no valid object id")]
-    Oid {
-        /// The ref.
-        name: RefName,
-    },
-    /// A ref is declared twice with different values.
-    #[error("{name} is declared twice")]
-    Twice {
-        /// The ref.
-        name: RefName,
-    },
-    /// Two refs cannot exist side by side.
-    #[error("{name} and {other} cannot exist side by side")]
-    Conflict {
-        /// The one ref.
-        name: RefName,
-        /// The ref that the one is a directory of.
-        other: RefName,
-    },
-}
-
-/// Why an event is no usable state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum StateError {
-    /// The `d` tag cannot name a repository.
-    #[error(transparent)]
-    Identifier(#[from] IdentifierError),
-}
-
 impl State {
-    /// Reads a state.
+    /// Reads a state, without looking at the kind.
     ///
     /// # Errors
-    /// See [`StateError`]. The kind is not looked at.
-    pub fn parse(event: &Event) -> Result<Self, StateError> {
+    /// The `d` tag cannot name a repository.
+    pub fn parse(event: &Event) -> Result<Self, Defect> {
         Ok(Self {
             revision: Revision::of(event),
             author: event.pubkey,
@@ -92,7 +53,7 @@ impl State {
 }
 
 impl Declared {
-    fn parse(event: &Event) -> Result<Self, StateDefect> {
+    fn parse(event: &Event) -> Result<Self, Defect> {
         let mut refs = BTreeMap::new();
         let mut head = None;
         for tag in event.tags.iter() {
@@ -104,7 +65,7 @@ impl Declared {
             } else if let Some((name, oid)) = declared_ref(name, value)?
                 && refs.insert(name.clone(), oid).is_some_and(|before| before != oid)
             {
-                return Err(StateDefect::Twice { name });
+                return Err(format!("{name} is declared twice").into());
             }
         }
         // A directory sorts before what is in it, but not always right before: `a`, `a-b`, `a/c`.
@@ -112,15 +73,8 @@ impl Declared {
             let mut directory = name.as_str();
             while let Some((parent, _)) = directory.rsplit_once('/') {
                 directory = parent;
-                if let Some((other, _)) = parent
-                    .parse()
-                    .ok()
-                    .and_then(|parent: RefName| refs.get_key_value(&parent))
-                {
-                    return Err(StateDefect::Conflict {
-                        name: name.clone(),
-                        other: other.clone(),
-                    });
+                if parent.parse().is_ok_and(|parent: RefName| refs.contains_key(&parent)) {
+                    return Err(format!("{name} and {parent} cannot exist side by side").into());
                 }
             }
         }
@@ -131,17 +85,15 @@ impl Declared {
 
 /// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) say nothing that the tag object does not,
 /// and a symbolic value names another ref that stands for itself.
-fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, StateDefect> {
+fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, Defect> {
     let governed = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
     if !governed || name.ends_with("^{}") || value.starts_with("ref: ") {
         return Ok(None);
     }
-    let name: RefName = name
-        .parse()
-        .map_err(|_| StateDefect::RefName { name: name.to_owned() })?;
-    match value.parse() {
-        Ok(oid) => Ok(Some((name, oid))),
-        Err(_) => Err(StateDefect::Oid { name }),
+    match (name.parse(), value.parse()) {
+        (Ok(name), Ok(oid)) => Ok(Some((name, oid))),
+        (Ok(_), Err(_)) => Err(format!("{name} has no valid object id").into()),
+        (Err(_), _) => Err(format!("{name} is not a valid ref name").into()),
     }
 }
 
@@ -158,7 +110,7 @@ mod tests {
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-    fn declared(tags: &[&[&str]]) -> Result<Declared, StateDefect> {
+    fn declared(tags: &[&[&str]]) -> Result<Declared, Defect> {
         let tags = [&["d", "r"][..]].into_iter().chain(tags.iter().copied());
         let tags = tags.map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         let event = EventBuilder::new(Kind::Custom(30618), "")
@@ -207,7 +159,7 @@ mod tests {
         let deep = "refs/heads".to_owned() + &"/x".repeat(100_000);
         assert_eq!(
             declared(&[&[&deep, A]]),
-            Err(StateDefect::RefName { name: deep.clone() })
+            Err(format!("{deep} is not a valid ref name").into())
         );
     }
 
@@ -221,31 +173,19 @@ mod tests {
         for (tags, defect) in [
             (
                 &[&["refs/heads/main", "abc123"][..]][..],
-                StateDefect::Oid {
-                    name: name("refs/heads/main"),
-                },
+                "refs/heads/main has no valid object id",
             ),
-            (
-                &[&["refs/heads/a..b", A]],
-                StateDefect::RefName {
-                    name: "refs/heads/a..b".to_owned(),
-                },
-            ),
+            (&[&["refs/heads/a..b", A]], "refs/heads/a..b is not a valid ref name"),
             (
                 &[&["refs/heads/a", A], &["refs/heads/a", B]],
-                StateDefect::Twice {
-                    name: name("refs/heads/a"),
-                },
+                "refs/heads/a is declared twice",
             ),
             (
                 &[&["refs/heads/a", A], &["refs/heads/a-b", A], &["refs/heads/a/c/d", A]],
-                StateDefect::Conflict {
-                    name: name("refs/heads/a/c/d"),
-                    other: name("refs/heads/a"),
-                },
+                "refs/heads/a/c/d and refs/heads/a cannot exist side by side",
             ),
         ] {
-            assert_eq!(declared(tags), Err(defect));
+            assert_eq!(declared(tags), Err(defect.into()));
         }
     }
 }

@@ -13,65 +13,36 @@ use std::time::SystemTime;
 
 use crate::rules::Access;
 use crate::rules::AccessList;
-use crate::rules::AccessListError;
 
 /// The paths of the lists; `None`: there is no such list.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "options", derive(clap::Args))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct AccessPaths {
     /// File with the only repositories to host: an npub, npub/identifier or identifier a line, `#` for comments. Read
     /// again when it changes [default: everybody's].
-    #[cfg_attr(feature = "options", arg(long = "repos-allow", value_name = "FILE"))]
+    #[arg(long = "repos-allow", value_name = "FILE")]
     pub allowed: Option<PathBuf>,
     /// File with repositories not to host, even if --repos-allow has them; as --repos-allow [default: none].
-    #[cfg_attr(feature = "options", arg(long = "repos-deny", value_name = "FILE"))]
+    #[arg(long = "repos-deny", value_name = "FILE")]
     pub denied: Option<PathBuf>,
     /// File with authors (npub) whose events are ignored [default: none].
-    #[cfg_attr(feature = "options", arg(long = "authors-deny", value_name = "FILE"))]
+    #[arg(long = "authors-deny", value_name = "FILE")]
     pub denied_authors: Option<PathBuf>,
 }
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessFileError {
-    /// It cannot be read.
-    #[error("cannot read the list {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// A line of it cannot be understood.
-    #[error("cannot use the list {}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Which line, and why.
-        #[source]
-        source: AccessListError,
-    },
-}
-
-impl AccessFileError {
-    /// Returns the error and its cause on one line, for the operator who has named the file.
-    pub fn to_text(&self) -> String {
-        match self {
-            Self::Read { source, .. } => format!("{self}: {source}"),
-            Self::Line { source, .. } => format!("{self}: {source}"),
-        }
-    }
+#[error("cannot use the list {}", path.display())]
+pub struct AccessFileError {
+    path: PathBuf,
+    /// Why it cannot be read, or which line of it cannot be understood.
+    pub source: io::Error,
 }
 
 /// The lists. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct AccessFiles(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub struct AccessFiles {
     paths: AccessPaths,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
 }
 
 #[derive(Debug)]
@@ -83,27 +54,25 @@ struct Current {
 
 impl AccessFiles {
     /// Reads the lists.
-    ///
-    /// # Errors
-    /// One of them cannot be used.
     pub fn open(paths: AccessPaths) -> Result<Self, AccessFileError> {
         let stamps = stamps(&paths);
-        let current = Mutex::new(Current {
+        let current = Current {
             access: Arc::new(read(&paths)?),
             stamps,
             checked_at: Instant::now(),
-        });
-        Ok(Self(Arc::new(Inner { paths, current })))
+        };
+        let current = Arc::new(Mutex::new(current));
+        Ok(Self { paths, current })
     }
 
     /// Returns the lists as they were at most a second ago. A list that has become unusable keeps its last content.
     pub fn current(&self) -> Arc<Access> {
-        let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.checked_at.elapsed() >= RELOAD_INTERVAL {
             current.checked_at = Instant::now();
-            let stamps = stamps(&self.0.paths);
+            let stamps = stamps(&self.paths);
             if stamps != current.stamps {
-                match read(&self.0.paths) {
+                match read(&self.paths) {
                     Ok(access) => {
                         tracing::info!("the operator's lists have changed");
                         current.access = Arc::new(access);
@@ -136,11 +105,8 @@ fn read(paths: &AccessPaths) -> Result<Access, AccessFileError> {
 }
 
 fn read_list(path: &Path) -> Result<AccessList, AccessFileError> {
-    let text = fs::read_to_string(path).map_err(|source| AccessFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    text.parse().map_err(|source| AccessFileError::Line {
+    let list = fs::read_to_string(path).and_then(|text| text.parse().map_err(io::Error::other));
+    list.map_err(|source| AccessFileError {
         path: path.to_owned(),
         source,
     })

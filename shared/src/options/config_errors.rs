@@ -57,9 +57,6 @@ pub trait ProgramOptions: Parser {
 
 /// Reads the options of a program. Ends it as clap does for `--help`, and for what stops clap from reading on, such as
 /// an unknown option.
-///
-/// # Errors
-/// All configuration errors.
 pub fn read_options<O: ProgramOptions>(arguments: &[OsString]) -> Result<O, ConfigErrors> {
     let mut command = O::definition();
     let mut errors = ConfigErrors::default();

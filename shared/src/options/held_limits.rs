@@ -4,59 +4,84 @@ use clap::Args;
 
 use crate::options::values::ByteCount;
 use crate::options::values::COUNT_MAX;
+use crate::options::values::byte_count;
 use crate::options::values::number;
-use crate::purgatory::Limits;
 
-/// The limits of what is held.
-#[derive(Debug, Clone, Copy, Args)]
+/// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limit of an
+/// identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Limits of what waits for git data")]
-pub struct HeldLimitOptions {
+pub struct Limits {
     /// Most bytes of one event that waits for its git data, as JSON.
-    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(Limits::DEFAULT.event_bytes_max))]
-    held_event_bytes_max: ByteCount,
+    #[arg(long = "held-event-bytes-max", value_name = "BYTES", value_parser = byte_count,
+          default_value = ByteCount(Self::DEFAULT.event_bytes_max).to_string())]
+    pub event_bytes_max: u64,
     /// Most events of one author that wait for git data.
-    #[arg(long, value_name = "N", value_parser = number(1..=COUNT_MAX),
-          default_value_t = Limits::DEFAULT.entries_per_author_max)]
-    held_per_author_max: u64,
+    #[arg(long = "held-per-author-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.entries_per_author_max)]
+    pub entries_per_author_max: u64,
     /// Most bytes of the events of one author that wait.
-    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(Limits::DEFAULT.bytes_per_author_max))]
-    held_bytes_per_author_max: ByteCount,
+    #[arg(long = "held-bytes-per-author-max", value_name = "BYTES", value_parser = byte_count,
+          default_value = ByteCount(Self::DEFAULT.bytes_per_author_max).to_string())]
+    pub bytes_per_author_max: u64,
     /// Most events that wait from one source: an IPv4 address, a /64 of IPv6, or a relay that is synced from.
-    #[arg(long, value_name = "N", value_parser = number(1..=COUNT_MAX),
-          default_value_t = Limits::DEFAULT.entries_per_source_max)]
-    held_per_source_max: u64,
+    #[arg(long = "held-per-source-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.entries_per_source_max)]
+    pub entries_per_source_max: u64,
     /// Most bytes of the events from one source that wait.
-    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(Limits::DEFAULT.bytes_per_source_max))]
-    held_bytes_per_source_max: ByteCount,
+    #[arg(long = "held-bytes-per-source-max", value_name = "BYTES", value_parser = byte_count,
+          default_value = ByteCount(Self::DEFAULT.bytes_per_source_max).to_string())]
+    pub bytes_per_source_max: u64,
     /// Most events of repositories with one identifier, the releasing ones too.
-    #[arg(long, value_name = "N", value_parser = number(1..=COUNT_MAX),
-          default_value_t = Limits::DEFAULT.entries_per_identifier_max)]
-    held_per_identifier_max: u64,
+    #[arg(long = "held-per-identifier-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.entries_per_identifier_max)]
+    pub entries_per_identifier_max: u64,
     /// Most events that wait in all.
-    #[arg(long, value_name = "N", value_parser = number(1..=COUNT_MAX), default_value_t = Limits::DEFAULT.entries_max)]
-    held_max: u64,
+    #[arg(long = "held-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.entries_max)]
+    pub entries_max: u64,
     /// Most bytes of the events that wait in all.
-    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(Limits::DEFAULT.bytes_max))]
-    held_bytes_max: ByteCount,
+    #[arg(long = "held-bytes-max", value_name = "BYTES", value_parser = byte_count,
+          default_value = ByteCount(Self::DEFAULT.bytes_max).to_string())]
+    pub bytes_max: u64,
     /// Most PR commits that were pushed before their events, in all.
-    #[arg(long, value_name = "N", value_parser = number(1..=COUNT_MAX),
-          default_value_t = Limits::DEFAULT.placeholders_max)]
-    placeholders_max: u64,
+    #[arg(long = "placeholders-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.placeholders_max)]
+    pub placeholders_max: u64,
 }
 
-impl From<HeldLimitOptions> for Limits {
-    fn from(options: HeldLimitOptions) -> Self {
-        Self {
-            event_bytes_max: options.held_event_bytes_max.0,
-            entries_per_author_max: options.held_per_author_max,
-            bytes_per_author_max: options.held_bytes_per_author_max.0,
-            entries_per_source_max: options.held_per_source_max,
-            bytes_per_source_max: options.held_bytes_per_source_max.0,
-            entries_per_identifier_max: options.held_per_identifier_max,
-            entries_max: options.held_max,
-            bytes_max: options.held_bytes_max.0,
-            placeholders_max: options.placeholders_max,
-        }
+impl Limits {
+    /// Room for a busy public server, some hundreds of megabytes of Redis at worst.
+    pub const DEFAULT: Self = Self {
+        event_bytes_max: 512 << 10,
+        entries_per_author_max: 1_000,
+        bytes_per_author_max: 16 << 20,
+        entries_per_source_max: 10_000,
+        bytes_per_source_max: 64 << 20,
+        entries_per_identifier_max: 2_000,
+        entries_max: 100_000,
+        bytes_max: 256 << 20,
+        placeholders_max: 10_000,
+    };
+    /// No limits, as numbers that are exact in Redis too.
+    pub(crate) const NONE: Self = Self {
+        event_bytes_max: UNLIMITED,
+        entries_per_author_max: UNLIMITED,
+        bytes_per_author_max: UNLIMITED,
+        entries_per_source_max: UNLIMITED,
+        bytes_per_source_max: UNLIMITED,
+        entries_per_identifier_max: UNLIMITED,
+        entries_max: UNLIMITED,
+        bytes_max: UNLIMITED,
+        placeholders_max: UNLIMITED,
+    };
+}
+
+const UNLIMITED: u64 = 1 << 53;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
     }
 }
 
@@ -69,12 +94,12 @@ mod tests {
     #[derive(Debug, Parser)]
     struct HeldLimitsOnly {
         #[command(flatten)]
-        limits: HeldLimitOptions,
+        limits: Limits,
     }
 
     fn limits(arguments: &[&str]) -> Result<Limits, clap::Error> {
         let options = HeldLimitsOnly::try_parse_from(["test"].iter().chain(arguments));
-        options.map(|options| options.limits.into())
+        options.map(|options| options.limits)
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::ValueEnum;
+use url::Url;
 
 use crate::options::config_errors::ConfigErrors;
+use crate::options::values::Expected;
 use crate::options::values::HumanDuration;
 use crate::options::values::milliseconds;
 use crate::options::values::number;
-use crate::options::values::url;
 use crate::purgatory::RedisPlace;
 use crate::purgatory::RedisSettings;
 
@@ -19,17 +20,17 @@ use crate::purgatory::RedisSettings;
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrls(Vec<String>);
 
-/// A text that is no list of Redis URLs. Does not repeat it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it must be a URL such as redis://127.0.0.1:6379, or several by commas")]
-pub struct RedisUrlError;
-
 impl FromStr for RedisUrls {
-    type Err = RedisUrlError;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, RedisUrlError> {
-        let urls = text.split(',').map(|text| url(text, "redis").map(|_| text.to_owned()));
-        urls.collect::<Option<_>>().map(Self).ok_or(RedisUrlError)
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let is_redis = |text: &str| Url::parse(text).is_ok_and(|url| url.scheme() == "redis" && url.has_host());
+        match text.split(',').all(is_redis) {
+            true => Ok(Self(text.split(',').map(str::to_owned).collect())),
+            false => Err(Expected(
+                "a URL such as redis://127.0.0.1:6379, or several by commas".to_owned(),
+            )),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use clap::Args;
 
+use crate::options::access_files::AccessFiles;
 use crate::options::access_files::AccessPaths;
+use crate::options::config_errors::ConfigErrors;
 use crate::options::values::HumanDuration;
 use crate::options::values::SECS_MAX;
 use crate::options::values::seconds;
@@ -23,6 +25,15 @@ pub struct RuleOptions {
     /// The operator's lists.
     #[command(flatten)]
     pub lists: AccessPaths,
+}
+
+impl RuleOptions {
+    /// Adds what is wrong with the operator's lists.
+    pub fn check(&self, errors: &mut ConfigErrors) {
+        if let Err(error) = AccessFiles::open(self.lists.clone()) {
+            errors.push(format!("{error}: {}", error.source));
+        }
+    }
 }
 
 /// GRASP-01 asks for 30 minutes.

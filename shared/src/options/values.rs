@@ -1,4 +1,4 @@
-//! What the values of options may be: numbers in a range, times and sizes with units, URLs.
+//! What the values of options may be: numbers in a range, times and sizes with units.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 pub use humantime::Duration as HumanDuration;
-use url::Url;
 
 /// What an invalid value must be, as in "it must be a number from 1 to 16". Never repeats the value, which may hold a
 /// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it must be {0}")]
-pub struct Expected(String);
+pub struct Expected(pub(super) String);
 
 /// A number of bytes, written as an operator would: `512MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +45,11 @@ impl FromStr for ByteCount {
         };
         size.map(Self).ok_or_else(expected)
     }
+}
+
+/// Parses a number of bytes as [`ByteCount`] does.
+pub fn byte_count(text: &str) -> Result<u64, Expected> {
+    text.parse().map(|ByteCount(bytes)| bytes)
 }
 
 /// Returns a parser of what has a `FromStr` of its own; `expected` ends the sentence "it must be ...".
@@ -106,20 +110,6 @@ fn count_of(
             ))
         })
     }
-}
-
-/// Parses a WebSocket URL without TLS.
-///
-/// # Errors
-/// It is another URL, or none.
-pub fn ws_url(text: &str) -> Result<Url, Expected> {
-    url(text, "ws").ok_or_else(|| Expected("a URL such as ws://127.0.0.1:7777".to_owned()))
-}
-
-pub(super) fn url(text: &str, scheme: &str) -> Option<Url> {
-    Url::parse(text)
-        .ok()
-        .filter(|url| url.scheme() == scheme && url.has_host())
 }
 
 /// Longest time that an option takes, in seconds: one year, so that no sum of times overflows.
@@ -215,14 +205,6 @@ mod tests {
         for text in ["0", "11", "-1", "x", ""] {
             let error = number(text).unwrap_err();
             assert_eq!(error.to_string(), "it must be a number from 1 to 10", "{text}");
-        }
-    }
-
-    #[test]
-    fn a_relay_is_a_websocket_without_tls() {
-        assert_eq!(ws_url("ws://127.0.0.1:7777").unwrap().port(), Some(7777));
-        for text in ["", "x", "http://127.0.0.1", "wss://127.0.0.1", "ws:"] {
-            assert!(ws_url(text).is_err(), "{text}");
         }
     }
 }

@@ -11,18 +11,16 @@ use futures_util::StreamExt;
 use futures_util::stream::SplitSink;
 use futures_util::stream::SplitStream;
 use nostr::event::Event;
-use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::message::ClientMessage;
 use nostr::message::SubscriptionId;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::Message;
 
-use super::address::RelayAddress;
+use super::address::RelaySocket;
+use super::address::RelayUrl;
 use super::error::RelayError;
 use super::information;
 use super::information::StatedLimits;
@@ -43,9 +41,9 @@ pub(super) struct RelayConnection {
 
 impl RelayConnection {
     /// Connects, and reads the relay's limits.
-    pub(super) async fn open(address: &RelayAddress, timeout: Duration) -> Result<Self, RelayError> {
-        let limits = StatedLimits::of(&information::fetch(address).await?);
-        let (sink, stream) = address.open().await?.split();
+    pub(super) async fn open(url: &RelayUrl, timeout: Duration) -> Result<Self, RelayError> {
+        let limits = StatedLimits::of(&information::fetch(url).await?);
+        let (sink, stream) = url.open().await?.split();
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
         let pending = Arc::new(Mutex::new(Pending::default()));
         let task = tokio::spawn(run(sink, stream, messages, Arc::clone(&pending)));
@@ -58,14 +56,13 @@ impl RelayConnection {
         })
     }
 
-    /// Returns the limits that the relay stated when the connection was made.
-    pub(super) fn limits(&self) -> StatedLimits {
-        self.limits
+    /// Returns how many events the relay returns for a filter at most, as it stated when the connection was made.
+    pub(super) fn page_size(&self) -> usize {
+        self.limits.page_size
     }
 
-    /// Tells whether the connection has ended.
     pub(super) fn is_closed(&self) -> bool {
-        lock(&self.pending).is_closed()
+        lock(&self.pending).closed
     }
 
     /// Asks for what is stored and matches one of `filters`, at most `page_size` each.
@@ -80,13 +77,8 @@ impl RelayConnection {
         self.exchange(to_json(&request), page).await?
     }
 
-    /// Publishes an event and waits for the answer.
     pub(super) async fn publish(&self, event: &Event) -> Result<PublishOutcome, RelayError> {
         let outcome = lock(&self.pending).expect_answer(event.id)?;
-        let _expected = ExpectedAnswer {
-            connection: self,
-            event_id: event.id,
-        };
         let message = ClientMessage::Event(std::borrow::Cow::Borrowed(event));
         self.exchange(to_json(&message), outcome).await
     }
@@ -101,7 +93,7 @@ impl RelayConnection {
                 bytes_max,
             });
         }
-        let messages_before = lock(&self.pending).messages_taken();
+        let frames_before = lock(&self.pending).frames_taken;
         let answered = tokio::time::timeout(self.timeout, async {
             self.outbound
                 .send(message)
@@ -113,7 +105,7 @@ impl RelayConnection {
             Ok(answer) => answer,
             Err(_) => {
                 // Nothing was received: the peer may be gone silently, and TCP would take minutes to notice.
-                if lock(&self.pending).messages_taken() == messages_before {
+                if lock(&self.pending).frames_taken == frames_before {
                     self.end();
                 }
                 Err(RelayError::Timeout)
@@ -150,25 +142,11 @@ impl Drop for OpenQuery<'_> {
     }
 }
 
-/// A caller that waits for the answer to an event. Dropped, it is forgotten.
-struct ExpectedAnswer<'c> {
-    connection: &'c RelayConnection,
-    event_id: EventId,
-}
-
-impl Drop for ExpectedAnswer<'_> {
-    fn drop(&mut self) {
-        lock(&self.connection.pending).forget_gone(&self.event_id);
-    }
-}
-
-type Socket = WebSocketStream<TcpStream>;
-
 /// Reads and writes, independently of each other (a relay that waits for us to read reads nothing itself), until
 /// one of them ends.
 async fn run(
-    sink: SplitSink<Socket, tungstenite::Message>,
-    stream: SplitStream<Socket>,
+    sink: SplitSink<RelaySocket, Message>,
+    stream: SplitStream<RelaySocket>,
     messages: mpsc::Receiver<String>,
     pending: Arc<Mutex<Pending>>,
 ) {
@@ -179,11 +157,10 @@ async fn run(
     lock(&pending).close();
 }
 
-async fn read(mut stream: SplitStream<Socket>, pending: &Mutex<Pending>) {
+async fn read(mut stream: SplitStream<RelaySocket>, pending: &Mutex<Pending>) {
     while let Some(frame) = stream.next().await {
         match frame {
-            Ok(tungstenite::Message::Text(text)) => lock(pending).take(RelayMessage::parse(text.as_str())),
-            Ok(_) => lock(pending).take_sign_of_life(),
+            Ok(frame) => lock(pending).take(RelayMessage::of(&frame)),
             Err(error) => {
                 tracing::debug!(%error, "the connection to the relay is lost");
                 return;
@@ -192,16 +169,15 @@ async fn read(mut stream: SplitStream<Socket>, pending: &Mutex<Pending>) {
     }
 }
 
-async fn write(mut sink: SplitSink<Socket, tungstenite::Message>, mut messages: mpsc::Receiver<String>) {
+async fn write(mut sink: SplitSink<RelaySocket, Message>, mut messages: mpsc::Receiver<String>) {
     while let Some(message) = messages.recv().await {
-        if let Err(error) = sink.send(tungstenite::Message::text(message)).await {
+        if let Err(error) = sink.send(Message::text(message)).await {
             tracing::debug!(%error, "the connection to the relay is lost");
             return;
         }
     }
 }
 
-/// Returns the message as it goes over the wire.
 pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
     serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
 }

@@ -1,36 +1,25 @@
 //! What can go wrong between us and the relay.
 
-use std::io;
-
 use tokio_tungstenite::tungstenite;
 
 /// Why a relay's answer is not a fact. None of these is news about what the relay has stored.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// No connection could be made.
+    /// Nothing listens there, or what does speaks no WebSocket.
     #[error("cannot connect to the relay")]
-    Connect(#[source] io::Error),
-    /// What listens there does not speak WebSocket.
-    #[error("cannot open a WebSocket to the relay")]
-    Handshake(#[source] Box<tungstenite::Error>),
+    Connect(#[source] Box<tungstenite::Error>),
     /// The relay did not answer in time.
     #[error("the relay did not answer in time")]
     Timeout,
     /// The connection ended before the answer did.
     #[error("the relay closed the connection")]
     Disconnected,
-    /// The relay ended the query (`CLOSED`).
-    #[error("the relay refused the query: {message}")]
-    Closed {
-        /// Its message.
-        message: String,
-    },
-    /// The relay sent a `NOTICE` while the query ran. It may be about this query.
-    #[error("the relay sent a notice: {message}")]
-    Notice {
-        /// Its message.
-        message: String,
-    },
+    /// The relay ended the query (`CLOSED`), with this message.
+    #[error("the relay refused the query: {0}")]
+    Closed(String),
+    /// The relay sent this `NOTICE` while the query ran. It may be about this query.
+    #[error("the relay sent a notice: {0}")]
+    Notice(String),
     /// The relay sent more events than it was asked for.
     #[error("the relay sent more than the {events_max} events asked for")]
     Overrun {
@@ -53,12 +42,9 @@ pub enum RelayError {
         /// How long the relay states it may be.
         bytes_max: usize,
     },
-    /// The information document could not be read.
-    #[error("cannot read the relay's information document: {reason}")]
-    Information {
-        /// Why.
-        reason: &'static str,
-    },
+    /// The information document could not be read, for this reason.
+    #[error("cannot read the relay's information document: {0}")]
+    Information(&'static str),
 }
 
 impl RelayError {
@@ -66,12 +52,11 @@ impl RelayError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect(_)
-            | Self::Handshake(_)
             | Self::Timeout
             | Self::Disconnected
-            | Self::Closed { .. }
-            | Self::Notice { .. }
-            | Self::Information { .. } => true,
+            | Self::Closed(_)
+            | Self::Notice(_)
+            | Self::Information(_) => true,
             Self::Overrun { .. } | Self::Stalled { .. } | Self::MessageTooLong { .. } => false,
         }
     }

@@ -11,11 +11,11 @@ use hyper::client::conn::http1;
 use hyper::header;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
-use super::address::RelayAddress;
+use super::address::RelayUrl;
 use super::error::RelayError;
 
-/// What a relay states as its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StatedLimits {
     /// Most events it returns for a filter, whatever `limit` says.
@@ -25,7 +25,6 @@ pub(super) struct StatedLimits {
 }
 
 impl StatedLimits {
-    /// Reads the limits from an information document.
     pub(super) fn of(document: &Value) -> Self {
         let limit = |name| {
             document
@@ -43,45 +42,35 @@ impl StatedLimits {
 }
 
 /// Fetches the document. The caller bounds the time.
-pub(super) async fn fetch(address: &RelayAddress) -> Result<Value, RelayError> {
-    let stream = address.connect().await.map_err(RelayError::Connect)?;
+pub(super) async fn fetch(url: &RelayUrl) -> Result<Value, RelayError> {
+    let stream = TcpStream::connect(url.authority()).await;
+    let stream = stream.map_err(|error| RelayError::Connect(Box::new(error.into())))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let request = Request::get(address.target())
-        .header(header::HOST, address.authority())
+    let request = Request::get(url.target())
+        .header(header::HOST, url.authority())
         // strfry answers with the document only if this is all of `Accept` (`RelayWebsocket.cpp`, `onHttpRequest`).
         .header(header::ACCEPT, "application/nostr+json")
         .body(Empty::<Bytes>::new())
-        .map_err(|_| RelayError::Information {
-            reason: "its URL is no target of a request",
-        })?;
+        .map_err(|_| RelayError::Information("its URL is no target of a request"))?;
     let answer = async move {
         let response = sender.send_request(request).await.map_err(failed)?;
         if response.status() != StatusCode::OK {
-            return Err(RelayError::Information {
-                reason: "the status is not 200",
-            });
+            return Err(RelayError::Information("the status is not 200"));
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => RelayError::Information {
-                reason: "it is too long",
-            },
+            true => RelayError::Information("it is too long"),
             false => RelayError::Disconnected,
         })?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|_| RelayError::Information {
-            reason: "it is not JSON",
-        })
+        serde_json::from_slice(&body.to_bytes()).map_err(|_| RelayError::Information("it is not JSON"))
     };
     // The connection ends with its only request; how is of no interest once there is an answer.
-    let (answer, _) = tokio::join!(answer, connection);
-    answer
+    tokio::join!(answer, connection).0
 }
 
 fn failed(error: hyper::Error) -> RelayError {
     match error.is_parse() {
-        true => RelayError::Information {
-            reason: "the answer is not HTTP",
-        },
+        true => RelayError::Information("the answer is not HTTP"),
         false => RelayError::Disconnected,
     }
 }
@@ -90,7 +79,6 @@ fn failed(error: hyper::Error) -> RelayError {
 const PAGE_SIZE_DEFAULT: usize = 500;
 /// Most events we ask for at once, however many the relay would return.
 const PAGE_SIZE_MAX: usize = 5000;
-/// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use nostr::event::Event;
 use nostr::event::EventId;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
 
-/// A message of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RelayMessage {
     /// An event of a subscription.
@@ -15,10 +15,14 @@ pub(super) enum RelayMessage {
         /// When it was made, also where the rest is not valid.
         created_at: Option<u64>,
     },
-    /// All stored events of a subscription were sent.
-    EndOfStored { subscription: String },
+    EndOfStored {
+        subscription: String,
+    },
     /// A subscription was ended by the relay.
-    Closed { subscription: String, message: String },
+    Closed {
+        subscription: String,
+        message: String,
+    },
     /// The answer to an event.
     Ok {
         event_id: EventId,
@@ -26,22 +30,21 @@ pub(super) enum RelayMessage {
         message: String,
     },
     /// A text for a person.
-    Notice { message: String },
-    /// Anything else.
+    Notice {
+        message: String,
+    },
     Other,
 }
 
 impl RelayMessage {
-    /// Reads a message.
-    pub(super) fn parse(text: &str) -> Self {
-        let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
-            return Self::Other;
-        };
-        Self::of(elements).unwrap_or(Self::Other)
+    /// Reads a frame; one without a text, such as a ping, is [`RelayMessage::Other`].
+    pub(super) fn of(frame: &Message) -> Self {
+        let Message::Text(text) = frame else { return Self::Other };
+        Self::parse(text).unwrap_or(Self::Other)
     }
 
-    fn of(elements: Vec<Value>) -> Option<Self> {
-        let mut elements = elements.into_iter();
+    fn parse(text: &str) -> Option<Self> {
+        let mut elements = serde_json::from_str::<Vec<Value>>(text).ok()?.into_iter();
         let verb = elements.next()?;
         Some(match verb.as_str()? {
             "EVENT" => {
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn event_that_is_not_valid_still_has_its_time() {
-        let message = RelayMessage::parse(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#);
+        let message = RelayMessage::of(&Message::text(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#));
 
         assert_eq!(
             message,
@@ -110,7 +113,7 @@ mod tests {
             r#"["OK","x",true,""]"#,
             r#"["AUTH","x"]"#,
         ] {
-            assert_eq!(RelayMessage::parse(text), RelayMessage::Other, "{text}");
+            assert_eq!(RelayMessage::of(&Message::text(text)), RelayMessage::Other, "{text}");
         }
     }
 
@@ -119,7 +122,7 @@ mod tests {
         let id = "00".repeat(32);
 
         assert_eq!(
-            RelayMessage::parse(&format!(r#"["OK","{id}",true]"#)),
+            RelayMessage::of(&Message::text(format!(r#"["OK","{id}",true]"#))),
             RelayMessage::Ok {
                 event_id: EventId::from_hex(&id).unwrap(),
                 accepted: true,

@@ -23,7 +23,7 @@ use nostr::filter::Filter;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 
-use address::RelayAddress;
+pub use address::RelayUrl;
 pub use address::RelayUrlError;
 use connection::PUBLISHES_MAX;
 use connection::QUERIES_MAX;
@@ -43,7 +43,7 @@ pub struct RelayClient {
 
 #[derive(Debug)]
 struct ClientInner {
-    address: RelayAddress,
+    url: RelayUrl,
     timeout: Duration,
     connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
@@ -51,32 +51,29 @@ struct ClientInner {
 }
 
 impl RelayClient {
-    /// Returns a client of the relay at `url` (`ws://host:port/path`). Nothing is connected yet.
+    /// Returns a client of the relay at `url`. Nothing is connected yet.
     ///
     /// `timeout` bounds each wait for the relay: connecting, one page of a query, one answer to an event.
-    ///
-    /// # Errors
-    /// `url` is not a `ws` URL with a host.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, RelayUrlError> {
-        Ok(Self {
+    pub fn new(url: RelayUrl, timeout: Duration) -> Self {
+        Self {
             inner: Arc::new(ClientInner {
-                address: url.parse()?,
+                url,
                 timeout,
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
                 publishes: Semaphore::new(PUBLISHES_MAX),
             }),
-        })
+        }
     }
 
     /// Returns the relay's `host:port`.
     pub fn authority(&self) -> String {
-        self.inner.address.authority()
+        self.inner.url.authority()
     }
 
     /// Returns the path and query at which the relay is asked.
     pub fn target(&self) -> &str {
-        self.inner.address.target()
+        self.inner.url.target()
     }
 
     /// Returns every stored event that matches one of `filters`, each once, in no particular order.
@@ -87,35 +84,26 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, see [`RelayError`]. There is no partial answer.
     pub async fn query(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        let _permit = self.inner.queries.acquire().await;
-        self.ask(|connection| query::query(connection, &filters)).await
+        self.ask(&self.inner.queries, |connection| query::query(connection, &filters))
+            .await
     }
 
     /// Returns the newest stored events that match each of `filters`, up to each one's `limit`.
-    ///
-    /// # Errors
-    /// The relay did not answer.
     pub async fn newest(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        let _permit = self.inner.queries.acquire().await;
-        self.ask(|connection| query::newest(connection, &filters)).await
+        self.ask(&self.inner.queries, |connection| query::newest(connection, &filters))
+            .await
     }
 
     /// Tells whether any stored event matches one of `filters`.
-    ///
-    /// # Errors
-    /// The relay did not answer.
     pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
-        let _permit = self.inner.queries.acquire().await;
-        self.ask(|connection| query::any(connection, &filters)).await
+        self.ask(&self.inner.queries, |connection| query::any(connection, &filters))
+            .await
     }
 
     /// Publishes `event` and waits for the relay's answer.
     pub async fn publish(&self, event: &Event) -> PublishOutcome {
-        let _permit = self.inner.publishes.acquire().await;
-        match self
-            .ask(|connection| async move { connection.publish(event).await })
-            .await
-        {
+        let publish = |connection: Arc<RelayConnection>| async move { connection.publish(event).await };
+        match self.ask(&self.inner.publishes, publish).await {
             Ok(outcome) => outcome,
             // It would be the same at the next attempt.
             Err(error @ RelayError::MessageTooLong { .. }) => PublishOutcome::Refused(error.to_string()),
@@ -126,54 +114,44 @@ impl RelayClient {
     /// Returns a subscription to what matches one of `filters` and is stored from now on. Stored events are not
     /// delivered. It has a connection of its own, made at the first call of [`LiveSubscription::next`].
     pub fn subscribe(&self, filters: Vec<Filter>) -> LiveSubscription {
-        LiveSubscription::new(self.inner.address.clone(), self.inner.timeout, filters)
+        LiveSubscription::new(self.inner.url.clone(), self.inner.timeout, filters)
     }
 
     /// Returns the relay's information document (NIP-11), read anew.
-    ///
-    /// # Errors
-    /// The relay could not be reached, or did not answer with a JSON document.
     pub async fn information(&self) -> Result<serde_json::Value, RelayError> {
-        tokio::time::timeout(self.inner.timeout, information::fetch(&self.inner.address))
+        tokio::time::timeout(self.inner.timeout, information::fetch(&self.inner.url))
             .await
             .map_err(|_| RelayError::Timeout)?
     }
 
-    /// Asks on the connection, and once more on a new one where the old one turns out to be gone: asking or publishing
-    /// twice does no harm.
-    async fn ask<T, F>(&self, request: impl Fn(Arc<RelayConnection>) -> F) -> Result<T, RelayError>
+    /// Asks on the connection, and once more on a new one where it turns out to be gone, as it is after a restart of
+    /// the relay: asking or publishing twice does no harm.
+    async fn ask<T, F>(&self, permits: &Semaphore, request: impl Fn(Arc<RelayConnection>) -> F) -> Result<T, RelayError>
     where
         F: Future<Output = Result<T, RelayError>>,
     {
-        let (connection, age) = self.connection().await?;
-        match request(connection).await {
-            Err(RelayError::Disconnected) if age == Age::Reused => request(self.connection().await?.0).await,
+        let _permit = permits.acquire().await;
+        match request(self.connection().await?).await {
+            Err(RelayError::Disconnected) => request(self.connection().await?).await,
             answer => answer,
         }
     }
 
     /// Returns the connection, made now unless there is one.
-    async fn connection(&self) -> Result<(Arc<RelayConnection>, Age), RelayError> {
-        let ClientInner { address, timeout, .. } = &*self.inner;
+    async fn connection(&self) -> Result<Arc<RelayConnection>, RelayError> {
+        let ClientInner { url, timeout, .. } = &*self.inner;
         // The wait for another task that connects counts too, or all would wait for a dead relay one after the other.
         let connected = tokio::time::timeout(*timeout, async {
             let mut slot = self.inner.connection.lock().await;
             if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
-                return Ok((Arc::clone(connection), Age::Reused));
+                return Ok(Arc::clone(connection));
             }
-            let connection = Arc::new(RelayConnection::open(address, *timeout).await?);
+            let connection = Arc::new(RelayConnection::open(url, *timeout).await?);
             *slot = Some(Arc::clone(&connection));
-            Ok((connection, Age::New))
+            Ok(connection)
         });
         connected.await.map_err(|_| RelayError::Timeout)?
     }
-}
-
-/// Whether a connection was made for this request. The loss of an older one is no news about the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Age {
-    New,
-    Reused,
 }
 
 #[cfg(test)]

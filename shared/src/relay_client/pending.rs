@@ -10,14 +10,15 @@ use super::message::RelayMessage;
 use super::outcome::PublishOutcome;
 use super::page::Page;
 
-/// The open requests of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     queries: HashMap<String, PendingQuery>,
     publishes: HashMap<EventId, Vec<oneshot::Sender<PublishOutcome>>>,
     queries_made: u64,
-    messages_taken: u64,
-    closed: bool,
+    /// How many frames have come in: if it stands still, the relay may be gone.
+    pub(super) frames_taken: u64,
+    /// Whether the connection has ended.
+    pub(super) closed: bool,
 }
 
 #[derive(Debug)]
@@ -29,9 +30,6 @@ struct PendingQuery {
 
 impl Pending {
     /// Opens a query. Returns its subscription id and where its page will arrive.
-    ///
-    /// # Errors
-    /// The connection has ended.
     pub(super) fn open_query(
         &mut self,
         events_max: usize,
@@ -52,46 +50,22 @@ impl Pending {
     }
 
     /// Waits for the answer to an event.
-    ///
-    /// # Errors
-    /// The connection has ended.
     pub(super) fn expect_answer(&mut self, event_id: EventId) -> Result<oneshot::Receiver<PublishOutcome>, RelayError> {
         if self.closed {
             return Err(RelayError::Disconnected);
         }
+        // Callers that no longer wait are forgotten here: one that was never answered would stay.
+        self.publishes.retain(|_, replies| {
+            replies.retain(|reply| !reply.is_closed());
+            !replies.is_empty()
+        });
         let (reply, outcome) = oneshot::channel();
         self.publishes.entry(event_id).or_default().push(reply);
         Ok(outcome)
     }
 
-    /// Forgets a query.
     pub(super) fn forget_query(&mut self, subscription: &str) {
         self.queries.remove(subscription);
-    }
-
-    /// Forgets callers that no longer wait for the answer to an event.
-    pub(super) fn forget_gone(&mut self, event_id: &EventId) {
-        if let Some(waiting) = self.publishes.get_mut(event_id) {
-            waiting.retain(|reply| !reply.is_closed());
-            if waiting.is_empty() {
-                self.publishes.remove(event_id);
-            }
-        }
-    }
-
-    /// Returns how many messages have come in: if it stands still, the relay may be gone.
-    pub(super) fn messages_taken(&self) -> u64 {
-        self.messages_taken
-    }
-
-    /// Counts a frame without a message, such as a ping.
-    pub(super) fn take_sign_of_life(&mut self) {
-        self.messages_taken += 1;
-    }
-
-    /// Tells whether the connection has ended.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
     }
 
     /// Ends the connection: each waiting caller gets an error.
@@ -103,7 +77,7 @@ impl Pending {
 
     /// Takes a message of the relay. One without a request is dropped: answers may come late.
     pub(super) fn take(&mut self, message: RelayMessage) {
-        self.messages_taken += 1;
+        self.frames_taken += 1;
         match message {
             RelayMessage::Event {
                 subscription,
@@ -126,7 +100,7 @@ impl Pending {
             }
             RelayMessage::EndOfStored { subscription } => self.answer(&subscription, Ok),
             RelayMessage::Closed { subscription, message } => {
-                self.answer(&subscription, |_| Err(RelayError::Closed { message }));
+                self.answer(&subscription, |_| Err(RelayError::Closed(message)));
             }
             RelayMessage::Ok {
                 event_id,
@@ -142,8 +116,7 @@ impl Pending {
             RelayMessage::Notice { message } => {
                 tracing::warn!(notice = %message, "the relay sent a notice");
                 for (_, query) in self.queries.drain() {
-                    let message = message.clone();
-                    drop(query.reply.send(Err(RelayError::Notice { message })));
+                    drop(query.reply.send(Err(RelayError::Notice(message.clone()))));
                 }
             }
             RelayMessage::Other => {}

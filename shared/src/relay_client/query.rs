@@ -9,12 +9,9 @@ use nostr::filter::Filter;
 
 use super::connection::RelayConnection;
 use super::error::RelayError;
-use super::page::Fullness;
-use super::page::NextPage;
 
-/// Asks for all that matches one of `filters`.
 pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
-    let page_size = connection.limits().page_size;
+    let page_size = connection.page_size();
     let mut found = FoundEvents::default();
     for filters in requests(filters) {
         if let [filter] = filters {
@@ -24,7 +21,7 @@ pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) 
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
         let page = connection.page(&request, page_size).await?;
         // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
-        if Fullness::of(&page, page_size) == Fullness::Short {
+        if page.is_short(page_size) {
             found.add(page.events);
             continue;
         }
@@ -35,9 +32,8 @@ pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) 
     Ok(found.events)
 }
 
-/// Asks for what matches each of `filters`, up to its own limit, the newest first.
 pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
-    let page_size = connection.limits().page_size;
+    let page_size = connection.page_size();
     let mut found = FoundEvents::default();
     for filters in requests(filters) {
         found.add(connection.page(filters, page_size).await?.events);
@@ -64,9 +60,8 @@ fn requests(filters: &[Filter]) -> Vec<&[Filter]> {
     requests
 }
 
-/// Tells whether anything matches one of `filters`.
 pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<bool, RelayError> {
-    let page_size = connection.limits().page_size;
+    let page_size = connection.page_size();
     for filters in requests(filters) {
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(1)).collect();
         if connection.page(&request, page_size).await?.received > 0 {
@@ -78,21 +73,18 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
 
 /// Adds all that matches one filter, page by page into the past.
 async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut FoundEvents) -> Result<(), RelayError> {
-    let page_size = connection.limits().page_size;
+    let page_size = connection.page_size();
     let mut request = filter.clone().limit(page_size);
     // Of this filter alone: events that another filter found do not mean that this one makes no progress.
     let mut seen = HashSet::new();
     loop {
         let page = connection.page(std::slice::from_ref(&request), page_size).await?;
         let unseen = page.events.iter().filter(|event| seen.insert(event.id)).count();
-        let next = NextPage::after(&page, unseen, request.until, page_size);
+        let next = page.next_until(unseen, request.until, page_size);
         found.add(page.events);
-        match next {
-            NextPage::Done => return Ok(()),
-            NextPage::Until(created_at) => request = request.until(created_at),
-            NextPage::Stalled { created_at } => {
-                return Err(RelayError::Stalled { page_size, created_at });
-            }
+        match next? {
+            Some(until) => request = request.until(until),
+            None => return Ok(()),
         }
     }
 }

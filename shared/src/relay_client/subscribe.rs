@@ -8,12 +8,11 @@ use nostr::event::Event;
 use nostr::filter::Filter;
 use nostr::message::ClientMessage;
 use nostr::message::SubscriptionId;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
-use super::address::RelayAddress;
+use super::address::RelaySocket;
+use super::address::RelayUrl;
 use super::connection::to_json;
 use super::error::RelayError;
 use super::message::RelayMessage;
@@ -30,148 +29,106 @@ pub enum Signal {
 /// A subscription, see [`super::RelayClient::subscribe`]. Dropped, it ends.
 #[derive(Debug)]
 pub struct LiveSubscription {
-    follower: Follower,
-    signals: Option<mpsc::Receiver<Signal>>,
-}
-
-#[derive(Debug, Clone)]
-struct Follower {
-    address: RelayAddress,
+    url: RelayUrl,
     timeout: Duration,
     filters: Vec<Filter>,
+    /// `None`: not connected, not yet or not any more.
+    socket: Option<RelaySocket>,
+    /// Before the next attempt to connect, if one fails.
+    pause: Duration,
 }
 
 impl LiveSubscription {
-    pub(super) fn new(address: RelayAddress, timeout: Duration, filters: Vec<Filter>) -> Self {
-        let filters = filters.into_iter().map(|filter| filter.limit(0)).collect();
+    pub(super) fn new(url: RelayUrl, timeout: Duration, filters: Vec<Filter>) -> Self {
         Self {
-            follower: Follower {
-                address,
-                timeout,
-                filters,
-            },
-            signals: None,
+            url,
+            timeout,
+            filters: filters.into_iter().map(|filter| filter.limit(0)).collect(),
+            socket: None,
+            pause: PAUSE_MIN,
         }
     }
 
     /// Waits for the next signal. Connects at the first call, and again for as long as it takes whenever the
-    /// connection is lost.
-    ///
-    /// Cancel-safe: a signal is returned or kept.
+    /// connection is lost. Nothing is read from the relay between two calls.
     pub async fn next(&mut self) -> Signal {
         loop {
-            let signals = self.signals.get_or_insert_with(|| self.follower.clone().spawn());
-            match signals.recv().await {
-                Some(signal) => return signal,
-                // The task is gone: it panicked, or the runtime is shutting down.
-                None => self.signals = None,
-            }
-        }
-    }
-}
-
-impl Follower {
-    fn spawn(self) -> mpsc::Receiver<Signal> {
-        let (sender, signals) = mpsc::channel(SIGNALS_MAX);
-        tokio::spawn(async move {
-            let receiver_gone = sender.clone();
-            tokio::select! {
-                () = self.run(sender) => {}
-                () = receiver_gone.closed() => {}
-            }
-        });
-        signals
-    }
-
-    /// Connects again and again.
-    async fn run(self, signals: mpsc::Sender<Signal>) {
-        let mut pause = PAUSE_MIN;
-        loop {
-            let mut connected = false;
-            if let Err(error) = self.follow(&signals, &mut connected).await {
-                tracing::warn!(%error, "the subscription at the relay is lost; trying again");
-            }
-            pause = if connected {
-                PAUSE_MIN
-            } else {
-                (pause * 2).min(PAUSE_MAX)
+            let signal = match &mut self.socket {
+                Some(socket) => next_event(socket, self.timeout).await.map(Signal::Event),
+                None => match timeout(self.timeout, self.connect()).await {
+                    Ok(connected) => connected.map(|socket| {
+                        self.socket = Some(socket);
+                        self.pause = PAUSE_MIN;
+                        Signal::Connected
+                    }),
+                    Err(_) => Err(RelayError::Timeout),
+                },
             };
-            tokio::time::sleep(pause).await;
+            match signal {
+                Ok(signal) => return signal,
+                Err(error) => tracing::warn!(%error, "the subscription at the relay is lost; trying again"),
+            }
+            self.socket = None;
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// Follows the relay on one connection until it is lost. Sets `connected` once the subscription stands.
-    async fn follow(&self, signals: &mpsc::Sender<Signal>, connected: &mut bool) -> Result<(), RelayError> {
-        let mut socket = tokio::time::timeout(self.timeout, self.subscribe())
-            .await
-            .map_err(|_| RelayError::Timeout)??;
-        let mut wait = self.timeout;
-        let mut silent = false;
-        loop {
-            let Ok(frame) = tokio::time::timeout(wait, socket.next()).await else {
-                if silent || !*connected {
-                    return Err(RelayError::Timeout);
-                }
-                // Silence is normal, but after a ping it is not.
-                silent = true;
-                send(
-                    &mut socket,
-                    tungstenite::Message::Ping(Default::default()),
-                    self.timeout,
-                )
-                .await?;
-                continue;
-            };
-            silent = false;
-            let text = match frame {
-                Some(Ok(tungstenite::Message::Text(text))) => text,
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => return Err(RelayError::Disconnected),
-            };
-            let signal = match RelayMessage::parse(text.as_str()) {
-                RelayMessage::Event { event: Some(event), .. } => Signal::Event(event),
-                RelayMessage::EndOfStored { .. } => {
-                    *connected = true;
-                    wait = SILENCE_MAX;
-                    Signal::Connected
-                }
-                RelayMessage::Closed { message, .. } => return Err(RelayError::Closed { message }),
-                RelayMessage::Notice { message } if !*connected => {
-                    return Err(RelayError::Notice { message });
-                }
-                RelayMessage::Event { event: None, .. } => {
-                    tracing::warn!("the relay sent an event that is not valid; skipped");
-                    continue;
-                }
-                RelayMessage::Ok { .. } | RelayMessage::Notice { .. } | RelayMessage::Other => continue,
-            };
-            if signals.send(signal).await.is_err() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn subscribe(&self) -> Result<WebSocketStream<TcpStream>, RelayError> {
-        let mut socket = self.address.open().await?;
+    /// Connects, and waits until the subscription stands.
+    async fn connect(&self) -> Result<RelaySocket, RelayError> {
+        let mut socket = self.url.open().await?;
         let request = ClientMessage::req(SubscriptionId::new("live"), self.filters.clone());
-        send(&mut socket, tungstenite::Message::text(to_json(&request)), self.timeout).await?;
-        Ok(socket)
+        let sent = socket.send(Message::text(to_json(&request))).await;
+        sent.map_err(|_| RelayError::Disconnected)?;
+        loop {
+            match read(&mut socket).await? {
+                RelayMessage::EndOfStored { .. } => return Ok(socket),
+                RelayMessage::Closed { message, .. } => return Err(RelayError::Closed(message)),
+                RelayMessage::Notice { message } => return Err(RelayError::Notice(message)),
+                RelayMessage::Event { .. } | RelayMessage::Ok { .. } | RelayMessage::Other => {}
+            }
+        }
     }
 }
 
-async fn send(
-    socket: &mut WebSocketStream<TcpStream>,
-    message: tungstenite::Message,
-    timeout: Duration,
-) -> Result<(), RelayError> {
-    tokio::time::timeout(timeout, socket.send(message))
-        .await
-        .map_err(|_| RelayError::Timeout)?
-        .map_err(|_| RelayError::Disconnected)
+/// Reads until the next event.
+async fn next_event(socket: &mut RelaySocket, answer_timeout: Duration) -> Result<Box<Event>, RelayError> {
+    let mut is_silent = false;
+    loop {
+        let Ok(message) = timeout(SILENCE_MAX, read(socket)).await else {
+            if is_silent {
+                return Err(RelayError::Timeout);
+            }
+            // Silence is normal, but after a ping it is not.
+            is_silent = true;
+            match timeout(answer_timeout, socket.send(Message::Ping(Default::default()))).await {
+                Ok(sent) => sent.map_err(|_| RelayError::Disconnected)?,
+                Err(_) => return Err(RelayError::Timeout),
+            }
+            continue;
+        };
+        is_silent = false;
+        match message? {
+            RelayMessage::Event { event: Some(event), .. } => return Ok(event),
+            RelayMessage::Event { event: None, .. } => {
+                tracing::warn!("the relay sent an event that is not valid; skipped");
+            }
+            RelayMessage::Closed { message, .. } => return Err(RelayError::Closed(message)),
+            RelayMessage::EndOfStored { .. }
+            | RelayMessage::Ok { .. }
+            | RelayMessage::Notice { .. }
+            | RelayMessage::Other => {}
+        }
+    }
 }
 
-/// Most signals that wait for [`LiveSubscription::next`]; the relay's own buffer takes what is more.
-const SIGNALS_MAX: usize = 256;
+async fn read(socket: &mut RelaySocket) -> Result<RelayMessage, RelayError> {
+    match socket.next().await {
+        Some(Ok(frame)) => Ok(RelayMessage::of(&frame)),
+        Some(Err(_)) | None => Err(RelayError::Disconnected),
+    }
+}
+
 /// First pause before another attempt to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause before another attempt: all recovers within 2 s of the relay's return (docs/reliability.md).

@@ -43,7 +43,7 @@ where
             tokio::spawn(serve(stream, max_limit, Arc::clone(&reply), Arc::clone(&connections)));
         }
     });
-    RelayClient::new(&url, Duration::from_millis(500)).unwrap()
+    RelayClient::new(url.parse().unwrap(), Duration::from_millis(500))
 }
 
 async fn serve<R>(mut stream: TcpStream, max_limit: usize, reply: Arc<R>, connections: Arc<AtomicUsize>)
@@ -297,7 +297,7 @@ async fn publish_without_an_answer_is_worth_another_attempt() {
 
         assert!(matches!(outcome, PublishOutcome::Busy(_)), "{outcome:?}");
     }
-    let nobody = RelayClient::new("ws://127.0.0.1:1", Duration::from_secs(1)).unwrap();
+    let nobody = RelayClient::new("ws://127.0.0.1:1".parse().unwrap(), Duration::from_secs(1));
     let outcome = within(nobody.publish(&events([7])[0])).await;
     assert!(matches!(outcome, PublishOutcome::Busy(_)), "{outcome:?}");
 }
@@ -350,7 +350,7 @@ async fn http_relay(answer: Vec<u8>, keeps_open: bool) -> RelayClient {
         drop(stream.write_all(&answer).await);
         while keeps_open && stream.read_buf(&mut request).await.is_ok_and(|len| len > 0) {}
     });
-    RelayClient::new(&url, Duration::from_millis(500)).unwrap()
+    RelayClient::new(url.parse().unwrap(), Duration::from_millis(500))
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use nostr::event::Event;
 use nostr::event::EventId;
 
+use super::EventStatus;
 use super::Facts;
 use super::Known;
 use super::Refusal;
@@ -136,9 +137,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         return hold(BTreeSet::new());
     }
     Admission::Refuse {
-        refusal: Refusal::NotListed {
-            service: facts.service.clone(),
-        },
+        refusal: Refusal::NotListed(facts.service.clone()),
         ends,
     }
 }
@@ -147,7 +146,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
 /// deadline together with its own.
 fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventId> {
     let confirmed = facts.membership_if_awake(&announcement.coordinate).confirmed;
-    let states = facts.states.iter().filter(|known| known.status.is_held());
+    let states = facts.states.iter().filter(|known| known.status == EventStatus::Held);
     states
         .filter(|known| known.item.identifier == announcement.coordinate.identifier)
         .filter(|known| confirmed.contains(&known.item.author))
@@ -161,7 +160,6 @@ fn is_listed_by_another(announcement: &Announcement, facts: &Facts) -> bool {
     let author = announcement.coordinate.owner;
     let mut same = facts
         .hosted()
-        .iter()
         .filter(|hosted| hosted.identifier == announcement.coordinate.identifier);
     same.any(|hosted| hosted.owner != author && facts.is_named_by(hosted, &author))
 }
@@ -202,7 +200,6 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
 fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
     let offered = facts
         .hosted()
-        .iter()
         .filter(|hosted| facts.is_offered_to(pull_request, hosted));
     let identifiers: BTreeSet<Identifier> = offered.map(|hosted| hosted.identifier.clone()).collect();
     if identifiers.is_empty() {

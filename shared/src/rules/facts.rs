@@ -21,6 +21,7 @@ use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
 use crate::nip34::Declared;
+use crate::nip34::Defect;
 use crate::nip34::Identifier;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
@@ -36,16 +37,10 @@ pub enum EventStatus {
     Served,
     /// Complete and on its way into the relay, or stuck there: counts as served.
     Releasing,
-    /// Waits in the purgatory until the deadline (unix seconds).
-    Held {
-        /// When it expires.
-        deadline: u64,
-    },
+    /// Waits in the purgatory for its data.
+    Held,
     /// An expired announcement that an authorised state may still wake.
-    Asleep {
-        /// When it expires.
-        deadline: u64,
-    },
+    Asleep,
 }
 
 impl EventStatus {
@@ -53,23 +48,17 @@ impl EventStatus {
     pub fn counts_as_served(self) -> bool {
         match self {
             Self::Served | Self::Releasing => true,
-            Self::Held { .. } | Self::Asleep { .. } => false,
+            Self::Held | Self::Asleep => false,
         }
     }
+}
 
-    /// Whether the event waits in the purgatory for its data.
-    pub fn is_held(self) -> bool {
-        match self {
-            Self::Held { .. } => true,
-            Self::Served | Self::Releasing | Self::Asleep { .. } => false,
-        }
-    }
-
-    /// Whether the event is asleep.
-    pub fn is_asleep(self) -> bool {
-        match self {
-            Self::Asleep { .. } => true,
-            Self::Served | Self::Releasing | Self::Held { .. } => false,
+impl From<EntryStatus> for EventStatus {
+    fn from(status: EntryStatus) -> Self {
+        match status {
+            EntryStatus::Held => Self::Held,
+            EntryStatus::Asleep => Self::Asleep,
+            EntryStatus::Releasing | EntryStatus::Stuck => Self::Releasing,
         }
     }
 }
@@ -82,9 +71,6 @@ pub struct Known<T> {
     /// Its status.
     pub status: EventStatus,
 }
-
-/// The relay's events, as they came from a query that was answered completely.
-pub type ServedEvents = Vec<Event>;
 
 /// Whether this server hosts a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,15 +124,13 @@ struct Index {
     served: BTreeMap<Coordinate, usize>,
     /// The newest of all, sleeping ones included, by repository.
     any: BTreeMap<Coordinate, usize>,
-    /// The repositories that this server hosts.
-    hosted: BTreeSet<Coordinate>,
-    /// Who belongs to each of them.
-    memberships: BTreeMap<Coordinate, Membership>,
+    /// The repositories that this server hosts, with who belongs to each.
+    hosted: BTreeMap<Coordinate, Membership>,
 }
 
 impl Facts {
-    /// Assembles what was read: `reading` first, `served` after it, because events move in that direction
-    /// (docs/ARCHITECTURE.md rule 9).
+    /// Assembles what was read: `reading` first, then `served`, the complete answer of the relay, because events move
+    /// in that direction (docs/ARCHITECTURE.md rule 9).
     ///
     /// Malformed events count as absent: no repository could be hosted by them.
     pub fn assemble(
@@ -155,7 +139,7 @@ impl Facts {
         access: Arc<Access>,
         identifiers: BTreeSet<Identifier>,
         reading: Reading,
-        served: ServedEvents,
+        served: Vec<Event>,
     ) -> Self {
         let mut facts = Self {
             now: reading.now,
@@ -181,7 +165,7 @@ impl Facts {
             if facts.is_deleted(&entry.event) {
                 facts.deleted.insert(entry.event.id);
             } else if !served_ids.contains(&entry.event.id) {
-                facts.learn(&entry.event, event_status(&entry));
+                facts.learn(&entry.event, entry.status.into());
             }
             facts.entries.insert(entry.event.id, entry);
         }
@@ -205,7 +189,7 @@ impl Facts {
                 }
             };
             note(&mut index.any);
-            if !known.status.is_asleep() {
+            if known.status != EventStatus::Asleep {
                 note(&mut index.current);
             }
             if known.status.counts_as_served() {
@@ -214,15 +198,10 @@ impl Facts {
         }
         self.index = index;
         let coordinates = self.index.current.keys();
-        let hosted: BTreeSet<Coordinate> = coordinates
+        self.index.hosted = coordinates
             .filter(|coordinate| self.hosting(coordinate) != Hosting::Absent)
-            .cloned()
-            .collect();
-        self.index.memberships = hosted
-            .iter()
             .map(|coordinate| (coordinate.clone(), self.resolve(coordinate, &self.index.current)))
             .collect();
-        self.index.hosted = hosted;
     }
 
     fn resolve(&self, coordinate: &Coordinate, newest: &BTreeMap<Coordinate, usize>) -> Membership {
@@ -242,19 +221,31 @@ impl Facts {
             return;
         }
         match event.kind.as_u16() {
-            nip34::ANNOUNCEMENT => {
-                let item = Announcement::parse(event).ok();
-                self.announcements.extend(item.map(|item| Known { item, status }));
-            }
-            nip34::STATE => self
-                .states
-                .extend(State::parse(event).ok().map(|item| Known { item, status })),
+            nip34::ANNOUNCEMENT => self.announcements.extend(known(Announcement::parse(event), status)),
+            nip34::STATE => self.states.extend(known(State::parse(event), status)),
             nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => {
-                let item = PullRequest::parse(event).ok();
-                self.pull_requests.extend(item.map(|item| Known { item, status }));
+                self.pull_requests.extend(known(PullRequest::parse(event), status));
             }
             _ => {}
         }
+    }
+
+    /// Returns the status of an event; `None`: it is not among the facts, or malformed.
+    pub fn status(&self, event_id: &EventId) -> Option<EventStatus> {
+        let announcements = self
+            .announcements
+            .iter()
+            .map(|known| (known.item.revision.event_id, known.status));
+        let states = self
+            .states
+            .iter()
+            .map(|known| (known.item.revision.event_id, known.status));
+        let pull_requests = self
+            .pull_requests
+            .iter()
+            .map(|known| (known.item.event_id, known.status));
+        let mut all = announcements.chain(states).chain(pull_requests);
+        all.find(|(id, _)| id == event_id).map(|(_, status)| status)
     }
 
     /// Whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
@@ -273,18 +264,14 @@ impl Facts {
 
     /// Returns the announcement that counts for a repository: the newest that is held or counts as served.
     pub fn announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
-        self.index
-            .current
-            .get(coordinate)
-            .map(|place| &self.announcements[*place])
+        let place = self.index.current.get(coordinate)?;
+        Some(&self.announcements[*place])
     }
 
     /// Returns the newest announcement of a repository that counts as served, even if a newer one is held.
     pub fn served_announcement(&self, coordinate: &Coordinate) -> Option<&Known<Announcement>> {
-        self.index
-            .served
-            .get(coordinate)
-            .map(|place| &self.announcements[*place])
+        let place = self.index.served.get(coordinate)?;
+        Some(&self.announcements[*place])
     }
 
     /// Whether this server hosts the repository.
@@ -303,13 +290,13 @@ impl Facts {
     }
 
     /// Returns the repositories that this server hosts.
-    pub fn hosted(&self) -> &BTreeSet<Coordinate> {
-        &self.index.hosted
+    pub fn hosted(&self) -> impl Iterator<Item = &Coordinate> + Clone {
+        self.index.hosted.keys()
     }
 
     /// Resolves who belongs to a repository, by the announcements that count.
     pub fn membership(&self, coordinate: &Coordinate) -> Cow<'_, Membership> {
-        match self.index.memberships.get(coordinate) {
+        match self.index.hosted.get(coordinate) {
             Some(membership) => Cow::Borrowed(membership),
             None => Cow::Owned(self.resolve(coordinate, &self.index.current)),
         }
@@ -368,7 +355,7 @@ impl Facts {
         let governing = self.governing_state(coordinate).map(|state| state.revision);
         let authorised = self.authorised_states(coordinate).into_iter();
         let mut candidates: Vec<&State> = authorised
-            .filter(|known| known.status.is_held() && Some(known.item.revision) > governing)
+            .filter(|known| known.status == EventStatus::Held && Some(known.item.revision) > governing)
             .map(|known| &known.item)
             .collect();
         candidates.sort_by_key(|state| std::cmp::Reverse(state.revision));
@@ -418,16 +405,8 @@ impl Facts {
     }
 }
 
-fn event_status(entry: &Entry) -> EventStatus {
-    match entry.status {
-        EntryStatus::Held => EventStatus::Held {
-            deadline: entry.deadline,
-        },
-        EntryStatus::Asleep => EventStatus::Asleep {
-            deadline: entry.deadline,
-        },
-        EntryStatus::Releasing | EntryStatus::Stuck => EventStatus::Releasing,
-    }
+fn known<T>(parsed: Result<T, Defect>, status: EventStatus) -> Option<Known<T>> {
+    parsed.ok().map(|item| Known { item, status })
 }
 
 #[cfg(test)]

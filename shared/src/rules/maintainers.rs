@@ -9,7 +9,7 @@ use crate::nip34::Announcement;
 
 /// By which rule an announcement makes others maintainers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "options", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "io", derive(clap::ValueEnum))]
 pub enum MaintainerMode {
     /// Announcements with role tags by the reciprocal rule, those with only the legacy tag by the recursive one.
     #[default]
@@ -63,7 +63,6 @@ impl Membership {
     }
 }
 
-/// Finds the announcement of an author.
 type Find<'a, 'f> = dyn Fn(&PublicKey) -> Option<&'a Announcement> + 'f;
 
 /// Follows the leads from the owner to the maintainer with whom the set begins. `None`: there is no unambiguous one.

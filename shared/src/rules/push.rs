@@ -63,16 +63,17 @@ impl Commanded {
         commands.iter().map(refused).collect()
     }
 
-    /// Whether the command changes anything.
-    fn acts(&self) -> bool {
-        match self.verdict {
-            Verdict::Allow(_) | Verdict::Stage { .. } => true,
-            Verdict::InPlace | Verdict::Refuse { .. } => false,
-        }
-    }
-
     fn is_refused(&self) -> bool {
         matches!(self.verdict, Verdict::Refuse { .. })
+    }
+
+    /// Returns the object that the ref shall name; `None`: the command sets none.
+    fn tip(&self) -> Option<Oid> {
+        match &self.verdict {
+            Verdict::Allow(update) => update.new,
+            Verdict::Stage { commit_oid, .. } => Some(*commit_oid),
+            Verdict::InPlace | Verdict::Refuse { .. } => None,
+        }
     }
 }
 
@@ -106,8 +107,8 @@ pub enum Atomicity {
 pub struct PushTarget<'a> {
     /// Its coordinate.
     pub coordinate: &'a Coordinate,
-    /// Its refs; `None`: there is nothing on disk (not yet, or not any more).
-    pub refs: Option<&'a BTreeMap<RefName, Oid>>,
+    /// Its refs; none, if there is nothing on disk (not yet, or not any more).
+    pub refs: &'a BTreeMap<RefName, Oid>,
 }
 
 /// Decides about a push. A malformed command is refused; the others are decided without it.
@@ -118,8 +119,6 @@ pub fn decide_push(
     atomicity: Atomicity,
 ) -> PushDecision {
     let coordinate = target.coordinate;
-    let no_refs = BTreeMap::new();
-    let local = target.refs.unwrap_or(&no_refs);
     let updates: Vec<&RefUpdate> = commands
         .iter()
         .filter_map(|command| command.update.as_ref().ok())
@@ -129,7 +128,7 @@ pub fn decide_push(
         .copied()
         .filter(|update| update.name.is_branch_or_tag())
         .collect();
-    let matched = match_state(facts, coordinate, local, &governed);
+    let matched = match_state(facts, coordinate, target.refs, &governed);
     let verdict = |command: &PushCommand| match &command.update {
         Ok(update) => decide_update(facts, target, update, &matched),
         Err(defect) => refuse(defect.to_string()),
@@ -176,7 +175,8 @@ impl PushDecision {
 
     /// Whether any command changes anything.
     pub fn has_effect(&self) -> bool {
-        self.commands.iter().any(Commanded::acts)
+        let acts = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Allow(_) | Verdict::Stage { .. });
+        self.commands.iter().any(acts)
     }
 
     /// Whether any command is refused.
@@ -191,21 +191,14 @@ impl PushDecision {
 
     /// Returns the objects that the push names: each must have come with it or be here already.
     pub fn tips(&self) -> BTreeSet<Oid> {
-        let tip = |commanded: &Commanded| match &commanded.verdict {
-            Verdict::Allow(update) => update.new,
-            Verdict::Stage { commit_oid, .. } => Some(*commit_oid),
-            Verdict::InPlace | Verdict::Refuse { .. } => None,
-        };
-        self.commands.iter().filter_map(tip).collect()
+        self.commands.iter().filter_map(Commanded::tip).collect()
     }
 
     /// Returns the objects that branches and tags shall name.
     pub fn allowed_tips(&self) -> BTreeSet<Oid> {
-        let tip = |commanded: &Commanded| match &commanded.verdict {
-            Verdict::Allow(update) => update.new,
-            Verdict::InPlace | Verdict::Stage { .. } | Verdict::Refuse { .. } => None,
-        };
-        self.commands.iter().filter_map(tip).collect()
+        let is_allowed = |commanded: &&Commanded| matches!(commanded.verdict, Verdict::Allow(_));
+        let allowed = self.commands.iter().filter(is_allowed);
+        allowed.filter_map(Commanded::tip).collect()
     }
 
     /// Returns the PR commits to keep aside for the repository at `coordinate`.
@@ -225,12 +218,8 @@ impl PushDecision {
     /// [`Self::tips`] that are here.
     pub fn judge_tips(&mut self, kinds: &BTreeMap<Oid, ObjectKind>) {
         for commanded in &mut self.commands {
-            let (tip, is_tag) = match &commanded.verdict {
-                Verdict::Allow(update) => (update.new, update.name.namespace() == Namespace::Tag),
-                Verdict::Stage { commit_oid, .. } => (Some(*commit_oid), false),
-                Verdict::InPlace | Verdict::Refuse { .. } => continue,
-            };
-            let Some(tip) = tip else { continue };
+            let Some(tip) = commanded.tip() else { continue };
+            let is_tag = commanded.name.starts_with("refs/tags/");
             match kinds.get(&tip) {
                 None => commanded.verdict = refuse(format!("object {} did not come with the push", tip.short())),
                 Some(kind) if !is_tag && *kind != ObjectKind::Commit => {
@@ -336,12 +325,10 @@ fn decide_update(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, matc
 }
 
 fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'_>) -> Verdict {
-    let no_refs = BTreeMap::new();
-    let local = target.refs.unwrap_or(&no_refs);
-    if is_in_place(update, local) {
+    if is_in_place(update, target.refs) {
         return Verdict::InPlace;
     }
-    if is_stale(update, local) {
+    if target.refs.get(&update.name).copied() != update.old {
         return refuse("stale: the ref has changed since you fetched; fetch first");
     }
     match matched {
@@ -360,17 +347,11 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
     }
 }
 
-fn is_stale(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) -> bool {
-    local.get(&update.name).copied() != update.old
-}
-
 fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, event_id: EventId) -> Verdict {
-    let coordinate = target.coordinate;
-    if target.refs.and_then(|refs| refs.get(&update.name)).copied() == update.new {
+    if is_in_place(update, target.refs) {
         return Verdict::InPlace;
     }
-    let known = facts.pull_request(&event_id);
-    match (update.new, known) {
+    match (update.new, facts.pull_request(&event_id)) {
         (None, Some(_)) => refuse("this is the commit of a PR event; it stays as long as the event"),
         (None, None) => refuse("cannot be deleted: it expires by itself if its PR event does not arrive"),
         (Some(new), Some(known)) if known.item.commit_oid != new => refuse(format!(
@@ -378,7 +359,7 @@ fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate
             known.item.commit_oid.short(),
             new.short()
         )),
-        (Some(_), Some(known)) if !facts.is_offered_to(&known.item, coordinate) => {
+        (Some(_), Some(known)) if !facts.is_offered_to(&known.item, target.coordinate) => {
             refuse("the PR event is not offered to this repository")
         }
         // Kept aside in any case. What moves in, and where, a reconcile decides; it finds what is staged even after a
@@ -391,19 +372,13 @@ fn to_extend(facts: &Facts, coordinate: &Coordinate, matched: &Match<'_>) -> BTr
     let Match::State(state) = matched else {
         return BTreeSet::new();
     };
-    let announcement = facts.announcement(coordinate).filter(|known| known.status.is_held());
-    let held = |event_id: &EventId| {
-        facts
-            .states
-            .iter()
-            .any(|known| known.item.revision.event_id == *event_id && matches!(known.status, EventStatus::Held { .. }))
-    };
-    let mut extend: BTreeSet<EventId> = announcement
-        .map(|known| known.item.revision.event_id)
+    let announcement = facts.announcement(coordinate).map(|known| known.item.revision.event_id);
+    let is_held = |event_id: &EventId| facts.status(event_id) == Some(EventStatus::Held);
+    announcement
         .into_iter()
-        .collect();
-    extend.extend(Some(state.revision.event_id).filter(held));
-    extend
+        .chain([state.revision.event_id])
+        .filter(is_held)
+        .collect()
 }
 
 #[cfg(test)]
@@ -458,7 +433,7 @@ mod tests {
         let (coordinate, local) = (coordinate(1, "r"), refs(local));
         let target = PushTarget {
             coordinate: &coordinate,
-            refs: Some(&local),
+            refs: &local,
         };
         decide_push(&scene.facts(), target, commands, atomicity)
     }

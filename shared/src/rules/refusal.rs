@@ -1,8 +1,6 @@
 //! Why an event is refused, in the words of NIP-01: a machine-readable prefix, then a sentence for a person.
 
-use crate::nip34::AnnouncementError;
-use crate::nip34::PullRequestError;
-use crate::nip34::StateError;
+use crate::nip34::Defect;
 use crate::purgatory::Limit;
 
 use super::Service;
@@ -16,27 +14,12 @@ pub enum Refusal {
     /// A newer version is served or held.
     #[error("replaced: have newer event")]
     Replaced,
-    /// The announcement does not follow NIP-34.
+    /// The event is malformed, or does not follow NIP-34.
     #[error("invalid: {0}")]
-    Announcement(#[from] AnnouncementError),
-    /// The state does not follow NIP-34.
-    #[error("invalid: {0}")]
-    State(#[from] StateError),
-    /// The PR does not follow NIP-34.
-    #[error("invalid: {0}")]
-    PullRequest(#[from] PullRequestError),
-    /// The event is malformed.
-    #[error("invalid: {reason}")]
-    Malformed {
-        /// What is wrong with it.
-        reason: String,
-    },
+    Malformed(#[from] Defect),
     /// The announcement does not name this server.
-    #[error("invalid: announcement must list {service} in both 'clone' and 'relays' tags")]
-    NotListed {
-        /// This server.
-        service: Service,
-    },
+    #[error("invalid: announcement must list {0} in both 'clone' and 'relays' tags")]
+    NotListed(Service),
     /// The state's repository was never announced here.
     #[error("invalid: no announcement exists for this repository; publish one (kind 30617) first")]
     NotAnnounced,
@@ -56,11 +39,8 @@ pub enum Refusal {
     #[error("restricted: {}; try again when some of them have been released or have expired", limit_text(*.0))]
     Full(Limit),
     /// The purgatory or the relay, which the decision needs, did not answer.
-    #[error("error: {what} is not available, try again later")]
-    Unavailable {
-        /// What did not answer.
-        what: &'static str,
-    },
+    #[error("error: {0} is not available, try again later")]
+    Unavailable(&'static str),
 }
 
 fn limit_text(limit: Limit) -> &'static str {

@@ -11,7 +11,7 @@ use crate::nip34;
 
 /// What to do with events of kinds that have nothing to do with git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "options", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "io", derive(clap::ValueEnum))]
 pub enum OtherKinds {
     /// They pass: the relay is a general one.
     Accept,

@@ -29,20 +29,16 @@ pub struct ServiceError;
 impl Service {
     /// Whether the announcement names this server both in `clone` and in `relays` (GRASP-01).
     pub fn is_named_by(&self, announcement: &Announcement) -> bool {
-        let clones = announcement.clone_urls.iter().filter_map(|url| Url::parse(url).ok());
-        let relays = announcement.relay_urls.iter().filter_map(|url| Url::parse(url).ok());
-        clones
-            .into_iter()
-            .any(|url| matches!(url.scheme(), "http" | "https") && self.is_origin_of(&url))
-            && relays
-                .into_iter()
-                .any(|url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url) && url.path() == "/")
+        let mut clones = announcement.clone_urls.iter().filter_map(|url| Url::parse(url).ok());
+        let mut relays = announcement.relay_urls.iter().filter_map(|url| Url::parse(url).ok());
+        clones.any(|url| matches!(url.scheme(), "http" | "https") && self.is_origin_of(&url))
+            && relays.any(|url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url) && url.path() == "/")
     }
 
     /// Whether a request to vanish (NIP-62) is meant for this server.
     pub fn is_asked_to_forget(&self, request: &Event) -> bool {
         request.kind.as_u16() == nip34::VANISH
-            && nip01::vanish_relays(request).any(|relay| {
+            && nip01::tag_values(request, "relay").any(|relay| {
                 let ours = |url: Url| matches!(url.scheme(), "ws" | "wss") && self.is_origin_of(&url);
                 relay == "ALL_RELAYS" || Url::parse(relay).is_ok_and(ours)
             })
@@ -50,11 +46,8 @@ impl Service {
 
     fn is_origin_of(&self, url: &Url) -> bool {
         // `Url::port` is `None` for the scheme's default port, however it was written.
-        let default = if matches!(url.scheme(), "https" | "wss") {
-            443
-        } else {
-            80
-        };
+        let is_tls = matches!(url.scheme(), "https" | "wss");
+        let default = if is_tls { 443 } else { 80 };
         let port = self.port.unwrap_or(default);
         url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(&self.host))
             && url.port_or_known_default().unwrap_or(default) == port

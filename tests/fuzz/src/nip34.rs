@@ -69,7 +69,7 @@ fn check(event: &Event) {
         assert!(deletion.event_ids.len() <= Deletion::TARGETS_MAX);
         assert!(deletion.addresses.len() <= Deletion::TARGETS_MAX);
     }
-    assert!(nip01::vanish_relays(event).count() <= event.tags.len());
+    assert!(nip01::tag_values(event, "relay").count() <= event.tags.len());
 }
 
 fn check_declared(declared: &Declared) {

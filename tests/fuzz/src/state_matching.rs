@@ -311,7 +311,7 @@ impl Scene {
         let facts = self.facts();
         let target = PushTarget {
             coordinate: &coordinate,
-            refs: Some(&local),
+            refs: &local,
         };
         let command = |update: &RefUpdate| PushCommand {
             name: update.name.to_string(),

@@ -253,7 +253,7 @@ fn program_push(world: &World, case: &Case, push: Push) -> Option<Events> {
     let (refs, commands) = world.push(push, &case.disk);
     let target = PushTarget {
         coordinate,
-        refs: refs.as_ref(),
+        refs: &refs.unwrap_or_default(),
     };
     let decision = decide_push(&facts, target, &commands, Atomicity::PerRef);
     decision.has_effect().then(|| world.model_events(&decision.extend))

@@ -73,10 +73,9 @@ fn notice(text: &str, secs_left: Option<u64>) -> String {
 
 /// Returns for how many seconds the announcement is still held; `None` if it is not held.
 fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
-    match facts.announcement(coordinate)?.status {
-        EventStatus::Held { deadline } => Some(deadline.saturating_sub(facts.now)),
-        EventStatus::Served | EventStatus::Releasing | EventStatus::Asleep { .. } => None,
-    }
+    let announcement = facts.announcement(coordinate)?;
+    let entry = facts.entries.get(&announcement.item.revision.event_id)?;
+    (announcement.status == EventStatus::Held).then(|| entry.deadline.saturating_sub(facts.now))
 }
 
 fn access(coordinate: &Coordinate, service: &Service) -> String {

@@ -32,34 +32,30 @@ struct NextState<'f> {
     state: &'f State,
     declared: &'f Declared,
     /// Where the objects come from that the repository lacks; `None`: some are nowhere.
-    copies: Option<BTreeMap<Coordinate, BTreeSet<Oid>>>,
+    copies: Option<Copies>,
 }
 
 impl<'f> NextStates<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
-        let mut by_coordinate = BTreeMap::new();
-        for coordinate in facts.hosted().difference(&disk.broken) {
-            if let Some(next_state) = choose_one(facts, disk, coordinate) {
-                by_coordinate.insert(coordinate.clone(), next_state);
-            }
-        }
+        let readable = facts.hosted().filter(|hosted| !disk.broken.contains(hosted));
+        let by_coordinate = readable
+            .filter_map(|coordinate| Some((coordinate.clone(), choose_one(facts, disk, coordinate)?)))
+            .collect();
         Self { by_coordinate, disk }
     }
 
-    /// Returns what must change on disk.
-    pub(super) fn alignments(&self, disk: &Disk) -> Vec<Alignment> {
-        let next_states = self.by_coordinate.iter();
-        next_states
-            .filter_map(|(coordinate, next_state)| align(coordinate, next_state, disk.repositories.get(coordinate)))
+    pub(super) fn alignments(&self) -> Vec<Alignment> {
+        let on_disk = |coordinate| self.disk.repositories.get(coordinate);
+        self.by_coordinate
+            .iter()
+            .filter_map(|(coordinate, next_state)| align(coordinate, next_state, on_disk(coordinate)))
             .collect()
     }
 
     /// Returns the repositories whose next state has refs that cannot be had.
     pub(super) fn data_missing(&self) -> BTreeSet<Coordinate> {
-        let missing = self
-            .by_coordinate
-            .iter()
-            .filter(|(_, next_state)| next_state.copies.is_none());
+        let next_states = self.by_coordinate.iter();
+        let missing = next_states.filter(|(_, next_state)| next_state.copies.is_none());
         missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
@@ -69,7 +65,6 @@ impl<'f> NextStates<'f> {
         next_state.is_some_and(|next_state| next_state.copies.is_some() && !next_state.declared.refs.is_empty())
     }
 
-    /// Tells whether nothing can be decided about the repository now.
     pub(super) fn is_broken(&self, coordinate: &Coordinate) -> bool {
         self.disk.broken.contains(coordinate)
     }
@@ -94,21 +89,17 @@ impl<'f> NextStates<'f> {
 
     /// Returns the newest state by an author that a repository is brought to.
     pub(super) fn newest_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
-        let states = self
+        let whole = self
             .by_coordinate
             .values()
-            .filter(|next_state| next_state.copies.is_some())
-            .map(|next_state| next_state.state);
-        let own = states.filter(|state| state.author == *author && state.identifier == *identifier);
-        own.map(|state| state.revision).max()
+            .filter(|next_state| next_state.copies.is_some());
+        let own = whole.filter(|next| next.state.author == *author && next.state.identifier == *identifier);
+        own.map(|next_state| next_state.state.revision).max()
     }
 
     /// Returns the repositories for which a state is authoritative.
     pub(super) fn open_to(facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
-        let hosted = facts
-            .hosted()
-            .iter()
-            .filter(|hosted| hosted.identifier == state.identifier);
+        let hosted = facts.hosted().filter(|hosted| hosted.identifier == state.identifier);
         let open = hosted.filter(|hosted| facts.membership(hosted).confirmed.contains(&state.author));
         open.cloned().collect()
     }
@@ -120,9 +111,10 @@ impl<'f> NextStates<'f> {
             Ok(declared) if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced => {
                 Some("announcement not served".to_owned())
             }
-            Ok(declared) => find_objects(self.disk, coordinate, declared)
-                .err()
-                .map(|missing| missing.to_string()),
+            Ok(declared) => {
+                let found = find_objects(self.disk, coordinate, declared);
+                found.err().map(|missing| missing.to_string())
+            }
         }
     }
 }
@@ -153,6 +145,9 @@ fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> 
     })
 }
 
+/// Where the objects that a repository lacks are found: other repositories, with what each has of them.
+type Copies = BTreeMap<Coordinate, BTreeSet<Oid>>;
+
 /// What a state declares and no repository of its identifier has.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
@@ -171,42 +166,28 @@ fn list(oids: &BTreeSet<Oid>) -> String {
 }
 
 /// Finds every declared object: in the repository itself, or in another one of the same identifier.
-fn find_objects(
-    disk: &Disk,
-    coordinate: &Coordinate,
-    declared: &Declared,
-) -> Result<BTreeMap<Coordinate, BTreeSet<Oid>>, Missing> {
-    let own = disk.repositories.get(coordinate);
-    let others = || {
-        let same = |(other, _): &(&Coordinate, &OnDisk)| other.identifier == coordinate.identifier;
-        disk.repositories.iter().filter(same)
-    };
-    let mut copies: BTreeMap<Coordinate, BTreeSet<Oid>> = BTreeMap::new();
+fn find_objects(disk: &Disk, coordinate: &Coordinate, declared: &Declared) -> Result<Copies, Missing> {
+    let own = disk.repositories.get_key_value(coordinate);
+    let same = |(other, _): &(&Coordinate, &OnDisk)| other.identifier == coordinate.identifier;
+    let mut copies = Copies::new();
     let mut missing = BTreeSet::new();
     for (name, oid) in &declared.refs {
-        let here = own.and_then(|repository| repository.objects.get(oid).copied());
-        let elsewhere = || others().find_map(|(other, on_disk)| Some((other, *on_disk.objects.get(oid)?)));
-        let kind = match here {
-            Some(kind) => kind,
-            None => match elsewhere() {
-                Some((other, kind)) => {
-                    copies.entry(other.clone()).or_default().insert(*oid);
-                    kind
-                }
-                None => {
-                    missing.insert(*oid);
-                    continue;
-                }
-            },
+        let mut places = own.into_iter().chain(disk.repositories.iter().filter(same));
+        let found = places.find_map(|(place, on_disk)| Some((place, on_disk.objects.get(oid)?)));
+        let Some((place, kind)) = found else {
+            missing.insert(*oid);
+            continue;
         };
-        if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
+        if name.namespace() == Namespace::Branch && *kind != ObjectKind::Commit {
             return Err(Missing::BranchIsNoCommit(name.clone()));
         }
+        if place != coordinate {
+            copies.entry(place.clone()).or_default().insert(*oid);
+        }
     }
-    if missing.is_empty() {
-        Ok(copies)
-    } else {
-        Err(Missing::Objects(missing))
+    match missing.is_empty() {
+        true => Ok(copies),
+        false => Err(Missing::Objects(missing)),
     }
 }
 

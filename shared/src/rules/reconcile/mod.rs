@@ -15,11 +15,9 @@ use self::plan::release_of;
 use super::Disk;
 use super::EventStatus;
 use super::Facts;
-use super::Known;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::State;
-use crate::purgatory::Entry;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
@@ -27,11 +25,8 @@ pub use plan::Alignment;
 pub use plan::Installation;
 pub use plan::InstallationSource;
 pub use plan::Plan;
-pub use publication::AtRelay;
-pub use publication::Progress;
-pub use retention::Retention;
-pub use retention::decide_retention;
-pub use retention::has_lost_its_state;
+pub use publication::*;
+pub use retention::*;
 
 /// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
 pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
@@ -41,13 +36,15 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
         data_missing: next_states.data_missing(),
         ..Plan::default()
     };
-    plan.alignments = next_states.alignments(disk);
+    plan.alignments = next_states.alignments();
     let entries = facts
         .entries
         .values()
         .filter(|entry| !facts.deleted.contains(&entry.event.id));
     for entry in entries.filter(|entry| !entry.status.counts_as_served()) {
-        if already_served(facts, entry) {
+        // It came into the relay by another way (a stream, an import). Publishing it once more is answered `duplicate`,
+        // which settles the entry.
+        if facts.status(&entry.event.id) == Some(EventStatus::Served) {
             plan.releases.push(release_of(entry, BTreeSet::new()));
         }
     }
@@ -59,29 +56,13 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
     plan
 }
 
-/// An event can come into the relay by another way too (a stream, an import). Publishing it once more is answered
-/// `duplicate`, which settles the entry.
-fn already_served(facts: &Facts, entry: &Entry) -> bool {
-    let id = entry.event.id;
-    let served = |status: EventStatus| status == EventStatus::Served;
-    facts
-        .announcements
-        .iter()
-        .any(|known| known.item.revision.event_id == id && served(known.status))
-        || facts
-            .states
-            .iter()
-            .any(|known| known.item.revision.event_id == id && served(known.status))
-        || facts
-            .pull_requests
-            .iter()
-            .any(|known| known.item.event_id == id && served(known.status))
-}
-
 fn plan_announcements(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
     // Those named by their own data first: the maintainer exception leans on them.
-    let held = || facts.announcements.iter().filter(|known| known.status.is_held());
-    let (ours, others): (Vec<_>, Vec<_>) = held().partition(|known| facts.service.is_named_by(&known.item));
+    let held = facts
+        .announcements
+        .iter()
+        .filter(|known| known.status == EventStatus::Held);
+    let (ours, others): (Vec<_>, Vec<_>) = held.partition(|known| facts.service.is_named_by(&known.item));
     for known in ours.into_iter().chain(others) {
         let outcome = announcement_outcome(facts, next_states, plan, &known.item);
         plan.record(facts, &known.item.revision.event_id, outcome);
@@ -113,7 +94,7 @@ fn announcement_outcome(
         }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let mut listing = facts.hosted().iter().filter(|hosted| {
+    let mut listing = facts.hosted().filter(|hosted| {
         hosted.owner != coordinate.owner
             && hosted.identifier == coordinate.identifier
             && facts.is_named_by(hosted, &coordinate.owner)
@@ -128,11 +109,12 @@ fn announcement_outcome(
 }
 
 fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
-    let mut held: Vec<&Known<State>> = facts.states.iter().filter(|known| known.status.is_held()).collect();
-    held.sort_by_key(|known| known.item.revision);
-    for known in held {
-        let outcome = state_outcome(facts, next_states, plan, &known.item);
-        plan.record(facts, &known.item.revision.event_id, outcome);
+    let held = facts.states.iter().filter(|known| known.status == EventStatus::Held);
+    let mut held: Vec<&State> = held.map(|known| &known.item).collect();
+    held.sort_by_key(|state| state.revision);
+    for state in held {
+        let outcome = state_outcome(facts, next_states, plan, state);
+        plan.record(facts, &state.revision.event_id, outcome);
     }
 }
 

@@ -176,5 +176,4 @@ impl Plan {
     }
 }
 
-/// What an entry waits for whose repository is broken.
 const UNDECIDED: &str = "its repository to be readable and writable again: the log of this server has the reason";

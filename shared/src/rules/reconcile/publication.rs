@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use nostr::event::Event;
 use nostr::event::EventId;
 
+use crate::nip01::Revision;
 use crate::purgatory::Entry;
 use crate::purgatory::EntryStatus;
 
@@ -25,8 +26,7 @@ impl AtRelay {
         if served.iter().any(|other| other.id == event.id) {
             return Self::Served;
         }
-        let rank = |event: &Event| (event.created_at, std::cmp::Reverse(event.id));
-        match served.iter().any(|other| rank(other) > rank(event)) {
+        match served.iter().any(|other| Revision::of(other) > Revision::of(event)) {
             true => Self::Superseded,
             false => Self::Absent,
         }

@@ -13,6 +13,7 @@ use crate::git::RefName;
 use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
 use crate::rules::Disk;
+use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::Staged;
@@ -20,8 +21,8 @@ use crate::rules::Staged;
 pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextStates<'_>, plan: &mut Plan) {
     for known in &facts.pull_requests {
         let pull_request = &known.item;
-        let hosted = facts.hosted().iter();
-        let repositories: Vec<Coordinate> = hosted
+        let repositories: Vec<Coordinate> = facts
+            .hosted()
             .filter(|hosted| facts.is_offered_to(pull_request, hosted))
             .cloned()
             .collect();
@@ -34,7 +35,7 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextS
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
         let open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
         let found = source_of(disk, pull_request, &repositories).is_some();
-        if known.status.is_held() {
+        if known.status == EventStatus::Held {
             let outcome = if found && !open.is_empty() {
                 Outcome::Release {
                     after: plan.announcements_before(facts, &open),
@@ -58,17 +59,16 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextS
 /// Finds the commit in any of the repositories.
 fn source_of(disk: &Disk, pull_request: &PullRequest, repositories: &[Coordinate]) -> Option<InstallationSource> {
     let oid = pull_request.commit_oid;
-    let in_repository = repositories.iter().find(|coordinate| {
-        let objects = disk.repositories.get(coordinate).map(|on_disk| &on_disk.objects);
-        objects.and_then(|objects| objects.get(&oid)) == Some(&ObjectKind::Commit)
-    });
-    let staged = || {
-        let own = |staged: &&Staged| staged.event_id == pull_request.event_id && staged.commit_oid == oid;
-        disk.staged.iter().find(own)
+    let has_it = |coordinate: &&Coordinate| {
+        let on_disk = disk.repositories.get(coordinate);
+        on_disk.is_some_and(|on_disk| on_disk.objects.get(&oid) == Some(&ObjectKind::Commit))
     };
-    in_repository
-        .map(|coordinate| InstallationSource::Repository(coordinate.clone()))
-        .or_else(|| staged().map(|staged| InstallationSource::StagedElsewhere(staged.coordinate.clone())))
+    if let Some(coordinate) = repositories.iter().find(has_it) {
+        return Some(InstallationSource::Repository(coordinate.clone()));
+    }
+    let own = |staged: &&Staged| staged.event_id == pull_request.event_id && staged.commit_oid == oid;
+    let staged = disk.staged.iter().find(own)?;
+    Some(InstallationSource::StagedElsewhere(staged.coordinate.clone()))
 }
 
 /// Brings the commit, which one of `repositories` has, into every one that readers know of.
