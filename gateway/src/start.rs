@@ -26,8 +26,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::background::worker;
-use crate::fetch::advertise::Advertisements;
-use crate::fetch::advertise::CaptureError;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
@@ -91,9 +89,6 @@ pub(crate) enum StartError {
     /// The template of empty repositories could not be made.
     #[error("cannot prepare the repositories")]
     Create(#[from] CreateError),
-    /// git could not be asked what it can do.
-    #[error("cannot prepare fetches")]
-    Capture(#[from] CaptureError),
     /// The purgatory is of no use.
     #[error("cannot use the purgatory")]
     Purgatory(#[from] PurgatoryError),
@@ -159,7 +154,6 @@ impl Server {
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
-            advertisements: Advertisements::capture(&store).await?,
             upload_pack: UploadPack::new(store, limits.of_fetches()),
             pusher: Arc::new(pusher(options, reconciler, &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),

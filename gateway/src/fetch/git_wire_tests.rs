@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Output;
 
-use crate::fetch::advertise::Advertisements;
+use crate::fetch::advertise;
 use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::process::FetchSource;
 use crate::fetch::process::UploadPack;
@@ -46,7 +46,6 @@ type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 #[derive(Clone)]
 struct Server {
     repositories: RepositoryStore,
-    advertisements: Advertisements,
     upload_pack: UploadPack,
 }
 
@@ -56,7 +55,6 @@ impl Server {
         let layout = Layout::new(data_dir).unwrap();
         let repositories = RepositoryStore::open(git, layout, 1000).await.unwrap();
         let server = Self {
-            advertisements: Advertisements::capture(&repositories).await.unwrap(),
             upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
             repositories,
         };
@@ -93,14 +91,12 @@ impl Server {
         let empty = RefSnapshot::empty();
         let shown = refs.as_deref().unwrap_or(&empty);
         let (kind, answer) = match (service, query.as_str()) {
-            ("info/refs", "service=git-upload-pack") => (
-                "upload-pack-advertisement",
-                self.advertisements.upload_pack(version, shown),
-            ),
-            ("info/refs", "service=git-receive-pack") => (
-                "receive-pack-advertisement",
-                self.advertisements.receive_pack(version, shown),
-            ),
+            ("info/refs", "service=git-upload-pack") => {
+                ("upload-pack-advertisement", advertise::upload_pack(version, shown))
+            }
+            ("info/refs", "service=git-receive-pack") => {
+                ("receive-pack-advertisement", advertise::receive_pack(version, shown))
+            }
             ("git-receive-pack", "") => ("receive-pack-result", receive(repository, body).await),
             ("git-upload-pack", "") => {
                 let target = if refs.is_some() {

@@ -5,7 +5,7 @@ use warp::reply::Response;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
 
-use crate::fetch::advertise::Advertisements;
+use crate::fetch::advertise;
 use crate::fetch::reader::Found;
 use crate::fetch::reader::Reader;
 use crate::http::reply;
@@ -14,21 +14,20 @@ use crate::repositories::refs::RefSnapshot;
 /// Answers with what the repository offers for a service.
 pub(crate) async fn info_refs(
     reader: &Reader,
-    advertisements: &Advertisements,
     coordinate: &Coordinate,
     service: GitService,
     version: ProtocolVersion,
 ) -> Response {
-    let advertise = |refs: &RefSnapshot| match service {
-        GitService::UploadPack => advertisements.upload_pack(version, refs),
-        GitService::ReceivePack => advertisements.receive_pack(version, refs),
+    let advertised = |refs: &RefSnapshot| match service {
+        GitService::UploadPack => advertise::upload_pack(version, refs),
+        GitService::ReceivePack => advertise::receive_pack(version, refs),
     };
     let body = match (reader.find(coordinate).await, service) {
-        (Found::OnDisk(refs), _) => advertise(&refs),
-        (Found::Empty, _) => advertise(&RefSnapshot::empty()),
+        (Found::OnDisk(refs), _) => advertised(&refs),
+        (Found::Empty, _) => advertised(&RefSnapshot::empty()),
         // Whoever has the data can push it again, on top of what is here.
-        (Found::DataMissing(Some(refs)), GitService::ReceivePack) => advertise(&refs),
-        (Found::DataMissing(None) | Found::NoState, GitService::ReceivePack) => advertise(&RefSnapshot::empty()),
+        (Found::DataMissing(Some(refs)), GitService::ReceivePack) => advertised(&refs),
+        (Found::DataMissing(None) | Found::NoState, GitService::ReceivePack) => advertised(&RefSnapshot::empty()),
         (unreadable, _) => return unreadable.refusal(),
     };
     reply::git(&format!("application/x-{}-advertisement", service.as_str()), body)

@@ -16,7 +16,6 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::fetch::advertise::Advertisements;
 use crate::fetch::info_refs;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
@@ -43,8 +42,6 @@ use wire::protocol::ProtocolVersion;
 pub(crate) struct Gateway {
     /// What readers find.
     pub(crate) reader: Reader,
-    /// What is advertised.
-    pub(crate) advertisements: Advertisements,
     /// What answers fetches.
     pub(crate) upload_pack: UploadPack,
     /// What answers pushes.
@@ -135,7 +132,7 @@ async fn answer(
             Endpoint::Page if reads => front::page(&gateway.reader, coordinate).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                info_refs::info_refs(&gateway.reader, &gateway.advertisements, coordinate, *service, version).await
+                info_refs::info_refs(&gateway.reader, coordinate, *service, version).await
             }
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(
