@@ -154,7 +154,7 @@ impl Server {
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
-            upload_pack: UploadPack::new(store, limits.of_fetches()),
+            upload_pack: UploadPack::new(store.git().clone(), limits.of_fetches()),
             pusher: Arc::new(pusher(options, reconciler, &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
             reader: Reader { loader, repositories },

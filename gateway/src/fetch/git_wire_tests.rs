@@ -8,8 +8,7 @@ use std::pin::Pin;
 use std::process::Output;
 
 use crate::fetch::advertise;
-use crate::fetch::limits::UploadPackLimits;
-use crate::fetch::process::FetchSource;
+use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::process::UploadPack;
 use crate::git::command::Git;
 use crate::repositories::Repositories;
@@ -55,7 +54,7 @@ impl Server {
         let layout = Layout::new(data_dir).unwrap();
         let repositories = RepositoryStore::open(git, layout, 1000).await.unwrap();
         let server = Self {
-            upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
+            upload_pack: UploadPack::new(repositories.git().clone(), UploadPackLimits::DEFAULT),
             repositories,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,14 +98,13 @@ impl Server {
             }
             ("git-receive-pack", "") => ("receive-pack-result", receive(repository, body).await),
             ("git-upload-pack", "") => {
-                let target = if refs.is_some() {
-                    FetchSource::Repository(repository)
-                } else {
-                    FetchSource::Empty
+                let path = match refs.is_some() {
+                    true => repository.path().to_owned(),
+                    false => self.repositories.layout().empty_repository(),
                 };
                 let answer = self
                     .upload_pack
-                    .fetch(target, protocol, StreamReader::new(body))
+                    .fetch(&path, shown, protocol, StreamReader::new(body))
                     .await
                     .unwrap();
                 let kind = "application/x-git-upload-pack-result";

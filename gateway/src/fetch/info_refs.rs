@@ -23,11 +23,9 @@ pub(crate) async fn info_refs(
         GitService::ReceivePack => advertise::receive_pack(version, refs),
     };
     let body = match (reader.find(coordinate).await, service) {
-        (Found::OnDisk(refs), _) => advertised(&refs),
-        (Found::Empty, _) => advertised(&RefSnapshot::empty()),
-        // Whoever has the data can push it again, on top of what is here.
-        (Found::DataMissing(Some(refs)), GitService::ReceivePack) => advertised(&refs),
-        (Found::DataMissing(None) | Found::NoState, GitService::ReceivePack) => advertised(&RefSnapshot::empty()),
+        // Whoever has missing data can push it again, on top of what is here.
+        (Found::Readable { refs, .. }, _) | (Found::DataMissing(refs), GitService::ReceivePack) => advertised(&refs),
+        (Found::NoState, GitService::ReceivePack) => advertised(&RefSnapshot::empty()),
         (unreadable, _) => return unreadable.refusal(),
     };
     reply::git(&format!("application/x-{}-advertisement", service.as_str()), body)
