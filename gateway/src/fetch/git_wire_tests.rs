@@ -34,7 +34,6 @@ use warp::reply::Reply;
 use warp::reply::Response;
 use wire::command_list::CommandListLimits;
 use wire::command_list::CommandListParser;
-use wire::command_list::Step;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 use wire::report::Report;
@@ -131,7 +130,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     let mut parser = CommandListParser::new(CommandListLimits::default());
     let (list, rest) = loop {
         let chunk = body.next().await.unwrap().unwrap();
-        if let Step::Complete { list, rest } = parser.push(&chunk).unwrap() {
+        if let Some((list, rest)) = parser.push(&chunk).unwrap() {
             break (list, rest);
         }
     };

@@ -1,9 +1,7 @@
 //! `POST git-upload-pack`: fetches and clones (`gitprotocol-http(5)`, "Smart Service git-upload-pack").
 
 use shared::nip34::Coordinate;
-use warp::http::HeaderValue;
 use warp::http::StatusCode;
-use warp::http::header;
 use warp::reply::Response;
 
 use crate::fetch::error::UploadPackError;
@@ -37,11 +35,7 @@ fn refusal(error: &UploadPackError) -> Response {
     match error {
         UploadPackError::Busy => {
             let text = "too many fetches at the same time, try again later\n";
-            let mut response = reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            response
+            reply::busy(StatusCode::SERVICE_UNAVAILABLE, 5, text)
         }
         UploadPackError::PktLine(_) | UploadPackError::Malformed(_) | UploadPackError::Body(_) => {
             reply::text(StatusCode::BAD_REQUEST, format!("{error}\n"))
