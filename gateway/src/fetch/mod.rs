@@ -5,7 +5,6 @@ pub(crate) mod conversation;
 pub(crate) mod error;
 #[cfg(test)]
 mod git_wire_tests;
-pub(crate) mod info_refs;
 pub(crate) mod ls_refs;
 pub(crate) mod process;
 pub(crate) mod reader;

@@ -84,10 +84,7 @@ impl Reader {
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
-    ///
-    /// # Errors
-    /// See [`FactsError`].
-    pub(crate) async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+    async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
         if !self.repositories.at(coordinate).exists().await {
             return self.loader.load_about(coordinate).await;
         }
