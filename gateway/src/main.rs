@@ -1,6 +1,7 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
 mod background;
+mod command_error;
 mod declare;
 mod descriptors;
 mod fetch;

@@ -9,29 +9,24 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use shared::load_facts::FactLoader;
-use shared::options::access_files::AccessFileError;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
 use shared::rules::Service;
-use shared::rules::ServiceError;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::background::worker;
-use crate::fetch::advertise::Advertisements;
-use crate::fetch::advertise::CaptureError;
+use crate::command_error::CommandError;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
-use crate::git::error::GitError;
 use crate::http::relay_info::RelayInfo;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
@@ -48,61 +43,11 @@ use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
 use crate::repositories::Repositories;
-use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::repository::RepositoryStore;
-use crate::strfry_import::StrfryError;
 use crate::strfry_import::StrfryImport;
 use relay::RelayLimits;
 use relay::RelayServer;
-use relay::RelayStartError;
-
-/// Why the server could not be started.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: is another server running there?")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The socket passed by socket activation cannot be listened on.
-    #[error("cannot listen on the socket passed by socket activation")]
-    HandedOver(#[source] io::Error),
-    /// The address has no name of its own.
-    #[error("cannot derive a domain from the address {address}: give one with --domain")]
-    Domain {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: ServiceError,
-    },
-    /// The data directory is of no use.
-    #[error("cannot use the data directory")]
-    Layout(#[from] FileError),
-    /// git is missing or too old.
-    #[error("cannot use git")]
-    Git(#[from] GitError),
-    /// git could not be asked what it can do.
-    #[error("cannot prepare fetches")]
-    Capture(#[from] CaptureError),
-    /// The purgatory is of no use.
-    #[error("cannot use the purgatory")]
-    Purgatory(#[from] PurgatoryError),
-    /// One of the operator's lists cannot be used.
-    #[error("cannot use the operator's lists")]
-    Lists(#[from] AccessFileError),
-    /// The strfry that is to import is of no use.
-    #[error("cannot use --strfry-bin")]
-    Strfry(#[from] StrfryError),
-    /// The built-in relay could not be started.
-    #[error("cannot start the built-in relay")]
-    Embedded(#[from] RelayStartError),
-}
 
 /// A server that listens.
 pub(crate) struct Server {
@@ -121,29 +66,27 @@ impl Server {
     /// Prepares everything and begins to listen: on the socket of an activation, or where the configuration says.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing is left running then.
+    /// See [`CommandError`]; nothing is left running then.
     pub(crate) async fn start(
         options: &GatewayOptions,
         activated: Option<std::net::TcpListener>,
-    ) -> Result<Self, StartError> {
-        let bind = |source| StartError::Bind {
-            address: options.listen.bind,
-            source,
+    ) -> Result<Self, CommandError> {
+        let (listener, address) = match activated {
+            Some(socket) => listen_on(socket).map_err(CommandError::because(
+                "cannot listen on the socket passed by socket activation",
+            ))?,
+            None => bind(options.listen.bind).await?,
         };
-        let listener = match activated {
-            Some(socket) => listen_on(socket).map_err(StartError::HandedOver)?,
-            None => TcpListener::bind(options.listen.bind).await.map_err(bind)?,
-        };
-        let address = listener.local_addr().map_err(bind)?;
         let service = match &options.listen.domain {
             Some(service) => service.clone(),
-            None => address
-                .to_string()
-                .parse()
-                .map_err(|source| StartError::Domain { address, source })?,
+            None => address.to_string().parse().map_err(CommandError::because(format!(
+                "cannot derive a domain from the address {address}: give one with --domain"
+            )))?,
         };
         let store = open_store(options).await?;
-        let purgatory = purgatory(options).await?;
+        let purgatory = purgatory(options)
+            .await
+            .map_err(CommandError::because("cannot use the purgatory"))?;
         let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
         let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload());
@@ -152,8 +95,7 @@ impl Server {
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
-            advertisements: Advertisements::capture(&store).await?,
-            upload_pack: UploadPack::new(store, limits.of_fetches()),
+            upload_pack: UploadPack::new(store.git().clone(), limits.of_fetches()),
             pusher: Arc::new(pusher(options, reconciler, &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
             reader: Reader { loader, repositories },
@@ -190,7 +132,7 @@ impl Server {
         self,
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
-    ) -> Result<(), WorkerEnded> {
+    ) -> Result<(), CommandError> {
         let ending = self.ending.clone();
         let stopped = CancellationToken::new();
         let reconciler = Arc::clone(&self.gateway.pusher.committer.reconciler);
@@ -209,12 +151,15 @@ impl Server {
         let work = async {
             tokio::select! {
                 () = serve => {}
-                ended = &mut worker => return Err(WorkerEnded(ended.err())),
+                ended = &mut worker => return Err(match ended {
+                    Ok(()) => CommandError::new(WORKER_ENDED),
+                    Err(error) => CommandError::because(WORKER_ENDED)(error),
+                }),
             }
             stopped.cancel();
             self.tasks.close();
             self.tasks.wait().await;
-            worker.await.map_err(|error| WorkerEnded(Some(error)))
+            worker.await.map_err(CommandError::because(WORKER_ENDED))
         };
         let end = async {
             stop.await;
@@ -243,28 +188,32 @@ impl Server {
     }
 }
 
-/// The worker ended by itself.
-#[derive(Debug, thiserror::Error)]
-#[error("the worker that releases events ended")]
-pub(crate) struct WorkerEnded(#[source] Option<JoinError>);
-
 /// Opens the data directory and what works on it, and sweeps what crashed gateways left.
-async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, StartError> {
-    let layout = Layout::new(&options.data_dir)?;
-    let swept = layout.sweep().await?;
+async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, CommandError> {
+    let unusable = "cannot use the data directory";
+    let layout = Layout::new(&options.data_dir).map_err(CommandError::because(unusable))?;
+    let swept = layout.sweep().await.map_err(CommandError::because(unusable))?;
     tracing::debug!(?swept, "swept what crashed gateways left");
-    let git = Git::discover(layout.root()).await?;
+    let git = Git::discover(layout.root())
+        .await
+        .map_err(CommandError::because("cannot use git"))?;
     let git = git.with_git_commands_max(options.server_limits.git_commands_max);
-    Ok(RepositoryStore::open(git, layout, CACHED_REFS_MAX).await?)
+    RepositoryStore::open(git, layout, CACHED_REFS_MAX)
+        .await
+        .map_err(CommandError::because("cannot prepare the repositories"))
 }
 
 async fn reconciler(
     options: &GatewayOptions,
     loader: FactLoader,
     repositories: Repositories,
-) -> Result<Arc<Reconciler>, StartError> {
+) -> Result<Arc<Reconciler>, CommandError> {
     let import = match options.strfry.paths() {
-        Some(paths) => Some(StrfryImport::open(paths).await?),
+        Some(paths) => Some(
+            StrfryImport::open(paths)
+                .await
+                .map_err(CommandError::because("cannot use --strfry-bin"))?,
+        ),
         None => None,
     };
     Ok(Arc::new(Reconciler {
@@ -297,9 +246,21 @@ fn pusher(options: &GatewayOptions, reconciler: Arc<Reconciler>, tasks: &TaskTra
     }
 }
 
-fn listen_on(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+fn listen_on(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
     socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
+    let address = socket.local_addr()?;
+    Ok((TcpListener::from_std(socket)?, address))
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CommandError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok::<_, io::Error>((listener, address))
+    };
+    bound.await.map_err(CommandError::because(format!(
+        "cannot listen on {address}: is another server running there?"
+    )))
 }
 
 async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError> {
@@ -330,8 +291,9 @@ async fn relay(
     service: &Service,
     purgatory: Purgatory,
     data_dir: &Path,
-) -> Result<(FactLoader, Option<RelayServer>), StartError> {
-    let access = AccessFiles::open(options.rules.lists.clone())?;
+) -> Result<(FactLoader, Option<RelayServer>), CommandError> {
+    let access = AccessFiles::open(options.rules.lists.clone())
+        .map_err(CommandError::because("cannot use the operator's lists"))?;
     let loader = |url: &RelayUrl| FactLoader {
         purgatory: purgatory.clone(),
         relay: RelayClient::new(url.clone(), RELAY_TIMEOUT),
@@ -342,13 +304,7 @@ async fn relay(
     if let Some(url) = &options.relay_url {
         return Ok((loader(url), None));
     }
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { address, source })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| StartError::Bind { address, source })?;
+    let (listener, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url: RelayUrl = format!("ws://{address}/")
         .parse()
         .expect("an address and port is a host");
@@ -361,7 +317,9 @@ async fn relay(
         recently_accepted: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
-    let relay = RelayServer::start(listener, &database, policy, RelayLimits::default()).await?;
+    let relay = RelayServer::start(listener, &database, policy, RelayLimits::default())
+        .await
+        .map_err(CommandError::because("cannot start the built-in relay"))?;
     Ok((loader(&url), Some(relay)))
 }
 
@@ -370,6 +328,8 @@ fn unix_secs() -> u64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
+
+const WORKER_ENDED: &str = "the worker that releases events ended";
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;

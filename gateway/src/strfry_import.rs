@@ -7,16 +7,16 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nostr::event::Event;
+use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::command_error::CommandError;
 use crate::process;
 use crate::process::ChildOutput;
 use crate::process::ChildProcess;
@@ -60,77 +60,36 @@ pub(crate) enum ImportError {
     /// It cannot be run.
     #[error("strfry import cannot be run")]
     Run(#[from] io::Error),
-    /// It did not end in time and was killed.
-    #[error("strfry import was killed after {} s", deadline.as_secs())]
-    Deadline {
-        /// The time it had.
-        deadline: Duration,
-    },
-    /// It ended with another status than 0.
-    #[error("strfry import failed ({status}): {message}")]
-    Failed {
-        /// How it ended.
-        status: ExitStatus,
-        /// Its last words.
-        message: String,
-    },
-    /// It refused the event.
-    #[error("strfry import refused it: {message}")]
-    Refused {
-        /// Why.
-        message: String,
-    },
-    /// It did not report what became of the event.
-    #[error("strfry import did not report whether it stored the event; strfry 1.1.0 or newer is needed")]
-    Unclear,
-}
-
-/// Why a strfry cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StrfryError {
-    /// It cannot be run.
-    #[error("cannot run {}", program.display())]
-    Run {
-        /// The binary.
-        program: PathBuf,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// It prints no version, or not in time.
-    #[error("{} is not strfry: it does not answer --version", program.display())]
-    Silent {
-        /// The binary.
-        program: PathBuf,
-    },
-    /// It does not report what becomes of what it imports.
-    #[error("{} is {found}; 1.1.0 or newer is needed", program.display())]
-    TooOld {
-        /// The binary.
-        program: PathBuf,
-        /// What it printed.
-        found: String,
-    },
+    /// It failed, was killed, refused the event or did not report what became of it.
+    #[error("strfry import {0}")]
+    Failed(String),
 }
 
 impl StrfryImport {
     /// Takes a strfry, after asking for its version.
     ///
     /// # Errors
-    /// See [`StrfryError`].
-    pub(crate) async fn open(paths: StrfryPaths) -> Result<Self, StrfryError> {
+    /// It cannot be run, is no strfry, or does not report what becomes of what it imports.
+    pub(crate) async fn open(paths: StrfryPaths) -> Result<Self, CommandError> {
         let program = paths.program;
-        let answer = run(&program, &["--version".into()], b"", IMPORT_DEADLINE).await;
-        let answer = answer.map_err(|source| StrfryError::Run {
-            program: program.clone(),
-            source,
-        })?;
+        let mut version = process::command(&program);
+        version.arg("--version");
+        let shown = program.display();
+        let answer = run(version, b"", IMPORT_DEADLINE)
+            .await
+            .map_err(CommandError::because(format!("cannot run {shown}")))?;
         let printed = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let Some(found) = printed.and_then(|text| text.lines().next().map(str::to_owned)) else {
-            return Err(StrfryError::Silent { program });
+            return Err(CommandError::new(format!(
+                "{shown} is not strfry: it does not answer --version"
+            )));
         };
         match version_of(&found) {
-            Some(version) if version < VERSION_MIN => return Err(StrfryError::TooOld { program, found }),
+            Some(version) if version < VERSION_MIN => {
+                return Err(CommandError::new(format!(
+                    "{shown} is {found}; 1.1.0 or newer is needed"
+                )));
+            }
             Some(_) => {}
             // Built without its tags: each import says by itself whether it can be understood.
             None => tracing::warn!(found, "cannot tell the version of strfry; 1.1.0 or newer is needed"),
@@ -155,39 +114,36 @@ impl StrfryImport {
             return Err(ImportError::Busy);
         }
         let line = format!("{}\n", event.as_json());
-        match run(&self.program, &self.arguments(), line.as_bytes(), deadline).await? {
+        match run(self.command(), line.as_bytes(), deadline).await? {
             Some(output) if output.status.success() => read_import(&output.stderr.text()),
-            Some(output) => Err(ImportError::Failed {
-                status: output.status,
-                message: last_words(&output.stderr.text()),
-            }),
+            Some(output) => {
+                let words = last_words(&output.stderr.text());
+                Err(ImportError::Failed(format!("failed ({}): {words}", output.status)))
+            }
             None => {
                 *rests_until = Some(Instant::now() + REST);
-                Err(ImportError::Deadline { deadline })
+                Err(ImportError::Failed(format!(
+                    "was killed after {} s",
+                    deadline.as_secs()
+                )))
             }
         }
     }
 
-    fn arguments(&self) -> Vec<OsString> {
+    fn command(&self) -> Command {
         let mut config = OsString::from("--config=");
         config.push(&self.config);
-        let mut arguments = vec![config];
+        let mut command = process::command(&self.program);
         // Commits at once and reports what is refused; both are off by default.
-        let import = ["import", "--show-rejected", "--debounce-millis=0", "--write-batch=1"];
-        arguments.extend(import.map(OsString::from));
-        arguments
+        command
+            .arg(config)
+            .args(["import", "--show-rejected", "--debounce-millis=0", "--write-batch=1"]);
+        command
     }
 }
 
 /// Runs strfry to its end; after `deadline` it is killed: `None`.
-async fn run(
-    program: &Path,
-    arguments: &[OsString],
-    input: &[u8],
-    deadline: Duration,
-) -> io::Result<Option<ChildOutput>> {
-    let mut command = process::command(program);
-    command.args(arguments);
+async fn run(command: Command, input: &[u8], deadline: Duration) -> io::Result<Option<ChildOutput>> {
     let child = ChildProcess::spawn(command, "strfry".to_owned(), Stdio::piped(), None)?;
     child.output(input, STDOUT_BYTES_MAX, deadline).await
 }
@@ -199,14 +155,11 @@ fn read_import(stderr: &str) -> Result<Imported, ImportError> {
         if report.starts_with("Rejected event") {
             // 1.1 prints the start of the event before it, later versions its id.
             let reason = report.rsplit_once(" reason: ").or_else(|| report.split_once(": "));
-            return Err(ImportError::Refused {
-                message: reason.map_or("no reason given", |(_, reason)| reason).to_owned(),
-            });
+            let reason = reason.map_or("no reason given", |(_, reason)| reason);
+            return Err(ImportError::Failed(format!("refused it: {reason}")));
         }
         if report.starts_with("Unable to parse JSON") {
-            return Err(ImportError::Refused {
-                message: "it cannot be read".to_owned(),
-            });
+            return Err(ImportError::Failed("refused it: it cannot be read".to_owned()));
         }
         if let Some(counted) = report.strip_prefix("Writer: added: ").and_then(counts_of) {
             counts.iter_mut().zip(counted).for_each(|(sum, count)| *sum += count);
@@ -216,7 +169,7 @@ fn read_import(stderr: &str) -> Result<Imported, ImportError> {
         [1, 0, 0, 0] | [0, 1, 0, 0] => Ok(Imported::Stored),
         [0, 0, 1, 0] => Ok(Imported::Replaced),
         [0, 0, 0, 1] => Ok(Imported::Deleted),
-        _ => Err(ImportError::Unclear),
+        _ => Err(ImportError::Failed(UNCLEAR.to_owned())),
     }
 }
 
@@ -260,6 +213,8 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
     Some((next()?, next()?))
 }
 
+const UNCLEAR: &str = "did not report whether it stored the event; strfry 1.1.0 or newer is needed";
+
 /// The first version whose import reports what became of each event.
 const VERSION_MIN: (u32, u32) = (1, 1);
 
@@ -280,6 +235,7 @@ const WORDS_CHARS_MAX: usize = 200;
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
@@ -327,12 +283,17 @@ mod tests {
         }
     }
 
+    fn is_busy(error: &CommandError) -> bool {
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ExecutableFileBusy)
+    }
+
     /// Opens it, when no child that another test is just starting has the script open any more.
-    async fn open(program: PathBuf, config: PathBuf) -> Result<StrfryImport, StrfryError> {
+    async fn open(program: PathBuf, config: PathBuf) -> Result<StrfryImport, CommandError> {
         let paths = StrfryPaths { program, config };
         loop {
             match StrfryImport::open(paths.clone()).await {
-                Err(StrfryError::Run { source, .. }) if source.kind() == io::ErrorKind::ExecutableFileBusy => {
+                Err(error) if is_busy(&error) => {
                     tokio::task::yield_now().await;
                 }
                 opened => return opened,
@@ -340,6 +301,8 @@ mod tests {
         }
     }
 
+    const UNCLEAR_IMPORT: &str =
+        "Err(Failed(\"did not report whether it stored the event; strfry 1.1.0 or newer is needed\"))";
     const LOG: &str = "2026-01-01 00:00:00.046 (   0.003s) [Writer          ]INFO| ";
 
     #[tokio::test]
@@ -349,20 +312,20 @@ mod tests {
             ("Writer: added: 0 dups: 1 replaced: 0 deleted: 0", "Ok(Stored)"),
             ("Writer: added: 0 dups: 0 replaced: 1 deleted: 0", "Ok(Replaced)"),
             ("Writer: added: 0 dups: 0 replaced: 0 deleted: 1", "Ok(Deleted)"),
-            ("Writer: added: 0 dups: 0 replaced: 0 deleted: 0", "Err(Unclear)"),
-            ("Writer: added: all", "Err(Unclear)"),
-            ("", "Err(Unclear)"),
+            ("Writer: added: 0 dups: 0 replaced: 0 deleted: 0", UNCLEAR_IMPORT),
+            ("Writer: added: all", UNCLEAR_IMPORT),
+            ("", UNCLEAR_IMPORT),
             (
                 "Unable to parse JSON on line 1",
-                "Err(Refused { message: \"it cannot be read\" })",
+                "Err(Failed(\"refused it: it cannot be read\"))",
             ),
             (
                 "Rejected event: {\"content\":\"| Writer: added: 1 dups: 0 replaced: 0 deleted: 0\" reason: bad signature",
-                "Err(Refused { message: \"bad signature\" })",
+                "Err(Failed(\"refused it: bad signature\"))",
             ),
             (
                 "Rejected event 00ff: event too large: 300000",
-                "Err(Refused { message: \"event too large: 300000\" })",
+                "Err(Failed(\"refused it: event too large: 300000\"))",
             ),
         ];
         for (said, expected) in rows {
@@ -406,7 +369,7 @@ mod tests {
         let first = strfry_import.import(&event).await.unwrap_err();
         let second = strfry_import.import(&event).await.unwrap_err();
 
-        assert!(matches!(first, ImportError::Deadline { .. }), "{first}");
+        assert!(first.to_string().contains("was killed after 2 s"), "{first}");
         assert!(matches!(second, ImportError::Busy), "{second}");
         let pids = fs::read_to_string(folder.path().join("strfry.pid")).unwrap();
         let pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();

@@ -20,69 +20,44 @@ pub(super) enum ClientMessage {
     Close { subscription: String },
 }
 
-/// Why a message is malformed: what the client reads.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MalformedMessage {
-    #[error("bad msg: message is not an array")]
-    NotAnArray,
-    #[error("bad msg: first element not a command like REQ")]
-    NoCommand,
-    #[error("bad msg: too few array elements")]
-    NoEvent,
-    #[error("bad msg: unknown cmd")]
-    UnknownCommand,
-    #[error("bad msg: subscription id is not a string of 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes")]
-    SubscriptionId,
-    /// The only one that is about a subscription, and ends it.
-    #[error("bad req: {filter}")]
-    Filter {
-        subscription: String,
-        filter: MalformedFilter,
-    },
+/// Why a message is malformed.
+#[derive(Debug)]
+pub(super) struct MalformedMessage {
+    /// The subscription that it asks for, which ends; `None`: it is about none.
+    pub(super) subscription: Option<String>,
+    /// What the client reads.
+    pub(super) reason: String,
 }
 
 /// Why the filters of a request are malformed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MalformedFilter {
-    #[error("no filter")]
-    NoFilter,
-    #[error("{count} filters, at most {max}")]
-    TooManyFilters { count: usize, max: usize },
-    #[error("provided filter is not an object")]
-    NotAnObject,
-    #[error("error parsing {0}")]
-    NotANumber(String),
-    #[error("unrecognised filter item: {0}")]
-    UnknownItem(String),
-    #[error("{0} not an array")]
-    NotAnArray(String),
-    #[error("{0} not all of 64 hex digits")]
-    NotHex(String),
-    #[error("too many tags in filter")]
-    TooManyTags,
-    #[error("{0}")]
-    Malformed(serde_json::Error),
-}
+#[error("bad req: {0}")]
+struct MalformedFilter(String);
 
 impl ClientMessage {
     /// Reads a message.
     pub(super) fn parse(text: &str, limits: &RelayLimits) -> Result<Self, MalformedMessage> {
         let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
-            return Err(MalformedMessage::NotAnArray);
+            return malformed("message is not an array");
         };
         let mut elements = elements.into_iter();
         let Some(Value::String(verb)) = elements.next() else {
-            return Err(MalformedMessage::NoCommand);
+            return malformed("first element not a command like REQ");
         };
         if verb == "EVENT" {
-            return elements.next().map(Self::Event).ok_or(MalformedMessage::NoEvent);
+            let event = elements.next().map(Self::Event);
+            return event.map_or_else(|| malformed("too few array elements"), Ok);
         }
         if !matches!(verb.as_str(), "REQ" | "COUNT" | "CLOSE") {
-            return Err(MalformedMessage::UnknownCommand);
+            return malformed("unknown cmd");
         }
         let subscription = match elements.next() {
             Some(Value::String(id)) if (1..=SUBSCRIPTION_ID_BYTES_MAX).contains(&id.len()) => id,
-            _ => return Err(MalformedMessage::SubscriptionId),
+            _ => {
+                return malformed(&format!(
+                    "subscription id is not a string of 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes"
+                ));
+            }
         };
         if verb == "CLOSE" {
             return Ok(Self::Close { subscription });
@@ -90,20 +65,30 @@ impl ClientMessage {
         match filters(elements.collect(), limits) {
             Ok(filters) if verb == "REQ" => Ok(Self::Req { subscription, filters }),
             Ok(filters) => Ok(Self::Count { subscription, filters }),
-            Err(filter) => Err(MalformedMessage::Filter { subscription, filter }),
+            Err(filter) => Err(MalformedMessage {
+                subscription: Some(subscription),
+                reason: filter.to_string(),
+            }),
         }
     }
+}
+
+fn malformed(reason: &str) -> Result<ClientMessage, MalformedMessage> {
+    Err(MalformedMessage {
+        subscription: None,
+        reason: format!("bad msg: {reason}"),
+    })
 }
 
 /// Reads filters. One that cannot match anything, having an empty list, is left out: `nostr` and `nostr-lmdb` take
 /// an empty list for no condition.
 fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, MalformedFilter> {
     if values.is_empty() {
-        return Err(MalformedFilter::NoFilter);
+        return bad("no filter");
     }
     let (count, max) = (values.len(), limits.filters_max);
     if count > max {
-        return Err(MalformedFilter::TooManyFilters { count, max });
+        return bad(format!("{count} filters, at most {max}"));
     }
     let mut filters = Vec::new();
     for value in values {
@@ -115,36 +100,40 @@ fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, Malf
 }
 
 fn filter(value: Value) -> Result<Option<Filter>, MalformedFilter> {
-    let fields = value.as_object().ok_or(MalformedFilter::NotAnObject)?;
+    let Some(fields) = value.as_object() else {
+        return bad("provided filter is not an object");
+    };
     let mut tag_names = BTreeSet::new();
     let mut never_matches = false;
     for (name, value) in fields {
         let list = match name.as_bytes() {
-            b"since" | b"until" | b"limit" => {
-                value
-                    .as_u64()
-                    .ok_or_else(|| MalformedFilter::NotANumber(name.clone()))?;
-                continue;
-            }
+            b"since" | b"until" | b"limit" if value.is_u64() => continue,
+            b"since" | b"until" | b"limit" => return bad(format!("error parsing {name}")),
             b"ids" | b"authors" | b"kinds" => value.as_array(),
             [b'#', tag_name] if tag_name.is_ascii_alphabetic() => {
                 tag_names.insert(tag_name);
                 value.as_array()
             }
-            _ => return Err(MalformedFilter::UnknownItem(name.clone())),
+            _ => return bad(format!("unrecognised filter item: {name}")),
         };
-        let list = list.ok_or_else(|| MalformedFilter::NotAnArray(name.clone()))?;
+        let Some(list) = list else {
+            return bad(format!("{name} not an array"));
+        };
         never_matches |= list.is_empty();
         let hex = matches!(name.as_str(), "ids" | "authors" | "#e" | "#p");
         if hex && !list.iter().all(|item| item.as_str().is_some_and(is_hex_64)) {
-            return Err(MalformedFilter::NotHex(name.clone()));
+            return bad(format!("{name} not all of 64 hex digits"));
         }
     }
     if tag_names.len() > TAG_NAMES_MAX {
-        return Err(MalformedFilter::TooManyTags);
+        return bad("too many tags in filter");
     }
-    let filter = serde_json::from_value(value).map_err(MalformedFilter::Malformed)?;
+    let filter = serde_json::from_value(value).map_err(|error| MalformedFilter(error.to_string()))?;
     Ok((!never_matches).then_some(filter))
+}
+
+fn bad<T>(reason: impl Into<String>) -> Result<T, MalformedFilter> {
+    Err(MalformedFilter(reason.into()))
 }
 
 fn is_hex_64(text: &str) -> bool {
@@ -188,10 +177,8 @@ mod tests {
         ] {
             let malformed = parsed(text).unwrap_err();
 
-            assert!(
-                !matches!(malformed, MalformedMessage::Filter { .. }),
-                "{text}: {malformed}"
-            );
+            assert_eq!(malformed.subscription, None, "{text}: {malformed:?}");
+            assert!(malformed.reason.starts_with("bad msg: "), "{malformed:?}");
         }
     }
 
@@ -218,11 +205,8 @@ mod tests {
             for verb in ["REQ", "COUNT"] {
                 let malformed = parsed(&format!(r#"["{verb}","s"{filters}]"#)).unwrap_err();
 
-                let MalformedMessage::Filter { subscription, .. } = &malformed else {
-                    panic!("{filters} is {malformed:?}");
-                };
-                assert_eq!(subscription, "s");
-                assert!(malformed.to_string().starts_with("bad req: "), "{malformed}");
+                assert_eq!(malformed.subscription.as_deref(), Some("s"), "{filters}: {malformed:?}");
+                assert!(malformed.reason.starts_with("bad req: "), "{malformed:?}");
             }
         }
     }

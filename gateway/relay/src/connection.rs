@@ -1,6 +1,8 @@
 //! One client: reads its messages, answers them, and follows what the writer stores.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,14 @@ use futures_util::Stream;
 use futures_util::StreamExt;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
+use nostr_database::error::Error as DatabaseError;
 use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::sync::broadcast;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
@@ -20,22 +25,34 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::client_message::ClientMessage;
 use crate::client_message::MalformedMessage;
-use crate::event_store::EventStoreError;
+use crate::event_store::EventStore;
+use crate::limits::RelayLimits;
 use crate::outbound;
 use crate::outbound::Gone;
 use crate::outbound::Outbound;
-use crate::policy::EventSource;
-use crate::relay::Relay;
+use crate::subscriptions::OpenSubscription;
 use crate::subscriptions::Served;
-use crate::subscriptions::Subscriptions;
 use crate::validate::id_for_answer;
 use crate::validate::validate;
 use crate::writer::DUPLICATE;
 use crate::writer::Submission;
 use crate::writer::ok;
 
+/// What all connections of the relay share.
+pub(super) struct Relay {
+    pub(super) limits: RelayLimits,
+    pub(super) store: Arc<EventStore>,
+    /// To the writer. It ends when the last connection has dropped this.
+    pub(super) submissions: mpsc::Sender<Submission>,
+    /// From the writer: what it has stored.
+    pub(super) served: broadcast::Sender<Arc<Served>>,
+    /// How many batches the writer has begun to store.
+    pub(super) batches: watch::Receiver<u64>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
 /// Serves a client until it or the relay ends.
-pub(super) async fn serve<S>(socket: WebSocketStream<S>, source: EventSource, relay: Arc<Relay>)
+pub(super) async fn serve<S>(socket: WebSocketStream<S>, address: IpAddr, relay: Arc<Relay>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -45,14 +62,14 @@ where
     let client = Client {
         served: relay.served.subscribe(),
         relay,
-        source,
+        address,
         outbound: outbound.clone(),
-        subscriptions: Subscriptions::default(),
+        subscriptions: HashMap::new(),
     };
     tokio::select! {
         _ = client.follow(stream) => {}
         () = outbound::write(sink, queue) => {}
-        () = outbound.overrun() => tracing::info!(source = %source.address, "a client was too slow"),
+        () = outbound.overrun() => tracing::info!(client.address = %address, "a client was too slow"),
         // An error means that the relay itself was dropped.
         _ = stop.wait_for(|stop| *stop) => {}
     }
@@ -60,10 +77,11 @@ where
 
 struct Client {
     relay: Arc<Relay>,
-    source: EventSource,
+    address: IpAddr,
     outbound: Outbound,
     served: broadcast::Receiver<Arc<Served>>,
-    subscriptions: Subscriptions,
+    /// By their ids.
+    subscriptions: HashMap<String, OpenSubscription>,
 }
 
 impl Client {
@@ -102,18 +120,12 @@ impl Client {
             Ok(ClientMessage::Req { subscription, filters }) => self.subscribe(subscription, filters).await,
             Ok(ClientMessage::Count { subscription, filters }) => self.count(&subscription, filters).await,
             Ok(ClientMessage::Close { subscription }) => {
-                self.subscriptions.close(&subscription);
+                self.subscriptions.remove(&subscription);
                 Ok(())
             }
-            Err(malformed) => match &malformed {
-                MalformedMessage::Filter { subscription, .. } => {
-                    self.close(subscription, &format!("error: {malformed}")).await
-                }
-                MalformedMessage::NotAnArray
-                | MalformedMessage::NoCommand
-                | MalformedMessage::NoEvent
-                | MalformedMessage::UnknownCommand
-                | MalformedMessage::SubscriptionId => self.send(json!(["NOTICE", format!("ERROR: {malformed}")])).await,
+            Err(MalformedMessage { subscription, reason }) => match subscription {
+                Some(subscription) => self.close(&subscription, &format!("error: {reason}")).await,
+                None => self.send(json!(["NOTICE", format!("ERROR: {reason}")])).await,
             },
         }
     }
@@ -135,7 +147,7 @@ impl Client {
         }
         let submission = Submission {
             event,
-            source: self.source,
+            client: self.address,
             outbound: self.outbound.clone(),
         };
         self.relay.submissions.send(submission).await.map_err(|_| Gone)
@@ -144,9 +156,9 @@ impl Client {
     /// Sends what is stored, then opens the subscription. What is stored in the meantime waits in `served`.
     async fn subscribe(&mut self, subscription: String, filters: Vec<Filter>) -> Result<(), Gone> {
         // A request replaces the subscription of the same id, whatever becomes of it.
-        self.subscriptions.close(&subscription);
+        self.subscriptions.remove(&subscription);
         let subscriptions_max = self.relay.limits.subscriptions_max;
-        if !self.subscriptions.has_room_for(&subscription, subscriptions_max) {
+        if self.subscriptions.len() >= subscriptions_max {
             let reason = format!("error: too many subscriptions, at most {subscriptions_max}");
             return self.close(&subscription, &reason).await;
         }
@@ -169,7 +181,12 @@ impl Client {
         }
         let last_batch = *self.relay.batches.borrow();
         self.send(json!(["EOSE", subscription])).await?;
-        self.subscriptions.open(subscription, filters, sent, last_batch);
+        let open = OpenSubscription {
+            filters,
+            sent,
+            last_batch,
+        };
+        self.subscriptions.insert(subscription, open);
         Ok(())
     }
 
@@ -184,10 +201,11 @@ impl Client {
     }
 
     fn deliver(&mut self, served: &Served) {
-        for subscription in self.subscriptions.take(served) {
-            let subscription = Value::from(subscription);
-            self.outbound
-                .send_at_once(format!(r#"["EVENT",{subscription},{}]"#, served.json));
+        for (id, subscription) in &mut self.subscriptions {
+            if subscription.takes(served) {
+                let id = Value::from(id.as_str());
+                self.outbound.send_at_once(format!(r#"["EVENT",{id},{}]"#, served.json));
+            }
         }
     }
 
@@ -199,7 +217,7 @@ impl Client {
         self.outbound.send(message.to_string()).await
     }
 
-    fn log(&self, error: &EventStoreError) {
+    fn log(&self, error: &DatabaseError) {
         tracing::error!(%error, "cannot read the relay's database");
     }
 }

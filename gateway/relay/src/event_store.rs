@@ -25,6 +25,7 @@ use nostr_database::DatabaseEventStatus;
 use nostr_database::NostrDatabase;
 use nostr_database::RejectedReason;
 use nostr_database::SaveEventStatus;
+use nostr_database::error::Error as DatabaseError;
 use nostr_lmdb::NostrLmdb;
 use shared::nip01::Address;
 use shared::nip01::tag_values;
@@ -40,27 +41,9 @@ pub(super) struct EventStore {
     readers: Semaphore,
 }
 
-/// The database failed.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct EventStoreError(#[from] nostr_database::error::Error);
-
-/// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Saved {
-    /// It is stored.
-    Stored,
-    /// It was stored before.
-    Duplicate,
-    /// A newer version of the same replaceable event is stored.
-    Replaced,
-    /// Its author asked to delete it.
-    Deleted,
-}
-
 impl EventStore {
     /// Opens the database in a directory, which is made if need be.
-    pub(super) async fn open(directory: &Path) -> Result<Self, EventStoreError> {
+    pub(super) async fn open(directory: &Path) -> Result<Self, DatabaseError> {
         let database = NostrLmdb::builder(directory)
             .max_readers(READERS_MAX)
             .process_nip09(false)
@@ -75,13 +58,13 @@ impl EventStore {
     }
 
     /// Tells whether an event is stored.
-    pub(super) async fn has(&self, id: &EventId) -> Result<bool, EventStoreError> {
+    pub(super) async fn has(&self, id: &EventId) -> Result<bool, DatabaseError> {
         let _permit = self.readers.acquire().await;
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
     }
 
     /// Returns the newest events that match the filter, at most `limit`, newest first.
-    pub(super) async fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, EventStoreError> {
+    pub(super) async fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, DatabaseError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -102,7 +85,7 @@ impl EventStore {
     }
 
     /// Returns how many events match one of the filters, counting no further than `limit` for each.
-    pub(super) async fn count(&self, filters: Vec<Filter>, limit: usize) -> Result<usize, EventStoreError> {
+    pub(super) async fn count(&self, filters: Vec<Filter>, limit: usize) -> Result<usize, DatabaseError> {
         let mut ids = HashSet::new();
         for filter in filters {
             let _permit = self.readers.acquire().await;
@@ -113,7 +96,7 @@ impl EventStore {
     }
 
     /// Saves events in this order, durably. The order of the results is that of the events.
-    pub(super) async fn save(&self, events: &[Event]) -> Vec<Result<Saved, EventStoreError>> {
+    pub(super) async fn save(&self, events: &[Event]) -> Vec<Result<SaveEventStatus, DatabaseError>> {
         let mut results = Vec::with_capacity(events.len());
         // Later events are checked against a deletion, and it applies to earlier ones: it is saved alone.
         for run in events.chunk_by(|one, other| !is_deletion(one) && !is_deletion(other)) {
@@ -129,22 +112,22 @@ impl EventStore {
     }
 
     /// Saves events that are no deletions in one transaction if the database takes them fast enough.
-    async fn save_run(&self, events: &[Event]) -> Vec<Result<Saved, EventStoreError>> {
+    async fn save_run(&self, events: &[Event]) -> Vec<Result<SaveEventStatus, DatabaseError>> {
         let deleted = future::join_all(events.iter().map(|event| self.is_deleted(event))).await;
         let saves = events.iter().zip(deleted).map(|(event, deleted)| async move {
             if deleted? {
-                return Ok(Saved::Deleted);
+                return Ok(SaveEventStatus::Rejected(RejectedReason::Deleted));
             }
-            self.save_one(event).await
+            self.database.save_event(event).await
         });
         future::join_all(saves).await
     }
 
     /// Saves a deletion and does what it asks, in the other order: should the process end between the two, the
     /// client has had no OK and sends it again.
-    async fn save_deletion(&self, deletion: &Event) -> Result<Saved, EventStoreError> {
+    async fn save_deletion(&self, deletion: &Event) -> Result<SaveEventStatus, DatabaseError> {
         if self.has(&deletion.id).await? {
-            return Ok(Saved::Duplicate);
+            return Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate));
         }
         let mut targets = Vec::new();
         let ids: Vec<EventId> = tag_values(deletion, "e")
@@ -160,31 +143,11 @@ impl EventStore {
         // A deletion of a deletion has no effect (NIP-09).
         targets.retain(|target| target.pubkey == deletion.pubkey && !is_deletion(target));
         self.delete(&targets).await?;
-        self.save_one(deletion).await
-    }
-
-    async fn save_one(&self, event: &Event) -> Result<Saved, EventStoreError> {
-        Ok(match self.database.save_event(event).await? {
-            SaveEventStatus::Success => Saved::Stored,
-            SaveEventStatus::Rejected(reason) => match reason {
-                RejectedReason::Duplicate => Saved::Duplicate,
-                RejectedReason::Replaced => Saved::Replaced,
-                RejectedReason::Deleted => Saved::Deleted,
-                RejectedReason::Ephemeral
-                | RejectedReason::Expired
-                | RejectedReason::InvalidDelete
-                | RejectedReason::Vanished
-                | RejectedReason::Other => {
-                    return Err(EventStoreError(nostr_database::error::Error::storage(format!(
-                        "the database refused the event: {reason:?}"
-                    ))));
-                }
-            },
-        })
+        self.database.save_event(deletion).await
     }
 
     /// Tells whether a stored deletion by its author names the event.
-    async fn is_deleted(&self, event: &Event) -> Result<bool, EventStoreError> {
+    async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
         let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
         let by_id = deletions
             .clone()
@@ -202,7 +165,7 @@ impl EventStore {
     }
 
     /// Returns the stored versions of a replaceable event that were made until then.
-    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<Event>, EventStoreError> {
+    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<Event>, DatabaseError> {
         let mut filter = Filter::new()
             .author(address.author)
             .kind(Kind::from_u16(address.kind))
@@ -216,15 +179,15 @@ impl EventStore {
         Ok(events)
     }
 
-    async fn delete(&self, events: &[Event]) -> Result<(), EventStoreError> {
+    async fn delete(&self, events: &[Event]) -> Result<(), DatabaseError> {
         if events.is_empty() {
             return Ok(());
         }
         let filter = Filter::new().ids(events.iter().map(|event| event.id));
-        Ok(self.database.delete(filter).await?)
+        self.database.delete(filter).await
     }
 
-    async fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, EventStoreError> {
+    async fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, DatabaseError> {
         let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
         let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
         let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
@@ -253,6 +216,8 @@ mod tests {
     use nostr::event::Tag;
     use nostr::filter::MatchEventOptions;
     use nostr::key::Keys;
+    use nostr_database::SaveEventStatus::Rejected;
+    use nostr_database::SaveEventStatus::Success;
     use tempfile::TempDir;
 
     use super::*;
@@ -270,7 +235,7 @@ mod tests {
             .unwrap()
     }
 
-    async fn saved(store: &EventStore, event: &Event) -> Saved {
+    async fn saved(store: &EventStore, event: &Event) -> SaveEventStatus {
         store.save(std::slice::from_ref(event)).await.remove(0).unwrap()
     }
 
@@ -290,7 +255,7 @@ mod tests {
             events.push(event(author, kind, 1000 + number * 7 % 40, &tags));
         }
         for result in store.save(&events).await {
-            assert_eq!(result.unwrap(), Saved::Stored);
+            assert_eq!(result.unwrap(), Success);
         }
         events.sort();
 
@@ -338,12 +303,15 @@ mod tests {
         let mut tied = [version(20, "a"), version(20, "b")];
         tied.sort_by_key(|event| event.id);
 
-        assert_eq!(saved(&store, &version(10, "")).await, Saved::Stored);
-        assert_eq!(saved(&store, &tied[1]).await, Saved::Stored);
-        assert_eq!(saved(&store, &version(10, "")).await, Saved::Replaced);
-        assert_eq!(saved(&store, &tied[0]).await, Saved::Stored);
-        assert_eq!(saved(&store, &tied[1]).await, Saved::Replaced);
-        assert_eq!(saved(&store, &tied[0]).await, Saved::Duplicate);
+        assert_eq!(saved(&store, &version(10, "")).await, Success);
+        assert_eq!(saved(&store, &tied[1]).await, Success);
+        assert_eq!(
+            saved(&store, &version(10, "")).await,
+            Rejected(RejectedReason::Replaced)
+        );
+        assert_eq!(saved(&store, &tied[0]).await, Success);
+        assert_eq!(saved(&store, &tied[1]).await, Rejected(RejectedReason::Replaced));
+        assert_eq!(saved(&store, &tied[0]).await, Rejected(RejectedReason::Duplicate));
 
         assert_eq!(store.query(&Filter::new(), 10).await.unwrap(), [tied[0].clone()]);
     }
@@ -358,17 +326,17 @@ mod tests {
         let ids = [&before, &after, &not_theirs].map(|event| event.id.to_hex());
         let deletion = event(&keys, 5, 20, &[["e", &ids[0]], ["e", &ids[1]], ["e", &ids[2]]]);
 
-        assert_eq!(saved(&store, &before).await, Saved::Stored);
-        assert_eq!(saved(&store, &not_theirs).await, Saved::Stored);
-        assert_eq!(saved(&store, &deletion).await, Saved::Stored);
+        assert_eq!(saved(&store, &before).await, Success);
+        assert_eq!(saved(&store, &not_theirs).await, Success);
+        assert_eq!(saved(&store, &deletion).await, Success);
 
-        assert_eq!(saved(&store, &before).await, Saved::Deleted);
-        assert_eq!(saved(&store, &after).await, Saved::Deleted);
-        assert_eq!(saved(&store, &not_theirs).await, Saved::Duplicate);
-        assert_eq!(saved(&store, &deletion).await, Saved::Duplicate);
+        assert_eq!(saved(&store, &before).await, Rejected(RejectedReason::Deleted));
+        assert_eq!(saved(&store, &after).await, Rejected(RejectedReason::Deleted));
+        assert_eq!(saved(&store, &not_theirs).await, Rejected(RejectedReason::Duplicate));
+        assert_eq!(saved(&store, &deletion).await, Rejected(RejectedReason::Duplicate));
         let undo = event(&keys, 5, 30, &[["e", &deletion.id.to_hex()]]);
-        assert_eq!(saved(&store, &undo).await, Saved::Stored);
-        assert_eq!(saved(&store, &before).await, Saved::Deleted);
+        assert_eq!(saved(&store, &undo).await, Success);
+        assert_eq!(saved(&store, &before).await, Rejected(RejectedReason::Deleted));
         assert_eq!(count(&store, Filter::new().kind(Kind::EventDeletion)).await, 2);
     }
 
@@ -380,17 +348,26 @@ mod tests {
         let coordinate = format!("30617:{}:x", keys.public_key());
         let deletion = |created_at| event(&keys, 5, created_at, &[["a", &coordinate]]);
 
-        assert_eq!(saved(&store, &version(10, "x")).await, Saved::Stored);
-        assert_eq!(saved(&store, &version(10, "xy")).await, Saved::Stored);
-        assert_eq!(saved(&store, &deletion(20)).await, Saved::Stored);
+        assert_eq!(saved(&store, &version(10, "x")).await, Success);
+        assert_eq!(saved(&store, &version(10, "xy")).await, Success);
+        assert_eq!(saved(&store, &deletion(20)).await, Success);
         // An older one does not weaken it.
-        assert_eq!(saved(&store, &deletion(5)).await, Saved::Stored);
+        assert_eq!(saved(&store, &deletion(5)).await, Success);
 
-        assert_eq!(saved(&store, &version(10, "x")).await, Saved::Deleted);
-        assert_eq!(saved(&store, &version(20, "x")).await, Saved::Deleted);
-        assert_eq!(saved(&store, &version(10, "xy")).await, Saved::Duplicate);
-        assert_eq!(saved(&store, &version(21, "x")).await, Saved::Stored);
-        assert_eq!(saved(&store, &deletion(15)).await, Saved::Stored);
+        assert_eq!(
+            saved(&store, &version(10, "x")).await,
+            Rejected(RejectedReason::Deleted)
+        );
+        assert_eq!(
+            saved(&store, &version(20, "x")).await,
+            Rejected(RejectedReason::Deleted)
+        );
+        assert_eq!(
+            saved(&store, &version(10, "xy")).await,
+            Rejected(RejectedReason::Duplicate)
+        );
+        assert_eq!(saved(&store, &version(21, "x")).await, Success);
+        assert_eq!(saved(&store, &deletion(15)).await, Success);
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30617))).await, 2);
     }
 

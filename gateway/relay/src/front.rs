@@ -6,10 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
 use hyper::Request;
 use hyper::Response;
-use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderMap;
@@ -24,13 +22,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::connection;
-use crate::policy::EventSource;
-use crate::relay::Relay;
+use crate::connection::Relay;
 
 /// Accepts connections until the relay is stopped.
 pub(super) async fn listen(listener: TcpListener, relay: Arc<Relay>) {
@@ -91,8 +88,10 @@ fn respond(
     relay: &Arc<Relay>,
     permit: &Arc<OwnedSemaphorePermit>,
 ) -> Response<String> {
-    if let Some(accept_key) = accept_key(&request) {
-        return upgrade(request, accept_key, peer, Arc::clone(relay), Arc::clone(permit));
+    // A WebSocket handshake (RFC 6455, section 4.2), or something else.
+    if let Ok(handshake) = create_response_with_body(&request, String::new) {
+        upgrade(request, peer, Arc::clone(relay), Arc::clone(permit));
+        return handshake;
     }
     let accepts = request
         .headers()
@@ -113,31 +112,8 @@ fn respond(
     response
 }
 
-/// Returns what a WebSocket handshake (RFC 6455, section 4.2) has to be answered with, if the request is one.
-fn accept_key(request: &Request<Incoming>) -> Option<HeaderValue> {
-    let headers = request.headers();
-    let is_websocket = headers
-        .get(header::UPGRADE)?
-        .as_bytes()
-        .eq_ignore_ascii_case(b"websocket");
-    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION)?;
-    if request.method() != Method::GET || !is_websocket || version != "13" {
-        return None;
-    }
-    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
-}
-
-fn upgrade(
-    mut request: Request<Incoming>,
-    accept_key: HeaderValue,
-    peer: SocketAddr,
-    relay: Arc<Relay>,
-    permit: Arc<OwnedSemaphorePermit>,
-) -> Response<String> {
-    let source = EventSource {
-        address: client_address(peer, request.headers()),
-    };
+fn upgrade(mut request: Request<Incoming>, peer: SocketAddr, relay: Arc<Relay>, permit: Arc<OwnedSemaphorePermit>) {
+    let client = client_address(peer, request.headers());
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(&mut request).await else {
             return;
@@ -146,16 +122,9 @@ fn upgrade(
             .max_message_size(Some(relay.limits.message_bytes_max))
             .max_frame_size(Some(relay.limits.message_bytes_max));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        connection::serve(socket, source, relay).await;
+        connection::serve(socket, client, relay).await;
         drop(permit);
     });
-    let mut response = Response::new(String::new());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
-    response
 }
 
 /// Returns the client's address. Only a proxy on this host is believed, and only a single address (strfry's

@@ -15,17 +15,14 @@ mod front;
 mod limits;
 mod outbound;
 mod policy;
-mod relay;
 mod server;
 mod subscriptions;
 mod validate;
 mod writer;
 
-pub use event_store::EventStoreError;
 pub use limits::RelayLimits;
 pub use policy::EventPolicy;
-pub use policy::EventSource;
-pub use policy::SourceKind;
+pub use policy::source_type;
 pub use server::RelayServer;
 pub use server::RelayStartError;
 

@@ -62,6 +62,3 @@ impl RelayLimits {
         })
     }
 }
-
-/// Ephemeral events made longer ago are refused (`events.rejectEphemeralEventsOlderThanSeconds`).
-pub(super) const EPHEMERAL_AGE_SECS_MAX: u64 = 60;

@@ -19,15 +19,11 @@ pub(super) struct Outbound {
     overrun: Arc<Notify>,
 }
 
+/// A message, and the right to the bytes that it takes.
+type Queued = (Message, OwnedSemaphorePermit);
+
 /// The end where messages come out.
 pub(super) type Queue = mpsc::Receiver<Queued>;
-
-/// A message, and the right to the bytes that it takes.
-#[derive(Debug)]
-pub(super) struct Queued {
-    message: Message,
-    _bytes: OwnedSemaphorePermit,
-}
 
 /// The client is gone, or as good as gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,24 +45,14 @@ impl Outbound {
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.acquire_many_owned(cost(&text)).await.map_err(|_| Gone)?;
-        let queued = Queued {
-            message: Message::text(text),
-            _bytes: bytes,
-        };
-        self.queue.send(queued).await.map_err(|_| Gone)
+        self.queue.send((Message::text(text), bytes)).await.map_err(|_| Gone)
     }
 
     /// Sends without waiting: for what it did not ask for just now. A client that is too slow for that is dropped.
     pub(super) fn send_at_once(&self, text: String) {
         let budget = Arc::clone(&self.budget);
-        let sent = budget.try_acquire_many_owned(cost(&text)).is_ok_and(|bytes| {
-            let queued = Queued {
-                message: Message::text(text),
-                _bytes: bytes,
-            };
-            self.queue.try_send(queued).is_ok()
-        });
-        if !sent {
+        let bytes = budget.try_acquire_many_owned(cost(&text));
+        if !bytes.is_ok_and(|bytes| self.queue.try_send((Message::text(text), bytes)).is_ok()) {
             self.overrun.notify_one();
         }
     }
@@ -81,7 +67,7 @@ impl Outbound {
 pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue) {
     loop {
         let sent = match tokio::time::timeout(PING_EVERY, queue.recv()).await {
-            Ok(Some(queued)) => tokio::time::timeout(WRITE_MAX, sink.send(queued.message)).await,
+            Ok(Some((message, _bytes))) => tokio::time::timeout(WRITE_MAX, sink.send(message)).await,
             Ok(None) => return,
             Err(_) => tokio::time::timeout(WRITE_MAX, sink.send(Message::Ping(Default::default()))).await,
         };

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nostr_database::error::Error as DatabaseError;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::connection::Relay;
 use crate::event_store::EventStore;
-use crate::event_store::EventStoreError;
 use crate::front;
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
-use crate::relay::Relay;
 use crate::writer;
 
 /// A running relay. Dropped, it ends soon after; [`RelayServer::stop`] waits for it.
@@ -39,7 +39,7 @@ pub enum RelayStartError {
         directory: PathBuf,
         /// Why not.
         #[source]
-        source: EventStoreError,
+        source: DatabaseError,
     },
     /// The address of the listening socket cannot be read.
     #[error("cannot use the relay's listening socket")]

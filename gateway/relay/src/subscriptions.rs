@@ -1,6 +1,5 @@
-//! The open subscriptions of one connection: what is stored reaches each exactly once, by request or live.
+//! An open subscription of a connection: what is stored reaches it exactly once, by request or live.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 
 use nostr::event::Event;
@@ -19,63 +18,24 @@ pub(super) struct Served {
     pub(super) batch: u64,
 }
 
-/// Subscriptions by their ids.
-#[derive(Debug, Default)]
-pub(super) struct Subscriptions {
-    open: HashMap<String, OpenSubscription>,
-}
-
+/// An open subscription.
 #[derive(Debug)]
-struct OpenSubscription {
-    filters: Vec<Filter>,
+pub(super) struct OpenSubscription {
+    pub(super) filters: Vec<Filter>,
     /// What was sent as stored and may yet come live.
-    sent: HashSet<EventId>,
+    pub(super) sent: HashSet<EventId>,
     /// The last batch that was begun when the stored events had been read: later ones were not among them.
-    last_batch: u64,
+    pub(super) last_batch: u64,
 }
 
-impl Subscriptions {
-    /// Tells whether there is room for a subscription, which may be one of the same id anew.
-    pub(super) fn has_room_for(&self, id: &str, subscriptions_max: usize) -> bool {
-        self.open.contains_key(id) || self.open.len() < subscriptions_max
-    }
-
-    /// Opens a subscription that has been sent the stored events `sent`, read when `last_batch` had been begun.
-    pub(super) fn open(&mut self, id: String, filters: Vec<Filter>, sent: HashSet<EventId>, last_batch: u64) {
-        let subscription = OpenSubscription {
-            filters,
-            sent,
-            last_batch,
-        };
-        self.open.insert(id, subscription);
-    }
-
-    /// Ends a subscription, if there is one.
-    pub(super) fn close(&mut self, id: &str) {
-        self.open.remove(id);
-    }
-
-    /// Tells whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// Returns the ids of the subscriptions that are to be sent the event.
-    pub(super) fn take(&mut self, served: &Served) -> Vec<&str> {
-        let mut ids = Vec::new();
-        for (id, subscription) in &mut self.open {
-            if served.batch > subscription.last_batch {
-                subscription.sent = HashSet::new();
-            }
-            let matches = subscription
-                .filters
-                .iter()
-                .any(|filter| filter.match_event(&served.event, MatchEventOptions::new()));
-            if matches && !subscription.sent.contains(&served.event.id) {
-                ids.push(id.as_str());
-            }
+impl OpenSubscription {
+    /// Tells whether an event is to be sent, which comes live.
+    pub(super) fn takes(&mut self, served: &Served) -> bool {
+        if served.batch > self.last_batch {
+            self.sent = HashSet::new();
         }
-        ids
+        let matches = |filter: &Filter| filter.match_event(&served.event, MatchEventOptions::new());
+        self.filters.iter().any(matches) && !self.sent.contains(&served.event.id)
     }
 }
 
@@ -98,21 +58,17 @@ mod tests {
             json: String::new(),
             batch,
         };
-        let mut subscriptions = Subscriptions::default();
-        let filter = || vec![Filter::new().kind(Kind::TextNote)];
-        subscriptions.open("stored".to_owned(), filter(), HashSet::from([event.id]), 7);
-        subscriptions.open("not yet".to_owned(), filter(), HashSet::new(), 7);
-        subscriptions.open(
-            "other".to_owned(),
-            vec![Filter::new().kind(Kind::Reaction)],
-            HashSet::new(),
-            7,
-        );
+        let open = |kind, sent: &[EventId]| OpenSubscription {
+            filters: vec![Filter::new().kind(kind)],
+            sent: sent.iter().copied().collect(),
+            last_batch: 7,
+        };
+        let mut stored = open(Kind::TextNote, &[event.id]);
+        let mut not_yet = open(Kind::TextNote, &[]);
+        let mut other = open(Kind::Reaction, &[]);
 
-        assert_eq!(subscriptions.take(&served(7)), ["not yet"]);
-
-        subscriptions.close("not yet");
-        assert_eq!(subscriptions.take(&served(8)), ["stored"]);
-        assert!(!subscriptions.is_empty());
+        let mut all = [&mut stored, &mut not_yet, &mut other];
+        assert_eq!(all.each_mut().map(|one| one.takes(&served(7))), [false, true, false]);
+        assert!(stored.takes(&served(8)));
     }
 }

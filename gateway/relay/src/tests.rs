@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,14 +33,13 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
-use crate::policy::EventSource;
 use crate::server::RelayServer;
 
 /// Says what the content of an event asks it to say.
 struct AsAsked;
 
 impl EventPolicy for AsAsked {
-    async fn judge(&mut self, event: &Event, _: &EventSource) -> Answer {
+    async fn judge(&mut self, event: &Event, _: IpAddr) -> Answer {
         match event.content.split_once(' ') {
             Some(("refuse", text)) => Answer::Refuse(text.to_owned()),
             Some(("hold", text)) => Answer::Hold(text.to_owned().into()),

@@ -4,63 +4,21 @@
 //! Stricter than strfry, which takes kinds over 65535, hex in upper case and tag values that are not strings:
 //! [`Event`] cannot hold such events.
 
+use std::borrow::Cow;
+
 use nostr::event::Event;
+use nostr::event::Kind;
 use nostr::types::Timestamp;
 use serde_json::Value;
 use shared::nip01::is_lower_hex;
 use shared::nip01::tag_values;
 
-use crate::limits::EPHEMERAL_AGE_SECS_MAX;
 use crate::limits::RelayLimits;
 
 /// Why an event is refused before the policy is asked: what the client reads, with its NIP-01 prefix.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InvalidEvent {
-    #[error("invalid: event is not an object")]
-    NotAnObject,
-    #[error("invalid: {field} is not {length} lower-case hex digits")]
-    NotHex { field: &'static str, length: usize },
-    #[error("invalid: tags is not an array")]
-    NoTags,
-    #[error("invalid: too many tags: {count}, at most {max}")]
-    TooManyTags { count: usize, max: usize },
-    #[error("invalid: {0}")]
-    Malformed(serde_json::Error),
-    #[error("invalid: event too large: {bytes} bytes, at most {max}")]
-    TooLarge { bytes: usize, max: usize },
-    #[error("invalid: too few fields in tag")]
-    EmptyTag,
-    #[error("invalid: tag val too large: {bytes} bytes, at most {max}")]
-    TagValueTooLarge { bytes: usize, max: usize },
-    #[error("invalid: {0} tag is not 64 lower-case hex digits")]
-    TagNotHex(String),
-    #[error("invalid: a tag is not a coordinate")]
-    NoCoordinate,
-    #[error("invalid: can't delete other user's events")]
-    DeletesForeign,
-    #[error("invalid: invalid expiration")]
-    Expiration,
-    #[error("invalid: an addressable event needs one d tag here")]
-    NotOneIdentifier,
-    #[error("invalid: the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte")]
-    UnusableIdentifier,
-    #[error("invalid: ephemeral event expired")]
-    EphemeralTooOld,
-    #[error("invalid: created_at too early")]
-    TooOld,
-    #[error("invalid: created_at too late")]
-    TooNew,
-    #[error("invalid: event expired")]
-    Expired,
-    #[error("invalid: bad event id")]
-    WrongId,
-    #[error("invalid: bad signature")]
-    WrongSignature,
-    #[error("blocked: event marked as protected")]
-    Protected,
-    #[error("blocked: reposts can't embed protected events")]
-    RepostOfProtected,
-}
+#[error("{0}")]
+pub(super) struct InvalidEvent(Cow<'static, str>);
 
 /// Returns the event in `value`, valid at `now`.
 ///
@@ -70,15 +28,24 @@ pub(super) fn validate(value: Value, now: Timestamp, limits: &RelayLimits) -> Re
     let event = parse(value, limits)?;
     check_tags(&event, limits)?;
     check_time(&event, now, limits)?;
-    check_signature(&event)?;
+    if !event.verify_id() {
+        return refuse("invalid: bad event id");
+    }
+    if !event.verify_signature() {
+        return refuse("invalid: bad signature");
+    }
     if event.is_protected() {
-        return Err(InvalidEvent::Protected);
+        return refuse("blocked: event marked as protected");
     }
     let repost = matches!(event.kind.as_u16(), 6 | 16);
     if repost && event.content.contains(r#"["-"]"#) {
-        return Err(InvalidEvent::RepostOfProtected);
+        return refuse("blocked: reposts can't embed protected events");
     }
     Ok(event)
+}
+
+fn refuse<T>(reason: impl Into<Cow<'static, str>>) -> Result<T, InvalidEvent> {
+    Err(InvalidEvent(reason.into()))
 }
 
 /// Returns the id to name in the answer, or `?` as strfry does.
@@ -87,24 +54,30 @@ pub(super) fn id_for_answer(value: &Value) -> String {
 }
 
 fn parse(value: Value, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
-    let fields = value.as_object().ok_or(InvalidEvent::NotAnObject)?;
+    let Some(fields) = value.as_object() else {
+        return refuse("invalid: event is not an object");
+    };
     for (field, length) in [("id", 64), ("pubkey", 64), ("sig", 128)] {
         let text = fields.get(field).and_then(Value::as_str);
         if !text.is_some_and(|text| is_lower_hex(text, length)) {
-            return Err(InvalidEvent::NotHex { field, length });
+            return refuse(format!("invalid: {field} is not {length} lower-case hex digits"));
         }
     }
-    let tags = fields.get("tags").and_then(Value::as_array);
-    let count = tags.ok_or(InvalidEvent::NoTags)?.len();
-    let max = limits.tags_max;
+    let Some(tags) = fields.get("tags").and_then(Value::as_array) else {
+        return refuse("invalid: tags is not an array");
+    };
+    let (count, max) = (tags.len(), limits.tags_max);
     if count > max {
-        return Err(InvalidEvent::TooManyTags { count, max });
+        return refuse(format!("invalid: too many tags: {count}, at most {max}"));
     }
-    let event: Event = serde_json::from_value(value).map_err(InvalidEvent::Malformed)?;
+    let event: Event = match serde_json::from_value(value) {
+        Ok(event) => event,
+        Err(error) => return refuse(format!("invalid: {error}")),
+    };
     let bytes = serde_json::to_string(&event).map_or(usize::MAX, |json| json.len());
     let max = limits.event_bytes_max;
     if bytes > max {
-        return Err(InvalidEvent::TooLarge { bytes, max });
+        return refuse(format!("invalid: event too large: {bytes} bytes, at most {max}"));
     }
     Ok(event)
 }
@@ -113,22 +86,23 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
     check_identifier(event)?;
     for tag in event.tags.iter() {
         let [name, rest @ ..] = tag.as_slice() else {
-            return Err(InvalidEvent::EmptyTag);
+            return refuse("invalid: too few fields in tag");
         };
         let value = rest.first().map_or("", String::as_str);
         let (bytes, max) = (value.len(), limits.tag_value_bytes_max);
         if name.len() == 1 && bytes > max {
-            return Err(InvalidEvent::TagValueTooLarge { bytes, max });
+            return refuse(format!("invalid: tag val too large: {bytes} bytes, at most {max}"));
         }
         match name.as_str() {
-            "e" | "p" if !is_lower_hex(value, 64) => return Err(InvalidEvent::TagNotHex(name.clone())),
-            "a" if event.kind.as_u16() == shared::nip34::DELETION => {
-                let author = value.split(':').nth(1).ok_or(InvalidEvent::NoCoordinate)?;
-                if author != event.pubkey.to_hex() {
-                    return Err(InvalidEvent::DeletesForeign);
-                }
+            "e" | "p" if !is_lower_hex(value, 64) => {
+                return refuse(format!("invalid: {name} tag is not 64 lower-case hex digits"));
             }
-            "expiration" if value.parse::<u64>().is_err() => return Err(InvalidEvent::Expiration),
+            "a" if event.kind == Kind::EventDeletion => match value.split(':').nth(1) {
+                Some(author) if author == event.pubkey.to_hex() => {}
+                Some(_) => return refuse("invalid: can't delete other user's events"),
+                None => return refuse("invalid: a tag is not a coordinate"),
+            },
+            "expiration" if value.parse::<u64>().is_err() => return refuse("invalid: invalid expiration"),
             _ => {}
         }
     }
@@ -143,10 +117,12 @@ fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
     }
     let mut identifiers = tag_values(event, "d");
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
-        return Err(InvalidEvent::NotOneIdentifier);
+        return refuse("invalid: an addressable event needs one d tag here");
     };
     if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
-        return Err(InvalidEvent::UnusableIdentifier);
+        return refuse(format!(
+            "invalid: the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte"
+        ));
     }
     Ok(())
 }
@@ -155,28 +131,18 @@ fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(),
     let now_secs = now.as_secs();
     let created_at = event.created_at.as_secs();
     let (age_secs_max, too_old) = if event.kind.is_ephemeral() {
-        (EPHEMERAL_AGE_SECS_MAX, InvalidEvent::EphemeralTooOld)
+        (EPHEMERAL_AGE_SECS_MAX, "invalid: ephemeral event expired")
     } else {
-        (limits.age_secs_max, InvalidEvent::TooOld)
+        (limits.age_secs_max, "invalid: created_at too early")
     };
     if created_at < now_secs.saturating_sub(age_secs_max) {
-        return Err(too_old);
+        return refuse(too_old);
     }
     if created_at > now_secs.saturating_add(limits.future_secs_max) {
-        return Err(InvalidEvent::TooNew);
+        return refuse("invalid: created_at too late");
     }
     if is_expired(event, now) {
-        return Err(InvalidEvent::Expired);
-    }
-    Ok(())
-}
-
-fn check_signature(event: &Event) -> Result<(), InvalidEvent> {
-    if !event.verify_id() {
-        return Err(InvalidEvent::WrongId);
-    }
-    if !event.verify_signature() {
-        return Err(InvalidEvent::WrongSignature);
+        return refuse("invalid: event expired");
     }
     Ok(())
 }
@@ -186,6 +152,8 @@ pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
     event.tags.expiration().is_some_and(|expiration| expiration <= now)
 }
 
+/// Ephemeral events made longer ago are refused (strfry `events.rejectEphemeralEventsOlderThanSeconds`).
+const EPHEMERAL_AGE_SECS_MAX: u64 = 60;
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;
 
@@ -193,7 +161,6 @@ const IDENTIFIER_BYTES_MAX: usize = 182;
 mod tests {
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
-    use nostr::event::Kind;
     use nostr::event::Tag;
     use nostr::key::Keys;
     use serde_json::json;

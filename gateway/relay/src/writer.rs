@@ -1,9 +1,13 @@
 //! The only writer: takes the submitted events as a batch, asks the policy about each event, stores what it accepts,
 //! then answers, then tells the subscribers (strfry `RelayWriter.cpp`).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nostr::event::Event;
+use nostr_database::RejectedReason;
+use nostr_database::SaveEventStatus;
+use nostr_database::error::Error as DatabaseError;
 use serde_json::json;
 use shared::write_policy::Answer;
 use tokio::sync::broadcast;
@@ -11,11 +15,8 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::event_store::EventStore;
-use crate::event_store::EventStoreError;
-use crate::event_store::Saved;
 use crate::outbound::Outbound;
 use crate::policy::EventPolicy;
-use crate::policy::EventSource;
 use crate::subscriptions::Served;
 
 /// An event that is valid and was not stored when it came.
@@ -23,8 +24,8 @@ use crate::subscriptions::Served;
 pub(super) struct Submission {
     /// The event.
     pub(super) event: Event,
-    /// Where it came from.
-    pub(super) source: EventSource,
+    /// The address it came from.
+    pub(super) client: IpAddr,
     /// Where the answer goes.
     pub(super) outbound: Outbound,
 }
@@ -49,7 +50,7 @@ pub(super) async fn run(
             outbound.send_at_once(ok(&event.id.to_hex(), accepted, message));
         }
         for (event, result) in events.into_iter().zip(results) {
-            if matches!(result, Ok(Saved::Stored)) {
+            if matches!(result, Ok(SaveEventStatus::Success)) {
                 let json = serde_json::to_string(&event).unwrap_or_default();
                 // An error only means that no client is connected.
                 drop(served.send(Arc::new(Served { event, json, batch })));
@@ -63,7 +64,7 @@ pub(super) async fn run(
 async fn judge(policy: &mut impl EventPolicy, submissions: &mut Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
     let mut accepted = Vec::new();
     for submission in submissions.drain(..) {
-        let answer = policy.judge(&submission.event, &submission.source).await;
+        let answer = policy.judge(&submission.event, submission.client).await;
         let id = submission.event.id.to_hex();
         match answer {
             Answer::Accept => accepted.push((submission.outbound, submission.event)),
@@ -76,7 +77,7 @@ async fn judge(policy: &mut impl EventPolicy, submissions: &mut Vec<Submission>)
 }
 
 /// Saves a batch; ephemeral events (NIP-01) count as stored and are not.
-async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<Saved, EventStoreError>> {
+async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<SaveEventStatus, DatabaseError>> {
     let lasting: Vec<Event> = events
         .iter()
         .filter(|event| !event.kind.is_ephemeral())
@@ -86,21 +87,21 @@ async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<Saved, EventSt
     events
         .iter()
         .map(|event| match event.kind.is_ephemeral() {
-            true => Ok(Saved::Stored),
-            false => results.next().unwrap_or(Ok(Saved::Stored)),
+            true => Ok(SaveEventStatus::Success),
+            false => results.next().unwrap_or(Ok(SaveEventStatus::Success)),
         })
         .collect()
 }
 
 /// Returns the answer in strfry's words.
-fn result_message(event: &Event, result: &Result<Saved, EventStoreError>) -> (bool, &'static str) {
+fn result_message(event: &Event, result: &Result<SaveEventStatus, DatabaseError>) -> (bool, &'static str) {
     match result {
-        Ok(Saved::Stored) => (true, ""),
-        Ok(Saved::Duplicate) => (true, DUPLICATE),
-        Ok(Saved::Replaced) => (false, "replaced: have newer event"),
-        Ok(Saved::Deleted) => (false, "deleted: user requested deletion"),
-        Err(error) => {
-            tracing::error!(event.id = %event.id, %error, "cannot store an event");
+        Ok(SaveEventStatus::Success) => (true, ""),
+        Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate)) => (true, DUPLICATE),
+        Ok(SaveEventStatus::Rejected(RejectedReason::Replaced)) => (false, "replaced: have newer event"),
+        Ok(SaveEventStatus::Rejected(RejectedReason::Deleted)) => (false, "deleted: user requested deletion"),
+        other => {
+            tracing::error!(event.id = %event.id, ?other, "cannot store an event");
             (false, "error: the relay cannot store the event")
         }
     }

@@ -1,115 +1,79 @@
-//! What a repository offers: the answers to `info/refs`, written natively and byte for byte as git writes them
-//! (docs/facts/git-http.md 2.1).
-//!
-//! What git can do is asked of the git that will do it, once, at start.
-
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
+//! What a repository offers: the answers to `GET info/refs` (`gitprotocol-http(5)`, "Smart Server Response"), written
+//! natively and, but for the agent, byte for byte as git writes them (docs/facts/git-http.md 2.1).
 
 use bytes::Bytes;
 use bytes::BytesMut;
 use shared::git::Oid;
 use shared::git::RefName;
+use shared::nip34::Coordinate;
+use warp::reply::Response;
 
-use crate::git::command::Git;
-use crate::git::error::GitError;
-use crate::repositories::layout::in_background;
+use crate::fetch::reader::Found;
+use crate::fetch::reader::Reader;
+use crate::http::reply;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::RepositoryStore;
+use wire::path::GitService;
 use wire::pkt_line::PktLine;
 use wire::protocol::ProtocolVersion;
 
-/// The capabilities of this server's git, in the form of each protocol version.
-#[derive(Debug, Clone)]
-pub(crate) struct Advertisements {
-    /// The capabilities of upload-pack in version 0, up to where `symref=` goes, and the rest.
-    upload_pack: (String, String),
-    /// The whole advertisement of upload-pack in version 2, the same for every repository.
-    upload_pack_v2: Bytes,
-    receive_pack: String,
+/// Answers with what the repository offers for a service.
+pub(crate) async fn info_refs(
+    reader: &Reader,
+    coordinate: &Coordinate,
+    service: GitService,
+    version: ProtocolVersion,
+) -> Response {
+    let advertised = |refs: &RefSnapshot| match service {
+        GitService::UploadPack => upload_pack(version, refs),
+        GitService::ReceivePack => receive_pack(version, refs),
+    };
+    let body = match (reader.find(coordinate).await, service) {
+        // Whoever has missing data can push it again, on top of what is here.
+        (Found::Readable { refs, .. }, _) | (Found::DataMissing(refs), GitService::ReceivePack) => advertised(&refs),
+        (Found::NoState, GitService::ReceivePack) => advertised(&RefSnapshot::empty()),
+        (unreadable, _) => return unreadable.refusal(),
+    };
+    reply::git(&format!("application/x-{}-advertisement", service.as_str()), body)
 }
 
-/// Why git could not be asked what it can do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CaptureError {
-    /// git failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// Its advertisement has another form than git's.
-    #[error("git advertises nothing that could be understood")]
-    Form,
+/// Returns what clients that fetch are told first.
+pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
+    if version == ProtocolVersion::V2 {
+        let mut out = BytesMut::new();
+        for line in UPLOAD_PACK_V2 {
+            PktLine::Data(format!("{line}\n").as_bytes()).encode(&mut out);
+        }
+        PktLine::Flush.encode(&mut out);
+        return out.freeze();
+    }
+    let head = refs.head_oid();
+    let symref = match (&refs.head, head) {
+        (Head::Symbolic(name), Some(_)) => format!(" symref=HEAD:{name}"),
+        (Head::Symbolic(_) | Head::Detached(_), _) => String::new(),
+    };
+    let capabilities = format!("{UPLOAD_PACK}{symref} filter object-format=sha1 {AGENT}");
+    let mut writer = Writer::new("git-upload-pack", version, capabilities);
+    if let Some(oid) = head {
+        writer.line(oid, "HEAD");
+    }
+    for (name, oid) in visible(refs) {
+        writer.line(*oid, name.as_str());
+        if let Some(peeled) = refs.peeled.get(name) {
+            writer.line(*peeled, &format!("{name}^{{}}"));
+        }
+    }
+    writer.finish()
 }
 
-impl Advertisements {
-    /// Asks git for its capabilities, with the configuration that it will serve with.
-    ///
-    /// # Errors
-    /// [`CaptureError`]
-    pub(crate) async fn capture(repositories: &RepositoryStore) -> Result<Self, CaptureError> {
-        // A repository with a ref: before git 2.41 an empty one advertises no capabilities in version 0.
-        let path = repositories.layout().fresh_quarantine();
-        let captured = capture_from(repositories.git(), &path).await;
-        in_background(move || {
-            if let Err(error) = fs::remove_dir_all(&path) {
-                tracing::warn!(%error, "cannot remove a scratch repository; the next start sweeps it");
-            }
-        })
-        .await;
-        let (v0, upload_pack_v2) = captured?;
-        let (first, _) = PktLine::decode(&v0).ok().flatten().ok_or(CaptureError::Form)?;
-        let PktLine::Data(line) = first else {
-            return Err(CaptureError::Form);
-        };
-        let line = std::str::from_utf8(line).map_err(|_| CaptureError::Form)?;
-        let (_, capabilities) = line.trim_end().split_once('\0').ok_or(CaptureError::Form)?;
-        let agent = capabilities
-            .split(' ')
-            .find(|word| word.starts_with("agent="))
-            .ok_or(CaptureError::Form)?;
-        let symref = format!(" symref=HEAD:{CAPTURE_REF}");
-        let (before, after) = capabilities.split_once(&symref).ok_or(CaptureError::Form)?;
-        Ok(Self {
-            receive_pack: format!("{RECEIVE_PACK} {agent}"),
-            upload_pack: (before.to_owned(), after.to_owned()),
-            upload_pack_v2: upload_pack_v2.into(),
-        })
+/// Returns what clients that push are told first. There is no version 2 of pushing: git answers such a client in
+/// version 0, and so does this.
+pub(crate) fn receive_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
+    let mut writer = Writer::new("git-receive-pack", version, format!("{RECEIVE_PACK} {AGENT}"));
+    for (name, oid) in visible(refs) {
+        writer.line(*oid, name.as_str());
     }
-
-    /// Returns what clients that fetch are told first.
-    pub(crate) fn upload_pack(&self, version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
-        if version == ProtocolVersion::V2 {
-            return self.upload_pack_v2.clone();
-        }
-        let (before, after) = &self.upload_pack;
-        let head = refs.head_oid();
-        let symref = match (&refs.head, head) {
-            (Head::Symbolic(name), Some(_)) => format!(" symref=HEAD:{name}"),
-            (Head::Symbolic(_) | Head::Detached(_), _) => String::new(),
-        };
-        let mut writer = Writer::new("git-upload-pack", version, format!("{before}{symref}{after}"));
-        if let Some(oid) = head {
-            writer.line(oid, "HEAD");
-        }
-        for (name, oid) in visible(refs) {
-            writer.line(*oid, name.as_str());
-            if let Some(peeled) = refs.peeled.get(name) {
-                writer.line(*peeled, &format!("{name}^{{}}"));
-            }
-        }
-        writer.finish()
-    }
-
-    /// Returns what clients that push are told first. There is no version 2 of pushing: git answers such a client in
-    /// version 0, and so does this.
-    pub(crate) fn receive_pack(&self, version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
-        let mut writer = Writer::new("git-receive-pack", version, self.receive_pack.clone());
-        for (name, oid) in visible(refs) {
-            writer.line(*oid, name.as_str());
-        }
-        writer.finish()
-    }
+    writer.finish()
 }
 
 /// Returns the refs that clients may see, in git's order.
@@ -157,59 +121,34 @@ impl Writer {
     }
 }
 
-/// Makes a repository with one commit at `path` and returns git's advertisements of it, version 0 and 2.
-async fn capture_from(git: &Git, path: &Path) -> Result<(Vec<u8>, Vec<u8>), GitError> {
-    git.invoke("init")
-        .arg("--quiet")
-        .arg("--bare")
-        .arg("--template=")
-        .arg("--initial-branch=master")
-        .arg(path)
-        .output(b"", DEADLINE)
-        .await?;
-    let write = async |kind: &str, content: &str| {
-        let write = git.invoke("hash-object").repository(path);
-        let oid = write
-            .arg("-w")
-            .arg("--stdin")
-            .arg("-t")
-            .arg(kind)
-            .output(content.as_bytes(), DEADLINE)
-            .await?;
-        Ok::<_, GitError>(String::from_utf8_lossy(&oid).trim_end().to_owned())
-    };
-    let tree = write("tree", "").await?;
-    let who = "x <x> 0 +0000";
-    let commit = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nx\n");
-    let commit = write("commit", &commit).await?;
-    git.invoke("update-ref")
-        .repository(path)
-        .arg(CAPTURE_REF)
-        .arg(commit)
-        .output(b"", DEADLINE)
-        .await?;
-    let advertise = async |protocol: &str| {
-        git.invoke("upload-pack")
-            .env("GIT_PROTOCOL", protocol)
-            .arg("--strict")
-            .arg("--http-backend-info-refs")
-            .arg(path)
-            .output(b"", DEADLINE)
-            .await
-    };
-    Ok((advertise("").await?, advertise("version=2").await?))
-}
-
-const CAPTURE_REF: &str = "refs/heads/master";
+/// What every supported git can do with serving.gitconfig (`upload-pack.c`), up
+/// to where `symref=` goes. A test compares it with what git itself advertises.
+const UPLOAD_PACK: &str = "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not \
+                           deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want \
+                           allow-reachable-sha1-in-want no-done";
+/// The same in version 2, for every repository (`serve.c`).
+const UPLOAD_PACK_V2: [&str; 6] = [
+    "version 2",
+    AGENT,
+    "ls-refs=unborn",
+    "fetch=shallow wait-for-done filter",
+    "server-option",
+    "object-format=sha1",
+];
 /// What this server's own receive-pack can do. No `push-options` and no `push-cert`: see command_list.rs.
 const RECEIVE_PACK: &str =
     "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1";
 /// `transfer.hideRefs` in serving.gitconfig.
 const HIDDEN: &str = "refs/grasp/";
-const DEADLINE: Duration = Duration::from_secs(30);
+/// What clients may log about this server.
+const AGENT: &str = concat!("agent=grasp-gateway/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
     use super::*;
     use crate::git::version::GitVersion;
     use crate::repositories::repository::Repository;
@@ -226,27 +165,30 @@ mod tests {
         let git = world.store.git().invoke(service);
         let refs = git
             .env("GIT_PROTOCOL", protocol)
+            .env("GIT_USER_AGENT", AGENT.trim_start_matches("agent="))
             .arg("--http-backend-info-refs")
             .arg(path)
-            .output(b"", DEADLINE)
+            .output(b"", Duration::from_secs(30))
             .await
             .unwrap();
         let service = format!("# service=git-{service}\n");
         let prefix = format!("{:04x}{service}0000", service.len() + 4);
         match (protocol, &refs[..]) {
-            ("version=2", refs) if refs.starts_with(b"000eversion 2") => refs.to_vec(),
+            // git 2.39 offers `object-info` too, which no client of git's asks for.
+            ("version=2", refs) if refs.starts_with(b"000eversion 2") => {
+                String::from_utf8_lossy(refs).replace("0010object-info\n", "").into()
+            }
             (_, refs) => [prefix.as_bytes(), refs].concat(),
         }
     }
 
     async fn assert_same(world: &World, repository: &Repository) {
-        let advertisements = Advertisements::capture(&world.store).await.unwrap();
         let refs = repository.refs().await.unwrap().unwrap();
         for (version, protocol) in VERSIONS {
             let expected = gits_own(world, repository.path(), "upload-pack", protocol).await;
-            assert_eq!(advertisements.upload_pack(version, &refs), expected, "{protocol}");
+            assert_eq!(upload_pack(version, &refs), expected, "{protocol}");
             let expected = gits_own(world, repository.path(), "receive-pack", protocol).await;
-            assert_eq!(advertisements.receive_pack(version, &refs), expected, "{protocol}");
+            assert_eq!(receive_pack(version, &refs), expected, "{protocol}");
         }
     }
 
@@ -265,14 +207,12 @@ mod tests {
             let oid = world.oid(&repository, &["rev-parse", "refs/heads/main"], b"").await;
             fs::write(repository.path().join("HEAD"), format!("{oid}\n")).unwrap();
             assert_same(&world, &repository).await;
-            assert_eq!(world.quarantine_entries(), 0);
         }
     }
 
     #[tokio::test]
     async fn the_empty_repository_is_advertised_as_git_does() {
         for world in World::of_every_git().await {
-            let advertisements = Advertisements::capture(&world.store).await.unwrap();
             let empty = world.store.layout().empty_repository();
             // Before 2.41 git says nothing at all of an empty repository in version 0; the later form is understood
             // by every client.
@@ -281,10 +221,10 @@ mod tests {
             for (version, protocol) in VERSIONS {
                 let refs = RefSnapshot::empty();
                 let expected = gits_own(&world, &empty, "receive-pack", protocol).await;
-                assert_eq!(advertisements.receive_pack(version, &refs), expected);
+                assert_eq!(receive_pack(version, &refs), expected);
                 if says_capabilities || version == ProtocolVersion::V2 {
                     let expected = gits_own(&world, &empty, "upload-pack", protocol).await;
-                    assert_eq!(advertisements.upload_pack(version, &refs), expected);
+                    assert_eq!(upload_pack(version, &refs), expected);
                 }
             }
         }

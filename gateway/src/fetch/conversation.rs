@@ -1,7 +1,7 @@
-//! One run of `git upload-pack`: the request goes in and the answer comes out at the same time.
+//! One run of `git upload-pack`, within limits: the request goes in and the answer comes out at the same time.
 
 use std::io;
-use std::process::ExitStatus;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -10,78 +10,77 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::request::FetchRequest;
 use crate::process::ChildProcess;
-use crate::process::Stderr;
 
-/// A piece of an answer. A channel that closes before [`Chunk::End`] carried half of one.
-#[derive(Debug)]
-pub(crate) enum Chunk {
-    Data(Bytes),
-    End,
+/// What one fetch may cost, and all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UploadPackLimits {
+    /// Most gits at once.
+    pub(crate) children_max: usize,
+    /// Longest wait for one of them to end.
+    pub(crate) queue_wait_max: Duration,
+    /// Longest wait for the client to send or to take the next bytes.
+    pub(crate) stall_max: Duration,
+    /// Longest time of one answer.
+    pub(crate) duration_max: Duration,
+    /// Most bytes of a request.
+    pub(crate) request_bytes_max: u64,
+    /// Most memory of one git.
+    pub(crate) memory_bytes_max: u64,
+    /// Most CPU time of one git.
+    pub(crate) cpu_secs_max: u64,
 }
 
-/// One run of `upload-pack`, in a task of its own: it must notice a client that is gone or asleep even while nobody
-/// polls the answer.
-pub(crate) struct Conversation<R> {
-    pub(crate) child: ChildProcess,
-    pub(crate) request: FetchRequest<R>,
-    pub(crate) sender: mpsc::Sender<Chunk>,
-    pub(crate) permit: OwnedSemaphorePermit,
+impl UploadPackLimits {
+    /// Room for clones of large projects, a few at a time.
+    pub(crate) const DEFAULT: Self = Self {
+        children_max: 4,
+        queue_wait_max: Duration::from_secs(30),
+        stall_max: Duration::from_secs(60),
+        duration_max: Duration::from_secs(6 * 3600),
+        request_bytes_max: 16 << 20,
+        memory_bytes_max: 4 << 30,
+        cpu_secs_max: 3600,
+    };
 }
 
-impl<R: AsyncRead + Send + Unpin> Conversation<R> {
-    /// Runs until git has ended or the client is gone; a git that still runs is then killed by dropping the child.
-    pub(crate) async fn run(mut self, limits: UploadPackLimits) {
-        let stdin = self.child.stdin.take();
-        let stdout = self.child.stdout.take();
-        let talk = async {
-            let answer = async {
-                let forward = forward(stdout, &self.sender, limits);
-                let ((), ended) = tokio::try_join!(forward, self.child.wait())?;
-                Ok(ended)
-            };
-            tokio::pin!(answer);
-            tokio::select! {
-                // git has all it wants and is done; what else the client may send is nobody's.
-                ended = &mut answer => ended,
-                asked = ask(&mut self.request, stdin) => {
-                    asked?;
-                    answer.await
-                }
+/// Runs `git upload-pack` until it has ended or the client is gone. An error is for the log: the answer is not whole.
+pub(crate) async fn converse<R>(
+    mut child: ChildProcess,
+    mut request: FetchRequest<R>,
+    answer: mpsc::Sender<Bytes>,
+    limits: UploadPackLimits,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+{
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let talk = async {
+        let answered = async { tokio::try_join!(forward(stdout, &answer, limits), child.wait()) };
+        tokio::pin!(answered);
+        tokio::select! {
+            // git has all it wants and is done; what else the client may send is nobody's.
+            ended = &mut answered => ended,
+            asked = ask(&mut request, stdin) => {
+                asked?;
+                answered.await
             }
-        };
-        let talk = timeout(limits.duration_max, talk);
-        let ended = tokio::select! {
-            ended = talk => ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-            () = self.sender.closed() => return,
-        };
-        let end = match ended {
-            Ok((status, stderr)) => report_end(status, &stderr),
-            Err(error) => Err(error),
-        };
-        match end {
-            Ok(()) => {
-                // Whoever does not take it is gone, or asleep, and hears that the answer was cut off.
-                let sent = timeout(limits.stall_max, self.sender.send(Chunk::End)).await;
-                tracing::trace!(?sent, "a fetch has ended");
-            }
-            Err(error) => tracing::warn!(%error, "a fetch was cut off"),
         }
-        drop(self.permit);
-    }
-}
-
-/// Tells whether the answer is whole. A git that ends with a status of its own has told the client why, in the answer.
-fn report_end(status: ExitStatus, stderr: &Stderr) -> io::Result<()> {
+    };
+    let ended = tokio::select! {
+        ended = timeout(limits.duration_max, talk) => ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        // Nobody reads the answer; a git that still runs is killed with `child`.
+        () = answer.closed() => return Ok(()),
+    };
+    let ((), (status, stderr)) = ended?;
     if status.code().is_none() {
         return Err(io::Error::other("git upload-pack was killed"));
     }
+    // A git that ends with a status of its own has told the client why, in the answer.
     if !status.success() {
         tracing::info!(%status, message = stderr.summary(), "git upload-pack refused");
     }
@@ -108,7 +107,7 @@ where
 
 async fn forward(
     stdout: Option<ChildStdout>,
-    sender: &mpsc::Sender<Chunk>,
+    answer: &mpsc::Sender<Bytes>,
     limits: UploadPackLimits,
 ) -> io::Result<()> {
     let Some(mut stdout) = stdout else {
@@ -119,7 +118,7 @@ async fn forward(
         if stdout.read_buf(&mut chunk).await? == 0 {
             return Ok(());
         }
-        match timeout(limits.stall_max, sender.send(Chunk::Data(chunk.freeze()))).await {
+        match timeout(limits.stall_max, answer.send(chunk.freeze())).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),

@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Output;
 
-use crate::fetch::advertise::Advertisements;
-use crate::fetch::limits::UploadPackLimits;
-use crate::fetch::process::FetchSource;
+use crate::fetch::advertise;
+use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::process::UploadPack;
 use crate::git::command::Git;
 use crate::repositories::Repositories;
@@ -35,7 +34,6 @@ use warp::reply::Reply;
 use warp::reply::Response;
 use wire::command_list::CommandListLimits;
 use wire::command_list::CommandListParser;
-use wire::command_list::Step;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 use wire::report::Report;
@@ -46,7 +44,6 @@ type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 #[derive(Clone)]
 struct Server {
     repositories: RepositoryStore,
-    advertisements: Advertisements,
     upload_pack: UploadPack,
 }
 
@@ -56,8 +53,7 @@ impl Server {
         let layout = Layout::new(data_dir).unwrap();
         let repositories = RepositoryStore::open(git, layout, 1000).await.unwrap();
         let server = Self {
-            advertisements: Advertisements::capture(&repositories).await.unwrap(),
-            upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::default()),
+            upload_pack: UploadPack::new(repositories.git().clone(), UploadPackLimits::DEFAULT),
             repositories,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -93,24 +89,21 @@ impl Server {
         let empty = RefSnapshot::empty();
         let shown = refs.as_deref().unwrap_or(&empty);
         let (kind, answer) = match (service, query.as_str()) {
-            ("info/refs", "service=git-upload-pack") => (
-                "upload-pack-advertisement",
-                self.advertisements.upload_pack(version, shown),
-            ),
-            ("info/refs", "service=git-receive-pack") => (
-                "receive-pack-advertisement",
-                self.advertisements.receive_pack(version, shown),
-            ),
+            ("info/refs", "service=git-upload-pack") => {
+                ("upload-pack-advertisement", advertise::upload_pack(version, shown))
+            }
+            ("info/refs", "service=git-receive-pack") => {
+                ("receive-pack-advertisement", advertise::receive_pack(version, shown))
+            }
             ("git-receive-pack", "") => ("receive-pack-result", receive(repository, body).await),
             ("git-upload-pack", "") => {
-                let target = if refs.is_some() {
-                    FetchSource::Repository(repository)
-                } else {
-                    FetchSource::Empty
+                let path = match refs.is_some() {
+                    true => repository.path().to_owned(),
+                    false => self.repositories.layout().empty_repository(),
                 };
                 let answer = self
                     .upload_pack
-                    .fetch(target, protocol, StreamReader::new(body))
+                    .fetch(&path, shown, protocol, StreamReader::new(body))
                     .await
                     .unwrap();
                 let kind = "application/x-git-upload-pack-result";
@@ -137,7 +130,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     let mut parser = CommandListParser::new(CommandListLimits::default());
     let (list, rest) = loop {
         let chunk = body.next().await.unwrap().unwrap();
-        if let Step::Complete { list, rest } = parser.push(&chunk).unwrap() {
+        if let Some((list, rest)) = parser.push(&chunk).unwrap() {
             break (list, rest);
         }
     };

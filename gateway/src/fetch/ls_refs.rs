@@ -5,10 +5,10 @@ use bytes::Bytes;
 use bytes::BytesMut;
 
 use crate::fetch::advertise::visible;
+use crate::fetch::error::UploadPackError;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
 use wire::pkt_line::PktLine;
-use wire::pkt_line::PktLineError;
 
 /// What a client wants to know of the refs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,20 +18,6 @@ pub(crate) struct LsRefs {
     unborn: bool,
     /// Sorted, none the beginning of another; `None`: every ref.
     prefixes: Option<Vec<String>>,
-}
-
-/// Why a request is no `ls-refs` that git would answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LsRefsError {
-    /// Not pkt-lines.
-    #[error(transparent)]
-    PktLine(#[from] PktLineError),
-    /// A line that is neither a known capability nor a known argument.
-    #[error("unexpected line in an ls-refs request")]
-    Line,
-    /// A packet of another kind, or two sections too many.
-    #[error("unexpected packet in an ls-refs request")]
-    Packet,
 }
 
 /// Returns whether `line`, the first of a request, begins an `ls-refs`.
@@ -49,7 +35,7 @@ pub(crate) struct LsRefsParser {
 
 impl LsRefsParser {
     /// Takes whole packets from the front of `bytes`; `None` if the last is not there yet.
-    pub(crate) fn take(&mut self, bytes: &mut BytesMut) -> Result<Option<LsRefs>, LsRefsError> {
+    pub(crate) fn take(&mut self, bytes: &mut BytesMut) -> Result<Option<LsRefs>, UploadPackError> {
         while let Some((frame, len)) = PktLine::decode(bytes)? {
             match frame {
                 PktLine::Flush => {
@@ -57,7 +43,7 @@ impl LsRefsParser {
                     return Ok(Some(std::mem::take(&mut self.request)));
                 }
                 PktLine::Delimiter if !self.in_arguments => self.in_arguments = true,
-                PktLine::Delimiter | PktLine::ResponseEnd => return Err(LsRefsError::Packet),
+                PktLine::Delimiter | PktLine::ResponseEnd => return Err(UNEXPECTED_PACKET),
                 PktLine::Data(line) => self.line(line)?,
             }
             bytes.advance(len);
@@ -65,16 +51,16 @@ impl LsRefsParser {
         Ok(None)
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<(), LsRefsError> {
+    fn line(&mut self, line: &[u8]) -> Result<(), UploadPackError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = std::str::from_utf8(line).map_err(|_| LsRefsError::Line)?;
+        let line = std::str::from_utf8(line).map_err(|_| UNEXPECTED_LINE)?;
         match line {
             line if !self.in_arguments => check_capability(line)?,
             "peel" => self.request.peel = true,
             "symrefs" => self.request.symrefs = true,
             "unborn" => self.request.unborn = true,
             line => {
-                let prefix = line.strip_prefix("ref-prefix ").ok_or(LsRefsError::Line)?;
+                let prefix = line.strip_prefix("ref-prefix ").ok_or(UNEXPECTED_LINE)?;
                 // One more would change nothing: see `shortest`.
                 if self.prefixes.len() < PREFIXES_MAX {
                     self.prefixes.push(prefix.to_owned());
@@ -121,12 +107,12 @@ impl LsRefs {
     }
 }
 
-fn check_capability(line: &str) -> Result<(), LsRefsError> {
+fn check_capability(line: &str) -> Result<(), UploadPackError> {
     let key = line.split_once('=').map_or(line, |(key, _)| key);
     match key {
         "agent" | "server-option" | "session-id" => Ok(()),
         _ if line.as_bytes() == COMMAND || line == "object-format=sha1" => Ok(()),
-        _ => Err(LsRefsError::Line),
+        _ => Err(UNEXPECTED_LINE),
     }
 }
 
@@ -140,6 +126,11 @@ fn shortest(mut prefixes: Vec<String>) -> Option<Vec<String>> {
     Some(prefixes)
 }
 
+/// A packet of another kind, or two sections too many.
+pub(crate) const UNEXPECTED_PACKET: UploadPackError =
+    UploadPackError::Malformed("unexpected packet in an ls-refs request");
+/// A line that is neither a known capability nor a known argument.
+const UNEXPECTED_LINE: UploadPackError = UploadPackError::Malformed("unexpected line in an ls-refs request");
 const COMMAND: &[u8] = b"command=ls-refs";
 /// With so many git takes none of them (`ls-refs.c`, `TOO_MANY_PREFIXES`).
 const PREFIXES_MAX: usize = 65536;
@@ -149,12 +140,17 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use wire::pkt_line::PktLineError;
 
     use super::*;
     use crate::repositories::testing::World;
 
-    fn parse(bytes: &[u8]) -> Result<Option<LsRefs>, LsRefsError> {
-        LsRefsParser::default().take(&mut bytes.into())
+    fn parse(bytes: &[u8]) -> Result<Option<LsRefs>, String> {
+        take(&mut LsRefsParser::default(), &mut bytes.into())
+    }
+
+    fn take(parser: &mut LsRefsParser, bytes: &mut BytesMut) -> Result<Option<LsRefs>, String> {
+        parser.take(bytes).map_err(|error| error.to_string())
     }
 
     fn request(arguments: &[&str]) -> Vec<u8> {
@@ -233,21 +229,18 @@ mod tests {
 
     #[test]
     fn what_git_would_end_on_is_refused() {
-        for (arguments, error) in [
-            (&["bogus"][..], LsRefsError::Line),
-            (&["ref-prefix"], LsRefsError::Line),
-        ] {
-            assert_eq!(parse(&request(arguments)), Err(error));
+        for (arguments, error) in [(&["bogus"][..], UNEXPECTED_LINE), (&["ref-prefix"], UNEXPECTED_LINE)] {
+            assert_eq!(parse(&request(arguments)), Err(error.to_string()));
         }
         for (bytes, error) in [
-            (&b"0014command=ls-refs\n00010001"[..], LsRefsError::Packet),
-            (b"0014command=ls-refs\n0002", LsRefsError::Packet),
-            (b"0009bogus", LsRefsError::Line),
-            (b"0018object-format=sha256", LsRefsError::Line),
-            (b"", LsRefsError::PktLine(PktLineError::Length)),
+            (&b"0014command=ls-refs\n00010001"[..], UNEXPECTED_PACKET),
+            (b"0014command=ls-refs\n0002", UNEXPECTED_PACKET),
+            (b"0009bogus", UNEXPECTED_LINE),
+            (b"0018object-format=sha256", UNEXPECTED_LINE),
+            (b"", PktLineError::Length.into()),
         ] {
             let bytes = [bytes, b"\n\n\n\n"].concat();
-            assert_eq!(parse(&bytes), Err(error), "{bytes:?}");
+            assert_eq!(parse(&bytes), Err(error.to_string()), "{bytes:?}");
         }
     }
 
@@ -259,10 +252,10 @@ mod tests {
             let (mut parser, mut bytes) = (LsRefsParser::default(), BytesMut::new());
             for byte in &request[..request.len() - 1] {
                 bytes.extend_from_slice(&[*byte]);
-                prop_assert_eq!(parser.take(&mut bytes), Ok(None));
+                prop_assert_eq!(take(&mut parser, &mut bytes), Ok(None));
             }
             bytes.extend_from_slice(b"0");
-            prop_assert_eq!(parser.take(&mut bytes), parse(&request));
+            prop_assert_eq!(take(&mut parser, &mut bytes), parse(&request));
             prop_assert!(parse(&request).unwrap().is_some());
         }
 

@@ -1,12 +1,10 @@
 //! What readers get: refs, packs, and what they find where a repository is not whole.
 
 pub(crate) mod advertise;
-mod conversation;
+pub(crate) mod conversation;
 pub(crate) mod error;
 #[cfg(test)]
 mod git_wire_tests;
-pub(crate) mod info_refs;
-pub(crate) mod limits;
 pub(crate) mod ls_refs;
 pub(crate) mod process;
 pub(crate) mod reader;

@@ -1,113 +1,103 @@
 //! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, whose input and output stream at the same time.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use futures_util::StreamExt;
+use futures_util::stream;
 use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::fetch::conversation::Chunk;
-use crate::fetch::conversation::Conversation;
+use crate::fetch::conversation::UploadPackLimits;
+use crate::fetch::conversation::converse;
 use crate::fetch::error::UploadPackError;
-use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
+use crate::git::command::Git;
+use crate::http::body::BodyLimits;
 use crate::process::ChildLimits;
 use crate::repositories::refs::RefSnapshot;
-use crate::repositories::repository::Repository;
-use crate::repositories::repository::RepositoryStore;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
-
-/// What a client fetches from.
-#[derive(Debug, Clone)]
-pub(crate) enum FetchSource {
-    /// A virtual repository: announced and without refs.
-    Empty,
-    /// A repository on disk.
-    Repository(Repository),
-}
 
 /// Serves fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
-    store: RepositoryStore,
+    git: Git,
     limits: UploadPackLimits,
-    children: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
+
+/// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
+/// it ends the git that writes it.
+pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
-    pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
+    pub(crate) fn new(git: Git, limits: UploadPackLimits) -> Self {
         Self {
-            children: Arc::new(Semaphore::new(limits.children_max)),
-            store,
+            permits: Arc::new(Semaphore::new(limits.children_max)),
+            git,
             limits,
         }
     }
 
-    /// Answers the fetch request `body`, which is not compressed (any more). Dropping the answer ends the git that
-    /// writes it.
+    /// Answers the fetch request `body`, which is not compressed (any more), from the repository at `path` with `refs`.
     ///
     /// # Errors
-    /// [`UploadPackError`] until the first byte of the answer; later an item of the answer is an error, and the answer
-    /// must then be cut off, not ended.
+    /// [`UploadPackError`] until the first byte of the answer.
     pub(crate) async fn fetch<R>(
         &self,
-        target: FetchSource,
+        path: &Path,
+        refs: &RefSnapshot,
         protocol: Option<GitProtocol>,
         body: R,
     ) -> Result<UploadPackAnswer, UploadPackError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let mut request = FetchRequest::new(body, &self.limits);
+        let limits = BodyLimits {
+            bytes_max: self.limits.request_bytes_max,
+            stall_max: self.limits.stall_max,
+            duration_max: self.limits.duration_max,
+        };
+        let mut request = FetchRequest::new(body, limits);
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         match request.first_line().await? {
             // A probe, or a client that wants nothing after all.
-            None => Ok(UploadPackAnswer::whole(Bytes::new())),
+            None => Ok(Box::pin(stream::empty())),
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
-                let ls_refs = request.ls_refs().await?;
-                let answer = match &target {
-                    FetchSource::Empty => ls_refs.answer(&RefSnapshot::empty()),
-                    FetchSource::Repository(repository) => {
-                        let refs = repository.cached_refs().await?;
-                        ls_refs.answer(&*refs.ok_or(UploadPackError::NoRepository)?)
-                    }
-                };
-                Ok(UploadPackAnswer::whole(answer))
+                let answer = request.ls_refs().await?.answer(refs);
+                Ok(Box::pin(stream::iter([Ok(answer)])))
             }
-            Some(_) => self.spawn(target, protocol, request).await,
+            Some(_) => self.spawn(path, protocol, request).await,
         }
     }
 
     async fn spawn<R>(
         &self,
-        target: FetchSource,
+        path: &Path,
         protocol: Option<GitProtocol>,
         request: FetchRequest<R>,
     ) -> Result<UploadPackAnswer, UploadPackError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let path = self.path_of(target).await?;
-        let permit = Arc::clone(&self.children).acquire_owned();
+        let permit = Arc::clone(&self.permits).acquire_owned();
         let permit = timeout(self.limits.queue_wait_max, permit).await;
         let Ok(Ok(permit)) = permit else {
             return Err(UploadPackError::Busy);
         };
         let mut invocation = self
-            .store
-            .git()
+            .git
             .invoke("upload-pack")
             // Exactly this path: no `.git` tried behind it.
             .arg("--strict")
@@ -124,78 +114,37 @@ impl UploadPack {
             invocation = invocation.env("GIT_PROTOCOL", protocol.as_str());
         }
         let child = invocation.spawn(Stdio::piped())?;
-        let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-        tokio::spawn(
-            Conversation {
-                child,
-                request,
-                sender,
-                permit,
-            }
-            .run(self.limits),
-        );
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let conversation = converse(child, request, sender, self.limits);
+        // A task of its own: it must notice a client that is gone or asleep even while nobody polls the answer.
+        let run = tokio::spawn(async move {
+            let ended = conversation.await;
+            drop(permit);
+            ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
+        });
+        let mut answer = Box::pin(answer(chunks, run).peekable());
         // Until the first bytes a failure can still be told as one.
+        match answer.as_mut().peek().await {
+            Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
+            Some(Ok(_)) | None => Ok(answer),
+        }
+    }
+}
+
+/// Returns what `run` sends, and an error behind it if `run` fails.
+fn answer(
+    chunks: mpsc::Receiver<Bytes>,
+    run: JoinHandle<io::Result<()>>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync {
+    stream::unfold((chunks, Some(run)), |(mut chunks, run)| async move {
         match chunks.recv().await {
-            Some(Chunk::Data(first)) => Ok(UploadPackAnswer {
-                first: Some(first),
-                rest: Some(chunks),
-            }),
-            Some(Chunk::End) => Ok(UploadPackAnswer::whole(Bytes::new())),
-            None => Err(UploadPackError::Failed(cut_off())),
+            Some(chunk) => Some((Ok(chunk), (chunks, run))),
+            None => match run?.await {
+                Ok(Ok(())) => None,
+                Ok(Err(_)) | Err(_) => Some((Err(cut_off()), (chunks, None))),
+            },
         }
-    }
-
-    async fn path_of(&self, target: FetchSource) -> Result<PathBuf, UploadPackError> {
-        match target {
-            FetchSource::Empty => Ok(self.store.layout().empty_repository()),
-            FetchSource::Repository(repository) if repository.exists().await => Ok(repository.path().to_owned()),
-            FetchSource::Repository(_) => Err(UploadPackError::NoRepository),
-        }
-    }
-}
-
-/// The answer to a fetch. An error in it means that the rest is missing.
-#[must_use = "dropping it ends the answer"]
-#[derive(Debug)]
-pub(crate) struct UploadPackAnswer {
-    first: Option<Bytes>,
-    rest: Option<mpsc::Receiver<Chunk>>,
-}
-
-impl UploadPackAnswer {
-    fn whole(bytes: Bytes) -> Self {
-        Self {
-            first: Some(bytes).filter(|bytes| !bytes.is_empty()),
-            rest: None,
-        }
-    }
-}
-
-impl Stream for UploadPackAnswer {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        let Some(rest) = &mut self.rest else {
-            return Poll::Ready(None);
-        };
-        let Poll::Ready(chunk) = rest.poll_recv(context) else {
-            return Poll::Pending;
-        };
-        match chunk {
-            Some(Chunk::Data(bytes)) => Poll::Ready(Some(Ok(bytes))),
-            Some(Chunk::End) => {
-                self.rest = None;
-                Poll::Ready(None)
-            }
-            None => {
-                self.rest = None;
-                Poll::Ready(Some(Err(cut_off())))
-            }
-        }
-    }
+    })
 }
 
 fn cut_off() -> io::Error {
@@ -212,17 +161,15 @@ mod tests {
     use std::time::Duration;
 
     use bytes::BytesMut;
-    use futures_util::StreamExt;
-    use futures_util::stream;
     use shared::git::Oid;
     use tokio::io::AsyncReadExt;
     use tokio_util::io::StreamReader;
 
     use super::*;
     use crate::http::body::Body;
+    use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
     use wire::pkt_line::PktLine;
-    use wire::protocol::GitProtocol;
 
     /// A request that comes in pieces.
     fn body(request: &[u8]) -> Body {
@@ -236,6 +183,11 @@ mod tests {
     /// A request that does not end.
     fn pending() -> Body {
         Box::pin(StreamReader::new(stream::pending::<io::Result<Bytes>>()))
+    }
+
+    /// The refs of a virtual repository.
+    fn none() -> RefSnapshot {
+        RefSnapshot::empty()
     }
 
     fn v2() -> Option<GitProtocol> {
@@ -268,7 +220,7 @@ mod tests {
     }
 
     fn server(world: &World, limits: UploadPackLimits) -> UploadPack {
-        UploadPack::new(world.store.clone(), limits)
+        UploadPack::new(world.store.git().clone(), limits)
     }
 
     /// Returns what the packets of an answer carry, less band numbers, and what follows without packets.
@@ -320,7 +272,7 @@ mod tests {
     async fn answers_are_gits_own() {
         for world in World::of_every_git().await {
             let (repository, commit) = large(&world).await;
-            let server = server(&world, UploadPackLimits::default());
+            let server = server(&world, UploadPackLimits::DEFAULT);
             let v0 = lines(&[&format!("want {commit} ofs-delta no-progress\n"), "0000", "done\n"]);
             for (protocol, request) in [(v2(), fetch_of(commit)), (None, v0)] {
                 let version = protocol.as_ref().map_or("", |protocol| protocol.as_str()).to_owned();
@@ -332,8 +284,8 @@ mod tests {
                     .await
                     .unwrap();
 
-                let target = FetchSource::Repository(repository.clone());
-                let answer = server.fetch(target, protocol, body(&request)).await.unwrap();
+                let answer = server.fetch(repository.path(), &none(), protocol, body(&request)).await;
+                let answer = answer.unwrap();
 
                 let answer = whole(answer).await.unwrap();
                 assert!(answer.len() > 3 << 20);
@@ -347,22 +299,19 @@ mod tests {
     async fn ls_refs_and_probes_need_no_git() {
         let world = World::new().await;
         let (repository, commit) = large(&world).await;
-        let none = UploadPackLimits {
+        let no_git = UploadPackLimits {
             children_max: 0,
             queue_wait_max: Duration::ZERO,
-            ..UploadPackLimits::default()
+            ..UploadPackLimits::DEFAULT
         };
-        let server = server(&world, none);
+        let server = server(&world, no_git);
         let ls_refs = lines(&["command=ls-refs\n", "0001", "unborn", "symrefs", "0000"]);
 
-        let of_repository = server
-            .fetch(FetchSource::Repository(repository.clone()), v2(), body(&ls_refs))
-            .await;
-        let of_virtual = server.fetch(FetchSource::Empty, v2(), body(&ls_refs)).await;
-        let probe = server.fetch(FetchSource::Empty, None, body(b"0000")).await;
-        let fetch = server
-            .fetch(FetchSource::Repository(repository), v2(), body(&fetch_of(commit)))
-            .await;
+        let (path, refs) = (repository.path(), repository.refs().await.unwrap().unwrap());
+        let of_repository = server.fetch(path, &refs, v2(), body(&ls_refs)).await;
+        let of_virtual = server.fetch(path, &none(), v2(), body(&ls_refs)).await;
+        let probe = server.fetch(path, &refs, None, body(b"0000")).await;
+        let fetch = server.fetch(path, &refs, v2(), body(&fetch_of(commit))).await;
 
         let of_repository = String::from_utf8(whole(of_repository.unwrap()).await.unwrap()).unwrap();
         assert!(of_repository.contains(&format!("{commit} HEAD symref-target:refs/heads/master")));
@@ -376,12 +325,11 @@ mod tests {
     async fn what_git_refuses_it_says_itself() {
         let world = World::new().await;
         let missing: Oid = "1234567890123456789012345678901234567890".parse().unwrap();
-        let server = server(&world, UploadPackLimits::default());
+        let server = server(&world, UploadPackLimits::DEFAULT);
 
-        let answer = server
-            .fetch(FetchSource::Empty, v2(), body(&fetch_of(missing)))
-            .await
-            .unwrap();
+        let empty = world.store.layout().empty_repository();
+        let answer = server.fetch(&empty, &none(), v2(), body(&fetch_of(missing))).await;
+        let answer = answer.unwrap();
 
         let answer = String::from_utf8(whole(answer).await.unwrap()).unwrap();
         assert!(answer.contains("ERR upload-pack: not our ref"), "{answer}");
@@ -393,21 +341,22 @@ mod tests {
         let limits = UploadPackLimits {
             request_bytes_max: 1000,
             stall_max: Duration::from_millis(200),
-            ..UploadPackLimits::default()
+            ..UploadPackLimits::DEFAULT
         };
         let server = server(&world, limits);
+        let empty = world.store.layout().empty_repository();
         let long = [&lines(&["command=ls-refs", "0001"])[..], &lines(&["ref-prefix x"; 100])].concat();
         let start = || body(b"0014command=ls-re");
         let broken = Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset));
         for (name, body, expected) in [
-            ("empty", body(b""), "Truncated"),
-            ("cut", start(), "Truncated"),
+            ("empty", body(b""), "Malformed(\"it ends too early"),
+            ("cut", start(), "Malformed(\"it ends too early"),
             ("other", body(b"GET /"), "PktLine"),
-            ("delimiter", body(b"0001"), "LsRefs"),
+            ("delimiter", body(b"0001"), "Malformed(\"unexpected"),
             (
                 "argument",
                 body(&lines(&["command=ls-refs", "0001", "x", "0000"])),
-                "LsRefs",
+                "Malformed(\"unexpected",
             ),
             ("long", body(&long), "Body(TooLong"),
             ("stalled", Box::pin(start().chain(pending())), "Body(Stalled"),
@@ -417,17 +366,9 @@ mod tests {
                 "Body(Broken",
             ),
         ] {
-            let refused = server.fetch(FetchSource::Empty, v2(), body).await.unwrap_err();
+            let refused = server.fetch(&empty, &none(), v2(), body).await.err().unwrap();
 
             assert!(format!("{refused:?}").starts_with(expected), "{name}: {refused:?}");
-        }
-        let absent = FetchSource::Repository(world.repository("absent"));
-        for request in [
-            fetch_of("1".repeat(40).parse().unwrap()),
-            lines(&["command=ls-refs", "0000"]),
-        ] {
-            let refused = server.fetch(absent.clone(), v2(), body(&request)).await.unwrap_err();
-            assert!(matches!(refused, UploadPackError::NoRepository));
         }
     }
 
@@ -438,16 +379,11 @@ mod tests {
         let one = UploadPackLimits {
             children_max: 1,
             queue_wait_max: Duration::ZERO,
-            ..UploadPackLimits::default()
+            ..UploadPackLimits::DEFAULT
         };
         let server = server(&world, one);
-        let fetch = || {
-            server.fetch(
-                FetchSource::Repository(repository.clone()),
-                v2(),
-                body(&fetch_of(commit)),
-            )
-        };
+        let refs = none();
+        let fetch = || server.fetch(repository.path(), &refs, v2(), body(&fetch_of(commit)));
 
         let answer = fetch().await.unwrap();
         assert!(matches!(fetch().await, Err(UploadPackError::Busy)));
@@ -470,13 +406,15 @@ mod tests {
         let (repository, commit) = large(&world).await;
         let brief = UploadPackLimits {
             stall_max: Duration::from_millis(100),
-            ..UploadPackLimits::default()
+            ..UploadPackLimits::DEFAULT
         };
         let server = server(&world, brief);
-        let target = FetchSource::Repository(repository);
-        let answer = server.fetch(target, v2(), body(&fetch_of(commit))).await.unwrap();
+        let answer = server
+            .fetch(repository.path(), &none(), v2(), body(&fetch_of(commit)))
+            .await;
+        let answer = answer.unwrap();
 
-        let freed = timeout(Duration::from_secs(10), server.children.acquire_many(4)).await;
+        let freed = timeout(Duration::from_secs(10), server.permits.acquire_many(4)).await;
         let read = whole(answer).await;
 
         assert!(freed.is_ok());
@@ -489,14 +427,15 @@ mod tests {
         let (repository, commit) = large(&world).await;
         let brief = UploadPackLimits {
             stall_max: Duration::from_millis(100),
-            ..UploadPackLimits::default()
+            ..UploadPackLimits::DEFAULT
         };
         let request = fetch_of(commit);
         let half = AsyncReadExt::chain(body(&request[..request.len() - 9]), pending());
-        let target = FetchSource::Repository(repository);
 
-        let answer = server(&world, brief).fetch(target, v2(), half).await;
+        let answer = server(&world, brief)
+            .fetch(repository.path(), &none(), v2(), half)
+            .await;
 
-        assert!(matches!(answer, Err(UploadPackError::Failed(_))), "{answer:?}");
+        assert!(matches!(answer, Err(UploadPackError::Failed(_))));
     }
 }

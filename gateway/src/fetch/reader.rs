@@ -1,6 +1,7 @@
 //! What a reader finds at a coordinate, and what it hears where there is nothing to read.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +30,12 @@ pub(crate) struct Reader {
 
 /// What a reader finds at a coordinate.
 pub(crate) enum Found {
-    /// A repository on disk.
-    OnDisk(Arc<RefSnapshot>),
-    /// A hosted repository whose state declares no refs, or that has none yet: it reads as empty, whatever is on disk.
-    Empty,
+    /// A hosted repository, at `path`. One whose state declares no refs, or that has none yet, reads as empty, whatever
+    /// is on disk.
+    Readable { path: PathBuf, refs: Arc<RefSnapshot> },
     /// A repository whose state declares objects that are not here: mirrors would copy an empty answer, or go back to
-    /// an earlier state. With the refs that are here, if there are any.
-    DataMissing(Option<Arc<RefSnapshot>>),
+    /// an earlier state. With the refs that are here.
+    DataMissing(Arc<RefSnapshot>),
     /// A repository on disk whose events were lost with the purgatory: it is kept, and not served.
     NoState,
     /// No repository of this server.
@@ -56,7 +56,10 @@ impl Reader {
             return match repository.is_stateless().await {
                 Ok(true) => Found::NoState,
                 Ok(false) if facts.hosting(coordinate) == Hosting::Absent => Found::NotHosted,
-                Ok(false) => Found::Empty,
+                Ok(false) => Found::Readable {
+                    path: repository.store().layout().empty_repository(),
+                    refs: Arc::new(RefSnapshot::empty()),
+                },
                 Err(error) => unreadable(coordinate, &error),
             };
         }
@@ -64,12 +67,12 @@ impl Reader {
             (Ok(Some(refs)), Ok(facts)) => self.compare(coordinate, refs, &facts).await,
             // Without facts, what is here is served on: Redis or relay being away stops no clone.
             (Ok(Some(refs)), Err(_)) => match repository.is_stateless().await {
-                Ok(false) => Found::OnDisk(refs),
+                Ok(false) => self.on_disk(coordinate, refs),
                 Ok(true) | Err(_) => Found::NoState,
             },
             (Ok(None), Ok(_)) => {
                 self.mark_dirty(coordinate).await;
-                Found::DataMissing(None)
+                Found::DataMissing(Arc::new(RefSnapshot::empty()))
             }
             (Ok(None), Err(error)) => {
                 let error = &error as &dyn std::error::Error;
@@ -81,10 +84,7 @@ impl Reader {
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
-    ///
-    /// # Errors
-    /// See [`FactsError`].
-    pub(crate) async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+    async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
         if !self.repositories.at(coordinate).exists().await {
             return self.loader.load_about(coordinate).await;
         }
@@ -97,19 +97,26 @@ impl Reader {
         let declared = facts.declared(coordinate).map(|declared| &declared.refs);
         let declared = declared.into_iter().flatten();
         if declared.clone().eq(governed(&refs)) {
-            return Found::OnDisk(refs);
+            return self.on_disk(coordinate, refs);
         }
         self.mark_dirty(coordinate).await;
         // A repository that has just been made to be filled reads as one whose data is missing, not as empty.
         if governed(&refs).next().is_none() {
-            return Found::DataMissing(None);
+            return Found::DataMissing(refs);
         }
         // With all the data here, a reconcile is just moving the refs.
         let oids: BTreeSet<Oid> = declared.map(|(_, oid)| *oid).collect();
         match self.repositories.object_kinds(coordinate, None, &oids).await {
-            Ok(found) if found.len() == oids.len() => Found::OnDisk(refs),
-            Ok(_) => Found::DataMissing(Some(refs)),
+            Ok(found) if found.len() == oids.len() => self.on_disk(coordinate, refs),
+            Ok(_) => Found::DataMissing(refs),
             Err(error) => unreadable(coordinate, &error),
+        }
+    }
+
+    fn on_disk(&self, coordinate: &Coordinate, refs: Arc<RefSnapshot>) -> Found {
+        Found::Readable {
+            path: self.repositories.at(coordinate).path().to_owned(),
+            refs,
         }
     }
 
@@ -137,7 +144,7 @@ impl Found {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the events of this repository were lost here; it is back after its maintainer has published them again\n",
             ),
-            Self::OnDisk(_) | Self::Empty | Self::Unavailable => (
+            Self::Readable { .. } | Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the repository cannot be read now, try again later\n",
             ),

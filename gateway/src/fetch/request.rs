@@ -5,10 +5,9 @@ use bytes::BytesMut;
 use tokio::io::AsyncRead;
 
 use crate::fetch::error::UploadPackError;
-use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ls_refs::LsRefs;
-use crate::fetch::ls_refs::LsRefsError;
 use crate::fetch::ls_refs::LsRefsParser;
+use crate::fetch::ls_refs::UNEXPECTED_PACKET;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
@@ -21,12 +20,7 @@ pub(crate) struct FetchRequest<R> {
 }
 
 impl<R: AsyncRead + Unpin> FetchRequest<R> {
-    pub(crate) fn new(body: R, limits: &UploadPackLimits) -> Self {
-        let limits = BodyLimits {
-            bytes_max: limits.request_bytes_max,
-            stall_max: limits.stall_max,
-            duration_max: limits.duration_max,
-        };
+    pub(crate) fn new(body: R, limits: BodyLimits) -> Self {
         Self {
             body: BodyReader::new(body, limits),
             start: BytesMut::new(),
@@ -45,7 +39,10 @@ impl<R: AsyncRead + Unpin> FetchRequest<R> {
 
     /// Reads more into the start; an end is an error.
     async fn more(&mut self) -> Result<(), UploadPackError> {
-        let chunk = self.next().await?.ok_or(UploadPackError::Truncated)?;
+        let chunk = self
+            .next()
+            .await?
+            .ok_or(UploadPackError::Malformed("it ends too early"))?;
         self.start.extend_from_slice(&chunk);
         Ok(())
     }
@@ -57,7 +54,7 @@ impl<R: AsyncRead + Unpin> FetchRequest<R> {
                 Some((PktLine::Data(line), _)) => return Ok(Some(Bytes::copy_from_slice(line))),
                 Some((PktLine::Flush, _)) => return Ok(None),
                 Some((PktLine::Delimiter | PktLine::ResponseEnd, _)) => {
-                    return Err(UploadPackError::LsRefs(LsRefsError::Packet));
+                    return Err(UNEXPECTED_PACKET);
                 }
                 None => self.more().await?,
             }

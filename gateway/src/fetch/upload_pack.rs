@@ -1,13 +1,10 @@
 //! `POST git-upload-pack`: fetches and clones (`gitprotocol-http(5)`, "Smart Service git-upload-pack").
 
 use shared::nip34::Coordinate;
-use warp::http::HeaderValue;
 use warp::http::StatusCode;
-use warp::http::header;
 use warp::reply::Response;
 
 use crate::fetch::error::UploadPackError;
-use crate::fetch::process::FetchSource;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Found;
 use crate::fetch::reader::Reader;
@@ -23,14 +20,11 @@ pub(crate) async fn upload_pack(
     protocol: Option<GitProtocol>,
     body: Body,
 ) -> Response {
-    let target = match reader.find(coordinate).await {
-        Found::OnDisk(_) => FetchSource::Repository(reader.repositories.at(coordinate)),
-        Found::Empty => FetchSource::Empty,
-        unreadable @ (Found::DataMissing(_) | Found::NoState | Found::NotHosted | Found::Unavailable) => {
-            return unreadable.refusal();
-        }
+    let found = reader.find(coordinate).await;
+    let Found::Readable { path, refs } = found else {
+        return found.refusal();
     };
-    match process.fetch(target, protocol, body).await {
+    match process.fetch(&path, &refs, protocol, body).await {
         Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
         Err(error) => refusal(&error),
     }
@@ -41,20 +35,12 @@ fn refusal(error: &UploadPackError) -> Response {
     match error {
         UploadPackError::Busy => {
             let text = "too many fetches at the same time, try again later\n";
-            let mut response = reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            response
+            reply::busy(StatusCode::SERVICE_UNAVAILABLE, 5, text)
         }
-        UploadPackError::PktLine(_)
-        | UploadPackError::LsRefs(_)
-        | UploadPackError::Truncated
-        | UploadPackError::Body(_) => reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        UploadPackError::NoRepository
-        | UploadPackError::Refs(_)
-        | UploadPackError::Git(_)
-        | UploadPackError::Failed(_) => reply::text(
+        UploadPackError::PktLine(_) | UploadPackError::Malformed(_) | UploadPackError::Body(_) => {
+            reply::text(StatusCode::BAD_REQUEST, format!("{error}\n"))
+        }
+        UploadPackError::Git(_) | UploadPackError::Failed(_) => reply::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the fetch failed here; the operator finds the reason in the log\n",
         ),

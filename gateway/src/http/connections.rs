@@ -1,19 +1,16 @@
 //! How many connections each address has, so that one client cannot take them all.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
+use dashmap::DashMap;
 use shared::address_group::address_group;
 
 /// The connections of each address, or /64 of IPv6.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     per_address_max: usize,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    counts: Arc<DashMap<IpAddr, usize>>,
 }
 
 /// A permit for one connection; dropping it gives it back.
@@ -35,31 +32,23 @@ impl Connections {
     /// Counts a connection from `peer`; `None`: its address has as many as it may.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let address = address_group(peer);
-        let mut counts = self.counts();
-        let count = counts.get(&address).map_or(1, |count| count + 1);
-        (count <= self.per_address_max).then(|| {
-            counts.insert(address, count);
+        let mut count = self.counts.entry(address).or_default();
+        (*count < self.per_address_max).then(|| {
+            *count += 1;
             ConnectionPermit {
                 connections: self.clone(),
                 address,
             }
         })
     }
-
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.connections.counts();
-        if let Some(count) = counts.get_mut(&self.address) {
+        self.connections.counts.remove_if_mut(&self.address, |_, count| {
             *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
+            *count == 0
+        });
     }
 }
 
@@ -83,6 +72,6 @@ mod tests {
         drop(first);
         assert!(enter("192.0.2.1").is_some());
         drop((second, networks));
-        assert!(connections.counts.lock().unwrap().is_empty());
+        assert!(connections.counts.is_empty());
     }
 }

@@ -19,30 +19,17 @@ impl RelayInfo {
     /// Returns the document, as JSON. Without an answer of the relay it has this server's own fields only.
     pub(crate) async fn document(&self, relay: &RelayClient, access: &Access) -> String {
         let mut cached = self.cached.lock().await;
-        let fresh = cached
-            .as_ref()
-            .filter(|(read, _)| read.elapsed() < CACHED_FOR)
-            .map(|(_, document)| document.clone());
-        let document = match fresh {
-            Some(document) => document,
-            None => match relay.information().await {
-                Ok(document) => {
-                    *cached = Some((Instant::now(), document.clone()));
-                    document
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the relay's information document cannot be read"
-                    );
-                    let last = cached.take().map_or(Value::Null, |(_, document)| document);
-                    // As if it had been read: a relay that is down is not asked for each visitor.
-                    *cached = Some((Instant::now(), last.clone()));
-                    last
-                }
-            },
-        };
-        complete(&document, access).to_string()
+        if cached.as_ref().is_none_or(|(read, _)| read.elapsed() >= CACHED_FOR) {
+            let document = relay.information().await.unwrap_or_else(|error| {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the relay's information document cannot be read");
+                // As if it had been read: a relay that is down is not asked for each visitor.
+                cached.take().map_or(Value::Null, |(_, document)| document)
+            });
+            *cached = Some((Instant::now(), document));
+        }
+        let document = cached.as_ref().map_or(&Value::Null, |(_, document)| document);
+        complete(document, access).to_string()
     }
 }
 

@@ -15,6 +15,14 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
     with_type(status, "text/plain; charset=utf-8", body.into_response())
 }
 
+/// Answers that there is no room now, and after how many seconds to try again.
+pub(crate) fn busy(status: StatusCode, retry_after_secs: u32, text: &'static str) -> Response {
+    let mut response = self::text(status, text);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_secs));
+    response
+}
+
 /// Answers with a page.
 pub(crate) fn html(status: StatusCode, page: String) -> Response {
     let mut response = with_type(status, "text/html; charset=utf-8", page.into_response());

@@ -16,8 +16,7 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::fetch::advertise::Advertisements;
-use crate::fetch::info_refs;
+use crate::fetch::advertise::info_refs;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::fetch::upload_pack;
@@ -43,8 +42,6 @@ use wire::protocol::ProtocolVersion;
 pub(crate) struct Gateway {
     /// What readers find.
     pub(crate) reader: Reader,
-    /// What is advertised.
-    pub(crate) advertisements: Advertisements,
     /// What answers fetches.
     pub(crate) upload_pack: UploadPack,
     /// What answers pushes.
@@ -93,11 +90,7 @@ pub(crate) fn routes(
                     connection_permit: peer.and_then(|peer| peer.permit),
                 };
                 async move {
-                    let without_body = head.method == Method::HEAD;
                     let mut response = answer(gateway, head, upgrade, body).await;
-                    if without_body {
-                        response = strip_body(response);
-                    }
                     reply::allow_all_origins(response.headers_mut());
                     response
                 }
@@ -118,6 +111,7 @@ async fn answer(
     if head.method == Method::OPTIONS {
         return reply::empty(StatusCode::NO_CONTENT);
     }
+    // hyper leaves out the body of an answer to HEAD.
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match &head.target {
         Target::Root if wants_websocket(&head.headers) => match upgrade {
@@ -135,7 +129,7 @@ async fn answer(
             Endpoint::Page if reads => front::page(&gateway.reader, coordinate).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                info_refs::info_refs(&gateway.reader, &gateway.advertisements, coordinate, *service, version).await
+                info_refs(&gateway.reader, coordinate, *service, version).await
             }
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(
@@ -191,12 +185,4 @@ fn protocol(headers: &HeaderMap) -> Option<GitProtocol> {
 
 fn method_not_allowed() -> Response {
     reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
-}
-
-/// Answers a HEAD request like GET, without the body.
-fn strip_body(response: Response) -> Response {
-    let (parts, _) = response.into_parts();
-    let mut stripped = reply::empty(parts.status);
-    *stripped.headers_mut() = parts.headers;
-    stripped
 }

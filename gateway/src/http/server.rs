@@ -159,10 +159,7 @@ where
 async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
     let answer = service_fn(async |_: Request<Incoming>| {
         let text = "too many connections from your address\n";
-        let mut response = reply::text(StatusCode::TOO_MANY_REQUESTS, text);
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+        let mut response = reply::busy(StatusCode::TOO_MANY_REQUESTS, 10, text);
         close_after(&mut response);
         Ok::<_, Infallible>(response)
     });

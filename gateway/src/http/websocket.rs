@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::Uri;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper::upgrade::Upgraded;
@@ -19,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::http::HeaderMap;
 use warp::http::HeaderName;
-use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
@@ -116,7 +114,7 @@ async fn connect(relay: &RelayClient, headers: &HeaderMap, client: IpAddr) -> io
         .map_err(io::Error::other)?;
     // It ends with the switch of protocols, or with the sender.
     tokio::spawn(connection.with_upgrades());
-    let request = request(relay.target(), headers, client);
+    let request = request(relay.target(), headers, client).map_err(io::Error::other)?;
     let mut answer = sender.send_request(request).await.map_err(io::Error::other)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let text = format!("the relay answered with status {}", answer.status());
@@ -127,25 +125,18 @@ async fn connect(relay: &RelayClient, headers: &HeaderMap, client: IpAddr) -> io
 }
 
 /// The client's request once more, with its address where strfry looks for it (`relay.realIpHeader`).
-fn request(target: &str, headers: &HeaderMap, client: IpAddr) -> Request<String> {
-    let mut request = Request::new(String::new());
-    *request.uri_mut() = target.parse().unwrap_or(Uri::from_static("/"));
+fn request(target: &str, headers: &HeaderMap, client: IpAddr) -> hyper::http::Result<Request<String>> {
+    let mut request = Request::builder()
+        .uri(target)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header("x-real-ip", client.to_string())
+        .body(String::new())?;
     let passed_on = headers.iter().filter(|(name, _)| is_passed_on(name));
     request
         .headers_mut()
         .extend(passed_on.map(|(name, value)| (name.clone(), value.clone())));
-    let address = HeaderValue::try_from(client.to_string());
-    for (name, value) in [
-        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
-        (header::UPGRADE, HeaderValue::from_static("websocket")),
-        (
-            HeaderName::from_static("x-real-ip"),
-            address.expect("an address is visible ASCII"),
-        ),
-    ] {
-        request.headers_mut().insert(name, value);
-    }
-    request
+    Ok(request)
 }
 
 /// Tells whether a header goes on to the relay. Not what belongs to one connection; and not what states who the client
@@ -172,6 +163,8 @@ const COPY_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use warp::http::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -205,7 +198,7 @@ mod tests {
             ("forwarded", "for=198.51.100.9"),
         ]);
 
-        let request = request("/", &claims, "203.0.113.7".parse().unwrap());
+        let request = request("/", &claims, "203.0.113.7".parse().unwrap()).unwrap();
 
         let addresses: Vec<_> = request.headers().get_all("x-real-ip").iter().collect();
         assert_eq!(addresses, ["203.0.113.7"]);

@@ -4,9 +4,7 @@ pub(crate) mod server_limits;
 pub(crate) mod strfry;
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::net::SocketAddrV4;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,7 +121,7 @@ pub(crate) struct GatewayOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListenOptions {
     /// Where to listen. Ignored if systemd passes a socket (LISTEN_FDS).
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = BIND,
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7334",
           value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7334"))]
     pub(crate) bind: SocketAddr,
     /// What `clone` and `relays` tags must name: a host, with a port unless it is reached on the default ports of the
@@ -187,8 +185,6 @@ fn networks(text: &str) -> Result<TrustedProxies, Expected> {
         _ => parsed("addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8")(text),
     }
 }
-
-const BIND: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7334));
 
 /// How long a call to Redis may take: a reconcile may write a lot at once.
 const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);

@@ -8,7 +8,7 @@ use shared::options::values::number;
 use shared::options::values::seconds;
 use shared::options::values::secs;
 
-use crate::fetch::limits::UploadPackLimits;
+use crate::fetch::conversation::UploadPackLimits;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;
 use crate::http::server::ConnectionLimits;
@@ -114,7 +114,7 @@ mod tests {
         let limits = read(&[]);
 
         assert_eq!(limits.of_an_upload(), IngestLimits::default());
-        assert_eq!(limits.of_fetches(), UploadPackLimits::default());
+        assert_eq!(limits.of_fetches(), UploadPackLimits::DEFAULT);
         assert_eq!(limits.git_commands_max, GIT_COMMANDS_MAX);
     }
 

@@ -17,7 +17,6 @@ use wire::command_list::CommandListError;
 use wire::command_list::CommandListLimits;
 use wire::command_list::CommandListParser;
 use wire::command_list::PushCapabilities;
-use wire::command_list::Step;
 
 use crate::http::body::Body;
 use crate::push::error::PushError;
@@ -94,8 +93,8 @@ async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), ReadEr
             return Err(ReadError::Body(std::io::ErrorKind::UnexpectedEof.into()));
         }
         match parser.push(&chunk[..read]) {
-            Ok(Step::Incomplete) => {}
-            Ok(Step::Complete { list, rest }) => return Ok((list, rest.to_vec())),
+            Ok(None) => {}
+            Ok(Some((list, rest))) => return Ok((list, rest.to_vec())),
             Err(error) => return Err(ReadError::Malformed(parser.capabilities().clone(), error)),
         }
     }

@@ -246,11 +246,7 @@ impl Publisher {
                 Err(error) => {
                     let after_secs = match error {
                         ImportError::Busy => REST.as_secs(),
-                        ImportError::Run(_)
-                        | ImportError::Deadline { .. }
-                        | ImportError::Failed { .. }
-                        | ImportError::Refused { .. }
-                        | ImportError::Unclear => STUCK_RETRY_SECS,
+                        ImportError::Run(_) | ImportError::Failed(_) => STUCK_RETRY_SECS,
                     };
                     stuck(format!("{refusal}; {error}"), after_secs)
                 }

@@ -36,10 +36,8 @@ impl CommandList {
 /// The capabilities of a push that change how it is answered (git `gitprotocol-capabilities(5)`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PushCapabilities {
-    /// `report-status`
+    /// `report-status`, or `report-status-v2`: the same without hooks that redirect refs.
     pub report_status: bool,
-    /// `report-status-v2`
-    pub report_status_v2: bool,
     /// `side-band-64k`
     pub side_band_64k: bool,
     /// `atomic`: all or nothing.
@@ -70,15 +68,9 @@ pub enum CommandListError {
     /// Not pkt-lines.
     #[error("malformed push request: {0}")]
     PktLine(#[from] PktLineError),
-    /// A pkt-line that is not a command.
-    #[error("malformed push request: a line is not <old> <new> <ref>")]
-    NotACommand,
-    /// A delimiter of protocol v2, which pushes do not have.
-    #[error("malformed push request: a delimiter packet")]
-    Delimiter,
-    /// A NUL behind another line than the first: git would read capabilities there.
-    #[error("malformed push request: a NUL in a line that is not the first")]
-    Nul,
+    /// Not what git sends: git itself could read another list in it.
+    #[error("malformed push request: {0}")]
+    Malformed(&'static str),
     /// Text that is not UTF-8.
     #[error("ref names must be UTF-8")]
     Encoding,
@@ -111,20 +103,6 @@ pub enum CommandListError {
     },
 }
 
-/// The parser's state after a chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// More input is needed.
-    Incomplete,
-    /// The list is complete.
-    Complete {
-        /// The list.
-        list: CommandList,
-        /// The input behind it: the start of the pack.
-        rest: Bytes,
-    },
-}
-
 /// Reads a command list from chunks of a request body.
 #[derive(Debug)]
 pub struct CommandListParser {
@@ -152,11 +130,12 @@ impl CommandListParser {
         &self.list.capabilities
     }
 
-    /// Takes the next chunk. After [`Step::Complete`] or an error the parser is spent.
+    /// Takes the next chunk; returns the list once it is complete, with the input behind it: the start of the pack.
+    /// The parser is spent then, and after an error.
     ///
     /// # Errors
     /// [`CommandListError`] if this server refuses the list, as soon as that is certain.
-    pub fn push(&mut self, chunk: &[u8]) -> Result<Step, CommandListError> {
+    pub fn push(&mut self, chunk: &[u8]) -> Result<Option<(CommandList, Bytes)>, CommandListError> {
         self.buffer.extend_from_slice(chunk);
         while let Some((frame, len)) = PktLine::decode(&self.buffer)? {
             self.bytes_read += len;
@@ -170,10 +149,11 @@ impl CommandListParser {
                     let mut list = std::mem::take(&mut self.list);
                     mark_conflicts(&mut list.commands);
                     let rest = std::mem::take(&mut self.buffer).freeze();
-                    return Ok(Step::Complete { list, rest });
+                    return Ok(Some((list, rest)));
                 }
+                // Of protocol version 2, which pushes do not have.
                 PktLine::Delimiter | PktLine::ResponseEnd => {
-                    return Err(CommandListError::Delimiter);
+                    return Err(CommandListError::Malformed("a delimiter packet"));
                 }
                 // These lines come first. The refusal waits for the capabilities, which decide its form.
                 PktLine::Data(line) if line.starts_with(b"shallow ") => {
@@ -202,7 +182,7 @@ impl CommandListParser {
         if self.bytes_read + self.buffer.len() > self.limits.bytes_max {
             return Err(self.too_long());
         }
-        Ok(Step::Incomplete)
+        Ok(None)
     }
 
     fn too_long(&self) -> CommandListError {
@@ -224,18 +204,19 @@ fn parse_line(line: &[u8], first: bool) -> Result<(PushCommand, Option<PushCapab
             let capabilities = parse_capabilities(capabilities)?;
             Ok((parse_command(command)?, Some(capabilities)))
         }
-        Some(_) => Err(CommandListError::Nul),
+        // git would read capabilities there.
+        Some(_) => Err(CommandListError::Malformed("a NUL in a line that is not the first")),
     }
 }
 
 fn parse_command(line: &str) -> Result<PushCommand, CommandListError> {
     let mut parts = line.splitn(3, ' ');
     let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(CommandListError::NotACommand);
+        return Err(NOT_A_COMMAND);
     };
     // A word of another length is not an id: then the request is not a list of commands.
     if old.len() != OID_DIGITS || new.len() != OID_DIGITS || name.is_empty() {
-        return Err(CommandListError::NotACommand);
+        return Err(NOT_A_COMMAND);
     }
     Ok(PushCommand {
         name: name.to_owned(),
@@ -261,8 +242,7 @@ fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError>
             None => (word, None),
         };
         match (name, value) {
-            ("report-status", None) => capabilities.report_status = true,
-            ("report-status-v2", None) => capabilities.report_status_v2 = true,
+            ("report-status" | "report-status-v2", None) => capabilities.report_status = true,
             ("side-band-64k", None) => capabilities.side_band_64k = true,
             ("atomic", None) => capabilities.atomic = true,
             ("push-options", _) => return Err(CommandListError::PushOptions),
@@ -320,6 +300,7 @@ fn directory_order(name: &RefName) -> impl Iterator<Item = u8> {
     name.as_str().bytes().map(below_all)
 }
 
+const NOT_A_COMMAND: CommandListError = CommandListError::Malformed("a line is not <old> <new> <ref>");
 const OID_DIGITS: usize = 2 * Oid::LEN;
 
 #[cfg(test)]
@@ -339,13 +320,13 @@ mod tests {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Result<Step, CommandListError> {
+    fn parse(bytes: &[u8]) -> Result<Option<(CommandList, Bytes)>, CommandListError> {
         CommandListParser::new(CommandListLimits::default()).push(bytes)
     }
 
     fn complete(lines: &[String]) -> CommandList {
         match parse(&request(lines)) {
-            Ok(Step::Complete { list, .. }) => list,
+            Ok(Some((list, _))) => list,
             other => panic!("{other:?}"),
         }
     }
@@ -358,7 +339,7 @@ mod tests {
         let mut bytes = request(&[first, format!("{A} {NULL} refs/heads/old\n")]);
         bytes.extend(b"PACK...");
 
-        let Ok(Step::Complete { list, rest }) = parse(&bytes) else {
+        let Ok(Some((list, rest))) = parse(&bytes) else {
             panic!("incomplete")
         };
 
@@ -384,19 +365,13 @@ mod tests {
         assert_eq!(&rest[..], b"PACK...");
         assert!(list.expects_pack());
         let capabilities = list.capabilities;
-        assert!(!capabilities.report_status && capabilities.report_status_v2 && capabilities.side_band_64k);
+        assert!(capabilities.report_status && capabilities.side_band_64k);
         assert!(capabilities.atomic);
     }
 
     #[test]
     fn a_probe_asks_for_nothing() {
-        assert_eq!(
-            parse(b"0000"),
-            Ok(Step::Complete {
-                list: CommandList::default(),
-                rest: Bytes::new()
-            })
-        );
+        assert_eq!(parse(b"0000"), Ok(Some((CommandList::default(), Bytes::new()))));
         assert!(!CommandList::default().expects_pack());
     }
 
@@ -416,9 +391,12 @@ mod tests {
             (vec![format!("shallow {A}"), ok.clone()], CommandListError::Shallow),
             (
                 vec![ok.clone(), format!("{NULL} {B} refs/heads/b\0atomic")],
-                CommandListError::Nul,
+                CommandListError::Malformed("a NUL in a line that is not the first"),
             ),
-            (vec![format!("{ok}atomic\0quiet")], CommandListError::Nul),
+            (
+                vec![format!("{ok}atomic\0quiet")],
+                CommandListError::Malformed("a NUL in a line that is not the first"),
+            ),
             (vec![format!("{ok}push-options")], CommandListError::PushOptions),
             (vec![format!("{ok}push-cert=x")], CommandListError::PushCert),
             (
@@ -427,17 +405,17 @@ mod tests {
                     format: "sha256".into(),
                 },
             ),
-            (vec!["hello".to_owned()], CommandListError::NotACommand),
-            (vec![format!("{NULL} {A}")], CommandListError::NotACommand),
-            (vec![format!("{NULL} {A} ")], CommandListError::NotACommand),
-            (vec![format!("{NULL}0 {A} refs/heads/a")], CommandListError::NotACommand),
-            (vec![format!("{NULL}  {A} refs/heads/a")], CommandListError::NotACommand),
+            (vec!["hello".to_owned()], NOT_A_COMMAND),
+            (vec![format!("{NULL} {A}")], NOT_A_COMMAND),
+            (vec![format!("{NULL} {A} ")], NOT_A_COMMAND),
+            (vec![format!("{NULL}0 {A} refs/heads/a")], NOT_A_COMMAND),
+            (vec![format!("{NULL}  {A} refs/heads/a")], NOT_A_COMMAND),
         ] {
             assert_eq!(parse(&request(&lines)), Err(error), "{lines:?}");
         }
         for (bytes, error) in [
-            (&b"0001"[..], CommandListError::Delimiter),
-            (b"0002", CommandListError::Delimiter),
+            (&b"0001"[..], CommandListError::Malformed("a delimiter packet")),
+            (b"0002", CommandListError::Malformed("a delimiter packet")),
             (b"0004", CommandListError::PktLine(PktLineError::Short { len: 4 })),
             (b"PACK", CommandListError::PktLine(PktLineError::Length)),
             (b"0006\xff\xfe", CommandListError::Encoding),
@@ -517,10 +495,10 @@ mod tests {
         let long = request(&[format!("{line}{}", "x".repeat(1000))]);
         assert_eq!(parse(&long), Err(CommandListError::TooLong { max: 1000 }));
         assert_eq!(parse(&long[..1001]), Err(CommandListError::TooLong { max: 1000 }));
-        assert_eq!(parse(&long[..1000]), Ok(Step::Incomplete));
+        assert_eq!(parse(&long[..1000]), Ok(None));
         // What follows the list is the pack and has limits of its own.
         let pack = [request(&[line]), vec![0; 5000]].concat();
-        assert!(matches!(parse(&pack), Ok(Step::Complete { rest, .. }) if rest.len() == 5000));
+        assert!(matches!(parse(&pack), Ok(Some((_, rest))) if rest.len() == 5000));
     }
 
     fn any_line() -> impl Strategy<Value = String> {
@@ -547,17 +525,17 @@ mod tests {
 
             let mut parser = CommandListParser::new(CommandListLimits::default());
             let mut left = &bytes[..];
-            let mut result = Ok(Step::Incomplete);
+            let mut result = Ok(None);
             for cut in cuts.into_iter().chain(std::iter::repeat(7)) {
-                if left.is_empty() || result != Ok(Step::Incomplete) {
+                if left.is_empty() || result != Ok(None) {
                     break;
                 }
                 let (chunk, rest) = left.split_at(cut.min(left.len()));
                 result = parser.push(chunk);
                 left = rest;
             }
-            if let Ok(Step::Complete { rest, list }) = result {
-                result = Ok(Step::Complete { rest: [&rest, left].concat().into(), list });
+            if let Ok(Some((list, rest))) = result {
+                result = Ok(Some((list, [&rest, left].concat().into())));
             }
 
             prop_assert_eq!(result, whole);

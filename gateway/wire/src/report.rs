@@ -30,8 +30,7 @@ impl ReportWriter {
     pub fn new(capabilities: &PushCapabilities) -> Self {
         Self {
             side_band: capabilities.side_band_64k,
-            // v2 adds option lines for refs that a hook redirected. There are none here, so both are the same.
-            report: capabilities.report_status || capabilities.report_status_v2,
+            report: capabilities.report_status,
         }
     }
 

@@ -6,7 +6,6 @@ use wire::command_list::CommandList;
 use wire::command_list::CommandListError;
 use wire::command_list::CommandListLimits;
 use wire::command_list::CommandListParser;
-use wire::command_list::Step;
 
 /// Small, so that they are reached.
 const LIMITS: CommandListLimits = CommandListLimits {
@@ -35,7 +34,7 @@ fn parse<'d>(pieces: impl IntoIterator<Item = &'d [u8]>) -> Result<Option<(Comma
     let mut parser = CommandListParser::new(LIMITS);
     let mut pieces = pieces.into_iter();
     while let Some(piece) = pieces.next() {
-        if let Step::Complete { list, rest } = parser.push(piece)? {
+        if let Some((list, rest)) = parser.push(piece)? {
             let behind = pieces.flatten().copied();
             return Ok(Some((list, rest.iter().copied().chain(behind).collect())));
         }

@@ -4,6 +4,7 @@
 //! One difference: strfry waits for a plugin that it has signalled for ever, this host only `END_MAX`.
 
 use std::io;
+use std::net::IpAddr;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -11,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use nostr::event::Event;
 use relay::EventPolicy;
-use relay::EventSource;
+use relay::source_type;
 use serde_json::Value;
 use serde_json::json;
 use shared::write_policy::Answer;
@@ -60,7 +61,7 @@ impl PluginHost {
         }
     }
 
-    async fn ask(&mut self, event: &Event, source: &EventSource) -> Result<Answer, PluginError> {
+    async fn ask(&mut self, event: &Event, client: IpAddr) -> Result<Answer, PluginError> {
         // strfry follows the file of a command without spaces, and fails where there is none.
         let modified = match self.command.contains(' ') {
             true => None,
@@ -76,7 +77,7 @@ impl PluginHost {
             return Err(PluginError::Closed);
         };
 
-        let request = request(event, source);
+        let request = request(event, client);
         let written = tokio::time::timeout(self.timeout, plugin.write(&request));
         written.await.map_err(|_| PluginError::Timeout)??;
         loop {
@@ -97,8 +98,8 @@ impl PluginHost {
 }
 
 impl EventPolicy for PluginHost {
-    async fn judge(&mut self, event: &Event, source: &EventSource) -> Answer {
-        match self.ask(event, source).await {
+    async fn judge(&mut self, event: &Event, client: IpAddr) -> Answer {
+        match self.ask(event, client).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::error!(%error, "the plugin failed");
@@ -110,15 +111,15 @@ impl EventPolicy for PluginHost {
 }
 
 /// Returns the line that asks about an event. The keys of a JSON object sort themselves.
-fn request(event: &Event, source: &EventSource) -> String {
+fn request(event: &Event, client: IpAddr) -> String {
     let received_at = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
     let request = json!({
         "event": event,
         "receivedAt": received_at,
-        "sourceInfo": source.address.to_string(),
-        "sourceType": source.kind().as_str(),
+        "sourceInfo": client.to_string(),
+        "sourceType": source_type(client),
         "type": "new",
     });
     format!("{request}\n")

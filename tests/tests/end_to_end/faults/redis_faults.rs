@@ -4,7 +4,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use relay::EventPolicy;
-use relay::EventSource;
 use shared::nip34;
 use shared::write_policy::Answer;
 use tests::clients::git::GitClient;
@@ -121,21 +120,19 @@ async fn a_slow_redis_is_not_waited_for_and_asked_again_when_it_is_fast() {
 async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that() {
     let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut plugin = world.plugin();
-    let client = EventSource {
-        address: [127, 0, 0, 1].into(),
-    };
+    let client = [127, 0, 0, 1].into();
     let owner = Repository::new("r").owner;
     let announcement = world.announcement(&Repository::new("r"), now(), &[]);
     let hold = Answer::Hold(held().message.into());
     eventually("the plugin is up", async || {
-        plugin.judge(&announcement, &client).await == hold
+        plugin.judge(&announcement, client).await == hold
     })
     .await;
 
     world.redis().signal("STOP").await;
 
     let refuse = Answer::Refuse("error: the purgatory is not available, try again later".to_owned());
-    assert_eq!(plugin.judge(&announcement, &client).await, refuse);
+    assert_eq!(plugin.judge(&announcement, client).await, refuse);
     let note = sign(&owner, 1, now(), &[]);
     let deletion = sign(&owner, nip34::DELETION, now(), &[tag(&["e", &note.id.to_hex()])]);
     for (event, verdict) in [
@@ -146,7 +143,7 @@ async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that(
         let mut times = Vec::new();
         for _ in 0..101 {
             let asked_at = Instant::now();
-            assert_eq!(plugin.judge(event, &client).await, *verdict);
+            assert_eq!(plugin.judge(event, client).await, *verdict);
             times.push(asked_at.elapsed());
         }
         times.sort();
@@ -157,7 +154,7 @@ async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that(
     world.redis().signal("CONT").await;
 
     eventually("events are held again", async || {
-        plugin.judge(&announcement, &client).await == hold
+        plugin.judge(&announcement, client).await == hold
     })
     .await;
 }

@@ -1,0 +1,34 @@
+//! Why a command of the operator failed.
+
+use std::error::Error;
+
+/// What could not be done, for the operator who reads it on the terminal; nothing tells one failure from another.
+#[derive(Debug, thiserror::Error)]
+#[error("{failure}")]
+pub(crate) struct CommandError {
+    failure: String,
+    #[source]
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl CommandError {
+    /// A failure that explains itself.
+    pub(crate) fn new(failure: impl Into<String>) -> Self {
+        Self {
+            failure: failure.into(),
+            cause: None,
+        }
+    }
+
+    /// Returns what makes a failure of its cause.
+    pub(crate) fn because<E>(failure: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let failure = failure.into();
+        move |cause| Self {
+            failure,
+            cause: Some(cause.into()),
+        }
+    }
+}
