@@ -5,11 +5,15 @@
 //! `shared/tests/purgatory/` is the contract of both.
 
 #[cfg(feature = "io")]
-mod bounds;
+mod argv;
+#[cfg(feature = "io")]
+mod decode;
 mod entry;
 #[cfg(feature = "io")]
 mod error;
 mod hold;
+#[cfg(feature = "io")]
+mod keys;
 mod limits;
 #[cfg(feature = "io")]
 mod memory;
@@ -22,6 +26,8 @@ mod reading;
 #[cfg(feature = "io")]
 mod redis;
 mod release;
+#[cfg(feature = "io")]
+mod script;
 #[cfg(feature = "io")]
 mod source_group;
 #[cfg(feature = "io")]

@@ -1,14 +1,8 @@
-//! The purgatory in memory.
+//! The purgatory in this process's memory: the scripts that Redis runs, on as much of Redis as they use.
 
-mod deletion;
-mod hold;
-mod placeholder;
-mod reading;
-mod release;
-mod scores;
+mod keyspace;
+mod sorted_set;
 mod store;
-mod tally;
-mod transaction;
 
-pub use store::Clock;
+pub use keyspace::Clock;
 pub(super) use store::MemoryStore;

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::discovery::Discovery;
-use super::keys;
 use super::settings::RedisSettings;
 use super::within::within;
 use crate::purgatory::error::is_elsewhere;
+use crate::purgatory::keys;
 
 /// How long it may take to open a connection that listens, and to have its pings answered.
 pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);

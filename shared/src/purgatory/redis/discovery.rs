@@ -21,9 +21,9 @@ use redis::cmd;
 use redis::sentinel::Sentinel;
 use redis::sentinel::SentinelNodeConnectionInfo;
 
-use super::keys;
 use super::settings::RedisPlace;
 use super::within::within;
+use crate::purgatory::keys;
 
 /// Where to ask for the Redis to ask.
 pub(super) enum Discovery {

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::connection::LISTEN_TIMEOUT;
 use super::connection::RedisConnection;
-use super::keys;
 use super::within::within;
+use crate::purgatory::keys;
 
 /// How long to wait before another attempt to connect.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -5,26 +5,26 @@ use std::collections::BTreeSet;
 use nostr::event::Event;
 use nostr::event::EventId;
 
+use super::entry::Entry;
+use super::entry::EntryStatus;
+use super::entry::Placeholder;
+use super::hold::HoldOutcome;
+use super::hold::PlaceholderOutcome;
+use super::limits::Limit;
+use super::reading::DirtyNumber;
+use super::reading::Reading;
+use super::release::Lease;
+use super::release::Leased;
+use super::release::MarkedReleasing;
+use super::release::Release;
 use crate::nip01::parse_pubkey;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
-use crate::purgatory::entry::Entry;
-use crate::purgatory::entry::EntryStatus;
-use crate::purgatory::entry::Placeholder;
-use crate::purgatory::hold::HoldOutcome;
-use crate::purgatory::hold::PlaceholderOutcome;
-use crate::purgatory::limits::Limit;
-use crate::purgatory::reading::DirtyNumber;
-use crate::purgatory::reading::Reading;
-use crate::purgatory::release::Lease;
-use crate::purgatory::release::Leased;
-use crate::purgatory::release::MarkedReleasing;
-use crate::purgatory::release::Release;
 
 /// Something in Redis, or an answer of it, that this program did not write.
 #[derive(Debug, thiserror::Error)]
 #[error("{of} has the {field} {found:?}")]
-pub(in crate::purgatory) struct Malformed {
+pub(super) struct Malformed {
     of: String,
     field: &'static str,
     found: String,
@@ -46,18 +46,8 @@ type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 9]>, Vec<[String; 5]>);
 /// What `mark_releasing.lua` returns.
 type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
 
-/// Takes an answer that needs no reading.
-pub(in crate::purgatory) fn as_is<T>(answer: T) -> Result<T, Malformed> {
-    Ok(answer)
-}
-
-/// Drops a count that no caller needs.
-pub(in crate::purgatory) fn nothing(_count: u64) -> Result<(), Malformed> {
-    Ok(())
-}
-
 /// Reads the answer of `read.lua`.
-pub(in crate::purgatory) fn reading(raw: RawReading) -> Result<Reading, Malformed> {
+pub(super) fn reading(raw: RawReading) -> Result<Reading, Malformed> {
     let (now, dirty, entries, placeholders) = raw;
     let mut entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| entry.event.id);
@@ -80,7 +70,7 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, 
 }
 
 /// Reads the answer of `hold.lua`.
-pub(in crate::purgatory) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
+pub(super) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
     match text.as_str() {
         "held" => Ok(HoldOutcome::Held),
         "deleted" => Ok(HoldOutcome::Deleted),
@@ -102,7 +92,7 @@ pub(in crate::purgatory) fn hold_outcome(text: String) -> Result<HoldOutcome, Ma
 }
 
 /// Reads the answer of `put_placeholder.lua`.
-pub(in crate::purgatory) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcome, Malformed> {
+pub(super) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcome, Malformed> {
     Ok(match is_recorded {
         true => PlaceholderOutcome::Recorded,
         false => PlaceholderOutcome::Full,
@@ -110,7 +100,7 @@ pub(in crate::purgatory) fn placeholder_outcome(is_recorded: bool) -> Result<Pla
 }
 
 /// Reads the answer of `mark_releasing.lua` about these releases.
-pub(in crate::purgatory) fn marked_releasing(
+pub(super) fn marked_releasing(
     (leased, waiting): RawMarked,
     releases: &[Release],
 ) -> Result<MarkedReleasing, Malformed> {
@@ -131,7 +121,7 @@ pub(in crate::purgatory) fn marked_releasing(
 }
 
 /// Reads the answer of `take_due.lua`. One malformed entry must not stop the others.
-pub(in crate::purgatory) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Malformed> {
+pub(super) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Malformed> {
     let read = |(json, lease, after): (String, u64, String)| {
         let event = event(&json)?;
         Ok(Leased {
