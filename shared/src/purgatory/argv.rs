@@ -58,23 +58,27 @@ impl Argv {
     }
 
     pub(super) fn hold(self, hold: &Hold) -> Self {
+        let limits = self.limits;
         let limits = match hold.room {
-            Room::WithinLimits => self.limits,
-            Room::Always => Limits::NONE,
+            Room::WithinLimits => [
+                limits.event_bytes_max,
+                limits.entries_per_author_max,
+                limits.bytes_per_author_max,
+                limits.entries_per_source_max,
+                limits.bytes_per_source_max,
+                limits.entries_per_identifier_max,
+                limits.entries_max,
+                limits.bytes_max,
+            ],
+            // Exact in Redis too.
+            Room::Always => [1 << 53; 8],
         };
         self.event(&hold.event, &hold.identifiers)
             .arg(&hold.source)
             .bounded(hold.hold_secs)
             .arg(source_group(&hold.source))
             .arg(json(&hold.extend))
-            .arg(limits.event_bytes_max)
-            .arg(limits.entries_per_author_max)
-            .arg(limits.bytes_per_author_max)
-            .arg(limits.entries_per_source_max)
-            .arg(limits.bytes_per_source_max)
-            .arg(limits.entries_per_identifier_max)
-            .arg(limits.entries_max)
-            .arg(limits.bytes_max)
+            .args(limits)
     }
 
     pub(super) fn releases(self, releases: &[Release]) -> Self {

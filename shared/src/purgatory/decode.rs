@@ -1,6 +1,7 @@
 //! Reads what the scripts return. What does not fit is an error that names it: Redis is shared with people.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -23,21 +24,11 @@ use crate::nip34::Identifier;
 
 /// Something in Redis, or an answer of it, that this program did not write.
 #[derive(Debug, thiserror::Error)]
-#[error("{of} has the {field} {found:?}")]
-pub(super) struct Malformed {
-    of: String,
-    field: &'static str,
-    found: String,
-}
+#[error("{0}")]
+pub(super) struct Malformed(String);
 
-impl Malformed {
-    fn new(of: impl Into<String>, field: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            of: of.into(),
-            field,
-            found: found.into(),
-        }
-    }
+fn malformed(of: &str, field: &str, found: impl fmt::Debug) -> Malformed {
+    Malformed(format!("{of} has the {field} {found:?}"))
 }
 
 /// What `read.lua` returns.
@@ -87,7 +78,7 @@ pub(super) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
             .strip_prefix("already:")
             .and_then(EntryStatus::parse)
             .map(HoldOutcome::AlreadyHeld)
-            .ok_or_else(|| Malformed::new("a hold", "outcome", text)),
+            .ok_or_else(|| malformed("a hold", "outcome", text)),
     }
 }
 
@@ -106,7 +97,7 @@ pub(super) fn marked_releasing(
 ) -> Result<MarkedReleasing, Malformed> {
     let release_at = |place: usize| {
         let release = place.checked_sub(1).and_then(|place| releases.get(place));
-        release.ok_or_else(|| Malformed::new("a mark", "place", place.to_string()))
+        release.ok_or_else(|| malformed("a mark", "place", place))
     };
     let leased = leased.into_iter().map(|(place, lease)| {
         let Release { event, after, .. } = release_at(place)?.clone();
@@ -150,7 +141,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let of = event.id.to_hex();
     Ok(Entry {
         identifiers: identifier_set(&of, &identifiers)?,
-        status: EntryStatus::parse(&status).ok_or_else(|| Malformed::new(&of, "status", status))?,
+        status: EntryStatus::parse(&status).ok_or_else(|| malformed(&of, "status", status))?,
         source,
         held_since: time(&of, "held_since", &held_since)?,
         deadline: time(&of, "deadline", &deadline)?,
@@ -164,7 +155,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
 fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
     let [event_id, owner, name, commit_oid, deadline] = fields;
     let of = format!("the placeholder of {event_id}");
-    let at = |field, found: &str| Malformed::new(&of, field, found);
+    let at = |field, found: &str| malformed(&of, field, found);
     Ok(Placeholder {
         event_id: EventId::from_hex(&event_id).map_err(|_| at("event_id", &event_id))?,
         coordinate: Coordinate {
@@ -178,22 +169,22 @@ fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
 
 /// The error does not show the event itself: its content has no place in a log.
 fn event(json: &str) -> Result<Event, Malformed> {
-    Event::from_json(json).map_err(|error| Malformed::new("an entry", "event", error.to_string()))
+    Event::from_json(json).map_err(|error| malformed("an entry", "event", error.to_string()))
 }
 
 fn identifier_set(of: &str, json: &str) -> Result<BTreeSet<Identifier>, Malformed> {
-    let names: Vec<String> = serde_json::from_str(json).map_err(|_| Malformed::new(of, "identifiers", json))?;
+    let names: Vec<String> = serde_json::from_str(json).map_err(|_| malformed(of, "identifiers", json))?;
     names.iter().map(|name| identifier(of, name)).collect()
 }
 
 fn id_set(event: &Event, json: &str) -> Result<BTreeSet<EventId>, Malformed> {
-    serde_json::from_str(json).map_err(|_| Malformed::new(event.id.to_hex(), "after", json))
+    serde_json::from_str(json).map_err(|_| malformed(&event.id.to_hex(), "after", json))
 }
 
 fn identifier(of: &str, name: &str) -> Result<Identifier, Malformed> {
-    name.parse().map_err(|_| Malformed::new(of, "identifier", name))
+    name.parse().map_err(|_| malformed(of, "identifier", name))
 }
 
 fn time(of: &str, field: &'static str, text: &str) -> Result<u64, Malformed> {
-    text.parse().map_err(|_| Malformed::new(of, field, text))
+    text.parse().map_err(|_| malformed(of, field, text))
 }

@@ -59,25 +59,6 @@ impl Limits {
     };
 }
 
-#[cfg(feature = "io")]
-impl Limits {
-    /// No limits, as numbers that are exact in Redis too.
-    pub(super) const NONE: Self = Self {
-        event_bytes_max: UNLIMITED,
-        entries_per_author_max: UNLIMITED,
-        bytes_per_author_max: UNLIMITED,
-        entries_per_source_max: UNLIMITED,
-        bytes_per_source_max: UNLIMITED,
-        entries_per_identifier_max: UNLIMITED,
-        entries_max: UNLIMITED,
-        bytes_max: UNLIMITED,
-        placeholders_max: UNLIMITED,
-    };
-}
-
-#[cfg(feature = "io")]
-const UNLIMITED: u64 = 1 << 53;
-
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT

@@ -2,12 +2,14 @@
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use redis::cmd;
 use tokio::sync::watch;
 
 use super::check;
 use super::connection::RedisConnection;
 use super::listen::listen;
 use super::settings::RedisSettings;
+use super::within::within;
 use crate::purgatory::argv::Argv;
 use crate::purgatory::error::PurgatoryError;
 use crate::purgatory::keys;
@@ -17,6 +19,7 @@ use crate::purgatory::script::PurgatoryScript;
 #[derive(Clone)]
 pub(in crate::purgatory) struct RedisStore {
     connection: RedisConnection,
+    settings: RedisSettings,
 }
 
 impl RedisStore {
@@ -24,6 +27,7 @@ impl RedisStore {
     pub(in crate::purgatory) fn new(settings: &RedisSettings) -> Result<Self, PurgatoryError> {
         Ok(Self {
             connection: RedisConnection::new(settings).map_err(|source| PurgatoryError::Url { source })?,
+            settings: settings.clone(),
         })
     }
 
@@ -60,17 +64,22 @@ impl RedisStore {
     }
 
     /// Waits until as many replicas as the operator wants have what was written on this connection: what another one
-    /// wrote, WAIT does not wait for.
+    /// wrote, WAIT does not wait for. How long this takes is no measure of Redis itself.
     async fn await_replicas(
         &self,
         operation: &'static str,
-        connection: MultiplexedConnection,
+        mut connection: MultiplexedConnection,
     ) -> Result<(), PurgatoryError> {
-        let wanted = self.connection.replicas();
+        let wanted = self.settings.replicas;
         if wanted == 0 {
             return Ok(());
         }
-        let confirmed = self.connection.replicate(connection).await;
+        // Never zero, which means for ever.
+        let wait_ms = self.settings.replicas_wait.as_millis().max(1).to_string();
+        let mut wait = cmd("WAIT");
+        wait.arg(wanted).arg(wait_ms);
+        let limit = self.settings.replicas_wait + self.settings.call_timeout;
+        let confirmed = within(limit, wait.query_async(&mut connection)).await;
         match confirmed.map_err(|source| PurgatoryError::of(operation, source))? {
             confirmed if confirmed < wanted => Err(PurgatoryError::Unconfirmed {
                 operation,
