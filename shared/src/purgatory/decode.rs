@@ -76,7 +76,7 @@ pub(super) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
         "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
         _ => text
             .strip_prefix("already:")
-            .and_then(EntryStatus::parse)
+            .and_then(status_of)
             .map(HoldOutcome::AlreadyHeld)
             .ok_or_else(|| malformed("a hold", "outcome", text)),
     }
@@ -141,7 +141,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let of = event.id.to_hex();
     Ok(Entry {
         identifiers: identifier_set(&of, &identifiers)?,
-        status: EntryStatus::parse(&status).ok_or_else(|| malformed(&of, "status", status))?,
+        status: status_of(&status).ok_or_else(|| malformed(&of, "status", status))?,
         source,
         held_since: time(&of, "held_since", &held_since)?,
         deadline: time(&of, "deadline", &deadline)?,
@@ -165,6 +165,16 @@ fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
         commit_oid: commit_oid.parse().map_err(|_| at("commit_oid", &commit_oid))?,
         deadline: time(&of, "deadline", &deadline)?,
     })
+}
+
+fn status_of(word: &str) -> Option<EntryStatus> {
+    match word {
+        "held" => Some(EntryStatus::Held),
+        "asleep" => Some(EntryStatus::Asleep),
+        "releasing" => Some(EntryStatus::Releasing),
+        "stuck" => Some(EntryStatus::Stuck),
+        _ => None,
+    }
 }
 
 /// The error does not show the event itself: its content has no place in a log.
