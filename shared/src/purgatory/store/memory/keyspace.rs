@@ -12,7 +12,7 @@ use mlua::Lua;
 use tokio::sync::watch;
 
 use super::sorted_set::SortedSet;
-use crate::purgatory::keys;
+use crate::purgatory::store::keys;
 
 /// Where the store in memory reads the time, unix seconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

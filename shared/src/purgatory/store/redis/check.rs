@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
 use super::connection::touch;
-use crate::purgatory::error::PurgatoryError;
+use crate::purgatory::store::error::PurgatoryError;
 
 /// What each setting has to be, and what is at stake.
 const SETTINGS: [(&str, &str, &str); 3] = [

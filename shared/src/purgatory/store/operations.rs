@@ -1,4 +1,4 @@
-//! How a row of the table in `store.rs` becomes an operation of [`Purgatory`](super::Purgatory).
+//! How a row of the table in `mod.rs` becomes an operation of [`Purgatory`](super::Purgatory).
 
 /// Makes the methods of [`Purgatory`](super::Purgatory), each one atomic step, out of rows of
 ///

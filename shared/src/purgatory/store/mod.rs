@@ -1,46 +1,59 @@
 //! The purgatory as everybody else sees it: one type, whichever store is behind it, and the table of its operations.
 
+mod argv;
+mod decode;
+mod error;
+mod keys;
+mod memory;
+mod notifications;
+#[macro_use]
+mod operations;
+mod redis;
+mod script;
+mod source_group;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use ::redis::FromRedisValue;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
-use redis::FromRedisValue;
 
-use super::argv::Argv;
-use super::decode;
-use super::decode::Malformed;
-use super::error::PurgatoryError;
-use super::hold::Expiry;
-use super::hold::Hold;
-use super::hold::HoldOutcome;
-use super::hold::PlaceholderOutcome;
-use super::limits::Limits;
-use super::memory::Clock;
-use super::memory::MemoryStore;
-use super::notifications::Notifications;
-use super::reading::DirtyNumber;
-use super::reading::Epoch;
-use super::reading::Reading;
-use super::redis::RedisSettings;
-use super::redis::RedisStore;
-use super::release::Lease;
-use super::release::Leased;
-use super::release::MarkedReleasing;
-use super::release::Release;
-use super::release::Settlement;
-use super::script::PurgatoryScript;
+use self::argv::Argv;
+use self::decode::Malformed;
+use self::memory::MemoryStore;
+use self::redis::RedisStore;
+use self::script::PurgatoryScript;
 use crate::git::Oid;
 use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
+use crate::purgatory::hold::Expiry;
+use crate::purgatory::hold::Hold;
+use crate::purgatory::hold::HoldOutcome;
+use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::limits::Limits;
+use crate::purgatory::reading::DirtyNumber;
+use crate::purgatory::reading::Epoch;
+use crate::purgatory::reading::Reading;
+use crate::purgatory::release::Lease;
+use crate::purgatory::release::Leased;
+use crate::purgatory::release::MarkedReleasing;
+use crate::purgatory::release::Release;
+use crate::purgatory::release::Settlement;
+
+pub use self::error::PurgatoryError;
+pub use self::memory::Clock;
+pub use self::notifications::Notifications;
+pub use self::redis::RedisPlace;
+pub use self::redis::RedisSettings;
 
 /// The events that wait for their git data, and all that is known about them. Clones are the same purgatory.
 ///
 /// Times are the store's own, in seconds; "past" means at or before its now. Each operation is one atomic step: a change
-/// and the dirty numbers that it raises. Every operation fails as [`PurgatoryError`] lists, in a
-/// little over [`RedisSettings::call_timeout`] at worst, at once if Redis failed a moment ago, and may be repeated.
+/// and the dirty numbers that it raises. Every operation fails as [`PurgatoryError`] lists, in a little over
+/// [`RedisSettings::call_timeout`] at worst, at once if Redis failed a moment ago, and may be repeated.
 #[derive(Clone)]
 pub struct Purgatory {
     backend: Backend,

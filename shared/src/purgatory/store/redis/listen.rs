@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::connection::RedisConnection;
 use super::within::within;
-use crate::purgatory::keys;
+use crate::purgatory::store::keys;
 
 /// How long to wait before another attempt to connect.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -24,8 +24,8 @@ use super::breaker::Breaker;
 use super::discovery::Discovery;
 use super::settings::RedisSettings;
 use super::within::within;
-use crate::purgatory::error::is_elsewhere;
-use crate::purgatory::keys;
+use crate::purgatory::store::error::is_elsewhere;
+use crate::purgatory::store::keys;
 
 /// The connection to one Redis. Clones share it.
 ///

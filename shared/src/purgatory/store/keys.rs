@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    const DOC: &str = include_str!("../../../docs/redis.md");
+    const DOC: &str = include_str!("../../../../docs/redis.md");
 
     #[test]
     fn every_key_in_the_doc_is_in_the_code_and_vice_versa() {

@@ -6,21 +6,21 @@ use std::fmt;
 use nostr::event::Event;
 use nostr::event::EventId;
 
-use super::entry::Entry;
-use super::entry::EntryStatus;
-use super::entry::Placeholder;
-use super::hold::HoldOutcome;
-use super::hold::PlaceholderOutcome;
-use super::limits::Limit;
-use super::reading::DirtyNumber;
-use super::reading::Reading;
-use super::release::Lease;
-use super::release::Leased;
-use super::release::MarkedReleasing;
-use super::release::Release;
 use crate::nip01::parse_pubkey;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
+use crate::purgatory::entry::Entry;
+use crate::purgatory::entry::EntryStatus;
+use crate::purgatory::entry::Placeholder;
+use crate::purgatory::hold::HoldOutcome;
+use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::limits::Limit;
+use crate::purgatory::reading::DirtyNumber;
+use crate::purgatory::reading::Reading;
+use crate::purgatory::release::Lease;
+use crate::purgatory::release::Leased;
+use crate::purgatory::release::MarkedReleasing;
+use crate::purgatory::release::Release;
 
 /// Something in Redis, or an answer of it, that this program did not write.
 #[derive(Debug, thiserror::Error)]

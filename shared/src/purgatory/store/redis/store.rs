@@ -10,21 +10,21 @@ use super::connection::RedisConnection;
 use super::listen::listen;
 use super::settings::RedisSettings;
 use super::within::within;
-use crate::purgatory::argv::Argv;
-use crate::purgatory::error::PurgatoryError;
-use crate::purgatory::keys;
-use crate::purgatory::script::PurgatoryScript;
+use crate::purgatory::store::argv::Argv;
+use crate::purgatory::store::error::PurgatoryError;
+use crate::purgatory::store::keys;
+use crate::purgatory::store::script::PurgatoryScript;
 
 /// The purgatory in one Redis. Clones share the connection.
 #[derive(Clone)]
-pub(in crate::purgatory) struct RedisStore {
+pub(in crate::purgatory::store) struct RedisStore {
     connection: RedisConnection,
     settings: RedisSettings,
 }
 
 impl RedisStore {
     /// Reads the settings; nothing is sent.
-    pub(in crate::purgatory) fn new(settings: &RedisSettings) -> Result<Self, PurgatoryError> {
+    pub(in crate::purgatory::store) fn new(settings: &RedisSettings) -> Result<Self, PurgatoryError> {
         Ok(Self {
             connection: RedisConnection::new(settings).map_err(|source| PurgatoryError::Url { source })?,
             settings: settings.clone(),
@@ -32,7 +32,7 @@ impl RedisStore {
     }
 
     /// Loads the scripts ahead, so that no event waits for it. A call loads its script if Redis does not have it.
-    pub(in crate::purgatory) async fn load(&self, scripts: &[&PurgatoryScript]) {
+    pub(in crate::purgatory::store) async fn load(&self, scripts: &[&PurgatoryScript]) {
         let mut load = redis::pipe();
         for script in scripts {
             load.cmd("SCRIPT").arg("LOAD").arg(&script.source);
@@ -46,7 +46,7 @@ impl RedisStore {
     }
 
     /// Calls a script.
-    pub(in crate::purgatory) async fn call(
+    pub(in crate::purgatory::store) async fn call(
         &self,
         script: &'static PurgatoryScript,
         argv: Argv,
@@ -90,14 +90,14 @@ impl RedisStore {
         }
     }
 
-    pub(in crate::purgatory) async fn check_server(&self) -> Result<Vec<String>, PurgatoryError> {
+    pub(in crate::purgatory::store) async fn check_server(&self) -> Result<Vec<String>, PurgatoryError> {
         let server = self.connection.run(check::ask).await;
         server
             .map_err(|source| PurgatoryError::of("check the server", source))?
             .check()
     }
 
-    pub(in crate::purgatory) fn listen(&self) -> watch::Receiver<u64> {
+    pub(in crate::purgatory::store) fn listen(&self) -> watch::Receiver<u64> {
         listen(self.connection.clone())
     }
 }

@@ -23,7 +23,7 @@ use redis::sentinel::SentinelNodeConnectionInfo;
 
 use super::settings::RedisPlace;
 use super::within::within;
-use crate::purgatory::keys;
+use crate::purgatory::store::keys;
 
 /// Where to ask for the Redis to ask.
 pub(super) enum Discovery {

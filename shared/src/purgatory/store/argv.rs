@@ -6,17 +6,17 @@ use std::collections::BTreeSet;
 use nostr::event::Event;
 use nostr::event::EventId;
 
-use super::hold::Expiry;
-use super::hold::Hold;
-use super::hold::Room;
-use super::limits::Limits;
-use super::release::Release;
-use super::release::Settlement;
 use super::source_group::source_group;
 use crate::git::Oid;
 use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
+use crate::purgatory::hold::Expiry;
+use crate::purgatory::hold::Hold;
+use crate::purgatory::hold::Room;
+use crate::purgatory::limits::Limits;
+use crate::purgatory::release::Release;
+use crate::purgatory::release::Settlement;
 
 /// The arguments of a call, to which more are added.
 pub(super) struct Argv {

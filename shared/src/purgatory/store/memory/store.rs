@@ -19,11 +19,11 @@ use tokio::sync::watch;
 use super::keyspace::Clock;
 use super::keyspace::Keyspace;
 use super::keyspace::Reply;
-use crate::purgatory::script::PurgatoryScript;
+use crate::purgatory::store::script::PurgatoryScript;
 
 /// The purgatory in memory. Clones are the same one.
 #[derive(Clone)]
-pub(in crate::purgatory) struct MemoryStore {
+pub(in crate::purgatory::store) struct MemoryStore {
     engine: Arc<Mutex<Engine>>,
     changes: watch::Sender<u64>,
 }
@@ -36,7 +36,7 @@ struct Engine {
 }
 
 impl MemoryStore {
-    pub(in crate::purgatory) fn new(clock: Clock) -> Self {
+    pub(in crate::purgatory::store) fn new(clock: Clock) -> Self {
         let changes = watch::Sender::new(0);
         let keyspace = Keyspace::new(clock, changes.clone());
         let engine = Engine::new(keyspace).expect("a new Lua has room for two tables");
@@ -47,7 +47,7 @@ impl MemoryStore {
     }
 
     /// Calls a script.
-    pub(in crate::purgatory) fn call(&self, script: &PurgatoryScript, argv: Vec<String>) -> mlua::Result<Value> {
+    pub(in crate::purgatory::store) fn call(&self, script: &PurgatoryScript, argv: Vec<String>) -> mlua::Result<Value> {
         // A panic elsewhere must not stop everybody else; the keys are usable after any part of a script.
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let function = engine.compiled(script)?;
@@ -55,7 +55,7 @@ impl MemoryStore {
         redis_value(function.call(())?)
     }
 
-    pub(in crate::purgatory) fn listen(&self) -> watch::Receiver<u64> {
+    pub(in crate::purgatory::store) fn listen(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 }
