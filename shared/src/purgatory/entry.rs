@@ -1,7 +1,6 @@
 //! What the purgatory holds: events and placeholders.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -24,23 +23,6 @@ pub enum EntryStatus {
 }
 
 impl EntryStatus {
-    /// Returns the word used in Redis and in messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Asleep => "asleep",
-            Self::Releasing => "releasing",
-            Self::Stuck => "stuck",
-        }
-    }
-
-    /// Parses what [`EntryStatus::as_str`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Held, Self::Asleep, Self::Releasing, Self::Stuck]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-    }
-
     /// Whether the event is complete and on its way into the relay, so that it counts as served for every
     /// decision about git data.
     pub fn counts_as_served(self) -> bool {
@@ -48,12 +30,6 @@ impl EntryStatus {
             Self::Releasing | Self::Stuck => true,
             Self::Held | Self::Asleep => false,
         }
-    }
-}
-
-impl fmt::Display for EntryStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -4,26 +4,11 @@
 //! [`Purgatory`] is the one door to the two stores that can hold it, Redis and this process's memory;
 //! `shared/tests/purgatory/` is the contract of both.
 
-#[cfg(feature = "io")]
-mod bounds;
 mod entry;
-#[cfg(feature = "io")]
-mod error;
 mod hold;
 mod limits;
-#[cfg(feature = "io")]
-mod memory;
-#[cfg(feature = "io")]
-mod notifications;
-#[cfg(feature = "io")]
-#[macro_use]
-mod operations;
 mod reading;
-#[cfg(feature = "io")]
-mod redis;
 mod release;
-#[cfg(feature = "io")]
-mod source_group;
 #[cfg(feature = "io")]
 mod store;
 
@@ -34,14 +19,4 @@ pub use reading::*;
 pub use release::*;
 
 #[cfg(feature = "io")]
-pub use error::PurgatoryError;
-#[cfg(feature = "io")]
-pub use memory::Clock;
-#[cfg(feature = "io")]
-pub use notifications::Notifications;
-#[cfg(feature = "io")]
-pub use redis::RedisPlace;
-#[cfg(feature = "io")]
-pub use redis::RedisSettings;
-#[cfg(feature = "io")]
-pub use store::Purgatory;
+pub use store::*;

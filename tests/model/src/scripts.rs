@@ -1,4 +1,4 @@
-//! The scripts of `shared/src/purgatory/redis/scripts/`, each one atomic step of Redis and a method of its name.
+//! The scripts of `shared/src/purgatory/store/scripts/`, each one atomic step of Redis and a method of its name.
 
 use crate::event::Event;
 use crate::event::Events;

@@ -86,7 +86,7 @@ fn each_mistake_breaks_an_invariant() {
 #[test]
 fn every_script_that_the_model_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let scripts = root.join("../../shared/src/purgatory/redis/scripts");
+    let scripts = root.join("../../shared/src/purgatory/store/scripts");
     let model = ["action.rs", "scripts.rs"].map(|file| fs::read_to_string(root.join("src").join(file)).unwrap());
     let quoted = model.iter().flat_map(|text| text.split('`').skip(1).step_by(2));
 

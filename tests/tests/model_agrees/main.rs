@@ -1,6 +1,6 @@
 //! The model in `tests/model/` speaks for this program: what its functions decide, given facts and a disk,
-//! `shared::rules` decides too, and what its scripts do to the purgatory, the store in memory does (which does what
-//! Redis does: `shared/tests/purgatory/model.rs`).
+//! `shared::rules` decides too, and what its scripts do to the purgatory, the program's scripts do, run in memory
+//! (`shared/tests/purgatory/differential.rs` compares that with Redis).
 
 #![expect(clippy::unwrap_used, reason = "what cannot be done ends the test")]
 

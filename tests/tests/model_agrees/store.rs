@@ -1,4 +1,4 @@
-//! The scripts: long walks of drawn operations, each done to the model's Redis and to the store in memory.
+//! The scripts: long walks of drawn operations, each done to the model's Redis and by the program's scripts, in memory.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -1,4 +1,6 @@
-//! What can go wrong between this program and Redis. The store in memory never fails.
+//! What can go wrong between this program and Redis.
+
+use std::fmt;
 
 use redis::ErrorKind;
 use redis::ServerErrorKind;
@@ -58,12 +60,12 @@ pub enum PurgatoryError {
         #[source]
         source: redis::RedisError,
     },
-    /// The answer is not what the script returns, or something in Redis was not written by this program.
-    #[error("cannot {operation} in the purgatory: unreadable answer of redis: {what}")]
+    /// Something in Redis was not written by this program, or a script has a bug.
+    #[error("cannot {operation} in the purgatory: {what}")]
     Protocol {
         /// What was attempted.
         operation: &'static str,
-        /// What cannot be read.
+        /// What cannot be read, or fails.
         what: String,
     },
 }
@@ -88,13 +90,14 @@ impl PurgatoryError {
             return Self::Unavailable { operation, source };
         }
         if matches!(source.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) {
-            return Self::malformed(operation, source.to_string());
+            return Self::malformed(operation, source);
         }
         Self::Script { operation, source }
     }
 
     /// Makes the error of an answer that cannot be read.
-    pub(super) fn malformed(operation: &'static str, what: String) -> Self {
+    pub(super) fn malformed(operation: &'static str, what: impl fmt::Display) -> Self {
+        let what = format!("unreadable answer: {what}");
         Self::Protocol { operation, what }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use redis::InfoDict;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
 use super::connection::touch;
-use crate::purgatory::error::PurgatoryError;
+use crate::purgatory::store::error::PurgatoryError;
 
 /// What each setting has to be, and what is at stake.
 const SETTINGS: [(&str, &str, &str); 3] = [
@@ -26,10 +27,9 @@ const SETTINGS: [(&str, &str, &str); 3] = [
 
 /// What the server reports about itself.
 pub(super) struct ServerReport {
-    /// The text of `INFO server`.
-    pub(super) info: String,
-    /// The settings, or why they cannot be read (managed servers forbid `CONFIG`).
-    pub(super) settings: RedisResult<BTreeMap<String, String>>,
+    version: String,
+    /// Those of [`SETTINGS`] that it lets us read: managed servers forbid `CONFIG`.
+    settings: BTreeMap<String, String>,
 }
 
 /// Asks the server.
@@ -39,42 +39,34 @@ pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Se
         Err(error) if error.code() != Some("OOM") => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let info = cmd("INFO").arg("server").query_async(&mut connection).await?;
+    let info: InfoDict = cmd("INFO").arg("server").query_async(&mut connection).await?;
     let settings = cmd("CONFIG")
         .arg("GET")
         .arg(&SETTINGS.map(|(name, ..)| name))
         .query_async(&mut connection)
         .await;
-    Ok(ServerReport { info, settings })
+    Ok(ServerReport {
+        version: info.get("redis_version").unwrap_or("of unknown version".to_owned()),
+        settings: settings.unwrap_or_default(),
+    })
 }
 
 impl ServerReport {
     /// Returns a warning for every setting that is off, or cannot be read.
-    pub(super) fn check(&self) -> Result<Vec<String>, PurgatoryError> {
-        let version = self.version();
-        if !is_new_enough(&version) {
-            return Err(PurgatoryError::TooOld { version });
+    pub(super) fn check(self) -> Result<Vec<String>, PurgatoryError> {
+        if !is_new_enough(&self.version) {
+            return Err(PurgatoryError::TooOld { version: self.version });
         }
-        let warnings = SETTINGS.iter().filter_map(|(name, wanted, risk)| {
-            let settings = self.settings.as_ref().ok();
-            match settings.map(|settings| settings.get(*name)) {
-                Some(Some(found)) if found == wanted => None,
-                Some(Some(found)) => Some(format!("redis has {name} {found}, not {wanted}: {risk}")),
-                Some(None) | None => Some(format!(
+        let warnings = SETTINGS
+            .iter()
+            .filter_map(|(name, wanted, risk)| match self.settings.get(*name) {
+                Some(found) if found == wanted => None,
+                Some(found) => Some(format!("redis has {name} {found}, not {wanted}: {risk}")),
+                None => Some(format!(
                     "redis does not report its {name}; make sure that it is {wanted}: otherwise {risk}"
                 )),
-            }
-        });
+            });
         Ok(warnings.collect())
-    }
-
-    fn version(&self) -> String {
-        self.info
-            .lines()
-            .find_map(|line| line.strip_prefix("redis_version:"))
-            .unwrap_or("of unknown version")
-            .trim()
-            .to_owned()
     }
 }
 
@@ -87,9 +79,11 @@ fn is_new_enough(version: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn server(version: &str, settings: RedisResult<BTreeMap<String, String>>) -> ServerReport {
-        let info = format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n");
-        ServerReport { info, settings }
+    fn server<const N: usize>(version: &str, settings: [(&str, &str); N]) -> ServerReport {
+        ServerReport {
+            version: version.to_owned(),
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        }
     }
 
     #[test]
@@ -98,18 +92,18 @@ mod tests {
             assert_eq!(is_new_enough(version), expected, "{version}");
         }
         for version in ["6.2.14", "5.0", "of unknown version"] {
-            let refused = server(version, Ok(BTreeMap::new())).check();
+            let refused = server(version, []).check();
             assert!(matches!(&refused, Err(PurgatoryError::TooOld { version: found }) if found == version));
         }
     }
 
     #[test]
     fn every_setting_that_is_off_or_hidden_gets_its_warning() {
-        let hidden = server("7.0.0", Err((redis::ErrorKind::Client, "no").into()));
+        let hidden = server("7.0.0", []);
         assert_eq!(hidden.check().unwrap().len(), SETTINGS.len());
 
-        let off = SETTINGS.map(|(name, ..)| (name.to_owned(), "off".to_owned()));
-        let warnings = server("7.0.0", Ok(off.into())).check().unwrap();
+        let off = server("7.0.0", SETTINGS.map(|(name, ..)| (name, "off")));
+        let warnings = off.check().unwrap();
         for ((name, wanted, _), warning) in SETTINGS.iter().zip(&warnings) {
             assert!(warning.contains(&format!("{name} off, not {wanted}")), "{warning}");
         }

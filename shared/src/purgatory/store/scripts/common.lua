@@ -4,7 +4,10 @@
 --   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the bounds
 --                      backstop_secs, gate_secs and scanned_max
 --
--- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `KEYS`). They declare what is
+-- The store in memory runs the scripts too. It has only the commands that they use, with just these arguments
+-- (memory/keyspace.rs): one that it does not have is an error there.
+--
+-- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `fixed`). They declare what is
 -- known up front and route the call to its slot on Redis Cluster. Keys of single events, identifiers, authors and
 -- placeholders are computed here from the prefixes in K; all have the hash tag {purgatory}, so all are in that slot.
 --

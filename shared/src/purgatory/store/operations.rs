@@ -1,4 +1,4 @@
-//! How a row of the table in `store.rs` becomes an operation of [`Purgatory`](super::Purgatory).
+//! How a row of the table in `mod.rs` becomes an operation of [`Purgatory`](super::Purgatory).
 
 /// Makes the methods of [`Purgatory`](super::Purgatory), each one atomic step, out of rows of
 ///
@@ -8,7 +8,7 @@
 ///     ("what it does, for error messages", ARGV of the script, decoder of the script's answer);
 /// ```
 ///
-/// In Redis it is the script `redis/scripts/<operation>.lua`, in memory the function of that name of `Transaction`.
+/// The script is `scripts/<operation>.lua`.
 macro_rules! operations {
     ($(
         $(#[$doc:meta])*
@@ -22,12 +22,7 @@ macro_rules! operations {
                 /// # Errors
                 /// As for all operations.
                 $visibility async fn $operation(&self $(, $argument: $type)*) -> Result<$answer, PurgatoryError> {
-                    match &self.0 {
-                        Backend::Redis(redis) => redis.call(&SCRIPTS.$operation, $arguments, $decode).await,
-                        Backend::Memory(memory) => {
-                            Ok(memory.transact(|transaction| transaction.$operation($($argument),*)))
-                        }
-                    }
+                    self.call(&SCRIPTS.$operation, $arguments, $decode).await
                 }
             )*
         }
@@ -40,7 +35,7 @@ macro_rules! operations {
         static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
             $($operation: PurgatoryScript::new(
                 $name,
-                include_str!(concat!("redis/scripts/", stringify!($operation), ".lua")),
+                include_str!(concat!("scripts/", stringify!($operation), ".lua")),
             ),)*
         });
 

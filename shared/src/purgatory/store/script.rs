@@ -1,21 +1,21 @@
-//! The Lua scripts: one file for each atomic step, with a common part in front of it (`scripts/common.lua`).
+//! The Lua scripts: one file for each atomic step, with a common part in front of it (`scripts/common.lua`). Redis runs
+//! them, or this process (`memory/`).
 
 use redis::Script;
 
 use super::keys;
 
 /// One script.
-pub(in crate::purgatory) struct PurgatoryScript {
+pub(super) struct PurgatoryScript {
     /// What it does, for messages: "hold an event".
-    pub(in crate::purgatory) name: &'static str,
-    /// Its text, to load it ahead.
-    pub(in crate::purgatory) source: String,
-    /// The script, called by its hash.
+    pub(super) name: &'static str,
+    pub(super) source: String,
+    /// The script for Redis, called by its hash.
     pub(super) script: Script,
 }
 
 impl PurgatoryScript {
-    pub(in crate::purgatory) fn new(name: &'static str, file: &str) -> Self {
+    pub(super) fn new(name: &'static str, file: &str) -> Self {
         // The flags must stand in the first line (Redis manual, "Lua API reference", script flags).
         let (flags, body) = file.split_once('\n').unwrap_or((file, ""));
         let common = include_str!("scripts/common.lua");

@@ -9,13 +9,14 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::connection::LISTEN_TIMEOUT;
 use super::connection::RedisConnection;
-use super::keys;
 use super::within::within;
+use crate::purgatory::store::keys;
 
 /// How long to wait before another attempt to connect.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long it may take to connect, and to have a ping answered.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often to check that the connection still lives: one that is cut silently looks like one without messages.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
@@ -33,8 +34,7 @@ pub(super) fn listen(connection: RedisConnection) -> watch::Receiver<u64> {
 
 async fn notify_for_ever(connection: &RedisConnection, changes: &watch::Sender<u64>) {
     loop {
-        let result = notify_until_lost(connection, changes).await;
-        if let Err(error) = result {
+        if let Err(error) = notify_until_lost(connection, changes).await {
             tracing::debug!(%error, "purgatory notifications interrupted");
         }
         sleep(PAUSE).await;
@@ -42,16 +42,16 @@ async fn notify_for_ever(connection: &RedisConnection, changes: &watch::Sender<u
 }
 
 async fn notify_until_lost(connection: &RedisConnection, changes: &watch::Sender<u64>) -> RedisResult<()> {
+    let notify = || changes.send_modify(|count| *count = count.wrapping_add(1));
     let mut channel = within(LISTEN_TIMEOUT, subscribe(connection)).await?;
     // What was published while nobody listened is lost, so the subscription itself notifies.
-    changes.send_modify(notify);
+    notify();
     loop {
-        match timeout(PING_EVERY, next_message(&mut channel)).await {
-            Ok(Some(())) => changes.send_modify(notify),
+        let message = timeout(PING_EVERY, channel.on_message().next()).await;
+        match message {
+            Ok(Some(_)) => notify(),
             Ok(None) => return Ok(()),
-            Err(_) => {
-                within(LISTEN_TIMEOUT, channel.ping::<redis::Value>()).await?;
-            }
+            Err(_) => within(LISTEN_TIMEOUT, channel.ping()).await?,
         }
     }
 }
@@ -60,12 +60,4 @@ async fn subscribe(connection: &RedisConnection) -> RedisResult<PubSub> {
     let mut channel = connection.find().await?.get_async_pubsub().await?;
     channel.subscribe(keys::WAKE).await?;
     Ok(channel)
-}
-
-async fn next_message(channel: &mut PubSub) -> Option<()> {
-    channel.on_message().next().await.map(|_| ())
-}
-
-fn notify(count: &mut u64) {
-    *count = count.wrapping_add(1);
 }

@@ -22,13 +22,10 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::discovery::Discovery;
-use super::keys;
 use super::settings::RedisSettings;
 use super::within::within;
-use crate::purgatory::error::is_elsewhere;
-
-/// How long it may take to open a connection that listens, and to have its pings answered.
-pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::purgatory::store::error::is_elsewhere;
+use crate::purgatory::store::keys;
 
 /// The connection to one Redis. Clones share it.
 ///
@@ -77,15 +74,14 @@ impl RedisConnection {
         }
         let asked_at = Instant::now();
         let answer = self.0.ask(self.0.settings.call_timeout, commands).await;
-        let opened = match &answer {
-            Err(error) if is_failure(error) => self.0.breaker.note_failure(),
-            Ok(_) | Err(_) => self.0.breaker.note_answer(asked_at, Instant::now()),
+        let failure = answer.as_ref().err().filter(|error| is_failure(error));
+        let opened = match failure {
+            Some(_) => self.0.breaker.note_failure(),
+            None => self.0.breaker.note_answer(asked_at, Instant::now()),
         };
         if opened {
-            let why = match &answer {
-                Err(error) if is_failure(error) => error.to_string(),
-                Ok(_) | Err(_) => format!("slower than {} ms again and again", self.0.settings.slow.as_millis()),
-            };
+            let slow_ms = self.0.settings.slow.as_millis();
+            let why = failure.map_or(format!("slower than {slow_ms} ms again and again"), ToString::to_string);
             tracing::error!(
                 why,
                 "Redis fails or is slow: git events and pushes are refused until it answers in time"
@@ -93,25 +89,6 @@ impl RedisConnection {
             tokio::spawn(probe(Arc::downgrade(&self.0)));
         }
         answer
-    }
-}
-
-impl RedisConnection {
-    /// Waits until the replicas have everything that was written on this connection, and returns how many have it. The
-    /// connection does nothing else meanwhile. How long this takes is no measure of Redis itself.
-    pub(super) async fn replicate(&self, mut connection: MultiplexedConnection) -> RedisResult<u64> {
-        let settings = &self.0.settings;
-        let mut wait = cmd("WAIT");
-        // Never zero, which means for ever.
-        let wait_ms = settings.replicas_wait.as_millis().max(1).to_string();
-        wait.arg(settings.replicas).arg(wait_ms);
-        let answer = wait.query_async(&mut connection);
-        within(settings.replicas_wait + settings.call_timeout, answer).await
-    }
-
-    /// Returns how many replicas must have what counts as held.
-    pub(super) fn replicas(&self) -> u64 {
-        self.0.settings.replicas
     }
 }
 

@@ -12,8 +12,5 @@ use tokio::time::timeout;
 /// # Errors
 /// Its own, or an I/O error of the kind `TimedOut`.
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    match timeout(limit, work).await {
-        Ok(answer) => answer,
-        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-    }
+    timeout(limit, work).await.map_err(io::Error::from)?
 }

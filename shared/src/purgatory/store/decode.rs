@@ -1,6 +1,7 @@
 //! Reads what the scripts return. What does not fit is an error that names it: Redis is shared with people.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -23,21 +24,11 @@ use crate::purgatory::release::Release;
 
 /// Something in Redis, or an answer of it, that this program did not write.
 #[derive(Debug, thiserror::Error)]
-#[error("{of} has the {field} {found:?}")]
-pub(in crate::purgatory) struct Malformed {
-    of: String,
-    field: &'static str,
-    found: String,
-}
+#[error("{0}")]
+pub(super) struct Malformed(String);
 
-impl Malformed {
-    fn new(of: impl Into<String>, field: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            of: of.into(),
-            field,
-            found: found.into(),
-        }
-    }
+fn malformed(of: &str, field: &str, found: impl fmt::Debug) -> Malformed {
+    Malformed(format!("{of} has the {field} {found:?}"))
 }
 
 /// What `read.lua` returns.
@@ -46,18 +37,8 @@ type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 9]>, Vec<[String; 5]>);
 /// What `mark_releasing.lua` returns.
 type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
 
-/// Takes an answer that needs no reading.
-pub(in crate::purgatory) fn as_is<T>(answer: T) -> Result<T, Malformed> {
-    Ok(answer)
-}
-
-/// Drops a count that no caller needs.
-pub(in crate::purgatory) fn nothing(_count: u64) -> Result<(), Malformed> {
-    Ok(())
-}
-
 /// Reads the answer of `read.lua`.
-pub(in crate::purgatory) fn reading(raw: RawReading) -> Result<Reading, Malformed> {
+pub(super) fn reading(raw: RawReading) -> Result<Reading, Malformed> {
     let (now, dirty, entries, placeholders) = raw;
     let mut entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| entry.event.id);
@@ -80,7 +61,7 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, 
 }
 
 /// Reads the answer of `hold.lua`.
-pub(in crate::purgatory) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
+pub(super) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
     match text.as_str() {
         "held" => Ok(HoldOutcome::Held),
         "deleted" => Ok(HoldOutcome::Deleted),
@@ -95,14 +76,14 @@ pub(in crate::purgatory) fn hold_outcome(text: String) -> Result<HoldOutcome, Ma
         "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
         _ => text
             .strip_prefix("already:")
-            .and_then(EntryStatus::parse)
+            .and_then(status_of)
             .map(HoldOutcome::AlreadyHeld)
-            .ok_or_else(|| Malformed::new("a hold", "outcome", text)),
+            .ok_or_else(|| malformed("a hold", "outcome", text)),
     }
 }
 
 /// Reads the answer of `put_placeholder.lua`.
-pub(in crate::purgatory) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcome, Malformed> {
+pub(super) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcome, Malformed> {
     Ok(match is_recorded {
         true => PlaceholderOutcome::Recorded,
         false => PlaceholderOutcome::Full,
@@ -110,13 +91,13 @@ pub(in crate::purgatory) fn placeholder_outcome(is_recorded: bool) -> Result<Pla
 }
 
 /// Reads the answer of `mark_releasing.lua` about these releases.
-pub(in crate::purgatory) fn marked_releasing(
+pub(super) fn marked_releasing(
     (leased, waiting): RawMarked,
     releases: &[Release],
 ) -> Result<MarkedReleasing, Malformed> {
     let release_at = |place: usize| {
         let release = place.checked_sub(1).and_then(|place| releases.get(place));
-        release.ok_or_else(|| Malformed::new("a mark", "place", place.to_string()))
+        release.ok_or_else(|| malformed("a mark", "place", place))
     };
     let leased = leased.into_iter().map(|(place, lease)| {
         let Release { event, after, .. } = release_at(place)?.clone();
@@ -131,7 +112,7 @@ pub(in crate::purgatory) fn marked_releasing(
 }
 
 /// Reads the answer of `take_due.lua`. One malformed entry must not stop the others.
-pub(in crate::purgatory) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Malformed> {
+pub(super) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Malformed> {
     let read = |(json, lease, after): (String, u64, String)| {
         let event = event(&json)?;
         Ok(Leased {
@@ -160,7 +141,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let of = event.id.to_hex();
     Ok(Entry {
         identifiers: identifier_set(&of, &identifiers)?,
-        status: EntryStatus::parse(&status).ok_or_else(|| Malformed::new(&of, "status", status))?,
+        status: status_of(&status).ok_or_else(|| malformed(&of, "status", status))?,
         source,
         held_since: time(&of, "held_since", &held_since)?,
         deadline: time(&of, "deadline", &deadline)?,
@@ -174,7 +155,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
 fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
     let [event_id, owner, name, commit_oid, deadline] = fields;
     let of = format!("the placeholder of {event_id}");
-    let at = |field, found: &str| Malformed::new(&of, field, found);
+    let at = |field, found: &str| malformed(&of, field, found);
     Ok(Placeholder {
         event_id: EventId::from_hex(&event_id).map_err(|_| at("event_id", &event_id))?,
         coordinate: Coordinate {
@@ -186,24 +167,34 @@ fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
     })
 }
 
+fn status_of(word: &str) -> Option<EntryStatus> {
+    match word {
+        "held" => Some(EntryStatus::Held),
+        "asleep" => Some(EntryStatus::Asleep),
+        "releasing" => Some(EntryStatus::Releasing),
+        "stuck" => Some(EntryStatus::Stuck),
+        _ => None,
+    }
+}
+
 /// The error does not show the event itself: its content has no place in a log.
 fn event(json: &str) -> Result<Event, Malformed> {
-    Event::from_json(json).map_err(|error| Malformed::new("an entry", "event", error.to_string()))
+    Event::from_json(json).map_err(|error| malformed("an entry", "event", error.to_string()))
 }
 
 fn identifier_set(of: &str, json: &str) -> Result<BTreeSet<Identifier>, Malformed> {
-    let names: Vec<String> = serde_json::from_str(json).map_err(|_| Malformed::new(of, "identifiers", json))?;
+    let names: Vec<String> = serde_json::from_str(json).map_err(|_| malformed(of, "identifiers", json))?;
     names.iter().map(|name| identifier(of, name)).collect()
 }
 
 fn id_set(event: &Event, json: &str) -> Result<BTreeSet<EventId>, Malformed> {
-    serde_json::from_str(json).map_err(|_| Malformed::new(event.id.to_hex(), "after", json))
+    serde_json::from_str(json).map_err(|_| malformed(&event.id.to_hex(), "after", json))
 }
 
 fn identifier(of: &str, name: &str) -> Result<Identifier, Malformed> {
-    name.parse().map_err(|_| Malformed::new(of, "identifier", name))
+    name.parse().map_err(|_| malformed(of, "identifier", name))
 }
 
 fn time(of: &str, field: &'static str, text: &str) -> Result<u64, Malformed> {
-    text.parse().map_err(|_| Malformed::new(of, field, text))
+    text.parse().map_err(|_| malformed(of, field, text))
 }

@@ -1,8 +1,8 @@
 //! Finds the one Redis to ask: the only one, the master that sentinels name, or the master of the purgatory's slot in a
 //! cluster. All keys are in one slot, so there is one in every set-up, and no command has to be sent elsewhere.
 //!
-//! Asked again whenever the connection is lost, or Redis answers that it is not the one (`connection.rs`). CLUSTER
-//! SLOTS is documented in the Redis manual.
+//! Asked again whenever the connection is lost, or Redis answers that it is not the one (`connection.rs`). What a node
+//! of a cluster answers is documented in the Redis manual ("Redis cluster specification", MOVED redirection).
 
 use std::future::Future;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use redis::cmd;
 use redis::sentinel::Sentinel;
 use redis::sentinel::SentinelNodeConnectionInfo;
 
-use super::keys;
 use super::settings::RedisPlace;
 use super::within::within;
+use crate::purgatory::store::keys;
 
 /// Where to ask for the Redis to ask.
 pub(super) enum Discovery {
@@ -93,34 +93,28 @@ async fn ask_sentinel(sentinel: ConnectionInfo, master_name: &str) -> RedisResul
         .await
 }
 
+/// Asks a node for a key: one that is not the master of its slot names that one.
 async fn ask_node(node: ConnectionInfo) -> RedisResult<Client> {
     let mut connection = Client::open(node.clone())?.get_multiplexed_async_connection().await?;
-    let mut ask = cmd("CLUSTER");
-    let slot: u16 = ask.arg("KEYSLOT").arg(keys::EPOCH).query_async(&mut connection).await?;
-    let ranges: Vec<redis::Value> = cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
-    let master = ranges.into_iter().find_map(|range| master_of(range, slot));
-    let (host, port) = master.ok_or_else(|| unknown("no node of the cluster has the purgatory's slot"))?;
-    // An empty one means "the same host as this node's".
-    let host = match (host.is_empty(), node.addr()) {
-        (true, ConnectionAddr::Tcp(own, _)) => own.clone(),
-        (true | false, _) => host,
-    };
-    Client::open(node.set_addr(ConnectionAddr::Tcp(host, port)))
+    match cmd("GET").arg(keys::EPOCH).exec_async(&mut connection).await {
+        Ok(()) => Client::open(node),
+        Err(error) => match error.redirect_node().and_then(|(master, _slot)| at(&node, master)) {
+            Some(master) => Client::open(master),
+            None => Err(error),
+        },
+    }
 }
 
-/// Returns the master of a range of slots (first slot, last slot, master, replicas) if `slot` is in it.
-fn master_of(range: redis::Value, slot: u16) -> Option<(String, u16)> {
-    let redis::Value::Array(parts) = range else { return None };
-    let mut parts = parts.into_iter();
-    let mut next_slot = || redis::from_redis_value::<u16>(parts.next()?).ok();
-    let (first, last) = (next_slot()?, next_slot()?);
-    let redis::Value::Array(master) = parts.next()? else {
-        return None;
+/// Returns how to reach the master that `node` has named, `host:port`.
+fn at(node: &ConnectionInfo, master: &str) -> Option<ConnectionInfo> {
+    let (host, port) = master.rsplit_once(':')?;
+    // An empty one means "the same host as this node's".
+    let host = match (host, node.addr()) {
+        ("", ConnectionAddr::Tcp(own, _)) => own,
+        (host, _) => host,
     };
-    let mut master = master.into_iter();
-    let host: Option<String> = redis::from_redis_value(master.next()?).ok()?;
-    let port: u16 = redis::from_redis_value(master.next()?).ok()?;
-    (first..=last).contains(&slot).then(|| (host.unwrap_or_default(), port))
+    let address = ConnectionAddr::Tcp(host.to_owned(), port.parse().ok()?);
+    Some(node.clone().set_addr(address))
 }
 
 fn read(url: &str) -> RedisResult<ConnectionInfo> {
@@ -139,29 +133,21 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
-    use redis::Value;
-
     use super::*;
 
-    fn node(host: Value, port: i64) -> Value {
-        Value::Array(vec![host, Value::Int(port), Value::BulkString(b"id".to_vec())])
-    }
-
     #[test]
-    fn the_master_of_a_slot_is_the_first_node_of_its_range() {
-        let range = |host: Value| {
-            let (master, replica) = (node(host, 1), node(Value::BulkString(b"b".to_vec()), 2));
-            Value::Array(vec![Value::Int(5), Value::Int(9), master, replica])
-        };
-        let named = || range(Value::BulkString(b"a".to_vec()));
-
-        for slot in [5, 9] {
-            assert_eq!(master_of(named(), slot), Some(("a".to_owned(), 1)));
+    fn a_master_is_where_a_node_says() {
+        let node = read("redis://user:secret@10.0.0.1:7000").unwrap();
+        for (named, host, port) in [
+            ("10.0.0.2:7001", "10.0.0.2", 7001),
+            ("2001:db8::2:7001", "2001:db8::2", 7001),
+            (":7001", "10.0.0.1", 7001),
+        ] {
+            let master = at(&node, named).unwrap();
+            assert_eq!(master.addr(), &ConnectionAddr::Tcp(host.to_owned(), port), "{named}");
+            assert_eq!(master.redis_settings().username(), Some("user"), "{named}");
         }
-        for slot in [4, 10] {
-            assert_eq!(master_of(named(), slot), None);
-        }
-        assert_eq!(master_of(range(Value::Nil), 5), Some((String::new(), 1)));
-        assert_eq!(master_of(Value::Nil, 5), None);
+        assert!(at(&node, "10.0.0.2").is_none());
+        assert!(at(&node, "10.0.0.2:70010").is_none());
     }
 }

@@ -3,13 +3,14 @@
 -- which is still releasing, is put off by a second, or until that has left (settle.lua).
 --
 -- KEYS: see common.lua.
--- ARGV: 1 how many at most, 2 lease-secs, 3 how many to read at most
+-- ARGV: 1 how many at most, 2 lease-secs
 -- Returns: { { event JSON, lease, after (JSON array of ids) }, ... }.
 -- Errors: none of its own.
 
 local leased = {}
 local count_max = tonumber(ARGV[1])
-for _, id in ipairs(redis.call('ZRANGE', K.releasing, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[3])) do
+local due = redis.call('ZRANGE', K.releasing, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, K.scanned_max)
+for _, id in ipairs(due) do
   if #leased >= count_max then
     break
   end

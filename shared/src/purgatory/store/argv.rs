@@ -1,0 +1,149 @@
+//! The ARGV of the scripts, in the order that the header of each names.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::event::Event;
+use nostr::event::EventId;
+
+use super::source_group::source_group;
+use crate::git::Oid;
+use crate::nip01::Deletion;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+use crate::purgatory::hold::Expiry;
+use crate::purgatory::hold::Hold;
+use crate::purgatory::hold::Room;
+use crate::purgatory::limits::Limits;
+use crate::purgatory::release::Release;
+use crate::purgatory::release::Settlement;
+
+/// The arguments of a call, to which more are added.
+pub(super) struct Argv {
+    pub(super) args: Vec<String>,
+    /// Whether replicas must have what the call writes.
+    pub(super) is_replicated: bool,
+    limits: Limits,
+}
+
+impl Argv {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            args: Vec::new(),
+            is_replicated: false,
+            limits,
+        }
+    }
+
+    /// Lets the call return when as many replicas as the operator wants have what it wrote.
+    pub(super) fn replicated(mut self) -> Self {
+        self.is_replicated = true;
+        self
+    }
+
+    pub(super) fn arg(mut self, arg: impl ToString) -> Self {
+        self.args.push(arg.to_string());
+        self
+    }
+
+    pub(super) fn args(mut self, args: impl IntoIterator<Item: ToString>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// Adds seconds or a count, which are used as given up to 2^32 (136 years), so that no sum overflows.
+    pub(super) fn bounded(self, number: impl TryInto<u64>) -> Self {
+        let max = u32::MAX.into();
+        self.arg(number.try_into().map_or(max, |number| number.min(max)))
+    }
+
+    pub(super) fn hold(self, hold: &Hold) -> Self {
+        let limits = self.limits;
+        let limits = match hold.room {
+            Room::WithinLimits => [
+                limits.event_bytes_max,
+                limits.entries_per_author_max,
+                limits.bytes_per_author_max,
+                limits.entries_per_source_max,
+                limits.bytes_per_source_max,
+                limits.entries_per_identifier_max,
+                limits.entries_max,
+                limits.bytes_max,
+            ],
+            // Exact in Redis too.
+            Room::Always => [1 << 53; 8],
+        };
+        self.event(&hold.event, &hold.identifiers)
+            .arg(&hold.source)
+            .bounded(hold.hold_secs)
+            .arg(source_group(&hold.source))
+            .arg(json(&hold.extend))
+            .args(limits)
+    }
+
+    pub(super) fn releases(self, releases: &[Release]) -> Self {
+        releases.iter().fold(self, |argv, release| {
+            argv.event(&release.event, &release.identifiers)
+                .arg(json(&release.after))
+        })
+    }
+
+    pub(super) fn settlement(self, settlement: &Settlement) -> Self {
+        match settlement {
+            Settlement::Served => self.arg("served"),
+            Settlement::Dropped => self.arg("dropped"),
+            Settlement::GiveBack => self.arg("give-back"),
+            Settlement::Retry { after_secs, error } => self.arg("retry").bounded(*after_secs).arg(error),
+            Settlement::Stuck { after_secs, error } => self.arg("stuck").bounded(*after_secs).arg(error),
+        }
+    }
+
+    pub(super) fn expiry(self, expiry: Expiry) -> Self {
+        match expiry {
+            Expiry::Gone => self.arg("gone"),
+            Expiry::Sleep { secs } => self.arg("sleep").bounded(secs),
+        }
+    }
+
+    pub(super) fn deletion(self, deletion: &Deletion) -> Self {
+        let addresses = deletion.addresses.iter();
+        let addresses = addresses.map(|(kind, identifier)| vec![kind.to_string(), identifier.to_string()]);
+        self.arg(deletion.author)
+            .arg(deletion.created_at)
+            .arg(json(&deletion.event_ids))
+            .arg(serde_json::Value::from_iter(addresses))
+    }
+
+    pub(super) fn notes(self, notes: &BTreeMap<EventId, String>) -> Self {
+        let add = |argv: Self, (event_id, text): (&EventId, &String)| argv.arg(event_id).arg(text);
+        notes.iter().fold(self, add)
+    }
+
+    /// The four arguments that describe a placeholder: event id, owner, identifier, commit oid.
+    pub(super) fn placeholder(self, event_id: &EventId, coordinate: &Coordinate, commit_oid: Oid) -> Self {
+        self.arg(event_id)
+            .arg(coordinate.owner)
+            .arg(&coordinate.identifier)
+            .arg(commit_oid)
+    }
+
+    pub(super) fn placeholders_max(self) -> Self {
+        let placeholders_max = self.limits.placeholders_max;
+        self.arg(placeholders_max)
+    }
+
+    /// The six arguments that describe an event: id, JSON, kind, author, created_at, identifiers.
+    fn event(self, event: &Event, identifiers: &BTreeSet<Identifier>) -> Self {
+        self.arg(event.id)
+            .arg(event.as_json())
+            .arg(event.kind.as_u16())
+            .arg(event.pubkey)
+            .arg(event.created_at.as_secs())
+            .arg(json(identifiers))
+    }
+}
+
+/// Writes texts as the JSON array that the scripts read.
+fn json(texts: impl IntoIterator<Item: ToString>) -> serde_json::Value {
+    texts.into_iter().map(|text| text.to_string()).collect()
+}

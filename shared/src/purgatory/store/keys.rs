@@ -1,0 +1,98 @@
+//! The names of everything that the purgatory keeps. `docs/redis.md` has what each is, its type and its TTL, and tests
+//! compare the two: the names below, types and fields in `shared/tests/purgatory/`.
+//!
+//! All keys have the hash tag `{purgatory}`: one script is one atomic step over them, on Redis Cluster too.
+
+/// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
+/// before it.
+const SCRIPT_KEYS: [(&str, &str); 21] = [
+    ("changes", "{purgatory}:changes"),
+    ("leases", "{purgatory}:leases"),
+    ("dirty", "{purgatory}:dirty"),
+    ("deadlines", "{purgatory}:deadlines"),
+    ("releasing", "{purgatory}:releasing"),
+    ("entries", "{purgatory}:entries"),
+    ("bytes", "{purgatory}:bytes"),
+    ("placeholders", "{purgatory}:placeholders"),
+    ("epoch", EPOCH),
+    ("entry", "{purgatory}:entry:<event-id>"),
+    ("identifier", "{purgatory}:identifier:<encoded identifier>"),
+    ("announcement", "{purgatory}:announcement:<pubkey>:<encoded identifier>"),
+    ("author", "{purgatory}:author:<pubkey>"),
+    ("author_bytes", "{purgatory}:author_bytes:<pubkey>"),
+    ("source", "{purgatory}:source:<encoded source>"),
+    ("source_bytes", "{purgatory}:source_bytes:<encoded source>"),
+    (
+        "placeholder",
+        "{purgatory}:placeholder:<event-id>:<pubkey>:<encoded identifier>",
+    ),
+    ("placeholders_of", "{purgatory}:placeholders:<encoded identifier>"),
+    ("deleted_event", "{purgatory}:deleted:event:<pubkey>:<event-id>"),
+    (
+        "deleted_address",
+        "{purgatory}:deleted:address:<pubkey>:<kind>:<encoded identifier>",
+    ),
+    ("deleted_author", "{purgatory}:deleted:author:<pubkey>"),
+];
+
+/// The epoch.
+pub(super) const EPOCH: &str = "{purgatory}:epoch";
+
+/// What is written to see whether Redis takes writes in time.
+pub(super) const PROBE: &str = "{purgatory}:probe";
+
+/// No key but the channel on which a script notifies that an identifier became dirty, or an entry releasing or due. The
+/// message is empty.
+pub(super) const WAKE: &str = "{purgatory}:wake";
+
+/// How long after its deadline an entry or a placeholder is removed even if no gateway decides about it.
+const BACKSTOP_SECS: u64 = 48 * 60 * 60;
+
+/// How long a deleted event is kept out. Only until the relay has committed the request: from then on the relay itself
+/// is asked for the deletions that it serves.
+const GATE_SECS: u64 = 10 * 60;
+
+/// How many entries of an index one call reads at most, however few of them it may return.
+const SCANNED_MAX: u64 = 1000;
+
+/// Returns what every script call declares as KEYS: the names that do not depend on the call.
+pub(super) fn fixed() -> Vec<&'static str> {
+    let names = SCRIPT_KEYS.iter().map(|(_, form)| *form);
+    names.filter(|form| !form.contains('<')).collect()
+}
+
+/// Returns the line of Lua that gives the scripts their names and bounds.
+pub(super) fn lua_table() -> String {
+    let prefix = |form: &'static str| form.split('<').next().unwrap_or(form);
+    let names = SCRIPT_KEYS
+        .iter()
+        .map(|(name, form)| format!("{name} = '{}', ", prefix(form)));
+    format!(
+        "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
+         scanned_max = {SCANNED_MAX} }}",
+        names.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOC: &str = include_str!("../../../../docs/redis.md");
+
+    #[test]
+    fn every_key_in_the_doc_is_in_the_code_and_vice_versa() {
+        let section = DOC.split_once("## Keys").unwrap().1;
+        let section = section.split("\n#").next().unwrap();
+        let documented: BTreeSet<&str> = section
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
+            .collect();
+
+        let forms = SCRIPT_KEYS.iter().map(|(_, form)| *form);
+        assert_eq!(documented, forms.chain([PROBE]).collect());
+        assert!(DOC.contains(&format!("One channel, which is no key: `{WAKE}`")));
+    }
+}

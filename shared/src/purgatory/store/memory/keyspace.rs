@@ -1,0 +1,354 @@
+//! Keys and their values: of Redis what the scripts use, and no more. A command that is not here, or takes other
+//! arguments, is an error, so that a script cannot do one thing in Redis and another in memory. What each does is
+//! documented in the Redis manual.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mlua::IntoLua;
+use mlua::Lua;
+use tokio::sync::watch;
+
+use super::sorted_set::SortedSet;
+use crate::purgatory::store::keys;
+
+/// Where the store in memory reads the time, unix seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What a command returns. Nothing is `false` in Lua, as in Redis.
+#[derive(Debug, PartialEq)]
+pub(super) enum Reply {
+    Nothing,
+    Number(i64),
+    Text(String),
+    List(Vec<Self>),
+}
+
+/// A command that is not known here.
+#[derive(Debug, thiserror::Error)]
+#[error("the store in memory does not have {0:?}")]
+pub(super) struct UnknownCommand(String);
+
+/// All keys. One name has one type, as the table in docs/redis.md has it.
+pub(super) struct Keyspace {
+    clock: Clock,
+    /// The time of the current step.
+    now: i64,
+    texts: HashMap<String, String>,
+    hashes: HashMap<String, BTreeMap<Box<str>, Box<str>>>,
+    sets: HashMap<String, BTreeSet<Box<str>>>,
+    sorted_sets: HashMap<String, SortedSet>,
+    /// The keys that have a TTL, by the time at which they end.
+    ends: SortedSet,
+    /// What is published wakes its receivers.
+    changes: watch::Sender<u64>,
+}
+
+impl Keyspace {
+    /// Makes one that has its epoch: it never loses anything but itself.
+    pub(super) fn new(clock: Clock, changes: watch::Sender<u64>) -> Self {
+        Self {
+            clock,
+            now: 0,
+            texts: HashMap::from([(keys::EPOCH.to_owned(), format!("{RUN_ID}:0"))]),
+            hashes: HashMap::new(),
+            sets: HashMap::new(),
+            sorted_sets: HashMap::new(),
+            ends: SortedSet::default(),
+            changes,
+        }
+    }
+
+    /// Does what the words of a command ask for.
+    pub(super) fn call(&mut self, words: &[&str]) -> Result<Reply, UnknownCommand> {
+        let unknown = || UnknownCommand(words.join(" "));
+        let number = |text: &str| text.parse::<i64>().map_err(|_| unknown());
+        Ok(match *words {
+            ["TIME"] => {
+                self.begin();
+                list([self.now, 0].iter())
+            }
+            ["INFO", "server"] => Reply::Text(format!("run_id:{RUN_ID}")),
+            ["PUBLISH", keys::WAKE, ""] => {
+                self.changes.send_modify(|count| *count = count.wrapping_add(1));
+                self.changes.receiver_count().into()
+            }
+            ["EXISTS", key] => self.exists(key).into(),
+            ["DEL", key] => self.remove(key).into(),
+            ["PERSIST", key] => self.ends.remove(key).into(),
+            ["EXPIREAT", key, time] => self.end_if(key, number(time)?, |_| true),
+            ["EXPIREAT", key, time, "NX"] => self.end_if(key, number(time)?, |end| end.is_none()),
+            ["EXPIREAT", key, time, "GT"] => {
+                let time = number(time)?;
+                self.end_if(key, time, |end| end.is_some_and(|end| end < time))
+            }
+            ["GET", key] => self.texts.get(key).into(),
+            ["SET", key, text] => self.set(key, text, None),
+            ["SET", key, text, "EX", secs] => self.set(key, text, Some(self.now + number(secs)?)),
+            ["SET", key, text, "EXAT", time] => self.set(key, text, Some(number(time)?)),
+            ["INCRBY", key, count] => self.add(key, number(count)?),
+            ["DECRBY", key, count] => self.add(key, -number(count)?),
+            ["HGET", key, field] => self.hashes.get(key).and_then(|hash| hash.get(field)).into(),
+            ["HMGET", key, ref fields @ ..] => {
+                let hash = self.hashes.get(key);
+                let values = fields.iter().map(|field| hash.and_then(|hash| hash.get(*field)).into());
+                Reply::List(values.collect())
+            }
+            ["HSET", key, ref pairs @ ..] if pairs.len().is_multiple_of(2) => {
+                let hash = self.hashes.entry(key.to_owned()).or_default();
+                let pairs = pairs.chunks_exact(2);
+                let new = pairs.filter(|pair| hash.insert(pair[0].into(), pair[1].into()).is_none());
+                new.count().into()
+            }
+            ["SADD", key, member] => self
+                .sets
+                .entry(key.to_owned())
+                .or_default()
+                .insert(member.into())
+                .into(),
+            ["SREM", key, member] => {
+                let is_gone = self.sets.get_mut(key).is_some_and(|set| set.remove(member));
+                self.remove_if_empty(key);
+                is_gone.into()
+            }
+            ["SCARD", key] => self.sets.get(key).map_or(0, BTreeSet::len).into(),
+            ["SMEMBERS", key] => list(self.sets.get(key).into_iter().flatten()),
+            _ => return self.call_sorted(words),
+        })
+    }
+
+    /// Does what a command for a sorted set asks for.
+    fn call_sorted(&mut self, words: &[&str]) -> Result<Reply, UnknownCommand> {
+        let unknown = || UnknownCommand(words.join(" "));
+        let [_, key, ..] = *words else { return Err(unknown()) };
+        let number = |text: &str| text.parse::<i64>().map_err(|_| unknown());
+        let set = self.sorted_sets.entry(key.to_owned()).or_default();
+        let reply = match *words {
+            ["ZADD", _, score, member] => set.set(member, number(score)?).into(),
+            ["ZADD", _, "LT", score, member] => {
+                let score = number(score)?;
+                (set.score(member).is_none_or(|old| score < old) && set.set(member, score)).into()
+            }
+            ["ZREM", _, member] => set.remove(member).into(),
+            ["ZREMRANGEBYRANK", _, "0", last] => {
+                let count = number(last)? + 1;
+                let members: Vec<_> = set.until(i64::MAX).take(count as usize).cloned().collect();
+                members.iter().filter(|member| set.remove(member)).count().into()
+            }
+            ["ZSCORE", _, member] => set.score(member).map(|score| score.to_string()).into(),
+            // Only few are left out, whereas many are counted.
+            ["ZCOUNT", _, after, "+inf"] => {
+                let left_out = number(after.strip_prefix('(').ok_or_else(unknown)?)?;
+                (set.len() - set.until(left_out).count()).into()
+            }
+            ["ZRANGE", _, "0", "-1"] => list(set.until(i64::MAX)),
+            ["ZRANGE", _, "-inf", max, "BYSCORE", "LIMIT", "0", count] => {
+                let max = if max == "+inf" { i64::MAX } else { number(max)? };
+                list(set.until(max).take(number(count)? as usize))
+            }
+            // All of it is one page, whatever changes between two.
+            ["ZSCAN", _, "0", "COUNT", _] => {
+                let members = set.until(i64::MAX).flat_map(|member| {
+                    let score = set.score(member).map(|score| score.to_string());
+                    [Reply::Text(member.to_string()), score.into()]
+                });
+                Reply::List(vec![Reply::Text("0".to_owned()), Reply::List(members.collect())])
+            }
+            _ => return Err(unknown()),
+        };
+        self.remove_if_empty(key);
+        Ok(reply)
+    }
+
+    /// Begins an atomic step, as every script does by asking for the time (common.lua): time stands still in it, and
+    /// what has ended by then is gone.
+    fn begin(&mut self) {
+        self.now = (self.clock)().cast_signed();
+        let ended: Vec<_> = self.ends.until(self.now).cloned().collect();
+        for key in ended {
+            self.remove(&key);
+        }
+    }
+
+    fn exists(&self, key: &str) -> bool {
+        self.texts.contains_key(key)
+            || self.hashes.contains_key(key)
+            || self.sets.contains_key(key)
+            || self.sorted_sets.contains_key(key)
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        self.ends.remove(key);
+        self.texts.remove(key).is_some()
+            || self.hashes.remove(key).is_some()
+            || self.sets.remove(key).is_some()
+            || self.sorted_sets.remove(key).is_some()
+    }
+
+    /// Removes a set without members: there is none in Redis.
+    fn remove_if_empty(&mut self, key: &str) {
+        let is_empty_set = self.sets.get(key).is_some_and(BTreeSet::is_empty);
+        if is_empty_set || self.sorted_sets.get(key).is_some_and(|set| set.len() == 0) {
+            self.remove(key);
+        }
+    }
+
+    /// Sets the time at which a key ends, if it is there and `condition` holds of the one that it has.
+    fn end_if(&mut self, key: &str, time: i64, condition: impl FnOnce(Option<i64>) -> bool) -> Reply {
+        let is_to_end = self.exists(key) && condition(self.ends.score(key));
+        if is_to_end {
+            self.ends.set(key, time);
+        }
+        is_to_end.into()
+    }
+
+    fn set(&mut self, key: &str, text: &str, end: Option<i64>) -> Reply {
+        self.texts.insert(key.to_owned(), text.to_owned());
+        match end {
+            Some(time) => self.ends.set(key, time),
+            None => self.ends.remove(key),
+        };
+        Reply::Text("OK".to_owned())
+    }
+
+    fn add(&mut self, key: &str, count: i64) -> Reply {
+        // Only this writes sums.
+        let old = self.texts.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let sum: i64 = old + count;
+        self.texts.insert(key.to_owned(), sum.to_string());
+        Reply::Number(sum)
+    }
+}
+
+impl IntoLua for Reply {
+    fn into_lua(self, lua: &Lua) -> mlua::Result<mlua::Value> {
+        match self {
+            Self::Nothing => false.into_lua(lua),
+            Self::Number(number) => number.into_lua(lua),
+            Self::Text(text) => text.into_lua(lua),
+            Self::List(list) => list.into_lua(lua),
+        }
+    }
+}
+
+impl From<bool> for Reply {
+    fn from(is_done: bool) -> Self {
+        Self::Number(is_done.into())
+    }
+}
+
+impl From<usize> for Reply {
+    fn from(count: usize) -> Self {
+        Self::Number(count as i64)
+    }
+}
+
+impl<T: ToString> From<Option<T>> for Reply {
+    fn from(text: Option<T>) -> Self {
+        text.map_or(Self::Nothing, |text| Self::Text(text.to_string()))
+    }
+}
+
+fn list<T: ToString>(texts: impl Iterator<Item = T>) -> Reply {
+    Reply::List(texts.map(|text| Reply::Text(text.to_string())).collect())
+}
+
+/// Which server this is, in hex digits as Redis has it.
+const RUN_ID: &str = "0";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    fn keyspace() -> (Arc<AtomicU64>, Keyspace) {
+        let time = Arc::new(AtomicU64::new(10));
+        let clock = Arc::clone(&time);
+        let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        (time, Keyspace::new(clock, watch::Sender::new(0)))
+    }
+
+    /// Does commands, each written as one text.
+    fn call_all(keyspace: &mut Keyspace, commands: &[&str]) -> Vec<Reply> {
+        let calls = commands.iter().map(|command| {
+            let words: Vec<_> = command.split(' ').collect();
+            keyspace.call(&words).unwrap()
+        });
+        calls.collect()
+    }
+
+    #[test]
+    fn what_has_ended_goes_without_being_read() {
+        let (time, mut keyspace) = keyspace();
+        let set_up = [
+            "TIME",
+            "SET text a EX 5",
+            "HSET hash field b",
+            "EXPIREAT hash 14",
+            "EXPIREAT hash 13 GT",
+            "EXPIREAT hash 15 GT",
+            "EXPIREAT hash 99 NX",
+            "SADD kept c",
+            "EXPIREAT kept 15 GT",
+            "ZADD persisted 1 d",
+            "EXPIREAT persisted 15",
+            "PERSIST persisted",
+        ];
+        call_all(&mut keyspace, &set_up);
+
+        time.store(14, Ordering::Relaxed);
+        call_all(&mut keyspace, &["TIME"]);
+        assert_eq!((keyspace.texts.len(), keyspace.hashes.len()), (2, 1));
+
+        time.store(15, Ordering::Relaxed);
+        call_all(&mut keyspace, &["TIME"]);
+        assert_eq!((keyspace.texts.len(), keyspace.hashes.len()), (1, 0), "but the epoch");
+        assert_eq!((keyspace.sets.len(), keyspace.sorted_sets.len()), (1, 1));
+        assert_eq!(keyspace.ends.len(), 0);
+    }
+
+    #[test]
+    fn a_set_ends_with_its_last_member() {
+        let (_, mut keyspace) = keyspace();
+        let replies = call_all(
+            &mut keyspace,
+            &[
+                "SADD set a",
+                "EXPIREAT set 99",
+                "SREM set a",
+                "ZADD zset 1 a",
+                "EXPIREAT zset 99",
+                "ZREMRANGEBYRANK zset 0 0",
+                "EXISTS set",
+                "EXISTS zset",
+            ],
+        );
+
+        assert_eq!(replies, [1, 1, 1, 1, 1, 1, 0, 0].map(Reply::Number));
+        assert_eq!(keyspace.ends.len(), 0);
+    }
+
+    #[test]
+    fn what_no_script_uses_is_an_error() {
+        let (_, mut keyspace) = keyspace();
+        for command in [
+            "TYPE key",
+            "SET key text NX",
+            "EXPIREAT key 5 LT",
+            "EXPIREAT key soon",
+            "HSET key field",
+            "ZADD key 1.5 member",
+            "ZCOUNT key 1 +inf",
+            "PUBLISH elsewhere ",
+            "FLUSHALL",
+        ] {
+            let words: Vec<_> = command.split(' ').collect();
+            let error = keyspace.call(&words).unwrap_err().to_string();
+            assert!(error.contains(command), "{error}");
+        }
+    }
+}

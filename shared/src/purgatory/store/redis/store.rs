@@ -1,0 +1,103 @@
+//! The purgatory in one Redis: each operation is one call of one script.
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use tokio::sync::watch;
+
+use super::check;
+use super::connection::RedisConnection;
+use super::listen::listen;
+use super::settings::RedisSettings;
+use super::within::within;
+use crate::purgatory::store::argv::Argv;
+use crate::purgatory::store::error::PurgatoryError;
+use crate::purgatory::store::keys;
+use crate::purgatory::store::script::PurgatoryScript;
+
+/// The purgatory in one Redis. Clones share the connection.
+#[derive(Clone)]
+pub(in crate::purgatory::store) struct RedisStore {
+    connection: RedisConnection,
+    settings: RedisSettings,
+}
+
+impl RedisStore {
+    /// Reads the settings; nothing is sent.
+    pub(in crate::purgatory::store) fn new(settings: &RedisSettings) -> Result<Self, PurgatoryError> {
+        Ok(Self {
+            connection: RedisConnection::new(settings).map_err(|source| PurgatoryError::Url { source })?,
+            settings: settings.clone(),
+        })
+    }
+
+    /// Loads the scripts ahead, so that no event waits for it. A call loads its script if Redis does not have it.
+    pub(in crate::purgatory::store) async fn load(&self, scripts: &[&PurgatoryScript]) {
+        let mut load = redis::pipe();
+        for script in scripts {
+            load.cmd("SCRIPT").arg("LOAD").arg(&script.source);
+        }
+        let loaded = self
+            .connection
+            .run(async |mut connection| load.exec_async(&mut connection).await);
+        if let Err(error) = loaded.await {
+            tracing::debug!(%error, "purgatory scripts not loaded ahead");
+        }
+    }
+
+    /// Calls a script.
+    pub(in crate::purgatory::store) async fn call(
+        &self,
+        script: &'static PurgatoryScript,
+        argv: Argv,
+    ) -> Result<Value, PurgatoryError> {
+        let asked = self.connection.run(async |mut connection| {
+            let mut call = script.script.prepare_invoke();
+            call.key(keys::fixed()).arg(argv.args);
+            Ok((call.invoke_async(&mut connection).await?, connection))
+        });
+        let (answer, connection) = asked.await.map_err(|source| PurgatoryError::of(script.name, source))?;
+        if argv.is_replicated {
+            self.await_replicas(script.name, connection).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Waits until as many replicas as the operator wants have what was written on this connection: what another one
+    /// wrote, WAIT does not wait for. How long this takes is no measure of Redis itself.
+    async fn await_replicas(
+        &self,
+        operation: &'static str,
+        mut connection: MultiplexedConnection,
+    ) -> Result<(), PurgatoryError> {
+        let wanted = self.settings.replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        // Never zero, which means for ever.
+        let wait_ms = self.settings.replicas_wait.as_millis().max(1).to_string();
+        let mut wait = cmd("WAIT");
+        wait.arg(wanted).arg(wait_ms);
+        let limit = self.settings.replicas_wait + self.settings.call_timeout;
+        let confirmed = within(limit, wait.query_async(&mut connection)).await;
+        match confirmed.map_err(|source| PurgatoryError::of(operation, source))? {
+            confirmed if confirmed < wanted => Err(PurgatoryError::Unconfirmed {
+                operation,
+                confirmed,
+                wanted,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(in crate::purgatory::store) async fn check_server(&self) -> Result<Vec<String>, PurgatoryError> {
+        let server = self.connection.run(check::ask).await;
+        server
+            .map_err(|source| PurgatoryError::of("check the server", source))?
+            .check()
+    }
+
+    pub(in crate::purgatory::store) fn listen(&self) -> watch::Receiver<u64> {
+        listen(self.connection.clone())
+    }
+}
