@@ -78,14 +78,27 @@ impl FactLoader {
         let is_pull_request =
             |event: &&Event| matches!(event.kind.as_u16(), nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE);
         awaited.extend(held.clone().filter(is_pull_request).map(|event| event.id));
-        let mut filters = vec![git_events(&scope.identifiers)];
-        filters.extend(pull_requests(&awaited));
-        let mut served = self.relay.query(filters).await?;
-        let unserved: Vec<&Event> = held.chain(&scope.arriving).collect();
-        let all = served.iter().chain(unserved.iter().copied());
-        let authors: BTreeSet<PublicKey> = all.map(|event| event.pubkey).collect();
-        let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
-        served.extend(self.relay.newest(requests).await?);
+        let is_releasing = |event: &&Event| {
+            let mut entries = reading.entries.iter();
+            entries.any(|entry| entry.event.id == event.id && entry.status.counts_as_served())
+        };
+        let (filters, unserved): (_, Vec<&Event>) = match scope.arriving.as_ref().filter(is_releasing) {
+            // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md rule 3).
+            Some(releasing) => (Vec::new(), vec![releasing]),
+            None => {
+                let git_events = [git_events(&scope.identifiers)].into_iter();
+                let filters = git_events.chain(pull_requests(&awaited)).collect();
+                (filters, held.chain(&scope.arriving).collect())
+            }
+        };
+        let authors: BTreeSet<PublicKey> = unserved.iter().map(|event| event.pubkey).collect();
+        let requests = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
+        let asked = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests));
+        let (mut served, requested) = asked?;
+        let others = served.iter().map(|event| event.pubkey);
+        let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
+        let vanished_others = self.relay.newest(vanished(&others).collect()).await?;
+        served.extend(requested.into_iter().chain(vanished_others));
         let dirty = reading.dirty.clone();
         let (service, access) = (self.service.clone(), self.access.current());
         let facts = Facts::assemble(service, self.mode, access, scope.identifiers.clone(), reading, served);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use nostr_database::error::Error as DatabaseError;
@@ -163,17 +164,21 @@ impl Client {
             return self.close(&subscription, &reason).await;
         }
         let mut sent = HashSet::new();
-        for filter in &filters {
-            let limit_max = self.relay.limits.limit_max;
-            let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
-            let stored = match self.relay.store.query(filter, limit).await {
+        let limit_max = self.relay.limits.limit_max;
+        for some in filters.chunks(QUERIES_AT_ONCE) {
+            let mut queries = Vec::with_capacity(some.len());
+            for filter in some {
+                let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
+                queries.push(self.relay.store.query(filter, limit));
+            }
+            let stored = match try_join_all(queries).await {
                 Ok(stored) => stored,
                 Err(error) => {
                     self.log(&error);
                     return self.close(&subscription, UNREADABLE).await;
                 }
             };
-            for event in stored {
+            for event in stored.into_iter().flatten() {
                 if sent.insert(event.id) {
                     self.send(json!(["EVENT", subscription, event])).await?;
                 }
@@ -224,6 +229,8 @@ impl Client {
 
 /// What a client hears when the database fails.
 const UNREADABLE: &str = "error: the relay cannot read its database";
+/// Filters of one request that are looked up at the same time.
+const QUERIES_AT_ONCE: usize = 4;
 /// Most events that are counted (strfry `relay.maxFilterLimitCount`).
 const COUNT_MAX: usize = 1_000_000;
 /// After so long without a frame, an answer to a ping for one, a client is gone.

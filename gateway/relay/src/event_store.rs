@@ -152,16 +152,14 @@ impl EventStore {
         let by_id = deletions
             .clone()
             .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
-        if !self.find(&by_id, 1).await?.is_empty() {
-            return Ok(true);
-        }
         let Some(address) = Address::of(event) else {
-            return Ok(false);
+            return Ok(!self.find(&by_id, 1).await?.is_empty());
         };
         let by_address = deletions
             .custom_tag(SingleLetterTag::LOWERCASE_A, address.to_string())
             .since(event.created_at);
-        Ok(!self.find(&by_address, 1).await?.is_empty())
+        let (by_id, by_address) = future::try_join(self.find(&by_id, 1), self.find(&by_address, 1)).await?;
+        Ok(!by_id.is_empty() || !by_address.is_empty())
     }
 
     /// Returns the stored versions of a replaceable event that were made until then.

@@ -21,8 +21,6 @@ use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
-use crate::repositories::layout::FileError;
-use crate::repositories::layout::is_disk_full;
 use crate::repositories::pack::IngestError;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::spool::Spool;
@@ -55,8 +53,6 @@ pub(super) enum ReceiveError {
     Ingest(#[from] IngestError),
     #[error("the push was not received: {0}")]
     Body(#[from] BodyError),
-    #[error("the push cannot be stored here")]
-    Quarantine(#[source] FileError),
     #[error("too many pushes at the same time, push again later")]
     Busy,
     #[error("bytes follow a push that only deletes")]
@@ -68,18 +64,7 @@ impl ReceiveError {
     pub(super) fn is_ours(&self) -> bool {
         match self {
             Self::Ingest(error) => error.is_ours(),
-            Self::Quarantine(_) => true,
             Self::Body(_) | Self::Busy | Self::TrailingBytes => false,
-        }
-    }
-}
-
-impl From<FileError> for ReceiveError {
-    /// A full disk is called so wherever it shows.
-    fn from(error: FileError) -> Self {
-        match is_disk_full(&error.source) {
-            true => Self::Ingest(IngestError::DiskFull),
-            false => Self::Quarantine(error),
         }
     }
 }
@@ -107,7 +92,11 @@ impl Receiver {
             return Err(ReceiveError::Busy);
         };
         let limits = self.repositories.limits();
-        let quarantine = self.repositories.quarantine(&request.coordinate).await?;
+        let quarantine = self
+            .repositories
+            .quarantine(&request.coordinate)
+            .await
+            .map_err(IngestError::from)?;
         let mut spool = quarantine.spool(limits);
         let limits = BodyLimits {
             // The spool bounds them, and says so in the words of a push.
@@ -227,7 +216,7 @@ mod tests {
         let receive = async |limits: IngestLimits, then| {
             let receiver = Receiver {
                 repositories: Repositories::new(world.store.clone(), limits),
-                purgatory: Purgatory::in_memory(Limits::default(), Arc::new(|| 1)),
+                purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1)),
                 permits: Arc::new(Semaphore::new(1)),
                 permit_wait: brief,
                 hold_secs: 60,

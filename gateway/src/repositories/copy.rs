@@ -100,7 +100,7 @@ pub(super) async fn copy_objects(
     limits: &IngestLimits,
 ) -> Result<(), RepositoryError> {
     let quarantine = Quarantine::copy_of(from, tips, into, limits).await?;
-    Ok(quarantine.migrate_into(into).await?)
+    Ok(quarantine.migrate().await?)
 }
 
 #[cfg(test)]

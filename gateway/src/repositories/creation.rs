@@ -20,24 +20,25 @@ pub(super) fn is_repository(path: &Path) -> bool {
     path.join("HEAD").is_file()
 }
 
-/// Lays out an empty repository (`gitrepository-layout(5)`), with the note of whose it is. What git makes when it needs
-/// it is left out: each directory costs a sync.
-///
-/// The parent of `path` is not made: a data directory that is gone (a mount) must not come to be again in its place.
+/// Makes a directory that only this server reads. Its parent is not made: a data directory that is gone (a mount) must
+/// not come to be again in its place.
+pub(super) fn make_new_dir(path: &Path) -> Result<(), FileError> {
+    let made = fs::DirBuilder::new().mode(0o700).create(path);
+    made.map_err(failed("make the directory", path))
+}
+
+/// Makes a directory that has `objects` an empty repository (`gitrepository-layout(5)`), with the note of whose it is.
+/// What git makes when it needs it is left out: each directory costs a sync.
 pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<(), FileError> {
-    for dir in [
-        path.to_owned(),
-        path.join("refs"),
-        path.join("objects"),
-        path.join("objects/pack"),
-    ] {
-        let made = fs::DirBuilder::new().mode(0o700).create(&dir);
-        made.map_err(failed("make the directory", &dir))?;
-    }
-    let head = format!("ref: {}\n", initial_branch());
+    make_new_dir(&path.join("refs"))?;
     let coordinate = coordinate.map(|coordinate| (COORDINATE_FILE, format!("{coordinate}\n")));
-    let files = [("HEAD", head), ("config", CONFIG.to_owned())];
-    for (name, content) in files.into_iter().chain(coordinate) {
+    // Last what makes it one.
+    let head = ("HEAD", format!("ref: {}\n", initial_branch()));
+    for (name, content) in [("config", CONFIG.to_owned())]
+        .into_iter()
+        .chain(coordinate)
+        .chain([head])
+    {
         let file = path.join(name);
         fs::write(&file, content).map_err(failed("write", &file))?;
     }

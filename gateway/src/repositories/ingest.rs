@@ -31,10 +31,10 @@ impl Quarantine {
             Spooled::Memory(bytes) => (Stdio::piped(), bytes),
         };
         let index_pack = self.index_pack(limits).spawn(stdin)?;
-        judge(
-            index_pack.output(&bytes, PRINTED_BYTES_MAX, limits.duration_max).await,
-            limits,
-        )
+        let index = index_pack.output(&bytes, PRINTED_BYTES_MAX, limits.duration_max);
+        let (indexed, prepared) = tokio::join!(index, self.prepare());
+        judge(indexed, limits)?;
+        Ok(prepared?)
     }
 }
 
@@ -141,13 +141,13 @@ mod tests {
                     .len(),
                 1
             );
-            quarantine.migrate_into(&server).await.unwrap();
+            quarantine.migrate().await.unwrap();
             assert!(has(&server, one).await);
 
             // Thin: what it builds on is in the repository.
             let second = pack(&world, &pusher, &format!("{two}\n^{one}\n")).await;
             let quarantine = ingest(&server, second, IngestLimits::default()).await.unwrap();
-            quarantine.migrate_into(&server).await.unwrap();
+            quarantine.migrate().await.unwrap();
 
             assert!(has(&server, two).await);
             world
@@ -166,7 +166,7 @@ mod tests {
             let empty = pack(&world, &server, "").await;
 
             let quarantine = ingest(&server, empty, IngestLimits::default()).await.unwrap();
-            quarantine.migrate_into(&server).await.unwrap();
+            quarantine.migrate().await.unwrap();
 
             assert!(World::packs(&server.object_dir()).is_empty());
         }
@@ -281,10 +281,10 @@ mod tests {
                 .map(|entry| entry.unwrap().file_name())
                 .collect()
         };
-        assert_eq!(names(quarantine.object_dir()), ["pack"]);
+        assert!(names(quarantine.object_dir()).is_empty());
 
         quarantine.ingest(spool, &limits).await.unwrap();
-        quarantine.migrate_into(&server).await.unwrap();
+        quarantine.migrate().await.unwrap();
 
         assert!(has(&server, blob).await);
     }
@@ -300,7 +300,7 @@ mod tests {
             let pack = pack(&world, &pusher, &revs).await;
 
             let quarantine = ingest(&server, pack, IngestLimits::default()).await.unwrap();
-            quarantine.migrate_into(&server).await.unwrap();
+            quarantine.migrate().await.unwrap();
         }
         assert!(has(&server, two).await);
     }

@@ -78,7 +78,7 @@ impl LockedRepository<'_> {
     /// # Errors
     /// It is not all there.
     pub(crate) async fn take_in(&self, quarantine: Quarantine) -> Result<(), RepositoryError> {
-        Ok(quarantine.migrate_into(&self.repository).await?)
+        Ok(quarantine.migrate().await?)
     }
 
     /// Copies `tips`, and what they need, from the quarantine into the repository, which is made if need be.

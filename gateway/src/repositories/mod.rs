@@ -41,10 +41,13 @@ use crate::repositories::layout::in_background;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 use crate::repositories::locks::Locks;
+use crate::repositories::objects::ReadError;
+use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
+use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::staged_for;
@@ -134,40 +137,29 @@ impl Repositories {
     /// # Errors
     /// The staging area cannot be read.
     pub(crate) async fn read(&self, facts: &Facts) -> Result<Disk, RepositoryError> {
+        let (layout, identifiers) = (self.store.layout().clone(), facts.identifiers.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
-        let mut disk = Disk {
-            staged: self.staged(&facts.identifiers).await?,
-            ..Disk::default()
-        };
-        for coordinate in facts.hosted() {
-            match self.read_one(coordinate, &oids).await {
-                Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
-                Ok(None) => {}
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository, will try again");
-                    disk.broken.insert(coordinate.clone());
+        let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
+        let read = in_background(move || {
+            let mut disk = Disk {
+                staged: staged_for(&layout, &identifiers)?,
+                ..Disk::default()
+            };
+            for repository in hosted {
+                let coordinate = repository.coordinate();
+                match read_one(&repository, &oids) {
+                    Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository, will try again");
+                        disk.broken.insert(coordinate.clone());
+                    }
                 }
             }
-        }
-        Ok(disk)
-    }
-
-    async fn read_one(&self, coordinate: &Coordinate, oids: &[Oid]) -> Result<Option<OnDisk>, RepositoryError> {
-        let repository = self.at(coordinate);
-        let Some(refs) = repository.refs().await? else {
-            return Ok(None);
-        };
-        let objects = repository.object_kinds(oids).await?;
-        let head = match refs.head {
-            Head::Symbolic(name) => Some(name),
-            Head::Detached(_) => None,
-        };
-        Ok(Some(OnDisk {
-            refs: refs.refs,
-            head,
-            objects,
-        }))
+            Ok(disk)
+        });
+        read.await
     }
 
     /// Opens a quarantine for what is pushed to a repository.
@@ -192,4 +184,20 @@ impl Repositories {
         directories.extend(quarantine.map(|quarantine| quarantine.object_dir().to_owned()));
         Ok(object_kinds(directories, oids.iter().copied().collect()).await?)
     }
+}
+
+/// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk.
+fn read_one(repository: &Repository, oids: &[Oid]) -> Result<Option<OnDisk>, ReadError> {
+    let Some(read) = read_refs(repository.path(), None)? else {
+        return Ok(None);
+    };
+    let head = match read.snapshot.head {
+        Head::Symbolic(name) => Some(name),
+        Head::Detached(_) => None,
+    };
+    Ok(Some(OnDisk {
+        refs: read.snapshot.refs,
+        head,
+        objects: kinds_in(&[repository.object_dir()], oids)?,
+    }))
 }

@@ -45,17 +45,19 @@ pub(crate) async fn object_kinds(
     object_dirs: Vec<PathBuf>,
     oids: Vec<Oid>,
 ) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
-    in_background(move || {
-        let objects = Objects::open(&object_dirs)?;
-        let mut kinds = BTreeMap::new();
-        for oid in oids {
-            if let Some(kind) = objects.kind(oid)? {
-                kinds.insert(oid, kind);
-            }
+    in_background(move || kinds_in(&object_dirs, &oids)).await
+}
+
+/// As [`object_kinds`]. Blocks.
+pub(super) fn kinds_in(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
+    let objects = Objects::open(object_dirs)?;
+    let mut kinds = BTreeMap::new();
+    for oid in oids {
+        if let Some(kind) = objects.kind(*oid)? {
+            kinds.insert(*oid, kind);
         }
-        Ok(kinds)
-    })
-    .await
+    }
+    Ok(kinds)
 }
 
 /// Object directories opened for one operation.

@@ -1,9 +1,10 @@
 //! What the pack of a push may cost, and why one is refused.
 
-use std::io;
 use std::time::Duration;
 
 use crate::git::error::GitError;
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::is_disk_full;
 
 /// What one pack may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,19 +97,29 @@ pub(crate) enum IngestError {
     /// The server has no room.
     #[error("the server's disk is full")]
     DiskFull,
-    /// The pack could not be written to disk.
+    /// A file or directory could not be made or written.
     #[error("the push cannot be stored here")]
-    Spool(#[source] io::Error),
+    Disk(#[source] FileError),
     /// git could not be run.
     #[error("the server cannot check packs right now")]
     Git(#[from] GitError),
+}
+
+impl From<FileError> for IngestError {
+    /// A full disk is called so wherever it shows.
+    fn from(error: FileError) -> Self {
+        match is_disk_full(&error.source) {
+            true => Self::DiskFull,
+            false => Self::Disk(error),
+        }
+    }
 }
 
 impl IngestError {
     /// Whether the server is the reason, and not the pack.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
-            Self::DiskFull | Self::Spool(_) | Self::Git(_) => true,
+            Self::DiskFull | Self::Disk(_) | Self::Git(_) => true,
             Self::NoPack
             | Self::NotAPack
             | Self::TooManyObjects { .. }

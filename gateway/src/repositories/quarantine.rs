@@ -14,6 +14,7 @@ use crate::git::invocation::Invocation;
 use crate::process::ChildLimits;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
+use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -28,7 +29,7 @@ use crate::repositories::repository::RepositoryStore;
 #[must_use = "dropping it removes the objects in it"]
 #[derive(Debug)]
 pub(crate) struct Quarantine {
-    store: RepositoryStore,
+    repository: Repository,
     path: PathBuf,
     objects: PathBuf,
     alternates: Vec<PathBuf>,
@@ -40,16 +41,18 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a directory or file cannot be made.
     pub(crate) async fn open(repository: &Repository) -> Result<Self, FileError> {
-        let (store, target) = (repository.store().clone(), repository.object_dir());
-        let coordinate = repository.coordinate().clone();
+        let repository = repository.clone();
         in_background(move || {
-            let path = store.layout().fresh_quarantine();
-            lay_out(&path, Some(&coordinate))?;
+            let path = repository.store().layout().fresh_quarantine();
+            let objects = path.join("objects");
+            make_new_dir(&path)?;
+            make_new_dir(&objects)?;
+            let alternates = Some(repository.object_dir()).filter(|dir| dir.is_dir());
             Ok(Self {
-                store,
-                objects: path.join("objects"),
+                repository,
                 path,
-                alternates: Some(target).into_iter().filter(|dir| dir.is_dir()).collect(),
+                objects,
+                alternates: alternates.into_iter().collect(),
             })
         })
         .await
@@ -65,14 +68,21 @@ impl Quarantine {
         &self.alternates
     }
 
-    /// Moves the objects into `repository`, where clones see them; one that is not on disk it becomes.
+    /// Prepares to become the repository, where there is none: what is expected to migrate is prepared while git works.
+    pub(super) async fn prepare(&self) -> Result<(), FileError> {
+        let (repository, path) = (self.repository.clone(), self.path.clone());
+        in_background(move || prepare(&repository, &path)).await
+    }
+
+    /// Moves the objects into the repository, where clones see them; one that is not on disk they become.
     ///
     /// # Errors
     /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
-    pub(crate) async fn migrate_into(self, repository: &Repository) -> Result<(), FileError> {
-        let place = repository.path().to_owned();
+    pub(crate) async fn migrate(self) -> Result<(), FileError> {
         in_background(move || {
-            if !is_repository(&place) && put_in_place(&self.path, &place)? {
+            prepare(&self.repository, &self.path)?;
+            let place = self.repository.path();
+            if !is_repository(place) && put_in_place(&self.path, place)? {
                 return Ok(());
             }
             move_packs(&self.objects, &place.join("objects"))
@@ -82,11 +92,11 @@ impl Quarantine {
 
     /// Prepares the `index-pack` that fills the quarantine.
     pub(crate) fn index_pack(&self, limits: &IngestLimits) -> Invocation {
-        self.store
+        self.store()
             .git()
             .invoke("index-pack")
             // A repository is asked for and nothing is read from it; the objects are these.
-            .repository(&self.store.layout().empty_repository())
+            .repository(&self.store().layout().empty_repository())
             .env("GIT_OBJECT_DIRECTORY", &self.objects)
             .env("GIT_QUARANTINE_PATH", &self.objects)
             .alternates(&self.alternates)
@@ -108,7 +118,7 @@ impl Quarantine {
     }
 
     pub(super) fn store(&self) -> &RepositoryStore {
-        &self.store
+        self.repository.store()
     }
 }
 
@@ -120,7 +130,7 @@ impl Repository {
     pub(super) async fn create(&self) -> Result<(), FileError> {
         match self.exists().await {
             true => Ok(()),
-            false => Quarantine::open(self).await?.migrate_into(self).await,
+            false => Quarantine::open(self).await?.migrate().await,
         }
     }
 }
@@ -134,6 +144,13 @@ impl Drop for Quarantine {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+}
+
+fn prepare(repository: &Repository, quarantine: &Path) -> Result<(), FileError> {
+    match is_repository(repository.path()) || is_repository(quarantine) {
+        true => Ok(()),
+        false => lay_out(quarantine, Some(repository.coordinate())),
     }
 }
 
@@ -214,7 +231,7 @@ mod tests {
         assert!(!repository.exists().await);
 
         for quarantine in quarantines {
-            quarantine.migrate_into(&repository).await.unwrap();
+            quarantine.migrate().await.unwrap();
         }
 
         assert_eq!(repository.object_kinds(&commits).await.unwrap().len(), 2);

@@ -1,24 +1,21 @@
 //! One repository: whether it is here, making it, its refs and objects, and changing its refs.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use shared::git::ObjectKind;
-use shared::git::Oid;
 use shared::nip34::Coordinate;
 
 use crate::git::command::Git;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
+use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::sweep_repository;
 use crate::repositories::objects::ReadError;
-use crate::repositories::objects::object_kinds;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefSnapshot;
 
@@ -48,6 +45,8 @@ impl RepositoryStore {
             if is_repository(&empty) {
                 return Ok(());
             }
+            make_new_dir(&beside)?;
+            make_new_dir(&beside.join("objects"))?;
             lay_out(&beside, None)?;
             put_in_place(&beside, &empty).map(drop)
         })
@@ -145,19 +144,16 @@ impl Repository {
     pub(crate) fn forget_refs(&self) {
         self.store.inner.cache.forget(&self.path);
     }
-
-    /// Returns the kinds of those of `oids` that are here.
-    ///
-    /// # Errors
-    /// [`ReadError`] if an object directory, or an object that exists, cannot be read.
-    pub(crate) async fn object_kinds(&self, oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
-        object_kinds(vec![self.object_dir()], oids.to_vec()).await
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use shared::git::ObjectKind;
+
     use super::*;
+    use crate::repositories::objects::object_kinds;
     use crate::repositories::refs::Head;
     use crate::repositories::testing;
     use crate::repositories::testing::World;

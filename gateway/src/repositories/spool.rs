@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
-use crate::repositories::layout::is_disk_full;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 
@@ -58,7 +58,7 @@ impl Spool {
             });
         }
         if let Some(file) = &mut self.file {
-            return file.write_all(bytes).await.map_err(failed);
+            return file.write_all(bytes).await.map_err(unwritten(&self.directory));
         }
         self.memory.extend_from_slice(bytes);
         if before < PACK_HEADER_LEN && self.bytes >= PACK_HEADER_LEN {
@@ -66,9 +66,11 @@ impl Spool {
         }
         if self.memory.len() > MEMORY_BYTES_MAX {
             let directory = self.directory.clone();
-            let file = in_background(move || nameless_file(&directory)).await.map_err(failed)?;
+            let file = in_background(move || nameless_file(&directory))
+                .await
+                .map_err(unwritten(&self.directory))?;
             let mut file = tokio::fs::File::from_std(file);
-            file.write_all(&self.memory).await.map_err(failed)?;
+            file.write_all(&self.memory).await.map_err(unwritten(&self.directory))?;
             self.memory = Vec::new();
             self.file = Some(file);
         }
@@ -88,9 +90,9 @@ impl Spool {
         let Some(mut file) = self.file else {
             return Ok(Spooled::Memory(self.memory));
         };
-        file.flush().await.map_err(failed)?;
+        file.flush().await.map_err(unwritten(&self.directory))?;
         let mut file = file.into_std().await;
-        file.rewind().map_err(failed)?;
+        file.rewind().map_err(unwritten(&self.directory))?;
         Ok(Spooled::File(file))
     }
 
@@ -122,11 +124,10 @@ fn nameless_file(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn failed(error: io::Error) -> IngestError {
-    match is_disk_full(&error) {
-        true => IngestError::DiskFull,
-        false => IngestError::Spool(error),
-    }
+/// Says that a pack could not be written.
+fn unwritten(directory: &Path) -> impl FnOnce(io::Error) -> IngestError {
+    let failed = failed("write a pack in", directory);
+    move |error| failed(error).into()
 }
 
 const PACK_HEADER_LEN: u64 = 12;

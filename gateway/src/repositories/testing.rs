@@ -1,9 +1,11 @@
 //! What the tests of this folder share: a data directory, and real git to fill repositories with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 use tempfile::TempDir;
@@ -11,6 +13,8 @@ use tempfile::TempDir;
 use crate::git::command::Git;
 pub(crate) use crate::git::command::tests::every_git;
 use crate::repositories::layout::Layout;
+use crate::repositories::objects::ReadError;
+use crate::repositories::objects::object_kinds;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
@@ -188,5 +192,12 @@ impl World {
             .collect();
         packs.sort();
         packs
+    }
+}
+
+impl Repository {
+    /// Returns the kinds of those of `oids` that are here.
+    pub(crate) async fn object_kinds(&self, oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
+        object_kinds(vec![self.object_dir()], oids.to_vec()).await
     }
 }

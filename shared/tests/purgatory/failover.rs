@@ -33,7 +33,7 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
         replicas: 1,
         ..settings(&topology.urls()[0])
     };
-    let purgatory = Purgatory::connect(&settings, Limits::default()).await.unwrap();
+    let purgatory = Purgatory::connect(&settings, Limits::DEFAULT).await.unwrap();
     let mut notifications = purgatory.notifications();
     let mut promises = Promises::default();
     while promises.kept.len() < 100 {

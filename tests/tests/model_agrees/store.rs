@@ -132,7 +132,7 @@ impl<'w> Walk<'w> {
             world,
             model: configuration(true, None, bug),
             redis: Redis::default(),
-            purgatory: Purgatory::in_memory(Limits::default(), Arc::new(move || read.load(Ordering::Relaxed))),
+            purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(move || read.load(Ordering::Relaxed))),
             clock,
             leases: BTreeMap::new(),
             read: [(0, None); 2],
