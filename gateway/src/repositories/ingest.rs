@@ -26,11 +26,12 @@ impl Quarantine {
     /// # Errors
     /// [`IngestError`]; the quarantine then holds nothing usable.
     pub(crate) async fn ingest(&self, spool: Spool, limits: &IngestLimits) -> Result<(), IngestError> {
-        let (stdin, bytes) = match spool.finish().await? {
-            Spooled::File(file) => (file.into(), Vec::new()),
-            Spooled::Memory(bytes) => (Stdio::piped(), bytes),
+        let index_pack = self.index_pack(limits);
+        let (index_pack, bytes) = match spool.finish().await? {
+            Spooled::File(file) => (index_pack.spawn(file.into())?, Vec::new()),
+            // The reverse index of a small pack is faster computed than stored.
+            Spooled::Memory(bytes) => (index_pack.arg("--no-rev-index").spawn(Stdio::piped())?, bytes),
         };
-        let index_pack = self.index_pack(limits).spawn(stdin)?;
         let index = index_pack.output(&bytes, PRINTED_BYTES_MAX, limits.duration_max);
         let (indexed, prepared) = tokio::join!(index, self.prepare());
         judge(indexed, limits)?;

@@ -127,7 +127,6 @@ impl LockedRepository<'_> {
     /// # Errors
     /// The refs are as they were.
     pub(crate) async fn align(&self, alignment: &Alignment) -> Result<(), RepositoryError> {
-        self.repository.create().await?;
         for (source, tips) in &alignment.copies {
             let from = [self.store.at(source).object_dir()];
             self.copy(&from, tips.iter().copied().collect()).await?;
@@ -202,17 +201,19 @@ impl LockedRepository<'_> {
         copy_objects(from, &tips, &self.repository, self.limits).await
     }
 
-    /// Changes refs. Under the lock, every lock file in the repository is one that a killed git left.
+    /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a killed
+    /// git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
         match self.repository.apply(transaction).await {
+            Err(RepositoryError::NoRepository) => self.repository.create().await?,
             Err(RepositoryError::Locked { message }) => {
                 let removed = self.repository.clear_stale_locks().await;
                 let coordinate = self.repository.coordinate();
                 tracing::warn!(repo.coordinate = %coordinate, message, removed, "removed stale lock files");
-                Ok(self.repository.apply(transaction).await?)
             }
-            applied => Ok(applied?),
+            applied => return applied,
         }
+        self.repository.apply(transaction).await
     }
 }
 

@@ -33,6 +33,7 @@ use crate::repositories::layout::sync_dir;
 use crate::repositories::objects::Objects;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
+use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 
 /// What shall be true of the refs of one repository.
@@ -57,13 +58,10 @@ impl Repository {
     }
 
     async fn apply_steps(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-        let RefSnapshot {
-            refs, head: current, ..
-        } = self.refs().await?.ok_or(RepositoryError::NoRepository)?;
-        if refs.is_empty() && transaction.updates.iter().all(|update| update.old.is_none()) {
-            let (path, transaction) = (self.path().to_owned(), transaction.clone());
-            return in_background(move || write_first(&path, &transaction, &current)).await;
-        }
+        let (path, first) = (self.path().to_owned(), transaction.clone());
+        let Some(current) = in_background(move || write_if_first(&path, &first)).await? else {
+            return Ok(());
+        };
         let (first, rest) = split(&transaction.updates);
         let target = transaction
             .head
@@ -114,11 +112,16 @@ impl Repository {
 }
 
 /// Writes the first refs of a repository, as git writes those of a clone (git `refs/files-backend.c`,
-/// `files_transaction_finish_initial`).
-fn write_first(repository: &Path, transaction: &RefTransaction, head: &Head) -> Result<(), RepositoryError> {
+/// `files_transaction_finish_initial`). Returns what `HEAD` says where there are refs already, and nothing is written.
+fn write_if_first(repository: &Path, transaction: &RefTransaction) -> Result<Option<Head>, RepositoryError> {
+    let read = read_refs(repository, None)?.ok_or(RepositoryError::NoRepository)?;
+    let RefSnapshot { refs, head, .. } = read.snapshot;
+    if !refs.is_empty() || transaction.updates.iter().any(|update| update.old.is_some()) {
+        return Ok(Some(head));
+    }
     let packed = packed_refs(repository, &transaction.updates)?;
     if let Some(target) = &transaction.head
-        && *head != Head::Symbolic(target.clone())
+        && head != Head::Symbolic(target.clone())
     {
         // Until the refs are there it names a branch that is not yet born, as in any empty repository.
         replace(&repository.join("HEAD"), &format!("ref: {target}\n"))?;
@@ -126,7 +129,8 @@ fn write_first(repository: &Path, transaction: &RefTransaction, head: &Head) -> 
     if !transaction.updates.is_empty() {
         replace(&repository.join("packed-refs"), &packed)?;
     }
-    Ok(sync_dir(repository).map_err(failed("sync", repository))?)
+    sync_dir(repository).map_err(failed("sync", repository))?;
+    Ok(None)
 }
 
 /// Writes refs as `packed-refs` holds them (git `refs/packed-backend.c`), after the checks that git makes of new refs.
