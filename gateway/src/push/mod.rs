@@ -34,7 +34,7 @@ use crate::push::receive::Pack;
 use crate::push::receive::ReceiveError;
 use crate::push::receive::Receiver;
 use crate::push::request::PushRequest;
-use crate::push::request::ReadError;
+use crate::push::request::UnreadCommands;
 
 /// Answers pushes.
 pub(crate) struct Pusher {
@@ -124,14 +124,14 @@ impl Pusher {
 }
 
 /// Answers a push whose commands could not be read.
-async fn refuse_unread(error: ReadError, body: &mut Body) -> Response {
+async fn refuse_unread(error: UnreadCommands, body: &mut Body) -> Response {
     match error {
-        ReadError::Malformed(capabilities, error) => {
+        UnreadCommands::Malformed(capabilities, error) => {
             drain(body, DRAIN).await;
             answer::whole(&capabilities, &PushResult::failed(Vec::new(), error.to_string()))
         }
-        ReadError::Body(error) => reply::text(StatusCode::BAD_REQUEST, format!("cannot read the push: {error}\n")),
-        ReadError::Timeout => {
+        UnreadCommands::Body(error) => reply::text(StatusCode::BAD_REQUEST, format!("cannot read the push: {error}\n")),
+        UnreadCommands::Timeout => {
             let text = "the commands of the push did not arrive in time\n";
             reply::text(StatusCode::REQUEST_TIMEOUT, text)
         }

@@ -30,7 +30,7 @@ pub(super) struct PushRequest {
 }
 
 /// Why the commands of a push could not be read.
-pub(super) enum ReadError {
+pub(super) enum UnreadCommands {
     /// They are not what git sends; the capabilities that were understood tell how to answer.
     Malformed(PushCapabilities, CommandListError),
     /// The request broke off.
@@ -41,9 +41,9 @@ pub(super) enum ReadError {
 
 impl PushRequest {
     /// Reads the commands; returns them with the bytes behind them that were read along: the start of the pack.
-    pub(super) async fn read(coordinate: Coordinate, body: &mut Body) -> Result<(Self, Vec<u8>), ReadError> {
+    pub(super) async fn read(coordinate: Coordinate, body: &mut Body) -> Result<(Self, Vec<u8>), UnreadCommands> {
         let read = tokio::time::timeout(COMMANDS_TIMEOUT, read_commands(body)).await;
-        let (list, rest) = read.map_err(|_| ReadError::Timeout)??;
+        let (list, rest) = read.map_err(|_| UnreadCommands::Timeout)??;
         Ok((Self { coordinate, list }, rest))
     }
 
@@ -84,18 +84,18 @@ impl PushRequest {
     }
 }
 
-async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), ReadError> {
+async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), UnreadCommands> {
     let mut parser = CommandListParser::new(CommandListLimits::default());
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let read = body.read(&mut chunk).await.map_err(ReadError::Body)?;
+        let read = body.read(&mut chunk).await.map_err(UnreadCommands::Body)?;
         if read == 0 {
-            return Err(ReadError::Body(std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(UnreadCommands::Body(std::io::ErrorKind::UnexpectedEof.into()));
         }
         match parser.push(&chunk[..read]) {
             Ok(None) => {}
             Ok(Some((list, rest))) => return Ok((list, rest.to_vec())),
-            Err(error) => return Err(ReadError::Malformed(parser.capabilities().clone(), error)),
+            Err(error) => return Err(UnreadCommands::Malformed(parser.capabilities().clone(), error)),
         }
     }
 }

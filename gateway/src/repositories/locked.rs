@@ -201,8 +201,8 @@ impl LockedRepository<'_> {
         copy_objects(from, &tips, &self.repository, self.limits).await
     }
 
-    /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a killed
-    /// git left.
+    /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
+    /// killed git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
         match self.repository.apply(transaction).await {
             Err(RepositoryError::NoRepository) => self.repository.create().await?,
