@@ -312,7 +312,7 @@ pub(super) fn open_lock_file(path: &Path) -> Result<File, FileError> {
         .truncate(false)
         .write(true)
         .open(path)
-        .map_err(failed("open", path))
+        .map_err(failed("open the lock file", path))
 }
 
 /// Returns the entries of `dir`; those that vanish meanwhile are left out.
