@@ -35,6 +35,7 @@ use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
 use crate::http::reply;
+use crate::http::slow_reader::Paced;
 
 /// Where a connection comes from; an extension of every request.
 #[derive(Debug, Clone)]
@@ -150,7 +151,7 @@ where
         }
     });
     let builder = builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Paced::new(stream)), answer);
     tokio::select! {
         ended = watcher.watch(connection) => {
             if let Err(error) = ended {
