@@ -106,7 +106,7 @@ impl Objects {
         Ok(None)
     }
 
-    fn find(&self, oid: Oid) -> Result<Option<Found>, ReadError> {
+    fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         for store in &self.stores {
             let header = gix::odb::Header::try_header(store, &id).map_err(unreadable(oid))?;
@@ -117,7 +117,7 @@ impl Objects {
                     Kind::Blob => ObjectKind::Blob,
                     Kind::Tag => ObjectKind::Tag,
                 };
-                return Ok(Some(Found {
+                return Ok(Some(ObjectHeader {
                     kind,
                     size_bytes: header.size(),
                     deltas: header.num_deltas().unwrap_or(0),
@@ -151,7 +151,7 @@ impl Objects {
 }
 
 /// What is known of an object before it is rebuilt.
-struct Found {
+struct ObjectHeader {
     kind: ObjectKind,
     size_bytes: u64,
     /// On how many deltas it is built.
@@ -172,8 +172,8 @@ const TAG_BYTES_MAX: u64 = 256 * 1024;
 /// The longest chain that git made before it found that 50 are enough (`gc.aggressiveDepth` until git 2.11): each delta
 /// copies the object once more.
 const DELTAS_MAX: u32 = 250;
-/// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can be
-/// a delta of one of 2 GB.
+/// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can
+/// be a delta of one of 2 GB.
 const REBUILD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What gix calls an object that needs more than that.
 const BEYOND_LIMIT: Class = Class::ResourceExhaustion(ResourceExhaustionKind::AllocationLimit);
