@@ -64,14 +64,9 @@ impl ChildProcess {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(crate) fn spawn(
-        mut command: Command,
-        name: String,
-        stdin: Stdio,
-        limits: Option<ChildLimits>,
-    ) -> io::Result<Self> {
+    pub(crate) fn spawn(mut command: Command, name: String, stdin: Stdio, limits: ChildLimits) -> io::Result<Self> {
         let mut child = command.stdin(stdin).spawn()?;
-        if let (Some(limits), Some(pid)) = (limits, pid_of(&child)) {
+        if let Some(pid) = pid_of(&child) {
             limits.apply(pid);
         }
         Ok(Self {
@@ -164,7 +159,8 @@ impl Stderr {
 /// What one child may use. Reaching a limit ends the child, not the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChildLimits {
-    /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation.
+    /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation. Of a program that maps a database as a
+    /// whole, by [`ChildLimits::DATABASE`], only what is its own (`RLIMIT_DATA`).
     pub(crate) memory_bytes: u64,
     /// CPU time (`RLIMIT_CPU`).
     pub(crate) cpu_secs: u64,
@@ -173,9 +169,28 @@ pub(crate) struct ChildLimits {
 }
 
 impl ChildLimits {
+    /// For a short git command: it reads commits, trees and tags into memory, and maps at most 512 MiB of packs besides
+    /// their indexes (`core.packedGitLimit`). The only file of size that it writes is `packed-refs`.
+    pub(crate) const GIT_COMMAND: Self = Self {
+        memory_bytes: 1 << 30,
+        cpu_secs: 300,
+        file_bytes: 256 << 20,
+    };
+
+    /// For a program that writes one event into a database, which it maps and which may have any size.
+    pub(crate) const DATABASE: Self = Self {
+        memory_bytes: 1 << 30,
+        cpu_secs: 30,
+        file_bytes: u64::MAX,
+    };
+
     fn apply(self, pid: Pid) {
+        let memory = match self.file_bytes {
+            u64::MAX => Resource::Data,
+            _ => Resource::As,
+        };
         let limits = [
-            (Resource::As, self.memory_bytes, self.memory_bytes),
+            (memory, self.memory_bytes, self.memory_bytes),
             // Apart, so that SIGXCPU comes before SIGKILL and says why.
             (Resource::Cpu, self.cpu_secs, self.cpu_secs + 1),
             (Resource::Fsize, self.file_bytes, self.file_bytes),
@@ -249,7 +264,7 @@ mod tests {
     fn shell(script: &str) -> ChildProcess {
         let mut command = command(Path::new("/bin/sh"));
         command.arg("-c").arg(script);
-        ChildProcess::spawn(command, "sh".to_owned(), Stdio::piped(), None).unwrap()
+        ChildProcess::spawn(command, "sh".to_owned(), Stdio::piped(), ChildLimits::GIT_COMMAND).unwrap()
     }
 
     #[tokio::test]
@@ -276,6 +291,34 @@ mod tests {
     fn is_alive(pid: Pid) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn every_child_runs_within_limits() {
+        for (limits, memory) in [
+            (ChildLimits::GIT_COMMAND, "Max address space"),
+            (ChildLimits::DATABASE, "Max data size"),
+        ] {
+            let mut command = command(Path::new("/bin/sh"));
+            // It reads its limits once it is told that they are set.
+            command.arg("-c").arg("read set; cat /proc/self/limits");
+            let child = ChildProcess::spawn(command, "sh".to_owned(), Stdio::piped(), limits).unwrap();
+
+            let output = child
+                .output(b"set\n", 10_000, Duration::from_secs(20))
+                .await
+                .unwrap()
+                .unwrap();
+
+            let text = String::from_utf8(output.stdout).unwrap();
+            let limit = |name: &str| {
+                let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+                line[name.len()..].split_whitespace().next().unwrap().to_owned()
+            };
+            assert_eq!(limit(memory), limits.memory_bytes.to_string(), "{text}");
+            assert_eq!(limit("Max cpu time"), limits.cpu_secs.to_string(), "{text}");
+            assert_eq!(limit("Max core file size"), "0", "{text}");
+        }
     }
 
     #[tokio::test]

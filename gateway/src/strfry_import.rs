@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::command_error::CommandError;
 use crate::process;
+use crate::process::ChildLimits;
 use crate::process::ChildOutput;
 use crate::process::ChildProcess;
 
@@ -144,7 +145,7 @@ impl StrfryImport {
 
 /// Runs strfry to its end; after `deadline` it is killed: `None`.
 async fn run(command: Command, input: &[u8], deadline: Duration) -> io::Result<Option<ChildOutput>> {
-    let child = ChildProcess::spawn(command, "strfry".to_owned(), Stdio::piped(), None)?;
+    let child = ChildProcess::spawn(command, "strfry".to_owned(), Stdio::piped(), ChildLimits::DATABASE)?;
     child.output(input, STDOUT_BYTES_MAX, deadline).await
 }
 

@@ -385,6 +385,44 @@ async fn bad_request_is_closed_and_the_connection_stays() {
     .await;
 }
 
+/// 9 KB of `[` end a strfry 1.1.1 whose threads have stacks of 8 MiB.
+#[tokio::test]
+async fn the_deepest_message_ends_nobody() {
+    in_each_world(Setup::default(), async |world: World| {
+        let mut raw = Raw::connect(world.port, None).await;
+
+        raw.0.send(Message::text("[".repeat(393_000))).await.unwrap();
+
+        assert_eq!(raw.hear().await[0], "NOTICE");
+        assert_eq!(world.answer(&note("x")).await, yes(""));
+    })
+    .await;
+}
+
+#[test]
+fn the_shipped_stack_holds_the_deepest_message_that_is_taken() {
+    let configuration = strfry_configuration(&[]);
+    let value = |name: &str| -> u64 {
+        let mut lines = configuration.lines().filter_map(|line| line.trim().strip_prefix(name));
+        lines.next().unwrap().trim_start_matches([' ', '=']).parse().unwrap()
+    };
+    // 8,452 levels fill 8 MiB.
+    let bytes_per_level = (8 << 20) / 8_452 + 1;
+    assert!(value("maxWebsocketPayloadSize") * bytes_per_level < shipped_stack_kib() * 1024);
+    // The requests of RelayClient at a time, and its subscription.
+    assert!(value("maxSubsPerConnection") > 17);
+}
+
+/// Returns the `LimitSTACK` of the shipped unit.
+fn shipped_stack_kib() -> u64 {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/systemd/strfry.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let mebibytes = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("LimitSTACK=")?.strip_suffix('M'));
+    mebibytes.unwrap().parse::<u64>().unwrap() * 1024
+}
+
 #[tokio::test]
 async fn subscriber_hears_what_is_stored_and_nothing_else() {
     in_each_world(Setup::default(), async |world: World| {
@@ -544,7 +582,11 @@ impl World {
         fs::write(&path, configuration).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         #[expect(clippy::disallowed_methods, reason = "strfry is no git")]
-        let child = tokio::process::Command::new(binary)
+        let child = tokio::process::Command::new("/bin/sh")
+            // As the unit starts it.
+            .arg("-c")
+            .arg(format!("ulimit -s {}; exec \"$0\" \"$@\"", shipped_stack_kib()))
+            .arg(binary)
             .arg(format!("--config={}", path.display()))
             .arg("relay")
             .stdout(log.try_clone().unwrap())

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
+use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use nostr_database::error::Error as DatabaseError;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -27,14 +29,19 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::client_message::ClientMessage;
 use crate::client_message::MalformedMessage;
 use crate::event_store::EventStore;
+use crate::event_store::PAGE_EVENTS;
 use crate::limits::RelayLimits;
 use crate::outbound;
+use crate::outbound::BYTES_MAX;
 use crate::outbound::Gone;
+use crate::outbound::OWN_BYTES_MAX;
 use crate::outbound::Outbound;
+use crate::shares::Shares;
 use crate::subscriptions::OpenSubscription;
 use crate::subscriptions::Served;
 use crate::validate::id_for_answer;
 use crate::validate::validate;
+use crate::writer::Batches;
 use crate::writer::DUPLICATE;
 use crate::writer::Submission;
 use crate::writer::ok;
@@ -47,30 +54,37 @@ pub(super) struct Relay {
     pub(super) submissions: mpsc::Sender<Submission>,
     /// From the writer: what it has stored.
     pub(super) served: broadcast::Sender<Arc<Served>>,
-    /// How many batches the writer has begun to store.
-    pub(super) batches: watch::Receiver<u64>,
+    /// How far the writer is.
+    pub(super) batches: watch::Receiver<Batches>,
+    /// What each address may have looked up at the same time.
+    pub(super) shares: Shares,
     pub(super) stop: watch::Receiver<bool>,
 }
 
-/// Serves a client until it or the relay ends.
-pub(super) async fn serve<S>(socket: WebSocketStream<S>, address: IpAddr, relay: Arc<Relay>)
+/// Serves a client until it or the relay ends. One without an address is this host's own.
+pub(super) async fn serve<S>(socket: WebSocketStream<S>, address: Option<IpAddr>, relay: Arc<Relay>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (sink, stream) = socket.split();
-    let (outbound, queue) = Outbound::new();
+    let (outbound, queue) = match address {
+        Some(_) => Outbound::new(BYTES_MAX),
+        None => Outbound::new(OWN_BYTES_MAX),
+    };
     let mut stop = relay.stop.clone();
     let client = Client {
         served: relay.served.subscribe(),
+        share: relay.shares.of(address),
+        is_foreign: address.is_some(),
         relay,
-        address,
+        address: address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         outbound: outbound.clone(),
         subscriptions: HashMap::new(),
     };
     tokio::select! {
         _ = client.follow(stream) => {}
         () = outbound::write(sink, queue) => {}
-        () = outbound.overrun() => tracing::info!(client.address = %address, "a client was too slow"),
+        () = outbound.overrun() => tracing::info!(client.address = ?address, "a client was too slow"),
         // An error means that the relay itself was dropped.
         _ = stop.wait_for(|stop| *stop) => {}
     }
@@ -79,6 +93,9 @@ where
 struct Client {
     relay: Arc<Relay>,
     address: IpAddr,
+    /// Not the gateway.
+    is_foreign: bool,
+    share: Arc<Semaphore>,
     outbound: Outbound,
     served: broadcast::Receiver<Arc<Served>>,
     /// By their ids.
@@ -163,29 +180,29 @@ impl Client {
             let reason = format!("error: too many subscriptions, at most {subscriptions_max}");
             return self.close(&subscription, &reason).await;
         }
+        // What others of this address ask for waits, and holds up nobody else.
+        let _share = self.share.acquire().await.map_err(|_| Gone)?;
         let mut sent = HashSet::new();
-        let limit_max = self.relay.limits.limit_max;
-        for some in filters.chunks(QUERIES_AT_ONCE) {
-            let mut queries = Vec::with_capacity(some.len());
-            for filter in some {
-                let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
-                queries.push(self.relay.store.query(filter, limit));
-            }
-            let stored = match try_join_all(queries).await {
-                Ok(stored) => stored,
+        for filter in &filters {
+            match self.send_stored(&subscription, filter, &mut sent).await? {
+                Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
+                    let max = self.relay.limits.results_max;
+                    let reason = format!("error: more than {max} events: ask with fewer filters, or lower limits");
+                    return self.close(&subscription, &reason).await;
+                }
+                Ok(()) => {}
                 Err(error) => {
                     self.log(&error);
                     return self.close(&subscription, UNREADABLE).await;
                 }
-            };
-            for event in stored.into_iter().flatten() {
-                if sent.insert(event.id) {
-                    self.send(json!(["EVENT", subscription, event])).await?;
-                }
             }
         }
-        let last_batch = *self.relay.batches.borrow();
+        let last_batch = self.relay.batches.borrow().begun;
         self.send(json!(["EOSE", subscription])).await?;
+        // Nothing that was found can come live any more.
+        if self.relay.batches.borrow().stored == last_batch && self.served.is_empty() {
+            sent = HashSet::new();
+        }
         let open = OpenSubscription {
             filters,
             sent,
@@ -195,8 +212,52 @@ impl Client {
         Ok(())
     }
 
+    /// Sends what is stored and matches a filter, in pages: no more than one waits for a slow client.
+    async fn send_stored(
+        &self,
+        subscription: &str,
+        filter: &Filter,
+        sent: &mut HashSet<EventId>,
+    ) -> Result<Result<(), DatabaseError>, Gone> {
+        let limit_max = self.relay.limits.limit_max;
+        let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
+        let subscription = Value::from(subscription);
+        loop {
+            let mut ids = match self.relay.store.newest(filter, limit).await {
+                Ok(ids) => ids,
+                Err(error) => return Ok(Err(error)),
+            };
+            let was_full = ids.len() == limit;
+            ids.retain(|id| !sent.contains(id));
+            let mut is_short = false;
+            for ids in ids.chunks(PAGE_EVENTS) {
+                let page = match self.relay.store.page(ids).await {
+                    Ok(page) => page,
+                    Err(error) => return Ok(Err(error)),
+                };
+                is_short |= page.len() < ids.len();
+                for (id, json) in page {
+                    sent.insert(id);
+                    let message = format!(r#"["EVENT",{subscription},{json}]"#);
+                    self.outbound.send(message).await?;
+                }
+            }
+            // In place of what has gone meanwhile there may be older ones: a short answer means that there are none.
+            if !(was_full && is_short) {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
     async fn count(&self, subscription: &str, filters: Vec<Filter>) -> Result<(), Gone> {
-        match self.relay.store.count(filters, COUNT_MAX).await {
+        let _share = self.share.acquire().await.map_err(|_| Gone)?;
+        let count_max = self.relay.limits.count_max;
+        match self.relay.store.count(filters, count_max).await {
+            // NIP-45
+            Ok(count) if count == count_max => {
+                let count = json!({ "count": count, "approximate": true });
+                self.send(json!(["COUNT", subscription, count])).await
+            }
             Ok(count) => self.send(json!(["COUNT", subscription, { "count": count }])).await,
             Err(error) => {
                 self.log(&error);
@@ -229,9 +290,5 @@ impl Client {
 
 /// What a client hears when the database fails.
 const UNREADABLE: &str = "error: the relay cannot read its database";
-/// Filters of one request that are looked up at the same time.
-const QUERIES_AT_ONCE: usize = 4;
-/// Most events that are counted (strfry `relay.maxFilterLimitCount`).
-const COUNT_MAX: usize = 1_000_000;
 /// After so long without a frame, an answer to a ping for one, a client is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(150);

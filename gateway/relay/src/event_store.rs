@@ -8,9 +8,11 @@
 //!   refuses the whole request, some of it done.
 //! - NIP-40 is not done there.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
-//!   walks the ids in their own order. Without the limit it finds all: as many as there are ids in the filter, or as
-//!   these authors have made.
+//!   walks the ids in their own order. Without the limit it finds all.
+//! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
+//!   and the events are read a few at a time.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub(super) struct EventStore {
     database: NostrLmdb,
     /// LMDB has a fixed table of readers.
     readers: Semaphore,
+    /// Events are parsed by few readers at a time, whatever they wait for.
+    parsers: Semaphore,
 }
 
 impl EventStore {
@@ -54,6 +58,7 @@ impl EventStore {
         Ok(Self {
             database,
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
+            parsers: Semaphore::new(PARSERS_MAX),
         })
     }
 
@@ -63,36 +68,80 @@ impl EventStore {
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
     }
 
-    /// Returns the newest events that match the filter, at most `limit`, newest first.
-    pub(super) async fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, DatabaseError> {
+    /// Returns the ids of the newest events that match the filter, at most `limit`, newest first. Fewer mean that there
+    /// are no more.
+    pub(super) async fn newest(&self, filter: &Filter, limit: usize) -> Result<Vec<EventId>, DatabaseError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
+        let limited = match walks_in_order_of_ids(filter) {
+            true => without_limit(filter),
+            false => filter.clone().limit(limit),
+        };
         loop {
-            let found = self.find(filter, limit).await?;
-            let was_full = found.len() == limit;
-            let now = Timestamp::now();
-            let (expired, live): (Vec<Event>, Vec<Event>) = found.into_iter().partition(|event| is_expired(event, now));
-            if expired.is_empty() {
-                return Ok(live);
-            }
-            self.delete(&expired).await?;
-            // In place of the expired ones there may be older ones: a short answer has to mean that there are none.
-            if !was_full {
-                return Ok(live);
+            let permit = self.readers.acquire().await;
+            let mut items = self.database.negentropy_items(limited.clone()).await?;
+            // Expired ones count for the database's limit, and are not among what it returns.
+            let is_whole =
+                limited.limit.is_none() || items.len() >= limit || self.database.count(limited.clone()).await? < limit;
+            drop(permit);
+            if is_whole || !self.delete_expired(&limited, limit).await? {
+                items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
+                return Ok(items.into_iter().take(limit).map(|(id, _)| id).collect());
             }
         }
     }
 
-    /// Returns how many events match one of the filters, counting no further than `limit` for each.
+    /// Returns those of these events that are here and have not expired, in their order, as they are sent. At most
+    /// [`PAGE_EVENTS`] are asked for.
+    pub(super) async fn page(&self, ids: &[EventId]) -> Result<Vec<(EventId, String)>, DatabaseError> {
+        let _permit = self.parsers.acquire().await;
+        let events = self.read(ids).await?;
+        Ok(events.iter().map(|event| (event.id, json_of(event))).collect())
+    }
+
+    async fn read(&self, ids: &[EventId]) -> Result<Vec<Event>, DatabaseError> {
+        let permit = self.readers.acquire().await;
+        let found = self.database.query(Filter::new().ids(ids.iter().copied())).await?;
+        drop(permit);
+        let now = Timestamp::now();
+        let (expired, live): (Vec<Event>, Vec<Event>) = found.into_iter().partition(|event| is_expired(event, now));
+        let expired: Vec<EventId> = expired.iter().map(|event| event.id).collect();
+        self.delete(&expired).await?;
+        Ok(live)
+    }
+
+    /// Deletes some of what has expired among the newest that match; `false`: there is none.
+    async fn delete_expired(&self, filter: &Filter, limit: usize) -> Result<bool, DatabaseError> {
+        // These queries are not in pages, so there is one at a time.
+        let _alone = self.parsers.acquire_many(PARSERS_MAX as u32).await;
+        let mut some = PAGE_EVENTS.min(limit);
+        loop {
+            let found = self.database.query(filter.clone().limit(some)).await?;
+            let now = Timestamp::now();
+            let expired = found.iter().filter(|event| is_expired(event, now));
+            let expired: Vec<EventId> = expired.map(|event| event.id).collect();
+            if !expired.is_empty() {
+                self.delete(&expired).await?;
+                return Ok(true);
+            }
+            if some == limit {
+                return Ok(false);
+            }
+            some = (some * 2).min(limit);
+        }
+    }
+
+    /// Returns how many events match one of the filters, counting no further than about `limit`.
     pub(super) async fn count(&self, filters: Vec<Filter>, limit: usize) -> Result<usize, DatabaseError> {
         let mut ids = HashSet::new();
         for filter in filters {
-            let _permit = self.readers.acquire().await;
-            let items = self.database.negentropy_items(filter.limit(limit)).await?;
-            ids.extend(items.into_iter().map(|(id, _)| id));
+            ids.extend(self.newest(&filter, limit).await?);
+            if ids.len() >= limit {
+                break;
+            }
         }
-        Ok(ids.len())
+        Ok(ids.len().min(limit))
     }
 
     /// Saves events in this order, durably. The order of the results is that of the events.
@@ -129,21 +178,34 @@ impl EventStore {
         if self.has(&deletion.id).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate));
         }
-        let mut targets = Vec::new();
         let ids: Vec<EventId> = tag_values(deletion, "e")
             .filter_map(|id| EventId::from_hex(id).ok())
             .collect();
-        if !ids.is_empty() {
-            let filter = Filter::new().ids(ids);
-            targets.extend(self.find(&filter, usize::MAX).await?);
-        }
+        let mut targets = self.targets(deletion, &ids, None).await?;
         for address in tag_values(deletion, "a").filter_map(|text| text.parse().ok()) {
-            targets.extend(self.versions(&address, deletion.created_at).await?);
+            let versions = self.versions(&address, deletion.created_at).await?;
+            targets.extend(self.targets(deletion, &versions, Some(&address)).await?);
         }
-        // A deletion of a deletion has no effect (NIP-09).
-        targets.retain(|target| target.pubkey == deletion.pubkey && !is_deletion(target));
         self.delete(&targets).await?;
         self.database.save_event(deletion).await
+    }
+
+    /// Returns those of these events that a deletion by id, or of an address, applies to.
+    async fn targets(
+        &self,
+        deletion: &Event,
+        ids: &[EventId],
+        address: Option<&Address>,
+    ) -> Result<Vec<EventId>, DatabaseError> {
+        let mut targets = Vec::new();
+        for page in ids.chunks(PAGE_EVENTS) {
+            let mut events = self.read(page).await?;
+            // A deletion of a deletion has no effect (NIP-09).
+            events.retain(|event| event.pubkey == deletion.pubkey && !is_deletion(event));
+            events.retain(|event| address.is_none_or(|address| Address::of(event).as_ref() == Some(address)));
+            targets.extend(events.into_iter().map(|event| event.id));
+        }
+        Ok(targets)
     }
 
     /// Tells whether a stored deletion by its author names the event.
@@ -153,17 +215,18 @@ impl EventStore {
             .clone()
             .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
         let Some(address) = Address::of(event) else {
-            return Ok(!self.find(&by_id, 1).await?.is_empty());
+            return Ok(!self.newest(&by_id, 1).await?.is_empty());
         };
         let by_address = deletions
             .custom_tag(SingleLetterTag::LOWERCASE_A, address.to_string())
             .since(event.created_at);
-        let (by_id, by_address) = future::try_join(self.find(&by_id, 1), self.find(&by_address, 1)).await?;
+        let (by_id, by_address) = future::try_join(self.newest(&by_id, 1), self.newest(&by_address, 1)).await?;
         Ok(!by_id.is_empty() || !by_address.is_empty())
     }
 
-    /// Returns the stored versions of a replaceable event that were made until then.
-    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<Event>, DatabaseError> {
+    /// Returns the ids of the stored versions of a replaceable event that were made until then, others of the same
+    /// author and kind among them.
+    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<EventId>, DatabaseError> {
         let mut filter = Filter::new()
             .author(address.author)
             .kind(Kind::from_u16(address.kind))
@@ -172,30 +235,34 @@ impl EventStore {
         if !address.d.is_empty() {
             filter = filter.identifier(&address.d);
         }
-        let mut events = self.find(&filter, usize::MAX).await?;
-        events.retain(|event| Address::of(event).as_ref() == Some(address));
-        Ok(events)
+        self.newest(&filter, VERSIONS_MAX).await
     }
 
-    async fn delete(&self, events: &[Event]) -> Result<(), DatabaseError> {
-        if events.is_empty() {
+    async fn delete(&self, ids: &[EventId]) -> Result<(), DatabaseError> {
+        if ids.is_empty() {
             return Ok(());
         }
-        let filter = Filter::new().ids(events.iter().map(|event| event.id));
-        self.database.delete(filter).await
+        self.database.delete(Filter::new().ids(ids.iter().copied())).await
     }
+}
 
-    async fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Event>, DatabaseError> {
-        let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
-        let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
-        let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
-        let walks_in_order_of_ids = has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty());
-        let mut filter = filter.clone();
-        filter.limit = (!walks_in_order_of_ids).then_some(limit);
-        let _permit = self.readers.acquire().await;
-        let events = self.database.query(filter).await?;
-        Ok(events.into_iter().take(limit).collect())
-    }
+/// Tells whether the database would find any events for this filter with a limit, not the newest.
+fn walks_in_order_of_ids(filter: &Filter) -> bool {
+    let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
+    let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
+    let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
+    has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
+}
+
+fn without_limit(filter: &Filter) -> Filter {
+    let mut filter = filter.clone();
+    filter.limit = None;
+    filter
+}
+
+/// Returns an event as it is sent.
+pub(super) fn json_of(event: &Event) -> String {
+    serde_json::to_string(event).unwrap_or_default()
 }
 
 fn is_deletion(event: &Event) -> bool {
@@ -206,6 +273,13 @@ fn is_deletion(event: &Event) -> bool {
 const READERS_MAX: u32 = 126;
 /// Readers that `nostr-lmdb` may need for itself.
 const READERS_SPARE: usize = 26;
+/// Events that are read at once: 2 MiB of the largest.
+pub(super) const PAGE_EVENTS: usize = 8;
+/// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
+const PARSERS_MAX: usize = 4;
+/// Events of one author and kind that one coordinate of a deletion is compared with: only of an empty identifier are
+/// there more than one.
+const VERSIONS_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -238,7 +312,19 @@ mod tests {
     }
 
     async fn count(store: &EventStore, filter: Filter) -> usize {
-        store.query(&filter, 1000).await.unwrap().len()
+        query(store, &filter, 1000).await.len()
+    }
+
+    async fn query(store: &EventStore, filter: &Filter, limit: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        for page in store.newest(filter, limit).await.unwrap().chunks(PAGE_EVENTS) {
+            let page = store.page(page).await.unwrap();
+            events.extend(
+                page.iter()
+                    .map(|(_, json)| serde_json::from_str::<Event>(json).unwrap()),
+            );
+        }
+        events
     }
 
     #[tokio::test]
@@ -279,7 +365,7 @@ mod tests {
                 // Within a second a relay may choose.
                 let times: Vec<Timestamp> = matching.clone().take(limit).map(|event| event.created_at).collect();
 
-                let found = store.query(filter, limit).await.unwrap();
+                let found = query(&store, filter, limit).await;
 
                 let found_times: Vec<Timestamp> = found.iter().map(|event| event.created_at).collect();
                 assert_eq!(found_times, times, "{filter:?} {limit}");
@@ -311,7 +397,7 @@ mod tests {
         assert_eq!(saved(&store, &tied[1]).await, Rejected(RejectedReason::Replaced));
         assert_eq!(saved(&store, &tied[0]).await, Rejected(RejectedReason::Duplicate));
 
-        assert_eq!(store.query(&Filter::new(), 10).await.unwrap(), [tied[0].clone()]);
+        assert_eq!(query(&store, &Filter::new(), 10).await, [tied[0].clone()]);
     }
 
     #[tokio::test]
@@ -378,7 +464,7 @@ mod tests {
         events.extend((10..20).map(|time| event(&keys, 1, time, &[])));
         store.save(&events).await;
 
-        let found = store.query(&Filter::new(), 5).await.unwrap();
+        let found = query(&store, &Filter::new(), 5).await;
 
         let times: Vec<u64> = found.iter().map(|event| event.created_at.as_secs()).collect();
         assert_eq!(times, [19, 18, 17, 16, 15]);

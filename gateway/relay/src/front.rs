@@ -127,17 +127,15 @@ fn upgrade(mut request: Request<Incoming>, peer: SocketAddr, relay: Arc<Relay>, 
     });
 }
 
-/// Returns the client's address. Only a proxy on this host is believed, and only a single address (strfry's
-/// `relay.realIpHeader`).
-fn client_address(peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+/// Returns the client's address; `None`: it is on this host. Only a proxy on this host is believed, and only a single
+/// address (strfry's `relay.realIpHeader`).
+fn client_address(peer: SocketAddr, headers: &HeaderMap) -> Option<IpAddr> {
     let peer = peer.ip().to_canonical();
     if !peer.is_loopback() {
-        return peer;
+        return Some(peer);
     }
-    headers
-        .get(&REAL_IP)
-        .and_then(|address| address.to_str().ok()?.trim().parse().ok())
-        .unwrap_or(peer)
+    let named = headers.get(&REAL_IP)?;
+    named.to_str().ok()?.trim().parse().ok()
 }
 
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -155,13 +153,13 @@ mod tests {
     #[test]
     fn only_a_proxy_on_this_host_names_the_client() {
         let rows = [
-            ("127.0.0.1:1", Some("203.0.113.7"), "203.0.113.7"),
-            ("[::1]:1", Some("2001:db8::7"), "2001:db8::7"),
-            ("[::ffff:127.0.0.1]:1", Some("203.0.113.7"), "203.0.113.7"),
-            ("127.0.0.1:1", None, "127.0.0.1"),
-            ("127.0.0.1:1", Some("203.0.113.7, 203.0.113.8"), "127.0.0.1"),
-            ("203.0.113.9:1", Some("203.0.113.7"), "203.0.113.9"),
-            ("[::ffff:203.0.113.9]:1", None, "203.0.113.9"),
+            ("127.0.0.1:1", Some("203.0.113.7"), Some("203.0.113.7")),
+            ("[::1]:1", Some("2001:db8::7"), Some("2001:db8::7")),
+            ("[::ffff:127.0.0.1]:1", Some("203.0.113.7"), Some("203.0.113.7")),
+            ("127.0.0.1:1", None, None),
+            ("127.0.0.1:1", Some("203.0.113.7, 203.0.113.8"), None),
+            ("203.0.113.9:1", Some("203.0.113.7"), Some("203.0.113.9")),
+            ("[::ffff:203.0.113.9]:1", None, Some("203.0.113.9")),
         ];
 
         for (peer, header, address) in rows {
@@ -172,7 +170,8 @@ mod tests {
 
             let client = client_address(peer.parse().unwrap(), &headers);
 
-            assert_eq!(client, address.parse::<IpAddr>().unwrap(), "{peer} {header:?}");
+            let address = address.map(|address| address.parse::<IpAddr>().unwrap());
+            assert_eq!(client, address, "{peer} {header:?}");
         }
     }
 }

@@ -16,6 +16,7 @@ mod limits;
 mod outbound;
 mod policy;
 mod server;
+mod shares;
 mod subscriptions;
 mod validate;
 mod writer;

@@ -22,6 +22,10 @@ pub struct RelayLimits {
     pub filters_max: usize,
     /// Most stored events returned for one filter (`relay.maxFilterLimit`).
     pub limit_max: usize,
+    /// Most stored events returned for one request of a client that is not on this host; then the request is closed.
+    pub results_max: usize,
+    /// Most events that are counted for one request; the answer is approximate then.
+    pub count_max: usize,
     /// Most open subscriptions of one connection (`relay.maxSubsPerConnection`).
     pub subscriptions_max: usize,
     /// Most connections at a time; further ones wait to be accepted.
@@ -39,6 +43,8 @@ impl Default for RelayLimits {
             message_bytes_max: 393_216,
             filters_max: 200,
             limit_max: 1_000,
+            results_max: 10_000,
+            count_max: 10_000,
             subscriptions_max: 200,
             connections_max: 1_024,
         }

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 pub(super) struct Outbound {
     queue: mpsc::Sender<Queued>,
     budget: Arc<Semaphore>,
+    bytes_max: u32,
     overrun: Arc<Notify>,
 }
 
@@ -30,12 +31,13 @@ pub(super) type Queue = mpsc::Receiver<Queued>;
 pub(super) struct Gone;
 
 impl Outbound {
-    /// Returns both ends.
-    pub(super) fn new() -> (Self, Queue) {
+    /// Returns both ends, between which so many bytes may wait. A single message that is longer waits alone.
+    pub(super) fn new(bytes_max: u32) -> (Self, Queue) {
         let (queue, queued) = mpsc::channel(MESSAGES_MAX);
         let outbound = Self {
             queue,
-            budget: Arc::new(Semaphore::new(BYTES_MAX as usize)),
+            budget: Arc::new(Semaphore::new(bytes_max as usize)),
+            bytes_max,
             overrun: Arc::new(Notify::new()),
         };
         (outbound, queued)
@@ -44,17 +46,21 @@ impl Outbound {
     /// Sends, waiting while the client is slow: for what it asked for.
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
         let budget = Arc::clone(&self.budget);
-        let bytes = budget.acquire_many_owned(cost(&text)).await.map_err(|_| Gone)?;
+        let bytes = budget.acquire_many_owned(self.cost(&text)).await.map_err(|_| Gone)?;
         self.queue.send((Message::text(text), bytes)).await.map_err(|_| Gone)
     }
 
     /// Sends without waiting: for what it did not ask for just now. A client that is too slow for that is dropped.
     pub(super) fn send_at_once(&self, text: String) {
         let budget = Arc::clone(&self.budget);
-        let bytes = budget.try_acquire_many_owned(cost(&text));
+        let bytes = budget.try_acquire_many_owned(self.cost(&text));
         if !bytes.is_ok_and(|bytes| self.queue.try_send((Message::text(text), bytes)).is_ok()) {
             self.overrun.notify_one();
         }
+    }
+
+    fn cost(&self, text: &str) -> u32 {
+        u32::try_from(text.len()).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max))
     }
 
     /// Waits until the client has turned out too slow.
@@ -77,14 +83,12 @@ pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue
     }
 }
 
-fn cost(text: &str) -> u32 {
-    u32::try_from(text.len()).map_or(BYTES_MAX, |bytes| bytes.min(BYTES_MAX))
-}
-
 /// Most messages that wait.
 const MESSAGES_MAX: usize = 1024;
-/// Most bytes that wait. A single message that is longer waits alone.
-const BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Most bytes that wait: four of the largest events.
+pub(super) const BYTES_MAX: u32 = 1024 * 1024;
+/// The same for the gateway's own connection, which what strangers publish together must not end: a whole batch.
+pub(super) const OWN_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// How often a silent client is pinged (strfry `relay.autoPingSeconds`).
 const PING_EVERY: Duration = Duration::from_secs(55);
 /// How long a client may take to take one message.

@@ -18,7 +18,9 @@ use crate::event_store::EventStore;
 use crate::front;
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
+use crate::shares::Shares;
 use crate::writer;
+use crate::writer::Batches;
 
 /// A running relay. Dropped, it ends soon after; [`RelayServer::stop`] waits for it.
 #[derive(Debug)]
@@ -69,16 +71,17 @@ impl RelayServer {
         let (stop, stopped) = watch::channel(false);
         let (submissions, submitted) = mpsc::channel(SUBMISSIONS_MAX);
         let (served, _) = broadcast::channel(SERVED_MAX);
-        let (begun, batches) = watch::channel(0);
+        let (progress, batches) = watch::channel(Batches::default());
         let relay = Arc::new(Relay {
             limits,
             store: Arc::clone(&store),
             submissions,
             served: served.clone(),
             batches,
+            shares: Shares::default(),
             stop: stopped,
         });
-        let writer = tokio::spawn(writer::run(policy, store, submitted, served, begun));
+        let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));
         tokio::spawn(front::listen(listener, relay));
         Ok(Self {
             local_addr,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use futures_util::StreamExt;
+use hyper::header::HeaderValue;
 use nostr::event::Event;
 use nostr::event::EventBuilder;
 use nostr::event::EventId;
@@ -30,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
@@ -51,6 +53,8 @@ impl EventPolicy for AsAsked {
 async fn start(directory: &Path) -> RelayServer {
     let limits = RelayLimits {
         limit_max: 100,
+        results_max: 15,
+        count_max: 18,
         subscriptions_max: 2,
         ..RelayLimits::default()
     };
@@ -89,10 +93,19 @@ struct Raw(WebSocketStream<TcpStream>);
 
 impl Raw {
     async fn connect(relay: &RelayServer) -> Self {
+        Self::connect_as(relay, None).await
+    }
+
+    /// Connects as a client that the gateway names.
+    async fn connect_as(relay: &RelayServer, address: Option<&'static str>) -> Self {
         let stream = TcpStream::connect(relay.local_addr()).await.unwrap();
-        let (socket, _) = client_async(format!("ws://{}/any/path", relay.local_addr()), stream)
-            .await
-            .unwrap();
+        let url = format!("ws://{}/any/path", relay.local_addr());
+        let mut request = url.into_client_request().unwrap();
+        if let Some(address) = address {
+            let address = HeaderValue::from_static(address);
+            request.headers_mut().insert("x-real-ip", address);
+        }
+        let (socket, _) = client_async(request, stream).await.unwrap();
         Self(socket)
     }
 
@@ -215,6 +228,74 @@ async fn count_is_answered() {
     raw.say(json!(["COUNT", "s", {"kinds": [1]}])).await;
 
     assert_eq!(raw.hear().await, json!(["COUNT", "s", {"count": 1}]));
+}
+
+/// Many filters and counts over everything took 5.8 GB.
+#[tokio::test]
+async fn what_one_request_of_a_stranger_finds_is_bounded() {
+    let (relay, client, _directory) = started().await;
+    for number in 0..20 {
+        assert_eq!(
+            within(client.publish(&note(&number.to_string()))).await,
+            PublishOutcome::Stored
+        );
+    }
+    let mut stranger = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    let mut own = Raw::connect(&relay).await;
+    let request = json!(["REQ", "s", {"limit": 10}, {"kinds": [1]}, {"kinds": [1], "since": 1}]);
+
+    for (raw, events, end) in [(&mut stranger, 20, "CLOSED"), (&mut own, 20, "EOSE")] {
+        raw.say(&request).await;
+        for _ in 0..events {
+            assert_eq!(raw.hear().await[0], "EVENT");
+        }
+        assert_eq!(raw.hear().await[0], end);
+    }
+
+    stranger.say(json!(["REQ", "s", {"limit": 10}, {"limit": 12}])).await;
+    let mut heard = Vec::new();
+    while heard.last() != Some(&json!("EOSE")) {
+        heard.push(stranger.hear().await[0].clone());
+    }
+    assert_eq!(heard.len(), 13, "the limit of each filter counts: {heard:?}");
+    stranger.say(json!(["COUNT", "c", {}, {"kinds": [1]}])).await;
+    let count = json!({"count": 18, "approximate": true});
+    assert_eq!(stranger.hear().await, json!(["COUNT", "c", count]));
+}
+
+/// While one client had its results sent as fast as it liked, others of its address could have the relay read as much
+/// as they liked.
+#[tokio::test]
+async fn requests_of_one_address_wait_for_each_other_and_hold_up_nobody_else() {
+    let (relay, client, _directory) = started().await;
+    let content = "x".repeat(200_000);
+    for _ in 0..14 {
+        assert_eq!(within(client.publish(&note(&content))).await, PublishOutcome::Stored);
+    }
+    let request = json!(["REQ", "s", {"kinds": [1]}]);
+    // Each has more to read than its queue and the sockets' buffers take, and reads nothing.
+    let mut deaf = Vec::new();
+    for _ in 0..4 {
+        let mut raw = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+        for _ in 0..10 {
+            raw.say(&request).await;
+        }
+        deaf.push(raw);
+    }
+    // They have begun once the first event is here.
+    for raw in &mut deaf {
+        assert_eq!(raw.hear().await[0], "EVENT");
+    }
+
+    let mut other = Raw::connect_as(&relay, Some("203.0.113.8")).await;
+    other.say(json!(["REQ", "s", {"limit": 1}])).await;
+    assert_eq!(other.hear().await[0], "EVENT");
+    let mut same = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    same.say(json!(["REQ", "s", {"limit": 1}])).await;
+    let waits = tokio::time::timeout(Duration::from_millis(200), same.0.next());
+    assert!(waits.await.is_err());
+    deaf.clear();
+    assert_eq!(same.hear().await[0], "EVENT");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ pub(super) struct InvalidEvent(Cow<'static, str>);
 pub(super) fn validate(value: Value, now: Timestamp, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
     let event = parse(value, limits)?;
     check_tags(&event, limits)?;
+    check_deletion(&event)?;
     check_time(&event, now, limits)?;
     if !event.verify_id() {
         return refuse("invalid: bad event id");
@@ -109,6 +110,21 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
     Ok(())
 }
 
+/// Refuses a deletion that is many: each coordinate is a look-up, in the only writer.
+fn check_deletion(event: &Event) -> Result<(), InvalidEvent> {
+    if event.kind != Kind::EventDeletion {
+        return Ok(());
+    }
+    for (name, max) in [("e", DELETED_IDS_MAX), ("a", DELETED_COORDINATES_MAX)] {
+        if tag_values(event, name).count() > max {
+            return refuse(format!(
+                "invalid: a deletion has at most {max} {name} tags here: send several"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what `nostr-lmdb` would take for another event's version: its index has the first bytes of every `d` tag,
 /// filled up with zeros, and does not compare the event itself.
 fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
@@ -154,6 +170,10 @@ pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
 
 /// Ephemeral events made longer ago are refused (strfry `events.rejectEphemeralEventsOlderThanSeconds`).
 const EPHEMERAL_AGE_SECS_MAX: u64 = 60;
+/// Most events that one deletion names.
+const DELETED_IDS_MAX: usize = 1_000;
+/// Most coordinates that one deletion names.
+const DELETED_COORDINATES_MAX: usize = 100;
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;
 
@@ -247,6 +267,38 @@ mod tests {
         assert_text(validated(1, &longer, NOW, &[]), "invalid: event too large");
         let repost = validated(6, r#"[["-"]]"#, NOW, &[]);
         assert_text(repost, "blocked: reposts can't embed protected events");
+    }
+
+    /// A deletion of 5,000 coordinates was as many look-ups in the only writer.
+    #[test]
+    fn deletion_of_many_is_refused() {
+        let keys = Keys::generate();
+        let id = "0".repeat(64);
+        let coordinate = format!("30617:{}:x", keys.public_key());
+        for (kind, tag, count, expected) in [
+            (5, ["a", &coordinate], 100, ""),
+            (
+                5,
+                ["a", &coordinate],
+                101,
+                "invalid: a deletion has at most 100 a tags here",
+            ),
+            (5, ["e", &id], 1_000, ""),
+            (5, ["e", &id], 1_001, "invalid: a deletion has at most 1000 e tags here"),
+            (1, ["e", &id], 1_001, ""),
+        ] {
+            let event = EventBuilder::new(Kind::from(kind), "")
+                .tags((0..count).map(|_| Tag::parse(tag).unwrap()))
+                .custom_created_at(Timestamp::from_secs(NOW))
+                .finalize(&keys)
+                .unwrap();
+            let value = serde_json::to_value(event).unwrap();
+
+            assert_text(
+                validate(value, Timestamp::from_secs(NOW), &RelayLimits::default()),
+                expected,
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::event_store::EventStore;
+use crate::event_store::json_of;
 use crate::outbound::Outbound;
 use crate::policy::EventPolicy;
 use crate::subscriptions::Served;
@@ -30,20 +31,27 @@ pub(super) struct Submission {
     pub(super) outbound: Outbound,
 }
 
+/// How many batches the writer has begun to store, and has stored and told the subscribers of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Batches {
+    pub(super) begun: u64,
+    pub(super) stored: u64,
+}
+
 /// Writes until every sender of submissions is dropped.
 pub(super) async fn run(
     mut policy: impl EventPolicy,
     store: Arc<EventStore>,
     mut submitted: mpsc::Receiver<Submission>,
     served: broadcast::Sender<Arc<Served>>,
-    begun: watch::Sender<u64>,
+    progress: watch::Sender<Batches>,
 ) {
     let mut submissions = Vec::new();
     let mut batch = 0;
     while submitted.recv_many(&mut submissions, BATCH_MAX).await > 0 {
         batch += 1;
         let (outbounds, events) = judge(&mut policy, &mut submissions).await;
-        begun.send_replace(batch);
+        progress.send_modify(|batches| batches.begun = batch);
         let results = save(&store, &events).await;
         for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
             let (accepted, message) = result_message(event, result);
@@ -51,11 +59,12 @@ pub(super) async fn run(
         }
         for (event, result) in events.into_iter().zip(results) {
             if matches!(result, Ok(SaveEventStatus::Success)) {
-                let json = serde_json::to_string(&event).unwrap_or_default();
+                let json = json_of(&event);
                 // An error only means that no client is connected.
                 drop(served.send(Arc::new(Served { event, json, batch })));
             }
         }
+        progress.send_modify(|batches| batches.stored = batch);
     }
 }
 

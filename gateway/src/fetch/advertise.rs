@@ -216,7 +216,7 @@ mod tests {
             let empty = world.store.layout().empty_repository();
             // Before 2.41 git says nothing at all of an empty repository in version 0; the later form is understood
             // by every client.
-            let says_capabilities = world.store.git().version() >= GitVersion { major: 2, minor: 41 };
+            let says_capabilities = world.store.git().version() >= GitVersion::of(2, 41, 0);
 
             for (version, protocol) in VERSIONS {
                 let refs = RefSnapshot::empty();

@@ -42,7 +42,8 @@ impl UploadPackLimits {
         queue_wait_max: Duration::from_secs(30),
         stall_max: Duration::from_secs(60),
         duration_max: Duration::from_secs(6 * 3600),
-        request_bytes_max: 16 << 20,
+        // 100,000 objects wanted are 5 MB, what a client has is at most 1 MB more.
+        request_bytes_max: 8 << 20,
         memory_bytes_max: 4 << 30,
         cpu_secs_max: 3600,
     };

@@ -3,6 +3,7 @@
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
+use shared::git::RefName;
 
 use crate::fetch::advertise::visible;
 use crate::fetch::error::UploadPackError;
@@ -17,7 +18,7 @@ pub(crate) struct LsRefs {
     symrefs: bool,
     unborn: bool,
     /// Sorted, none the beginning of another; `None`: every ref.
-    prefixes: Option<Vec<String>>,
+    prefixes: Option<Vec<Box<str>>>,
 }
 
 /// Returns whether `line`, the first of a request, begins an `ls-refs`.
@@ -29,7 +30,7 @@ pub(crate) fn is_ls_refs(line: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct LsRefsParser {
     request: LsRefs,
-    prefixes: Vec<String>,
+    prefixes: Prefixes,
     in_arguments: bool,
 }
 
@@ -39,7 +40,7 @@ impl LsRefsParser {
         while let Some((frame, len)) = PktLine::decode(bytes)? {
             match frame {
                 PktLine::Flush => {
-                    self.request.prefixes = shortest(std::mem::take(&mut self.prefixes));
+                    self.request.prefixes = std::mem::take(&mut self.prefixes).shortest();
                     return Ok(Some(std::mem::take(&mut self.request)));
                 }
                 PktLine::Delimiter if !self.in_arguments => self.in_arguments = true,
@@ -61,10 +62,7 @@ impl LsRefsParser {
             "unborn" => self.request.unborn = true,
             line => {
                 let prefix = line.strip_prefix("ref-prefix ").ok_or(UNEXPECTED_LINE)?;
-                // One more would change nothing: see `shortest`.
-                if self.prefixes.len() < PREFIXES_MAX {
-                    self.prefixes.push(prefix.to_owned());
-                }
+                self.prefixes.add(prefix);
             }
         }
         Ok(())
@@ -102,8 +100,8 @@ impl LsRefs {
             return true;
         };
         // What lies between a beginning of `name` and `name` has that beginning too, and was left out.
-        let after = prefixes.partition_point(|prefix| prefix.as_str() <= name);
-        after > 0 && name.starts_with(&prefixes[after - 1])
+        let after = prefixes.partition_point(|prefix| &**prefix <= name);
+        after > 0 && name.starts_with(&*prefixes[after - 1])
     }
 }
 
@@ -116,14 +114,40 @@ fn check_capability(line: &str) -> Result<(), UploadPackError> {
     }
 }
 
-/// Sorts prefixes and leaves out those that begin with another, so that one search finds what fits. `None`: all fit.
-fn shortest(mut prefixes: Vec<String>) -> Option<Vec<String>> {
-    if prefixes.is_empty() || prefixes.len() >= PREFIXES_MAX {
-        return None;
+/// The prefixes of a request. They are a hint, which a server may ignore (`gitprotocol-v2(5)`): of too many none is
+/// kept, and every ref is shown, as git itself does.
+#[derive(Debug, Default)]
+struct Prefixes {
+    is_asked: bool,
+    kept: Vec<Box<str>>,
+    /// What was kept would take, also beyond the limit.
+    bytes: usize,
+}
+
+impl Prefixes {
+    fn add(&mut self, prefix: &str) {
+        self.is_asked = true;
+        // A longer one begins no ref name.
+        if prefix.len() > RefName::BYTES_MAX || self.bytes > PREFIXES_BYTES_MAX {
+            return;
+        }
+        self.bytes += prefix.len() + size_of::<Box<str>>();
+        match self.bytes > PREFIXES_BYTES_MAX {
+            true => self.kept = Vec::new(),
+            false => self.kept.push(prefix.into()),
+        }
     }
-    prefixes.sort();
-    prefixes.dedup_by(|next, kept| next.starts_with(kept.as_str()));
-    Some(prefixes)
+
+    /// Sorts prefixes and leaves out those that begin with another, so that one search finds what fits. `None`: all
+    /// fit.
+    fn shortest(mut self) -> Option<Vec<Box<str>>> {
+        if !self.is_asked || self.bytes > PREFIXES_BYTES_MAX {
+            return None;
+        }
+        self.kept.sort();
+        self.kept.dedup_by(|next, kept| next.starts_with(&**kept));
+        Some(self.kept)
+    }
 }
 
 /// A packet of another kind, or two sections too many.
@@ -132,8 +156,9 @@ pub(crate) const UNEXPECTED_PACKET: UploadPackError =
 /// A line that is neither a known capability nor a known argument.
 const UNEXPECTED_LINE: UploadPackError = UploadPackError::Malformed("unexpected line in an ls-refs request");
 const COMMAND: &[u8] = b"command=ls-refs";
-/// With so many git takes none of them (`ls-refs.c`, `TOO_MANY_PREFIXES`).
-const PREFIXES_MAX: usize = 65536;
+/// Kept of one request. A clone names 3 prefixes, a fetch of one branch 6: this is a thousand. git has a limit on their
+/// number only (`ls-refs.c`, `TOO_MANY_PREFIXES`), and 19 KB of gzip can be 65,536 long ones.
+const PREFIXES_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -244,6 +269,22 @@ mod tests {
         }
     }
 
+    /// 65,536 long prefixes, 19 KB as gzip, took 16 MiB of memory for each request.
+    #[test]
+    fn of_too_many_prefixes_none_is_kept_and_every_ref_is_shown() {
+        let mut prefixes = Prefixes::default();
+        for _ in 0..65_536 {
+            prefixes.add(&"refs/heads/".repeat(20));
+            assert!(prefixes.kept.len() < 300);
+        }
+        assert!(prefixes.kept.is_empty());
+        assert_eq!(prefixes.shortest(), None);
+
+        let mut longer_than_any_name = Prefixes::default();
+        longer_than_any_name.add(&"x".repeat(60_000));
+        assert_eq!(longer_than_any_name.shortest(), Some(Vec::new()));
+    }
+
     proptest! {
         #[test]
         fn a_request_is_whole_only_with_its_last_byte(arguments in prop::collection::vec("(peel|symrefs|ref-prefix [a-c/]{0,4})", 0..5)) {
@@ -265,7 +306,9 @@ mod tests {
             name in "[ab/]{1,6}",
         ) {
             let expected = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
-            let request = LsRefs { prefixes: shortest(prefixes), ..LsRefs::default() };
+            let mut kept = Prefixes::default();
+            prefixes.iter().for_each(|prefix| kept.add(prefix));
+            let request = LsRefs { prefixes: kept.shortest(), ..LsRefs::default() };
             prop_assert_eq!(request.wants(&name), expected);
         }
     }

@@ -1,5 +1,7 @@
 //! The body of a fetch request as it arrives: its start is read before it is known whether this process answers or git.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
@@ -20,9 +22,11 @@ pub(crate) struct FetchRequest<R> {
 }
 
 impl<R: AsyncRead + Unpin> FetchRequest<R> {
+    /// Reads `body` within `limits`, and within [`REQUEST_DURATION_MAX`].
     pub(crate) fn new(body: R, limits: BodyLimits) -> Self {
+        let duration_max = limits.duration_max.min(REQUEST_DURATION_MAX);
         Self {
-            body: BodyReader::new(body, limits),
+            body: BodyReader::new(body, BodyLimits { duration_max, ..limits }),
             start: BytesMut::new(),
         }
     }
@@ -72,3 +76,6 @@ impl<R: AsyncRead + Unpin> FetchRequest<R> {
         }
     }
 }
+
+/// For a whole request, however slowly its bytes come. One that names 100,000 objects has 5 MB.
+const REQUEST_DURATION_MAX: Duration = Duration::from_secs(300);

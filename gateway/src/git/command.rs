@@ -59,7 +59,7 @@ impl Git {
     /// As [`Git::discover`].
     pub(crate) async fn at(program: PathBuf, data_dir: &Path) -> Result<Self, GitError> {
         let config = config_path(data_dir)?;
-        let unknown = GitVersion { major: 0, minor: 0 };
+        let unknown = GitVersion::default();
         let new = |program, version| Self {
             inner: Arc::new(GitProgram {
                 program,
@@ -73,6 +73,13 @@ impl Git {
         let found = String::from_utf8_lossy(&answer).trim_end().to_owned();
         match GitVersion::parse(&found) {
             Some(version) if version >= GitVersion::MINIMUM => {
+                if let Some(mended) = version.mended_in() {
+                    tracing::warn!(
+                        git.version = found,
+                        "git has known faults that a client can reach (docs/operations.md, \"Git processes\"): upgrade to \
+                         {mended} or newer, unless your distribution has mended this version"
+                    );
+                }
                 write_config(&config, version)?;
                 Ok(new(program, version))
             }
@@ -198,6 +205,11 @@ pub(crate) mod tests {
                 .unwrap();
 
             assert_eq!(value, b"refs/grasp\n");
+            // With another tree the attributes of what was pushed would count.
+            let attribute = git.invoke("config").arg("--get").arg("attr.tree");
+            let value = attribute.output(b"", Duration::from_secs(10)).await.unwrap();
+            let empty_tree = git.invoke("hash-object").arg("-t").arg("tree").arg("--stdin");
+            assert_eq!(value, empty_tree.output(b"", Duration::from_secs(10)).await.unwrap());
             assert!(git.version() >= GitVersion::MINIMUM);
         }
     }

@@ -55,6 +55,12 @@ pub(crate) enum GitError {
         /// The time it had.
         deadline: Duration,
     },
+    /// The child printed more than is kept.
+    #[error("git {command} printed more than it should")]
+    TooMuch {
+        /// The subcommand.
+        command: String,
+    },
     /// The child ended with another status than 0.
     #[error("git {command} failed ({status}): {message}")]
     Failed {

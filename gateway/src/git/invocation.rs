@@ -22,7 +22,7 @@ use crate::process::ChildProcess;
 pub(crate) struct Invocation {
     command: Command,
     subcommand: String,
-    limits: Option<ChildLimits>,
+    limits: ChildLimits,
     permits: CommandPermits,
 }
 
@@ -32,7 +32,7 @@ impl Invocation {
         Self {
             command,
             subcommand: subcommand.to_owned(),
-            limits: None,
+            limits: ChildLimits::GIT_COMMAND,
             permits,
         }
     }
@@ -57,8 +57,9 @@ impl Invocation {
         self.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted_path_list(dirs))
     }
 
+    /// Takes other limits than those of a short command.
     pub(crate) fn limits(mut self, limits: ChildLimits) -> Self {
-        self.limits = Some(limits);
+        self.limits = limits;
         self
     }
 
@@ -66,12 +67,14 @@ impl Invocation {
     ///
     /// # Errors
     /// [`GitError::Busy`] without a permit within `deadline`, [`GitError::Deadline`] if it does not end within
-    /// `deadline` after that, [`GitError::Failed`] on another status than 0.
+    /// `deadline` after that, [`GitError::Failed`] on another status than 0, [`GitError::TooMuch`] if it prints more
+    /// than anything asked for here can be.
     pub(crate) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
         let command = self.subcommand.clone();
         let _permit = self.permits.wait(&command, deadline).await?;
         let child = self.spawn(Stdio::piped())?;
-        match child.output(input, usize::MAX, deadline).await {
+        match child.output(input, OUTPUT_BYTES_MAX + 1, deadline).await {
+            Ok(Some(output)) if output.stdout.len() > OUTPUT_BYTES_MAX => Err(GitError::TooMuch { command }),
             Ok(Some(output)) if output.status.success() => Ok(output.stdout),
             Ok(Some(output)) => Err(GitError::Failed {
                 command,
@@ -93,6 +96,9 @@ impl Invocation {
             .map_err(|source| GitError::Run { command, source })
     }
 }
+
+/// Kept of what a short command prints.
+const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Builds a value for `GIT_ALTERNATE_OBJECT_DIRECTORIES`: entries in C quotes, between colons (git
 /// `environment(7)`), so that a data directory may have any name.

@@ -11,4 +11,5 @@ pub(crate) mod relay_info;
 pub(crate) mod reply;
 pub(crate) mod routes;
 pub(crate) mod server;
+mod slow_reader;
 pub(crate) mod websocket;

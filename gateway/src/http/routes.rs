@@ -115,6 +115,11 @@ async fn answer(
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match &head.target {
         Target::Root if wants_websocket(&head.headers) => match upgrade {
+            // RFC 6455, 4.1: GET, and what follows are frames, no body.
+            _ if head.method != Method::GET => method_not_allowed(),
+            _ if has_body(&head.headers) => {
+                reply::text(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body\n")
+            }
             Some(upgrade) => {
                 let permit = head.connection_permit;
                 gateway
@@ -177,6 +182,12 @@ async fn service_request(
         }
         GitService::ReceivePack => push::receive_pack(Arc::clone(&gateway.pusher), coordinate, body).await,
     }
+}
+
+/// Tells whether a body follows the head of a request (RFC 9112, 6).
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0")
 }
 
 fn protocol(headers: &HeaderMap) -> Option<GitProtocol> {

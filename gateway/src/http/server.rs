@@ -24,14 +24,18 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use warp::Filter;
 use warp::http::HeaderValue;
+use warp::http::Method;
 use warp::http::StatusCode;
+use warp::http::Uri;
 use warp::http::header;
+use warp::http::uri::PathAndQuery;
 use warp::reply::Response;
 
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
 use crate::http::reply;
+use crate::http::slow_reader::Paced;
 
 /// Where a connection comes from; an extension of every request.
 #[derive(Debug, Clone)]
@@ -132,10 +136,13 @@ where
     let (address, stopping) = (peer.address, ending.stopping);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        let answer = service.clone().call(request);
+        let answer = in_origin_form(request).map(|request| service.clone().call(request));
         let stopping = stopping.clone();
         async move {
-            let mut response = answer.await?;
+            let mut response = match answer {
+                Ok(answer) => answer.await?,
+                Err(refusal) => *refusal,
+            };
             // So that a client opens another connection for its next request, rather than find this one closed.
             if stopping.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 close_after(&mut response);
@@ -144,7 +151,7 @@ where
         }
     });
     let builder = builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Paced::new(stream)), answer);
     tokio::select! {
         ended = watcher.watch(connection) => {
             if let Err(error) = ended {
@@ -153,6 +160,29 @@ where
         }
         () = ending.cut.cancelled() => {}
     }
+}
+
+/// Returns the request with a target that begins with `/`, which is all that the routes know (RFC 9112, 3.2): a target
+/// in absolute form loses its authority, `OPTIONS *` asks about the root. Whatever else has none is refused here: warp
+/// panics on it (its issue 1166).
+fn in_origin_form(mut request: Request<Incoming>) -> Result<Request<Incoming>, Box<Response>> {
+    let refuse = |status, text: &str| {
+        let mut response = reply::text(status, text);
+        reply::allow_all_origins(response.headers_mut());
+        // What follows on this connection may not be a request.
+        close_after(&mut response);
+        Err(Box::new(response))
+    };
+    if request.method() == Method::CONNECT {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy\n");
+    }
+    let path_and_query = match request.uri().path_and_query() {
+        Some(path) if path.as_str().starts_with('/') => path.clone(),
+        Some(path) if path.as_str() == "*" && request.method() == Method::OPTIONS => PathAndQuery::from_static("/"),
+        Some(_) | None => return refuse(StatusCode::BAD_REQUEST, "malformed request\n"),
+    };
+    *request.uri_mut() = Uri::from(path_and_query);
+    Ok(request)
 }
 
 /// Answers a connection that is one too many of its address.

@@ -259,6 +259,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn links_that_git_follows_and_submodules_that_it_cannot_read_are_refused() {
+        for world in World::of_every_git().await {
+            let (pusher, server) = (world.repository("pusher"), world.repository("server"));
+            server.create().await.unwrap();
+            let hash = ["hash-object", "-w", "--stdin"];
+            let link = world.oid(&pusher, &hash, b"../../etc/passwd").await;
+            let unparsable = world.oid(&pusher, &hash, b"[submodule \"x\n\tpath = \"y").await;
+            for (entry, fault) in [
+                (
+                    format!("120000 blob {link}\t.gitattributes\n"),
+                    Some("gitattributesSymlink"),
+                ),
+                (format!("120000 blob {link}\t.gitignore\n"), Some("gitignoreSymlink")),
+                (format!("120000 blob {link}\t.mailmap\n"), Some("mailmapSymlink")),
+                (
+                    format!("100644 blob {unparsable}\t.gitmodules\n"),
+                    Some("gitmodulesParse"),
+                ),
+                (
+                    format!("120000 blob {link}\tREADME\n100644 blob {link}\t.gitignore\n"),
+                    None,
+                ),
+            ] {
+                let tree = world.oid(&pusher, &["mktree"], entry.as_bytes()).await;
+                let commit = world
+                    .oid(&pusher, &["commit-tree", "-m", "x", &tree.to_string()], b"")
+                    .await;
+
+                let pack = pack(&world, &pusher, &format!("{commit}\n")).await;
+                let ingested = ingest(&server, pack, IngestLimits::default()).await.map(drop);
+
+                match (ingested, fault) {
+                    (Ok(()), None) => {}
+                    (Err(IngestError::Fsck { message }), Some(fault)) => assert!(message.contains(fault), "{message}"),
+                    (other, _) => panic!("{entry}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_large_pack_waits_in_a_file_that_nobody_sees() {
         let world = World::new().await;
         let (pusher, server) = (world.repository("pusher"), world.repository("server"));

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use gix::error::Class;
+use gix::error::ResourceExhaustionKind;
 use gix::objs::Kind;
 use shared::git::ObjectKind;
 use shared::git::Oid;
@@ -72,6 +74,7 @@ impl Objects {
             let options = gix::odb::store::init::Options {
                 // It would ask for that of this process, which may have been removed.
                 current_dir: Some("/".into()),
+                alloc_limit_bytes: Some(REBUILD_BYTES_MAX),
                 ..Default::default()
             };
             let store = gix::odb::at_opts(path, gix::hash::Kind::Sha1, [], options);
@@ -81,31 +84,29 @@ impl Objects {
     }
 
     pub(crate) fn kind(&self, oid: Oid) -> Result<Option<ObjectKind>, ReadError> {
-        Ok(self.find(oid)?.map(|(kind, _)| kind))
+        Ok(self.find(oid)?.map(|found| found.kind))
     }
 
-    /// Returns what `oid` points at through any number of annotated tags; `None` if it is no tag, or a tag of something
-    /// that is not here.
+    /// Returns what `oid` points at through any number of annotated tags; `None` if it is no tag, a tag of something
+    /// that is not here, or one that costs too much to read.
     pub(crate) fn peel(&self, oid: Oid) -> Result<Option<Oid>, ReadError> {
         let mut at = oid;
         for _ in 0..TAG_DEPTH_MAX {
             match self.find(at)? {
-                Some((ObjectKind::Tag, size)) if size <= TAG_BYTES_MAX => {
+                Some(found) if found.kind != ObjectKind::Tag => return Ok((at != oid).then_some(at)),
+                Some(found) if found.size_bytes <= TAG_BYTES_MAX && found.deltas <= DELTAS_MAX => {
                     let Some(target) = self.tag_target(at)? else {
                         return Ok(None);
                     };
                     at = target;
                 }
-                Some((ObjectKind::Tag, _)) | None => return Ok(None),
-                Some((ObjectKind::Commit | ObjectKind::Tree | ObjectKind::Blob, _)) => {
-                    return Ok((at != oid).then_some(at));
-                }
+                Some(_) | None => return Ok(None),
             }
         }
         Ok(None)
     }
 
-    fn find(&self, oid: Oid) -> Result<Option<(ObjectKind, u64)>, ReadError> {
+    fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         for store in &self.stores {
             let header = gix::odb::Header::try_header(store, &id).map_err(unreadable(oid))?;
@@ -116,7 +117,11 @@ impl Objects {
                     Kind::Blob => ObjectKind::Blob,
                     Kind::Tag => ObjectKind::Tag,
                 };
-                return Ok(Some((kind, header.size())));
+                return Ok(Some(ObjectHeader {
+                    kind,
+                    size_bytes: header.size(),
+                    deltas: header.num_deltas().unwrap_or(0),
+                }));
             }
         }
         Ok(None)
@@ -126,9 +131,14 @@ impl Objects {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         let mut buffer = Vec::new();
         for store in &self.stores {
-            let found = gix::objs::Find::try_find(store, &id, &mut buffer);
-            let Some(object) = found.map_err(unreadable(oid))? else {
-                continue;
+            let object = match gix::objs::Find::try_find(store, &id, &mut buffer) {
+                Ok(Some(object)) => object,
+                Ok(None) => continue,
+                Err(error) if error.classify().has(BEYOND_LIMIT) => {
+                    tracing::warn!(%oid, "a tag is a delta of an object too large to rebuild: it is not peeled");
+                    return Ok(None);
+                }
+                Err(error) => return Err(unreadable(oid)(error)),
             };
             let target = gix::objs::TagRefIter::from_bytes(object.data, gix::hash::Kind::Sha1)
                 .target_id()
@@ -138,6 +148,14 @@ impl Objects {
         }
         Ok(None)
     }
+}
+
+/// What is known of an object before it is rebuilt.
+struct ObjectHeader {
+    kind: ObjectKind,
+    size_bytes: u64,
+    /// On how many deltas it is built.
+    deltas: u32,
 }
 
 fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ReadError {
@@ -150,4 +168,88 @@ fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ReadError {
 /// A tag of a tag of a tag: more than anybody makes, and an end for what somebody might.
 const TAG_DEPTH_MAX: usize = 32;
 /// A longer tag is advertised without what it points at, rather than read into memory at each advertisement.
-const TAG_BYTES_MAX: u64 = 1024 * 1024;
+const TAG_BYTES_MAX: u64 = 256 * 1024;
+/// The longest chain that git made before it found that 50 are enough (`gc.aggressiveDepth` until git 2.11): each delta
+/// copies the object once more.
+const DELTAS_MAX: u32 = 250;
+/// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can
+/// be a delta of one of 2 GB.
+const REBUILD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What gix calls an object that needs more than that.
+const BEYOND_LIMIT: Class = Class::ResourceExhaustion(ResourceExhaustionKind::AllocationLimit);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::repository::Repository;
+    use crate::repositories::testing::World;
+
+    /// Writes a tag of `target` with a message.
+    async fn tag_of(world: &World, repository: &Repository, target: Oid, message: &str) -> Oid {
+        let head = format!("object {target}\ntype commit\ntag t\ntagger a <a@b> 0 +0000\n\n");
+        let content = head + message;
+        let args = ["hash-object", "-t", "tag", "-w", "--stdin"];
+        world.oid(repository, &args, content.as_bytes()).await
+    }
+
+    /// Returns 64 digits that are like no other block's.
+    fn block(number: u64) -> String {
+        let mix = |i: u64| (number * 4 + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        (0..4)
+            .map(|i| format!("{:016x}", mix(i).wrapping_mul(0xbf58_476d_1ce4_e5b9)))
+            .collect()
+    }
+
+    /// Packs these tags, as deltas of each other.
+    async fn pack(world: &World, repository: &Repository, tags: &[Oid]) {
+        let list: String = tags.iter().map(|oid| format!("{oid}\n")).collect();
+        let base = repository.object_dir().join("pack/pack");
+        let args = ["pack-objects", "-q", "--depth=4095", base.to_str().unwrap()];
+        world.git(repository, &args, list.as_bytes()).await;
+        world.git(repository, &["prune-packed", "-q"], b"").await;
+    }
+
+    /// A tag of 150 bytes, stored as a delta of one of 1.9 GB, took 15 GB of memory at each reading of refs.
+    #[tokio::test]
+    async fn a_small_tag_that_is_a_delta_of_a_large_one_is_not_rebuilt() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [commit, _] = world.two_commits(&repository).await;
+        let small = tag_of(&world, &repository, commit, &"a".repeat(200_000)).await;
+        let large = tag_of(&world, &repository, commit, &"a".repeat(6_000_000)).await;
+        let objects = |repository: &Repository| Objects::open(&[repository.object_dir()]).unwrap();
+        assert_eq!(objects(&repository).peel(small).unwrap(), Some(commit));
+
+        pack(&world, &repository, &[small, large]).await;
+
+        let objects = objects(&repository);
+        assert_eq!(objects.find(small).unwrap().unwrap().deltas, 1);
+        assert_eq!(objects.peel(small).unwrap(), None);
+        assert_eq!(objects.kind(small).unwrap(), Some(ObjectKind::Tag));
+        assert_eq!(objects.peel(large).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_tag_behind_a_long_chain_of_deltas_is_not_rebuilt() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [commit, _] = world.two_commits(&repository).await;
+        // Each is most like the next one, so that git makes a chain of them.
+        let blocks: Vec<String> = (0..340).map(block).collect();
+        let mut tags = Vec::new();
+        for i in 0..300 {
+            let message = blocks[i..i + 40].concat() + &"a".repeat(i);
+            tags.push(tag_of(&world, &repository, commit, &message).await);
+        }
+
+        pack(&world, &repository, &tags).await;
+
+        let objects = Objects::open(&[repository.object_dir()]).unwrap();
+        let deltas = |oid: &&Oid| objects.find(**oid).unwrap().unwrap().deltas;
+        let deepest = tags.iter().max_by_key(deltas).unwrap();
+        assert!(deltas(&deepest) > DELTAS_MAX);
+        assert_eq!(objects.peel(*deepest).unwrap(), None);
+        let first = tags.iter().min_by_key(deltas).unwrap();
+        assert_eq!(objects.peel(*first).unwrap(), Some(commit));
+    }
+}

@@ -105,7 +105,7 @@ impl Quarantine {
             .arg("--fix-thin")
             // Checks every object and that what it refers to is here. Only here can severities be set: index-pack
             // reads neither `fsck.*` nor `receive.fsck.*` (the test with a bad time zone pins it).
-            .arg(format!("--strict={FSCK_TOLERATED}"))
+            .arg(format!("--strict={FSCK_TOLERATED},{FSCK_REFUSED}"))
             .arg(format!("--max-input-size={}", limits.pack_bytes_max))
             // One push, one core.
             .arg("--threads=1")
@@ -209,6 +209,10 @@ fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
 
 /// Faults of old, honest histories (the list is gitaly's). Whatever can harm who checks out stays an error.
 const FSCK_TOLERATED: &str = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore";
+/// What git only notes, and what harms who checks out: links that lead git to read another file of that machine, and a
+/// `.gitmodules` of which nothing was checked because it cannot be read.
+const FSCK_REFUSED: &str =
+    "gitattributesSymlink=error,gitignoreSymlink=error,mailmapSymlink=error,gitmodulesParse=error";
 /// A header of 12 bytes and a hash: what a push sends whose objects are all here.
 const EMPTY_PACK_BYTES: u64 = 32;
 

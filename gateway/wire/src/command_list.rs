@@ -51,13 +51,21 @@ pub struct CommandListLimits {
     pub commands_max: usize,
     /// Most bytes.
     pub bytes_max: usize,
+    /// Most commands for refs of PRs; others are refused one by one.
+    pub pull_requests_max: usize,
 }
 
 impl Default for CommandListLimits {
     fn default() -> Self {
         Self {
+            // A state of the 512 KiB that one event may have declares 9,000 refs at most, in 58 bytes each; a push may
+            // set as many, and delete those of the state before.
             commands_max: 20_000,
+            // Their names are together no longer than two such states, beside 88 bytes a command.
             bytes_max: 4 * 1024 * 1024,
+            // As many PR commits as one push may bring. Their events are read before anything is decided: each id may
+            // name one of the longest that the relay has.
+            pull_requests_max: 32,
         }
     }
 }
@@ -148,6 +156,7 @@ impl CommandListParser {
                     self.buffer.advance(len);
                     let mut list = std::mem::take(&mut self.list);
                     mark_conflicts(&mut list.commands);
+                    mark_pull_requests(&mut list.commands, self.limits.pull_requests_max);
                     let rest = std::mem::take(&mut self.buffer).freeze();
                     return Ok(Some((list, rest)));
                 }
@@ -292,6 +301,18 @@ fn mark_conflicts(commands: &mut [PushCommand]) {
             }
             Some(_) | None => directory = Some((name, i)),
         }
+    }
+}
+
+/// Marks commands for refs of PRs beyond the first `max`.
+fn mark_pull_requests(commands: &mut [PushCommand], max: usize) {
+    let of_pull_requests = commands.iter_mut().filter(|command| {
+        let update = command.update.as_ref();
+        update.is_ok_and(|update| update.name.pull_request_id().is_some())
+    });
+    for command in of_pull_requests.skip(max) {
+        let deletes = command.deletes();
+        command.update = Err(CommandDefect::TooManyPullRequests { max, deletes });
     }
 }
 
@@ -487,6 +508,7 @@ mod tests {
         let limits = CommandListLimits {
             commands_max: 2,
             bytes_max: 1000,
+            ..CommandListLimits::default()
         };
         let parse = |bytes: &[u8]| CommandListParser::new(limits).push(bytes);
 
@@ -499,6 +521,22 @@ mod tests {
         // What follows the list is the pack and has limits of its own.
         let pack = [request(&[line]), vec![0; 5000]].concat();
         assert!(matches!(parse(&pack), Ok(Some((_, rest))) if rest.len() == 5000));
+    }
+
+    #[test]
+    fn refs_of_prs_beyond_the_limit_are_refused_one_by_one() {
+        let pull_request = |i| format!("{NULL} {A} refs/nostr/{i:064x}");
+        let deletion = format!("{A} {NULL} refs/nostr/{:064x}", 99);
+        let branch = format!("{NULL} {A} refs/heads/a");
+        let lines: Vec<_> = (0..33).map(pull_request).chain([branch, deletion]).collect();
+
+        let commands = complete(&lines).commands;
+
+        let refused: Vec<_> = (0..35).filter(|&i| commands[i].update.is_err()).collect();
+        assert_eq!(refused, [32, 34]);
+        let text = commands[32].update.as_ref().unwrap_err().to_string();
+        assert_eq!(text, "a push has at most 32 refs of PRs, push the others separately");
+        assert_eq!((commands[32].deletes(), commands[34].deletes()), (false, true));
     }
 
     fn any_line() -> impl Strategy<Value = String> {

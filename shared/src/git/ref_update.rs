@@ -49,6 +49,14 @@ pub enum CommandDefect {
     /// The push would make two refs of which one is a directory of the other.
     #[error("the push has two refs that cannot exist side by side")]
     DirectoryConflict,
+    /// The push has too many refs of PRs before this one.
+    #[error("a push has at most {max} refs of PRs, push the others separately")]
+    TooManyPullRequests {
+        /// The limit.
+        max: usize,
+        /// Whether the command asks for a deletion.
+        deletes: bool,
+    },
 }
 
 impl PushCommand {
@@ -56,7 +64,11 @@ impl PushCommand {
     pub fn deletes(&self) -> bool {
         match &self.update {
             Ok(update) => update.new.is_none(),
-            Err(CommandDefect::Name { deletes, .. } | CommandDefect::Duplicate { deletes }) => *deletes,
+            Err(
+                CommandDefect::Name { deletes, .. }
+                | CommandDefect::Duplicate { deletes }
+                | CommandDefect::TooManyPullRequests { deletes, .. },
+            ) => *deletes,
             Err(CommandDefect::Oid(_) | CommandDefect::DirectoryConflict) => false,
         }
     }

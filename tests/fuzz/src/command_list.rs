@@ -11,6 +11,7 @@ use wire::command_list::CommandListParser;
 const LIMITS: CommandListLimits = CommandListLimits {
     commands_max: 16,
     bytes_max: 4096,
+    pull_requests_max: 2,
 };
 
 /// Reads a command list in one piece and in pieces of the length that the first byte says. Both say the same, and what
@@ -44,6 +45,9 @@ fn parse<'d>(pieces: impl IntoIterator<Item = &'d [u8]>) -> Result<Option<(Comma
 
 fn check(list: &CommandList) {
     assert!(list.commands.len() <= LIMITS.commands_max);
+    let well_formed = list.commands.iter().filter_map(|command| command.update.as_ref().ok());
+    let of_pull_requests = well_formed.filter(|update| update.name.pull_request_id().is_some());
+    assert!(of_pull_requests.count() <= LIMITS.pull_requests_max);
     let well_formed = |command: &PushCommand| command.update.clone().ok();
     let updates: Vec<RefUpdate> = list.commands.iter().filter_map(well_formed).collect();
     for (i, update) in updates.iter().enumerate() {

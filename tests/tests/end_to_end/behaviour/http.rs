@@ -22,6 +22,8 @@ in_both_worlds!(
     pages_escape_what_comes_from_outside,
     paths_out_of_the_data_directory_name_nothing,
     a_browsers_websocket_is_passed_on,
+    only_a_get_without_a_body_becomes_a_websocket,
+    a_request_of_another_shape_is_answered,
     head_answers_as_get_does_without_a_body,
     a_compressed_fetch_is_answered,
     git_is_told_in_text_what_is_not_here,
@@ -126,6 +128,50 @@ async fn a_browsers_websocket_is_passed_on(kind: Kind) {
             .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
         "{answer}"
     );
+}
+
+async fn only_a_get_without_a_body_becomes_a_websocket(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (method, more, expected) in [
+        ("POST", "content-length: 0\r\n", 405),
+        ("HEAD", "", 405),
+        ("GET", "content-length: 3\r\n", 400),
+        ("GET", "transfer-encoding: chunked\r\n", 400),
+        ("GET", "content-length: 0\r\n", 101),
+    ] {
+        let head = format!("{method} / HTTP/1.1\r\n{upgrade}{more}");
+
+        let (status, answer) = world.upgrade(&head).await;
+
+        assert_eq!(status, expected, "{method} {more}: {answer}");
+    }
+}
+
+/// `CONNECT` ended the task of its connection by a panic.
+async fn a_request_of_another_shape_is_answered(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let authority = world.authority();
+    let long = format!("x-long: {}\r\n", "a".repeat(100_000));
+    let many = "x: y\r\n".repeat(1_000);
+    for (line, headers, expected) in [
+        (format!("CONNECT {authority}"), "", 405),
+        ("CONNECT x:80".to_owned(), "content-length: 5\r\n", 405),
+        (format!("GET http://{authority}/"), "", 200),
+        (format!("GET http://{authority}"), "", 200),
+        (format!("GET http://{authority}/nothing?q"), "", 404),
+        ("OPTIONS *".to_owned(), "", 204),
+        ("GET *".to_owned(), "", 400),
+        ("GET x:80".to_owned(), "", 400),
+        ("GET ?q".to_owned(), "", 400),
+        ("BREW /".to_owned(), "", 405),
+        ("GET /".to_owned(), &long, 431),
+        ("GET /".to_owned(), &many, 431),
+    ] {
+        let (status, answer) = world.request(&format!("{line} HTTP/1.1\r\n{headers}")).await;
+
+        assert_eq!(status, expected, "{line}: {answer}");
+    }
 }
 
 async fn head_answers_as_get_does_without_a_body(kind: Kind) {

@@ -1,0 +1,71 @@
+//! How much of the relay's reading one address may occupy, whatever the number of its connections.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
+
+use tokio::sync::Semaphore;
+
+/// The shares of the addresses that are connected.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+}
+
+impl Shares {
+    /// Returns the share of an address, which its connections have together; a connection without one has its own.
+    pub(super) fn of(&self, address: Option<IpAddr>) -> Arc<Semaphore> {
+        let new = || Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        let Some(address) = address else {
+            return new();
+        };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        by_address.retain(|_, share| share.strong_count() > 0);
+        let share = by_address.entry(payer(address)).or_default();
+        share.upgrade().unwrap_or_else(|| {
+            let made = new();
+            *share = Arc::downgrade(&made);
+            made
+        })
+    }
+}
+
+/// Returns what stands for an address: of IPv6 a /64, of which one client has all.
+fn payer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Requests of one address that are answered at the same time. Each has a page of events in memory.
+const REQUESTS_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_one_address_share_and_others_do_not() {
+        let shares = Shares::default();
+        let of = |address: &str| shares.of(Some(address.parse().unwrap()));
+
+        let first = of("2001:db8::1");
+        let _permit = Arc::clone(&first).try_acquire_many_owned(4).unwrap();
+
+        assert_eq!(of("2001:db8::ffff").available_permits(), 0);
+        assert_eq!(of("2001:db8:0:1::1").available_permits(), 4);
+        assert_eq!(shares.of(None).available_permits(), 4);
+        drop(first);
+        drop(_permit);
+        assert_eq!(of("2001:db8::1").available_permits(), 4);
+        assert_eq!(shares.by_address.lock().unwrap().len(), 1);
+    }
+}
