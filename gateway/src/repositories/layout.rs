@@ -22,6 +22,7 @@ use std::hash::RandomState;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,6 +148,22 @@ impl Layout {
             .root
             .join(QUARANTINE)
             .join(format!("{}-{n}", self.inner.instance))
+    }
+
+    /// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn nameless_file(&self) -> io::Result<File> {
+        let path = self.fresh_quarantine();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
     }
 
     /// Lists the repositories that are on disk, in no order.
@@ -337,7 +354,13 @@ fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
         let Some(_dead) = lock_of_dead_instance(&lock_path)? else {
             continue;
         };
-        match fs::remove_dir_all(&path) {
+        // A crash between making and unlinking leaves a nameless file with its name.
+        let swept = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        match swept {
             Ok(()) => removed += 1,
             Err(error) => tracing::warn!(%error, path = %path.display(), "cannot sweep"),
         }
