@@ -33,6 +33,8 @@ use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use tokio::task::spawn_blocking;
 
+use crate::repositories::lock_key::LockKey;
+
 /// The data directory of one running gateway. Cheap to clone.
 ///
 /// While a clone lives, the lock that tells other gateways to leave this one's quarantine alone is held.
@@ -45,6 +47,7 @@ pub(crate) struct Layout {
 struct Inner {
     root: PathBuf,
     instance: String,
+    lock_key: LockKey,
     next: AtomicU64,
     /// Its flock is the sign of life; the file itself is removed by `Drop`.
     _alive: File,
@@ -87,10 +90,13 @@ impl Layout {
             make_dir(&root.join(name))?;
         }
         let (instance, alive) = claim_instance(&root.join(QUARANTINE))?;
+        let fresh = root.join(QUARANTINE).join(format!("{instance}-key"));
+        let lock_key = LockKey::open(&root.join(LOCKS), &fresh).map_err(failed("use the key in", &root.join(LOCKS)))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 root,
                 instance,
+                lock_key,
                 next: AtomicU64::new(0),
                 _alive: alive,
             }),
@@ -128,17 +134,14 @@ impl Layout {
         self.inner.root.join(STAGING).join(disk_name(identifier))
     }
 
-    /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk. Lock files are
-    /// never deleted, so there are only so many of them: two identifiers that share one wait for each other.
-    pub(crate) fn identifier_lock(&self, identifier: &Identifier) -> PathBuf {
-        // FNV-1a: the same in every version and process, which the hashers of std are not.
-        let hash = identifier
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
-        self.inner.root.join(LOCKS).join(format!("{:03x}", hash % LOCK_FILES))
+    /// Returns the number of the lock of `identifier`; others may have the same.
+    pub(super) fn lock_number(&self, identifier: &Identifier) -> u16 {
+        self.inner.lock_key.number(identifier)
+    }
+
+    /// Returns the file whose `flock` is that lock among gateways that share the disk.
+    pub(super) fn lock_file(&self, lock_number: u16) -> PathBuf {
+        self.inner.root.join(LOCKS).join(format!("{lock_number:03x}"))
     }
 
     /// Returns a fresh path in the quarantine, not yet made, that no other gateway sweeps while this one lives.
@@ -197,7 +200,7 @@ impl Layout {
                 ..SweepReport::default()
             };
             for coordinate in layout.hosted_blocking()? {
-                let lock_path = layout.identifier_lock(&coordinate.identifier);
+                let lock_path = layout.lock_file(layout.lock_number(&coordinate.identifier));
                 // Refs change only under this lock: while it is ours, every `*.lock` has lost its owner.
                 let lock = open_lock_file(&lock_path)?;
                 match lock.try_lock() {
@@ -430,8 +433,6 @@ const REPOSITORIES: &str = "repositories";
 const STAGING: &str = "staging";
 const QUARANTINE: &str = "quarantine";
 const LOCKS: &str = "locks";
-/// Number of lock files.
-const LOCK_FILES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -498,7 +499,7 @@ mod tests {
         for file in ["HEAD.lock", "refs/heads/a/b.lock", "refs/heads/a/c"] {
             fs::write(repository.join(file), "").unwrap();
         }
-        let busy = open_lock_file(&layout.identifier_lock(&coordinate.identifier)).unwrap();
+        let busy = open_lock_file(&layout.lock_file(layout.lock_number(&coordinate.identifier))).unwrap();
         busy.lock().unwrap();
 
         let while_busy = layout.sweep().await.unwrap();
