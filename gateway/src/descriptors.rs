@@ -33,14 +33,18 @@ pub(crate) fn raise(limits: &ServerLimits) -> Option<u64> {
 
 /// Returns how many are open when every limit is reached.
 pub(crate) fn needed(limits: &ServerLimits) -> u64 {
+    let transfers = TRANSFER_DESCRIPTORS * limits.transfers_max;
     let processes = limits.uploads_max + limits.fetches_max + limits.git_commands_max;
     let count =
         limits.connections_max + WEBSOCKET_DESCRIPTORS * limits.websockets_max + PROCESS_DESCRIPTORS * processes;
-    count as u64 + REST_DESCRIPTORS
+    (count + transfers) as u64 + REST_DESCRIPTORS
 }
 
 /// One to the client, and one to the relay.
 const WEBSOCKET_DESCRIPTORS: usize = 2;
+
+/// The spool of a pack that comes in, and that of an answer that goes out.
+const TRANSFER_DESCRIPTORS: usize = 2;
 
 /// The pipes of a git process, its process descriptor, and the files that are read and moved before and after it runs.
 const PROCESS_DESCRIPTORS: usize = 16;

@@ -4,6 +4,7 @@ mod background;
 mod command_error;
 mod declare;
 mod descriptors;
+mod fairness;
 mod fetch;
 mod git;
 mod http;

@@ -18,12 +18,13 @@ use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::background::worker;
 use crate::command_error::CommandError;
+use crate::fairness::shares::Shares;
+use crate::fairness::slots::Slots;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
@@ -95,7 +96,7 @@ impl Server {
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
-            upload_pack: UploadPack::new(store.git().clone(), limits.of_fetches()),
+            upload_pack: UploadPack::new(store, limits.of_fetches()),
             pusher: Arc::new(pusher(options, reconciler, &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
             reader: Reader { loader, repositories },
@@ -227,12 +228,15 @@ async fn reconciler(
 }
 
 fn pusher(options: &GatewayOptions, reconciler: Arc<Reconciler>, tasks: &TaskTracker, ending: &Ending) -> Pusher {
+    let limits = &options.server_limits;
     Pusher {
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
             purgatory: reconciler.loader.purgatory.clone(),
-            permits: Arc::new(Semaphore::new(options.server_limits.uploads_max)),
-            permit_wait: *options.server_limits.upload_wait,
+            incoming: Shares::new(limits.of_transfers()),
+            least_rate: limits.least_rate(),
+            checks: Slots::new(limits.uploads_max),
+            check_wait: *limits.upload_wait,
             hold_secs: options.rules.hold.as_secs(),
         },
         publisher: PushPublisher {

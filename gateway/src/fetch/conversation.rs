@@ -1,11 +1,11 @@
-//! One run of `git upload-pack`, within limits: the request goes in and the answer comes out at the same time.
+//! One run of `git upload-pack`, within limits. Its request is here before it begins, and what it answers is taken at
+//! once: no client holds it.
 
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -13,7 +13,10 @@ use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::fetch::request::FetchRequest;
+use crate::fairness::least_rate::LeastRate;
+use crate::fairness::shares::Claim;
+use crate::fetch::slot::FetchSlot;
+use crate::fetch::spool::FetchSpool;
 use crate::process::ChildProcess;
 
 /// What one fetch may cost, and all together.
@@ -25,6 +28,14 @@ pub(crate) struct UploadPackLimits {
     pub(crate) queue_wait_max: Duration,
     /// Longest wait for the client to send or to take the next bytes.
     pub(crate) stall_max: Duration,
+    /// How slowly a client may send or take.
+    pub(crate) least_rate: LeastRate,
+    /// Most fetches at once, also those whose git has ended.
+    pub(crate) transfers_max: usize,
+    /// Most bytes of requests and answers that wait on disk, in all.
+    pub(crate) spool_bytes_max: u64,
+    /// The same of one answer: git waits for the reader with the rest.
+    pub(crate) answer_bytes_max: u64,
     /// Longest time of one answer.
     pub(crate) duration_max: Duration,
     /// Most bytes of a request.
@@ -41,6 +52,10 @@ impl UploadPackLimits {
         children_max: 4,
         queue_wait_max: Duration::from_secs(30),
         stall_max: Duration::from_secs(60),
+        least_rate: LeastRate::DEFAULT,
+        transfers_max: 256,
+        spool_bytes_max: 4 << 30,
+        answer_bytes_max: 1 << 30,
         duration_max: Duration::from_secs(6 * 3600),
         // 100,000 objects wanted are 5 MB, what a client has is at most 1 MB more.
         request_bytes_max: 8 << 20,
@@ -49,35 +64,65 @@ impl UploadPackLimits {
     };
 }
 
-/// Runs `git upload-pack` until it has ended or the client is gone. An error is for the log: the answer is not whole.
-pub(crate) async fn converse<R>(
-    mut child: ChildProcess,
-    mut request: FetchRequest<R>,
-    answer: mpsc::Sender<Bytes>,
-    limits: UploadPackLimits,
-) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-{
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let talk = async {
-        let answered = async { tokio::try_join!(forward(stdout, &answer, limits), child.wait()) };
-        tokio::pin!(answered);
+/// One fetch that git answers.
+pub(super) struct Conversation {
+    pub(super) child: ChildProcess,
+    /// All that the client asks.
+    pub(super) request: FetchSpool,
+    pub(super) answer: FetchSpool,
+    pub(super) slot: FetchSlot,
+}
+
+impl Conversation {
+    /// Runs `git upload-pack` until it has ended and its answer is sent, or the client is gone or too slow. An error is
+    /// for the log: the answer is not whole.
+    pub(super) async fn run(
+        self,
+        claim: &Claim,
+        client: mpsc::Sender<Bytes>,
+        limits: UploadPackLimits,
+    ) -> io::Result<()> {
+        let Self {
+            child,
+            request,
+            answer,
+            slot,
+        } = self;
+        let work = async {
+            run_git(child, &request, &answer, slot).await?;
+            answer.end().await;
+            Ok(())
+        };
+        let whole = async { tokio::try_join!(work, send(&answer, &client, limits)) };
         tokio::select! {
-            // git has all it wants and is done; what else the client may send is nobody's.
-            ended = &mut answered => ended,
-            asked = ask(&mut request, stdin) => {
-                asked?;
-                answered.await
+            ended = timeout(limits.duration_max, whole) => {
+                ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(drop)
             }
+            // Nobody reads the answer; a git that still runs is killed with `child`.
+            () = client.closed() => Ok(()),
+            () = claim.ended() => Err(io::Error::other("its place was needed for another address")),
+        }
+    }
+}
+
+/// Lets git answer into the spool, and gives its slot back when it has ended.
+async fn run_git(
+    mut child: ChildProcess,
+    request: &FetchSpool,
+    answer: &FetchSpool,
+    mut slot: FetchSlot,
+) -> io::Result<()> {
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let answered = async { tokio::try_join!(spool(stdout, answer, &mut slot), child.wait()) };
+    tokio::pin!(answered);
+    let ((), (status, stderr)) = tokio::select! {
+        // git has all it wants and is done; what else the client may have sent is nobody's.
+        ended = &mut answered => ended?,
+        asked = ask(request, stdin) => {
+            asked?;
+            answered.await?
         }
     };
-    let ended = tokio::select! {
-        ended = timeout(limits.duration_max, talk) => ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-        // Nobody reads the answer; a git that still runs is killed with `child`.
-        () = answer.closed() => return Ok(()),
-    };
-    let ((), (status, stderr)) = ended?;
     if status.code().is_none() {
         return Err(io::Error::other("git upload-pack was killed"));
     }
@@ -88,17 +133,13 @@ where
     Ok(())
 }
 
-async fn ask<R>(request: &mut FetchRequest<R>, stdin: Option<ChildStdin>) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-{
+async fn ask(request: &FetchSpool, stdin: Option<ChildStdin>) -> io::Result<()> {
     let Some(mut stdin) = stdin else {
         return Ok(());
     };
-    let mut chunk = Some(request.take_start());
-    while let Some(bytes) = chunk {
+    while let Some(bytes) = request.next().await? {
         match stdin.write_all(&bytes).await {
-            Ok(()) => chunk = request.next().await.map_err(io::Error::other)?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -106,25 +147,36 @@ where
     Ok(())
 }
 
-async fn forward(
-    stdout: Option<ChildStdout>,
-    answer: &mpsc::Sender<Bytes>,
-    limits: UploadPackLimits,
-) -> io::Result<()> {
+/// Takes what git writes as fast as it does.
+async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut FetchSlot) -> io::Result<()> {
     let Some(mut stdout) = stdout else {
         return Ok(());
     };
+    let mut buffer = BytesMut::new();
     loop {
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        if stdout.read_buf(&mut chunk).await? == 0 {
+        if buffer.capacity() < CHUNK_BYTES / 4 {
+            buffer.reserve(CHUNK_BYTES);
+        }
+        if stdout.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
-        match timeout(limits.stall_max, answer.send(chunk.freeze())).await {
-            Ok(Ok(())) => {}
+        slot.add(answer, &buffer.split().freeze()).await?;
+    }
+}
+
+/// Sends the answer as fast as the client takes it, or gives the client up.
+async fn send(answer: &FetchSpool, client: &mpsc::Sender<Bytes>, limits: UploadPackLimits) -> io::Result<()> {
+    let mut patience = limits.least_rate.begin();
+    while let Some(bytes) = answer.next().await? {
+        let len = bytes.len();
+        let taken = patience.wait(timeout(limits.stall_max, client.send(bytes))).await;
+        match taken.map_err(io::Error::other)? {
+            Ok(Ok(())) => patience.moved(len),
             Ok(Err(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
+    Ok(())
 }
 
 /// One read of a full pipe.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::fairness::least_rate::TooSlow;
 use crate::git::error::GitError;
 use crate::http::body::BodyError;
 use wire::pkt_line::PktLineError;
@@ -21,6 +22,9 @@ pub(crate) enum UploadPackError {
     /// The request was not received in whole.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// The request came too slowly.
+    #[error("the request was not received: {0}")]
+    TooSlow(#[from] TooSlow),
     /// git could not be run.
     #[error(transparent)]
     Git(#[from] GitError),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -53,7 +54,7 @@ impl Server {
         let layout = Layout::new(data_dir).unwrap();
         let repositories = RepositoryStore::open(git, layout, 1000).await.unwrap();
         let server = Self {
-            upload_pack: UploadPack::new(repositories.git().clone(), UploadPackLimits::DEFAULT),
+            upload_pack: UploadPack::new(repositories.clone(), UploadPackLimits::DEFAULT),
             repositories,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -103,7 +104,12 @@ impl Server {
                 };
                 let answer = self
                     .upload_pack
-                    .fetch(&path, shown, protocol, StreamReader::new(body))
+                    .fetch(
+                        (&path, shown),
+                        Ipv4Addr::LOCALHOST.into(),
+                        protocol,
+                        StreamReader::new(body),
+                    )
                     .await
                     .unwrap();
                 let kind = "application/x-git-upload-pack-result";

@@ -9,4 +9,6 @@ pub(crate) mod ls_refs;
 pub(crate) mod process;
 pub(crate) mod reader;
 mod request;
+mod slot;
+mod spool;
 pub(crate) mod upload_pack;

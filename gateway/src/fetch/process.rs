@@ -1,6 +1,8 @@
-//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, whose input and output stream at the same time.
+//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`. A slot is taken when the request is here, and given
+//! back when git has ended, however slow the client is.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Stdio;
@@ -11,29 +13,41 @@ use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::io::AsyncRead;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::fairness::shares::Claim;
+use crate::fairness::shares::ShareLimits;
+use crate::fairness::shares::Shares;
+use crate::fairness::slots::Slots;
+use crate::fetch::conversation::Conversation;
 use crate::fetch::conversation::UploadPackLimits;
-use crate::fetch::conversation::converse;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
-use crate::git::command::Git;
+use crate::fetch::slot::FetchSlot;
+use crate::fetch::spool::FetchSpool;
+use crate::git::error::GitError;
 use crate::http::body::BodyLimits;
 use crate::process::ChildLimits;
+use crate::process::ChildProcess;
 use crate::repositories::refs::RefSnapshot;
+use crate::repositories::repository::RepositoryStore;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
 /// Serves fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
-    git: Git,
+    store: RepositoryStore,
     limits: UploadPackLimits,
-    permits: Arc<Semaphore>,
+    /// Fetches, by address, with what waits on disk.
+    fetches: Shares,
+    /// Gits that run.
+    slots: Slots,
+    /// Gits that wait for slow readers.
+    paused: Shares,
 }
 
 /// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
@@ -42,22 +56,33 @@ pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> 
 
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
-    pub(crate) fn new(git: Git, limits: UploadPackLimits) -> Self {
+    pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
+        let fetches = ShareLimits {
+            claims_max: limits.transfers_max,
+            bytes_max: limits.spool_bytes_max,
+        };
+        let paused = ShareLimits {
+            claims_max: PAUSED_PER_SLOT * limits.children_max,
+            bytes_max: 0,
+        };
         Self {
-            permits: Arc::new(Semaphore::new(limits.children_max)),
-            git,
+            fetches: Shares::new(fetches),
+            slots: Slots::new(limits.children_max),
+            paused: Shares::new(paused),
+            store,
             limits,
         }
     }
 
-    /// Answers the fetch request `body`, which is not compressed (any more), from the repository at `path` with `refs`.
+    /// Answers the fetch request `body`, which is not compressed (any more), of a client at `address` from the
+    /// repository at `path` with `refs`.
     ///
     /// # Errors
     /// [`UploadPackError`] until the first byte of the answer.
     pub(crate) async fn fetch<R>(
         &self,
-        path: &Path,
-        refs: &RefSnapshot,
+        (path, refs): (&Path, &RefSnapshot),
+        address: IpAddr,
         protocol: Option<GitProtocol>,
         body: R,
     ) -> Result<UploadPackAnswer, UploadPackError>
@@ -78,48 +103,48 @@ impl UploadPack {
                 let answer = request.ls_refs().await?.answer(refs);
                 Ok(Box::pin(stream::iter([Ok(answer)])))
             }
-            Some(_) => self.spawn(path, protocol, request).await,
+            Some(_) => self.answer(path, address, protocol, request).await,
         }
     }
 
-    async fn spawn<R>(
+    async fn answer<R>(
         &self,
         path: &Path,
+        address: IpAddr,
         protocol: Option<GitProtocol>,
         request: FetchRequest<R>,
     ) -> Result<UploadPackAnswer, UploadPackError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        let permit = timeout(self.limits.queue_wait_max, permit).await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(UploadPackError::Busy);
+        let claim = self.fetches.enter(address).map_err(|_| UploadPackError::Busy)?;
+        let claim = Arc::new(claim);
+        let prepared = async {
+            let request = self.receive(request, &claim).await?;
+            let slot = timeout(self.limits.queue_wait_max, self.slots.acquire(address)).await;
+            let slot = slot.map_err(|_| UploadPackError::Busy)?;
+            Ok::<_, UploadPackError>((request, slot))
         };
-        let mut invocation = self
-            .git
-            .invoke("upload-pack")
-            // Exactly this path: no `.git` tried behind it.
-            .arg("--strict")
-            // Its own limit on silence, should ours fail.
-            .arg("--timeout=60")
-            .arg("--stateless-rpc")
-            .arg(path)
-            .limits(ChildLimits {
-                memory_bytes: self.limits.memory_bytes_max,
-                cpu_secs: self.limits.cpu_secs_max,
-                file_bytes: SCRATCH_BYTES_MAX,
-            });
-        if let Some(protocol) = &protocol {
-            invocation = invocation.env("GIT_PROTOCOL", protocol.as_str());
-        }
-        let child = invocation.spawn(Stdio::piped())?;
+        let (request, slot) = tokio::select! {
+            prepared = prepared => prepared?,
+            () = claim.ended() => return Err(UploadPackError::Busy),
+        };
+        let conversation = Conversation {
+            child: self.spawn(path, protocol.as_ref())?,
+            request,
+            answer: self.spool(&claim, self.limits.answer_bytes_max),
+            slot: FetchSlot {
+                slots: self.slots.clone(),
+                paused: self.paused.clone(),
+                reader: address,
+                slot: Some(slot),
+            },
+        };
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let conversation = converse(child, request, sender, self.limits);
+        let limits = self.limits;
         // A task of its own: it must notice a client that is gone or asleep even while nobody polls the answer.
         let run = tokio::spawn(async move {
-            let ended = conversation.await;
-            drop(permit);
+            let ended = conversation.run(&claim, sender, limits).await;
             ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
         });
         let mut answer = Box::pin(answer(chunks, run).peekable());
@@ -128,6 +153,49 @@ impl UploadPack {
             Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
             Some(Ok(_)) | None => Ok(answer),
         }
+    }
+
+    /// Receives the rest of a request: git does not wait for a client that asks slowly.
+    async fn receive<R>(&self, mut request: FetchRequest<R>, claim: &Arc<Claim>) -> Result<FetchSpool, UploadPackError>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let spool = self.spool(claim, self.limits.request_bytes_max);
+        let mut patience = self.limits.least_rate.begin();
+        let mut chunk = Some(request.take_start());
+        while let Some(bytes) = chunk {
+            if !spool.offer(&bytes).await {
+                return Err(UploadPackError::Busy);
+            }
+            patience.moved(bytes.len());
+            chunk = patience.wait(request.next()).await??;
+        }
+        spool.end().await;
+        Ok(spool)
+    }
+
+    fn spool(&self, claim: &Arc<Claim>, bytes_max: u64) -> FetchSpool {
+        FetchSpool::new(self.store.layout().clone(), Arc::clone(claim), bytes_max)
+    }
+
+    fn spawn(&self, path: &Path, protocol: Option<&GitProtocol>) -> Result<ChildProcess, GitError> {
+        let mut invocation = self
+            .store
+            .git()
+            .invoke("upload-pack")
+            // Exactly this path: no `.git` tried behind it.
+            .arg("--strict")
+            .arg("--stateless-rpc")
+            .arg(path)
+            .limits(ChildLimits {
+                memory_bytes: self.limits.memory_bytes_max,
+                cpu_secs: self.limits.cpu_secs_max,
+                file_bytes: SCRATCH_BYTES_MAX,
+            });
+        if let Some(protocol) = protocol {
+            invocation = invocation.env("GIT_PROTOCOL", protocol.as_str());
+        }
+        invocation.spawn(Stdio::piped())
     }
 }
 
@@ -151,13 +219,16 @@ fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "git upload-pack was cut off")
 }
 
-/// With the pipe in front and the socket behind, enough to keep both busy.
-const CHUNKS_AHEAD: usize = 4;
+/// What is ahead of the reader is in the spool.
+const CHUNKS_AHEAD: usize = 1;
+/// A git that waits for its reader costs the memory of its list of objects and no CPU.
+const PAUSED_PER_SLOT: usize = 2;
 /// What upload-pack may write to disk: nothing of size.
 const SCRATCH_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use bytes::BytesMut;
@@ -170,6 +241,8 @@ mod tests {
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
     use wire::pkt_line::PktLine;
+
+    const READER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     /// A request that comes in pieces.
     fn body(request: &[u8]) -> Body {
@@ -220,7 +293,7 @@ mod tests {
     }
 
     fn server(world: &World, limits: UploadPackLimits) -> UploadPack {
-        UploadPack::new(world.store.git().clone(), limits)
+        UploadPack::new(world.store.clone(), limits)
     }
 
     /// Returns what the packets of an answer carry, less band numbers, and what follows without packets.
@@ -284,7 +357,8 @@ mod tests {
                     .await
                     .unwrap();
 
-                let answer = server.fetch(repository.path(), &none(), protocol, body(&request)).await;
+                let found = (repository.path(), &none());
+                let answer = server.fetch(found, READER, protocol, body(&request)).await;
                 let answer = answer.unwrap();
 
                 let answer = whole(answer).await.unwrap();
@@ -308,10 +382,10 @@ mod tests {
         let ls_refs = lines(&["command=ls-refs\n", "0001", "unborn", "symrefs", "0000"]);
 
         let (path, refs) = (repository.path(), repository.refs().await.unwrap().unwrap());
-        let of_repository = server.fetch(path, &refs, v2(), body(&ls_refs)).await;
-        let of_virtual = server.fetch(path, &none(), v2(), body(&ls_refs)).await;
-        let probe = server.fetch(path, &refs, None, body(b"0000")).await;
-        let fetch = server.fetch(path, &refs, v2(), body(&fetch_of(commit))).await;
+        let of_repository = server.fetch((path, &refs), READER, v2(), body(&ls_refs)).await;
+        let of_virtual = server.fetch((path, &none()), READER, v2(), body(&ls_refs)).await;
+        let probe = server.fetch((path, &refs), READER, None, body(b"0000")).await;
+        let fetch = server.fetch((path, &refs), READER, v2(), body(&fetch_of(commit))).await;
 
         let of_repository = String::from_utf8(whole(of_repository.unwrap()).await.unwrap()).unwrap();
         assert!(of_repository.contains(&format!("{commit} HEAD symref-target:refs/heads/master")));
@@ -328,7 +402,9 @@ mod tests {
         let server = server(&world, UploadPackLimits::DEFAULT);
 
         let empty = world.store.layout().empty_repository();
-        let answer = server.fetch(&empty, &none(), v2(), body(&fetch_of(missing))).await;
+        let answer = server
+            .fetch((&empty, &none()), READER, v2(), body(&fetch_of(missing)))
+            .await;
         let answer = answer.unwrap();
 
         let answer = String::from_utf8(whole(answer).await.unwrap()).unwrap();
@@ -366,38 +442,72 @@ mod tests {
                 "Body(Broken",
             ),
         ] {
-            let refused = server.fetch(&empty, &none(), v2(), body).await.err().unwrap();
+            let refused = server.fetch((&empty, &none()), READER, v2(), body).await.err().unwrap();
 
             assert!(format!("{refused:?}").starts_with(expected), "{name}: {refused:?}");
         }
     }
 
+    /// Four sockets that read a clone slowly gave every other clone 503, for up to 6 h.
     #[tokio::test]
-    async fn a_client_that_goes_frees_its_place_at_once() {
+    async fn clients_that_read_nothing_hold_no_slot_and_leave_nothing_behind() {
         let world = World::new().await;
         let (repository, commit) = large(&world).await;
-        let one = UploadPackLimits {
-            children_max: 1,
-            queue_wait_max: Duration::ZERO,
+        let stranger = IpAddr::from([192, 0, 2, 1]);
+        // The answers fit on disk, or git waits for its readers.
+        for spool_bytes_max in [1 << 30, 1 << 20] {
+            let one = UploadPackLimits {
+                children_max: 1,
+                spool_bytes_max,
+                ..UploadPackLimits::DEFAULT
+            };
+            let server = server(&world, one);
+            let refs = none();
+            let fetch = |address| server.fetch((repository.path(), &refs), address, v2(), body(&fetch_of(commit)));
+            let expected = whole(fetch(READER).await.unwrap()).await.unwrap();
+
+            let mut slow = vec![fetch(stranger).await.unwrap(), fetch(stranger).await.unwrap()];
+            let quick = whole(fetch(READER).await.unwrap()).await.unwrap();
+            let late = whole(slow.remove(0)).await;
+
+            assert!(joined(&quick) == joined(&expected));
+            // Where all of the disk's share is in use, the stranger's answers may end for the other reader's.
+            assert!(spool_bytes_max == 1 << 20 || joined(&late.unwrap()) == joined(&expected));
+            drop(slow);
+            let freed = timeout(Duration::from_secs(10), async {
+                while (server.fetches.in_use(), server.slots.in_use()) != ((0, 0), 0) {
+                    tokio::task::yield_now().await;
+                }
+            });
+            assert!(freed.await.is_ok());
+            assert_eq!(server.paused.in_use(), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gives_way_where_its_address_has_most() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let few = UploadPackLimits {
+            transfers_max: 3,
             ..UploadPackLimits::DEFAULT
         };
-        let server = server(&world, one);
+        let server = server(&world, few);
         let refs = none();
-        let fetch = || server.fetch(repository.path(), &refs, v2(), body(&fetch_of(commit)));
+        let fetch = |last| {
+            let address = IpAddr::from([192, 0, 2, last]);
+            server.fetch((repository.path(), &refs), address, v2(), body(&fetch_of(commit)))
+        };
+        let first = fetch(1).await.unwrap();
+        let slow = [fetch(1).await.unwrap(), fetch(1).await.unwrap()];
+        assert!(matches!(fetch(1).await, Err(UploadPackError::Busy)));
 
-        let answer = fetch().await.unwrap();
-        assert!(matches!(fetch().await, Err(UploadPackError::Busy)));
-        drop(answer);
+        let quick = whole(fetch(2).await.unwrap()).await;
 
-        let again = timeout(Duration::from_secs(10), async {
-            loop {
-                match fetch().await {
-                    Err(UploadPackError::Busy) => tokio::task::yield_now().await,
-                    other => return other,
-                }
-            }
-        });
-        assert!(again.await.unwrap().is_ok());
+        assert!(quick.is_ok());
+        let [second, third] = slow;
+        assert!(whole(first).await.is_ok() && whole(second).await.is_ok());
+        assert_eq!(whole(third).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
@@ -410,14 +520,18 @@ mod tests {
         };
         let server = server(&world, brief);
         let answer = server
-            .fetch(repository.path(), &none(), v2(), body(&fetch_of(commit)))
+            .fetch((repository.path(), &none()), READER, v2(), body(&fetch_of(commit)))
             .await;
         let answer = answer.unwrap();
 
-        let freed = timeout(Duration::from_secs(10), server.permits.acquire_many(4)).await;
+        let freed = timeout(Duration::from_secs(10), async {
+            while server.fetches.in_use() != (0, 0) {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(freed.await.is_ok());
         let read = whole(answer).await;
 
-        assert!(freed.is_ok());
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -433,9 +547,9 @@ mod tests {
         let half = AsyncReadExt::chain(body(&request[..request.len() - 9]), pending());
 
         let answer = server(&world, brief)
-            .fetch(repository.path(), &none(), v2(), half)
+            .fetch((repository.path(), &none()), READER, v2(), half)
             .await;
 
-        assert!(matches!(answer, Err(UploadPackError::Failed(_))));
+        assert!(matches!(answer, Err(UploadPackError::Body(_))));
     }
 }

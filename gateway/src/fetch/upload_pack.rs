@@ -1,5 +1,7 @@
 //! `POST git-upload-pack`: fetches and clones (`gitprotocol-http(5)`, "Smart Service git-upload-pack").
 
+use std::net::IpAddr;
+
 use shared::nip34::Coordinate;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -12,11 +14,12 @@ use crate::http::body::Body;
 use crate::http::reply;
 use wire::protocol::GitProtocol;
 
-/// Answers a fetch.
+/// Answers a fetch of a client at `address`.
 pub(crate) async fn upload_pack(
     reader: &Reader,
     process: &UploadPack,
     coordinate: &Coordinate,
+    address: IpAddr,
     protocol: Option<GitProtocol>,
     body: Body,
 ) -> Response {
@@ -24,7 +27,7 @@ pub(crate) async fn upload_pack(
     let Found::Readable { path, refs } = found else {
         return found.refusal();
     };
-    match process.fetch(&path, &refs, protocol, body).await {
+    match process.fetch((&path, &refs), address, protocol, body).await {
         Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
         Err(error) => refusal(&error),
     }
@@ -37,9 +40,10 @@ fn refusal(error: &UploadPackError) -> Response {
             let text = "too many fetches at the same time, try again later\n";
             reply::busy(StatusCode::SERVICE_UNAVAILABLE, 5, text)
         }
-        UploadPackError::PktLine(_) | UploadPackError::Malformed(_) | UploadPackError::Body(_) => {
-            reply::text(StatusCode::BAD_REQUEST, format!("{error}\n"))
-        }
+        UploadPackError::PktLine(_)
+        | UploadPackError::Malformed(_)
+        | UploadPackError::Body(_)
+        | UploadPackError::TooSlow(_) => reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         UploadPackError::Git(_) | UploadPackError::Failed(_) => reply::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the fetch failed here; the operator finds the reason in the log\n",

@@ -142,7 +142,7 @@ async fn answer(
                 "unsupported service: git-upload-pack and git-receive-pack, by the smart protocol only\n",
             ),
             Endpoint::Service(service) if head.method == Method::POST => {
-                service_request(&gateway, coordinate.clone(), *service, &head.headers, body).await
+                service_request(&gateway, coordinate.clone(), *service, &head, body).await
             }
             Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::UnknownService | Endpoint::Service(_) => {
                 method_not_allowed()
@@ -157,9 +157,10 @@ async fn service_request(
     gateway: &Gateway,
     coordinate: Coordinate,
     service: GitService,
-    headers: &HeaderMap,
+    head: &RequestHead,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
 ) -> Response {
+    let (headers, client) = (&head.headers, head.client);
     let expected = format!("application/x-{}-request", service.as_str());
     // This also keeps forms on other sites' pages from being taken for pushes.
     if headers
@@ -178,9 +179,9 @@ async fn service_request(
     match service {
         GitService::UploadPack => {
             let (reader, process) = (&gateway.reader, &gateway.upload_pack);
-            upload_pack::upload_pack(reader, process, &coordinate, protocol(headers), body).await
+            upload_pack::upload_pack(reader, process, &coordinate, client, protocol(headers), body).await
         }
-        GitService::ReceivePack => push::receive_pack(Arc::clone(&gateway.pusher), coordinate, body).await,
+        GitService::ReceivePack => push::receive_pack(Arc::clone(&gateway.pusher), coordinate, client, body).await,
     }
 }
 

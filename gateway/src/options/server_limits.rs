@@ -8,6 +8,8 @@ use shared::options::values::number;
 use shared::options::values::seconds;
 use shared::options::values::secs;
 
+use crate::fairness::least_rate::LeastRate;
+use crate::fairness::shares::ShareLimits;
 use crate::fetch::conversation::UploadPackLimits;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;
@@ -27,15 +29,33 @@ pub(crate) struct ServerLimits {
     /// Most WebSockets at the same time; more get 503. Each also counts as a connection of its address.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
     pub(crate) websockets_max: usize,
-    /// Most packs received at the same time; more wait for a slot.
+    /// Most packs received, and as many answers sent to fetches, at the same time. Where all are in use, one of the
+    /// address with most ends for another's.
+    #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), 
+          default_value_t = UploadPackLimits::DEFAULT.transfers_max)]
+    pub(crate) transfers_max: usize,
+    /// Most bytes on disk of packs that are received and not yet checked, and again of answers that wait for slow
+    /// readers. Where all are in use, a pack or an answer of the address with most ends for another's.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.spool_bytes_max))]
+    pub(crate) spool_bytes_max: ByteCount,
+    /// Least bytes a second at which a client has to send a pack or to take an answer; one that is slower for
+    /// --transfer-grace-secs is given up.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(LeastRate::DEFAULT.bytes_per_sec))]
+    pub(crate) transfer_rate_min: ByteCount,
+    /// For how long a client may be slower than --transfer-rate-min.
+    #[arg(long = "transfer-grace-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
+          default_value_t = secs(LeastRate::DEFAULT.grace.as_secs()))]
+    pub(crate) transfer_grace: HumanDuration,
+    /// Most packs checked at the same time; more wait for a slot. One address (a /64 of IPv6) has three quarters of
+    /// them at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 8)]
     pub(crate) uploads_max: usize,
-    /// For how long a pack waits for a slot; then the push is refused.
+    /// For how long a pack that was received waits for its check; then the push is refused.
     #[arg(long = "upload-wait-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(90))]
     pub(crate) upload_wait: HumanDuration,
     /// Most git processes that answer fetches at the same time; a fetch that waits longer than 30 s for a slot gets
-    /// 503.
+    /// 503. One address (a /64 of IPv6) has three quarters of them at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
@@ -68,10 +88,29 @@ impl ServerLimits {
         }
     }
 
+    /// Returns how much may be on its way in at the same time.
+    pub(crate) fn of_transfers(&self) -> ShareLimits {
+        ShareLimits {
+            claims_max: self.transfers_max,
+            bytes_max: self.spool_bytes_max.0,
+        }
+    }
+
+    /// Returns how slow a client may be.
+    pub(crate) fn least_rate(&self) -> LeastRate {
+        LeastRate {
+            bytes_per_sec: self.transfer_rate_min.0,
+            grace: *self.transfer_grace,
+        }
+    }
+
     /// Returns what fetches may cost.
     pub(crate) fn of_fetches(&self) -> UploadPackLimits {
         UploadPackLimits {
             children_max: self.fetches_max,
+            least_rate: self.least_rate(),
+            transfers_max: self.transfers_max,
+            spool_bytes_max: self.spool_bytes_max.0,
             memory_bytes_max: self.fetch_memory_bytes_max.0,
             ..UploadPackLimits::DEFAULT
         }
@@ -116,6 +155,7 @@ mod tests {
         assert_eq!(limits.of_an_upload(), IngestLimits::default());
         assert_eq!(limits.of_fetches(), UploadPackLimits::DEFAULT);
         assert_eq!(limits.git_commands_max, GIT_COMMANDS_MAX);
+        assert_eq!(limits.least_rate(), LeastRate::DEFAULT);
     }
 
     #[test]
@@ -132,6 +172,10 @@ mod tests {
             "--upload-wait-secs=9",
             "--websockets-max=10",
             "--git-commands-max=11",
+            "--transfers-max=12",
+            "--spool-bytes-max=13KiB",
+            "--transfer-rate-min=14",
+            "--transfer-grace-secs=15",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
@@ -140,6 +184,9 @@ mod tests {
         assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
         assert_eq!(*limits.upload_wait, Duration::from_secs(9));
         assert_eq!((limits.websockets_max, limits.git_commands_max), (10, 11));
+        let (transfers, rate) = (limits.of_transfers(), limits.least_rate());
+        assert_eq!((transfers.claims_max, transfers.bytes_max), (12, 13 << 10));
+        assert_eq!((rate.bytes_per_sec, rate.grace), (14, Duration::from_secs(15)));
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5 << 10, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }

@@ -4,6 +4,7 @@ use shared::load_facts::FactsError;
 use shared::purgatory::PurgatoryError;
 
 use crate::reconcile::error::ReconcileError;
+use crate::repositories::error::RepositoryError;
 
 /// Why a push was not decided, or could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ impl PushError {
             }
             Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_))) => {
                 "the relay does not answer, push again later"
+            }
+            Self::Reconcile(ReconcileError::Repository(RepositoryError::Busy { .. })) => {
+                "other work on repositories of this name takes long, push again later"
             }
             Self::Reconcile(ReconcileError::Repository(_)) => {
                 "the repository cannot be read or changed here now, push again later; \

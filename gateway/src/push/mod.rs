@@ -10,6 +10,7 @@ pub(crate) mod publication;
 pub(crate) mod receive;
 mod request;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +49,13 @@ pub(crate) struct Pusher {
     pub(crate) tasks: TaskTracker,
 }
 
-/// Answers a POST of `git-receive-pack`.
-pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, mut body: Body) -> Response {
+/// Answers a POST of `git-receive-pack` of a client at `address`.
+pub(crate) async fn receive_pack(
+    pusher: Arc<Pusher>,
+    coordinate: Coordinate,
+    address: IpAddr,
+    mut body: Body,
+) -> Response {
     let (request, pack_start) = match PushRequest::read(coordinate, &mut body).await {
         Ok(read) => read,
         Err(error) => return refuse_unread(error, &mut body).await,
@@ -74,7 +80,7 @@ pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, mu
         return answer::whole(capabilities, &PushResult::of(decision.commands, decision.notes));
     }
     pusher.receiver.extend(&decision.extend).await;
-    let received = pusher.receiver.receive(&request, pack_start, &mut body);
+    let received = pusher.receiver.receive(&request, address, pack_start, &mut body);
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
@@ -105,7 +111,7 @@ impl Pusher {
         let checked = self.receiver.check(pack);
         let quarantine = match self.receiver.extending(&decision.extend, checked).await {
             Ok(quarantine) => quarantine,
-            Err(error) => return pack_refused(&request, &error.into()),
+            Err(error) => return pack_refused(&request, &error),
         };
         match self.committer.commit(&request, quarantine).await {
             Ok(Committed { mut decision, leased }) => {

@@ -4,17 +4,22 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::Cursor;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nostr::event::EventId;
 use shared::purgatory::Purgatory;
 use tokio::io::AsyncReadExt;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
+use tokio::time::timeout;
 
+use crate::fairness::least_rate::LeastRate;
+use crate::fairness::least_rate::TooSlow;
+use crate::fairness::shares::AllInUse;
+use crate::fairness::shares::Claim;
+use crate::fairness::shares::Shares;
+use crate::fairness::slots::Slots;
 use crate::http::body::Body;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
@@ -31,10 +36,14 @@ pub(crate) struct Receiver {
     pub(crate) repositories: Repositories,
     /// Where deadlines are extended.
     pub(crate) purgatory: Purgatory,
-    /// How many packs may be taken in at the same time.
-    pub(crate) permits: Arc<Semaphore>,
-    /// For how long a pack waits for its permit.
-    pub(crate) permit_wait: Duration,
+    /// What is received and not yet checked, by address.
+    pub(crate) incoming: Shares,
+    /// How slowly a pack may come.
+    pub(crate) least_rate: LeastRate,
+    /// What the check of a pack needs.
+    pub(crate) checks: Slots,
+    /// For how long a pack that is here waits for its check.
+    pub(crate) check_wait: Duration,
     /// For how long a push extends its events, in seconds.
     pub(crate) hold_secs: u64,
 }
@@ -43,7 +52,8 @@ pub(crate) struct Receiver {
 pub(super) struct Pack {
     quarantine: Quarantine,
     spool: Spool,
-    permit: OwnedSemaphorePermit,
+    claim: Claim,
+    pusher: IpAddr,
 }
 
 /// Why a pack was not taken. The text is for the pusher.
@@ -53,8 +63,12 @@ pub(super) enum ReceiveError {
     Ingest(#[from] IngestError),
     #[error("the push was not received: {0}")]
     Body(#[from] BodyError),
+    #[error("the push was not received: {0}")]
+    TooSlow(#[from] TooSlow),
     #[error("too many pushes at the same time, push again later")]
     Busy,
+    #[error("too many pushes at the same time, and your address has most of them: push again later")]
+    AllInUse,
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
 }
@@ -64,33 +78,55 @@ impl ReceiveError {
     pub(super) fn is_ours(&self) -> bool {
         match self {
             Self::Ingest(error) => error.is_ours(),
-            Self::Body(_) | Self::Busy | Self::TrailingBytes => false,
+            Self::Body(_) | Self::TooSlow(_) | Self::Busy | Self::AllInUse | Self::TrailingBytes => false,
         }
+    }
+}
+
+impl From<AllInUse> for ReceiveError {
+    fn from(AllInUse: AllInUse) -> Self {
+        Self::AllInUse
     }
 }
 
 impl Receiver {
     /// Receives the rest of a push: the pack, or nothing where every command deletes. Returns when its last byte is
-    /// here.
+    /// here. Until then it holds bytes of its address's share, and nothing that others wait for.
     pub(super) async fn receive(
         &self,
         request: &PushRequest,
+        pusher: IpAddr,
         pack_start: Vec<u8>,
         body: &mut Body,
     ) -> Result<Option<Pack>, ReceiveError> {
         if !request.list.expects_pack() {
-            let ended = pack_start.is_empty() && body.read_u8().await.is_err();
+            let ended = pack_start.is_empty() && self.least_rate.begin().wait(body.read_u8()).await?.is_err();
             return if ended {
                 Ok(None)
             } else {
                 Err(ReceiveError::TrailingBytes)
             };
         }
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        let permit = tokio::time::timeout(self.permit_wait, permit).await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(ReceiveError::Busy);
+        let claim = self.incoming.enter(pusher)?;
+        let (quarantine, spool) = tokio::select! {
+            spooled = self.spool(request, &claim, pack_start, body) => spooled?,
+            () = claim.ended() => return Err(ReceiveError::AllInUse),
         };
+        Ok(Some(Pack {
+            quarantine,
+            spool,
+            claim,
+            pusher,
+        }))
+    }
+
+    async fn spool(
+        &self,
+        request: &PushRequest,
+        claim: &Claim,
+        pack_start: Vec<u8>,
+        body: &mut Body,
+    ) -> Result<(Quarantine, Spool), ReceiveError> {
         let limits = self.repositories.limits();
         let quarantine = self
             .repositories
@@ -105,21 +141,25 @@ impl Receiver {
             duration_max: limits.duration_max,
         };
         let mut pack = BodyReader::new(Cursor::new(pack_start).chain(body), limits);
-        while let Some(bytes) = pack.next().await? {
+        let mut patience = self.least_rate.begin();
+        while let Some(bytes) = patience.wait(pack.next()).await?? {
+            patience.moved(bytes.len());
+            claim.grow(bytes.len() as u64)?;
             spool.push(&bytes).await?;
         }
-        Ok(Some(Pack {
-            quarantine,
-            spool,
-            permit,
-        }))
+        Ok((quarantine, spool))
     }
 
-    /// Checks a pack that was received, and returns its objects.
-    pub(super) async fn check(&self, pack: Option<Pack>) -> Result<Option<Quarantine>, IngestError> {
+    /// Checks a pack that was received, when there is a slot for it, and returns its objects.
+    pub(super) async fn check(&self, pack: Option<Pack>) -> Result<Option<Quarantine>, ReceiveError> {
         let Some(pack) = pack else { return Ok(None) };
+        let slot = tokio::select! {
+            slot = timeout(self.check_wait, self.checks.acquire(pack.pusher)) => slot.map_err(|_| ReceiveError::Busy)?,
+            () = pack.claim.ended() => return Err(ReceiveError::AllInUse),
+        };
+        pack.claim.keep()?;
         pack.quarantine.ingest(pack.spool, self.repositories.limits()).await?;
-        drop(pack.permit);
+        drop(slot);
         Ok(Some(pack.quarantine))
     }
 
@@ -153,7 +193,9 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::pin::Pin;
+    use std::sync::Arc;
     use std::task::Context;
     use std::task::Poll;
 
@@ -166,9 +208,12 @@ mod tests {
     use wire::command_list::PushCapabilities;
 
     use super::*;
+    use crate::fairness::shares::ShareLimits;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
     use crate::repositories::testing::coordinate;
+
+    const PUSHER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     /// The start of a pack, and then nothing, or a connection that is gone.
     struct CutOff {
@@ -213,20 +258,25 @@ mod tests {
     async fn a_pusher_that_stalls_or_breaks_off_holds_nothing() {
         let world = World::new().await;
         let brief = Duration::from_millis(50);
-        let receive = async |limits: IngestLimits, then| {
+        let receive = async |limits: IngestLimits, least_rate, then| {
             let receiver = Receiver {
                 repositories: Repositories::new(world.store.clone(), limits),
                 purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1)),
-                permits: Arc::new(Semaphore::new(1)),
-                permit_wait: brief,
+                incoming: Shares::new(ShareLimits {
+                    claims_max: 1,
+                    bytes_max: 1 << 20,
+                }),
+                least_rate,
+                checks: Slots::new(1),
+                check_wait: brief,
                 hold_secs: 60,
             };
             let mut body: Body = Box::pin(CutOff {
                 start: b"PACK\0\0\0\x02\0\0\0\x01",
                 then,
             });
-            let received = receiver.receive(&request(), Vec::new(), &mut body).await;
-            assert_eq!(receiver.permits.available_permits(), 1);
+            let received = receiver.receive(&request(), PUSHER, Vec::new(), &mut body).await;
+            assert_eq!((receiver.incoming.in_use(), receiver.checks.in_use()), ((0, 0), 0));
             received.map(drop).unwrap_err()
         };
         let stalling = IngestLimits {
@@ -238,9 +288,16 @@ mod tests {
             ..IngestLimits::default()
         };
 
-        let stalled = receive(stalling, None).await;
-        let late = receive(late, None).await;
-        let broken = receive(IngestLimits::default(), Some(std::io::ErrorKind::ConnectionReset)).await;
+        let demanding = LeastRate {
+            grace: brief,
+            ..LeastRate::DEFAULT
+        };
+
+        let stalled = receive(stalling, LeastRate::DEFAULT, None).await;
+        let late = receive(late, LeastRate::DEFAULT, None).await;
+        let slow = receive(IngestLimits::default(), demanding, None).await;
+        let gone = Some(std::io::ErrorKind::ConnectionReset);
+        let broken = receive(IngestLimits::default(), LeastRate::DEFAULT, gone).await;
 
         assert!(
             matches!(stalled, ReceiveError::Body(BodyError::Stalled { .. })),
@@ -250,6 +307,7 @@ mod tests {
             matches!(late, ReceiveError::Body(BodyError::Deadline { .. })),
             "{late:?}"
         );
+        assert!(matches!(slow, ReceiveError::TooSlow(_)), "{slow:?}");
         assert!(matches!(broken, ReceiveError::Body(BodyError::Broken(_))), "{broken:?}");
         assert_eq!(world.quarantine_entries(), 0);
     }

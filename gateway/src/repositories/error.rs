@@ -1,5 +1,7 @@
 //! Why something on disk could not be read or changed: for the log, and for the few who tell one reason from another.
 
+use std::time::Duration;
+
 use nostr::event::EventId;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
@@ -21,6 +23,12 @@ pub(crate) enum RepositoryError {
     /// git could not be run.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// Others hold a lock of identifiers for too long.
+    #[error("others hold the lock of the identifier for more than {} s", waited.as_secs())]
+    Busy {
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The repository is not on disk.
     #[error("the repository does not exist")]
     NoRepository,

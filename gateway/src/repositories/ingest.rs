@@ -18,7 +18,7 @@ use crate::repositories::spool::Spooled;
 impl Quarantine {
     /// Opens a spool for a pack that arrives.
     pub(crate) fn spool(&self, limits: &IngestLimits) -> Spool {
-        Spool::new(self.object_dir(), *limits)
+        Spool::new(self.store().layout().clone(), *limits)
     }
 
     /// Reads the pack that was spooled into the quarantine, and checks it.

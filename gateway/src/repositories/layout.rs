@@ -22,6 +22,7 @@ use std::hash::RandomState;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ use std::sync::atomic::Ordering;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use tokio::task::spawn_blocking;
+
+use crate::repositories::lock_key::LockKey;
 
 /// The data directory of one running gateway. Cheap to clone.
 ///
@@ -44,6 +47,7 @@ pub(crate) struct Layout {
 struct Inner {
     root: PathBuf,
     instance: String,
+    lock_key: LockKey,
     next: AtomicU64,
     /// Its flock is the sign of life; the file itself is removed by `Drop`.
     _alive: File,
@@ -86,10 +90,13 @@ impl Layout {
             make_dir(&root.join(name))?;
         }
         let (instance, alive) = claim_instance(&root.join(QUARANTINE))?;
+        let fresh = root.join(QUARANTINE).join(format!("{instance}-key"));
+        let lock_key = LockKey::open(&root.join(LOCKS), &fresh).map_err(failed("use the key in", &root.join(LOCKS)))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 root,
                 instance,
+                lock_key,
                 next: AtomicU64::new(0),
                 _alive: alive,
             }),
@@ -127,17 +134,14 @@ impl Layout {
         self.inner.root.join(STAGING).join(disk_name(identifier))
     }
 
-    /// Returns the file whose `flock` is the lock of `identifier` among gateways that share the disk. Lock files are
-    /// never deleted, so there are only so many of them: two identifiers that share one wait for each other.
-    pub(crate) fn identifier_lock(&self, identifier: &Identifier) -> PathBuf {
-        // FNV-1a: the same in every version and process, which the hashers of std are not.
-        let hash = identifier
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
-        self.inner.root.join(LOCKS).join(format!("{:03x}", hash % LOCK_FILES))
+    /// Returns the number of the lock of `identifier`; others may have the same.
+    pub(super) fn lock_number(&self, identifier: &Identifier) -> u16 {
+        self.inner.lock_key.number(identifier)
+    }
+
+    /// Returns the file whose `flock` is that lock among gateways that share the disk.
+    pub(super) fn lock_file(&self, lock_number: u16) -> PathBuf {
+        self.inner.root.join(LOCKS).join(format!("{lock_number:03x}"))
     }
 
     /// Returns a fresh path in the quarantine, not yet made, that no other gateway sweeps while this one lives.
@@ -147,6 +151,22 @@ impl Layout {
             .root
             .join(QUARANTINE)
             .join(format!("{}-{n}", self.inner.instance))
+    }
+
+    /// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn nameless_file(&self) -> io::Result<File> {
+        let path = self.fresh_quarantine();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
     }
 
     /// Lists the repositories that are on disk, in no order.
@@ -180,7 +200,7 @@ impl Layout {
                 ..SweepReport::default()
             };
             for coordinate in layout.hosted_blocking()? {
-                let lock_path = layout.identifier_lock(&coordinate.identifier);
+                let lock_path = layout.lock_file(layout.lock_number(&coordinate.identifier));
                 // Refs change only under this lock: while it is ours, every `*.lock` has lost its owner.
                 let lock = open_lock_file(&lock_path)?;
                 match lock.try_lock() {
@@ -337,7 +357,13 @@ fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
         let Some(_dead) = lock_of_dead_instance(&lock_path)? else {
             continue;
         };
-        match fs::remove_dir_all(&path) {
+        // A crash between making and unlinking leaves a nameless file with its name.
+        let swept = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        match swept {
             Ok(()) => removed += 1,
             Err(error) => tracing::warn!(%error, path = %path.display(), "cannot sweep"),
         }
@@ -408,8 +434,6 @@ const REPOSITORIES: &str = "repositories";
 const STAGING: &str = "staging";
 const QUARANTINE: &str = "quarantine";
 const LOCKS: &str = "locks";
-/// Number of lock files.
-const LOCK_FILES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -476,7 +500,7 @@ mod tests {
         for file in ["HEAD.lock", "refs/heads/a/b.lock", "refs/heads/a/c"] {
             fs::write(repository.join(file), "").unwrap();
         }
-        let busy = open_lock_file(&layout.identifier_lock(&coordinate.identifier)).unwrap();
+        let busy = open_lock_file(&layout.lock_file(layout.lock_number(&coordinate.identifier))).unwrap();
         busy.lock().unwrap();
 
         let while_busy = layout.sweep().await.unwrap();

@@ -1,16 +1,22 @@
 //! The lock of an identifier: its holder is the only one, in this process and in every other gateway on the same data
 //! directory, that decides about the repositories of that identifier and changes them (docs/ARCHITECTURE.md rule 4).
+//!
+//! Whoever waits for a lock occupies no thread and holds no other lock.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
+use std::fs::TryLockError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use shared::nip34::Identifier;
 use tokio::sync::Mutex;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
+use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
@@ -20,16 +26,23 @@ use crate::repositories::layout::open_lock_file;
 /// The locks of all identifiers.
 pub(super) struct Locks {
     layout: Layout,
-    in_process: DashMap<Identifier, Arc<Mutex<()>>>,
+    /// Who waits in this process, in the order of asking; at most one for each lock file.
+    in_process: DashMap<u16, Arc<Mutex<()>>>,
+    wait_max: Duration,
 }
 
 /// Some identifiers, locked until it is dropped.
 #[must_use = "dropping it at once locks nothing"]
 pub(super) struct Locked {
     identifiers: BTreeSet<Identifier>,
-    // Dropped in this order: the files first, so that nobody in this process waits on a file.
-    _files: Vec<File>,
-    _in_process: Vec<OwnedMutexGuard<()>>,
+    _locks: Vec<HeldLock>,
+}
+
+/// One lock.
+struct HeldLock {
+    // Dropped in this order: the file first, so that nobody in this process waits on a file.
+    _file: File,
+    _in_process: OwnedMutexGuard<()>,
 }
 
 impl Locked {
@@ -45,46 +58,217 @@ impl Locks {
         Self {
             layout,
             in_process: DashMap::new(),
+            wait_max: WAIT_MAX,
         }
     }
 
-    /// Waits for the locks of all these identifiers: first those of this process in the order of identifiers, then
-    /// the files in the order of their names, so that two who want the same ones never wait for each other.
+    /// Waits for the locks of all these identifiers.
     ///
     /// # Errors
-    /// A lock file cannot be created or locked.
-    pub(super) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> Result<Locked, FileError> {
-        let mut guards = Vec::with_capacity(identifiers.len());
-        for identifier in &identifiers {
-            let mutex = Arc::clone(&self.in_process.entry(identifier.clone()).or_default());
-            guards.push(mutex.lock_owned().await);
-        }
-        let paths: BTreeSet<PathBuf> = identifiers
-            .iter()
-            .map(|identifier| self.layout.identifier_lock(identifier))
-            .collect();
-        let files = in_background(|| paths.into_iter().map(lock_file).collect::<Result<_, _>>()).await?;
-        self.forget_unused();
+    /// A lock file cannot be created or locked, or others hold one for too long.
+    pub(super) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> Result<Locked, RepositoryError> {
+        let numbers = identifiers.iter().map(|identifier| self.layout.lock_number(identifier));
+        let numbers: BTreeSet<u16> = numbers.collect();
+        let locked = timeout(self.wait_max, self.lock_all(&numbers)).await;
+        let locks = locked.map_err(|_| RepositoryError::Busy { waited: self.wait_max })??;
         Ok(Locked {
             identifiers,
-            _files: files,
-            _in_process: guards,
+            _locks: locks,
         })
     }
 
-    /// Keeps the map from growing with every identifier ever asked for.
-    fn forget_unused(&self) {
-        if self.in_process.len() > IN_PROCESS_MAX {
-            self.in_process.retain(|_, mutex| Arc::strong_count(mutex) > 1);
+    /// Waits for one lock at a time, and tries the others: what somebody else holds is waited for without any.
+    async fn lock_all(&self, numbers: &BTreeSet<u16>) -> Result<Vec<HeldLock>, FileError> {
+        let Some(mut waited_for) = numbers.first().copied() else {
+            return Ok(Vec::new());
+        };
+        'all: loop {
+            let mut locks = vec![self.wait(waited_for).await?];
+            for number in numbers.iter().copied().filter(|number| *number != waited_for) {
+                match self.try_lock(number).await? {
+                    Some(lock) => locks.push(lock),
+                    None => {
+                        waited_for = number;
+                        continue 'all;
+                    }
+                }
+            }
+            return Ok(locks);
         }
+    }
+
+    async fn wait(&self, number: u16) -> Result<HeldLock, FileError> {
+        let in_process = self.mutex(number).lock_owned().await;
+        // Only another gateway can have it now.
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(file) = self.try_lock_file(number).await? {
+                return Ok(HeldLock {
+                    _file: file,
+                    _in_process: in_process,
+                });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn try_lock(&self, number: u16) -> Result<Option<HeldLock>, FileError> {
+        let Ok(in_process) = self.mutex(number).try_lock_owned() else {
+            return Ok(None);
+        };
+        let file = self.try_lock_file(number).await?;
+        Ok(file.map(|file| HeldLock {
+            _file: file,
+            _in_process: in_process,
+        }))
+    }
+
+    fn mutex(&self, number: u16) -> Arc<Mutex<()>> {
+        Arc::clone(&self.in_process.entry(number).or_default())
+    }
+
+    async fn try_lock_file(&self, number: u16) -> Result<Option<File>, FileError> {
+        let path = self.layout.lock_file(number);
+        in_background(move || {
+            let file = open_lock_file(&path)?;
+            match file.try_lock() {
+                Ok(()) => Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+            }
+        })
+        .await
     }
 }
 
-fn lock_file(path: PathBuf) -> Result<File, FileError> {
-    let file = open_lock_file(&path)?;
-    file.lock().map_err(failed("lock", &path))?;
-    Ok(file)
-}
+/// For all locks of one piece of work. Longer than a reconcile takes; a copy of a large repository, which may take
+/// more, is not waited for with a request open: its client is told to come again.
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// Mutexes kept before unused ones are forgotten.
-const IN_PROCESS_MAX: usize = 10_000;
+/// Before another gateway is asked again: most hold a lock for a few milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+
+/// Between two attempts: what a push may wait for another gateway for nothing.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn world() -> (tempfile::TempDir, [Locks; 2]) {
+        let directory = tempfile::tempdir().unwrap();
+        let gateways = [(); 2].map(|()| Locks::new(Layout::new(directory.path()).unwrap()));
+        (directory, gateways)
+    }
+
+    /// Identifiers of as many locks.
+    fn identifiers(locks: &Locks, count: usize) -> Vec<Identifier> {
+        let mut numbers = BTreeSet::new();
+        (0..)
+            .map(|n| format!("r{n}").parse::<Identifier>().unwrap())
+            .filter(|identifier| numbers.insert(locks.layout.lock_number(identifier)))
+            .take(count)
+            .collect()
+    }
+
+    fn set(identifiers: &[Identifier]) -> BTreeSet<Identifier> {
+        identifiers.iter().cloned().collect()
+    }
+
+    /// A PR of sixteen identifiers held fifteen locks while it waited for the last.
+    #[tokio::test]
+    async fn who_waits_for_one_of_several_locks_holds_none() {
+        let (_directory, gateways) = world();
+        let all = identifiers(&gateways[0], 16);
+        for holder in &gateways {
+            for at in [0, 7, 15] {
+                let held = holder.lock(set(&all[at..=at])).await.unwrap();
+                let mut several = Box::pin(gateways[0].lock(set(&all)));
+                let waiting = async {
+                    tokio::select! {
+                        _ = &mut several => panic!("one of them is held"),
+                        () = async {
+                            for (other, identifier) in all.iter().enumerate().filter(|(other, _)| *other != at) {
+                                let locked = holder.lock([identifier.clone()].into()).await;
+                                assert!(locked.is_ok(), "{other}");
+                            }
+                        } => {}
+                    }
+                };
+                timeout(Duration::from_secs(10), waiting).await.unwrap();
+
+                drop(held);
+                let locked = timeout(Duration::from_secs(10), several).await.unwrap();
+                assert_eq!(locked.unwrap().identifiers().len(), 16);
+            }
+        }
+    }
+
+    /// Each that waited took a thread of 512, which everything on disk needs.
+    #[test]
+    fn who_waits_occupies_no_thread() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (_directory, [here, there]) = world();
+            let names = identifiers(&here, 20);
+            let held = there.lock(set(&names)).await.unwrap();
+            let mut waiting: Vec<_> = names
+                .iter()
+                .map(|name| Box::pin(here.lock([name.clone()].into())))
+                .collect();
+            for waits in &mut waiting {
+                assert!(waits.as_mut().now_or_never().is_none());
+            }
+
+            let read = timeout(Duration::from_secs(10), in_background(|| 1)).await;
+
+            assert_eq!(read.unwrap(), 1);
+            drop(held);
+            for waits in waiting {
+                drop(timeout(Duration::from_secs(10), waits).await.unwrap().unwrap());
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_told_so() {
+        let (_directory, [here, there]) = world();
+        let brief = Locks {
+            wait_max: Duration::from_millis(50),
+            ..here
+        };
+        let name = identifiers(&brief, 1);
+        let held = there.lock(set(&name)).await.unwrap();
+
+        let refused = brief.lock(set(&name)).await.err().unwrap();
+
+        assert!(matches!(refused, RepositoryError::Busy { .. }), "{refused}");
+        drop(held);
+        assert!(brief.lock(set(&name)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn many_who_want_the_same_locks_all_get_them() {
+        let (_directory, gateways) = world();
+        let gateways = gateways.map(Arc::new);
+        let all = identifiers(&gateways[0], 4);
+        let mut tasks = tokio::task::JoinSet::new();
+        for turn in 0..40 {
+            let (locks, mut wanted) = (Arc::clone(&gateways[turn % 2]), all.clone());
+            wanted.remove(turn % 4);
+            tasks.spawn(async move { locks.lock(set(&wanted)).await.map(drop) });
+        }
+
+        let done = timeout(Duration::from_secs(60), tasks.join_all()).await.unwrap();
+
+        assert!(done.iter().all(Result::is_ok));
+    }
+}

@@ -6,6 +6,7 @@ mod creation;
 pub(crate) mod error;
 mod ingest;
 pub(crate) mod layout;
+mod lock_key;
 mod locked;
 mod locks;
 mod notes;
@@ -78,7 +79,7 @@ impl Repositories {
     /// Waits for the locks of all these identifiers. Only what they cover can be changed, by what is returned.
     ///
     /// # Errors
-    /// A lock file cannot be made or locked.
+    /// A lock file cannot be made or locked, or others hold the locks for too long.
     pub(crate) async fn lock(
         &self,
         identifiers: BTreeSet<Identifier>,

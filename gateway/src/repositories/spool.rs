@@ -1,15 +1,13 @@
 //! The pack of a push while it arrives: nothing of it is read by git before its last byte is here.
 
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Seek;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::path::PathBuf;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestError;
@@ -18,7 +16,7 @@ use crate::repositories::pack::IngestLimits;
 /// A pack as sent: in memory while it is small, else in a file without a name, which ends with it.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    directory: PathBuf,
+    layout: Layout,
     limits: IngestLimits,
     memory: Vec<u8>,
     file: Option<tokio::fs::File>,
@@ -34,10 +32,10 @@ pub(super) enum Spooled {
 }
 
 impl Spool {
-    /// Spools into `directory`, within `limits`.
-    pub(super) fn new(directory: &Path, limits: IngestLimits) -> Self {
+    /// Spools into the data directory, within `limits`.
+    pub(super) fn new(layout: Layout, limits: IngestLimits) -> Self {
         Self {
-            directory: directory.to_owned(),
+            layout,
             limits,
             memory: Vec::new(),
             file: None,
@@ -58,19 +56,21 @@ impl Spool {
             });
         }
         if let Some(file) = &mut self.file {
-            return file.write_all(bytes).await.map_err(unwritten(&self.directory));
+            return file.write_all(bytes).await.map_err(unwritten(self.layout.root()));
         }
         self.memory.extend_from_slice(bytes);
         if before < PACK_HEADER_LEN && self.bytes >= PACK_HEADER_LEN {
             self.check_header()?;
         }
         if self.memory.len() > MEMORY_BYTES_MAX {
-            let directory = self.directory.clone();
-            let file = in_background(move || nameless_file(&directory))
+            let layout = self.layout.clone();
+            let file = in_background(move || layout.nameless_file())
                 .await
-                .map_err(unwritten(&self.directory))?;
+                .map_err(unwritten(self.layout.root()))?;
             let mut file = tokio::fs::File::from_std(file);
-            file.write_all(&self.memory).await.map_err(unwritten(&self.directory))?;
+            file.write_all(&self.memory)
+                .await
+                .map_err(unwritten(self.layout.root()))?;
             self.memory = Vec::new();
             self.file = Some(file);
         }
@@ -90,9 +90,9 @@ impl Spool {
         let Some(mut file) = self.file else {
             return Ok(Spooled::Memory(self.memory));
         };
-        file.flush().await.map_err(unwritten(&self.directory))?;
+        file.flush().await.map_err(unwritten(self.layout.root()))?;
         let mut file = file.into_std().await;
-        file.rewind().map_err(unwritten(&self.directory))?;
+        file.rewind().map_err(unwritten(self.layout.root()))?;
         Ok(Spooled::File(file))
     }
 
@@ -109,19 +109,6 @@ impl Spool {
         }
         Ok(())
     }
-}
-
-/// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
-fn nameless_file(directory: &Path) -> io::Result<File> {
-    let path = directory.join("incoming");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
 
 /// Says that a pack could not be written.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tests::clients::nostr::now;
-use tests::faults::slow_line::SlowLine;
+use tests::faults::git_wrapper::GitMoment;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::process::Process;
@@ -12,13 +12,13 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::load::flood::Flood;
-use tests::load::noise::noise;
 use tests::load::push_memory::GROWTH_KIB_MAX;
 use tests::load::push_memory::PushMemory;
 
 use crate::fixture::Served;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::wrap_git;
 
 in_both_worlds!(
     an_author_holds_as_many_events_as_the_operator_says,
@@ -58,26 +58,24 @@ async fn a_push_that_waits_too_long_for_its_turn_is_refused(kind: Kind) {
         gateway: &["--uploads-max=1", "--upload-wait-secs=1"],
         ..Options::default()
     };
-    let world = World::start(kind, options).await;
+    let mut world = World::start(kind, options).await;
+    let wrapper = wrap_git(&mut world).await;
     let mut nostr = world.nostr().await;
     let (slow, quick) = (
         Served::new(&world, &mut nostr, "slow").await,
         Served::new(&world, &mut nostr, "quick").await,
     );
-    let large = slow.git.commit_file("noise", &noise(1, 400 << 10)).await;
-    let small = quick.git.commit("two").await;
-    for (served, commit) in [(&slow, &large), (&quick, &small)] {
-        let state = served.repository.state(now(), &[("refs/heads/main", commit)]);
+    for served in [&slow, &quick] {
+        let commit = served.git.commit("two").await;
+        let state = served.repository.state(now(), &[("refs/heads/main", &commit)]);
         assert_eq!(nostr.send(&state).await, held());
     }
-    let line = SlowLine::before(world.authority()).await;
-    let url = line.url(&slow.url);
 
-    let first = slow.git.push(&url, &["main"]);
+    let first = slow.git.push(&slow.url, &["main"]);
     let second = async {
-        line.stands(1).await;
+        let check = wrapper.run_of("index-pack", GitMoment::Before).await;
         let refused = quick.git.push(&quick.url, &["main"]).await.expect_refused();
-        line.open();
+        drop(check);
         refused
     };
     let (first, refused) = tokio::join!(first, second);
@@ -158,7 +156,7 @@ async fn the_gateway_takes_all_descriptors_and_says_if_they_are_too_few() {
         let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
 
         assert_eq!(open_files.split_whitespace().nth(3), Some("4000"), "{open_files}");
-        assert_eq!(output.contains("needed=12992"), too_few, "{output}");
+        assert_eq!(output.contains("needed=13504"), too_few, "{output}");
         drop(gateway);
         std::fs::remove_file(&log).unwrap();
     }

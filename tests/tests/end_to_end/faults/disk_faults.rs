@@ -24,6 +24,7 @@ use crate::fixture::Served;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
 use crate::fixture::in_quarantine;
+use crate::fixture::wrap_git;
 
 in_both_worlds!(
     a_repository_that_is_taken_away_reads_as_missing_and_is_healed_by_a_push,
@@ -142,7 +143,7 @@ async fn a_data_directory_that_goes_is_not_made_anew_and_all_goes_on_when_it_is_
     let (data, away) = (world.folder().join("data"), world.folder().join("away"));
     std::fs::rename(&data, &away).unwrap();
 
-    assert_missing(&world, &served, "cannot open the lock file").await;
+    assert_missing(&world, &served, "cannot decide, will try again").await;
     let said = served.git.push(&served.url, &["main"]).await.expect_refused();
     assert!(said.contains("the push cannot be stored here"), "{said}");
     assert!(!data.exists(), "nothing is written where it was");
@@ -181,20 +182,6 @@ async fn a_data_directory_that_cannot_be_made_ends_the_start_with_its_name() {
         "{said}"
     );
     assert!(said.contains(&data.display().to_string()), "{said}");
-}
-
-/// Starts the gateway with a wrapper before git.
-async fn wrap_git(world: &mut World) -> GitWrapper {
-    let wrapper = GitWrapper::install(&world.folder().join("bin"));
-    let detour = Detour {
-        path: Some(wrapper.path()),
-        ..Detour::default()
-    };
-    let logged = world.gateway_log().len();
-    world.send_gateway_round(detour).await;
-    // It listens before it has asked git all that it asks at the start.
-    eventually("it serves", async || world.gateway_log()[logged..].contains("serving")).await;
-    wrapper
 }
 
 /// Kills the next run of a subcommand of git.

@@ -1,0 +1,223 @@
+//! Slots for work that costs CPU and memory. A free slot goes to the address that has fewest; one address never has all
+//! of them, so that its long work does not keep everybody else waiting.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use shared::address_group::address_group;
+use tokio::sync::oneshot;
+
+/// The slots of one kind of work. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Slots {
+    slots_max: usize,
+    table: Arc<Mutex<SlotTable>>,
+}
+
+/// A slot; dropping it gives it to the next one.
+#[must_use = "a slot that is dropped counts no more"]
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Slots,
+    payer: IpAddr,
+}
+
+#[derive(Debug, Default)]
+struct SlotTable {
+    used: usize,
+    used_by: HashMap<IpAddr, usize>,
+    waiting: BTreeMap<u64, SlotRequest>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct SlotRequest {
+    payer: IpAddr,
+    granted: oneshot::Sender<()>,
+}
+
+/// A place in the queue, left when it is dropped; a slot that was granted meanwhile is given back.
+struct QueuePlace<'s> {
+    slots: &'s Slots,
+    id: u64,
+    payer: IpAddr,
+    granted: oneshot::Receiver<()>,
+    is_taken: bool,
+}
+
+impl Slots {
+    pub(crate) fn new(slots_max: usize) -> Self {
+        Self {
+            slots_max,
+            table: Arc::default(),
+        }
+    }
+
+    /// Waits for a slot, for work of a client at `address`.
+    pub(crate) async fn acquire(&self, address: IpAddr) -> Slot {
+        let mut place = self.queue(address_group(address));
+        // An error cannot be: the sender stays in the table until it grants.
+        drop((&mut place.granted).await);
+        place.is_taken = true;
+        Slot {
+            slots: self.clone(),
+            payer: place.payer,
+        }
+    }
+
+    fn queue(&self, payer: IpAddr) -> QueuePlace<'_> {
+        let (sender, granted) = oneshot::channel();
+        let mut table = self.table();
+        let id = table.next_id;
+        table.next_id += 1;
+        table.waiting.insert(id, SlotRequest { payer, granted: sender });
+        self.grant(&mut table);
+        QueuePlace {
+            slots: self,
+            id,
+            payer,
+            granted,
+            is_taken: false,
+        }
+    }
+
+    /// Gives free slots to those who wait, first to who has fewest, and in the order of asking.
+    fn grant(&self, table: &mut SlotTable) {
+        // At least a quarter is for others, where there is more than one.
+        let per_payer_max = self.slots_max - self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
+        while table.used < self.slots_max {
+            let used_by = |payer: IpAddr| table.used_by.get(&payer).copied().unwrap_or_default();
+            let next = table
+                .waiting
+                .iter()
+                .map(|(id, waiting)| (used_by(waiting.payer), *id))
+                .filter(|(used, _)| *used < per_payer_max)
+                .min();
+            let Some(waiting) = next.and_then(|(_, id)| table.waiting.remove(&id)) else {
+                return;
+            };
+            table.used += 1;
+            *table.used_by.entry(waiting.payer).or_default() += 1;
+            if waiting.granted.send(()).is_err() {
+                table.release(waiting.payer);
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, SlotTable> {
+        // What is changed under the lock cannot panic half-way.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, payer: IpAddr) {
+        let mut table = self.table();
+        table.release(payer);
+        self.grant(&mut table);
+    }
+
+    /// Returns how many are in use.
+    #[cfg(test)]
+    pub(crate) fn in_use(&self) -> usize {
+        self.table().used
+    }
+}
+
+impl SlotTable {
+    fn release(&mut self, payer: IpAddr) {
+        self.used -= 1;
+        if let Some(used) = self.used_by.get_mut(&payer) {
+            *used -= 1;
+            if *used == 0 {
+                self.used_by.remove(&payer);
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.give_back(self.payer);
+    }
+}
+
+impl Drop for QueuePlace<'_> {
+    fn drop(&mut self) {
+        if self.is_taken {
+            return;
+        }
+        let was_waiting = self.slots.table().waiting.remove(&self.id).is_some();
+        if !was_waiting {
+            self.slots.give_back(self.payer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[tokio::test]
+    async fn one_address_never_has_all_slots() {
+        let slots = Slots::new(4);
+        let _held = [
+            slots.acquire(address(1)).await,
+            slots.acquire(address(1)).await,
+            slots.acquire(address(1)).await,
+        ];
+
+        assert!(slots.acquire(address(1)).now_or_never().is_none());
+        let others = slots.acquire(address(2)).now_or_never();
+
+        assert!(others.is_some());
+        assert!(slots.acquire(address(3)).now_or_never().is_none());
+        assert!(Slots::new(1).acquire(address(1)).now_or_never().is_some());
+        assert!(Slots::new(0).acquire(address(1)).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_free_slot_goes_to_the_address_with_fewest() {
+        let slots = Slots::new(2);
+        let held = (slots.acquire(address(1)).await, slots.acquire(address(2)).await);
+        let mut more = Box::pin(slots.acquire(address(1)));
+        let mut gone = Box::pin(slots.acquire(address(3)));
+        let mut first = Box::pin(slots.acquire(address(3)));
+        for waiting in [&mut more, &mut gone, &mut first] {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        drop(gone);
+
+        drop(held.1);
+
+        assert!(more.as_mut().now_or_never().is_none());
+        let first = first.await;
+        drop(held.0);
+        drop((first, more.await));
+        assert_eq!(slots.in_use(), 0);
+        assert!(slots.table().waiting.is_empty() && slots.table().used_by.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_granted_to_who_has_gone_is_not_lost() {
+        let slots = Slots::new(1);
+        let held = slots.acquire(address(1)).await;
+        let mut waiting = Box::pin(slots.acquire(address(2)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(held);
+        assert_eq!(slots.in_use(), 1);
+
+        drop(waiting);
+
+        assert_eq!(slots.in_use(), 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! A stranger at another address of this machine, whose sockets send a push or read a clone as slowly as they can.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+use nostr::key::Keys;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+
+/// Somebody at 127.0.0.2 who waits.
+#[derive(Debug, Clone)]
+pub struct Stranger {
+    server: SocketAddr,
+    path: String,
+}
+
+impl Stranger {
+    /// Turns to the repository at this URL.
+    ///
+    /// # Panics
+    /// It is no URL of a server on this machine.
+    pub fn of(url: &str) -> Self {
+        let rest = url.strip_prefix("http://").unwrap();
+        let (authority, path) = rest.split_once('/').unwrap();
+        Self {
+            server: authority.parse().unwrap(),
+            path: format!("/{path}"),
+        }
+    }
+
+    /// Sends the beginning of a push that anybody may make, of a PR's commit, and nothing more.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn begin_push(&self) -> TcpStream {
+        let event_id = Keys::generate().public_key().to_hex();
+        let command = format!(
+            "{} {} refs/nostr/{event_id}\0 report-status",
+            "0".repeat(40),
+            "1".repeat(40)
+        );
+        let body = format!("{:04x}{command}0000PACK\0\0\0\x02\0\0\0\x01", command.len() + 4);
+        // More is promised than is sent.
+        self.post("git-receive-pack", "", body.as_bytes(), body.len() + 1000)
+            .await
+    }
+
+    /// Asks for a clone that has this commit, and reads nothing.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn begin_clone(&self, commit: &str) -> TcpStream {
+        let lines = ["command=fetch\n", "0001", "no-progress\n"];
+        let want = format!("want {commit}\n");
+        let body: String = lines
+            .into_iter()
+            .chain([want.as_str(), "done\n"])
+            .map(|line| match line {
+                "0001" => line.to_owned(),
+                line => format!("{:04x}{line}", line.len() + 4),
+            })
+            .collect();
+        let body = body + "0000";
+        self.post(
+            "git-upload-pack",
+            "git-protocol: version=2\r\n",
+            body.as_bytes(),
+            body.len(),
+        )
+        .await
+    }
+
+    async fn post(&self, service: &str, headers: &str, body: &[u8], length: usize) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+        // The system takes next to nothing for a client that does not read.
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(self.server).await.unwrap();
+        let (path, server) = (&self.path, self.server);
+        let head = format!(
+            "POST {path}/{service} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n{headers}\
+             content-type: application/x-{service}-request\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        stream
+    }
+}
+
+/// Waits until an answer begins, without reading it.
+///
+/// # Panics
+/// The connection fails.
+pub async fn has_begun(stream: &TcpStream) {
+    assert_eq!(stream.peek(&mut [0]).await.unwrap(), 1);
+}
+
+/// Reads to the end of the connection.
+pub async fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // One that is cut off has no orderly end.
+    drop(stream.read_to_end(&mut bytes).await);
+    bytes
+}

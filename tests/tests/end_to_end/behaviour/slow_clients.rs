@@ -1,0 +1,135 @@
+//! Clients that send or read as slowly as they can: they wait for themselves, and nobody waits for them.
+
+use tests::clients::nostr::now;
+use tests::clients::slow::Stranger;
+use tests::clients::slow::has_begun;
+use tests::clients::slow::rest;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::noise::noise;
+use tokio::net::TcpStream;
+
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+use crate::fixture::in_quarantine;
+
+in_both_worlds!(
+    pushes_that_come_slowly_keep_nobody_waiting,
+    a_push_that_is_too_slow_is_told_so,
+    clones_that_are_read_slowly_keep_nobody_waiting,
+    clones_that_find_no_room_on_disk_keep_nobody_waiting,
+);
+
+/// Pushes something new and clones it; whoever else is there, both succeed.
+async fn push_and_clone(world: &World, served: &Served, name: &str) {
+    let mut nostr = world.nostr().await;
+    let commit = served.git.commit_file(name, &noise(7, 300_000)).await;
+    let state = served.repository.state(now() - 10, &[("refs/heads/main", &commit)]);
+    assert_eq!(nostr.send(&state).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    let cloned = world.clone(&served.repository, name).await.expect("it is cloned");
+    assert_eq!(cloned.rev_parse("HEAD").await, commit);
+}
+
+async fn pushes_that_come_slowly_keep_nobody_waiting(kind: Kind) {
+    let options = Options {
+        gateway: &["--uploads-max=2", "--transfers-max=8", "--upload-wait-secs=5"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let stranger = Stranger::of(&served.url);
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        slow.push(stranger.begin_push().await);
+    }
+    eventually("all are received", async || in_quarantine(&world) == 8).await;
+    slow.push(stranger.begin_push().await);
+
+    push_and_clone(&world, &served, "beside").await;
+
+    assert_eq!(in_quarantine(&world), 7, "one has given way");
+    drop(slow);
+    eventually("nothing is left of them", async || in_quarantine(&world) == 0).await;
+}
+
+async fn a_push_that_is_too_slow_is_told_so(kind: Kind) {
+    let options = Options {
+        gateway: &["--transfer-grace-secs=1"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+
+    let answer = rest(Stranger::of(&served.url).begin_push().await).await;
+
+    let answer = String::from_utf8_lossy(&answer);
+    let expected = "the push was not received: slower than 4096 bytes a second for 1 s";
+    assert!(answer.contains(expected), "{answer}");
+    assert_eq!(in_quarantine(&world), 0);
+}
+
+/// A served repository whose clone is larger than what systems keep for sockets.
+async fn large(world: &World) -> (Served, String) {
+    let mut nostr = world.nostr().await;
+    let served = Served::new(world, &mut nostr, "large").await;
+    let mut commit = served.commit.clone();
+    for part in 1..=PARTS {
+        let content = noise(part, PART_BYTES);
+        commit = served.git.commit_file(&format!("part {part}"), &content).await;
+        let state = served
+            .repository
+            .state(now() - 60 + part, &[("refs/heads/main", &commit)]);
+        assert_eq!(nostr.send(&state).await, held());
+        served.git.push(&served.url, &["main"]).await.expect_ok();
+    }
+    (served, commit)
+}
+
+async fn begin_clones(served: &Served, commit: &str, count: usize) -> Vec<TcpStream> {
+    let stranger = Stranger::of(&served.url);
+    let mut slow = Vec::new();
+    for _ in 0..count {
+        let clone = stranger.begin_clone(commit).await;
+        has_begun(&clone).await;
+        slow.push(clone);
+    }
+    slow
+}
+
+async fn clones_that_are_read_slowly_keep_nobody_waiting(kind: Kind) {
+    let options = Options {
+        gateway: &["--fetches-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (served, commit) = large(&world).await;
+    let mut slow = begin_clones(&served, &commit, 6).await;
+
+    push_and_clone(&world, &served, "beside").await;
+
+    let late = rest(slow.remove(0)).await;
+    assert!(
+        late.len() > 4 * PART_BYTES && late.ends_with(b"0000\r\n0\r\n\r\n"),
+        "{}",
+        late.len()
+    );
+}
+
+async fn clones_that_find_no_room_on_disk_keep_nobody_waiting(kind: Kind) {
+    let options = Options {
+        gateway: &["--fetches-max=1", "--spool-bytes-max=4MiB"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (served, commit) = large(&world).await;
+    let _slow = begin_clones(&served, &commit, 3).await;
+
+    push_and_clone(&world, &served, "beside").await;
+}
+
+const PARTS: u64 = 4;
+const PART_BYTES: usize = 3 << 20;
