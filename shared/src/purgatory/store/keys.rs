@@ -45,7 +45,7 @@ pub(super) const WAKE: &str = "{purgatory}:wake";
 /// How long after its deadline an entry or a placeholder is removed even if no gateway decides about it.
 const BACKSTOP_SECS: u64 = 48 * 60 * 60;
 
-/// How long a deleted event is kept out at least, and the span of time whose gates end together. Only until the relay
+/// How long a deleted event is kept out, and the span of time whose gates are one key. Only until the relay
 /// has committed the request: from then on the relay itself is asked for the deletions that it serves.
 const GATE_SECS: u64 = 10 * 60;
 

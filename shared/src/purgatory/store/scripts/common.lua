@@ -286,6 +286,12 @@ local function gate_keys(author)
   return { K.deleted .. author .. ':' .. decimal(span), K.deleted .. author .. ':' .. decimal(span - 1) }
 end
 
+-- Reads the `created_at` of the request out of a gate; nil: it has ended.
+local function open_gate(gate)
+  local asked_at, ends = string.match(gate, '^(%d+):(%d+)$')
+  return tonumber(ends) > NOW and asked_at or nil
+end
+
 -- Whether the entry's author asked to delete it in the last K.gate_secs.
 local function is_deleted(id, entry)
   local fields = { 'author', id }
@@ -294,11 +300,9 @@ local function is_deleted(id, entry)
   end
   for _, key in ipairs(gate_keys(entry.author)) do
     local gates = redis.call('HMGET', key, unpack(fields))
-    if gates[2] then
-      return true
-    end
-    for _, gate in ipairs({ gates[1] or '', gates[3] or '' }) do
-      if gate ~= '' and not is_later(entry.created_at, gate) then
+    for place in ipairs(fields) do
+      local asked_at = gates[place] and open_gate(gates[place])
+      if asked_at and (place == 2 or not is_later(entry.created_at, asked_at)) then
         return true
       end
     end

@@ -1,5 +1,5 @@
 #!lua
--- Keeps out what its author asked to delete (NIP-09, NIP-62), for K.gate_secs at least. No allow-oom, and no more than
+-- Keeps out what its author asked to delete (NIP-09, NIP-62), for K.gate_secs. No allow-oom, and no more than
 -- so many gates: they only bridge the time until the relay has the request, which rules the events out by itself.
 --
 -- KEYS: see common.lua.
@@ -35,9 +35,11 @@ for place = 3, #ARGV do
       local more = #target + 96 + (count == 0 and 256 or 0)
       count, bytes, added = count + 1, bytes + more, added + more
     end
-    if not old or is_later(asked_at, old) then
-      redis.call('HSET', key, target, asked_at)
+    local gate = old and open_gate(old)
+    if not gate or is_later(asked_at, gate) then
+      gate = asked_at
     end
+    redis.call('HSET', key, target, gate .. ':' .. decimal(NOW + K.gate_secs))
     gated = gated + 1
   end
 end
