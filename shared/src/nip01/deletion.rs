@@ -8,8 +8,10 @@ use nostr::key::PublicKey;
 
 use super::address::Address;
 use super::tags::tag_values;
+use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::DELETION;
 use crate::nip34::Identifier;
+use crate::nip34::STATE;
 
 /// What an author asked to delete (NIP-09), as far as the purgatory can hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub struct Deletion {
     pub created_at: u64,
     /// Ids of events.
     pub event_ids: BTreeSet<EventId>,
-    /// Addressable events, by kind and `d` tag.
+    /// Announcements and states, by kind and `d` tag.
     pub addresses: BTreeSet<(u16, Identifier)>,
 }
 
@@ -37,7 +39,8 @@ impl Deletion {
         let addresses = tag_values(request, "a").filter_map(|text| {
             let address: Address = text.parse().ok()?;
             let identifier = address.d.parse().ok()?;
-            (address.author == request.pubkey).then_some((address.kind, identifier))
+            let is_held_here = matches!(address.kind, ANNOUNCEMENT | STATE);
+            (address.author == request.pubkey && is_held_here).then_some((address.kind, identifier))
         });
         let deletion = Self {
             author: request.pubkey,

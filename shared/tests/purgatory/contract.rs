@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nostr::key::Keys;
 use shared::nip01::Deletion;
+use shared::nip34::Identifier;
 use shared::purgatory::*;
 use tokio::time::timeout;
 
@@ -84,6 +85,8 @@ on_both_stores! {
     a_deletion_removes_its_authors_events_in_any_status
     a_deletion_touches_nobody_elses_events
     a_deletion_by_address_spares_later_versions
+    what_is_more_than_a_page_is_done_whole
+    many_identifiers_are_marked_and_listed_by_pages
     an_author_vanishes_with_what_is_waiting_and_stays_away
     a_deleted_event_is_not_held_again
     a_deleted_event_is_not_marked_releasing
@@ -1154,6 +1157,78 @@ async fn an_author_vanishes_with_what_is_waiting_and_stays_away(p: Fixture) {
         HoldOutcome::Deleted
     );
 }
+
+async fn what_is_more_than_a_page_is_done_whole(p: Fixture) {
+    let [author, other] = [Keys::generate(), Keys::generate()];
+    let mut events = Vec::new();
+    for at in 1..=PAGES {
+        events.push(state(&author, at));
+        let foreign = hold(&state(&other, at), LONG);
+        let mine = hold(&events[events.len() - 1], 0);
+        for hold in [mine, foreign] {
+            let hold = Hold {
+                room: Room::Always,
+                ..hold
+            };
+            assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        }
+    }
+    let place = coordinate(&author, "repo");
+    let put = p.purgatory.put_placeholder(&events[0].id, &place, oid('a'), LONG);
+    assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+    let count = events.len();
+
+    let reading = p.read(&["repo"]).await;
+    assert_eq!((reading.entries.len(), reading.placeholders.len()), (2 * count, 1));
+    assert_eq!(p.purgatory.extend(&ids(&events), 1).await.unwrap(), count);
+    let notes = events.iter().map(|event| (event.id, "oid".to_owned())).collect();
+    p.purgatory.note_waiting(&notes).await.unwrap();
+    let noted = p.read(&["repo"]).await.entries;
+    assert_eq!(noted.iter().filter(|entry| entry.waiting_for == "oid").count(), count);
+
+    let after: Vec<Release> = events[1..].iter().map(release).collect();
+    let after = after.into_iter().map(|release| Release {
+        after: ids([&events[0]]),
+        ..release
+    });
+    let releases: Vec<Release> = [release(&events[0])].into_iter().chain(after).collect();
+    let marked = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+    assert_eq!(
+        (marked.leased.len(), marked.waiting.len()),
+        (count, 0),
+        "its own are no obstacle"
+    );
+
+    let deletion = Deletion {
+        author: author.public_key(),
+        created_at: PAGES,
+        event_ids: BTreeSet::new(),
+        addresses: BTreeSet::from([(30617, identifier("repo")), (30618, identifier("repo"))]),
+    };
+    assert_eq!(p.purgatory.delete(&deletion).await.unwrap(), count);
+    assert_eq!(
+        p.purgatory.vanish(&other.public_key(), PAGES / 2).await.unwrap(),
+        count / 2
+    );
+    let left = p.read(&["repo"]).await.entries;
+    assert!(left.iter().all(|entry| entry.event.created_at.as_secs() > PAGES / 2));
+    let left = ids(left.iter().map(|entry| &entry.event));
+    assert_eq!(p.purgatory.end(&left).await.unwrap(), count - count / 2);
+    assert_eq!(p.read(&["repo"]).await.entries, []);
+}
+
+async fn many_identifiers_are_marked_and_listed_by_pages(p: Fixture) {
+    let names: BTreeSet<Identifier> = (0..250).map(|number| identifier(&format!("{number:03}"))).collect();
+
+    p.purgatory.mark_dirty(&names).await.unwrap();
+
+    let listed = p.purgatory.dirty(220).await.unwrap();
+    let listed: Vec<&Identifier> = listed.iter().map(|(name, _)| name).collect();
+    assert_eq!(listed, names.iter().take(220).collect::<Vec<_>>());
+}
+
+/// More than any page.
+const PAGES: u64 = 150;
 
 async fn a_deletion_by_address_spares_later_versions(p: Fixture) {
     let author = Keys::generate();

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
+use nostr::event::EventId;
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use shared::nip01::Deletion;
+use shared::nip34::Identifier;
 use shared::purgatory::*;
 
 use crate::fixture::*;
@@ -190,6 +192,55 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
         addresses: BTreeSet::new(),
     };
     assert_eq!(purgatory.delete(&deletion).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_kept_out_has_a_bound_for_one_author_and_for_all() {
+    let fixture = Fixture::redis().await;
+    let server = fixture.server();
+    let gates = async || {
+        let keys: Vec<String> = server.ask(&["KEYS", "{purgatory}:deleted:*"]).await;
+        let mut counts = Vec::new();
+        for key in keys {
+            counts.push(server.ask::<u64>(&["HLEN", &key]).await);
+        }
+        counts
+    };
+    let request = |author: &Keys, number: u64| Deletion {
+        author: author.public_key(),
+        created_at: number,
+        event_ids: (0..100).map(|place| id_of(100 * number + place)).collect(),
+        addresses: (0..100).map(|place| (30618, long_name(100 * number + place))).collect(),
+    };
+
+    let author = Keys::generate();
+    for number in 0..9 {
+        fixture.purgatory.delete(&request(&author, number)).await.unwrap();
+    }
+    // Two spans, if the clock passed from one into the other.
+    assert!(gates().await.iter().all(|count| *count <= 400), "{:?}", gates().await);
+
+    for number in 0..80 {
+        let other = Keys::generate();
+        fixture.purgatory.delete(&request(&other, number)).await.unwrap();
+    }
+    let keys: Vec<String> = server.ask(&["KEYS", "{purgatory}:gate_bytes:*"]).await;
+    for key in keys {
+        let bytes: u64 = server.ask(&["GET", &key]).await;
+        assert!(bytes <= (8 << 20) + 2000, "{bytes}");
+    }
+    let mut counts = gates().await;
+    counts.sort_unstable();
+    assert_eq!(counts.len().max(81), counts.len(), "everybody has some room");
+    assert!(counts[0] >= 16, "{counts:?}");
+}
+
+fn id_of(number: u64) -> EventId {
+    EventId::from_hex(&format!("{number:064x}")).unwrap()
+}
+
+fn long_name(number: u64) -> Identifier {
+    identifier(&format!("{number:07}{}", "🦀".repeat(62)))
 }
 
 /// The backstop removed overdue entries that no reconcile could decide about, two days after their deadline.
@@ -631,13 +682,19 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let keys = documented(&doc, "## Keys");
     let fixture = Fixture::redis().await;
     let author = Keys::generate();
-    let [held, releasing] = [1, 2].map(|at| state(&author, at));
+    let [held, releasing, behind] = [1, 2, 3].map(|at| state(&author, at));
     let announcement = announcement(&author, 1);
     for event in [&held, &announcement] {
         fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
     }
     let leased = fixture.purgatory.mark_releasing(&[release(&releasing)], LONG).await;
     assert_eq!(leased.unwrap().leased.len(), 1);
+    let behind = Release {
+        after: ids([&releasing]),
+        ..release(&behind)
+    };
+    let marked = fixture.purgatory.mark_releasing(&[behind], LONG).await;
+    assert_eq!(marked.unwrap().waiting.len(), 1);
     let place = coordinate(&author, "repo");
     let put = fixture.purgatory.put_placeholder(&held.id, &place, oid('a'), LONG);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);

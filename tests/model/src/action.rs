@@ -43,13 +43,13 @@ pub enum RelayStep {
 /// Steps of the plugin (`shared/src/write_policy.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginStep {
-    /// `Policy::delete`: `delete.lua`, and accept.
+    /// `Policy::delete`: `delete_page.lua`, and accept.
     Delete(Request),
-    /// `FactLoader::load`, its first half: `read.lua`.
+    /// `FactLoader::load`, its first half: `read_page.lua`.
     ReadPurgatory(Request),
     /// Its second half, and `decide_admission`.
     Decide,
-    /// `hold.lua`.
+    /// `hold_entry.lua`.
     Hold,
     /// Tells the client that the event is held, after `WAIT`.
     Answer,
@@ -60,7 +60,7 @@ pub enum PluginStep {
 pub enum GatewayStep {
     /// It has nothing in hand.
     Worker(WorkerStep),
-    /// `Committer::commit`: locks, `mark_dirty.lua`, and reads the purgatory for the second decision about a push.
+    /// `Committer::commit`: locks, `mark_dirty_page.lua`, and reads the purgatory for the second decision about a push.
     LockForPush,
     /// Reads the relay, `decide_push`.
     DecidePush,
@@ -107,13 +107,13 @@ pub enum Act {
     Align,
     /// `LockedRepository::install`: the ref of the PR in one repository.
     Install,
-    /// `mark_releasing.lua`.
+    /// `mark_releasing_page.lua`.
     MarkReleasing,
-    /// `end.lua`.
+    /// `end_page.lua`.
     End,
     /// `expire.lua`.
     Expire,
-    /// `extend.lua`: what is undecided.
+    /// `extend_page.lua`: what is undecided.
     Extend,
     /// `drop_placeholder.lua`.
     DropPlaceholders,

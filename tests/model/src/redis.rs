@@ -78,7 +78,7 @@ impl Redis {
     }
 }
 
-/// What `read.lua` returned.
+/// What `read_page.lua` returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Reading {
     /// By event.

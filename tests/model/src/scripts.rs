@@ -10,7 +10,7 @@ use crate::redis::Reading;
 use crate::redis::Redis;
 use crate::redis::Settlement;
 
-/// What `hold.lua` returned.
+/// What `hold_entry.lua` returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldOutcome {
     /// It is held now.
@@ -22,7 +22,7 @@ pub enum HoldOutcome {
 }
 
 impl Redis {
-    /// `read.lua`.
+    /// `read_page.lua`.
     pub fn read(&self) -> Reading {
         let overdue = |event: &Event| self.entries[event.index()].is_overdue;
         Reading {
@@ -33,7 +33,7 @@ impl Redis {
         }
     }
 
-    /// `mark_dirty.lua`, and what other scripts do at their end.
+    /// `mark_dirty_page.lua`, and what other scripts do at their end.
     pub fn mark_dirty(&mut self, identifiers: Identifiers) {
         for one in identifiers.iter() {
             self.dirty[one.index()] = NEW_NUMBER;
@@ -48,7 +48,7 @@ impl Redis {
         }
     }
 
-    /// `hold.lua`.
+    /// `hold_entry.lua`.
     pub fn hold(&mut self, event: Event, extend: Events) -> HoldOutcome {
         if self.gates.has(event) {
             return HoldOutcome::Deleted;
@@ -70,7 +70,7 @@ impl Redis {
         }
     }
 
-    /// `extend.lua`.
+    /// `extend_page.lua`.
     pub fn extend(&mut self, events: Events) {
         for event in events.iter() {
             match self.status(event) {
@@ -121,14 +121,14 @@ impl Redis {
         };
     }
 
-    /// `end.lua`.
+    /// `end_page.lua`.
     pub fn end(&mut self, event: Event) {
         if self.status(event).is_waiting() {
             *self.entry(event) = Entry::default();
         }
     }
 
-    /// `delete.lua`.
+    /// `delete_page.lua`.
     pub fn delete(&mut self, event: Event) {
         self.gates.add(event);
         if self.status(event) != EntryStatus::Absent {
@@ -137,8 +137,8 @@ impl Redis {
         }
     }
 
-    /// `mark_releasing.lua`. Returns what the gateway has the lease of: not what is ordered after an announcement that
-    /// somebody else is releasing, which is due when that has left.
+    /// `mark_releasing_page.lua`. Returns what the gateway has the lease of: not what is ordered after an announcement
+    /// that somebody else is releasing, which is due when that has left.
     pub fn mark_releasing(&mut self, gateway: GatewayId, releases: Events, after_announcement: Events) -> Events {
         let mut marked = Events::NONE;
         for event in releases.iter() {
@@ -171,7 +171,7 @@ impl Redis {
         }
     }
 
-    /// `mark_releasing.lua` with a lease that is over at once.
+    /// `mark_releasing_page.lua` with a lease that is over at once.
     pub fn release_again(&mut self, event: Event) {
         if self.status(event) != EntryStatus::Releasing && !self.gates.has(event) {
             *self.entry(event) = Entry {

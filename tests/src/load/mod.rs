@@ -7,3 +7,4 @@ mod other_user;
 pub mod process_memory;
 pub mod push_memory;
 pub mod push_time;
+pub mod redis_cost;

@@ -1,6 +1,5 @@
 //! The ARGV of the scripts, in the order that the header of each names.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
@@ -57,7 +56,8 @@ impl Argv {
         self.arg(number.try_into().map_or(max, |number| number.min(max)))
     }
 
-    pub(super) fn hold(self, hold: &Hold) -> Self {
+    /// What is held, with the first of what it extends.
+    pub(super) fn hold(self, hold: &Hold, extend: &[EventId]) -> Self {
         let limits = self.limits;
         let limits = match hold.room {
             Room::WithinLimits => [
@@ -77,7 +77,7 @@ impl Argv {
             .arg(&hold.source)
             .bounded(hold.hold_secs)
             .arg(source_group(&hold.source))
-            .arg(json(&hold.extend))
+            .arg(json(extend))
             .args(limits)
     }
 
@@ -114,9 +114,13 @@ impl Argv {
             .arg(serde_json::Value::from_iter(addresses))
     }
 
-    pub(super) fn notes(self, notes: &BTreeMap<EventId, String>) -> Self {
-        let add = |argv: Self, (event_id, text): (&EventId, &String)| argv.arg(event_id).arg(text);
+    pub(super) fn notes(self, notes: &[(&EventId, &String)]) -> Self {
+        let add = |argv: Self, (event_id, text): &(&EventId, &String)| argv.arg(event_id).arg(text);
         notes.iter().fold(self, add)
+    }
+
+    pub(super) fn json(self, texts: impl IntoIterator<Item: ToString>) -> Self {
+        self.arg(json(texts))
     }
 
     /// The four arguments that describe a placeholder: event id, owner, identifier, commit oid.

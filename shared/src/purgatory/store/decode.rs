@@ -31,26 +31,49 @@ fn malformed(of: &str, field: &str, found: impl fmt::Debug) -> Malformed {
     Malformed(format!("{of} has the {field} {found:?}"))
 }
 
-/// What `read.lua` returns.
-type RawReading = (u64, Vec<(String, u64)>, Vec<[String; 9]>, Vec<[String; 5]>);
+/// What `read_page.lua` returns.
+type RawReading = (
+    u64,
+    Vec<(String, u64)>,
+    Vec<[String; 9]>,
+    Vec<[String; 5]>,
+    usize,
+    String,
+    String,
+);
 
-/// What `mark_releasing.lua` returns.
+/// Where the next page of a reading begins: the place of an identifier, from 1, the name of its index, and the last
+/// member of that which was read.
+pub(super) struct ReadingCursor(pub(super) usize, pub(super) String, pub(super) String);
+
+impl ReadingCursor {
+    /// Where the first page begins.
+    pub(super) fn start() -> Self {
+        Self(1, "entries".to_owned(), String::new())
+    }
+
+    /// Whether the page before was the last.
+    pub(super) fn is_end(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What `mark_releasing_page.lua` returns.
 type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
 
-/// Reads the answer of `read.lua`.
-pub(super) fn reading(raw: RawReading) -> Result<Reading, Malformed> {
-    let (now, dirty, entries, placeholders) = raw;
-    let mut entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    entries.sort_by_key(|entry| entry.event.id);
-    let placeholders = placeholders.into_iter().map(placeholder);
-    let mut placeholders = placeholders.collect::<Result<Vec<_>, _>>()?;
-    placeholders.sort();
-    Ok(Reading {
+/// Reads the answer of `read_page.lua`: one page, and where the next one begins.
+pub(super) fn reading_page(raw: RawReading) -> Result<(Reading, ReadingCursor), Malformed> {
+    let (now, dirty, entries, placeholders, place, index, last) = raw;
+    let page = Reading {
         now,
         dirty: dirty_numbers(dirty)?.into_iter().collect(),
-        entries,
-        placeholders,
-    })
+        entries: entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?,
+        placeholders: placeholders
+            .into_iter()
+            .map(placeholder)
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    Ok((page, ReadingCursor(place, index, last)))
 }
 
 /// Reads pairs of identifier and dirty number.
@@ -60,8 +83,12 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, 
         .collect()
 }
 
-/// Reads the answer of `hold.lua`.
-pub(super) fn hold_outcome(text: String) -> Result<HoldOutcome, Malformed> {
+/// Reads the answer of `hold_entry.lua`.
+pub(super) fn hold_outcome((extended, text): (usize, String)) -> Result<(usize, HoldOutcome), Malformed> {
+    Ok((extended, outcome(text)?))
+}
+
+fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
     match text.as_str() {
         "held" => Ok(HoldOutcome::Held),
         "deleted" => Ok(HoldOutcome::Deleted),
@@ -90,7 +117,7 @@ pub(super) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcom
     })
 }
 
-/// Reads the answer of `mark_releasing.lua` about these releases.
+/// Reads the answer of `mark_releasing_page.lua` about these releases.
 pub(super) fn marked_releasing(
     (leased, waiting): RawMarked,
     releases: &[Release],

@@ -27,12 +27,9 @@ const SCRIPT_KEYS: [(&str, &str); 21] = [
         "{purgatory}:placeholder:<event-id>:<pubkey>:<encoded identifier>",
     ),
     ("placeholders_of", "{purgatory}:placeholders:<encoded identifier>"),
-    ("deleted_event", "{purgatory}:deleted:event:<pubkey>:<event-id>"),
-    (
-        "deleted_address",
-        "{purgatory}:deleted:address:<pubkey>:<kind>:<encoded identifier>",
-    ),
-    ("deleted_author", "{purgatory}:deleted:author:<pubkey>"),
+    ("waiting", "{purgatory}:waiting:<event-id>"),
+    ("deleted", "{purgatory}:deleted:<pubkey>:<span>"),
+    ("gate_bytes", "{purgatory}:gate_bytes:<span>"),
 ];
 
 /// The epoch.
@@ -48,12 +45,28 @@ pub(super) const WAKE: &str = "{purgatory}:wake";
 /// How long after its deadline an entry or a placeholder is removed even if no gateway decides about it.
 const BACKSTOP_SECS: u64 = 48 * 60 * 60;
 
-/// How long a deleted event is kept out. Only until the relay has committed the request: from then on the relay itself
-/// is asked for the deletions that it serves.
+/// How long a deleted event is kept out, and the span of time whose gates are one key. Only until the relay
+/// has committed the request: from then on the relay itself is asked for the deletions that it serves.
 const GATE_SECS: u64 = 10 * 60;
 
-/// How many entries of an index one call reads at most, however few of them it may return.
-const SCANNED_MAX: u64 = 1000;
+/// Gates of one author in one span: two requests of the most targets that are read of one
+/// ([`Deletion::TARGETS_MAX`](crate::nip01::Deletion::TARGETS_MAX) of each form).
+const GATES_PER_AUTHOR_MAX: u64 = 400;
+
+/// Bytes of the gates of all in one span. Two spans count at a time, so twice of it in all.
+const GATES_BYTES_MAX: u64 = 8 << 20;
+
+/// Gates that each author may have when others have used half of it.
+const GATES_KEPT_FREE: u64 = 16;
+
+/// How many entries, and identifiers of them, one call changes.
+const PAGE_MAX: usize = 32;
+
+/// Bytes of events that one call returns or is given, and one event more.
+pub(super) const PAGE_BYTES: usize = 256 << 10;
+
+/// How many entries of an index one call looks at, however few of them it may return.
+const SCANNED_MAX: u64 = 200;
 
 /// Returns what every script call declares as KEYS: the names that do not depend on the call.
 pub(super) fn fixed() -> Vec<&'static str> {
@@ -69,6 +82,8 @@ pub(super) fn lua_table() -> String {
         .map(|(name, form)| format!("{name} = '{}', ", prefix(form)));
     format!(
         "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
+         gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
+         gates_kept_free = {GATES_KEPT_FREE}, page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, \
          scanned_max = {SCANNED_MAX} }}",
         names.collect::<String>()
     )

@@ -8,6 +8,7 @@ mod memory;
 mod notifications;
 #[macro_use]
 mod operations;
+mod pages;
 mod redis;
 mod script;
 mod source_group;
@@ -22,7 +23,12 @@ use nostr::key::PublicKey;
 
 use self::argv::Argv;
 use self::decode::Malformed;
+use self::decode::ReadingCursor;
 use self::memory::MemoryStore;
+use self::pages::IDS_MAX;
+use self::pages::NAMES_MAX;
+use self::pages::gates;
+use self::pages::release_pages;
 use self::redis::RedisStore;
 use self::script::PurgatoryScript;
 use crate::git::Oid;
@@ -67,25 +73,25 @@ enum Backend {
 }
 
 operations! {
-    /// Reads everything about some identifiers.
-    pub fn read(identifiers: &BTreeSet<Identifier>) -> Reading =
-        ("read", |argv| argv.args(identifiers), decode::reading);
+    /// Reads one page of everything about some identifiers, and where the next one begins.
+    fn read_page(identifiers: &BTreeSet<Identifier>, from: &ReadingCursor) -> (Reading, ReadingCursor) =
+        ("read", |argv| argv.arg(from.0).arg(&from.1).arg(&from.2).args(identifiers), decode::reading_page);
 
-    /// Holds an event, and of the announcements of one coordinate that are held or asleep only the NIP-01 winner.
-    pub fn hold(hold: &Hold) -> HoldOutcome =
-        ("hold an event", |argv| argv.hold(hold).replicated(), decode::hold_outcome);
+    /// Holds an event, and extends the first of what it extends, and returns how many.
+    fn hold_entry(hold: &Hold, extend: &[EventId]) -> (usize, HoldOutcome) =
+        ("hold an event", |argv| argv.hold(hold, extend).replicated(), decode::hold_outcome);
 
-    /// Raises the dirty numbers of identifiers.
-    pub fn mark_dirty(identifiers: &BTreeSet<Identifier>) -> () =
+    /// Raises the dirty numbers of one page of identifiers.
+    fn mark_dirty_page(identifiers: &[&Identifier]) -> () =
         ("mark identifiers dirty", |argv| argv.args(identifiers), |_: u64| Ok(()));
 
     /// Clears the dirty mark of an identifier, and returns whether it did: not if the number has risen since `seen`.
     pub fn clear_dirty(identifier: &Identifier, seen: DirtyNumber) -> bool =
         ("clear a dirty mark", |argv| argv.arg(identifier).arg(seen.0), Ok);
 
-    /// Returns dirty identifiers, at most `count_max`, with the oldest change first.
-    pub fn dirty(count_max: usize) -> Vec<(Identifier, DirtyNumber)> =
-        ("list dirty identifiers", |argv| argv.bounded(count_max), decode::dirty_numbers);
+    /// Returns one page of dirty identifiers, those whose number is above `after`.
+    fn dirty_page(after: u64, count_max: usize) -> Vec<(Identifier, DirtyNumber)> =
+        ("list dirty identifiers", |argv| argv.arg(after).bounded(count_max), decode::dirty_numbers);
 
     /// Returns the dirty number of an identifier, if it is dirty.
     pub fn dirty_number(identifier: &Identifier) -> Option<DirtyNumber> =
@@ -96,11 +102,9 @@ operations! {
     pub fn mark_overdue(count_max: usize, recheck_secs: u64) -> usize =
         ("mark what is overdue", |argv| argv.bounded(count_max).bounded(recheck_secs), Ok);
 
-    /// Marks events as releasing, given in the order of publishing, and leases them to the caller but for those that
-    /// are ordered after what another caller is releasing. Left out and unchanged are those that are releasing already
-    /// and leased to another caller or not to be retried yet, and those that their author has just deleted.
-    pub fn mark_releasing(releases: &[Release], lease_secs: u64) -> MarkedReleasing =
-        ("mark events as releasing", |argv| argv.bounded(lease_secs).releases(releases),
+    /// Marks one page of events as releasing; `own` are those that earlier pages have leased.
+    fn mark_releasing_page(releases: &[Release], own: &BTreeSet<EventId>, lease_secs: u64) -> MarkedReleasing =
+        ("mark events as releasing", |argv| argv.bounded(lease_secs).json(own).releases(releases),
          |answer| decode::marked_releasing(answer, releases));
 
     /// Leases to the caller at most `count_max` releasing entries whose time has come and none of whose
@@ -114,9 +118,8 @@ operations! {
     pub fn settle(event_id: &EventId, lease: Lease, settlement: &Settlement) -> bool =
         ("settle a release", |argv| argv.arg(event_id).arg(lease.0).settlement(settlement), Ok);
 
-    /// Extends deadlines to at least `hold_secs` from now, and returns of how many entries. Sleeping ones wake, for
-    /// just so long, and make their identifiers dirty.
-    pub fn extend(event_ids: &BTreeSet<EventId>, hold_secs: u64) -> usize =
+    /// Extends one page of deadlines, and returns of how many entries, and how many of the ids are done.
+    fn extend_page(event_ids: &[EventId], hold_secs: u64) -> (usize, usize) =
         ("extend deadlines", |argv| argv.bounded(hold_secs).args(event_ids), Ok);
 
     /// Ends an entry that is past its deadline and held (or asleep, but then it cannot be put to sleep), and returns
@@ -124,22 +127,26 @@ operations! {
     pub fn expire(event_id: &EventId, expiry: Expiry) -> bool =
         ("expire an event", |argv| argv.arg(event_id).expiry(expiry), Ok);
 
-    /// Removes entries that are held or asleep (superseded, de-listed), and returns how many.
-    pub fn end(event_ids: &BTreeSet<EventId>) -> usize =
+    /// Removes one page of entries that are held or asleep, and returns how many, and how many of the ids are done.
+    fn end_page(event_ids: &[EventId]) -> (usize, usize) =
         ("end events", |argv| argv.args(event_ids), Ok);
 
-    /// Removes what its author asked to delete, in any status, keeps it out for ten minutes, and returns how many
-    /// entries were removed.
-    pub fn delete(deletion: &Deletion) -> usize =
-        ("delete events", |argv| argv.deletion(deletion), Ok);
+    /// Keeps out what its author asked to delete: event ids, addresses, or everything (`author`) made up to a time.
+    fn gate(author: &PublicKey, created_at: u64, targets: &[String]) -> () =
+        ("keep deleted events out", |argv| argv.arg(author).arg(created_at).args(targets), |_: u64| Ok(()));
 
-    /// Removes what an author who vanishes (NIP-62) has held or asleep, made up to `created_at`, keeps such events out
-    /// for ten minutes, and returns how many entries were removed. Releasing ones stay: the relay rules them out.
-    pub fn vanish(author: &PublicKey, created_at: u64) -> usize =
-        ("remove an author's events", |argv| argv.arg(author).arg(created_at), Ok);
+    /// Removes one page of what its author asked to delete, from `cursor` on, and returns how many entries, and the
+    /// next cursor.
+    fn delete_page(deletion: &Deletion, cursor: &(i64, String)) -> (usize, i64, String) =
+        ("delete events", |argv| argv.deletion(deletion).arg(cursor.0).arg(&cursor.1), Ok);
 
-    /// Notes what entries wait for; those that are not there are left out.
-    pub fn note_waiting(notes: &BTreeMap<EventId, String>) -> () =
+    /// Removes one page of what an author who vanishes has held or asleep, behind the first `kept`, and returns how
+    /// many entries, and the next `kept`.
+    fn vanish_page(author: &PublicKey, created_at: u64, kept: i64) -> (usize, i64) =
+        ("remove an author's events", |argv| argv.arg(author).arg(created_at).arg(kept), Ok);
+
+    /// Notes what one page of entries waits for.
+    fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =
         ("note what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
 
     /// Records a commit that was pushed before its event, in place of an earlier one for the same event and repository.
@@ -168,8 +175,8 @@ operations! {
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
 
     /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one.
-    fn mark_held_page(cursor: &str) -> String =
-        ("mark everything held dirty", |argv| argv.arg(cursor), Ok);
+    fn mark_held_page(cursor: &(String, String)) -> (String, String) =
+        ("mark everything held dirty", |argv| argv.arg(&cursor.0).arg(&cursor.1), Ok);
 }
 
 impl Purgatory {
@@ -198,20 +205,6 @@ impl Purgatory {
         match &self.backend {
             Backend::Redis(redis) => redis.check_server().await,
             Backend::Memory(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// Raises the dirty number of every identifier of which anything is held, page by page.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been marked then.
-    pub async fn mark_held(&self) -> Result<(), PurgatoryError> {
-        let mut cursor = CURSOR_START.to_owned();
-        loop {
-            cursor = self.mark_held_page(&cursor).await?;
-            if cursor == CURSOR_START {
-                return Ok(());
-            }
         }
     }
 
@@ -247,8 +240,198 @@ impl Purgatory {
     }
 }
 
-/// Where the pages of what is held begin, and end.
-const CURSOR_START: &str = "0";
+/// What is done page by page, so that others are served in between: the scripts say in their headers what a page is.
+impl Purgatory {
+    /// Reads everything about some identifiers. No change up to the dirty numbers is missing; where it is read in more
+    /// than one step, what changes meanwhile raises them, and may be read or not.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn read(&self, identifiers: &BTreeSet<Identifier>) -> Result<Reading, PurgatoryError> {
+        let (mut reading, mut cursor) = self.read_page(identifiers, &ReadingCursor::start()).await?;
+        while !cursor.is_end() {
+            let (page, next) = self.read_page(identifiers, &cursor).await?;
+            reading.entries.extend(page.entries);
+            reading.placeholders.extend(page.placeholders);
+            cursor = next;
+        }
+        reading.entries.sort_by_key(|entry| entry.event.id);
+        reading.entries.dedup_by_key(|entry| entry.event.id);
+        reading.placeholders.sort();
+        Ok(reading)
+    }
+
+    /// Holds an event, and of the announcements of one coordinate that are held or asleep only the NIP-01 winner.
+    ///
+    /// # Errors
+    /// As for all operations; it may be held then, and not all that it extends extended.
+    pub async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, PurgatoryError> {
+        let extend: Vec<EventId> = hold.extend.iter().copied().collect();
+        let first = extend.len().min(IDS_MAX);
+        let (extended, outcome) = self.hold_entry(hold, &extend[..first]).await?;
+        // With the first page all are extended that a repository of honest people has.
+        if outcome == HoldOutcome::Held {
+            self.extend_all(&extend[extended.min(first)..], hold.hold_secs).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Raises the dirty numbers of identifiers.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been marked then.
+    pub async fn mark_dirty(&self, identifiers: &BTreeSet<Identifier>) -> Result<(), PurgatoryError> {
+        let identifiers: Vec<&Identifier> = identifiers.iter().collect();
+        for page in identifiers.chunks(NAMES_MAX) {
+            self.mark_dirty_page(page).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns dirty identifiers, at most `count_max`, with the oldest change first.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn dirty(&self, count_max: usize) -> Result<Vec<(Identifier, DirtyNumber)>, PurgatoryError> {
+        let mut dirty: Vec<(Identifier, DirtyNumber)> = Vec::new();
+        loop {
+            let after = dirty.last().map_or(0, |(_, number)| number.0);
+            let wanted = (count_max - dirty.len()).min(NAMES_MAX);
+            let page = self.dirty_page(after, wanted).await?;
+            let is_last = page.len() < NAMES_MAX;
+            dirty.extend(page);
+            if is_last || dirty.len() >= count_max {
+                return Ok(dirty);
+            }
+        }
+    }
+
+    /// Marks events as releasing, given in the order of publishing, and leases them to the caller but for those that
+    /// are ordered after what another caller is releasing. Left out and unchanged are those that are releasing already
+    /// and leased to another caller or not to be retried yet, and those that their author has just deleted.
+    ///
+    /// # Errors
+    /// As for all operations; the first of them may be marked then, and are due when their lease runs out.
+    pub async fn mark_releasing(
+        &self,
+        releases: &[Release],
+        lease_secs: u64,
+    ) -> Result<MarkedReleasing, PurgatoryError> {
+        let mut marked = MarkedReleasing::default();
+        let mut own = BTreeSet::new();
+        for page in release_pages(releases) {
+            let after: BTreeSet<EventId> = page.iter().flat_map(|release| &release.after).copied().collect();
+            let before = after.intersection(&own).copied().collect();
+            let page = self.mark_releasing_page(page, &before, lease_secs).await?;
+            own.extend(page.leased.iter().map(|leased| leased.event.id));
+            marked.leased.extend(page.leased);
+            marked.waiting.extend(page.waiting);
+        }
+        Ok(marked)
+    }
+
+    /// Extends deadlines to at least `hold_secs` from now, and returns of how many entries. Sleeping ones wake, for
+    /// just so long, and make their identifiers dirty.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been extended then.
+    pub async fn extend(&self, event_ids: &BTreeSet<EventId>, hold_secs: u64) -> Result<usize, PurgatoryError> {
+        let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
+        self.extend_all(&event_ids, hold_secs).await
+    }
+
+    async fn extend_all(&self, mut event_ids: &[EventId], hold_secs: u64) -> Result<usize, PurgatoryError> {
+        let mut all = 0;
+        while !event_ids.is_empty() {
+            let page = &event_ids[..event_ids.len().min(IDS_MAX)];
+            let (extended, done) = self.extend_page(page, hold_secs).await?;
+            all += extended;
+            event_ids = event_ids.get(done.max(1)..).unwrap_or_default();
+        }
+        Ok(all)
+    }
+
+    /// Removes entries that are held or asleep (superseded, de-listed), and returns how many.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been removed then.
+    pub async fn end(&self, event_ids: &BTreeSet<EventId>) -> Result<usize, PurgatoryError> {
+        let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
+        let (mut all, mut rest) = (0, &event_ids[..]);
+        while !rest.is_empty() {
+            let (ended, done) = self.end_page(&rest[..rest.len().min(IDS_MAX)]).await?;
+            all += ended;
+            rest = rest.get(done.max(1)..).unwrap_or_default();
+        }
+        Ok(all)
+    }
+
+    /// Removes what its author asked to delete, in any status, keeps it out for ten minutes, and returns how many
+    /// entries were removed. There is room for only so many that are kept out: the relay rules out the others, once it
+    /// has the request.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been removed then.
+    pub async fn delete(&self, deletion: &Deletion) -> Result<usize, PurgatoryError> {
+        unless_full(self.gate(&deletion.author, deletion.created_at, &gates(deletion)).await)?;
+        let (mut deleted, mut cursor) = (0, (0, String::new()));
+        while cursor.0 >= 0 {
+            let (page, done, last) = self.delete_page(deletion, &cursor).await?;
+            deleted += page;
+            cursor = (done, last);
+        }
+        Ok(deleted)
+    }
+
+    /// Removes what an author who vanishes (NIP-62) has held or asleep, made up to `created_at`, keeps such events out
+    /// for ten minutes, and returns how many entries were removed. Releasing ones stay: the relay rules them out.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been removed then.
+    pub async fn vanish(&self, author: &PublicKey, created_at: u64) -> Result<usize, PurgatoryError> {
+        unless_full(self.gate(author, created_at, &["author".to_owned()]).await)?;
+        let (mut vanished, mut kept) = (0, 0);
+        while kept >= 0 {
+            let (page, next) = self.vanish_page(author, created_at, kept).await?;
+            vanished += page;
+            kept = next;
+        }
+        Ok(vanished)
+    }
+
+    /// Notes what entries wait for; those that are not there are left out.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been noted then.
+    pub async fn note_waiting(&self, notes: &BTreeMap<EventId, String>) -> Result<(), PurgatoryError> {
+        let notes: Vec<(&EventId, &String)> = notes.iter().collect();
+        for page in notes.chunks(IDS_MAX) {
+            self.note_waiting_page(page).await?;
+        }
+        Ok(())
+    }
+
+    /// Raises the dirty number of every identifier of which anything is held.
+    ///
+    /// # Errors
+    /// As for all operations; some may have been marked then.
+    pub async fn mark_held(&self) -> Result<(), PurgatoryError> {
+        let start = ("0".to_owned(), String::new());
+        let mut cursor = self.mark_held_page(&start).await?;
+        while cursor != start {
+            cursor = self.mark_held_page(&cursor).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A gate for which there is no room is no failure: what was to be kept out is ruled out by the relay.
+fn unless_full(gated: Result<(), PurgatoryError>) -> Result<(), PurgatoryError> {
+    match gated {
+        Err(PurgatoryError::Full { .. }) => Ok(()),
+        other => other,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -263,6 +446,8 @@ mod tests {
             .filter(|(_, first_line)| *first_line != "#!lua flags=allow-oom")
             .collect();
 
-        assert_eq!(refused, [("hold an event", "#!lua"), ("record a placeholder", "#!lua")]);
+        let refused: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
+        let adding = ["hold an event", "keep deleted events out", "record a placeholder"];
+        assert_eq!(refused, adding);
     }
 }

@@ -3,8 +3,8 @@
 //! documented in the Redis manual.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use mlua::IntoLua;
@@ -38,7 +38,6 @@ pub(super) struct Keyspace {
     now: i64,
     texts: HashMap<String, String>,
     hashes: HashMap<String, BTreeMap<Box<str>, Box<str>>>,
-    sets: HashMap<String, BTreeSet<Box<str>>>,
     sorted_sets: HashMap<String, SortedSet>,
     /// The keys that have a TTL, by the time at which they end.
     ends: SortedSet,
@@ -54,7 +53,6 @@ impl Keyspace {
             now: 0,
             texts: HashMap::from([(keys::EPOCH.to_owned(), format!("{RUN_ID}:0"))]),
             hashes: HashMap::new(),
-            sets: HashMap::new(),
             sorted_sets: HashMap::new(),
             ends: SortedSet::default(),
             changes,
@@ -91,6 +89,7 @@ impl Keyspace {
             ["INCRBY", key, count] => self.add(key, number(count)?),
             ["DECRBY", key, count] => self.add(key, -number(count)?),
             ["HGET", key, field] => self.hashes.get(key).and_then(|hash| hash.get(field)).into(),
+            ["HLEN", key] => self.hashes.get(key).map_or(0, BTreeMap::len).into(),
             ["HMGET", key, ref fields @ ..] => {
                 let hash = self.hashes.get(key);
                 let values = fields.iter().map(|field| hash.and_then(|hash| hash.get(*field)).into());
@@ -102,19 +101,6 @@ impl Keyspace {
                 let new = pairs.filter(|pair| hash.insert(pair[0].into(), pair[1].into()).is_none());
                 new.count().into()
             }
-            ["SADD", key, member] => self
-                .sets
-                .entry(key.to_owned())
-                .or_default()
-                .insert(member.into())
-                .into(),
-            ["SREM", key, member] => {
-                let is_gone = self.sets.get_mut(key).is_some_and(|set| set.remove(member));
-                self.remove_if_empty(key);
-                is_gone.into()
-            }
-            ["SCARD", key] => self.sets.get(key).map_or(0, BTreeSet::len).into(),
-            ["SMEMBERS", key] => list(self.sets.get(key).into_iter().flatten()),
             _ => return self.call_sorted(words),
         })
     }
@@ -138,15 +124,29 @@ impl Keyspace {
                 members.iter().filter(|member| set.remove(member)).count().into()
             }
             ["ZSCORE", _, member] => set.score(member).map(|score| score.to_string()).into(),
+            ["ZCARD", _] => set.len().into(),
             // Only few are left out, whereas many are counted.
             ["ZCOUNT", _, after, "+inf"] => {
                 let left_out = number(after.strip_prefix('(').ok_or_else(unknown)?)?;
                 (set.len() - set.until(left_out).count()).into()
             }
-            ["ZRANGE", _, "0", "-1"] => list(set.until(i64::MAX)),
-            ["ZRANGE", _, "-inf", max, "BYSCORE", "LIMIT", "0", count] => {
+            ["ZRANGE", _, min, max, "BYSCORE", "LIMIT", "0", count] => {
                 let max = if max == "+inf" { i64::MAX } else { number(max)? };
-                list(set.until(max).take(number(count)? as usize))
+                let min = match min.strip_prefix('(') {
+                    Some(min) => number(min)? + 1,
+                    None if min == "-inf" => i64::MIN,
+                    None => return Err(unknown()),
+                };
+                list(set.between(min, max).take(number(count)? as usize))
+            }
+            // Of a set whose scores are all 0.
+            ["ZRANGE", _, min, max, "BYLEX", "LIMIT", "0", count] => {
+                let members = set.named(lexical(min).ok_or_else(unknown)?, lexical(max).ok_or_else(unknown)?);
+                list(members.take(number(count)? as usize))
+            }
+            ["ZRANGE", _, first, last] => {
+                let (first, last) = (number(first)? as usize, number(last)? as usize);
+                list(set.until(i64::MAX).skip(first).take((last + 1).saturating_sub(first)))
             }
             // All of it is one page, whatever changes between two.
             ["ZSCAN", _, "0", "COUNT", _] => {
@@ -173,24 +173,17 @@ impl Keyspace {
     }
 
     fn exists(&self, key: &str) -> bool {
-        self.texts.contains_key(key)
-            || self.hashes.contains_key(key)
-            || self.sets.contains_key(key)
-            || self.sorted_sets.contains_key(key)
+        self.texts.contains_key(key) || self.hashes.contains_key(key) || self.sorted_sets.contains_key(key)
     }
 
     fn remove(&mut self, key: &str) -> bool {
         self.ends.remove(key);
-        self.texts.remove(key).is_some()
-            || self.hashes.remove(key).is_some()
-            || self.sets.remove(key).is_some()
-            || self.sorted_sets.remove(key).is_some()
+        self.texts.remove(key).is_some() || self.hashes.remove(key).is_some() || self.sorted_sets.remove(key).is_some()
     }
 
     /// Removes a set without members: there is none in Redis.
     fn remove_if_empty(&mut self, key: &str) {
-        let is_empty_set = self.sets.get(key).is_some_and(BTreeSet::is_empty);
-        if is_empty_set || self.sorted_sets.get(key).is_some_and(|set| set.len() == 0) {
+        if self.sorted_sets.get(key).is_some_and(|set| set.len() == 0) {
             self.remove(key);
         }
     }
@@ -255,6 +248,17 @@ fn list<T: ToString>(texts: impl Iterator<Item = T>) -> Reply {
     Reply::List(texts.map(|text| Reply::Text(text.to_string())).collect())
 }
 
+/// Reads one end of a range of members.
+fn lexical(text: &str) -> Option<Bound<&str>> {
+    match text {
+        "-" | "+" => Some(Bound::Unbounded),
+        _ => text
+            .strip_prefix('[')
+            .map(Bound::Included)
+            .or(text.strip_prefix('(').map(Bound::Excluded)),
+    }
+}
+
 /// Which server this is, in hex digits as Redis has it.
 const RUN_ID: &str = "0";
 
@@ -292,7 +296,7 @@ mod tests {
             "EXPIREAT hash 13 GT",
             "EXPIREAT hash 15 GT",
             "EXPIREAT hash 99 NX",
-            "SADD kept c",
+            "ZADD kept 0 c",
             "EXPIREAT kept 15 GT",
             "ZADD persisted 1 d",
             "EXPIREAT persisted 15",
@@ -307,7 +311,7 @@ mod tests {
         time.store(15, Ordering::Relaxed);
         call_all(&mut keyspace, &["TIME"]);
         assert_eq!((keyspace.texts.len(), keyspace.hashes.len()), (1, 0), "but the epoch");
-        assert_eq!((keyspace.sets.len(), keyspace.sorted_sets.len()), (1, 1));
+        assert_eq!(keyspace.sorted_sets.len(), 2);
         assert_eq!(keyspace.ends.len(), 0);
     }
 
@@ -317,18 +321,14 @@ mod tests {
         let replies = call_all(
             &mut keyspace,
             &[
-                "SADD set a",
-                "EXPIREAT set 99",
-                "SREM set a",
                 "ZADD zset 1 a",
                 "EXPIREAT zset 99",
                 "ZREMRANGEBYRANK zset 0 0",
-                "EXISTS set",
                 "EXISTS zset",
             ],
         );
 
-        assert_eq!(replies, [1, 1, 1, 1, 1, 1, 0, 0].map(Reply::Number));
+        assert_eq!(replies, [1, 1, 1, 0].map(Reply::Number));
         assert_eq!(keyspace.ends.len(), 0);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A set of members, each with one score, in the order of score and then member. Scores are whole numbers: times, and
@@ -38,6 +39,30 @@ impl SortedSet {
     /// Returns how many members there are.
     pub(super) fn len(&self) -> usize {
         self.scores.len()
+    }
+
+    /// Returns the members with a score of at least `score_min` and at most `score_max`, lowest first.
+    pub(super) fn between(&self, score_min: i64, score_max: i64) -> impl Iterator<Item = &Arc<str>> {
+        let in_order = self.in_order.range((score_min, Arc::from(""))..);
+        in_order
+            .take_while(move |(score, _)| *score <= score_max)
+            .map(|(_, member)| member)
+    }
+
+    /// Returns the members with a score of 0 in a range of names, in order.
+    pub(super) fn named<'s>(&'s self, min: Bound<&str>, max: Bound<&'s str>) -> impl Iterator<Item = &'s Arc<str>> {
+        let owned = |name: &str| (0, Arc::from(name));
+        let in_order = self.in_order.range((min.map(owned), Bound::Unbounded));
+        in_order
+            .take_while(move |(score, member)| {
+                *score == 0
+                    && match max {
+                        Bound::Included(max) => **member <= *max,
+                        Bound::Excluded(max) => **member < *max,
+                        Bound::Unbounded => true,
+                    }
+            })
+            .map(|(_, member)| member)
     }
 
     /// Returns the members with a score of at most `score_max`, lowest first.

@@ -4,6 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 identifier, 2 the number read
 -- Returns: 1 cleared, 0 left as it is (raised since, or not dirty).
+-- Cost: O(1).
 -- Errors: none of its own.
 
 local number = redis.call('ZSCORE', K.dirty, ARGV[1])

@@ -1,8 +1,7 @@
 -- Common part of every script; script.rs puts it behind the script's first line (`#!lua ...`).
 --
 -- In front of it stands, written by keys.rs:
---   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the bounds
---                      backstop_secs, gate_secs and scanned_max
+--   local K = { ... }  the names: whole keys, prefixes of keys (K.entry .. id), the channel, and the bounds (keys.rs)
 --
 -- The store in memory runs the scripts too. It has only the commands that they use, with just these arguments
 -- (memory/keyspace.rs): one that it does not have is an error there.
@@ -10,6 +9,11 @@
 -- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `fixed`). They declare what is
 -- known up front and route the call to its slot on Redis Cluster. Keys of single events, identifiers, authors and
 -- placeholders are computed here from the prefixes in K; all have the hash tag {purgatory}, so all are in that slot.
+--
+-- What a script costs: one call changes entries and marks identifiers as long as they are fewer than K.page_max
+-- together (`is_enough`), looks at no more than K.scanned_max members of an index, and returns K.page_bytes of events, and
+-- one event more. Where there may be more, the script returns where to continue, and is called again: others are served in
+-- between. So no call takes 5 ms (scripts/redis-cost measures it).
 --
 -- Words: `name` is an identifier as plain text, `id` an event id in hex, `tail` the end of a placeholder's key. "Past"
 -- means at or before NOW.
@@ -22,11 +26,23 @@ local function decimal(number)
   return string.format('%.0f', number)
 end
 
--- `Identifier::encoded`, byte for byte.
+-- Bytes as they stand in keys, filled as they come.
+local encoded_bytes = setmetatable({}, {
+  __index = function(encoded, byte)
+    encoded[byte] = string.format('%%%02X', string.byte(byte))
+    return encoded[byte]
+  end,
+})
+local encoded_names = {}
+
+-- `Identifier::encoded`, byte for byte. Each name once: a PR may have 16 of 255 odd bytes.
 local function encode(name)
-  return (string.gsub(name, '[^A-Za-z0-9%-%._~]', function(byte)
-    return string.format('%%%02X', string.byte(byte))
-  end))
+  local encoded = encoded_names[name]
+  if not encoded then
+    encoded = string.gsub(name, '[^A-Za-z0-9%-%._~]', encoded_bytes)
+    encoded_names[name] = encoded
+  end
+  return encoded
 end
 
 -- Compares two event times, decimals without leading zeros, exactly: they are the author's choice up to 2^64.
@@ -37,52 +53,68 @@ local function is_later(time, other)
   return time > other
 end
 
--- Draws a number that was never drawn from `counter`, even if Redis lost its memory in between, or this is a replica
--- that had not heard of the last ones: none is below the microsecond (exact in a score until the year 2255).
-local function next_number(counter)
+-- Draws `count` numbers that were never drawn from `counter`, even if Redis lost its memory in between, or this is a
+-- replica that had not heard of the last ones: none is below the microsecond (exact in a score until the year 2255).
+-- Returns the first.
+local function next_numbers(counter, count)
   local last = tonumber(redis.call('GET', counter) or '0')
-  local number = math.max(last + 1, NOW * 1000000 + tonumber(TIME[2]))
-  redis.call('SET', counter, decimal(number))
-  return number
+  local first = math.max(last + 1, NOW * 1000000 + tonumber(TIME[2]))
+  redis.call('SET', counter, decimal(first + count - 1))
+  return first
+end
+
+local function next_number(counter)
+  return next_numbers(counter, 1)
 end
 
 local function wake()
   redis.call('PUBLISH', K.wake, '')
 end
 
--- Raises the dirty number of every name that is a key of `names`.
-local function raise(names)
-  local sorted = {}
-  for name in pairs(names) do
-    sorted[#sorted + 1] = name
-  end
-  if #sorted == 0 then
-    return
-  end
-  table.sort(sorted)
-  for _, name in ipairs(sorted) do
-    redis.call('ZADD', K.dirty, decimal(next_number(K.changes)), name)
-  end
-  wake()
+-- Entries and their identifiers that this call has read: a long identifier costs as much as an entry.
+local touched = 0
+
+local function is_enough()
+  return touched >= K.page_max
 end
 
-local function add_all(names, more)
-  for _, name in ipairs(more) do
-    names[name] = true
+-- Adds texts to a list that has each once, and as a key too.
+local function add_all(list, more)
+  for _, text in ipairs(more) do
+    if not list[text] then
+      list[text] = true
+      list[#list + 1] = text
+    end
   end
+end
+
+-- Raises the dirty number of every name of such a list, in its order: to sort takes long, as Redis compares texts by the
+-- rules of its locale.
+local function raise(names)
+  if #names == 0 then
+    return
+  end
+  local first = next_numbers(K.changes, #names)
+  for place, name in ipairs(names) do
+    redis.call('ZADD', K.dirty, decimal(first + place - 1), name)
+  end
+  wake()
 end
 
 local function find_entry(id)
   local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'identifiers', 'created_at', 'deadline',
     'bytes', 'source_group')
+  touched = touched + 1
   if not fields[1] then
     return nil
   end
+  local names = cjson.decode(fields[4])
+  touched = touched + #names
   return {
     status = fields[1],
     author = fields[2],
     kind = fields[3],
-    names = cjson.decode(fields[4]),
+    names = names,
     created_at = fields[5],
     deadline = tonumber(fields[6]),
     bytes = fields[7] or '0',
@@ -114,15 +146,18 @@ local function is_releasing(entry)
   return entry.status == 'releasing' or entry.status == 'stuck'
 end
 
--- Whether one of the events in `after` (JSON array of ids) is releasing, those in `own` left out.
-local function is_blocked(after, own)
-  for _, id in ipairs(cjson.decode(after)) do
-    local entry = not own[id] and find_entry(id)
-    if entry and is_releasing(entry) then
-      return true
+-- Returns one of the events in `after` (JSON array of ids) that is releasing, those in `own` left out; nil: there is
+-- none. The event `id`, which is ordered after it, is due as soon as that has left (settle.lua).
+local function blocker(id, after, own)
+  for _, other in ipairs(cjson.decode(after)) do
+    local status = not own[other] and redis.call('HGET', K.entry .. other, 'status')
+    if status == 'releasing' or status == 'stuck' then
+      redis.call('ZADD', K.waiting .. other, '0', id)
+      redis.call('EXPIREAT', K.waiting .. other, decimal(NOW + K.backstop_secs))
+      return other
     end
   end
-  return false
+  return nil
 end
 
 -- Draws a lease for an entry, and keeps others from it until it runs out.
@@ -131,6 +166,17 @@ local function lease(id, secs)
   redis.call('HSET', K.entry .. id, 'lease', decimal(number))
   redis.call('ZADD', K.releasing, decimal(NOW + secs), id)
   return number
+end
+
+-- The member of an index of identifiers: in the order of author and kind, so that those of one author stand together.
+local function index_member(id, entry)
+  return entry.author .. ':' .. entry.kind .. ':' .. id
+end
+
+local function add_to_indices(id, entry)
+  for _, name in ipairs(entry.names) do
+    redis.call('ZADD', K.identifier .. encode(name), '0', index_member(id, entry))
+  end
 end
 
 local function announcement_key(entry, name)
@@ -209,9 +255,10 @@ end
 
 local function remove_entry(id, entry)
   clear_deadline(id, entry)
+  redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)
   for _, name in ipairs(entry.names) do
-    redis.call('SREM', K.identifier .. encode(name), id)
+    redis.call('ZREM', K.identifier .. encode(name), index_member(id, entry))
   end
   redis.call('DEL', K.entry .. id)
 end
@@ -233,27 +280,31 @@ local function extend_entry(id, deadline, woken)
   return true
 end
 
--- NIP-01: addressed by kind, author and `d` tag.
-local function is_addressable(kind)
-  return tonumber(kind) >= 30000 and tonumber(kind) < 40000
+-- The keys of an author's gates: those of this span of K.gate_secs, and those of the one before.
+local function gate_keys(author)
+  local span = math.floor(NOW / K.gate_secs)
+  return { K.deleted .. author .. ':' .. decimal(span), K.deleted .. author .. ':' .. decimal(span - 1) }
+end
+
+-- Reads the `created_at` of the request out of a gate; nil: it has ended.
+local function open_gate(gate)
+  local asked_at, ends = string.match(gate, '^(%d+):(%d+)$')
+  return tonumber(ends) > NOW and asked_at or nil
 end
 
 -- Whether the entry's author asked to delete it in the last K.gate_secs.
 local function is_deleted(id, entry)
-  if redis.call('EXISTS', K.deleted_event .. entry.author .. ':' .. id) == 1 then
-    return true
+  local fields = { 'author', id }
+  if entry.kind == '30617' or entry.kind == '30618' then
+    fields[3] = entry.kind .. ':' .. encode(entry.names[1])
   end
-  local vanished = redis.call('GET', K.deleted_author .. entry.author)
-  if vanished and not is_later(entry.created_at, vanished) then
-    return true
-  end
-  if not is_addressable(entry.kind) then
-    return false
-  end
-  for _, name in ipairs(entry.names) do
-    local gate = redis.call('GET', K.deleted_address .. entry.author .. ':' .. entry.kind .. ':' .. encode(name))
-    if gate and not is_later(entry.created_at, gate) then
-      return true
+  for _, key in ipairs(gate_keys(entry.author)) do
+    local gates = redis.call('HMGET', key, unpack(fields))
+    for place in ipairs(fields) do
+      local asked_at = gates[place] and open_gate(gates[place])
+      if asked_at and (place == 2 or not is_later(entry.created_at, asked_at)) then
+        return true
+      end
     end
   end
   return false
@@ -279,7 +330,7 @@ end
 
 local function remove_placeholder(tail, name)
   redis.call('DEL', K.placeholder .. tail)
-  redis.call('SREM', K.placeholders_of .. encode(name), tail)
+  redis.call('ZREM', K.placeholders_of .. encode(name), tail)
   redis.call('ZREM', K.placeholders, tail)
   redis.call('ZREM', K.deadlines, tail)
 end

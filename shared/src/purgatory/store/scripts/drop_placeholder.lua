@@ -4,6 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 owner of the repository, 3 identifier, 4 commit oid
 -- Returns: 1 removed, 0 nothing done: no such placeholder, or of another commit.
+-- Cost: O(1).
 -- Errors: none of its own.
 
 local tail = ARGV[1] .. ':' .. ARGV[2] .. ':' .. encode(ARGV[3])

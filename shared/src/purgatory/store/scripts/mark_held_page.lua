@@ -2,14 +2,28 @@
 -- Raises the dirty numbers of everything that is held or asleep, or has a placeholder, one page of it.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 the cursor, "0" at first
--- Returns: the cursor of the next page; "0": that was the last.
+-- ARGV: 1 the cursor, "0" at first, 2 the last that was marked of what stands at the cursor, empty if none was
+-- Returns: { ARGV 1 and 2 of the next page }; "0" and empty: that was the last.
+-- Cost: O(identifiers) for each of a page.
 -- Errors: none of its own.
 
-local page = redis.call('ZSCAN', K.deadlines, ARGV[1], 'COUNT', K.scanned_max)
-local names = {}
-for place = 1, #page[2], 2 do
-  add_all(names, names_of_deadline(page[2][place]) or {})
+local scanned = redis.call('ZSCAN', K.deadlines, ARGV[1], 'COUNT', K.page_max)
+local members, first = scanned[2], 1
+for place = 1, #members, 2 do
+  if members[place] == ARGV[2] then
+    first = place + 2
+  end
+end
+
+-- What has left meanwhile is no place to continue from: then all of it is marked, some of it again.
+local names, cursor, last = {}, scanned[1], ''
+for place = first, #members, 2 do
+  if is_enough() then
+    cursor = ARGV[1]
+    break
+  end
+  add_all(names, names_of_deadline(members[place]) or {})
+  last = members[place]
 end
 raise(names)
-return page[1]
+return { cursor, cursor == ARGV[1] and last or '' }

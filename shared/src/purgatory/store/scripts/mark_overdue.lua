@@ -3,8 +3,9 @@
 -- and nothing ends by itself as long as a gateway calls this: the backstop counts from the last call.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 how many at most, 2 recheck-secs
+-- ARGV: 1 how many at most (no more than K.page_max), 2 recheck-secs
 -- Returns: how many entries and placeholders were found overdue.
+-- Cost: O(identifiers) for each of a page.
 -- Errors: none of its own.
 
 local function keep(member)
@@ -25,7 +26,12 @@ local function keep(member)
 end
 
 local overdue, names = 0, {}
-for _, member in ipairs(redis.call('ZRANGE', K.deadlines, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[1])) do
+local count_max = math.min(tonumber(ARGV[1]), K.page_max)
+local past = redis.call('ZRANGE', K.deadlines, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, count_max)
+for _, member in ipairs(past) do
+  if is_enough() then
+    break
+  end
   local found = names_of_deadline(member)
   if found then
     redis.call('ZADD', K.deadlines, decimal(NOW + tonumber(ARGV[2])), member)

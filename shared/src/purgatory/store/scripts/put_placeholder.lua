@@ -4,6 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 owner of the repository, 3 identifier, 4 commit oid, 5 hold-secs, 6 placeholders at most
 -- Returns: 1 recorded, 0 nothing changed: there are as many as may be.
+-- Cost: O(1).
 -- Errors: OOM (Redis is at maxmemory).
 
 local name = ARGV[3]
@@ -18,7 +19,7 @@ local index = K.placeholders_of .. encode(name)
 redis.call('HSET', K.placeholder .. tail, 'event_id', ARGV[1], 'owner', ARGV[2], 'identifier', name,
   'commit_oid', ARGV[4], 'deadline', decimal(deadline))
 redis.call('EXPIREAT', K.placeholder .. tail, ends)
-redis.call('SADD', index, tail)
+redis.call('ZADD', index, '0', tail)
 end_not_before(index, ends)
 redis.call('ZADD', K.placeholders, decimal(deadline), tail)
 redis.call('ZADD', K.deadlines, decimal(deadline), tail)

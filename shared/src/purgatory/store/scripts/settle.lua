@@ -7,20 +7,18 @@
 --         "give-back": there was no attempt, the entry is due at once | "retry" | "stuck"
 --       4 in how many seconds to try again, 5 what the relay answered (4 and 5 only with "retry" and "stuck")
 -- Returns: 1 settled, 0 nothing done: the lease is not the current one.
+-- Cost: O(identifiers), and O(1) for each of at most K.scanned_max that wait for the entry.
 -- Errors: none of its own.
 
--- Makes due at once what is ordered after the entry (take_due.lua puts it off by a second), and returns whether there
--- is any.
-local function let_go_what_waited(id, names)
+-- Makes due at once what waits for the entry (take_due.lua puts it off by a second), as much of it as one call may
+-- touch, and returns whether there is any.
+local function let_go_what_waits(id)
   local is_any = false
-  for _, name in ipairs(names) do
-    for _, other in ipairs(redis.call('SMEMBERS', K.identifier .. encode(name))) do
-      local time = tonumber(redis.call('ZSCORE', K.releasing, other) or '')
-      local is_near = time and time <= NOW + 1
-      if is_near and string.find(redis.call('HGET', K.entry .. other, 'after') or '', id, 1, true) then
-        redis.call('ZADD', K.releasing, 'LT', decimal(NOW), other)
-        is_any = true
-      end
+  for _, other in ipairs(redis.call('ZRANGE', K.waiting .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
+    local time = tonumber(redis.call('ZSCORE', K.releasing, other) or '')
+    if time and time <= NOW + 1 then
+      redis.call('ZADD', K.releasing, 'LT', decimal(NOW), other)
+      is_any = true
     end
   end
   return is_any
@@ -32,10 +30,10 @@ if redis.call('HGET', K.entry .. id, 'lease') ~= ARGV[2] then
 end
 if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
   local entry = find_entry(id)
-  remove_entry(id, entry)
-  if let_go_what_waited(id, entry.names) then
+  if let_go_what_waits(id) then
     wake()
   end
+  remove_entry(id, entry)
   if ARGV[3] == 'dropped' then
     local names = {}
     add_all(names, entry.names)

@@ -4,23 +4,28 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 how many at most, 2 lease-secs
--- Returns: { { event JSON, lease, after (JSON array of ids) }, ... }.
+-- Returns: at most K.page_bytes of events and one more:
+--          { { event JSON, lease, after (JSON array of ids) }, ... }.
+-- Cost: O(1) for each of at most K.scanned_max that are due or ordered before one that is.
 -- Errors: none of its own.
 
-local leased = {}
-local count_max = tonumber(ARGV[1])
+local leased, bytes, looked_at = {}, 0, 0
+local count_max = math.min(tonumber(ARGV[1]), K.page_max)
 local due = redis.call('ZRANGE', K.releasing, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, K.scanned_max)
 for _, id in ipairs(due) do
-  if #leased >= count_max then
+  if #leased >= count_max or bytes >= K.page_bytes or looked_at >= K.scanned_max then
     break
   end
-  local fields = redis.call('HMGET', K.entry .. id, 'event', 'after')
-  if not fields[1] then
+  local after = redis.call('HGET', K.entry .. id, 'after')
+  looked_at = looked_at + 1 + #(after or '') / 67
+  if not after then
     redis.call('ZREM', K.releasing, id)
-  elseif is_blocked(fields[2], {}) then
+  elseif blocker(id, after, {}) then
     redis.call('ZADD', K.releasing, decimal(NOW + 1), id)
   else
-    leased[#leased + 1] = { fields[1], lease(id, tonumber(ARGV[2])), fields[2] }
+    local event = redis.call('HGET', K.entry .. id, 'event')
+    bytes = bytes + #event
+    leased[#leased + 1] = { event, lease(id, tonumber(ARGV[2])), after }
   end
 end
 return leased

@@ -4,6 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: pairs of event id and text
 -- Returns: how many notes changed.
+-- Cost: O(bytes of the notes); the caller gives at most a page.
 -- Errors: none of its own.
 
 local noted = 0

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
--- Marks complete events as releasing, writes them whole, and leases to the caller those that it may publish now. One
+-- Marks one page of complete events as releasing, writes them whole, and leases to the caller those that it may publish now. One
 -- that is ordered after an event of another caller waits: marked, not leased, due as soon as that has
 -- left (take_due.lua).
 --
 -- KEYS: see common.lua.
--- ARGV: 1 lease-secs, then of each release, in the order of publishing:
+-- ARGV: 1 lease-secs, 2 ids that the caller has leased by earlier pages (JSON array), then of each release, in the order of publishing:
 --       +1 event id, +2 event JSON, +3 kind, +4 author, +5 created_at, +6 identifiers (JSON array),
 --       +7 ids of the events to publish before it (JSON array)
 -- Returns: { { { place of the release in ARGV (from 1), lease }, ... } of those that are the caller's, in order,
 --            { place, ... } of those that wait }.
 --          Left out and unchanged: what is releasing already and whose time has not come (leased to another caller, or
 --          to be retried later), and what its author deleted since the caller decided.
+-- Cost: O(releases * identifiers + events to publish before them); the caller gives at most a page.
 -- Errors: none of its own.
 
 local function is_anothers(id, old)
@@ -20,7 +21,7 @@ end
 
 -- All are marked before any is leased: what is ordered after one of them finds it marked.
 local marked = {}
-for first = 2, #ARGV, 7 do
+for first = 3, #ARGV, 7 do
   local id = ARGV[first]
   local entry = {
     kind = ARGV[first + 2],
@@ -42,17 +43,16 @@ for first = 2, #ARGV, 7 do
       'created_at', entry.created_at, 'status', 'releasing', 'waiting_for', '', 'after', ARGV[first + 6],
       'lease', '')
     redis.call('PERSIST', K.entry .. id)
-    for _, name in ipairs(entry.names) do
-      redis.call('SADD', K.identifier .. encode(name), id)
-    end
+    add_to_indices(id, entry)
     redis.call('ZADD', K.releasing, decimal(NOW), id)
-    marked[#marked + 1] = { place = (first + 5) / 7, id = id, after = ARGV[first + 6] }
+    marked[#marked + 1] = { place = (first + 4) / 7, id = id, after = ARGV[first + 6] }
   end
 end
 
 local leased, waiting, own = {}, {}, {}
+add_all(own, cjson.decode(ARGV[2]))
 for _, release in ipairs(marked) do
-  if is_blocked(release.after, own) then
+  if blocker(release.id, release.after, own) then
     waiting[#waiting + 1] = release.place
   else
     own[release.id] = true

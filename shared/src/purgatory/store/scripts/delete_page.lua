@@ -1,0 +1,65 @@
+#!lua flags=allow-oom
+-- Removes, in any status, what its author asked to delete (NIP-09), one page of it.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 author, 2 created_at of the request, 3 event ids (JSON array),
+--       4 addresses (JSON array of [kind as text, identifier]),
+--       5 how many of the targets, first the ids and then the addresses, are done,
+--       6 the last member of the index of the identifier of the next one that was looked at, empty if none was
+-- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last }.
+-- Cost: O(identifiers) for each of a page of targets, and of the author's entries under them.
+-- Errors: none of its own.
+
+local author, asked_at, done, last = ARGV[1], ARGV[2], tonumber(ARGV[5]), ARGV[6]
+local ids, addresses = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
+local deleted, dirty = 0, {}
+
+local function delete_entry(id, entry)
+  add_all(dirty, entry.names)
+  remove_entry(id, entry)
+  deleted = deleted + 1
+end
+
+local function delete_event(id)
+  local entry = find_entry(id)
+  if entry and entry.author == author then
+    delete_entry(id, entry)
+  end
+end
+
+-- Looks at entries of the address behind `last`, and returns whether that were all.
+local function delete_address(kind, name)
+  local prefix, index = author .. ':' .. kind .. ':', K.identifier .. encode(name)
+  local first = last == '' and '[' .. prefix or '(' .. last
+  local members = redis.call('ZRANGE', index, first, '(' .. prefix .. '~', 'BYLEX', 'LIMIT', 0, K.page_max)
+  touched = touched + 1
+  for _, member in ipairs(members) do
+    if is_enough() then
+      return false
+    end
+    local id = string.sub(member, #prefix + 1)
+    local entry = find_entry(id)
+    if not entry then
+      redis.call('ZREM', index, member)
+    elseif not is_later(entry.created_at, asked_at) then
+      delete_entry(id, entry)
+    end
+    last = member
+  end
+  return #members < K.page_max
+end
+
+while done < #ids + #addresses and not is_enough() do
+  if done < #ids then
+    delete_event(ids[done + 1])
+    done = done + 1
+  else
+    local address = addresses[done - #ids + 1]
+    if delete_address(address[1], address[2]) then
+      done, last = done + 1, ''
+    end
+  end
+end
+
+raise(dirty)
+return { deleted, done < #ids + #addresses and done or -1, last }

@@ -1,0 +1,98 @@
+#!lua flags=allow-oom
+-- Reads one page of everything about some identifiers, and takes vanished entries out of the indices it reads. Of each
+-- identifier first the entries, in the order of author and kind, then the placeholders. The announcements of one author
+-- are in one page, up to K.page_max: one that takes another's place between two pages is not missed with it.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 the place of the first identifier to read, "1" at first,
+--       2 "entries" or "placeholders" (of that identifier), 3 the last member of that index that was read, or empty,
+--       then the identifiers.
+-- Returns: { now,
+--            { { identifier, dirty number }, ... } on the first page,
+--            { { event JSON, identifiers (JSON array), status, source, held_since, deadline, waiting_for,
+--                release_error, after (JSON array of ids) }, ... } each entry once,
+--            { { event id, owner, identifier, commit oid, deadline }, ... } the placeholders,
+--            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
+-- Cost: O(1) for each of at most 2 * K.page_max entries and placeholders, and for each identifier; at most K.page_bytes
+--       of events, and one event more.
+-- Errors: none of its own.
+
+local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local dirty, entries, placeholders, seen = {}, {}, {}, {}
+local looked_at, bytes = 0, 0
+
+if place == 1 and index == 'entries' and last == '' then
+  for at = 4, #ARGV do
+    local number = redis.call('ZSCORE', K.dirty, ARGV[at])
+    if number then
+      dirty[#dirty + 1] = { ARGV[at], tonumber(number) }
+    end
+  end
+end
+
+local function is_full()
+  return looked_at >= K.page_max or bytes >= K.page_bytes
+end
+
+-- The rest of the page, or of an author's announcements.
+local function next_members(key)
+  return redis.call('ZRANGE', key, last == '' and '-' or '(' .. last, '+', 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
+end
+
+local function read_entry(key, member)
+  local id = string.match(member, '[^:]*$')
+  if seen[id] then
+    return
+  end
+  local fields = redis.call('HMGET', K.entry .. id,
+    'event', 'identifiers', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error', 'after')
+  if not fields[1] then
+    redis.call('ZREM', key, member)
+    return
+  end
+  seen[id] = true
+  bytes = bytes + #fields[1] + #fields[7]
+  entries[#entries + 1] = fields
+end
+
+local function read_placeholder(key, member)
+  local fields = redis.call('HMGET', K.placeholder .. member,
+    'event_id', 'owner', 'identifier', 'commit_oid', 'deadline')
+  if fields[1] then
+    placeholders[#placeholders + 1] = fields
+  else
+    redis.call('ZREM', key, member)
+  end
+end
+
+-- Reads what has room in the page of one index, and returns whether that was all.
+local function read_index(key, read)
+  local members = next_members(key)
+  local group
+  for count, member in ipairs(members) do
+    local of = string.match(member, '^%x+:30617:')
+    if is_full() and not (of and of == group and count < 2 * K.page_max) then
+      return false
+    end
+    group = of
+    read(key, member)
+    last, looked_at = member, looked_at + 1
+  end
+  return #members < 2 * K.page_max
+end
+
+while place <= #ARGV - 3 and not is_full() do
+  local name = encode(ARGV[place + 3])
+  if index == 'entries' then
+    if read_index(K.identifier .. name, read_entry) then
+      index, last = 'placeholders', ''
+    end
+  elseif read_index(K.placeholders_of .. name, read_placeholder) then
+    place, index, last = place + 1, 'entries', ''
+  end
+end
+
+if place > #ARGV - 3 then
+  place = 0
+end
+return { NOW, dirty, entries, placeholders, place, index, last }

@@ -1,0 +1,442 @@
+//! One attacker fills what the purgatory may hold, in a real Redis: how long does Redis stand still for each step?
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use nostr::event::Event;
+use nostr::event::EventBuilder;
+use nostr::event::EventId;
+use nostr::event::FinalizeEvent;
+use nostr::event::Kind;
+use nostr::event::Tag;
+use nostr::key::Keys;
+use nostr::types::Timestamp;
+use redis::AsyncConnectionConfig;
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use shared::nip01::Deletion;
+use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
+use shared::purgatory::Expiry;
+use shared::purgatory::Hold;
+use shared::purgatory::HoldOutcome;
+use shared::purgatory::Leased;
+use shared::purgatory::Limits;
+use shared::purgatory::Purgatory;
+use shared::purgatory::PurgatoryError;
+use shared::purgatory::RedisSettings;
+use shared::purgatory::Release;
+use shared::purgatory::Room;
+use shared::purgatory::Settlement;
+use tempfile::TempDir;
+
+use crate::harness::redis::RedisServer;
+
+/// Longest time that Redis may stand still for one script, in microseconds.
+pub const SCRIPT_MICROS_MAX: u64 = 5_000;
+
+/// Later than any answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one operation cost.
+#[derive(Debug)]
+pub struct RedisCost {
+    /// What was done, to what.
+    pub what: String,
+    /// How many scripts it took.
+    pub scripts: usize,
+    /// The longest of them, in microseconds. Of many the longest twentieth is left out: on a busy machine the kernel
+    /// stops Redis now and then, and then it was not the script that took long.
+    pub longest_micros: u64,
+    /// All of them.
+    pub all_micros: u64,
+}
+
+impl RedisCost {
+    /// Fills the limits, does everything, and returns what each operation cost.
+    ///
+    /// # Errors
+    /// The purgatory does not answer.
+    pub async fn measure() -> Result<Vec<Self>, PurgatoryError> {
+        let mut costs = Vec::new();
+        for fill in [Fill::Small, Fill::Large, Fill::Wide, Fill::Marks] {
+            let bench = Bench::start(fill.name()).await?;
+            costs.extend(bench.measure(fill).await?);
+        }
+        Ok(costs)
+    }
+
+    /// Whether no script took longer than it may.
+    pub fn is_within(&self) -> bool {
+        self.longest_micros <= SCRIPT_MICROS_MAX
+    }
+}
+
+impl fmt::Display for RedisCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.is_within() { "" } else { "  TOO LONG" };
+        let ms = |micros: u64| micros as f64 / 1000.0;
+        write!(
+            f,
+            "{:<58} {:>5} scripts, longest {:>8.2} ms, all {:>9.2} ms{mark}",
+            self.what,
+            self.scripts,
+            ms(self.longest_micros),
+            ms(self.all_micros),
+        )
+    }
+}
+
+/// With what the limits are filled.
+#[derive(Debug, Clone, Copy)]
+enum Fill {
+    /// Many small states of several keys under one identifier.
+    Small,
+    /// Few large states under one identifier.
+    Large,
+    /// PRs to as many long and odd identifiers as may be.
+    Wide,
+    /// Dirty marks and placeholders.
+    Marks,
+}
+
+impl Fill {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small states",
+            Self::Large => "large states",
+            Self::Wide => "wide PRs",
+            Self::Marks => "marks",
+        }
+    }
+}
+
+/// A Redis, and what watches it.
+struct Bench {
+    name: &'static str,
+    purgatory: Purgatory,
+    connection: MultiplexedConnection,
+    _server: RedisServer,
+    _folder: TempDir,
+}
+
+impl Bench {
+    async fn start(name: &'static str) -> Result<Self, PurgatoryError> {
+        let folder = TempDir::new().unwrap();
+        let server = RedisServer::start(folder.path(), false).await;
+        let mut connection = patient_connection(&server).await;
+        // A disk is no part of what a script costs.
+        for (setting, value) in [
+            ("appendfsync", "no"),
+            ("slowlog-log-slower-than", "0"),
+            ("slowlog-max-len", "100000"),
+        ] {
+            let mut set = redis::cmd("CONFIG");
+            set.arg("SET").arg(setting).arg(value);
+            let () = set.query_async(&mut connection).await.unwrap();
+        }
+        let settings = RedisSettings {
+            slow: PATIENCE,
+            call_timeout: PATIENCE,
+            ..RedisSettings::at(&server.url())
+        };
+        Ok(Self {
+            name,
+            purgatory: Purgatory::connect(&settings, Limits::DEFAULT).await?,
+            connection,
+            _server: server,
+            _folder: folder,
+        })
+    }
+
+    async fn measure(mut self, fill: Fill) -> Result<Vec<RedisCost>, PurgatoryError> {
+        match fill {
+            Fill::Small => self.small().await,
+            Fill::Large => self.large().await,
+            Fill::Wide => self.wide().await,
+            Fill::Marks => self.marks().await,
+        }
+    }
+
+    /// Forgets what Redis has done so far.
+    async fn begin(&mut self) {
+        let mut reset = redis::cmd("SLOWLOG");
+        reset.arg("RESET");
+        let () = reset.query_async(&mut self.connection).await.unwrap();
+    }
+
+    /// Returns what the scripts since then cost.
+    async fn end(&mut self, what: &str) -> RedisCost {
+        let mut log = redis::cmd("SLOWLOG");
+        log.arg("GET").arg("-1");
+        let rows: Vec<Vec<Value>> = log.query_async(&mut self.connection).await.unwrap();
+        let mut micros: Vec<u64> = rows.iter().filter_map(|row| script_micros(row)).collect();
+        micros.sort_unstable();
+        RedisCost {
+            what: format!("{}: {what}", self.name),
+            scripts: micros.len(),
+            longest_micros: micros.iter().rev().nth(micros.len() / 20).copied().unwrap_or(0),
+            all_micros: micros.iter().sum(),
+        }
+    }
+
+    /// Holds events until all are tried, and returns those that are held.
+    async fn fill(&mut self, holds: impl Iterator<Item = Hold>) -> Result<Vec<Hold>, PurgatoryError> {
+        let mut held = Vec::new();
+        for hold in holds {
+            if self.purgatory.hold(&hold).await? == HoldOutcome::Held {
+                held.push(hold);
+            }
+        }
+        Ok(held)
+    }
+
+    async fn small(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let keys: Vec<Keys> = (0..10).map(|_| Keys::generate()).collect();
+        let mut costs = Vec::new();
+        self.begin().await;
+        let events = keys
+            .iter()
+            .flat_map(|key| (0..1000).map(move |at| state(key, "victim", at, 0)));
+        let held = self
+            .fill(events.map(|event| hold(event, &["victim".to_owned()])))
+            .await?;
+        costs.push(self.end(&format!("hold {} of them", held.len())).await);
+        costs.extend(self.read_all(&["victim".to_owned()]).await?);
+        costs.extend(self.change_all(&held).await?);
+
+        self.begin().await;
+        let author = &keys[0];
+        let kinds = 30_000..30_100;
+        self.delete(author, BTreeSet::new(), kinds.map(|kind| (kind, identifier("victim"))))
+            .await?;
+        costs.push(self.end("kind 5 with 100 addresses of one identifier").await);
+        costs.extend(self.release_all(&held[..held.len() / 2]).await?);
+        costs.extend(self.vanish_all(&keys).await?);
+        Ok(costs)
+    }
+
+    async fn large(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let keys: Vec<Keys> = (0..8).map(|_| Keys::generate()).collect();
+        let mut costs = Vec::new();
+        self.begin().await;
+        let events = keys
+            .iter()
+            .flat_map(|key| (0..32).map(move |at| state(key, "victim", at, 500 << 10)));
+        let held = self
+            .fill(events.map(|event| hold(event, &["victim".to_owned()])))
+            .await?;
+        costs.push(self.end(&format!("hold {} of them", held.len())).await);
+        costs.extend(self.read_all(&["victim".to_owned()]).await?);
+        costs.extend(self.release_all(&held).await?);
+        Ok(costs)
+    }
+
+    async fn wide(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let keys: Vec<Keys> = (0..10).map(|_| Keys::generate()).collect();
+        let mut costs = Vec::new();
+        self.begin().await;
+        let mut holds = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            for at in 0..300 {
+                let names: Vec<String> = (0..16)
+                    .map(|place| odd_name((number * 300 + at) * 16 + place))
+                    .collect();
+                holds.push(hold(event(key, 1618, "", at as u64, 0), &names));
+            }
+        }
+        let held = self.fill(holds.into_iter()).await?;
+        costs.push(self.end(&format!("hold {} of them", held.len())).await);
+        let names: Vec<String> = held[0].identifiers.iter().map(ToString::to_string).collect();
+        costs.extend(self.read_all(&names).await?);
+        costs.extend(self.change_all(&held).await?);
+        self.begin().await;
+        let ids = held.iter().take(100).map(|hold| hold.event.id);
+        let addresses = (0..100).map(|number| (30_617, identifier(&odd_name(number))));
+        self.delete(&keys[0], ids.collect(), addresses).await?;
+        costs.push(self.end("kind 5 with 100 ids and 100 addresses").await);
+        costs.extend(self.release_all(&held[100..held.len() / 2]).await?);
+        costs.extend(self.vanish_all(&keys).await?);
+        Ok(costs)
+    }
+
+    async fn marks(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        self.begin().await;
+        let names: BTreeSet<Identifier> = (0..100_000)
+            .map(|number| identifier(&format!("repository-{number}")))
+            .collect();
+        self.purgatory.mark_dirty(&names).await?;
+        costs.push(self.end("mark 100,000 identifiers dirty").await);
+        self.begin().await;
+        self.purgatory.dirty(10_000).await?;
+        costs.push(self.end("list 10,000 dirty identifiers").await);
+
+        self.begin().await;
+        let owner = Keys::generate().public_key();
+        let place = |name: &str| Coordinate {
+            owner,
+            identifier: identifier(name),
+        };
+        let oid = "a".repeat(40).parse().unwrap();
+        for number in 0..Limits::DEFAULT.placeholders_max {
+            let id = EventId::from_hex(&format!("{number:064x}")).unwrap();
+            let _ = self.purgatory.put_placeholder(&id, &place("victim"), oid, 1000).await?;
+        }
+        costs.push(self.end("record placeholders of one repository").await);
+        self.begin().await;
+        self.purgatory.read(&[identifier("victim")].into()).await?;
+        costs.push(self.end("read the repository").await);
+        Ok(costs)
+    }
+
+    async fn read_all(&mut self, names: &[String]) -> Result<Vec<RedisCost>, PurgatoryError> {
+        self.begin().await;
+        let reading = self
+            .purgatory
+            .read(&names.iter().map(|name| identifier(name)).collect())
+            .await?;
+        Ok(vec![self.end(&format!("read {} of them", reading.entries.len())).await])
+    }
+
+    /// What changes entries that stay.
+    async fn change_all(&mut self, held: &[Hold]) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        let first: BTreeSet<EventId> = held.iter().take(1000).map(|hold| hold.event.id).collect();
+        self.begin().await;
+        let notes: BTreeMap<EventId, String> = first.iter().map(|id| (*id, "x".repeat(1000))).collect();
+        self.purgatory.note_waiting(&notes).await?;
+        costs.push(self.end("note what 1,000 wait for").await);
+        self.begin().await;
+        self.purgatory.extend(&first, 5000).await?;
+        costs.push(self.end("extend 1,000").await);
+        self.begin().await;
+        let one = Hold {
+            extend: first.clone(),
+            ..hold(event(&Keys::generate(), 30618, "victim", 1, 0), &["victim".to_owned()])
+        };
+        self.purgatory.hold(&one).await?;
+        costs.push(self.end("hold one that extends 1,000").await);
+        self.begin().await;
+        self.purgatory.mark_held().await?;
+        costs.push(self.end("mark everything held dirty").await);
+        let late: BTreeSet<EventId> = held.iter().take(64).map(|hold| hold.event.id).collect();
+        self.begin().await;
+        for id in &late {
+            self.purgatory.expire(id, Expiry::Gone).await?;
+        }
+        costs.push(self.end("expire 64").await);
+        Ok(costs)
+    }
+
+    /// Releases and settles.
+    async fn release_all(&mut self, held: &[Hold]) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        let first: BTreeSet<EventId> = held.iter().take(1).map(|hold| hold.event.id).collect();
+        let releases: Vec<Release> = held
+            .iter()
+            .take(2000)
+            .map(|hold| Release {
+                event: hold.event.clone(),
+                identifiers: hold.identifiers.clone(),
+                after: first.iter().filter(|id| **id != hold.event.id).copied().collect(),
+            })
+            .collect();
+        self.begin().await;
+        let marked = self.purgatory.mark_releasing(&releases, 0).await?;
+        costs.push(self.end(&format!("mark {} releasing", releases.len())).await);
+        drop(marked);
+        self.begin().await;
+        self.purgatory.mark_overdue(64, 1).await?;
+        costs.push(self.end("mark 64 overdue").await);
+        self.begin().await;
+        let due: Vec<Leased> = self.purgatory.take_due(64, 1000).await?;
+        costs.push(self.end(&format!("take {} due", due.len())).await);
+        self.begin().await;
+        for leased in &due {
+            self.purgatory
+                .settle(&leased.event.id, leased.lease, &Settlement::Dropped)
+                .await?;
+        }
+        costs.push(self.end("settle them").await);
+        Ok(costs)
+    }
+
+    /// What ends entries, of one author after the other.
+    async fn vanish_all(&mut self, keys: &[Keys]) -> Result<Vec<RedisCost>, PurgatoryError> {
+        self.begin().await;
+        for key in keys {
+            self.purgatory.vanish(&key.public_key(), u64::from(u32::MAX)).await?;
+        }
+        Ok(vec![self.end("vanish, with everything").await])
+    }
+
+    async fn delete(
+        &self,
+        author: &Keys,
+        event_ids: BTreeSet<EventId>,
+        addresses: impl Iterator<Item = (u16, Identifier)>,
+    ) -> Result<(), PurgatoryError> {
+        let deletion = Deletion {
+            author: author.public_key(),
+            created_at: u64::from(u32::MAX),
+            event_ids,
+            addresses: addresses.collect(),
+        };
+        self.purgatory.delete(&deletion).await?;
+        Ok(())
+    }
+}
+
+/// Opens a connection on which a long answer is waited for.
+async fn patient_connection(server: &RedisServer) -> MultiplexedConnection {
+    let client = redis::Client::open(server.url()).unwrap();
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .unwrap()
+}
+
+/// Returns the time of a row of the slow log, if it is of a script.
+fn script_micros(row: &[Value]) -> Option<u64> {
+    let [_, _, Value::Int(micros), Value::Array(words), ..] = row else {
+        return None;
+    };
+    let is_script = matches!(words.first(), Some(Value::BulkString(word)) if word.eq_ignore_ascii_case(b"EVALSHA"));
+    is_script.then_some(micros.unsigned_abs())
+}
+
+fn identifier(name: &str) -> Identifier {
+    name.parse().unwrap()
+}
+
+/// Returns as long a name as may be, most of whose bytes are written as three in a key.
+fn odd_name(number: usize) -> String {
+    format!("{number:07}{}", "🦀".repeat(62))
+}
+
+fn state(author: &Keys, name: &str, created_at: u64, bytes: usize) -> Event {
+    event(author, 30618, name, created_at, bytes)
+}
+
+fn event(author: &Keys, kind: u16, name: &str, created_at: u64, bytes: usize) -> Event {
+    EventBuilder::new(Kind::Custom(kind), "x".repeat(bytes))
+        .tag(Tag::parse(["d", name]).unwrap())
+        .custom_created_at(Timestamp::from_secs(created_at))
+        .finalize(author)
+        .unwrap()
+}
+
+fn hold(event: Event, names: &[String]) -> Hold {
+    Hold {
+        event,
+        identifiers: names.iter().map(|name| identifier(name)).collect(),
+        source: "IP4 203.0.113.7".to_owned(),
+        hold_secs: 1800,
+        extend: BTreeSet::new(),
+        room: Room::WithinLimits,
+    }
+}
