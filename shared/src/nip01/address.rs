@@ -42,6 +42,15 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Reads an address whose key may be written in upper case, as strfry reads those that a deletion request names.
+    pub fn of_any_case(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ':');
+        let (kind, author, d) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
+        format!("{kind}:{}:{d}", author.to_ascii_lowercase()).parse().ok()
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

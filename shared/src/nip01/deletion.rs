@@ -1,5 +1,6 @@
 //! Requests of authors to delete: some events (NIP-09), or all of them (NIP-62).
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
@@ -37,7 +38,7 @@ impl Deletion {
         }
         let event_ids = tag_values(request, "e").filter_map(|id| EventId::from_hex(id).ok());
         let addresses = tag_values(request, "a").filter_map(|text| {
-            let address: Address = text.parse().ok()?;
+            let address = Address::of_any_case(text)?;
             let identifier = address.d.parse().ok()?;
             let is_held_here = matches!(address.kind, ANNOUNCEMENT | STATE);
             (address.author == request.pubkey && is_held_here).then_some((address.kind, identifier))
@@ -53,17 +54,54 @@ impl Deletion {
     }
 }
 
-/// Whether `request` is a deletion request (NIP-09) by the author of `event` that covers it: by its id, or by
-/// its address if it is no newer than the request.
-pub fn is_deleted_by(event: &Event, request: &Event) -> bool {
-    if request.kind.as_u16() != DELETION || request.pubkey != event.pubkey {
-        return false;
+/// What authors asked to delete (NIP-09), and which of them asked to vanish (NIP-62), to look up events in: each
+/// request is read once, however many events there are.
+#[derive(Debug, Clone, Default)]
+pub struct DeletionRequests {
+    event_ids: BTreeSet<(PublicKey, EventId)>,
+    /// The newest request for each address.
+    addresses: BTreeMap<Address, u64>,
+    /// The newest request of each author.
+    vanished: BTreeMap<PublicKey, u64>,
+}
+
+impl DeletionRequests {
+    /// Notes a deletion request; any other event is none.
+    pub fn note(&mut self, request: &Event) {
+        if request.kind.as_u16() != DELETION {
+            return;
+        }
+        let event_ids = tag_values(request, "e").filter_map(|id| EventId::from_hex(id).ok());
+        self.event_ids
+            .extend(event_ids.map(|event_id| (request.pubkey, event_id)));
+        for address in tag_values(request, "a").filter_map(Address::of_any_case) {
+            if address.author == request.pubkey {
+                let newest = self.addresses.entry(address).or_default();
+                *newest = request.created_at.as_secs().max(*newest);
+            }
+        }
     }
-    let event_id = event.id.to_hex();
-    let by_address = || {
-        let address =
-            Address::of(event).filter(|_| event.kind.is_addressable() && event.created_at <= request.created_at);
-        address.is_some_and(|address| tag_values(request, "a").any(|text| text.parse() == Ok(address.clone())))
-    };
-    tag_values(request, "e").any(|id| id == event_id) || by_address()
+
+    /// Notes a request to vanish that is meant for this server.
+    pub fn note_vanished(&mut self, request: &Event) {
+        let newest = self.vanished.entry(request.pubkey).or_default();
+        *newest = request.created_at.as_secs().max(*newest);
+    }
+
+    /// Whether a request of its author, to delete it or to vanish, covers an event: by its id, or by its address or its
+    /// author if it is no newer than the request.
+    pub fn cover(&self, event: &Event) -> bool {
+        let by_address = || {
+            let address = Address::of(event).filter(|_| event.kind.is_addressable());
+            let requested = address.and_then(|address| self.addresses.get(&address));
+            requested.is_some_and(|requested| event.created_at.as_secs() <= *requested)
+        };
+        self.have_vanished(event) || self.event_ids.contains(&(event.pubkey, event.id)) || by_address()
+    }
+
+    /// Whether the author of an event asked later to vanish.
+    pub fn have_vanished(&self, event: &Event) -> bool {
+        let requested = self.vanished.get(&event.pubkey);
+        requested.is_some_and(|requested| event.created_at.as_secs() <= *requested)
+    }
 }

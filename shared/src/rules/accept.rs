@@ -8,8 +8,9 @@ use nostr::event::EventId;
 
 use super::EventStatus;
 use super::Facts;
-use super::Known;
 use super::Refusal;
+use super::namesakes::Counted;
+use super::namesakes::Namesakes;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Identifier;
@@ -124,16 +125,17 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
     if public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
         return hold(BTreeSet::new());
     }
-    let unpublished = facts
-        .announcements
-        .iter()
-        .filter(|known| known.item.coordinate == *coordinate);
-    let ends: BTreeSet<EventId> = unpublished
+    let ends: BTreeSet<EventId> = facts
+        .announcements_of(coordinate)
         .filter(|known| !known.status.counts_as_served() && known.item.revision < announcement.revision)
         .filter(|known| facts.service.is_named_by(&known.item))
         .map(|known| known.item.revision.event_id)
         .collect();
-    if ends.is_empty() && is_listed_by_another(announcement, facts) {
+    // The maintainer exception: a maintainer whom a repository hosted here lists may announce the same identifier for
+    // another server, so that readers find both.
+    let namesakes = facts.namesakes_of(&coordinate.identifier);
+    let is_listed_by_another = || namesakes.is_some_and(|namesakes| namesakes.is_named_elsewhere(&coordinate.owner));
+    if ends.is_empty() && is_listed_by_another() {
         return hold(BTreeSet::new());
     }
     Admission::Refuse {
@@ -145,23 +147,9 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
 /// Returns the held states that wait for this repository: a replacement of a held announcement gives them a fresh
 /// deadline together with its own.
 fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventId> {
-    let confirmed = facts.membership_if_awake(&announcement.coordinate).confirmed;
-    let states = facts.states.iter().filter(|known| known.status == EventStatus::Held);
-    states
-        .filter(|known| known.item.identifier == announcement.coordinate.identifier)
-        .filter(|known| confirmed.contains(&known.item.author))
-        .map(|known| known.item.revision.event_id)
-        .collect()
-}
-
-/// The maintainer exception: a maintainer whom a repository hosted here lists may announce the same identifier for
-/// another server, so that readers find both.
-fn is_listed_by_another(announcement: &Announcement, facts: &Facts) -> bool {
-    let author = announcement.coordinate.owner;
-    let mut same = facts
-        .hosted()
-        .filter(|hosted| hosted.identifier == announcement.coordinate.identifier);
-    same.any(|hosted| hosted.owner != author && facts.is_named_by(hosted, &author))
+    let states = facts.states_authorised_by(&announcement.coordinate, Counted::IfAwake);
+    let held = states.into_iter().filter(|known| known.status == EventStatus::Held);
+    held.map(|known| known.item.revision.event_id).collect()
 }
 
 fn decide_state(state: &State, facts: &Facts) -> Admission {
@@ -169,28 +157,19 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
     if served.is_some_and(|revision| revision > state.revision) {
         return Refusal::Replaced.into();
     }
-    let announcements = || {
-        let same = |known: &&Known<Announcement>| known.item.coordinate.identifier == state.identifier;
-        facts.announcements.iter().filter(same)
-    };
-    if announcements().next().is_none() {
+    if !facts.is_announced(&state.identifier) {
         return Refusal::NotAnnounced.into();
     }
-    let mut extend = BTreeSet::new();
-    let mut is_listed = false;
-    for known in announcements() {
-        let membership = facts.membership_if_awake(&known.item.coordinate);
-        is_listed |= membership.invited.contains(&state.author);
-        if membership.confirmed.contains(&state.author) {
-            is_listed = true;
-            if !known.status.counts_as_served() {
-                extend.insert(known.item.revision.event_id);
-            }
-        }
-    }
-    if !is_listed {
+    let namesakes = facts.namesakes_of(&state.identifier);
+    let (confirming, is_invited) = namesakes.map_or_else(Default::default, |known| known.admitting(&state.author));
+    if confirming.is_empty() && !is_invited {
         return Refusal::NotMaintainer.into();
     }
+    let announcements = confirming.iter().flat_map(|at| facts.announcements_of(at));
+    let extend = announcements
+        .filter(|known| !known.status.counts_as_served())
+        .map(|known| known.item.revision.event_id)
+        .collect();
     Admission::Hold {
         identifiers: BTreeSet::from([state.identifier.clone()]),
         extend,
@@ -198,10 +177,8 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
 }
 
 fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
-    let offered = facts
-        .hosted()
-        .filter(|hosted| facts.is_offered_to(pull_request, hosted));
-    let identifiers: BTreeSet<Identifier> = offered.map(|hosted| hosted.identifier.clone()).collect();
+    let offered = facts.offered_to(pull_request, Namesakes::confirming);
+    let identifiers: BTreeSet<Identifier> = offered.into_iter().map(|hosted| hosted.identifier).collect();
     if identifiers.is_empty() {
         return Refusal::NotHosted.into();
     }

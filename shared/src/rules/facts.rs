@@ -1,6 +1,5 @@
 //! Everything known about some identifiers at one moment, assembled from the purgatory and the relay.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,8 +13,11 @@ use super::MaintainerMode;
 use super::Membership;
 use super::Service;
 use super::Staged;
+use super::namesakes::Counted;
+use super::namesakes::Namesake;
+use super::namesakes::Namesakes;
 use crate::git::Oid;
-use crate::nip01;
+use crate::nip01::DeletionRequests;
 use crate::nip01::Revision;
 use crate::nip34;
 use crate::nip34::Announcement;
@@ -110,22 +112,28 @@ pub struct Facts {
     /// Entries that a served deletion request of their author covers. Besides, they are only in `entries`.
     pub deleted: BTreeSet<EventId>,
     /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors of these events.
-    pub deletion_requests: Vec<Event>,
+    pub deletion_requests: DeletionRequests,
     /// Answers about the announcements that many rules need, computed once.
     index: Index,
 }
 
-/// Which announcement counts where, by their places in `Facts::announcements`.
+/// Which announcement counts where, by their places in `Facts::announcements`, and where to find the rest.
 #[derive(Debug, Clone, Default)]
 struct Index {
     /// The newest that is held or counts as served, by repository.
     current: BTreeMap<Coordinate, usize>,
     /// The newest that counts as served, by repository.
     served: BTreeMap<Coordinate, usize>,
-    /// The newest of all, sleeping ones included, by repository.
-    any: BTreeMap<Coordinate, usize>,
-    /// The repositories that this server hosts, with who belongs to each.
-    hosted: BTreeMap<Coordinate, Membership>,
+    /// Every one, by repository.
+    all: BTreeMap<Coordinate, Vec<usize>>,
+    /// The repositories that this server hosts.
+    hosted: BTreeSet<Coordinate>,
+    /// Who belongs to the repositories of each identifier.
+    namesakes: BTreeMap<Identifier, Namesakes>,
+    /// The status of every well-formed event.
+    status: BTreeMap<EventId, EventStatus>,
+    /// The places of PRs in `Facts::pull_requests`.
+    pull_requests: BTreeMap<EventId, usize>,
 }
 
 impl Facts {
@@ -153,13 +161,18 @@ impl Facts {
             placeholders: reading.placeholders,
             entries: BTreeMap::new(),
             deleted: BTreeSet::new(),
-            deletion_requests: Vec::new(),
+            deletion_requests: DeletionRequests::default(),
             index: Index::default(),
         };
-        let (deletion_requests, served): (Vec<Event>, Vec<Event>) = served
+        let (requests, served): (Vec<Event>, Vec<Event>) = served
             .into_iter()
             .partition(|event| matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH));
-        facts.deletion_requests = deletion_requests;
+        for request in &requests {
+            facts.deletion_requests.note(request);
+            if facts.service.is_asked_to_forget(request) {
+                facts.deletion_requests.note_vanished(request);
+            }
+        }
         let served_ids: BTreeSet<EventId> = served.iter().map(|event| event.id).collect();
         for entry in reading.entries {
             if facts.is_deleted(&entry.event) {
@@ -171,7 +184,7 @@ impl Facts {
         }
         // Relays do not all act on a request to vanish (strfry keeps it as any other event).
         for event in &served {
-            if !facts.has_vanished(event) {
+            if !facts.deletion_requests.have_vanished(event) {
                 facts.learn(event, EventStatus::Served);
             }
         }
@@ -182,38 +195,70 @@ impl Facts {
     fn build_index(&mut self) {
         let mut index = Index::default();
         for (place, known) in self.announcements.iter().enumerate() {
+            let coordinate = &known.item.coordinate;
             let note = |newest: &mut BTreeMap<Coordinate, usize>| {
-                let noted = newest.entry(known.item.coordinate.clone()).or_insert(place);
+                let noted = newest.entry(coordinate.clone()).or_insert(place);
                 if self.announcements[*noted].item.revision < known.item.revision {
                     *noted = place;
                 }
             };
-            note(&mut index.any);
+            index.all.entry(coordinate.clone()).or_default().push(place);
             if known.status != EventStatus::Asleep {
                 note(&mut index.current);
             }
             if known.status.counts_as_served() {
                 note(&mut index.served);
             }
+            index.status.insert(known.item.revision.event_id, known.status);
+        }
+        let states = self.states.iter();
+        index
+            .status
+            .extend(states.map(|known| (known.item.revision.event_id, known.status)));
+        for (place, known) in self.pull_requests.iter().enumerate() {
+            index.status.insert(known.item.event_id, known.status);
+            index.pull_requests.insert(known.item.event_id, place);
         }
         self.index = index;
         let coordinates = self.index.current.keys();
-        self.index.hosted = coordinates
-            .filter(|coordinate| self.hosting(coordinate) != Hosting::Absent)
-            .map(|coordinate| (coordinate.clone(), self.resolve(coordinate, &self.index.current)))
-            .collect();
+        let is_hosted = |coordinate: &&Coordinate| self.hosting(coordinate) != Hosting::Absent;
+        self.index.hosted = coordinates.filter(is_hosted).cloned().collect();
+        self.index.namesakes = self.namesakes();
     }
 
-    fn resolve(&self, coordinate: &Coordinate, newest: &BTreeMap<Coordinate, usize>) -> Membership {
-        let announcement_of = |author: &PublicKey| {
-            let identifier = coordinate.identifier.clone();
-            let place = newest.get(&Coordinate {
-                owner: *author,
-                identifier,
-            })?;
-            Some(&self.announcements[*place].item)
+    fn namesakes(&self) -> BTreeMap<Identifier, Namesakes> {
+        let mut by_identifier: BTreeMap<&Identifier, Namesake<'_>> = BTreeMap::new();
+        let sleeping = self
+            .announcements
+            .iter()
+            .filter(|known| known.status == EventStatus::Asleep);
+        for known in sleeping {
+            let namesake = by_identifier.entry(&known.item.coordinate.identifier).or_default();
+            namesake.awake.get_or_insert_default();
+        }
+        for (coordinate, places) in &self.index.all {
+            let namesake = by_identifier.entry(&coordinate.identifier).or_default();
+            if let Some(place) = self.index.current.get(coordinate) {
+                namesake.current.push(&self.announcements[*place].item);
+            }
+            let all = places.iter().map(|place| &self.announcements[*place].item);
+            if let Some(awake) = &mut namesake.awake {
+                awake.extend(all.max_by_key(|announcement| announcement.revision));
+            }
+        }
+        for hosted in &self.index.hosted {
+            let namesake = by_identifier.entry(&hosted.identifier).or_default();
+            namesake.hosted.insert(hosted.owner);
+        }
+        for (place, known) in self.states.iter().enumerate() {
+            let namesake = by_identifier.entry(&known.item.identifier).or_default();
+            namesake.states.entry(known.item.author).or_default().push(place);
+        }
+        let build = |(identifier, namesake): (&Identifier, Namesake<'_>)| {
+            let namesakes = Namesakes::new(identifier.clone(), self.mode, &namesake);
+            (identifier.clone(), namesakes)
         };
-        Membership::resolve(&coordinate.owner, announcement_of, self.mode)
+        by_identifier.into_iter().map(build).collect()
     }
 
     fn learn(&mut self, event: &Event, status: EventStatus) {
@@ -232,34 +277,12 @@ impl Facts {
 
     /// Returns the status of an event; `None`: it is not among the facts, or malformed.
     pub fn status(&self, event_id: &EventId) -> Option<EventStatus> {
-        let announcements = self
-            .announcements
-            .iter()
-            .map(|known| (known.item.revision.event_id, known.status));
-        let states = self
-            .states
-            .iter()
-            .map(|known| (known.item.revision.event_id, known.status));
-        let pull_requests = self
-            .pull_requests
-            .iter()
-            .map(|known| (known.item.event_id, known.status));
-        let mut all = announcements.chain(states).chain(pull_requests);
-        all.find(|(id, _)| id == event_id).map(|(_, status)| status)
+        self.index.status.get(event_id).copied()
     }
 
     /// Whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
     pub fn is_deleted(&self, event: &Event) -> bool {
-        let by_request = |request| nip01::is_deleted_by(event, request);
-        self.has_vanished(event) || self.deletion_requests.iter().any(by_request)
-    }
-
-    fn has_vanished(&self, event: &Event) -> bool {
-        self.deletion_requests.iter().any(|request| {
-            request.pubkey == event.pubkey
-                && request.created_at >= event.created_at
-                && self.service.is_asked_to_forget(request)
-        })
+        self.deletion_requests.cover(event)
     }
 
     /// Returns the announcement that counts for a repository: the newest that is held or counts as served.
@@ -289,43 +312,51 @@ impl Facts {
         }
     }
 
+    /// Returns every announcement of a repository, whatever its status.
+    pub(super) fn announcements_of(&self, coordinate: &Coordinate) -> impl Iterator<Item = &Known<Announcement>> {
+        let places = self.index.all.get(coordinate).into_iter().flatten();
+        places.map(|place| &self.announcements[*place])
+    }
+
+    /// Whether anybody announces a repository of this identifier, even one that sleeps.
+    pub(super) fn is_announced(&self, identifier: &Identifier) -> bool {
+        let mut announced = self.announcements.iter();
+        announced.any(|known| known.item.coordinate.identifier == *identifier)
+    }
+
     /// Returns the repositories that this server hosts.
     pub fn hosted(&self) -> impl Iterator<Item = &Coordinate> + Clone {
-        self.index.hosted.keys()
+        self.index.hosted.iter()
+    }
+
+    /// Who belongs to the repositories of an identifier; `None`: there is none.
+    pub(super) fn namesakes_of(&self, identifier: &Identifier) -> Option<&Namesakes> {
+        self.index.namesakes.get(identifier)
     }
 
     /// Resolves who belongs to a repository, by the announcements that count.
-    pub fn membership(&self, coordinate: &Coordinate) -> Cow<'_, Membership> {
-        match self.index.hosted.get(coordinate) {
-            Some(membership) => Cow::Borrowed(membership),
-            None => Cow::Owned(self.resolve(coordinate, &self.index.current)),
-        }
+    pub fn membership(&self, coordinate: &Coordinate) -> Membership {
+        let namesakes = self.namesakes_of(&coordinate.identifier);
+        namesakes.map_or_else(Membership::default, |namesakes| {
+            namesakes.membership(&coordinate.owner, Counted::Current)
+        })
     }
 
-    /// Resolves who belongs to a repository, with sleeping announcements awake: only to decide whether a state may
-    /// wake them.
-    pub fn membership_if_awake(&self, coordinate: &Coordinate) -> Membership {
-        self.resolve(coordinate, &self.index.any)
-    }
-
-    /// Whether the announcement of a hosted repository names a key as maintainer or lead, confirmed or not. Where only
-    /// a maintainer's repository is hosted, its lead has to announce here before any listing can be confirmed.
-    pub fn is_named_by(&self, hosted: &Coordinate, pubkey: &PublicKey) -> bool {
-        let membership = self.membership(hosted);
-        let named = |known: &Known<Announcement>| known.item.roles.listed.contains(pubkey);
-        membership.confirmed.contains(pubkey)
-            || membership.invited.contains(pubkey)
-            || self.announcement(hosted).is_some_and(named)
+    fn confirms(&self, coordinate: &Coordinate, key: &PublicKey) -> bool {
+        let namesakes = self.namesakes_of(&coordinate.identifier);
+        namesakes.is_some_and(|namesakes| namesakes.confirms(&coordinate.owner, key))
     }
 
     /// Returns the authorised states of a repository: those of its confirmed maintainers.
     pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
-        let confirmed = &self.membership(coordinate).confirmed;
-        let states = self
-            .states
-            .iter()
-            .filter(|known| known.item.identifier == coordinate.identifier);
-        states.filter(|known| confirmed.contains(&known.item.author)).collect()
+        self.states_authorised_by(coordinate, Counted::Current)
+    }
+
+    /// Returns the states of those who are confirmed maintainers of a repository by these of its announcements.
+    pub(super) fn states_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<&Known<State>> {
+        let namesakes = self.namesakes_of(&coordinate.identifier).into_iter();
+        let places = namesakes.flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted));
+        places.map(|place| &self.states[place]).collect()
     }
 
     /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the
@@ -364,18 +395,37 @@ impl Facts {
 
     /// Returns the newest state by an author, of an identifier, that counts as served.
     pub fn served_state_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
-        let own = self.states.iter().filter(|known| known.item.author == *author);
-        own.filter(|known| known.item.identifier == *identifier && known.status.counts_as_served())
+        let namesakes = self.namesakes_of(identifier).into_iter();
+        let own = namesakes.flat_map(|namesakes| namesakes.states_by(author));
+        own.map(|place| &self.states[place])
+            .filter(|known| known.status.counts_as_served())
             .map(|known| known.item.revision)
             .max()
     }
 
     /// Whether a PR is offered to a repository: by its own coordinate, or by that of one of its maintainers.
     pub fn is_offered_to(&self, pull_request: &PullRequest, coordinate: &Coordinate) -> bool {
-        let confirmed = &self.membership(coordinate).confirmed;
         pull_request.coordinates.iter().any(|offered| {
-            offered == coordinate || (offered.identifier == coordinate.identifier && confirmed.contains(&offered.owner))
+            offered == coordinate
+                || (offered.identifier == coordinate.identifier && self.confirms(coordinate, &offered.owner))
         })
+    }
+
+    /// Returns the hosted repositories to which a PR is offered, in order. `confirming` finds those of which a key is a
+    /// confirmed maintainer.
+    pub(super) fn offered_to(
+        &self,
+        pull_request: &PullRequest,
+        confirming: impl Fn(&Namesakes, &PublicKey) -> Vec<Coordinate>,
+    ) -> BTreeSet<Coordinate> {
+        let mut repositories = BTreeSet::new();
+        for offered in &pull_request.coordinates {
+            repositories.extend(self.index.hosted.get(offered).cloned());
+            if let Some(namesakes) = self.namesakes_of(&offered.identifier) {
+                repositories.extend(confirming(namesakes, &offered.owner));
+            }
+        }
+        repositories
     }
 
     /// Returns the objects whose presence decides: those that states and PRs name.
@@ -401,7 +451,8 @@ impl Facts {
 
     /// Returns a PR by its event id.
     pub fn pull_request(&self, event_id: &EventId) -> Option<&Known<PullRequest>> {
-        self.pull_requests.iter().find(|known| known.item.event_id == *event_id)
+        let place = self.index.pull_requests.get(event_id)?;
+        Some(&self.pull_requests[*place])
     }
 }
 
@@ -728,7 +779,7 @@ pub(crate) mod tests {
             };
         }
         let facts = scene.facts_by(mode);
-        let of = |owner| facts.membership(&coordinate(owner, "r")).into_owned();
+        let of = |owner| facts.membership(&coordinate(owner, "r"));
         (0..5).map(of).collect()
     }
 

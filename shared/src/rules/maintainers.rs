@@ -29,102 +29,264 @@ pub struct Membership {
     pub invited: BTreeSet<PublicKey>,
 }
 
-impl Membership {
-    /// Resolves who belongs to the repository of `owner`. `announcement_of` finds the announcement of an author, of the
-    /// repository's identifier.
-    ///
-    /// The answer does not depend on the order in which the announcements became known.
-    pub fn resolve<'a>(
-        owner: &PublicKey,
-        announcement_of: impl Fn(&PublicKey) -> Option<&'a Announcement>,
-        mode: MaintainerMode,
-    ) -> Self {
-        let announcements: &Find<'a, '_> = &announcement_of;
-        let Some(root) = root(owner, announcements, mode) else {
-            return Self::default();
+/// Most maintainers of one repository, and most keys that they may have invited besides: those nearest to the lead.
+/// A set of this size is decided in less than a millisecond, and no repository comes near it.
+pub const MEMBERS_MAX: usize = 200;
+
+/// Who lists whom in some announcements of one identifier, one announcement of each author. A key is known here by its
+/// number, its place among all the keys in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listings {
+    roles: Vec<Option<NumberedRoles>>,
+    /// Who lists a key.
+    listed_by: Vec<Vec<usize>>,
+}
+
+/// What an announcement says about who maintains its repository.
+#[derive(Debug, Clone)]
+struct NumberedRoles {
+    explicit: bool,
+    author_active: bool,
+    leads: Vec<usize>,
+    listed: Vec<usize>,
+}
+
+/// Who belongs to one repository, by the numbers of their keys, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Members {
+    /// See [`Membership::confirmed`].
+    pub(super) confirmed: Vec<usize>,
+    /// See [`Membership::invited`].
+    pub(super) invited: Vec<usize>,
+    /// How many listings were read to find out.
+    pub(super) steps: usize,
+}
+
+impl Members {
+    pub(super) fn confirms(&self, key: usize) -> bool {
+        self.confirmed.binary_search(&key).is_ok()
+    }
+
+    pub(super) fn invites(&self, key: usize) -> bool {
+        self.invited.binary_search(&key).is_ok()
+    }
+}
+
+impl Listings {
+    /// Notes who lists whom. `keys` are all that the announcements name, their authors among them, in order.
+    pub(super) fn of<'a>(keys: &[PublicKey], announcements: impl IntoIterator<Item = &'a Announcement>) -> Self {
+        let number = |key: &PublicKey| keys.binary_search(key).ok();
+        let mut listings = Self {
+            roles: vec![None; keys.len()],
+            listed_by: vec![Vec::new(); keys.len()],
         };
-        let mut confirmed = BTreeSet::from([root]);
-        loop {
-            let joining: BTreeSet<PublicKey> = listings(&confirmed, announcements)
-                .filter(|(_, listed)| !confirmed.contains(listed))
-                .filter(|(by, listed)| accepts(by, listed, announcements, &confirmed, mode))
-                .map(|(_, listed)| listed)
-                .collect();
-            if joining.is_empty() {
+        for announcement in announcements {
+            let Some(by) = number(&announcement.coordinate.owner) else {
+                continue;
+            };
+            let roles = &announcement.roles;
+            let listed: Vec<usize> = roles.listed.iter().filter_map(number).collect();
+            for key in &listed {
+                listings.listed_by[*key].push(by);
+            }
+            listings.roles[by] = Some(NumberedRoles {
+                explicit: roles.explicit,
+                author_active: roles.author_active,
+                leads: roles.leads.iter().filter_map(number).collect(),
+                listed,
+            });
+        }
+        listings
+    }
+
+    /// Whether the announcement of one key lists another one, in whatever role.
+    pub(super) fn lists(&self, by: usize, key: usize) -> bool {
+        self.listed(by).binary_search(&key).is_ok()
+    }
+
+    /// Returns whom the announcement of a key lists, in order.
+    pub(super) fn listed(&self, by: usize) -> &[usize] {
+        let roles = self.roles[by].as_ref();
+        roles.map_or(&[], |roles| &roles.listed)
+    }
+
+    /// Returns every key whose repository a key could belong to, itself first, then the nearest: whoever lists it,
+    /// whoever lists those, and so on. Nobody else's announcement can make it a maintainer of anything.
+    pub(super) fn towards(&self, key: usize) -> Vec<usize> {
+        let mut is_seen = vec![false; self.listed_by.len()];
+        is_seen[key] = true;
+        let mut found = vec![key];
+        let mut next = 0;
+        // A round for each member that could stand between the two.
+        for _ in 0..MEMBERS_MAX {
+            let round = next..found.len();
+            if round.is_empty() {
                 break;
             }
-            confirmed.extend(joining);
+            next = found.len();
+            for at in round {
+                for by in &self.listed_by[found[at]] {
+                    if !std::mem::replace(&mut is_seen[*by], true) {
+                        found.push(*by);
+                    }
+                }
+            }
         }
-        let invited = listings(&confirmed, announcements)
-            .map(|(_, listed)| listed)
-            .filter(|listed| !confirmed.contains(listed))
-            .collect();
-        Self { confirmed, invited }
+        found
+    }
+
+    /// Resolves who belongs to the repository of `owner`, outwards from it: each listing of each member is read once,
+    /// and nothing that anybody else announces.
+    ///
+    /// The answer does not depend on the order in which the announcements became known.
+    pub(super) fn resolve(&self, owner: usize, mode: MaintainerMode) -> Members {
+        match self.root(owner, mode) {
+            Some(root) => Walk::new(self, mode).from(root),
+            None => Members::default(),
+        }
+    }
+
+    /// Follows the leads from the owner to the maintainer with whom the set begins. `None`: none is unambiguous.
+    fn root(&self, owner: usize, mode: MaintainerMode) -> Option<usize> {
+        let mut at = owner;
+        let mut visited = BTreeSet::new();
+        loop {
+            let roles = self.roles[at].as_ref()?;
+            if mode == MaintainerMode::Recursive {
+                return Some(at);
+            }
+            let followed = !visited.is_empty();
+            match roles.leads.as_slice() {
+                [] if roles.author_active && !followed => return Some(at),
+                [lead] if *lead == at => return Some(at),
+                [lead] if visited.len() < MEMBERS_MAX && visited.insert(at) => at = *lead,
+                // Nobody leads, several do, or the leads go on and on, perhaps in a circle.
+                _ => return None,
+            }
+        }
     }
 }
 
-type Find<'a, 'f> = dyn Fn(&PublicKey) -> Option<&'a Announcement> + 'f;
-
-/// Follows the leads from the owner to the maintainer with whom the set begins. `None`: there is no unambiguous one.
-fn root(owner: &PublicKey, announcements: &Find<'_, '_>, mode: MaintainerMode) -> Option<PublicKey> {
-    let mut at = *owner;
-    let mut visited = BTreeSet::new();
-    loop {
-        let roles = &announcements(&at)?.roles;
-        if mode == MaintainerMode::Recursive {
-            return Some(at);
-        }
-        let followed = !visited.is_empty();
-        let mut leads = roles.leads.iter();
-        match (leads.next(), leads.next()) {
-            (None, _) if roles.author_active && !followed => return Some(at),
-            (Some(lead), None) if *lead == at => return Some(at),
-            (Some(lead), None) if visited.insert(at) => at = *lead,
-            // Nobody leads, several do, or the leads go round in a circle.
-            _ => return None,
-        }
-    }
-}
-
-/// Returns a pair for each key that a confirmed maintainer lists: (maintainer, listed key).
-fn listings<'a>(
-    confirmed: &'a BTreeSet<PublicKey>,
-    announcements: &'a Find<'_, '_>,
-) -> impl Iterator<Item = (PublicKey, PublicKey)> {
-    confirmed.iter().filter_map(announcements).flat_map(|announcement| {
-        let by = announcement.coordinate.owner;
-        announcement.roles.listed.iter().map(move |listed| (by, *listed))
-    })
-}
-
-/// Whether being listed by `by` makes `listed` a maintainer.
-fn accepts(
-    by: &PublicKey,
-    listed: &PublicKey,
-    announcements: &Find<'_, '_>,
-    confirmed: &BTreeSet<PublicKey>,
+/// The way from the first maintainer of a set to all others.
+struct Walk<'l> {
+    listings: &'l Listings,
     mode: MaintainerMode,
-) -> bool {
-    let own = announcements(listed).map(|announcement| &announcement.roles);
-    let listed_by_legacy_tag = announcements(by).is_some_and(|announcement| !announcement.roles.explicit);
-    let one_way = match mode {
-        MaintainerMode::Recursive => return true,
-        MaintainerMode::Hybrid => listed_by_legacy_tag,
-        MaintainerMode::Reciprocal => false,
-    };
-    match own {
-        // An author who has ended the own role is out, even if others list the key.
-        Some(roles) if !roles.author_active => false,
-        Some(_) | None if one_way => true,
-        Some(roles) => roles.listed.iter().any(|back| confirmed.contains(back)),
-        None => false,
+    is_confirmed: Vec<bool>,
+    is_invited: Vec<bool>,
+    /// In the order in which they were found, the nearest first.
+    confirmed: Vec<usize>,
+    invited: Vec<usize>,
+    steps: usize,
+}
+
+/// What a listing does for the key that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    /// It makes it a maintainer.
+    Confirms,
+    /// It does once that key lists a maintainer back.
+    Invites,
+    /// Nothing: that key has not announced the repository, or has ended its own role.
+    Names,
+}
+
+impl<'l> Walk<'l> {
+    fn new(listings: &'l Listings, mode: MaintainerMode) -> Self {
+        Self {
+            listings,
+            mode,
+            is_confirmed: vec![false; listings.roles.len()],
+            is_invited: vec![false; listings.roles.len()],
+            confirmed: Vec::new(),
+            invited: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    fn from(mut self, root: usize) -> Members {
+        self.confirm(root);
+        let mut next = 0;
+        while let Some(by) = self.confirmed.get(next).copied() {
+            next += 1;
+            let Some(roles) = &self.listings.roles[by] else {
+                continue;
+            };
+            for key in &roles.listed {
+                self.follow(roles, *key);
+            }
+        }
+        self.invited.retain(|key| !self.is_confirmed[*key]);
+        self.confirmed.sort_unstable();
+        self.invited.sort_unstable();
+        Members {
+            confirmed: self.confirmed,
+            invited: self.invited,
+            steps: self.steps,
+        }
+    }
+
+    fn follow(&mut self, by: &NumberedRoles, key: usize) {
+        self.steps += 1;
+        if self.is_confirmed[key] {
+            return;
+        }
+        let listed = self.effect(by, key);
+        if listed == Listed::Confirms || listed == Listed::Invites && !self.is_invited[key] && self.lists_back(key) {
+            self.confirm(key);
+        } else if !self.is_invited[key] && self.invited.len() < MEMBERS_MAX {
+            self.is_invited[key] = true;
+            self.invited.push(key);
+        }
+    }
+
+    fn effect(&self, by: &NumberedRoles, key: usize) -> Listed {
+        let is_one_way = match self.mode {
+            MaintainerMode::Recursive => return Listed::Confirms,
+            MaintainerMode::Hybrid => !by.explicit,
+            MaintainerMode::Reciprocal => false,
+        };
+        match &self.listings.roles[key] {
+            // An author who has ended the own role is out, even if others list the key.
+            Some(roles) if !roles.author_active => Listed::Names,
+            Some(_) | None if is_one_way => Listed::Confirms,
+            Some(_) => Listed::Invites,
+            None => Listed::Names,
+        }
+    }
+
+    fn lists_back(&mut self, key: usize) -> bool {
+        let listed = self.listings.roles[key].iter().flat_map(|roles| &roles.listed);
+        for back in listed {
+            self.steps += 1;
+            if self.is_confirmed[*back] {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Confirms a key, and with it whoever was invited before and lists it back.
+    fn confirm(&mut self, key: usize) {
+        let mut open = vec![key];
+        while let Some(key) = open.pop() {
+            if self.is_confirmed[key] || self.confirmed.len() == MEMBERS_MAX {
+                continue;
+            }
+            self.is_confirmed[key] = true;
+            self.confirmed.push(key);
+            self.steps += self.invited.len();
+            let answers = |invited: &&usize| {
+                let roles = self.listings.roles[**invited].as_ref();
+                let is_active = roles.is_some_and(|roles| roles.author_active);
+                is_active && self.listings.lists(**invited, key)
+            };
+            open.extend(self.invited.iter().rev().filter(answers));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -143,6 +305,26 @@ mod tests {
         Case(author, leads, listed, true, true)
     }
 
+    /// Every key that these announcements name, in order.
+    fn keys_of(announcements: &[Announcement]) -> Vec<PublicKey> {
+        let named = announcements
+            .iter()
+            .flat_map(|announcement| announcement.roles.listed.iter().chain([&announcement.coordinate.owner]));
+        named.copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn membership(owner: u8, announcements: &[Announcement], mode: MaintainerMode) -> Membership {
+        let keys = keys_of(announcements);
+        let Ok(owner) = keys.binary_search(&pubkey(owner)) else {
+            return Membership::default();
+        };
+        let members = Listings::of(&keys, announcements).resolve(owner, mode);
+        Membership {
+            confirmed: members.confirmed.iter().map(|key| keys[*key]).collect(),
+            invited: members.invited.iter().map(|key| keys[*key]).collect(),
+        }
+    }
+
     fn resolve(owner: u8, cases: &[Case], mode: MaintainerMode) -> Vec<u8> {
         let announcements: Vec<Announcement> = cases
             .iter()
@@ -156,8 +338,7 @@ mod tests {
                 ..announcement(author, "r", 1)
             })
             .collect();
-        let find = |author: &PublicKey| announcements.iter().find(|a| a.coordinate.owner == *author);
-        let confirmed = Membership::resolve(&pubkey(owner), find, mode).confirmed;
+        let confirmed = membership(owner, &announcements, mode).confirmed;
         (0..16).filter(|&n| confirmed.contains(&pubkey(n))).collect()
     }
 
@@ -267,13 +448,8 @@ mod tests {
         let mut listing = announcement(1, "r", 1);
         listing.roles.explicit = true;
         listing.roles.listed.insert(pubkey(2));
-        let by_author = BTreeMap::from([(pubkey(1), &listing)]);
 
-        let membership = Membership::resolve(
-            &pubkey(1),
-            |author| by_author.get(author).copied(),
-            MaintainerMode::Hybrid,
-        );
+        let membership = membership(1, &[listing], MaintainerMode::Hybrid);
 
         assert_eq!(membership.invited, BTreeSet::from([pubkey(2)]));
     }
@@ -289,14 +465,119 @@ mod tests {
             own.roles.listed = listed.iter().map(|&n| pubkey(n)).collect();
             let mut other = announcement(stranger, "r", 1);
             other.roles.listed = (0..16).map(pubkey).collect();
-            let alone = BTreeMap::from([(pubkey(1), &own)]);
-            let both = BTreeMap::from([(pubkey(1), &own), (pubkey(stranger), &other)]);
-            for mode in [MaintainerMode::Hybrid, MaintainerMode::Reciprocal, MaintainerMode::Recursive] {
-                prop_assert_eq!(
-                    Membership::resolve(&pubkey(1), |author| alone.get(author).copied(), mode),
-                    Membership::resolve(&pubkey(1), |author| both.get(author).copied(), mode)
-                );
+            let alone = [own.clone()];
+            let both = [own, other];
+            for mode in MODES {
+                prop_assert_eq!(membership(1, &alone, mode), membership(1, &both, mode));
             }
+        }
+    }
+
+    const MODES: [MaintainerMode; 3] = [
+        MaintainerMode::Hybrid,
+        MaintainerMode::Reciprocal,
+        MaintainerMode::Recursive,
+    ];
+
+    /// The rules as they are written down, round after round until nobody joins, from an owner who leads.
+    fn by_rounds(owner: u8, announcements: &[Announcement], mode: MaintainerMode) -> BTreeSet<PublicKey> {
+        let of = |author: &PublicKey| announcements.iter().find(|known| known.coordinate.owner == *author);
+        let mut confirmed = BTreeSet::from([pubkey(owner)]);
+        loop {
+            let before = confirmed.len();
+            for by in confirmed.clone() {
+                let Some(by) = of(&by) else { continue };
+                let joins = |key: &&PublicKey| match (of(key), mode) {
+                    (_, MaintainerMode::Recursive) => true,
+                    (Some(own), _) if !own.roles.author_active => false,
+                    (_, MaintainerMode::Hybrid) if !by.roles.explicit => true,
+                    (Some(own), _) => own.roles.listed.iter().any(|back| confirmed.contains(back)),
+                    (None, _) => false,
+                };
+                let joining: Vec<PublicKey> = by.roles.listed.iter().filter(joins).copied().collect();
+                confirmed.extend(joining);
+            }
+            if confirmed.len() == before {
+                return confirmed;
+            }
+        }
+    }
+
+    fn any_roles() -> impl Strategy<Value = (bool, bool, Vec<u8>)> {
+        (
+            any::<bool>(),
+            prop::bool::weighted(0.8),
+            prop::collection::vec(1_u8..10, 0..4),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn one_walk_finds_whom_rounds_find(roles in prop::collection::vec(any_roles(), 9)) {
+            let announcements: Vec<Announcement> = (1_u8..).zip(&roles).map(|(author, (explicit, active, listed))| {
+                let mut own = announcement(author, "r", 1);
+                own.roles.explicit = *explicit;
+                own.roles.author_active = *active || author == 1;
+                own.roles.listed = listed.iter().map(|&n| pubkey(n)).collect();
+                own
+            }).collect();
+            for mode in MODES {
+                let membership = membership(1, &announcements, mode);
+
+                prop_assert_eq!(&membership.confirmed, &by_rounds(1, &announcements, mode));
+                prop_assert!(membership.invited.is_disjoint(&membership.confirmed));
+            }
+        }
+    }
+
+    /// `count` announcements whose authors list those whom `lists` tells of each, and the keys in order.
+    fn many(count: usize, explicit: bool, lists: impl Fn(usize) -> Vec<usize>) -> (Vec<PublicKey>, Vec<Announcement>) {
+        let keys: BTreeSet<PublicKey> = (0..count)
+            .map(|n| {
+                let mut bytes = [7; 32];
+                bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+                PublicKey::from_byte_array(bytes)
+            })
+            .collect();
+        let keys: Vec<PublicKey> = keys.into_iter().collect();
+        let plain = announcement(1, "r", 1);
+        let announcements = (0..count)
+            .map(|n| {
+                let mut own = plain.clone();
+                own.coordinate.owner = keys[n];
+                own.roles.explicit = explicit;
+                own.roles.listed = lists(n).into_iter().map(|n| keys[n % count]).collect();
+                own
+            })
+            .collect();
+        (keys, announcements)
+    }
+
+    /// 300 announcements that list each other in a chain took 2.2 s: the cube of their number.
+    #[test]
+    fn each_listing_is_read_once_and_at_most_so_many_join() {
+        let most = 3 * MEMBERS_MAX * MEMBERS_MAX;
+        for explicit in [false, true] {
+            let (chain_most, star_most) = (5 * MEMBERS_MAX, MEMBERS_MAX * 3 + 2);
+            let chain = |n: usize| match explicit {
+                true => vec![n.saturating_sub(1), n + 1],
+                false => vec![n + 1],
+            };
+            let (keys, chained) = many(2000, explicit, chain);
+            let members = Listings::of(&keys, &chained).resolve(0, MaintainerMode::Hybrid);
+            assert_eq!(members.confirmed, (0..MEMBERS_MAX).collect::<Vec<_>>(), "the nearest");
+            assert!(members.steps <= chain_most * 2, "a chain: {}", members.steps);
+
+            let star = |n: usize| if n == 0 { (1..MEMBERS_MAX).collect() } else { vec![0] };
+            let (keys, star) = many(2000, explicit, star);
+            let members = Listings::of(&keys, &star).resolve(0, MaintainerMode::Hybrid);
+            assert_eq!(members.confirmed.len(), MEMBERS_MAX);
+            assert!(members.steps <= star_most, "a star: {}", members.steps);
+
+            let (keys, clique) = many(300, explicit, |n| (n..n + MEMBERS_MAX).collect());
+            let members = Listings::of(&keys, &clique).resolve(0, MaintainerMode::Hybrid);
+            assert_eq!(members.confirmed.len(), MEMBERS_MAX);
+            assert!(members.steps <= most, "a clique: {}", members.steps);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Load, and what a server takes for it: floods of events, many pushes at once, memory and time.
+//! Load, and what a server takes for it: floods of events, many pushes at once, decisions, memory and time.
 
+pub mod decision_time;
 pub mod flood;
 pub mod measure;
 pub mod noise;

@@ -110,7 +110,7 @@ fn nostr_address(coordinate: &Coordinate, service: &Service) -> String {
 }
 
 fn maintainers(coordinate: &Coordinate, facts: &Facts) -> String {
-    let confirmed = facts.membership(coordinate).into_owned().confirmed;
+    let confirmed = facts.membership(coordinate).confirmed;
     let (owner, others): (Vec<&PublicKey>, Vec<&PublicKey>) =
         confirmed.iter().partition(|key| **key == coordinate.owner);
     let items: String = owner

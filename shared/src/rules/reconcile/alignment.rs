@@ -25,7 +25,23 @@ use crate::rules::OnDisk;
 /// The next state of every hosted repository that has one.
 pub(super) struct NextStates<'f> {
     by_coordinate: BTreeMap<Coordinate, NextState<'f>>,
+    /// The newest state of each author and identifier that a repository is brought to.
+    newest: BTreeMap<Coordinate, Revision>,
     disk: &'f Disk,
+    objects: ObjectPlaces<'f>,
+}
+
+/// Which repositories have an object, in their order.
+type ObjectPlaces<'f> = BTreeMap<&'f Oid, Vec<(&'f Coordinate, ObjectKind)>>;
+
+fn places_of_objects(disk: &Disk) -> ObjectPlaces<'_> {
+    let mut places = ObjectPlaces::new();
+    for (coordinate, on_disk) in &disk.repositories {
+        for (oid, kind) in &on_disk.objects {
+            places.entry(oid).or_default().push((coordinate, *kind));
+        }
+    }
+    places
 }
 
 struct NextState<'f> {
@@ -38,10 +54,24 @@ struct NextState<'f> {
 impl<'f> NextStates<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
         let readable = facts.hosted().filter(|hosted| !disk.broken.contains(hosted));
-        let by_coordinate = readable
-            .filter_map(|coordinate| Some((coordinate.clone(), choose_one(facts, disk, coordinate)?)))
+        let objects = places_of_objects(disk);
+        let by_coordinate: BTreeMap<Coordinate, NextState<'_>> = readable
+            .filter_map(|coordinate| Some((coordinate.clone(), choose_one(facts, &objects, coordinate)?)))
             .collect();
-        Self { by_coordinate, disk }
+        let mut newest = BTreeMap::new();
+        for next_state in by_coordinate.values().filter(|next_state| next_state.copies.is_some()) {
+            let state = next_state.state;
+            let newest = newest
+                .entry(author_of(&state.author, &state.identifier))
+                .or_insert(state.revision);
+            *newest = state.revision.max(*newest);
+        }
+        Self {
+            by_coordinate,
+            newest,
+            disk,
+            objects,
+        }
     }
 
     pub(super) fn alignments(&self) -> Vec<Alignment> {
@@ -89,19 +119,15 @@ impl<'f> NextStates<'f> {
 
     /// Returns the newest state by an author that a repository is brought to.
     pub(super) fn newest_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
-        let whole = self
-            .by_coordinate
-            .values()
-            .filter(|next_state| next_state.copies.is_some());
-        let own = whole.filter(|next| next.state.author == *author && next.state.identifier == *identifier);
-        own.map(|next_state| next_state.state.revision).max()
+        self.newest.get(&author_of(author, identifier)).copied()
     }
 
     /// Returns the repositories for which a state is authoritative.
     pub(super) fn open_to(facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
-        let hosted = facts.hosted().filter(|hosted| hosted.identifier == state.identifier);
-        let open = hosted.filter(|hosted| facts.membership(hosted).confirmed.contains(&state.author));
-        open.cloned().collect()
+        let namesakes = facts.namesakes_of(&state.identifier).into_iter();
+        namesakes
+            .flat_map(|namesakes| namesakes.all_confirming(&state.author))
+            .collect()
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: everything is here.
@@ -112,14 +138,22 @@ impl<'f> NextStates<'f> {
                 Some("announcement not served".to_owned())
             }
             Ok(declared) => {
-                let found = find_objects(self.disk, coordinate, declared);
+                let found = find_objects(&self.objects, coordinate, declared);
                 found.err().map(|missing| missing.to_string())
             }
         }
     }
 }
 
-fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> Option<NextState<'f>> {
+/// The author of states of an identifier, who may have a repository of it or not.
+fn author_of(author: &PublicKey, identifier: &Identifier) -> Coordinate {
+    Coordinate {
+        owner: *author,
+        identifier: identifier.clone(),
+    }
+}
+
+fn choose_one<'f>(facts: &'f Facts, objects: &ObjectPlaces<'f>, coordinate: &Coordinate) -> Option<NextState<'f>> {
     for state in facts.candidate_states(coordinate) {
         let Ok(declared) = &state.declared else {
             continue;
@@ -128,7 +162,7 @@ fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> 
         if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced {
             continue;
         }
-        if let Ok(copies) = find_objects(disk, coordinate, declared) {
+        if let Ok(copies) = find_objects(objects, coordinate, declared) {
             return Some(NextState {
                 state,
                 declared,
@@ -141,7 +175,7 @@ fn choose_one<'f>(facts: &'f Facts, disk: &'f Disk, coordinate: &Coordinate) -> 
     Some(NextState {
         state,
         declared,
-        copies: find_objects(disk, coordinate, declared).ok(),
+        copies: find_objects(objects, coordinate, declared).ok(),
     })
 }
 
@@ -166,14 +200,18 @@ fn list(oids: &BTreeSet<Oid>) -> String {
 }
 
 /// Finds every declared object: in the repository itself, or in another one of the same identifier.
-fn find_objects(disk: &Disk, coordinate: &Coordinate, declared: &Declared) -> Result<Copies, Missing> {
-    let own = disk.repositories.get_key_value(coordinate);
-    let same = |(other, _): &(&Coordinate, &OnDisk)| other.identifier == coordinate.identifier;
+fn find_objects(objects: &ObjectPlaces<'_>, coordinate: &Coordinate, declared: &Declared) -> Result<Copies, Missing> {
     let mut copies = Copies::new();
     let mut missing = BTreeSet::new();
     for (name, oid) in &declared.refs {
-        let mut places = own.into_iter().chain(disk.repositories.iter().filter(same));
-        let found = places.find_map(|(place, on_disk)| Some((place, on_disk.objects.get(oid)?)));
+        let places = objects.get(oid).map_or(&[][..], Vec::as_slice);
+        let own = places.binary_search_by_key(&coordinate, |(place, _)| *place).ok();
+        let same = || {
+            places
+                .iter()
+                .find(|(place, _)| place.identifier == coordinate.identifier)
+        };
+        let found = own.map(|own| &places[own]).or_else(same);
         let Some((place, kind)) = found else {
             missing.insert(*oid);
             continue;
@@ -181,8 +219,8 @@ fn find_objects(disk: &Disk, coordinate: &Coordinate, declared: &Declared) -> Re
         if name.namespace() == Namespace::Branch && *kind != ObjectKind::Commit {
             return Err(Missing::BranchIsNoCommit(name.clone()));
         }
-        if place != coordinate {
-            copies.entry(place.clone()).or_default().insert(*oid);
+        if *place != coordinate {
+            copies.entry((*place).clone()).or_default().insert(*oid);
         }
     }
     match missing.is_empty() {

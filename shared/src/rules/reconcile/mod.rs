@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 
 use self::alignment::NextStates;
 use self::plan::Outcome;
-use self::plan::release_of;
 use super::Disk;
 use super::EventStatus;
 use super::Facts;
 use crate::nip34;
 use crate::nip34::Announcement;
+use crate::nip34::Coordinate;
 use crate::nip34::State;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
@@ -45,7 +45,7 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
         // It came into the relay by another way (a stream, an import). Publishing it once more is answered `duplicate`,
         // which settles the entry.
         if facts.status(&entry.event.id) == Some(EventStatus::Served) {
-            plan.releases.push(release_of(entry, BTreeSet::new()));
+            plan.release(entry, BTreeSet::new());
         }
     }
     plan_announcements(facts, &next_states, &mut plan);
@@ -94,16 +94,15 @@ fn announcement_outcome(
         }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let mut listing = facts.hosted().filter(|hosted| {
-        hosted.owner != coordinate.owner
-            && hosted.identifier == coordinate.identifier
-            && facts.is_named_by(hosted, &coordinate.owner)
-    });
-    match listing.clone().find(|listing| plan.is_announced(facts, listing)) {
+    let namesakes = facts.namesakes_of(&coordinate.identifier).into_iter();
+    let listing: Vec<Coordinate> = namesakes
+        .flat_map(|namesakes| namesakes.all_naming(&coordinate.owner))
+        .collect();
+    match listing.iter().find(|listing| plan.is_announced(facts, listing)) {
         Some(listing) => Outcome::Release {
             after: plan.announcements_before(facts, [listing]),
         },
-        None if listing.any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
+        None if listing.iter().any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }

@@ -76,6 +76,8 @@ pub struct Plan {
     pub placeholders_ended: Vec<Placeholder>,
     /// Events that are complete, in the order in which they are published.
     pub releases: Vec<Release>,
+    /// Their ids.
+    pub(super) release_ids: BTreeSet<EventId>,
     /// Entries that end: superseded by another event, or deleted by their author.
     pub ended: BTreeSet<EventId>,
     /// Entries whose time is over.
@@ -91,14 +93,6 @@ pub struct Plan {
     pub also_lock: BTreeSet<Identifier>,
 }
 
-pub(super) fn release_of(entry: &Entry, after: BTreeSet<EventId>) -> Release {
-    Release {
-        event: entry.event.clone(),
-        identifiers: entry.identifiers.clone(),
-        after,
-    }
-}
-
 /// What becomes of a held event now.
 pub(super) enum Outcome {
     /// It is complete, and goes after these announcements.
@@ -112,12 +106,21 @@ pub(super) enum Outcome {
 }
 
 impl Plan {
+    pub(super) fn release(&mut self, entry: &Entry, after: BTreeSet<EventId>) {
+        self.release_ids.insert(entry.event.id);
+        self.releases.push(Release {
+            event: entry.event.clone(),
+            identifiers: entry.identifiers.clone(),
+            after,
+        });
+    }
+
     pub(super) fn record(&mut self, facts: &Facts, event_id: &EventId, outcome: Outcome) {
         let Some(entry) = facts.entries.get(event_id) else {
             return;
         };
         match outcome {
-            Outcome::Release { after } => self.releases.push(release_of(entry, after)),
+            Outcome::Release { after } => self.release(entry, after),
             Outcome::End => {
                 self.ended.insert(*event_id);
             }
@@ -132,7 +135,7 @@ impl Plan {
     }
 
     pub(super) fn releases(&self, event_id: &EventId) -> bool {
-        self.releases.iter().any(|release| release.event.id == *event_id)
+        self.release_ids.contains(event_id)
     }
 
     /// Tells whether the repository's announcement is public, or will be by this plan.

@@ -1,0 +1,248 @@
+//! Who belongs to which repository of one identifier: each question is answered outwards from the repository or the
+//! author that it is about, and each set of maintainers is resolved at most once.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use nostr::key::PublicKey;
+
+use super::maintainers::Listings;
+use super::maintainers::MaintainerMode;
+use super::maintainers::Members;
+use super::maintainers::Membership;
+use crate::nip34::Announcement;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
+
+/// The repositories of one identifier. A key is known by its number, its place in `keys`.
+#[derive(Debug, Clone)]
+pub(super) struct Namesakes {
+    identifier: Identifier,
+    mode: MaintainerMode,
+    keys: Vec<PublicKey>,
+    /// By the announcements that count.
+    current: Circles,
+    /// The same with sleeping ones awake; `None`: none sleeps.
+    awake: Option<Circles>,
+    is_hosted: Vec<bool>,
+    /// The places of the states of each author.
+    states: Vec<Vec<usize>>,
+    named_in: OnceLock<NamedIn>,
+}
+
+/// Who lists whom, and the sets of maintainers that this makes, as they are asked for.
+#[derive(Debug, Clone)]
+struct Circles {
+    listings: Listings,
+    members: Vec<OnceLock<Members>>,
+}
+
+/// The hosted repositories that name each key.
+#[derive(Debug, Clone)]
+struct NamedIn {
+    /// As a maintainer who is confirmed.
+    confirmed: Vec<Vec<usize>>,
+    /// In whatever way, other repositories than the key's own.
+    at_all: Vec<Vec<usize>>,
+}
+
+/// Which announcements count for the maintainers of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Those that are held or count as served.
+    Current,
+    /// Sleeping ones too: only to decide whether a state may wake them.
+    IfAwake,
+}
+
+/// What is known of one identifier.
+#[derive(Debug, Default)]
+pub(super) struct Namesake<'f> {
+    /// The newest announcement of each author that is held or counts as served.
+    pub(super) current: Vec<&'f Announcement>,
+    /// The newest of each, sleeping ones included; `None`: none sleeps.
+    pub(super) awake: Option<Vec<&'f Announcement>>,
+    /// Whose repositories this server hosts.
+    pub(super) hosted: BTreeSet<PublicKey>,
+    /// The authors of states, with their places.
+    pub(super) states: BTreeMap<PublicKey, Vec<usize>>,
+}
+
+impl Circles {
+    fn of(keys: &[PublicKey], announcements: &[&Announcement]) -> Self {
+        Self {
+            listings: Listings::of(keys, announcements.iter().copied()),
+            members: vec![OnceLock::new(); keys.len()],
+        }
+    }
+
+    fn members(&self, owner: usize, mode: MaintainerMode) -> &Members {
+        self.members[owner].get_or_init(|| self.listings.resolve(owner, mode))
+    }
+}
+
+impl Namesakes {
+    pub(super) fn new(identifier: Identifier, mode: MaintainerMode, known: &Namesake<'_>) -> Self {
+        let announcements = known.current.iter().chain(known.awake.iter().flatten());
+        let mut keys: Vec<PublicKey> = announcements
+            .flat_map(|announcement| announcement.roles.listed.iter().chain([&announcement.coordinate.owner]))
+            .chain(known.states.keys())
+            .copied()
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let places_of = |key| known.states.get(key).cloned().unwrap_or_default();
+        Self {
+            current: Circles::of(&keys, &known.current),
+            awake: known.awake.as_ref().map(|awake| Circles::of(&keys, awake)),
+            is_hosted: keys.iter().map(|key| known.hosted.contains(key)).collect(),
+            states: keys.iter().map(places_of).collect(),
+            named_in: OnceLock::new(),
+            identifier,
+            mode,
+            keys,
+        }
+    }
+
+    fn number(&self, key: &PublicKey) -> Option<usize> {
+        self.keys.binary_search(key).ok()
+    }
+
+    fn coordinate(&self, number: usize) -> Coordinate {
+        Coordinate {
+            owner: self.keys[number],
+            identifier: self.identifier.clone(),
+        }
+    }
+
+    fn circles(&self, counted: Counted) -> &Circles {
+        match counted {
+            Counted::Current => &self.current,
+            Counted::IfAwake => self.awake.as_ref().unwrap_or(&self.current),
+        }
+    }
+
+    fn members(&self, owner: &PublicKey, counted: Counted) -> Option<&Members> {
+        Some(self.circles(counted).members(self.number(owner)?, self.mode))
+    }
+
+    /// Returns who belongs to the repository of `owner`.
+    pub(super) fn membership(&self, owner: &PublicKey, counted: Counted) -> Membership {
+        let keys = |numbers: &[usize]| numbers.iter().map(|number| self.keys[*number]).collect();
+        match self.members(owner, counted) {
+            Some(members) => Membership {
+                confirmed: keys(&members.confirmed),
+                invited: keys(&members.invited),
+            },
+            None => Membership::default(),
+        }
+    }
+
+    /// Whether a key is a confirmed maintainer of the repository of `owner`.
+    pub(super) fn confirms(&self, owner: &PublicKey, key: &PublicKey) -> bool {
+        let Some(key) = self.number(key) else {
+            return false;
+        };
+        let members = self.members(owner, Counted::Current);
+        members.is_some_and(|members| members.confirms(key))
+    }
+
+    /// Returns the places of the states whose authors are confirmed maintainers of the repository of `owner`.
+    pub(super) fn authorised(&self, owner: &PublicKey, counted: Counted) -> impl Iterator<Item = usize> + '_ {
+        let members = self.members(owner, counted).into_iter();
+        let confirmed = members.flat_map(|members| &members.confirmed);
+        confirmed.flat_map(|member| self.states[*member].iter().copied())
+    }
+
+    /// Returns the places of all states by an author.
+    pub(super) fn states_by(&self, author: &PublicKey) -> impl Iterator<Item = usize> + '_ {
+        let states = self.number(author).map(|number| &self.states[number]);
+        states.into_iter().flatten().copied()
+    }
+
+    /// Whether the repository of `owner` names a key, confirmed or not.
+    fn names(&self, owner: usize, key: usize) -> bool {
+        if self.current.listings.lists(owner, key) {
+            return true;
+        }
+        let members = self.current.members(owner, self.mode);
+        members.confirms(key) || members.invites(key)
+    }
+
+    /// Whether another repository hosted here names a key as maintainer, confirmed or not. Asks only those whose
+    /// maintainers list it, or list somebody who does, and so on.
+    pub(super) fn is_named_elsewhere(&self, key: &PublicKey) -> bool {
+        let Some(key) = self.number(key) else {
+            return false;
+        };
+        let towards = self.current.listings.towards(key).into_iter();
+        let mut hosted = towards.filter(|owner| *owner != key && self.is_hosted[*owner]);
+        hosted.any(|owner| self.names(owner, key))
+    }
+
+    /// Returns the hosted repositories of which a key is a confirmed maintainer, asking as few of them.
+    pub(super) fn confirming(&self, key: &PublicKey) -> Vec<Coordinate> {
+        let Some(key) = self.number(key) else {
+            return Vec::new();
+        };
+        let towards = self.current.listings.towards(key).into_iter();
+        let hosted = towards.filter(|owner| self.is_hosted[*owner]);
+        let confirming = hosted.filter(|owner| self.current.members(*owner, self.mode).confirms(key));
+        confirming.map(|owner| self.coordinate(owner)).collect()
+    }
+
+    /// Returns whose announcements, sleeping ones included, make a key a maintainer, and whether it is invited only.
+    pub(super) fn admitting(&self, key: &PublicKey) -> (Vec<Coordinate>, bool) {
+        let (mut confirming, mut is_invited) = (Vec::new(), false);
+        let Some(key) = self.number(key) else {
+            return (confirming, is_invited);
+        };
+        let circles = self.circles(Counted::IfAwake);
+        for owner in circles.listings.towards(key) {
+            let members = circles.members(owner, self.mode);
+            is_invited |= members.invites(key);
+            if members.confirms(key) {
+                confirming.push(self.coordinate(owner));
+            }
+        }
+        (confirming, is_invited)
+    }
+
+    /// Returns the hosted repositories of which a key is a confirmed maintainer. Resolves the sets of all of them at
+    /// the first question: for whoever decides about all of them.
+    pub(super) fn all_confirming(&self, key: &PublicKey) -> impl Iterator<Item = Coordinate> + '_ {
+        let number = self.number(key);
+        let owners = number.map(|number| &self.named_in().confirmed[number]);
+        owners.into_iter().flatten().map(|owner| self.coordinate(*owner))
+    }
+
+    /// Returns the other hosted repositories that name a key, confirmed or not; see [`Self::all_confirming`].
+    pub(super) fn all_naming(&self, key: &PublicKey) -> impl Iterator<Item = Coordinate> + '_ {
+        let number = self.number(key);
+        let owners = number.map(|number| &self.named_in().at_all[number]);
+        owners.into_iter().flatten().map(|owner| self.coordinate(*owner))
+    }
+
+    fn named_in(&self) -> &NamedIn {
+        self.named_in.get_or_init(|| {
+            let nobody = || vec![Vec::new(); self.keys.len()];
+            let (mut confirmed, mut at_all) = (nobody(), nobody());
+            for owner in (0..self.keys.len()).filter(|owner| self.is_hosted[*owner]) {
+                let members = self.current.members(owner, self.mode);
+                let listed = self.current.listings.listed(owner);
+                let named = members.confirmed.iter().chain(&members.invited).chain(listed);
+                for key in named.filter(|key| **key != owner) {
+                    let owners: &mut Vec<usize> = &mut at_all[*key];
+                    if owners.last() != Some(&owner) {
+                        owners.push(owner);
+                    }
+                }
+                for key in &members.confirmed {
+                    confirmed[*key].push(owner);
+                }
+            }
+            NamedIn { confirmed, at_all }
+        })
+    }
+}
