@@ -36,7 +36,7 @@ use crate::outbound::BYTES_MAX;
 use crate::outbound::Gone;
 use crate::outbound::OWN_BYTES_MAX;
 use crate::outbound::Outbound;
-use crate::shares::Shares;
+use crate::shares::ReadShares;
 use crate::subscriptions::OpenSubscription;
 use crate::subscriptions::Served;
 use crate::validate::id_for_answer;
@@ -57,7 +57,7 @@ pub(super) struct Relay {
     /// How far the writer is.
     pub(super) batches: watch::Receiver<Batches>,
     /// What each address may have looked up at the same time.
-    pub(super) shares: Shares,
+    pub(super) shares: ReadShares,
     pub(super) stop: watch::Receiver<bool>,
 }
 

@@ -18,7 +18,7 @@ use crate::event_store::EventStore;
 use crate::front;
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
-use crate::shares::Shares;
+use crate::shares::ReadShares;
 use crate::writer;
 use crate::writer::Batches;
 
@@ -78,7 +78,7 @@ impl RelayServer {
             submissions,
             served: served.clone(),
             batches,
-            shares: Shares::default(),
+            shares: ReadShares::default(),
             stop: stopped,
         });
         let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));

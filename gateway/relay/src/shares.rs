@@ -12,11 +12,11 @@ use tokio::sync::Semaphore;
 
 /// The shares of the addresses that are connected.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
+pub(super) struct ReadShares {
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-impl Shares {
+impl ReadShares {
     /// Returns the share of an address, which its connections have together; a connection without one has its own.
     pub(super) fn of(&self, address: Option<IpAddr>) -> Arc<Semaphore> {
         let new = || Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn connections_of_one_address_share_and_others_do_not() {
-        let shares = Shares::default();
+        let shares = ReadShares::default();
         let of = |address: &str| shares.of(Some(address.parse().unwrap()));
 
         let first = of("2001:db8::1");

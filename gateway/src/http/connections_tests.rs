@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::fairness::least_rate::LeastRate;
 use crate::http::client_address::TrustedProxies;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
@@ -29,6 +30,7 @@ async fn start_until(trusted_proxies: TrustedProxies, ending: Ending) -> (std::n
         connections_max: 3,
         per_address_max: 2,
         trusted_proxies,
+        least_rate: LeastRate::DEFAULT,
     };
     (address, tokio::spawn(serve(listener, routes, limits, ending)))
 }

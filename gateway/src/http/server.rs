@@ -31,6 +31,7 @@ use warp::http::header;
 use warp::http::uri::PathAndQuery;
 use warp::reply::Response;
 
+use crate::fairness::least_rate::LeastRate;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
@@ -55,6 +56,8 @@ pub(crate) struct ConnectionLimits {
     pub(crate) per_address_max: usize,
     /// Proxies, whose connections are those of many clients and are not counted.
     pub(crate) trusted_proxies: TrustedProxies,
+    /// How slowly what is written may be read.
+    pub(crate) least_rate: LeastRate,
 }
 
 /// How the server ends: the signals to its parts.
@@ -102,6 +105,7 @@ where
                 address,
                 permit: of_address.flatten(),
             };
+            let stream = (stream, limits.least_rate);
             let answered = converse(stream, peer, service.clone(), graceful.watcher(), ending.clone());
             connections.spawn(async move {
                 answered.await;
@@ -123,9 +127,14 @@ where
     graceful.shutdown().await;
 }
 
-/// Answers the requests of one connection.
-async fn converse<S>(stream: TcpStream, peer: Peer, service: S, watcher: Watcher, ending: Ending)
-where
+/// Answers the requests of one connection, whose client has to read at a least rate.
+async fn converse<S>(
+    (stream, least_rate): (TcpStream, LeastRate),
+    peer: Peer,
+    service: S,
+    watcher: Watcher,
+    ending: Ending,
+) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
@@ -151,7 +160,7 @@ where
         }
     });
     let builder = builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Paced::new(stream)), answer);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Paced::new(stream, least_rate)), answer);
     tokio::select! {
         ended = watcher.watch(connection) => {
             if let Err(error) = ended {

@@ -14,10 +14,13 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::fairness::least_rate::LeastRate;
+
 /// A stream that breaks if the other side reads too slowly.
 #[derive(Debug)]
 pub(crate) struct Paced<S> {
     stream: S,
+    least_rate: LeastRate,
     /// Since when a write waits for the other side.
     waits_since: Option<Instant>,
     /// The time that writes have waited, less what the bytes taken since are worth.
@@ -26,9 +29,10 @@ pub(crate) struct Paced<S> {
 }
 
 impl<S> Paced<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S, least_rate: LeastRate) -> Self {
         Self {
             stream,
+            least_rate,
             waits_since: None,
             behind: Duration::ZERO,
             timer: None,
@@ -43,11 +47,11 @@ impl<S> Paced<S> {
             self.waits_since = None;
             self.timer = None;
             let len = *written.as_ref().unwrap_or(&0);
-            let worth = Duration::from_secs(len as u64) / LEAST_BYTES_PER_SEC;
+            let worth = Duration::from_micros(len as u64 * 1_000_000 / self.least_rate.bytes_per_sec.max(1));
             self.behind = (self.behind + (now - since)).saturating_sub(worth);
             return Poll::Ready(written);
         }
-        let ends_at = since + GRACE.saturating_sub(self.behind);
+        let ends_at = since + self.least_rate.grace.saturating_sub(self.behind);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(ends_at)));
@@ -90,12 +94,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
-/// How long writes may wait before the rate counts: a client that changes networks, or git that works on what it has.
-const GRACE: Duration = Duration::from_secs(60);
-
-/// Slower than the slowest line that anybody clones by.
-const LEAST_BYTES_PER_SEC: u32 = 1024;
-
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
@@ -115,7 +113,13 @@ mod tests {
             // Open for as long as the test.
             std::future::pending::<()>().await;
         });
-        let mut server = Paced::new(server);
+        let mut server = Paced::new(
+            server,
+            LeastRate {
+                bytes_per_sec: 1024,
+                grace: Duration::from_secs(60),
+            },
+        );
         let written = server.write_all(&vec![0; 1 << 20]).await;
         reading.abort();
         written

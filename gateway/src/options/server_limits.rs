@@ -122,6 +122,7 @@ impl ServerLimits {
             connections_max: self.connections_max,
             per_address_max: self.connections_per_address_max,
             trusted_proxies,
+            least_rate: self.least_rate(),
         }
     }
 }
