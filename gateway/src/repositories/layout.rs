@@ -312,7 +312,7 @@ pub(super) fn open_lock_file(path: &Path) -> Result<File, FileError> {
         .truncate(false)
         .write(true)
         .open(path)
-        .map_err(failed("open", path))
+        .map_err(failed("open the lock file", path))
 }
 
 /// Returns the entries of `dir`; those that vanish meanwhile are left out.
@@ -369,7 +369,8 @@ fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError>
 
 /// Removes the lock files of refs and the temporary packs in one repository; returns how many.
 pub(crate) fn sweep_repository(repository: &Path) -> usize {
-    let is_lock = |name: &str| name.ends_with(".lock");
+    // git writes packed refs beside their lock (git `refs/packed-backend.c`).
+    let is_lock = |name: &str| name.ends_with(".lock") || name == "packed-refs.new";
     let is_temporary = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
     remove_files(repository, 0, &is_lock)
         + remove_files(&repository.join("refs"), REF_DEPTH_MAX, &is_lock)

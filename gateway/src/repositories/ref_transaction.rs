@@ -251,7 +251,7 @@ fn refused(error: GitError) -> RepositoryError {
     let says = |text: &str| message.contains(text);
     if says("but expected") || says("reference already exists") || says("unable to resolve reference") {
         RepositoryError::Stale { message }
-    } else if says("Unable to create") && says("File exists") {
+    } else if says("nable to create") && says("File exists") {
         RepositoryError::Locked { message }
     } else {
         RepositoryError::Refused { message }
@@ -428,6 +428,15 @@ mod tests {
 
         assert_eq!(repository.clear_stale_locks().await, 1);
         apply(&repository, created, None).await.unwrap();
+
+        // A git that was killed while it took a ref out of `packed-refs` leaves this beside its lock.
+        fs::write(repository.path().join("packed-refs.new"), "").unwrap();
+        let deleted = vec![update("refs/heads/a", Some(one), None)];
+        let locked = apply(&repository, deleted.clone(), None).await;
+        assert!(matches!(locked, Err(RepositoryError::Locked { .. })), "{locked:?}");
+
+        assert_eq!(repository.clear_stale_locks().await, 1);
+        apply(&repository, deleted, None).await.unwrap();
     }
 
     #[tokio::test]

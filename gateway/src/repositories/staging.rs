@@ -142,7 +142,8 @@ impl Staging {
     }
 }
 
-/// Lists what is staged for repositories with these identifiers. Blocks.
+/// Lists what is staged for repositories with these identifiers, and removes what a crash left of what was staged.
+/// Blocks; call it under their lock.
 ///
 /// # Errors
 /// [`FileError`] if a directory cannot be listed.
@@ -160,6 +161,9 @@ pub(super) fn staged_for(layout: &Layout, identifiers: &BTreeSet<Identifier>) ->
                     continue;
                 };
                 let commits = names(&of_owner.join(&event))?;
+                if commits.is_empty() {
+                    remove_with_empty_parents(&of_owner.join(&event), &of_owner)?;
+                }
                 found.extend(commits.iter().filter_map(|commit_oid| {
                     Some(Staged {
                         coordinate: Coordinate {
@@ -322,6 +326,23 @@ mod tests {
         staging.remove(&a, &two).await.unwrap();
         staging.remove(&b, &one).await.unwrap();
         assert!(here(&world, &upstream).is_empty());
+    }
+
+    /// A gateway was killed between the two (the soak found it).
+    #[tokio::test]
+    async fn what_a_crash_left_between_a_commit_and_its_event_goes() {
+        let world = World::new().await;
+        let (fork, upstream) = (world.repository("fork"), world.repository("upstream"));
+        let [one, _] = world.two_commits(&fork).await;
+        let (staging, a) = (Staging::of(&upstream), event_id('a'));
+        let quarantine = quarantine(&fork, one, &upstream).await;
+        staging.put(&a, &one, quarantine).await.unwrap();
+        fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
+
+        assert!(here(&world, &upstream).is_empty());
+
+        let of_identifier = world.store.layout().staging_of(&upstream.coordinate().identifier);
+        assert!(!of_identifier.exists());
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //! (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and 1.8).
 //!
 //! Every rule about the commands of a push is here: what each gets, which stand and fall together, what the objects
-//! that came and the refs that were set in the end make of it. What a refused pusher reads is here too.
+//! that came and the refs that were set in the end make of it. So is what a refused pusher reads, but for the
+//! differences from the states (`state_match.rs`).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -142,7 +142,7 @@ async fn a_data_directory_that_goes_is_not_made_anew_and_all_goes_on_when_it_is_
     let (data, away) = (world.folder().join("data"), world.folder().join("away"));
     std::fs::rename(&data, &away).unwrap();
 
-    assert_missing(&world, &served, "cannot lock the identifier").await;
+    assert_missing(&world, &served, "cannot open the lock file").await;
     let said = served.git.push(&served.url, &["main"]).await.expect_refused();
     assert!(said.contains("the push cannot be stored here"), "{said}");
     assert!(!data.exists(), "nothing is written where it was");

@@ -223,8 +223,9 @@ async fn what_is_on_disk_is_looked_at_again_after_redis_was_restarted() {
     })
     .await;
     let owner = served.repository.owner.public_key().to_hex();
-    let branch = world.repositories().join(owner).join("r.git/refs/heads/gone");
-    std::fs::write(branch, format!("{}\n", served.commit)).unwrap();
+    let branches = world.repositories().join(owner).join("r.git/refs/heads");
+    std::fs::create_dir_all(&branches).unwrap();
+    std::fs::write(branches.join("gone"), format!("{}\n", served.commit)).unwrap();
 
     world.redis().kill().await;
     world.redis().start_again().await;
