@@ -32,7 +32,12 @@ pub struct Limits {
     #[arg(long = "held-bytes-per-source-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_source_max).to_string())]
     pub bytes_per_source_max: u64,
-    /// Most events of repositories with one identifier, the releasing ones too.
+    /// Most events of one author for repositories with one identifier, the releasing ones too.
+    #[arg(long = "held-per-author-and-identifier-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.entries_per_share_max)]
+    pub entries_per_share_max: u64,
+    /// Most events of repositories with one identifier, the releasing ones too. Beyond it each author may still have
+    /// 32.
     #[arg(long = "held-per-identifier-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_identifier_max)]
     pub entries_per_identifier_max: u64,
@@ -58,6 +63,7 @@ impl Limits {
         bytes_per_author_max: 16 << 20,
         entries_per_source_max: 10_000,
         bytes_per_source_max: 64 << 20,
+        entries_per_share_max: 200,
         entries_per_identifier_max: 2_000,
         entries_max: 100_000,
         bytes_max: 256 << 20,

@@ -13,8 +13,10 @@ pub enum Limit {
     EntriesPerSource,
     /// Bytes of the events held from one source.
     BytesPerSource,
-    /// Entries held with one identifier.
+    /// Entries with one identifier. Those of an author who has few of them are held nevertheless.
     EntriesPerIdentifier,
+    /// Entries of one author with one identifier.
+    EntriesPerShare,
     /// Entries held in all.
     Entries,
     /// Bytes of the events held in all.

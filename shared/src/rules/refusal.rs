@@ -51,6 +51,9 @@ fn limit_text(limit: Limit) -> &'static str {
         Limit::EntriesPerSource => "too many events from this address wait for git data",
         Limit::BytesPerSource => "too many bytes of events from this address wait for git data",
         Limit::EntriesPerIdentifier => "too many events for repositories of this identifier wait for git data",
+        Limit::EntriesPerShare => {
+            "too many events of this author for repositories of this identifier wait for git data"
+        }
         Limit::Entries => "too many events wait for git data",
         Limit::Bytes => "too many bytes of events wait for git data",
     }

@@ -52,7 +52,8 @@ on_both_stores! {
     one_source_cannot_hold_more_bytes_than_the_limit
     all_together_cannot_hold_more_bytes_than_the_limit
     bytes_are_counted_once_however_often_an_entry_is_extended
-    one_identifier_cannot_have_more_entries_than_the_limit
+    strangers_take_nothing_of_an_authors_share_of_an_identifier
+    one_author_cannot_have_more_of_an_identifier_than_the_limit
     a_replacing_announcement_fits_where_the_old_one_was
     what_was_complete_before_a_loss_is_held_beyond_every_limit
     leaving_entries_do_not_count_for_the_limits
@@ -488,21 +489,54 @@ async fn bytes_are_counted_once_however_often_an_entry_is_extended(p: Fixture) {
     assert_eq!(outcome, HoldOutcome::Held);
 }
 
-async fn one_identifier_cannot_have_more_entries_than_the_limit(p: Fixture) {
-    for at in 1..=LIMITS.entries_per_identifier_max {
-        let leaving = release(&state(&Keys::generate(), at));
-        assert_eq!(
-            p.purgatory.mark_releasing(&[leaving], LONG).await.unwrap().leased.len(),
-            1
-        );
+/// Lets so many states of one author with the identifier `repo` be on their way: these count only for the identifier.
+async fn fill_with_releasing(p: &Fixture, author: &Keys, count: u64) {
+    let releases: Vec<Release> = (1..=count).map(|at| release(&state(author, at))).collect();
+    let marked = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
+    assert_eq!(marked.leased.len() as u64, count);
+}
+
+async fn strangers_take_nothing_of_an_authors_share_of_an_identifier(p: Fixture) {
+    let [owner, greedy] = [Keys::generate(), Keys::generate()];
+    for _ in 1..=LIMITS.entries_per_identifier_max {
+        fill_with_releasing(&p, &Keys::generate(), 1).await;
     }
+    fill_with_releasing(&p, &greedy, SHARE_KEPT_FREE).await;
     p.clear_dirty().await;
 
-    let outcome = p.purgatory.hold(&hold(&state(&Keys::generate(), 99), LONG)).await;
-
+    let outcome = p.purgatory.hold(&hold(&state(&greedy, 99), LONG)).await;
     assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerIdentifier));
     assert_eq!(p.clear_dirty().await, [""; 0]);
+
+    fill_with_releasing(&p, &owner, SHARE_KEPT_FREE - 1).await;
+    let outcome = p.purgatory.hold(&hold(&announcement(&owner, 99), LONG)).await;
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+    // A newer one fits where it stands.
+    let outcome = p.purgatory.hold(&hold(&announcement(&owner, 100), LONG)).await;
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
 }
+
+async fn one_author_cannot_have_more_of_an_identifier_than_the_limit(p: Fixture) {
+    let author = Keys::generate();
+    fill_with_releasing(&p, &author, LIMITS.entries_per_share_max).await;
+    p.clear_dirty().await;
+
+    let both = Hold {
+        identifiers: identifiers(&["another", "repo"]),
+        ..hold(&event(&author, 1618, "unused", 99), LONG)
+    };
+    let outcome = p.purgatory.hold(&both).await;
+    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerShare));
+    assert_eq!(p.clear_dirty().await, [""; 0]);
+
+    let elsewhere = hold(&event(&author, 30618, "another", 99), LONG);
+    assert_eq!(p.purgatory.hold(&elsewhere).await.unwrap(), HoldOutcome::Held);
+    let other = hold(&state(&Keys::generate(), 99), LONG);
+    assert_eq!(p.purgatory.hold(&other).await.unwrap(), HoldOutcome::Held);
+}
+
+/// What each author may have of an identifier, however much others have (`keys.rs`).
+const SHARE_KEPT_FREE: u64 = 32;
 
 async fn a_replacing_announcement_fits_where_the_old_one_was(p: Fixture) {
     let author = Keys::generate();

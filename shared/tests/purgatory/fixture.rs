@@ -34,6 +34,7 @@ pub(crate) const LIMITS: Limits = Limits {
     bytes_per_author_max: 30_000,
     entries_per_source_max: 5,
     bytes_per_source_max: 50_000,
+    entries_per_share_max: 40,
     entries_per_identifier_max: 30,
     entries_max: 6,
     bytes_max: 70_000,

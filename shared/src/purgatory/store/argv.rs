@@ -69,9 +69,10 @@ impl Argv {
                 limits.entries_per_identifier_max,
                 limits.entries_max,
                 limits.bytes_max,
+                limits.entries_per_share_max,
             ],
             // Exact in Redis too.
-            Room::Always => [1 << 53; 8],
+            Room::Always => [1 << 53; 9],
         };
         self.event(&hold.event, &hold.identifiers)
             .arg(&hold.source)

@@ -99,6 +99,7 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
         "full:source" => Ok(HoldOutcome::Full(Limit::EntriesPerSource)),
         "full:source-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerSource)),
         "full:identifier" => Ok(HoldOutcome::Full(Limit::EntriesPerIdentifier)),
+        "full:share" => Ok(HoldOutcome::Full(Limit::EntriesPerShare)),
         "full:entries" => Ok(HoldOutcome::Full(Limit::Entries)),
         "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
         _ => text

@@ -59,6 +59,10 @@ const GATES_BYTES_MAX: u64 = 8 << 20;
 /// Gates that each author may have when others have used half of it.
 const GATES_KEPT_FREE: u64 = 16;
 
+/// Entries under one identifier that each author may have, however many others have: more states and PRs than wait for
+/// git data at a time of anybody who pushes it.
+const SHARE_KEPT_FREE: u64 = 32;
+
 /// How many entries, and identifiers of them, one call changes.
 const PAGE_MAX: usize = 32;
 
@@ -83,8 +87,8 @@ pub(super) fn lua_table() -> String {
     format!(
         "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
-         gates_kept_free = {GATES_KEPT_FREE}, page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, \
-         scanned_max = {SCANNED_MAX} }}",
+         gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
+         page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX} }}",
         names.collect::<String>()
     )
 }

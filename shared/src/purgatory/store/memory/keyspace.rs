@@ -144,6 +144,10 @@ impl Keyspace {
                 let members = set.named(lexical(min).ok_or_else(unknown)?, lexical(max).ok_or_else(unknown)?);
                 list(members.take(number(count)? as usize))
             }
+            ["ZLEXCOUNT", _, min, max] => {
+                let members = set.named(lexical(min).ok_or_else(unknown)?, lexical(max).ok_or_else(unknown)?);
+                members.count().into()
+            }
             ["ZRANGE", _, first, last] => {
                 let (first, last) = (number(first)? as usize, number(last)? as usize);
                 list(set.until(i64::MAX).skip(first).take((last + 1).saturating_sub(first)))

@@ -5,10 +5,10 @@
 -- ARGV: 1 event id, 2 event JSON, 3 kind, 4 author, 5 created_at, 6 identifiers (JSON array),
 --       7 source, 8 hold-secs, 9 what the source counts by, 10 ids to extend (JSON array),
 --       and at most: 11 bytes of the event, 12 entries and 13 bytes per author, 14 entries and 15 bytes per source,
---       16 entries per identifier, 17 entries and 18 bytes in all
+--       16 entries per identifier, 17 entries and 18 bytes in all, 19 entries of this author per identifier
 -- Returns: { how many of the ids to extend are done, text }, the text being one of
 --          "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
---          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:identifier" |
+--          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:identifier" | "full:share" |
 --          "full:entries" | "full:bytes".
 --          All but the first two changed nothing.
 -- Cost: O(identifiers), at most 16, and for each of a page of ids to extend.
@@ -86,9 +86,15 @@ local function full_set(keys, is_old_in, entries_max, bytes_max, names)
   return nil
 end
 
+-- What others hold under an identifier takes nothing of the first K.share_kept_free entries that an author may have there.
 local function full_identifier()
   for _, name in ipairs(entry.names) do
-    if redis.call('ZCARD', K.identifier .. encode(name)) - freed >= tonumber(ARGV[16]) then
+    local index, own = K.identifier .. encode(name), entry.author
+    local share = redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';') - freed
+    if share >= tonumber(ARGV[19]) then
+      return 'share'
+    end
+    if share >= K.share_kept_free and redis.call('ZCARD', index) - freed >= tonumber(ARGV[16]) then
       return 'identifier'
     end
   end
