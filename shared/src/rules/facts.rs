@@ -113,6 +113,9 @@ pub struct Facts {
     pub deleted: BTreeSet<EventId>,
     /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors of these events.
     pub deletion_requests: DeletionRequests,
+    /// Whether announcements and states were left out, for there are more than can be read: of all repositories but
+    /// those that the facts were asked about.
+    pub is_cut: bool,
     /// Answers about the announcements that many rules need, computed once.
     index: Index,
 }
@@ -162,6 +165,7 @@ impl Facts {
             entries: BTreeMap::new(),
             deleted: BTreeSet::new(),
             deletion_requests: DeletionRequests::default(),
+            is_cut: false,
             index: Index::default(),
         };
         let (requests, served): (Vec<Event>, Vec<Event>) = served

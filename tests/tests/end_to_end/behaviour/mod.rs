@@ -12,3 +12,4 @@ mod push_cost;
 mod pushes;
 mod related;
 mod several_owners;
+mod strangers;
