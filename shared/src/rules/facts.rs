@@ -843,7 +843,21 @@ pub(crate) mod tests {
         let address = format!("30618:{}:r", pubkey(1).to_hex());
         for (story, author, created_at, tag, deleted) in [
             ("by id", 1, 5, ["e", &state.id.to_hex()], true),
+            (
+                "by id in upper case",
+                1,
+                5,
+                ["e", &state.id.to_hex().to_uppercase()],
+                true,
+            ),
             ("by address", 1, 10, ["a", &address], true),
+            (
+                "by address in upper case",
+                1,
+                10,
+                ["a", &format!("30618:{}:r", pubkey(1).to_hex().to_uppercase())],
+                true,
+            ),
             ("by address, made before the state", 1, 9, ["a", &address], false),
             ("by somebody else", 2, 50, ["e", &state.id.to_hex()], false),
             ("of another repository", 1, 50, ["a", &format!("{address}x")], false),
