@@ -16,6 +16,8 @@ pub mod address_group;
 pub mod git;
 #[cfg(feature = "io")]
 pub mod load_facts;
+#[cfg(feature = "io")]
+mod load_outwards;
 pub mod nip01;
 pub mod nip34;
 #[cfg(feature = "io")]

@@ -11,6 +11,7 @@ use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
 
+use crate::load_outwards as outwards;
 use crate::nip01::Address;
 use crate::nip34;
 use crate::nip34::Coordinate;
@@ -19,6 +20,7 @@ use crate::options::access_files::AccessFiles;
 use crate::purgatory::DirtyNumber;
 use crate::purgatory::Purgatory;
 use crate::purgatory::PurgatoryError;
+use crate::purgatory::Reading;
 use crate::relay_client::RelayClient;
 use crate::relay_client::RelayError;
 use crate::rules::Facts;
@@ -48,8 +50,23 @@ pub struct FactsScope {
     pub identifiers: BTreeSet<Identifier>,
     /// PRs that are loaded even if they are served already.
     pub pull_request_ids: BTreeSet<EventId>,
+    /// Whose repositories the facts must be complete about, even if strangers have stored more under the identifiers
+    /// than can be read.
+    pub owners: BTreeSet<PublicKey>,
+    /// How far the facts reach then.
+    pub reach: Reach,
     /// An event that arrives: deletions of it are loaded too, although the purgatory does not have it.
     pub arriving: Option<Event>,
+}
+
+/// Which repositories the facts are complete about where not everybody's can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Those of the owners, and those that what is held is about.
+    #[default]
+    Held,
+    /// Those of the owners.
+    Owners,
 }
 
 /// Why facts could not be loaded. Nothing may be decided then.
@@ -82,7 +99,7 @@ impl FactLoader {
             let mut entries = reading.entries.iter();
             entries.any(|entry| entry.event.id == event.id && entry.status.counts_as_served())
         };
-        let (filters, unserved): (_, Vec<&Event>) = match scope.arriving.as_ref().filter(is_releasing) {
+        let (filters, unserved): (Vec<Filter>, Vec<&Event>) = match scope.arriving.as_ref().filter(is_releasing) {
             // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md rule 3).
             Some(releasing) => (Vec::new(), vec![releasing]),
             None => {
@@ -93,15 +110,30 @@ impl FactLoader {
         };
         let authors: BTreeSet<PublicKey> = unserved.iter().map(|event| event.pubkey).collect();
         let requests = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
-        let asked = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests));
-        let (mut served, requested) = asked?;
+        let served = async {
+            match self.relay.query_up_to(filters.clone(), WHOLE_EVENTS_MAX).await {
+                Err(error @ (RelayError::Stalled { .. } | RelayError::TooMany { .. })) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "read outwards from the repositories"
+                    );
+                    let about_pull_requests = filters.iter().skip(1).cloned().collect();
+                    let mut served = self.relay.query(about_pull_requests).await?;
+                    served.extend(outwards::read(&self.relay, start_of(scope, &reading)).await?);
+                    Ok((served, true))
+                }
+                whole => Ok((whole?, false)),
+            }
+        };
+        let ((mut served, is_cut), requested) = tokio::try_join!(served, self.relay.newest(requests))?;
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
         let vanished_others = self.relay.newest(vanished(&others).collect()).await?;
         served.extend(requested.into_iter().chain(vanished_others));
         let dirty = reading.dirty.clone();
         let (service, access) = (self.service.clone(), self.access.current());
-        let facts = Facts::assemble(service, self.mode, access, scope.identifiers.clone(), reading, served);
+        let mut facts = Facts::assemble(service, self.mode, access, scope.identifiers.clone(), reading, served);
+        facts.is_cut = is_cut;
         Ok((facts, dirty))
     }
 
@@ -109,6 +141,8 @@ impl FactLoader {
     pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
         let scope = FactsScope {
             identifiers: [coordinate.identifier.clone()].into(),
+            owners: [coordinate.owner].into(),
+            reach: Reach::Owners,
             ..FactsScope::default()
         };
         Ok(self.load(&scope).await?.0)
@@ -117,6 +151,29 @@ impl FactLoader {
     /// Whether the relay serves an event that `event` refers to, or one that refers to it.
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
+    }
+}
+
+/// Returns with whom reading outwards begins.
+fn start_of<'r>(scope: &FactsScope, reading: &'r Reading) -> outwards::Start<'r> {
+    let mut owners = scope.owners.clone();
+    let arriving = outwards::authors_of(&scope.arriving);
+    owners.extend(outwards::listing(&arriving, reading));
+    owners.extend(arriving);
+    if scope.reach == Reach::Held {
+        owners.extend(outwards::authors_of(reading.entries.iter().map(|entry| &entry.event)));
+        owners.extend(
+            reading
+                .placeholders
+                .iter()
+                .map(|placeholder| placeholder.coordinate.owner),
+        );
+    }
+    outwards::Start {
+        filter: git_events(&scope.identifiers),
+        identifiers: scope.identifiers.len(),
+        owners,
+        reading,
     }
 }
 
@@ -202,6 +259,10 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
     }
     filters
 }
+
+/// Most announcements and states of some identifiers that are read whole. Whoever stores more of them, honest or not,
+/// makes facts be read outwards from the repositories that they are about.
+const WHOLE_EVENTS_MAX: usize = 5000;
 
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;

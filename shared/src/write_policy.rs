@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
+use crate::load_facts::Reach;
 use crate::nip01::Deletion;
 use crate::nip34;
 use crate::purgatory::Hold;
@@ -138,6 +139,7 @@ impl WritePolicy {
         let scope = FactsScope {
             identifiers: git_event.identifiers(),
             arriving: Some(event.clone()),
+            reach: Reach::Owners,
             ..FactsScope::default()
         };
         let (facts, _) = self.loader.load(&scope).await?;

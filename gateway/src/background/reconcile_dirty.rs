@@ -65,6 +65,6 @@ async fn load_and_reconcile(
     reconciler: &Reconciler,
     locked: &LockedRepositories<'_>,
 ) -> Result<Reconciled, ReconcileError> {
-    let loaded = reconciler.load(locked, BTreeSet::new()).await?;
+    let loaded = reconciler.load(locked, BTreeSet::new(), BTreeSet::new()).await?;
     reconciler.reconcile(locked, &loaded).await
 }

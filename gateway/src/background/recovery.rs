@@ -144,6 +144,7 @@ async fn restore(
     }
     let scope = FactsScope {
         identifiers: identifiers.clone(),
+        owners: repositories.iter().map(|coordinate| coordinate.owner).collect(),
         ..FactsScope::default()
     };
     let (facts, _) = reconciler.loader.load(&scope).await?;

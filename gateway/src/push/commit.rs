@@ -47,7 +47,10 @@ impl Committer {
         // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
         // finishes.
         loader.purgatory.mark_dirty(&identifiers).await?;
-        let mut loaded = self.reconciler.load(&locked, request.pull_request_ids()).await?;
+        let mut loaded = self
+            .reconciler
+            .load(&locked, [coordinate.owner].into(), request.pull_request_ids())
+            .await?;
         let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
             return Err(PushError::Gone);
         };

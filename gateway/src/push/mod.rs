@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::load_facts::FactsScope;
+use shared::load_facts::Reach;
 use shared::nip34::Coordinate;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
@@ -99,6 +100,8 @@ impl Pusher {
         let scope = FactsScope {
             identifiers: [request.coordinate.identifier.clone()].into(),
             pull_request_ids: request.pull_request_ids(),
+            owners: [request.coordinate.owner].into(),
+            reach: Reach::Owners,
             arriving: None,
         };
         let reconciler = &self.committer.reconciler;

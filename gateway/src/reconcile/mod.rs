@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
@@ -81,22 +82,27 @@ impl Reconciled {
 }
 
 impl Reconciler {
-    /// Loads the facts about the identifiers that are locked, and about these PRs.
+    /// Loads the facts about the identifiers that are locked, and about these PRs. They are complete about what is
+    /// held and staged, and about the repositories of these owners, whatever strangers have stored.
     ///
     /// # Errors
     /// See [`ReconcileError`].
     pub(crate) async fn load(
         &self,
         locked: &LockedRepositories<'_>,
+        owners: BTreeSet<PublicKey>,
         pull_request_ids: BTreeSet<EventId>,
     ) -> Result<Loaded, ReconcileError> {
         let mut scope = FactsScope {
             identifiers: locked.identifiers().clone(),
+            owners,
             pull_request_ids,
-            arriving: None,
+            ..FactsScope::default()
         };
-        let staged = self.repositories.staged_events(locked.identifiers()).await?;
-        scope.pull_request_ids.extend(staged);
+        for staged in self.repositories.staged(locked.identifiers()).await? {
+            scope.pull_request_ids.insert(staged.event_id);
+            scope.owners.insert(staged.coordinate.owner);
+        }
         let (facts, dirty) = self.loader.load(&scope).await?;
         Ok(Loaded { facts, dirty })
     }

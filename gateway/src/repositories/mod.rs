@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use nostr::event::EventId;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
@@ -109,18 +108,6 @@ impl Repositories {
         let layout = self.store.layout();
         let coordinates = layout.hosted().await?.into_iter().chain(layout.staged().await?);
         Ok(coordinates.map(|coordinate| coordinate.identifier).collect())
-    }
-
-    /// Returns the events that something is staged for, in repositories with these identifiers.
-    ///
-    /// # Errors
-    /// The staging area cannot be read.
-    pub(crate) async fn staged_events(
-        &self,
-        identifiers: &BTreeSet<Identifier>,
-    ) -> Result<BTreeSet<EventId>, RepositoryError> {
-        let staged = self.staged(identifiers).await?;
-        Ok(staged.into_iter().map(|staged| staged.event_id).collect())
     }
 
     /// Returns what is staged for repositories with these identifiers.

@@ -8,7 +8,7 @@ use nostr::event::EventId;
 
 use crate::nip01::is_lower_hex;
 
-/// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most 255 bytes
+/// A full ref name such as `refs/heads/main`: valid for git, UTF-8, at least three components, of at most 250 bytes
 /// each and 1,024 in all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(Arc<str>);
@@ -111,8 +111,9 @@ impl fmt::Display for RefName {
     }
 }
 
-/// Longest component: the file name limit of the file systems that refs are stored on.
-const COMPONENT_BYTES_MAX: usize = 255;
+/// Longest component: the file name limit of the file systems that refs are stored on, 255, less the `.lock` that git
+/// appends to write one.
+const COMPONENT_BYTES_MAX: usize = 250;
 
 #[cfg(test)]
 mod tests {
@@ -140,11 +141,11 @@ mod tests {
 
     #[test]
     fn a_component_longer_than_a_file_name_is_refused() {
-        assert!(format!("refs/heads/{}", "x".repeat(255)).parse::<RefName>().is_ok());
+        assert!(format!("refs/heads/{}", "x".repeat(250)).parse::<RefName>().is_ok());
         assert_eq!(
-            format!("refs/heads/{}", "x".repeat(256)).parse::<RefName>(),
+            format!("refs/heads/{}", "x".repeat(251)).parse::<RefName>(),
             Err(RefNameError(
-                "a component of the ref name has more than 255 bytes".to_owned()
+                "a component of the ref name has more than 250 bytes".to_owned()
             ))
         );
     }

@@ -50,7 +50,7 @@ impl Page {
 }
 
 /// One in this many events of a page may be deleted while it is read.
-const NEARLY: usize = 10;
+pub(super) const NEARLY: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -157,13 +157,17 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
     if served.is_some_and(|revision| revision > state.revision) {
         return Refusal::Replaced.into();
     }
+    let unlisted = |refusal: Refusal| match facts.is_cut {
+        true => LISTING_NOT_READ.into(),
+        false => refusal.into(),
+    };
     if !facts.is_announced(&state.identifier) {
-        return Refusal::NotAnnounced.into();
+        return unlisted(Refusal::NotAnnounced);
     }
     let namesakes = facts.namesakes_of(&state.identifier);
     let (confirming, is_invited) = namesakes.map_or_else(Default::default, |known| known.admitting(&state.author));
     if confirming.is_empty() && !is_invited {
-        return Refusal::NotMaintainer.into();
+        return unlisted(Refusal::NotMaintainer);
     }
     let announcements = confirming.iter().flat_map(|at| facts.announcements_of(at));
     let extend = announcements
@@ -175,6 +179,9 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
         extend,
     }
 }
+
+/// Why somebody is not known to be listed where not everybody's announcements can be read.
+const LISTING_NOT_READ: Refusal = Refusal::Unavailable("the announcement that lists this author");
 
 fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
     let offered = facts.offered_to(pull_request, Namesakes::confirming);

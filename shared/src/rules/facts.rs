@@ -113,6 +113,9 @@ pub struct Facts {
     pub deleted: BTreeSet<EventId>,
     /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors of these events.
     pub deletion_requests: DeletionRequests,
+    /// Whether announcements and states were left out, for there are more than can be read: of all repositories but
+    /// those that the facts were asked about.
+    pub is_cut: bool,
     /// Answers about the announcements that many rules need, computed once.
     index: Index,
 }
@@ -162,6 +165,7 @@ impl Facts {
             entries: BTreeMap::new(),
             deleted: BTreeSet::new(),
             deletion_requests: DeletionRequests::default(),
+            is_cut: false,
             index: Index::default(),
         };
         let (requests, served): (Vec<Event>, Vec<Event>) = served
@@ -839,7 +843,21 @@ pub(crate) mod tests {
         let address = format!("30618:{}:r", pubkey(1).to_hex());
         for (story, author, created_at, tag, deleted) in [
             ("by id", 1, 5, ["e", &state.id.to_hex()], true),
+            (
+                "by id in upper case",
+                1,
+                5,
+                ["e", &state.id.to_hex().to_uppercase()],
+                true,
+            ),
             ("by address", 1, 10, ["a", &address], true),
+            (
+                "by address in upper case",
+                1,
+                10,
+                ["a", &format!("30618:{}:r", pubkey(1).to_hex().to_uppercase())],
+                true,
+            ),
             ("by address, made before the state", 1, 9, ["a", &address], false),
             ("by somebody else", 2, 50, ["e", &state.id.to_hex()], false),
             ("of another repository", 1, 50, ["a", &format!("{address}x")], false),

@@ -77,6 +77,10 @@ impl Circles {
         }
     }
 
+    fn confirms(&self, owner: usize, key: usize, mode: MaintainerMode) -> bool {
+        self.listings.confirms_at_once(owner, key, mode) || self.members(owner, mode).confirms(key)
+    }
+
     fn members(&self, owner: usize, mode: MaintainerMode) -> &Members {
         self.members[owner].get_or_init(|| self.listings.resolve(owner, mode))
     }
@@ -188,7 +192,7 @@ impl Namesakes {
         };
         let towards = self.current.listings.towards(key).into_iter();
         let hosted = towards.filter(|owner| self.is_hosted[*owner]);
-        let confirming = hosted.filter(|owner| self.current.members(*owner, self.mode).confirms(key));
+        let confirming = hosted.filter(|owner| self.current.confirms(*owner, key, self.mode));
         confirming.map(|owner| self.coordinate(owner)).collect()
     }
 
@@ -200,10 +204,10 @@ impl Namesakes {
         };
         let circles = self.circles(Counted::IfAwake);
         for owner in circles.listings.towards(key) {
-            let members = circles.members(owner, self.mode);
-            is_invited |= members.invites(key);
-            if members.confirms(key) {
+            if circles.confirms(owner, key, self.mode) {
                 confirming.push(self.coordinate(owner));
+            } else {
+                is_invited |= circles.members(owner, self.mode).invites(key);
             }
         }
         (confirming, is_invited)

@@ -136,6 +136,14 @@ impl World {
     /// # Panics
     /// The relay is built in, or strfry does not take the event.
     pub async fn import(&self, event: &Event) {
+        self.import_all(std::slice::from_ref(event)).await;
+    }
+
+    /// Puts events into the relay's database as `strfry import` does.
+    ///
+    /// # Panics
+    /// The relay is built in, or strfry does not take one of them.
+    pub async fn import_all(&self, events: &[Event]) {
         let strfry = Import::Works.program(self.folder.path()).unwrap();
         let configuration = self.folder.path().join(STRFRY_CONF);
         let command = format!(
@@ -143,8 +151,12 @@ impl World {
             strfry.display(),
             configuration.display()
         );
-        let said = shell(&command, &format!("{}\n", json!(event))).await;
-        assert!(said.contains("added: 1"), "{said}");
+        // Few at a time: nobody reads what it says before it has read all of them.
+        for events in events.chunks(100) {
+            let lines: String = events.iter().map(|event| format!("{}\n", json!(event))).collect();
+            let said = shell(&command, &lines).await;
+            assert_eq!(said.matches("added: 1 ").count(), events.len(), "{said}");
+        }
     }
 
     /// Starts a plugin of its own, asked as strfry asks.

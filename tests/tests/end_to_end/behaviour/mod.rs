@@ -13,3 +13,4 @@ mod pushes;
 mod related;
 mod several_owners;
 mod slow_clients;
+mod strangers;
