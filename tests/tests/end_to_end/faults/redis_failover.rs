@@ -34,6 +34,11 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
     };
     let mut world = World::start(Kind::Strfry, options).await;
     let mut nostr = world.nostr().await;
+    // On a busy machine the plugin has to find the master first, and is patient for a second only.
+    eventually("an event is held", async || {
+        ask_for_one(&world, &mut nostr).await.is_some()
+    })
+    .await;
     let served = Served::new(&world, &mut nostr, "served").await;
     let second = served.git.commit("two").await;
     let state = served.repository.state(now(), &[("refs/heads/main", &second)]);
