@@ -179,6 +179,8 @@ const CONFIG: &str = include_str!("serving.gitconfig");
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     /// Every git of this machine, so that what differs between versions is tested on each.
@@ -205,6 +207,10 @@ pub(crate) mod tests {
                 .unwrap();
 
             assert_eq!(value, b"refs/grasp\n");
+            // What git does not understand in it, it tells every client.
+            let hash = git.invoke("hash-object").arg("--stdin").spawn(Stdio::piped()).unwrap();
+            let output = hash.output(b"", 100, Duration::from_secs(10)).await.unwrap().unwrap();
+            assert_eq!(output.stderr.text(), "");
             // With another tree the attributes of what was pushed would count.
             let attribute = git.invoke("config").arg("--get").arg("attr.tree");
             let value = attribute.output(b"", Duration::from_secs(10)).await.unwrap();
