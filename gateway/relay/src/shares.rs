@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::Weak;
 
+use shared::address_group::address_group;
 use tokio::sync::Semaphore;
 
 /// The shares of the addresses that are connected.
@@ -25,23 +25,12 @@ impl ReadShares {
         };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         by_address.retain(|_, share| share.strong_count() > 0);
-        let share = by_address.entry(payer(address)).or_default();
+        let share = by_address.entry(address_group(address)).or_default();
         share.upgrade().unwrap_or_else(|| {
             let made = new();
             *share = Arc::downgrade(&made);
             made
         })
-    }
-}
-
-/// Returns what stands for an address: of IPv6 a /64, of which one client has all.
-fn payer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
