@@ -7,6 +7,7 @@ mod expiry;
 mod http;
 mod late_binding;
 mod limits;
+mod plugin_lines;
 mod pull_requests;
 mod push_cost;
 mod pushes;
