@@ -11,6 +11,7 @@ mod plugin_lines;
 mod pull_requests;
 mod push_cost;
 mod pushes;
+mod redis_password;
 mod related;
 mod several_owners;
 mod slow_clients;
