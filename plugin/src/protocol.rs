@@ -1,12 +1,21 @@
 //! strfry's plugin protocol: one JSON object a line, each way (strfry `docs/plugins.md` and `PluginEventSifter.h`;
 //! docs/strfry-contract.md). Pure.
 
+use std::borrow::Cow;
+
 use nostr::event::Event;
-use serde_json::Value;
 use serde_json::json;
+use shared::nip34;
 use shared::rules::OtherKinds;
 use shared::rules::may_concern;
 use shared::write_policy::Answer;
+
+use crate::event::EventFault;
+use crate::event::ReadEvent;
+use crate::event::read_event;
+use crate::json::members;
+use crate::json::number;
+use crate::json::text;
 
 /// A line of strfry, read as far as we need it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +37,14 @@ pub enum Subject {
     NotOurs,
     /// One of ours.
     Ours(Box<Event>),
+    /// One of ours that is not held, in a shape that strfry stores and [`Event`] cannot hold: of no tag is there more
+    /// than the strings that it begins with. Its signature cannot be checked.
+    Inexact {
+        /// What can be read of it.
+        event: Box<Event>,
+        /// What cannot.
+        reason: String,
+    },
     /// One of our kinds, in a shape that no event has.
     Malformed {
         /// What is wrong.
@@ -36,49 +53,68 @@ pub enum Subject {
 }
 
 impl Request {
-    /// Reads a line. Whatever is in it, there is something to answer.
+    /// Reads a line. Whatever is in it, there is something to answer, and by the id that strfry waits for.
     pub fn parse(line: &[u8], other_kinds: OtherKinds) -> Self {
-        let request: Value = match serde_json::from_slice(line) {
-            Ok(request) => request,
-            Err(error) => {
-                return Self {
-                    id: String::new(),
-                    source: String::new(),
-                    verified: false,
-                    subject: Subject::Malformed {
-                        reason: format!("not JSON: {error}"),
-                    },
-                };
+        let (mut event, mut source_type, mut source_info) = (&b""[..], Cow::default(), Cow::default());
+        for (name, value) in members(line) {
+            match &*name {
+                "event" => event = value,
+                "sourceType" => source_type = text(value).unwrap_or_default(),
+                "sourceInfo" => source_info = text(value).unwrap_or_default(),
+                _ => {}
             }
-        };
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let event = &request["event"];
-        let (source_type, source_info) = (text(&request["sourceType"]), text(&request["sourceInfo"]));
+        }
+        let (mut id, mut kind) = (Cow::default(), None);
+        for (name, value) in members(event) {
+            match &*name {
+                "id" => id = text(value).unwrap_or_default(),
+                "kind" => kind = number(value),
+                _ => {}
+            }
+        }
         Self {
-            id: Some(text(&event["id"]))
-                .filter(|id| id.len() <= ID_BYTES_MAX)
-                .unwrap_or_default(),
-            verified: matches!(source_type.as_str(), "IP4" | "IP6"),
+            id: if quoted_len(&id) <= ID_BYTES_MAX {
+                id.into_owned()
+            } else {
+                String::new()
+            },
+            verified: matches!(&*source_type, "IP4" | "IP6"),
             source: format!("{source_type} {source_info}").trim().to_owned(),
-            subject: subject(event, other_kinds),
+            subject: subject(event, kind, other_kinds),
         }
     }
 }
 
-fn subject(event: &Value, other_kinds: OtherKinds) -> Subject {
-    let kind = event["kind"].as_u64().and_then(|kind| u16::try_from(kind).ok());
+fn subject(event: &[u8], kind: Option<u64>, other_kinds: OtherKinds) -> Subject {
+    let kind = kind.and_then(|kind| u16::try_from(kind).ok());
     if !may_concern(kind, other_kinds) {
         return Subject::NotOurs;
     }
-    let malformed = |reason: String| Subject::Malformed { reason };
-    match serde_json::from_value::<Event>(event.clone()) {
-        // strfry takes ids and keys in upper case too; here each has one spelling.
-        Ok(parsed) if event["id"] != parsed.id.to_hex() || event["pubkey"] != parsed.pubkey.to_hex() => {
-            malformed("id and pubkey must be written in lower-case hex".to_owned())
-        }
-        Ok(parsed) => Subject::Ours(Box::new(parsed)),
-        Err(error) => malformed(format!("not an event: {error}")),
+    let malformed = |fault: EventFault| Subject::Malformed {
+        reason: fault.to_string(),
+    };
+    match read_event(event) {
+        Ok(ReadEvent { event, fault: None }) => Subject::Ours(Box::new(event)),
+        Ok(ReadEvent {
+            event,
+            fault: Some(fault),
+        }) => match is_held_kind(event.kind.as_u16()) {
+            true => malformed(fault),
+            // strfry keeps its own copy of it.
+            false => Subject::Inexact {
+                event: Box::new(event),
+                reason: fault.to_string(),
+            },
+        },
+        Err(fault) => malformed(fault),
     }
+}
+
+fn is_held_kind(kind: u16) -> bool {
+    matches!(
+        kind,
+        nip34::ANNOUNCEMENT | nip34::STATE | nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE
+    )
 }
 
 /// Writes the line that answers a request, with its line feed.
@@ -90,24 +126,37 @@ pub fn answer_line(id: &str, answer: &Answer) -> String {
         Answer::Accept => json!({"id": id, "action": "accept"}),
         // OK *true* with the message, and nothing stored: what GRASP-01 wants for the purgatory.
         Answer::Hold(message) => json!({"id": id, "action": "shadowReject", "msg": message}),
-        Answer::Refuse(message) => json!({"id": id, "action": "reject", "msg": shortened(message)}),
+        Answer::Refuse(message) => json!({"id": id, "action": "reject", "msg": shortened(message, id)}),
     }
     .to_string();
     line.push('\n');
     line
 }
 
-/// JSON may write one byte as six (`\u0000`).
-fn shortened(message: &str) -> &str {
-    let mut end = message.len().min(ANSWER_BYTES_MAX / 8);
+fn shortened<'m>(message: &'m str, id: &str) -> &'m str {
+    // JSON may write one byte as six (`\u0000`).
+    let room = ANSWER_BYTES_MAX.saturating_sub(FRAME_BYTES + quoted_len(id)) / 6;
+    let mut end = message.len().min(room).min(MESSAGE_BYTES_MAX);
     while !message.is_char_boundary(end) {
         end -= 1;
     }
     &message[..end]
 }
 
-/// An id is 64 hex digits. Any longer, and an answer that echoes it could be longer than strfry reads.
-const ID_BYTES_MAX: usize = 64;
+fn quoted_len(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |quoted| quoted.len())
+}
+
+/// An id is 64 hex digits, and 66 bytes with the `0x` that strfry takes too. One of a stream, which strfry has not
+/// checked, may be any text; any longer, as JSON writes it, and an answer that echoes it could be longer than strfry
+/// reads.
+const ID_BYTES_MAX: usize = 4_096;
+
+/// Longest message for a client.
+const MESSAGE_BYTES_MAX: usize = 1_023;
+
+/// What an answer has besides its id and its message.
+const FRAME_BYTES: usize = 64;
 
 /// Longest line that strfry reads (`setMaxRecordSize` in strfry's `PluginEventSifter.h`), its end included.
 pub const ANSWER_BYTES_MAX: usize = 8191;
@@ -117,7 +166,9 @@ mod tests {
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Kind;
+    use nostr::event::Tag;
     use nostr::key::Keys;
+    use serde_json::Value;
 
     use super::*;
 
@@ -203,21 +254,109 @@ mod tests {
             b"null",
             b"{\"event\":{\"kind\":30617}}",
             b"\xff\xfe",
-            format!("{{\"event\":{{\"id\":\"{}\"}}}}", "a".repeat(65)).as_bytes(),
+            format!("{{\"event\":{{\"id\":\"{}\"}}}}", "a".repeat(4095)).as_bytes(),
         ] {
             let request = request(line);
             assert_eq!(request.id, "");
         }
     }
 
+    /// serde_json reads no deeper than 128, and recursion ends with the stack: strfry stores such an event, and killed
+    /// a plugin that answered it with an empty id.
+    #[test]
+    fn the_id_is_found_whatever_else_the_line_holds() {
+        for (tag, kinds) in [
+            (
+                format!("[\"t\",\"x\",{}{}]", "[".repeat(500_000), "]".repeat(500_000)),
+                [1, 5, 30617],
+            ),
+            (
+                format!("[\"t\",\"x\",{}1{}]", "{\"a\":".repeat(200), "}".repeat(200)),
+                [1, 62, 30618],
+            ),
+            ("[\"t\",\"\\\"]}\",{\"id\":1}]".to_owned(), [1, 1111, 1618]),
+        ] {
+            for kind in kinds {
+                let mut event = event(kind);
+                let id = event["id"].as_str().unwrap().to_owned();
+                event["tags"] = json!("TAGS");
+                let line = String::from_utf8(line(&event, "IP4"))
+                    .unwrap()
+                    .replace("\"TAGS\"", &format!("[{tag}]"));
+                let request = request(line.as_bytes());
+
+                assert_eq!(request.id, id);
+                let as_wanted = match kind {
+                    1 => request.subject == Subject::NotOurs,
+                    5 | 62 | 1111 => matches!(request.subject, Subject::Inexact { .. }),
+                    _ => matches!(request.subject, Subject::Malformed { .. }),
+                };
+                assert!(as_wanted, "{kind}");
+            }
+        }
+        let mut prefixed = event(30617);
+        prefixed["id"] = json!(format!("0x{}", prefixed["id"].as_str().unwrap()));
+        assert_eq!(prefixed["id"], request(&line(&prefixed, "IP4")).id);
+    }
+
+    /// Beside a general relay users could not delete their notes.
+    #[test]
+    fn what_strfry_stores_of_kinds_that_are_not_held_is_read_as_far_as_it_goes() {
+        let mut deletion = event(5);
+        let id = "ab".repeat(32);
+        deletion["tags"] = json!([["e", id, null, "x"], ["k", 5], ["e", id.to_uppercase(), {"a": 1}]]);
+        deletion["pubkey"] = json!(deletion["pubkey"].as_str().unwrap().to_uppercase());
+
+        let Subject::Inexact { event, .. } = request(&line(&deletion, "IP4")).subject else {
+            panic!("refused")
+        };
+
+        let tags: Vec<&[String]> = event.tags.iter().map(Tag::as_slice).collect();
+        assert_eq!(
+            tags,
+            [
+                &["e".to_owned(), id.clone()][..],
+                &["k".to_owned()],
+                &["e".to_owned(), id.to_uppercase()]
+            ]
+        );
+        assert_eq!(
+            event.pubkey.to_hex(),
+            deletion["pubkey"].as_str().unwrap().to_lowercase()
+        );
+    }
+
+    #[test]
+    fn tags_and_their_elements_have_limits_and_honest_states_are_within() {
+        let state = |refs: usize, elements: usize| {
+            let mut state = event(30618);
+            let tag = vec!["0".repeat(40); elements];
+            state["tags"] = json!(vec![tag; refs]);
+            match request(&line(&state, "Stream")).subject {
+                Subject::Malformed { reason } => reason,
+                Subject::Ours(_) => String::new(),
+                other @ (Subject::NotOurs | Subject::Inexact { .. }) => panic!("{other:?}"),
+            }
+        };
+
+        assert_eq!(state(5_000, 4), "");
+        assert_eq!(state(1, 20_000), "");
+        assert_eq!(state(5_001, 1), "too many tags: at most 5000");
+        assert_eq!(state(5_000, 5), "too many elements of tags: at most 20000");
+        assert_eq!(state(1, 20_001), "too many elements of tags: at most 20000");
+    }
+
     #[test]
     fn no_answer_is_longer_than_strfry_reads() {
-        let id = "a".repeat(64);
+        for id in ["a".repeat(64), "\u{1}".repeat(682), String::new()] {
+            assert!(quoted_len(&id) <= ID_BYTES_MAX);
+            for message in ["\u{1}é".repeat(10_000), "\u{1}".repeat(10_000), "x".to_owned()] {
+                let line = answer_line(&id, &Answer::Refuse(message));
 
-        let line = answer_line(&id, &Answer::Refuse("\u{1}é".repeat(10_000)));
-
-        assert!(line.len() <= ANSWER_BYTES_MAX, "{}", line.len());
-        assert_eq!(line.matches('\n').count(), 1);
+                assert!(line.len() <= ANSWER_BYTES_MAX, "{}", line.len());
+                assert_eq!(line.matches('\n').count(), 1);
+            }
+        }
     }
 
     #[test]

@@ -7,10 +7,14 @@ use std::io::Write;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use nostr::event::Event;
+use nostr::types::Timestamp;
 use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
+use shared::nip01::check_date;
 use shared::rules::Refusal;
+use shared::rules::must_belong;
 use shared::write_policy::Answer;
 use shared::write_policy::WritePolicy;
 use tokio::sync::mpsc;
@@ -41,18 +45,34 @@ pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
 }
 
 async fn answer(policy: &WritePolicy, request: &Request) -> Answer {
+    let refuse = |refusal: Refusal| Answer::Refuse(refusal.to_string());
     match &request.subject {
         Subject::NotOurs => Answer::Accept,
-        Subject::Malformed { reason } => Answer::Refuse(Refusal::Malformed(reason.as_str().into()).to_string()),
-        Subject::Ours(event) => {
-            // What comes by stream or sync is checked by strfry only after we let it in, and a held event is not let
-            // in: without this check anybody could fill the purgatory with events of others.
-            if !request.verified && event.verify().is_err() {
-                return Answer::Refuse(Refusal::Malformed("id or signature is wrong".into()).to_string());
-            }
-            policy.answer(event, &request.source).await
-        }
+        Subject::Malformed { reason } => refuse(Refusal::Malformed(reason.as_str().into())),
+        Subject::Inexact { event, .. } if request.verified => policy.answer(event, &request.source).await,
+        Subject::Inexact { event, .. } if !must_belong(event, policy.other_kinds) => Answer::Accept,
+        Subject::Inexact { reason, .. } => refuse(Refusal::Malformed(reason.as_str().into())),
+        Subject::Ours(event) => match verified(event, request.verified, Timestamp::now()) {
+            Ok(()) => policy.answer(event, &request.source).await,
+            Err(refusal) => refuse(refusal),
+        },
     }
+}
+
+/// Checks what strfry has checked of events of its own clients.
+///
+/// What comes by stream or sync is checked by strfry only after we let it in, and a held event is not let in: without
+/// this check anybody could fill the purgatory with events of others, and an event that strfry will never take would
+/// govern a repository.
+fn verified(event: &Event, by_strfry: bool, now: Timestamp) -> Result<(), Refusal> {
+    if by_strfry {
+        return Ok(());
+    }
+    check_date(event, now.as_secs())?;
+    if event.verify().is_err() {
+        return Err(Refusal::Malformed("id or signature is wrong".into()));
+    }
+    Ok(())
 }
 
 /// Sends on line after line; ends at the end of input, or at a line that is longer than any event.
@@ -80,3 +100,38 @@ fn read_lines(sender: &mpsc::Sender<Vec<u8>>) {
 
 /// Longest line read: far above any `events.maxEventSize`.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::key::Keys;
+
+    use super::*;
+
+    #[test]
+    fn events_of_streams_are_checked_as_strfry_checks_those_of_its_clients() {
+        let now = Timestamp::from_secs(2_000_000_000);
+        let dated = |secs: u64| {
+            EventBuilder::new(Kind::from_u16(30618), "")
+                .custom_created_at(Timestamp::from_secs(secs))
+                .finalize(&Keys::generate())
+                .unwrap()
+        };
+        let mut forged = dated(2_000_000_000);
+        forged.content = "x".to_owned();
+        for (event, expected) in [
+            (dated(2_000_000_900), None),
+            (dated(2_000_000_901), Some("invalid: created_at too late")),
+            (dated(4_000_000_000), Some("invalid: created_at too late")),
+            (dated(1_000_000_000), Some("invalid: created_at too early")),
+            (forged, Some("invalid: id or signature is wrong")),
+        ] {
+            let checked = verified(&event, false, now);
+
+            assert_eq!(checked.err().map(|refusal| refusal.to_string()).as_deref(), expected);
+            assert!(verified(&event, true, now).is_ok());
+        }
+    }
+}

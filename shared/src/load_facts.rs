@@ -254,13 +254,13 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
                 .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex())
                 .limit(1),
         );
-        let Some(address) = Address::of(event).map(|address| address.to_string()) else {
+        let Some([address, upper]) = Address::of(event).map(|address| address.spellings()) else {
             continue;
         };
         let own = own.since(event.created_at);
         // strfry neither indexes a longer value nor accepts a filter with it: read the author's newest deletions.
         filters.push(if address.len() <= FILTER_VALUE_BYTES_MAX {
-            own.custom_tag(SingleLetterTag::LOWERCASE_A, address).limit(1)
+            own.custom_tags(SingleLetterTag::LOWERCASE_A, [address, upper]).limit(1)
         } else {
             own.limit(DELETIONS_READ_MAX)
         });

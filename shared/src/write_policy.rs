@@ -16,6 +16,7 @@ use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
 use crate::load_facts::Reach;
 use crate::nip01::Deletion;
+use crate::nip01::expiration;
 use crate::nip34;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
@@ -167,7 +168,7 @@ impl WritePolicy {
                     event: event.clone(),
                     coordinates,
                     source: source.to_owned(),
-                    hold_secs: self.hold_secs,
+                    hold_secs: hold_secs(event, facts.now, self.hold_secs),
                     extend,
                     room: Room::WithinLimits,
                 };
@@ -198,6 +199,14 @@ impl WritePolicy {
             purgatory.delete(&deletion).await?;
         }
         Ok(())
+    }
+}
+
+/// An event that ends by its own tag (NIP-40) is held no longer.
+fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {
+    match expiration(event) {
+        Ok(Some(expiration)) => hold_secs.min(expiration.saturating_sub(now).max(1)),
+        Ok(None) | Err(_) => hold_secs,
     }
 }
 

@@ -13,6 +13,7 @@
 //!   and the events are read a few at a time.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -182,8 +183,10 @@ impl EventStore {
             .filter_map(|id| EventId::from_hex(id).ok())
             .collect();
         let mut targets = self.targets(deletion, &ids, None).await?;
-        for address in tag_values(deletion, "a").filter_map(|text| text.parse().ok()) {
-            let versions = self.versions(&address, deletion.created_at).await?;
+        let mut left = VERSIONS_MAX;
+        for address in addresses(deletion) {
+            let versions = self.versions(&address, deletion.created_at, left).await?;
+            left -= versions.len();
             targets.extend(self.targets(deletion, &versions, Some(&address)).await?);
         }
         self.delete(&targets).await?;
@@ -226,7 +229,7 @@ impl EventStore {
 
     /// Returns the ids of the stored versions of a replaceable event that were made until then, others of the same
     /// author and kind among them.
-    async fn versions(&self, address: &Address, until: Timestamp) -> Result<Vec<EventId>, DatabaseError> {
+    async fn versions(&self, address: &Address, until: Timestamp, max: usize) -> Result<Vec<EventId>, DatabaseError> {
         let mut filter = Filter::new()
             .author(address.author)
             .kind(Kind::from_u16(address.kind))
@@ -235,7 +238,7 @@ impl EventStore {
         if !address.d.is_empty() {
             filter = filter.identifier(&address.d);
         }
-        self.newest(&filter, VERSIONS_MAX).await
+        self.newest(&filter, max).await
     }
 
     async fn delete(&self, ids: &[EventId]) -> Result<(), DatabaseError> {
@@ -244,6 +247,15 @@ impl EventStore {
         }
         self.database.delete(Filter::new().ids(ids.iter().copied())).await
     }
+}
+
+/// Returns the addresses that a deletion names, each once, of kinds that have any.
+fn addresses(deletion: &Event) -> BTreeSet<Address> {
+    let addresses = tag_values(deletion, "a").filter_map(|text| text.parse::<Address>().ok());
+    let has_addresses = |kind: Kind| kind.is_addressable() || kind.is_replaceable();
+    addresses
+        .filter(|address| has_addresses(Kind::from_u16(address.kind)))
+        .collect()
 }
 
 /// Tells whether the database would find any events for this filter with a limit, not the newest.
@@ -277,8 +289,8 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
-/// Events of one author and kind that one coordinate of a deletion is compared with: only of an empty identifier are
-/// there more than one.
+/// Events that one deletion is compared with because it names coordinates: only of an empty identifier is there more
+/// than one for each. They are read, in the only writer.
 const VERSIONS_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -453,6 +465,27 @@ mod tests {
         assert_eq!(saved(&store, &version(21, "x")).await, Success);
         assert_eq!(saved(&store, &deletion(15)).await, Success);
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30617))).await, 2);
+    }
+
+    /// A hundred `a` tags with an empty identifier were as many readings of all that their author has of one kind.
+    #[tokio::test]
+    async fn deletion_compares_a_bounded_number_of_events_whatever_it_names() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let events: Vec<Event> = (0..30)
+            .map(|number| event(&keys, 30023, 10, &[["d", &number.to_string()]]))
+            .collect();
+        store.save(&events).await;
+        let [same, note] = [30023, 1].map(|kind| format!("{kind}:{}:", keys.public_key()));
+        let named = format!("{same}7");
+        let mut tags = vec![["a", same.as_str()]; 99];
+        tags.extend([["a", &named], ["a", &note]]);
+        let deletion = event(&keys, 5, 20, &tags);
+
+        assert_eq!(addresses(&deletion).len(), 2);
+        assert_eq!(saved(&store, &deletion).await, Success);
+
+        assert_eq!(count(&store, Filter::new().kind(Kind::from(30023))).await, 29);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use serde_json::json;
+use shared::nip01;
 
 /// Limits. The defaults are those of `strfry-config/strfry.conf`, each with its reason there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct RelayLimits {
     pub event_bytes_max: usize,
     /// Most tags of an event (`events.maxNumTags`).
     pub tags_max: usize,
+    /// Most elements of all tags of an event together.
+    pub tag_elements_max: usize,
     /// Longest value of a tag with a one-letter name (`events.maxTagValSize`).
     pub tag_value_bytes_max: usize,
     /// Events made longer ago are refused (`events.rejectEventsOlderThanSeconds`).
@@ -36,10 +39,11 @@ impl Default for RelayLimits {
     fn default() -> Self {
         Self {
             event_bytes_max: 262_144,
-            tags_max: 5_000,
+            tags_max: nip01::TAGS_MAX,
+            tag_elements_max: nip01::TAG_ELEMENTS_MAX,
             tag_value_bytes_max: 1_024,
-            age_secs_max: 630_720_000,
-            future_secs_max: 900,
+            age_secs_max: nip01::AGE_SECS_MAX,
+            future_secs_max: nip01::AHEAD_SECS_MAX,
             message_bytes_max: 393_216,
             filters_max: 200,
             limit_max: 1_000,

@@ -71,6 +71,11 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
     if count > max {
         return refuse(format!("invalid: too many tags: {count}, at most {max}"));
     }
+    let elements = tags.iter().filter_map(Value::as_array).map(Vec::len);
+    let (count, max) = (elements.sum::<usize>(), limits.tag_elements_max);
+    if count > max {
+        return refuse(format!("invalid: too many elements of tags: {count}, at most {max}"));
+    }
     let event: Event = match serde_json::from_value(value) {
         Ok(event) => event,
         Err(error) => return refuse(format!("invalid: {error}")),
@@ -198,6 +203,7 @@ mod tests {
             .unwrap();
         let limits = RelayLimits {
             tags_max: 3,
+            tag_elements_max: 8,
             age_secs_max: 1000,
             event_bytes_max: 2500,
             ..RelayLimits::default()
@@ -241,10 +247,16 @@ mod tests {
         let other = format!("30617:{}:x", "0".repeat(64));
         let too_many: [&[&str]; 4] = [&["t", "x"]; 4];
         let longest = "x".repeat(182);
-        let rows: [(u16, &[&[&str]], &str); 13] = [
+        let rows: [(u16, &[&[&str]], &str); 15] = [
             (1, &[&["clone", &long]], ""),
             (1, &[&["t", &long]], "invalid: tag val too large: 1025 bytes"),
             (1, &too_many, "invalid: too many tags: 4, at most 3"),
+            (1, &[&["t", "1", "2", "3"], &["t", "1", "2", "3"]], ""),
+            (
+                1,
+                &[&["t", "1", "2", "3"], &["t", "1", "2", "3", "4"]],
+                "invalid: too many elements of tags: 9, at most 8",
+            ),
             (1, &[&["expiration", "x"]], "invalid: invalid expiration"),
             (1, &[&["e", "x"]], "invalid: e tag is not 64 lower-case hex"),
             (5, &[&["a", &other]], "invalid: can't delete other user's events"),

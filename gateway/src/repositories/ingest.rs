@@ -89,9 +89,28 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     if let Some(message) = line_with(&missing) {
         return Err(IngestError::MissingObject { message });
     }
+    if line_with(DISK_FAULTS).is_some() {
+        return Err(IngestError::Git(GitError::Failed {
+            command: "index-pack".to_owned(),
+            status,
+            message: stderr.summary(),
+        }));
+    }
     let message = line_with(&["fatal: ", "error: "]).unwrap_or_else(|| stderr.summary());
     Err(IngestError::Broken { message })
 }
+
+/// What git says of a disk that fails it, where it does not name a lack of room: without an inode for the directory, a
+/// temporary file in it cannot be made.
+const DISK_FAULTS: &[&str] = &[
+    "nable to create temporary file",
+    "Input/output error",
+    "Read-only file system",
+    "Permission denied",
+    "Not a directory",
+    "Too many levels of symbolic links",
+    "not a git repository",
+];
 
 /// Of the name of the pack, which is all that it prints and not needed.
 pub(crate) const PRINTED_BYTES_MAX: usize = 1024;
@@ -122,6 +141,29 @@ mod tests {
 
     async fn has(repository: &Repository, oid: Oid) -> bool {
         !repository.object_kinds(&[oid]).await.unwrap().is_empty()
+    }
+
+    /// Its pusher heard that the pack is broken (the soak found it, on a disk without inodes).
+    #[tokio::test]
+    async fn a_fault_of_the_disk_is_not_laid_to_the_pack() {
+        let world = World::new().await;
+        let (pusher, server) = (world.repository("pusher"), world.repository("server"));
+        let [one, _] = world.two_commits(&pusher).await;
+        server.create().await.unwrap();
+        let limits = IngestLimits::default();
+        let quarantine = Quarantine::open(&server).await.unwrap();
+        let mut spool = quarantine.spool(&limits);
+        spool
+            .push(&pack(&world, &pusher, &format!("{one}\n")).await)
+            .await
+            .unwrap();
+        let packs = quarantine.object_dir().join("pack");
+        std::fs::remove_dir_all(&packs).ok();
+        std::fs::write(&packs, "").unwrap();
+
+        let error = quarantine.ingest(spool, &limits).await.unwrap_err();
+
+        assert!(error.is_ours(), "{error:?}");
     }
 
     #[tokio::test]

@@ -155,8 +155,11 @@ impl LockedRepository<'_> {
 
     /// Sets the ref of a PR, after its commit has moved in.
     ///
+    /// What was staged for it is forgotten last: after a crash it is all that says that the ref of an event that is
+    /// served already is to be set.
+    ///
     /// # Errors
-    /// The ref is as it was.
+    /// The ref is as it was, or what is staged is still there.
     pub(crate) async fn install(&self, installation: &Installation) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
@@ -183,7 +186,13 @@ impl LockedRepository<'_> {
             updates: vec![update],
             head: None,
         })
-        .await
+        .await?;
+        match &installation.source {
+            InstallationSource::Here | InstallationSource::Staged => {
+                Ok(Staging::of(&self.repository).remove(event_id, commit_oid).await?)
+            }
+            InstallationSource::Repository(_) | InstallationSource::StagedElsewhere(_) => Ok(()),
+        }
     }
 
     /// Removes the repository with all that is in it.

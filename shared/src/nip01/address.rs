@@ -43,6 +43,12 @@ impl Address {
 }
 
 impl Address {
+    /// Returns how deletion requests that strfry takes may write it: with the key in lower case, and in upper case.
+    pub fn spellings(&self) -> [String; 2] {
+        let key = self.author.to_hex();
+        [&key, &key.to_uppercase()].map(|key| format!("{}:{key}:{}", self.kind, self.d))
+    }
+
     /// Reads an address whose key may be written in upper case, as strfry reads those that a deletion request names.
     pub fn of_any_case(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, ':');

@@ -1,6 +1,12 @@
-//! The tags of an event by their names.
+//! The tags of an event by their names, and how many an event may have.
 
 use nostr::event::Event;
+
+/// Most tags of an event (`events.maxNumTags` of `strfry-config/strfry.conf`): states of as many refs are taken.
+pub const TAGS_MAX: usize = 5_000;
+/// Most elements of all tags of an event together. A ref of a state has at most four: its name, its commit and, as some
+/// clients write, two commits before it.
+pub const TAG_ELEMENTS_MAX: usize = 4 * TAGS_MAX;
 
 /// Returns the values of every tag called `name`, without the name.
 pub fn tags<'e>(event: &'e Event, name: &str) -> impl Iterator<Item = &'e [String]> {

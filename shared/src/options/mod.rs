@@ -4,5 +4,6 @@ pub mod access_files;
 pub mod config_errors;
 pub mod held_limits;
 pub mod redis;
+mod redis_password;
 pub mod rules;
 pub mod values;

@@ -9,6 +9,8 @@ use clap::ValueEnum;
 use url::Url;
 
 use crate::options::config_errors::ConfigErrors;
+use crate::options::redis_password::RedisPassword;
+use crate::options::redis_password::VARIABLE;
 use crate::options::values::Expected;
 use crate::options::values::HumanDuration;
 use crate::options::values::milliseconds;
@@ -24,14 +26,38 @@ impl FromStr for RedisUrls {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let is_redis = |text: &str| Url::parse(text).is_ok_and(|url| url.scheme() == "redis" && url.has_host());
-        match text.split(',').all(is_redis) {
-            true => Ok(Self(text.split(',').map(str::to_owned).collect())),
+        let urls = split(text);
+        match urls.iter().all(|url| is_redis(url)) {
+            true => Ok(Self(urls.into_iter().map(str::to_owned).collect())),
             false => Err(Expected(
-                "a URL such as redis://127.0.0.1:6379, or several by commas".to_owned(),
+                "a URL such as redis://127.0.0.1:6379, or several by commas; a password with special characters \
+                 belongs into --redis-password-file"
+                    .to_owned(),
             )),
         }
     }
+}
+
+/// A comma ends a URL only where the next one begins: a password may have one too.
+fn split(text: &str) -> Vec<&str> {
+    let ends = text.match_indices(",redis://").map(|(place, _)| place);
+    let mut urls = Vec::new();
+    let mut begin = 0;
+    for end in ends {
+        urls.push(&text[begin..end]);
+        begin = end + 1;
+    }
+    urls.push(&text[begin..]);
+    urls
+}
+
+fn is_redis(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let is_one_host = url
+            .host_str()
+            .is_some_and(|host| !host.is_empty() && !host.contains(','));
+        url.scheme() == "redis" && is_one_host
+    })
 }
 
 /// What the URLs name.
@@ -57,6 +83,12 @@ pub struct RedisOptions {
     /// What the sentinels call the master.
     #[arg(long, value_name = "NAME", default_value = "mymaster")]
     redis_master_name: String,
+    /// File with the password of Redis, in one line, of any characters. It stands for every server of --redis-url,
+    /// which holds none then. Without the option the variable GRASP_REDIS_PASSWORD does the same.
+    #[arg(long, value_name = "FILE")]
+    redis_password_file: Option<RedisPassword>,
+    #[arg(skip = RedisPassword::of_environment())]
+    password_of_environment: Option<RedisPassword>,
     /// How long an answer of Redis may take. After several slower ones in a row Redis counts as unavailable until it is
     /// faster: git events and pushes are refused meanwhile, and everything else goes on.
     #[arg(long = "redis-slow-ms", value_name = "MS", value_parser = milliseconds(1..=SLOW_MS_MAX),
@@ -79,6 +111,12 @@ impl RedisOptions {
         if self.redis_mode == RedisMode::Single && urls.0.len() > 1 && !errors.has_invalid("redis-mode") {
             errors.push("--redis-url names several servers: say with --redis-mode what they are");
         }
+        let has_password = |url: &String| Url::parse(url).is_ok_and(|url| url.password().is_some());
+        if self.password().is_some() && urls.0.iter().any(has_password) {
+            errors.push(format!(
+                "--redis-url has a password, and --redis-password-file or {VARIABLE} gives one too: leave it out there"
+            ));
+        }
     }
 
     /// Returns what the purgatory needs. How long one call may take grows with what is called slow, within `call`.
@@ -93,8 +131,18 @@ impl RedisOptions {
         }
     }
 
+    fn password(&self) -> Option<&RedisPassword> {
+        self.redis_password_file
+            .as_ref()
+            .or(self.password_of_environment.as_ref())
+    }
+
     fn place(&self, urls: &RedisUrls) -> RedisPlace {
-        let urls = urls.0.clone();
+        let urls = urls.0.iter().map(|url| match self.password() {
+            Some(password) => password.put_into(url),
+            None => url.clone(),
+        });
+        let urls: Vec<String> = urls.collect();
         match self.redis_mode {
             // `check` has seen to it that there is only one.
             RedisMode::Single => RedisPlace::Single(urls.into_iter().next().unwrap_or_default()),
@@ -184,6 +232,58 @@ mod tests {
             assert_eq!(settings(TWO, wrong).unwrap_err().lines.len(), 1);
         }
         assert!(settings("redis://a:1,", &["--redis-mode=cluster"]).is_err());
+    }
+
+    /// A comma in a password was read as several servers.
+    #[test]
+    fn a_comma_separates_servers_and_not_a_password() {
+        const CLUSTER: &[&str] = &["--redis-mode=cluster"];
+        let place = |url: &str, mode| settings(url, mode).map(|settings| settings.place);
+
+        let one = "redis://user:a,b,c@h:1/0";
+        assert!(place(one, &[]).unwrap() == RedisPlace::Single(one.to_owned()));
+        let two = format!("{one},redis://:,@[::1]:2");
+        let both = [one, "redis://:,@[::1]:2"].map(str::to_owned).into();
+        assert!(place(&two, CLUSTER).unwrap() == RedisPlace::Cluster(both));
+        for wrong in [
+            "redis://a,b",
+            "redis://a:1,b:2",
+            "redis://a:1,rediss://b:2",
+            "redis://a:1,,redis://b:2",
+            "redis://",
+            "",
+        ] {
+            assert!(place(wrong, CLUSTER).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_from_a_file_is_that_of_every_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "a,b@c/d\n").unwrap();
+        let option = format!("--redis-password-file={}", file.display());
+        let place = |url: &str, mode: &str| settings(url, &[&option, mode]).map(|settings| settings.place);
+
+        let with = ["redis://:a%2Cb%40c%2Fd@h:1", "redis://me:a%2Cb%40c%2Fd@i:2/3"].map(str::to_owned);
+        let urls = "redis://h:1,redis://me@i:2/3";
+        assert!(place("redis://h:1", "--redis-mode=single").unwrap() == RedisPlace::Single(with[0].clone()));
+        assert!(place(urls, "--redis-mode=cluster").unwrap() == RedisPlace::Cluster(with.to_vec()));
+        let sentinel = RedisPlace::Sentinel {
+            urls: with.to_vec(),
+            master_name: "mymaster".to_owned(),
+        };
+        assert!(place(urls, "--redis-mode=sentinel").unwrap() == sentinel);
+
+        let twice = settings("redis://:hunter2@h", &[&option]).unwrap_err().to_string();
+        assert!(
+            twice.contains("has a password") && !twice.contains("hunter2"),
+            "{twice}"
+        );
+        let missing = settings("redis://h", &["--redis-password-file=/nowhere"])
+            .unwrap_err()
+            .to_string();
+        assert!(missing.contains("/nowhere"), "{missing}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use super::Facts;
 use super::Refusal;
 use super::namesakes::Counted;
 use super::namesakes::Namesakes;
+use crate::nip01;
+use crate::nip01::TimeDefect;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
@@ -115,6 +117,11 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
         .is_some_and(|entry| entry.status.counts_as_served())
     {
         return Admission::Accept;
+    }
+    match nip01::expiration(event) {
+        Err(defect) => return Refusal::Untimely(defect).into(),
+        Ok(Some(expiration)) if expiration <= facts.now => return Refusal::Untimely(TimeDefect::Expired).into(),
+        Ok(Some(_) | None) => {}
     }
     match git_event {
         GitEvent::Announcement(announcement) => decide_announcement(announcement, facts),
@@ -447,6 +454,22 @@ mod tests {
         ] {
             assert_eq!(matches!(admit(&request, scene), Admission::Hold { .. }), held);
         }
+    }
+
+    #[test]
+    fn an_event_past_its_expiration_is_refused_unless_it_is_on_its_way() {
+        let dated = |expiration: &str| announcement_event(1, "r", 1, &[&["expiration", expiration]]);
+        for (expiration, expected) in [
+            ("1001", None),
+            ("1000", Some("invalid: event expired")),
+            ("100", Some("invalid: event expired")),
+            ("soon", Some("invalid: invalid expiration")),
+        ] {
+            let admission = admit(&dated(expiration), Scene::default());
+            assert_eq!(refusal(&admission).as_deref(), expected, "{expiration}");
+        }
+        let leaving = Scene::default().with(EntryStatus::Releasing, 0, [dated("1000")]);
+        assert_eq!(admit(&dated("1000"), leaving), Admission::Accept);
     }
 
     #[test]

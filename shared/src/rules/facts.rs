@@ -19,6 +19,7 @@ use super::namesakes::Namesakes;
 use crate::git::Oid;
 use crate::nip01::DeletionRequests;
 use crate::nip01::Revision;
+use crate::nip01::is_expired;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
@@ -123,10 +124,13 @@ pub struct Facts {
     pub placeholders: Vec<Placeholder>,
     /// The purgatory's entries as they are, by event id.
     pub entries: BTreeMap<EventId, Entry>,
-    /// Entries that a served deletion request of their author covers. Besides, they are only in `entries`.
+    /// Entries that a served deletion request of their author covers, and those that waited past their own expiration
+    /// (NIP-40). Besides, they are only in `entries`.
     pub deleted: BTreeSet<EventId>,
     /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors of these events.
     pub deletion_requests: DeletionRequests,
+    /// The repositories that authors whom the operator's list denies announce here. Besides, their events do not count.
+    pub taken_down: BTreeSet<Coordinate>,
     /// Answers about the announcements that many rules need, computed once.
     index: Index,
 }
@@ -177,6 +181,7 @@ impl Facts {
             entries: BTreeMap::new(),
             deleted: BTreeSet::new(),
             deletion_requests: DeletionRequests::default(),
+            taken_down: BTreeSet::new(),
             index: Index::default(),
         };
         let (requests, served): (Vec<Event>, Vec<Event>) = served
@@ -190,7 +195,10 @@ impl Facts {
         }
         let served_ids: BTreeSet<EventId> = served.iter().map(|event| event.id).collect();
         for entry in reading.entries {
-            if facts.is_deleted(&entry.event) {
+            // The relay ends what is on its way into it.
+            let has_expired =
+                !EventStatus::from(entry.status).counts_as_served() && is_expired(&entry.event, facts.now);
+            if has_expired || facts.is_deleted(&entry.event) {
                 facts.deleted.insert(entry.event.id);
             } else if !served_ids.contains(&entry.event.id) {
                 facts.learn(&entry.event, entry.status.into());
@@ -279,6 +287,11 @@ impl Facts {
 
     fn learn(&mut self, event: &Event, status: EventStatus) {
         if self.access.denies_author(&event.pubkey) {
+            let announcement = Announcement::parse(event)
+                .ok()
+                .filter(|_| event.kind.as_u16() == nip34::ANNOUNCEMENT);
+            let ours = announcement.filter(|announcement| self.service.is_named_by(announcement));
+            self.taken_down.extend(ours.map(|announcement| announcement.coordinate));
             return;
         }
         match event.kind.as_u16() {
@@ -734,6 +747,32 @@ pub(crate) mod tests {
             facts.governing_state(&coordinate(1, "r")).unwrap().revision.created_at,
             20
         );
+    }
+
+    #[test]
+    fn an_entry_past_its_own_expiration_is_no_candidate_and_ends() {
+        let expiring = |created_at, at: &str| {
+            let tags: [&[&str]; 3] = [
+                &["d", "r"],
+                &["refs/heads/main", &oid('a').to_string()],
+                &["expiration", at],
+            ];
+            event(1, nip34::STATE, created_at, &tags)
+        };
+        let (gone, here) = (expiring(30, "1000"), expiring(20, "1001"));
+        let leaving = expiring(10, "999");
+        let facts = Scene::default()
+            .served([announcement_event(1, "r", 1, &[])])
+            .held([gone.clone(), here.clone()])
+            .with(EntryStatus::Releasing, 0, [leaving.clone()])
+            .facts();
+
+        let candidates = facts.candidate_states(&coordinate(1, "r"));
+
+        let candidates: Vec<EventId> = candidates.iter().map(|state| state.revision.event_id).collect();
+        assert_eq!(candidates, [here.id]);
+        assert_eq!(facts.deleted, BTreeSet::from([gone.id]));
+        assert_eq!(facts.status(&leaving.id), Some(EventStatus::Releasing));
     }
 
     /// The state with the higher id governed where two are of one second (ngit-grasp before 3.0.3).

@@ -1,5 +1,6 @@
 //! Why an event is refused, in the words of NIP-01: a machine-readable prefix, then a sentence for a person.
 
+use crate::nip01::TimeDefect;
 use crate::nip34::Defect;
 use crate::purgatory::Limit;
 
@@ -17,6 +18,9 @@ pub enum Refusal {
     /// The event is malformed, or does not follow NIP-34.
     #[error("invalid: {0}")]
     Malformed(#[from] Defect),
+    /// It is dated wrongly, or has expired (NIP-40).
+    #[error("invalid: {0}")]
+    Untimely(#[from] TimeDefect),
     /// The announcement does not name this server.
     #[error("invalid: announcement must list {0} in both 'clone' and 'relays' tags")]
     NotListed(Service),

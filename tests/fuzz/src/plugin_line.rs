@@ -1,5 +1,6 @@
 //! What strfry writes to its plugin, and the answers.
 
+use nostr::event::Event;
 use plugin::protocol::ANSWER_BYTES_MAX;
 use plugin::protocol::Request;
 use plugin::protocol::Subject;
@@ -13,12 +14,13 @@ pub fn plugin_line(data: &[u8]) {
     let request = Request::parse(data, OtherKinds::Accept);
     let strict = Request::parse(data, OtherKinds::Refuse);
     assert_eq!((&request.id, request.verified), (&strict.id, strict.verified));
+    agrees_with_a_parser(data, &request);
     if let Subject::Ours(event) = &request.subject {
         assert_eq!(event.id.to_hex(), request.id, "echoed verbatim");
     }
     let text = match &request.subject {
         Subject::Malformed { reason } => reason.clone(),
-        Subject::NotOurs | Subject::Ours(_) => String::from_utf8_lossy(data).into_owned(),
+        Subject::NotOurs | Subject::Ours(_) | Subject::Inexact { .. } => String::from_utf8_lossy(data).into_owned(),
     };
     for (answer, action) in [
         (Answer::Accept, "accept"),
@@ -26,6 +28,25 @@ pub fn plugin_line(data: &[u8]) {
         (Answer::Refuse(text), "reject"),
     ] {
         check(&answer_line(&request.id, &answer), &request.id, action);
+    }
+}
+
+/// Where a parser of all JSON can read the line, it finds the same in it.
+fn agrees_with_a_parser(data: &[u8], request: &Request) {
+    let Ok(line) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let id = text(&line["event"]["id"]);
+    if id.len() <= 600 {
+        assert_eq!(id, request.id);
+    }
+    let (source_type, source_info) = (text(&line["sourceType"]), text(&line["sourceInfo"]));
+    assert_eq!(request.source, format!("{source_type} {source_info}").trim());
+    match (&request.subject, serde_json::from_value::<Event>(line["event"].clone())) {
+        (Subject::Ours(event), Ok(parsed)) => assert_eq!(**event, parsed),
+        (Subject::Ours(event), Err(error)) => panic!("{event:?} is none: {error}"),
+        (Subject::NotOurs | Subject::Inexact { .. } | Subject::Malformed { .. }, _) => {}
     }
 }
 

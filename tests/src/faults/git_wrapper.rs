@@ -1,5 +1,5 @@
 //! A git that is found before the real one and asks its test before and after each run: so a test can kill whoever
-//! runs git, or git itself, between any two of its children.
+//! runs git, or git itself, between any two of its children, or let some fail as if the disk did.
 //!
 //! The program is `tests/src/bin/git-wrapper.rs`; this is the test's end of it.
 
@@ -49,10 +49,25 @@ struct Trap {
     sprung: oneshot::Sender<StoppedGit>,
 }
 
+/// Which runs fail.
+struct Failing {
+    one_in: u64,
+    moment: GitMoment,
+    runs: u64,
+    failed: u64,
+}
+
+/// What awaits a run of git.
+#[derive(Default)]
+struct Traps {
+    trap: Option<Trap>,
+    failing: Option<Failing>,
+}
+
 /// A directory to put first in `PATH`.
 pub struct GitWrapper {
     directory: PathBuf,
-    trap: Arc<Mutex<Option<Trap>>>,
+    traps: Arc<Mutex<Traps>>,
     accept: AbortHandle,
 }
 
@@ -66,11 +81,11 @@ impl GitWrapper {
         symlink_fresh(&real_git(), &directory.join(REAL));
         std::fs::copy(harness_program("git-wrapper"), directory.join("git")).unwrap();
         let listener = UnixListener::bind(directory.join(SOCKET)).unwrap();
-        let trap = Arc::new(Mutex::new(None));
-        let accept = tokio::spawn(accept(listener, Arc::clone(&trap))).abort_handle();
+        let traps = Arc::new(Mutex::new(Traps::default()));
+        let accept = tokio::spawn(accept(listener, Arc::clone(&traps))).abort_handle();
         Self {
             directory: directory.to_owned(),
-            trap,
+            traps,
             accept,
         }
     }
@@ -87,7 +102,7 @@ impl GitWrapper {
     /// Another thread panicked while it set one.
     pub fn stop_at(&self, skip: u64, moment: GitMoment) -> oneshot::Receiver<StoppedGit> {
         let (sprung, stopped) = oneshot::channel();
-        *self.trap.lock().unwrap() = Some(Trap {
+        self.traps.lock().unwrap().trap = Some(Trap {
             countdown: skip,
             moment,
             sprung,
@@ -115,7 +130,29 @@ impl GitWrapper {
     /// # Panics
     /// Another thread panicked while it set one.
     pub fn disarm(&self) {
-        *self.trap.lock().unwrap() = None;
+        self.traps.lock().unwrap().trap = None;
+    }
+
+    /// Lets one in so many runs fail with `EIO`, before or after they have done their work.
+    ///
+    /// # Panics
+    /// Another thread panicked while it changed that.
+    pub fn fail(&self, one_in: u64, moment: GitMoment) {
+        self.traps.lock().unwrap().failing = Some(Failing {
+            one_in,
+            moment,
+            runs: 0,
+            failed: 0,
+        });
+    }
+
+    /// Lets runs succeed again. Returns how many failed.
+    ///
+    /// # Panics
+    /// Another thread panicked while it changed that.
+    pub fn stop_failing(&self) -> u64 {
+        let failing = self.traps.lock().unwrap().failing.take();
+        failing.map_or(0, |failing| failing.failed)
     }
 }
 
@@ -136,40 +173,60 @@ fn real_git() -> PathBuf {
     found.into_iter().find(|git| git.is_file()).expect("git is installed")
 }
 
-async fn accept(listener: UnixListener, trap: Arc<Mutex<Option<Trap>>>) {
+async fn accept(listener: UnixListener, traps: Arc<Mutex<Traps>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let caught = take(&trap);
+        let awaits = traps.lock().unwrap().take();
         tokio::spawn(async move {
             // A wrapper that was killed says nothing more.
-            answer(stream, caught).await.ok();
+            answer(stream, awaits).await.ok();
         });
     }
 }
 
-fn take(trap: &Mutex<Option<Trap>>) -> Option<Trap> {
-    let mut slot = trap.lock().unwrap();
-    match slot.as_mut() {
-        Some(armed) if armed.countdown > 0 => {
-            armed.countdown -= 1;
-            None
+/// What becomes of a run.
+enum Awaits {
+    Nothing,
+    Trap(Trap),
+    Failure(GitMoment),
+}
+
+impl Traps {
+    fn take(&mut self) -> Awaits {
+        match self.trap.as_mut() {
+            Some(armed) if armed.countdown > 0 => armed.countdown -= 1,
+            Some(_) | None => {
+                if let Some(trap) = self.trap.take() {
+                    return Awaits::Trap(trap);
+                }
+            }
         }
-        Some(_) => slot.take(),
-        None => None,
+        let Some(failing) = self.failing.as_mut() else {
+            return Awaits::Nothing;
+        };
+        failing.runs += 1;
+        if failing.runs % failing.one_in != 0 {
+            return Awaits::Nothing;
+        }
+        failing.failed += 1;
+        Awaits::Failure(failing.moment)
     }
 }
 
-/// The wrapper says `<pid> <subcommand>\n`. It hears `x` to become git, or `w` to run it and to say when it has ended.
-async fn answer(mut stream: UnixStream, caught: Option<Trap>) -> std::io::Result<()> {
-    let Some(trap) = caught else {
-        return stream.write_all(b"x").await;
-    };
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n") {
-        if stream.read_buf(&mut line).await? == 0 {
-            return Ok(());
+/// The wrapper says `<pid> <subcommand>` and a line feed. It hears `x` to become git, `f` to fail, or `w` to run it and
+/// to say when it has ended; then `x` again to say so itself, or `f` to fail.
+async fn answer(mut stream: UnixStream, awaits: Awaits) -> std::io::Result<()> {
+    let trap = match awaits {
+        Awaits::Nothing => return stream.write_all(b"x").await,
+        Awaits::Failure(GitMoment::Before) => return stream.write_all(b"f").await,
+        Awaits::Failure(GitMoment::After) => {
+            stream.write_all(b"w").await?;
+            line(&mut stream).await?;
+            stream.read_u8().await?;
+            return stream.write_all(b"f").await;
         }
-    }
-    let line = String::from_utf8_lossy(&line).into_owned();
+        Awaits::Trap(trap) => trap,
+    };
+    let line = line(&mut stream).await?;
     let (pid, subcommand) = line.trim_end().split_once(' ').unwrap_or_default();
     if trap.moment == GitMoment::After {
         stream.write_all(b"w").await?;
@@ -186,4 +243,12 @@ async fn answer(mut stream: UnixStream, caught: Option<Trap>) -> std::io::Result
         go_on.await.ok();
     }
     stream.write_all(b"x").await
+}
+
+async fn line(stream: &mut UnixStream) -> std::io::Result<String> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        line.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }

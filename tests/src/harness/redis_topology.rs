@@ -173,6 +173,23 @@ impl Topology {
         self.nodes[self.master].port
     }
 
+    /// Has every server ask for a password, and the sentinels know it.
+    ///
+    /// # Panics
+    /// A server refuses it.
+    pub async fn set_password(&self, password: &str) {
+        for sentinel in &self.sentinels {
+            let set = ["SENTINEL", "SET", "mymaster", "auth-pass", password];
+            let _: String = sentinel.ask(&set).await.unwrap();
+        }
+        for node in &self.nodes {
+            let _: String = node
+                .ask(&["CONFIG", "SET", "masterauth", password, "requirepass", password])
+                .await
+                .unwrap();
+        }
+    }
+
     /// Kills that server as `kill -9` does.
     ///
     /// # Panics

@@ -169,6 +169,20 @@ impl World {
         PluginHost::new(command, Duration::from_secs(10))
     }
 
+    /// Writes lines to a plugin of its own, as they are, and returns its answers.
+    ///
+    /// # Panics
+    /// The relay is built in, or the plugin does not end with its input.
+    pub async fn plugin_answers(&self, lines: &[String]) -> Vec<Value> {
+        let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
+        let command = neighbours.plugin_command(self.folder.path(), self.port, self.options);
+        let answers = shell(&command, &(lines.join("\n") + "\n")).await;
+        answers
+            .lines()
+            .map(|answer| serde_json::from_str(answer).unwrap())
+            .collect()
+    }
+
     /// Starts the gateway again, after it was killed.
     pub async fn start_gateway(&mut self) {
         self.gateway = self.start_gateway_at(self.port, &self.detour);

@@ -16,6 +16,7 @@ use shared::nip34;
 
 use super::declared::declared;
 use super::disk::Disk;
+use super::disk_faults::Means;
 use super::fate::Fate;
 use super::fate::Rules;
 use super::fate::Whereabouts;
@@ -51,10 +52,10 @@ pub(super) enum CheckError {
 
 impl Checker {
     /// A checker of these places.
-    pub(super) async fn new(places: Places, ledger: Arc<Ledger>, hold_secs: u64) -> Self {
+    pub(super) async fn new(places: Places, means: Means, ledger: Arc<Ledger>, hold_secs: u64) -> Self {
         let git = GitClient::init(&places.folder.join("check")).await;
         Self {
-            disk: Disk::new(&places.folder.join("data"), git.clone()),
+            disk: Disk::new(means, git.clone()),
             places,
             ledger,
             hold_secs,

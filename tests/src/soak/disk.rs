@@ -4,7 +4,11 @@ use std::fs::File;
 use std::fs::TryLockError;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use tokio::sync::RwLock;
+
+use super::disk_faults::Means;
 use super::ledger::Project;
 use super::server::GATEWAYS;
 use crate::clients::git::GitClient;
@@ -13,6 +17,8 @@ use crate::clients::git::GitClient;
 pub(super) struct Disk {
     data: PathBuf,
     git: GitClient,
+    /// Held while something stands in the place of a repository.
+    hidden: Arc<RwLock<()>>,
 }
 
 /// A commit that is kept aside.
@@ -26,16 +32,18 @@ pub(super) struct Staged {
 }
 
 impl Disk {
-    /// Reads `data` with `git`.
-    pub(super) fn new(data: &Path, git: GitClient) -> Self {
+    /// Reads the data directory with `git`, where no fault hides it.
+    pub(super) fn new(means: Means, git: GitClient) -> Self {
         Self {
-            data: data.to_owned(),
+            data: means.data,
             git,
+            hidden: means.hidden,
         }
     }
 
     /// Says what is missing in a repository of what is reachable from `oids`; `None`: nothing.
     pub(super) async fn missing(&self, project: &Project, oids: &[&str]) -> Option<String> {
+        let _whole = self.hidden.read().await;
         let directory = format!("--git-dir={}", self.repository(project).display());
         let mut arguments = vec![directory.as_str(), "rev-list", "--objects", "--quiet"];
         arguments.extend(oids);
@@ -45,6 +53,7 @@ impl Disk {
 
     /// Says why a repository has no branch; `None`: it has one.
     pub(super) async fn without_refs(&self, project: &Project) -> Option<String> {
+        let _whole = self.hidden.read().await;
         let directory = format!("--git-dir={}", self.repository(project).display());
         let said = self
             .git

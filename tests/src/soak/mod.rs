@@ -1,11 +1,13 @@
-//! The soak: a load of concurrent pushes and events while everything is killed, again and again, between any two steps;
-//! and then what was answered is compared with what is served, held, expired, superseded or deleted.
+//! The soak: a load of concurrent pushes and events while everything is killed, again and again, between any two
+//! steps, and disks are full, unreadable or read-only for a while; and then what was answered is compared with what is
+//! served, held, expired, superseded or deleted.
 //!
 //! `scripts/soak` runs it; `tests/tests/soak.rs` runs a short form. docs/reliability.md says what it proves.
 
 mod check;
 mod declared;
 mod disk;
+mod disk_faults;
 mod fate;
 mod kills;
 mod ledger;
@@ -26,6 +28,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use check::Checker;
+pub use disk_faults::DiskFaultKind;
+use disk_faults::DiskFaults;
 pub use fate::Fate;
 use kills::Kill;
 pub use kills::StepKind;
@@ -46,16 +50,30 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
     let mut random = Random::new(options.seed, 0);
     let mut server = Server::start(options).await;
     let ledger = Arc::new(Ledger::default());
-    let checker = Arc::new(Checker::new(server.places(), Arc::clone(&ledger), options.hold_secs).await);
+    let means = server.means();
+    let mut summary = Summary::new(options.seed);
+    if means.disk.is_none() {
+        summary.without_small_disk = true;
+        progress("nobody may mount anything here: no disk is full or read-only");
+    }
+    let checker = Checker::new(server.places(), means.clone(), Arc::clone(&ledger), options.hold_secs);
+    let checker = Arc::new(checker.await);
+    let mut faults = DiskFaults::new(options.seed, means);
     let watcher = tokio::spawn({
         let checker = Arc::clone(&checker);
         async move { checker.watch().await }
     });
     let mut workers = people(options, &server, &ledger).await;
-    let mut summary = Summary::new(options.seed);
     let (mut died, mut drawn) = (0, 0);
     while died < options.kills && Instant::now() < ends {
         let (stop, at_work) = put_to_work(&mut workers);
+        let faulty = tokio::spawn({
+            let stopped = stop.subscribe();
+            async move {
+                faults.make(stopped).await;
+                faults
+            }
+        });
         let round_ends = (died + KILLS_A_ROUND).min(options.kills);
         while died < round_ends && Instant::now() < ends {
             let kill = Kill::draw(&mut random, drawn);
@@ -68,6 +86,9 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
             checker.find_open().await.ok();
         }
         stop.send_replace(true);
+        faults = faulty.await.expect("each fault ends");
+        // A gateway that finds a full disk when it starts ends, and systemd starts it again.
+        server.start_missing().await;
         workers = at_work.join_all().await;
         summary.fates = compare(&checker).await;
         progress(&summary.line(begun.elapsed()));
@@ -80,9 +101,11 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
     watcher.abort();
     finish(&mut server, &checker, &mut summary).await;
     summary.took = begun.elapsed();
+    summary.faults = faults.tally;
+    summary.schedule.extend(faults.schedule);
     summary.take(&ledger, |id| server.logged(id));
     if !summary.is_clean() {
-        summary.keep(&server.keep());
+        summary.keep(&server.keep().await);
     }
     summary
 }

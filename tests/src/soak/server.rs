@@ -3,20 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nostr::event::EventId;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use super::disk_faults::Means;
 use super::options::Options;
 use crate::faults::frames::Wire;
 use crate::faults::git_wrapper::GitWrapper;
+use crate::faults::small_disk::SmallDisk;
 use crate::faults::tcp_proxy::TcpProxy;
 use crate::harness::process::Process;
 use crate::harness::process::free_port;
 use crate::harness::process::harness_program;
 use crate::harness::process::program;
+use crate::harness::process::shell;
 use crate::harness::process::signal;
 use crate::harness::redis;
 use crate::harness::strfry::strfry_arguments;
@@ -81,8 +85,10 @@ pub(super) struct Server {
     relay_port: u16,
     /// By talker: before Redis, before the relay.
     proxies: [(TcpProxy, TcpProxy); GATEWAYS + 1],
-    wrappers: [GitWrapper; GATEWAYS],
+    wrappers: [Arc<GitWrapper>; GATEWAYS],
     running: BTreeMap<Program, Process>,
+    /// The file system of the data directory; `None` where nobody may mount one.
+    disk: Option<Arc<SmallDisk>>,
     /// The last to go.
     folder: TempDir,
 }
@@ -99,7 +105,8 @@ impl Server {
             let redis = TcpProxy::start(redis_port, Wire::Redis).await;
             (redis, TcpProxy::start(relay_port, Wire::WebSocket).await)
         };
-        let wrapper = |number| GitWrapper::install(&folder.path().join(format!("bin{number}")));
+        let wrapper = |number| Arc::new(GitWrapper::install(&folder.path().join(format!("bin{number}"))));
+        let disk = SmallDisk::mount(&folder.path().join("data"), &folder.path().join("disk.log")).await;
         let mut server = Self {
             options,
             gateway_ports: [free_port(), free_port()],
@@ -108,6 +115,7 @@ impl Server {
             proxies: [proxies().await, proxies().await, proxies().await],
             wrappers: [wrapper(0), wrapper(1)],
             running: BTreeMap::new(),
+            disk: disk.map(Arc::new),
             folder,
         };
         server.start_missing().await;
@@ -121,6 +129,17 @@ impl Server {
             relay_url: format!("ws://127.0.0.1:{}", self.relay_port),
             redis_url: format!("redis://127.0.0.1:{}", self.redis_port),
             folder: self.folder.path().to_owned(),
+        }
+    }
+
+    /// Returns what faults of disks are made with.
+    pub(super) fn means(&self) -> Means {
+        let folder = self.folder.path().join("data");
+        Means {
+            data: self.disk.as_ref().map_or(folder, |disk| disk.seen()),
+            disk: self.disk.clone(),
+            gits: self.wrappers.to_vec(),
+            hidden: Arc::default(),
         }
     }
 
@@ -184,7 +203,18 @@ impl Server {
     }
 
     /// Stops everything and keeps what it has left on disk, its logs among it. Returns where.
-    pub(super) fn keep(self) -> PathBuf {
+    pub(super) async fn keep(mut self) -> PathBuf {
+        for program in Program::ALL {
+            self.kill(program).await;
+        }
+        if let Some(disk) = &self.disk {
+            let copy = format!(
+                "cp -a {}/. {}",
+                disk.seen().display(),
+                self.folder.path().join("data").display()
+            );
+            shell(&copy, "").await;
+        }
         self.folder.keep()
     }
 
@@ -251,9 +281,12 @@ impl Server {
             format!("--redis-url=redis://127.0.0.1:{}", redis.port()),
             format!("--relay-url=ws://127.0.0.1:{}", relay.port()),
         ];
+        let mut whole = self.disk.as_ref().map(|disk| disk.launcher()).unwrap_or_default();
+        whole.push(program("grasp-gateway").display().to_string());
+        whole.extend(arguments);
         Command {
-            program: program("grasp-gateway"),
-            arguments,
+            program: whole.remove(0).into(),
+            arguments: whole,
             path: Some(self.wrappers[number].path()),
             log: folder.join(format!("gateway{number}.log")),
             port,

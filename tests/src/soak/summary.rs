@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nostr::event::EventId;
 
+use super::disk_faults::DiskFaultKind;
 use super::fate::Fate;
 use super::kills::StepKind;
 use super::kills::Tally;
@@ -33,7 +34,11 @@ pub struct Summary {
     pub cloned: usize,
     /// Kills by target and kind of step.
     pub(super) tally: Tally,
-    /// The kills as they were drawn, with the unix second in which each was waited for.
+    /// How many faults of disks there were, by kind.
+    pub faults: BTreeMap<DiskFaultKind, u64>,
+    /// Whether nobody could mount a file system to be full or read-only.
+    pub without_small_disk: bool,
+    /// The kills as they were drawn, with the unix second in which each was waited for; the faults of disks likewise.
     pub(super) schedule: Vec<String>,
     /// What is known about each event of a broken promise.
     stories: Vec<String>,
@@ -141,10 +146,21 @@ impl fmt::Display for Summary {
         let of = |kind: StepKind| self.killed(|_, other| other == kind).to_string();
         let all = self.killed(|_, _| true).to_string();
         write_row(formatter, "all", StepKind::ALL.map(|(kind, _)| of(kind)), &all)?;
+        let faults = DiskFaultKind::ALL.map(|(kind, name)| {
+            let count = self.faults.get(&kind).copied().unwrap_or_default();
+            format!("{name} {count}")
+        });
+        writeln!(formatter, "\nfaults of disks: {}", faults.join(", "))?;
+        if self.without_small_disk {
+            writeln!(
+                formatter,
+                "(nobody may mount anything here: no disk was full or read-only)"
+            )?;
+        }
         let fate = |fate| self.fates.get(&fate).copied().unwrap_or_default();
         writeln!(
             formatter,
-            "\nevents answered OK {}: served {}, held {}, expired {}, superseded {}, deleted {}",
+            "events answered OK {}: served {}, held {}, expired {}, superseded {}, deleted {}",
             self.answered_ok(),
             fate(Fate::Served),
             fate(Fate::Held),

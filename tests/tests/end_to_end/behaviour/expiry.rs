@@ -2,7 +2,10 @@
 //! (docs/ARCHITECTURE.md rule 7).
 
 use nostr::key::Keys;
+use shared::nip34;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
 use tests::faults::slow_line::SlowLine;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -12,8 +15,10 @@ use tests::harness::world::World;
 use tests::load::noise::noise;
 
 use crate::fixture::Served;
+use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::redis;
 
 in_both_worlds!(
     an_announcement_sleeps_and_an_authorised_state_wakes_it,
@@ -170,4 +175,49 @@ async fn a_state_does_not_expire_while_its_push_is_uploaded(kind: Kind) {
 
     said.expect_ok();
     assert!(nostr.serves(&waiting).await);
+}
+
+/// An author may want an event to end (NIP-40) before its git data can come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_event_ends_with_its_own_expiration() {
+    let world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let second = served.git.commit("two").await;
+    let tags = |expiration: u64| {
+        [
+            tag(&["d", "r"]),
+            tag(&["refs/heads/main", &second]),
+            tag(&["expiration", &expiration.to_string()]),
+        ]
+    };
+    let owner = &served.repository.owner;
+    let state = sign(owner, nip34::STATE, now(), &tags(now() + 2));
+    assert_eq!(nostr.send(&state).await, held());
+    let announcement = world.announcement(
+        &Repository::new("s"),
+        now(),
+        &[tag(&["expiration", &(now() + 2).to_string()])],
+    );
+    assert_eq!(nostr.send(&announcement).await, held());
+    let mut redis = redis(&world).await;
+
+    for event in [&state, &announcement] {
+        eventually("it has ended", async || {
+            field(&mut redis, &event.id.to_hex(), "status").await.is_none()
+        })
+        .await;
+        let answer = nostr.send(event).await;
+        assert_eq!(
+            (answer.taken, answer.message.as_str()),
+            (false, "invalid: event expired")
+        );
+    }
+
+    let said = served.git.push(&served.url, &["main"]).await.expect_refused();
+    assert!(said.contains("[remote rejected]"), "{said}");
+    assert_eq!(
+        served.refs().await,
+        [("refs/heads/main".to_owned(), served.commit.clone())]
+    );
 }

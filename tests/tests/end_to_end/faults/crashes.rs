@@ -1,20 +1,29 @@
 //! The gateway goes and comes back; what was answered OK is still there. These need a Redis, so they run in the strfry
 //! world only.
 
+use std::time::Duration;
+
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
+use shared::nip34;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
+use tests::faults::git_wrapper::GitMoment;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::process::signal;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
+use tokio::time::timeout;
 
 use crate::fixture::Served;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
+use crate::fixture::wrap_git;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_goes_on_where_it_was() {
@@ -171,4 +180,57 @@ async fn a_commit_that_came_before_a_crash_is_found_by_its_event() {
     eventually("the event is served", async || direct.serves(&event).await).await;
     let refs = served.git.ls_remote(&served.url).await;
     assert!(refs.contains(&(name, offered)), "{refs:?}");
+}
+
+/// Whoever reads what is served asks for no PR that is served already, but for those for which something is staged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_the_objects_of_a_pr_and_its_ref_costs_no_ref() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let wrapper = wrap_git(&mut world).await;
+    let first = Served::new(&world, &mut world.nostr().await, "r").await;
+    let second = Repository {
+        owner: first.repository.owner.clone(),
+        identifier: "s".to_owned(),
+    };
+    let offered = first.git.commit("offer").await;
+    let tags = [
+        tag(&["a", &first.repository.coordinate().to_string()]),
+        tag(&["a", &second.coordinate().to_string()]),
+        tag(&["c", &offered]),
+    ];
+    let event = sign(&Keys::generate(), nip34::PULL_REQUEST, now(), &tags);
+    let name = format!("refs/nostr/{}", event.id);
+    let refspec = format!("{offered}:{name}");
+    let mut direct = NostrClient::connect(&world.relay_url()).await;
+    assert_eq!(direct.send(&event).await, held());
+    first.git.push(&first.url, &[&refspec]).await.expect_ok();
+    assert!(direct.serves(&event).await, "by its first repository");
+    assert_eq!(direct.send(&world.announcement(&second, now(), &[])).await, held());
+    let url = world.url(&second);
+    first.git.push(&url, &[&refspec]).await.expect_ok();
+    let state = second.state(now(), &[("refs/heads/main", &first.commit)]);
+    assert_eq!(direct.send(&state).await, held());
+
+    // The first refs of a repository are written without git.
+    let main = format!("{}:refs/heads/main", first.commit);
+    let push = async { first.git.push(&url, &[&main]).await };
+    let pull_the_plug = async {
+        let setting = timeout(Duration::from_secs(60), wrapper.run_of("update-ref", GitMoment::Before));
+        let setting = setting.await.expect("the ref is set");
+        world.kill_gateway().await;
+        signal("KILL", &format!("-{}", setting.pid));
+    };
+    tokio::join!(push, pull_the_plug);
+    world.start_gateway().await;
+
+    eventually("the second repository has the ref too", async || {
+        let said = first.git.run(&["ls-remote", &url, &name]).await;
+        said.stdout.starts_with(&offered)
+    })
+    .await;
+    let staging = world.folder().join("data/staging");
+    eventually("nothing is staged any more", async || {
+        std::fs::read_dir(&staging).unwrap().next().is_none()
+    })
+    .await;
 }
