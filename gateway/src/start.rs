@@ -14,6 +14,7 @@ use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
+use shared::rules::PlanSettings;
 use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
@@ -43,6 +44,7 @@ use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
+use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;
 use crate::repositories::repository::RepositoryStore;
@@ -222,8 +224,12 @@ async fn reconciler(
         loader,
         repositories,
         known_events: KnownEvents::new(),
+        pull_request_events: PullRequestEvents::new(),
         hold_secs: options.rules.hold.as_secs(),
-        sleep_secs: options.times.sleep.as_secs(),
+        settings: PlanSettings {
+            sleep_secs: options.times.sleep.as_secs(),
+            pull_requests: options.server_limits.of_pull_requests(),
+        },
     }))
 }
 

@@ -2,6 +2,7 @@
 //! identifiers dirty (the relay's commits, the daily re-check), and the recovery of what Redis has lost.
 
 mod follow_relay;
+mod pull_request_refs;
 mod recheck;
 mod reconcile_dirty;
 mod recovery;

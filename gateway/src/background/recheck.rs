@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 
+use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::reconcile::Reconciler;
 use crate::repositories::error::RepositoryError;
@@ -55,6 +56,10 @@ async fn keep_or_remove_all(reconciler: &Reconciler, repositories: &[Coordinate]
             // The next re-check asks again; until then it is kept.
             let error = &error as &dyn std::error::Error;
             tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell whether a repository is still announced");
+        }
+        if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which PRs have ended");
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What can be changed: repositories under the lock of their identifier, handed out only by that lock.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use nostr::event::EventId;
+use nostr::key::PublicKey;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
@@ -20,6 +23,7 @@ use crate::repositories::locks::Locked;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::ref_transaction::RefTransaction;
+use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::Staging;
@@ -159,6 +163,9 @@ impl LockedRepository<'_> {
                 self.copy(&[source.object_dir(), staged], vec![*commit_oid]).await?;
             }
         }
+        if installation.old.is_none() {
+            self.repository.note_author(event_id, &installation.author).await?;
+        }
         let update = RefUpdate {
             name: RefName::pull_request(event_id),
             old: installation.old,
@@ -168,7 +175,40 @@ impl LockedRepository<'_> {
             updates: vec![update],
             head: None,
         })
-        .await
+        .await?;
+        self.repository.pack_pull_requests().await;
+        Ok(())
+    }
+
+    /// Removes the refs of PRs that have ended, and notes who offers those that were found. Their objects stay.
+    ///
+    /// # Errors
+    /// The refs are as they were.
+    pub(crate) async fn end_pull_requests(
+        &self,
+        ended: &BTreeSet<EventId>,
+        found: &BTreeMap<EventId, PublicKey>,
+    ) -> Result<(), RepositoryError> {
+        let Some(RefSnapshot { refs, .. }) = self.repository.refs().await? else {
+            return Ok(());
+        };
+        let deletion = |event_id: &EventId| {
+            let name = RefName::pull_request(event_id);
+            let old = Some(*refs.get(&name)?);
+            Some(RefUpdate { name, old, new: None })
+        };
+        let updates: Vec<RefUpdate> = ended.iter().filter_map(deletion).collect();
+        if !updates.is_empty() {
+            self.apply(&RefTransaction { updates, head: None }).await?;
+        }
+        let noted = self.repository.authors().await?;
+        let mut authors = noted.clone();
+        authors.extend(found);
+        authors.retain(|event_id, _| !ended.contains(event_id) && refs.contains_key(&RefName::pull_request(event_id)));
+        if authors != noted {
+            self.repository.write_authors(&authors).await?;
+        }
+        Ok(())
     }
 
     /// Removes the repository with all that is in it.

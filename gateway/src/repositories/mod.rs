@@ -12,6 +12,7 @@ mod locks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod pull_request_authors;
 pub(crate) mod quarantine;
 mod ref_cache;
 pub(crate) mod ref_transaction;
@@ -45,6 +46,7 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::read_refs;
@@ -127,6 +129,7 @@ impl Repositories {
     pub(crate) async fn read(&self, facts: &Facts) -> Result<Disk, RepositoryError> {
         let (layout, identifiers) = (self.store.layout().clone(), facts.identifiers.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
+        let with_authors = !facts.pull_requests.is_empty();
         let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
         let read = in_background(move || {
             let mut disk = Disk {
@@ -135,7 +138,7 @@ impl Repositories {
             };
             for repository in hosted {
                 let coordinate = repository.coordinate();
-                match read_one(&repository, &oids) {
+                match read_one(&repository, &oids, with_authors) {
                     Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
                     Ok(None) => {}
                     Err(error) => {
@@ -174,8 +177,9 @@ impl Repositories {
     }
 }
 
-/// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk.
-fn read_one(repository: &Repository, oids: &[Oid]) -> Result<Option<OnDisk>, ReadError> {
+/// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk. Who offered the PRs of its
+/// refs is read only where it matters.
+fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result<Option<OnDisk>, ReadError> {
     let Some(read) = read_refs(repository.path(), None)? else {
         return Ok(None);
     };
@@ -183,7 +187,13 @@ fn read_one(repository: &Repository, oids: &[Oid]) -> Result<Option<OnDisk>, Rea
         Head::Symbolic(name) => Some(name),
         Head::Detached(_) => None,
     };
+    let has_pull_requests = || read.snapshot.refs.keys().any(|name| name.pull_request_id().is_some());
+    let pull_request_authors = match with_authors && has_pull_requests() {
+        true => read_authors(repository.path())?,
+        false => BTreeMap::new(),
+    };
     Ok(Some(OnDisk {
+        pull_request_authors,
         refs: read.snapshot.refs,
         head,
         objects: kinds_in(&[repository.object_dir()], oids)?,

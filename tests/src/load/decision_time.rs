@@ -31,6 +31,8 @@ use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::GitEvent;
 use shared::rules::MaintainerMode;
+use shared::rules::PlanSettings;
+use shared::rules::PullRequestLimits;
 use shared::rules::PushTarget;
 use shared::rules::decide_admission;
 use shared::rules::decide_push;
@@ -140,7 +142,7 @@ impl DecisionTimes {
             });
         }
         measure("plan of everything under the identifier", &|_, facts| {
-            black_box(plan(facts, &Disk::default(), 1).releases.len());
+            black_box(plan(facts, &Disk::default(), &SETTINGS).releases.len());
         });
         Self { decisions }
     }
@@ -267,6 +269,11 @@ impl Siege {
 }
 
 const RUNS: usize = 3;
+
+const SETTINGS: PlanSettings = PlanSettings {
+    sleep_secs: 1,
+    pull_requests: PullRequestLimits::DEFAULT,
+};
 
 const IDENTIFIER: &str = "dotfiles";
 

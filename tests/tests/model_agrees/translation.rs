@@ -295,6 +295,7 @@ impl World {
             refs: BTreeMap::new(),
             head: Some(name("refs/heads/main")),
             objects: BTreeMap::new(),
+            ..OnDisk::default()
         };
         if one == Identifiers::X {
             on_disk.refs = disk.refs.map(declared).unwrap_or_default();

@@ -5,12 +5,14 @@ mod alignment;
 mod plan;
 mod publication;
 mod pull_requests;
+mod ref_room;
 mod retention;
 
 use std::collections::BTreeSet;
 
 use self::alignment::NextStates;
 use self::plan::Outcome;
+use self::ref_room::RefRoom;
 use super::Disk;
 use super::EventStatus;
 use super::Facts;
@@ -25,11 +27,14 @@ pub use plan::Alignment;
 pub use plan::Installation;
 pub use plan::InstallationSource;
 pub use plan::Plan;
+pub use plan::PlanSettings;
 pub use publication::*;
+pub use pull_requests::ended_pull_requests;
+pub use ref_room::PullRequestLimits;
 pub use retention::*;
 
-/// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
-pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
+/// Decides what to do about the identifiers of `facts`.
+pub fn plan(facts: &Facts, disk: &Disk, settings: &PlanSettings) -> Plan {
     let next_states = NextStates::choose(facts, disk);
     let mut plan = Plan {
         ended: facts.deleted.clone(),
@@ -50,8 +55,9 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
     }
     plan_announcements(facts, &next_states, &mut plan);
     plan_states(facts, &next_states, &mut plan);
-    pull_requests::plan_pull_requests(facts, disk, &next_states, &mut plan);
-    plan_expiry(facts, sleep_secs, &mut plan);
+    let room = RefRoom::new(facts, disk, settings.pull_requests);
+    pull_requests::plan_pull_requests(facts, disk, &next_states, room, &mut plan);
+    plan_expiry(facts, settings.sleep_secs, &mut plan);
     pull_requests::plan_unstaging(facts, disk, &mut plan);
     plan
 }
@@ -204,6 +210,10 @@ mod tests {
     use crate::rules::facts::tests::state_event;
 
     const SLEEP_SECS: u64 = 77;
+    const SETTINGS: PlanSettings = PlanSettings {
+        sleep_secs: SLEEP_SECS,
+        pull_requests: PullRequestLimits::DEFAULT,
+    };
     const MAIN_A: &[(&str, char)] = &[("heads/main", 'a')];
     const MAIN_B: &[(&str, char)] = &[("heads/main", 'b')];
 
@@ -216,8 +226,13 @@ mod tests {
             .map(|(short, digit)| (format!("refs/{short}").parse().unwrap(), oid(*digit)))
             .collect();
         let head = Some("refs/heads/main".parse().unwrap());
-        disk.repositories
-            .insert(coordinate(owner, "r"), OnDisk { refs, head, objects });
+        let on_disk = OnDisk {
+            refs,
+            head,
+            objects,
+            ..OnDisk::default()
+        };
+        disk.repositories.insert(coordinate(owner, "r"), on_disk);
     }
 
     fn disk(refs: &[(&str, char)], commits: &str) -> Disk {
@@ -227,7 +242,7 @@ mod tests {
     }
 
     fn look(scene: Scene, disk: &Disk) -> Plan {
-        plan(&scene.facts(), disk, SLEEP_SECS)
+        plan(&scene.facts(), disk, &SETTINGS)
     }
 
     fn released(plan: &Plan) -> Vec<EventId> {

@@ -12,6 +12,7 @@ use super::plan::Installation;
 use super::plan::InstallationSource;
 use super::plan::Outcome;
 use super::plan::Plan;
+use super::ref_room::RefRoom;
 use crate::git::ObjectKind;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
@@ -24,7 +25,13 @@ use crate::rules::Hosting;
 use crate::rules::Staged;
 use crate::rules::namesakes::Namesakes;
 
-pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextStates<'_>, plan: &mut Plan) {
+pub(super) fn plan_pull_requests(
+    facts: &Facts,
+    disk: &Disk,
+    next_states: &NextStates<'_>,
+    mut room: RefRoom<'_>,
+    plan: &mut Plan,
+) {
     let staged = staged_by_event(disk);
     for known in &facts.pull_requests {
         let pull_request = &known.item;
@@ -37,7 +44,9 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextS
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
         // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
-        let open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
+        let mut open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
+        let lacks: Vec<String> = open.iter().filter_map(|at| room.lack(at, pull_request)).collect();
+        open.retain(|at| room.lack(at, pull_request).is_none());
         let source = source_of(disk, pull_request, &repositories, &staged);
         let found = source.is_some();
         if known.status == EventStatus::Held {
@@ -45,6 +54,8 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextS
                 Outcome::Release {
                     after: plan.announcements_before(facts, &open),
                 }
+            } else if let (true, Some(lack)) = (found, lacks.first()) {
+                Outcome::Wait(lack.clone())
             } else if repositories.iter().any(|at| next_states.is_broken(at)) || found && !announced.is_empty() {
                 Outcome::Undecided
             } else if found {
@@ -55,10 +66,30 @@ pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextS
             plan.record(facts, &pull_request.event_id, outcome);
         }
         if let Some(source) = source {
+            open.iter().for_each(|at| room.take(at, pull_request));
             plan_installations(disk, pull_request, &source, &open, plan);
         }
     }
     plan_placeholders(facts, plan);
+}
+
+/// Returns which of these PRs have ended: nothing serves or holds them any more, or the operator denies their author.
+/// The facts must have been asked about each of them.
+pub fn ended_pull_requests(facts: &Facts, coordinate: &Coordinate, asked: &BTreeSet<EventId>) -> BTreeSet<EventId> {
+    // Of a repository that is not served here its events say nothing: it is kept as it is, or removed whole.
+    if facts.hosting(coordinate) != Hosting::Announced {
+        return BTreeSet::new();
+    }
+    let is_held = |event_id: &EventId| {
+        let entry = facts.entries.get(event_id);
+        entry.is_some_and(|entry| !facts.deleted.contains(event_id) && !facts.access.denies_author(&entry.event.pubkey))
+    };
+    let is_awaited = |event_id: &EventId| facts.placeholders.iter().any(|awaited| awaited.event_id == *event_id);
+    asked
+        .iter()
+        .filter(|event_id| facts.pull_request(event_id).is_none() && !is_held(event_id) && !is_awaited(event_id))
+        .copied()
+        .collect()
 }
 
 /// Whether a repository has the commit.
@@ -121,6 +152,7 @@ fn plan_installations(
         plan.installations.push(Installation {
             coordinate: coordinate.clone(),
             event_id: pull_request.event_id,
+            author: pull_request.author,
             commit_oid: pull_request.commit_oid,
             old,
             source: match has_commit(disk, pull_request, coordinate) {
@@ -173,6 +205,75 @@ pub(super) fn plan_unstaging(facts: &Facts, disk: &Disk, plan: &mut Plan) {
             && facts.hosting(&staged.coordinate) != Hosting::Absent;
         if !moves_in && !awaited && (installed || !named) {
             plan.unstage.insert(staged.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::Event;
+    use nostr::nips::nip19::ToBech32;
+
+    use super::*;
+    use crate::nip34;
+    use crate::rules::facts::tests::NOW;
+    use crate::rules::facts::tests::Scene;
+    use crate::rules::facts::tests::announcement_event;
+    use crate::rules::facts::tests::coordinate;
+    use crate::rules::facts::tests::event;
+    use crate::rules::facts::tests::pubkey;
+    use crate::rules::facts::tests::pull_request_event;
+
+    #[test]
+    fn the_ref_of_a_pull_request_ends_with_its_event() {
+        let at = coordinate(1, "r");
+        let request = pull_request_event(3, &at, 'c');
+        let deletion = |author: u8| event(author, nip34::DELETION, 9, &[&["e", &request.id.to_hex()]]);
+        let vanishes = event(3, nip34::VANISH, 9, &[&["relay", "ALL_RELAYS"]]);
+        let announced = || Scene::default().served([announcement_event(1, "r", 1, &[])]);
+        let denied = format!("{}\n", pubkey(3).to_bech32().unwrap());
+        let with = |scene: Scene, events: &[&Event]| scene.served(events.iter().copied().cloned());
+        for (story, scene, is_denied, ends) in [
+            ("served", with(announced(), &[&request]), false, false),
+            ("held", announced().held([request.clone()]), false, false),
+            ("nowhere", announced(), false, true),
+            (
+                "held and deleted",
+                with(announced().held([request.clone()]), &[&deletion(3)]),
+                false,
+                true,
+            ),
+            (
+                "deleted by another",
+                with(announced(), &[&request, &deletion(4)]),
+                false,
+                false,
+            ),
+            (
+                "vanished, where the relay keeps it",
+                with(announced(), &[&request, &vanishes]),
+                false,
+                true,
+            ),
+            ("denied", with(announced(), &[&request]), true, true),
+            ("denied and held", announced().held([request.clone()]), true, true),
+            (
+                "awaited",
+                announced().placeholder(request.id, at.clone(), 'c', NOW + 1),
+                false,
+                false,
+            ),
+            ("its repository is not served here", Scene::default(), false, false),
+        ] {
+            let mut scene = scene;
+            if is_denied {
+                scene.access.denied_authors = denied.parse().unwrap();
+            }
+            let facts = scene.facts();
+
+            let ended = ended_pull_requests(&facts, &at, &[request.id].into());
+
+            assert_eq!(!ended.is_empty(), ends, "{story}");
         }
     }
 }

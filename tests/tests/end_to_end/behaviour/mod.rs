@@ -7,6 +7,7 @@ mod expiry;
 mod http;
 mod late_binding;
 mod limits;
+mod pull_request_refs;
 mod pull_requests;
 mod push_cost;
 mod pushes;
