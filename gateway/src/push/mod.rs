@@ -111,12 +111,12 @@ impl Pusher {
 
     /// Finishes a push of which every byte is here.
     async fn finish(self: Arc<Self>, request: PushRequest, decision: PushDecision, pack: Option<Pack>) -> PushResult {
-        let checked = self.receiver.check(pack);
-        let quarantine = match self.receiver.extending(&decision.extend, checked).await {
-            Ok(quarantine) => quarantine,
+        let checked = self.receiver.check(pack, &decision);
+        let received = match self.receiver.extending(&decision.extend, checked).await {
+            Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
-        match self.committer.commit(&request, quarantine).await {
+        match self.committer.commit(&request, received).await {
             Ok(Committed { mut decision, leased }) => {
                 let note = self.publisher.publish(&request, leased, &decision.awaited).await;
                 decision.notes.extend(note);

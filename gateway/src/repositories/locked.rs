@@ -21,7 +21,8 @@ use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::locks::Locked;
 use crate::repositories::pack::IngestLimits;
-use crate::repositories::quarantine::Quarantine;
+use crate::repositories::received::Received;
+use crate::repositories::received::readable;
 use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
@@ -77,44 +78,39 @@ impl LockedRepository<'_> {
         &self.repository
     }
 
-    /// Moves everything in the quarantine into the repository, which is made if need be.
-    ///
-    /// # Errors
-    /// It is not all there.
-    pub(crate) async fn take_in(&self, quarantine: Quarantine) -> Result<(), RepositoryError> {
-        Ok(quarantine.migrate().await?)
-    }
-
-    /// Copies `tips`, and what they need, from the quarantine into the repository, which is made if need be.
+    /// Moves `tips`, and what they need, into the repository, which is made if need be.
     ///
     /// # Errors
     /// They are not there, or not whole.
-    pub(crate) async fn take_in_only(
-        &self,
-        quarantine: &Quarantine,
-        tips: &BTreeSet<Oid>,
-    ) -> Result<(), RepositoryError> {
+    pub(crate) async fn take_in(&self, received: Received, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
+        if received.is_sorted_for(tips) {
+            return Ok(received.into_declared().migrate().await?);
+        }
+        // Another state is meant than when it was sorted.
         self.repository.create().await?;
-        self.copy(&readable(quarantine), tips.iter().copied().collect()).await
+        let from = readable(received.whole());
+        self.copy(&from, tips.iter().copied().collect()).await
     }
 
-    /// Keeps aside a commit that was pushed, with what it needs beyond its repository.
+    /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
+    /// what the commit does not need stays outside when it moves in.
     ///
     /// # Errors
-    /// It is not there, or not whole.
-    pub(crate) async fn stage(&self, staged: &Staged, quarantine: &Quarantine) -> Result<(), RepositoryError> {
-        let tips = [staged.commit_oid];
-        let own = Quarantine::copy_of(&readable(quarantine), &tips, &self.repository, self.limits).await?;
-        self.stage_whole(staged, own).await
+    /// It is not there.
+    pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
+        let (staging, whole) = (Staging::of(&self.repository), received.whole());
+        Ok(staging.share(&staged.event_id, &staged.commit_oid, whole).await?)
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
     ///
     /// # Errors
     /// It is not there.
-    pub(crate) async fn stage_whole(&self, staged: &Staged, quarantine: Quarantine) -> Result<(), RepositoryError> {
+    pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
         let staging = Staging::of(&self.repository);
-        Ok(staging.put(&staged.event_id, &staged.commit_oid, quarantine).await?)
+        Ok(staging
+            .put(&staged.event_id, &staged.commit_oid, received.into_whole())
+            .await?)
     }
 
     /// Removes what is staged.
@@ -151,7 +147,11 @@ impl LockedRepository<'_> {
         let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
         match &installation.source {
             InstallationSource::Here => {}
-            InstallationSource::Staged => Staging::of(&self.repository).admit(event_id, commit_oid).await?,
+            InstallationSource::Staged => {
+                Staging::of(&self.repository)
+                    .admit(event_id, commit_oid, self.limits)
+                    .await?
+            }
             InstallationSource::Repository(source) => {
                 let from = [self.store.at(source).object_dir()];
                 self.copy(&from, vec![*commit_oid]).await?;
@@ -255,10 +255,4 @@ impl LockedRepository<'_> {
         }
         self.repository.apply(transaction).await
     }
-}
-
-/// Returns the object directories that together have everything reachable from what is in the quarantine.
-fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
-    let own = std::iter::once(quarantine.object_dir().to_owned());
-    own.chain(quarantine.alternates().iter().cloned()).collect()
 }

@@ -12,14 +12,17 @@ mod locks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod packs;
 mod pull_request_authors;
 pub(crate) mod quarantine;
+pub(crate) mod received;
 mod ref_cache;
 pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod repository;
 pub(crate) mod spool;
 mod staging;
+mod surplus;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -106,6 +106,31 @@ impl Objects {
         Ok(None)
     }
 
+    /// Returns the objects that one refers to, submodules left out; none if it is not here. `None`: it costs too much
+    /// to read.
+    pub(super) fn links(&self, oid: Oid) -> Result<Option<Vec<Oid>>, ReadError> {
+        let Some(found) = self.find(oid)? else {
+            return Ok(Some(Vec::new()));
+        };
+        if found.kind == ObjectKind::Blob {
+            return Ok(Some(Vec::new()));
+        }
+        if found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
+            return Ok(None);
+        }
+        let id = gix::ObjectId::Sha1(*oid.as_bytes());
+        let mut buffer = Vec::new();
+        for store in &self.stores {
+            match gix::objs::Find::try_find(store, &id, &mut buffer) {
+                Ok(Some(object)) => return links_in(oid, &object).map(Some),
+                Ok(None) => {}
+                Err(error) if error.classify().has(BEYOND_LIMIT) => return Ok(None),
+                Err(error) => return Err(unreadable(oid)(error)),
+            }
+        }
+        Ok(Some(Vec::new()))
+    }
+
     fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         for store in &self.stores {
@@ -150,6 +175,33 @@ impl Objects {
     }
 }
 
+fn links_in(oid: Oid, object: &gix::objs::Data<'_>) -> Result<Vec<Oid>, ReadError> {
+    let sha1 = gix::hash::Kind::Sha1;
+    let to_oid = |id: &gix::oid| <[u8; Oid::LEN]>::try_from(id.as_bytes()).ok().and_then(Oid::from_bytes);
+    let mut links = Vec::new();
+    match object.kind {
+        Kind::Blob => {}
+        Kind::Tag => {
+            let tag = gix::objs::TagRefIter::from_bytes(object.data, sha1);
+            links.extend(to_oid(&tag.target_id().map_err(unreadable(oid))?));
+        }
+        Kind::Commit => {
+            let mut commit = gix::objs::CommitRefIter::from_bytes(object.data, sha1);
+            links.extend(to_oid(&commit.tree_id().map_err(unreadable(oid))?));
+            links.extend(commit.parent_ids().filter_map(|parent| to_oid(&parent)));
+        }
+        Kind::Tree => {
+            for entry in gix::objs::TreeRefIter::from_bytes(object.data, sha1) {
+                let entry = entry.map_err(unreadable(oid))?;
+                if !entry.mode.is_commit() {
+                    links.extend(to_oid(entry.oid));
+                }
+            }
+        }
+    }
+    Ok(links)
+}
+
 /// What is known of an object before it is rebuilt.
 struct ObjectHeader {
     kind: ObjectKind,
@@ -172,6 +224,8 @@ const TAG_BYTES_MAX: u64 = 256 * 1024;
 /// The longest chain that git made before it found that 50 are enough (`gc.aggressiveDepth` until git 2.11): each delta
 /// copies the object once more.
 const DELTAS_MAX: u32 = 250;
+/// What git makes by default (`pack.depth`): an object behind more is for git to read, which remembers what it rebuilt.
+const LINKS_DELTAS_MAX: u32 = 50;
 /// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can
 /// be a delta of one of 2 GB.
 const REBUILD_BYTES_MAX: usize = 4 * 1024 * 1024;

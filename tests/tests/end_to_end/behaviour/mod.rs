@@ -15,3 +15,4 @@ mod related;
 mod several_owners;
 mod slow_clients;
 mod strangers;
+mod surplus;
