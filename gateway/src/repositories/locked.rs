@@ -17,6 +17,7 @@ use shared::rules::InstallationSource;
 use shared::rules::Staged;
 
 use crate::repositories::copy::copy_objects;
+use crate::repositories::copy::share_objects;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::locks::Locked;
@@ -128,8 +129,7 @@ impl LockedRepository<'_> {
     /// The refs are as they were.
     pub(crate) async fn align(&self, alignment: &Alignment) -> Result<(), RepositoryError> {
         for (source, tips) in &alignment.copies {
-            let from = [self.store.at(source).object_dir()];
-            self.copy(&from, tips.iter().copied().collect()).await?;
+            self.bring(source, tips.iter().copied().collect()).await?;
         }
         self.apply(&RefTransaction {
             updates: alignment.updates.clone(),
@@ -153,8 +153,7 @@ impl LockedRepository<'_> {
                     .await?
             }
             InstallationSource::Repository(source) => {
-                let from = [self.store.at(source).object_dir()];
-                self.copy(&from, vec![*commit_oid]).await?;
+                self.bring(source, vec![*commit_oid]).await?;
             }
             InstallationSource::StagedElsewhere(source) => {
                 // It may have moved into that repository a moment ago, by the same plan.
@@ -235,6 +234,15 @@ impl LockedRepository<'_> {
     /// The note cannot be written.
     pub(crate) async fn note_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
         Ok(self.repository.write_stateless(is_stateless).await?)
+    }
+
+    /// Brings `tips` and what they need from another repository of its maintainers.
+    async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
+        let source = self.store.at(source);
+        match share_objects(&source, &self.repository).await? {
+            true => Ok(()),
+            false => self.copy(&[source.object_dir()], tips).await,
+        }
     }
 
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {

@@ -37,38 +37,36 @@ pub(super) fn plan_pull_requests(
         let pull_request = &known.item;
         let confirming = |known: &Namesakes, key: &PublicKey| known.all_confirming(key).collect();
         let repositories: Vec<Coordinate> = facts.offered_to(pull_request, confirming).into_iter().collect();
+        let sources = Sources::of(facts, disk, pull_request, &repositories, &staged);
         let announced: Vec<&Coordinate> = repositories
             .iter()
             .filter(|coordinate| plan.is_announced(facts, coordinate))
             .collect();
+        let installable: Vec<&Coordinate> = announced.iter().copied().filter(|at| sources.has_for(at)).collect();
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
         // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
-        let mut open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
+        let mut open: BTreeSet<Coordinate> = installable.iter().copied().filter(|at| is_open(at)).cloned().collect();
         let lacks: Vec<String> = open.iter().filter_map(|at| room.lack(at, pull_request)).collect();
         open.retain(|at| room.lack(at, pull_request).is_none());
-        let source = source_of(disk, pull_request, &repositories, &staged);
-        let found = source.is_some();
         if known.status == EventStatus::Held {
-            let outcome = if found && !open.is_empty() {
+            let outcome = if !open.is_empty() {
                 Outcome::Release {
                     after: plan.announcements_before(facts, &open),
                 }
-            } else if let (true, Some(lack)) = (found, lacks.first()) {
+            } else if let Some(lack) = lacks.first() {
                 Outcome::Wait(lack.clone())
-            } else if repositories.iter().any(|at| next_states.is_broken(at)) || found && !announced.is_empty() {
+            } else if repositories.iter().any(|at| next_states.is_broken(at)) || !installable.is_empty() {
                 Outcome::Undecided
-            } else if found {
+            } else if sources.is_anywhere() && announced.is_empty() {
                 Outcome::Wait("announcement not served".to_owned())
             } else {
                 Outcome::Wait(format!("commit {}", pull_request.commit_oid))
             };
             plan.record(facts, &pull_request.event_id, outcome);
         }
-        if let Some(source) = source {
-            open.iter().for_each(|at| room.take(at, pull_request));
-            plan_installations(disk, pull_request, &source, &open, plan);
-        }
+        open.iter().for_each(|at| room.take(at, pull_request));
+        plan_installations(disk, pull_request, &sources, &open, plan);
     }
     plan_placeholders(facts, plan);
 }
@@ -98,22 +96,63 @@ fn has_commit(disk: &Disk, pull_request: &PullRequest, coordinate: &Coordinate) 
     on_disk.is_some_and(|on_disk| on_disk.objects.get(&pull_request.commit_oid) == Some(&ObjectKind::Commit))
 }
 
-/// Finds the commit in any of the repositories, or among what is staged for its event.
-fn source_of(
-    disk: &Disk,
-    pull_request: &PullRequest,
-    repositories: &[Coordinate],
-    staged: &StagedByEvent<'_>,
-) -> Option<InstallationSource> {
-    let has_it = |coordinate: &&Coordinate| has_commit(disk, pull_request, coordinate);
-    if let Some(coordinate) = repositories.iter().find(has_it) {
-        return Some(InstallationSource::Repository(coordinate.clone()));
+/// Where the commit of a PR is.
+struct Sources<'a> {
+    facts: &'a Facts,
+    /// The repositories that have it.
+    having: Vec<&'a Coordinate>,
+    /// The repositories that it is staged for, under its event.
+    staged: Vec<&'a Coordinate>,
+}
+
+impl<'a> Sources<'a> {
+    fn of(
+        facts: &'a Facts,
+        disk: &Disk,
+        pull_request: &PullRequest,
+        repositories: &'a [Coordinate],
+        staged: &StagedByEvent<'a>,
+    ) -> Self {
+        let staged = staged.get(&pull_request.event_id).into_iter().flatten();
+        let has_it = |coordinate: &&Coordinate| has_commit(disk, pull_request, coordinate);
+        Self {
+            facts,
+            having: repositories.iter().filter(has_it).collect(),
+            staged: staged
+                .filter(|staged| staged.commit_oid == pull_request.commit_oid)
+                .map(|staged| &staged.coordinate)
+                .collect(),
+        }
     }
-    let staged = staged.get(&pull_request.event_id)?;
-    let own = staged
-        .iter()
-        .find(|staged| staged.commit_oid == pull_request.commit_oid)?;
-    Some(InstallationSource::StagedElsewhere(own.coordinate.clone()))
+
+    fn is_anywhere(&self) -> bool {
+        !self.having.is_empty() || !self.staged.is_empty()
+    }
+
+    fn has_for(&self, coordinate: &Coordinate) -> bool {
+        self.for_repository(coordinate).is_some()
+    }
+
+    /// Returns where a repository gets the commit from: itself, what is staged for it, or a repository with which it
+    /// has a maintainer in common. A stranger's PR copies nobody's repository into another's.
+    fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
+        if self.having.contains(&coordinate) {
+            return Some(InstallationSource::Here);
+        }
+        if self.staged.contains(&coordinate) {
+            return Some(InstallationSource::Staged);
+        }
+        let shares = |other: &&&Coordinate| {
+            other.owner == coordinate.owner
+                || self.facts.confirms(other, &coordinate.owner)
+                || self.facts.confirms(coordinate, &other.owner)
+        };
+        let having = self.having.iter().find(shares).map(|found| (*found).clone());
+        let staged = || self.staged.iter().find(shares).map(|found| (*found).clone());
+        having
+            .map(InstallationSource::Repository)
+            .or_else(|| staged().map(InstallationSource::StagedElsewhere))
+    }
 }
 
 /// What is staged for each event.
@@ -127,11 +166,11 @@ fn staged_by_event(disk: &Disk) -> StagedByEvent<'_> {
     by_event
 }
 
-/// Brings the commit, which is at `source`, into every repository that readers know of.
+/// Brings the commit into these repositories, which all get it from somewhere.
 fn plan_installations(
     disk: &Disk,
     pull_request: &PullRequest,
-    source: &InstallationSource,
+    sources: &Sources<'_>,
     open: &BTreeSet<Coordinate>,
     plan: &mut Plan,
 ) {
@@ -144,23 +183,15 @@ fn plan_installations(
         if old == Some(pull_request.commit_oid) {
             continue;
         }
-        let is_staged_here = disk.staged.contains(&Staged {
-            coordinate: coordinate.clone(),
-            event_id: pull_request.event_id,
-            commit_oid: pull_request.commit_oid,
-        });
-        plan.installations.push(Installation {
-            coordinate: coordinate.clone(),
-            event_id: pull_request.event_id,
-            author: pull_request.author,
-            commit_oid: pull_request.commit_oid,
-            old,
-            source: match has_commit(disk, pull_request, coordinate) {
-                true => InstallationSource::Here,
-                false if is_staged_here => InstallationSource::Staged,
-                false => source.clone(),
-            },
-        });
+        plan.installations
+            .extend(sources.for_repository(coordinate).map(|source| Installation {
+                coordinate: coordinate.clone(),
+                event_id: pull_request.event_id,
+                author: pull_request.author,
+                commit_oid: pull_request.commit_oid,
+                old,
+                source,
+            }));
     }
 }
 
