@@ -92,7 +92,8 @@ impl Server {
             .map_err(CommandError::because("cannot use the purgatory"))?;
         let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
-        let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload());
+        let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload())
+            .with_disk_limits(options.server_limits.of_disk());
         let reconciler = reconciler(options, loader.clone(), repositories.clone()).await?;
         let limits = &options.server_limits;
         let gateway = Gateway {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 
+use crate::background::disk_report::report_disk_use;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::reconcile::Reconciler;
@@ -21,7 +22,10 @@ pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: 
         }
         wait_for_epoch(reconciler).await;
         match reconciler.repositories.on_disk().await {
-            Ok(repositories) => keep_or_remove_all(reconciler, &repositories, retention_secs).await,
+            Ok(repositories) => {
+                keep_or_remove_all(reconciler, &repositories, retention_secs).await;
+                report_disk_use(reconciler, repositories).await;
+            }
             Err(error) => log_unlisted(&error),
         }
         tokio::time::sleep(RECHECK_INTERVAL).await;

@@ -100,7 +100,10 @@ impl Committer {
     ) -> Result<(), PushError> {
         let Some(received) = received else { return Ok(()) };
         let to_stage = decision.to_stage(repository.reading().coordinate());
-        for staged in &to_stage {
+        // One whose event is here needs no placeholder: what that names stays staged.
+        let is_known = |staged: &&Staged| loaded.facts.pull_request(&staged.event_id).is_some();
+        let unknown: Vec<&Staged> = to_stage.iter().filter(|staged| !is_known(staged)).collect();
+        for staged in unknown {
             self.record(staged, loaded).await?;
         }
         let tips = decision.allowed_tips();

@@ -81,7 +81,10 @@ pub(crate) async fn receive_pack(
         return answer::whole(capabilities, &PushResult::of(decision.commands, decision.notes));
     }
     pusher.receiver.extend(&decision.extend).await;
-    let received = pusher.receiver.receive(&request, address, pack_start, &mut body);
+    let received = async {
+        pusher.receiver.check_room(&request, &decision).await?;
+        pusher.receiver.receive(&request, address, pack_start, &mut body).await
+    };
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
@@ -111,7 +114,7 @@ impl Pusher {
 
     /// Finishes a push of which every byte is here.
     async fn finish(self: Arc<Self>, request: PushRequest, decision: PushDecision, pack: Option<Pack>) -> PushResult {
-        let checked = self.receiver.check(pack, &decision);
+        let checked = self.receiver.check(&request, pack, &decision);
         let received = match self.receiver.extending(&decision.extend, checked).await {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use shared::nip34::Coordinate;
 use shared::purgatory::Purgatory;
 use shared::rules::PushDecision;
 use tokio::io::AsyncReadExt;
@@ -27,6 +28,9 @@ use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
+use crate::repositories::disk_use::Incoming;
+use crate::repositories::disk_use::NoRoom;
+use crate::repositories::disk_use::bytes_in;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::pack::IngestError;
 use crate::repositories::quarantine::Quarantine;
@@ -73,6 +77,8 @@ pub(super) enum ReceiveError {
     #[error("too many pushes at the same time, and your address has most of them: push again later")]
     AllInUse,
     #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error(transparent)]
     Unsorted(UnsortedError),
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
@@ -83,6 +89,7 @@ impl ReceiveError {
     pub(super) fn is_ours(&self) -> bool {
         match self {
             Self::Ingest(error) => error.is_ours(),
+            Self::NoRoom(error) => matches!(error, NoRoom::Disk | NoRoom::Unread(_)),
             Self::Unsorted(error) => error.is_ours,
             Self::Body(_) | Self::TooSlow(_) | Self::Busy | Self::AllInUse | Self::TrailingBytes => false,
         }
@@ -193,10 +200,20 @@ impl Receiver {
         Ok((quarantine, spool))
     }
 
+    /// Makes sure that there is room for what a push brings, before it brings it.
+    pub(super) async fn check_room(&self, request: &PushRequest, decision: &PushDecision) -> Result<(), ReceiveError> {
+        if !request.list.expects_pack() {
+            return Ok(());
+        }
+        let incoming = incoming(&request.coordinate, decision, 0);
+        Ok(self.repositories.disk_use().check(incoming).await?)
+    }
+
     /// Checks a pack that was received, when there is a slot for it, and returns its objects, sorted for what
     /// `decision` allows as yet.
     pub(super) async fn check(
         &self,
+        request: &PushRequest,
         pack: Option<Pack>,
         decision: &PushDecision,
     ) -> Result<Option<Received>, ReceiveError> {
@@ -208,6 +225,14 @@ impl Receiver {
         pack.claim.keep()?;
         let limits = self.repositories.limits();
         pack.quarantine.ingest(pack.spool, limits).await?;
+        let bytes = bytes_in(pack.quarantine.object_dir()).await;
+        let (bytes, coordinate) = (bytes.map_err(IngestError::from)?, &request.coordinate);
+        let disk_use = self.repositories.disk_use();
+        let incoming = incoming(coordinate, decision, bytes);
+        disk_use.check(incoming).await?;
+        if incoming.moves_in {
+            disk_use.add(&coordinate.owner, bytes);
+        }
         let received = Received::sort(pack.quarantine, decision.allowed_tips(), limits).await?;
         drop(slot);
         Ok(Some(received))
@@ -238,6 +263,16 @@ impl Receiver {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot extend the events that a push waits for");
         }
+    }
+}
+
+/// Tells where what a push brings goes, by what is decided so far.
+fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, bytes: u64) -> Incoming<'c> {
+    Incoming {
+        coordinate,
+        bytes,
+        moves_in: !decision.allowed_tips().is_empty(),
+        is_staged_by_stranger: decision.is_staged_by_stranger,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod copy;
 mod creation;
+pub(crate) mod disk_use;
 pub(crate) mod error;
 mod ingest;
 pub(crate) mod layout;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
@@ -39,8 +41,11 @@ use shared::rules::Facts;
 use shared::rules::OnDisk;
 use shared::rules::Staged;
 
+use crate::repositories::disk_use::DiskLimits;
+use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
@@ -63,6 +68,7 @@ pub(crate) struct Repositories {
     store: RepositoryStore,
     locks: Arc<Locks>,
     limits: IngestLimits,
+    disk_use: Arc<DiskUse>,
 }
 
 impl Repositories {
@@ -70,9 +76,40 @@ impl Repositories {
     pub(crate) fn new(store: RepositoryStore, limits: IngestLimits) -> Self {
         Self {
             locks: Arc::new(Locks::new(store.layout().clone())),
+            disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT)),
             store,
             limits,
         }
+    }
+
+    /// Bounds the disk that they take.
+    pub(crate) fn with_disk_limits(self, limits: DiskLimits) -> Self {
+        let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits));
+        Self { disk_use, ..self }
+    }
+
+    /// Returns how much of the disk they take.
+    pub(crate) fn disk_use(&self) -> &DiskUse {
+        &self.disk_use
+    }
+
+    /// Measures these repositories, writes what each owner has where people find it, and returns it, the largest first.
+    ///
+    /// # Errors
+    /// They cannot be read, or it cannot be written.
+    pub(crate) async fn report_disk_use(
+        &self,
+        coordinates: Vec<Coordinate>,
+    ) -> Result<Vec<(PublicKey, u64)>, RepositoryError> {
+        let owners = self.disk_use.by_owner(coordinates).await?;
+        let lines = owners.iter().map(|(owner, bytes)| format!("{bytes} {owner}\n"));
+        let (text, path) = (
+            lines.collect::<String>(),
+            self.store.layout().root().join(DISK_USE_FILE),
+        );
+        let written = tokio::fs::write(&path, text).await;
+        written.map_err(failed("write", &path))?;
+        Ok(owners)
     }
 
     /// Returns how much one push may bring.
@@ -202,3 +239,6 @@ fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result
         objects: kinds_in(&[repository.object_dir()], oids)?,
     }))
 }
+
+/// Bytes and key of each owner, a line each, in the data directory.
+const DISK_USE_FILE: &str = "disk-use";

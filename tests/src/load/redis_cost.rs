@@ -281,7 +281,7 @@ impl Bench {
             identifier: identifier(name),
         };
         let oid = "a".repeat(40).parse().unwrap();
-        for number in 0..Limits::DEFAULT.placeholders_max {
+        for number in 0..Limits::DEFAULT.placeholders_per_repository_max {
             let id = EventId::from_hex(&format!("{number:064x}")).unwrap();
             let _ = self.purgatory.put_placeholder(&id, &place("victim"), oid, 1000).await?;
         }

@@ -2,6 +2,7 @@
 
 mod access;
 mod deletions;
+mod disk_limits;
 mod events;
 mod expiry;
 mod http;
