@@ -225,6 +225,7 @@ impl Receiver {
         pack.claim.keep()?;
         let limits = self.repositories.limits();
         pack.quarantine.ingest(pack.spool, limits).await?;
+        Received::check_submodules(&pack.quarantine, decision.tips()).await?;
         let bytes = bytes_in(pack.quarantine.object_dir()).await;
         let (bytes, coordinate) = (bytes.map_err(IngestError::from)?, &request.coordinate);
         let disk_use = self.repositories.disk_use();

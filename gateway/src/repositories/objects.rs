@@ -109,12 +109,44 @@ impl Objects {
     /// Returns the objects that one refers to, submodules left out; none if it is not here. `None`: it costs too much
     /// to read.
     pub(super) fn links(&self, oid: Oid) -> Result<Option<Vec<Oid>>, ReadError> {
-        let Some(found) = self.find(oid)? else {
-            return Ok(Some(Vec::new()));
-        };
-        if found.kind == ObjectKind::Blob {
-            return Ok(Some(Vec::new()));
+        match self.find(oid)? {
+            Some(found) if found.kind != ObjectKind::Blob => self.read(oid, &found, |object| links_in(oid, object)),
+            Some(_) | None => Ok(Some(Vec::new())),
         }
+    }
+
+    /// Returns the blobs of a tree with a name that is meant; none of anything else. `None`: it costs too much to read.
+    pub(super) fn entries_named(&self, oid: Oid, is_meant: fn(&[u8]) -> bool) -> Result<Option<Vec<Oid>>, ReadError> {
+        match self.find(oid)? {
+            Some(found) if found.kind == ObjectKind::Tree => self.read(oid, &found, |object| {
+                let mut named = Vec::new();
+                for entry in gix::objs::TreeRefIter::from_bytes(object.data, gix::hash::Kind::Sha1) {
+                    let entry = entry.map_err(unreadable(oid))?;
+                    if entry.mode.is_blob_or_symlink() && is_meant(entry.filename) {
+                        named.extend(to_oid(entry.oid));
+                    }
+                }
+                Ok(named)
+            }),
+            Some(_) | None => Ok(Some(Vec::new())),
+        }
+    }
+
+    /// Returns the content of a blob. `None`: it is not here, or costs too much to read.
+    pub(super) fn blob(&self, oid: Oid) -> Result<Option<Vec<u8>>, ReadError> {
+        match self.find(oid)? {
+            Some(found) => self.read(oid, &found, |object| Ok(object.data.to_vec())),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads an object that was found, unless that costs too much.
+    fn read<T>(
+        &self,
+        oid: Oid,
+        found: &ObjectHeader,
+        parse: impl Fn(&gix::objs::Data<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
         if found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
             return Ok(None);
         }
@@ -122,13 +154,13 @@ impl Objects {
         let mut buffer = Vec::new();
         for store in &self.stores {
             match gix::objs::Find::try_find(store, &id, &mut buffer) {
-                Ok(Some(object)) => return links_in(oid, &object).map(Some),
+                Ok(Some(object)) => return parse(&object).map(Some),
                 Ok(None) => {}
                 Err(error) if error.classify().has(BEYOND_LIMIT) => return Ok(None),
                 Err(error) => return Err(unreadable(oid)(error)),
             }
         }
-        Ok(Some(Vec::new()))
+        Ok(None)
     }
 
     fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
@@ -175,9 +207,13 @@ impl Objects {
     }
 }
 
+fn to_oid(id: &gix::oid) -> Option<Oid> {
+    let bytes = <[u8; Oid::LEN]>::try_from(id.as_bytes());
+    bytes.ok().and_then(Oid::from_bytes)
+}
+
 fn links_in(oid: Oid, object: &gix::objs::Data<'_>) -> Result<Vec<Oid>, ReadError> {
     let sha1 = gix::hash::Kind::Sha1;
-    let to_oid = |id: &gix::oid| <[u8; Oid::LEN]>::try_from(id.as_bytes()).ok().and_then(Oid::from_bytes);
     let mut links = Vec::new();
     match object.kind {
         Kind::Blob => {}

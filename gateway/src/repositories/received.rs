@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use shared::git::Oid;
 
 use crate::repositories::error::RepositoryError;
+use crate::repositories::gitmodules::dangerous_gitmodules;
 use crate::repositories::objects::object_kinds;
+use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::surplus::Packs;
@@ -23,6 +25,18 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    /// Refuses a pack that harms who clones `tips` with submodules.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] that names what was found, or what could not be read.
+    pub(crate) async fn check_submodules(whole: &Quarantine, tips: BTreeSet<Oid>) -> Result<(), RepositoryError> {
+        let of_repository = whole.repository().object_dir();
+        match dangerous_gitmodules(whole.object_dir(), of_repository, tips).await? {
+            Some(oid) => Err(IngestError::Gitmodules { oid }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// Sorts out what `tips` need. Outside the lock: it may have to be packed anew.
     ///
     /// # Errors

@@ -16,4 +16,5 @@ mod related;
 mod several_owners;
 mod slow_clients;
 mod strangers;
+mod submodules;
 mod surplus;
