@@ -14,6 +14,7 @@ use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
+use shared::rules::PlanSettings;
 use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
@@ -43,6 +44,7 @@ use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
+use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;
 use crate::repositories::repository::RepositoryStore;
@@ -90,7 +92,8 @@ impl Server {
             .map_err(CommandError::because("cannot use the purgatory"))?;
         let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
-        let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload());
+        let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload())
+            .with_disk_limits(options.server_limits.of_disk());
         let reconciler = reconciler(options, loader.clone(), repositories.clone()).await?;
         let limits = &options.server_limits;
         let gateway = Gateway {
@@ -222,8 +225,12 @@ async fn reconciler(
         loader,
         repositories,
         known_events: KnownEvents::new(),
+        pull_request_events: PullRequestEvents::new(),
         hold_secs: options.rules.hold.as_secs(),
-        sleep_secs: options.times.sleep.as_secs(),
+        settings: PlanSettings {
+            sleep_secs: options.times.sleep.as_secs(),
+            pull_requests: options.server_limits.of_pull_requests(),
+        },
     }))
 }
 

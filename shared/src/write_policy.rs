@@ -142,9 +142,9 @@ impl WritePolicy {
             arriving: Some(event.clone()),
             ..FactsScope::default()
         };
-        let mut admission;
+        let (mut facts, mut admission);
         loop {
-            let (facts, _) = self.loader.load(&scope).await?;
+            (facts, _) = self.loader.load(&scope).await?;
             admission = decide_admission(event, git_event, &facts);
             let is_settled = scope.coordinates.iter().all(|at| facts.is_settled(at));
             scope.reach = match scope.reach {

@@ -64,6 +64,7 @@ fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
     if reconciler.publisher.is_own(&event.id) {
         return BTreeSet::new();
     }
+    reconciler.pull_request_events.doubt_deleted(event);
     let known_events = &reconciler.known_events;
     if event.kind.as_u16() == nip34::VANISH {
         return known_events.coordinates_by(&event.pubkey);

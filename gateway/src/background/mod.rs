@@ -1,7 +1,9 @@
 //! What runs without a request: the worker that reconciles whatever is dirty and publishes whatever is due, what marks
 //! coordinates dirty (the relay's commits, the daily re-check), and the recovery of what Redis has lost.
 
+mod disk_report;
 mod follow_relay;
+mod pull_request_refs;
 mod recheck;
 mod reconcile_dirty;
 mod recovery;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use shared::nip34::Coordinate;
 
+use crate::background::disk_report::report_disk_use;
+use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::reconcile::Reconciler;
 use crate::repositories::error::RepositoryError;
@@ -19,7 +21,10 @@ pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: 
         }
         wait_for_epoch(reconciler).await;
         match reconciler.repositories.on_disk().await {
-            Ok(repositories) => keep_or_remove_all(reconciler, &repositories, retention_secs).await,
+            Ok(repositories) => {
+                keep_or_remove_all(reconciler, &repositories, retention_secs).await;
+                report_disk_use(reconciler, repositories).await;
+            }
             Err(error) => log_unlisted(&error),
         }
         tokio::time::sleep(RECHECK_INTERVAL).await;
@@ -54,6 +59,10 @@ async fn keep_or_remove_all(reconciler: &Reconciler, repositories: &[Coordinate]
             // The next re-check asks again; until then it is kept.
             let error = &error as &dyn std::error::Error;
             tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell whether a repository is still announced");
+        }
+        if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which PRs have ended");
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::background::follow_relay::follow_relay;
+use crate::background::pull_request_refs::follow_deletions;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::recheck_everything;
 use crate::background::reconcile_dirty::reconcile_dirty;
@@ -33,6 +34,7 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
         () = stop => {}
         () = follow_relay(&reconciler) => {}
         () = recheck_everything(&reconciler, retention_secs) => {}
+        () = follow_deletions(&reconciler) => {}
         () = worker.run() => {}
     }
     // An interrupted reconcile would be repaired at the next start, but need not be.

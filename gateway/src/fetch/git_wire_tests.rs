@@ -15,6 +15,7 @@ use crate::git::command::Git;
 use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::received::Received;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
@@ -155,7 +156,15 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
             spool.push(&chunk.unwrap()).await.unwrap();
         }
         quarantine.ingest(spool, repositories.limits()).await.unwrap();
-        target.take_in(quarantine).await.unwrap();
+        let tips = list
+            .commands
+            .iter()
+            .filter_map(|command| command.update.as_ref().unwrap().new);
+        let tips: std::collections::BTreeSet<_> = tips.collect();
+        let received = Received::sort(quarantine, tips.clone(), repositories.limits())
+            .await
+            .unwrap();
+        target.take_in(received, &tips).await.unwrap();
     }
     let updates: Vec<_> = list
         .commands

@@ -7,6 +7,7 @@ use shared::options::values::SECS_MAX;
 use shared::options::values::number;
 use shared::options::values::seconds;
 use shared::options::values::secs;
+use shared::rules::PullRequestLimits;
 
 use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::ShareLimits;
@@ -14,6 +15,7 @@ use crate::fetch::conversation::UploadPackLimits;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;
 use crate::http::server::ConnectionLimits;
+use crate::repositories::disk_use::DiskLimits;
 use crate::repositories::pack::IngestLimits;
 
 /// What the server may carry at the same time, and what one request may cost.
@@ -69,6 +71,27 @@ pub(crate) struct ServerLimits {
     #[arg(long, value_name = "N", value_parser = number(0..=u32::MAX),
           default_value_t = IngestLimits::DEFAULT.objects_max)]
     pub(crate) pack_objects_max: u32,
+    /// Most bytes of packs of the repositories of one owner; a pack that repositories share counts for each.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.per_owner))]
+    pub(crate) disk_per_owner_max: ByteCount,
+    /// Most bytes of packs of one repository.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.per_repository))]
+    pub(crate) disk_per_repository_max: ByteCount,
+    /// Most bytes of commits that wait beside one repository for their PR events, where these are not of a maintainer.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.staged_per_repository))]
+    pub(crate) staged_per_repository_max: ByteCount,
+    /// Bytes of the disk that stay free: below it pushes are refused.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.free_min))]
+    pub(crate) disk_free_min: ByteCount,
+    /// Most refs of PRs in one repository of all who are no maintainers of it, and as many again of its maintainers. A
+    /// PR that finds no room waits, and expires.
+    #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
+          default_value_t = PullRequestLimits::DEFAULT.refs_per_repository_max)]
+    pub(crate) pr_refs_per_repository_max: usize,
+    /// Most refs of PRs in one repository of one author who is no maintainer of it.
+    #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
+          default_value_t = PullRequestLimits::DEFAULT.refs_per_author_max)]
+    pub(crate) pr_refs_per_author_max: usize,
     /// Most memory of the git process that checks a pack.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(IngestLimits::DEFAULT.memory_bytes_max))]
     pub(crate) upload_memory_bytes_max: ByteCount,
@@ -85,6 +108,24 @@ impl ServerLimits {
             objects_max: self.pack_objects_max,
             memory_bytes_max: self.upload_memory_bytes_max.0,
             ..IngestLimits::DEFAULT
+        }
+    }
+
+    /// Returns how much of the disk repositories may take.
+    pub(crate) fn of_disk(&self) -> DiskLimits {
+        DiskLimits {
+            per_owner: self.disk_per_owner_max.0,
+            per_repository: self.disk_per_repository_max.0,
+            staged_per_repository: self.staged_per_repository_max.0,
+            free_min: self.disk_free_min.0,
+        }
+    }
+
+    /// Returns how many refs of PRs a repository may have.
+    pub(crate) fn of_pull_requests(&self) -> PullRequestLimits {
+        PullRequestLimits {
+            refs_per_repository_max: self.pr_refs_per_repository_max,
+            refs_per_author_max: self.pr_refs_per_author_max,
         }
     }
 
@@ -157,6 +198,8 @@ mod tests {
         assert_eq!(limits.of_fetches(), UploadPackLimits::DEFAULT);
         assert_eq!(limits.git_commands_max, GIT_COMMANDS_MAX);
         assert_eq!(limits.least_rate(), LeastRate::DEFAULT);
+        assert_eq!(limits.of_pull_requests(), PullRequestLimits::DEFAULT);
+        assert_eq!(limits.of_disk(), DiskLimits::DEFAULT);
     }
 
     #[test]
@@ -177,6 +220,12 @@ mod tests {
             "--spool-bytes-max=13KiB",
             "--transfer-rate-min=14",
             "--transfer-grace-secs=15",
+            "--pr-refs-per-repository-max=16",
+            "--pr-refs-per-author-max=17",
+            "--disk-per-owner-max=18",
+            "--disk-per-repository-max=19",
+            "--staged-per-repository-max=20",
+            "--disk-free-min=21",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
@@ -188,6 +237,12 @@ mod tests {
         let (transfers, rate) = (limits.of_transfers(), limits.least_rate());
         assert_eq!((transfers.claims_max, transfers.bytes_max), (12, 13 << 10));
         assert_eq!((rate.bytes_per_sec, rate.grace), (14, Duration::from_secs(15)));
+        let pull_requests = limits.of_pull_requests();
+        assert_eq!(pull_requests.refs_per_repository_max, 16);
+        assert_eq!(pull_requests.refs_per_author_max, 17);
+        let disk = limits.of_disk();
+        assert_eq!((disk.per_owner, disk.per_repository), (18, 19));
+        assert_eq!((disk.staged_per_repository, disk.free_min), (20, 21));
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5 << 10, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }

@@ -16,7 +16,7 @@ use crate::push::request::PushRequest;
 use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
 use crate::repositories::LockedRepository;
-use crate::repositories::quarantine::Quarantine;
+use crate::repositories::received::Received;
 
 /// Carries out pushes.
 pub(crate) struct Committer {
@@ -32,12 +32,12 @@ pub(super) struct Committed {
 }
 
 impl Committer {
-    /// Commits a push whose objects are in `quarantine`: lock, mark dirty, load facts once, decide, move objects,
+    /// Commits a push that brought `received`: lock, mark dirty, load facts once, decide, move objects,
     /// reconcile on those facts.
     pub(super) async fn commit(
         &self,
         request: &PushRequest,
-        quarantine: Option<Quarantine>,
+        received: Option<Received>,
     ) -> Result<Committed, PushError> {
         let Reconciler {
             repositories, loader, ..
@@ -59,14 +59,13 @@ impl Committer {
         };
         let tips = decision.tips();
         let kinds = repositories
-            .object_kinds(coordinate, quarantine.as_ref(), &tips)
+            .object_kinds(coordinate, received.as_ref().map(Received::whole), &tips)
             .await?;
         decision.judge_tips(&kinds);
         let mut leased = Vec::new();
         if decision.acts() {
             let repository = locked.repository(coordinate)?;
-            self.move_objects(&repository, &mut loaded, &decision, quarantine)
-                .await?;
+            self.move_objects(&repository, &mut loaded, &decision, received).await?;
             let reconciled = self.reconciler.reconcile(&mut locked, &mut loaded).await;
             let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
             // What is reported is what is there now, whatever was decided.
@@ -100,27 +99,26 @@ impl Committer {
         repository: &LockedRepository<'_>,
         loaded: &mut Loaded,
         decision: &PushDecision,
-        quarantine: Option<Quarantine>,
+        received: Option<Received>,
     ) -> Result<(), PushError> {
-        let Some(quarantine) = quarantine else { return Ok(()) };
+        let Some(received) = received else { return Ok(()) };
         let to_stage = decision.to_stage(repository.reading().coordinate());
-        for staged in &to_stage {
+        // One whose event is here needs no placeholder: what that names stays staged.
+        let is_known = |staged: &&Staged| loaded.facts.pull_request(&staged.event_id).is_some();
+        let unknown: Vec<&Staged> = to_stage.iter().filter(|staged| !is_known(staged)).collect();
+        for staged in unknown {
             self.record(staged, loaded).await?;
         }
         let tips = decision.allowed_tips();
-        match to_stage.as_slice() {
-            // The usual cases move a directory; only a pack with more in it has to be taken apart.
-            [] if tips.is_empty() => {}
-            [] => repository.take_in(quarantine).await?,
-            [staged] if tips.is_empty() => repository.stage_whole(staged, quarantine).await?,
-            _ => {
-                for staged in &to_stage {
-                    repository.stage(staged, &quarantine).await?;
-                }
-                if !tips.is_empty() {
-                    repository.take_in_only(&quarantine, &tips).await?;
-                }
-            }
+        if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
+            repository.stage_whole(staged, received).await?;
+            return Ok(());
+        }
+        for staged in &to_stage {
+            repository.stage(staged, &received).await?;
+        }
+        if !tips.is_empty() {
+            repository.take_in(received, &tips).await?;
         }
         Ok(())
     }

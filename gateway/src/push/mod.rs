@@ -80,7 +80,10 @@ pub(crate) async fn receive_pack(
         return answer::whole(capabilities, &PushResult::of(decision.commands, decision.notes));
     }
     pusher.receiver.extend(&decision.extend).await;
-    let received = pusher.receiver.receive(&request, address, pack_start, &mut body);
+    let received = async {
+        pusher.receiver.check_room(&request, &decision).await?;
+        pusher.receiver.receive(&request, address, pack_start, &mut body).await
+    };
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
@@ -108,12 +111,12 @@ impl Pusher {
 
     /// Finishes a push of which every byte is here.
     async fn finish(self: Arc<Self>, request: PushRequest, decision: PushDecision, pack: Option<Pack>) -> PushResult {
-        let checked = self.receiver.check(pack);
-        let quarantine = match self.receiver.extending(&decision.extend, checked).await {
-            Ok(quarantine) => quarantine,
+        let checked = self.receiver.check(&request, pack, &decision);
+        let received = match self.receiver.extending(&decision.extend, checked).await {
+            Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
-        match self.committer.commit(&request, quarantine).await {
+        match self.committer.commit(&request, received).await {
             Ok(Committed { mut decision, leased }) => {
                 let note = self.publisher.publish(leased, &decision.awaited).await;
                 decision.notes.extend(note);

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use shared::nip34::Coordinate;
 use shared::purgatory::Purgatory;
+use shared::rules::PushDecision;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
@@ -26,8 +28,13 @@ use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
+use crate::repositories::disk_use::Incoming;
+use crate::repositories::disk_use::NoRoom;
+use crate::repositories::disk_use::bytes_in;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::pack::IngestError;
 use crate::repositories::quarantine::Quarantine;
+use crate::repositories::received::Received;
 use crate::repositories::spool::Spool;
 
 /// Takes in packs.
@@ -69,6 +76,10 @@ pub(super) enum ReceiveError {
     Busy,
     #[error("too many pushes at the same time, and your address has most of them: push again later")]
     AllInUse,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error(transparent)]
+    Unsorted(UnsortedError),
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
 }
@@ -78,7 +89,46 @@ impl ReceiveError {
     pub(super) fn is_ours(&self) -> bool {
         match self {
             Self::Ingest(error) => error.is_ours(),
+            Self::NoRoom(error) => matches!(error, NoRoom::Disk | NoRoom::Unread(_)),
+            Self::Unsorted(error) => error.is_ours,
             Self::Body(_) | Self::TooSlow(_) | Self::Busy | Self::AllInUse | Self::TrailingBytes => false,
+        }
+    }
+}
+
+/// Why what a push declares could not be told from what else it brought.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct UnsortedError {
+    text: String,
+    is_ours: bool,
+    #[source]
+    source: RepositoryError,
+}
+
+impl From<RepositoryError> for ReceiveError {
+    fn from(error: RepositoryError) -> Self {
+        match error {
+            RepositoryError::Ingest(error) => Self::Ingest(error),
+            RepositoryError::File(error) => Self::Ingest(error.into()),
+            RepositoryError::Incomplete { ref message } => Self::Unsorted(UnsortedError {
+                text: format!("the push does not bring all that it declares: {message}"),
+                is_ours: false,
+                source: error,
+            }),
+            source @ (RepositoryError::Read(_)
+            | RepositoryError::Git(_)
+            | RepositoryError::Busy { .. }
+            | RepositoryError::NoRepository
+            | RepositoryError::Stale { .. }
+            | RepositoryError::Locked { .. }
+            | RepositoryError::Refused { .. }
+            | RepositoryError::NotStaged { .. }
+            | RepositoryError::NotLocked { .. }) => Self::Unsorted(UnsortedError {
+                text: "the server cannot sort what the push brought right now, push again later".to_owned(),
+                is_ours: true,
+                source,
+            }),
         }
     }
 }
@@ -150,17 +200,43 @@ impl Receiver {
         Ok((quarantine, spool))
     }
 
-    /// Checks a pack that was received, when there is a slot for it, and returns its objects.
-    pub(super) async fn check(&self, pack: Option<Pack>) -> Result<Option<Quarantine>, ReceiveError> {
+    /// Makes sure that there is room for what a push brings, before it brings it.
+    pub(super) async fn check_room(&self, request: &PushRequest, decision: &PushDecision) -> Result<(), ReceiveError> {
+        if !request.list.expects_pack() {
+            return Ok(());
+        }
+        let incoming = incoming(&request.coordinate, decision, 0);
+        Ok(self.repositories.disk_use().check(incoming).await?)
+    }
+
+    /// Checks a pack that was received, when there is a slot for it, and returns its objects, sorted for what
+    /// `decision` allows as yet.
+    pub(super) async fn check(
+        &self,
+        request: &PushRequest,
+        pack: Option<Pack>,
+        decision: &PushDecision,
+    ) -> Result<Option<Received>, ReceiveError> {
         let Some(pack) = pack else { return Ok(None) };
         let slot = tokio::select! {
             slot = timeout(self.check_wait, self.checks.acquire(pack.pusher)) => slot.map_err(|_| ReceiveError::Busy)?,
             () = pack.claim.ended() => return Err(ReceiveError::AllInUse),
         };
         pack.claim.keep()?;
-        pack.quarantine.ingest(pack.spool, self.repositories.limits()).await?;
+        let limits = self.repositories.limits();
+        pack.quarantine.ingest(pack.spool, limits).await?;
+        Received::check_submodules(&pack.quarantine, decision.tips()).await?;
+        let bytes = bytes_in(pack.quarantine.object_dir()).await;
+        let (bytes, coordinate) = (bytes.map_err(IngestError::from)?, &request.coordinate);
+        let disk_use = self.repositories.disk_use();
+        let incoming = incoming(coordinate, decision, bytes);
+        disk_use.check(incoming).await?;
+        if incoming.moves_in {
+            disk_use.add(&coordinate.owner, bytes);
+        }
+        let received = Received::sort(pack.quarantine, decision.allowed_tips(), limits).await?;
         drop(slot);
-        Ok(Some(pack.quarantine))
+        Ok(Some(received))
     }
 
     /// Does some work, and extends the deadlines of these events until it is done: a large push does not lose its
@@ -188,6 +264,16 @@ impl Receiver {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot extend the events that a push waits for");
         }
+    }
+}
+
+/// Tells where what a push brings goes, by what is decided so far.
+fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, bytes: u64) -> Incoming<'c> {
+    Incoming {
+        coordinate,
+        bytes,
+        moves_in: !decision.allowed_tips().is_empty(),
+        is_staged_by_stranger: decision.is_staged_by_stranger,
     }
 }
 

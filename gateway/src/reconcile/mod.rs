@@ -7,6 +7,7 @@ pub(crate) mod error;
 mod in_flight;
 pub(crate) mod known_events;
 pub(crate) mod publish;
+pub(crate) mod pull_request_events;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -24,12 +25,14 @@ use shared::rules::Facts;
 use shared::rules::Installation;
 use shared::rules::Listing;
 use shared::rules::Plan;
+use shared::rules::PlanSettings;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
 
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
+use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
@@ -44,10 +47,12 @@ pub(crate) struct Reconciler {
     pub(crate) publisher: Publisher,
     /// Which repositories the events speak of that were read.
     pub(crate) known_events: KnownEvents,
+    /// Which PRs have refs here.
+    pub(crate) pull_request_events: PullRequestEvents,
     /// For how long events are held, in seconds.
     pub(crate) hold_secs: u64,
-    /// For how long an expired announcement sleeps, in seconds.
-    pub(crate) sleep_secs: u64,
+    /// How long things last and how much there may be.
+    pub(crate) settings: PlanSettings,
 }
 
 /// Facts that were read under the lock of their coordinates, and the changes that they include.
@@ -149,7 +154,7 @@ impl Reconciler {
             disk.uninstallable.extend(uninstallable.iter().cloned());
             let mut considered = disk.clone();
             considered.broken.extend(left.coordinates.iter().cloned());
-            let mut plan = plan(&loaded.facts, &considered, self.sleep_secs);
+            let mut plan = plan(&loaded.facts, &considered, &self.settings);
             plan.confine_to(locked.coordinates());
             let unlocked = plan.changed().difference(locked.coordinates()).cloned().collect();
             if self.leave(locked, loaded, unlocked, &mut left).await? {
@@ -157,10 +162,25 @@ impl Reconciler {
             }
             // What fails is planned for no more, and nothing else waits for it.
             match change_repositories(locked, &plan).await {
-                Ok(()) => return self.act(locked, loaded, plan, disk, left).await,
+                Ok(()) => {
+                    self.note_installed(&plan);
+                    return self.act(locked, loaded, plan, disk, left).await;
+                }
                 Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
                 Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
             }
+        }
+    }
+
+    fn note_installed(&self, plan: &Plan) {
+        for installed in &plan.installations {
+            let Installation {
+                event_id,
+                author,
+                coordinate,
+                ..
+            } = installed;
+            self.pull_request_events.note(*event_id, *author, coordinate);
         }
     }
 

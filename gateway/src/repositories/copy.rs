@@ -1,6 +1,9 @@
-//! Copying what some commits and tags need from one place to another: `pack-objects` piped into `index-pack`.
+//! Bringing what some commits and tags need from one place to another: by sharing packs, which costs a link each, or by
+//! copying objects, `pack-objects` piped into `index-pack`.
 
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -11,7 +14,12 @@ use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::packs::packs_in;
+use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 
@@ -89,6 +97,46 @@ impl Quarantine {
     }
 }
 
+/// Shares all that a repository has with another: each pack stands on the disk once, under a name in both. Only what a
+/// signed event has declared moves into a repository, so nothing else becomes fetchable by it.
+///
+/// Returns whether that could be done: not where objects stand outside of packs, as an operator's tools leave them.
+///
+/// # Errors
+/// [`RepositoryError`]; then `into` is as before, or has some of it.
+pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
+    let objects = from.object_dir();
+    let quarantine = Quarantine::open(into).await?;
+    let (shared, fresh) = (objects.clone(), quarantine.object_dir().to_owned());
+    let is_shared = in_background(move || {
+        let is_whole = holds_only_packs(&shared)? && packs_in(&shared.join("pack"))?.len() <= SHARED_PACKS_MAX;
+        if is_whole {
+            share_packs(&shared, &fresh)?;
+        }
+        Ok::<_, FileError>(is_whole)
+    });
+    if !is_shared.await? {
+        return Ok(false);
+    }
+    quarantine.migrate().await?;
+    Ok(true)
+}
+
+/// Whether every object in a directory is in a pack of it.
+fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
+    let entries = fs::read_dir(object_dir).map_err(failed("list", object_dir))?;
+    for entry in entries {
+        let name = entry.map_err(failed("list", object_dir))?.file_name();
+        if name != "pack" && name != "info" {
+            return Ok(false);
+        }
+    }
+    Ok(!object_dir.join("info/alternates").exists())
+}
+
+/// Most packs that are shared: some 100 ms under the lock. What has more is copied, and packed by it.
+const SHARED_PACKS_MAX: usize = 2_000;
+
 /// Copies what `tips` need from the object directories `from` into `into`, which must be on disk.
 ///
 /// # Errors
@@ -141,6 +189,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn packs_are_shared_and_stand_on_the_disk_once() {
+        use std::os::unix::fs::MetadataExt;
+        for world in World::of_every_git().await {
+            let (work, from) = (world.repository("work"), world.repository("from"));
+            let [one, two] = world.two_commits(&work).await;
+            from.create().await.unwrap();
+            for tip in [one, two] {
+                copy_objects(&[work.object_dir()], &[tip], &from, &IngestLimits::default())
+                    .await
+                    .unwrap();
+            }
+            let (virtual_one, other) = (world.repository("virtual"), world.repository("other"));
+            other.create().await.unwrap();
+            for into in [&virtual_one, &other, &other] {
+                assert!(share_objects(&from, into).await.unwrap());
+
+                world.git(into, &["rev-list", "--objects", &two.to_string()], b"").await;
+            }
+            let packs = World::packs(&from.object_dir());
+            let links = packs.iter().map(|pack| fs::metadata(pack).unwrap().nlink());
+            assert_eq!(links.collect::<Vec<_>>(), vec![3; packs.len()]);
+            assert_eq!(world.quarantine_entries(), 0);
+
+            // The shared packs stay with whoever has them.
+            fs::remove_dir_all(from.path()).unwrap();
+            world
+                .git(&other, &["rev-list", "--objects", &two.to_string()], b"")
+                .await;
+            assert!(!share_objects(&work, &other).await.unwrap(), "objects outside of packs");
+        }
+    }
+
+    #[tokio::test]
     async fn a_source_without_all_that_the_tips_need_is_refused() {
         for world in World::of_every_git().await {
             let into = world.repository("into");
@@ -154,7 +235,7 @@ mod tests {
                     .await
                     .to_string();
                 let file = from.object_dir().join(&object[..2]).join(&object[2..]);
-                std::fs::remove_file(file).unwrap();
+                fs::remove_file(file).unwrap();
 
                 for tip in [two, missing] {
                     let copied = copy_objects(&[from.object_dir()], &[tip], &into, &IngestLimits::default()).await;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/serving.gitconfig                                     git's configuration (command.rs)
+//! <data>/disk-use                                              what each owner has, for people (disk_report.rs)
 //! <data>/empty.git                                             what a virtual repository answers
 //! <data>/repositories/<owner>/<name>.git                       a repository; its coordinate in `grasp-coordinate`
 //! <data>/staging/<name>/<owner>/<event-id>/<commit-oid>/       an object directory that no clone sees; here too the
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use nostr::key::PublicKey;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use tokio::task::spawn_blocking;
@@ -115,12 +117,13 @@ impl Layout {
 
     /// Returns where the repository of `coordinate` is, or would be.
     pub(crate) fn repository(&self, coordinate: &Coordinate) -> PathBuf {
-        let owner = coordinate.owner.to_hex();
-        self.inner
-            .root
-            .join(REPOSITORIES)
-            .join(owner)
+        self.repositories_of(&coordinate.owner)
             .join(format!("{}.git", disk_name(&coordinate.identifier)))
+    }
+
+    /// Returns the directory of an owner's repositories.
+    pub(super) fn repositories_of(&self, owner: &PublicKey) -> PathBuf {
+        self.inner.root.join(REPOSITORIES).join(owner.to_hex())
     }
 
     /// Returns the directory of everything staged for `coordinate`. It is found by identifier first: whoever decides

@@ -1,8 +1,11 @@
 //! What can be changed: repositories under their lock, handed out only by that lock.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use nostr::event::EventId;
+use nostr::key::PublicKey;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
@@ -13,13 +16,16 @@ use shared::rules::InstallationSource;
 use shared::rules::Staged;
 
 use crate::repositories::copy::copy_objects;
+use crate::repositories::copy::share_objects;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
 use crate::repositories::pack::IngestLimits;
-use crate::repositories::quarantine::Quarantine;
+use crate::repositories::received::Received;
+use crate::repositories::received::readable;
 use crate::repositories::ref_transaction::RefTransaction;
+use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::Staging;
@@ -88,44 +94,39 @@ impl LockedRepository<'_> {
         &self.repository
     }
 
-    /// Moves everything in the quarantine into the repository, which is made if need be.
-    ///
-    /// # Errors
-    /// It is not all there.
-    pub(crate) async fn take_in(&self, quarantine: Quarantine) -> Result<(), RepositoryError> {
-        Ok(quarantine.migrate().await?)
-    }
-
-    /// Copies `tips`, and what they need, from the quarantine into the repository, which is made if need be.
+    /// Moves `tips`, and what they need, into the repository, which is made if need be.
     ///
     /// # Errors
     /// They are not there, or not whole.
-    pub(crate) async fn take_in_only(
-        &self,
-        quarantine: &Quarantine,
-        tips: &BTreeSet<Oid>,
-    ) -> Result<(), RepositoryError> {
+    pub(crate) async fn take_in(&self, received: Received, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
+        if received.is_sorted_for(tips) {
+            return Ok(received.into_declared().migrate().await?);
+        }
+        // Another state is meant than when it was sorted.
         self.repository.create().await?;
-        self.copy(&readable(quarantine), tips.iter().copied().collect()).await
+        let from = readable(received.whole());
+        self.copy(&from, tips.iter().copied().collect()).await
     }
 
-    /// Keeps aside a commit that was pushed, with what it needs beyond its repository.
+    /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
+    /// what the commit does not need stays outside when it moves in.
     ///
     /// # Errors
-    /// It is not there, or not whole.
-    pub(crate) async fn stage(&self, staged: &Staged, quarantine: &Quarantine) -> Result<(), RepositoryError> {
-        let tips = [staged.commit_oid];
-        let own = Quarantine::copy_of(&readable(quarantine), &tips, &self.repository, self.limits).await?;
-        self.stage_whole(staged, own).await
+    /// It is not there.
+    pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
+        let (staging, whole) = (Staging::of(&self.repository), received.whole());
+        Ok(staging.share(&staged.event_id, &staged.commit_oid, whole).await?)
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
     ///
     /// # Errors
     /// It is not there.
-    pub(crate) async fn stage_whole(&self, staged: &Staged, quarantine: Quarantine) -> Result<(), RepositoryError> {
+    pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
         let staging = Staging::of(&self.repository);
-        Ok(staging.put(&staged.event_id, &staged.commit_oid, quarantine).await?)
+        Ok(staging
+            .put(&staged.event_id, &staged.commit_oid, received.into_whole())
+            .await?)
     }
 
     /// Removes what is staged.
@@ -143,8 +144,7 @@ impl LockedRepository<'_> {
     /// The refs are as they were.
     pub(crate) async fn align(&self, alignment: &Alignment) -> Result<(), RepositoryError> {
         for (source, tips) in &alignment.copies {
-            let from = [self.store.at(source).object_dir()];
-            self.copy(&from, tips.iter().copied().collect()).await?;
+            self.bring(source, tips.iter().copied().collect()).await?;
         }
         self.apply(&RefTransaction {
             updates: alignment.updates.clone(),
@@ -165,10 +165,13 @@ impl LockedRepository<'_> {
         let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
         match &installation.source {
             InstallationSource::Here => {}
-            InstallationSource::Staged => Staging::of(&self.repository).admit(event_id, commit_oid).await?,
+            InstallationSource::Staged => {
+                Staging::of(&self.repository)
+                    .admit(event_id, commit_oid, self.limits)
+                    .await?
+            }
             InstallationSource::Repository(source) => {
-                let from = [self.store.at(source).object_dir()];
-                self.copy(&from, vec![*commit_oid]).await?;
+                self.bring(source, vec![*commit_oid]).await?;
             }
             InstallationSource::StagedElsewhere(source) => {
                 // It may have moved into that repository a moment ago, by the same plan.
@@ -176,6 +179,9 @@ impl LockedRepository<'_> {
                 let staged = Staging::of(&source).object_dir(event_id, commit_oid);
                 self.copy(&[source.object_dir(), staged], vec![*commit_oid]).await?;
             }
+        }
+        if installation.old.is_none() {
+            self.repository.note_author(event_id, &installation.author).await?;
         }
         let update = RefUpdate {
             name: RefName::pull_request(event_id),
@@ -189,10 +195,43 @@ impl LockedRepository<'_> {
         .await?;
         match &installation.source {
             InstallationSource::Here | InstallationSource::Staged => {
-                Ok(Staging::of(&self.repository).remove(event_id, commit_oid).await?)
+                Staging::of(&self.repository).remove(event_id, commit_oid).await?;
             }
-            InstallationSource::Repository(_) | InstallationSource::StagedElsewhere(_) => Ok(()),
+            InstallationSource::Repository(_) | InstallationSource::StagedElsewhere(_) => {}
         }
+        self.repository.pack_pull_requests().await;
+        Ok(())
+    }
+
+    /// Removes the refs of PRs that have ended, and notes who offers those that were found. Their objects stay.
+    ///
+    /// # Errors
+    /// The refs are as they were.
+    pub(crate) async fn end_pull_requests(
+        &self,
+        ended: &BTreeSet<EventId>,
+        found: &BTreeMap<EventId, PublicKey>,
+    ) -> Result<(), RepositoryError> {
+        let Some(RefSnapshot { refs, .. }) = self.repository.refs().await? else {
+            return Ok(());
+        };
+        let deletion = |event_id: &EventId| {
+            let name = RefName::pull_request(event_id);
+            let old = Some(*refs.get(&name)?);
+            Some(RefUpdate { name, old, new: None })
+        };
+        let updates: Vec<RefUpdate> = ended.iter().filter_map(deletion).collect();
+        if !updates.is_empty() {
+            self.apply(&RefTransaction { updates, head: None }).await?;
+        }
+        let noted = self.repository.authors().await?;
+        let mut authors = noted.clone();
+        authors.extend(found);
+        authors.retain(|event_id, _| !ended.contains(event_id) && refs.contains_key(&RefName::pull_request(event_id)));
+        if authors != noted {
+            self.repository.write_authors(&authors).await?;
+        }
+        Ok(())
     }
 
     /// Removes the repository with all that is in it.
@@ -221,6 +260,15 @@ impl LockedRepository<'_> {
         Ok(self.repository.write_stateless(is_stateless).await?)
     }
 
+    /// Brings `tips` and what they need from another repository of its maintainers.
+    async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
+        let source = self.store.at(source);
+        match share_objects(&source, &self.repository).await? {
+            true => Ok(()),
+            false => self.copy(&[source.object_dir()], tips).await,
+        }
+    }
+
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
         copy_objects(from, &tips, &self.repository, self.limits).await
     }
@@ -239,10 +287,4 @@ impl LockedRepository<'_> {
         }
         self.repository.apply(transaction).await
     }
-}
-
-/// Returns the object directories that together have everything reachable from what is in the quarantine.
-fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
-    let own = std::iter::once(quarantine.object_dir().to_owned());
-    own.chain(quarantine.alternates().iter().cloned()).collect()
 }

@@ -3,7 +3,9 @@
 
 mod copy;
 mod creation;
+pub(crate) mod disk_use;
 pub(crate) mod error;
+mod gitmodules;
 mod ingest;
 pub(crate) mod layout;
 mod lock_key;
@@ -12,13 +14,17 @@ mod locks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod packs;
+mod pull_request_authors;
 pub(crate) mod quarantine;
+pub(crate) mod received;
 mod ref_cache;
 pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod repository;
 pub(crate) mod spool;
 mod staging;
+mod surplus;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -26,6 +32,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
@@ -34,8 +41,11 @@ use shared::rules::Facts;
 use shared::rules::OnDisk;
 use shared::rules::Staged;
 
+use crate::repositories::disk_use::DiskLimits;
+use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
@@ -44,6 +54,7 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::read_refs;
@@ -58,6 +69,7 @@ pub(crate) struct Repositories {
     store: RepositoryStore,
     locks: Arc<Locks>,
     limits: IngestLimits,
+    disk_use: Arc<DiskUse>,
 }
 
 impl Repositories {
@@ -65,9 +77,40 @@ impl Repositories {
     pub(crate) fn new(store: RepositoryStore, limits: IngestLimits) -> Self {
         Self {
             locks: Arc::new(Locks::new(store.layout().clone())),
+            disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT)),
             store,
             limits,
         }
+    }
+
+    /// Bounds the disk that they take.
+    pub(crate) fn with_disk_limits(self, limits: DiskLimits) -> Self {
+        let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits));
+        Self { disk_use, ..self }
+    }
+
+    /// Returns how much of the disk they take.
+    pub(crate) fn disk_use(&self) -> &DiskUse {
+        &self.disk_use
+    }
+
+    /// Measures these repositories, writes what each owner has where people find it, and returns it, the largest first.
+    ///
+    /// # Errors
+    /// They cannot be read, or it cannot be written.
+    pub(crate) async fn report_disk_use(
+        &self,
+        coordinates: Vec<Coordinate>,
+    ) -> Result<Vec<(PublicKey, u64)>, RepositoryError> {
+        let owners = self.disk_use.by_owner(coordinates).await?;
+        let lines = owners.iter().map(|(owner, bytes)| format!("{bytes} {owner}\n"));
+        let (text, path) = (
+            lines.collect::<String>(),
+            self.store.layout().root().join(DISK_USE_FILE),
+        );
+        let written = tokio::fs::write(&path, text).await;
+        written.map_err(failed("write", &path))?;
+        Ok(owners)
     }
 
     /// Returns how much one push may bring.
@@ -129,6 +172,7 @@ impl Repositories {
         let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
         let locked = locked.coordinates().clone();
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
+        let with_authors = !facts.pull_requests.is_empty();
         let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
         let read = in_background(move || {
             sweep_staged(&layout, &locked)?;
@@ -138,7 +182,7 @@ impl Repositories {
             };
             for repository in hosted {
                 let coordinate = repository.coordinate();
-                match read_one(&repository, &oids) {
+                match read_one(&repository, &oids, with_authors) {
                     Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
                     Ok(None) => {}
                     Err(error) => {
@@ -177,8 +221,9 @@ impl Repositories {
     }
 }
 
-/// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk.
-fn read_one(repository: &Repository, oids: &[Oid]) -> Result<Option<OnDisk>, ReadError> {
+/// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk. Who offered the PRs of its
+/// refs is read only where it matters.
+fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result<Option<OnDisk>, ReadError> {
     let Some(read) = read_refs(repository.path(), None)? else {
         return Ok(None);
     };
@@ -186,9 +231,18 @@ fn read_one(repository: &Repository, oids: &[Oid]) -> Result<Option<OnDisk>, Rea
         Head::Symbolic(name) => Some(name),
         Head::Detached(_) => None,
     };
+    let has_pull_requests = || read.snapshot.refs.keys().any(|name| name.pull_request_id().is_some());
+    let pull_request_authors = match with_authors && has_pull_requests() {
+        true => read_authors(repository.path())?,
+        false => BTreeMap::new(),
+    };
     Ok(Some(OnDisk {
+        pull_request_authors,
         refs: read.snapshot.refs,
         head,
         objects: kinds_in(&[repository.object_dir()], oids)?,
     }))
 }
+
+/// Bytes and key of each owner, a line each, in the data directory.
+const DISK_USE_FILE: &str = "disk-use";

@@ -106,6 +106,63 @@ impl Objects {
         Ok(None)
     }
 
+    /// Returns the objects that one refers to, submodules left out; none if it is not here. `None`: it costs too much
+    /// to read.
+    pub(super) fn links(&self, oid: Oid) -> Result<Option<Vec<Oid>>, ReadError> {
+        match self.find(oid)? {
+            Some(found) if found.kind != ObjectKind::Blob => self.read(oid, &found, |object| links_in(oid, object)),
+            Some(_) | None => Ok(Some(Vec::new())),
+        }
+    }
+
+    /// Returns the blobs of a tree with a name that is meant; none of anything else. `None`: it costs too much to read.
+    pub(super) fn entries_named(&self, oid: Oid, is_meant: fn(&[u8]) -> bool) -> Result<Option<Vec<Oid>>, ReadError> {
+        match self.find(oid)? {
+            Some(found) if found.kind == ObjectKind::Tree => self.read(oid, &found, |object| {
+                let mut named = Vec::new();
+                for entry in gix::objs::TreeRefIter::from_bytes(object.data, gix::hash::Kind::Sha1) {
+                    let entry = entry.map_err(unreadable(oid))?;
+                    if entry.mode.is_blob_or_symlink() && is_meant(entry.filename) {
+                        named.extend(to_oid(entry.oid));
+                    }
+                }
+                Ok(named)
+            }),
+            Some(_) | None => Ok(Some(Vec::new())),
+        }
+    }
+
+    /// Returns the content of a blob. `None`: it is not here, or costs too much to read.
+    pub(super) fn blob(&self, oid: Oid) -> Result<Option<Vec<u8>>, ReadError> {
+        match self.find(oid)? {
+            Some(found) => self.read(oid, &found, |object| Ok(object.data.to_vec())),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads an object that was found, unless that costs too much.
+    fn read<T>(
+        &self,
+        oid: Oid,
+        found: &ObjectHeader,
+        parse: impl Fn(&gix::objs::Data<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        if found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
+            return Ok(None);
+        }
+        let id = gix::ObjectId::Sha1(*oid.as_bytes());
+        let mut buffer = Vec::new();
+        for store in &self.stores {
+            match gix::objs::Find::try_find(store, &id, &mut buffer) {
+                Ok(Some(object)) => return parse(&object).map(Some),
+                Ok(None) => {}
+                Err(error) if error.classify().has(BEYOND_LIMIT) => return Ok(None),
+                Err(error) => return Err(unreadable(oid)(error)),
+            }
+        }
+        Ok(None)
+    }
+
     fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         for store in &self.stores {
@@ -150,6 +207,37 @@ impl Objects {
     }
 }
 
+fn to_oid(id: &gix::oid) -> Option<Oid> {
+    let bytes = <[u8; Oid::LEN]>::try_from(id.as_bytes());
+    bytes.ok().and_then(Oid::from_bytes)
+}
+
+fn links_in(oid: Oid, object: &gix::objs::Data<'_>) -> Result<Vec<Oid>, ReadError> {
+    let sha1 = gix::hash::Kind::Sha1;
+    let mut links = Vec::new();
+    match object.kind {
+        Kind::Blob => {}
+        Kind::Tag => {
+            let tag = gix::objs::TagRefIter::from_bytes(object.data, sha1);
+            links.extend(to_oid(&tag.target_id().map_err(unreadable(oid))?));
+        }
+        Kind::Commit => {
+            let mut commit = gix::objs::CommitRefIter::from_bytes(object.data, sha1);
+            links.extend(to_oid(&commit.tree_id().map_err(unreadable(oid))?));
+            links.extend(commit.parent_ids().filter_map(|parent| to_oid(&parent)));
+        }
+        Kind::Tree => {
+            for entry in gix::objs::TreeRefIter::from_bytes(object.data, sha1) {
+                let entry = entry.map_err(unreadable(oid))?;
+                if !entry.mode.is_commit() {
+                    links.extend(to_oid(entry.oid));
+                }
+            }
+        }
+    }
+    Ok(links)
+}
+
 /// What is known of an object before it is rebuilt.
 struct ObjectHeader {
     kind: ObjectKind,
@@ -172,6 +260,8 @@ const TAG_BYTES_MAX: u64 = 256 * 1024;
 /// The longest chain that git made before it found that 50 are enough (`gc.aggressiveDepth` until git 2.11): each delta
 /// copies the object once more.
 const DELTAS_MAX: u32 = 250;
+/// What git makes by default (`pack.depth`): an object behind more is for git to read, which remembers what it rebuilt.
+const LINKS_DELTAS_MAX: u32 = 50;
 /// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can
 /// be a delta of one of 2 GB.
 const REBUILD_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shared::git::Oid;
+
 use crate::git::error::GitError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::is_disk_full;
@@ -82,6 +84,15 @@ pub(crate) enum IngestError {
         /// git's words.
         message: String,
     },
+    /// A `.gitmodules` that makes some git harm who clones.
+    #[error(
+        ".gitmodules {oid} has a carriage return in a path or a URL, or is too large to check: write it without, and \
+         push again"
+    )]
+    Gitmodules {
+        /// The blob.
+        oid: Oid,
+    },
     /// Checking the pack takes more memory or time than the limit.
     #[error("the pack takes more memory or time to check than this server gives: push in parts")]
     TooExpensive,
@@ -127,6 +138,7 @@ impl IngestError {
             | Self::Broken { .. }
             | Self::MissingObject { .. }
             | Self::Fsck { .. }
+            | Self::Gitmodules { .. }
             | Self::TooExpensive
             | Self::Killed
             | Self::Deadline { .. } => false,

@@ -2,10 +2,7 @@
 //! it belongs, or vanishes (docs/facts/git-http.md 2.3). It is laid out as a repository, and becomes it where there is
 //! none.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,11 +14,9 @@ use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::FileError;
-use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
-use crate::repositories::layout::make_dir;
-use crate::repositories::layout::sync_dir;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::packs::move_packs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
@@ -117,6 +112,11 @@ impl Quarantine {
             })
     }
 
+    /// Returns the repository that it is for.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     pub(super) fn store(&self) -> &RepositoryStore {
         self.repository.store()
     }
@@ -154,67 +154,12 @@ fn prepare(repository: &Repository, quarantine: &Path) -> Result<(), FileError> 
     }
 }
 
-/// Moves the packs of the object directory `from` into `to`, both on one file system.
-///
-/// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
-pub(crate) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
-    let (from, to) = (from.join("pack"), to.join("pack"));
-    let packs = packs_in(&from)?;
-    if packs.is_empty() {
-        return Ok(());
-    }
-    make_dir(&to)?;
-    for pack in packs {
-        // Named by the hash of its content: the same pack is there already.
-        if to.join(&pack).with_extension("idx").exists() {
-            continue;
-        }
-        for extension in ["pack", "rev", "idx"] {
-            let file = from.join(&pack).with_extension(extension);
-            match File::open(&file) {
-                Ok(opened) => opened.sync_all().map_err(failed("sync", &file))?,
-                // git before 2.41 writes no `.rev` unless told to.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && extension == "rev" => {
-                    continue;
-                }
-                Err(error) => return Err(failed("open", &file)(error)),
-            }
-            fs::rename(&file, to.join(&pack).with_extension(extension)).map_err(failed("move", &file))?;
-        }
-    }
-    sync_dir(&to).map_err(failed("sync", &to))
-}
-
-/// Returns the names, without extension, of the packs in `dir` that are complete and not empty.
-fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
-    let mut packs = BTreeSet::new();
-    for entry in entries {
-        let path = entry.map_err(failed("list", dir))?.path();
-        if path.extension() != Some(OsStr::new("idx")) {
-            continue;
-        }
-        let pack = path.with_extension("pack");
-        let len = fs::metadata(&pack).map_err(failed("look at", &pack))?.len();
-        if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
-            packs.insert(PathBuf::from(stem));
-        }
-    }
-    Ok(packs)
-}
-
 /// Faults of old, honest histories (the list is gitaly's). Whatever can harm who checks out stays an error.
 const FSCK_TOLERATED: &str = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore";
 /// What git only notes, and what harms who checks out: links that lead git to read another file of that machine, and a
 /// `.gitmodules` of which nothing was checked because it cannot be read.
 const FSCK_REFUSED: &str =
     "gitattributesSymlink=error,gitignoreSymlink=error,mailmapSymlink=error,gitmodulesParse=error";
-/// A header of 12 bytes and a hash: what a push sends whose objects are all here.
-const EMPTY_PACK_BYTES: u64 = 32;
 
 #[cfg(test)]
 mod tests {

@@ -97,6 +97,23 @@ impl Repository {
             .map_err(refused)
     }
 
+    /// Packs all refs where many of PRs stand in files of their own, each of which every reader opens. A failure costs
+    /// only that. Call it under the identifier's lock.
+    pub(super) async fn pack_pull_requests(&self) {
+        let dir = self.path().join("refs/nostr");
+        let loose = in_background(move || fs::read_dir(dir).map_or(0, Iterator::count)).await;
+        if loose < LOOSE_MAX {
+            return;
+        }
+        let git = self.store().git().invoke("pack-refs").repository(self.path());
+        let packed = git.arg("--all").output(b"", DEADLINE).await;
+        self.forget_refs();
+        if let Err(error) = packed {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(repo.coordinate = %self.coordinate(), error, "cannot pack the refs of PRs");
+        }
+    }
+
     async fn set_head(&self, target: &RefName) -> Result<(), RepositoryError> {
         self.store()
             .git()
@@ -257,6 +274,9 @@ fn refused(error: GitError) -> RepositoryError {
         RepositoryError::Refused { message }
     }
 }
+
+/// Refs of PRs in files of their own: reading so many costs less than a process.
+const LOOSE_MAX: usize = 64;
 
 /// Locks are waited for 3 s (refs) and 5 s (packed-refs), see serving.gitconfig; the rest is syncing.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -437,6 +457,32 @@ mod tests {
 
         assert_eq!(repository.clear_stale_locks().await, 1);
         apply(&repository, deleted, None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn many_refs_of_pull_requests_are_packed() {
+        for world in World::of_every_git().await {
+            let repository = world.repository("a");
+            let [one, two] = world.two_commits(&repository).await;
+            let loose = || fs::read_dir(repository.path().join("refs/nostr")).map_or(0, Iterator::count);
+            apply(&repository, vec![update("refs/heads/a", None, Some(one))], None)
+                .await
+                .unwrap();
+            let refs = |range: std::ops::Range<usize>| {
+                let of = |number| update(&format!("refs/nostr/{number:064x}"), None, Some(two));
+                range.map(of).collect::<Vec<_>>()
+            };
+            apply(&repository, refs(0..LOOSE_MAX - 1), None).await.unwrap();
+
+            repository.pack_pull_requests().await;
+            assert_eq!(loose(), LOOSE_MAX - 1);
+            apply(&repository, refs(LOOSE_MAX - 1..LOOSE_MAX), None).await.unwrap();
+            let before = repository.refs().await.unwrap();
+            repository.pack_pull_requests().await;
+
+            assert_eq!(loose(), 0);
+            assert_eq!(repository.refs().await.unwrap(), before);
+        }
     }
 
     #[tokio::test]

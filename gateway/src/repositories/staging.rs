@@ -22,9 +22,12 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync_dir;
+use crate::repositories::pack::IngestLimits;
+use crate::repositories::packs::move_packs;
+use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::quarantine::move_packs;
 use crate::repositories::repository::Repository;
+use crate::repositories::surplus::Packs;
 
 /// What is staged for one repository. Change it under the repository's lock.
 #[derive(Debug, Clone)]
@@ -63,6 +66,33 @@ impl Staging {
         commit_oid: &Oid,
         quarantine: Quarantine,
     ) -> Result<(), FileError> {
+        let from = quarantine.object_dir().to_owned();
+        let placed = self.place(event_id, commit_oid, from, move_packs).await;
+        drop(quarantine);
+        placed
+    }
+
+    /// Puts what `quarantine` holds to these names too: on the disk it stands once.
+    ///
+    /// # Errors
+    /// [`FileError`] if a file cannot be put there.
+    pub(super) async fn share(
+        &self,
+        event_id: &EventId,
+        commit_oid: &Oid,
+        quarantine: &Quarantine,
+    ) -> Result<(), FileError> {
+        let from = quarantine.object_dir().to_owned();
+        self.place(event_id, commit_oid, from, share_packs).await
+    }
+
+    async fn place(
+        &self,
+        event_id: &EventId,
+        commit_oid: &Oid,
+        from: PathBuf,
+        place_packs: fn(&Path, &Path) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
         let path = self.object_dir(event_id, commit_oid);
         let (own, root) = (self.path.clone(), self.repository.store().layout().root().to_owned());
         let coordinate = format!("{}\n", self.repository.coordinate());
@@ -72,7 +102,7 @@ impl Staging {
             fs::write(&file, coordinate).map_err(failed("write", &file))?;
             // An empty pack leaves an empty directory: that the commit was pushed counts, not what it brought.
             make_dir(&path.join("pack"))?;
-            move_packs(quarantine.object_dir(), &path)?;
+            place_packs(&from, &path)?;
             for dir in path.ancestors().take_while(|dir| *dir != root) {
                 sync_dir(dir).map_err(failed("sync", dir))?;
             }
@@ -91,13 +121,19 @@ impl Staging {
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
-    /// complete there. Sets no ref, and leaves the empty object directory, which says that one is wanted.
+    /// complete there: those that the commit needs, and nothing else that came with it. Sets no ref, and leaves the
+    /// object directory, which says that one is wanted.
     ///
     /// Completeness is asked of git, because what was an alternate when they came may be gone.
     ///
     /// # Errors
     /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
-    pub(super) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), RepositoryError> {
+    pub(super) async fn admit(
+        &self,
+        event_id: &EventId,
+        commit_oid: &Oid,
+        limits: &IngestLimits,
+    ) -> Result<(), RepositoryError> {
         if !self.exists(event_id, commit_oid).await {
             return Err(RepositoryError::NotStaged {
                 event_id: *event_id,
@@ -130,7 +166,13 @@ impl Staging {
             }
             Err(error) => return Err(error.into()),
         }
+        let tips = BTreeSet::from([*commit_oid]);
         let to = self.repository.object_dir();
+        if Packs::new(&path, &self.repository).have_surplus(&tips, limits).await? {
+            let from = [path.clone(), to];
+            let needed = Quarantine::copy_of(&from, &[*commit_oid], &self.repository, limits).await?;
+            return Ok(needed.migrate().await?);
+        }
         Ok(in_background(move || move_packs(&path, &to)).await?)
     }
 }
@@ -234,7 +276,6 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 mod tests {
     use super::*;
     use crate::repositories::objects::object_kinds;
-    use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
 
     fn event_id(digit: char) -> EventId {
@@ -280,7 +321,7 @@ mod tests {
         assert_eq!(here(&world, &upstream), [(id, two)]);
         let staged = async || world.store.layout().staged().await.unwrap();
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
-        let admitted = staging.admit(&id, &two).await;
+        let admitted = staging.admit(&id, &two, &IngestLimits::default()).await;
         assert!(matches!(admitted, Err(RepositoryError::NoRepository)));
         upstream.create().await.unwrap();
         assert!(upstream.object_kinds(&[one, two]).await.unwrap().is_empty());
@@ -292,17 +333,17 @@ mod tests {
                 .len(),
             2
         );
-        staging.admit(&id, &two).await.unwrap();
+        staging.admit(&id, &two, &IngestLimits::default()).await.unwrap();
 
         assert_eq!(upstream.object_kinds(&[one, two]).await.unwrap().len(), 2);
         // Once more, as after a crash before its ref was set.
         assert!(staging.exists(&id, &two).await);
-        staging.admit(&id, &two).await.unwrap();
+        staging.admit(&id, &two, &IngestLimits::default()).await.unwrap();
         staging.remove(&id, &two).await.unwrap();
         assert!(staged().await.is_empty());
         assert!(!world.store.layout().staging(upstream.coordinate()).exists());
         assert!(matches!(
-            staging.admit(&id, &two).await,
+            staging.admit(&id, &two, &IngestLimits::default()).await,
             Err(RepositoryError::NotStaged { .. })
         ));
     }
@@ -366,7 +407,7 @@ mod tests {
         let staging = Staging::of(&upstream);
         staging.put(&event_id('a'), &two, partial).await.unwrap();
 
-        let admitted = staging.admit(&event_id('a'), &two).await;
+        let admitted = staging.admit(&event_id('a'), &two, &IngestLimits::default()).await;
 
         assert!(
             matches!(admitted, Err(RepositoryError::Incomplete { .. })),

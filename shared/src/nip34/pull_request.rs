@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use nostr::event::Event;
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 
 use super::Coordinate;
 use super::Defect;
@@ -15,6 +16,8 @@ use crate::nip01::tag_values;
 pub struct PullRequest {
     /// The event's id, which names the ref `refs/nostr/<event-id>`.
     pub event_id: EventId,
+    /// Who offers it.
+    pub author: PublicKey,
     /// The repositories it is offered to (`a` tags), at least one.
     pub coordinates: BTreeSet<Coordinate>,
     /// The commit that is offered (`c` tag).
@@ -43,6 +46,7 @@ impl PullRequest {
             .into()),
             _ => Ok(Self {
                 event_id: event.id,
+                author: event.pubkey,
                 coordinates,
                 commit_oid,
             }),

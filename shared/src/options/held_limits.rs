@@ -48,7 +48,11 @@ pub struct Limits {
     #[arg(long = "held-bytes-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_max).to_string())]
     pub bytes_max: u64,
-    /// Most PR commits that were pushed before their events, in all.
+    /// Most PR commits that were pushed before their events to repositories with one identifier.
+    #[arg(long = "placeholders-per-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.placeholders_per_repository_max)]
+    pub placeholders_per_repository_max: u64,
+    /// Most PR commits that were pushed before their events, in all. Beyond it each repository may still have 16.
     #[arg(long = "placeholders-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.placeholders_max)]
     pub placeholders_max: u64,
@@ -66,6 +70,7 @@ impl Limits {
         entries_per_repository_max: 2_000,
         entries_max: 100_000,
         bytes_max: 256 << 20,
+        placeholders_per_repository_max: 200,
         placeholders_max: 10_000,
     };
 }

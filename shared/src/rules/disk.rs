@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 
 use crate::git::ObjectKind;
 use crate::git::Oid;
@@ -19,6 +20,8 @@ pub struct OnDisk {
     pub head: Option<RefName>,
     /// Those of the objects asked for that it has. Whatever it has, it has with everything reachable from it.
     pub objects: BTreeMap<Oid, ObjectKind>,
+    /// Who offered the PRs that it has refs of, as far as that is noted; unknown where the facts name no PR.
+    pub pull_request_authors: BTreeMap<EventId, PublicKey>,
 }
 
 /// A PR commit that is kept aside, not among the objects that clones see.

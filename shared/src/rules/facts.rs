@@ -370,7 +370,8 @@ impl Facts {
         })
     }
 
-    fn confirms(&self, coordinate: &Coordinate, key: &PublicKey) -> bool {
+    /// Whether a key is a confirmed maintainer of a repository.
+    pub(super) fn confirms(&self, coordinate: &Coordinate, key: &PublicKey) -> bool {
         let namesakes = self.namesakes_of(&coordinate.identifier);
         namesakes.is_some_and(|namesakes| namesakes.confirms(&coordinate.owner, key))
     }

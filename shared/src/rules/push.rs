@@ -90,6 +90,9 @@ pub struct PushDecision {
     pub awaited: BTreeSet<EventId>,
     /// Sentences for the pusher (`remote:` lines).
     pub notes: Vec<String>,
+    /// Whether a PR commit is kept aside for anybody but a maintainer: nobody has signed an event of it yet, or a
+    /// stranger has.
+    pub is_staged_by_stranger: bool,
     /// Whether one refusal refuses all.
     atomicity: Atomicity,
 }
@@ -145,6 +148,7 @@ pub fn decide_push(
         extend: BTreeSet::new(),
         awaited: releasing_already(facts, coordinate, &updates),
         notes: Vec::new(),
+        is_staged_by_stranger: false,
         atomicity,
     };
     if let Match::State(state) = &matched
@@ -161,6 +165,8 @@ pub fn decide_push(
         decision.notes.push(explanation.clone());
     }
     decision.refuse_together();
+    let staged = decision.to_stage(coordinate);
+    decision.is_staged_by_stranger = staged.iter().any(|staged| is_a_strangers(facts, staged));
     if decision.has_effect() {
         decision.extend = to_extend(facts, coordinate, &matched);
     }
@@ -279,6 +285,12 @@ impl PushDecision {
             }
         }
     }
+}
+
+/// Whether no maintainer has signed the PR of a commit.
+fn is_a_strangers(facts: &Facts, staged: &Staged) -> bool {
+    let known = facts.pull_request(&staged.event_id);
+    known.is_none_or(|known| !facts.confirms(&staged.coordinate, &known.item.author))
 }
 
 /// Most PR commits that one push may bring.

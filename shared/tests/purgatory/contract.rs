@@ -1419,6 +1419,10 @@ async fn placeholders_have_a_limit(p: Fixture) {
 
     assert_eq!(put(3).await, PlaceholderOutcome::Full);
     assert_eq!(put(0).await, PlaceholderOutcome::Recorded);
+    // Another repository has room of its own, although there are as many as may be in all.
+    let other = coordinate(&owner, "other");
+    let elsewhere = p.purgatory.put_placeholder(&events[3].id, &other, oid('a'), LONG);
+    assert_eq!(elsewhere.await.unwrap(), PlaceholderOutcome::Recorded);
     let dropped = p.purgatory.drop_placeholder(&events[0].id, &place, oid('a')).await;
     assert!(dropped.unwrap());
     assert_eq!(put(3).await, PlaceholderOutcome::Recorded);

@@ -41,6 +41,7 @@ pub(crate) const LIMITS: Limits = Limits {
     entries_per_repository_max: 30,
     entries_max: 6,
     bytes_max: 70_000,
+    placeholders_per_repository_max: 3,
     placeholders_max: 3,
 };
 

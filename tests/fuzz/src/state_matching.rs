@@ -28,6 +28,8 @@ use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::MaintainerMode;
 use shared::rules::OnDisk;
+use shared::rules::PlanSettings;
+use shared::rules::PullRequestLimits;
 use shared::rules::PushTarget;
 use shared::rules::Verdict;
 use shared::rules::decide_push;
@@ -378,12 +380,17 @@ impl Scene {
             refs: local.clone(),
             head: None,
             objects: self.here.iter().map(|oid| (*oid, ObjectKind::Commit)).collect(),
+            ..OnDisk::default()
         };
         let disk = Disk {
             repositories: BTreeMap::from([(coordinate.clone(), here)]),
             ..Disk::default()
         };
-        let plan = plan(&facts, &disk, 60);
+        let settings = PlanSettings {
+            sleep_secs: 60,
+            pull_requests: PullRequestLimits::DEFAULT,
+        };
+        let plan = plan(&facts, &disk, &settings);
         for alignment in plan
             .alignments
             .iter()

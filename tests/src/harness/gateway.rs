@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::faults::tcp_proxy::TcpProxy;
 use crate::harness::neighbours::Neighbours;
+use crate::harness::options::DENIED_AUTHORS;
 use crate::harness::options::DENY_LIST;
 use crate::harness::options::Options;
 use crate::harness::strfry::STRFRY_CONF;
@@ -39,6 +40,7 @@ pub(super) fn gateway_arguments(
     arguments.extend(more.map(|&option| option.to_owned()));
     if options.with_deny_list {
         arguments.push(format!("--repos-deny={}", folder.join(DENY_LIST).display()));
+        arguments.push(format!("--authors-deny={}", folder.join(DENIED_AUTHORS).display()));
     }
     if !options.trusted_proxies.is_empty() {
         arguments.push(format!("--trusted-proxies={}", options.trusted_proxies));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::faults::frames::Wire;
 use crate::faults::tcp_proxy::TcpProxy;
+use crate::harness::options::DENIED_AUTHORS;
 use crate::harness::options::DENY_LIST;
 use crate::harness::options::Options;
 use crate::harness::process::free_port;
@@ -40,7 +41,11 @@ impl Neighbours {
     /// The command as an operator writes it into strfry.conf.
     pub(super) fn plugin_command(&self, folder: &Path, gateway_port: u16, options: Options) -> String {
         let deny_list = match options.with_deny_list {
-            true => format!("--repos-deny {}", folder.join(DENY_LIST).display()),
+            true => format!(
+                "--repos-deny {} --authors-deny {}",
+                folder.join(DENY_LIST).display(),
+                folder.join(DENIED_AUTHORS).display()
+            ),
             false => String::new(),
         };
         format!(

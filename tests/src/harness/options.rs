@@ -23,7 +23,8 @@ pub struct Options {
     pub release_wait_secs: u64,
     /// `--other-kinds` of whoever decides: the plugin, or the built-in relay.
     pub other_kinds: &'static str,
-    /// Whether both programs have a list of repositories that are not hosted, empty at first.
+    /// Whether both programs have lists of repositories that are not hosted and of authors that are ignored, empty at
+    /// first.
     pub with_deny_list: bool,
     /// `--deleted-retention-days`
     pub deleted_retention_days: u64,
@@ -74,3 +75,6 @@ impl Default for Options {
 
 /// The name of the list of repositories that are not hosted, in a world's folder.
 pub(super) const DENY_LIST: &str = "repos-deny";
+
+/// The name of the list of authors whose events are ignored.
+pub(super) const DENIED_AUTHORS: &str = "authors-deny";

@@ -26,6 +26,7 @@ use crate::faults::tcp_proxy::TcpProxy;
 use crate::harness::gateway::Detour;
 use crate::harness::gateway::gateway_arguments;
 use crate::harness::neighbours::Neighbours;
+use crate::harness::options::DENIED_AUTHORS;
 use crate::harness::options::DENY_LIST;
 use crate::harness::options::Kind;
 use crate::harness::options::Options;
@@ -61,6 +62,7 @@ impl World {
     pub async fn start(kind: Kind, options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(DENY_LIST), "").unwrap();
+        std::fs::write(folder.path().join(DENIED_AUTHORS), "").unwrap();
         let port = free_port();
         let neighbours = match kind {
             Kind::Embedded => None,
@@ -249,6 +251,11 @@ impl World {
     /// Returns the list of repositories that are not hosted.
     pub fn deny_list(&self) -> PathBuf {
         self.folder.path().join(DENY_LIST)
+    }
+
+    /// Returns the list of authors whose events are ignored.
+    pub fn denied_authors(&self) -> PathBuf {
+        self.folder.path().join(DENIED_AUTHORS)
     }
 
     /// Returns the directory of the gateway's repositories.

@@ -40,6 +40,8 @@ use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::GitEvent;
 use shared::rules::MaintainerMode;
+use shared::rules::PlanSettings;
+use shared::rules::PullRequestLimits;
 use shared::rules::PushTarget;
 use shared::rules::decide_admission;
 use shared::rules::decide_push;
@@ -147,7 +149,7 @@ const DECISIONS: &[(&str, Decide)] = &[
         black_box(facts.governing_state(&own.coordinate).is_some());
     }),
     ("a reconcile", |_, facts| {
-        black_box(plan(facts, &Disk::default(), 1).releases.len());
+        black_box(plan(facts, &Disk::default(), &SETTINGS).releases.len());
     }),
 ];
 
@@ -314,6 +316,11 @@ fn push(coordinate: &Coordinate, facts: &Facts) {
 }
 
 const RUNS: usize = 3;
+
+const SETTINGS: PlanSettings = PlanSettings {
+    sleep_secs: 1,
+    pull_requests: PullRequestLimits::DEFAULT,
+};
 
 const IDENTIFIER: &str = "dotfiles";
 

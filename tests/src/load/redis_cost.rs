@@ -278,7 +278,7 @@ impl Bench {
 
         self.begin().await;
         let oid = "a".repeat(40).parse().unwrap();
-        for number in 0..Limits::DEFAULT.placeholders_max {
+        for number in 0..Limits::DEFAULT.placeholders_per_repository_max {
             let id = EventId::from_hex(&format!("{number:064x}")).unwrap();
             let _ = self
                 .purgatory

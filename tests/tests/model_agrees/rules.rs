@@ -15,6 +15,8 @@ use shared::rules::Admission;
 use shared::rules::Atomicity;
 use shared::rules::GitEvent;
 use shared::rules::Hosting;
+use shared::rules::PlanSettings;
+use shared::rules::PullRequestLimits;
 use shared::rules::PushTarget;
 use shared::rules::Refusal;
 use shared::rules::decide_admission;
@@ -193,7 +195,7 @@ fn compare_plans(cases: impl Iterator<Item = Case>) -> Comparison {
         let disk = world.disk(&facts, &case.disk, case.errors);
 
         let of_model = model_rules::plan(&case.model, case.identifiers, &case.facts, &case.disk, case.errors);
-        let of_program = world.model_plan(&plan(&facts, &disk, SLEEP_SECS), &disk);
+        let of_program = world.model_plan(&plan(&facts, &disk, &SETTINGS), &disk);
 
         let has_effect = of_program != model_rules::Plan::default();
         let of_model = model_rules::Plan {
@@ -303,3 +305,8 @@ fn mistakes_in_the_model_are_found_by_comparing() {
 }
 
 const SLEEP_SECS: u64 = 77;
+
+const SETTINGS: PlanSettings = PlanSettings {
+    sleep_secs: SLEEP_SECS,
+    pull_requests: PullRequestLimits::DEFAULT,
+};

@@ -97,7 +97,6 @@ fn declared(state: Event) -> BTreeMap<RefName, Oid> {
 const COMMIT: char = 'c';
 const OWNER: u8 = 1;
 const SECOND_MAINTAINER: u8 = 2;
-const OWNER_OF_Y: u8 = 3;
 const CONTRIBUTOR: u8 = 4;
 
 impl World {
@@ -108,7 +107,8 @@ impl World {
             owner: keys(owner).public_key(),
             identifier: identifier.parse().unwrap(),
         };
-        let (x, y) = (coordinate(OWNER, "x"), coordinate(OWNER_OF_Y, "y"));
+        // Of one owner: a stranger's would get no commit from it.
+        let (x, y) = (coordinate(OWNER, "x"), coordinate(OWNER, "y"));
         let (offered_to_x, offered_to_y) = (x.to_string(), y.to_string());
         let state = |author, created_at, state| {
             let refs: Vec<[String; 2]> = declared(state)
@@ -138,7 +138,7 @@ impl World {
         Self {
             deletions: [0, 1, 2, 3].map(deletion),
             events,
-            announcement_of_y: announcement(OWNER_OF_Y, "y", &[]),
+            announcement_of_y: announcement(OWNER, "y", &[]),
             x,
             y,
         }
@@ -312,6 +312,7 @@ impl World {
             refs: BTreeMap::new(),
             head: Some(name("refs/heads/main")),
             objects: BTreeMap::new(),
+            ..OnDisk::default()
         };
         if one == Identifiers::X {
             on_disk.refs = disk.refs.map(declared).unwrap_or_default();

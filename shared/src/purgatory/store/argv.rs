@@ -141,8 +141,9 @@ impl Argv {
     }
 
     pub(super) fn placeholders_max(self) -> Self {
-        let placeholders_max = self.limits.placeholders_max;
-        self.arg(placeholders_max)
+        let limits = self.limits;
+        self.arg(limits.placeholders_max)
+            .arg(limits.placeholders_per_repository_max)
     }
 
     /// The six arguments that describe an event: id, JSON, kind, author, created_at, coordinates.

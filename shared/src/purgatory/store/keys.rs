@@ -70,6 +70,10 @@ const GATES_KEPT_FREE: u64 = 16;
 /// data at a time of anybody who pushes it.
 const SHARE_KEPT_FREE: u64 = 32;
 
+/// Placeholders that each repository may have, however many others have. Fewer than one push may bring: a new place costs
+/// a signed announcement.
+const PLACEHOLDERS_KEPT_FREE: u64 = 16;
+
 /// How many entries, and coordinates of them, one call changes.
 const PAGE_MAX: usize = 32;
 
@@ -99,6 +103,7 @@ pub(super) fn lua_table() -> String {
         "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
+         placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
          page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),

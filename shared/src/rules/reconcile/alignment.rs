@@ -138,7 +138,7 @@ impl<'f> NextStates<'f> {
                 Some("announcement not served".to_owned())
             }
             Ok(declared) => {
-                let found = find_objects(&self.objects, coordinate, declared);
+                let found = find_objects(facts, &self.objects, coordinate, (state, declared));
                 found.err().map(|missing| missing.to_string())
             }
         }
@@ -162,7 +162,7 @@ fn choose_one<'f>(facts: &'f Facts, objects: &ObjectPlaces<'f>, coordinate: &Coo
         if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced {
             continue;
         }
-        if let Ok(copies) = find_objects(objects, coordinate, declared) {
+        if let Ok(copies) = find_objects(facts, objects, coordinate, (state, declared)) {
             return Some(NextState {
                 state,
                 declared,
@@ -175,14 +175,14 @@ fn choose_one<'f>(facts: &'f Facts, objects: &ObjectPlaces<'f>, coordinate: &Coo
     Some(NextState {
         state,
         declared,
-        copies: find_objects(objects, coordinate, declared).ok(),
+        copies: find_objects(facts, objects, coordinate, (state, declared)).ok(),
     })
 }
 
 /// Where the objects that a repository lacks are found: other repositories, with what each has of them.
 type Copies = BTreeMap<Coordinate, BTreeSet<Oid>>;
 
-/// What a state declares and no repository of its identifier has.
+/// What a state declares and no repository has that it may come from.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
     #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
@@ -199,19 +199,28 @@ fn list(oids: &BTreeSet<Oid>) -> String {
     texts.join(" ")
 }
 
-/// Finds every declared object: in the repository itself, or in another one of the same identifier.
-fn find_objects(objects: &ObjectPlaces<'_>, coordinate: &Coordinate, declared: &Declared) -> Result<Copies, Missing> {
+/// Finds every declared object: in the repository itself, or in another one for which the state's author is confirmed
+/// too. Nobody's repository is copied because a stranger declares what it has.
+fn find_objects(
+    facts: &Facts,
+    objects: &ObjectPlaces<'_>,
+    coordinate: &Coordinate,
+    (state, declared): (&State, &Declared),
+) -> Result<Copies, Missing> {
+    let mut of_one_set = None;
     let mut copies = Copies::new();
     let mut missing = BTreeSet::new();
     for (name, oid) in &declared.refs {
         let places = objects.get(oid).map_or(&[][..], Vec::as_slice);
         let own = places.binary_search_by_key(&coordinate, |(place, _)| *place).ok();
-        let same = || {
-            places
-                .iter()
-                .find(|(place, _)| place.identifier == coordinate.identifier)
+        let found = match own {
+            Some(own) => Some(&places[own]),
+            None if places.is_empty() => None,
+            None => {
+                let of_one_set = of_one_set.get_or_insert_with(|| NextStates::open_to(facts, state));
+                places.iter().find(|(place, _)| of_one_set.contains(place))
+            }
         };
-        let found = own.map(|own| &places[own]).or_else(same);
         let Some((place, kind)) = found else {
             missing.insert(*oid);
             continue;

@@ -83,6 +83,8 @@ pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, List
 mod tests {
     use super::*;
     use crate::rules::Disk;
+    use crate::rules::PlanSettings;
+    use crate::rules::PullRequestLimits;
     use crate::rules::facts::tests::NOW;
     use crate::rules::facts::tests::Scene;
     use crate::rules::facts::tests::announcement_event;
@@ -98,7 +100,11 @@ mod tests {
         });
         facts.listed_by = noted.collect();
         let number = |key: &PublicKey| (1..9).find(|n| pubkey(*n) == *key).unwrap();
-        let listings = listings_to_note(&facts, &plan(&facts, &Disk::default(), 0));
+        let settings = PlanSettings {
+            sleep_secs: 0,
+            pull_requests: PullRequestLimits::DEFAULT,
+        };
+        let listings = listings_to_note(&facts, &plan(&facts, &Disk::default(), &settings));
         let rows = listings.iter().map(|(at, listing)| {
             let keys = listing.keys.iter().map(number).collect();
             (number(&at.owner), keys, listing.is_served)

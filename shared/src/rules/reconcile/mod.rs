@@ -6,12 +6,14 @@ mod listings;
 mod plan;
 mod publication;
 mod pull_requests;
+mod ref_room;
 mod retention;
 
 use std::collections::BTreeSet;
 
 use self::alignment::NextStates;
 use self::plan::Outcome;
+use self::ref_room::RefRoom;
 use super::Disk;
 use super::EventStatus;
 use super::Facts;
@@ -28,11 +30,14 @@ pub use plan::Alignment;
 pub use plan::Installation;
 pub use plan::InstallationSource;
 pub use plan::Plan;
+pub use plan::PlanSettings;
 pub use publication::*;
+pub use pull_requests::ended_pull_requests;
+pub use ref_room::PullRequestLimits;
 pub use retention::*;
 
-/// Decides what to do about the coordinates of `facts`. An expired announcement sleeps for `sleep_secs` first.
-pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
+/// Decides what to do about the coordinates of `facts`.
+pub fn plan(facts: &Facts, disk: &Disk, settings: &PlanSettings) -> Plan {
     let next_states = NextStates::choose(facts, disk);
     let mut plan = Plan {
         ended: facts.deleted.clone(),
@@ -53,8 +58,9 @@ pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
     }
     plan_announcements(facts, &next_states, &mut plan);
     plan_states(facts, &next_states, &mut plan);
-    pull_requests::plan_pull_requests(facts, disk, &next_states, &mut plan);
-    plan_expiry(facts, sleep_secs, &mut plan);
+    let room = RefRoom::new(facts, disk, settings.pull_requests);
+    pull_requests::plan_pull_requests(facts, disk, &next_states, room, &mut plan);
+    plan_expiry(facts, settings.sleep_secs, &mut plan);
     pull_requests::plan_unstaging(facts, disk, &mut plan);
     plan
 }
@@ -213,6 +219,10 @@ mod tests {
     use crate::rules::facts::tests::state_event;
 
     const SLEEP_SECS: u64 = 77;
+    const SETTINGS: PlanSettings = PlanSettings {
+        sleep_secs: SLEEP_SECS,
+        pull_requests: PullRequestLimits::DEFAULT,
+    };
     const MAIN_A: &[(&str, char)] = &[("heads/main", 'a')];
     const MAIN_B: &[(&str, char)] = &[("heads/main", 'b')];
 
@@ -225,8 +235,13 @@ mod tests {
             .map(|(short, digit)| (format!("refs/{short}").parse().unwrap(), oid(*digit)))
             .collect();
         let head = Some("refs/heads/main".parse().unwrap());
-        disk.repositories
-            .insert(coordinate(owner, "r"), OnDisk { refs, head, objects });
+        let on_disk = OnDisk {
+            refs,
+            head,
+            objects,
+            ..OnDisk::default()
+        };
+        disk.repositories.insert(coordinate(owner, "r"), on_disk);
     }
 
     fn disk(refs: &[(&str, char)], commits: &str) -> Disk {
@@ -236,7 +251,7 @@ mod tests {
     }
 
     fn look(scene: Scene, disk: &Disk) -> Plan {
-        plan(&scene.facts(), disk, SLEEP_SECS)
+        plan(&scene.facts(), disk, &SETTINGS)
     }
 
     fn released(plan: &Plan) -> Vec<EventId> {
@@ -775,6 +790,7 @@ mod tests {
     fn a_commit_is_copied_from_a_repository_that_is_not_announced_yet() {
         let (ours, other) = (coordinate(1, "r").to_string(), coordinate(2, "r").to_string());
         let commit = oid('c').to_string();
+        let lists: &[&[&str]] = &[&["maintainers", &pubkey(2).to_hex()]];
         let request = crate::rules::facts::tests::event(
             3,
             nip34::PULL_REQUEST,
@@ -782,7 +798,7 @@ mod tests {
             &[&["a", &ours], &["a", &other], &["c", &commit]],
         );
         let scene = Scene::default()
-            .served([own()])
+            .served([announcement_event(1, "r", 1, lists)])
             .held([announcement_event(2, "r", 1, &[]), request.clone()]);
         let mut disk = Disk::default();
         on_disk(&mut disk, 2, &[], "c");
@@ -795,5 +811,85 @@ mod tests {
             plan.installations[0].source,
             InstallationSource::Repository(coordinate(2, "r"))
         );
+    }
+    /// Announcement and state with the tip of somebody's repository made a copy of it, for each key once more.
+    #[test]
+    fn a_repository_gets_objects_only_from_those_that_trust_its_states_author() {
+        let two = pubkey(2).to_hex();
+        let lists: &[&[&str]] = &[&["maintainers", &two]];
+        let plain = |owner| announcement_event(owner, "r", 1, &[]);
+        let by = |author| state_event(author, "r", 5, MAIN_A);
+        for (story, first, second, state, is_shared) in [
+            ("a stranger's state", plain(1), plain(2), by(2), false),
+            (
+                "the state of a stranger who lists the owner",
+                plain(1),
+                announcement_event(2, "r", 1, &[&["maintainers", &pubkey(1).to_hex()]]),
+                by(2),
+                false,
+            ),
+            (
+                "the owner's, where a stranger lists him",
+                plain(1),
+                announcement_event(2, "r", 1, &[&["maintainers", &pubkey(1).to_hex()]]),
+                by(1),
+                true,
+            ),
+            (
+                "a maintainer's",
+                announcement_event(1, "r", 1, lists),
+                plain(2),
+                by(2),
+                true,
+            ),
+        ] {
+            let scene = Scene::default().served([first, second]).held([state.clone()]);
+
+            let plan = look(scene, &disk(&[("heads/main", 'a')], ""));
+
+            let copies: Vec<_> = plan
+                .alignments
+                .iter()
+                .filter(|alignment| alignment.coordinate == coordinate(2, "r"))
+                .flat_map(|alignment| alignment.copies.keys().cloned())
+                .collect();
+            let expected = if is_shared { vec![coordinate(1, "r")] } else { vec![] };
+            assert_eq!(copies, expected, "{story}: {plan:?}");
+            assert_eq!(plan.waiting.contains_key(&state.id), !is_shared, "{story}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_pull_request_copies_nobodys_repository_into_his_own() {
+        let (ours, his) = (coordinate(1, "r").to_string(), coordinate(2, "r").to_string());
+        let commit = oid('c').to_string();
+        let tags: &[&[&str]] = &[&["a", &ours], &["a", &his], &["c", &commit]];
+        let request = crate::rules::facts::tests::event(3, nip34::PULL_REQUEST, 1, tags);
+        let two = pubkey(2).to_hex();
+        let lists: &[&[&str]] = &[&["maintainers", &two]];
+        for (story, announced, installed) in [
+            ("a stranger", own(), vec![coordinate(1, "r")]),
+            (
+                "a maintainer",
+                announcement_event(1, "r", 1, lists),
+                vec![coordinate(1, "r"), coordinate(2, "r")],
+            ),
+        ] {
+            for is_staged in [false, true] {
+                let mut disk = disk(&[], if is_staged { "" } else { "c" });
+                if is_staged {
+                    disk.staged.insert(staged(request.id, 'c'));
+                }
+                let scene = Scene::default()
+                    .served([announced.clone(), announcement_event(2, "r", 1, &[])])
+                    .held([request.clone()]);
+
+                let plan = look(scene, &disk);
+
+                let found: BTreeSet<_> = plan.installations.iter().map(|it| it.coordinate.clone()).collect();
+                assert_eq!(found, installed.iter().cloned().collect(), "{story}: {plan:?}");
+                assert_eq!(released(&plan), [request.id], "{story}");
+            }
+        }
     }
 }

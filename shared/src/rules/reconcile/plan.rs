@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 
 use crate::git::Oid;
 use crate::git::RefName;
@@ -18,6 +19,7 @@ use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::Staged;
+use crate::rules::reconcile::ref_room::PullRequestLimits;
 
 /// Brings the refs of a repository to what a state declares; creates the repository if need be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +56,23 @@ pub struct Installation {
     pub coordinate: Coordinate,
     /// The PR event.
     pub event_id: EventId,
+    /// Who offers it.
+    pub author: PublicKey,
     /// Its commit.
     pub commit_oid: Oid,
     /// What the ref is now, if it exists.
     pub old: Option<Oid>,
     /// Where the commit comes from.
     pub source: InstallationSource,
+}
+
+/// How long things last and how much there may be, where the facts do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanSettings {
+    /// For how long an expired announcement sleeps, in seconds.
+    pub sleep_secs: u64,
+    /// How many refs of PRs a repository may have.
+    pub pull_requests: PullRequestLimits,
 }
 
 /// What to do, in this order.

@@ -12,6 +12,7 @@ use super::plan::Installation;
 use super::plan::InstallationSource;
 use super::plan::Outcome;
 use super::plan::Plan;
+use super::ref_room::RefRoom;
 use crate::git::ObjectKind;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
@@ -24,41 +25,69 @@ use crate::rules::Hosting;
 use crate::rules::Staged;
 use crate::rules::namesakes::Namesakes;
 
-pub(super) fn plan_pull_requests(facts: &Facts, disk: &Disk, next_states: &NextStates<'_>, plan: &mut Plan) {
+pub(super) fn plan_pull_requests(
+    facts: &Facts,
+    disk: &Disk,
+    next_states: &NextStates<'_>,
+    mut room: RefRoom<'_>,
+    plan: &mut Plan,
+) {
     let staged = staged_by_event(disk);
     for known in &facts.pull_requests {
         let pull_request = &known.item;
         let confirming = |known: &Namesakes, key: &PublicKey| known.all_confirming(key).collect();
         let repositories: Vec<Coordinate> = facts.offered_to(pull_request, confirming).into_iter().collect();
+        let sources = Sources::of(facts, disk, pull_request, &repositories, &staged);
         let announced: Vec<&Coordinate> = repositories
             .iter()
             .filter(|coordinate| plan.is_announced(facts, coordinate))
             .collect();
+        let installable: Vec<&Coordinate> = announced.iter().copied().filter(|at| sources.has_for(at)).collect();
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
         // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
-        let open: BTreeSet<Coordinate> = announced.iter().copied().filter(|at| is_open(at)).cloned().collect();
-        let source = source_of(disk, pull_request, &repositories, &staged);
-        let found = source.is_some();
+        let mut open: BTreeSet<Coordinate> = installable.iter().copied().filter(|at| is_open(at)).cloned().collect();
+        let lacks: Vec<String> = open.iter().filter_map(|at| room.lack(at, pull_request)).collect();
+        open.retain(|at| room.lack(at, pull_request).is_none());
         if known.status == EventStatus::Held {
-            let outcome = if found && !open.is_empty() {
+            let outcome = if !open.is_empty() {
                 Outcome::Release {
                     after: plan.announcements_before(facts, &open),
                 }
-            } else if repositories.iter().any(|at| next_states.is_broken(at)) || found && !announced.is_empty() {
+            } else if let Some(lack) = lacks.first() {
+                Outcome::Wait(lack.clone())
+            } else if repositories.iter().any(|at| next_states.is_broken(at)) || !installable.is_empty() {
                 Outcome::Undecided
-            } else if found {
+            } else if sources.is_anywhere() && announced.is_empty() {
                 Outcome::Wait("announcement not served".to_owned())
             } else {
                 Outcome::Wait(format!("commit {}", pull_request.commit_oid))
             };
             plan.record(facts, &pull_request.event_id, outcome);
         }
-        if let Some(source) = source {
-            plan_installations(disk, pull_request, &source, &open, plan);
-        }
+        open.iter().for_each(|at| room.take(at, pull_request));
+        plan_installations(disk, pull_request, &sources, &open, plan);
     }
     plan_placeholders(facts, plan);
+}
+
+/// Returns which of these PRs have ended: nothing serves or holds them any more, or the operator denies their author.
+/// The facts must have been asked about each of them.
+pub fn ended_pull_requests(facts: &Facts, coordinate: &Coordinate, asked: &BTreeSet<EventId>) -> BTreeSet<EventId> {
+    // Of a repository that is not served here its events say nothing: it is kept as it is, or removed whole.
+    if facts.hosting(coordinate) != Hosting::Announced {
+        return BTreeSet::new();
+    }
+    let is_held = |event_id: &EventId| {
+        let entry = facts.entries.get(event_id);
+        entry.is_some_and(|entry| !facts.deleted.contains(event_id) && !facts.access.denies_author(&entry.event.pubkey))
+    };
+    let is_awaited = |event_id: &EventId| facts.placeholders.iter().any(|awaited| awaited.event_id == *event_id);
+    asked
+        .iter()
+        .filter(|event_id| facts.pull_request(event_id).is_none() && !is_held(event_id) && !is_awaited(event_id))
+        .copied()
+        .collect()
 }
 
 /// Whether a repository has the commit.
@@ -67,22 +96,63 @@ fn has_commit(disk: &Disk, pull_request: &PullRequest, coordinate: &Coordinate) 
     on_disk.is_some_and(|on_disk| on_disk.objects.get(&pull_request.commit_oid) == Some(&ObjectKind::Commit))
 }
 
-/// Finds the commit in any of the repositories, or among what is staged for its event.
-fn source_of(
-    disk: &Disk,
-    pull_request: &PullRequest,
-    repositories: &[Coordinate],
-    staged: &StagedByEvent<'_>,
-) -> Option<InstallationSource> {
-    let has_it = |coordinate: &&Coordinate| has_commit(disk, pull_request, coordinate);
-    if let Some(coordinate) = repositories.iter().find(has_it) {
-        return Some(InstallationSource::Repository(coordinate.clone()));
+/// Where the commit of a PR is.
+struct Sources<'a> {
+    facts: &'a Facts,
+    /// The repositories that have it.
+    having: Vec<&'a Coordinate>,
+    /// The repositories that it is staged for, under its event.
+    staged: Vec<&'a Coordinate>,
+}
+
+impl<'a> Sources<'a> {
+    fn of(
+        facts: &'a Facts,
+        disk: &Disk,
+        pull_request: &PullRequest,
+        repositories: &'a [Coordinate],
+        staged: &StagedByEvent<'a>,
+    ) -> Self {
+        let staged = staged.get(&pull_request.event_id).into_iter().flatten();
+        let has_it = |coordinate: &&Coordinate| has_commit(disk, pull_request, coordinate);
+        Self {
+            facts,
+            having: repositories.iter().filter(has_it).collect(),
+            staged: staged
+                .filter(|staged| staged.commit_oid == pull_request.commit_oid)
+                .map(|staged| &staged.coordinate)
+                .collect(),
+        }
     }
-    let staged = staged.get(&pull_request.event_id)?;
-    let own = staged
-        .iter()
-        .find(|staged| staged.commit_oid == pull_request.commit_oid)?;
-    Some(InstallationSource::StagedElsewhere(own.coordinate.clone()))
+
+    fn is_anywhere(&self) -> bool {
+        !self.having.is_empty() || !self.staged.is_empty()
+    }
+
+    fn has_for(&self, coordinate: &Coordinate) -> bool {
+        self.for_repository(coordinate).is_some()
+    }
+
+    /// Returns where a repository gets the commit from: itself, what is staged for it, or a repository with which it
+    /// has a maintainer in common. A stranger's PR copies nobody's repository into another's.
+    fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
+        if self.having.contains(&coordinate) {
+            return Some(InstallationSource::Here);
+        }
+        if self.staged.contains(&coordinate) {
+            return Some(InstallationSource::Staged);
+        }
+        let shares = |other: &&&Coordinate| {
+            other.owner == coordinate.owner
+                || self.facts.confirms(other, &coordinate.owner)
+                || self.facts.confirms(coordinate, &other.owner)
+        };
+        let having = self.having.iter().find(shares).map(|found| (*found).clone());
+        let staged = || self.staged.iter().find(shares).map(|found| (*found).clone());
+        having
+            .map(InstallationSource::Repository)
+            .or_else(|| staged().map(InstallationSource::StagedElsewhere))
+    }
 }
 
 /// What is staged for each event.
@@ -96,11 +166,11 @@ fn staged_by_event(disk: &Disk) -> StagedByEvent<'_> {
     by_event
 }
 
-/// Brings the commit, which is at `source`, into every repository that readers know of.
+/// Brings the commit into these repositories, which all get it from somewhere.
 fn plan_installations(
     disk: &Disk,
     pull_request: &PullRequest,
-    source: &InstallationSource,
+    sources: &Sources<'_>,
     open: &BTreeSet<Coordinate>,
     plan: &mut Plan,
 ) {
@@ -113,22 +183,15 @@ fn plan_installations(
         if old == Some(pull_request.commit_oid) {
             continue;
         }
-        let is_staged_here = disk.staged.contains(&Staged {
-            coordinate: coordinate.clone(),
-            event_id: pull_request.event_id,
-            commit_oid: pull_request.commit_oid,
-        });
-        plan.installations.push(Installation {
-            coordinate: coordinate.clone(),
-            event_id: pull_request.event_id,
-            commit_oid: pull_request.commit_oid,
-            old,
-            source: match has_commit(disk, pull_request, coordinate) {
-                true => InstallationSource::Here,
-                false if is_staged_here => InstallationSource::Staged,
-                false => source.clone(),
-            },
-        });
+        plan.installations
+            .extend(sources.for_repository(coordinate).map(|source| Installation {
+                coordinate: coordinate.clone(),
+                event_id: pull_request.event_id,
+                author: pull_request.author,
+                commit_oid: pull_request.commit_oid,
+                old,
+                source,
+            }));
     }
 }
 
@@ -173,6 +236,75 @@ pub(super) fn plan_unstaging(facts: &Facts, disk: &Disk, plan: &mut Plan) {
             && facts.hosting(&staged.coordinate) != Hosting::Absent;
         if !moves_in && !awaited && (installed || !named) {
             plan.unstage.insert(staged.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::Event;
+    use nostr::nips::nip19::ToBech32;
+
+    use super::*;
+    use crate::nip34;
+    use crate::rules::facts::tests::NOW;
+    use crate::rules::facts::tests::Scene;
+    use crate::rules::facts::tests::announcement_event;
+    use crate::rules::facts::tests::coordinate;
+    use crate::rules::facts::tests::event;
+    use crate::rules::facts::tests::pubkey;
+    use crate::rules::facts::tests::pull_request_event;
+
+    #[test]
+    fn the_ref_of_a_pull_request_ends_with_its_event() {
+        let at = coordinate(1, "r");
+        let request = pull_request_event(3, &at, 'c');
+        let deletion = |author: u8| event(author, nip34::DELETION, 9, &[&["e", &request.id.to_hex()]]);
+        let vanishes = event(3, nip34::VANISH, 9, &[&["relay", "ALL_RELAYS"]]);
+        let announced = || Scene::default().served([announcement_event(1, "r", 1, &[])]);
+        let denied = format!("{}\n", pubkey(3).to_bech32().unwrap());
+        let with = |scene: Scene, events: &[&Event]| scene.served(events.iter().copied().cloned());
+        for (story, scene, is_denied, ends) in [
+            ("served", with(announced(), &[&request]), false, false),
+            ("held", announced().held([request.clone()]), false, false),
+            ("nowhere", announced(), false, true),
+            (
+                "held and deleted",
+                with(announced().held([request.clone()]), &[&deletion(3)]),
+                false,
+                true,
+            ),
+            (
+                "deleted by another",
+                with(announced(), &[&request, &deletion(4)]),
+                false,
+                false,
+            ),
+            (
+                "vanished, where the relay keeps it",
+                with(announced(), &[&request, &vanishes]),
+                false,
+                true,
+            ),
+            ("denied", with(announced(), &[&request]), true, true),
+            ("denied and held", announced().held([request.clone()]), true, true),
+            (
+                "awaited",
+                announced().placeholder(request.id, at.clone(), 'c', NOW + 1),
+                false,
+                false,
+            ),
+            ("its repository is not served here", Scene::default(), false, false),
+        ] {
+            let mut scene = scene;
+            if is_denied {
+                scene.access.denied_authors = denied.parse().unwrap();
+            }
+            let facts = scene.facts();
+
+            let ended = ended_pull_requests(&facts, &at, &[request.id].into());
+
+            assert_eq!(!ended.is_empty(), ends, "{story}");
         }
     }
 }

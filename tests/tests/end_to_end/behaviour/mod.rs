@@ -2,12 +2,14 @@
 
 mod access;
 mod deletions;
+mod disk_limits;
 mod events;
 mod expiry;
 mod http;
 mod late_binding;
 mod limits;
 mod plugin_lines;
+mod pull_request_refs;
 mod pull_requests;
 mod push_cost;
 mod pushes;
@@ -16,3 +18,5 @@ mod related;
 mod several_owners;
 mod slow_clients;
 mod strangers;
+mod submodules;
+mod surplus;

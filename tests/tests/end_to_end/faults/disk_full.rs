@@ -41,7 +41,11 @@ async fn small_disk(world: &mut World) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_finds_no_room_says_so_and_changes_nothing_and_the_next_one_goes_through() {
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let options = Options {
+        gateway: &["--disk-free-min=1"],
+        ..Options::default()
+    };
+    let mut world = World::start(Kind::Strfry, options).await;
     let data = small_disk(&mut world).await;
     let served = Served::new(&world, &mut world.nostr().await, "r").await;
     let mut relay = NostrClient::connect(&world.relay_url()).await;

@@ -7,10 +7,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 use nostr::event::Event;
+use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use tests::clients::git::Said;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
 use tests::faults::frames::Wire;
 use tests::faults::tcp_proxy::Moment;
 use tests::faults::tcp_proxy::TcpProxy;
@@ -362,3 +365,52 @@ async fn nothing_is_held_on_half_an_answer_and_everything_as_soon_as_it_is_whole
 
 const WEBSOCKET: &str = "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A relay that does not answer has deleted nothing: refs of PRs end by what it serves.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_ref_of_a_pull_request_goes_because_the_relay_is_away() {
+    let mut world = World::start(Kind::Strfry, OPTIONS).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let author = Keys::generate();
+    let gone = served.repository.pull_request(&author, &served.commit);
+    let stays = served.repository.pull_request(&Keys::generate(), &served.commit);
+    for event in [&stays, &gone] {
+        assert_eq!(nostr.send(event).await, held());
+        eventually("it is served", async || nostr.serves(event).await).await;
+    }
+    let has_ref = async |event: &Event| {
+        let name = format!("refs/nostr/{}", event.id);
+        served
+            .git
+            .ls_remote(&served.url)
+            .await
+            .iter()
+            .any(|(found, _)| *found == name)
+    };
+    drop(nostr);
+    world.kill_gateway().await;
+    // Nobody hears of it: the gateway finds it when it looks.
+    let deletion = sign(&author, 5, now(), &[tag(&["e", &gone.id.to_hex()])]);
+    let mut direct = NostrClient::connect(&world.relay_url()).await;
+    assert!(direct.send(&deletion).await.taken);
+    let proxy = TcpProxy::start(world.relay_port(), Wire::WebSocket).await;
+    proxy.set_down(true);
+    let detour = Detour {
+        relay_port: Some(proxy.port()),
+        ..Detour::default()
+    };
+    let logged = world.gateway_log().len();
+    world.send_gateway_round(detour).await;
+    let failed = "cannot tell which PRs have ended";
+    eventually("it looks in vain", async || {
+        world.gateway_log()[logged..].contains(failed)
+    })
+    .await;
+    assert!(has_ref(&stays).await && has_ref(&gone).await);
+
+    world.send_gateway_round(Detour::default()).await;
+
+    eventually("what is gone is found", async || !has_ref(&gone).await).await;
+    assert!(has_ref(&stays).await);
+}

@@ -1,0 +1,347 @@
+//! How much of the disk repositories and staged commits take, and how much they may: of one owner, of one repository,
+//! and in all. Sizes are read from the directories themselves, an owner's every few minutes, and what comes in between
+//! is added: nothing is kept that a crash could make wrong.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use nostr::key::PublicKey;
+use shared::nip34::Coordinate;
+use shared::options::values::ByteCount;
+
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::Layout;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+
+/// How many bytes on disk there may be. Packs that several repositories share count for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DiskLimits {
+    /// Of the repositories of one owner.
+    pub(crate) per_owner: u64,
+    /// Of one repository.
+    pub(crate) per_repository: u64,
+    /// Of commits of strangers that wait beside one repository.
+    pub(crate) staged_per_repository: u64,
+    /// That stay free for everything else.
+    pub(crate) free_min: u64,
+}
+
+impl DiskLimits {
+    /// Room for the largest projects, and an end for whoever fills a disk.
+    pub(crate) const DEFAULT: Self = Self {
+        per_owner: 20 << 30,
+        per_repository: 10 << 30,
+        staged_per_repository: 1 << 30,
+        free_min: 256 << 20,
+    };
+}
+
+/// What a push brings, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming<'c> {
+    /// The repository.
+    pub(crate) coordinate: &'c Coordinate,
+    /// Bytes of its pack, as far as they are here.
+    pub(crate) bytes: u64,
+    /// Whether any of it goes into the repository.
+    pub(crate) moves_in: bool,
+    /// Whether any of it is kept aside for somebody who is no maintainer.
+    pub(crate) is_staged_by_stranger: bool,
+}
+
+/// Why there is no room for a push. The text is for the pusher.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRoom {
+    #[error(
+        "the repositories of this owner have {} of {} that an owner may have here: delete one, or ask the operator",
+        ByteCount(*used),
+        ByteCount(*max)
+    )]
+    Owner { used: u64, max: u64 },
+    #[error("this repository has {} of {} that it may have here: ask the operator", ByteCount(*used), ByteCount(*max))]
+    Repository { used: u64, max: u64 },
+    #[error(
+        "commits of PRs that wait beside this repository have {} of {} that they may: publish the PR events, or push \
+         again later",
+        ByteCount(*used),
+        ByteCount(*max)
+    )]
+    Staged { used: u64, max: u64 },
+    #[error("the server's disk is full")]
+    Disk,
+    #[error("the push cannot be stored here")]
+    Unread(#[from] FileError),
+}
+
+/// What is known of the sizes.
+#[derive(Debug)]
+pub(crate) struct DiskUse {
+    layout: Layout,
+    limits: DiskLimits,
+    owners: Mutex<BTreeMap<PublicKey, Measured>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    bytes: u64,
+    at: Instant,
+}
+
+impl DiskUse {
+    /// Measures what is below `layout`.
+    pub(crate) fn new(layout: Layout, limits: DiskLimits) -> Self {
+        Self {
+            layout,
+            limits,
+            owners: Mutex::default(),
+        }
+    }
+
+    /// Makes sure that there is room for a push.
+    ///
+    /// # Errors
+    /// [`NoRoom`], of whom.
+    pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
+        let (layout, limits) = (self.layout.clone(), self.limits);
+        let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
+        let Incoming {
+            bytes,
+            moves_in,
+            is_staged_by_stranger: is_staged,
+            ..
+        } = incoming;
+        let known = self.known(&owner);
+        let measured = in_background(move || {
+            let is_free = bytes_free(layout.root())? >= limits.free_min;
+            let staged = if is_staged {
+                bytes_below(&layout.staging(&coordinate))?
+            } else {
+                0
+            };
+            let repository = if moves_in {
+                bytes_of(&layout.repository(&coordinate))?
+            } else {
+                0
+            };
+            let of_owner = match known {
+                Some(known) => known,
+                None if moves_in => bytes_of_owner(&layout, &owner)?,
+                None => 0,
+            };
+            Ok::<_, FileError>((is_free, staged, repository, of_owner))
+        });
+        let (is_free, staged, repository, of_owner) = measured.await?;
+        if moves_in && known.is_none() {
+            self.note(owner, of_owner);
+        }
+        let exceeds = |used: u64, max: u64| used.saturating_add(bytes) > max;
+        if !is_free {
+            return Err(NoRoom::Disk);
+        }
+        if is_staged && exceeds(staged, limits.staged_per_repository) {
+            let max = limits.staged_per_repository;
+            return Err(NoRoom::Staged { used: staged, max });
+        }
+        if moves_in && exceeds(repository, limits.per_repository) {
+            let max = limits.per_repository;
+            return Err(NoRoom::Repository { used: repository, max });
+        }
+        if moves_in && exceeds(of_owner, limits.per_owner) {
+            let max = limits.per_owner;
+            return Err(NoRoom::Owner { used: of_owner, max });
+        }
+        Ok(())
+    }
+
+    /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
+    pub(crate) fn add(&self, owner: &PublicKey, bytes: u64) {
+        if let Some(measured) = self.owners().get_mut(owner) {
+            measured.bytes = measured.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// Measures these repositories, and returns what each owner has, the largest first.
+    ///
+    /// # Errors
+    /// [`FileError`] if a directory cannot be read.
+    pub(crate) async fn by_owner(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(PublicKey, u64)>, FileError> {
+        let layout = self.layout.clone();
+        in_background(move || {
+            let mut owners: BTreeMap<PublicKey, u64> = BTreeMap::new();
+            for coordinate in coordinates {
+                *owners.entry(coordinate.owner).or_default() += bytes_of(&layout.repository(&coordinate))?;
+            }
+            let mut owners: Vec<(PublicKey, u64)> = owners.into_iter().collect();
+            owners.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+            Ok(owners)
+        })
+        .await
+    }
+
+    fn known(&self, owner: &PublicKey) -> Option<u64> {
+        let owners = self.owners();
+        let measured = owners.get(owner)?;
+        (measured.at.elapsed() < MEASURED_FOR).then_some(measured.bytes)
+    }
+
+    fn note(&self, owner: PublicKey, bytes: u64) {
+        let mut owners = self.owners();
+        if owners.len() >= OWNERS_MAX {
+            owners.clear();
+        }
+        owners.insert(
+            owner,
+            Measured {
+                bytes,
+                at: Instant::now(),
+            },
+        );
+    }
+
+    fn owners(&self) -> std::sync::MutexGuard<'_, BTreeMap<PublicKey, Measured>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the bytes of the packs in the object directory `object_dir`.
+///
+/// # Errors
+/// [`FileError`] if it cannot be read.
+pub(crate) async fn bytes_in(object_dir: &Path) -> Result<u64, FileError> {
+    let dir = object_dir.join("pack");
+    in_background(move || bytes_below(&dir)).await
+}
+
+fn bytes_of(repository: &Path) -> Result<u64, FileError> {
+    bytes_below(&repository.join("objects/pack"))
+}
+
+fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> {
+    let mut bytes = 0;
+    for repository in entries(&layout.repositories_of(owner))? {
+        bytes += bytes_of(&repository.path())?;
+    }
+    Ok(bytes)
+}
+
+/// Returns the bytes of the files below `dir`, each once however many names it has there.
+fn bytes_below(dir: &Path) -> Result<u64, FileError> {
+    let (mut bytes, mut seen) = (0, BTreeSet::new());
+    let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in entries(&dir)? {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => dirs.push(entry.path()),
+                Ok(found) if seen.insert(found.ino()) => bytes += found.len(),
+                Ok(_) => {}
+                // It has moved in meanwhile, or was removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("look at", &entry.path())(error)),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
+    match fs::read_dir(dir).and_then(Iterator::collect) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(failed("list", dir)),
+    }
+}
+
+fn bytes_free(dir: &Path) -> Result<u64, FileError> {
+    let found = rustix::fs::statvfs(dir).map_err(|errno| failed("look at", dir)(errno.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// For how long the size of an owner's repositories is believed: other gateways add to them too.
+const MEASURED_FOR: Duration = Duration::from_secs(300);
+
+/// Owners whose sizes are remembered.
+const OWNERS_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::testing::World;
+
+    fn write(path: &Path, bytes: usize) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![0; bytes]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn each_has_its_own_room() {
+        let world = World::new().await;
+        let (a, b) = (world.repository("a"), world.repository("b"));
+        write(&a.path().join("objects/pack/x.pack"), 600);
+        write(&b.path().join("objects/pack/y.pack"), 100);
+        let staging = world.store.layout().staging(a.coordinate());
+        write(&staging.join("event/commit/pack/z.pack"), 300);
+        fs::create_dir_all(staging.join("other/commit/pack")).unwrap();
+        fs::hard_link(
+            staging.join("event/commit/pack/z.pack"),
+            staging.join("other/commit/pack/z.pack"),
+        )
+        .unwrap();
+        let limits = DiskLimits {
+            per_owner: 1000,
+            per_repository: 800,
+            staged_per_repository: 400,
+            free_min: 0,
+        };
+        let disk = DiskUse::new(world.store.layout().clone(), limits);
+        let check = async |of: &crate::repositories::repository::Repository, bytes, moves_in| {
+            let incoming = Incoming {
+                coordinate: of.coordinate(),
+                bytes,
+                moves_in,
+                is_staged_by_stranger: !moves_in,
+            };
+            match disk.check(incoming).await {
+                Ok(()) => "fits",
+                Err(NoRoom::Owner { .. }) => "owner",
+                Err(NoRoom::Repository { .. }) => "repository",
+                Err(NoRoom::Staged { .. }) => "staged",
+                Err(NoRoom::Disk | NoRoom::Unread(_)) => "disk",
+            }
+        };
+
+        assert_eq!(check(&a, 200, true).await, "fits");
+        assert_eq!(check(&a, 201, true).await, "repository");
+        assert_eq!(check(&b, 300, true).await, "fits");
+        assert_eq!(check(&b, 301, true).await, "owner");
+        assert_eq!(check(&a, 100, false).await, "fits");
+        assert_eq!(check(&a, 101, false).await, "staged");
+        disk.add(&b.coordinate().owner, 100);
+        assert_eq!(check(&b, 201, true).await, "owner");
+        let owners = disk
+            .by_owner(vec![a.coordinate().clone(), b.coordinate().clone()])
+            .await;
+        assert_eq!(owners.unwrap(), [(a.coordinate().owner, 700)]);
+
+        let full = DiskLimits {
+            free_min: u64::MAX,
+            ..limits
+        };
+        let disk = DiskUse::new(world.store.layout().clone(), full);
+        let incoming = Incoming {
+            coordinate: a.coordinate(),
+            bytes: 0,
+            moves_in: true,
+            is_staged_by_stranger: false,
+        };
+        assert!(matches!(disk.check(incoming).await, Err(NoRoom::Disk)));
+    }
+}

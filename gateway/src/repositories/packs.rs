@@ -1,0 +1,95 @@
+//! The packs of an object directory: which there are, and moving or sharing them.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::make_dir;
+use crate::repositories::layout::sync_dir;
+
+/// Moves the packs of the object directory `from` into `to`, both on one file system.
+///
+/// # Errors
+/// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
+pub(super) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
+    place_packs(from, to, |from, to| fs::rename(from, to))
+}
+
+/// Puts the packs of the object directory `from` into `to` too. They stand on the disk once: packs never change.
+///
+/// # Errors
+/// [`FileError`] if a file cannot be put there; those put before are whole and stay.
+pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
+    place_packs(from, to, |from, to| {
+        // Without its index it is nobody's: a crash left it.
+        match fs::remove_file(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        match fs::hard_link(from, to) {
+            // A file system without hard links, or with too many to this one.
+            Err(_) => fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()),
+            Ok(()) => Ok(()),
+        }
+    })
+}
+
+/// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
+fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), FileError> {
+    let (from, to) = (from.join("pack"), to.join("pack"));
+    let packs = packs_in(&from)?;
+    if packs.is_empty() {
+        return Ok(());
+    }
+    make_dir(&to)?;
+    for pack in packs {
+        // Named by the hash of its content: the same pack is there already.
+        if to.join(&pack).with_extension("idx").exists() {
+            continue;
+        }
+        for extension in ["pack", "rev", "idx"] {
+            let file = from.join(&pack).with_extension(extension);
+            match File::open(&file) {
+                Ok(opened) => opened.sync_all().map_err(failed("sync", &file))?,
+                // git before 2.41 writes no `.rev` unless told to.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && extension == "rev" => {
+                    continue;
+                }
+                Err(error) => return Err(failed("open", &file)(error)),
+            }
+            place(&file, &to.join(&pack).with_extension(extension)).map_err(failed("place", &file))?;
+        }
+    }
+    sync_dir(&to).map_err(failed("sync", &to))
+}
+
+/// Returns the names, without extension, of the packs in `dir` that are complete and not empty.
+pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(failed("list", dir)(error)),
+    };
+    let mut packs = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(failed("list", dir))?.path();
+        if path.extension() != Some(OsStr::new("idx")) {
+            continue;
+        }
+        let pack = path.with_extension("pack");
+        let len = fs::metadata(&pack).map_err(failed("look at", &pack))?.len();
+        if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
+            packs.insert(PathBuf::from(stem));
+        }
+    }
+    Ok(packs)
+}
+
+/// A header of 12 bytes and a hash: what a push sends whose objects are all here.
+const EMPTY_PACK_BYTES: u64 = 32;

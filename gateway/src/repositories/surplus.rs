@@ -1,0 +1,301 @@
+//! What a pack holds beyond what was declared. A client packs as it likes: what its tips do not reach stays outside,
+//! because whatever is in a repository can be fetched by its id for ever.
+//!
+//! A small pack is walked in this process, which costs less than another one; `git rev-list` walks a large one.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use gix::odb::pack::index::File as PackIndex;
+use shared::git::Oid;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::AsyncRead;
+use tokio::io::BufReader;
+
+use crate::git::error::GitError;
+use crate::process::ChildLimits;
+use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::in_background;
+use crate::repositories::objects::Objects;
+use crate::repositories::objects::ReadError;
+use crate::repositories::pack::IngestLimits;
+use crate::repositories::packs::packs_in;
+use crate::repositories::repository::Repository;
+
+/// Some packs, and the repository that they are for.
+pub(super) struct Packs {
+    object_dir: PathBuf,
+    repository: Repository,
+}
+
+impl Packs {
+    /// Takes the packs of an object directory, for a repository that need not be on disk.
+    pub(super) fn new(object_dir: &Path, repository: &Repository) -> Self {
+        Self {
+            object_dir: object_dir.to_owned(),
+            repository: repository.clone(),
+        }
+    }
+
+    /// Tells whether the packs hold an object that neither `tips` reach nor the repository has.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if they cannot be read, or if git cannot walk them.
+    pub(super) async fn have_surplus(
+        &self,
+        tips: &BTreeSet<Oid>,
+        limits: &IngestLimits,
+    ) -> Result<bool, RepositoryError> {
+        let (object_dir, of_repository) = (self.object_dir.clone(), self.repository.object_dir());
+        let own_tips = tips.clone();
+        let walked = in_background(move || walk(object_dir, of_repository, &own_tips)).await?;
+        match walked {
+            Walked::Surplus(has_surplus) => Ok(has_surplus),
+            Walked::TooMuch(marks) => self.ask_git(marks, tips, limits).await,
+        }
+    }
+
+    async fn ask_git(
+        &self,
+        mut marks: Marks,
+        tips: &BTreeSet<Oid>,
+        limits: &IngestLimits,
+    ) -> Result<bool, RepositoryError> {
+        let store = self.repository.store();
+        let place = match self.repository.exists().await {
+            true => self.repository.path().to_owned(),
+            false => store.layout().empty_repository(),
+        };
+        let max = limits.duration_max;
+        let _permit = store.git().permit("rev-list", max).await?;
+        let mut rev_list = store
+            .git()
+            .invoke("rev-list")
+            .repository(&place)
+            .alternates(std::slice::from_ref(&self.object_dir))
+            .arg("--objects")
+            .arg("--no-object-names")
+            .arg("--stdin")
+            .arg("--not")
+            .arg("--all")
+            .limits(ChildLimits {
+                memory_bytes: limits.memory_bytes_max,
+                cpu_secs: limits.cpu_secs_max,
+                file_bytes: limits.pack_bytes_max,
+            })
+            .spawn(Stdio::piped())?;
+        let failed = |source| GitError::Run {
+            command: "rev-list".to_owned(),
+            source,
+        };
+        let stdout = rev_list.stdout.take();
+        let here = tips.iter().filter(|tip| marks.find(tip).is_some());
+        let revs: String = here.map(|tip| format!("{tip}\n")).collect();
+        let (walked, marked) = tokio::join!(
+            rev_list.output(revs.as_bytes(), 0, max),
+            mark_printed(stdout, &mut marks)
+        );
+        marked.map_err(failed)?;
+        match walked.map_err(failed)? {
+            Some(walked) if walked.status.success() => {
+                let of_repository = self.repository.object_dir();
+                Ok(in_background(move || marks.leave_surplus(of_repository)).await?)
+            }
+            Some(walked) => Err(RepositoryError::Incomplete {
+                message: walked.stderr.summary(),
+            }),
+            None => Err(GitError::Deadline {
+                command: "rev-list".to_owned(),
+                deadline: max,
+            }
+            .into()),
+        }
+    }
+}
+
+/// Marks the objects that are listed, one a line.
+async fn mark_printed(stdout: Option<impl AsyncRead + Unpin>, marks: &mut Marks) -> std::io::Result<()> {
+    let Some(stdout) = stdout else { return Ok(()) };
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Ok(oid) = line.parse() {
+            marks.mark(&oid);
+        }
+    }
+    Ok(())
+}
+
+/// How far a walk in this process came.
+enum Walked {
+    /// To its end: whether there is anything besides.
+    Surplus(bool),
+    /// There is too much; nothing is marked.
+    TooMuch(Marks),
+}
+
+fn walk(object_dir: PathBuf, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Result<Walked, ReadError> {
+    let mut marks = Marks::open(&object_dir)?;
+    if marks.len() > WALKED_MAX {
+        return Ok(Walked::TooMuch(marks));
+    }
+    let objects = Objects::open(&[object_dir])?;
+    let begun = Instant::now();
+    let mut next: Vec<Oid> = tips.iter().copied().filter(|tip| marks.mark(tip)).collect();
+    while let Some(oid) = next.pop() {
+        let links = match begun.elapsed() < WALK_MAX {
+            true => objects.links(oid)?,
+            false => None,
+        };
+        let Some(links) = links else {
+            marks.clear();
+            return Ok(Walked::TooMuch(marks));
+        };
+        // What is not in the pack is in the repository, with all that it needs.
+        next.extend(links.into_iter().filter(|linked| marks.mark(linked)));
+    }
+    Ok(Walked::Surplus(marks.leave_surplus(of_repository)?))
+}
+
+/// The objects of some packs, each marked or not.
+struct Marks {
+    packs: Vec<(PackIndex, Vec<bool>)>,
+}
+
+impl Marks {
+    fn open(object_dir: &Path) -> Result<Self, ReadError> {
+        let dir = object_dir.join("pack");
+        let mut packs = Vec::new();
+        for name in packs_in(&dir)? {
+            let path = dir.join(name).with_extension("idx");
+            let index = PackIndex::at(&path, gix::hash::Kind::Sha1).map_err(|_| ReadError::Malformed { path })?;
+            let count = index.num_objects() as usize;
+            packs.push((index, vec![false; count]));
+        }
+        Ok(Self { packs })
+    }
+
+    fn len(&self) -> usize {
+        self.packs.iter().map(|(_, marked)| marked.len()).sum()
+    }
+
+    fn clear(&mut self) {
+        self.packs.iter_mut().for_each(|(_, marked)| marked.fill(false));
+    }
+
+    /// Finds an object: in which pack, and where in it.
+    fn find(&self, oid: &Oid) -> Option<(usize, usize)> {
+        let id = gix::ObjectId::Sha1(*oid.as_bytes());
+        let found = |(pack, (index, _)): (usize, &(PackIndex, _))| Some((pack, index.lookup(id)? as usize));
+        self.packs.iter().enumerate().find_map(found)
+    }
+
+    /// Marks an object; returns whether it is there and was not marked.
+    fn mark(&mut self, oid: &Oid) -> bool {
+        let Some((pack, place)) = self.find(oid) else {
+            return false;
+        };
+        !std::mem::replace(&mut self.packs[pack].1[place], true)
+    }
+
+    /// Tells whether an object is left that is neither marked nor in the repository. Blocks.
+    fn leave_surplus(&self, of_repository: PathBuf) -> Result<bool, ReadError> {
+        let mut here = None;
+        for (index, marked) in &self.packs {
+            let left = index.iter().zip(marked).filter(|(_, marked)| !**marked);
+            for (entry, _) in left {
+                let here = match &here {
+                    Some(here) => here,
+                    None => here.insert(Objects::open(std::slice::from_ref(&of_repository))?),
+                };
+                let bytes = <[u8; Oid::LEN]>::try_from(entry.oid.as_bytes());
+                let is_here = match bytes.ok().and_then(Oid::from_bytes) {
+                    Some(oid) => here.kind(oid)?.is_some(),
+                    None => false,
+                };
+                if !is_here {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Most objects of a pack that is walked in this process.
+const WALKED_MAX: usize = 10_000;
+
+/// How long that may take: a walk beyond it costs more than a process.
+const WALK_MAX: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::quarantine::Quarantine;
+    use crate::repositories::testing::World;
+
+    async fn packed(world: &World, from: &Repository, into: &Repository, revs: &str) -> Quarantine {
+        let args = ["pack-objects", "--revs", "--stdout", "--thin", "--quiet"];
+        let pack = world.git(from, &args, revs.as_bytes()).await;
+        let (quarantine, limits) = (Quarantine::open(into).await.unwrap(), IngestLimits::default());
+        let mut spool = quarantine.spool(&limits);
+        spool.push(&pack).await.unwrap();
+        quarantine.ingest(spool, &limits).await.unwrap();
+        quarantine
+    }
+
+    #[tokio::test]
+    async fn what_no_tip_reaches_is_found_by_both_walks() {
+        for world in World::of_every_git().await {
+            let (from, into) = (world.repository("from"), world.repository("into"));
+            let [one, two] = world.two_commits(&from).await;
+            let tag = world.tag(&from, two, "commit").await;
+            let other = world.commit(&from, "other", &[]).await;
+            into.create().await.unwrap();
+            let first = packed(&world, &from, &into, &format!("{one}\n")).await;
+            first.migrate().await.unwrap();
+            for (story, revs, tips, has_surplus) in [
+                ("exactly", format!("{two}\n^{one}\n"), vec![two], false),
+                ("a tag", format!("{tag}\n^{one}\n"), vec![tag], false),
+                ("what is here already", format!("{two}\n"), vec![two], false),
+                ("a tag besides", format!("{tag}\n^{one}\n"), vec![two], true),
+                (
+                    "another commit besides",
+                    format!("{two}\n{other}\n^{one}\n"),
+                    vec![two],
+                    true,
+                ),
+                ("both", format!("{two}\n{other}\n^{one}\n"), vec![two, other], false),
+                ("a tip that did not come", format!("{two}\n^{one}\n"), vec![one], true),
+            ] {
+                let quarantine = packed(&world, &from, &into, &revs).await;
+                let packs = Packs::new(quarantine.object_dir(), &into);
+                let tips = tips.into_iter().collect();
+                let marks = Marks::open(&packs.object_dir).unwrap();
+
+                let walked = packs.have_surplus(&tips, &IngestLimits::default()).await.unwrap();
+                let by_git = packs.ask_git(marks, &tips, &IngestLimits::default()).await.unwrap();
+
+                assert_eq!((walked, by_git), (has_surplus, has_surplus), "{story}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_besides_in_a_virtual_repository_or_an_empty_pack() {
+        let world = World::new().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let [_, two] = world.two_commits(&from).await;
+        for (revs, tips) in [(format!("{two}\n"), [two].into()), (String::new(), BTreeSet::new())] {
+            let quarantine = packed(&world, &from, &into, &revs).await;
+            let packs = Packs::new(quarantine.object_dir(), &into);
+            let marks = Marks::open(&packs.object_dir).unwrap();
+
+            assert!(!packs.have_surplus(&tips, &IngestLimits::default()).await.unwrap());
+            assert!(!packs.ask_git(marks, &tips, &IngestLimits::default()).await.unwrap());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! How much of the disk, and of what waits for PR events, each repository and each owner may have.
+
+use nostr::event::Event;
+use nostr::key::Keys;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+
+in_both_worlds!(
+    an_owner_has_so_much_of_the_disk_and_nobody_else_less,
+    strangers_commits_have_so_much_room_beside_a_repository_and_maintainers_their_own,
+    strangers_commits_before_their_events_fill_only_their_repository,
+);
+
+fn noise(seed: u32) -> Vec<u8> {
+    let number = |n: u32| n.wrapping_add(seed).wrapping_mul(2_654_435_761).rotate_left(11) ^ n.wrapping_mul(seed | 1);
+    (0..20_000_u32).flat_map(|n| number(n).to_be_bytes()).collect()
+}
+
+async fn an_owner_has_so_much_of_the_disk_and_nobody_else_less(kind: Kind) {
+    let options = Options {
+        gateway: &["--disk-per-owner-max=100KiB"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let push = async |served: &Served, seed: u32, at: u64| {
+        let commit = served.git.commit_file(&format!("noise{seed}"), &noise(seed)).await;
+        let state = served.repository.state(now() - at, &[("refs/heads/main", &commit)]);
+        let answer = world.nostr().await.send(&state).await;
+        assert_eq!(answer, held());
+        served.git.push(&served.url, &["main"]).await
+    };
+    push(&served, 1, 50).await.expect_ok();
+
+    let refused = push(&served, 2, 40).await.expect_refused();
+
+    assert!(refused.contains("the repositories of this owner have"), "{refused}");
+    assert!(refused.contains("of 100KiB"), "{refused}");
+    let other = Served::new(&world, &mut nostr, "r").await;
+    push(&other, 3, 50).await.expect_ok();
+}
+
+/// Pushes a commit for a PR.
+async fn offer(served: &Served, event: &Event, commit: &str) -> tests::clients::git::Said {
+    let refspec = format!("{commit}:refs/nostr/{}", event.id);
+    served.git.push(&served.url, &[&refspec]).await
+}
+
+async fn strangers_commits_have_so_much_room_beside_a_repository_and_maintainers_their_own(kind: Kind) {
+    let options = Options {
+        gateway: &["--staged-per-repository-max=100KiB"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let offers = async |seed: u32, author: &Keys| {
+        served
+            .git
+            .run(&["reset", "--quiet", "--hard", &served.commit])
+            .await
+            .expect_ok();
+        let commit = served.git.commit_file(&format!("noise{seed}"), &noise(seed)).await;
+        (served.repository.pull_request(author, &commit), commit)
+    };
+    let stranger = Keys::generate();
+    let (first, second) = (offers(1, &stranger).await, offers(2, &stranger).await);
+    let owners = offers(3, &served.repository.owner).await;
+    offer(&served, &first.0, &first.1).await.expect_ok();
+
+    let refused = offer(&served, &second.0, &second.1).await.expect_refused();
+    assert!(
+        refused.contains("commits of PRs that wait beside this repository"),
+        "{refused}"
+    );
+
+    assert_eq!(nostr.send(&owners.0).await, held());
+    offer(&served, &owners.0, &owners.1).await.expect_ok();
+    assert!(nostr.serves(&owners.0).await);
+    // What moves in makes room.
+    assert_eq!(nostr.send(&first.0).await, held());
+    eventually("it is served", async || nostr.serves(&first.0).await).await;
+    offer(&served, &second.0, &second.1).await.expect_ok();
+}
+
+/// 313 pushes of 32 refs filled the placeholders of the whole server.
+async fn strangers_commits_before_their_events_fill_only_their_repository(kind: Kind) {
+    let options = Options {
+        held: &["--placeholders-per-repository-max=3", "--placeholders-max=4"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let event = |served: &Served| served.repository.pull_request(&Keys::generate(), &served.commit);
+    for _ in 0..3 {
+        offer(&served, &event(&served), &served.commit).await.expect_ok();
+    }
+
+    let refused = offer(&served, &event(&served), &served.commit).await.expect_refused();
+    assert!(
+        refused.contains("too many commits wait for their PR events"),
+        "{refused}"
+    );
+
+    // One whose event is here takes no room, and other repositories have their own.
+    let commit = served.git.commit("offer").await;
+    let known = served.repository.pull_request(&Keys::generate(), &commit);
+    assert_eq!(nostr.send(&known).await, held());
+    offer(&served, &known, &commit).await.expect_ok();
+    assert!(nostr.serves(&known).await);
+    let other = Served::new(&world, &mut nostr, "other").await;
+    for _ in 0..3 {
+        offer(&other, &event(&other), &other.commit).await.expect_ok();
+    }
+}

@@ -1,0 +1,152 @@
+//! What a client packs besides what it declares stays outside, where nobody can fetch it.
+
+use nostr::key::Keys;
+use tests::clients::http;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+
+in_both_worlds!(
+    a_push_of_branches_brings_what_its_state_declares_and_no_more,
+    a_large_push_of_branches_does_too,
+    a_pull_request_brings_its_commit_and_no_more,
+    commits_of_one_push_stand_on_the_disk_once,
+);
+
+/// Pushes these commands with a pack of these commits, as no git client would; returns the report.
+async fn push_packed(world: &World, served: &Served, commands: &[(String, &str, &str)], packed: &[&str]) -> String {
+    let revs = packed.join("\\n");
+    let alias = format!("alias.p=!printf '{revs}\\n' | git pack-objects --revs --stdout --quiet > by-hand.pack");
+    served.git.run(&["-c", &alias, "p"]).await.expect_ok();
+    let folder = world.folder().join(format!("work-{}", served.repository.npub()));
+    let pack = std::fs::read(folder.join("by-hand.pack")).unwrap();
+    let mut body = Vec::new();
+    for (place, (name, old, new)) in commands.iter().enumerate() {
+        let capabilities = if place == 0 { "\0report-status" } else { "" };
+        let line = format!("{old} {new} {name}{capabilities}\n");
+        body.extend(format!("{:04x}{line}", line.len() + 4).bytes());
+    }
+    body.extend(b"0000");
+    body.extend(pack);
+    let head = format!(
+        "POST /{}/r.git/git-receive-pack HTTP/1.1\r\ncontent-type: application/x-git-receive-pack-request\r\n\
+         content-length: {}\r\n",
+        served.repository.npub(),
+        body.len()
+    );
+    http::request(&world.authority(), &head, &body).await.text()
+}
+
+/// Whether anybody can fetch an object by its id.
+async fn can_fetch(world: &World, served: &Served, oid: &str) -> bool {
+    let reader = world.git(&format!("reader-{}", &oid[..8])).await;
+    reader.run(&["fetch", "--quiet", &served.url, oid]).await.ok
+}
+
+const NONE: &str = "0000000000000000000000000000000000000000";
+
+async fn a_push_of_branches_brings_what_its_state_declares_and_no_more(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let second = served.git.commit("two").await;
+    served
+        .git
+        .run(&["checkout", "--quiet", "--orphan", "hidden"])
+        .await
+        .expect_ok();
+    let hidden = served.git.commit("hidden").await;
+    let state = served.repository.state(now() - 5, &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&state).await, held());
+
+    let commands = [("refs/heads/main".to_owned(), served.commit.as_str(), second.as_str())];
+    let said = push_packed(&world, &served, &commands, &[&second, &hidden]).await;
+
+    assert!(said.contains("ok refs/heads/main"), "{said}");
+    assert!(nostr.serves(&state).await);
+    assert!(can_fetch(&world, &served, &second).await);
+    assert!(!can_fetch(&world, &served, &hidden).await);
+}
+
+/// More objects than the gateway walks by itself.
+async fn a_large_push_of_branches_does_too(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let many = "alias.m=!mkdir many && cd many && seq 11000 | split -l 1 -a 4";
+    served.git.run(&["-c", many, "m"]).await.expect_ok();
+    served.git.run(&["add", "many"]).await.expect_ok();
+    let second = served.git.commit("two").await;
+    served
+        .git
+        .run(&["checkout", "--quiet", "--orphan", "hidden"])
+        .await
+        .expect_ok();
+    let hidden = served.git.commit("hidden").await;
+    let state = served.repository.state(now() - 5, &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&state).await, held());
+
+    let commands = [("refs/heads/main".to_owned(), served.commit.as_str(), second.as_str())];
+    let said = push_packed(&world, &served, &commands, &[&second, &hidden]).await;
+
+    assert!(said.contains("ok refs/heads/main"), "{said}");
+    assert!(can_fetch(&world, &served, &second).await);
+    assert!(!can_fetch(&world, &served, &hidden).await);
+}
+
+async fn a_pull_request_brings_its_commit_and_no_more(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let offered = served.git.commit("offer").await;
+    let hidden = served.git.commit("hidden").await;
+    let event = served.repository.pull_request(&Keys::generate(), &offered);
+    assert_eq!(nostr.send(&event).await, held());
+
+    let commands = [(format!("refs/nostr/{}", event.id), NONE, offered.as_str())];
+    let said = push_packed(&world, &served, &commands, &[&offered, &hidden]).await;
+
+    assert!(said.contains("ok refs/nostr/"), "{said}");
+    assert!(nostr.serves(&event).await);
+    assert!(can_fetch(&world, &served, &offered).await);
+    assert!(!can_fetch(&world, &served, &hidden).await);
+}
+
+/// 32 refs of a pack of 15 MB took 459 MiB.
+async fn commits_of_one_push_stand_on_the_disk_once(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let noise: Vec<u8> = (0..1_000_000_u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes())
+        .collect();
+    let offered = served.git.commit_file("noise", &noise).await;
+    let events: Vec<_> = (0..32)
+        .map(|_| served.repository.pull_request(&Keys::generate(), &offered))
+        .collect();
+    let refspecs: Vec<String> = events
+        .iter()
+        .map(|event| format!("{offered}:refs/nostr/{}", event.id))
+        .collect();
+    let refspecs: Vec<&str> = refspecs.iter().map(String::as_str).collect();
+
+    served.git.push(&served.url, &refspecs).await.expect_ok();
+
+    let staged = world.folder().join("data/staging");
+    let said = served
+        .git
+        .run(&["-c", &format!("alias.d=!du -sk {}", staged.display()), "d"])
+        .await
+        .expect_ok();
+    let kilobytes: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
+    assert!((1000..8000).contains(&kilobytes), "{said}");
+    assert_eq!(nostr.send(&events[7]).await, held());
+    eventually("one moves in", async || nostr.serves(&events[7]).await).await;
+    assert!(can_fetch(&world, &served, &offered).await);
+}
