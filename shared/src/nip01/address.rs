@@ -107,6 +107,17 @@ mod tests {
     }
 
     #[test]
+    fn both_spellings_of_a_deletion_are_the_address() {
+        let address: Address = format!("30617:{}:A:b", "ab".repeat(32)).parse().unwrap();
+
+        let [lower, upper] = address.spellings();
+
+        assert_eq!((lower, upper.contains("ABAB")), (address.to_string(), true));
+        assert!(upper.ends_with(":A:b"));
+        assert_eq!(Address::of_any_case(&upper), Some(address));
+    }
+
+    #[test]
     fn other_spellings_are_refused() {
         let key = "ab".repeat(32);
         for text in [
