@@ -9,3 +9,4 @@ pub mod process_memory;
 pub mod push_memory;
 pub mod push_time;
 pub mod redis_cost;
+pub mod scale;
