@@ -189,12 +189,10 @@ impl Server {
     }
 }
 
-/// Opens the data directory and what works on it, and sweeps what crashed gateways left.
+/// Opens the data directory and what works on it. However much is in it, none of it is looked at here: what killed
+/// gateways left is swept when the re-check comes there.
 async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, CommandError> {
-    let unusable = "cannot use the data directory";
-    let layout = Layout::new(&options.data_dir).map_err(CommandError::because(unusable))?;
-    let swept = layout.sweep().await.map_err(CommandError::because(unusable))?;
-    tracing::debug!(?swept, "swept what crashed gateways left");
+    let layout = Layout::new(&options.data_dir).map_err(CommandError::because("cannot use the data directory"))?;
     let git = Git::discover(layout.root())
         .await
         .map_err(CommandError::because("cannot use git"))?;

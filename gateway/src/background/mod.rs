@@ -2,8 +2,10 @@
 //! identifiers dirty (the relay's commits, the daily re-check), and the recovery of what Redis has lost.
 
 mod follow_relay;
+mod live_work;
 mod recheck;
 mod reconcile_dirty;
 mod recovery;
+mod relay_history;
 mod retention;
 pub(crate) mod worker;

@@ -19,8 +19,10 @@ pub(crate) mod refs;
 pub(crate) mod repository;
 pub(crate) mod spool;
 mod staging;
+mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -51,6 +53,9 @@ use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::staged_for;
+use crate::repositories::sweep::sweep_quarantine;
+use crate::repositories::walk::DiskWalk;
+use crate::repositories::walk::WalkOf;
 
 /// The repositories of this server. Cheap to clone.
 #[derive(Clone)]
@@ -92,22 +97,23 @@ impl Repositories {
         self.store.at(coordinate)
     }
 
-    /// Lists the repositories that are on disk.
-    ///
-    /// # Errors
-    /// The data directory cannot be read.
-    pub(crate) async fn on_disk(&self) -> Result<Vec<Coordinate>, RepositoryError> {
-        Ok(self.store.layout().hosted().await?)
+    /// Begins a walk over the repositories that are on disk.
+    pub(crate) fn walk(&self) -> DiskWalk {
+        DiskWalk::new(self.store.layout().clone(), WalkOf::Repositories)
     }
 
-    /// Lists the identifiers of which anything is on disk, repositories or staged commits.
+    /// Begins a walk over the repositories for which commits are staged, which need not be on disk.
+    pub(crate) fn walk_staged(&self) -> DiskWalk {
+        DiskWalk::new(self.store.layout().clone(), WalkOf::Staged)
+    }
+
+    /// Removes the work in progress of gateways that were killed; returns how many pieces of it.
     ///
     /// # Errors
-    /// The data directory cannot be read.
-    pub(crate) async fn identifiers(&self) -> Result<BTreeSet<Identifier>, RepositoryError> {
-        let layout = self.store.layout();
-        let coordinates = layout.hosted().await?.into_iter().chain(layout.staged().await?);
-        Ok(coordinates.map(|coordinate| coordinate.identifier).collect())
+    /// The quarantine cannot be listed.
+    pub(crate) async fn sweep_quarantine(&self) -> Result<usize, FileError> {
+        let quarantine = self.store.layout().quarantine();
+        in_background(move || sweep_quarantine(&quarantine)).await
     }
 
     /// Returns what is staged for repositories with these identifiers.

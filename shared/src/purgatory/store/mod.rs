@@ -174,9 +174,18 @@ operations! {
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
 
-    /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one.
-    fn mark_held_page(cursor: &(String, String)) -> (String, String) =
+    /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one: two texts, `"0"` and
+    /// empty for the first page, and again behind the last.
+    pub fn mark_held_page(cursor: &(String, String)) -> (String, String) =
         ("mark everything held dirty", |argv| argv.arg(&cursor.0).arg(&cursor.1), Ok);
+
+    /// Returns the number of the last change.
+    pub fn last_change() -> u64 =
+        ("read the last change", |argv| argv, Ok);
+
+    /// Returns how much is dirty whose number is above `after` and at most `until`.
+    pub fn dirty_between(after: u64, until: u64) -> usize =
+        ("count what is dirty", |argv| argv.arg(after).arg(until), Ok);
 }
 
 impl Purgatory {

@@ -11,6 +11,7 @@ mod pull_requests;
 mod push_cost;
 mod pushes;
 mod related;
+mod scale;
 mod several_owners;
 mod slow_clients;
 mod strangers;
