@@ -53,12 +53,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// Lays out so many repositories, starts a gateway on them as an upgrade does and again with an empty Redis, and
-    /// watches each for a while. The first is one with a single repository, for comparison.
+    /// Lays out so many repositories, the first `announced` of them announced, starts a gateway on them as an upgrade
+    /// does and again with an empty Redis, and watches each for a while. The first is one with a single repository, for
+    /// comparison.
     ///
     /// # Panics
     /// Something cannot be started, or a push fails.
-    pub async fn measure(count: usize, pushes: usize, watch: Duration) -> Vec<Self> {
+    pub async fn measure(count: usize, announced: usize, pushes: usize, watch: Duration) -> Vec<Self> {
         let mut world = World::start(Kind::Strfry, Options::default()).await;
         let model = Repository::new("model");
         let git = world.git("model").await;
@@ -69,8 +70,9 @@ impl Start {
         world.kill_gateway().await;
         let repositories = repositories(count, count.div_ceil(10));
         lay_out(&world, &model, &repositories);
-        store_announcements(&mut world, &repositories, &commit).await;
-        let Some(last) = repositories.last() else { return starts };
+        let announced = &repositories[..announced.min(count)];
+        store_announcements(&mut world, announced, &commit).await;
+        let last = announced.last().unwrap_or(&model);
         world.start_gateway().await;
         starts.push(Self::of("all of them", &mut world, last, pushes, watch).await);
         world.redis().ask::<()>(&["FLUSHALL"]).await;
