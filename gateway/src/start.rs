@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
+use shared::purgatory::Clock;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayClient;
@@ -192,12 +194,10 @@ impl Server {
     }
 }
 
-/// Opens the data directory and what works on it, and sweeps what crashed gateways left.
+/// Opens the data directory and what works on it. However much is in it, none of it is looked at here: what killed
+/// gateways left is swept when the re-check comes there.
 async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, CommandError> {
-    let unusable = "cannot use the data directory";
-    let layout = Layout::new(&options.data_dir).map_err(CommandError::because(unusable))?;
-    let swept = layout.sweep().await.map_err(CommandError::because(unusable))?;
-    tracing::debug!(?swept, "swept what crashed gateways left");
+    let layout = Layout::new(&options.data_dir).map_err(CommandError::because("cannot use the data directory"))?;
     let git = Git::discover(layout.root())
         .await
         .map_err(CommandError::because("cannot use git"))?;
@@ -281,7 +281,7 @@ async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError
             "the purgatory is in memory: events that wait for git data end with this process; \
              to keep them give a Redis with --redis-url redis://127.0.0.1:6379"
         );
-        return Ok(Purgatory::in_memory(limits, Arc::new(unix_secs)));
+        return Ok(Purgatory::in_memory(limits, steady_clock()));
     };
     let purgatory = Purgatory::connect(&settings, limits).await?;
     match purgatory.check_server().await {
@@ -334,10 +334,14 @@ async fn relay(
     Ok((loader(&url), Some(relay)))
 }
 
-fn unix_secs() -> u64 {
-    SystemTime::now()
+/// Returns a clock that shows unix seconds and passes evenly: a system that is set to another time ends nothing that
+/// waits.
+fn steady_clock() -> Clock {
+    let start = Instant::now();
+    let then = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+        .map_or(0, |since| since.as_secs());
+    Arc::new(move || then.saturating_add(start.elapsed().as_secs()))
 }
 
 const WORKER_ENDED: &str = "the worker that releases events ended";

@@ -9,53 +9,77 @@ use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::key::PublicKey;
 use nostr::types::Timestamp;
+use shared::load_facts::FactsError;
 use shared::nip01::Address;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::relay_client::Signal;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::unbounded_channel;
 
+use crate::background::live_work::mark_page;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::mark_dirty;
+use crate::background::relay_history::RelayHistory;
 use crate::reconcile::Reconciler;
+use crate::reconcile::error::ReconcileError;
 
 /// Follows the relay for ever.
 pub(super) async fn follow_relay(reconciler: &Reconciler) {
-    let kinds = [nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
-    let relay = &reconciler.loader.relay;
-    let mut subscription = relay.subscribe(vec![Filter::new().kinds(kinds)]);
+    let (missed, catching_up) = unbounded_channel();
+    tokio::join!(follow(reconciler, missed), catch_up(reconciler, catching_up));
+}
+
+/// Marks dirty what the relay commits while it is connected, and tells from when on it may have missed something.
+async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>) {
+    let mut subscription = reconciler.loader.relay.subscribe(vec![followed()]);
     let mut caught_up_until = Timestamp::now();
     loop {
-        let changed = match subscription.next().await {
-            Signal::Connected => {
-                let connected = Timestamp::now();
-                // An event may be dated earlier than it is committed.
-                let since = Timestamp::from_secs(caught_up_until.as_secs().saturating_sub(CATCH_UP_SECS));
-                let missed = read_until_answered(reconciler, &Filter::new().kinds(kinds).since(since)).await;
-                caught_up_until = connected;
-                missed.iter().flat_map(|event| concerned(reconciler, event)).collect()
-            }
-            Signal::Event(event) => {
-                caught_up_until = Timestamp::now();
-                concerned(reconciler, &event)
-            }
-        };
-        mark_dirty(reconciler, &changed).await;
+        let signal = subscription.next().await;
+        let since = caught_up_until.as_secs().saturating_sub(CATCH_UP_SECS);
+        caught_up_until = Timestamp::now();
+        match signal {
+            // An event may be dated earlier than it is committed.
+            Signal::Connected => drop(missed.send(since)),
+            Signal::Event(event) => mark_dirty(reconciler, &concerned(reconciler, &event)).await,
+        }
     }
 }
 
-async fn read_until_answered(reconciler: &Reconciler, filter: &Filter) -> Vec<Event> {
-    loop {
-        match reconciler.loader.relay.query(vec![filter.clone()]).await {
-            Ok(events) => return events,
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot catch up with the relay, will try again"
-                );
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
+/// Marks dirty what the relay has stored meanwhile: beside what it stores now, which does not wait for it.
+async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
+    while let Some(mut since) = missed.recv().await {
+        while let Ok(another) = missed.try_recv() {
+            since = since.min(another);
+        }
+        let mut history = RelayHistory::since(followed(), since);
+        while let Err(error) = mark_some(reconciler, &mut history).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot catch up with the relay, will try again"
+            );
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
+}
+
+/// Marks what a history has, up to its end or an error; then it is continued from there.
+async fn mark_some(reconciler: &Reconciler, history: &mut RelayHistory) -> Result<(), ReconcileError> {
+    while let Some(events) = history.next(&reconciler.loader.relay).await.map_err(FactsError::from)? {
+        let changed: BTreeSet<_> = events.iter().flat_map(|event| concerned(reconciler, event)).collect();
+        let changed: Vec<_> = changed.into_iter().collect();
+        for page in changed.chunks(PAGE) {
+            let page = page.iter().cloned().collect();
+            mark_page(reconciler, reconciler.loader.purgatory.mark_dirty(&page)).await?;
+        }
+        history.advance();
+    }
+    Ok(())
+}
+
+fn followed() -> Filter {
+    Filter::new().kinds([nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16))
 }
 
 /// Returns the coordinates that an event concerns: none if this gateway has published it, since it counted as served
@@ -84,3 +108,6 @@ fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
 
 /// How far before its last event or connection the relay is read again after a reconnection.
 const CATCH_UP_SECS: u64 = 48 * 3600;
+
+/// What was missed is marked so many at once: what is live waits for no more than these.
+const PAGE: usize = 32;

@@ -3,9 +3,11 @@
 
 mod disk_report;
 mod follow_relay;
+mod live_work;
 mod pull_request_refs;
 mod recheck;
 mod reconcile_dirty;
 mod recovery;
+mod relay_history;
 mod retention;
 pub(crate) mod worker;

@@ -1,33 +1,33 @@
-//! The daily re-check: marks everything on disk dirty, for what is silent (an expired entry of the relay, a restored
-//! backup) or was committed with an early date, and removes what nobody announces any more.
+//! The daily re-check: visits everything on disk, for what is silent (an expired entry of the relay, a restored backup)
+//! or was committed with an early date, removes what nobody announces any more, and sweeps what killed gateways left.
+//!
+//! It takes its time: a few repositories at once, each page when the one before is reconciled, and then a rest.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::nip34::Coordinate;
+use tokio::time::Instant;
 
 use crate::background::disk_report::report_disk_use;
+use crate::background::live_work::mark_repositories;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
+use crate::background::retention::sweep;
 use crate::reconcile::Reconciler;
+use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
 
-/// Marks everything dirty now and once a day, for ever.
+/// Visits everything now and once a day, for ever.
 pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: u64) {
     loop {
-        match reconciler.repositories.coordinates().await {
-            Ok(coordinates) => mark_dirty(reconciler, &coordinates).await,
-            Err(error) => log_unlisted(&error),
+        let began = Instant::now();
+        if let Err(error) = sweep_and_visit(reconciler, retention_secs).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot list the repositories");
         }
-        wait_for_epoch(reconciler).await;
-        match reconciler.repositories.on_disk().await {
-            Ok(repositories) => {
-                keep_or_remove_all(reconciler, &repositories, retention_secs).await;
-                report_disk_use(reconciler, repositories).await;
-            }
-            Err(error) => log_unlisted(&error),
-        }
-        tokio::time::sleep(RECHECK_INTERVAL).await;
+        tracing::debug!(secs = began.elapsed().as_secs(), "everything on disk is visited");
+        tokio::time::sleep_until(began + RECHECK_INTERVAL).await;
     }
 }
 
@@ -45,6 +45,38 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
     }
 }
 
+async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result<(), RepositoryError> {
+    let repositories = &reconciler.repositories;
+    let swept = repositories.sweep_quarantine().await?;
+    tracing::debug!(swept, "swept the work in progress of killed gateways");
+    wait_for_epoch(reconciler).await;
+    let mut walk = repositories.walk_staged();
+    loop {
+        let page = walk.next_page(PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        let began = Instant::now();
+        mark_until_taken(reconciler, &page).await;
+        rest(began).await;
+    }
+    let (mut walk, mut visited) = (repositories.walk(), Vec::new());
+    loop {
+        let page = walk.next_page(PAGE).await?;
+        if page.is_empty() {
+            report_disk_use(reconciler, visited).await;
+            return Ok(());
+        }
+        let began = Instant::now();
+        mark_until_taken(reconciler, &page).await;
+        for coordinate in &page {
+            visit(reconciler, coordinate, retention_secs).await;
+        }
+        visited.extend(page);
+        rest(began).await;
+    }
+}
+
 /// Waits until what Redis may have lost is made up for: nothing counts as unhosted because it was forgotten.
 async fn wait_for_epoch(reconciler: &Reconciler) {
     let purgatory = &reconciler.loader.purgatory;
@@ -53,26 +85,50 @@ async fn wait_for_epoch(reconciler: &Reconciler) {
     }
 }
 
-async fn keep_or_remove_all(reconciler: &Reconciler, repositories: &[Coordinate], retention_secs: u64) {
-    for coordinate in repositories {
-        if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
-            // The next re-check asks again; until then it is kept.
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell whether a repository is still announced");
-        }
-        if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which PRs have ended");
-        }
+async fn mark_until_taken(reconciler: &Reconciler, page: &[Coordinate]) {
+    while let Err(error) = mark_repositories(reconciler, page).await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot re-check repositories, will try again"
+        );
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
-fn log_unlisted(error: &RepositoryError) {
-    tracing::warn!(error = error as &dyn std::error::Error, "cannot list the repositories");
+/// Sweeps a repository, finds out whether it is still announced, and which of its PRs have ended. What fails is asked again by the next re-check;
+/// until then it is kept.
+async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs: u64) {
+    let log = |error: &ReconcileError, text: &str| {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(repo.coordinate = %coordinate, error, "{text}");
+    };
+    if let Err(error) = sweep(reconciler, coordinate).await {
+        log(&error, "cannot sweep a repository");
+    }
+    if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
+        log(&error, "cannot tell whether a repository is still announced");
+    }
+    if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
+        log(&error, "cannot tell which PRs have ended");
+    }
+}
+
+/// Leaves most of the time to others.
+async fn rest(began: Instant) {
+    tokio::time::sleep((began.elapsed() * RESTS).min(REST_MAX)).await;
 }
 
 /// After a failure.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Between two re-checks.
+/// From the beginning of a re-check to that of the next.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Repositories at once: fewer than are reconciled at once, so that what is live waits for none of them.
+const PAGE: usize = 4;
+
+/// How much longer than the work the rest is.
+const RESTS: u32 = 4;
+
+/// 80,000 repositories that each take as long as may be are visited in less than a day.
+const REST_MAX: Duration = Duration::from_secs(2);

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use nostr::event::Kind;
 use nostr::filter::Filter;
-use nostr::types::Timestamp;
 use shared::load_facts::FactsError;
 use shared::nip34;
 use shared::nip34::Announcement;
@@ -21,9 +21,15 @@ use shared::purgatory::Release;
 use shared::purgatory::Room;
 use shared::rules::has_lost_its_state;
 
+use crate::background::live_work::mark_page;
+use crate::background::live_work::mark_repositories;
+use crate::background::recheck::RETRY_PAUSE;
+use crate::background::relay_history::RelayHistory;
+use crate::background::retention::STATELESS;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::walk::DiskWalk;
 
 /// What the purgatory has lost since the epoch that a gateway knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,31 +57,192 @@ pub(super) fn loss(known: Option<&str>, found: &Epoch) -> Loss {
     }
 }
 
-/// Makes up for a loss, and returns the name of the epoch after it. It may be done again from the start, and by several
-/// gateways at once.
+/// Makes up for a loss, and returns the name of the epoch after it; that of the one that was found, if there is another
+/// one by now. It may be done again from the start, and by several gateways at once.
 ///
 /// # Errors
 /// See [`ReconcileError`].
 pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) -> Result<String, ReconcileError> {
-    let purgatory = &reconciler.loader.purgatory;
     for release in reconciler.publisher.in_flight() {
         hold_again(reconciler, release).await?;
     }
-    match loss {
-        Loss::Nothing | Loss::OnlyOwnReleases => return Ok(found.name.clone()),
-        Loss::LastWrites => {
-            purgatory.mark_held().await?;
-            // What was complete may be lost with its mark, and its refs are set.
-            purgatory
-                .mark_dirty(&reconciler.repositories.coordinates().await?)
-                .await?;
+    let recovery = Recovery { reconciler, found };
+    let done = async {
+        match loss {
+            Loss::Nothing | Loss::OnlyOwnReleases => return Err(Stopped::Overtaken),
+            Loss::LastWrites => {
+                recovery.mark_held().await?;
+                // What was complete may be lost with its mark, and its refs are set.
+                recovery.mark_on_disk().await?;
+            }
+            Loss::Everything => {
+                let repositories = &reconciler.repositories;
+                recovery
+                    .restore_each(repositories.walk_staged(), restore_placeholders)
+                    .await?;
+                recovery.restore_each(repositories.walk(), note_if_stateless).await?;
+                recovery.mark_announced().await?;
+            }
         }
-        Loss::Everything => {
-            restore_from_disk(reconciler).await?;
-            restore_from_relay(reconciler).await?;
+        recovery.begin_epoch().await
+    };
+    match done.await {
+        Ok(epoch) => Ok(epoch),
+        Err(Stopped::Overtaken) => Ok(found.name.clone()),
+        Err(Stopped::Failed(error)) => Err(error),
+    }
+}
+
+/// Why a recovery ended before its end.
+enum Stopped {
+    /// It is for an epoch that is over: another gateway has done the same, or Redis has lost something again.
+    Overtaken,
+    /// This cannot be mended by waiting.
+    Failed(ReconcileError),
+}
+
+impl From<ReconcileError> for Stopped {
+    fn from(error: ReconcileError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What makes up for the loss at the end of an epoch. It takes as long as there is much on disk: while a neighbour is
+/// away it waits, and what was done before is not done again.
+struct Recovery<'r> {
+    reconciler: &'r Reconciler,
+    found: &'r Epoch,
+}
+
+impl<'r> Recovery<'r> {
+    async fn mark_held(&self) -> Result<(), Stopped> {
+        let purgatory = &self.reconciler.loader.purgatory;
+        let start = ("0".to_owned(), String::new());
+        let mut cursor = start.clone();
+        loop {
+            match mark_page(self.reconciler, purgatory.mark_held_page(&cursor)).await {
+                Ok(next) if next == start => return Ok(()),
+                Ok(next) => cursor = next,
+                Err(error) => self.wait_after(error).await?,
+            }
         }
     }
-    Ok(purgatory.begin_epoch(found).await?)
+
+    async fn mark_on_disk(&self) -> Result<(), Stopped> {
+        let repositories = &self.reconciler.repositories;
+        for mut walk in [repositories.walk_staged(), repositories.walk()] {
+            loop {
+                let page = self.page(&mut walk).await?;
+                if page.is_empty() {
+                    break;
+                }
+                self.mark(&page).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores something about each repository of a walk, and marks it dirty. What is in the way of one is its own: it
+    /// is logged, and the others do not wait for it.
+    async fn restore_each<R: Future<Output = Result<(), ReconcileError>>>(
+        &self,
+        mut walk: DiskWalk,
+        restore: impl Fn(&'r Reconciler, Coordinate) -> R,
+    ) -> Result<(), Stopped> {
+        loop {
+            let page = self.page(&mut walk).await?;
+            for coordinate in &page {
+                while let Err(error) = restore(self.reconciler, coordinate.clone()).await {
+                    if !error.is_of_a_neighbour() {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(repo.coordinate = %coordinate, error, "cannot restore what was lost about a repository");
+                        break;
+                    }
+                    self.wait_after(error).await?;
+                }
+            }
+            if page.is_empty() {
+                return Ok(());
+            }
+            self.mark(&page).await?;
+        }
+    }
+
+    /// Notes whom the relay's announcements list, and marks those dirty that name this server.
+    async fn mark_announced(&self) -> Result<(), Stopped> {
+        let loader = &self.reconciler.loader;
+        let announcements = Filter::new().kind(Kind::from_u16(nip34::ANNOUNCEMENT));
+        let mut history = RelayHistory::since(announcements, 0);
+        loop {
+            let served = match history.next(&loader.relay).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(served)) => served,
+                Err(error) => {
+                    self.wait_after(FactsError::from(error).into()).await?;
+                    continue;
+                }
+            };
+            let announcements: Vec<Announcement> = served
+                .iter()
+                .filter_map(|event| Announcement::parse(event).ok())
+                .collect();
+            for announcement in announcements.iter().filter(|one| !one.roles.listed.is_empty()) {
+                let (at, listed) = (&announcement.coordinate, &announcement.roles.listed);
+                while let Err(error) = loader.purgatory.note_listings(at, listed, true).await {
+                    self.wait_after(error.into()).await?;
+                }
+            }
+            let ours = announcements.into_iter().filter(|one| loader.service.is_named_by(one));
+            let ours: Vec<Coordinate> = ours.map(|ours| ours.coordinate).collect();
+            for page in ours.chunks(PAGE) {
+                self.mark(page).await?;
+            }
+            history.advance();
+        }
+    }
+
+    async fn begin_epoch(&self) -> Result<String, Stopped> {
+        self.check_epoch().await?;
+        let begun = self.reconciler.loader.purgatory.begin_epoch(self.found).await;
+        Ok(begun.map_err(ReconcileError::from)?)
+    }
+
+    async fn page(&self, walk: &mut DiskWalk) -> Result<Vec<Coordinate>, Stopped> {
+        let page = walk.next_page(PAGE).await.map_err(RepositoryError::from);
+        Ok(page.map_err(ReconcileError::from)?)
+    }
+
+    async fn mark(&self, page: &[Coordinate]) -> Result<(), Stopped> {
+        while let Err(error) = mark_repositories(self.reconciler, page).await {
+            self.wait_after(error).await?;
+        }
+        self.check_epoch().await
+    }
+
+    /// Waits where a neighbour is away.
+    async fn wait_after(&self, error: ReconcileError) -> Result<(), Stopped> {
+        if !error.is_of_a_neighbour() {
+            return Err(error.into());
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot make up for what Redis has lost now, will continue"
+        );
+        tokio::time::sleep(RETRY_PAUSE).await;
+        match self.check_epoch().await {
+            // It is away.
+            Err(Stopped::Failed(_)) => Ok(()),
+            checked => checked,
+        }
+    }
+
+    async fn check_epoch(&self) -> Result<(), Stopped> {
+        let epoch = self.reconciler.loader.purgatory.epoch().await;
+        match epoch.map_err(ReconcileError::from)? == *self.found {
+            true => Ok(()),
+            false => Err(Stopped::Overtaken),
+        }
+    }
 }
 
 /// Holds what was releasing. A reconcile releases it again. It is not marked as releasing right here: another gateway
@@ -103,91 +270,52 @@ async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), Pur
     Ok(())
 }
 
-async fn restore_from_disk(reconciler: &Reconciler) -> Result<(), ReconcileError> {
-    for coordinate in reconciler.repositories.coordinates().await? {
-        restore(reconciler, &coordinate).await?;
-    }
-    Ok(())
-}
-
-/// Writes the placeholders of one repository again, notes whether no state declares its refs any more, and marks it
-/// dirty.
-async fn restore(reconciler: &Reconciler, coordinate: &Coordinate) -> Result<(), ReconcileError> {
+/// Writes the placeholders of what is staged for a repository again.
+async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -> Result<(), ReconcileError> {
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let locked = reconciler.repositories.lock(&coordinates).await?;
+    let _locked = reconciler.repositories.lock(&coordinates).await?;
     let purgatory = &reconciler.loader.purgatory;
-    for staged in reconciler.repositories.staged(&coordinates).await? {
-        let put = purgatory.put_placeholder(
-            &staged.event_id,
-            &staged.coordinate,
-            staged.commit_oid,
-            reconciler.hold_secs,
-        );
+    for staged in &reconciler.repositories.staged(&coordinates).await? {
+        let (event_id, commit_oid) = (&staged.event_id, staged.commit_oid);
+        let put = purgatory.put_placeholder(event_id, &coordinate, commit_oid, reconciler.hold_secs);
         if put.await? == PlaceholderOutcome::Full {
-            tracing::warn!(event.id = %staged.event_id, "no room for the placeholder of a staged commit");
+            tracing::warn!(event.id = %event_id, "no room for the placeholder of a staged commit");
         }
-    }
-    let repository = locked.repository(coordinate)?;
-    let refs = repository.reading().refs().await.map_err(RepositoryError::from)?;
-    if let Some(refs) = refs {
-        let facts = reconciler.loader.load_about(coordinate).await?;
-        let is_hosted = repository.reading().unhosted_since().await?.is_none();
-        if is_hosted && has_lost_its_state(&facts, coordinate, &refs.refs) {
-            tracing::error!(repo.coordinate = %coordinate, "{STATELESS}");
-            repository.note_stateless(true).await?;
-        }
-    }
-    Ok(purgatory.mark_dirty(&coordinates).await?)
-}
-
-/// Notes whom the relay's announcements list, and marks those dirty that name this server, a span of time after the
-/// other, so that not all announcements of a large relay are in memory at once.
-async fn restore_from_relay(reconciler: &Reconciler) -> Result<(), ReconcileError> {
-    let loader = &reconciler.loader;
-    for (since, until) in spans(Timestamp::now().as_secs()) {
-        let filter = Filter::new().kind(nostr::event::Kind::from_u16(nip34::ANNOUNCEMENT));
-        let filter = filter
-            .since(Timestamp::from_secs(since))
-            .until(Timestamp::from_secs(until));
-        let served = loader.relay.query(vec![filter]).await.map_err(FactsError::from)?;
-        let announcements = served.iter().filter_map(|event| Announcement::parse(event).ok());
-        let mut ours = BTreeSet::new();
-        for announcement in announcements {
-            let (at, listed) = (announcement.coordinate.clone(), &announcement.roles.listed);
-            if !listed.is_empty() {
-                loader.purgatory.note_listings(&at, listed, true).await?;
-            }
-            if loader.service.is_named_by(&announcement) {
-                ours.insert(at);
-            }
-        }
-        loader.purgatory.mark_dirty(&ours).await?;
     }
     Ok(())
 }
 
-/// Returns spans of time, first and last second, that together are all of it.
-fn spans(now: u64) -> Vec<(u64, u64)> {
-    let mut spans = vec![(0, FIRST_SPAN_ENDS)];
-    while let Some((_, end)) = spans.last()
-        && *end < now
-    {
-        spans.push((end + 1, end + SPAN_SECS));
+/// Notes in a repository if no state declares its refs any more.
+async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> Result<(), ReconcileError> {
+    // Most have their state in the relay: nobody waits for a lock then.
+    let facts = reconciler.loader.load_about(&coordinate).await?;
+    if facts.declares_refs(&coordinate) {
+        return Ok(());
     }
-    let end = spans.last().map_or(0, |(_, end)| *end);
-    spans.push((end + 1, u64::from(u32::MAX)));
-    spans
+    let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
+    let facts = reconciler.loader.load_about(&coordinate).await?;
+    let repository = locked.repository(&coordinate)?;
+    if repository.reading().unhosted_since().await?.is_some() {
+        return Ok(());
+    }
+    let is_lost = match repository.reading().refs().await {
+        Ok(refs) => has_lost_its_state(&facts, &coordinate, &refs.map(|refs| refs.refs).unwrap_or_default()),
+        // Kept, whatever it has.
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository");
+            !facts.declares_refs(&coordinate)
+        }
+    };
+    if is_lost {
+        tracing::error!(repo.coordinate = %coordinate, "{STATELESS}");
+        repository.note_stateless(true).await?;
+    }
+    Ok(())
 }
 
-/// What the operator reads of a repository whose state is gone.
-pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it is kept on disk, \
-                                     and served again when they are published again";
-
-/// Before NIP-34: 2024.
-const FIRST_SPAN_ENDS: u64 = 1_704_067_199;
-
-/// Thirty days.
-const SPAN_SECS: u64 = 30 * 86_400;
+/// Repositories at once: what is live waits for no more than these.
+const PAGE: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -210,19 +338,6 @@ mod tests {
             (None, "b:1", Loss::Nothing),
         ] {
             assert_eq!(loss(known, &found(name)), expected, "{known:?} {name:?}");
-        }
-    }
-
-    #[test]
-    fn spans_leave_no_second_out() {
-        for now in [0, FIRST_SPAN_ENDS, FIRST_SPAN_ENDS + 1, 1_800_000_000] {
-            let spans = spans(now);
-
-            assert_eq!(spans[0].0, 0);
-            for pair in spans.windows(2) {
-                assert_eq!(pair[0].1 + 1, pair[1].0);
-            }
-            assert_eq!(spans.last().unwrap().1, u64::from(u32::MAX));
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Repositories on disk that nobody announces here any more: kept for a while, unserved, and then removed.
+//! What the re-check does with one repository: sweeps it, and if nobody announces it here any more, keeps it for a
+//! while, unserved, and then removes it.
 
 use shared::nip34::Coordinate;
 use shared::rules::Retention;
 use shared::rules::decide_retention;
 
-use crate::background::recovery::STATELESS;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
+use crate::repositories::LockedRepositories;
+use crate::repositories::error::RepositoryError;
 
 /// Finds out whether a repository on disk is still announced here, and removes it if it has not been for as long as the
 /// operator wants it kept.
@@ -18,7 +20,16 @@ pub(super) async fn keep_or_remove(
     coordinate: &Coordinate,
     retention_secs: u64,
 ) -> Result<(), ReconcileError> {
-    let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
+    // Most are announced and nothing changes: nobody waits for a lock then.
+    let facts = reconciler.loader.load_about(coordinate).await?;
+    let reading = reconciler.repositories.at(coordinate);
+    let unhosted_since = reading.unhosted_since().await?;
+    let is_stateless = reading.is_stateless().await?;
+    let retention = decide_retention(&facts, coordinate, unhosted_since, retention_secs);
+    if retention == Retention::Keep && unhosted_since.is_none() && !is_stateless {
+        return Ok(());
+    }
+    let locked = lock(reconciler, coordinate).await?;
     let facts = reconciler.loader.load_about(coordinate).await?;
     // After the facts, and before the note: a purgatory that has lost something since it was read, or was not whole
     // then, tells so or has left its note.
@@ -46,3 +57,27 @@ pub(super) async fn keep_or_remove(
     }
     Ok(())
 }
+
+/// Removes what a killed git has left in a repository. Without it, the files would be removed when they are in the way.
+///
+/// # Errors
+/// Its lock cannot be had.
+pub(super) async fn sweep(reconciler: &Reconciler, coordinate: &Coordinate) -> Result<(), ReconcileError> {
+    if reconciler.repositories.at(coordinate).has_leftovers().await {
+        let locked = lock(reconciler, coordinate).await?;
+        let removed = locked.repository(coordinate)?.sweep().await;
+        tracing::debug!(repo.coordinate = %coordinate, removed, "swept");
+    }
+    Ok(())
+}
+
+async fn lock<'r>(
+    reconciler: &'r Reconciler,
+    coordinate: &Coordinate,
+) -> Result<LockedRepositories<'r>, RepositoryError> {
+    reconciler.repositories.lock(&[coordinate.clone()].into()).await
+}
+
+/// What the operator reads of a repository whose state is gone.
+pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it is kept on disk, \
+                                     and served again when they are published again";

@@ -1,4 +1,4 @@
-//! Where things lie below the data directory, and what a start finds and clears there.
+//! Where things lie below the data directory.
 //!
 //! ```text
 //! <data>/serving.gitconfig                                     git's configuration (command.rs)
@@ -16,7 +16,6 @@
 
 use std::fs;
 use std::fs::File;
-use std::fs::TryLockError;
 use std::hash::BuildHasher;
 use std::hash::Hasher;
 use std::hash::RandomState;
@@ -66,17 +65,6 @@ pub(crate) struct FileError {
     /// What the operating system said.
     #[source]
     pub(crate) source: io::Error,
-}
-
-/// What [`Layout::sweep`] removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct SweepReport {
-    /// Quarantine directories of instances that are gone.
-    pub(crate) quarantines: usize,
-    /// `*.lock` files and temporary packs that a killed git left in repositories.
-    pub(crate) stale_files: usize,
-    /// RepositoryStore left alone because another gateway holds their lock.
-    pub(crate) repositories_busy: usize,
 }
 
 impl Layout {
@@ -137,6 +125,21 @@ impl Layout {
         self.inner.root.join(STAGING).join(disk_name(identifier))
     }
 
+    /// Returns the directory of the directories of owners, in which their repositories are.
+    pub(super) fn repositories(&self) -> PathBuf {
+        self.inner.root.join(REPOSITORIES)
+    }
+
+    /// Returns the directory in which [`Layout::staging_of`] is for every identifier.
+    pub(super) fn all_staging(&self) -> PathBuf {
+        self.inner.root.join(STAGING)
+    }
+
+    /// Returns the directory of the work in progress of all gateways on this data directory.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.inner.root.join(QUARANTINE)
+    }
+
     /// Returns the number of the lock of a repository; others may have the same.
     pub(super) fn lock_number(&self, coordinate: &Coordinate) -> u16 {
         self.inner.lock_key.number(coordinate)
@@ -170,76 +173,6 @@ impl Layout {
             .open(&path)?;
         fs::remove_file(&path)?;
         Ok(file)
-    }
-
-    /// Lists the repositories that are on disk, in no order.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be listed. A directory without a readable coordinate, or in the place of
-    /// another coordinate, is logged and left out.
-    pub(crate) async fn hosted(&self) -> Result<Vec<Coordinate>, FileError> {
-        let layout = self.clone();
-        in_background(move || layout.hosted_blocking()).await
-    }
-
-    /// Lists the coordinates for which objects are staged, in no order; their repositories may be virtual.
-    ///
-    /// # Errors
-    /// As [`Layout::hosted`].
-    pub(crate) async fn staged(&self) -> Result<Vec<Coordinate>, FileError> {
-        let layout = self.clone();
-        in_background(move || layout.coordinates(STAGING, Self::staging)).await
-    }
-
-    /// Removes what crashed gateways left: their quarantines, and stale lock files in repositories.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be listed. What cannot be removed is logged and stays.
-    pub(crate) async fn sweep(&self) -> Result<SweepReport, FileError> {
-        let layout = self.clone();
-        in_background(move || {
-            let mut report = SweepReport {
-                quarantines: sweep_quarantine(&layout.inner.root.join(QUARANTINE))?,
-                ..SweepReport::default()
-            };
-            for coordinate in layout.hosted_blocking()? {
-                let lock_path = layout.lock_file(layout.lock_number(&coordinate));
-                // Refs change only under this lock: while it is ours, every `*.lock` has lost its owner.
-                let lock = open_lock_file(&lock_path)?;
-                match lock.try_lock() {
-                    Ok(()) => {
-                        report.stale_files += sweep_repository(&layout.repository(&coordinate));
-                    }
-                    Err(TryLockError::WouldBlock) => report.repositories_busy += 1,
-                    Err(TryLockError::Error(source)) => {
-                        return Err(failed("lock", &lock_path)(source));
-                    }
-                }
-            }
-            Ok(report)
-        })
-        .await
-    }
-
-    fn hosted_blocking(&self) -> Result<Vec<Coordinate>, FileError> {
-        self.coordinates(REPOSITORIES, Self::repository)
-    }
-
-    /// Reads the coordinates of the directories below `kind` that stand in their own `place`.
-    fn coordinates(&self, kind: &str, place: fn(&Self, &Coordinate) -> PathBuf) -> Result<Vec<Coordinate>, FileError> {
-        let mut found = Vec::new();
-        for outer in list(&self.inner.root.join(kind))? {
-            for path in list(&outer)? {
-                let text = fs::read_to_string(path.join(COORDINATE_FILE)).unwrap_or_default();
-                match text.trim_end_matches('\n').parse::<Coordinate>() {
-                    Ok(coordinate) if place(self, &coordinate) == path => found.push(coordinate),
-                    Ok(_) | Err(_) => {
-                        tracing::warn!(path = %path.display(), "nothing of this server: left alone");
-                    }
-                }
-            }
-        }
-        Ok(found)
     }
 }
 
@@ -338,99 +271,8 @@ pub(super) fn open_lock_file(path: &Path) -> Result<File, FileError> {
         .map_err(failed("open the lock file", path))
 }
 
-/// Returns the entries of `dir`; those that vanish meanwhile are left out.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    fs::read_dir(dir)
-        .map_err(failed("list", dir))?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", dir)))
-        .collect()
-}
-
-/// Removes the directories whose instance is gone, and the locks of such instances.
-fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
-    let mut removed = 0;
-    let (locks, work): (Vec<_>, Vec<_>) = list(quarantine)?
-        .into_iter()
-        .partition(|path| path.extension().is_some_and(|ext| ext == "lock"));
-    for path in work {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let instance = name.split('-').next().unwrap_or_default();
-        // By name and not from the listing: a listing may hold a directory and miss its older lock.
-        let lock_path = quarantine.join(instance).with_extension("lock");
-        let Some(_dead) = lock_of_dead_instance(&lock_path)? else {
-            continue;
-        };
-        // A crash between making and unlinking leaves a nameless file with its name.
-        let swept = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
-        match swept {
-            Ok(()) => removed += 1,
-            Err(error) => tracing::warn!(%error, path = %path.display(), "cannot sweep"),
-        }
-    }
-    for path in locks {
-        // Removed while locked: an instance that opened it before looks at its link count.
-        if let Some(Some(_locked)) = lock_of_dead_instance(&path)?
-            && let Err(error) = fs::remove_file(&path)
-        {
-            tracing::warn!(%error, path = %path.display(), "cannot sweep");
-        }
-    }
-    Ok(removed)
-}
-
-/// Returns `None` if the instance lives, and its lock (`Some(None)`: already removed) if it is gone.
-fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
-        Err(error) => return Err(failed("open", path)(error)),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Some(file))),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(failed("lock", path)(source)),
-    }
-}
-
-/// Removes the lock files of refs and the temporary packs in one repository; returns how many.
-pub(crate) fn sweep_repository(repository: &Path) -> usize {
-    // git writes packed refs beside their lock (git `refs/packed-backend.c`).
-    let is_lock = |name: &str| name.ends_with(".lock") || name == "packed-refs.new";
-    let is_temporary = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
-    remove_files(repository, 0, &is_lock)
-        + remove_files(&repository.join("refs"), REF_DEPTH_MAX, &is_lock)
-        + remove_files(&repository.join("objects/pack"), 0, &is_temporary)
-}
-
-fn remove_files(dir: &Path, depth: usize, stale: &dyn Fn(&str) -> bool) -> usize {
-    let mut removed = 0;
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        // A directory is never a lock: no component of a ref name ends in `.lock`.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if depth > 0 {
-                removed += remove_files(&entry.path(), depth - 1, stale);
-            }
-        } else if name.to_str().is_some_and(stale) {
-            match fs::remove_file(entry.path()) {
-                Ok(()) => removed += 1,
-                Err(error) => {
-                    tracing::warn!(%error, path = %entry.path().display(), "cannot sweep")
-                }
-            }
-        }
-    }
-    removed
-}
-
 /// The file inside a repository that holds its coordinate, since its path may hold only a hash of it.
 pub(crate) const COORDINATE_FILE: &str = "grasp-coordinate";
-/// Deepest directory of refs looked into: more components than a path of 4096 bytes can have.
-const REF_DEPTH_MAX: usize = 2048;
 /// `NAME_MAX` of Linux file systems less `.git`.
 const NAME_BYTES_MAX: usize = 255 - ".git".len();
 const REPOSITORIES: &str = "repositories";
@@ -473,67 +315,5 @@ mod tests {
             let name = disk_name(&identifier);
             prop_assert!(name.len() <= 251 && !name.starts_with('.') && name.is_ascii() && !name.contains('/'));
         }
-    }
-
-    #[tokio::test]
-    async fn only_the_quarantines_of_dead_instances_are_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let alive = Layout::new(dir.path()).unwrap();
-        fs::create_dir(alive.fresh_quarantine()).unwrap();
-        let dead = Layout::new(dir.path()).unwrap();
-        let left_behind = dead.fresh_quarantine();
-        fs::create_dir_all(left_behind.join("pack")).unwrap();
-        drop(dead);
-
-        let report = alive.sweep().await.unwrap();
-
-        assert_eq!(report.quarantines, 1);
-        assert!(!left_behind.exists());
-        assert_eq!(fs::read_dir(dir.path().join(QUARANTINE)).unwrap().count(), 2);
-    }
-
-    #[tokio::test]
-    async fn stale_locks_of_refs_are_swept_unless_the_repository_is_locked() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path()).unwrap();
-        let coordinate: Coordinate = format!("30617:{}:x", "11".repeat(32)).parse().unwrap();
-        let repository = layout.repository(&coordinate);
-        fs::create_dir_all(repository.join("refs/heads/a")).unwrap();
-        fs::write(repository.join(COORDINATE_FILE), coordinate.to_string()).unwrap();
-        for file in ["HEAD.lock", "refs/heads/a/b.lock", "refs/heads/a/c"] {
-            fs::write(repository.join(file), "").unwrap();
-        }
-        let busy = open_lock_file(&layout.lock_file(layout.lock_number(&coordinate))).unwrap();
-        busy.lock().unwrap();
-
-        let while_busy = layout.sweep().await.unwrap();
-        drop(busy);
-        let after = layout.sweep().await.unwrap();
-
-        assert_eq!((while_busy.stale_files, while_busy.repositories_busy), (0, 1));
-        assert_eq!((after.stale_files, after.repositories_busy), (2, 0));
-        assert!(repository.join("refs/heads/a/c").exists());
-    }
-
-    #[tokio::test]
-    async fn hosted_lists_what_stands_in_its_own_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path()).unwrap();
-        let long = "x y".repeat(84);
-        let mut expected = BTreeSet::new();
-        for text in ["plain", ".hidden", &long] {
-            let coordinate: Coordinate = format!("30617:{}:{text}", "11".repeat(32)).parse().unwrap();
-            let path = layout.repository(&coordinate);
-            fs::create_dir_all(&path).unwrap();
-            fs::write(path.join(COORDINATE_FILE), coordinate.to_string()).unwrap();
-            expected.insert(coordinate);
-        }
-        let stray = dir.path().join("repositories").join("11".repeat(32)).join("stray.git");
-        fs::create_dir(&stray).unwrap();
-        fs::write(stray.join(COORDINATE_FILE), format!("30617:{}:plain", "11".repeat(32))).unwrap();
-
-        let hosted = layout.hosted().await.unwrap();
-
-        assert_eq!(hosted.into_iter().collect::<BTreeSet<_>>(), expected);
     }
 }

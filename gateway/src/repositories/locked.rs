@@ -269,6 +269,11 @@ impl LockedRepository<'_> {
         }
     }
 
+    /// Removes the lock files and temporary packs that a killed git left in it; returns how many.
+    pub(crate) async fn sweep(&self) -> usize {
+        self.repository.clear_stale_locks().await
+    }
+
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
         copy_objects(from, &tips, &self.repository, self.limits).await
     }

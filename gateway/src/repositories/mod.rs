@@ -25,8 +25,10 @@ pub(crate) mod repository;
 pub(crate) mod spool;
 mod staging;
 mod surplus;
+mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -62,6 +64,9 @@ use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::staged_for;
 use crate::repositories::staging::sweep_staged;
+use crate::repositories::sweep::sweep_quarantine;
+use crate::repositories::walk::DiskWalk;
+use crate::repositories::walk::WalkOf;
 
 /// The repositories of this server. Cheap to clone.
 #[derive(Clone)]
@@ -135,22 +140,23 @@ impl Repositories {
         self.store.at(coordinate)
     }
 
-    /// Lists the repositories that are on disk.
-    ///
-    /// # Errors
-    /// The data directory cannot be read.
-    pub(crate) async fn on_disk(&self) -> Result<Vec<Coordinate>, RepositoryError> {
-        Ok(self.store.layout().hosted().await?)
+    /// Begins a walk over the repositories that are on disk.
+    pub(crate) fn walk(&self) -> DiskWalk {
+        DiskWalk::new(self.store.layout().clone(), WalkOf::Repositories)
     }
 
-    /// Lists the coordinates of which anything is on disk, a repository or staged commits.
+    /// Begins a walk over the repositories for which commits are staged, which need not be on disk.
+    pub(crate) fn walk_staged(&self) -> DiskWalk {
+        DiskWalk::new(self.store.layout().clone(), WalkOf::Staged)
+    }
+
+    /// Removes the work in progress of gateways that were killed; returns how many pieces of it.
     ///
     /// # Errors
-    /// The data directory cannot be read.
-    pub(crate) async fn coordinates(&self) -> Result<BTreeSet<Coordinate>, RepositoryError> {
-        let layout = self.store.layout();
-        let hosted = layout.hosted().await?.into_iter();
-        Ok(hosted.chain(layout.staged().await?).collect())
+    /// The quarantine cannot be listed.
+    pub(crate) async fn sweep_quarantine(&self) -> Result<usize, FileError> {
+        let quarantine = self.store.layout().quarantine();
+        in_background(move || sweep_quarantine(&quarantine)).await
     }
 
     /// Returns what is staged for these repositories.

@@ -14,10 +14,11 @@ use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
-use crate::repositories::layout::sweep_repository;
 use crate::repositories::objects::ReadError;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefSnapshot;
+use crate::repositories::sweep::has_leftovers;
+use crate::repositories::sweep::sweep_repository;
 
 /// What every repository is read and changed with: git, the data directory, the refs read so far. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -115,8 +116,14 @@ impl Repository {
         in_background(move || is_repository(&path)).await
     }
 
+    /// Whether it has lock files or temporary packs: left by a killed git, or in use by whoever holds the lock.
+    pub(crate) async fn has_leftovers(&self) -> bool {
+        let path = self.path.clone();
+        in_background(move || has_leftovers(&path)).await
+    }
+
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
-    /// identifier's lock, when `RepositoryError::Locked` says that one is in the way.
+    /// identifier's lock.
     pub(super) async fn clear_stale_locks(&self) -> usize {
         let path = self.path.clone();
         in_background(move || sweep_repository(&path)).await
@@ -178,8 +185,7 @@ mod tests {
         assert!(made.iter().all(Result::is_ok), "{made:?}");
         assert_eq!(repository.refs().await.unwrap(), Some(RefSnapshot::empty()));
         assert_eq!(world.quarantine_entries(), 0);
-        let hosted = world.store.layout().hosted().await.unwrap();
-        assert_eq!(hosted, [repository.coordinate().clone()]);
+        assert_eq!(world.hosted().await, [repository.coordinate().clone()]);
     }
 
     #[tokio::test]

@@ -319,7 +319,7 @@ mod tests {
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
         assert_eq!(here(&world, &upstream), [(id, two)]);
-        let staged = async || world.store.layout().staged().await.unwrap();
+        let staged = async || world.staged().await;
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
         let admitted = staging.admit(&id, &two, &IngestLimits::default()).await;
         assert!(matches!(admitted, Err(RepositoryError::NoRepository)));

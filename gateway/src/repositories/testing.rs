@@ -17,6 +17,8 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
+use crate::repositories::walk::DiskWalk;
+use crate::repositories::walk::WalkOf;
 
 /// A data directory with its repositories, gone when dropped.
 pub(crate) struct World {
@@ -75,6 +77,21 @@ impl World {
 
     pub(crate) fn repository(&self, identifier: &str) -> Repository {
         self.store.at(&coordinate(identifier))
+    }
+
+    /// Lists the repositories that are on disk.
+    pub(crate) async fn hosted(&self) -> Vec<Coordinate> {
+        self.walk(WalkOf::Repositories).await
+    }
+
+    /// Lists the coordinates for which objects are staged.
+    pub(crate) async fn staged(&self) -> Vec<Coordinate> {
+        self.walk(WalkOf::Staged).await
+    }
+
+    async fn walk(&self, of: WalkOf) -> Vec<Coordinate> {
+        let mut walk = DiskWalk::new(self.store.layout().clone(), of);
+        walk.next_page(usize::MAX).await.unwrap()
     }
 
     /// Counts what lies in the quarantine beside the locks of instances.

@@ -84,7 +84,15 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, see [`RelayError`]. There is no partial answer.
     pub async fn query(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        let query = |connection| query::query(connection, &filters);
+        self.query_up_to(filters, usize::MAX).await
+    }
+
+    /// Returns the same, unless one of the filters matches more than `events_max` events.
+    ///
+    /// # Errors
+    /// The relay did not answer in full, or there are more ([`RelayError::TooMany`]).
+    pub async fn query_up_to(&self, filters: Vec<Filter>, events_max: usize) -> Result<Vec<Event>, RelayError> {
+        let query = |connection| query::query(connection, &filters, events_max);
         self.ask(&self.inner.queries, query).await
     }
 

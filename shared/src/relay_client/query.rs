@@ -10,13 +10,17 @@ use nostr::filter::Filter;
 use super::connection::RelayConnection;
 use super::error::RelayError;
 
-/// Returns all that matches.
-pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
+/// Returns all that matches; each filter may match at most `events_max` events.
+pub(super) async fn query(
+    connection: Arc<RelayConnection>,
+    filters: &[Filter],
+    events_max: usize,
+) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
     let mut found = FoundEvents::default();
     for filters in requests(filters) {
         if let [filter] = filters {
-            add_all_of(&connection, filter, &mut found).await?;
+            add_all_of(&connection, filter, events_max, &mut found).await?;
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
@@ -27,7 +31,7 @@ pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) 
             continue;
         }
         for filter in filters {
-            add_all_of(&connection, filter, &mut found).await?;
+            add_all_of(&connection, filter, events_max, &mut found).await?;
         }
     }
     Ok(found.events)
@@ -73,7 +77,12 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
 }
 
 /// Adds all that matches one filter, page by page into the past.
-async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut FoundEvents) -> Result<(), RelayError> {
+async fn add_all_of(
+    connection: &RelayConnection,
+    filter: &Filter,
+    events_max: usize,
+    found: &mut FoundEvents,
+) -> Result<(), RelayError> {
     let page_size = connection.page_size();
     let mut request = filter.clone().limit(page_size);
     // Of this filter alone: events that another filter found do not mean that this one makes no progress.
@@ -84,6 +93,7 @@ async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut F
         let next = page.next_until(unseen, request.until, page_size);
         found.add(page.events);
         match next? {
+            Some(_) if seen.len() > events_max => return Err(RelayError::TooMany { events_max }),
             Some(until) => request = request.until(until),
             None => return Ok(()),
         }

@@ -61,6 +61,7 @@ on_both_stores! {
     identifiers_with_odd_characters_are_kept_apart
     a_dirty_mark_is_cleared_only_with_its_last_number
     dirty_coordinates_are_listed_oldest_change_first
+    what_is_dirty_by_some_changes_is_counted
     what_is_overdue_is_offered_again_only_after_a_while
     an_overdue_placeholder_makes_its_coordinate_dirty
     releasing_writes_an_event_that_was_never_held
@@ -656,6 +657,25 @@ async fn dirty_coordinates_are_listed_oldest_change_first(p: Fixture) {
     assert_eq!(names, ["a", "b"]);
     assert_eq!(p.clear_dirty().await, ["a", "b", "c"]);
     assert_eq!(p.purgatory.dirty(0).await.unwrap(), []);
+}
+
+async fn what_is_dirty_by_some_changes_is_counted(p: Fixture) {
+    let start = p.purgatory.last_change().await.unwrap();
+    p.purgatory.mark_dirty(&identifiers(&["before"])).await.unwrap();
+    let after = p.purgatory.last_change().await.unwrap();
+    p.purgatory.mark_dirty(&identifiers(&["a", "b"])).await.unwrap();
+    let until = p.purgatory.last_change().await.unwrap();
+    p.purgatory.mark_dirty(&identifiers(&["later"])).await.unwrap();
+    let count = async || p.purgatory.dirty_between(after, until).await.unwrap();
+    assert!(start < after && after < until);
+    assert_eq!(count().await, 2);
+
+    // Changed again, it is dirty by another change.
+    p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    assert_eq!(count().await, 1);
+    let number = p.purgatory.dirty_number(&"b".parse().unwrap()).await.unwrap().unwrap();
+    p.purgatory.clear_dirty(&"b".parse().unwrap(), number).await.unwrap();
+    assert_eq!(count().await, 0);
 }
 
 async fn what_is_overdue_is_offered_again_only_after_a_while(p: Fixture) {

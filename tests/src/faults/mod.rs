@@ -1,6 +1,7 @@
 //! What goes wrong between two programs: connections that stop, end or drip, git commands that are killed or fail, and
 //! disks that are full or read-only.
 
+pub mod clock;
 pub mod frames;
 pub mod git_wrapper;
 pub mod slow_line;

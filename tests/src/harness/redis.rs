@@ -8,6 +8,7 @@ use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use tokio::net::TcpStream;
 
+use crate::faults::clock::MovableClock;
 use crate::faults::frames::Wire;
 use crate::faults::tcp_proxy::TcpProxy;
 use crate::harness::process::Process;
@@ -23,6 +24,8 @@ pub enum RedisSetup {
     AsAsked,
     /// One server, for tests that do to it what several do not survive.
     Alone,
+    /// One server, whose clock the test can move.
+    MovableClock,
     /// Several, of which the first can be killed.
     Failover(Mode),
 }
@@ -33,6 +36,7 @@ pub struct RedisServer {
     port: u16,
     folder: PathBuf,
     proxy: Option<TcpProxy>,
+    clock: Option<MovableClock>,
     /// How many replicas programs wait for. None where nothing fails: on a busy machine they are late.
     confirming: usize,
 }
@@ -48,6 +52,10 @@ impl RedisServer {
         let (mode, replicas, confirming) = match (setup, Mode::asked_for()) {
             (RedisSetup::Failover(mode), _) => (mode, 2, 1),
             (RedisSetup::AsAsked, Some(mode)) if !is_behind_proxy => (mode, 1, 0),
+            (RedisSetup::MovableClock, _) => {
+                let clock = MovableClock::in_folder(folder).await;
+                return Self::start_with(folder, is_behind_proxy, Some(clock)).await;
+            }
             (RedisSetup::AsAsked | RedisSetup::Alone, _) => return Self::start(folder, is_behind_proxy).await,
         };
         let topology = Topology::start(mode, folder, Some(Path::new(SHIPPED)), replicas).await;
@@ -56,6 +64,7 @@ impl RedisServer {
             servers: Servers::Several(topology),
             folder: folder.to_owned(),
             proxy: None,
+            clock: None,
             confirming,
         }
     }
@@ -97,10 +106,15 @@ impl RedisServer {
     /// # Panics
     /// It cannot be started.
     pub async fn start(folder: &Path, is_behind_proxy: bool) -> Self {
+        Self::start_with(folder, is_behind_proxy, None).await
+    }
+
+    async fn start_with(folder: &Path, is_behind_proxy: bool, clock: Option<MovableClock>) -> Self {
         let port = free_port();
         Self {
-            servers: Servers::One(start(folder, port).await),
+            servers: Servers::One(start(folder, port, clock.as_ref()).await),
             port,
+            clock,
             folder: folder.to_owned(),
             proxy: match is_behind_proxy {
                 true => Some(TcpProxy::start(port, Wire::Redis).await),
@@ -132,6 +146,14 @@ impl RedisServer {
         self.proxy.as_ref().expect("this Redis is reached without a proxy")
     }
 
+    /// Returns its clock.
+    ///
+    /// # Panics
+    /// It has the system's.
+    pub fn clock(&self) -> &MovableClock {
+        self.clock.as_ref().expect("this Redis has the system's clock")
+    }
+
     /// Kills it as `kill -9` does.
     pub async fn kill(&mut self) {
         self.only().kill().await;
@@ -144,7 +166,7 @@ impl RedisServer {
 
     /// Starts it again, after it was killed, with what it has on disk.
     pub async fn start_again(&mut self) {
-        self.servers = Servers::One(start(&self.folder, self.port).await);
+        self.servers = Servers::One(start(&self.folder, self.port, self.clock.as_ref()).await);
     }
 
     /// Starts it again, after it was killed, with nothing.
@@ -193,9 +215,11 @@ impl RedisServer {
     }
 }
 
-async fn start(folder: &Path, port: u16) -> Process {
+async fn start(folder: &Path, port: u16, clock: Option<&MovableClock>) -> Process {
     let log = folder.join("redis.log");
-    let mut redis = Process::start(Path::new("redis-server"), &arguments(folder, port), &log);
+    let environment = clock.map(MovableClock::environment).unwrap_or_default();
+    let program = Path::new("redis-server");
+    let mut redis = Process::start_with(program, &arguments(folder, port), &log, &environment);
     eventually("Redis listens", async || {
         assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
         TcpStream::connect(("127.0.0.1", port)).await.is_ok()

@@ -10,3 +10,4 @@ pub mod process_memory;
 pub mod push_memory;
 pub mod push_time;
 pub mod redis_cost;
+pub mod scale;

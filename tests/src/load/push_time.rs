@@ -30,7 +30,8 @@ impl PushTimes {
             let git = world.git(&format!("client{number}")).await;
             let commit = git.commit("one").await;
             times.into_file.push(push_into_file(world, &git, number).await);
-            let took = push_into_world(world, &mut nostr, &git, &commit, number).await;
+            let repository = Repository::new(&format!("r{number}"));
+            let took = push_into_world(world, &mut nostr, &git, &repository, &commit).await;
             times.into_world.push(took);
         }
         times
@@ -51,22 +52,25 @@ async fn push_into_file(world: &World, git: &GitClient, number: usize) -> Durati
     started.elapsed()
 }
 
-async fn push_into_world(
+/// Publishes a repository and pushes a commit into it; returns how long the push took.
+///
+/// # Panics
+/// An event is refused, the push fails, or its events are not served.
+pub async fn push_into_world(
     world: &World,
     nostr: &mut NostrClient,
     git: &GitClient,
+    repository: &Repository,
     commit: &str,
-    number: usize,
 ) -> Duration {
-    let repository = Repository::new(&format!("r{number}"));
-    let announcement = world.announcement(&repository, now(), &[]);
+    let announcement = world.announcement(repository, now(), &[]);
     let state = repository.state(now(), &[("refs/heads/main", commit)]);
     for event in [&announcement, &state] {
         let answer = nostr.send(event).await;
         assert!(answer.taken, "{answer:?}");
     }
     let started = Instant::now();
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
+    git.push(&world.url(repository), &["main"]).await.expect_ok();
     let took = started.elapsed();
     assert!(nostr.serves(&state).await);
     took

@@ -1,6 +1,7 @@
 //! The purgatory as everybody else sees it: one type, whichever store is behind it, and the table of its operations.
 
 mod argv;
+mod clock_jumps;
 mod decode;
 mod error;
 mod keys;
@@ -15,6 +16,7 @@ mod source_group;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::LazyLock;
 
 use ::redis::FromRedisValue;
@@ -22,6 +24,7 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use self::argv::Argv;
+use self::clock_jumps::ClockJumps;
 use self::decode::Malformed;
 use self::decode::ReadingCursor;
 use self::memory::MemoryStore;
@@ -65,6 +68,8 @@ pub use self::redis::RedisSettings;
 pub struct Purgatory {
     backend: Backend,
     limits: Limits,
+    /// Those of Redis: whoever gives a store in memory its clock gives it one that does not jump.
+    clock_jumps: Arc<ClockJumps>,
 }
 
 #[derive(Clone)]
@@ -189,16 +194,30 @@ operations! {
     pub fn listing(coordinates: &BTreeSet<Coordinate>, count_max: usize) -> BTreeSet<Coordinate> =
         ("read who lists an author", |argv| argv.bounded(count_max).args(coordinates), decode::coordinates);
 
-    /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one.
-    fn mark_held_page(cursor: &(String, String)) -> (String, String) =
+    /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one: two texts, `"0"` and
+    /// empty for the first page, and again behind the last.
+    pub fn mark_held_page(cursor: &(String, String)) -> (String, String) =
         ("mark everything held dirty", |argv| argv.arg(&cursor.0).arg(&cursor.1), Ok);
+
+    /// Returns the number of the last change.
+    pub fn last_change() -> u64 =
+        ("read the last change", |argv| argv, Ok);
+
+    /// Returns how much is dirty whose number is above `after` and at most `until`.
+    pub fn dirty_between(after: u64, until: u64) -> usize =
+        ("count what is dirty", |argv| argv.arg(after).arg(until), Ok);
 }
 
 impl Purgatory {
     /// Makes a purgatory that ends with this process.
     pub fn in_memory(limits: Limits, clock: Clock) -> Self {
         let backend = Backend::Memory(MemoryStore::new(clock));
-        Self { backend, limits }
+        let clock_jumps = Arc::default();
+        Self {
+            backend,
+            limits,
+            clock_jumps,
+        }
     }
 
     /// Makes a purgatory in Redis. If that cannot be reached now, operations fail until it can.
@@ -209,7 +228,12 @@ impl Purgatory {
         let redis = RedisStore::new(settings)?;
         redis.load(&SCRIPTS.all()).await;
         let backend = Backend::Redis(redis);
-        Ok(Self { backend, limits })
+        let clock_jumps = Arc::default();
+        Ok(Self {
+            backend,
+            limits,
+            clock_jumps,
+        })
     }
 
     /// Returns one warning for each setting of the server that can lose held events, or that it does not let us read.
@@ -273,6 +297,10 @@ impl Purgatory {
         reading.entries.sort_by_key(|entry| entry.event.id);
         reading.entries.dedup_by_key(|entry| entry.event.id);
         reading.placeholders.sort();
+        if matches!(self.backend, Backend::Redis(_)) {
+            let spared = self.clock_jumps.spare(&mut reading);
+            self.extend(&spared.event_ids, spared.secs).await?;
+        }
         Ok(reading)
     }
 

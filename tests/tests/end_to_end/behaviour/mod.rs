@@ -15,6 +15,7 @@ mod push_cost;
 mod pushes;
 mod redis_password;
 mod related;
+mod scale;
 mod several_owners;
 mod slow_clients;
 mod strangers;

@@ -1,5 +1,6 @@
 //! What stays true when clients, programs, disks or the machine fail.
 
+mod clock_jumps;
 mod crashes;
 mod disk_faults;
 #[cfg(feature = "mounts")]

@@ -134,6 +134,10 @@ impl Keyspace {
                 let left_out = number(after.strip_prefix('(').ok_or_else(unknown)?)?;
                 (set.len() - set.until(left_out).count()).into()
             }
+            ["ZCOUNT", _, after, until] => {
+                let after = number(after.strip_prefix('(').ok_or_else(unknown)?)?;
+                set.between(after + 1, number(until)?).count().into()
+            }
             ["ZRANGE", _, min, max, "BYSCORE", "LIMIT", "0", count] => {
                 let max = if max == "+inf" { i64::MAX } else { number(max)? };
                 let min = match min.strip_prefix('(') {

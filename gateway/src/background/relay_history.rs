@@ -1,0 +1,77 @@
+//! Reads what the relay has stored some at a time: neither how much that is nor how much of it is of one second decides
+//! whether it comes to its end, or what is in memory.
+
+use nostr::event::Event;
+use nostr::filter::Filter;
+use nostr::types::Timestamp;
+use shared::relay_client::RelayClient;
+use shared::relay_client::RelayError;
+
+/// What matches a filter, of some seconds, as far as it was not read yet.
+#[derive(Debug)]
+pub(super) struct RelayHistory {
+    filter: Filter,
+    /// First and last second of each span that is still to be read, the next one last.
+    spans: Vec<(u64, u64)>,
+}
+
+impl RelayHistory {
+    /// Begins with the second `since`.
+    pub(super) fn since(filter: Filter, since: u64) -> Self {
+        let now = Timestamp::now().as_secs().max(since);
+        // Most that is dated is dated before now: so it is halved less often.
+        let later = (now + 1, u64::from(u32::MAX).max(now + 1));
+        Self {
+            filter,
+            spans: vec![later, (since, now)],
+        }
+    }
+
+    /// Returns some of the events that were not read yet, the same ones until [`RelayHistory::advance`]; `None`: that
+    /// was all. Where one second has more than the relay returns, only as much of it as it does.
+    ///
+    /// # Errors
+    /// The relay did not answer. Asked again, it is the same question.
+    pub(super) async fn next(&mut self, relay: &RelayClient) -> Result<Option<Vec<Event>>, RelayError> {
+        while let Some((since, until)) = self.spans.last().copied() {
+            let filter = self
+                .filter
+                .clone()
+                .since(Timestamp::from_secs(since))
+                .until(Timestamp::from_secs(until));
+            let events = match relay.query_up_to(vec![filter.clone()], EVENTS_MAX).await {
+                Err(RelayError::TooMany { .. } | RelayError::Stalled { .. }) if since < until => {
+                    self.halve(since, until);
+                    continue;
+                }
+                Err(error @ (RelayError::TooMany { .. } | RelayError::Stalled { .. })) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "some events of one second are left out: what they are about is visited by the next re-check"
+                    );
+                    relay.newest(vec![filter.limit(EVENTS_MAX)]).await?
+                }
+                answer => answer?,
+            };
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+            self.advance();
+        }
+        Ok(None)
+    }
+
+    /// Counts what was returned last as done.
+    pub(super) fn advance(&mut self) {
+        self.spans.pop();
+    }
+
+    fn halve(&mut self, since: u64, until: u64) {
+        let middle = since + (until - since) / 2;
+        self.spans.pop();
+        self.spans.extend([(middle + 1, until), (since, middle)]);
+    }
+}
+
+/// Most events in memory, unless one page of the relay has more.
+const EVENTS_MAX: usize = 1000;
