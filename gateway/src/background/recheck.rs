@@ -32,6 +32,9 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, identifiers: &BTreeSet<I
     if identifiers.is_empty() {
         return;
     }
+    for identifier in identifiers {
+        reconciler.changes.note(identifier);
+    }
     while let Err(error) = reconciler.loader.purgatory.mark_dirty(identifiers).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,

@@ -113,6 +113,7 @@ impl Worker {
         // Those that rest or run come first in the list: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
         for (identifier, _) in purgatory.dirty(BATCH + busy).await? {
+            self.reconciler.changes.note(&identifier);
             let is_busy = self.running.contains(&identifier) || self.resting.contains_key(&identifier);
             if !is_busy && self.reconciles.len() < RECONCILES_MAX {
                 self.start_reconcile(identifier);

@@ -21,6 +21,7 @@ use crate::fairness::shares::Claim;
 use crate::fairness::shares::ShareLimits;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slots;
+use crate::fetch::advertised::Advertised;
 use crate::fetch::conversation::Conversation;
 use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::error::UploadPackError;
@@ -32,7 +33,6 @@ use crate::git::error::GitError;
 use crate::http::body::BodyLimits;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
-use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::RepositoryStore;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
@@ -75,13 +75,13 @@ impl UploadPack {
     }
 
     /// Answers the fetch request `body`, which is not compressed (any more), of a client at `address` from the
-    /// repository at `path` with `refs`.
+    /// repository at `path`, of which `advertised` are the refs.
     ///
     /// # Errors
     /// [`UploadPackError`] until the first byte of the answer.
     pub(crate) async fn fetch<R>(
         &self,
-        (path, refs): (&Path, &RefSnapshot),
+        (path, advertised): (&Path, &Advertised),
         address: IpAddr,
         protocol: Option<GitProtocol>,
         body: R,
@@ -100,7 +100,7 @@ impl UploadPack {
             // A probe, or a client that wants nothing after all.
             None => Ok(Box::pin(stream::empty())),
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
-                let answer = request.ls_refs().await?.answer(refs);
+                let answer = advertised.ls_refs(request.ls_refs().await?);
                 Ok(Box::pin(stream::iter([Ok(answer)])))
             }
             Some(_) => self.answer(path, address, protocol, request).await,
@@ -238,6 +238,7 @@ mod tests {
 
     use super::*;
     use crate::http::body::Body;
+    use crate::repositories::refs::RefSnapshot;
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
     use wire::pkt_line::PktLine;
@@ -259,8 +260,8 @@ mod tests {
     }
 
     /// The refs of a virtual repository.
-    fn none() -> RefSnapshot {
-        RefSnapshot::empty()
+    fn none() -> Advertised {
+        Advertised::new(Arc::new(RefSnapshot::empty()))
     }
 
     fn v2() -> Option<GitProtocol> {
@@ -381,7 +382,8 @@ mod tests {
         let server = server(&world, no_git);
         let ls_refs = lines(&["command=ls-refs\n", "0001", "unborn", "symrefs", "0000"]);
 
-        let (path, refs) = (repository.path(), repository.refs().await.unwrap().unwrap());
+        let refs = repository.refs().await.unwrap().unwrap();
+        let (path, refs) = (repository.path(), Advertised::new(Arc::new(refs)));
         let of_repository = server.fetch((path, &refs), READER, v2(), body(&ls_refs)).await;
         let of_virtual = server.fetch((path, &none()), READER, v2(), body(&ls_refs)).await;
         let probe = server.fetch((path, &refs), READER, None, body(b"0000")).await;

@@ -7,8 +7,8 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::fetch::error::UploadPackError;
+use crate::fetch::finding::Found;
 use crate::fetch::process::UploadPack;
-use crate::fetch::reader::Found;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::reply;
@@ -23,11 +23,11 @@ pub(crate) async fn upload_pack(
     protocol: Option<GitProtocol>,
     body: Body,
 ) -> Response {
-    let found = reader.find(coordinate).await;
-    let Found::Readable { path, refs } = found else {
-        return found.refusal();
+    let finding = reader.find(coordinate).await;
+    let Found::Readable { path, advertised } = &finding.found else {
+        return finding.found.refusal();
     };
-    match process.fetch((&path, &refs), address, protocol, body).await {
+    match process.fetch((path, advertised), address, protocol, body).await {
         Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
         Err(error) => refusal(&error),
     }

@@ -26,6 +26,7 @@ use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::plan;
 
+use crate::fetch::changes::Changes;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
@@ -41,6 +42,8 @@ pub(crate) struct Reconciler {
     pub(crate) repositories: Repositories,
     /// What brings complete events into the relay.
     pub(crate) publisher: Publisher,
+    /// What readers have to read anew.
+    pub(crate) changes: Changes,
     /// Which repositories the events speak of that were read.
     pub(crate) known_events: KnownEvents,
     /// For how long events are held, in seconds.
@@ -117,6 +120,7 @@ impl Reconciler {
         locked: &LockedRepositories<'_>,
         loaded: &Loaded,
     ) -> Result<Reconciled, ReconcileError> {
+        let _changing = self.changes.making(locked.identifiers());
         let facts = &loaded.facts;
         tracing::debug!(identifiers = facts.identifiers.len(), "reconcile identifiers");
         self.known_events.note(facts);

@@ -10,6 +10,7 @@ mod limits;
 mod pull_requests;
 mod push_cost;
 mod pushes;
+mod readers;
 mod related;
 mod several_owners;
 mod slow_clients;
