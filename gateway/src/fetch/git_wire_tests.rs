@@ -118,7 +118,8 @@ impl Server {
                     .await
                     .unwrap();
                 let kind = "application/x-git-upload-pack-result";
-                return warp::reply::with_header(warp::reply::stream(answer), "content-type", kind).into_response();
+                let answer = warp::reply::stream(answer.into_stream());
+                return warp::reply::with_header(answer, "content-type", kind).into_response();
             }
             other => panic!("{other:?}"),
         };

@@ -54,6 +54,25 @@ pub(crate) struct UploadPack {
 /// it ends the git that writes it.
 pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
+/// How a fetch is answered.
+pub(crate) enum FetchAnswer {
+    /// With this, and no git.
+    Whole(Bytes),
+    /// By git.
+    Streamed(UploadPackAnswer),
+}
+
+#[cfg(test)]
+impl FetchAnswer {
+    /// Returns it as it is sent.
+    pub(crate) fn into_stream(self) -> UploadPackAnswer {
+        match self {
+            Self::Whole(bytes) => Box::pin(stream::iter([Ok(bytes)])),
+            Self::Streamed(answer) => answer,
+        }
+    }
+}
+
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
     pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
@@ -85,7 +104,7 @@ impl UploadPack {
         address: IpAddr,
         protocol: Option<GitProtocol>,
         body: R,
-    ) -> Result<UploadPackAnswer, UploadPackError>
+    ) -> Result<FetchAnswer, UploadPackError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
@@ -98,12 +117,14 @@ impl UploadPack {
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         match request.first_line().await? {
             // A probe, or a client that wants nothing after all.
-            None => Ok(Box::pin(stream::empty())),
+            None => Ok(FetchAnswer::Whole(Bytes::new())),
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
-                let answer = advertised.ls_refs(request.ls_refs().await?);
-                Ok(Box::pin(stream::iter([Ok(answer)])))
+                Ok(FetchAnswer::Whole(advertised.ls_refs(request.ls_refs().await?)))
             }
-            Some(_) => self.answer(path, address, protocol, request).await,
+            Some(_) => {
+                let answer = self.answer(path, address, protocol, request).await?;
+                Ok(FetchAnswer::Streamed(answer))
+            }
         }
     }
 
@@ -310,8 +331,8 @@ mod tests {
         joined
     }
 
-    async fn whole(answer: UploadPackAnswer) -> io::Result<Vec<u8>> {
-        let chunks: Vec<_> = answer.collect().await;
+    async fn whole(answer: FetchAnswer) -> io::Result<Vec<u8>> {
+        let chunks: Vec<_> = answer.into_stream().collect().await;
         chunks.into_iter().try_fold(Vec::new(), |mut whole, chunk| {
             whole.extend_from_slice(&chunk?);
             Ok(whole)

@@ -8,6 +8,7 @@ use warp::reply::Response;
 
 use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
+use crate::fetch::process::FetchAnswer;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
@@ -28,7 +29,8 @@ pub(crate) async fn upload_pack(
         return finding.found.refusal();
     };
     match process.fetch((path, advertised), address, protocol, body).await {
-        Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
+        Ok(FetchAnswer::Whole(answer)) => reply::git(RESULT_TYPE, answer),
+        Ok(FetchAnswer::Streamed(answer)) => reply::git_stream(RESULT_TYPE, answer),
         Err(error) => refusal(&error),
     }
 }
@@ -50,3 +52,5 @@ fn refusal(error: &UploadPackError) -> Response {
         ),
     }
 }
+
+const RESULT_TYPE: &str = "application/x-git-upload-pack-result";
