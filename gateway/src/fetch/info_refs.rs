@@ -19,7 +19,10 @@ pub(crate) async fn info_refs(
     version: ProtocolVersion,
     headers: &HeaderMap,
 ) -> Response {
-    let finding = reader.find(coordinate).await;
+    let finding = match service {
+        GitService::UploadPack => reader.find(coordinate).await,
+        GitService::ReceivePack => reader.find_to_push(coordinate).await,
+    };
     let advertised = match (&finding.found, service) {
         // Whoever has missing data can push it again, on top of what is here.
         (Found::Readable { advertised, .. }, _) | (Found::DataMissing(advertised), GitService::ReceivePack) => {

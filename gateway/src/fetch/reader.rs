@@ -30,6 +30,7 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
+    changes: Changes,
     /// What a repository without refs offers.
     nothing: Arc<Advertised>,
 }
@@ -40,7 +41,8 @@ impl Reader {
         Self {
             loader,
             repositories,
-            cache: ReadCache::new(changes, CACHE_BYTES_MAX),
+            cache: ReadCache::new(changes.clone(), CACHE_BYTES_MAX),
+            changes,
             nothing: Arc::new(Advertised::new(Arc::new(RefSnapshot::empty()))),
         }
     }
@@ -57,6 +59,25 @@ impl Reader {
         // Boxed: loads are rare, and what they hold would be part of every request.
         let load = |before| Box::pin(self.load(coordinate, before));
         self.cache.get(coordinate, &access, load).await
+    }
+
+    /// Returns what a pusher finds: with the refs as they are on disk now. A push names them as what it replaces, and
+    /// another gateway may have changed them within the last second.
+    pub(super) async fn find_to_push(&self, coordinate: &Coordinate) -> Arc<Finding> {
+        let finding = self.find(coordinate).await;
+        let Found::Readable { advertised, .. } = &finding.found else {
+            return finding;
+        };
+        let is_current = match self.repositories.at(coordinate).cached_refs().await {
+            Ok(Some(refs)) => *advertised.refs() == refs,
+            Ok(None) => Arc::ptr_eq(advertised, &self.nothing),
+            Err(_) => false,
+        };
+        if is_current {
+            return finding;
+        }
+        self.changes.note(&coordinate.identifier);
+        self.find(coordinate).await
     }
 
     /// Returns what a reader would find without anything being loaded.

@@ -196,15 +196,21 @@ async fn what_is_pushed_through_one_is_soon_read_from_the_other_however_many_rea
         });
     }
     for round in 0..ROUNDS {
-        let pusher = Pusher::new(&two.world, &served, &format!("work-{round}"), now() + round).await;
-        assert_eq!(two.relay.send(&pusher.state).await, held());
+        let at = now() + 2 * round;
+        let first = Pusher::new(&two.world, &served, &format!("first-{round}"), at).await;
+        let second = Pusher::new(&two.world, &served, &format!("second-{round}"), at + 1).await;
+        for state in [&first.state, &second.state] {
+            assert_eq!(two.relay.send(state).await, held());
+        }
 
-        pusher.push(&served.url).await.expect_ok();
-
+        first.push(&served.url).await.expect_ok();
         // At once where it was pushed.
-        let expected = [("refs/heads/main".to_owned(), pusher.commit.clone())];
+        let expected = [("refs/heads/main".to_owned(), first.commit.clone())];
         assert_eq!(served.refs().await, expected, "round {round}");
-        two.assert_governed(&served, &pusher.commit).await;
+        // It replaces what the other gateway has just written, whatever readers are given there.
+        second.push(&two.other.url(&served.repository)).await.expect_ok();
+
+        two.assert_governed(&served, &second.commit).await;
     }
 }
 
