@@ -28,6 +28,7 @@ use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slots;
+use crate::fetch::changes::Changes;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
@@ -96,15 +97,17 @@ impl Server {
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
         let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload())
             .with_disk_limits(options.server_limits.of_disk());
-        let reconciler = reconciler(options, loader.clone(), repositories.clone()).await?;
+        let changes = Changes::new();
+        let reader = Arc::new(Reader::new(loader.clone(), repositories.clone(), changes.clone()));
+        let reconciler = reconciler(options, loader.clone(), repositories.clone(), changes).await?;
         let limits = &options.server_limits;
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
             upload_pack: UploadPack::new(store, limits.of_fetches()),
-            pusher: Arc::new(pusher(options, reconciler, &tasks, &ending)),
+            pusher: Arc::new(pusher(options, (reconciler, &reader), &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
-            reader: Reader { loader, repositories },
+            reader,
         };
         Ok(Self {
             gateway: Arc::new(gateway),
@@ -211,6 +214,7 @@ async fn reconciler(
     options: &GatewayOptions,
     loader: FactLoader,
     repositories: Repositories,
+    changes: Changes,
 ) -> Result<Arc<Reconciler>, CommandError> {
     let import = match options.strfry.paths() {
         Some(paths) => Some(
@@ -224,6 +228,7 @@ async fn reconciler(
         publisher: Publisher::new(loader.relay.clone(), loader.purgatory.clone(), import, LEASE_SECS),
         loader,
         repositories,
+        changes,
         known_events: KnownEvents::new(),
         pull_request_events: PullRequestEvents::new(),
         hold_secs: options.rules.hold.as_secs(),
@@ -234,7 +239,12 @@ async fn reconciler(
     }))
 }
 
-fn pusher(options: &GatewayOptions, reconciler: Arc<Reconciler>, tasks: &TaskTracker, ending: &Ending) -> Pusher {
+fn pusher(
+    options: &GatewayOptions,
+    (reconciler, reader): (Arc<Reconciler>, &Arc<Reader>),
+    tasks: &TaskTracker,
+    ending: &Ending,
+) -> Pusher {
     let limits = &options.server_limits;
     Pusher {
         receiver: Receiver {
@@ -253,6 +263,7 @@ fn pusher(options: &GatewayOptions, reconciler: Arc<Reconciler>, tasks: &TaskTra
             stopping: ending.stopping.clone(),
         },
         committer: Committer { reconciler },
+        reader: Arc::clone(reader),
         tasks: tasks.clone(),
     }
 }

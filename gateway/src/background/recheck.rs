@@ -36,6 +36,9 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
     if coordinates.is_empty() {
         return;
     }
+    for coordinate in coordinates {
+        reconciler.changes.note(coordinate);
+    }
     while let Err(error) = reconciler.loader.purgatory.mark_dirty(coordinates).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,

@@ -115,6 +115,7 @@ impl Worker {
         // Those that rest or run come first in the list: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
         for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
+            self.reconciler.changes.note(&coordinate);
             let is_busy = self.running.contains(&coordinate) || self.resting.contains_key(&coordinate);
             if !is_busy && self.reconciles.len() < RECONCILES_MAX {
                 self.start_reconcile(coordinate);

@@ -1,41 +1,15 @@
-//! What a repository offers: the answers to `GET info/refs` (`gitprotocol-http(5)`, "Smart Server Response"), written
-//! natively and, but for the agent, byte for byte as git writes them (docs/facts/git-http.md 2.1).
+//! What a repository offers: the bodies of answers to `GET info/refs` (`gitprotocol-http(5)`, "Smart Server Response"),
+//! but for the agent byte for byte as git writes them (docs/facts/git-http.md 2.1). Pure.
 
 use bytes::Bytes;
 use bytes::BytesMut;
 use shared::git::Oid;
 use shared::git::RefName;
-use shared::nip34::Coordinate;
-use warp::reply::Response;
 
-use crate::fetch::reader::Found;
-use crate::fetch::reader::Reader;
-use crate::http::reply;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
-use wire::path::GitService;
 use wire::pkt_line::PktLine;
 use wire::protocol::ProtocolVersion;
-
-/// Answers with what the repository offers for a service.
-pub(crate) async fn info_refs(
-    reader: &Reader,
-    coordinate: &Coordinate,
-    service: GitService,
-    version: ProtocolVersion,
-) -> Response {
-    let advertised = |refs: &RefSnapshot| match service {
-        GitService::UploadPack => upload_pack(version, refs),
-        GitService::ReceivePack => receive_pack(version, refs),
-    };
-    let body = match (reader.find(coordinate).await, service) {
-        // Whoever has missing data can push it again, on top of what is here.
-        (Found::Readable { refs, .. }, _) | (Found::DataMissing(refs), GitService::ReceivePack) => advertised(&refs),
-        (Found::NoState, GitService::ReceivePack) => advertised(&RefSnapshot::empty()),
-        (unreadable, _) => return unreadable.refusal(),
-    };
-    reply::git(&format!("application/x-{}-advertisement", service.as_str()), body)
-}
 
 /// Returns what clients that fetch are told first.
 pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Output;
+use std::sync::Arc;
 
-use crate::fetch::advertise;
+use crate::fetch::advertised::Advertised;
 use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::process::UploadPack;
 use crate::git::command::Git;
@@ -36,6 +37,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 use wire::command_list::CommandListLimits;
 use wire::command_list::CommandListParser;
+use wire::path::GitService;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 use wire::report::Report;
@@ -88,25 +90,28 @@ impl Server {
         let repository = self.repository(name);
         let refs = repository.cached_refs().await.unwrap();
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
-        let empty = RefSnapshot::empty();
-        let shown = refs.as_deref().unwrap_or(&empty);
+        let is_here = refs.is_some();
+        let shown = refs.unwrap_or_else(|| Arc::new(RefSnapshot::empty()));
+        let shown = Advertised::new(shown);
         let (kind, answer) = match (service, query.as_str()) {
             ("info/refs", "service=git-upload-pack") => {
-                ("upload-pack-advertisement", advertise::upload_pack(version, shown))
+                let advertised = shown.info_refs(GitService::UploadPack, version);
+                ("upload-pack-advertisement", advertised.bytes)
             }
             ("info/refs", "service=git-receive-pack") => {
-                ("receive-pack-advertisement", advertise::receive_pack(version, shown))
+                let advertised = shown.info_refs(GitService::ReceivePack, version);
+                ("receive-pack-advertisement", advertised.bytes)
             }
             ("git-receive-pack", "") => ("receive-pack-result", receive(repository, body).await),
             ("git-upload-pack", "") => {
-                let path = match refs.is_some() {
+                let path = match is_here {
                     true => repository.path().to_owned(),
                     false => self.repositories.layout().empty_repository(),
                 };
                 let answer = self
                     .upload_pack
                     .fetch(
-                        (&path, shown),
+                        (&path, &shown),
                         Ipv4Addr::LOCALHOST.into(),
                         protocol,
                         StreamReader::new(body),
@@ -114,7 +119,8 @@ impl Server {
                     .await
                     .unwrap();
                 let kind = "application/x-git-upload-pack-result";
-                return warp::reply::with_header(warp::reply::stream(answer), "content-type", kind).into_response();
+                let answer = warp::reply::stream(answer.into_stream());
+                return warp::reply::with_header(answer, "content-type", kind).into_response();
             }
             other => panic!("{other:?}"),
         };

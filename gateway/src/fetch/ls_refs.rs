@@ -95,6 +95,12 @@ impl LsRefs {
         out.freeze()
     }
 
+    /// Returns how many bytes its prefixes take.
+    pub(super) fn prefix_bytes(&self) -> usize {
+        let prefixes = self.prefixes.iter().flatten();
+        prefixes.map(|prefix| prefix.len() + size_of::<Box<str>>()).sum()
+    }
+
     fn wants(&self, name: &str) -> bool {
         let Some(prefixes) = &self.prefixes else {
             return true;

@@ -1,10 +1,15 @@
 //! What readers get: refs, packs, and what they find where a repository is not whole.
 
-pub(crate) mod advertise;
+mod advertise;
+pub(crate) mod advertised;
+mod cache;
+pub(crate) mod changes;
 pub(crate) mod conversation;
 pub(crate) mod error;
+pub(crate) mod finding;
 #[cfg(test)]
 mod git_wire_tests;
+pub(crate) mod info_refs;
 pub(crate) mod ls_refs;
 pub(crate) mod process;
 pub(crate) mod reader;

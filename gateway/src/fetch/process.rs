@@ -21,6 +21,7 @@ use crate::fairness::shares::Claim;
 use crate::fairness::shares::ShareLimits;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slots;
+use crate::fetch::advertised::Advertised;
 use crate::fetch::conversation::Conversation;
 use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::error::UploadPackError;
@@ -32,7 +33,6 @@ use crate::git::error::GitError;
 use crate::http::body::BodyLimits;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
-use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::RepositoryStore;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
@@ -53,6 +53,25 @@ pub(crate) struct UploadPack {
 /// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
 /// it ends the git that writes it.
 pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
+
+/// How a fetch is answered.
+pub(crate) enum FetchAnswer {
+    /// With this, and no git.
+    Whole(Bytes),
+    /// By git.
+    Streamed(UploadPackAnswer),
+}
+
+#[cfg(test)]
+impl FetchAnswer {
+    /// Returns it as it is sent.
+    pub(crate) fn into_stream(self) -> UploadPackAnswer {
+        match self {
+            Self::Whole(bytes) => Box::pin(stream::iter([Ok(bytes)])),
+            Self::Streamed(answer) => answer,
+        }
+    }
+}
 
 impl UploadPack {
     /// Makes a server of fetches within `limits`.
@@ -75,17 +94,17 @@ impl UploadPack {
     }
 
     /// Answers the fetch request `body`, which is not compressed (any more), of a client at `address` from the
-    /// repository at `path` with `refs`.
+    /// repository at `path`, of which `advertised` are the refs.
     ///
     /// # Errors
     /// [`UploadPackError`] until the first byte of the answer.
     pub(crate) async fn fetch<R>(
         &self,
-        (path, refs): (&Path, &RefSnapshot),
+        (path, advertised): (&Path, &Advertised),
         address: IpAddr,
         protocol: Option<GitProtocol>,
         body: R,
-    ) -> Result<UploadPackAnswer, UploadPackError>
+    ) -> Result<FetchAnswer, UploadPackError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
@@ -98,12 +117,14 @@ impl UploadPack {
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         match request.first_line().await? {
             // A probe, or a client that wants nothing after all.
-            None => Ok(Box::pin(stream::empty())),
+            None => Ok(FetchAnswer::Whole(Bytes::new())),
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
-                let answer = request.ls_refs().await?.answer(refs);
-                Ok(Box::pin(stream::iter([Ok(answer)])))
+                Ok(FetchAnswer::Whole(advertised.ls_refs(request.ls_refs().await?)))
             }
-            Some(_) => self.answer(path, address, protocol, request).await,
+            Some(_) => {
+                let answer = self.answer(path, address, protocol, request).await?;
+                Ok(FetchAnswer::Streamed(answer))
+            }
         }
     }
 
@@ -238,6 +259,7 @@ mod tests {
 
     use super::*;
     use crate::http::body::Body;
+    use crate::repositories::refs::RefSnapshot;
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
     use wire::pkt_line::PktLine;
@@ -259,8 +281,8 @@ mod tests {
     }
 
     /// The refs of a virtual repository.
-    fn none() -> RefSnapshot {
-        RefSnapshot::empty()
+    fn none() -> Advertised {
+        Advertised::new(Arc::new(RefSnapshot::empty()))
     }
 
     fn v2() -> Option<GitProtocol> {
@@ -309,8 +331,8 @@ mod tests {
         joined
     }
 
-    async fn whole(answer: UploadPackAnswer) -> io::Result<Vec<u8>> {
-        let chunks: Vec<_> = answer.collect().await;
+    async fn whole(answer: FetchAnswer) -> io::Result<Vec<u8>> {
+        let chunks: Vec<_> = answer.into_stream().collect().await;
         chunks.into_iter().try_fold(Vec::new(), |mut whole, chunk| {
             whole.extend_from_slice(&chunk?);
             Ok(whole)
@@ -381,7 +403,8 @@ mod tests {
         let server = server(&world, no_git);
         let ls_refs = lines(&["command=ls-refs\n", "0001", "unborn", "symrefs", "0000"]);
 
-        let (path, refs) = (repository.path(), repository.refs().await.unwrap().unwrap());
+        let refs = repository.refs().await.unwrap().unwrap();
+        let (path, refs) = (repository.path(), Advertised::new(Arc::new(refs)));
         let of_repository = server.fetch((path, &refs), READER, v2(), body(&ls_refs)).await;
         let of_virtual = server.fetch((path, &none()), READER, v2(), body(&ls_refs)).await;
         let probe = server.fetch((path, &refs), READER, None, body(b"0000")).await;

@@ -1,7 +1,6 @@
-//! What a reader finds at a coordinate, and what it hears where there is nothing to read.
+//! What a reader finds at a coordinate: by facts and by what is on disk, loaded once for all who ask within a second.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,74 +12,88 @@ use shared::nip34::Coordinate;
 use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
-use warp::http::StatusCode;
-use warp::reply::Response;
 
-use crate::http::reply;
+use crate::fetch::advertised::Advertised;
+use crate::fetch::cache::Audience;
+use crate::fetch::cache::ReadCache;
+use crate::fetch::changes::Changes;
+use crate::fetch::finding::Finding;
+use crate::fetch::finding::Found;
 use crate::repositories::Repositories;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::refs::RefSnapshot;
+use crate::repositories::repository::Repository;
 
 /// Finds what is to be read.
 pub(crate) struct Reader {
     /// Where facts come from.
     pub(crate) loader: FactLoader,
-    /// What is on disk.
-    pub(crate) repositories: Repositories,
-}
-
-/// What a reader finds at a coordinate.
-pub(crate) enum Found {
-    /// A hosted repository, at `path`. One whose state declares no refs, or that has none yet, reads as empty, whatever
-    /// is on disk.
-    Readable { path: PathBuf, refs: Arc<RefSnapshot> },
-    /// A repository whose state declares objects that are not here: mirrors would copy an empty answer, or go back to
-    /// an earlier state. With the refs that are here.
-    DataMissing(Arc<RefSnapshot>),
-    /// A repository on disk whose events were lost with the purgatory: it is kept, and not served.
-    NoState,
-    /// No repository of this server.
-    NotHosted,
-    /// It cannot be told now.
-    Unavailable,
+    repositories: Repositories,
+    cache: ReadCache<Finding>,
+    changes: Changes,
+    /// What a repository without refs offers.
+    nothing: Arc<Advertised>,
 }
 
 impl Reader {
-    /// Returns what a reader finds at `coordinate`.
-    pub(crate) async fn find(&self, coordinate: &Coordinate) -> Found {
-        let repository = self.repositories.at(coordinate);
-        let facts = self.facts(coordinate).await;
-        if let Ok(facts) = &facts
-            && (facts.hosting(coordinate) == Hosting::Absent || !facts.declares_refs(coordinate))
-        {
-            // Whatever is on disk, without a state that governs it nobody has declared it.
-            return match repository.is_stateless().await {
-                Ok(true) => Found::NoState,
-                Ok(false) if facts.hosting(coordinate) == Hosting::Absent => Found::NotHosted,
-                Ok(false) => Found::Readable {
-                    path: repository.store().layout().empty_repository(),
-                    refs: Arc::new(RefSnapshot::empty()),
-                },
-                Err(error) => unreadable(coordinate, &error),
-            };
+    /// Reads what is in `repositories` by the facts of `loader`, and again when `changes` counts a change.
+    pub(crate) fn new(loader: FactLoader, repositories: Repositories, changes: Changes) -> Self {
+        Self {
+            loader,
+            repositories,
+            cache: ReadCache::new(changes.clone(), CACHE_BYTES_MAX),
+            changes,
+            nothing: Arc::new(Advertised::new(Arc::new(RefSnapshot::empty()))),
         }
-        match (repository.cached_refs().await, facts) {
-            (Ok(Some(refs)), Ok(facts)) => self.compare(coordinate, refs, &facts).await,
-            // Without facts, what is here is served on: Redis or relay being away stops no clone.
-            (Ok(Some(refs)), Err(_)) => match repository.is_stateless().await {
-                Ok(false) => self.on_disk(coordinate, refs),
-                Ok(true) | Err(_) => Found::NoState,
-            },
-            (Ok(None), Ok(_)) => {
-                self.mark_dirty(coordinate).await;
-                Found::DataMissing(Arc::new(RefSnapshot::empty()))
-            }
-            (Ok(None), Err(error)) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is hosted");
-                Found::Unavailable
-            }
-            (Err(error), _) => unreadable(coordinate, &error),
+    }
+
+    /// Returns what a repository without refs offers.
+    pub(super) fn nothing(&self) -> &Arc<Advertised> {
+        &self.nothing
+    }
+
+    /// Returns what a reader finds at `coordinate`: as it was at most a second ago, and not before a change that this
+    /// gateway has made or seen.
+    pub(crate) async fn find(&self, coordinate: &Coordinate) -> Arc<Finding> {
+        let access = self.loader.access.current();
+        // Boxed: loads are rare, and what they hold would be part of every request.
+        let load = |before| Box::pin(self.load(coordinate, before));
+        self.cache.get(coordinate, &access, load).await
+    }
+
+    /// Returns what a pusher finds: with the refs as they are on disk now. A push names them as what it replaces, and
+    /// another gateway may have changed them within the last second.
+    pub(super) async fn find_to_push(&self, coordinate: &Coordinate) -> Arc<Finding> {
+        let finding = self.find(coordinate).await;
+        let Found::Readable { advertised, .. } = &finding.found else {
+            return finding;
+        };
+        let is_current = match self.repositories.at(coordinate).cached_refs().await {
+            Ok(Some(refs)) => *advertised.refs() == refs,
+            Ok(None) => Arc::ptr_eq(advertised, &self.nothing),
+            Err(_) => false,
+        };
+        if is_current {
+            return finding;
         }
+        self.changes.note(coordinate);
+        self.find(coordinate).await
+    }
+
+    /// Returns what a reader would find without anything being loaded.
+    pub(crate) fn recent(&self, coordinate: &Coordinate) -> Option<Arc<Finding>> {
+        self.cache.peek(coordinate, &self.loader.access.current())
+    }
+
+    async fn load(&self, coordinate: &Coordinate, before: Option<Arc<Finding>>) -> Finding {
+        let (found, facts, audience) = match self.facts(coordinate).await {
+            Ok(facts) => {
+                let (found, audience) = self.by_facts(coordinate, &facts, before.as_deref()).await;
+                (found, Some(facts), audience)
+            }
+            Err(error) => (self.without_facts(coordinate, &error).await, None, Audience::Waiting),
+        };
+        Finding::new(found, facts, audience)
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
@@ -92,32 +105,78 @@ impl Reader {
         facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
     }
 
-    /// Compares a repository on disk with its governing state, which declares refs.
-    async fn compare(&self, coordinate: &Coordinate, refs: Arc<RefSnapshot>, facts: &Facts) -> Found {
-        let declared = facts.declared(coordinate).map(|declared| &declared.refs);
-        let declared = declared.into_iter().flatten();
-        if declared.clone().eq(governed(&refs)) {
-            return self.on_disk(coordinate, refs);
+    async fn by_facts(&self, coordinate: &Coordinate, facts: &Facts, before: Option<&Finding>) -> (Found, Audience) {
+        let repository = self.repositories.at(coordinate);
+        let is_hosted = facts.hosting(coordinate) != Hosting::Absent;
+        if !is_hosted || !facts.declares_refs(coordinate) {
+            // Whatever is on disk, without a state that governs it nobody has declared it.
+            return match repository.is_stateless().await {
+                Ok(true) => (Found::NoState, Audience::Earlier),
+                Ok(false) if !is_hosted => (Found::NotHosted, Audience::Earlier),
+                Ok(false) => {
+                    let found = Found::Readable {
+                        path: repository.store().layout().empty_repository(),
+                        advertised: Arc::clone(&self.nothing),
+                    };
+                    (found, Audience::Everybody)
+                }
+                Err(error) => (unreadable(coordinate, &error), Audience::Waiting),
+            };
         }
-        self.mark_dirty(coordinate).await;
-        // A repository that has just been made to be filled reads as one whose data is missing, not as empty.
-        if governed(&refs).next().is_none() {
-            return Found::DataMissing(refs);
+        match repository.cached_refs().await {
+            Ok(Some(refs)) => self.compare(coordinate, advertised(refs, before), facts).await,
+            Ok(None) => {
+                self.mark_dirty(coordinate).await;
+                (Found::DataMissing(Arc::clone(&self.nothing)), Audience::Earlier)
+            }
+            Err(error) => (unreadable(coordinate, &error), Audience::Waiting),
         }
-        // With all the data here, a reconcile is just moving the refs.
-        let oids: BTreeSet<Oid> = declared.map(|(_, oid)| *oid).collect();
-        match self.repositories.object_kinds(coordinate, None, &oids).await {
-            Ok(found) if found.len() == oids.len() => self.on_disk(coordinate, refs),
-            Ok(_) => Found::DataMissing(refs),
+    }
+
+    /// Serves what is here without facts: Redis or the relay being away stops no clone. What the operator's lists or a
+    /// note on disk take down is not served then either.
+    async fn without_facts(&self, coordinate: &Coordinate, error: &FactsError) -> Found {
+        if !self.loader.access.current().permits(coordinate) {
+            return Found::NotHosted;
+        }
+        let repository = self.repositories.at(coordinate);
+        let refs = match repository.cached_refs().await {
+            Ok(Some(refs)) => refs,
+            Ok(None) => {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is hosted");
+                return Found::Unavailable;
+            }
+            Err(error) => return unreadable(coordinate, &error),
+        };
+        match note(&repository).await {
+            Ok(None) => on_disk(&repository, Arc::new(Advertised::new(refs))),
+            Ok(Some(found)) => found,
             Err(error) => unreadable(coordinate, &error),
         }
     }
 
-    fn on_disk(&self, coordinate: &Coordinate, refs: Arc<RefSnapshot>) -> Found {
-        Found::Readable {
-            path: self.repositories.at(coordinate).path().to_owned(),
-            refs,
+    /// Compares a repository on disk with its governing state, which declares refs.
+    async fn compare(&self, coordinate: &Coordinate, advertised: Arc<Advertised>, facts: &Facts) -> (Found, Audience) {
+        let repository = self.repositories.at(coordinate);
+        let declared = facts.declared(coordinate).map(|declared| &declared.refs);
+        let declared = declared.into_iter().flatten();
+        if declared.clone().eq(governed(advertised.refs())) {
+            return (on_disk(&repository, advertised), Audience::Everybody);
         }
+        self.mark_dirty(coordinate).await;
+        // A repository that has just been made to be filled reads as one whose data is missing, not as empty.
+        if governed(advertised.refs()).next().is_none() {
+            return (Found::DataMissing(advertised), Audience::Earlier);
+        }
+        // With all the data here, a reconcile is just moving the refs.
+        let oids: BTreeSet<Oid> = declared.map(|(_, oid)| *oid).collect();
+        let found = match self.repositories.object_kinds(coordinate, None, &oids).await {
+            Ok(found) if found.len() == oids.len() => on_disk(&repository, advertised),
+            Ok(_) => Found::DataMissing(advertised),
+            Err(error) => return (unreadable(coordinate, &error), Audience::Waiting),
+        };
+        (found, Audience::Earlier)
     }
 
     /// Marks a repository that is not at its state dirty: a reconcile brings it there, or logs that it cannot.
@@ -130,26 +189,28 @@ impl Reader {
     }
 }
 
-impl Found {
-    /// Answers a request that needs a repository that can be read.
-    pub(crate) fn refusal(&self) -> Response {
-        let (status, text) = match self {
-            // git shows the text of a refusal to the person, but no page (docs/facts/git-http.md 3.2).
-            Self::NotHosted => (StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
-            Self::DataMissing(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
-            ),
-            Self::NoState => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the events of this repository were lost here; it is back after its maintainer has published them again\n",
-            ),
-            Self::Readable { .. } | Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the repository cannot be read now, try again later\n",
-            ),
-        };
-        reply::text(status, text)
+/// Returns refs with the answers that were made of them before, if they are the same.
+fn advertised(refs: Arc<RefSnapshot>, before: Option<&Finding>) -> Arc<Advertised> {
+    match before.and_then(Finding::advertised) {
+        Some(before) if *before.refs() == refs => Arc::clone(before),
+        Some(_) | None => Arc::new(Advertised::new(refs)),
+    }
+}
+
+/// Returns what is found instead of a repository on disk, by the notes in it.
+async fn note(repository: &Repository) -> Result<Option<Found>, RepositoryError> {
+    if repository.is_stateless().await? {
+        return Ok(Some(Found::NoState));
+    }
+    // It may have been announced again since, which only facts can tell.
+    let is_unhosted = repository.unhosted_since().await?.is_some();
+    Ok(is_unhosted.then_some(Found::Unavailable))
+}
+
+fn on_disk(repository: &Repository, advertised: Arc<Advertised>) -> Found {
+    Found::Readable {
+        path: repository.path().to_owned(),
+        advertised,
     }
 }
 
@@ -165,3 +226,6 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 /// For how long a reader waits for the relay and Redis where the repository is on disk: git asks three times in one
 /// clone.
 const FACTS_WAIT: Duration = Duration::from_secs(2);
+
+/// For what was found in the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
+const CACHE_BYTES_MAX: u64 = 64 << 20;

@@ -7,8 +7,9 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::fetch::error::UploadPackError;
+use crate::fetch::finding::Found;
+use crate::fetch::process::FetchAnswer;
 use crate::fetch::process::UploadPack;
-use crate::fetch::reader::Found;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::reply;
@@ -23,12 +24,13 @@ pub(crate) async fn upload_pack(
     protocol: Option<GitProtocol>,
     body: Body,
 ) -> Response {
-    let found = reader.find(coordinate).await;
-    let Found::Readable { path, refs } = found else {
-        return found.refusal();
+    let finding = reader.find(coordinate).await;
+    let Found::Readable { path, advertised } = &finding.found else {
+        return finding.found.refusal();
     };
-    match process.fetch((&path, &refs), address, protocol, body).await {
-        Ok(answer) => reply::git_stream("application/x-git-upload-pack-result", answer),
+    match process.fetch((path, advertised), address, protocol, body).await {
+        Ok(FetchAnswer::Whole(answer)) => reply::git(RESULT_TYPE, answer),
+        Ok(FetchAnswer::Streamed(answer)) => reply::git_stream(RESULT_TYPE, answer),
         Err(error) => refusal(&error),
     }
 }
@@ -50,3 +52,5 @@ fn refusal(error: &UploadPackError) -> Response {
         ),
     }
 }
+
+const RESULT_TYPE: &str = "application/x-git-upload-pack-result";

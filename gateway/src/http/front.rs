@@ -7,7 +7,7 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::fetch::reader::Found;
+use crate::fetch::finding::Found;
 use crate::fetch::reader::Reader;
 use crate::http::pages;
 use crate::http::relay_info::RelayInfo;
@@ -27,24 +27,19 @@ pub(super) async fn root(reader: &Reader, relay_info: &RelayInfo, headers: &Head
     reply::html(StatusCode::OK, pages::landing(&loader.service))
 }
 
-/// Answers with the page of a repository.
-pub(super) async fn page(reader: &Reader, coordinate: &Coordinate) -> Response {
-    let found = reader.find(coordinate).await;
-    if let Found::DataMissing(_) | Found::NoState = found {
-        return found.refusal();
+/// Answers with the page of a repository, or that the client that sent `headers` has it.
+pub(super) async fn page(reader: &Reader, coordinate: &Coordinate, headers: &HeaderMap) -> Response {
+    let finding = reader.find(coordinate).await;
+    if let Found::DataMissing(_) | Found::NoState = finding.found {
+        return finding.found.refusal();
     }
-    match reader.loader.load_about(coordinate).await {
-        Ok(facts) => match pages::repository::repository(coordinate, &facts) {
-            Some(page) => reply::html(StatusCode::OK, page),
-            None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&reader.loader.service)),
-        },
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot show a repository");
-            reply::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the relay or Redis does not answer: try again later\n",
-            )
-        }
+    let Some(facts) = &finding.facts else {
+        let text = "the relay or Redis does not answer: try again later\n";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    };
+    match finding.page(facts, |facts| pages::repository::repository(coordinate, facts)) {
+        Some(page) => reply::html_tagged(page, headers),
+        None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&reader.loader.service)),
     }
 }
 

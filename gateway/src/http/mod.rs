@@ -12,4 +12,5 @@ pub(crate) mod reply;
 pub(crate) mod routes;
 pub(crate) mod server;
 mod slow_reader;
+pub(crate) mod tagged;
 pub(crate) mod websocket;

@@ -9,6 +9,8 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::http::tagged::TaggedBody;
+
 /// Answers with a text.
 pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
     let body: String = text.into();
@@ -23,9 +25,18 @@ pub(crate) fn busy(status: StatusCode, retry_after_secs: u32, text: &'static str
     response
 }
 
-/// Answers with a page.
+/// Answers with a page that is not kept.
 pub(crate) fn html(status: StatusCode, page: String) -> Response {
-    let mut response = with_type(status, "text/html; charset=utf-8", page.into_response());
+    page_of(status, page.into_response())
+}
+
+/// Answers with a page, or that the client that sent `headers` has it.
+pub(crate) fn html_tagged(page: &TaggedBody, headers: &HeaderMap) -> Response {
+    tagged(page, headers, |body| page_of(StatusCode::OK, body))
+}
+
+fn page_of(status: StatusCode, page: Response) -> Response {
+    let mut response = with_type(status, "text/html; charset=utf-8", page);
     // Pages have neither scripts nor foreign content, and stand in no frame.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
     response
@@ -35,13 +46,38 @@ pub(crate) fn html(status: StatusCode, page: String) -> Response {
 }
 
 /// Answers with bytes of git's smart protocol.
-pub(crate) fn git(content_type: &str, bytes: Bytes) -> Response {
+pub(crate) fn git(content_type: &'static str, bytes: Bytes) -> Response {
     uncached(content_type, Response::new(bytes.into()))
+}
+
+/// Answers with bytes of git's smart protocol, or that the client that sent `headers` has them.
+pub(crate) fn git_tagged(content_type: &'static str, bytes: &TaggedBody, headers: &HeaderMap) -> Response {
+    let mut response = tagged(bytes, headers, |body| uncached(content_type, body));
+    // What is advertised depends on the version.
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Git-Protocol"));
+    response
+}
+
+/// Answers with a body as `complete` does, but without the body if the client that sent `headers` has it (RFC 9110,
+/// 15.4.5).
+fn tagged(body: &TaggedBody, headers: &HeaderMap, complete: impl FnOnce(Response) -> Response) -> Response {
+    let is_known = body.is_known_by(headers);
+    let mut response = match is_known {
+        true => complete(Response::new(Bytes::new().into())),
+        false => complete(Response::new(body.bytes.clone().into())),
+    };
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
+    response.headers_mut().insert(header::ETAG, body.tag.clone());
+    response
 }
 
 /// Answers with bytes of git's smart protocol as they are produced. An error cuts the answer off, which git notices.
 pub(crate) fn git_stream<E>(
-    content_type: &str,
+    content_type: &'static str,
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,
 ) -> Response
 where
@@ -51,7 +87,7 @@ where
 }
 
 /// Keeps caches from the answer, as git's smart protocol demands (`gitprotocol-http(5)`).
-fn uncached(content_type: &str, response: Response) -> Response {
+fn uncached(content_type: &'static str, response: Response) -> Response {
     let mut response = with_type(StatusCode::OK, content_type, response);
     let headers = response.headers_mut();
     headers.insert(
@@ -74,11 +110,10 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 }
 
 /// Answers with another content type than the body's own.
-pub(crate) fn with_type(status: StatusCode, content_type: &str, mut response: Response) -> Response {
+pub(crate) fn with_type(status: StatusCode, content_type: &'static str, mut response: Response) -> Response {
     *response.status_mut() = status;
-    if let Ok(value) = HeaderValue::from_str(content_type) {
-        response.headers_mut().insert(header::CONTENT_TYPE, value);
-    }
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -16,7 +16,7 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::fetch::advertise::info_refs;
+use crate::fetch::info_refs::info_refs;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::fetch::upload_pack;
@@ -41,7 +41,7 @@ use wire::protocol::ProtocolVersion;
 /// The parts that answer requests.
 pub(crate) struct Gateway {
     /// What readers find.
-    pub(crate) reader: Reader,
+    pub(crate) reader: Arc<Reader>,
     /// What answers fetches.
     pub(crate) upload_pack: UploadPack,
     /// What answers pushes.
@@ -131,10 +131,10 @@ async fn answer(
         },
         Target::Root if reads => front::root(&gateway.reader, &gateway.relay_info, &head.headers).await,
         Target::Repository { coordinate, endpoint } => match endpoint {
-            Endpoint::Page if reads => front::page(&gateway.reader, coordinate).await,
+            Endpoint::Page if reads => front::page(&gateway.reader, coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                info_refs(&gateway.reader, coordinate, *service, version).await
+                info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await
             }
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(

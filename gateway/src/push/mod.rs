@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::body::BodyLimits;
 use crate::http::body::drain;
@@ -45,6 +46,8 @@ pub(crate) struct Pusher {
     pub(crate) committer: Committer,
     /// Publishes what is complete.
     pub(crate) publisher: PushPublisher,
+    /// What readers have found a moment ago.
+    pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
 }
@@ -99,6 +102,31 @@ pub(crate) async fn receive_pack(
 impl Pusher {
     /// Decides about a push on what is known before its pack; `None`: the repository is not hosted here.
     async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+        match self.allow(request).await? {
+            Some(decision) => Ok(Some(decision)),
+            None => self.decide_anew(request).await,
+        }
+    }
+
+    /// Decides on what a reader has found a moment ago, such as the advertisement that git asked for; `None`: that does
+    /// not allow the whole push, and what has come since may. An allowed push is decided again under the lock, so that
+    /// facts of a second ago can only let it bring its pack in vain.
+    async fn allow(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+        // What a PR's ref may become depends on its event, which readers do not need.
+        if !request.pull_request_ids().is_empty() {
+            return Ok(None);
+        }
+        let finding = self.reader.recent(&request.coordinate);
+        let Some(facts) = finding.as_ref().and_then(|finding| finding.facts.as_ref()) else {
+            return Ok(None);
+        };
+        let repositories = &self.committer.reconciler.repositories;
+        let decision = request.decide(facts, repositories).await?;
+        Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
+    }
+
+    /// Decides on facts that are loaded now.
+    async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         let scope = FactsScope {
             coordinates: [request.coordinate.clone()].into(),
             pull_request_ids: request.pull_request_ids(),

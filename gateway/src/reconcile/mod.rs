@@ -29,6 +29,7 @@ use shared::rules::PlanSettings;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
 
+use crate::fetch::changes::Changes;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
@@ -45,6 +46,8 @@ pub(crate) struct Reconciler {
     pub(crate) repositories: Repositories,
     /// What brings complete events into the relay.
     pub(crate) publisher: Publisher,
+    /// What readers have to read anew.
+    pub(crate) changes: Changes,
     /// Which repositories the events speak of that were read.
     pub(crate) known_events: KnownEvents,
     /// Which PRs have refs here.
@@ -141,6 +144,7 @@ impl Reconciler {
         locked: &mut LockedRepositories<'_>,
         loaded: &mut Loaded,
     ) -> Result<Reconciled, ReconcileError> {
+        let _changing = self.changes.making(loaded.facts.covered.coordinates.clone());
         tracing::debug!(
             coordinates = loaded.facts.covered.coordinates.len(),
             "reconcile repositories"

@@ -661,17 +661,17 @@ async fn dirty_coordinates_are_listed_oldest_change_first(p: Fixture) {
 
 async fn what_is_dirty_by_some_changes_is_counted(p: Fixture) {
     let start = p.purgatory.last_change().await.unwrap();
-    p.purgatory.mark_dirty(&identifiers(&["before"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["before"])).await.unwrap();
     let after = p.purgatory.last_change().await.unwrap();
-    p.purgatory.mark_dirty(&identifiers(&["a", "b"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["a", "b"])).await.unwrap();
     let until = p.purgatory.last_change().await.unwrap();
-    p.purgatory.mark_dirty(&identifiers(&["later"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["later"])).await.unwrap();
     let count = async || p.purgatory.dirty_between(after, until).await.unwrap();
     assert!(start < after && after < until);
     assert_eq!(count().await, 2);
 
     // Changed again, it is dirty by another change.
-    p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["a"])).await.unwrap();
     assert_eq!(count().await, 1);
     let number = p.purgatory.dirty_number(&"b".parse().unwrap()).await.unwrap().unwrap();
     p.purgatory.clear_dirty(&"b".parse().unwrap(), number).await.unwrap();

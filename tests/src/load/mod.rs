@@ -9,5 +9,6 @@ mod other_user;
 pub mod process_memory;
 pub mod push_memory;
 pub mod push_time;
+pub mod read_rate;
 pub mod redis_cost;
 pub mod scale;

@@ -13,6 +13,7 @@ mod pull_request_refs;
 mod pull_requests;
 mod push_cost;
 mod pushes;
+mod readers;
 mod redis_password;
 mod related;
 mod scale;

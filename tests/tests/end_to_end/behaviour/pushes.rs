@@ -265,9 +265,13 @@ async fn a_lost_repository_is_not_served_as_empty_and_healed_by_a_push(kind: Kin
     served.git.push(&served.url, &["main"]).await.expect_ok();
     std::fs::remove_dir_all(world.repositories().join(served.repository.owner.public_key().to_hex())).unwrap();
 
-    assert!(world.clone(&served.repository, "empty").await.is_none());
     let path = format!("/{}/r.git/info/refs?service=git-upload-pack", served.repository.npub());
-    assert_eq!(world.get(&path, "").await.0, 503);
+    // Readers may be given what was there a second before.
+    eventually("its readers hear that it is lost", async || {
+        world.get(&path, "").await.0 == 503
+    })
+    .await;
+    assert!(world.clone(&served.repository, "empty").await.is_none());
     assert_eq!(
         world.get(&format!("/{}/r.git", served.repository.npub()), "").await.0,
         503,

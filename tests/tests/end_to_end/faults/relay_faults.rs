@@ -115,6 +115,31 @@ async fn left(redis: &mut MultiplexedConnection, index: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_takes_down_is_not_served_while_the_relay_is_away_either() {
+    let options = Options {
+        with_deny_list: true,
+        ..OPTIONS
+    };
+    let mut world = World::start(Kind::Strfry, options).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let other = Served::new(&world, &mut world.nostr().await, "other").await;
+    world.stop_relay().await;
+    let status = async |served: &Served| {
+        let path = wire::path::repository_path(&served.repository.coordinate());
+        world
+            .get(&format!("{path}/info/refs?service=git-upload-pack"), "")
+            .await
+            .0
+    };
+    assert_eq!(status(&served).await, 200);
+
+    std::fs::write(world.deny_list(), format!("{}/r\n", served.repository.npub())).unwrap();
+
+    eventually("it is taken down", async || status(&served).await == 404).await;
+    assert_eq!(status(&other).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_relay_is_away_pushes_are_refused_reads_go_on_and_its_return_is_enough() {
     let mut behind = Behind::start().await;
     behind.world.stop_relay().await;

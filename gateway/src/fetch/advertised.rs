@@ -1,0 +1,116 @@
+//! The refs of a repository with the answers that were made of them: one is made when it is asked for first, and is the
+//! same until the refs change.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+
+use crate::fetch::advertise;
+use crate::fetch::ls_refs::LsRefs;
+use crate::http::tagged::TaggedBody;
+use crate::repositories::refs::RefSnapshot;
+use wire::path::GitService;
+use wire::protocol::ProtocolVersion;
+
+/// Refs, and the answers that were made of them.
+pub(crate) struct Advertised {
+    refs: Arc<RefSnapshot>,
+    /// Version 0, of which clients that push, too, are told.
+    upload_pack: OnceLock<TaggedBody>,
+    receive_pack: OnceLock<TaggedBody>,
+    /// The latest requests.
+    ls_refs: Mutex<Vec<(LsRefs, Bytes)>>,
+}
+
+impl Advertised {
+    /// Nothing was asked yet about these refs.
+    pub(crate) fn new(refs: Arc<RefSnapshot>) -> Self {
+        Self {
+            refs,
+            upload_pack: OnceLock::new(),
+            receive_pack: OnceLock::new(),
+            ls_refs: Mutex::default(),
+        }
+    }
+
+    /// Returns the refs.
+    pub(crate) fn refs(&self) -> &Arc<RefSnapshot> {
+        &self.refs
+    }
+
+    /// Returns the advertisement for a service.
+    pub(crate) fn info_refs(&self, service: GitService, version: ProtocolVersion) -> TaggedBody {
+        let refs = &self.refs;
+        match (service, version) {
+            (GitService::UploadPack, ProtocolVersion::V0) => self
+                .upload_pack
+                .get_or_init(|| TaggedBody::new(advertise::upload_pack(version, refs)))
+                .clone(),
+            // The same for every repository.
+            (GitService::UploadPack, ProtocolVersion::V2) => CAPABILITIES
+                .get_or_init(|| TaggedBody::new(advertise::upload_pack(version, refs)))
+                .clone(),
+            // No client of today speaks version 1.
+            (GitService::UploadPack, ProtocolVersion::V1) => TaggedBody::new(advertise::upload_pack(version, refs)),
+            (GitService::ReceivePack, ProtocolVersion::V1) => TaggedBody::new(advertise::receive_pack(version, refs)),
+            (GitService::ReceivePack, ProtocolVersion::V0 | ProtocolVersion::V2) => self
+                .receive_pack
+                .get_or_init(|| TaggedBody::new(advertise::receive_pack(version, refs)))
+                .clone(),
+        }
+    }
+
+    /// Returns the answer to an `ls-refs`.
+    pub(crate) fn ls_refs(&self, request: LsRefs) -> Bytes {
+        let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = latest().iter().find(|(known, _)| *known == request) {
+            return answer.clone();
+        }
+        let answer = request.answer(&self.refs);
+        if request.prefix_bytes() <= PREFIX_BYTES_KEPT_MAX {
+            let mut latest = latest();
+            if latest.len() == LS_REFS_KEPT_MAX {
+                latest.remove(0);
+            }
+            latest.push((request, answer.clone()));
+        }
+        answer
+    }
+
+    /// Returns how many bytes it takes at most, once every answer is made.
+    pub(crate) fn bytes(&self) -> u64 {
+        let refs = self.refs.refs.keys().map(|name| name.as_str().len());
+        let of_refs: usize = refs
+            .map(|name| REF_BYTES + (1 + ANSWERS_MAX) * (name + LINE_BYTES))
+            .sum();
+        let peeled = self.refs.peeled.keys().map(|name| name.as_str().len());
+        let of_peeled: usize = peeled
+            .map(|name| REF_BYTES + (1 + ANSWERS_MAX) * (name + LINE_BYTES))
+            .sum();
+        (ADVERTISED_BYTES + of_refs + of_peeled) as u64
+    }
+}
+
+/// What clients that fetch by version 2 are told.
+static CAPABILITIES: OnceLock<TaggedBody> = OnceLock::new();
+
+/// Answers to `ls-refs` kept: those to clones and to fetches of everything, by the git of today and by an older one.
+const LS_REFS_KEPT_MAX: usize = 2;
+
+/// Of the prefixes in a request whose answer is kept. A clone names 3, a fetch of one branch 6.
+const PREFIX_BYTES_KEPT_MAX: usize = 1024;
+
+/// Answers kept at the same time.
+const ANSWERS_MAX: usize = 2 + LS_REFS_KEPT_MAX;
+
+/// A line of an answer without the name: the oid, and `peeled:` or `^{}` with another.
+const LINE_BYTES: usize = 64;
+
+/// A ref in a map, without its name.
+const REF_BYTES: usize = 64;
+
+/// What no ref adds to: heads and capabilities of the answers, and prefixes.
+const ADVERTISED_BYTES: usize = ANSWERS_MAX * 512 + LS_REFS_KEPT_MAX * PREFIX_BYTES_KEPT_MAX;

@@ -1,0 +1,457 @@
+//! Loads that many readers share: whoever asks for what somebody else loads already, or has loaded a moment ago, waits
+//! for that load or has its result at once (docs/ARCHITECTURE.md rule 9).
+//!
+//! No result is given to a request that came after a change that this gateway has made or seen, nor more than
+//! [`AGE_MAX`] after the load had begun.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use quick_cache::DefaultHashBuilder;
+use quick_cache::OptionsBuilder;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use quick_cache::sync::DefaultLifecycle;
+use shared::nip34::Coordinate;
+use shared::rules::Access;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::fetch::changes::Changes;
+
+/// What a load returns, and others may have.
+pub(crate) trait Shareable: Send + Sync + 'static {
+    /// Who may have it.
+    fn audience(&self) -> Audience;
+    /// How many bytes of memory it takes at most, with all that it comes to keep.
+    fn bytes(&self) -> u64;
+}
+
+/// Who may have the result of a load, besides the one that began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Everybody, until it is too old.
+    Everybody,
+    /// Everybody who asked before it failed.
+    Waiting,
+    /// Who asked before it began: what was not there may have been published since, and its author was told so.
+    Earlier,
+}
+
+/// Results of loads, by repository.
+pub(crate) struct ReadCache<T> {
+    inner: Arc<Inner<T>>,
+}
+
+struct Inner<T> {
+    kept: Cache<Coordinate, Kept<T>, KeptBytes>,
+    /// Held while it is decided who loads.
+    beginning: Mutex<()>,
+    changes: Changes,
+    bytes_max: u64,
+    /// Whether a task forgets what is too old.
+    is_swept: AtomicBool,
+}
+
+/// A load that runs, or has ended.
+struct Load<T> {
+    begun: Instant,
+    /// The changes that were counted when it began.
+    changes: u64,
+    /// The operator's lists when it began.
+    access: Arc<Access>,
+    /// What the one before it returned.
+    before: Mutex<Option<Arc<T>>>,
+    result: OnceCell<Arc<T>>,
+}
+
+struct Kept<T> {
+    load: Arc<Load<T>>,
+    bytes: u64,
+}
+
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Self {
+        Self {
+            load: Arc::clone(&self.load),
+            bytes: self.bytes,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct KeptBytes;
+
+impl<T> Weighter<Coordinate, Kept<T>> for KeptBytes {
+    fn weight(&self, coordinate: &Coordinate, kept: &Kept<T>) -> u64 {
+        kept.bytes + LOAD_BYTES + coordinate.identifier.as_str().len() as u64
+    }
+}
+
+impl<T: Shareable> ReadCache<T> {
+    /// Keeps results of at most so many bytes in all, for as long as `changes` has counted no change.
+    pub(crate) fn new(changes: Changes, bytes_max: u64) -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(LOADS_EXPECTED)
+            .weight_capacity(bytes_max)
+            // Each has its part of the bytes, and a result has to fit into one.
+            .shards(1)
+            .build()
+            .expect("both capacities are given");
+        let kept = Cache::with_options(
+            options,
+            KeptBytes,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Self {
+            inner: Arc::new(Inner {
+                kept,
+                beginning: Mutex::new(()),
+                changes,
+                bytes_max,
+                is_swept: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Returns what `load` returns about a repository, or has returned to somebody else. `load` is given what the load
+    /// before it has returned.
+    pub(crate) async fn get<F>(
+        &self,
+        coordinate: &Coordinate,
+        access: &Arc<Access>,
+        load: impl Fn(Option<Arc<T>>) -> F,
+    ) -> Arc<T>
+    where
+        F: Future<Output = T> + Send,
+    {
+        let came = Instant::now();
+        loop {
+            let current = self.inner.current(coordinate, access, came);
+            let result = current.result.get_or_init(async || {
+                let before = lock(&current.before).take();
+                let result = Arc::new(load(before).await);
+                self.keep(coordinate, &current, &result);
+                result
+            });
+            let result = Arc::clone(result.await);
+            if result.audience() != Audience::Earlier || current.begun >= came {
+                return result;
+            }
+        }
+    }
+
+    /// Returns what a reader would be given now without a load.
+    pub(crate) fn peek(&self, coordinate: &Coordinate, access: &Arc<Access>) -> Option<Arc<T>> {
+        let kept = self.inner.kept.get(coordinate)?;
+        let holds = self.inner.holds(&kept.load, coordinate, access, Instant::now());
+        let result = kept.load.result.get().filter(|_| holds)?;
+        (result.audience() == Audience::Everybody).then(|| Arc::clone(result))
+    }
+
+    /// Keeps a result for others, unless it is too large.
+    fn keep(&self, coordinate: &Coordinate, load: &Arc<Load<T>>, result: &Arc<T>) {
+        let inner = &self.inner;
+        let bytes = result.bytes();
+        let is_own = |kept: &Kept<T>| Arc::ptr_eq(&kept.load, load);
+        if bytes > inner.bytes_max {
+            inner.kept.remove_if(coordinate, is_own);
+        } else if inner.kept.peek(coordinate).is_none_or(|kept| is_own(&kept)) {
+            let load = Arc::clone(load);
+            inner.kept.insert(coordinate.clone(), Kept { load, bytes });
+        }
+        if !inner.is_swept.swap(true, Ordering::SeqCst) {
+            tokio::spawn(sweep(Arc::downgrade(inner)));
+        }
+    }
+}
+
+impl<T: Shareable> Inner<T> {
+    /// Returns the load whose result a request may have that came at `came`; it may have to be begun.
+    fn current(&self, coordinate: &Coordinate, access: &Arc<Access>, came: Instant) -> Arc<Load<T>> {
+        let find = || self.kept.get(coordinate);
+        let holds = |kept: &Kept<T>| self.holds(&kept.load, coordinate, access, came);
+        if let Some(kept) = find().filter(&holds) {
+            return kept.load;
+        }
+        let _beginning = lock(&self.beginning);
+        let found = find();
+        if let Some(kept) = found.as_ref().filter(|kept| holds(kept)) {
+            return Arc::clone(&kept.load);
+        }
+        let bytes = found.as_ref().map_or(0, |kept| kept.bytes);
+        let load = Arc::new(Load {
+            begun: Instant::now(),
+            changes: self.changes.count(coordinate),
+            access: Arc::clone(access),
+            before: Mutex::new(found.and_then(|kept| kept.load.result.get().cloned())),
+            result: OnceCell::new(),
+        });
+        let kept = Kept {
+            load: Arc::clone(&load),
+            // Of what the load before it returned.
+            bytes,
+        };
+        self.kept.insert(coordinate.clone(), kept);
+        load
+    }
+
+    /// Whether the result of a load may be given to a request that came at `came`. One that nobody else may have holds
+    /// only for those that came before it had begun.
+    fn holds(&self, load: &Load<T>, coordinate: &Coordinate, access: &Arc<Access>, came: Instant) -> bool {
+        let audience = load.result.get().map(|result| result.audience());
+        let is_for_it = match audience {
+            None | Some(Audience::Everybody) => true,
+            Some(Audience::Waiting | Audience::Earlier) => load.begun >= came,
+        };
+        is_for_it
+            && came.saturating_duration_since(load.begun) <= AGE_MAX
+            && load.changes == self.changes.count(coordinate)
+            && Arc::ptr_eq(&load.access, access)
+    }
+}
+
+/// Forgets what nobody has asked for again, until nothing is left.
+async fn sweep<T: Shareable>(inner: Weak<Inner<T>>) {
+    loop {
+        tokio::time::sleep(FORGOTTEN_AFTER).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.kept.retain(|_, kept| kept.load.begun.elapsed() < FORGOTTEN_AFTER);
+        if inner.kept.is_empty() {
+            inner.is_swept.store(false, Ordering::SeqCst);
+            // Something may have come in between.
+            if inner.kept.is_empty() || inner.is_swept.swap(true, Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How old what readers are given may be (docs/ARCHITECTURE.md rule 9).
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// For how long a result stays that is not asked for again. The next load of the repository may use parts of it.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Of one load, besides its result and its name.
+const LOAD_BYTES: u64 = 512;
+
+/// Loads of five busy seconds; more are no error.
+const LOADS_EXPECTED: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::repositories::testing::coordinate;
+
+    /// What a load of these tests returns: which load it was, for whom.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Numbered(usize, Audience, u64);
+
+    impl Shareable for Numbered {
+        fn audience(&self) -> Audience {
+            self.1
+        }
+
+        fn bytes(&self) -> u64 {
+            self.2
+        }
+    }
+
+    /// A cache whose loads are counted, and end when they are let.
+    struct CountedLoads {
+        cache: ReadCache<Numbered>,
+        changes: Changes,
+        access: Arc<Access>,
+        begun: AtomicUsize,
+        let_end: Semaphore,
+        audience: Audience,
+    }
+
+    impl CountedLoads {
+        fn new(audience: Audience, let_end: usize) -> Self {
+            let changes = Changes::new();
+            Self {
+                cache: ReadCache::new(changes.clone(), 100 << 10),
+                changes,
+                access: Arc::default(),
+                begun: AtomicUsize::new(0),
+                let_end: Semaphore::new(let_end),
+                audience,
+            }
+        }
+
+        async fn get(&self, name: &str) -> usize {
+            self.load_sized(name, 1000).await
+        }
+
+        async fn load_sized(&self, name: &str, bytes: u64) -> usize {
+            let load = async |_| {
+                let number = self.begun.fetch_add(1, Ordering::SeqCst);
+                self.let_end.acquire().await.unwrap().forget();
+                Numbered(number, self.audience, bytes)
+            };
+            let coordinate = coordinate(name);
+            let result = self.cache.get(&coordinate, &self.access, load);
+            result.await.0
+        }
+
+        fn peek(&self, name: &str) -> Option<usize> {
+            let found = self.cache.peek(&coordinate(name), &self.access);
+            found.map(|result| result.0)
+        }
+    }
+
+    const MANY: usize = 1000;
+
+    #[tokio::test]
+    async fn many_readers_of_one_repository_cost_one_load() {
+        let counted = CountedLoads::new(Audience::Everybody, 0);
+        let readers = join_all((0..100).map(|_| counted.get("r")));
+        let others = counted.get("other");
+        tokio::pin!(readers, others);
+        assert!(readers.as_mut().now_or_never().is_none());
+        assert!(others.as_mut().now_or_never().is_none());
+
+        counted.let_end.add_permits(MANY);
+
+        assert_eq!(readers.await, [0; 100]);
+        assert_eq!(others.await, 1);
+        assert_eq!((counted.get("r").await, counted.peek("r")), (0, Some(0)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_takes_no_load_from_the_others() {
+        let counted = CountedLoads::new(Audience::Everybody, 0);
+        let mut first = Box::pin(counted.get("r"));
+        let mut second = Box::pin(counted.get("r"));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+
+        drop(first);
+        counted.let_end.add_permits(MANY);
+
+        assert_eq!(second.await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_given_that_was_read_a_second_before() {
+        let counted = CountedLoads::new(Audience::Everybody, MANY);
+        assert_eq!(counted.get("r").await, 0);
+
+        tokio::time::advance(AGE_MAX).await;
+        assert_eq!((counted.get("r").await, counted.peek("r")), (0, Some(0)));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(counted.peek("r"), None);
+        assert_eq!(counted.get("r").await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_that_takes_long_is_joined_for_a_second_only() {
+        let counted = CountedLoads::new(Audience::Everybody, 0);
+        let mut early = Box::pin(counted.get("r"));
+        assert!(early.as_mut().now_or_never().is_none());
+        tokio::time::advance(AGE_MAX + Duration::from_millis(1)).await;
+        let mut late = Box::pin(counted.get("r"));
+        assert!(late.as_mut().now_or_never().is_none());
+
+        counted.let_end.add_permits(MANY);
+
+        assert_eq!((early.await, late.await), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn after_a_change_everybody_reads_anew_and_what_was_loading_is_for_those_before_it() {
+        let counted = CountedLoads::new(Audience::Everybody, 1);
+        let changing = [coordinate("r")].into();
+        assert_eq!(counted.get("r").await, 0);
+        drop(counted.changes.making(changing));
+        assert_eq!(counted.peek("r"), None);
+
+        let mut before = Box::pin(counted.get("r"));
+        assert!(before.as_mut().now_or_never().is_none());
+        counted.changes.note(&coordinate("r"));
+        let mut after = Box::pin(counted.get("r"));
+        assert!(after.as_mut().now_or_never().is_none());
+        counted.let_end.add_permits(MANY);
+
+        assert_eq!((after.await, before.await), (2, 1));
+        // The one that ended last is not the newest.
+        assert_ne!(counted.get("r").await, 1);
+    }
+
+    #[tokio::test]
+    async fn other_lists_of_the_operator_end_what_was_read_by_the_former() {
+        let mut counted = CountedLoads::new(Audience::Everybody, MANY);
+        assert_eq!(counted.get("r").await, 0);
+
+        counted.access = Arc::default();
+
+        assert_eq!(counted.peek("r"), None);
+        assert_eq!(counted.get("r").await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_for_those_that_wait_for_it() {
+        let counted = CountedLoads::new(Audience::Waiting, 0);
+        let mut readers = Box::pin(join_all((0..100).map(|_| counted.get("r"))));
+        assert!(readers.as_mut().now_or_never().is_none());
+        counted.let_end.add_permits(MANY);
+        assert_eq!(readers.await, [0; 100]);
+
+        assert_eq!(counted.peek("r"), None);
+        assert_eq!(counted.get("r").await, 1);
+    }
+
+    /// Somebody hears that his announcement is held, and asks for the repository while another's load runs that had
+    /// begun before.
+    #[tokio::test]
+    async fn what_is_absent_is_believed_by_those_who_asked_before_the_load_began() {
+        let counted = CountedLoads::new(Audience::Earlier, 0);
+        let mut first = Box::pin(counted.get("r"));
+        assert!(first.as_mut().now_or_never().is_none());
+        let mut later = Box::pin(join_all((0..100).map(|_| counted.get("r"))));
+        assert!(later.as_mut().now_or_never().is_none());
+
+        counted.let_end.add_permits(MANY);
+
+        assert_eq!(first.await, 0);
+        // One load more, for all of them.
+        assert_eq!(later.await, [1; 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_has_a_bound_in_bytes_and_an_end() {
+        let counted = CountedLoads::new(Audience::Everybody, usize::MAX >> 4);
+        for number in 0..1000 {
+            counted.load_sized(&format!("r{number}"), 1 << 10).await;
+            assert!(counted.cache.inner.kept.weight() <= 100 << 10);
+        }
+        let few = counted.cache.inner.kept.len();
+        assert!((20..=100).contains(&few), "{few}");
+        assert_eq!(counted.load_sized("large", 101 << 10).await, 1000);
+        assert_eq!(counted.peek("large"), None);
+
+        tokio::time::sleep(2 * FORGOTTEN_AFTER + Duration::from_secs(1)).await;
+
+        assert_eq!(counted.cache.inner.kept.len(), 0);
+        assert!(!counted.cache.inner.is_swept.load(Ordering::SeqCst));
+    }
+}

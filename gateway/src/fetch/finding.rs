@@ -1,0 +1,157 @@
+//! What a load has found about a repository, with what it was found by: shared by readers, pages and pushes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use nostr::event::Event;
+use shared::rules::Facts;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::fetch::advertised::Advertised;
+use crate::fetch::cache::Audience;
+use crate::fetch::cache::Shareable;
+use crate::http::reply;
+use crate::http::tagged::TaggedBody;
+
+/// What a reader finds at a coordinate.
+pub(crate) enum Found {
+    /// A hosted repository, at `path`. One whose state declares no refs, or that has none yet, reads as empty, whatever
+    /// is on disk.
+    Readable {
+        /// Where its objects are.
+        path: PathBuf,
+        /// Its refs.
+        advertised: Arc<Advertised>,
+    },
+    /// A repository whose state declares objects that are not here: mirrors would copy an empty answer, or go back to
+    /// an earlier state. With the refs that are here.
+    DataMissing(Arc<Advertised>),
+    /// A repository on disk whose events were lost with the purgatory: it is kept, and not served.
+    NoState,
+    /// No repository of this server.
+    NotHosted,
+    /// It cannot be told now.
+    Unavailable,
+}
+
+/// What was found, and by which facts.
+pub(crate) struct Finding {
+    pub(crate) found: Found,
+    /// `None`: Redis or the relay does not answer.
+    pub(crate) facts: Option<Facts>,
+    audience: Audience,
+    /// Made when it is asked for first.
+    page: OnceLock<Option<TaggedBody>>,
+}
+
+impl Finding {
+    /// What was found for `audience` by `facts`.
+    pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience) -> Self {
+        Self {
+            found,
+            facts,
+            audience,
+            page: OnceLock::new(),
+        }
+    }
+
+    /// Returns the refs; `None`: there are none to read.
+    pub(super) fn advertised(&self) -> Option<&Arc<Advertised>> {
+        match &self.found {
+            Found::Readable { advertised, .. } | Found::DataMissing(advertised) => Some(advertised),
+            Found::NoState | Found::NotHosted | Found::Unavailable => None,
+        }
+    }
+
+    /// Returns the page that `render` made of `facts` when it was asked for first; `None`: there is nothing to show.
+    pub(crate) fn page(&self, facts: &Facts, render: impl FnOnce(&Facts) -> Option<String>) -> Option<&TaggedBody> {
+        let page = || Some(TaggedBody::new(Bytes::from(render(facts)?)));
+        self.page.get_or_init(page).as_ref()
+    }
+}
+
+impl Found {
+    /// Answers a request that needs a repository that can be read.
+    pub(crate) fn refusal(&self) -> Response {
+        let (status, text) = match self {
+            // git shows the text of a refusal to the person, but no page (docs/facts/git-http.md 3.2).
+            Self::NotHosted => (StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
+            Self::DataMissing(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
+            ),
+            Self::NoState => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the events of this repository were lost here; it is back after its maintainer has published them again\n",
+            ),
+            Self::Readable { .. } | Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the repository cannot be read now, try again later\n",
+            ),
+        };
+        reply::text(status, text)
+    }
+}
+
+impl Shareable for Finding {
+    fn audience(&self) -> Audience {
+        self.audience
+    }
+
+    fn bytes(&self) -> u64 {
+        let of_refs = self.advertised().map_or(0, |advertised| advertised.bytes());
+        of_refs + self.facts.as_ref().map_or(0, bytes_of)
+    }
+}
+
+/// Returns about how many bytes facts take, with the page that is made of them: each text stands in an event, in what
+/// was parsed of it and on the page, and each row has its markup.
+fn bytes_of(facts: &Facts) -> u64 {
+    let text = |text: &String| text.len() + TEXT_BYTES;
+    let texts = |texts: &Vec<String>| texts.iter().map(text).sum::<usize>();
+    let announcements = facts.announcements.iter().map(|known| {
+        let item = &known.item;
+        let listed = texts(&item.clone_urls) + texts(&item.relay_urls);
+        ITEM_BYTES + listed + ESCAPED * (text(&item.name) + text(&item.description))
+    });
+    let states = facts.states.iter().map(|known| {
+        let refs = known.item.declared.as_ref().map(|declared| &declared.refs);
+        let names = refs.iter().flat_map(|refs| refs.keys());
+        ITEM_BYTES
+            + names
+                .map(|name| REF_BYTES + ESCAPED * name.as_str().len())
+                .sum::<usize>()
+    });
+    let pull_requests = facts.pull_requests.len() * ITEM_BYTES;
+    let entries = facts
+        .entries
+        .values()
+        .map(|entry| ITEM_BYTES + bytes_of_event(&entry.event));
+    let placeholders = facts.placeholders.len() * ITEM_BYTES;
+    let all = announcements.chain(states).chain(entries).sum::<usize>() + pull_requests + placeholders;
+    (PAGE_BYTES + all) as u64
+}
+
+fn bytes_of_event(event: &Event) -> usize {
+    let tags = event.tags.iter().map(|tag| {
+        let values = tag.as_slice().iter().map(|value| value.len() + TEXT_BYTES);
+        TAG_BYTES + values.sum::<usize>()
+    });
+    event.content.len() + tags.sum::<usize>()
+}
+
+/// A parsed event without its texts, its places in indices, and the row of its author on the page.
+const ITEM_BYTES: usize = 2048;
+/// A ref that a state declares, and its row on the page, without its name.
+const REF_BYTES: usize = 320;
+/// A string, without its characters.
+const TEXT_BYTES: usize = 40;
+/// A tag, without its values.
+const TAG_BYTES: usize = 80;
+/// How much longer a text is with what is escaped in it, besides the text itself.
+const ESCAPED: usize = 7;
+/// A page that shows nothing, with its style.
+const PAGE_BYTES: usize = 8192;
