@@ -13,6 +13,8 @@
 )]
 
 pub mod address_group;
+#[cfg(feature = "io")]
+mod facts_scope;
 pub mod git;
 #[cfg(feature = "io")]
 pub mod load_facts;

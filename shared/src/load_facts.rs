@@ -11,7 +11,10 @@ use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
 
-use crate::load_outwards as outwards;
+pub use crate::facts_scope::FactsScope;
+pub use crate::facts_scope::Reach;
+use crate::load_outwards::Outwards;
+use crate::load_outwards::ROUNDS_MAX;
 use crate::nip01::Address;
 use crate::nip34;
 use crate::nip34::Coordinate;
@@ -43,32 +46,6 @@ pub struct FactLoader {
     pub access: AccessFiles,
 }
 
-/// What to load facts about.
-#[derive(Debug, Clone, Default)]
-pub struct FactsScope {
-    /// Identifiers whose facts are loaded completely.
-    pub identifiers: BTreeSet<Identifier>,
-    /// PRs that are loaded even if they are served already.
-    pub pull_request_ids: BTreeSet<EventId>,
-    /// Whose repositories the facts must be complete about, even if strangers have stored more under the identifiers
-    /// than can be read.
-    pub owners: BTreeSet<PublicKey>,
-    /// How far the facts reach then.
-    pub reach: Reach,
-    /// An event that arrives: deletions of it are loaded too, although the purgatory does not have it.
-    pub arriving: Option<Event>,
-}
-
-/// Which repositories the facts are complete about where not everybody's can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reach {
-    /// Those of the owners, and those that what is held is about.
-    #[default]
-    Held,
-    /// Those of the owners.
-    Owners,
-}
-
 /// Why facts could not be loaded. Nothing may be decided then.
 #[derive(Debug, thiserror::Error)]
 pub enum FactsError {
@@ -81,71 +58,100 @@ pub enum FactsError {
 }
 
 impl FactLoader {
-    /// Loads the facts about `scope`, and the dirty numbers of its identifiers.
+    /// Loads the facts about `scope`, and the dirty numbers of its coordinates.
     ///
     /// # Errors
     /// See [`FactsError`]; there are no partial facts.
-    pub async fn load(&self, scope: &FactsScope) -> Result<(Facts, BTreeMap<Identifier, DirtyNumber>), FactsError> {
-        tracing::debug!(identifiers = scope.identifiers.len(), "load facts");
-        let reading = self.purgatory.read(&scope.identifiers).await?;
-        let mut awaited = scope.pull_request_ids.clone();
-        awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
-        // Held again after a loss, or come into the relay by another way: such an entry is settled, not awaited.
-        let held = reading.entries.iter().map(|entry| &entry.event);
-        let is_pull_request =
-            |event: &&Event| matches!(event.kind.as_u16(), nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE);
-        awaited.extend(held.clone().filter(is_pull_request).map(|event| event.id));
+    pub async fn load(&self, scope: &FactsScope) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
+        tracing::debug!(coordinates = scope.coordinates.len(), "load facts");
+        let mut next = scope.coordinates.clone();
+        if let Reach::Listing { most } = scope.reach {
+            next.extend(self.listing(&scope.coordinates, most).await?);
+        }
+        let mut found = Outwards::from(&next);
+        for round in 0..ROUNDS_MAX {
+            if next.is_empty() {
+                break;
+            }
+            let reading = self.purgatory.read(&next).await?;
+            let served = match round {
+                0 => self.served(scope, &next, &reading).await?,
+                _ => self.served(&FactsScope::default(), &next, &reading).await?,
+            };
+            next = found.add(next, reading, served);
+        }
+        let covered = found.covered(scope);
+        let Outwards {
+            mut reading, served, ..
+        } = found;
+        let mut dirty = std::mem::take(&mut reading.dirty);
+        dirty.retain(|coordinate, _| scope.coordinates.contains(coordinate));
+        let (service, access) = (self.service.clone(), self.access.current());
+        let facts = Facts::assemble(service, self.mode, access, covered, reading, served);
+        Ok((facts, dirty))
+    }
+
+    /// Loads the facts about one repository.
+    pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+        let scope = FactsScope {
+            coordinates: [coordinate.clone()].into(),
+            ..FactsScope::default()
+        };
+        Ok(self.load(&scope).await?.0)
+    }
+
+    /// Returns the repositories that list the owner of one of these, those that list one of theirs, and so on.
+    async fn listing(
+        &self,
+        coordinates: &BTreeSet<Coordinate>,
+        most: usize,
+    ) -> Result<BTreeSet<Coordinate>, PurgatoryError> {
+        let (mut listing, mut next) = (BTreeSet::new(), coordinates.clone());
+        for _ in 0..ROUNDS_MAX {
+            if next.is_empty() || listing.len() >= most {
+                break;
+            }
+            next = self.purgatory.listing(&next, most - listing.len()).await?;
+            next.retain(|found| listing.insert(found.clone()));
+        }
+        Ok(listing)
+    }
+
+    /// Reads what the relay has about coordinates, and about what the purgatory has about them.
+    async fn served(
+        &self,
+        scope: &FactsScope,
+        coordinates: &BTreeSet<Coordinate>,
+        reading: &Reading,
+    ) -> Result<Vec<Event>, FactsError> {
         let is_releasing = |event: &&Event| {
             let mut entries = reading.entries.iter();
             entries.any(|entry| entry.event.id == event.id && entry.status.counts_as_served())
         };
+        let held = reading.entries.iter().map(|entry| &entry.event);
         let (filters, unserved): (Vec<Filter>, Vec<&Event>) = match scope.arriving.as_ref().filter(is_releasing) {
             // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md rule 3).
             Some(releasing) => (Vec::new(), vec![releasing]),
             None => {
-                let git_events = [git_events(&scope.identifiers)].into_iter();
-                let filters = git_events.chain(pull_requests(&awaited)).collect();
-                (filters, held.chain(&scope.arriving).collect())
+                let awaited = awaited_pull_requests(scope, reading);
+                let filters = git_events(coordinates).into_iter().chain(pull_requests(&awaited));
+                (filters.collect(), held.chain(&scope.arriving).collect())
             }
         };
-        let authors: BTreeSet<PublicKey> = unserved.iter().map(|event| event.pubkey).collect();
+        let mut authors: BTreeSet<PublicKey> = unserved.iter().map(|event| event.pubkey).collect();
+        if !filters.is_empty() {
+            authors.extend(coordinates.iter().map(|coordinate| coordinate.owner));
+        }
         let requests = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
-        let served = async {
-            match self.relay.query_up_to(filters.clone(), WHOLE_EVENTS_MAX).await {
-                Err(error @ (RelayError::Stalled { .. } | RelayError::TooMany { .. })) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "read outwards from the repositories"
-                    );
-                    let about_pull_requests = filters.iter().skip(1).cloned().collect();
-                    let mut served = self.relay.query(about_pull_requests).await?;
-                    served.extend(outwards::read(&self.relay, start_of(scope, &reading)).await?);
-                    Ok((served, true))
-                }
-                whole => Ok((whole?, false)),
-            }
-        };
-        let ((mut served, is_cut), requested) = tokio::try_join!(served, self.relay.newest(requests))?;
+        let (mut served, requested) = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests))?;
+        // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
-        let vanished_others = self.relay.newest(vanished(&others).collect()).await?;
-        served.extend(requested.into_iter().chain(vanished_others));
-        let dirty = reading.dirty.clone();
-        let (service, access) = (self.service.clone(), self.access.current());
-        let mut facts = Facts::assemble(service, self.mode, access, scope.identifiers.clone(), reading, served);
-        facts.is_cut = is_cut;
-        Ok((facts, dirty))
-    }
-
-    /// Loads the facts about the identifier of one repository.
-    pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
-        let scope = FactsScope {
-            identifiers: [coordinate.identifier.clone()].into(),
-            owners: [coordinate.owner].into(),
-            reach: Reach::Owners,
-            ..FactsScope::default()
-        };
-        Ok(self.load(&scope).await?.0)
+        if !others.is_empty() {
+            served.extend(self.relay.newest(vanished(&others).collect()).await?);
+        }
+        served.extend(requested);
+        Ok(served)
     }
 
     /// Whether the relay serves an event that `event` refers to, or one that refers to it.
@@ -154,27 +160,16 @@ impl FactLoader {
     }
 }
 
-/// Returns with whom reading outwards begins.
-fn start_of<'r>(scope: &FactsScope, reading: &'r Reading) -> outwards::Start<'r> {
-    let mut owners = scope.owners.clone();
-    let arriving = outwards::authors_of(&scope.arriving);
-    owners.extend(outwards::listing(&arriving, reading));
-    owners.extend(arriving);
-    if scope.reach == Reach::Held {
-        owners.extend(outwards::authors_of(reading.entries.iter().map(|entry| &entry.event)));
-        owners.extend(
-            reading
-                .placeholders
-                .iter()
-                .map(|placeholder| placeholder.coordinate.owner),
-        );
-    }
-    outwards::Start {
-        filter: git_events(&scope.identifiers),
-        identifiers: scope.identifiers.len(),
-        owners,
-        reading,
-    }
+/// Returns the ids of PRs that are asked for by their ids: those of the scope, those that placeholders await, and those
+/// that are held. Held again after a loss, or come into the relay by another way: such a one is settled, not awaited.
+fn awaited_pull_requests(scope: &FactsScope, reading: &Reading) -> BTreeSet<EventId> {
+    let mut awaited = scope.pull_request_ids.clone();
+    awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
+    let held = reading.entries.iter().map(|entry| &entry.event);
+    let is_pull_request =
+        |event: &&Event| matches!(event.kind.as_u16(), nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE);
+    awaited.extend(held.filter(is_pull_request).map(|event| event.id));
+    awaited
 }
 
 /// Returns filters for every event that `event` refers to, or that refers to it.
@@ -213,10 +208,23 @@ fn related(event: &Event, references: &References) -> Vec<Filter> {
     filters
 }
 
-fn git_events(identifiers: &BTreeSet<Identifier>) -> Filter {
-    Filter::new()
-        .kinds([nip34::ANNOUNCEMENT, nip34::STATE].map(Kind::from_u16))
-        .identifiers(identifiers.iter().map(Identifier::as_str))
+/// Returns filters for the announcements and states of these coordinates: by author, so that nothing that others have
+/// stored under the same identifier is read, and of so few at a time that they cannot fill a page.
+fn git_events(coordinates: &BTreeSet<Coordinate>) -> Vec<Filter> {
+    let mut owners: BTreeMap<&Identifier, Vec<PublicKey>> = BTreeMap::new();
+    for coordinate in coordinates {
+        owners.entry(&coordinate.identifier).or_default().push(coordinate.owner);
+    }
+    let git_events = Filter::new().kinds([nip34::ANNOUNCEMENT, nip34::STATE].map(Kind::from_u16));
+    let filter = |(identifier, owners): (&Identifier, &[PublicKey])| {
+        let of_identifier = git_events.clone().identifier(identifier.as_str());
+        of_identifier.authors(owners.iter().copied())
+    };
+    let chunks = |(identifier, owners): (&'_ &Identifier, &'_ Vec<PublicKey>)| -> Vec<Filter> {
+        let chunks = owners.chunks(OWNERS_PER_FILTER_MAX);
+        chunks.map(|owners| filter((identifier, owners))).collect()
+    };
+    owners.iter().flat_map(chunks).collect()
 }
 
 fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
@@ -260,9 +268,8 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
     filters
 }
 
-/// Most announcements and states of some identifiers that are read whole. Whoever stores more of them, honest or not,
-/// makes facts be read outwards from the repositories that they are about.
-const WHOLE_EVENTS_MAX: usize = 5000;
+/// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small.
+const OWNERS_PER_FILTER_MAX: usize = 50;
 
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;

@@ -1,126 +1,271 @@
-//! Reads announcements and states outwards from repositories, by their authors: nothing that strangers have stored
-//! under the same identifier decides whether it can be read (docs/ARCHITECTURE.md rule 9).
+//! Facts outwards from a coordinate: what its owner has published, what those have whom it lists as maintainers, and so
+//! on. Whoever is not reached this way does not exist for it, whatever he publishes under the same identifier
+//! (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
-use nostr::filter::Filter;
 use nostr::key::PublicKey;
 
+use crate::facts_scope::FactsScope;
+use crate::facts_scope::Reach;
 use crate::nip34;
-use crate::nip34::PullRequest;
+use crate::nip34::Coordinate;
+use crate::nip34::Identifier;
 use crate::nip34::Roles;
 use crate::purgatory::Reading;
-use crate::relay_client::RelayClient;
-use crate::relay_client::RelayError;
+use crate::rules::Covered;
+use crate::rules::MEMBERS_MAX;
 
-/// Where reading begins, and what is known before.
-pub(crate) struct Start<'r> {
-    /// What is read of each author.
-    pub(crate) filter: Filter,
-    /// How many identifiers that is about.
-    pub(crate) identifiers: usize,
-    /// The authors with whom it begins.
-    pub(crate) owners: BTreeSet<PublicKey>,
-    /// What the purgatory holds.
-    pub(crate) reading: &'r Reading,
+/// What was found so far.
+#[derive(Default)]
+pub(crate) struct Outwards {
+    /// The coordinates that were or are being read.
+    seen: BTreeSet<Coordinate>,
+    /// Those that were read.
+    read: BTreeSet<Coordinate>,
+    /// Whom the announcements of each list.
+    lists: BTreeMap<Coordinate, BTreeSet<Coordinate>>,
+    /// What the purgatory has about them.
+    pub(crate) reading: Reading,
+    /// What the relay has.
+    pub(crate) served: Vec<Event>,
+    /// How many coordinates may be seen.
+    seen_max: usize,
 }
 
-/// Returns the authors of events, and the owners of the repositories that PRs among them are offered to.
-pub(crate) fn authors_of<'e>(events: impl IntoIterator<Item = &'e Event>) -> BTreeSet<PublicKey> {
-    let mut authors = BTreeSet::new();
-    for event in events {
-        match event.kind.as_u16() {
-            nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => {
-                let coordinates = PullRequest::parse(event).map(|pull_request| pull_request.coordinates);
-                authors.extend(coordinates.into_iter().flatten().map(|offered| offered.owner));
+impl Outwards {
+    /// Begins with these coordinates.
+    pub(crate) fn from(coordinates: &BTreeSet<Coordinate>) -> Self {
+        Self {
+            seen: coordinates.clone(),
+            seen_max: coordinates.len() + MEMBERS_MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what was read about coordinates, and returns those that it leads to and that were not seen yet.
+    pub(crate) fn add(
+        &mut self,
+        coordinates: BTreeSet<Coordinate>,
+        reading: Reading,
+        served: Vec<Event>,
+    ) -> BTreeSet<Coordinate> {
+        let held = reading.entries.iter().map(|entry| &entry.event);
+        let mut lists = Vec::new();
+        for (coordinate, listed) in held.chain(&served).filter_map(listed_by) {
+            if coordinates.contains(&coordinate) {
+                self.lists.entry(coordinate).or_default().extend(listed.iter().cloned());
+                lists.push(listed);
             }
-            _ => drop(authors.insert(event.pubkey)),
         }
+        self.read.extend(coordinates);
+        self.served.extend(served);
+        self.add_reading(reading);
+        self.in_turns(&lists)
     }
-    authors
-}
 
-/// Returns the authors of held announcements that list one of these keys.
-pub(crate) fn listing(keys: &BTreeSet<PublicKey>, reading: &Reading) -> BTreeSet<PublicKey> {
-    let held = reading.entries.iter().map(|entry| &entry.event);
-    let lists = |event: &&Event| listed_by(event).iter().any(|listed| keys.contains(listed));
-    held.filter(lists).map(|event| event.pubkey).collect()
-}
-
-/// Reads what the owners have published, then what those have whom their announcements list, served or held, and so on.
-///
-/// # Errors
-/// The relay did not answer in full.
-pub(crate) async fn read(relay: &RelayClient, start: Start<'_>) -> Result<Vec<Event>, RelayError> {
-    let mut held: BTreeMap<PublicKey, Vec<PublicKey>> = BTreeMap::new();
-    for event in start.reading.entries.iter().map(|entry| &entry.event) {
-        held.entry(event.pubkey).or_default().extend(listed_by(event));
-    }
-    let mut served = Vec::new();
-    let mut seen = start.owners.clone();
-    let mut next: Vec<PublicKey> = start.owners.into_iter().collect();
-    for _ in 0..ROUNDS_MAX {
-        if next.is_empty() {
-            break;
+    fn add_reading(&mut self, reading: Reading) {
+        let all = &mut self.reading;
+        // Decisions are made at the time of the first: what came later is not overdue by it.
+        if all.now == 0 {
+            all.now = reading.now;
         }
-        // One announcement and one state of each: the relay keeps only the newest of an address.
-        let events = relay
-            .query_authors(start.filter.clone(), &next, 2 * start.identifiers)
-            .await?;
-        let listed = next.iter().filter_map(|author| held.remove(author));
-        let listed: Vec<Vec<PublicKey>> = listed
-            .chain(events.iter().map(|event| listed_by(event).into_iter().collect()))
+        all.dirty.extend(reading.dirty);
+        all.listed_by.extend(reading.listed_by);
+        all.placeholders.extend(reading.placeholders);
+        all.entries.extend(reading.entries);
+        all.entries.sort_by_key(|entry| entry.event.id);
+        all.entries.dedup_by_key(|entry| entry.event.id);
+    }
+
+    /// Takes those not seen yet, the first of each list, then the second of each: nobody's long list keeps another's
+    /// out.
+    fn in_turns(&mut self, lists: &[Vec<Coordinate>]) -> BTreeSet<Coordinate> {
+        let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
+        let in_turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
+        let mut found = BTreeSet::new();
+        for coordinate in in_turns {
+            if self.seen.len() >= self.seen_max {
+                break;
+            }
+            if self.seen.insert(coordinate.clone()) {
+                found.insert(coordinate.clone());
+            }
+        }
+        found
+    }
+
+    /// Returns the coordinates that were read, and about which of them not everything that decides was.
+    pub(crate) fn covered(&self, scope: &FactsScope) -> Covered {
+        let edges = self
+            .lists
+            .iter()
+            .flat_map(|(at, listed)| listed.iter().map(move |to| (at, to)));
+        let is_cut = edges.clone().filter(|(_, listed)| !self.read.contains(*listed));
+        let mut partial = spread(is_cut.map(|(at, _)| at), edges.map(|(at, listed)| (listed, at)));
+        // Of those asked about the nearest members count, however many they list.
+        partial.retain(|coordinate| !scope.coordinates.contains(coordinate));
+
+        let is_asked =
+            |coordinate: &Coordinate| scope.reach != Reach::Members && scope.coordinates.contains(coordinate);
+        // Of those asked about only what may be beyond the reach is open.
+        let is_near = |(listed, owners): &(&Coordinate, &BTreeSet<PublicKey>)| {
+            is_asked(listed) && (scope.reach == Reach::FULL || owners.len() < Reading::LISTED_BY_MAX)
+        };
+        let listed_by = self.reading.listed_by.iter().filter(|pair| !is_near(pair));
+        let edges: Vec<(Coordinate, &Coordinate)> = listed_by
+            .clone()
+            .flat_map(|(listed, owners)| owners.iter().map(move |owner| (at(*owner, &listed.identifier), listed)))
             .collect();
-        served.extend(events);
-        next = in_turns(&listed, &mut seen);
+        let is_unread = |listing: &Coordinate| !self.read.contains(listing) || partial.contains(listing);
+        let is_open = edges
+            .iter()
+            .filter(|(listing, _)| is_unread(listing))
+            .map(|(_, listed)| *listed);
+        let by_many = listed_by
+            .filter(|(_, owners)| owners.len() >= Reading::LISTED_BY_MAX)
+            .map(|(listed, _)| listed);
+        let unsettled = spread(
+            is_open.chain(by_many),
+            edges.iter().map(|(listing, listed)| (listing, *listed)),
+        );
+        Covered {
+            coordinates: self.read.clone(),
+            unsettled,
+            partial,
+        }
     }
-    Ok(served)
 }
 
-/// Takes those not seen yet, the first of each list, then the second of each: nobody's long list keeps another's out.
-fn in_turns(lists: &[Vec<PublicKey>], seen: &mut BTreeSet<PublicKey>) -> Vec<PublicKey> {
-    let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
-    let in_turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
-    let mut found = Vec::new();
-    for key in in_turns {
-        if seen.len() >= AUTHORS_MAX {
-            break;
-        }
-        if seen.insert(*key) {
-            found.push(*key);
+/// Returns `first`, and whatever is reached from them by `edges`.
+fn spread<'c>(
+    first: impl Iterator<Item = &'c Coordinate>,
+    edges: impl Iterator<Item = (&'c Coordinate, &'c Coordinate)>,
+) -> BTreeSet<Coordinate> {
+    let mut open: Vec<&Coordinate> = first.collect();
+    if open.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut leads: BTreeMap<&Coordinate, Vec<&Coordinate>> = BTreeMap::new();
+    for (from, to) in edges {
+        leads.entry(from).or_default().push(to);
+    }
+    let mut found = BTreeSet::new();
+    while let Some(coordinate) = open.pop() {
+        if found.insert(coordinate.clone()) {
+            open.extend(leads.get(coordinate).into_iter().flatten());
         }
     }
     found
 }
 
-fn listed_by(event: &Event) -> BTreeSet<PublicKey> {
-    match event.kind.as_u16() {
-        nip34::ANNOUNCEMENT => Roles::of(event).listed,
-        _ => BTreeSet::new(),
+/// Returns the coordinate of an announcement, and whom it lists.
+fn listed_by(event: &Event) -> Option<(Coordinate, Vec<Coordinate>)> {
+    if event.kind.as_u16() != nip34::ANNOUNCEMENT {
+        return None;
+    }
+    let identifier = Identifier::of(event).ok()?;
+    let listed = Roles::of(event).listed.into_iter().take(MEMBERS_MAX);
+    let listed = listed.map(|key| at(key, &identifier));
+    Some((at(event.pubkey, &identifier), listed.collect()))
+}
+
+fn at(owner: PublicKey, identifier: &Identifier) -> Coordinate {
+    Coordinate {
+        owner,
+        identifier: identifier.clone(),
     }
 }
 
 /// How many times whoever is listed lists others: no honest set of maintainers is deeper.
-const ROUNDS_MAX: usize = 16;
-
-/// Most authors read: as many as may hold something under an identifier, each with some maintainers.
-const AUTHORS_MAX: usize = 10_000;
+pub(crate) const ROUNDS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::tests::coordinate;
     use crate::rules::tests::pubkey;
+
+    fn seen(owners: impl IntoIterator<Item = u8>) -> BTreeSet<Coordinate> {
+        owners.into_iter().map(|owner| coordinate(owner, "r")).collect()
+    }
 
     #[test]
     fn nobodys_long_list_keeps_another_out() {
-        let (long, short) = ((1..9).map(pubkey).collect(), vec![pubkey(9), pubkey(1)]);
-        let mut seen = BTreeSet::from([pubkey(2)]);
+        let (long, short) = (
+            seen(1..9).into_iter().collect(),
+            vec![coordinate(9, "r"), coordinate(1, "r")],
+        );
+        let mut found = Outwards::from(&seen([2]));
+        found.seen_max = 3;
 
-        let found = in_turns(&[long, short], &mut seen);
+        let next = found.in_turns(&[long, short]);
 
-        assert_eq!(found[..3], [pubkey(1), pubkey(9), pubkey(3)]);
-        assert!(in_turns(&[found], &mut seen).is_empty());
+        assert_eq!(next.len(), 2);
+        assert!(next.contains(&coordinate(9, "r")), "{next:?}");
+    }
+
+    fn outwards(listed_by: &[(u8, &[u8])], lists: &[(u8, &[u8])]) -> Outwards {
+        let mut found = Outwards::from(&seen([1, 2, 3]));
+        found.read = found.seen.clone();
+        let listed_by = listed_by.iter().map(|(owner, listing)| {
+            let listing = listing.iter().map(|key| pubkey(*key)).collect();
+            (coordinate(*owner, "r"), listing)
+        });
+        found.reading.listed_by = listed_by.collect();
+        let lists = lists
+            .iter()
+            .map(|(owner, listed)| (coordinate(*owner, "r"), seen(listed.iter().copied())));
+        found.lists = lists.collect();
+        found
+    }
+
+    fn asked(reach: Reach) -> FactsScope {
+        FactsScope {
+            coordinates: seen([1]),
+            reach,
+            ..FactsScope::default()
+        }
+    }
+
+    #[test]
+    fn settled_is_who_is_listed_only_by_what_was_read() {
+        for (story, listed_by, reach, expected) in [
+            ("nobody lists anybody", &[][..], Reach::Members, vec![]),
+            (
+                "all who list were read",
+                &[(1, &[2][..]), (2, &[1, 3])],
+                Reach::Members,
+                vec![],
+            ),
+            ("a stranger lists the first", &[(1, &[9])], Reach::Members, vec![1]),
+            ("he was asked for", &[(1, &[9])], Reach::Listing { most: 9 }, vec![]),
+            (
+                "who is listed by him is led to",
+                &[(2, &[9]), (3, &[2])],
+                Reach::Members,
+                vec![2, 3],
+            ),
+        ] {
+            let covered = outwards(listed_by, &[]).covered(&asked(reach));
+
+            assert_eq!(covered.unsettled, seen(expected), "{story}");
+        }
+    }
+
+    #[test]
+    fn partial_is_whose_members_were_not_all_read_but_for_those_asked_about() {
+        for (story, lists, expected) in [
+            ("all were read", &[(1, &[2][..]), (2, &[3])][..], vec![]),
+            ("the first lists more than may be read", &[(1, &[9]), (2, &[3])], vec![]),
+            ("another does", &[(1, &[2]), (2, &[9])], vec![2]),
+            ("one who leads to him", &[(3, &[2]), (2, &[9])], vec![2, 3]),
+        ] {
+            let covered = outwards(&[], lists).covered(&asked(Reach::Members));
+
+            assert_eq!(covered.partial, seen(expected), "{story}");
+        }
     }
 }

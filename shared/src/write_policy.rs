@@ -137,14 +137,26 @@ impl WritePolicy {
     }
 
     async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, FactsError> {
-        let scope = FactsScope {
-            identifiers: git_event.identifiers(),
+        let mut scope = FactsScope {
+            coordinates: git_event.coordinates(),
             arriving: Some(event.clone()),
-            reach: Reach::Owners,
             ..FactsScope::default()
         };
-        let (facts, _) = self.loader.load(&scope).await?;
-        match decide_admission(event, git_event, &facts) {
+        let (mut admission, mut now);
+        loop {
+            let (facts, _) = self.loader.load(&scope).await?;
+            admission = decide_admission(event, git_event, &facts);
+            now = facts.now;
+            let is_settled = scope.coordinates.iter().all(|at| facts.is_settled(at));
+            scope.reach = match scope.reach {
+                _ if is_settled => break,
+                // A state that is held wakes the announcements of others that list its author, too.
+                Reach::Members => Reach::NEAR,
+                Reach::NEAR if admission.is_for_want_of_listing() => Reach::FULL,
+                Reach::Listing { .. } => break,
+            };
+        }
+        match admission {
             Admission::Accept => Ok(Answer::Accept),
             Admission::Refuse { refusal, ends } => {
                 if !ends.is_empty() {
@@ -152,12 +164,12 @@ impl WritePolicy {
                 }
                 Ok(Answer::Refuse(refusal.to_string()))
             }
-            Admission::Hold { identifiers, extend } => {
+            Admission::Hold { coordinates, extend } => {
                 let hold = Hold {
                     event: event.clone(),
-                    identifiers,
+                    coordinates,
                     source: source.to_owned(),
-                    hold_secs: hold_secs(event, facts.now, self.hold_secs),
+                    hold_secs: hold_secs(event, now, self.hold_secs),
                     extend,
                     room: Room::WithinLimits,
                 };

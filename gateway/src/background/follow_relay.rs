@@ -7,10 +7,11 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
+use nostr::key::PublicKey;
 use nostr::types::Timestamp;
 use shared::nip01::Address;
 use shared::nip34;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use shared::relay_client::Signal;
 
 use crate::background::recheck::RETRY_PAUSE;
@@ -57,20 +58,24 @@ async fn read_until_answered(reconciler: &Reconciler, filter: &Filter) -> Vec<Ev
     }
 }
 
-/// Returns the identifiers that an event concerns: none if this gateway has published it, since it counted as served
+/// Returns the coordinates that an event concerns: none if this gateway has published it, since it counted as served
 /// before.
-fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Identifier> {
+fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
     if reconciler.publisher.is_own(&event.id) {
         return BTreeSet::new();
     }
     let known_events = &reconciler.known_events;
     if event.kind.as_u16() == nip34::VANISH {
-        return known_events.identifiers_by(&event.pubkey);
+        return known_events.coordinates_by(&event.pubkey);
     }
-    let own = event.tags.identifier().and_then(|d| d.parse().ok());
+    let at = |owner: PublicKey, d: &str| {
+        let identifier = d.parse().ok()?;
+        Some(Coordinate { owner, identifier })
+    };
+    let own = event.tags.identifier().and_then(|d| at(event.pubkey, &d));
     let deleted = event.tags.iter().filter_map(|tag| match tag.as_slice() {
-        [name, address, ..] if name == "a" => address.parse::<Address>().ok()?.d.parse().ok(),
-        [name, id, ..] if name == "e" => known_events.identifier_of(&EventId::from_hex(id).ok()?),
+        [name, address, ..] if name == "a" => at(event.pubkey, &address.parse::<Address>().ok()?.d),
+        [name, id, ..] if name == "e" => known_events.coordinate_of(&EventId::from_hex(id).ok()?),
         _ => None,
     });
     own.into_iter().chain(deleted).collect()

@@ -1,5 +1,5 @@
 //! What runs without a request: the worker that reconciles whatever is dirty and publishes whatever is due, what marks
-//! identifiers dirty (the relay's commits, the daily re-check), and the recovery of what Redis has lost.
+//! coordinates dirty (the relay's commits, the daily re-check), and the recovery of what Redis has lost.
 
 mod follow_relay;
 mod recheck;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 
 use crate::background::retention::keep_or_remove;
 use crate::reconcile::Reconciler;
@@ -14,8 +13,8 @@ use crate::repositories::error::RepositoryError;
 /// Marks everything dirty now and once a day, for ever.
 pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: u64) {
     loop {
-        match reconciler.repositories.identifiers().await {
-            Ok(identifiers) => mark_dirty(reconciler, &identifiers).await,
+        match reconciler.repositories.coordinates().await {
+            Ok(coordinates) => mark_dirty(reconciler, &coordinates).await,
             Err(error) => log_unlisted(&error),
         }
         wait_for_epoch(reconciler).await;
@@ -27,15 +26,15 @@ pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: 
     }
 }
 
-/// Marks identifiers dirty, until Redis takes it.
-pub(super) async fn mark_dirty(reconciler: &Reconciler, identifiers: &BTreeSet<Identifier>) {
-    if identifiers.is_empty() {
+/// Marks coordinates dirty, until Redis takes it.
+pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<Coordinate>) {
+    if coordinates.is_empty() {
         return;
     }
-    while let Err(error) = reconciler.loader.purgatory.mark_dirty(identifiers).await {
+    while let Err(error) = reconciler.loader.purgatory.mark_dirty(coordinates).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "cannot mark identifiers dirty, will try again"
+            "cannot mark coordinates dirty, will try again"
         );
         tokio::time::sleep(RETRY_PAUSE).await;
     }

@@ -1,38 +1,40 @@
-//! What the worker does with a dirty identifier: reconciles it, and others with it where a PR is offered to several.
+//! What the worker does with a dirty coordinate: reconciles it, and others with it where a PR is offered to several.
 
 use std::collections::BTreeSet;
 
-use shared::nip34::Identifier;
+use shared::load_facts::FactsScope;
+use shared::load_facts::Reach;
+use shared::nip34::Coordinate;
 
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::LockedRepositories;
 
-/// Reconciles an identifier that is dirty, and more if that takes more to decide. One that is not dirty any more,
+/// Reconciles a coordinate that is dirty, and more if that takes more to decide. One that is not dirty any more,
 /// because somebody else has reconciled it meanwhile, is left alone.
 ///
 /// # Errors
 /// See [`ReconcileError`].
 pub(super) async fn reconcile_dirty(
     reconciler: &Reconciler,
-    identifier: &Identifier,
+    coordinate: &Coordinate,
 ) -> Result<Reconciled, ReconcileError> {
-    let identifiers = BTreeSet::from([identifier.clone()]);
-    let locked = reconciler.repositories.lock(identifiers.clone()).await?;
-    if reconciler.loader.purgatory.dirty_number(identifier).await?.is_none() {
+    let coordinates = BTreeSet::from([coordinate.clone()]);
+    let mut locked = reconciler.repositories.lock(&coordinates).await?;
+    if reconciler.loader.purgatory.dirty_number(coordinate).await?.is_none() {
         return Ok(Reconciled {
             is_complete: true,
             ..Reconciled::default()
         });
     }
-    let mut reconciled = load_and_reconcile(reconciler, &locked).await?;
+    let mut reconciled = load_and_reconcile(reconciler, &mut locked, coordinates.clone()).await?;
     drop(locked);
-    if reconciled.also_lock.is_subset(&identifiers) {
+    if reconciled.also_lock.is_subset(&coordinates) {
         return Ok(reconciled);
     }
-    // Once: what would need even more is reconciled when its own identifiers are.
-    let more = identifiers.union(&reconciled.also_lock).cloned().collect();
+    // Once: what would need even more is reconciled when its own coordinates are.
+    let more = coordinates.union(&reconciled.also_lock).cloned().collect();
     match reconcile_together(reconciler, more).await {
         Ok(together) => {
             reconciled.leased.extend(together.leased);
@@ -55,16 +57,22 @@ pub(super) async fn reconcile_dirty(
 
 async fn reconcile_together(
     reconciler: &Reconciler,
-    identifiers: BTreeSet<Identifier>,
+    coordinates: BTreeSet<Coordinate>,
 ) -> Result<Reconciled, ReconcileError> {
-    let locked = reconciler.repositories.lock(identifiers).await?;
-    load_and_reconcile(reconciler, &locked).await
+    let mut locked = reconciler.repositories.lock(&coordinates).await?;
+    load_and_reconcile(reconciler, &mut locked, coordinates).await
 }
 
 async fn load_and_reconcile(
     reconciler: &Reconciler,
-    locked: &LockedRepositories<'_>,
+    locked: &mut LockedRepositories<'_>,
+    coordinates: BTreeSet<Coordinate>,
 ) -> Result<Reconciled, ReconcileError> {
-    let loaded = reconciler.load(locked, BTreeSet::new(), BTreeSet::new()).await?;
-    reconciler.reconcile(locked, &loaded).await
+    let scope = FactsScope {
+        coordinates,
+        reach: Reach::FULL,
+        ..FactsScope::default()
+    };
+    let mut loaded = reconciler.load(locked, scope).await?;
+    reconciler.reconcile(locked, &mut loaded).await
 }

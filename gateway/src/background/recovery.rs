@@ -5,17 +5,14 @@
 //! brings a repository whose state is gone back to the newest served state; where none is served, it is kept and not
 //! served.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use shared::load_facts::FactsError;
-use shared::load_facts::FactsScope;
 use shared::nip34;
 use shared::nip34::Announcement;
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 use shared::purgatory::Epoch;
 use shared::purgatory::Hold;
 use shared::purgatory::PlaceholderOutcome;
@@ -70,12 +67,12 @@ pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) 
             purgatory.mark_held().await?;
             // What was complete may be lost with its mark, and its refs are set.
             purgatory
-                .mark_dirty(&reconciler.repositories.identifiers().await?)
+                .mark_dirty(&reconciler.repositories.coordinates().await?)
                 .await?;
         }
         Loss::Everything => {
             restore_from_disk(reconciler).await?;
-            mark_announced(reconciler).await?;
+            restore_from_relay(reconciler).await?;
         }
     }
     Ok(purgatory.begin_epoch(found).await?)
@@ -84,11 +81,11 @@ pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) 
 /// Holds what was releasing. A reconcile releases it again. It is not marked as releasing right here: another gateway
 /// may have set its refs back meanwhile, and only a reconcile sets them before the mark.
 async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), PurgatoryError> {
-    let Release { event, identifiers, .. } = release;
+    let Release { event, coordinates, .. } = release;
     let event_id = event.id;
     let hold = Hold {
         event,
-        identifiers,
+        coordinates,
         source: String::new(),
         hold_secs: reconciler.hold_secs,
         extend: BTreeSet::new(),
@@ -107,31 +104,19 @@ async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), Pur
 }
 
 async fn restore_from_disk(reconciler: &Reconciler) -> Result<(), ReconcileError> {
-    let mut on_disk: BTreeMap<Identifier, Vec<Coordinate>> = BTreeMap::new();
-    for coordinate in reconciler.repositories.on_disk().await? {
-        on_disk
-            .entry(coordinate.identifier.clone())
-            .or_default()
-            .push(coordinate);
-    }
-    for identifier in reconciler.repositories.identifiers().await? {
-        let repositories = on_disk.remove(&identifier).unwrap_or_default();
-        restore(reconciler, identifier, &repositories).await?;
+    for coordinate in reconciler.repositories.coordinates().await? {
+        restore(reconciler, &coordinate).await?;
     }
     Ok(())
 }
 
-/// Writes the placeholders of one identifier again, notes which of its repositories no state declares any more, and
-/// marks it dirty.
-async fn restore(
-    reconciler: &Reconciler,
-    identifier: Identifier,
-    repositories: &[Coordinate],
-) -> Result<(), ReconcileError> {
-    let identifiers = BTreeSet::from([identifier]);
-    let locked = reconciler.repositories.lock(identifiers.clone()).await?;
+/// Writes the placeholders of one repository again, notes whether no state declares its refs any more, and marks it
+/// dirty.
+async fn restore(reconciler: &Reconciler, coordinate: &Coordinate) -> Result<(), ReconcileError> {
+    let coordinates = BTreeSet::from([coordinate.clone()]);
+    let locked = reconciler.repositories.lock(&coordinates).await?;
     let purgatory = &reconciler.loader.purgatory;
-    for staged in reconciler.repositories.staged(&identifiers).await? {
+    for staged in reconciler.repositories.staged(&coordinates).await? {
         let put = purgatory.put_placeholder(
             &staged.event_id,
             &staged.coordinate,
@@ -142,28 +127,22 @@ async fn restore(
             tracing::warn!(event.id = %staged.event_id, "no room for the placeholder of a staged commit");
         }
     }
-    let scope = FactsScope {
-        identifiers: identifiers.clone(),
-        owners: repositories.iter().map(|coordinate| coordinate.owner).collect(),
-        ..FactsScope::default()
-    };
-    let (facts, _) = reconciler.loader.load(&scope).await?;
-    for coordinate in repositories {
-        let repository = locked.repository(coordinate)?;
-        let refs = repository.reading().refs().await.map_err(RepositoryError::from)?;
-        let refs = refs.map(|refs| refs.refs).unwrap_or_default();
+    let repository = locked.repository(coordinate)?;
+    let refs = repository.reading().refs().await.map_err(RepositoryError::from)?;
+    if let Some(refs) = refs {
+        let facts = reconciler.loader.load_about(coordinate).await?;
         let is_hosted = repository.reading().unhosted_since().await?.is_none();
-        if is_hosted && has_lost_its_state(&facts, coordinate, &refs) {
+        if is_hosted && has_lost_its_state(&facts, coordinate, &refs.refs) {
             tracing::error!(repo.coordinate = %coordinate, "{STATELESS}");
             repository.note_stateless(true).await?;
         }
     }
-    Ok(purgatory.mark_dirty(&identifiers).await?)
+    Ok(purgatory.mark_dirty(&coordinates).await?)
 }
 
-/// Marks dirty the identifiers of what the relay announces to be here, a span of time after the other, so that not all
-/// announcements of a large relay are in memory at once.
-async fn mark_announced(reconciler: &Reconciler) -> Result<(), ReconcileError> {
+/// Notes whom the relay's announcements list, and marks those dirty that name this server, a span of time after the
+/// other, so that not all announcements of a large relay are in memory at once.
+async fn restore_from_relay(reconciler: &Reconciler) -> Result<(), ReconcileError> {
     let loader = &reconciler.loader;
     for (since, until) in spans(Timestamp::now().as_secs()) {
         let filter = Filter::new().kind(nostr::event::Kind::from_u16(nip34::ANNOUNCEMENT));
@@ -172,11 +151,17 @@ async fn mark_announced(reconciler: &Reconciler) -> Result<(), ReconcileError> {
             .until(Timestamp::from_secs(until));
         let served = loader.relay.query(vec![filter]).await.map_err(FactsError::from)?;
         let announcements = served.iter().filter_map(|event| Announcement::parse(event).ok());
-        let ours = announcements.filter(|announcement| loader.service.is_named_by(announcement));
-        let identifiers: BTreeSet<Identifier> = ours.map(|ours| ours.coordinate.identifier).collect();
-        if !identifiers.is_empty() {
-            loader.purgatory.mark_dirty(&identifiers).await?;
+        let mut ours = BTreeSet::new();
+        for announcement in announcements {
+            let (at, listed) = (announcement.coordinate.clone(), &announcement.roles.listed);
+            if !listed.is_empty() {
+                loader.purgatory.note_listings(&at, listed, true).await?;
+            }
+            if loader.service.is_named_by(&announcement) {
+                ours.insert(at);
+            }
         }
+        loader.purgatory.mark_dirty(&ours).await?;
     }
     Ok(())
 }

@@ -18,8 +18,7 @@ pub(super) async fn keep_or_remove(
     coordinate: &Coordinate,
     retention_secs: u64,
 ) -> Result<(), ReconcileError> {
-    let identifiers = [coordinate.identifier.clone()].into();
-    let locked = reconciler.repositories.lock(identifiers).await?;
+    let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
     let facts = reconciler.loader.load_about(coordinate).await?;
     // After the facts, and before the note: a purgatory that has lost something since it was read, or was not whole
     // then, tells so or has left its note.

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use shared::purgatory::Epoch;
 use shared::purgatory::PurgatoryError;
 use tokio::task::JoinError;
@@ -43,22 +43,22 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReconcileEnding {
-    /// There is no more to do about the identifier.
+    /// There is no more to do about the coordinate.
     Done,
     /// The relay or Redis does not answer: as soon as it does, the next reconcile succeeds.
     NeighbourAway,
-    /// Something of the identifier's own is in the way.
+    /// Something of the coordinate's own is in the way.
     Failed,
 }
 
 struct Worker {
     reconciler: Arc<Reconciler>,
-    reconciles: JoinSet<(Identifier, ReconcileEnding)>,
-    running: BTreeSet<Identifier>,
-    /// Identifiers whose reconcile failed, and when to try again.
-    resting: BTreeMap<Identifier, Instant>,
-    /// How often in a row the reconcile of an identifier has failed.
-    failures: BTreeMap<Identifier, u32>,
+    reconciles: JoinSet<(Coordinate, ReconcileEnding)>,
+    running: BTreeSet<Coordinate>,
+    /// Coordinates whose reconcile failed, and when to try again.
+    resting: BTreeMap<Coordinate, Instant>,
+    /// How often in a row the reconcile of a coordinate has failed.
+    failures: BTreeMap<Coordinate, u32>,
     publishing: JoinSet<BTreeSet<nostr::event::EventId>>,
     /// The epoch of the purgatory, as far as this gateway knows.
     epoch: Option<String>,
@@ -112,10 +112,10 @@ impl Worker {
         self.resting.retain(|_, until| *until > now);
         // Those that rest or run come first in the list: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
-        for (identifier, _) in purgatory.dirty(BATCH + busy).await? {
-            let is_busy = self.running.contains(&identifier) || self.resting.contains_key(&identifier);
+        for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
+            let is_busy = self.running.contains(&coordinate) || self.resting.contains_key(&coordinate);
             if !is_busy && self.reconciles.len() < RECONCILES_MAX {
-                self.start_reconcile(identifier);
+                self.start_reconcile(coordinate);
             }
         }
         if self.publishing.is_empty() {
@@ -150,37 +150,37 @@ impl Worker {
         Ok(())
     }
 
-    fn start_reconcile(&mut self, identifier: Identifier) {
-        self.running.insert(identifier.clone());
+    fn start_reconcile(&mut self, coordinate: Coordinate) {
+        self.running.insert(coordinate.clone());
         let reconciler = Arc::clone(&self.reconciler);
         self.reconciles.spawn(async move {
-            // In a task of its own, so that even a panic comes back with its identifier.
-            let reconcile = tokio::spawn(reconcile_and_publish(reconciler, identifier.clone()));
+            // In a task of its own, so that even a panic comes back with its coordinate.
+            let reconcile = tokio::spawn(reconcile_and_publish(reconciler, coordinate.clone()));
             let ending = reconcile.await.unwrap_or_else(|error| {
-                tracing::error!(repo.identifier = %identifier, %error, "a reconcile ended abnormally");
+                tracing::error!(repo.coordinate = %coordinate, %error, "a reconcile ended abnormally");
                 ReconcileEnding::Failed
             });
-            (identifier, ending)
+            (coordinate, ending)
         });
     }
 
-    fn note(&mut self, done: Result<(Identifier, ReconcileEnding), JoinError>) {
-        let Ok((identifier, ending)) = done else { return };
-        self.running.remove(&identifier);
+    fn note(&mut self, done: Result<(Coordinate, ReconcileEnding), JoinError>) {
+        let Ok((coordinate, ending)) = done else { return };
+        self.running.remove(&coordinate);
         let pause = match ending {
             ReconcileEnding::Done => {
-                self.failures.remove(&identifier);
+                self.failures.remove(&coordinate);
                 return;
             }
             // Everything recovers within 2 s of a neighbour's return: this pause does not grow.
             ReconcileEnding::NeighbourAway => RETRY_PAUSE,
             ReconcileEnding::Failed => {
-                let failures = self.failures.entry(identifier.clone()).or_default();
+                let failures = self.failures.entry(coordinate.clone()).or_default();
                 *failures = (*failures + 1).min(FAILURES_COUNTED);
                 RETRY_PAUSE * 2_u32.pow(*failures - 1)
             }
         };
-        self.resting.insert(identifier, Instant::now() + pause);
+        self.resting.insert(coordinate, Instant::now() + pause);
     }
 }
 
@@ -211,8 +211,8 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
     }
 }
 
-async fn reconcile_and_publish(reconciler: Arc<Reconciler>, identifier: Identifier) -> ReconcileEnding {
-    let ending = match reconcile_dirty(&reconciler, &identifier).await {
+async fn reconcile_and_publish(reconciler: Arc<Reconciler>, coordinate: Coordinate) -> ReconcileEnding {
+    let ending = match reconcile_dirty(&reconciler, &coordinate).await {
         Ok(reconciled) => {
             reconciler.publisher.publish(reconciled.leased).await;
             match reconciled.is_complete {
@@ -223,19 +223,19 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, identifier: Identifi
         Err(error) => {
             let logged = &error as &dyn std::error::Error;
             if error.is_of_a_neighbour() {
-                tracing::warn!(repo.identifier = %identifier, error = logged, "cannot decide, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
                 ReconcileEnding::NeighbourAway
             } else {
-                tracing::error!(repo.identifier = %identifier, error = logged, "cannot decide, will try again");
+                tracing::error!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
                 ReconcileEnding::Failed
             }
         }
     };
     // To the end of the queue: what cannot be decided now must not stand before what can.
-    let identifiers = BTreeSet::from([identifier]);
-    if let Err(error) = reconciler.loader.purgatory.mark_dirty(&identifiers).await {
+    let coordinates = BTreeSet::from([coordinate]);
+    if let Err(error) = reconciler.loader.purgatory.mark_dirty(&coordinates).await {
         let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "cannot mark an identifier dirty");
+        tracing::warn!(error, "cannot mark a coordinate dirty");
     }
     ending
 }
@@ -246,7 +246,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// After so many failures in a row the pause grows no more: 64 s.
 const FAILURES_COUNTED: u32 = 7;
 
-/// Identifiers and overdue entries taken in one step.
+/// Coordinates and overdue entries taken in one step.
 const BATCH: usize = 64;
 
 /// Events published at the same time: they fit into their lease unless the relay and an import are slow. What is late

@@ -145,7 +145,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     }
     let repositories = Repositories::new(repository.store().clone(), IngestLimits::default());
     let coordinate = repository.coordinate();
-    let locked = repositories.lock([coordinate.identifier.clone()].into()).await.unwrap();
+    let locked = repositories.lock(&[coordinate.clone()].into()).await.unwrap();
     let target = locked.repository(coordinate).unwrap();
     if list.expects_pack() {
         let quarantine = repositories.quarantine(coordinate).await.unwrap();

@@ -122,10 +122,10 @@ impl Reader {
 
     /// Marks a repository that is not at its state dirty: a reconcile brings it there, or logs that it cannot.
     async fn mark_dirty(&self, coordinate: &Coordinate) {
-        let identifiers = BTreeSet::from([coordinate.identifier.clone()]);
-        if let Err(error) = self.loader.purgatory.mark_dirty(&identifiers).await {
+        let coordinates = BTreeSet::from([coordinate.clone()]);
+        if let Err(error) = self.loader.purgatory.mark_dirty(&coordinates).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.coordinate = %coordinate, error, "cannot mark an identifier dirty");
+            tracing::warn!(repo.coordinate = %coordinate, error, "cannot mark a repository dirty");
         }
     }
 }

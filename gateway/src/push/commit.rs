@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
 use shared::purgatory::PlaceholderOutcome;
@@ -42,15 +43,17 @@ impl Committer {
             repositories, loader, ..
         } = &*self.reconciler;
         let coordinate = &request.coordinate;
-        let identifiers = BTreeSet::from([coordinate.identifier.clone()]);
-        let locked = repositories.lock(identifiers.clone()).await?;
+        let coordinates = BTreeSet::from([coordinate.clone()]);
+        let mut locked = repositories.lock(&coordinates).await?;
         // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
         // finishes.
-        loader.purgatory.mark_dirty(&identifiers).await?;
-        let mut loaded = self
-            .reconciler
-            .load(&locked, [coordinate.owner].into(), request.pull_request_ids())
-            .await?;
+        loader.purgatory.mark_dirty(&coordinates).await?;
+        let scope = FactsScope {
+            coordinates,
+            pull_request_ids: request.pull_request_ids(),
+            ..FactsScope::default()
+        };
+        let mut loaded = self.reconciler.load(&locked, scope).await?;
         let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
             return Err(PushError::Gone);
         };
@@ -64,10 +67,10 @@ impl Committer {
             let repository = locked.repository(coordinate)?;
             self.move_objects(&repository, &mut loaded, &decision, quarantine)
                 .await?;
-            let reconciled = self.reconciler.reconcile(&locked, &loaded).await;
+            let reconciled = self.reconciler.reconcile(&mut locked, &mut loaded).await;
             let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
             // What is reported is what is there now, whatever was decided.
-            match repository.reading().refs().await {
+            match repositories.at(coordinate).refs().await {
                 Ok(refs) => {
                     let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
                     decision.judge_result(&refs, is_done);

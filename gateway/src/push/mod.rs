@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::load_facts::FactsScope;
-use shared::load_facts::Reach;
 use shared::nip34::Coordinate;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
@@ -98,11 +97,9 @@ impl Pusher {
     /// Decides about a push on what is known before its pack; `None`: the repository is not hosted here.
     async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         let scope = FactsScope {
-            identifiers: [request.coordinate.identifier.clone()].into(),
+            coordinates: [request.coordinate.clone()].into(),
             pull_request_ids: request.pull_request_ids(),
-            owners: [request.coordinate.owner].into(),
-            reach: Reach::Owners,
-            arriving: None,
+            ..FactsScope::default()
         };
         let reconciler = &self.committer.reconciler;
         let (facts, _) = reconciler.loader.load(&scope).await?;
@@ -118,7 +115,7 @@ impl Pusher {
         };
         match self.committer.commit(&request, quarantine).await {
             Ok(Committed { mut decision, leased }) => {
-                let note = self.publisher.publish(&request, leased, &decision.awaited).await;
+                let note = self.publisher.publish(leased, &decision.awaited).await;
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)
             }

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::push::request::PushRequest;
 use crate::reconcile::Reconciler;
 use crate::reconcile::publish::Publication;
 
@@ -30,12 +29,7 @@ pub(crate) struct PushPublisher {
 impl PushPublisher {
     /// Publishes and settles the events of a push, and waits until they are served, but not longer than a push waits.
     /// Returns what the pusher reads about it, if they are not.
-    pub(super) async fn publish(
-        &self,
-        request: &PushRequest,
-        leased: Vec<Leased>,
-        others: &BTreeSet<EventId>,
-    ) -> Option<String> {
+    pub(super) async fn publish(&self, leased: Vec<Leased>, others: &BTreeSet<EventId>) -> Option<String> {
         if leased.is_empty() && others.is_empty() {
             return None;
         }
@@ -54,9 +48,8 @@ impl PushPublisher {
             if awaited.is_empty() {
                 return Ok(Publication::Done);
             }
-            let identifier = &request.coordinate.identifier;
             let publisher = &self.reconciler.publisher;
-            publisher.published_by_others(identifier, &awaited, deadline).await
+            publisher.published_by_others(&awaited, deadline).await
         };
         let published = tokio::select! {
             published = published => published,

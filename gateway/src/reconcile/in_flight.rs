@@ -46,7 +46,7 @@ impl InFlight {
         if let Some(git_event) = git_event.filter(|_| !is_known) {
             self.remember(&Release {
                 event: event.clone(),
-                identifiers: git_event.identifiers(),
+                coordinates: git_event.coordinates(),
                 after: BTreeSet::new(),
             });
         }
@@ -108,7 +108,7 @@ mod tests {
     fn release(event: &Event, after: &[EventId]) -> Release {
         Release {
             event: event.clone(),
-            identifiers: ["r".parse().unwrap()].into(),
+            coordinates: GitEvent::parse(event).unwrap().unwrap().coordinates(),
             after: after.iter().copied().collect(),
         }
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_found_complete_is_known_by_its_identifiers() {
+    fn what_others_found_complete_is_known_by_its_coordinates() {
         let in_flight = InFlight::default();
         let event = state(1);
 

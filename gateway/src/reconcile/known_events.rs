@@ -1,23 +1,16 @@
-//! Which repositories the events speak of that were read: a deletion by id, and a request to vanish, do not tell.
+//! Whose repositories the events speak of that were read: a deletion by id, and a request to vanish, do not tell.
 
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 use quick_cache::sync::Cache;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use shared::rules::Facts;
 
 /// Announcements and states by id, the least used forgotten first. One that is forgotten is known again after the next
-/// reconcile of its identifier, at the latest on the next day.
-pub(crate) struct KnownEvents(Cache<EventId, KnownEvent>);
-
-/// Whose event it is, and of which identifier.
-#[derive(Debug, Clone)]
-struct KnownEvent {
-    author: PublicKey,
-    identifier: Identifier,
-}
+/// reconcile of its coordinate, at the latest on the next day.
+pub(crate) struct KnownEvents(Cache<EventId, Coordinate>);
 
 impl KnownEvents {
     /// Knows nothing yet.
@@ -28,26 +21,23 @@ impl KnownEvents {
     /// Remembers the events that facts were made of.
     pub(crate) fn note(&self, facts: &Facts) {
         for known in &facts.announcements {
-            let (author, identifier) = (known.item.coordinate.owner, known.item.coordinate.identifier.clone());
             self.0
-                .insert(known.item.revision.event_id, KnownEvent { author, identifier });
+                .insert(known.item.revision.event_id, known.item.coordinate.clone());
         }
         for known in &facts.states {
-            let (author, identifier) = (known.item.author, known.item.identifier.clone());
-            self.0
-                .insert(known.item.revision.event_id, KnownEvent { author, identifier });
+            self.0.insert(known.item.revision.event_id, known.item.home());
         }
     }
 
-    /// Returns the identifier of the repositories that an event speaks of.
-    pub(crate) fn identifier_of(&self, event_id: &EventId) -> Option<Identifier> {
-        self.0.get(event_id).map(|known| known.identifier)
+    /// Returns the coordinate of an event.
+    pub(crate) fn coordinate_of(&self, event_id: &EventId) -> Option<Coordinate> {
+        self.0.get(event_id)
     }
 
-    /// Returns the identifiers of the repositories that an author's events speak of.
-    pub(crate) fn identifiers_by(&self, author: &PublicKey) -> BTreeSet<Identifier> {
-        let own = self.0.iter().filter(|(_, known)| known.author == *author);
-        own.map(|(_, known)| known.identifier).collect()
+    /// Returns the coordinates of an author's events.
+    pub(crate) fn coordinates_by(&self, author: &PublicKey) -> BTreeSet<Coordinate> {
+        let own = self.0.iter().filter(|(_, known)| known.owner == *author);
+        own.map(|(_, known)| known).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! One reconcile of some identifiers: facts and disk in, what must be done decided, done (docs/ARCHITECTURE.md rule 4).
+//! One reconcile of some coordinates: facts and disk in, what must be done decided, done (docs/ARCHITECTURE.md rule 4).
 //!
 //! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
 //! decided in `shared::rules`; here it is done.
@@ -12,18 +12,19 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Leased;
+use shared::purgatory::Release;
 use shared::rules::Alignment;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Installation;
+use shared::rules::Listing;
 use shared::rules::Plan;
+use shared::rules::listings_to_note;
 use shared::rules::plan;
 
 use crate::reconcile::error::ReconcileError;
@@ -49,10 +50,20 @@ pub(crate) struct Reconciler {
     pub(crate) sleep_secs: u64,
 }
 
-/// Facts that were read under the lock of their identifiers, and the changes that they include.
+/// Facts that were read under the lock of their coordinates, and the changes that they include.
 pub(crate) struct Loaded {
     pub(crate) facts: Facts,
-    dirty: BTreeMap<Identifier, DirtyNumber>,
+    /// What they were loaded about.
+    scope: FactsScope,
+    dirty: BTreeMap<Coordinate, DirtyNumber>,
+}
+
+/// Repositories that a reconcile leaves to others.
+#[derive(Debug, Default)]
+struct Left {
+    coordinates: BTreeSet<Coordinate>,
+    /// Whether it has tried to lock more.
+    has_tried: bool,
 }
 
 /// What a reconcile left to do.
@@ -67,10 +78,10 @@ pub(crate) struct Reconciled {
     pub(crate) broken: BTreeSet<Coordinate>,
     /// PRs whose ref could not be set in a repository.
     pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Whether everything that was planned was done; otherwise the identifiers stay dirty.
+    /// Whether everything that was planned was done; otherwise the coordinates stay dirty.
     pub(crate) is_complete: bool,
-    /// Identifiers to lock and reconcile together with these, before a PR of several can expire.
-    pub(crate) also_lock: BTreeSet<Identifier>,
+    /// Coordinates to lock and reconcile together with these, before a PR of several can expire.
+    pub(crate) also_lock: BTreeSet<Coordinate>,
 }
 
 impl Reconciled {
@@ -82,57 +93,97 @@ impl Reconciled {
 }
 
 impl Reconciler {
-    /// Loads the facts about the identifiers that are locked, and about these PRs. They are complete about what is
-    /// held and staged, and about the repositories of these owners, whatever strangers have stored.
+    /// Loads facts under the lock of their coordinates, and with them the PRs of what is staged there.
     ///
     /// # Errors
     /// See [`ReconcileError`].
     pub(crate) async fn load(
         &self,
-        locked: &LockedRepositories<'_>,
-        owners: BTreeSet<PublicKey>,
-        pull_request_ids: BTreeSet<EventId>,
+        _locked: &LockedRepositories<'_>,
+        mut scope: FactsScope,
     ) -> Result<Loaded, ReconcileError> {
-        let mut scope = FactsScope {
-            identifiers: locked.identifiers().clone(),
-            owners,
-            pull_request_ids,
-            ..FactsScope::default()
-        };
-        for staged in self.repositories.staged(locked.identifiers()).await? {
-            scope.pull_request_ids.insert(staged.event_id);
-            scope.owners.insert(staged.coordinate.owner);
+        let staged = self.repositories.staged(&scope.coordinates).await?;
+        scope
+            .pull_request_ids
+            .extend(staged.iter().map(|staged| staged.event_id));
+        loop {
+            let (facts, dirty) = self.loader.load(&scope).await?;
+            let others = facts
+                .covered
+                .coordinates
+                .difference(&scope.coordinates)
+                .cloned()
+                .collect();
+            let staged = self.repositories.staged(&others).await?;
+            let asked = scope.pull_request_ids.len();
+            scope
+                .pull_request_ids
+                .extend(staged.iter().map(|staged| staged.event_id));
+            // Usually nothing is staged for other members' repositories.
+            if scope.pull_request_ids.len() == asked {
+                return Ok(Loaded { facts, scope, dirty });
+            }
         }
-        let (facts, dirty) = self.loader.load(&scope).await?;
-        Ok(Loaded { facts, dirty })
     }
 
-    /// Reconciles the identifiers that are locked, on facts that were loaded since. What raises a dirty number after
+    /// Reconciles the coordinates that are locked, on facts that were loaded since. What raises a dirty number after
     /// that is not missed: the mark is cleared only up to the number that was read.
     ///
     /// # Errors
     /// See [`ReconcileError`].
     pub(crate) async fn reconcile(
         &self,
-        locked: &LockedRepositories<'_>,
-        loaded: &Loaded,
+        locked: &mut LockedRepositories<'_>,
+        loaded: &mut Loaded,
     ) -> Result<Reconciled, ReconcileError> {
-        let facts = &loaded.facts;
-        tracing::debug!(identifiers = facts.identifiers.len(), "reconcile identifiers");
-        self.known_events.note(facts);
-        let (mut broken, mut uninstallable) = (clear_notes(locked, facts).await, BTreeSet::new());
+        tracing::debug!(
+            coordinates = loaded.facts.covered.coordinates.len(),
+            "reconcile repositories"
+        );
+        self.known_events.note(&loaded.facts);
+        let (mut broken, mut uninstallable) = (clear_notes(locked, &loaded.facts).await, BTreeSet::new());
+        let mut left = Left::default();
         loop {
-            let mut disk = self.repositories.read(facts).await?;
+            let mut disk = self.repositories.read(&loaded.facts, locked).await?;
             disk.broken.extend(broken.iter().cloned());
             disk.uninstallable.extend(uninstallable.iter().cloned());
-            let plan = plan(facts, &disk, self.sleep_secs);
-            // What fails is planned for no more, and nothing else of its identifier waits for it.
+            let mut considered = disk.clone();
+            considered.broken.extend(left.coordinates.iter().cloned());
+            let mut plan = plan(&loaded.facts, &considered, self.sleep_secs);
+            plan.confine_to(locked.coordinates());
+            let unlocked = plan.changed().difference(locked.coordinates()).cloned().collect();
+            if self.leave(locked, loaded, unlocked, &mut left).await? {
+                continue;
+            }
+            // What fails is planned for no more, and nothing else waits for it.
             match change_repositories(locked, &plan).await {
-                Ok(()) => return self.act(locked, loaded, plan, disk).await,
+                Ok(()) => return self.act(locked, loaded, plan, disk, left).await,
                 Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
                 Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
             }
         }
+    }
+
+    /// Locks repositories that a plan changes too, or leaves them to whoever reconciles them, and returns whether there
+    /// are any: then the plan is another one. Those that can be locked at once are, once; the facts about them are read
+    /// anew.
+    async fn leave(
+        &self,
+        locked: &mut LockedRepositories<'_>,
+        loaded: &mut Loaded,
+        unlocked: BTreeSet<Coordinate>,
+        left: &mut Left,
+    ) -> Result<bool, ReconcileError> {
+        if unlocked.is_empty() {
+            return Ok(false);
+        }
+        if !left.has_tried && locked.try_extend(&unlocked).await? {
+            *loaded = self.load(locked, loaded.scope.clone()).await?;
+        } else {
+            left.coordinates.extend(unlocked);
+        }
+        left.has_tried = true;
+        Ok(true)
     }
 
     /// Writes to the purgatory what was planned. The refs are set already: what is marked as releasing can be fetched.
@@ -142,12 +193,20 @@ impl Reconciler {
         loaded: &Loaded,
         plan: Plan,
         disk: Disk,
+        left: Left,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
             let text = "the repository's data is missing here: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;
+        // What is released may matter to repositories that these facts do not reach, or that others hold: they are
+        // marked before it counts as served.
+        let mut others = unsettled_homes(&loaded.facts, &plan.releases);
+        others.extend(left.coordinates);
+        if !others.is_empty() {
+            purgatory.mark_dirty(&others).await?;
+        }
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
         // An entry that nobody decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
@@ -174,8 +233,14 @@ impl Reconciler {
         let is_complete = is_unstaged && disk.broken.is_empty() && disk.uninstallable.is_empty();
         // What failed stays dirty, and is tried again.
         if is_complete {
-            for (identifier, number) in &loaded.dirty {
-                purgatory.clear_dirty(identifier, *number).await?;
+            for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
+                let Listing { keys, is_served } = listing;
+                purgatory.note_listings(&coordinate, &keys, is_served).await?;
+            }
+            // What these facts do not reach is left to whoever reads more.
+            let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
+            for (coordinate, number) in settled {
+                purgatory.clear_dirty(coordinate, *number).await?;
             }
         }
         Ok(Reconciled {
@@ -187,6 +252,12 @@ impl Reconciler {
             also_lock: plan.also_lock,
         })
     }
+}
+
+/// Returns the homes of released events that others list whom these facts do not reach.
+fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
+    let homes = releases.iter().flat_map(|release| &release.coordinates);
+    homes.filter(|home| !facts.is_settled(home)).cloned().collect()
 }
 
 /// What could not be done on disk.
@@ -246,7 +317,8 @@ async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> bool {
 /// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
 async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
-    for coordinate in facts.hosted().filter(|hosted| facts.declares_refs(hosted)) {
+    let hosted = facts.hosted().filter(|hosted| locked.coordinates().contains(hosted));
+    for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
         if let Err(error) = clear_note(locked, coordinate).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");

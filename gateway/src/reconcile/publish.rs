@@ -13,7 +13,7 @@ use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use quick_cache::sync::Cache;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
 use shared::purgatory::MarkedReleasing;
 use shared::purgatory::Purgatory;
@@ -48,7 +48,7 @@ pub(crate) struct Publisher {
     own: Cache<EventId, ()>,
     /// Identifiers of events whose settlement did not count: their entries had gone before, and the commit, which was
     /// no news, may have changed what was decided without them.
-    unsettled: Mutex<BTreeSet<Identifier>>,
+    unsettled: Mutex<BTreeSet<Coordinate>>,
     lease_secs: u64,
 }
 
@@ -199,8 +199,8 @@ impl Publisher {
         }
         if !counts {
             let git_event = GitEvent::parse(event).ok().flatten();
-            let identifiers = git_event.map(|git_event| git_event.identifiers()).unwrap_or_default();
-            self.lock_unsettled().extend(identifiers);
+            let coordinates = git_event.map(|git_event| git_event.coordinates()).unwrap_or_default();
+            self.lock_unsettled().extend(coordinates);
         }
         is_left_behind.then_some(id)
     }
@@ -210,18 +210,18 @@ impl Publisher {
     /// # Errors
     /// The purgatory did not do it; it is tried again with the next call.
     pub(crate) async fn mark_unsettled(&self) -> Result<(), PurgatoryError> {
-        let identifiers = std::mem::take(&mut *self.lock_unsettled());
-        if identifiers.is_empty() {
+        let coordinates = std::mem::take(&mut *self.lock_unsettled());
+        if coordinates.is_empty() {
             return Ok(());
         }
-        let marked = self.purgatory.mark_dirty(&identifiers).await;
+        let marked = self.purgatory.mark_dirty(&coordinates).await;
         if marked.is_err() {
-            self.lock_unsettled().extend(identifiers);
+            self.lock_unsettled().extend(coordinates);
         }
         marked
     }
 
-    fn lock_unsettled(&self) -> MutexGuard<'_, BTreeSet<Identifier>> {
+    fn lock_unsettled(&self) -> MutexGuard<'_, BTreeSet<Coordinate>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -280,22 +280,22 @@ impl Publisher {
         Ok(AtRelay::of(event, &self.relay.query(filters).await?))
     }
 
-    /// Waits until none of these events, which have this identifier, is releasing any
-    /// more, or until `deadline`.
+    /// Waits until none of these events is releasing any more, or until `deadline`.
     ///
     /// # Errors
     /// The purgatory cannot be read.
     pub(crate) async fn published_by_others(
         &self,
-        identifier: &Identifier,
         event_ids: &BTreeSet<EventId>,
         deadline: Instant,
     ) -> Result<Publication, PurgatoryError> {
-        let identifiers = BTreeSet::from([identifier.clone()]);
         tracing::debug!(events = event_ids.len(), "wait for what others publish");
         loop {
-            let reading = self.purgatory.read(&identifiers).await?;
-            match Progress::of(event_ids, &reading.entries) {
+            let mut entries = self.purgatory.entries(event_ids).await?;
+            let before: BTreeSet<EventId> = entries.iter().flat_map(|entry| entry.after.clone()).collect();
+            // What they are ordered after are announcements, which are ordered after nothing but announcements.
+            entries.extend(self.purgatory.entries(&before).await?);
+            match Progress::of(event_ids, &entries) {
                 Progress::Done => return Ok(Publication::Done),
                 Progress::Stuck { event_id, reason } => return Ok(Publication::Stuck { event_id, reason }),
                 Progress::Releasing if Instant::now() >= deadline => return Ok(Publication::Pending),

@@ -8,7 +8,7 @@
 //!                                                              coordinate, in <owner>/grasp-coordinate
 //! <data>/quarantine/<instance>.lock                            held with flock while the instance lives
 //! <data>/quarantine/<instance>-<n>/                            work in progress of that instance
-//! <data>/locks/<number>                                        flock of all identifiers with that hash
+//! <data>/locks/<number>                                        flock of all repositories with that hash
 //! ```
 //!
 //! Everything lies on one file system: things are made in the quarantine and renamed to their place.
@@ -73,7 +73,7 @@ pub(crate) struct SweepReport {
     pub(crate) quarantines: usize,
     /// `*.lock` files and temporary packs that a killed git left in repositories.
     pub(crate) stale_files: usize,
-    /// RepositoryStore left alone because another gateway holds the lock of their identifier.
+    /// RepositoryStore left alone because another gateway holds their lock.
     pub(crate) repositories_busy: usize,
 }
 
@@ -134,9 +134,9 @@ impl Layout {
         self.inner.root.join(STAGING).join(disk_name(identifier))
     }
 
-    /// Returns the number of the lock of `identifier`; others may have the same.
-    pub(super) fn lock_number(&self, identifier: &Identifier) -> u16 {
-        self.inner.lock_key.number(identifier)
+    /// Returns the number of the lock of a repository; others may have the same.
+    pub(super) fn lock_number(&self, coordinate: &Coordinate) -> u16 {
+        self.inner.lock_key.number(coordinate)
     }
 
     /// Returns the file whose `flock` is that lock among gateways that share the disk.
@@ -200,7 +200,7 @@ impl Layout {
                 ..SweepReport::default()
             };
             for coordinate in layout.hosted_blocking()? {
-                let lock_path = layout.lock_file(layout.lock_number(&coordinate.identifier));
+                let lock_path = layout.lock_file(layout.lock_number(&coordinate));
                 // Refs change only under this lock: while it is ours, every `*.lock` has lost its owner.
                 let lock = open_lock_file(&lock_path)?;
                 match lock.try_lock() {
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stale_locks_of_refs_are_swept_unless_the_identifier_is_locked() {
+    async fn stale_locks_of_refs_are_swept_unless_the_repository_is_locked() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path()).unwrap();
         let coordinate: Coordinate = format!("30617:{}:x", "11".repeat(32)).parse().unwrap();
@@ -500,7 +500,7 @@ mod tests {
         for file in ["HEAD.lock", "refs/heads/a/b.lock", "refs/heads/a/c"] {
             fs::write(repository.join(file), "").unwrap();
         }
-        let busy = open_lock_file(&layout.lock_file(layout.lock_number(&coordinate.identifier))).unwrap();
+        let busy = open_lock_file(&layout.lock_file(layout.lock_number(&coordinate))).unwrap();
         busy.lock().unwrap();
 
         let while_busy = layout.sweep().await.unwrap();

@@ -1,5 +1,5 @@
-//! Which lock file an identifier has: by a hash whose key only the data directory knows, so that nobody chooses an
-//! identifier that shares the file of another.
+//! Which lock file a repository has: by a hash whose key only the data directory knows, so that nobody chooses a name
+//! that shares the file of another.
 
 use std::fs;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use bitcoin_hashes::sha256;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 
 /// The key of a data directory, the same for every gateway on it.
 #[derive(Debug)]
@@ -30,10 +30,10 @@ impl LockKey {
         key.map(Self).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
-    /// Returns the number of the lock file of `identifier`. Lock files are never deleted, so there are only so many of
-    /// them: two identifiers that share one wait for each other.
-    pub(super) fn number(&self, identifier: &Identifier) -> u16 {
-        let bytes = [&self.0, identifier.as_str().as_bytes()].concat();
+    /// Returns the number of the lock file of a repository. Lock files are never deleted, so there are only so many of
+    /// them: two repositories that share one wait for each other.
+    pub(super) fn number(&self, coordinate: &Coordinate) -> u16 {
+        let bytes = [&self.0, coordinate.to_string().as_bytes()].concat();
         let hash = sha256::Hash::hash(&bytes).to_byte_array();
         u16::from_be_bytes([hash[0], hash[1]]) % LOCK_FILES
     }
@@ -69,7 +69,11 @@ mod tests {
     fn a_key_is_made_once_and_each_data_directory_has_its_own() {
         let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let open = |at: usize| LockKey::open(directories[at].path(), &directories[at].path().join("fresh")).unwrap();
-        let names = ["a", "b", "c", "d"].map(|name| name.parse::<Identifier>().unwrap());
+        let names = ["a", "b", "c", "d"].map(|name| {
+            format!("30617:{}:{name}", "11".repeat(32))
+                .parse::<Coordinate>()
+                .unwrap()
+        });
         let numbers = |key: &LockKey| names.each_ref().map(|name| key.number(name));
 
         assert_eq!(numbers(&open(0)), numbers(&open(0)));

@@ -1,4 +1,4 @@
-//! What can be changed: repositories under the lock of their identifier, handed out only by that lock.
+//! What can be changed: repositories under their lock, handed out only by that lock.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -7,7 +7,6 @@ use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 use shared::rules::Alignment;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
@@ -17,6 +16,7 @@ use crate::repositories::copy::copy_objects;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::locks::Locked;
+use crate::repositories::locks::Locks;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::ref_transaction::RefTransaction;
@@ -24,15 +24,16 @@ use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::Staging;
 
-/// The repositories of some identifiers, locked until it is dropped.
+/// Some repositories, locked until it is dropped.
 #[must_use = "dropping it at once locks nothing"]
 pub(crate) struct LockedRepositories<'r> {
     locked: Locked,
+    locks: &'r Locks,
     store: &'r RepositoryStore,
     limits: &'r IngestLimits,
 }
 
-/// A repository whose identifier is locked. It need not be on disk.
+/// A repository that is locked. It need not be on disk.
 pub(crate) struct LockedRepository<'l> {
     repository: Repository,
     store: &'l RepositoryStore,
@@ -40,13 +41,27 @@ pub(crate) struct LockedRepository<'l> {
 }
 
 impl<'r> LockedRepositories<'r> {
-    pub(super) fn new(locked: Locked, store: &'r RepositoryStore, limits: &'r IngestLimits) -> Self {
-        Self { locked, store, limits }
+    pub(super) fn new(locked: Locked, locks: &'r Locks, store: &'r RepositoryStore, limits: &'r IngestLimits) -> Self {
+        Self {
+            locked,
+            locks,
+            store,
+            limits,
+        }
     }
 
     /// Returns what is locked.
-    pub(crate) fn identifiers(&self) -> &BTreeSet<Identifier> {
-        self.locked.identifiers()
+    pub(crate) fn coordinates(&self) -> &BTreeSet<Coordinate> {
+        self.locked.coordinates()
+    }
+
+    /// Locks more of them, if nobody else holds one of these just now, and returns whether it did. What was read before
+    /// about these may have changed since.
+    ///
+    /// # Errors
+    /// A lock file cannot be made or locked.
+    pub(crate) async fn try_extend(&mut self, coordinates: &BTreeSet<Coordinate>) -> Result<bool, RepositoryError> {
+        self.locks.try_extend(&mut self.locked, coordinates).await
     }
 
     /// Returns a repository to change.
@@ -54,7 +69,7 @@ impl<'r> LockedRepositories<'r> {
     /// # Errors
     /// [`RepositoryError::NotLocked`]: the lock does not cover it.
     pub(crate) fn repository(&self, coordinate: &Coordinate) -> Result<LockedRepository<'_>, RepositoryError> {
-        if !self.identifiers().contains(&coordinate.identifier) {
+        if !self.coordinates().contains(coordinate) {
             return Err(RepositoryError::NotLocked {
                 coordinate: coordinate.clone(),
             });

@@ -1,5 +1,5 @@
-//! The lock of an identifier: its holder is the only one, in this process and in every other gateway on the same data
-//! directory, that decides about the repositories of that identifier and changes them (docs/ARCHITECTURE.md rule 4).
+//! The lock of a repository: its holder is the only one, in this process and in every other gateway on the same data
+//! directory, that changes it (docs/ARCHITECTURE.md rule 4).
 //!
 //! Whoever waits for a lock occupies no thread and holds no other lock.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use tokio::sync::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::sleep;
@@ -23,7 +23,7 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::open_lock_file;
 
-/// The locks of all identifiers.
+/// The locks of all repositories.
 pub(super) struct Locks {
     layout: Layout,
     /// Who waits in this process, in the order of asking; at most one for each lock file.
@@ -31,11 +31,12 @@ pub(super) struct Locks {
     wait_max: Duration,
 }
 
-/// Some identifiers, locked until it is dropped.
+/// Some repositories, locked until it is dropped.
 #[must_use = "dropping it at once locks nothing"]
 pub(super) struct Locked {
-    identifiers: BTreeSet<Identifier>,
-    _locks: Vec<HeldLock>,
+    coordinates: BTreeSet<Coordinate>,
+    numbers: BTreeSet<u16>,
+    locks: Vec<HeldLock>,
 }
 
 /// One lock.
@@ -47,8 +48,8 @@ struct HeldLock {
 
 impl Locked {
     /// Returns what is locked.
-    pub(super) fn identifiers(&self) -> &BTreeSet<Identifier> {
-        &self.identifiers
+    pub(super) fn coordinates(&self) -> &BTreeSet<Coordinate> {
+        &self.coordinates
     }
 }
 
@@ -62,19 +63,45 @@ impl Locks {
         }
     }
 
-    /// Waits for the locks of all these identifiers.
+    /// Waits for the locks of all these coordinates.
     ///
     /// # Errors
     /// A lock file cannot be created or locked, or others hold one for too long.
-    pub(super) async fn lock(&self, identifiers: BTreeSet<Identifier>) -> Result<Locked, RepositoryError> {
-        let numbers = identifiers.iter().map(|identifier| self.layout.lock_number(identifier));
+    pub(super) async fn lock(&self, coordinates: BTreeSet<Coordinate>) -> Result<Locked, RepositoryError> {
+        let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
         let numbers: BTreeSet<u16> = numbers.collect();
         let locked = timeout(self.wait_max, self.lock_all(&numbers)).await;
         let locks = locked.map_err(|_| RepositoryError::Busy { waited: self.wait_max })??;
         Ok(Locked {
-            identifiers,
-            _locks: locks,
+            coordinates,
+            numbers,
+            locks,
         })
+    }
+
+    /// Locks more repositories, if nobody else holds one of them just now, and returns whether it did: whoever holds
+    /// locks waits for none.
+    ///
+    /// # Errors
+    /// A lock file cannot be created or locked.
+    pub(super) async fn try_extend(
+        &self,
+        locked: &mut Locked,
+        coordinates: &BTreeSet<Coordinate>,
+    ) -> Result<bool, RepositoryError> {
+        let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
+        let numbers: BTreeSet<u16> = numbers.filter(|number| !locked.numbers.contains(number)).collect();
+        let mut locks = Vec::new();
+        for number in &numbers {
+            match self.try_lock(*number).await? {
+                Some(lock) => locks.push(lock),
+                None => return Ok(false),
+            }
+        }
+        locked.locks.extend(locks);
+        locked.numbers.extend(numbers);
+        locked.coordinates.extend(coordinates.iter().cloned());
+        Ok(true)
     }
 
     /// Waits for one lock at a time, and tries the others: what somebody else holds is waited for without any.
@@ -165,24 +192,24 @@ mod tests {
     }
 
     /// Identifiers of as many locks.
-    fn identifiers(locks: &Locks, count: usize) -> Vec<Identifier> {
+    fn coordinates(locks: &Locks, count: usize) -> Vec<Coordinate> {
         let mut numbers = BTreeSet::new();
         (0..)
-            .map(|n| format!("r{n}").parse::<Identifier>().unwrap())
-            .filter(|identifier| numbers.insert(locks.layout.lock_number(identifier)))
+            .map(|n| format!("30617:{}:r{n}", "11".repeat(32)).parse::<Coordinate>().unwrap())
+            .filter(|coordinate| numbers.insert(locks.layout.lock_number(coordinate)))
             .take(count)
             .collect()
     }
 
-    fn set(identifiers: &[Identifier]) -> BTreeSet<Identifier> {
-        identifiers.iter().cloned().collect()
+    fn set(coordinates: &[Coordinate]) -> BTreeSet<Coordinate> {
+        coordinates.iter().cloned().collect()
     }
 
-    /// A PR of sixteen identifiers held fifteen locks while it waited for the last.
+    /// A PR to sixteen repositories held fifteen locks while it waited for the last.
     #[tokio::test]
     async fn who_waits_for_one_of_several_locks_holds_none() {
         let (_directory, gateways) = world();
-        let all = identifiers(&gateways[0], 16);
+        let all = coordinates(&gateways[0], 16);
         for holder in &gateways {
             for at in [0, 7, 15] {
                 let held = holder.lock(set(&all[at..=at])).await.unwrap();
@@ -191,8 +218,8 @@ mod tests {
                     tokio::select! {
                         _ = &mut several => panic!("one of them is held"),
                         () = async {
-                            for (other, identifier) in all.iter().enumerate().filter(|(other, _)| *other != at) {
-                                let locked = holder.lock([identifier.clone()].into()).await;
+                            for (other, coordinate) in all.iter().enumerate().filter(|(other, _)| *other != at) {
+                                let locked = holder.lock([coordinate.clone()].into()).await;
                                 assert!(locked.is_ok(), "{other}");
                             }
                         } => {}
@@ -202,7 +229,7 @@ mod tests {
 
                 drop(held);
                 let locked = timeout(Duration::from_secs(10), several).await.unwrap();
-                assert_eq!(locked.unwrap().identifiers().len(), 16);
+                assert_eq!(locked.unwrap().coordinates().len(), 16);
             }
         }
     }
@@ -218,7 +245,7 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let (_directory, [here, there]) = world();
-            let names = identifiers(&here, 20);
+            let names = coordinates(&here, 20);
             let held = there.lock(set(&names)).await.unwrap();
             let mut waiting: Vec<_> = names
                 .iter()
@@ -245,7 +272,7 @@ mod tests {
             wait_max: Duration::from_millis(50),
             ..here
         };
-        let name = identifiers(&brief, 1);
+        let name = coordinates(&brief, 1);
         let held = there.lock(set(&name)).await.unwrap();
 
         let refused = brief.lock(set(&name)).await.err().unwrap();
@@ -256,10 +283,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_holds_a_lock_gets_more_only_if_all_of_them_are_free() {
+        let (_directory, [here, there]) = world();
+        let all = coordinates(&here, 4);
+        let mut locked = here.lock(set(&all[..1])).await.unwrap();
+        let held = there.lock(set(&all[2..3])).await.unwrap();
+
+        assert!(!here.try_extend(&mut locked, &set(&all[1..3])).await.unwrap());
+        assert_eq!(*locked.coordinates(), set(&all[..1]));
+        assert!(
+            there.lock(set(&all[1..2])).await.is_ok(),
+            "what was got in vain is free again"
+        );
+        drop(held);
+        assert!(here.try_extend(&mut locked, &set(&all[..3])).await.unwrap());
+
+        assert_eq!(*locked.coordinates(), set(&all[..3]));
+        assert!(there.lock(set(&all[2..3])).now_or_never().is_none());
+    }
+
+    #[tokio::test]
     async fn many_who_want_the_same_locks_all_get_them() {
         let (_directory, gateways) = world();
         let gateways = gateways.map(Arc::new);
-        let all = identifiers(&gateways[0], 4);
+        let all = coordinates(&gateways[0], 4);
         let mut tasks = tokio::task::JoinSet::new();
         for turn in 0..40 {
             let (locks, mut wanted) = (Arc::clone(&gateways[turn % 2]), all.clone());

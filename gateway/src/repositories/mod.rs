@@ -29,7 +29,6 @@ use std::sync::Arc;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::OnDisk;
@@ -51,6 +50,7 @@ use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::staged_for;
+use crate::repositories::staging::sweep_staged;
 
 /// The repositories of this server. Cheap to clone.
 #[derive(Clone)]
@@ -75,16 +75,16 @@ impl Repositories {
         &self.limits
     }
 
-    /// Waits for the locks of all these identifiers. Only what they cover can be changed, by what is returned.
+    /// Waits for the locks of all these. Only what they cover can be changed, by what is returned.
     ///
     /// # Errors
     /// A lock file cannot be made or locked, or others hold the locks for too long.
     pub(crate) async fn lock(
         &self,
-        identifiers: BTreeSet<Identifier>,
+        coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
-        let locked = self.locks.lock(identifiers).await?;
-        Ok(LockedRepositories::new(locked, &self.store, &self.limits))
+        let locked = self.locks.lock(coordinates.clone()).await?;
+        Ok(LockedRepositories::new(locked, &self.locks, &self.store, &self.limits))
     }
 
     /// Returns the repository of a coordinate, for reading; it need not be on disk.
@@ -100,37 +100,40 @@ impl Repositories {
         Ok(self.store.layout().hosted().await?)
     }
 
-    /// Lists the identifiers of which anything is on disk, repositories or staged commits.
+    /// Lists the coordinates of which anything is on disk, a repository or staged commits.
     ///
     /// # Errors
     /// The data directory cannot be read.
-    pub(crate) async fn identifiers(&self) -> Result<BTreeSet<Identifier>, RepositoryError> {
+    pub(crate) async fn coordinates(&self) -> Result<BTreeSet<Coordinate>, RepositoryError> {
         let layout = self.store.layout();
-        let coordinates = layout.hosted().await?.into_iter().chain(layout.staged().await?);
-        Ok(coordinates.map(|coordinate| coordinate.identifier).collect())
+        let hosted = layout.hosted().await?.into_iter();
+        Ok(hosted.chain(layout.staged().await?).collect())
     }
 
-    /// Returns what is staged for repositories with these identifiers.
+    /// Returns what is staged for these repositories.
     ///
     /// # Errors
     /// The staging area cannot be read.
-    pub(crate) async fn staged(&self, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, RepositoryError> {
-        let (layout, identifiers) = (self.store.layout().clone(), identifiers.clone());
-        Ok(in_background(move || staged_for(&layout, &identifiers)).await?)
+    pub(crate) async fn staged(&self, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, RepositoryError> {
+        let (layout, coordinates) = (self.store.layout().clone(), coordinates.clone());
+        Ok(in_background(move || staged_for(&layout, &coordinates)).await?)
     }
 
-    /// Reads what is on disk of the repositories that `facts` are about. One that cannot be read is broken, which says
+    /// Reads what is on disk of the repositories that `facts` are about, and removes what a crash left of those that
+    /// are locked. One that cannot be read is broken, which says
     /// nothing about the others.
     ///
     /// # Errors
     /// The staging area cannot be read.
-    pub(crate) async fn read(&self, facts: &Facts) -> Result<Disk, RepositoryError> {
-        let (layout, identifiers) = (self.store.layout().clone(), facts.identifiers.clone());
+    pub(crate) async fn read(&self, facts: &Facts, locked: &LockedRepositories<'_>) -> Result<Disk, RepositoryError> {
+        let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
+        let locked = locked.coordinates().clone();
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
         let read = in_background(move || {
+            sweep_staged(&layout, &locked)?;
             let mut disk = Disk {
-                staged: staged_for(&layout, &identifiers)?,
+                staged: staged_for(&layout, &coordinates)?,
                 ..Disk::default()
             };
             for repository in hosted {

@@ -9,10 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 use shared::rules::Staged;
 
 use crate::git::error::GitError;
@@ -28,7 +26,7 @@ use crate::repositories::quarantine::Quarantine;
 use crate::repositories::quarantine::move_packs;
 use crate::repositories::repository::Repository;
 
-/// What is staged for one repository. Change it under the identifier's lock.
+/// What is staged for one repository. Change it under the repository's lock.
 #[derive(Debug, Clone)]
 pub(super) struct Staging {
     repository: Repository,
@@ -137,42 +135,47 @@ impl Staging {
     }
 }
 
-/// Lists what is staged for repositories with these identifiers, and removes what a crash left of what was staged.
-/// Blocks; call it under their lock.
+/// Lists what is staged for these repositories. Blocks.
 ///
 /// # Errors
 /// [`FileError`] if a directory cannot be listed.
-pub(super) fn staged_for(layout: &Layout, identifiers: &BTreeSet<Identifier>) -> Result<BTreeSet<Staged>, FileError> {
+pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, FileError> {
     let mut found = BTreeSet::new();
-    for identifier in identifiers {
-        let of_identifier = layout.staging_of(identifier);
-        for owner_name in names(&of_identifier)? {
-            let Ok(owner) = PublicKey::from_hex(&owner_name) else {
-                continue;
-            };
-            let of_owner = of_identifier.join(owner_name);
-            for event in names(&of_owner)? {
-                let Ok(event_id) = EventId::from_hex(&event) else {
-                    continue;
-                };
-                let commits = names(&of_owner.join(&event))?;
-                if commits.is_empty() {
-                    remove_with_empty_parents(&of_owner.join(&event), &of_owner)?;
-                }
-                found.extend(commits.iter().filter_map(|commit_oid| {
-                    Some(Staged {
-                        coordinate: Coordinate {
-                            owner,
-                            identifier: identifier.clone(),
-                        },
-                        event_id,
-                        commit_oid: commit_oid.parse().ok()?,
-                    })
-                }));
-            }
+    for coordinate in coordinates {
+        for (event_id, directory) in staged_events(layout, coordinate)? {
+            found.extend(names(&directory)?.iter().filter_map(|commit_oid| {
+                Some(Staged {
+                    coordinate: coordinate.clone(),
+                    event_id,
+                    commit_oid: commit_oid.parse().ok()?,
+                })
+            }));
         }
     }
     Ok(found)
+}
+
+/// Removes what a crash left of what was staged for these repositories. Blocks; call it under their locks.
+///
+/// # Errors
+/// [`FileError`] if a directory cannot be listed or removed.
+pub(super) fn sweep_staged(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> Result<(), FileError> {
+    for coordinate in coordinates {
+        for (_, directory) in staged_events(layout, coordinate)? {
+            if names(&directory)?.is_empty() {
+                remove_with_empty_parents(&directory, &layout.staging(coordinate))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lists the directories of the events that commits are staged for.
+fn staged_events(layout: &Layout, coordinate: &Coordinate) -> Result<Vec<(EventId, PathBuf)>, FileError> {
+    let staging = layout.staging(coordinate);
+    let events = names(&staging)?.into_iter();
+    let directories = events.filter_map(|name| Some((EventId::from_hex(&name).ok()?, staging.join(name))));
+    Ok(directories.collect())
 }
 
 /// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
@@ -240,8 +243,8 @@ mod tests {
 
     /// Returns what is staged for `repository`.
     fn here(world: &World, repository: &Repository) -> Vec<(EventId, Oid)> {
-        let identifiers = [repository.coordinate().identifier.clone()].into();
-        let staged = staged_for(world.store.layout(), &identifiers).unwrap();
+        let coordinates = [repository.coordinate().clone()].into();
+        let staged = staged_for(world.store.layout(), &coordinates).unwrap();
         assert!(
             staged
                 .iter()
@@ -338,6 +341,7 @@ mod tests {
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
+        sweep_staged(world.store.layout(), &[upstream.coordinate().clone()].into()).unwrap();
 
         let of_identifier = world.store.layout().staging_of(&upstream.coordinate().identifier);
         assert!(!of_identifier.exists());

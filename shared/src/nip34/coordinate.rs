@@ -19,6 +19,16 @@ pub struct Coordinate {
     pub identifier: Identifier,
 }
 
+impl Coordinate {
+    /// Returns the coordinate of another owner with the same identifier.
+    pub fn of(&self, owner: PublicKey) -> Self {
+        Self {
+            owner,
+            identifier: self.identifier.clone(),
+        }
+    }
+}
+
 impl FromStr for Coordinate {
     type Err = AddressError;
 

@@ -7,7 +7,6 @@ use nostr::event::EventId;
 
 use super::Coordinate;
 use super::Defect;
-use super::Identifier;
 use crate::git::Oid;
 use crate::nip01::tag_values;
 
@@ -48,13 +47,5 @@ impl PullRequest {
                 commit_oid,
             }),
         }
-    }
-
-    /// Returns the identifiers of the repositories it is offered to.
-    pub fn identifiers(&self) -> BTreeSet<Identifier> {
-        self.coordinates
-            .iter()
-            .map(|coordinate| coordinate.identifier.clone())
-            .collect()
     }
 }

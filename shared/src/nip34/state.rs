@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nostr::event::Event;
 use nostr::key::PublicKey;
 
+use super::Coordinate;
 use super::Defect;
 use super::Identifier;
 use crate::git::Namespace;
@@ -49,6 +50,14 @@ impl State {
             identifier: Identifier::of(event)?,
             declared: Declared::parse(event),
         })
+    }
+
+    /// Returns the coordinate of its author's own repository, whether there is one or not.
+    pub fn home(&self) -> Coordinate {
+        Coordinate {
+            owner: self.author,
+            identifier: self.identifier.clone(),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use crate::options::values::COUNT_MAX;
 use crate::options::values::byte_count;
 use crate::options::values::number;
 
-/// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limit of an
-/// identifier.
+/// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limits of a
+/// repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Limits of what waits for git data")]
 pub struct Limits {
@@ -32,15 +32,14 @@ pub struct Limits {
     #[arg(long = "held-bytes-per-source-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_source_max).to_string())]
     pub bytes_per_source_max: u64,
-    /// Most events of one author for repositories with one identifier, the releasing ones too.
-    #[arg(long = "held-per-author-and-identifier-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+    /// Most events of one author for one repository, the releasing ones too.
+    #[arg(long = "held-per-author-and-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_share_max)]
     pub entries_per_share_max: u64,
-    /// Most events of repositories with one identifier, the releasing ones too. Beyond it each author may still have
-    /// 32.
-    #[arg(long = "held-per-identifier-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
-          default_value_t = Self::DEFAULT.entries_per_identifier_max)]
-    pub entries_per_identifier_max: u64,
+    /// Most events for one repository, the releasing ones too. Beyond it each author may still have 32.
+    #[arg(long = "held-per-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.entries_per_repository_max)]
+    pub entries_per_repository_max: u64,
     /// Most events that wait in all.
     #[arg(long = "held-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_max)]
@@ -64,7 +63,7 @@ impl Limits {
         entries_per_source_max: 10_000,
         bytes_per_source_max: 64 << 20,
         entries_per_share_max: 200,
-        entries_per_identifier_max: 2_000,
+        entries_per_repository_max: 2_000,
         entries_max: 100_000,
         bytes_max: 256 << 20,
         placeholders_max: 10_000,

@@ -7,7 +7,6 @@ use nostr::event::EventId;
 
 use crate::git::Oid;
 use crate::nip34::Coordinate;
-use crate::nip34::Identifier;
 
 /// The status of an event on its way through the purgatory (docs/ARCHITECTURE.md, "The life of an event").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,8 +37,8 @@ impl EntryStatus {
 pub struct Entry {
     /// The event, whole and verified.
     pub event: Event,
-    /// The identifiers it is indexed by: its own `d` tag, or for a PR those of the repositories it is offered to.
-    pub identifiers: BTreeSet<Identifier>,
+    /// The coordinates it is indexed by: its own, or for a PR those of the repositories it is offered to.
+    pub coordinates: BTreeSet<Coordinate>,
     /// Its status.
     pub status: EntryStatus,
     /// Where it came from, as the relay names it (`IP4 203.0.113.7`); empty if unknown.

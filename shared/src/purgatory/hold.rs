@@ -7,15 +7,15 @@ use nostr::event::EventId;
 
 use super::entry::EntryStatus;
 use super::limits::Limit;
-use crate::nip34::Identifier;
+use crate::nip34::Coordinate;
 
 /// What to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// The event, verified.
     pub event: Event,
-    /// What it is indexed by, see [`Entry::identifiers`](super::Entry::identifiers). Not empty.
-    pub identifiers: BTreeSet<Identifier>,
+    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Not empty.
+    pub coordinates: BTreeSet<Coordinate>,
     /// Where it came from, see [`Entry::source`](super::Entry::source).
     pub source: String,
     /// For how long, in seconds from the store's now.
@@ -38,9 +38,9 @@ pub enum Room {
 /// What became of a [`Hold`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldOutcome {
-    /// The event is held; its identifiers are dirty.
+    /// The event is held; its coordinates are dirty.
     Held,
-    /// The event was in the purgatory already, with this status, and keeps its deadline; its identifiers are dirty. One
+    /// The event was in the purgatory already, with this status, and keeps its deadline; its coordinates are dirty. One
     /// found [`EntryStatus::Asleep`], or past its deadline, is held with a fresh deadline.
     AlreadyHeld(EntryStatus),
     /// Its author asked to delete it in the last ten minutes. Nothing changed.

@@ -13,9 +13,9 @@ pub enum Limit {
     EntriesPerSource,
     /// Bytes of the events held from one source.
     BytesPerSource,
-    /// Entries with one identifier. Those of an author who has few of them are held nevertheless.
-    EntriesPerIdentifier,
-    /// Entries of one author with one identifier.
+    /// Entries of one repository. Those of an author who has few of them are held nevertheless.
+    EntriesPerRepository,
+    /// Entries of one author for one repository.
     EntriesPerShare,
     /// Entries held in all.
     Entries,

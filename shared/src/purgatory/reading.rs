@@ -1,27 +1,38 @@
-//! What is read from the purgatory: the facts about some identifiers, and which epoch it is.
+//! What is read from the purgatory: the facts about some coordinates, and which epoch it is.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use nostr::key::PublicKey;
 
 use super::entry::Entry;
 use super::entry::Placeholder;
-use crate::nip34::Identifier;
+use crate::nip34::Coordinate;
 
-/// The number of the change that made an identifier dirty. Never used twice, so that a reconcile clears no other change
+/// The number of the change that made a coordinate dirty. Never used twice, so that a reconcile clears no other change
 /// than the one it has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DirtyNumber(pub u64);
 
-/// The purgatory's facts about some identifiers, read in one atomic step.
+/// The purgatory's facts about some coordinates, read in one atomic step, or page by page.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
     /// When it was read, unix seconds by the store's clock: the `now` of every decision made on it.
     pub now: u64,
-    /// Which of the identifiers are dirty, and since which change.
-    pub dirty: BTreeMap<Identifier, DirtyNumber>,
-    /// Every entry indexed by one of the identifiers, each once, by event id.
+    /// Which of the coordinates are dirty, and since which change.
+    pub dirty: BTreeMap<Coordinate, DirtyNumber>,
+    /// Who lists the owner of a coordinate as maintainer, by announcements with the same identifier, held or served:
+    /// the first [`Reading::LISTED_BY_MAX`].
+    pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
+    /// Every entry indexed by one of the coordinates, each once, by event id.
     pub entries: Vec<Entry>,
-    /// Every placeholder in a repository with one of the identifiers, sorted.
+    /// Every placeholder of one of the coordinates, sorted.
     pub placeholders: Vec<Placeholder>,
+}
+
+impl Reading {
+    /// How many of those who list the owner of a coordinate are read with it.
+    pub const LISTED_BY_MAX: usize = 16;
 }
 
 /// The time between two losses, or possible losses, of what the store has.

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use nostr::event::Event;
 use nostr::event::EventId;
 
-use crate::nip34::Identifier;
+use crate::nip34::Coordinate;
 
 /// A complete event, to be published into the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// The event, whole: marking writes it again, in case the store lost it since it was read.
     pub event: Event,
-    /// What it is indexed by, see [`Entry::identifiers`](super::Entry::identifiers).
-    pub identifiers: BTreeSet<Identifier>,
+    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates).
+    pub coordinates: BTreeSet<Coordinate>,
     /// The announcements that are published before this event: each must have left the purgatory, or go with it.
     pub after: BTreeSet<EventId>,
 }

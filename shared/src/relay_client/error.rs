@@ -34,12 +34,6 @@ pub enum RelayError {
         /// The second.
         created_at: u64,
     },
-    /// More events match than the caller can take.
-    #[error("more than {events_max} events match")]
-    TooMany {
-        /// How many it can take.
-        events_max: usize,
-    },
     /// The message is longer than the relay reads; strfry would drop it without an answer.
     #[error("a message of {bytes} bytes is over the relay's limit of {bytes_max}")]
     MessageTooLong {
@@ -63,7 +57,7 @@ impl RelayError {
             | Self::Closed(_)
             | Self::Notice(_)
             | Self::Information(_) => true,
-            Self::Overrun { .. } | Self::Stalled { .. } | Self::TooMany { .. } | Self::MessageTooLong { .. } => false,
+            Self::Overrun { .. } | Self::Stalled { .. } | Self::MessageTooLong { .. } => false,
         }
     }
 }

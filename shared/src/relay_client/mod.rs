@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use nostr::event::Event;
 use nostr::filter::Filter;
-use nostr::key::PublicKey;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 
@@ -85,30 +84,7 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, see [`RelayError`]. There is no partial answer.
     pub async fn query(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        self.query_up_to(filters, usize::MAX).await
-    }
-
-    /// Returns the same, unless one of the filters matches more than `events_max` events.
-    ///
-    /// # Errors
-    /// The relay did not answer in full, or there are more ([`RelayError::TooMany`]).
-    pub async fn query_up_to(&self, filters: Vec<Filter>, events_max: usize) -> Result<Vec<Event>, RelayError> {
-        let query = |connection| query::query(connection, &filters, events_max);
-        self.ask(&self.inner.queries, query).await
-    }
-
-    /// Returns every stored event by one of `authors` that matches `filter`, of which no author can have more than
-    /// `events_each`. Whatever others have stored, and when, the answer is whole.
-    ///
-    /// # Errors
-    /// The relay did not answer in full.
-    pub async fn query_authors(
-        &self,
-        filter: Filter,
-        authors: &[PublicKey],
-        events_each: usize,
-    ) -> Result<Vec<Event>, RelayError> {
-        let query = |connection| query::query_authors(connection, &filter, authors, events_each);
+        let query = |connection| query::query(connection, &filters);
         self.ask(&self.inner.queries, query).await
     }
 

@@ -6,23 +6,17 @@ use std::sync::Arc;
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::filter::Filter;
-use nostr::key::PublicKey;
 
 use super::connection::RelayConnection;
 use super::error::RelayError;
-use super::page;
 
-/// Returns all that matches; each filter may match at most `events_max` events.
-pub(super) async fn query(
-    connection: Arc<RelayConnection>,
-    filters: &[Filter],
-    events_max: usize,
-) -> Result<Vec<Event>, RelayError> {
+/// Returns all that matches.
+pub(super) async fn query(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
     let mut found = FoundEvents::default();
     for filters in requests(filters) {
         if let [filter] = filters {
-            add_all_of(&connection, filter, events_max, &mut found).await?;
+            add_all_of(&connection, filter, &mut found).await?;
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
@@ -33,27 +27,8 @@ pub(super) async fn query(
             continue;
         }
         for filter in filters {
-            add_all_of(&connection, filter, events_max, &mut found).await?;
+            add_all_of(&connection, filter, &mut found).await?;
         }
-    }
-    Ok(found.events)
-}
-
-/// Returns all by these authors that matches, where none of them has more than `events_each`: so many authors at a time
-/// that their events cannot fill a page, whenever those were made.
-pub(super) async fn query_authors(
-    connection: Arc<RelayConnection>,
-    filter: &Filter,
-    authors: &[PublicKey],
-    events_each: usize,
-) -> Result<Vec<Event>, RelayError> {
-    let page_size = connection.page_size();
-    let short = (page_size - page_size / page::NEARLY).saturating_sub(1);
-    let at_a_time = (short / events_each.max(1)).clamp(1, AUTHORS_PER_REQUEST_MAX);
-    let mut found = FoundEvents::default();
-    for authors in authors.chunks(at_a_time) {
-        let filter = filter.clone().authors(authors.iter().copied());
-        add_all_of(&connection, &filter, usize::MAX, &mut found).await?;
     }
     Ok(found.events)
 }
@@ -98,12 +73,7 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
 }
 
 /// Adds all that matches one filter, page by page into the past.
-async fn add_all_of(
-    connection: &RelayConnection,
-    filter: &Filter,
-    events_max: usize,
-    found: &mut FoundEvents,
-) -> Result<(), RelayError> {
+async fn add_all_of(connection: &RelayConnection, filter: &Filter, found: &mut FoundEvents) -> Result<(), RelayError> {
     let page_size = connection.page_size();
     let mut request = filter.clone().limit(page_size);
     // Of this filter alone: events that another filter found do not mean that this one makes no progress.
@@ -114,7 +84,6 @@ async fn add_all_of(
         let next = page.next_until(unseen, request.until, page_size);
         found.add(page.events);
         match next? {
-            Some(_) if seen.len() > events_max => return Err(RelayError::TooMany { events_max }),
             Some(until) => request = request.until(until),
             None => return Ok(()),
         }
@@ -140,9 +109,6 @@ impl FoundEvents {
 
 /// Bytes of filters in one request: below strfry's default frame of 128 KiB, whatever is set.
 const REQUEST_BYTES_MAX: usize = 96 * 1024;
-
-/// Most authors in one filter, so that the request stays below [`REQUEST_BYTES_MAX`].
-const AUTHORS_PER_REQUEST_MAX: usize = 1000;
 
 /// Most filters in one request (strfry refuses more than `relay.maxReqFilterSize`, 200).
 const FILTERS_PER_REQUEST_MAX: usize = 50;

@@ -15,7 +15,7 @@ use crate::nip01;
 use crate::nip01::TimeDefect;
 use crate::nip34;
 use crate::nip34::Announcement;
-use crate::nip34::Identifier;
+use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
 
@@ -44,12 +44,13 @@ impl GitEvent {
         }))
     }
 
-    /// Returns the identifiers of its repositories: the decision needs facts about these.
-    pub fn identifiers(&self) -> BTreeSet<Identifier> {
+    /// Returns its coordinates: its author's, or those of the repositories that a PR is offered to. The decision needs
+    /// facts about these.
+    pub fn coordinates(&self) -> BTreeSet<Coordinate> {
         match self {
-            Self::Announcement(announcement) => BTreeSet::from([announcement.coordinate.identifier.clone()]),
-            Self::State(state) => BTreeSet::from([state.identifier.clone()]),
-            Self::PullRequest(pull_request) => pull_request.identifiers(),
+            Self::Announcement(announcement) => BTreeSet::from([announcement.coordinate.clone()]),
+            Self::State(state) => BTreeSet::from([state.home()]),
+            Self::PullRequest(pull_request) => pull_request.coordinates.clone(),
         }
     }
 }
@@ -61,8 +62,8 @@ pub enum Admission {
     Accept,
     /// It waits for its git data.
     Hold {
-        /// The identifiers under which the purgatory indexes it.
-        identifiers: BTreeSet<Identifier>,
+        /// The coordinates under which the purgatory indexes it.
+        coordinates: BTreeSet<Coordinate>,
         /// Entries whose deadlines are extended to this one's.
         extend: BTreeSet<EventId>,
     },
@@ -75,6 +76,23 @@ pub enum Admission {
     },
 }
 
+impl Admission {
+    /// Whether an announcement that lists the author, or the owner of a repository that a PR is offered to, would make
+    /// another decision of it.
+    pub fn is_for_want_of_listing(&self) -> bool {
+        match self {
+            Self::Accept | Self::Hold { .. } => false,
+            Self::Refuse { refusal, ends } => {
+                let is_unlisted = matches!(
+                    refusal,
+                    Refusal::NotListed(_) | Refusal::NotMaintainer | Refusal::NotHosted
+                );
+                is_unlisted && ends.is_empty()
+            }
+        }
+    }
+}
+
 impl From<Refusal> for Admission {
     fn from(refusal: Refusal) -> Self {
         Self::Refuse {
@@ -84,7 +102,7 @@ impl From<Refusal> for Admission {
     }
 }
 
-/// Decides about an event that arrived. `facts` are those of its identifiers.
+/// Decides about an event that arrived. `facts` are those of its coordinates.
 pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> Admission {
     if facts.access.denies_author(&event.pubkey) {
         return Refusal::Blocked.into();
@@ -119,7 +137,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         return Refusal::Replaced.into();
     }
     let hold = |extend| Admission::Hold {
-        identifiers: BTreeSet::from([coordinate.identifier.clone()]),
+        coordinates: BTreeSet::from([coordinate.clone()]),
         extend,
     };
     if facts.service.is_named_by(announcement) {
@@ -164,17 +182,10 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
     if served.is_some_and(|revision| revision > state.revision) {
         return Refusal::Replaced.into();
     }
-    let unlisted = |refusal: Refusal| match facts.is_cut {
-        true => LISTING_NOT_READ.into(),
-        false => refusal.into(),
-    };
-    if !facts.is_announced(&state.identifier) {
-        return unlisted(Refusal::NotAnnounced);
-    }
     let namesakes = facts.namesakes_of(&state.identifier);
     let (confirming, is_invited) = namesakes.map_or_else(Default::default, |known| known.admitting(&state.author));
     if confirming.is_empty() && !is_invited {
-        return unlisted(Refusal::NotMaintainer);
+        return Refusal::NotMaintainer.into();
     }
     let announcements = confirming.iter().flat_map(|at| facts.announcements_of(at));
     let extend = announcements
@@ -182,22 +193,19 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
         .map(|known| known.item.revision.event_id)
         .collect();
     Admission::Hold {
-        identifiers: BTreeSet::from([state.identifier.clone()]),
+        coordinates: BTreeSet::from([state.home()]),
         extend,
     }
 }
 
-/// Why somebody is not known to be listed where not everybody's announcements can be read.
-const LISTING_NOT_READ: Refusal = Refusal::Unavailable("the announcement that lists this author");
-
 fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
-    let offered = facts.offered_to(pull_request, Namesakes::confirming);
-    let identifiers: BTreeSet<Identifier> = offered.into_iter().map(|hosted| hosted.identifier).collect();
-    if identifiers.is_empty() {
+    let is_open = |offered: &&Coordinate| !facts.repositories_of(offered, Namesakes::confirming).is_empty();
+    let coordinates: BTreeSet<Coordinate> = pull_request.coordinates.iter().filter(is_open).cloned().collect();
+    if coordinates.is_empty() {
         return Refusal::NotHosted.into();
     }
     Admission::Hold {
-        identifiers,
+        coordinates,
         extend: BTreeSet::new(),
     }
 }
@@ -379,12 +387,17 @@ mod tests {
         let listing = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
         let inviting = announcement_event(1, "r", 1, &[&["m", &pubkey(2).to_hex()]]);
         for (story, author, scene, expected) in [
-            ("no announcement", 1, Scene::default(), Err("invalid: no announcement")),
+            (
+                "no announcement",
+                1,
+                Scene::default(),
+                Err("restricted: no announcement here"),
+            ),
             (
                 "another identifier",
                 1,
                 Scene::default().held([announcement_event(1, "x", 1, &[])]),
-                Err("invalid: no announcement"),
+                Err("restricted: no announcement here"),
             ),
             ("the owner, held", 1, Scene::default().held([own.clone()]), Ok(true)),
             (
@@ -403,7 +416,7 @@ mod tests {
                 "a stranger",
                 2,
                 Scene::default().held([own.clone()]),
-                Err("restricted: author not authorized"),
+                Err("restricted: no announcement here"),
             ),
             ("a maintainer", 2, Scene::default().held([listing]), Ok(true)),
             (

@@ -1,4 +1,4 @@
-//! What is on disk of the repositories of some identifiers, as the rules see it.
+//! What is on disk of some repositories, as the rules see it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ pub struct Staged {
     pub commit_oid: Oid,
 }
 
-/// What is on disk of the repositories of some identifiers.
+/// What is on disk of some repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Disk {
     /// The repositories that exist.

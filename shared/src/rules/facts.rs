@@ -1,4 +1,4 @@
-//! Everything known about some identifiers at one moment, assembled from the purgatory and the relay.
+//! Everything known about some coordinates at one moment, assembled from the purgatory and the relay.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -86,7 +86,19 @@ pub enum Hosting {
     Announced,
 }
 
-/// Everything known about some identifiers at one moment.
+/// The coordinates that facts were read about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Covered {
+    /// All of them.
+    pub coordinates: BTreeSet<Coordinate>,
+    /// Those whose owners are listed by others that were not read: nothing that their owners have signed ends by these
+    /// facts.
+    pub unsettled: BTreeSet<Coordinate>,
+    /// Those whose members were not all read: nothing is decided about these repositories.
+    pub partial: BTreeSet<Coordinate>,
+}
+
+/// Everything known about some coordinates at one moment.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The purgatory's time, unix seconds.
@@ -97,16 +109,18 @@ pub struct Facts {
     pub mode: MaintainerMode,
     /// Whose repositories the operator hosts.
     pub access: Arc<Access>,
-    /// The identifiers for which the facts are complete.
-    pub identifiers: BTreeSet<Identifier>,
-    /// Announcements with one of the identifiers.
+    /// The coordinates that were read.
+    pub covered: Covered,
+    /// Who lists the owners of these coordinates, as far as it is noted in the purgatory.
+    pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
+    /// Announcements of these coordinates.
     pub announcements: Vec<Known<Announcement>>,
-    /// States with one of the identifiers.
+    /// States by their owners, with their identifiers.
     pub states: Vec<Known<State>>,
-    /// PRs: every one in the purgatory that is offered to one of the identifiers, and the served ones that the scope
+    /// PRs: every one in the purgatory that is offered to one of these repositories, and the served ones that the scope
     /// names.
     pub pull_requests: Vec<Known<PullRequest>>,
-    /// PR commits in repositories with one of the identifiers that came before their events.
+    /// PR commits in these repositories that came before their events.
     pub placeholders: Vec<Placeholder>,
     /// The purgatory's entries as they are, by event id.
     pub entries: BTreeMap<EventId, Entry>,
@@ -117,9 +131,6 @@ pub struct Facts {
     pub deletion_requests: DeletionRequests,
     /// The repositories that authors whom the operator's list denies announce here. Besides, their events do not count.
     pub taken_down: BTreeSet<Coordinate>,
-    /// Whether announcements and states were left out, for there are more than can be read: of all repositories but
-    /// those that the facts were asked about.
-    pub is_cut: bool,
     /// Answers about the announcements that many rules need, computed once.
     index: Index,
 }
@@ -133,7 +144,7 @@ struct Index {
     served: BTreeMap<Coordinate, usize>,
     /// Every one, by repository.
     all: BTreeMap<Coordinate, Vec<usize>>,
-    /// The repositories that this server hosts.
+    /// The repositories that this server hosts, of those whose members were all read.
     hosted: BTreeSet<Coordinate>,
     /// Who belongs to the repositories of each identifier.
     namesakes: BTreeMap<Identifier, Namesakes>,
@@ -152,7 +163,7 @@ impl Facts {
         service: Service,
         mode: MaintainerMode,
         access: Arc<Access>,
-        identifiers: BTreeSet<Identifier>,
+        covered: Covered,
         reading: Reading,
         served: Vec<Event>,
     ) -> Self {
@@ -161,7 +172,8 @@ impl Facts {
             service,
             mode,
             access,
-            identifiers,
+            covered,
+            listed_by: reading.listed_by,
             announcements: Vec::new(),
             states: Vec::new(),
             pull_requests: Vec::new(),
@@ -170,7 +182,6 @@ impl Facts {
             deleted: BTreeSet::new(),
             deletion_requests: DeletionRequests::default(),
             taken_down: BTreeSet::new(),
-            is_cut: false,
             index: Index::default(),
         };
         let (requests, served): (Vec<Event>, Vec<Event>) = served
@@ -234,7 +245,8 @@ impl Facts {
         self.index = index;
         let coordinates = self.index.current.keys();
         let is_hosted = |coordinate: &&Coordinate| self.hosting(coordinate) != Hosting::Absent;
-        self.index.hosted = coordinates.filter(is_hosted).cloned().collect();
+        let whole = coordinates.filter(|coordinate| !self.covered.partial.contains(coordinate));
+        self.index.hosted = whole.filter(is_hosted).cloned().collect();
         self.index.namesakes = self.namesakes();
     }
 
@@ -292,6 +304,11 @@ impl Facts {
         }
     }
 
+    /// Whether everything is known that decides about what the owner of a coordinate has signed.
+    pub fn is_settled(&self, coordinate: &Coordinate) -> bool {
+        self.covered.coordinates.contains(coordinate) && !self.covered.unsettled.contains(coordinate)
+    }
+
     /// Returns the status of an event; `None`: it is not among the facts, or malformed.
     pub fn status(&self, event_id: &EventId) -> Option<EventStatus> {
         self.index.status.get(event_id).copied()
@@ -335,13 +352,7 @@ impl Facts {
         places.map(|place| &self.announcements[*place])
     }
 
-    /// Whether anybody announces a repository of this identifier, even one that sleeps.
-    pub(super) fn is_announced(&self, identifier: &Identifier) -> bool {
-        let mut announced = self.announcements.iter();
-        announced.any(|known| known.item.coordinate.identifier == *identifier)
-    }
-
-    /// Returns the repositories that this server hosts.
+    /// Returns the repositories that this server hosts, of those whose members were all read.
     pub fn hosted(&self) -> impl Iterator<Item = &Coordinate> + Clone {
         self.index.hosted.iter()
     }
@@ -435,14 +446,19 @@ impl Facts {
         pull_request: &PullRequest,
         confirming: impl Fn(&Namesakes, &PublicKey) -> Vec<Coordinate>,
     ) -> BTreeSet<Coordinate> {
-        let mut repositories = BTreeSet::new();
-        for offered in &pull_request.coordinates {
-            repositories.extend(self.index.hosted.get(offered).cloned());
-            if let Some(namesakes) = self.namesakes_of(&offered.identifier) {
-                repositories.extend(confirming(namesakes, &offered.owner));
-            }
-        }
-        repositories
+        let offered = pull_request.coordinates.iter();
+        offered.flat_map(|at| self.repositories_of(at, &confirming)).collect()
+    }
+
+    /// Returns the hosted repositories to which a PR is offered by one of its coordinates.
+    pub(super) fn repositories_of(
+        &self,
+        offered: &Coordinate,
+        confirming: impl Fn(&Namesakes, &PublicKey) -> Vec<Coordinate>,
+    ) -> BTreeSet<Coordinate> {
+        let namesakes = self.namesakes_of(&offered.identifier).into_iter();
+        let by_maintainers = namesakes.flat_map(|namesakes| confirming(namesakes, &offered.owner));
+        by_maintainers.chain(self.index.hosted.get(offered).cloned()).collect()
     }
 
     /// Returns the objects whose presence decides: those that states and PRs name.
@@ -597,7 +613,7 @@ pub(crate) mod tests {
             events: impl IntoIterator<Item = Event>,
         ) -> Self {
             self.entries.extend(events.into_iter().map(|event| Entry {
-                identifiers: crate::rules::GitEvent::parse(&event).unwrap().unwrap().identifiers(),
+                coordinates: crate::rules::GitEvent::parse(&event).unwrap().unwrap().coordinates(),
                 event,
                 status,
                 source: String::new(),
@@ -636,10 +652,14 @@ pub(crate) mod tests {
                 "svc".parse().unwrap(),
                 mode,
                 Arc::new(self.access),
-                BTreeSet::from(["r".parse().unwrap()]),
+                Covered {
+                    coordinates: (0..16).map(|owner| coordinate(owner, "r")).collect(),
+                    ..Covered::default()
+                },
                 Reading {
                     now: NOW,
                     dirty: BTreeMap::new(),
+                    listed_by: BTreeMap::new(),
                     entries: self.entries,
                     placeholders: self.placeholders,
                 },

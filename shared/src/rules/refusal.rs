@@ -24,11 +24,8 @@ pub enum Refusal {
     /// The announcement does not name this server.
     #[error("invalid: announcement must list {0} in both 'clone' and 'relays' tags")]
     NotListed(Service),
-    /// The state's repository was never announced here.
-    #[error("invalid: no announcement exists for this repository; publish one (kind 30617) first")]
-    NotAnnounced,
-    /// The state's author is not a maintainer.
-    #[error("restricted: author not authorized for this repository")]
+    /// No announcement here makes the state's author a maintainer: none of their own, and none that lists them.
+    #[error("restricted: no announcement here (kind 30617) makes this author a maintainer; publish it first")]
     NotMaintainer,
     /// The PR's repositories are not hosted here.
     #[error("restricted: no repository that this PR is offered to is hosted here")]
@@ -54,10 +51,8 @@ fn limit_text(limit: Limit) -> &'static str {
         Limit::BytesPerAuthor => "too many bytes of events of this author wait for git data",
         Limit::EntriesPerSource => "too many events from this address wait for git data",
         Limit::BytesPerSource => "too many bytes of events from this address wait for git data",
-        Limit::EntriesPerIdentifier => "too many events for repositories of this identifier wait for git data",
-        Limit::EntriesPerShare => {
-            "too many events of this author for repositories of this identifier wait for git data"
-        }
+        Limit::EntriesPerRepository => "too many events for this repository wait for git data",
+        Limit::EntriesPerShare => "too many events of this author for this repository wait for git data",
         Limit::Entries => "too many events wait for git data",
         Limit::Bytes => "too many bytes of events wait for git data",
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nostr::key::Keys;
 use shared::nip01::Deletion;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use shared::purgatory::*;
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ macro_rules! on_both_stores {
 }
 
 on_both_stores! {
-    a_held_event_is_read_whole_and_its_identifier_is_dirty
+    a_held_event_is_read_whole_and_its_coordinate_is_dirty
     an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number
     an_event_held_again_after_its_deadline_has_a_fresh_one
     a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline
@@ -52,17 +52,17 @@ on_both_stores! {
     one_source_cannot_hold_more_bytes_than_the_limit
     all_together_cannot_hold_more_bytes_than_the_limit
     bytes_are_counted_once_however_often_an_entry_is_extended
-    strangers_take_nothing_of_an_authors_share_of_an_identifier
-    one_author_cannot_have_more_of_an_identifier_than_the_limit
+    strangers_take_nothing_of_an_authors_share_of_a_repository
+    one_author_cannot_have_more_of_a_repository_than_the_limit
     a_replacing_announcement_fits_where_the_old_one_was
     what_was_complete_before_a_loss_is_held_beyond_every_limit
     leaving_entries_do_not_count_for_the_limits
-    a_pr_is_read_by_each_of_its_identifiers_and_once_by_both
+    a_pr_is_read_by_each_of_its_coordinates_and_once_by_both
     identifiers_with_odd_characters_are_kept_apart
     a_dirty_mark_is_cleared_only_with_its_last_number
-    dirty_identifiers_are_listed_oldest_change_first
+    dirty_coordinates_are_listed_oldest_change_first
     what_is_overdue_is_offered_again_only_after_a_while
-    an_overdue_placeholder_makes_its_identifier_dirty
+    an_overdue_placeholder_makes_its_coordinate_dirty
     releasing_writes_an_event_that_was_never_held
     releasing_keeps_what_only_the_held_entry_knew
     a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended
@@ -70,7 +70,7 @@ on_both_stores! {
     only_the_current_lease_settles
     what_is_to_be_retried_later_is_not_marked_again_before
     a_stuck_entry_says_why_and_is_taken_when_its_time_comes
-    an_entry_that_goes_makes_its_identifiers_dirty_only_if_it_is_dropped
+    an_entry_that_goes_makes_its_coordinates_dirty_only_if_it_is_dropped
     what_is_given_back_is_due_at_once_as_it_was
     what_is_ordered_after_the_callers_own_is_leased_with_it
     what_is_ordered_after_somebody_elses_waits_until_that_has_left
@@ -87,7 +87,7 @@ on_both_stores! {
     a_deletion_touches_nobody_elses_events
     a_deletion_by_address_spares_later_versions
     what_is_more_than_a_page_is_done_whole
-    many_identifiers_are_marked_and_listed_by_pages
+    many_coordinates_are_marked_and_listed_by_pages
     an_author_vanishes_with_what_is_waiting_and_stays_away
     a_deleted_event_is_not_held_again
     a_deleted_event_is_not_marked_releasing
@@ -95,6 +95,8 @@ on_both_stores! {
     a_placeholder_is_replaced_by_a_later_push
     a_placeholder_is_dropped_only_with_its_commit
     placeholders_have_a_limit
+    who_lists_an_author_is_found_by_the_author
+    entries_are_read_by_their_ids
     whatever_waits_can_be_marked_dirty_at_once
     an_epoch_that_has_begun_goes_on
     holding_and_releasing_wake
@@ -104,8 +106,9 @@ on_both_stores! {
     concurrent_holds_leave_one_announcement
 }
 
-async fn a_held_event_is_read_whole_and_its_identifier_is_dirty(p: Fixture) {
-    let event = announcement(&Keys::generate(), 10);
+async fn a_held_event_is_read_whole_and_its_coordinate_is_dirty(p: Fixture) {
+    let author = Keys::generate();
+    let event = announcement(&author, 10);
 
     let outcome = p.purgatory.hold(&hold(&event, 60)).await.unwrap();
 
@@ -116,8 +119,8 @@ async fn a_held_event_is_read_whole_and_its_identifier_is_dirty(p: Fixture) {
     assert_eq!(
         *entry,
         Entry {
+            coordinates: home(&event),
             event,
-            identifiers: identifiers(&["repo"]),
             status: EntryStatus::Held,
             source: "IP4 203.0.113.7".to_owned(),
             held_since: entry.held_since,
@@ -130,12 +133,13 @@ async fn a_held_event_is_read_whole_and_its_identifier_is_dirty(p: Fixture) {
     assert!((reading.now - 5..=reading.now).contains(&entry.held_since));
     assert_eq!(reading.entries.len(), 1);
     let dirty: Vec<_> = reading.dirty.into_keys().collect();
-    assert_eq!(dirty, [identifier("repo")]);
+    assert_eq!(dirty, [coordinate(&author, "repo")]);
     assert_eq!(p.read(&["other"]).await.entries, []);
 }
 
 async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: Fixture) {
-    let event = state(&Keys::generate(), 10);
+    let author = Keys::generate();
+    let event = state(&author, 10);
     p.purgatory.hold(&hold(&event, 60)).await.unwrap();
     let before = p.read(&["repo"]).await;
 
@@ -144,7 +148,8 @@ async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: F
     assert_eq!(outcome, HoldOutcome::AlreadyHeld(EntryStatus::Held));
     let after = p.read(&["repo"]).await;
     assert_eq!(after.entries, before.entries);
-    assert!(after.dirty[&identifier("repo")] > before.dirty[&identifier("repo")]);
+    let repository = coordinate(&author, "repo");
+    assert!(after.dirty[&repository] > before.dirty[&repository]);
 }
 
 /// It heard OK, and was gone at the next look.
@@ -489,40 +494,49 @@ async fn bytes_are_counted_once_however_often_an_entry_is_extended(p: Fixture) {
     assert_eq!(outcome, HoldOutcome::Held);
 }
 
-/// Lets so many states of one author with the identifier `repo` be on their way: these count only for the identifier.
+/// Lets so many events of one author for somebody's repository `repo` be on their way: these count only for the
+/// repository.
 async fn fill_with_releasing(p: &Fixture, author: &Keys, count: u64) {
-    let releases: Vec<Release> = (1..=count).map(|at| release(&state(author, at))).collect();
+    let releases = (1..=count).map(|at| Release {
+        coordinates: coordinates(&["repo"]),
+        ..release(&state(author, at))
+    });
+    let releases: Vec<Release> = releases.collect();
     let marked = p.purgatory.mark_releasing(&releases, LONG).await.unwrap();
     assert_eq!(marked.leased.len() as u64, count);
 }
 
-async fn strangers_take_nothing_of_an_authors_share_of_an_identifier(p: Fixture) {
+async fn strangers_take_nothing_of_an_authors_share_of_a_repository(p: Fixture) {
     let [owner, greedy] = [Keys::generate(), Keys::generate()];
-    for _ in 1..=LIMITS.entries_per_identifier_max {
+    for _ in 1..=LIMITS.entries_per_repository_max {
         fill_with_releasing(&p, &Keys::generate(), 1).await;
     }
     fill_with_releasing(&p, &greedy, SHARE_KEPT_FREE).await;
     p.clear_dirty().await;
 
-    let outcome = p.purgatory.hold(&hold(&state(&greedy, 99), LONG)).await;
-    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerIdentifier));
+    let for_repo = |event: &nostr::event::Event| Hold {
+        coordinates: coordinates(&["repo"]),
+        ..hold(event, LONG)
+    };
+    let outcome = p.purgatory.hold(&for_repo(&state(&greedy, 99))).await;
+    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerRepository));
     assert_eq!(p.clear_dirty().await, [""; 0]);
 
     fill_with_releasing(&p, &owner, SHARE_KEPT_FREE - 1).await;
-    let outcome = p.purgatory.hold(&hold(&announcement(&owner, 99), LONG)).await;
+    let outcome = p.purgatory.hold(&for_repo(&announcement(&owner, 99))).await;
     assert_eq!(outcome.unwrap(), HoldOutcome::Held);
     // A newer one fits where it stands.
-    let outcome = p.purgatory.hold(&hold(&announcement(&owner, 100), LONG)).await;
+    let outcome = p.purgatory.hold(&for_repo(&announcement(&owner, 100))).await;
     assert_eq!(outcome.unwrap(), HoldOutcome::Held);
 }
 
-async fn one_author_cannot_have_more_of_an_identifier_than_the_limit(p: Fixture) {
+async fn one_author_cannot_have_more_of_a_repository_than_the_limit(p: Fixture) {
     let author = Keys::generate();
     fill_with_releasing(&p, &author, LIMITS.entries_per_share_max).await;
     p.clear_dirty().await;
 
     let both = Hold {
-        identifiers: identifiers(&["another", "repo"]),
+        coordinates: coordinates(&["another", "repo"]),
         ..hold(&event(&author, 1618, "unused", 99), LONG)
     };
     let outcome = p.purgatory.hold(&both).await;
@@ -535,7 +549,7 @@ async fn one_author_cannot_have_more_of_an_identifier_than_the_limit(p: Fixture)
     assert_eq!(p.purgatory.hold(&other).await.unwrap(), HoldOutcome::Held);
 }
 
-/// What each author may have of an identifier, however much others have (`keys.rs`).
+/// What each author may have of a repository, however much others have (`keys.rs`).
 const SHARE_KEPT_FREE: u64 = 32;
 
 async fn a_replacing_announcement_fits_where_the_old_one_was(p: Fixture) {
@@ -567,11 +581,11 @@ async fn leaving_entries_do_not_count_for_the_limits(p: Fixture) {
     }
 }
 
-async fn a_pr_is_read_by_each_of_its_identifiers_and_once_by_both(p: Fixture) {
+async fn a_pr_is_read_by_each_of_its_coordinates_and_once_by_both(p: Fixture) {
     let pr = event(&Keys::generate(), 1618, "unused", 1);
-    let both = identifiers(&["a", "b"]);
+    let both = coordinates(&["a", "b"]);
     let hold = Hold {
-        identifiers: both.clone(),
+        coordinates: both.clone(),
         ..hold(&pr, LONG)
     };
     p.purgatory.hold(&hold).await.unwrap();
@@ -579,7 +593,7 @@ async fn a_pr_is_read_by_each_of_its_identifiers_and_once_by_both(p: Fixture) {
     for names in [&["a"][..], &["b"], &["a", "b"]] {
         let reading = p.read(names).await;
         assert_eq!(reading.entries.len(), 1, "{names:?}");
-        assert_eq!(reading.entries[0].identifiers, both);
+        assert_eq!(reading.entries[0].coordinates, both);
     }
     assert_eq!(p.clear_dirty().await, ["a", "b"]);
 
@@ -605,7 +619,7 @@ async fn identifiers_with_odd_characters_are_kept_apart(p: Fixture) {
     for name in names {
         let reading = p.read(&[name]).await;
         assert_eq!(reading.entries.len(), 1, "{name}");
-        assert_eq!(reading.entries[0].identifiers, identifiers(&[name]));
+        assert_eq!(reading.entries[0].coordinates, [coordinate(&author, name)].into());
         let placeholders = usize::from(name != "a:b");
         assert_eq!(reading.placeholders.len(), placeholders, "{name}");
         assert_eq!(reading.dirty.len(), 1, "{name}");
@@ -614,7 +628,7 @@ async fn identifiers_with_odd_characters_are_kept_apart(p: Fixture) {
 }
 
 async fn a_dirty_mark_is_cleared_only_with_its_last_number(p: Fixture) {
-    let name = identifiers(&["repo"]);
+    let name = coordinates(&["repo"]);
     p.purgatory.mark_dirty(&name).await.unwrap();
     let (repo, first) = p.purgatory.dirty(9).await.unwrap().remove(0);
     p.purgatory.mark_dirty(&name).await.unwrap();
@@ -631,14 +645,14 @@ async fn a_dirty_mark_is_cleared_only_with_its_last_number(p: Fixture) {
     assert!(first < second && second < third);
 }
 
-async fn dirty_identifiers_are_listed_oldest_change_first(p: Fixture) {
+async fn dirty_coordinates_are_listed_oldest_change_first(p: Fixture) {
     for name in ["c", "a", "b", "c"] {
-        p.purgatory.mark_dirty(&identifiers(&[name])).await.unwrap();
+        p.purgatory.mark_dirty(&coordinates(&[name])).await.unwrap();
     }
 
     let listed = p.purgatory.dirty(2).await.unwrap();
 
-    let names: Vec<_> = listed.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = listed.iter().map(|(at, _)| at.identifier.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(p.clear_dirty().await, ["a", "b", "c"]);
     assert_eq!(p.purgatory.dirty(0).await.unwrap(), []);
@@ -666,7 +680,7 @@ async fn what_is_overdue_is_offered_again_only_after_a_while(p: Fixture) {
     assert!(expired.unwrap());
 }
 
-async fn an_overdue_placeholder_makes_its_identifier_dirty(p: Fixture) {
+async fn an_overdue_placeholder_makes_its_coordinate_dirty(p: Fixture) {
     let owner = Keys::generate();
     let id = state(&owner, 1).id;
     let place = coordinate(&owner, "repo");
@@ -807,7 +821,7 @@ async fn a_stuck_entry_says_why_and_is_taken_when_its_time_comes(p: Fixture) {
     assert_eq!(p.entry(&event).await.unwrap().status, EntryStatus::Stuck);
 }
 
-async fn an_entry_that_goes_makes_its_identifiers_dirty_only_if_it_is_dropped(p: Fixture) {
+async fn an_entry_that_goes_makes_its_coordinates_dirty_only_if_it_is_dropped(p: Fixture) {
     let author = Keys::generate();
     for (settlement, dirty) in [
         (Settlement::Served, &[][..]),
@@ -815,7 +829,7 @@ async fn an_entry_that_goes_makes_its_identifiers_dirty_only_if_it_is_dropped(p:
     ] {
         let event = state(&author, 1);
         let release = Release {
-            identifiers: identifiers(&["repo", "second"]),
+            coordinates: coordinates(&["repo", "second"]),
             ..release(&event)
         };
         let leased = p.purgatory.mark_releasing(&[release], 0).await.unwrap().leased;
@@ -1251,13 +1265,16 @@ async fn what_is_more_than_a_page_is_done_whole(p: Fixture) {
     assert_eq!(p.read(&["repo"]).await.entries, []);
 }
 
-async fn many_identifiers_are_marked_and_listed_by_pages(p: Fixture) {
-    let names: BTreeSet<Identifier> = (0..250).map(|number| identifier(&format!("{number:03}"))).collect();
+async fn many_coordinates_are_marked_and_listed_by_pages(p: Fixture) {
+    let owner = Keys::generate();
+    let names: BTreeSet<Coordinate> = (0..250)
+        .map(|number| coordinate(&owner, &format!("{number:03}")))
+        .collect();
 
     p.purgatory.mark_dirty(&names).await.unwrap();
 
     let listed = p.purgatory.dirty(220).await.unwrap();
-    let listed: Vec<&Identifier> = listed.iter().map(|(name, _)| name).collect();
+    let listed: Vec<&Coordinate> = listed.iter().map(|(name, _)| name).collect();
     assert_eq!(listed, names.iter().take(220).collect::<Vec<_>>());
 }
 
@@ -1446,7 +1463,7 @@ async fn an_entry_that_goes_wakes_only_for_what_is_ordered_after_it(p: Fixture) 
     }
     assert_eq!(leased.len(), 2);
     let mut notifications = p.purgatory.notifications();
-    p.purgatory.mark_dirty(&identifiers(&["repo"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["repo"])).await.unwrap();
     assert!(is_woken(&mut notifications).await);
     p.clear_dirty().await;
 
@@ -1464,12 +1481,12 @@ async fn an_entry_that_goes_wakes_only_for_what_is_ordered_after_it(p: Fixture) 
 
 async fn a_wake_up_that_nobody_waited_for_is_not_lost(p: Fixture) {
     let mut notifications = p.purgatory.notifications();
-    p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["a"])).await.unwrap();
     is_woken(&mut notifications).await;
 
     // Waiting is given up, and then it happens.
     assert!(timeout(Duration::from_millis(50), notifications.next()).await.is_err());
-    p.purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    p.purgatory.mark_dirty(&coordinates(&["a"])).await.unwrap();
     assert!(is_woken(&mut notifications).await);
 }
 
@@ -1540,7 +1557,7 @@ async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
     p.purgatory.mark_held().await.unwrap();
 
     let dirty = p.purgatory.dirty(count + 9).await.unwrap();
-    let dirty: BTreeSet<_> = dirty.into_iter().map(|(name, _)| name.to_string()).collect();
+    let dirty: BTreeSet<_> = dirty.into_iter().map(|(at, _)| at.identifier.to_string()).collect();
     let expected = (0..count).map(|number| format!("held-{number}"));
     assert_eq!(dirty, expected.chain(["pushed".to_owned()]).collect());
 }
@@ -1555,4 +1572,50 @@ async fn an_epoch_that_has_begun_goes_on(p: Fixture) {
     assert!(!epoch.is_unknown() && !epoch.is_of_another_server(), "{epoch:?}");
     // Whoever found the same one is told of this one, and begins no other.
     assert_eq!(p.purgatory.begin_epoch(&found).await.unwrap(), name);
+}
+
+async fn who_lists_an_author_is_found_by_the_author(p: Fixture) {
+    let [first, second, listed, other] = [1, 2, 3, 4].map(|_| Keys::generate());
+    let at = |keys: &Keys| coordinate(keys, "repo");
+    let found = async |keys: &Keys, count_max| {
+        let listing = p.purgatory.listing(&[at(keys)].into(), count_max).await.unwrap();
+        let read = p.purgatory.read(&[at(keys)].into()).await.unwrap().listed_by;
+        let owners: BTreeSet<_> = listing.iter().map(|at| at.owner).collect();
+        if count_max == 9 {
+            assert_eq!(read.get(&at(keys)).cloned().unwrap_or_default(), owners);
+        }
+        listing
+    };
+    for owner in [&first, &second] {
+        let announcement = listing(owner, 1, &[&listed, &other]);
+        p.purgatory.hold(&hold(&announcement, LONG)).await.unwrap();
+    }
+    assert_eq!(found(&listed, 9).await, [at(&first), at(&second)].into());
+    assert_eq!(found(&first, 9).await, BTreeSet::new());
+
+    // Served, it comes first; and one that is not listed any more goes.
+    let still = BTreeSet::from([listed.public_key()]);
+    for (owner, is_served) in [(&first, false), (&second, true)] {
+        let gone = p.purgatory.note_listings(&at(owner), &still, is_served).await;
+        assert_eq!(gone.unwrap(), 1);
+    }
+    assert_eq!(found(&listed, 1).await, [at(&second)].into());
+    assert_eq!(found(&other, 9).await, BTreeSet::new());
+
+    let both = [at(&listed), at(&other)].into();
+    p.purgatory
+        .note_listings(&at(&second), &BTreeSet::new(), false)
+        .await
+        .unwrap();
+    assert_eq!(p.purgatory.listing(&both, 9).await.unwrap(), [at(&first)].into());
+}
+
+async fn entries_are_read_by_their_ids(p: Fixture) {
+    let author = Keys::generate();
+    let [held, absent] = [1, 2].map(|at| state(&author, at));
+    p.purgatory.hold(&hold(&held, LONG)).await.unwrap();
+
+    let entries = p.purgatory.entries(&ids([&held, &absent])).await.unwrap();
+
+    assert_eq!(entries, p.read(&["repo"]).await.entries);
 }

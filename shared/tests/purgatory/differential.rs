@@ -14,7 +14,7 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use shared::nip01::Deletion;
-use shared::nip34::Identifier;
+use shared::nip34::Coordinate;
 use shared::purgatory::*;
 
 use crate::fixture::*;
@@ -93,10 +93,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Two authors' announcements and states, some large, and PRs of one and two identifiers.
+/// Two authors' announcements and states, some large, and PRs of one and two repositories.
 struct World {
     authors: [Keys; 2],
-    events: Vec<(Event, BTreeSet<Identifier>)>,
+    events: Vec<(Event, BTreeSet<Coordinate>)>,
 }
 
 impl World {
@@ -107,18 +107,25 @@ impl World {
             for (kind, created_at) in [(30617, 9), (30617, 10), (30617, 10), (30618, 9), (30618, 10)] {
                 for (name, bytes) in NAMES.into_iter().zip([0, 13_000]) {
                     let event = large_event(author, kind, name, created_at, bytes);
-                    events.push((event, identifiers(&[name])));
+                    let at = home(&event);
+                    events.push((event, at));
                 }
             }
         }
         for names in [&NAMES[..], &NAMES[..1]] {
             let event = event(&authors[0], 1618, "unused", 9);
-            events.push((event, identifiers(names)));
+            let at = names.iter().map(|name| coordinate(&authors[0], name)).collect();
+            events.push((event, at));
         }
         Self { authors, events }
     }
 
-    fn event(&self, index: &Index) -> (Event, BTreeSet<Identifier>) {
+    fn coordinates(&self) -> BTreeSet<Coordinate> {
+        let of = |author| NAMES.map(|name| coordinate(author, name));
+        self.authors.iter().flat_map(of).collect()
+    }
+
+    fn event(&self, index: &Index) -> (Event, BTreeSet<Coordinate>) {
         index.get(&self.events).clone()
     }
 
@@ -150,9 +157,9 @@ impl Store {
         let p = self.purgatory.clone();
         match operation {
             Operation::Hold(event, hold_secs, extend, source) => {
-                let (event, identifiers) = world.event(event);
+                let (event, coordinates) = world.event(event);
                 let hold = Hold {
-                    identifiers,
+                    coordinates,
                     extend: world.ids(extend),
                     source: (*source.get(&SOURCES)).to_owned(),
                     ..hold(&event, *hold_secs)
@@ -160,7 +167,7 @@ impl Store {
                 format!("{:?}", p.hold(&hold).await.unwrap())
             }
             Operation::MarkDirty(name) => {
-                let names = identifiers(&[name_at(name)]);
+                let names = BTreeSet::from([coordinate(&world.authors[0], name_at(name))]);
                 format!("{:?}", p.mark_dirty(&names).await.unwrap())
             }
             Operation::ClearDirty(name, number) => {
@@ -170,7 +177,7 @@ impl Store {
                     return String::new();
                 }
                 let seen = *number.get(&self.dirty);
-                let name = identifier(name_at(name));
+                let name = coordinate(&world.authors[0], name_at(name));
                 format!("{:?}", p.clear_dirty(&name, seen).await.unwrap())
             }
             Operation::MarkOverdue(count_max, secs) => {
@@ -180,10 +187,10 @@ impl Store {
                 let releases: Vec<_> = releases
                     .iter()
                     .map(|(event, after)| {
-                        let (event, identifiers) = world.event(event);
+                        let (event, coordinates) = world.event(event);
                         Release {
                             event,
-                            identifiers,
+                            coordinates,
                             after: world.ids(after),
                         }
                     })
@@ -261,8 +268,8 @@ impl Store {
     }
 
     /// Returns what can be seen from outside, but for times and the numbers themselves.
-    async fn view(&self) -> (Vec<Entry>, Vec<Placeholder>, Vec<Identifier>) {
-        let reading = self.purgatory.read(&identifiers(&NAMES)).await.unwrap();
+    async fn view(&self, world: &World) -> (Vec<Entry>, Vec<Placeholder>, Vec<Coordinate>) {
+        let reading = self.purgatory.read(&world.coordinates()).await.unwrap();
         let dirty = self.purgatory.dirty(9).await.unwrap();
         assert_eq!(reading.dirty, dirty.iter().cloned().collect());
         let now = reading.now;
@@ -276,7 +283,7 @@ impl Store {
         for placeholder in &mut placeholders {
             placeholder.deadline = u64::from(placeholder.deadline > now);
         }
-        for name in identifiers(&NAMES) {
+        for name in world.coordinates() {
             let number = self.purgatory.dirty_number(&name).await.unwrap();
             assert_eq!(number.as_ref(), reading.dirty.get(&name));
         }
@@ -302,7 +309,7 @@ async fn compare(server: &RedisServer, operations: &[Operation]) -> usize {
         time.store(now, Ordering::Relaxed);
         let in_redis = redis.make(&world, operation).await;
         let in_memory = memory.make(&world, operation).await;
-        let views = (redis.view().await, memory.view().await);
+        let views = (redis.view(&world).await, memory.view(&world).await);
         if self::now(&mut clock).await != now {
             return count;
         }
@@ -325,7 +332,7 @@ async fn assert_nothing_is_left(server: &RedisServer, world: &World, purgatory: 
         };
         purgatory.delete(&deletion).await.unwrap();
     }
-    let reading = purgatory.read(&identifiers(&NAMES)).await.unwrap();
+    let reading = purgatory.read(&world.coordinates()).await.unwrap();
     assert_eq!(reading.entries, []);
     for Placeholder {
         event_id,

@@ -1,5 +1,6 @@
 //! A purgatory to test on either store, and events to put into it.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +14,8 @@ use nostr::event::FinalizeEvent;
 use nostr::event::Kind;
 use nostr::event::Tag;
 use nostr::key::Keys;
+use nostr::key::PublicKey;
+use nostr::key::SecretKey;
 use nostr::types::Timestamp;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
@@ -35,7 +38,7 @@ pub(crate) const LIMITS: Limits = Limits {
     entries_per_source_max: 5,
     bytes_per_source_max: 50_000,
     entries_per_share_max: 40,
-    entries_per_identifier_max: 30,
+    entries_per_repository_max: 30,
     entries_max: 6,
     bytes_max: 70_000,
     placeholders_max: 3,
@@ -110,8 +113,9 @@ impl Fixture {
         }
     }
 
+    /// Reads [`everybodys`] repositories with these names.
     pub(crate) async fn read(&self, names: &[&str]) -> Reading {
-        self.purgatory.read(&identifiers(names)).await.unwrap()
+        self.purgatory.read(&everybodys(names)).await.unwrap()
     }
 
     /// Returns the entry of an event with the identifier `repo`.
@@ -120,14 +124,16 @@ impl Fixture {
         reading.entries.into_iter().find(|e| e.event.id == event.id)
     }
 
-    /// Clears every dirty mark, and returns the identifiers that had one, oldest change first.
+    /// Clears every dirty mark, and returns the names of the repositories that had one, oldest change first.
     pub(crate) async fn clear_dirty(&self) -> Vec<String> {
         let dirty = self.purgatory.dirty(100).await.unwrap();
-        for (identifier, number) in &dirty {
-            assert!(self.purgatory.clear_dirty(identifier, *number).await.unwrap());
+        let mut names = Vec::new();
+        for (coordinate, number) in &dirty {
+            assert!(self.purgatory.clear_dirty(coordinate, *number).await.unwrap());
+            names.push(coordinate.identifier.to_string());
         }
-        let names = dirty.iter().map(|(identifier, _)| identifier.to_string());
-        names.collect()
+        names.dedup();
+        names
     }
 }
 
@@ -135,8 +141,45 @@ pub(crate) fn identifier(name: &str) -> Identifier {
     name.parse().unwrap()
 }
 
-pub(crate) fn identifiers(names: &[&str]) -> BTreeSet<Identifier> {
-    names.iter().map(|name| identifier(name)).collect()
+thread_local! {
+    /// Who has signed anything in this test, which is a thread of its own, and the owner of `coordinates`.
+    static OWNERS: RefCell<BTreeSet<PublicKey>> = RefCell::new(BTreeSet::from([somebody()]));
+}
+
+/// The owner of repositories of which only the names matter.
+fn somebody() -> PublicKey {
+    Keys::new(SecretKey::from_slice(&[7; 32]).unwrap()).public_key()
+}
+
+/// Repositories of one owner.
+pub(crate) fn coordinates(names: &[&str]) -> BTreeSet<Coordinate> {
+    let of = |name: &&str| Coordinate {
+        owner: somebody(),
+        identifier: identifier(name),
+    };
+    names.iter().map(of).collect()
+}
+
+/// The repositories with these names of everybody who has signed anything in this test.
+pub(crate) fn everybodys(names: &[&str]) -> BTreeSet<Coordinate> {
+    let owners = OWNERS.with_borrow(Clone::clone);
+    let of = |owner: &PublicKey| {
+        let owner = *owner;
+        names.iter().map(move |name| Coordinate {
+            owner,
+            identifier: identifier(name),
+        })
+    };
+    owners.iter().flat_map(of).collect()
+}
+
+/// The author's repository that an event speaks of.
+pub(crate) fn home(event: &Event) -> BTreeSet<Coordinate> {
+    OWNERS.with_borrow_mut(|owners| owners.insert(event.pubkey));
+    BTreeSet::from([Coordinate {
+        owner: event.pubkey,
+        identifier: identifier(d_tag(event)),
+    }])
 }
 
 pub(crate) fn ids<'e>(events: impl IntoIterator<Item = &'e Event>) -> BTreeSet<EventId> {
@@ -148,6 +191,7 @@ pub(crate) fn oid(digit: char) -> Oid {
 }
 
 pub(crate) fn coordinate(owner: &Keys, name: &str) -> Coordinate {
+    OWNERS.with_borrow_mut(|owners| owners.insert(owner.public_key()));
     Coordinate {
         owner: owner.public_key(),
         identifier: identifier(name),
@@ -156,6 +200,18 @@ pub(crate) fn coordinate(owner: &Keys, name: &str) -> Coordinate {
 
 pub(crate) fn announcement(author: &Keys, created_at: u64) -> Event {
     event(author, 30617, "repo", created_at)
+}
+
+/// An announcement that lists these as maintainers.
+pub(crate) fn listing(author: &Keys, created_at: u64, listed: &[&Keys]) -> Event {
+    let listed: Vec<String> = listed.iter().map(|keys| keys.public_key().to_hex()).collect();
+    let maintainers = ["maintainers"].into_iter().chain(listed.iter().map(String::as_str));
+    EventBuilder::new(Kind::Custom(30617), "")
+        .tag(Tag::parse(["d", "repo"]).unwrap())
+        .tag(Tag::parse(maintainers).unwrap())
+        .custom_created_at(Timestamp::from_secs(created_at))
+        .finalize(author)
+        .unwrap()
 }
 
 pub(crate) fn state(author: &Keys, created_at: u64) -> Event {
@@ -187,7 +243,7 @@ pub(crate) fn large_event(author: &Keys, kind: u16, d: &str, created_at: u64, by
 pub(crate) fn hold(event: &Event, hold_secs: u64) -> Hold {
     Hold {
         event: event.clone(),
-        identifiers: identifiers(&[d_tag(event)]),
+        coordinates: home(event),
         source: "IP4 203.0.113.7".to_owned(),
         hold_secs,
         extend: BTreeSet::new(),
@@ -206,7 +262,7 @@ pub(crate) fn hold_from(event: &Event, source: &str) -> Hold {
 pub(crate) fn release(event: &Event) -> Release {
     Release {
         event: event.clone(),
-        identifiers: identifiers(&[d_tag(event)]),
+        coordinates: home(event),
         after: BTreeSet::new(),
     }
 }

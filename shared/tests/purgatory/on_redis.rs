@@ -61,7 +61,7 @@ async fn held_events_survive_a_crash_of_redis_and_all_recovers_by_itself() {
 
     server.start_again().await;
     hold_until_held(&purgatory, &hold(&after, LONG)).await;
-    let reading = purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    let reading = purgatory.read(&everybodys(&["repo"])).await.unwrap();
     let held: BTreeSet<_> = ids(reading.entries.iter().map(|entry| &entry.event));
     assert_eq!(held, ids([&before, &after]));
     let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
@@ -155,12 +155,12 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
 
     let () = server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
 
-    let before = purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    let before = purgatory.read(&everybodys(&["repo"])).await.unwrap();
     let error = purgatory.hold(&hold(&other, LONG)).await.unwrap_err();
     assert!(matches!(error, PurgatoryError::Full { .. }), "{error:?}");
     let put = purgatory.put_placeholder(&other.id, &place, oid('a'), 0);
     assert!(matches!(put.await, Err(PurgatoryError::Full { .. })));
-    let after = purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    let after = purgatory.read(&everybodys(&["repo"])).await.unwrap();
     assert_eq!((after.entries, after.dirty), (before.entries, before.dirty.clone()));
 
     // Everything else goes on.
@@ -177,7 +177,7 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
     assert_eq!(purgatory.mark_overdue(9, 0).await.unwrap(), 3);
     let notes = BTreeMap::from([(held.id, "x".to_owned())]);
     purgatory.note_waiting(&notes).await.unwrap();
-    purgatory.mark_dirty(&identifiers(&["a"])).await.unwrap();
+    purgatory.mark_dirty(&coordinates(&["a"])).await.unwrap();
     for (name, number) in purgatory.dirty(9).await.unwrap() {
         assert!(purgatory.clear_dirty(&name, number).await.unwrap());
     }
@@ -259,7 +259,7 @@ async fn nothing_overdue_ends_by_itself_while_a_gateway_asks_for_it() {
         format!("{{purgatory}}:entry:{}", event.id),
         format!("{{purgatory}}:announcement:{pubkey}:repo"),
         format!("{{purgatory}}:placeholder:{}:{pubkey}:repo", event.id),
-        "{purgatory}:placeholders:repo".to_owned(),
+        format!("{{purgatory}}:placeholders:{pubkey}:repo"),
     ];
     for key in &keys {
         let shortened: u64 = server.ask(&["EXPIRE", key, "60"]).await;
@@ -292,8 +292,8 @@ async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
 
     let reading = fixture.read(&["repo"]).await;
     assert_eq!((reading.entries.len(), reading.placeholders.len()), (0, 0));
-    for index in ["identifier", "placeholders"] {
-        let index = format!("{{purgatory}}:{index}:repo");
+    for index in ["coordinate", "placeholders"] {
+        let index = format!("{{purgatory}}:{index}:{}:repo", author.public_key().to_hex());
         let left: bool = fixture.server().ask(&["EXISTS", &index]).await;
         assert!(!left, "{index}");
     }
@@ -437,7 +437,7 @@ async fn what_a_replica_does_not_have_is_not_held_and_held_when_it_is_back() {
     let put = hasty.put_placeholder(&first.id, &place, oid('a'), LONG);
     assert!(matches!(put.await, Err(PurgatoryError::Unconfirmed { .. })));
     // Everything else goes on.
-    assert_eq!(hasty.read(&identifiers(&["repo"])).await.unwrap().entries.len(), 2);
+    assert_eq!(hasty.read(&everybodys(&["repo"])).await.unwrap().entries.len(), 2);
 
     replica.signal("-CONT");
     replicated(&replica).await;
@@ -488,7 +488,7 @@ async fn what_an_epoch_ends_with_is_told_apart() {
 #[tokio::test]
 async fn numbers_are_not_used_again_after_redis_lost_everything() {
     let fixture = Fixture::redis().await;
-    let name = identifiers(&["repo"]);
+    let name = coordinates(&["repo"]);
     fixture.purgatory.mark_dirty(&name).await.unwrap();
     let (repo, number) = fixture.purgatory.dirty(1).await.unwrap().remove(0);
 
@@ -505,7 +505,7 @@ async fn numbers_are_not_used_again_after_redis_lost_everything() {
 #[tokio::test]
 async fn numbers_are_not_used_again_when_the_counter_goes_back() {
     let fixture = Fixture::redis().await;
-    let name = identifiers(&["repo"]);
+    let name = coordinates(&["repo"]);
     fixture.purgatory.mark_dirty(&name).await.unwrap();
     let (repo, first) = fixture.purgatory.dirty(1).await.unwrap().remove(0);
     let heard_of: String = fixture.server().ask(&["GET", "{purgatory}:changes"]).await;
@@ -595,7 +595,7 @@ async fn the_rights_named_in_the_doc_are_enough() {
     let purgatory = Purgatory::connect(&settings(&url), LIMITS).await.unwrap();
     let event = state(&Keys::generate(), 1);
     purgatory.hold(&hold(&event, LONG)).await.unwrap();
-    purgatory.read(&identifiers(&["repo"])).await.unwrap();
+    purgatory.read(&everybodys(&["repo"])).await.unwrap();
     assert_eq!(purgatory.dirty(9).await.unwrap().len(), 1);
     let mut notifications = purgatory.notifications();
     let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
@@ -654,7 +654,7 @@ async fn what_people_spoil_is_named_and_stops_nobody_else() {
     let key = format!("{{purgatory}}:entry:{}", spoilt.id);
     let _: u64 = fixture.server().ask(&["HSET", &key, "event", "{}"]).await;
 
-    let repo = identifiers(&["repo"]);
+    let repo = everybodys(&["repo"]);
     let error = fixture.purgatory.read(&repo).await.unwrap_err();
     assert!(matches!(error, PurgatoryError::Protocol { .. }));
     let taken = fixture.purgatory.take_due(9, LONG).await.unwrap();
@@ -683,7 +683,7 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let fixture = Fixture::redis().await;
     let author = Keys::generate();
     let [held, releasing, behind] = [1, 2, 3].map(|at| state(&author, at));
-    let announcement = announcement(&author, 1);
+    let announcement = listing(&author, 1, &[&Keys::generate()]);
     for event in [&held, &announcement] {
         fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
     }

@@ -59,7 +59,7 @@ fn check(event: &Event) {
         }
         Ok(Some(GitEvent::PullRequest(pull_request))) => {
             assert!((1..=PullRequest::REPOSITORIES_MAX).contains(&pull_request.coordinates.len()));
-            assert!(!pull_request.identifiers().is_empty());
+            assert!(!pull_request.coordinates.is_empty());
         }
         Ok(None) => assert!(!matches!(event.kind.as_u16(), 30617 | 30618 | 1618 | 1619)),
         Err(refusal) => assert!(refusal.to_string().contains(": "), "no NIP-01 prefix: {refusal}"),

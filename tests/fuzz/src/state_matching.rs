@@ -23,6 +23,7 @@ use shared::purgatory::EntryStatus;
 use shared::purgatory::Reading;
 use shared::rules::Access;
 use shared::rules::Atomicity;
+use shared::rules::Covered;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::MaintainerMode;
@@ -260,10 +261,14 @@ impl Scene {
             "svc".parse().expect("a service"),
             MaintainerMode::Hybrid,
             Arc::new(Access::default()),
-            BTreeSet::from([Self::coordinate().identifier]),
+            Covered {
+                coordinates: BTreeSet::from([Self::coordinate()]),
+                ..Covered::default()
+            },
             Reading {
                 now: 1000,
                 dirty: BTreeMap::new(),
+                listed_by: BTreeMap::new(),
                 entries,
                 placeholders: Vec::new(),
             },
@@ -412,7 +417,7 @@ impl Scene {
 
 fn entry(event: Event, status: EntryStatus) -> Entry {
     Entry {
-        identifiers: BTreeSet::from([Scene::coordinate().identifier]),
+        coordinates: BTreeSet::from([Scene::coordinate()]),
         event,
         status,
         source: String::new(),

@@ -1,10 +1,10 @@
-//! What each decision takes with every limit filled by one attacker under the identifier of somebody else.
+//! What each decision takes with every limit filled by one attacker under the identifier of somebody else: on facts
+//! that are loaded as the programs load them, from a purgatory in memory and the built-in relay.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -15,17 +15,26 @@ use nostr::event::Kind;
 use nostr::event::Tag;
 use nostr::key::Keys;
 use nostr::types::Timestamp;
+use relay::EventPolicy;
+use relay::RelayLimits;
+use relay::RelayServer;
 use shared::git::Oid;
 use shared::git::PushCommand;
 use shared::git::RefName;
 use shared::git::RefUpdate;
+use shared::load_facts::FactLoader;
+use shared::load_facts::FactsScope;
+use shared::load_facts::Reach;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
-use shared::purgatory::Entry;
-use shared::purgatory::EntryStatus;
-use shared::purgatory::Reading;
-use shared::rules::Access;
+use shared::options::access_files::AccessFiles;
+use shared::options::access_files::AccessPaths;
+use shared::purgatory::Hold;
+use shared::purgatory::Limits;
+use shared::purgatory::Purgatory;
+use shared::purgatory::Room;
+use shared::relay_client::RelayClient;
 use shared::rules::Atomicity;
 use shared::rules::Disk;
 use shared::rules::Facts;
@@ -35,6 +44,11 @@ use shared::rules::PushTarget;
 use shared::rules::decide_admission;
 use shared::rules::decide_push;
 use shared::rules::plan;
+use shared::write_policy::Answer;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::clients::nostr::NostrClient;
 
 /// How the attacker's announcements list each other.
 #[derive(Debug, Clone, Copy)]
@@ -80,190 +94,223 @@ impl fmt::Display for Attack {
 /// As many keys as one announcement may list.
 const LISTED_MAX: usize = 200;
 
-/// What each decision took, the least of some runs, each on fresh facts.
+/// What one decision took, the least of some runs, each on facts that were loaded anew.
 #[derive(Debug)]
-pub struct DecisionTimes {
-    /// Each decision with its time.
-    pub decisions: Vec<(&'static str, Duration)>,
+pub struct DecisionTime {
+    /// What was decided, about whose repository.
+    pub what: String,
+    /// The decision alone.
+    pub decision: Duration,
+    /// Loading the facts, with what the purgatory and the relay took to answer.
+    pub load: Duration,
 }
 
-impl DecisionTimes {
-    /// Measures each decision about the victim's repository, and about the attacker's, beside so many announcements,
-    /// states and PRs of the attacker.
-    ///
-    /// # Panics
-    /// An event of this benchmark is malformed.
-    pub fn measure(attack: Attack, count: usize) -> Self {
-        let scene = Siege::new(attack, count);
-        let mut decisions = vec![("facts from what was read", scene.time(|_, _| ()))];
-        let mut measure = |name, decide: &dyn Fn(&Siege, &Facts)| {
-            decisions.push((name, scene.time_decision(decide)));
-        };
-        measure("the victim's announcement arrives", &|scene, facts| {
-            admit(&scene.announcement, facts)
-        });
-        measure("the victim's state arrives", &|scene, facts| admit(&scene.state, facts));
-        measure("a PR to the victim arrives", &|scene, facts| {
-            admit(&scene.pull_request, facts)
-        });
-        measure("a push of the victim", &|scene, facts| scene.push(facts));
-        measure("the victim's governing state", &|scene, facts| {
-            black_box(facts.governing_state(&scene.coordinate).is_some());
-        });
-        measure("whether the victim's repository declares refs", &|scene, facts| {
-            black_box(facts.declares_refs(&scene.coordinate));
-        });
-        if let Some(last) = scene
-            .attacking
-            .iter()
-            .rposition(|event| event.kind.as_u16() == nip34::ANNOUNCEMENT)
-        {
-            let (own, last) = (scene.attacking[0].clone(), scene.attacking[last].clone());
-            measure("an announcement of the attacker arrives", &|_, facts| {
-                admit(&own, facts)
-            });
-            let state = scene
-                .attacking
-                .iter()
-                .find(|event| event.kind.as_u16() == nip34::STATE)
-                .cloned();
-            measure("a state of the attacker arrives", &|_, facts| {
-                state.iter().for_each(|state| admit(state, facts))
-            });
-            let pull_request = scene.attacking.last().cloned();
-            measure("a PR of the attacker arrives", &|_, facts| {
-                pull_request.iter().for_each(|pr| admit(pr, facts))
-            });
-            let last = coordinate(&last);
-            measure("the governing state of an attacker's repository", &|_, facts| {
-                black_box(facts.governing_state(&last).is_some());
-            });
+/// Longest time that a decision may take.
+pub const DECISION_MAX: Duration = Duration::from_millis(5);
+
+/// Measures each decision about the victim's repository, and about the attacker's, beside so many announcements and
+/// states of the attacker, held and served, and held PRs.
+///
+/// # Panics
+/// An event of this benchmark is malformed, or the relay does not take it.
+pub async fn measure(attack: Attack, count: usize) -> Vec<DecisionTime> {
+    let siege = Siege::new(attack, count);
+    let bench = Bench::start(&siege).await;
+    let mut times = Vec::new();
+    let attackers = [siege.attacking.first(), siege.attacking.get(count / 2)];
+    let attackers = attackers.into_iter().flatten().map(|own| ("an attacker", own));
+    for (whose, own) in [("the victim", &siege.victim)].into_iter().chain(attackers) {
+        for (far, reach) in [("", Reach::Members), (" and all that list it", Reach::FULL)] {
+            for (what, decide) in DECISIONS {
+                let (decision, load) = bench.time(own, reach, *decide).await;
+                times.push(DecisionTime {
+                    what: format!("{what}, of {whose}{far}"),
+                    decision,
+                    load,
+                });
+            }
         }
-        measure("plan of everything under the identifier", &|_, facts| {
-            black_box(plan(facts, &Disk::default(), 1).releases.len());
-        });
-        Self { decisions }
     }
+    bench.relay.stop().await;
+    times
 }
 
-fn admit(event: &Event, facts: &Facts) {
-    let git_event = GitEvent::parse(event).ok().flatten().expect("well-formed");
-    black_box(decide_admission(event, &git_event, facts));
-}
+/// Decides something about the repository that these events are of.
+type Decide = fn(&Published, &Facts);
 
-/// A victim with a served repository, and an attacker with many keys.
-struct Siege {
+const DECISIONS: &[(&str, Decide)] = &[
+    ("an announcement arrives", |own, facts| admit(&own.announcement, facts)),
+    ("a state arrives", |own, facts| admit(&own.state, facts)),
+    ("a PR arrives", |own, facts| admit(&own.pull_request, facts)),
+    ("a push", |own, facts| push(&own.coordinate, facts)),
+    ("what governs it", |own, facts| {
+        black_box(facts.governing_state(&own.coordinate).is_some());
+    }),
+    ("a reconcile", |_, facts| {
+        black_box(plan(facts, &Disk::default(), 1).releases.len());
+    }),
+];
+
+/// What somebody publishes about one repository.
+struct Published {
     coordinate: Coordinate,
     announcement: Event,
     state: Event,
     next_state: Event,
     pull_request: Event,
-    /// Announcements first, then states, then PRs.
-    attacking: Vec<Event>,
+}
+
+impl Published {
+    fn new(keys: &Keys, listed: &[&str], offered: &[String]) -> Self {
+        let announcement = announce(keys, listed, 1);
+        Self {
+            coordinate: Coordinate {
+                owner: keys.public_key(),
+                identifier: identifier(),
+            },
+            announcement,
+            state: declare(keys, 1),
+            next_state: declare(keys, 2),
+            pull_request: offer(keys, offered),
+        }
+    }
+}
+
+/// A victim with a repository, and an attacker with many keys.
+struct Siege {
+    victim: Published,
+    attacking: Vec<Published>,
 }
 
 impl Siege {
     fn new(attack: Attack, count: usize) -> Self {
         let victim = Keys::generate();
-        let announcement = announce(&victim, &[], 1);
-        let coordinate = coordinate(&announcement);
+        let address = |keys: &Keys| format!("30617:{}:{IDENTIFIER}", keys.public_key().to_hex());
         let keys: Vec<Keys> = (0..count).map(|_| Keys::generate()).collect();
         let hex: Vec<String> = keys.iter().map(|keys| keys.public_key().to_hex()).collect();
-        let mut attacking: Vec<Event> = Vec::new();
-        for (number, own) in keys.iter().enumerate() {
+        let victims = victim.public_key().to_hex();
+        let attacking = keys.iter().enumerate().map(|(number, own)| {
             let mut listed: Vec<&str> = attack.listed(number, count).iter().map(|n| hex[*n].as_str()).collect();
-            let victim = victim.public_key().to_hex();
             if let Attack::CliqueAroundVictim = attack {
-                listed.push(&victim);
+                listed.push(&victims);
             }
-            attacking.push(announce(own, &listed, 1));
+            let next = (0..15.min(count)).map(|next| address(&keys[(number + next) % count]));
+            let offered: Vec<String> = next.chain([address(&victim)]).collect();
+            Published::new(own, &listed, &offered)
+        });
+        Self {
+            attacking: attacking.collect(),
+            victim: Published::new(&victim, &[], &[address(&victim)]),
         }
-        attacking.extend(keys.iter().map(|own| declare(own, 2)));
-        for (number, own) in keys.iter().enumerate() {
-            let offered: Vec<String> = (0..16.min(count))
-                .map(|next| format!("30617:{}:{IDENTIFIER}", hex[(number + next) % count]))
-                .chain((count < 16).then(|| coordinate.to_string()))
-                .collect();
-            attacking.push(offer(own, &offered));
+    }
+}
+
+/// A purgatory in memory and a relay, with everything in them.
+struct Bench {
+    loader: FactLoader,
+    relay: RelayServer,
+    _folder: TempDir,
+}
+
+/// Takes whatever comes.
+struct Everything;
+
+impl EventPolicy for Everything {
+    async fn judge(&mut self, _: &Event, _: IpAddr) -> Answer {
+        Answer::Accept
+    }
+}
+
+impl Bench {
+    async fn start(siege: &Siege) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let url = format!("ws://{}/", listener.local_addr().expect("an address"));
+        let relay = RelayServer::start(listener, folder.path(), Everything, RelayLimits::default());
+        let relay = relay.await.expect("a relay");
+        let loader = FactLoader {
+            purgatory: Purgatory::in_memory(Limits::DEFAULT, std::sync::Arc::new(|| 1000)),
+            relay: RelayClient::new(url.parse().expect("an address"), Duration::from_secs(60)),
+            service: "svc".parse().expect("a domain"),
+            mode: MaintainerMode::Hybrid,
+            access: AccessFiles::open(AccessPaths::default()).expect("no lists"),
+        };
+        let mut client = NostrClient::connect(&url).await;
+        for (place, own) in [&siege.victim].into_iter().chain(&siege.attacking).enumerate() {
+            // Every other attacker's are held only.
+            if place % 2 == 0 {
+                for event in [&own.announcement, &own.state] {
+                    assert!(client.send(event).await.taken);
+                }
+            } else {
+                hold(&loader.purgatory, &own.announcement).await;
+            }
+            for event in [&own.next_state, &own.pull_request] {
+                hold(&loader.purgatory, event).await;
+            }
         }
         Self {
-            state: declare(&victim, 1),
-            next_state: declare(&victim, 2),
-            pull_request: offer(&victim, &[coordinate.to_string()]),
-            coordinate,
-            announcement,
-            attacking,
+            loader,
+            relay,
+            _folder: folder,
         }
     }
 
-    fn facts(&self) -> Facts {
-        let held = |event: &Event| Entry {
-            identifiers: BTreeSet::from([identifier()]),
-            event: event.clone(),
-            status: EntryStatus::Held,
-            source: String::new(),
-            held_since: 1,
-            deadline: 2000,
-            waiting_for: String::new(),
-            release_error: String::new(),
-            after: BTreeSet::new(),
+    /// How long a decision takes, and loading its facts.
+    async fn time(&self, own: &Published, reach: Reach, decide: Decide) -> (Duration, Duration) {
+        let scope = FactsScope {
+            coordinates: [own.coordinate.clone()].into(),
+            reach,
+            ..FactsScope::default()
         };
-        let reading = Reading {
-            now: 1000,
-            dirty: BTreeMap::new(),
-            entries: self.attacking.iter().chain([&self.next_state]).map(held).collect(),
-            placeholders: Vec::new(),
-        };
-        let served = vec![self.announcement.clone(), self.state.clone()];
-        let service = "svc".parse().expect("a domain");
-        let access = Arc::new(Access::default());
-        Facts::assemble(
-            service,
-            MaintainerMode::Hybrid,
-            access,
-            BTreeSet::from([identifier()]),
-            reading,
-            served,
-        )
-    }
-
-    fn push(&self, facts: &Facts) {
-        let name: RefName = "refs/heads/main".parse().expect("a ref name");
-        let command = PushCommand {
-            name: name.to_string(),
-            update: Ok(RefUpdate {
-                name,
-                old: None,
-                new: Some(oid()),
-            }),
-        };
-        let target = PushTarget {
-            coordinate: &self.coordinate,
-            refs: &BTreeMap::new(),
-        };
-        black_box(decide_push(facts, target, &[command], Atomicity::PerRef));
-    }
-
-    /// How long it takes to assemble the facts and to decide.
-    fn time(&self, decide: impl Fn(&Self, &Facts)) -> Duration {
-        let run = || {
+        let mut least = (Duration::MAX, Duration::MAX);
+        for _ in 0..RUNS {
             let started = Instant::now();
-            decide(self, &self.facts());
-            started.elapsed()
-        };
-        (0..RUNS).map(|_| run()).min().unwrap_or_default()
-    }
-
-    /// How long it takes to decide on fresh facts.
-    fn time_decision(&self, decide: &dyn Fn(&Self, &Facts)) -> Duration {
-        let run = || {
-            let facts = self.facts();
+            let (facts, _) = self.loader.load(&scope).await.expect("facts");
+            let load = started.elapsed();
             let started = Instant::now();
-            decide(self, &facts);
-            started.elapsed()
-        };
-        (0..RUNS).map(|_| run()).min().unwrap_or_default()
+            decide(own, &facts);
+            least = (least.0.min(started.elapsed()), least.1.min(load));
+        }
+        least
     }
+}
+
+async fn hold(purgatory: &Purgatory, event: &Event) {
+    let hold = Hold {
+        coordinates: parsed(event).coordinates(),
+        event: event.clone(),
+        source: String::new(),
+        hold_secs: 1000,
+        extend: [].into(),
+        room: Room::Always,
+    };
+    purgatory.hold(&hold).await.expect("it is held");
+}
+
+fn parsed(event: &Event) -> GitEvent {
+    GitEvent::parse(event).ok().flatten().expect("well-formed")
+}
+
+fn admit(event: &Event, facts: &Facts) {
+    black_box(decide_admission(event, &parsed(event), facts));
+}
+
+fn push(coordinate: &Coordinate, facts: &Facts) {
+    let name: RefName = "refs/heads/main".parse().expect("a ref name");
+    let command = PushCommand {
+        name: name.to_string(),
+        update: Ok(RefUpdate {
+            name,
+            old: None,
+            new: Some(oid()),
+        }),
+    };
+    let target = PushTarget {
+        coordinate,
+        refs: &BTreeMap::new(),
+    };
+    black_box(decide_push(facts, target, &[command], Atomicity::PerRef));
 }
 
 const RUNS: usize = 3;
@@ -276,13 +323,6 @@ fn identifier() -> Identifier {
 
 fn oid() -> Oid {
     "a".repeat(40).parse().expect("an object id")
-}
-
-fn coordinate(announcement: &Event) -> Coordinate {
-    Coordinate {
-        owner: announcement.pubkey,
-        identifier: identifier(),
-    }
 }
 
 fn announce(keys: &Keys, listed: &[&str], created_at: u64) -> Event {

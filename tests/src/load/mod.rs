@@ -3,6 +3,7 @@
 pub mod decision_time;
 pub mod flood;
 pub mod measure;
+pub mod namesakes;
 pub mod noise;
 mod other_user;
 pub mod process_memory;

@@ -72,7 +72,8 @@ async fn push_into_world(
     took
 }
 
-fn median(times: &[Duration]) -> Duration {
+/// Returns the median of times.
+pub fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nostr::event::Event;
@@ -12,6 +13,7 @@ use nostr::event::FinalizeEvent;
 use nostr::event::Kind;
 use nostr::event::Tag;
 use nostr::key::Keys;
+use nostr::key::PublicKey;
 use nostr::types::Timestamp;
 use redis::AsyncConnectionConfig;
 use redis::Value;
@@ -92,11 +94,11 @@ impl fmt::Display for RedisCost {
 /// With what the limits are filled.
 #[derive(Debug, Clone, Copy)]
 enum Fill {
-    /// Many small states of several keys under one identifier.
+    /// Many small events of several keys for one repository.
     Small,
-    /// Few large states under one identifier.
+    /// Few large ones.
     Large,
-    /// PRs to as many long and odd identifiers as may be.
+    /// PRs to as many repositories with long and odd names as may be.
     Wide,
     /// Dirty marks and placeholders.
     Marks,
@@ -212,7 +214,7 @@ impl Bench {
         let kinds = 30_000..30_100;
         self.delete(author, BTreeSet::new(), kinds.map(|kind| (kind, identifier("victim"))))
             .await?;
-        costs.push(self.end("kind 5 with 100 addresses of one identifier").await);
+        costs.push(self.end("kind 5 with 100 addresses of one repository").await);
         costs.extend(self.release_all(&held[..held.len() / 2]).await?);
         costs.extend(self.vanish_all(&keys).await?);
         Ok(costs)
@@ -249,7 +251,7 @@ impl Bench {
         }
         let held = self.fill(holds.into_iter()).await?;
         costs.push(self.end(&format!("hold {} of them", held.len())).await);
-        let names: Vec<String> = held[0].identifiers.iter().map(ToString::to_string).collect();
+        let names: Vec<String> = held[0].coordinates.iter().map(|at| at.identifier.to_string()).collect();
         costs.extend(self.read_all(&names).await?);
         costs.extend(self.change_all(&held).await?);
         self.begin().await;
@@ -265,29 +267,27 @@ impl Bench {
     async fn marks(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
         let mut costs = Vec::new();
         self.begin().await;
-        let names: BTreeSet<Identifier> = (0..100_000)
-            .map(|number| identifier(&format!("repository-{number}")))
+        let coordinates: BTreeSet<Coordinate> = (0..100_000)
+            .map(|number| coordinate(&format!("repository-{number}")))
             .collect();
-        self.purgatory.mark_dirty(&names).await?;
-        costs.push(self.end("mark 100,000 identifiers dirty").await);
+        self.purgatory.mark_dirty(&coordinates).await?;
+        costs.push(self.end("mark 100,000 repositories dirty").await);
         self.begin().await;
         self.purgatory.dirty(10_000).await?;
-        costs.push(self.end("list 10,000 dirty identifiers").await);
+        costs.push(self.end("list 10,000 dirty repositories").await);
 
         self.begin().await;
-        let owner = Keys::generate().public_key();
-        let place = |name: &str| Coordinate {
-            owner,
-            identifier: identifier(name),
-        };
         let oid = "a".repeat(40).parse().unwrap();
         for number in 0..Limits::DEFAULT.placeholders_max {
             let id = EventId::from_hex(&format!("{number:064x}")).unwrap();
-            let _ = self.purgatory.put_placeholder(&id, &place("victim"), oid, 1000).await?;
+            let _ = self
+                .purgatory
+                .put_placeholder(&id, &coordinate("victim"), oid, 1000)
+                .await?;
         }
         costs.push(self.end("record placeholders of one repository").await);
         self.begin().await;
-        self.purgatory.read(&[identifier("victim")].into()).await?;
+        self.purgatory.read(&[coordinate("victim")].into()).await?;
         costs.push(self.end("read the repository").await);
         Ok(costs)
     }
@@ -296,7 +296,7 @@ impl Bench {
         self.begin().await;
         let reading = self
             .purgatory
-            .read(&names.iter().map(|name| identifier(name)).collect())
+            .read(&names.iter().map(|name| coordinate(name)).collect())
             .await?;
         Ok(vec![self.end(&format!("read {} of them", reading.entries.len())).await])
     }
@@ -340,7 +340,7 @@ impl Bench {
             .take(2000)
             .map(|hold| Release {
                 event: hold.event.clone(),
-                identifiers: hold.identifiers.clone(),
+                coordinates: hold.coordinates.clone(),
                 after: first.iter().filter(|id| **id != hold.event.id).copied().collect(),
             })
             .collect();
@@ -409,6 +409,15 @@ fn script_micros(row: &[Value]) -> Option<u64> {
     is_script.then_some(micros.unsigned_abs())
 }
 
+/// The victim's repository with this name.
+fn coordinate(name: &str) -> Coordinate {
+    static VICTIM: LazyLock<PublicKey> = LazyLock::new(|| Keys::generate().public_key());
+    Coordinate {
+        owner: *VICTIM,
+        identifier: identifier(name),
+    }
+}
+
 fn identifier(name: &str) -> Identifier {
     name.parse().unwrap()
 }
@@ -433,7 +442,7 @@ fn event(author: &Keys, kind: u16, name: &str, created_at: u64, bytes: usize) ->
 fn hold(event: Event, names: &[String]) -> Hold {
     Hold {
         event,
-        identifiers: names.iter().map(|name| identifier(name)).collect(),
+        coordinates: names.iter().map(|name| coordinate(name)).collect(),
         source: "IP4 203.0.113.7".to_owned(),
         hold_secs: 1800,
         extend: BTreeSet::new(),

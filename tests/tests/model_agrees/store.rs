@@ -104,7 +104,7 @@ struct Walk<'w> {
     clock: Arc<AtomicU64>,
     /// The latest lease that each gateway has had of an event: an earlier one it has forgotten.
     leases: BTreeMap<(GatewayId, Event), Lease>,
-    /// The dirty numbers that were read, by identifier: the model's and the program's.
+    /// The dirty numbers that were read, by coordinate: the model's and the program's.
     read: [(u8, Option<DirtyNumber>); 2],
 }
 
@@ -252,18 +252,17 @@ impl<'w> Walk<'w> {
                 let is_settled = purgatory.settle(&world.id(event), lease, &settlement).await.unwrap();
                 return Returned::Settled(is_settled);
             }
-            Operation::MarkDirty(one) => purgatory.mark_dirty(&world.names(one)).await.unwrap(),
+            Operation::MarkDirty(one) => purgatory.mark_dirty(&world.coordinates(one)).await.unwrap(),
             Operation::Read => {
                 let dirty = self.reading().await.dirty;
                 for one in Identifiers::EACH {
-                    let number = dirty.get(&world.coordinate(one).identifier).copied();
+                    let number = dirty.get(world.coordinate(one)).copied();
                     self.read[one.index()].1 = number;
                 }
             }
             Operation::ClearDirty(one) => {
                 if let Some(number) = self.read[one.index()].1 {
-                    let name = &world.coordinate(one).identifier;
-                    purgatory.clear_dirty(name, number).await.unwrap();
+                    purgatory.clear_dirty(world.coordinate(one), number).await.unwrap();
                 }
             }
             Operation::PutPlaceholder(one) => {
@@ -284,7 +283,7 @@ impl<'w> Walk<'w> {
     fn hold(&self, event: Event, extend: Events) -> Hold {
         Hold {
             event: self.world.event(event).clone(),
-            identifiers: self.world.names(event.identifiers()),
+            coordinates: self.world.coordinates(event.identifiers()),
             source: String::new(),
             hold_secs: HOLD_SECS,
             extend: self.world.ids(extend),
@@ -320,7 +319,7 @@ impl<'w> Walk<'w> {
             .then(|| self.world.id(Event::Announcement));
         Release {
             event: self.world.event(event).clone(),
-            identifiers: self.world.names(event.identifiers()),
+            coordinates: self.world.coordinates(event.identifiers()),
             after: after.into_iter().collect(),
         }
     }
@@ -334,7 +333,8 @@ impl<'w> Walk<'w> {
     }
 
     async fn reading(&self) -> Reading {
-        self.purgatory.read(&self.world.names(Identifiers::BOTH)).await.unwrap()
+        let both = self.world.coordinates(Identifiers::BOTH);
+        self.purgatory.read(&both).await.unwrap()
     }
 
     /// Of dirty numbers only what is dirty.
@@ -357,10 +357,7 @@ impl<'w> Walk<'w> {
         }
         let dirty = self.world.model_identifiers(reading.dirty.keys());
         translated.dirty = Identifiers::EACH.map(|one| u8::from(dirty.meets(one)));
-        let placed = reading
-            .placeholders
-            .iter()
-            .map(|placeholder| &placeholder.coordinate.identifier);
+        let placed = reading.placeholders.iter().map(|placeholder| &placeholder.coordinate);
         translated.placeholders = self.world.model_identifiers(placed);
         translated
     }

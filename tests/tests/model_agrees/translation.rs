@@ -27,13 +27,13 @@ use shared::git::PushCommand;
 use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::nip34::Coordinate;
-use shared::nip34::Identifier;
 use shared::purgatory::Entry;
 use shared::purgatory::EntryStatus;
 use shared::purgatory::Expiry;
 use shared::purgatory::Placeholder;
 use shared::purgatory::Reading;
 use shared::rules::Access;
+use shared::rules::Covered;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Hosting;
@@ -171,20 +171,36 @@ impl World {
         if one == Identifiers::X { &self.x } else { &self.y }
     }
 
-    pub(crate) fn names(&self, identifiers: Identifiers) -> BTreeSet<Identifier> {
-        let names = identifiers.iter().map(|one| self.coordinate(one).identifier.clone());
-        names.collect()
+    /// The coordinates that stand for these of the model, of the repositories themselves.
+    pub(crate) fn coordinates(&self, identifiers: Identifiers) -> BTreeSet<Coordinate> {
+        let coordinates = identifiers.iter().map(|one| self.coordinate(one).clone());
+        coordinates.collect()
     }
 
-    pub(crate) fn model_identifiers<'a>(&self, names: impl IntoIterator<Item = &'a Identifier>) -> Identifiers {
-        let one = |name: &Identifier| {
-            let same = |one: &Identifiers| self.coordinate(*one).identifier == *name;
+    /// The coordinates that are read for these of the model: those of the second maintainer too.
+    fn covered(&self, identifiers: Identifiers) -> Covered {
+        let mut coordinates = self.coordinates(identifiers);
+        if Identifiers::X.meets(identifiers) {
+            coordinates.insert(self.x.of(keys(SECOND_MAINTAINER).public_key()));
+        }
+        Covered {
+            coordinates,
+            ..Covered::default()
+        }
+    }
+
+    pub(crate) fn model_identifiers<'a>(&self, coordinates: impl IntoIterator<Item = &'a Coordinate>) -> Identifiers {
+        let one = |coordinate: &Coordinate| {
+            let same = |one: &Identifiers| self.coordinate(*one).identifier == coordinate.identifier;
             Identifiers::EACH
                 .into_iter()
                 .find(same)
-                .expect("an identifier of the model")
+                .expect("a coordinate of the model")
         };
-        names.into_iter().map(one).fold(Identifiers::NONE, Identifiers::with)
+        coordinates
+            .into_iter()
+            .map(one)
+            .fold(Identifiers::NONE, Identifiers::with)
     }
 
     pub(crate) fn placeholder(&self, one: Identifiers, deadline: u64) -> Placeholder {
@@ -215,6 +231,7 @@ impl World {
         let reading = Reading {
             now: NOW,
             dirty: BTreeMap::new(),
+            listed_by: BTreeMap::new(),
             entries: known().filter_map(|event| self.entry(event, &facts.reading)).collect(),
             placeholders: placeholders.map(|one| self.placeholder(one, NOW + 100)).collect(),
         };
@@ -232,7 +249,7 @@ impl World {
             "svc".parse().unwrap(),
             MaintainerMode::Hybrid,
             Arc::new(Access::default()),
-            self.names(identifiers),
+            self.covered(identifiers),
             reading,
             served,
         )
@@ -248,7 +265,7 @@ impl World {
         let deadline = if reading.overdue.has(event) { NOW } else { NOW + 100 };
         Some(Entry {
             event: self.event(event).clone(),
-            identifiers: self.names(event.identifiers()),
+            coordinates: self.coordinates(event.identifiers()),
             status,
             source: String::new(),
             held_since: 1,
@@ -261,7 +278,7 @@ impl World {
 
     /// What a reconcile on these facts finds on disk.
     pub(crate) fn disk(&self, facts: &Facts, disk: &model_disk::Disk, errors: model_disk::DiskErrors) -> Disk {
-        let identifiers = self.model_identifiers(&facts.identifiers);
+        let identifiers = self.model_identifiers(&facts.covered.coordinates);
         let mut found = Disk::default();
         for one in identifiers.iter() {
             let coordinate = self.coordinate(one);
@@ -370,7 +387,7 @@ impl World {
             }
             several => panic!("{several:?}"),
         };
-        let at = |coordinate: &Coordinate| self.model_identifiers([&coordinate.identifier]);
+        let at = |coordinate: &Coordinate| self.model_identifiers([coordinate]);
         let all =
             |identifiers: &mut dyn Iterator<Item = Identifiers>| identifiers.fold(Identifiers::NONE, Identifiers::with);
         let announcement = BTreeSet::from([self.id(Event::Announcement)]);

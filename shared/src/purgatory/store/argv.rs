@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use nostr::event::Event;
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 
+use super::keys::LISTED_MAX;
 use super::source_group::source_group;
 use crate::git::Oid;
 use crate::nip01::Deletion;
+use crate::nip34;
 use crate::nip34::Coordinate;
-use crate::nip34::Identifier;
+use crate::nip34::Roles;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::Room;
@@ -66,7 +69,7 @@ impl Argv {
                 limits.bytes_per_author_max,
                 limits.entries_per_source_max,
                 limits.bytes_per_source_max,
-                limits.entries_per_identifier_max,
+                limits.entries_per_repository_max,
                 limits.entries_max,
                 limits.bytes_max,
                 limits.entries_per_share_max,
@@ -74,17 +77,18 @@ impl Argv {
             // Exact in Redis too.
             Room::Always => [1 << 53; 9],
         };
-        self.event(&hold.event, &hold.identifiers)
+        self.event(&hold.event, &hold.coordinates)
             .arg(&hold.source)
             .bounded(hold.hold_secs)
             .arg(source_group(&hold.source))
             .arg(json(extend))
             .args(limits)
+            .arg(json(listed_by(&hold.event)))
     }
 
     pub(super) fn releases(self, releases: &[Release]) -> Self {
         releases.iter().fold(self, |argv, release| {
-            argv.event(&release.event, &release.identifiers)
+            argv.event(&release.event, &release.coordinates)
                 .arg(json(&release.after))
         })
     }
@@ -115,6 +119,13 @@ impl Argv {
             .arg(serde_json::Value::from_iter(addresses))
     }
 
+    /// Whom the announcements of a coordinate list, and whether one of these is served.
+    pub(super) fn listing(self, coordinate: &Coordinate, lists: &BTreeSet<PublicKey>, is_served: bool) -> Self {
+        self.arg(coordinate)
+            .arg(u8::from(!is_served))
+            .arg(json(lists.iter().take(LISTED_MAX)))
+    }
+
     pub(super) fn notes(self, notes: &[(&EventId, &String)]) -> Self {
         let add = |argv: Self, (event_id, text): &(&EventId, &String)| argv.arg(event_id).arg(text);
         notes.iter().fold(self, add)
@@ -124,12 +135,9 @@ impl Argv {
         self.arg(json(texts))
     }
 
-    /// The four arguments that describe a placeholder: event id, owner, identifier, commit oid.
+    /// The three arguments that describe a placeholder: event id, coordinate, commit oid.
     pub(super) fn placeholder(self, event_id: &EventId, coordinate: &Coordinate, commit_oid: Oid) -> Self {
-        self.arg(event_id)
-            .arg(coordinate.owner)
-            .arg(&coordinate.identifier)
-            .arg(commit_oid)
+        self.arg(event_id).arg(coordinate).arg(commit_oid)
     }
 
     pub(super) fn placeholders_max(self) -> Self {
@@ -137,15 +145,22 @@ impl Argv {
         self.arg(placeholders_max)
     }
 
-    /// The six arguments that describe an event: id, JSON, kind, author, created_at, identifiers.
-    fn event(self, event: &Event, identifiers: &BTreeSet<Identifier>) -> Self {
+    /// The six arguments that describe an event: id, JSON, kind, author, created_at, coordinates.
+    fn event(self, event: &Event, coordinates: &BTreeSet<Coordinate>) -> Self {
         self.arg(event.id)
             .arg(event.as_json())
             .arg(event.kind.as_u16())
             .arg(event.pubkey)
             .arg(event.created_at.as_secs())
-            .arg(json(identifiers))
+            .arg(json(coordinates))
     }
+}
+
+/// Returns whom an announcement lists as maintainers.
+fn listed_by(event: &Event) -> Vec<PublicKey> {
+    let is_announcement = event.kind.as_u16() == nip34::ANNOUNCEMENT;
+    let listed = is_announcement.then(|| Roles::of(event).listed);
+    listed.into_iter().flatten().take(LISTED_MAX).collect()
 }
 
 /// Writes texts as the JSON array that the scripts read.

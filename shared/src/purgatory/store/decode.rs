@@ -5,10 +5,10 @@ use std::fmt;
 
 use nostr::event::Event;
 use nostr::event::EventId;
+use nostr::key::PublicKey;
 
 use crate::nip01::parse_pubkey;
 use crate::nip34::Coordinate;
-use crate::nip34::Identifier;
 use crate::purgatory::entry::Entry;
 use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::entry::Placeholder;
@@ -35,14 +35,15 @@ fn malformed(of: &str, field: &str, found: impl fmt::Debug) -> Malformed {
 type RawReading = (
     u64,
     Vec<(String, u64)>,
+    Vec<(String, Vec<String>)>,
     Vec<[String; 9]>,
-    Vec<[String; 5]>,
+    Vec<[String; 4]>,
     usize,
     String,
     String,
 );
 
-/// Where the next page of a reading begins: the place of an identifier, from 1, the name of its index, and the last
+/// Where the next page of a reading begins: the place of a coordinate, from 1, the name of its index, and the last
 /// member of that which was read.
 pub(super) struct ReadingCursor(pub(super) usize, pub(super) String, pub(super) String);
 
@@ -63,10 +64,11 @@ type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
 
 /// Reads the answer of `read_page.lua`: one page, and where the next one begins.
 pub(super) fn reading_page(raw: RawReading) -> Result<(Reading, ReadingCursor), Malformed> {
-    let (now, dirty, entries, placeholders, place, index, last) = raw;
+    let (now, dirty, listed_by, entries, placeholders, place, index, last) = raw;
     let page = Reading {
         now,
         dirty: dirty_numbers(dirty)?.into_iter().collect(),
+        listed_by: listed_by.into_iter().map(listing_of).collect::<Result<_, _>>()?,
         entries: entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?,
         placeholders: placeholders
             .into_iter()
@@ -76,10 +78,10 @@ pub(super) fn reading_page(raw: RawReading) -> Result<(Reading, ReadingCursor), 
     Ok((page, ReadingCursor(place, index, last)))
 }
 
-/// Reads pairs of identifier and dirty number.
-pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Identifier, DirtyNumber)>, Malformed> {
+/// Reads pairs of coordinate and dirty number.
+pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Coordinate, DirtyNumber)>, Malformed> {
     raw.into_iter()
-        .map(|(name, number)| Ok((identifier("a dirty mark", &name)?, DirtyNumber(number))))
+        .map(|(name, number)| Ok((coordinate("a dirty mark", &name)?, DirtyNumber(number))))
         .collect()
 }
 
@@ -98,7 +100,7 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
         "full:author-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerAuthor)),
         "full:source" => Ok(HoldOutcome::Full(Limit::EntriesPerSource)),
         "full:source-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerSource)),
-        "full:identifier" => Ok(HoldOutcome::Full(Limit::EntriesPerIdentifier)),
+        "full:coordinate" => Ok(HoldOutcome::Full(Limit::EntriesPerRepository)),
         "full:share" => Ok(HoldOutcome::Full(Limit::EntriesPerShare)),
         "full:entries" => Ok(HoldOutcome::Full(Limit::Entries)),
         "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
@@ -153,10 +155,15 @@ pub(super) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Mal
     Ok(raw.into_iter().filter_map(|row| read(row).map_err(log).ok()).collect())
 }
 
+/// Reads the answer of `entries_page.lua`.
+pub(super) fn entries(raw: Vec<[String; 9]>) -> Result<Vec<Entry>, Malformed> {
+    raw.into_iter().map(entry).collect()
+}
+
 fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let [
         json,
-        identifiers,
+        coordinates,
         status,
         source,
         held_since,
@@ -168,7 +175,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let event = event(&json)?;
     let of = event.id.to_hex();
     Ok(Entry {
-        identifiers: identifier_set(&of, &identifiers)?,
+        coordinates: coordinate_set(&of, &coordinates)?,
         status: status_of(&status).ok_or_else(|| malformed(&of, "status", status))?,
         source,
         held_since: time(&of, "held_since", &held_since)?,
@@ -180,16 +187,13 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     })
 }
 
-fn placeholder(fields: [String; 5]) -> Result<Placeholder, Malformed> {
-    let [event_id, owner, name, commit_oid, deadline] = fields;
+fn placeholder(fields: [String; 4]) -> Result<Placeholder, Malformed> {
+    let [event_id, at_text, commit_oid, deadline] = fields;
     let of = format!("the placeholder of {event_id}");
     let at = |field, found: &str| malformed(&of, field, found);
     Ok(Placeholder {
         event_id: EventId::from_hex(&event_id).map_err(|_| at("event_id", &event_id))?,
-        coordinate: Coordinate {
-            owner: parse_pubkey(&owner).ok_or_else(|| at("owner", &owner))?,
-            identifier: identifier(&of, &name)?,
-        },
+        coordinate: coordinate(&of, &at_text)?,
         commit_oid: commit_oid.parse().map_err(|_| at("commit_oid", &commit_oid))?,
         deadline: time(&of, "deadline", &deadline)?,
     })
@@ -210,17 +214,28 @@ fn event(json: &str) -> Result<Event, Malformed> {
     Event::from_json(json).map_err(|error| malformed("an entry", "event", error.to_string()))
 }
 
-fn identifier_set(of: &str, json: &str) -> Result<BTreeSet<Identifier>, Malformed> {
-    let names: Vec<String> = serde_json::from_str(json).map_err(|_| malformed(of, "identifiers", json))?;
-    names.iter().map(|name| identifier(of, name)).collect()
+fn coordinate_set(of: &str, json: &str) -> Result<BTreeSet<Coordinate>, Malformed> {
+    let texts: Vec<String> = serde_json::from_str(json).map_err(|_| malformed(of, "coordinates", json))?;
+    texts.iter().map(|text| coordinate(of, text)).collect()
 }
 
 fn id_set(event: &Event, json: &str) -> Result<BTreeSet<EventId>, Malformed> {
     serde_json::from_str(json).map_err(|_| malformed(&event.id.to_hex(), "after", json))
 }
 
-fn identifier(of: &str, name: &str) -> Result<Identifier, Malformed> {
-    name.parse().map_err(|_| malformed(of, "identifier", name))
+fn coordinate(of: &str, text: &str) -> Result<Coordinate, Malformed> {
+    text.parse().map_err(|_| malformed(of, "coordinate", text))
+}
+
+fn listing_of((text, pubkeys): (String, Vec<String>)) -> Result<(Coordinate, BTreeSet<PublicKey>), Malformed> {
+    let pubkey = |text: String| parse_pubkey(&text).ok_or_else(|| malformed("a listing", "pubkey", text));
+    let pubkeys = pubkeys.into_iter().map(pubkey).collect::<Result<_, _>>()?;
+    Ok((coordinate("a listing", &text)?, pubkeys))
+}
+
+/// Reads the answer of `listing.lua`.
+pub(super) fn coordinates(texts: Vec<String>) -> Result<BTreeSet<Coordinate>, Malformed> {
+    texts.iter().map(|text| coordinate("a listing", text)).collect()
 }
 
 fn time(of: &str, field: &'static str, text: &str) -> Result<u64, Malformed> {

@@ -3,9 +3,11 @@
 //!
 //! All keys have the hash tag `{purgatory}`: one script is one atomic step over them, on Redis Cluster too.
 
+use crate::purgatory::reading::Reading;
+
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 21] = [
+const SCRIPT_KEYS: [(&str, &str); 23] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -16,7 +18,7 @@ const SCRIPT_KEYS: [(&str, &str); 21] = [
     ("placeholders", "{purgatory}:placeholders"),
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
-    ("identifier", "{purgatory}:identifier:<encoded identifier>"),
+    ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),
     ("announcement", "{purgatory}:announcement:<pubkey>:<encoded identifier>"),
     ("author", "{purgatory}:author:<pubkey>"),
     ("author_bytes", "{purgatory}:author_bytes:<pubkey>"),
@@ -26,7 +28,12 @@ const SCRIPT_KEYS: [(&str, &str); 21] = [
         "placeholder",
         "{purgatory}:placeholder:<event-id>:<pubkey>:<encoded identifier>",
     ),
-    ("placeholders_of", "{purgatory}:placeholders:<encoded identifier>"),
+    (
+        "placeholders_of",
+        "{purgatory}:placeholders:<pubkey>:<encoded identifier>",
+    ),
+    ("listed_by", "{purgatory}:listed_by:<pubkey>:<encoded identifier>"),
+    ("lists", "{purgatory}:lists:<pubkey>:<encoded identifier>"),
     ("waiting", "{purgatory}:waiting:<event-id>"),
     ("deleted", "{purgatory}:deleted:<pubkey>:<span>"),
     ("gate_bytes", "{purgatory}:gate_bytes:<span>"),
@@ -38,7 +45,7 @@ pub(super) const EPOCH: &str = "{purgatory}:epoch";
 /// What is written to see whether Redis takes writes in time.
 pub(super) const PROBE: &str = "{purgatory}:probe";
 
-/// No key but the channel on which a script notifies that an identifier became dirty, or an entry releasing or due. The
+/// No key but the channel on which a script notifies that a coordinate became dirty, or an entry releasing or due. The
 /// message is empty.
 pub(super) const WAKE: &str = "{purgatory}:wake";
 
@@ -59,11 +66,11 @@ const GATES_BYTES_MAX: u64 = 8 << 20;
 /// Gates that each author may have when others have used half of it.
 const GATES_KEPT_FREE: u64 = 16;
 
-/// Entries under one identifier that each author may have, however many others have: more states and PRs than wait for
-/// git data at a time of anybody who pushes it.
+/// Entries of one coordinate that each author may have, however many others have: more states and PRs than wait for git
+/// data at a time of anybody who pushes it.
 const SHARE_KEPT_FREE: u64 = 32;
 
-/// How many entries, and identifiers of them, one call changes.
+/// How many entries, and coordinates of them, one call changes.
 const PAGE_MAX: usize = 32;
 
 /// Bytes of events that one call returns or is given, and one event more.
@@ -71,6 +78,10 @@ pub(super) const PAGE_BYTES: usize = 256 << 10;
 
 /// How many entries of an index one call looks at, however few of them it may return.
 const SCANNED_MAX: u64 = 200;
+
+/// How many of those who list the owner of a coordinate are ever read, and how many pubkeys of one announcement are
+/// noted.
+pub(super) const LISTED_MAX: usize = crate::rules::MEMBERS_MAX;
 
 /// Returns what every script call declares as KEYS: the names that do not depend on the call.
 pub(super) fn fixed() -> Vec<&'static str> {
@@ -88,8 +99,10 @@ pub(super) fn lua_table() -> String {
         "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
-         page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX} }}",
-        names.collect::<String>()
+         page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, \
+         listing_max = {}, listed_max = {LISTED_MAX} }}",
+        names.collect::<String>(),
+        Reading::LISTED_BY_MAX
     )
 }
 

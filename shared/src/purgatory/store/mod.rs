@@ -25,6 +25,7 @@ use self::argv::Argv;
 use self::decode::Malformed;
 use self::decode::ReadingCursor;
 use self::memory::MemoryStore;
+use self::pages::ENTRIES_MAX;
 use self::pages::IDS_MAX;
 use self::pages::NAMES_MAX;
 use self::pages::gates;
@@ -34,7 +35,7 @@ use self::script::PurgatoryScript;
 use crate::git::Oid;
 use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
-use crate::nip34::Identifier;
+use crate::purgatory::entry::Entry;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
@@ -73,29 +74,33 @@ enum Backend {
 }
 
 operations! {
-    /// Reads one page of everything about some identifiers, and where the next one begins.
-    fn read_page(identifiers: &BTreeSet<Identifier>, from: &ReadingCursor) -> (Reading, ReadingCursor) =
-        ("read", |argv| argv.arg(from.0).arg(&from.1).arg(&from.2).args(identifiers), decode::reading_page);
+    /// Reads one page of everything about some coordinates, and where the next one begins.
+    fn read_page(coordinates: &BTreeSet<Coordinate>, from: &ReadingCursor) -> (Reading, ReadingCursor) =
+        ("read", |argv| argv.arg(from.0).arg(&from.1).arg(&from.2).args(coordinates), decode::reading_page);
+
+    /// Returns those of these entries that there are.
+    fn entries_page(event_ids: &[EventId]) -> Vec<Entry> =
+        ("read entries", |argv| argv.args(event_ids), decode::entries);
 
     /// Holds an event, and extends the first of what it extends, and returns how many.
     fn hold_entry(hold: &Hold, extend: &[EventId]) -> (usize, HoldOutcome) =
         ("hold an event", |argv| argv.hold(hold, extend).replicated(), decode::hold_outcome);
 
-    /// Raises the dirty numbers of one page of identifiers.
-    fn mark_dirty_page(identifiers: &[&Identifier]) -> () =
-        ("mark identifiers dirty", |argv| argv.args(identifiers), |_: u64| Ok(()));
+    /// Raises the dirty numbers of one page of coordinates.
+    fn mark_dirty_page(coordinates: &[&Coordinate]) -> () =
+        ("mark coordinates dirty", |argv| argv.args(coordinates), |_: u64| Ok(()));
 
-    /// Clears the dirty mark of an identifier, and returns whether it did: not if the number has risen since `seen`.
-    pub fn clear_dirty(identifier: &Identifier, seen: DirtyNumber) -> bool =
-        ("clear a dirty mark", |argv| argv.arg(identifier).arg(seen.0), Ok);
+    /// Clears the dirty mark of a coordinate, and returns whether it did: not if the number has risen since `seen`.
+    pub fn clear_dirty(coordinate: &Coordinate, seen: DirtyNumber) -> bool =
+        ("clear a dirty mark", |argv| argv.arg(coordinate).arg(seen.0), Ok);
 
-    /// Returns one page of dirty identifiers, those whose number is above `after`.
-    fn dirty_page(after: u64, count_max: usize) -> Vec<(Identifier, DirtyNumber)> =
-        ("list dirty identifiers", |argv| argv.arg(after).bounded(count_max), decode::dirty_numbers);
+    /// Returns one page of dirty coordinates, those whose number is above `after`.
+    fn dirty_page(after: u64, count_max: usize) -> Vec<(Coordinate, DirtyNumber)> =
+        ("list dirty coordinates", |argv| argv.arg(after).bounded(count_max), decode::dirty_numbers);
 
-    /// Returns the dirty number of an identifier, if it is dirty.
-    pub fn dirty_number(identifier: &Identifier) -> Option<DirtyNumber> =
-        ("read a dirty number", |argv| argv.arg(identifier), |number: Option<u64>| Ok(number.map(DirtyNumber)));
+    /// Returns the dirty number of a coordinate, if it is dirty.
+    pub fn dirty_number(coordinate: &Coordinate) -> Option<DirtyNumber> =
+        ("read a dirty number", |argv| argv.arg(coordinate), |number: Option<u64>| Ok(number.map(DirtyNumber)));
 
     /// Raises the dirty numbers of at most `count_max` entries and placeholders whose deadline is past, and returns how
     /// many it found. Nothing expires by this, and each is found again after `recheck_secs` if it is still there.
@@ -113,7 +118,7 @@ operations! {
         ("take what is due", |argv| argv.bounded(count_max).bounded(lease_secs), decode::leased);
 
     /// Records how an attempt to publish ended, and returns whether it did: not if the lease is not the current one.
-    /// What is ordered after an entry that is removed is due at once. An entry that is dropped makes its identifiers
+    /// What is ordered after an entry that is removed is due at once. An entry that is dropped makes its coordinates
     /// dirty.
     pub fn settle(event_id: &EventId, lease: Lease, settlement: &Settlement) -> bool =
         ("settle a release", |argv| argv.arg(event_id).arg(lease.0).settlement(settlement), Ok);
@@ -173,6 +178,16 @@ operations! {
     /// of the current one: another gateway may have begun it.
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
+
+    /// Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before; one of them
+    /// `is_served`, or all are held. Returns how many are not listed any more.
+    pub fn note_listings(coordinate: &Coordinate, lists: &BTreeSet<PublicKey>, is_served: bool) -> usize =
+        ("note whom an announcement lists", |argv| argv.listing(coordinate, lists, is_served), Ok);
+
+    /// Returns the repositories whose announcements, held or served, list the owner of one of these coordinates, with
+    /// the same identifier, as maintainer: at most `count_max`, of each coordinate those with a served one first.
+    pub fn listing(coordinates: &BTreeSet<Coordinate>, count_max: usize) -> BTreeSet<Coordinate> =
+        ("read who lists an author", |argv| argv.bounded(count_max).args(coordinates), decode::coordinates);
 
     /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one.
     fn mark_held_page(cursor: &(String, String)) -> (String, String) =
@@ -242,15 +257,15 @@ impl Purgatory {
 
 /// What is done page by page, so that others are served in between: the scripts say in their headers what a page is.
 impl Purgatory {
-    /// Reads everything about some identifiers. No change up to the dirty numbers is missing; where it is read in more
+    /// Reads everything about some coordinates. No change up to the dirty numbers is missing; where it is read in more
     /// than one step, what changes meanwhile raises them, and may be read or not.
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn read(&self, identifiers: &BTreeSet<Identifier>) -> Result<Reading, PurgatoryError> {
-        let (mut reading, mut cursor) = self.read_page(identifiers, &ReadingCursor::start()).await?;
+    pub async fn read(&self, coordinates: &BTreeSet<Coordinate>) -> Result<Reading, PurgatoryError> {
+        let (mut reading, mut cursor) = self.read_page(coordinates, &ReadingCursor::start()).await?;
         while !cursor.is_end() {
-            let (page, next) = self.read_page(identifiers, &cursor).await?;
+            let (page, next) = self.read_page(coordinates, &cursor).await?;
             reading.entries.extend(page.entries);
             reading.placeholders.extend(page.placeholders);
             cursor = next;
@@ -259,6 +274,19 @@ impl Purgatory {
         reading.entries.dedup_by_key(|entry| entry.event.id);
         reading.placeholders.sort();
         Ok(reading)
+    }
+
+    /// Returns those of these entries that there are, by event id.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn entries(&self, event_ids: &BTreeSet<EventId>) -> Result<Vec<Entry>, PurgatoryError> {
+        let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
+        let mut entries = Vec::new();
+        for page in event_ids.chunks(ENTRIES_MAX) {
+            entries.extend(self.entries_page(page).await?);
+        }
+        Ok(entries)
     }
 
     /// Holds an event, and of the announcements of one coordinate that are held or asleep only the NIP-01 winner.
@@ -276,24 +304,24 @@ impl Purgatory {
         Ok(outcome)
     }
 
-    /// Raises the dirty numbers of identifiers.
+    /// Raises the dirty numbers of coordinates.
     ///
     /// # Errors
     /// As for all operations; some may have been marked then.
-    pub async fn mark_dirty(&self, identifiers: &BTreeSet<Identifier>) -> Result<(), PurgatoryError> {
-        let identifiers: Vec<&Identifier> = identifiers.iter().collect();
-        for page in identifiers.chunks(NAMES_MAX) {
+    pub async fn mark_dirty(&self, coordinates: &BTreeSet<Coordinate>) -> Result<(), PurgatoryError> {
+        let coordinates: Vec<&Coordinate> = coordinates.iter().collect();
+        for page in coordinates.chunks(NAMES_MAX) {
             self.mark_dirty_page(page).await?;
         }
         Ok(())
     }
 
-    /// Returns dirty identifiers, at most `count_max`, with the oldest change first.
+    /// Returns dirty coordinates, at most `count_max`, with the oldest change first.
     ///
     /// # Errors
     /// As for all operations.
-    pub async fn dirty(&self, count_max: usize) -> Result<Vec<(Identifier, DirtyNumber)>, PurgatoryError> {
-        let mut dirty: Vec<(Identifier, DirtyNumber)> = Vec::new();
+    pub async fn dirty(&self, count_max: usize) -> Result<Vec<(Coordinate, DirtyNumber)>, PurgatoryError> {
+        let mut dirty: Vec<(Coordinate, DirtyNumber)> = Vec::new();
         loop {
             let after = dirty.last().map_or(0, |(_, number)| number.0);
             let wanted = (count_max - dirty.len()).min(NAMES_MAX);
@@ -331,7 +359,7 @@ impl Purgatory {
     }
 
     /// Extends deadlines to at least `hold_secs` from now, and returns of how many entries. Sleeping ones wake, for
-    /// just so long, and make their identifiers dirty.
+    /// just so long, and make their coordinates dirty.
     ///
     /// # Errors
     /// As for all operations; some may have been extended then.
@@ -411,7 +439,7 @@ impl Purgatory {
         Ok(())
     }
 
-    /// Raises the dirty number of every identifier of which anything is held.
+    /// Raises the dirty number of every coordinate of which anything is held.
     ///
     /// # Errors
     /// As for all operations; some may have been marked then.

@@ -5,13 +5,16 @@ use super::keys::PAGE_BYTES;
 use crate::nip01::Deletion;
 use crate::purgatory::release::Release;
 
-/// Identifiers that one call marks or lists.
+/// Coordinates that one call marks or lists.
 pub(super) const NAMES_MAX: usize = 100;
 
 /// Event ids that one call is given.
 pub(super) const IDS_MAX: usize = 100;
 
-/// Releases that one call marks, and identifiers of them.
+/// Entries that one call returns.
+pub(super) const ENTRIES_MAX: usize = 8;
+
+/// Releases that one call marks, and coordinates of them.
 const RELEASES_MAX: usize = 32;
 
 /// Splits releases into pages, in order.
@@ -25,7 +28,7 @@ pub(super) fn release_pages(releases: &[Release]) -> Vec<&[Release]> {
             (first, bytes, names) = (place, 0, 0);
         }
         bytes += more;
-        names += 1 + release.identifiers.len();
+        names += 1 + release.coordinates.len();
     }
     if first < releases.len() {
         pages.push(&releases[first..]);

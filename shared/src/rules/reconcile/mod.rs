@@ -1,7 +1,8 @@
-//! What to do about some identifiers, given everything that is known and everything that is on disk: the one
+//! What to do about some coordinates, given everything that is known and everything that is on disk: the one
 //! decision behind a push, a new event, a crash and the sweep (docs/ARCHITECTURE.md rule 4).
 
 mod alignment;
+mod listings;
 mod plan;
 mod publication;
 mod pull_requests;
@@ -21,6 +22,8 @@ use crate::nip34::State;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
+pub use listings::Listing;
+pub use listings::listings_to_note;
 pub use plan::Alignment;
 pub use plan::Installation;
 pub use plan::InstallationSource;
@@ -28,7 +31,7 @@ pub use plan::Plan;
 pub use publication::*;
 pub use retention::*;
 
-/// Decides what to do about the identifiers of `facts`. An expired announcement sleeps for `sleep_secs` first.
+/// Decides what to do about the coordinates of `facts`. An expired announcement sleeps for `sleep_secs` first.
 pub fn plan(facts: &Facts, disk: &Disk, sleep_secs: u64) -> Plan {
     let next_states = NextStates::choose(facts, disk);
     let mut plan = Plan {
@@ -137,10 +140,12 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, state
     let overtaken = repositories
         .iter()
         .all(|coordinate| next_states.is_overtaken(coordinate, state));
+    let is_settled = facts.is_settled(&state.home());
     // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
     // author; it changes no ref.
     let complete_without_refs = || {
-        overtaken
+        is_settled
+            && overtaken
             && repositories
                 .iter()
                 .any(|at| next_states.missing(facts, at, state).is_none())
@@ -166,9 +171,13 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         if !overdue || plan.releases(&id) || plan.ended.contains(&id) || plan.undecided.contains(&id) {
             continue;
         }
-        let unseen = entry.identifiers.difference(&facts.identifiers);
-        if entry.identifiers.len() > 1 && unseen.clone().next().is_some() {
-            plan.also_lock.extend(unseen.cloned());
+        let (settled, open): (Vec<&Coordinate>, Vec<&Coordinate>) =
+            entry.coordinates.iter().partition(|at| facts.is_settled(at));
+        if !open.is_empty() {
+            // Of a PR that is offered to several, whoever decides about one asks for the others too.
+            if !settled.is_empty() {
+                plan.also_lock.extend(open.into_iter().cloned());
+            }
             continue;
         }
         let may_sleep = entry.event.kind.as_u16() == nip34::ANNOUNCEMENT && entry.status == EntryStatus::Held;
@@ -628,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pull_request_of_two_identifiers_expires_only_when_both_were_looked_at() {
+    fn a_pull_request_to_two_repositories_expires_only_when_both_were_looked_at() {
         let other = coordinate(1, "x").to_string();
         let address = coordinate(1, "r").to_string();
         let request = crate::rules::facts::tests::event(
@@ -644,7 +653,7 @@ mod tests {
         );
 
         assert!(plan.expired.is_empty());
-        assert_eq!(plan.also_lock, BTreeSet::from(["x".parse().unwrap()]));
+        assert_eq!(plan.also_lock, BTreeSet::from([coordinate(1, "x")]));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::git::Oid;
 use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
-use crate::nip34::Identifier;
 use crate::purgatory::Entry;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
@@ -89,8 +88,8 @@ pub struct Plan {
     /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
     /// brings them back.
     pub data_missing: BTreeSet<Coordinate>,
-    /// Identifiers that must be locked and reconciled together with these before a PR can expire.
-    pub also_lock: BTreeSet<Identifier>,
+    /// Coordinates that must be locked and reconciled together with these before a PR can expire.
+    pub also_lock: BTreeSet<Coordinate>,
 }
 
 /// What becomes of a held event now.
@@ -110,7 +109,7 @@ impl Plan {
         self.release_ids.insert(entry.event.id);
         self.releases.push(Release {
             event: entry.event.clone(),
-            identifiers: entry.identifiers.clone(),
+            coordinates: entry.coordinates.clone(),
             after,
         });
     }
@@ -121,6 +120,8 @@ impl Plan {
         };
         match outcome {
             Outcome::Release { after } => self.release(entry, after),
+            // Whoever reads more may find another reason to keep it, or to let it wait for.
+            Outcome::End | Outcome::Wait(_) if !entry.coordinates.iter().all(|at| facts.is_settled(at)) => {}
             Outcome::End => {
                 self.ended.insert(*event_id);
             }
@@ -132,6 +133,21 @@ impl Plan {
                 self.waiting.insert(*event_id, UNDECIDED.to_owned());
             }
         }
+    }
+
+    /// Returns the repositories that it changes.
+    pub fn changed(&self) -> BTreeSet<Coordinate> {
+        let aligned = self.alignments.iter().map(|alignment| &alignment.coordinate);
+        let installed = self.installations.iter().map(|installation| &installation.coordinate);
+        aligned.chain(installed).cloned().collect()
+    }
+
+    /// Leaves out what may be put in order whenever these repositories are reconciled, and needs the lock of others.
+    pub fn confine_to(&mut self, locked: &BTreeSet<Coordinate>) {
+        self.unstage.retain(|staged| locked.contains(&staged.coordinate));
+        self.placeholders_ended
+            .retain(|ended| locked.contains(&ended.coordinate));
+        self.data_missing.retain(|coordinate| locked.contains(coordinate));
     }
 
     pub(super) fn releases(&self, event_id: &EventId) -> bool {

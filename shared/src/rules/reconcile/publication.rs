@@ -104,7 +104,7 @@ mod tests {
     fn entry(event: &Event, status: EntryStatus, after: &[&Event]) -> Entry {
         Entry {
             event: event.clone(),
-            identifiers: BTreeSet::new(),
+            coordinates: BTreeSet::new(),
             status,
             source: String::new(),
             held_since: 1,

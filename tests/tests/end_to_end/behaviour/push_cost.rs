@@ -39,7 +39,7 @@ async fn a_push_loads_facts_twice_reconciles_once_and_polls_for_nothing(kind: Ki
     // Each held event is looked into once; then nothing moves.
     eventually("the gateway has reconciled both events", async || {
         let log = counted(&world.gateway_log());
-        log.iter().filter(|text| **text == "reconcile identifiers").count() >= 1
+        log.iter().filter(|text| **text == "reconcile repositories").count() >= 1
     })
     .await;
     settled(&world).await;
@@ -51,7 +51,7 @@ async fn a_push_loads_facts_twice_reconciles_once_and_polls_for_nothing(kind: Ki
     let log = counted(&world.gateway_log())[before..].to_vec();
     // The first is for the advertisement that `git push` asks for. The built-in relay's write policy is in the same
     // process: it is asked about each of the two events that are published, as the plugin is by strfry.
-    let of_the_push = ["load facts", "load facts", "load facts", "reconcile identifiers"];
+    let of_the_push = ["load facts", "load facts", "load facts", "reconcile repositories"];
     let of_the_policy: &[&str] = match kind {
         Kind::Embedded => &["load facts", "load facts"],
         Kind::Strfry => &[],
@@ -74,4 +74,4 @@ async fn settled(world: &World) {
 }
 
 /// What is counted: texts of the debug log.
-const COUNTED: [&str; 3] = ["load facts", "wait for what others publish", "reconcile identifiers"];
+const COUNTED: [&str; 3] = ["load facts", "wait for what others publish", "reconcile repositories"];

@@ -102,7 +102,7 @@ async fn redis_cli_shows_what_waits_and_for_what() {
     for (name, value) in [
         ("kind", "30618".to_owned()),
         ("author", repository.owner.public_key().to_hex()),
-        ("identifiers", "[\"my repo\"]".to_owned()),
+        ("coordinates", format!("[\"{}\"]", repository.coordinate())),
         ("status", "held".to_owned()),
     ] {
         assert_eq!(field(&mut redis, &id, name).await, Some(value), "{name}");

@@ -117,6 +117,10 @@ impl Keyspace {
                 let score = number(score)?;
                 (set.score(member).is_none_or(|old| score < old) && set.set(member, score)).into()
             }
+            ["ZADD", _, "NX", score, member] => {
+                let score = number(score)?;
+                (set.score(member).is_none() && set.set(member, score)).into()
+            }
             ["ZREM", _, member] => set.remove(member).into(),
             ["ZREMRANGEBYRANK", _, "0", last] => {
                 let count = number(last)? + 1;

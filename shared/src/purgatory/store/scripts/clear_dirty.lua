@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Clears the dirty mark of an identifier if nothing was changed since its number was read.
+-- Clears the dirty mark of a coordinate if nothing was changed since its number was read.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 identifier, 2 the number read
+-- ARGV: 1 coordinate, 2 the number read
 -- Returns: 1 cleared, 0 left as it is (raised since, or not dirty).
 -- Cost: O(1).
 -- Errors: none of its own.

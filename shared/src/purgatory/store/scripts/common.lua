@@ -7,16 +7,16 @@
 -- (memory/keyspace.rs): one that it does not have is an error there.
 --
 -- KEYS of every script: the keys whose names do not depend on the call (keys.rs, `fixed`). They declare what is
--- known up front and route the call to its slot on Redis Cluster. Keys of single events, identifiers, authors and
+-- known up front and route the call to its slot on Redis Cluster. Keys of single events, coordinates, authors and
 -- placeholders are computed here from the prefixes in K; all have the hash tag {purgatory}, so all are in that slot.
 --
--- What a script costs: one call changes entries and marks identifiers as long as they are fewer than K.page_max
+-- What a script costs: one call changes entries and marks coordinates as long as they are fewer than K.page_max
 -- together (`is_enough`), looks at no more than K.scanned_max members of an index, and returns K.page_bytes of events, and
 -- one event more. Where there may be more, the script returns where to continue, and is called again: others are served in
 -- between. So no call takes 5 ms (scripts/redis-cost measures it).
 --
--- Words: `name` is an identifier as plain text, `id` an event id in hex, `tail` the end of a placeholder's key. "Past"
--- means at or before NOW.
+-- Words: `coordinate` is that of a repository as plain text, `30617:<pubkey>:<identifier>`, `id` an event id in hex,
+-- `tail` the end of a placeholder's key. "Past" means at or before NOW.
 
 local TIME = redis.call('TIME')
 local NOW = tonumber(TIME[1])
@@ -33,14 +33,19 @@ local encoded_bytes = setmetatable({}, {
     return encoded[byte]
   end,
 })
-local encoded_names = {}
+-- `Identifier::encoded`, byte for byte.
+local function encode(text)
+  return (string.gsub(text, '[^A-Za-z0-9%-%._~]', encoded_bytes))
+end
 
--- `Identifier::encoded`, byte for byte. Each name once: a PR may have 16 of 255 odd bytes.
-local function encode(name)
-  local encoded = encoded_names[name]
+local encoded_coordinates = {}
+
+-- A coordinate as it stands in keys, `<pubkey>:<encoded identifier>`. Each once: a PR may have 16 of 255 odd bytes.
+local function in_key(coordinate)
+  local encoded = encoded_coordinates[coordinate]
   if not encoded then
-    encoded = string.gsub(name, '[^A-Za-z0-9%-%._~]', encoded_bytes)
-    encoded_names[name] = encoded
+    encoded = string.sub(coordinate, 7, 71) .. encode(string.sub(coordinate, 72))
+    encoded_coordinates[coordinate] = encoded
   end
   return encoded
 end
@@ -71,7 +76,7 @@ local function wake()
   redis.call('PUBLISH', K.wake, '')
 end
 
--- Entries and their identifiers that this call has read: a long identifier costs as much as an entry.
+-- Entries and their coordinates that this call has read: a long coordinate costs as much as an entry.
 local touched = 0
 
 local function is_enough()
@@ -88,33 +93,33 @@ local function add_all(list, more)
   end
 end
 
--- Raises the dirty number of every name of such a list, in its order: to sort takes long, as Redis compares texts by the
+-- Raises the dirty number of every coordinate of such a list, in its order: to sort takes long, as Redis compares texts by the
 -- rules of its locale.
-local function raise(names)
-  if #names == 0 then
+local function raise(coordinates)
+  if #coordinates == 0 then
     return
   end
-  local first = next_numbers(K.changes, #names)
-  for place, name in ipairs(names) do
-    redis.call('ZADD', K.dirty, decimal(first + place - 1), name)
+  local first = next_numbers(K.changes, #coordinates)
+  for place, coordinate in ipairs(coordinates) do
+    redis.call('ZADD', K.dirty, decimal(first + place - 1), coordinate)
   end
   wake()
 end
 
 local function find_entry(id)
-  local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'identifiers', 'created_at', 'deadline',
+  local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'coordinates', 'created_at', 'deadline',
     'bytes', 'source_group')
   touched = touched + 1
   if not fields[1] then
     return nil
   end
-  local names = cjson.decode(fields[4])
-  touched = touched + #names
+  local coordinates = cjson.decode(fields[4])
+  touched = touched + #coordinates
   return {
     status = fields[1],
     author = fields[2],
     kind = fields[3],
-    names = names,
+    coordinates = coordinates,
     created_at = fields[5],
     deadline = tonumber(fields[6]),
     bytes = fields[7] or '0',
@@ -122,20 +127,27 @@ local function find_entry(id)
   }
 end
 
+-- What a reader gets of an entry: event JSON, coordinates (JSON array), status, source, held_since, deadline,
+-- waiting_for, release_error, after (JSON array of ids). The first is nothing where there is no such entry.
+local function entry_fields(id)
+  return redis.call('HMGET', K.entry .. id,
+    'event', 'coordinates', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error', 'after')
+end
+
 -- Which server this is: another one after each start.
 local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
--- The identifiers concerned by a member of K.deadlines; nil: it has vanished.
-local function names_of_deadline(member)
+-- The coordinates concerned by a member of K.deadlines; nil: it has vanished.
+local function coordinates_of_deadline(member)
   -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
   if #member == 64 then
     local entry = find_entry(member)
-    return entry and entry.names
+    return entry and entry.coordinates
   end
-  local name = redis.call('HGET', K.placeholder .. member, 'identifier')
-  return name and { name }
+  local coordinate = redis.call('HGET', K.placeholder .. member, 'coordinate')
+  return coordinate and { coordinate }
 end
 
 local function is_waiting(entry)
@@ -168,19 +180,19 @@ local function lease(id, secs)
   return number
 end
 
--- The member of an index of identifiers: in the order of author and kind, so that those of one author stand together.
+-- The member of the index of a coordinate: in the order of author and kind, so that those of one author stand together.
 local function index_member(id, entry)
   return entry.author .. ':' .. entry.kind .. ':' .. id
 end
 
 local function add_to_indices(id, entry)
-  for _, name in ipairs(entry.names) do
-    redis.call('ZADD', K.identifier .. encode(name), '0', index_member(id, entry))
+  for _, coordinate in ipairs(entry.coordinates) do
+    redis.call('ZADD', K.coordinate .. in_key(coordinate), '0', index_member(id, entry))
   end
 end
 
-local function announcement_key(entry, name)
-  return K.announcement .. entry.author .. ':' .. encode(name)
+local function announcement_key(coordinate)
+  return K.announcement .. in_key(coordinate)
 end
 
 -- Sets the TTL of `key` to end at `time`, unless it ends later already.
@@ -230,8 +242,8 @@ local function set_deadline(id, entry, deadline)
     end
   end
   if entry.kind == '30617' then
-    for _, name in ipairs(entry.names) do
-      redis.call('SET', announcement_key(entry, name), id, 'EXAT', ends)
+    for _, coordinate in ipairs(entry.coordinates) do
+      redis.call('SET', announcement_key(coordinate), id, 'EXAT', ends)
     end
   end
 end
@@ -245,9 +257,9 @@ local function clear_deadline(id, entry)
     end
   end
   if entry.kind == '30617' then
-    for _, name in ipairs(entry.names) do
-      if redis.call('GET', announcement_key(entry, name)) == id then
-        redis.call('DEL', announcement_key(entry, name))
+    for _, coordinate in ipairs(entry.coordinates) do
+      if redis.call('GET', announcement_key(coordinate)) == id then
+        redis.call('DEL', announcement_key(coordinate))
       end
     end
   end
@@ -257,14 +269,14 @@ local function remove_entry(id, entry)
   clear_deadline(id, entry)
   redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)
-  for _, name in ipairs(entry.names) do
-    redis.call('ZREM', K.identifier .. encode(name), index_member(id, entry))
+  for _, coordinate in ipairs(entry.coordinates) do
+    redis.call('ZREM', K.coordinate .. in_key(coordinate), index_member(id, entry))
   end
   redis.call('DEL', K.entry .. id)
 end
 
--- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its names are added to
--- `woken`. Returns whether it waits at all.
+-- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its coordinates are added
+-- to `woken`. Returns whether it waits at all.
 local function extend_entry(id, deadline, woken)
   local entry = find_entry(id)
   if not entry or not is_waiting(entry) then
@@ -273,7 +285,7 @@ local function extend_entry(id, deadline, woken)
   if entry.status == 'asleep' then
     redis.call('HSET', K.entry .. id, 'status', 'held')
     set_deadline(id, entry, deadline)
-    add_all(woken, entry.names)
+    add_all(woken, entry.coordinates)
   elseif entry.deadline < deadline then
     set_deadline(id, entry, deadline)
   end
@@ -296,7 +308,7 @@ end
 local function is_deleted(id, entry)
   local fields = { 'author', id }
   if entry.kind == '30617' or entry.kind == '30618' then
-    fields[3] = entry.kind .. ':' .. encode(entry.names[1])
+    fields[3] = entry.kind .. ':' .. string.sub(in_key(entry.coordinates[1]), 66)
   end
   for _, key in ipairs(gate_keys(entry.author)) do
     local gates = redis.call('HMGET', key, unpack(fields))
@@ -328,9 +340,19 @@ local function count(set, sum)
   return redis.call('ZCOUNT', set, '(' .. ended, '+inf')
 end
 
-local function remove_placeholder(tail, name)
+local function remove_placeholder(tail, coordinate)
   redis.call('DEL', K.placeholder .. tail)
-  redis.call('ZREM', K.placeholders_of .. encode(name), tail)
+  redis.call('ZREM', K.placeholders_of .. in_key(coordinate), tail)
   redis.call('ZREM', K.placeholders, tail)
   redis.call('ZREM', K.deadlines, tail)
+end
+
+-- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
+-- the repository by it (note_listings.lua takes them off again). Those who list with a low `rank` are found first.
+local function add_listings(coordinate, pubkeys, rank)
+  local owner, identifier = string.sub(coordinate, 7, 70), encode(string.sub(coordinate, 72))
+  for _, pubkey in ipairs(pubkeys) do
+    redis.call('ZADD', K.listed_by .. pubkey .. ':' .. identifier, 'NX', rank, owner)
+    redis.call('ZADD', K.lists .. owner .. ':' .. identifier, '0', pubkey)
+  end
 end

@@ -5,9 +5,9 @@
 -- ARGV: 1 author, 2 created_at of the request, 3 event ids (JSON array),
 --       4 addresses (JSON array of [kind as text, identifier]),
 --       5 how many of the targets, first the ids and then the addresses, are done,
---       6 the last member of the index of the identifier of the next one that was looked at, empty if none was
+--       6 the last member of the index of the coordinate of the next one that was looked at, empty if none was
 -- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last }.
--- Cost: O(identifiers) for each of a page of targets, and of the author's entries under them.
+-- Cost: O(coordinates) for each of a page of targets, and of the author's entries under them.
 -- Errors: none of its own.
 
 local author, asked_at, done, last = ARGV[1], ARGV[2], tonumber(ARGV[5]), ARGV[6]
@@ -15,7 +15,7 @@ local ids, addresses = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local deleted, dirty = 0, {}
 
 local function delete_entry(id, entry)
-  add_all(dirty, entry.names)
+  add_all(dirty, entry.coordinates)
   remove_entry(id, entry)
   deleted = deleted + 1
 end
@@ -28,8 +28,9 @@ local function delete_event(id)
 end
 
 -- Looks at entries of the address behind `last`, and returns whether that were all.
-local function delete_address(kind, name)
-  local prefix, index = author .. ':' .. kind .. ':', K.identifier .. encode(name)
+local function delete_address(kind, identifier)
+  local prefix = author .. ':' .. kind .. ':'
+  local index = K.coordinate .. in_key('30617:' .. author .. ':' .. identifier)
   local first = last == '' and '[' .. prefix or '(' .. last
   local members = redis.call('ZRANGE', index, first, '(' .. prefix .. '~', 'BYLEX', 'LIMIT', 0, K.page_max)
   touched = touched + 1

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Reads the dirty number of an identifier.
+-- Reads the dirty number of a coordinate.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 identifier
+-- ARGV: 1 coordinate
 -- Returns: the number, or nil: it is not dirty.
 -- Cost: O(1).
 -- Errors: none of its own.

@@ -2,14 +2,14 @@
 -- Removes a placeholder unless it was replaced by a push of another commit.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 event id, 2 owner of the repository, 3 identifier, 4 commit oid
+-- ARGV: 1 event id, 2 coordinate, 3 commit oid
 -- Returns: 1 removed, 0 nothing done: no such placeholder, or of another commit.
 -- Cost: O(1).
 -- Errors: none of its own.
 
-local tail = ARGV[1] .. ':' .. ARGV[2] .. ':' .. encode(ARGV[3])
-if redis.call('HGET', K.placeholder .. tail, 'commit_oid') ~= ARGV[4] then
+local tail = ARGV[1] .. ':' .. in_key(ARGV[2])
+if redis.call('HGET', K.placeholder .. tail, 'commit_oid') ~= ARGV[3] then
   return 0
 end
-remove_placeholder(tail, ARGV[3])
+remove_placeholder(tail, ARGV[2])
 return 1

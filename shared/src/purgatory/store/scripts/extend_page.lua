@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 hold-secs, then event ids
 -- Returns: { how many of them are held now, how many of the ids are done }.
--- Cost: O(identifiers) for each of a page.
+-- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
 local extended, done, woken = 0, 0, {}

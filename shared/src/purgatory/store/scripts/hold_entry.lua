@@ -2,16 +2,17 @@
 -- Holds an event until its git data is here. No allow-oom: a full Redis refuses it whole, before the first write.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 event id, 2 event JSON, 3 kind, 4 author, 5 created_at, 6 identifiers (JSON array),
+-- ARGV: 1 event id, 2 event JSON, 3 kind, 4 author, 5 created_at, 6 coordinates (JSON array),
 --       7 source, 8 hold-secs, 9 what the source counts by, 10 ids to extend (JSON array),
 --       and at most: 11 bytes of the event, 12 entries and 13 bytes per author, 14 entries and 15 bytes per source,
---       16 entries per identifier, 17 entries and 18 bytes in all, 19 entries of this author per identifier
+--       16 entries per coordinate, 17 entries and 18 bytes in all, 19 entries of this author per coordinate,
+--       20 pubkeys that an announcement lists as maintainers (JSON array)
 -- Returns: { how many of the ids to extend are done, text }, the text being one of
 --          "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
---          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:identifier" | "full:share" |
+--          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:coordinate" | "full:share" |
 --          "full:entries" | "full:bytes".
 --          All but the first two changed nothing.
--- Cost: O(identifiers), at most 16, and for each of a page of ids to extend.
+-- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys.
 -- Errors: OOM (Redis is at maxmemory).
 
 local id = ARGV[1]
@@ -20,13 +21,13 @@ local entry = {
   kind = ARGV[3],
   author = ARGV[4],
   created_at = ARGV[5],
-  names = cjson.decode(ARGV[6]),
+  coordinates = cjson.decode(ARGV[6]),
   bytes = decimal(#ARGV[2]),
   source_group = ARGV[9],
 }
 local deadline = NOW + tonumber(ARGV[8])
 local dirty = {}
-add_all(dirty, entry.names)
+add_all(dirty, entry.coordinates)
 
 local others, extended = cjson.decode(ARGV[10]), 0
 
@@ -50,14 +51,14 @@ if found then
     extend_entry(id, deadline, dirty)
     extend_others()
   end
-  add_all(dirty, found.names)
+  add_all(dirty, found.coordinates)
   raise(dirty)
   return { extended, 'already:' .. found.status }
 end
 
 local old_id, old
 if entry.kind == '30617' then
-  old_id = redis.call('GET', announcement_key(entry, entry.names[1]))
+  old_id = redis.call('GET', announcement_key(entry.coordinates[1]))
   old = old_id and find_entry(old_id)
 end
 if old then
@@ -86,16 +87,16 @@ local function full_set(keys, is_old_in, entries_max, bytes_max, names)
   return nil
 end
 
--- What others hold under an identifier takes nothing of the first K.share_kept_free entries that an author may have there.
-local function full_identifier()
-  for _, name in ipairs(entry.names) do
-    local index, own = K.identifier .. encode(name), entry.author
+-- What others hold for a repository takes nothing of the first K.share_kept_free entries that an author may have there.
+local function full_coordinate()
+  for _, coordinate in ipairs(entry.coordinates) do
+    local index, own = K.coordinate .. in_key(coordinate), entry.author
     local share = redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';') - freed
     if share >= tonumber(ARGV[19]) then
       return 'share'
     end
     if share >= K.share_kept_free and redis.call('ZCARD', index) - freed >= tonumber(ARGV[16]) then
-      return 'identifier'
+      return 'coordinate'
     end
   end
   return nil
@@ -108,7 +109,7 @@ local sets = limit_sets(entry)
 local same_source = old and old.source_group == entry.source_group
 local full = full_set(sets.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
   or full_set(sets.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
-  or full_identifier()
+  or full_coordinate()
   or full_set(sets.all, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
 if full then
   return { 0, 'full:' .. full }
@@ -118,12 +119,15 @@ if old then
   remove_entry(old_id, old)
 end
 redis.call('HSET', K.entry .. id,
-  'event', ARGV[2], 'kind', entry.kind, 'author', entry.author, 'identifiers', ARGV[6],
+  'event', ARGV[2], 'kind', entry.kind, 'author', entry.author, 'coordinates', ARGV[6],
   'created_at', entry.created_at, 'status', 'held', 'source', ARGV[7],
   'source_group', entry.source_group, 'bytes', entry.bytes,
   'held_since', decimal(NOW), 'last_seen', decimal(NOW),
   'waiting_for', '', 'release_error', '', 'after', '[]', 'lease', '')
 add_to_indices(id, entry)
+if entry.kind == '30617' then
+  add_listings(entry.coordinates[1], cjson.decode(ARGV[20]), '1')
+end
 set_deadline(id, entry, deadline)
 extend_others()
 raise(dirty)

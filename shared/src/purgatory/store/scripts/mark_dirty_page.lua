@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Raises the dirty number of one page of identifiers.
+-- Raises the dirty number of one page of coordinates.
 --
 -- KEYS: see common.lua.
--- ARGV: the identifiers.
+-- ARGV: the coordinates.
 -- Returns: how many.
--- Cost: O(identifiers); the caller gives at most K.names_max.
+-- Cost: O(coordinates); the caller gives at most K.names_max.
 -- Errors: none of its own.
 
-local names = {}
-add_all(names, ARGV)
-raise(names)
+local coordinates = {}
+add_all(coordinates, ARGV)
+raise(coordinates)
 return #ARGV

@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 the cursor, "0" at first, 2 the last that was marked of what stands at the cursor, empty if none was
 -- Returns: { ARGV 1 and 2 of the next page }; "0" and empty: that was the last.
--- Cost: O(identifiers) for each of a page.
+-- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
 local scanned = redis.call('ZSCAN', K.deadlines, ARGV[1], 'COUNT', K.page_max)
@@ -16,14 +16,14 @@ for place = 1, #members, 2 do
 end
 
 -- What has left meanwhile is no place to continue from: then all of it is marked, some of it again.
-local names, cursor, last = {}, scanned[1], ''
+local coordinates, cursor, last = {}, scanned[1], ''
 for place = first, #members, 2 do
   if is_enough() then
     cursor = ARGV[1]
     break
   end
-  add_all(names, names_of_deadline(members[place]) or {})
+  add_all(coordinates, coordinates_of_deadline(members[place]) or {})
   last = members[place]
 end
-raise(names)
+raise(coordinates)
 return { cursor, cursor == ARGV[1] and last or '' }

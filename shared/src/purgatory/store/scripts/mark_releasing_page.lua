@@ -5,13 +5,13 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 lease-secs, 2 ids that the caller has leased by earlier pages (JSON array), then of each release, in the order of publishing:
---       +1 event id, +2 event JSON, +3 kind, +4 author, +5 created_at, +6 identifiers (JSON array),
+--       +1 event id, +2 event JSON, +3 kind, +4 author, +5 created_at, +6 coordinates (JSON array),
 --       +7 ids of the events to publish before it (JSON array)
 -- Returns: { { { place of the release in ARGV (from 1), lease }, ... } of those that are the caller's, in order,
 --            { place, ... } of those that wait }.
 --          Left out and unchanged: what is releasing already and whose time has not come (leased to another caller, or
 --          to be retried later), and what its author deleted since the caller decided.
--- Cost: O(releases * identifiers + events to publish before them); the caller gives at most a page.
+-- Cost: O(releases * coordinates + events to publish before them); the caller gives at most a page.
 -- Errors: none of its own.
 
 local function is_anothers(id, old)
@@ -27,7 +27,7 @@ for first = 3, #ARGV, 7 do
     kind = ARGV[first + 2],
     author = ARGV[first + 3],
     created_at = ARGV[first + 4],
-    names = cjson.decode(ARGV[first + 5]),
+    coordinates = cjson.decode(ARGV[first + 5]),
   }
   local old = find_entry(id)
   if not is_anothers(id, old) and not is_deleted(id, entry) then
@@ -39,7 +39,7 @@ for first = 3, #ARGV, 7 do
         'deadline', decimal(NOW), 'release_error', '')
     end
     redis.call('HSET', K.entry .. id,
-      'event', ARGV[first + 1], 'kind', entry.kind, 'author', entry.author, 'identifiers', ARGV[first + 5],
+      'event', ARGV[first + 1], 'kind', entry.kind, 'author', entry.author, 'coordinates', ARGV[first + 5],
       'created_at', entry.created_at, 'status', 'releasing', 'waiting_for', '', 'after', ARGV[first + 6],
       'lease', '')
     redis.call('PERSIST', K.entry .. id)

@@ -2,22 +2,21 @@
 -- Records a PR commit that came before its event. No allow-oom: a full Redis refuses it whole.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 event id, 2 owner of the repository, 3 identifier, 4 commit oid, 5 hold-secs, 6 placeholders at most
+-- ARGV: 1 event id, 2 coordinate, 3 commit oid, 4 hold-secs, 5 placeholders at most
 -- Returns: 1 recorded, 0 nothing changed: there are as many as may be.
 -- Cost: O(1).
 -- Errors: OOM (Redis is at maxmemory).
 
-local name = ARGV[3]
-local tail = ARGV[1] .. ':' .. ARGV[2] .. ':' .. encode(name)
+local tail = ARGV[1] .. ':' .. in_key(ARGV[2])
 local placeholders = count(K.placeholders)
-if placeholders >= tonumber(ARGV[6]) and not redis.call('ZSCORE', K.placeholders, tail) then
+if placeholders >= tonumber(ARGV[5]) and not redis.call('ZSCORE', K.placeholders, tail) then
   return 0
 end
-local deadline = NOW + tonumber(ARGV[5])
+local deadline = NOW + tonumber(ARGV[4])
 local ends = decimal(deadline + K.backstop_secs)
-local index = K.placeholders_of .. encode(name)
-redis.call('HSET', K.placeholder .. tail, 'event_id', ARGV[1], 'owner', ARGV[2], 'identifier', name,
-  'commit_oid', ARGV[4], 'deadline', decimal(deadline))
+local index = K.placeholders_of .. in_key(ARGV[2])
+redis.call('HSET', K.placeholder .. tail, 'event_id', ARGV[1], 'coordinate', ARGV[2],
+  'commit_oid', ARGV[3], 'deadline', decimal(deadline))
 redis.call('EXPIREAT', K.placeholder .. tail, ends)
 redis.call('ZADD', index, '0', tail)
 end_not_before(index, ends)

@@ -1,24 +1,24 @@
 #!lua flags=allow-oom
--- Reads one page of everything about some identifiers, and takes vanished entries out of the indices it reads. Of each
--- identifier first the entries, in the order of author and kind, then the placeholders. The announcements of one author
+-- Reads one page of everything about some coordinates, and takes vanished entries out of the indices it reads. Of each
+-- coordinate first the entries, in the order of author and kind, then the placeholders. The announcements of one author
 -- are in one page, up to K.page_max: one that takes another's place between two pages is not missed with it.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 the place of the first identifier to read, "1" at first,
---       2 "entries" or "placeholders" (of that identifier), 3 the last member of that index that was read, or empty,
---       then the identifiers.
+-- ARGV: 1 the place of the first coordinate to read, "1" at first,
+--       2 "entries" or "placeholders" (of that coordinate), 3 the last member of that index that was read, or empty,
+--       then the coordinates.
 -- Returns: { now,
---            { { identifier, dirty number }, ... } on the first page,
---            { { event JSON, identifiers (JSON array), status, source, held_since, deadline, waiting_for,
---                release_error, after (JSON array of ids) }, ... } each entry once,
---            { { event id, owner, identifier, commit oid, deadline }, ... } the placeholders,
+--            { { coordinate, dirty number }, ... } on the first page,
+--            { { coordinate, pubkeys of the first K.listing_max that list its owner }, ... } on the first page, where any do,
+--            the fields of entries (`entry_fields` in common.lua), each entry once,
+--            { { event id, coordinate, commit oid, deadline }, ... } the placeholders,
 --            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
--- Cost: O(1) for each of at most 2 * K.page_max entries and placeholders, and for each identifier; at most K.page_bytes
+-- Cost: O(1) for each of at most 2 * K.page_max entries and placeholders, and for each coordinate; at most K.page_bytes
 --       of events, and one event more.
 -- Errors: none of its own.
 
 local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local dirty, entries, placeholders, seen = {}, {}, {}, {}
+local dirty, listings, entries, placeholders, seen = {}, {}, {}, {}, {}
 local looked_at, bytes = 0, 0
 
 if place == 1 and index == 'entries' and last == '' then
@@ -26,6 +26,10 @@ if place == 1 and index == 'entries' and last == '' then
     local number = redis.call('ZSCORE', K.dirty, ARGV[at])
     if number then
       dirty[#dirty + 1] = { ARGV[at], tonumber(number) }
+    end
+    local owners = redis.call('ZRANGE', K.listed_by .. in_key(ARGV[at]), '0', decimal(K.listing_max - 1))
+    if #owners > 0 then
+      listings[#listings + 1] = { ARGV[at], owners }
     end
   end
 end
@@ -44,8 +48,7 @@ local function read_entry(key, member)
   if seen[id] then
     return
   end
-  local fields = redis.call('HMGET', K.entry .. id,
-    'event', 'identifiers', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error', 'after')
+  local fields = entry_fields(id)
   if not fields[1] then
     redis.call('ZREM', key, member)
     return
@@ -57,7 +60,7 @@ end
 
 local function read_placeholder(key, member)
   local fields = redis.call('HMGET', K.placeholder .. member,
-    'event_id', 'owner', 'identifier', 'commit_oid', 'deadline')
+    'event_id', 'coordinate', 'commit_oid', 'deadline')
   if fields[1] then
     placeholders[#placeholders + 1] = fields
   else
@@ -82,12 +85,12 @@ local function read_index(key, read)
 end
 
 while place <= #ARGV - 3 and not is_full() do
-  local name = encode(ARGV[place + 3])
+  local coordinate = in_key(ARGV[place + 3])
   if index == 'entries' then
-    if read_index(K.identifier .. name, read_entry) then
+    if read_index(K.coordinate .. coordinate, read_entry) then
       index, last = 'placeholders', ''
     end
-  elseif read_index(K.placeholders_of .. name, read_placeholder) then
+  elseif read_index(K.placeholders_of .. coordinate, read_placeholder) then
     place, index, last = place + 1, 'entries', ''
   end
 end
@@ -95,4 +98,4 @@ end
 if place > #ARGV - 3 then
   place = 0
 end
-return { NOW, dirty, entries, placeholders, place, index, last }
+return { NOW, dirty, listings, entries, placeholders, place, index, last }

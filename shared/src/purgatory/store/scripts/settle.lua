@@ -7,7 +7,7 @@
 --         "give-back": there was no attempt, the entry is due at once | "retry" | "stuck"
 --       4 in how many seconds to try again, 5 what the relay answered (4 and 5 only with "retry" and "stuck")
 -- Returns: 1 settled, 0 nothing done: the lease is not the current one.
--- Cost: O(identifiers), and O(1) for each of at most K.scanned_max that wait for the entry.
+-- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry.
 -- Errors: none of its own.
 
 -- Makes due at once what waits for the entry (take_due.lua puts it off by a second), as much of it as one call may
@@ -35,9 +35,9 @@ if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
   end
   remove_entry(id, entry)
   if ARGV[3] == 'dropped' then
-    local names = {}
-    add_all(names, entry.names)
-    raise(names)
+    local dirty = {}
+    add_all(dirty, entry.coordinates)
+    raise(dirty)
   end
 elseif ARGV[3] == 'give-back' then
   redis.call('HSET', K.entry .. id, 'lease', '')

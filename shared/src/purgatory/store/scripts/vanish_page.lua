@@ -5,7 +5,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 author, 2 created_at of the request, 3 how many of the author's entries were looked at and stay, "0" at first
 -- Returns: { how many entries were removed, ARGV 3 of the next page, or -1: that was the last }.
--- Cost: O(identifiers) for each of a page.
+-- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
 local author, asked_at, kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -20,7 +20,7 @@ for _, member in ipairs(page) do
   local id = string.match(member, '^[^:]*')
   local entry = find_entry(id)
   if entry and not is_later(entry.created_at, asked_at) then
-    add_all(dirty, entry.names)
+    add_all(dirty, entry.coordinates)
     remove_entry(id, entry)
     vanished = vanished + 1
   else
