@@ -26,7 +26,8 @@ pub(crate) struct ServerLimits {
     /// Most connections at the same time from one address (a /64 of IPv6) that is no trusted proxy; more get 429.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 1024)]
     pub(crate) connections_per_address_max: usize,
-    /// Most WebSockets at the same time; more get 503. Each also counts as a connection of its address.
+    /// Most WebSockets at the same time. Where all are in use, one of the address with most ends for another's; more
+    /// get 503. Each also counts as a connection of its address.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
     pub(crate) websockets_max: usize,
     /// Most packs received, and as many answers sent to fetches, at the same time. Where all are in use, one of the
