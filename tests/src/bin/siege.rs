@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
     }
     let siege = Siege {
         secs: arguments.secs,
-        rounds_before: 8,
+        rounds_before: arguments.secs.clamp(3, 8) as usize,
         rounds_after: 3,
     };
     say(&Line::heading());

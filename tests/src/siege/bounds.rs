@@ -127,8 +127,10 @@ impl Watched {
     async fn sample(&mut self) -> Sample {
         let folder = self.folder.clone();
         let disk = tokio::task::spawn_blocking(move || {
-            let places = ["data", "relay", "strfry-db"].map(|name| disk_bytes(&folder.join(name)));
-            places.iter().sum()
+            // Not the relay's database: which events it stores, and for how long, is its operator's to say.
+            let places = ["repositories", "staging", "quarantine"];
+            let bytes = places.map(|name| disk_bytes(&folder.join("data").join(name)));
+            bytes.iter().sum()
         });
         let mut sample = Sample {
             disk_bytes: disk.await.unwrap_or_default(),

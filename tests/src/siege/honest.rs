@@ -88,6 +88,12 @@ impl HonestUser {
         user
     }
 
+    /// Connects anew and does everything once, untimed: a connection that was not used for long may have ended.
+    pub(super) async fn come_back(&mut self) {
+        (self.publisher, self.subscriber) = (None, None);
+        self.round(&mut Times::default()).await;
+    }
+
     /// Does everything once, and again until so many rounds are over.
     pub(super) async fn rounds(&mut self, count: usize) -> Times {
         self.rounds_until(count, std::future::ready(())).await.0
@@ -118,6 +124,8 @@ impl HonestUser {
 
     async fn round(&mut self, times: &mut Times) {
         self.rounds += 1;
+        // As programs do that publish once; the subscription stays.
+        self.publisher = None;
         let commit = self.writer.commit(&format!("file{}", self.rounds)).await;
         // In the past by seconds, and each newer than the one before.
         let created_at = now() - AGE_SECS + self.rounds;

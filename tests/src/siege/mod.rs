@@ -55,6 +55,7 @@ impl Siege {
         let effort = attacker.effort.clone();
         // One whose author cannot even prepare it is a line of the table too.
         let prepared = tokio::spawn((attack.prepare)(attacker)).await;
+        honest.come_back().await;
         let before = honest.rounds(self.rounds_before).await;
         let watch = Watched::new(&mut world).await.watch().await;
         let mut assault = tokio::spawn(async move { prepared.unwrap().await });

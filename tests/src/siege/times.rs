@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What an honest user does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
-    /// Sends a state and hears that it is held.
+    /// Connects to the relay, sends a state and hears that it is held.
     Publish,
     /// Pushes what the state declares.
     Push,

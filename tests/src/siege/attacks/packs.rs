@@ -142,11 +142,11 @@ async fn delta_of_a_large_tag(attacker: Attacker) -> Assault {
 async fn thin_packs(attacker: Attacker) -> Assault {
     let own = OwnRepository::new(&attacker, "thin").await;
     let victim = format!("http://{}{}", attacker.server, attacker.victim.path);
+    own.git.run(&["fetch", "--quiet", &victim, "main"]).await.expect_ok();
     own.git
-        .run(&["fetch", "--quiet", &victim, "main:main"])
+        .run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
         .await
         .expect_ok();
-    own.git.run(&["reset", "--quiet", "--hard"]).await.expect_ok();
     let file = attacker.folder.join(own.repository.npub()).join("blob");
     let mut content = std::fs::read(file).unwrap();
     content.push(b'x');

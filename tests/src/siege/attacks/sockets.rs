@@ -84,7 +84,15 @@ pub(super) const ATTACKS: &[Attack] = &[
         costs: "900 sockets",
         worlds: BOTH,
         route: Route::Direct,
-        prepare: |attacker| Box::pin(many_websockets(attacker)),
+        prepare: |attacker| Box::pin(many_websockets(attacker, 900)),
+    },
+    Attack {
+        name: "all-websockets",
+        does: "as many WebSockets as one address may have connections, each with a subscription",
+        costs: "1,100 sockets",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(many_websockets(attacker, 1100)),
     },
     Attack {
         name: "slow-messages",
@@ -172,9 +180,9 @@ async fn slow_pushes(attacker: Attacker) -> Assault {
 }
 
 #[expect(clippy::unused_async, reason = "nothing has to be prepared")]
-async fn many_websockets(attacker: Attacker) -> Assault {
+async fn many_websockets(attacker: Attacker, count: usize) -> Assault {
     Box::pin(async move {
-        side_by_side(900, |_| {
+        side_by_side(count, |_| {
             let attacker = attacker.clone();
             async move {
                 loop {

@@ -171,7 +171,7 @@ async fn prs_to_many(attacker: Attacker) -> Assault {
     send_all(&attacker, &announced).await;
     let pull_request = move |number: u64| {
         let mut tags = addresses.clone();
-        tags.push(tag(&["c", &format!("{number:040x}")]));
+        tags.push(tag(&["c", &format!("{:040x}", number + 1)]));
         sign(&keys[number as usize % keys.len()], 1618, now(), &tags)
     };
     let first: Vec<Event> = (0..2200).map(&pull_request).collect();
@@ -183,7 +183,7 @@ async fn prs_to_many(attacker: Attacker) -> Assault {
 async fn prs_from_many_keys(attacker: Attacker) -> Assault {
     let address = address_of(&attacker.victim.coordinate);
     repeating(attacker, move |number| {
-        let tags = [address.clone(), tag(&["c", &format!("{number:040x}")])];
+        let tags = [address.clone(), tag(&["c", &format!("{:040x}", number + 1)])];
         sign(&Keys::generate(), 1618, now(), &tags)
     })
 }
@@ -207,7 +207,7 @@ async fn states_of_strangers(attacker: Attacker) -> Assault {
     let state = move |number: u64| {
         let tags = [
             tag(&["d", &identifier]),
-            tag(&["refs/heads/main", &format!("{number:040x}")]),
+            tag(&["refs/heads/main", &format!("{:040x}", number + 1)]),
         ];
         sign(&keys[number as usize % keys.len()], 30618, now() - number, &tags)
     };
@@ -222,7 +222,7 @@ async fn states_for_the_victim(attacker: Attacker) -> Assault {
     repeating(attacker, move |number| {
         let tags = [
             tag(&["d", &identifier]),
-            tag(&["refs/heads/main", &format!("{number:040x}")]),
+            tag(&["refs/heads/main", &format!("{:040x}", number + 1)]),
         ];
         sign(&Keys::generate(), 30618, now(), &tags)
     })
@@ -284,7 +284,7 @@ async fn many_identifiers(attacker: Attacker) -> Assault {
         _ => {
             let address = |other| address_of(&coordinate(&owner, &format!("own-{other}")));
             let mut tags: Vec<_> = (0..16).map(address).collect();
-            tags.push(tag(&["c", &format!("{number:040x}")]));
+            tags.push(tag(&["c", &format!("{:040x}", number + 1)]));
             sign(&Keys::generate(), 1618, now(), &tags)
         }
     })
