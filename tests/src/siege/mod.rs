@@ -53,11 +53,12 @@ impl Siege {
         let mut honest = HonestUser::new(&world).await;
         let attacker = attacker(&world, &honest, attack.route);
         let effort = attacker.effort.clone();
+        // Before the preparations: what they leave behind is a part of the attack.
+        let before = honest.rounds(self.rounds_before).await;
+        let watch = Watched::new(&mut world).await.watch().await;
         // One whose author cannot even prepare it is a line of the table too.
         let prepared = tokio::spawn((attack.prepare)(attacker)).await;
         honest.come_back().await;
-        let before = honest.rounds(self.rounds_before).await;
-        let watch = Watched::new(&mut world).await.watch().await;
         let mut assault = tokio::spawn(async move { prepared.unwrap().await });
         let over = tokio::time::sleep(Duration::from_secs(self.secs));
         let (during, ()) = honest.rounds_until(ROUNDS_DURING_MIN, over).await;
