@@ -339,7 +339,11 @@ async fn relay(
         recently_accepted: RecentlyAccepted::default(),
     };
     let database = data_dir.join("relay");
-    let relay = RelayServer::start(listener, &database, policy, RelayLimits::default())
+    let limits = RelayLimits {
+        connections_max: options.server_limits.websockets_max + OWN_RELAY_CONNECTIONS,
+        ..RelayLimits::default()
+    };
+    let relay = RelayServer::start(listener, &database, policy, limits)
         .await
         .map_err(CommandError::because("cannot start the built-in relay"))?;
     Ok((loader(&url), Some(relay)))
@@ -359,6 +363,9 @@ const WORKER_ENDED: &str = "the worker that releases events ended";
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;
+
+/// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.
+const OWN_RELAY_CONNECTIONS: usize = 64;
 
 /// For one answer of the relay.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(5);

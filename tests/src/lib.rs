@@ -7,4 +7,5 @@ pub mod clients;
 pub mod faults;
 pub mod harness;
 pub mod load;
+pub mod siege;
 pub mod soak;

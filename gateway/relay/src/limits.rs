@@ -31,7 +31,8 @@ pub struct RelayLimits {
     pub count_max: usize,
     /// Most open subscriptions of one connection (`relay.maxSubsPerConnection`).
     pub subscriptions_max: usize,
-    /// Most connections at a time; further ones wait to be accepted.
+    /// Most connections at a time; further ones wait to be accepted. As many WebSockets as a gateway passes on by
+    /// default, and those of its own.
     pub connections_max: usize,
 }
 
@@ -50,7 +51,7 @@ impl Default for RelayLimits {
             results_max: 10_000,
             count_max: 10_000,
             subscriptions_max: 200,
-            connections_max: 1_024,
+            connections_max: 4_160,
         }
     }
 }

@@ -13,7 +13,6 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use shared::relay_client::RelayClient;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::http::HeaderMap;
@@ -22,6 +21,8 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+use crate::fairness::shares::ShareLimits;
+use crate::fairness::shares::Shares;
 use crate::http::connections::ConnectionPermit;
 use crate::http::reply;
 use crate::http::server::Ending;
@@ -29,7 +30,7 @@ use crate::http::server::Ending;
 /// Passes WebSockets on to the relay, a limited number at a time, until the server stops.
 pub(crate) struct WebSockets {
     relay: RelayClient,
-    permits: Arc<Semaphore>,
+    shares: Shares,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -39,14 +40,18 @@ impl WebSockets {
     pub(crate) fn new(relay: &RelayClient, sockets_max: usize, ending: &Ending, tasks: &TaskTracker) -> Self {
         Self {
             relay: relay.clone(),
-            permits: Arc::new(Semaphore::new(sockets_max)),
+            shares: Shares::new(ShareLimits {
+                claims_max: sockets_max,
+                bytes_max: 0,
+            }),
             stopping: ending.stopping.clone(),
             tasks: tasks.clone(),
         }
     }
 
     /// Answers a request for a WebSocket by the relay's own answer; if that is a switch of protocols, bytes flow both
-    /// ways until both sides have ended or the server stops. The connection counts by `connection_permit` meanwhile.
+    /// ways until both sides have ended, the server stops, or the place is another address's, which had fewer. The
+    /// connection counts by `connection_permit` meanwhile.
     pub(crate) async fn pass(
         &self,
         headers: &HeaderMap,
@@ -58,7 +63,7 @@ impl WebSockets {
             let text = "the server is stopping: connect again\n";
             return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Ok(claim) = self.shares.enter(client) else {
             let text = "too many WebSockets are open: connect again later\n";
             return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
         };
@@ -79,8 +84,9 @@ impl WebSockets {
                 // An error of either side ends both, like an end.
                 _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut relay, COPY_BYTES, COPY_BYTES) => {}
                 () = stopping.cancelled() => {}
+                () = claim.ended() => {}
             }
-            drop((permit, connection_permit));
+            drop((claim, connection_permit));
         });
         let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
         *response.headers_mut() = answer;

@@ -29,7 +29,8 @@ pub(crate) struct ServerLimits {
     // Sixteen addresses fill the server, and an office behind one address has room.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 256)]
     pub(crate) connections_per_address_max: usize,
-    /// Most WebSockets at the same time; more get 503. Each also counts as a connection of its address.
+    /// Most WebSockets at the same time. Where all are in use, one of the address with most ends for another's; more
+    /// get 503. Each also counts as a connection of its address.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
     pub(crate) websockets_max: usize,
     /// Most packs received, and as many answers sent to fetches, at the same time. Where all are in use, one of the

@@ -83,7 +83,8 @@ pub async fn at_rest_kib(process_id: u32) -> u64 {
     before
 }
 
-fn status_kib(process_id: u32, name: &str) -> Option<u64> {
+/// What `/proc` says of a process under a name such as `VmRSS:`, in KiB. `None`: it has ended.
+pub fn status_kib(process_id: u32, name: &str) -> Option<u64> {
     status_number(process_id, name)
 }
 

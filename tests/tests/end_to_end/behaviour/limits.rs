@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::faults::git_wrapper::GitMoment;
 use tests::harness::options::Kind;
@@ -25,6 +27,7 @@ in_both_worlds!(
     a_push_that_waits_too_long_for_its_turn_is_refused,
     websockets_are_as_many_as_the_operator_says,
     websockets_count_for_their_address,
+    websockets_of_one_address_give_way_to_others,
 );
 
 async fn an_author_holds_as_many_events_as_the_operator_says(kind: Kind) {
@@ -133,6 +136,27 @@ async fn websockets_count_for_their_address(kind: Kind) {
     assert_eq!(status, 429);
     drop(first);
     eventually("the place is free again", async || world.get("/", "").await.0 == 200).await;
+}
+
+/// One address opened as many as there may be, and nobody else's could be opened any more.
+async fn websockets_of_one_address_give_way_to_others(kind: Kind) {
+    let options = Options {
+        gateway: &["--websockets-max=4"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let (stranger, authority) = ([127, 0, 0, 2].into(), world.authority());
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.push(NostrClient::connect_from(stranger, &authority, &[]).await);
+    }
+
+    let mut other = world.nostr().await;
+
+    assert!(other.query(json!({"kinds": [30617]})).await.is_empty());
+    strangers.pop().unwrap().ended().await;
+    let mut left = strangers.pop().unwrap();
+    assert!(left.query(json!({"kinds": [30617]})).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

