@@ -23,6 +23,7 @@ use crate::clients::nostr::now;
 use crate::harness::options::Kind;
 use crate::harness::options::Options;
 use crate::harness::repository::Repository;
+use crate::harness::wait::within;
 use crate::harness::world::World;
 use crate::load::scale::median;
 use crate::load::scale::ms;
@@ -38,6 +39,9 @@ pub struct HeldCosts {
     pub event: [Duration; 2],
     /// Without and with them: a small push, start to end with its events served.
     pub push: [Duration; 2],
+    /// Without and with them: how long Redis ran each script, by its own count, on average. Other programs of a busy
+    /// machine are hardly in it.
+    pub script: [Duration; 2],
 }
 
 impl HeldCosts {
@@ -47,13 +51,18 @@ impl HeldCosts {
     /// Something cannot be started, held or pushed.
     pub async fn measure(held: usize, pushes: usize) -> Self {
         let mut full = World::start(Kind::Strfry, OPTIONS).await;
-        let empty = World::start(Kind::Strfry, OPTIONS).await;
+        let mut empty = World::start(Kind::Strfry, OPTIONS).await;
         let redis_bytes = fill(&mut full, held).await;
         let mut nostr = [empty.nostr().await, full.nostr().await];
         let mut events = [Vec::new(), Vec::new()];
         let mut times = [Vec::new(), Vec::new()];
         // The first of each are not counted: programs start, connections open.
         for number in 0..pushes + WARM_UP {
+            if number == WARM_UP {
+                for world in [&mut empty, &mut full] {
+                    world.redis().ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+                }
+            }
             for (place, world) in [&empty, &full].into_iter().enumerate() {
                 let (event, push) = one(world, &mut nostr[place], number).await;
                 if number >= WARM_UP {
@@ -67,6 +76,7 @@ impl HeldCosts {
             redis_bytes,
             event: events.map(|times| median(&times)),
             push: times.map(|times| median(&times)),
+            script: [script_time(&mut empty).await, script_time(&mut full).await],
         }
     }
 }
@@ -74,12 +84,17 @@ impl HeldCosts {
 impl fmt::Display for HeldCosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} held take {} MiB of Redis", self.held, self.redis_bytes >> 20)?;
-        for (what, [without, with]) in [("an event", self.event), ("a push", self.push)] {
+        let costs = [
+            ("an event", self.event),
+            ("a push", self.push),
+            ("a script in Redis", self.script),
+        ];
+        for (what, [without, with]) in costs {
             let ratio = with.as_secs_f64() / without.as_secs_f64();
             let (without, with) = (ms(without), ms(with));
             writeln!(
                 f,
-                "{what}: {without:.2} ms with none, {with:.2} ms with all: {ratio:.2} times"
+                "{what}: {without:.3} ms with none, {with:.3} ms with all: {ratio:.2} times"
             )?;
         }
         Ok(())
@@ -144,8 +159,23 @@ pub async fn fill(world: &mut World, count: usize) -> u64 {
         .ask::<()>(&["CONFIG", "SET", "appendfsync", "always"])
         .await;
     let taken = used_bytes(world).await.saturating_sub(before);
+    // Its file is written anew when it has grown: that is over then, too.
+    within(PATIENCE, "Redis has written its file anew", async || {
+        let persistence: String = world.redis().ask(&["INFO", "persistence"]).await;
+        let done = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+        done.iter().all(|done| persistence.contains(done))
+    })
+    .await;
     world.start_gateway().await;
     taken
+}
+
+/// Returns how long Redis has run each script since its counts were reset, on average.
+async fn script_time(world: &mut World) -> Duration {
+    let stats: String = world.redis().ask(&["INFO", "commandstats"]).await;
+    let scripts = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
+    let average = scripts.and_then(|values| values.split(',').find_map(|value| value.strip_prefix("usec_per_call=")));
+    Duration::from_secs_f64(average.map_or(0.0, |micros| micros.parse().unwrap()) / 1e6)
 }
 
 async fn used_bytes(world: &mut World) -> u64 {
