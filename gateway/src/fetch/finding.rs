@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use nostr::event::Event;
+use shared::git::RefName;
 use shared::rules::Facts;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -74,6 +75,14 @@ impl Finding {
 }
 
 impl Found {
+    /// Whether what is here is of an earlier state.
+    pub(super) fn is_behind(&self) -> bool {
+        match self {
+            Self::DataMissing(here) => here.refs().refs.keys().any(RefName::is_branch_or_tag),
+            Self::Readable { .. } | Self::NoState | Self::NotHosted | Self::Unavailable => false,
+        }
+    }
+
     /// Answers a request that needs a repository that can be read.
     pub(crate) fn refusal(&self) -> Response {
         let (status, text) = match self {

@@ -12,6 +12,7 @@ use shared::nip34::Coordinate;
 use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
+use tokio::time::Instant;
 
 use crate::fetch::advertised::Advertised;
 use crate::fetch::cache::Audience;
@@ -89,11 +90,34 @@ impl Reader {
         let (found, facts, audience) = match self.facts(coordinate).await {
             Ok(facts) => {
                 let (found, audience) = self.by_facts(coordinate, &facts, before.as_deref()).await;
-                (found, Some(facts), audience)
+                match found.is_behind() && self.is_reconciled_soon(coordinate).await {
+                    true => self.once_more(coordinate, facts).await,
+                    false => (found, Some(facts), audience),
+                }
             }
             Err(error) => (self.without_facts(coordinate, &error).await, None, Audience::Waiting),
         };
         Finding::new(found, facts, audience)
+    }
+
+    /// Finds what there is after a reconcile.
+    async fn once_more(&self, coordinate: &Coordinate, earlier: Facts) -> (Found, Option<Facts>, Audience) {
+        let facts = self.facts(coordinate).await.unwrap_or(earlier);
+        let (found, audience) = self.by_facts(coordinate, &facts, None).await;
+        (found, Some(facts), audience)
+    }
+
+    /// Waits a moment for a reconcile, and returns whether it came.
+    async fn is_reconciled_soon(&self, coordinate: &Coordinate) -> bool {
+        let deadline = Instant::now() + RECONCILE_WAIT;
+        while Instant::now() < deadline {
+            match self.loader.purgatory.dirty_number(coordinate).await {
+                Ok(None) => return true,
+                Ok(Some(_)) => tokio::time::sleep(RECONCILE_PAUSE).await,
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
@@ -226,6 +250,13 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 /// For how long a reader waits for the relay and Redis where the repository is on disk: git asks three times in one
 /// clone.
 const FACTS_WAIT: Duration = Duration::from_secs(2);
+
+/// For how long a reader waits where the repository follows a push to another one, by a worker that has to fetch the
+/// objects from there.
+const RECONCILE_WAIT: Duration = Duration::from_secs(2);
+
+/// Between two looks.
+const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// For what was found in the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
 const CACHE_BYTES_MAX: u64 = 64 << 20;

@@ -673,8 +673,9 @@ async fn what_is_dirty_by_some_changes_is_counted(p: Fixture) {
     // Changed again, it is dirty by another change.
     p.purgatory.mark_dirty(&coordinates(&["a"])).await.unwrap();
     assert_eq!(count().await, 1);
-    let number = p.purgatory.dirty_number(&"b".parse().unwrap()).await.unwrap().unwrap();
-    p.purgatory.clear_dirty(&"b".parse().unwrap(), number).await.unwrap();
+    let b = coordinates(&["b"]).pop_first().unwrap();
+    let number = p.purgatory.dirty_number(&b).await.unwrap().unwrap();
+    p.purgatory.clear_dirty(&b, number).await.unwrap();
     assert_eq!(count().await, 0);
 }
 

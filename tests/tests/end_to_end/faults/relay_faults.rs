@@ -427,7 +427,7 @@ async fn no_ref_of_a_pull_request_goes_because_the_relay_is_away() {
     };
     let logged = world.gateway_log().len();
     world.send_gateway_round(detour).await;
-    let failed = "cannot tell which PRs have ended";
+    let failed = "cannot re-check repositories, will try again";
     eventually("it looks in vain", async || {
         world.gateway_log()[logged..].contains(failed)
     })
