@@ -98,8 +98,8 @@ async fn mark_until_taken(reconciler: &Reconciler, page: &[Coordinate]) {
     }
 }
 
-/// Sweeps a repository, finds out whether it is still announced, and which of its PRs have ended. What fails is asked again by the next re-check;
-/// until then it is kept.
+/// Sweeps a repository, finds out whether it is still announced, and which of its PRs have ended. What fails is asked
+/// again by the next re-check; until then it is kept.
 async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs: u64) {
     let log = |error: &ReconcileError, text: &str| {
         let error = error as &dyn std::error::Error;

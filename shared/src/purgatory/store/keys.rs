@@ -70,8 +70,8 @@ const GATES_KEPT_FREE: u64 = 16;
 /// data at a time of anybody who pushes it.
 const SHARE_KEPT_FREE: u64 = 32;
 
-/// Placeholders that each repository may have, however many others have. Fewer than one push may bring: a new place costs
-/// a signed announcement.
+/// Placeholders that each repository may have, however many others have. Fewer than one push may bring: a new place
+/// costs a signed announcement.
 const PLACEHOLDERS_KEPT_FREE: u64 = 16;
 
 /// How many entries, and coordinates of them, one call changes.
