@@ -225,7 +225,6 @@ impl Receiver {
         pack.claim.keep()?;
         let limits = self.repositories.limits();
         pack.quarantine.ingest(pack.spool, limits).await?;
-        Received::check_submodules(&pack.quarantine, decision.tips()).await?;
         let bytes = bytes_in(pack.quarantine.object_dir()).await;
         let (bytes, coordinate) = (bytes.map_err(IngestError::from)?, &request.coordinate);
         let disk_use = self.repositories.disk_use();
@@ -234,7 +233,7 @@ impl Receiver {
         if incoming.moves_in {
             disk_use.add(&coordinate.owner, bytes);
         }
-        let received = Received::sort(pack.quarantine, decision.allowed_tips(), limits).await?;
+        let received = Received::sort(pack.quarantine, decision.tips(), decision.allowed_tips(), limits).await?;
         drop(slot);
         Ok(Some(received))
     }

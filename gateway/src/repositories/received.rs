@@ -25,34 +25,31 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// Refuses a pack that harms who clones `tips` with submodules.
+    /// Refuses a pack that harms who clones any of `all_tips` with submodules, and sorts out what `tips` need. Outside
+    /// the lock: it may have to be packed anew.
     ///
     /// # Errors
-    /// [`RepositoryError`] that names what was found, or what could not be read.
-    pub(crate) async fn check_submodules(whole: &Quarantine, tips: BTreeSet<Oid>) -> Result<(), RepositoryError> {
-        let of_repository = whole.repository().object_dir();
-        match dangerous_gitmodules(whole.object_dir(), of_repository, tips).await? {
-            Some(oid) => Err(IngestError::Gitmodules { oid }.into()),
-            None => Ok(()),
-        }
-    }
-
-    /// Sorts out what `tips` need. Outside the lock: it may have to be packed anew.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if something that they need is neither here nor in the repository, or costs too much.
+    /// [`RepositoryError`] that names what was found, or if something that the tips need is neither here nor in the
+    /// repository, cannot be read, or costs too much.
     pub(crate) async fn sort(
         whole: Quarantine,
+        all_tips: BTreeSet<Oid>,
         tips: BTreeSet<Oid>,
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
         let readable = readable(&whole);
+        let packs = Packs::new(whole.object_dir(), whole.repository());
+        let surplus = async {
+            match tips.is_empty() {
+                true => Ok(false),
+                false => packs.have_surplus(&tips, limits).await,
+            }
+        };
+        // Beside each other: a small push waits for nothing else here.
+        let (checked, has_surplus) = tokio::join!(check_submodules(&whole, all_tips), surplus);
+        checked?;
         let mut declared = None;
-        if !tips.is_empty()
-            && Packs::new(whole.object_dir(), whole.repository())
-                .have_surplus(&tips, limits)
-                .await?
-        {
+        if has_surplus? {
             // Others did not come, which is for the decision under the lock to tell.
             let here = object_kinds(readable.clone(), tips.iter().copied().collect()).await?;
             let here: Vec<Oid> = here.into_keys().collect();
@@ -83,6 +80,15 @@ impl Received {
     /// Returns what the tips need for which it was sorted, and nothing else.
     pub(super) fn into_declared(self) -> Quarantine {
         self.declared.unwrap_or(self.whole)
+    }
+}
+
+/// Refuses a pack that harms who clones `tips` with submodules.
+async fn check_submodules(whole: &Quarantine, tips: BTreeSet<Oid>) -> Result<(), RepositoryError> {
+    let of_repository = whole.repository().object_dir();
+    match dangerous_gitmodules(whole.object_dir(), of_repository, tips).await? {
+        Some(oid) => Err(IngestError::Gitmodules { oid }.into()),
+        None => Ok(()),
     }
 }
 
