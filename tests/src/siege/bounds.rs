@@ -1,6 +1,7 @@
 //! What a server takes of memory, Redis, disk and file descriptors while it is attacked, and what it may take
 //! (docs/operations.md, "Limits").
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -129,7 +130,8 @@ impl Watched {
         let disk = tokio::task::spawn_blocking(move || {
             // Not the relay's database: which events it stores, and for how long, is its operator's to say.
             let places = ["repositories", "staging", "quarantine"];
-            let bytes = places.map(|name| disk_bytes(&folder.join("data").join(name)));
+            let mut seen = BTreeSet::new();
+            let bytes = places.map(|name| disk_bytes(&folder.join("data").join(name), &mut seen));
             bytes.iter().sum()
         });
         let mut sample = Sample {
@@ -269,16 +271,20 @@ impl Growth {
     }
 }
 
-/// Bytes that are allocated to a directory and everything in it.
-fn disk_bytes(path: &Path) -> u64 {
+/// Bytes that are allocated to a directory and everything in it, if it was not `seen` yet: a file with several names
+/// takes its bytes once.
+fn disk_bytes(path: &Path, seen: &mut BTreeSet<u64>) -> u64 {
     // What goes away meanwhile takes nothing.
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return 0;
     };
+    if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert(metadata.ino()) {
+        return 0;
+    }
     let mut bytes = metadata.blocks() * 512;
     if metadata.is_dir() {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        bytes += entries.map(|entry| disk_bytes(&entry.path())).sum::<u64>();
+        bytes += entries.map(|entry| disk_bytes(&entry.path(), seen)).sum::<u64>();
     }
     bytes
 }
