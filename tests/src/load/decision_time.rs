@@ -51,6 +51,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::clients::nostr::NostrClient;
+use crate::clients::nostr::now;
 
 /// How the attacker's announcements list each other.
 #[derive(Debug, Clone, Copy)]
@@ -231,7 +232,7 @@ impl Bench {
         let relay = RelayServer::start(listener, folder.path(), Everything, RelayLimits::default());
         let relay = relay.await.expect("a relay");
         let loader = FactLoader {
-            purgatory: Purgatory::in_memory(Limits::DEFAULT, std::sync::Arc::new(|| 1000)),
+            purgatory: Purgatory::in_memory(Limits::DEFAULT, std::sync::Arc::new(now)),
             relay: RelayClient::new(url.parse().expect("an address"), Duration::from_secs(60)),
             service: "svc".parse().expect("a domain"),
             mode: MaintainerMode::Hybrid,
@@ -370,7 +371,7 @@ fn sign(keys: &Keys, kind: u16, created_at: u64, tags: &[&[&str]]) -> Event {
     let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).expect("a tag"));
     EventBuilder::new(Kind::from_u16(kind), "")
         .tags(tags)
-        .custom_created_at(Timestamp::from_secs(created_at))
+        .custom_created_at(Timestamp::from_secs(now() - 10 + created_at))
         .finalize(keys)
         .expect("signed")
 }
