@@ -1,4 +1,4 @@
-//! The end of a push: under the identifier's lock it is decided anew, its objects move in, and a reconcile on the same
+//! The end of a push: under the repository's lock it is decided anew, its objects move in, and a reconcile on the same
 //! facts aligns and releases (docs/ARCHITECTURE.md rules 5 to 8).
 
 use std::collections::BTreeSet;

@@ -24,7 +24,7 @@ pub(crate) enum RepositoryError {
     #[error(transparent)]
     Git(#[from] GitError),
     /// Others hold a lock of identifiers for too long.
-    #[error("others hold the lock of the identifier for more than {} s", waited.as_secs())]
+    #[error("others hold the lock of the repository for more than {} s", waited.as_secs())]
     Busy {
         /// How long it was waited for.
         waited: Duration,
@@ -67,7 +67,7 @@ pub(crate) enum RepositoryError {
         /// The commit.
         commit_oid: Oid,
     },
-    /// A change of a repository whose identifier is not among those locked.
+    /// A change of a repository that is not among those locked.
     #[error("{coordinate} is not covered by the lock that is held")]
     NotLocked {
         /// The repository.

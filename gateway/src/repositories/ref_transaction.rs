@@ -47,7 +47,7 @@ pub(crate) struct RefTransaction {
 
 impl Repository {
     /// Applies `transaction`: each step whole or not at all, checked against the old values (the module's text says
-    /// when it takes more than one step). Call it under the identifier's lock.
+    /// when it takes more than one step). Call it under the repository's lock.
     ///
     /// # Errors
     /// [`RepositoryError`]; then the step that failed changed nothing.
@@ -98,7 +98,7 @@ impl Repository {
     }
 
     /// Packs all refs where many of PRs stand in files of their own, each of which every reader opens. A failure costs
-    /// only that. Call it under the identifier's lock.
+    /// only that. Call it under the repository's lock.
     pub(super) async fn pack_pull_requests(&self) {
         let dir = self.path().join("refs/nostr");
         let loose = in_background(move || fs::read_dir(dir).map_or(0, Iterator::count)).await;

@@ -123,7 +123,7 @@ impl Repository {
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many. Call it under the
-    /// identifier's lock.
+    /// repository's lock.
     pub(super) async fn clear_stale_locks(&self) -> usize {
         let path = self.path.clone();
         in_background(move || sweep_repository(&path)).await

@@ -82,8 +82,8 @@ fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError>
     }
 }
 
-/// Removes the lock files of refs and the temporary packs in one repository; returns how many. Call it under the lock
-/// of its identifier: whoever writes such files holds that.
+/// Removes the lock files of refs and the temporary packs in one repository; returns how many. Call it under its
+/// lock: whoever writes such files holds that.
 pub(super) fn sweep_repository(repository: &Path) -> usize {
     let swept = leftovers(repository, usize::MAX);
     let removed = swept.iter().filter(|path| match fs::remove_file(path) {

@@ -3,7 +3,7 @@
 
 use tokio::sync::watch;
 
-/// Notifies of dirty identifiers and of entries that are releasing or due. Notifications coalesce and may be late, lost
+/// Notifies of dirty coordinates and of entries that are releasing or due. Notifications coalesce and may be late, lost
 /// or spurious: poll as well.
 #[derive(Debug)]
 pub struct Notifications {

@@ -129,7 +129,14 @@ async fn a_repository_that_lists_the_pusher_follows_the_push(kind: Kind) {
 
     let moved = [("refs/heads/main".to_owned(), second.clone())];
     assert_eq!(pusher.refs().await, moved);
-    // Also where the follower's objects have to be copied first, no clone fails meanwhile.
+    // Nobody asks for it: a reader would mark it dirty.
+    let owner = world.repositories().join(follower.owner.public_key().to_hex());
+    let on_disk = format!("--git-dir={}", owner.join("shared.git").display());
+    eventually("its branch has moved", async || {
+        let said = pusher.git.run(&[&on_disk, "rev-parse", "refs/heads/main"]).await;
+        said.expect_ok().trim() == second
+    })
+    .await;
     let clone = world.clone(&follower, "reader").await.expect("it is read");
     assert_eq!(clone.rev_parse("HEAD").await, second);
     let refs = pusher.git.ls_remote(&world.url(&follower)).await;
