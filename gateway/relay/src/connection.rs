@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
+use futures_util::future;
 use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
@@ -183,17 +184,20 @@ impl Client {
         // What others of this address ask for waits, and holds up nobody else.
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
         let mut sent = HashSet::new();
-        for filter in &filters {
-            match self.send_stored(&subscription, filter, &mut sent).await? {
-                Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
-                    let max = self.relay.limits.results_max;
-                    let reason = format!("error: more than {max} events: ask with fewer filters, or lower limits");
-                    return self.close(&subscription, &reason).await;
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    self.log(&error);
-                    return self.close(&subscription, UNREADABLE).await;
+        // Each waits for a thread: those of this host wait together. Others have one at a time for each share.
+        for some in filters.chunks(if self.is_foreign { 1 } else { LOOKUPS_AT_ONCE }) {
+            for found in future::join_all(some.iter().map(|filter| self.find(filter))).await {
+                match self.send_stored(&subscription, found, &mut sent).await? {
+                    Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
+                        let max = self.relay.limits.results_max;
+                        let reason = format!("error: more than {max} events: ask with fewer filters, or lower limits");
+                        return self.close(&subscription, &reason).await;
+                    }
+                    Ok(()) => {}
+                    Err(error) => {
+                        self.log(&error);
+                        return self.close(&subscription, UNREADABLE).await;
+                    }
                 }
             }
         }
@@ -212,30 +216,36 @@ impl Client {
         Ok(())
     }
 
+    async fn find<'f>(&self, filter: &'f Filter) -> Found<'f> {
+        let limit_max = self.relay.limits.limit_max;
+        let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
+        let ids = self.relay.store.newest(filter, limit).await;
+        Found { filter, limit, ids }
+    }
+
     /// Sends what is stored and matches a filter, in pages: no more than one waits for a slow client.
     async fn send_stored(
         &self,
         subscription: &str,
-        filter: &Filter,
+        found: Found<'_>,
         sent: &mut HashSet<EventId>,
     ) -> Result<Result<(), DatabaseError>, Gone> {
-        let limit_max = self.relay.limits.limit_max;
-        let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
+        let Found { filter, limit, mut ids } = found;
         let subscription = Value::from(subscription);
         loop {
-            let mut ids = match self.relay.store.newest(filter, limit).await {
+            let mut unsent = match ids {
                 Ok(ids) => ids,
                 Err(error) => return Ok(Err(error)),
             };
-            let was_full = ids.len() == limit;
-            ids.retain(|id| !sent.contains(id));
+            let was_full = unsent.len() == limit;
+            unsent.retain(|id| !sent.contains(id));
             let mut is_short = false;
-            for ids in ids.chunks(PAGE_EVENTS) {
-                let page = match self.relay.store.page(ids).await {
+            for asked in unsent.chunks(PAGE_EVENTS) {
+                let page = match self.relay.store.page(asked).await {
                     Ok(page) => page,
                     Err(error) => return Ok(Err(error)),
                 };
-                is_short |= page.len() < ids.len();
+                is_short |= page.len() < asked.len();
                 for (id, json) in page {
                     sent.insert(id);
                     let message = format!(r#"["EVENT",{subscription},{json}]"#);
@@ -246,6 +256,7 @@ impl Client {
             if !(was_full && is_short) {
                 return Ok(Ok(()));
             }
+            ids = self.relay.store.newest(filter, limit).await;
         }
     }
 
@@ -288,6 +299,17 @@ impl Client {
     }
 }
 
+/// What is stored for a filter.
+struct Found<'f> {
+    filter: &'f Filter,
+    /// Most ids that are sent.
+    limit: usize,
+    /// The newest, at most so many.
+    ids: Result<Vec<EventId>, DatabaseError>,
+}
+
+/// Filters of one request that are looked up at the same time.
+const LOOKUPS_AT_ONCE: usize = 8;
 /// What a client hears when the database fails.
 const UNREADABLE: &str = "error: the relay cannot read its database";
 /// After so long without a frame, an answer to a ping for one, a client is gone.
