@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::Cursor;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use nostr::event::EventId;
@@ -30,7 +31,6 @@ use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
 use crate::repositories::disk_use::Incoming;
 use crate::repositories::disk_use::NoRoom;
-use crate::repositories::disk_use::bytes_in;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::pack::IngestError;
 use crate::repositories::quarantine::Quarantine;
@@ -205,7 +205,7 @@ impl Receiver {
         if !request.list.expects_pack() {
             return Ok(());
         }
-        let incoming = incoming(&request.coordinate, decision, 0);
+        let incoming = incoming(&request.coordinate, decision, None);
         Ok(self.repositories.disk_use().check(incoming).await?)
     }
 
@@ -225,15 +225,13 @@ impl Receiver {
         pack.claim.keep()?;
         let limits = self.repositories.limits();
         pack.quarantine.ingest(pack.spool, limits).await?;
-        let bytes = bytes_in(pack.quarantine.object_dir()).await;
-        let (bytes, coordinate) = (bytes.map_err(IngestError::from)?, &request.coordinate);
-        let disk_use = self.repositories.disk_use();
-        let incoming = incoming(coordinate, decision, bytes);
-        disk_use.check(incoming).await?;
-        if incoming.moves_in {
-            disk_use.add(&coordinate.owner, bytes);
-        }
-        let received = Received::sort(pack.quarantine, decision.tips(), decision.allowed_tips(), limits).await?;
+        let object_dir = pack.quarantine.object_dir().to_owned();
+        let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
+        // Beside each other: a small push waits for nothing else here.
+        let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
+        let sorted = Received::sort(pack.quarantine, decision.tips(), decision.allowed_tips(), limits);
+        let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
+        let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);
         Ok(Some(received))
     }
@@ -267,10 +265,10 @@ impl Receiver {
 }
 
 /// Tells where what a push brings goes, by what is decided so far.
-fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, bytes: u64) -> Incoming<'c> {
+fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
     Incoming {
         coordinate,
-        bytes,
+        object_dir,
         moves_in: !decision.allowed_tips().is_empty(),
         is_staged_by_stranger: decision.is_staged_by_stranger,
     }

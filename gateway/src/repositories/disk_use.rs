@@ -51,8 +51,8 @@ impl DiskLimits {
 pub(crate) struct Incoming<'c> {
     /// The repository.
     pub(crate) coordinate: &'c Coordinate,
-    /// Bytes of its pack, as far as they are here.
-    pub(crate) bytes: u64,
+    /// Where its pack is, if it is here.
+    pub(crate) object_dir: Option<&'c Path>,
     /// Whether any of it goes into the repository.
     pub(crate) moves_in: bool,
     /// Whether any of it is kept aside for somebody who is no maintainer.
@@ -107,21 +107,22 @@ impl DiskUse {
         }
     }
 
-    /// Makes sure that there is room for a push.
+    /// Makes sure that there is room for a push, and counts a pack that is about to move in.
     ///
     /// # Errors
     /// [`NoRoom`], of whom.
     pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
         let (layout, limits) = (self.layout.clone(), self.limits);
         let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
+        let packs = incoming.object_dir.map(|dir| dir.join("pack"));
         let Incoming {
-            bytes,
             moves_in,
             is_staged_by_stranger: is_staged,
             ..
         } = incoming;
         let known = self.known(&owner);
         let measured = in_background(move || {
+            let bytes = packs.map_or(Ok(0), |packs| bytes_below(&packs))?;
             let is_free = bytes_free(layout.root())? >= limits.free_min;
             let staged = if is_staged {
                 bytes_below(&layout.staging(&coordinate))?
@@ -138,9 +139,9 @@ impl DiskUse {
                 None if moves_in => bytes_of_owner(&layout, &owner)?,
                 None => 0,
             };
-            Ok::<_, FileError>((is_free, staged, repository, of_owner))
+            Ok::<_, FileError>((bytes, is_free, staged, repository, of_owner))
         });
-        let (is_free, staged, repository, of_owner) = measured.await?;
+        let (bytes, is_free, staged, repository, of_owner) = measured.await?;
         if moves_in && known.is_none() {
             self.note(owner, of_owner);
         }
@@ -160,11 +161,14 @@ impl DiskUse {
             let max = limits.per_owner;
             return Err(NoRoom::Owner { used: of_owner, max });
         }
+        if moves_in {
+            self.add(&owner, bytes);
+        }
         Ok(())
     }
 
     /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
-    pub(crate) fn add(&self, owner: &PublicKey, bytes: u64) {
+    fn add(&self, owner: &PublicKey, bytes: u64) {
         if let Some(measured) = self.owners().get_mut(owner) {
             measured.bytes = measured.bytes.saturating_add(bytes);
         }
@@ -211,15 +215,6 @@ impl DiskUse {
     fn owners(&self) -> std::sync::MutexGuard<'_, BTreeMap<PublicKey, Measured>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the bytes of the packs in the object directory `object_dir`.
-///
-/// # Errors
-/// [`FileError`] if it cannot be read.
-pub(crate) async fn bytes_in(object_dir: &Path) -> Result<u64, FileError> {
-    let dir = object_dir.join("pack");
-    in_background(move || bytes_below(&dir)).await
 }
 
 fn bytes_of(repository: &Path) -> Result<u64, FileError> {
@@ -302,10 +297,12 @@ mod tests {
             free_min: 0,
         };
         let disk = DiskUse::new(world.store.layout().clone(), limits);
+        let pack = world.store.layout().root().join("received");
         let check = async |of: &crate::repositories::repository::Repository, bytes, moves_in| {
+            write(&pack.join("pack/p.pack"), bytes);
             let incoming = Incoming {
                 coordinate: of.coordinate(),
-                bytes,
+                object_dir: Some(&pack),
                 moves_in,
                 is_staged_by_stranger: !moves_in,
             };
@@ -320,12 +317,12 @@ mod tests {
 
         assert_eq!(check(&a, 200, true).await, "fits");
         assert_eq!(check(&a, 201, true).await, "repository");
-        assert_eq!(check(&b, 300, true).await, "fits");
-        assert_eq!(check(&b, 301, true).await, "owner");
+        // What moved in counts before it is measured.
+        assert_eq!(check(&b, 101, true).await, "owner");
+        assert_eq!(check(&b, 100, true).await, "fits");
+        assert_eq!(check(&b, 1, true).await, "owner");
         assert_eq!(check(&a, 100, false).await, "fits");
         assert_eq!(check(&a, 101, false).await, "staged");
-        disk.add(&b.coordinate().owner, 100);
-        assert_eq!(check(&b, 201, true).await, "owner");
         let owners = disk
             .by_owner(vec![a.coordinate().clone(), b.coordinate().clone()])
             .await;
@@ -338,7 +335,7 @@ mod tests {
         let disk = DiskUse::new(world.store.layout().clone(), full);
         let incoming = Incoming {
             coordinate: a.coordinate(),
-            bytes: 0,
+            object_dir: None,
             moves_in: true,
             is_staged_by_stranger: false,
         };

@@ -164,6 +164,9 @@ impl Repositories {
     /// # Errors
     /// The staging area cannot be read.
     pub(crate) async fn staged(&self, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, RepositoryError> {
+        if coordinates.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let (layout, coordinates) = (self.store.layout().clone(), coordinates.clone());
         Ok(in_background(move || staged_for(&layout, &coordinates)).await?)
     }
