@@ -78,6 +78,11 @@ impl ChildProcess {
         })
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits for the end while reading stderr.
     pub(crate) async fn wait(&mut self) -> io::Result<(ExitStatus, Stderr)> {
         let stderr = read_start(self.stderr.take(), STDERR_BYTES_MAX).await?;

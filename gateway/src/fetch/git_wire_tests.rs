@@ -155,13 +155,12 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     let locked = repositories.lock(&[coordinate.clone()].into()).await.unwrap();
     let target = locked.repository(coordinate).unwrap();
     if list.expects_pack() {
-        let quarantine = repositories.quarantine(coordinate).await.unwrap();
-        let mut spool = quarantine.spool(repositories.limits());
+        let mut spool = repositories.spool();
         let mut pack = stream::iter([Ok(rest)]).chain(body);
         while let Some(chunk) = pack.next().await {
             spool.push(&chunk.unwrap()).await.unwrap();
         }
-        quarantine.ingest(spool, repositories.limits()).await.unwrap();
+        let quarantine = repositories.ingest(coordinate, spool).await.unwrap();
         let tips = list
             .commands
             .iter()

@@ -134,7 +134,11 @@ async fn answer(
             Endpoint::Page if reads => front::page(&gateway.reader, coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await
+                let answer = info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await;
+                if *service == GitService::ReceivePack && answer.status().is_success() {
+                    gateway.pusher.expect(coordinate);
+                }
+                answer
             }
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(

@@ -100,6 +100,12 @@ pub(crate) async fn receive_pack(
 }
 
 impl Pusher {
+    /// Makes ready for a push: who has asked for the refs to push packs now.
+    pub(crate) fn expect(&self, coordinate: &Coordinate) {
+        let (repositories, coordinate) = (self.receiver.repositories.clone(), coordinate.clone());
+        tokio::spawn(async move { repositories.expect_push(&coordinate).await });
+    }
+
     /// Decides about a push on what is known before its pack; `None`: the repository is not hosted here.
     async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         match self.allow(request).await? {

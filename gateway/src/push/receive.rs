@@ -33,7 +33,6 @@ use crate::repositories::disk_use::Incoming;
 use crate::repositories::disk_use::NoRoom;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::pack::IngestError;
-use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
 use crate::repositories::spool::Spool;
 
@@ -57,7 +56,6 @@ pub(crate) struct Receiver {
 
 /// A pack of which every byte is here and nothing is checked.
 pub(super) struct Pack {
-    quarantine: Quarantine,
     spool: Spool,
     claim: Claim,
     pusher: IpAddr,
@@ -158,32 +156,16 @@ impl Receiver {
             };
         }
         let claim = self.incoming.enter(pusher)?;
-        let (quarantine, spool) = tokio::select! {
-            spooled = self.spool(request, &claim, pack_start, body) => spooled?,
+        let spool = tokio::select! {
+            spooled = self.spool(&claim, pack_start, body) => spooled?,
             () = claim.ended() => return Err(ReceiveError::AllInUse),
         };
-        Ok(Some(Pack {
-            quarantine,
-            spool,
-            claim,
-            pusher,
-        }))
+        Ok(Some(Pack { spool, claim, pusher }))
     }
 
-    async fn spool(
-        &self,
-        request: &PushRequest,
-        claim: &Claim,
-        pack_start: Vec<u8>,
-        body: &mut Body,
-    ) -> Result<(Quarantine, Spool), ReceiveError> {
+    async fn spool(&self, claim: &Claim, pack_start: Vec<u8>, body: &mut Body) -> Result<Spool, ReceiveError> {
+        let mut spool = self.repositories.spool();
         let limits = self.repositories.limits();
-        let quarantine = self
-            .repositories
-            .quarantine(&request.coordinate)
-            .await
-            .map_err(IngestError::from)?;
-        let mut spool = quarantine.spool(limits);
         let limits = BodyLimits {
             // The spool bounds them, and says so in the words of a push.
             bytes_max: u64::MAX,
@@ -197,7 +179,7 @@ impl Receiver {
             claim.grow(bytes.len() as u64)?;
             spool.push(&bytes).await?;
         }
-        Ok((quarantine, spool))
+        Ok(spool)
     }
 
     /// Makes sure that there is room for what a push brings, before it brings it.
@@ -224,12 +206,12 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        pack.quarantine.ingest(pack.spool, limits).await?;
-        let object_dir = pack.quarantine.object_dir().to_owned();
+        let quarantine = self.repositories.ingest(&request.coordinate, pack.spool).await?;
+        let object_dir = quarantine.object_dir().to_owned();
         let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
-        let sorted = Received::sort(pack.quarantine, decision.tips(), decision.allowed_tips(), limits);
+        let sorted = Received::sort(quarantine, decision.tips(), decision.allowed_tips(), limits);
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);

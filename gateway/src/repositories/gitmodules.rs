@@ -117,6 +117,7 @@ mod tests {
     use super::*;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::quarantine::Quarantine;
+    use crate::repositories::spool::Spool;
     use crate::repositories::testing::World;
 
     #[test]
@@ -182,9 +183,9 @@ mod tests {
                 let args = ["pack-objects", "--revs", "--stdout", "--thin", "--quiet"];
                 let pack = world.git(&from, &args, revs.as_bytes()).await;
                 let quarantine = Quarantine::open(&into).await.unwrap();
-                let mut spool = quarantine.spool(&limits);
+                let mut spool = Spool::new(world.store.layout().clone(), limits);
                 spool.push(&pack).await.unwrap();
-                quarantine.ingest(spool, &limits).await.unwrap();
+                quarantine.ingest(None, spool, &limits).await.unwrap();
                 quarantine
             };
             let mut revs = format!("{commit}\n");

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::git::error::GitError;
 use crate::process::ChildOutput;
+use crate::process::ChildProcess;
 use crate::process::exceeded_limit;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
@@ -16,21 +17,21 @@ use crate::repositories::spool::Spool;
 use crate::repositories::spool::Spooled;
 
 impl Quarantine {
-    /// Opens a spool for a pack that arrives.
-    pub(crate) fn spool(&self, limits: &IngestLimits) -> Spool {
-        Spool::new(self.store().layout().clone(), *limits)
-    }
-
-    /// Reads the pack that was spooled into the quarantine, and checks it.
+    /// Reads the pack that was spooled into the quarantine, and checks it. A small one is read by the git that is
+    /// `ready` for it, if there is one.
     ///
     /// # Errors
     /// [`IngestError`]; the quarantine then holds nothing usable.
-    pub(crate) async fn ingest(&self, spool: Spool, limits: &IngestLimits) -> Result<(), IngestError> {
-        let index_pack = self.index_pack(limits);
-        let (index_pack, bytes) = match spool.finish().await? {
-            Spooled::File(file) => (index_pack.spawn(file.into())?, Vec::new()),
-            // The reverse index of a small pack is faster computed than stored.
-            Spooled::Memory(bytes) => (index_pack.arg("--no-rev-index").spawn(Stdio::piped())?, bytes),
+    pub(super) async fn ingest(
+        &self,
+        ready: Option<ChildProcess>,
+        spool: Spool,
+        limits: &IngestLimits,
+    ) -> Result<(), IngestError> {
+        let (index_pack, bytes) = match (spool.finish().await?, ready) {
+            (Spooled::File(file), _) => (self.index_pack(limits).spawn(file.into())?, Vec::new()),
+            (Spooled::Memory(bytes), Some(ready)) => (ready, bytes),
+            (Spooled::Memory(bytes), None) => (self.index_small_pack(limits).spawn(Stdio::piped())?, bytes),
         };
         let index = index_pack.output(&bytes, PRINTED_BYTES_MAX, limits.duration_max);
         let (indexed, prepared) = tokio::join!(index, self.prepare());
@@ -131,11 +132,11 @@ mod tests {
 
     async fn ingest(into: &Repository, pack: Vec<u8>, limits: IngestLimits) -> Result<Quarantine, IngestError> {
         let quarantine = Quarantine::open(into).await.unwrap();
-        let mut spool = quarantine.spool(&limits);
+        let mut spool = Spool::new(into.store().layout().clone(), limits);
         for chunk in pack.chunks(7) {
             spool.push(chunk).await?;
         }
-        quarantine.ingest(spool, &limits).await?;
+        quarantine.ingest(None, spool, &limits).await?;
         Ok(quarantine)
     }
 
@@ -152,7 +153,7 @@ mod tests {
         server.create().await.unwrap();
         let limits = IngestLimits::default();
         let quarantine = Quarantine::open(&server).await.unwrap();
-        let mut spool = quarantine.spool(&limits);
+        let mut spool = Spool::new(world.store.layout().clone(), limits);
         spool
             .push(&pack(&world, &pusher, &format!("{one}\n")).await)
             .await
@@ -161,7 +162,7 @@ mod tests {
         std::fs::remove_dir_all(&packs).ok();
         std::fs::write(&packs, "").unwrap();
 
-        let error = quarantine.ingest(spool, &limits).await.unwrap_err();
+        let error = quarantine.ingest(None, spool, &limits).await.unwrap_err();
 
         assert!(error.is_ours(), "{error:?}");
     }
@@ -355,7 +356,7 @@ mod tests {
         assert!(pack.len() > 200_000, "{}", pack.len());
         let quarantine = Quarantine::open(&server).await.unwrap();
         let limits = IngestLimits::default();
-        let mut spool = quarantine.spool(&limits);
+        let mut spool = Spool::new(world.store.layout().clone(), limits);
         for chunk in pack.chunks(10_000) {
             spool.push(chunk).await.unwrap();
         }
@@ -367,7 +368,7 @@ mod tests {
         };
         assert!(names(quarantine.object_dir()).is_empty());
 
-        quarantine.ingest(spool, &limits).await.unwrap();
+        quarantine.ingest(None, spool, &limits).await.unwrap();
         quarantine.migrate().await.unwrap();
 
         assert!(has(&server, blob).await);

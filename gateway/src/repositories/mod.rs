@@ -5,6 +5,7 @@ mod copy;
 mod creation;
 pub(crate) mod disk_use;
 pub(crate) mod error;
+mod expected;
 mod gitmodules;
 mod ingest;
 pub(crate) mod layout;
@@ -46,6 +47,8 @@ use shared::rules::Staged;
 use crate::repositories::disk_use::DiskLimits;
 use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::expected::ExpectedPushes;
+use crate::repositories::expected::Ready;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
@@ -55,6 +58,7 @@ use crate::repositories::locks::Locks;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
+use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
@@ -62,6 +66,7 @@ use crate::repositories::refs::Head;
 use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
+use crate::repositories::spool::Spool;
 use crate::repositories::staging::staged_for;
 use crate::repositories::staging::sweep_staged;
 use crate::repositories::sweep::sweep_quarantine;
@@ -75,6 +80,7 @@ pub(crate) struct Repositories {
     locks: Arc<Locks>,
     limits: IngestLimits,
     disk_use: Arc<DiskUse>,
+    expected: ExpectedPushes,
 }
 
 impl Repositories {
@@ -83,6 +89,7 @@ impl Repositories {
         Self {
             locks: Arc::new(Locks::new(store.layout().clone())),
             disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT)),
+            expected: ExpectedPushes::default(),
             store,
             limits,
         }
@@ -206,12 +213,30 @@ impl Repositories {
         read.await
     }
 
-    /// Opens a quarantine for what is pushed to a repository.
+    /// Makes ready for a push into a repository that is about to come, and waits until it has come, or does not.
+    pub(crate) async fn expect_push(&self, coordinate: &Coordinate) {
+        if let Err(error) = self.expected.expect(&self.at(coordinate), &self.limits).await {
+            tracing::debug!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot make ready for a push");
+        }
+    }
+
+    /// Opens a spool for a pack that arrives.
+    pub(crate) fn spool(&self) -> Spool {
+        Spool::new(self.store.layout().clone(), self.limits)
+    }
+
+    /// Checks a pack that was spooled for a repository, and returns a quarantine with its objects.
     ///
     /// # Errors
-    /// It cannot be made.
-    pub(crate) async fn quarantine(&self, coordinate: &Coordinate) -> Result<Quarantine, FileError> {
-        Quarantine::open(&self.at(coordinate)).await
+    /// [`IngestError`].
+    pub(crate) async fn ingest(&self, coordinate: &Coordinate, spool: Spool) -> Result<Quarantine, IngestError> {
+        let repository = self.at(coordinate);
+        let (quarantine, index_pack) = match self.expected.take(&repository).await {
+            Some(Ready { quarantine, index_pack }) => (quarantine, Some(index_pack)),
+            None => (Quarantine::open(&repository).await?, None),
+        };
+        quarantine.ingest(index_pack, spool, &self.limits).await?;
+        Ok(quarantine)
     }
 
     /// Returns the kinds of those of `oids` that are in the repository or in the quarantine.

@@ -85,6 +85,12 @@ impl Quarantine {
         .await
     }
 
+    /// Prepares the `index-pack` that fills the quarantine with a small pack, whose reverse index is faster computed
+    /// than stored.
+    pub(super) fn index_small_pack(&self, limits: &IngestLimits) -> Invocation {
+        self.index_pack(limits).arg("--no-rev-index")
+    }
+
     /// Prepares the `index-pack` that fills the quarantine.
     pub(crate) fn index_pack(&self, limits: &IngestLimits) -> Invocation {
         self.store()

@@ -235,15 +235,16 @@ const WALK_MAX: Duration = Duration::from_millis(50);
 mod tests {
     use super::*;
     use crate::repositories::quarantine::Quarantine;
+    use crate::repositories::spool::Spool;
     use crate::repositories::testing::World;
 
     async fn packed(world: &World, from: &Repository, into: &Repository, revs: &str) -> Quarantine {
         let args = ["pack-objects", "--revs", "--stdout", "--thin", "--quiet"];
         let pack = world.git(from, &args, revs.as_bytes()).await;
         let (quarantine, limits) = (Quarantine::open(into).await.unwrap(), IngestLimits::default());
-        let mut spool = quarantine.spool(&limits);
+        let mut spool = Spool::new(world.store.layout().clone(), limits);
         spool.push(&pack).await.unwrap();
-        quarantine.ingest(spool, &limits).await.unwrap();
+        quarantine.ingest(None, spool, &limits).await.unwrap();
         quarantine
     }
 
