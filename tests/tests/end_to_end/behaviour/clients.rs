@@ -1,0 +1,112 @@
+//! What users of git's clients bring along, that this server has no part in or spells in another way (docs/clients.md).
+
+use tests::clients::git::GitClient;
+use tests::clients::http::request;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::repository::Repository;
+use tests::harness::world::World;
+
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+
+in_both_worlds!(
+    git_and_browsers_are_led_to_the_one_spelling,
+    git_lfs_is_told_in_its_own_terms,
+);
+
+/// A repository could be cloned by one spelling of its URL only.
+async fn git_and_browsers_are_led_to_the_one_spelling(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "my repo").await;
+    let (origin, npub) = (format!("http://{}", world.authority()), served.repository.npub());
+    let upper = npub.to_uppercase();
+    let one = format!("/{npub}/my%20repo.git");
+    for path in [
+        format!("/{npub}/my%20repo"),
+        format!("/{npub}/my%20repo.git/"),
+        format!("//{npub}/my%20repo.git"),
+        format!("/{upper}/my%20repo/"),
+    ] {
+        let (status, page) = world.get(&path, "").await;
+        assert_eq!(status, 308, "{path}");
+        assert!(
+            page.to_lowercase()
+                .contains(&format!("\r\nlocation: {}\r\n", one.to_lowercase())),
+            "{page}"
+        );
+        // What isomorphic-git makes of a URL that ends in a slash.
+        let refs = format!("{path}//info/refs?service=git-upload-pack");
+        let (status, answer) = world.get(&refs, "").await;
+        assert_eq!(status, 308, "{refs}");
+        assert!(
+            answer.contains(&format!("location: {one}/info/refs?service=git-upload-pack\r\n")),
+            "{answer}"
+        );
+        assert!(answer.contains("access-control-allow-origin: *\r\n"), "{answer}");
+    }
+    let (status, _) = world.request(&format!("POST /{npub}/my%20repo HTTP/1.1\r\n")).await;
+    assert_eq!(status, 405);
+
+    let mut latest = served.commit.clone();
+    for (i, spelling) in [format!("{npub}/my%20repo"), format!("{upper}/my%20repo.git/")]
+        .into_iter()
+        .enumerate()
+    {
+        let url = format!("{origin}/{spelling}");
+        let directory = world.folder().join(format!("clone-{i}"));
+        let clone = GitClient::clone_from(&url, &directory).await.unwrap();
+        assert_eq!(clone.rev_parse("HEAD").await, latest, "{url}");
+        latest = clone.commit(&format!("from {i}")).await;
+        let state = served
+            .repository
+            .state(now() - 50 + i as u64, &[("refs/heads/main", &latest)]);
+        assert_eq!(nostr.send(&state).await, held());
+        clone.push(&url, &["main"]).await.expect_ok();
+        assert_eq!(served.refs().await, [("refs/heads/main".to_owned(), latest.clone())]);
+    }
+}
+
+/// git-lfs got a page in HTML, of which it could say nothing.
+async fn git_lfs_is_told_in_its_own_terms(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let repository = Repository::new("r");
+    let lfs = format!("/{}/r.git/info/lfs", repository.npub());
+    let batch = br#"{"operation":"upload","objects":[{"oid":"00","size":1}]}"#;
+    for (method, path, body) in [
+        ("POST", format!("{lfs}/objects/batch"), &batch[..]),
+        (
+            "POST",
+            format!("/{}/r/info/lfs/objects/batch", repository.npub()),
+            batch,
+        ),
+        ("POST", format!("{lfs}/locks/verify"), b"{}"),
+        ("GET", format!("{lfs}/locks?limit=1"), b""),
+    ] {
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\naccept: application/vnd.git-lfs+json\r\ncontent-length: {length}\r\n\
+             content-type: application/vnd.git-lfs+json\r\n"
+        );
+
+        let answer = request(&world.authority(), &head, body).await;
+
+        assert_eq!(answer.status, 501, "{path}");
+        assert!(
+            answer
+                .head()
+                .contains("\r\ncontent-type: application/vnd.git-lfs+json\r\n"),
+            "{}",
+            answer.head()
+        );
+        let told: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+        let message = told["message"].as_str().unwrap();
+        assert!(
+            message.contains("no Git LFS") && message.contains("git lfs migrate export"),
+            "{message}"
+        );
+    }
+}
