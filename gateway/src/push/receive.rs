@@ -82,6 +82,15 @@ pub(super) enum ReceiveError {
     Unsorted(UnsortedError),
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
+    /// Of the history of a shallow clone, the part that it does not have is not here either.
+    #[error(
+        "this clone is shallow, and the server does not have the rest of its history either ({message}): run git fetch \
+         --unshallow, then push again"
+    )]
+    Shallow {
+        /// git's words.
+        message: String,
+    },
 }
 
 impl ReceiveError {
@@ -91,7 +100,12 @@ impl ReceiveError {
             Self::Ingest(error) => error.is_ours(),
             Self::NoRoom(error) => matches!(error, NoRoom::Disk | NoRoom::Unread(_)),
             Self::Unsorted(error) => error.is_ours,
-            Self::Body(_) | Self::TooSlow(_) | Self::Busy | Self::AllInUse | Self::TrailingBytes => false,
+            Self::Body(_)
+            | Self::TooSlow(_)
+            | Self::Busy
+            | Self::AllInUse
+            | Self::TrailingBytes
+            | Self::Shallow { .. } => false,
         }
     }
 }
@@ -224,7 +238,12 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        pack.quarantine.ingest(pack.spool, limits).await?;
+        let ingested = pack.quarantine.ingest(pack.spool, limits).await;
+        if let (Err(IngestError::MissingObject { message }), true) = (&ingested, request.list.is_shallow) {
+            let message = message.clone();
+            return Err(ReceiveError::Shallow { message });
+        }
+        ingested?;
         let bytes = bytes_in(pack.quarantine.object_dir()).await;
         let (bytes, coordinate) = (bytes.map_err(IngestError::from)?, &request.coordinate);
         let disk_use = self.repositories.disk_use();
@@ -290,7 +309,6 @@ mod tests {
     use tokio::io::AsyncRead;
     use tokio::io::ReadBuf;
     use wire::command_list::CommandList;
-    use wire::command_list::PushCapabilities;
 
     use super::*;
     use crate::fairness::shares::ShareLimits;
@@ -334,7 +352,7 @@ mod tests {
                     name: update.name.to_string(),
                     update: Ok(update),
                 }],
-                capabilities: PushCapabilities::default(),
+                ..CommandList::default()
             },
         }
     }

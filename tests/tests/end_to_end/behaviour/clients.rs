@@ -15,6 +15,7 @@ use crate::fixture::in_both_worlds;
 in_both_worlds!(
     git_and_browsers_are_led_to_the_one_spelling,
     git_lfs_is_told_in_its_own_terms,
+    push_options_are_ignored_and_the_pusher_told,
 );
 
 /// A repository could be cloned by one spelling of its URL only.
@@ -109,4 +110,31 @@ async fn git_lfs_is_told_in_its_own_terms(kind: Kind) {
             "{message}"
         );
     }
+}
+
+/// git aborts a push with options where they are not offered, and some have them in their configuration.
+async fn push_options_are_ignored_and_the_pusher_told(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let commit = served.git.commit("two").await;
+    let state = served.repository.state(now() - 50, &[("refs/heads/main", &commit)]);
+    assert_eq!(nostr.send(&state).await, held());
+    let (git, url) = (&served.git, &served.url);
+    git.run(&["config", "push.pushOption", "ci.skip"]).await.expect_ok();
+
+    let said = git.push(url, &["main"]).await;
+
+    let told = "remote: push options (-o) do nothing on this server";
+    assert!(said.ok && said.stderr.contains(told), "{}", said.stderr);
+    assert!(nostr.serves(&state).await);
+    // What only deletes brings options and no pack.
+    let deletion = ["push", "-o", "a", "-o", "b c", url, ":refs/heads/none"];
+    let said = git.run(&deletion).await;
+    assert!(said.ok && said.stderr.contains(told), "{}", said.stderr);
+    let many: Vec<String> = (0..1001).map(|i| format!("--push-option={i}")).collect();
+    let mut arguments = vec!["push", url, "main:other"];
+    arguments.extend(many.iter().map(String::as_str));
+    let said = git.run(&arguments).await.expect_refused();
+    assert!(said.contains("at most 1000 push options"), "{said}");
 }
