@@ -5,6 +5,7 @@ mod copy;
 mod creation;
 pub(crate) mod disk_use;
 pub(crate) mod error;
+mod fsck;
 mod gitmodules;
 mod ingest;
 pub(crate) mod layout;

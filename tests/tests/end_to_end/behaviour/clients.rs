@@ -16,6 +16,7 @@ in_both_worlds!(
     git_and_browsers_are_led_to_the_one_spelling,
     git_lfs_is_told_in_its_own_terms,
     push_options_are_ignored_and_the_pusher_told,
+    an_old_history_is_taken_and_a_dangerous_object_named,
 );
 
 /// A repository could be cloned by one spelling of its URL only.
@@ -137,4 +138,69 @@ async fn push_options_are_ignored_and_the_pusher_told(kind: Kind) {
     arguments.extend(many.iter().map(String::as_str));
     let said = git.run(&arguments).await.expect_refused();
     assert!(said.contains("at most 1000 push options"), "{said}");
+}
+
+/// Of a project moved here with the history of a converter, the first push was refused.
+async fn an_old_history_is_taken_and_a_dangerous_object_named(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let (git, url) = (&served.git, &served.url);
+    let write = async |object: &str, text: String| {
+        let file = world.folder().join("object");
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let oid = git.run(&["hash-object", "-t", object, "--literally", "-w", file]).await;
+        oid.expect_ok().trim().to_owned()
+    };
+    let tree = git.rev_parse("HEAD^{tree}").await;
+    let mut tip = served.commit.clone();
+    for by in [
+        "A<a@x> 1 +0000",
+        "<a@x> 01000000000 +0000",
+        "A 1 +0000",
+        "A <a <b> 1 +0000",
+        "A> <a@x> 1 +0000",
+        "A <a@x> 99999999999999999999 +0000",
+        "A <a@x> then +051800",
+    ] {
+        let commit = format!("tree {tree}\nparent {tip}\nauthor {by}\ncommitter {by}\n\nold\n");
+        tip = write("commit", commit).await;
+    }
+    let tag = format!("object {tip}\ntype commit\ntag v1\ntagger A<a@x> 01 +0000\n\nold\n");
+    let tag = write("tag", tag).await;
+    git.run(&["update-ref", "refs/tags/v1", &tag]).await.expect_ok();
+    git.run(&["reset", "-q", "--hard", &tip]).await.expect_ok();
+    let newest = git.commit("new").await;
+    let refs = [("refs/heads/main", &*newest), ("refs/tags/v1", &*tag)];
+    let state = served.repository.state(now() - 50, &refs);
+    assert_eq!(nostr.send(&state).await, held());
+
+    git.push(url, &["main", "v1"]).await.expect_ok();
+
+    assert!(nostr.serves(&state).await);
+    let clone = world.clone(&served.repository, "clone").await.unwrap();
+    assert_eq!(clone.rev_parse("v1").await, tag);
+    assert_eq!(
+        clone.run(&["rev-list", "--count", "HEAD"]).await.expect_ok().trim(),
+        "9"
+    );
+
+    let blob = git.rev_parse("HEAD:new").await;
+    std::fs::write(world.folder().join("entries"), format!("100644 blob {blob}\t.git\n")).unwrap();
+    let entries = world.folder().join("entries");
+    let script = format!("alias.tree=!git mktree < '{}'", entries.display());
+    let tree = git.run(&["-c", &script, "tree"]).await.expect_ok();
+    let (tree, parent) = (tree.trim(), newest.as_str());
+    let commit = git
+        .run(&["commit-tree", tree, "-p", parent, "-m", "x"])
+        .await
+        .expect_ok();
+    let commit = commit.trim();
+    let state = served
+        .repository
+        .state(now() - 40, &[("refs/heads/main", commit), ("refs/tags/v1", &tag)]);
+    assert_eq!(nostr.send(&state).await, held());
+    let said = git.push(url, &[&format!("{commit}:main")]).await.expect_refused();
+    assert!(said.contains(&format!("object {tree}: hasDotgit")), "{said}");
 }
