@@ -116,7 +116,7 @@ const DISK_FAULTS: &[&str] = &[
 pub(crate) const PRINTED_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use shared::git::Oid;
 
     use super::*;
@@ -129,7 +129,7 @@ pub(super) mod tests {
         world.git(from, &args, revs.as_bytes()).await
     }
 
-    pub(in crate::repositories) async fn ingest(
+    pub(crate) async fn ingest(
         into: &Repository,
         pack: Vec<u8>,
         limits: IngestLimits,

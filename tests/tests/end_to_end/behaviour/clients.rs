@@ -3,20 +3,26 @@
 use tests::clients::git::GitClient;
 use tests::clients::http::request;
 use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
+use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::redis;
 
 in_both_worlds!(
     git_and_browsers_are_led_to_the_one_spelling,
     git_lfs_is_told_in_its_own_terms,
     push_options_are_ignored_and_the_pusher_told,
     an_old_history_is_taken_and_a_dangerous_object_named,
+    a_private_repository_is_refused_before_anybody_can_read_it,
+    a_state_that_no_push_can_fulfil_is_refused_or_named,
 );
 
 /// A repository could be cloned by one spelling of its URL only.
@@ -203,4 +209,86 @@ async fn an_old_history_is_taken_and_a_dangerous_object_named(kind: Kind) {
     assert_eq!(nostr.send(&state).await, held());
     let said = git.push(url, &[&format!("{commit}:main")]).await.expect_refused();
     assert!(said.contains(&format!("object {tree}: hasDotgit")), "{said}");
+}
+
+/// A repository that its owner had marked as private was hosted for everybody.
+async fn a_private_repository_is_refused_before_anybody_can_read_it(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    for (identifier, mark) in [("a", ["private", "true"]), ("b", ["public-read", "false"])] {
+        let repository = Repository::new(identifier);
+        let private = world.announcement(&repository, now(), &[tag(&mark)]);
+
+        let answer = nostr.send(&private).await;
+
+        assert!(
+            !answer.taken && answer.message.starts_with("restricted: "),
+            "{answer:?}"
+        );
+        assert!(answer.message.contains("marks the repository as private"), "{answer:?}");
+        let (status, _) = world.get(&format!("/{}/{identifier}.git", repository.npub()), "").await;
+        assert_eq!(status, 404);
+    }
+    let repository = Repository::new("c");
+    let public = [tag(&["private", "false"]), tag(&["public-read", "true"])];
+    assert_eq!(
+        nostr.send(&world.announcement(&repository, now(), &public)).await,
+        held()
+    );
+}
+
+/// Its author heard OK and then nothing, and its pusher not which ref.
+async fn a_state_that_no_push_can_fulfil_is_refused_or_named(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let commit = served.git.commit("two").await;
+    let main = ("refs/heads/main", &*commit);
+    for (at, declared, told) in [
+        (
+            90,
+            [main, ("refs/heads/new", "")],
+            "invalid: refs/heads/new has no valid object id",
+        ),
+        (
+            80,
+            [main, ("refs/tags/v1", "latest")],
+            "invalid: refs/tags/v1 has no valid object id",
+        ),
+        (
+            70,
+            [main, ("refs/heads/a b", &*commit)],
+            "invalid: refs/heads/a b is not a valid ref name",
+        ),
+    ] {
+        let answer = nostr.send(&served.repository.state(now() - at, &declared)).await;
+        assert!(!answer.taken && answer.message.starts_with(told), "{answer:?}");
+    }
+
+    let abbreviated = [main, ("refs/heads/short", "abc123")];
+    let state = served.repository.state(now() - 60, &abbreviated);
+    assert_eq!(nostr.send(&state).await, held());
+
+    let fault = "refs/heads/short has only the first digits of an object id";
+    let said = served.git.push(&served.url, &["main"]).await.expect_refused();
+    assert!(said.contains(fault), "{said}");
+    let path = format!("/{}/r.git", served.repository.npub());
+    eventually("the page names it", async || {
+        world.get(&path, "").await.1.contains(fault)
+    })
+    .await;
+    if kind == Kind::Strfry {
+        let redis = redis(&world).await;
+        let id = state.id.to_hex();
+        eventually("the entry names it", async || {
+            let waits_for = field(&mut redis.clone(), &id, "waiting_for").await;
+            waits_for.is_some_and(|text| text.contains(fault))
+        })
+        .await;
+    }
+    // A corrected one takes its place.
+    let corrected = served.repository.state(now() - 50, &[main]);
+    assert_eq!(nostr.send(&corrected).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    assert!(nostr.serves(&corrected).await);
 }
