@@ -109,9 +109,10 @@ const UPLOAD_PACK_V2: [&str; 6] = [
     "server-option",
     "object-format=sha1",
 ];
-/// What this server's own receive-pack can do. No `push-options` and no `push-cert`: see command_list.rs.
-const RECEIVE_PACK: &str =
-    "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1";
+/// What this server's own receive-pack can do, in git's order. Push options are ignored, but git aborts a push with
+/// some where they are not offered. No `push-cert`: see command_list.rs.
+const RECEIVE_PACK: &str = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta \
+                            push-options object-format=sha1";
 /// `transfer.hideRefs` in serving.gitconfig.
 const HIDDEN: &str = "refs/grasp/";
 /// What clients may log about this server.

@@ -19,6 +19,8 @@ pub(crate) struct Connections {
 pub(crate) struct ConnectionPermit {
     connections: Connections,
     address: IpAddr,
+    /// How many connections its address had when this one came, itself among them.
+    pub(crate) number: usize,
 }
 
 impl Connections {
@@ -38,6 +40,7 @@ impl Connections {
             ConnectionPermit {
                 connections: self.clone(),
                 address,
+                number: *count,
             }
         })
     }

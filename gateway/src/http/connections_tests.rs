@@ -88,6 +88,34 @@ async fn connections_of_a_trusted_proxy_are_not_counted_as_one_clients() {
     }
 }
 
+/// A client that packed for more than 30 s between asking and pushing found its connection gone.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_kept_for_minutes_unless_they_are_scarce() {
+    let address = start(TrustedProxies::default()).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut stream).await, "HTTP/1.1 200");
+        open.push(stream);
+    }
+    let elsewhere = TcpSocket::new_v4().unwrap();
+    elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut last = elsewhere.connect(address).await.unwrap();
+    assert_eq!(ask(&mut last).await, "HTTP/1.1 200");
+
+    tokio::time::sleep(Duration::from_secs(240)).await;
+
+    let mut rest = Vec::new();
+    last.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"hello"), "it ended");
+    for stream in &mut open {
+        let mut answer = vec![0; 1024];
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].ends_with(b"hello"));
+        assert_eq!(ask(stream).await, "HTTP/1.1 200");
+    }
+}
+
 /// While each refusal counted as a connection until it was read, a client that had too many connections and read no
 /// answer kept all others out.
 #[tokio::test]

@@ -6,6 +6,7 @@ pub(crate) mod connections;
 #[cfg(test)]
 mod connections_tests;
 mod front;
+mod large_files;
 mod pages;
 pub(crate) mod relay_info;
 pub(crate) mod reply;

@@ -24,6 +24,7 @@ use crate::http::body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::front;
+use crate::http::large_files;
 use crate::http::pages;
 use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
@@ -148,11 +149,13 @@ async fn answer(
             Endpoint::Service(service) if head.method == Method::POST => {
                 service_request(&gateway, coordinate.clone(), *service, &head, body).await
             }
+            Endpoint::LargeFiles => large_files::refuse(&head.headers, body).await,
             Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::UnknownService | Endpoint::Service(_) => {
                 method_not_allowed()
             }
         },
-        Target::Root => method_not_allowed(),
+        Target::Elsewhere { location } if reads => reply::moved(location),
+        Target::Root | Target::Elsewhere { .. } => method_not_allowed(),
         Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&gateway.reader.loader.service)),
     }
 }

@@ -92,6 +92,10 @@ where
                     continue;
                 }
             };
+            // Small answers are the rule; without it they wait for the client's acknowledgement.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
+            }
             let counts = !limits.trusted_proxies.trust(address.ip().to_canonical());
             let of_address = counts.then(|| addresses.enter(address.ip()).map(Arc::new));
             if let Some(None) = of_address {
@@ -105,8 +109,16 @@ where
                 address,
                 permit: of_address.flatten(),
             };
-            let stream = (stream, limits.least_rate);
-            let answered = converse(stream, peer, service.clone(), graceful.watcher(), ending.clone());
+            let is_crowded = permits.available_permits() < limits.connections_max / 2;
+            let builder = builder(request_wait(is_crowded, &peer));
+            let stream = Paced::new(stream, limits.least_rate);
+            let answered = converse(
+                (builder, stream),
+                peer,
+                service.clone(),
+                graceful.watcher(),
+                ending.clone(),
+            );
             connections.spawn(async move {
                 answered.await;
                 drop(permit);
@@ -129,7 +141,7 @@ where
 
 /// Answers the requests of one connection, whose client has to read at a least rate.
 async fn converse<S>(
-    (stream, least_rate): (TcpStream, LeastRate),
+    (builder, stream): (auto::Builder<TokioExecutor>, Paced<TcpStream>),
     peer: Peer,
     service: S,
     watcher: Watcher,
@@ -138,10 +150,6 @@ async fn converse<S>(
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    // Small answers are the rule; without it they wait for the client's acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let (address, stopping) = (peer.address, ending.stopping);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -159,8 +167,7 @@ async fn converse<S>(
             Ok::<_, Infallible>(response)
         }
     });
-    let builder = builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Paced::new(stream, least_rate)), answer);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::select! {
         ended = watcher.watch(connection) => {
             if let Err(error) = ended {
@@ -202,7 +209,7 @@ async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
         close_after(&mut response);
         Ok::<_, Infallible>(response)
     });
-    let builder = builder();
+    let builder = builder(REQUEST_WAIT_MIN);
     let answered = builder.serve_connection(TokioIo::new(stream), answer);
     let ended = tokio::time::timeout(REFUSE_TIMEOUT, answered).await;
     tracing::debug!(?ended, "refused a connection too many of its address");
@@ -214,12 +221,25 @@ fn close_after(response: &mut Response) {
     response.headers_mut().insert(header::CONNECTION, close);
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+/// Tells how long a connection waits for the head of a request. Up to half of all connections wait long, and few of an
+/// address: so those that ask for nothing leave room for all others.
+fn request_wait(is_crowded: bool, peer: &Peer) -> Duration {
+    let is_one_of_many = peer
+        .permit
+        .as_ref()
+        .is_some_and(|permit| permit.number > LONG_WAITS_PER_ADDRESS_MAX);
+    match is_crowded || is_one_of_many {
+        true => REQUEST_WAIT_MIN,
+        false => REQUEST_WAIT_MAX,
+    }
+}
+
+fn builder(request_wait: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(request_wait)
         .max_buf_size(HEAD_BYTES_MAX);
     builder
 }
@@ -230,8 +250,15 @@ const REFUSALS_MAX: usize = 64;
 /// For a refused connection to ask and to take its answer.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For the head of a request, from its first byte or the end of the one before.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the head of a request, from the end of the one before: ngit and libgit2 ask what is here, pack for minutes, and
+/// push on the same connection; they open no other.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// The same where connections are scarce. The shipped proxies keep theirs for less.
+const REQUEST_WAIT_MIN: Duration = Duration::from_secs(30);
+
+/// Connections of one address that may wait long: of a client that pushes to several repositories at once.
+const LONG_WAITS_PER_ADDRESS_MAX: usize = 16;
 
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;

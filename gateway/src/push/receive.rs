@@ -80,6 +80,15 @@ pub(super) enum ReceiveError {
     Unsorted(UnsortedError),
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
+    /// Of the history of a shallow clone, the part that it does not have is not here either.
+    #[error(
+        "this clone is shallow, and the server does not have the rest of its history either ({message}): run git fetch \
+         --unshallow, then push again"
+    )]
+    Shallow {
+        /// git's words.
+        message: String,
+    },
 }
 
 impl ReceiveError {
@@ -89,7 +98,12 @@ impl ReceiveError {
             Self::Ingest(error) => error.is_ours(),
             Self::NoRoom(error) => matches!(error, NoRoom::Disk | NoRoom::Unread(_)),
             Self::Unsorted(error) => error.is_ours,
-            Self::Body(_) | Self::TooSlow(_) | Self::Busy | Self::AllInUse | Self::TrailingBytes => false,
+            Self::Body(_)
+            | Self::TooSlow(_)
+            | Self::Busy
+            | Self::AllInUse
+            | Self::TrailingBytes
+            | Self::Shallow { .. } => false,
         }
     }
 }
@@ -206,7 +220,13 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        let quarantine = self.repositories.ingest(&request.coordinate, pack.spool).await?;
+        let ingested = self.repositories.ingest(&request.coordinate, pack.spool).await;
+        let quarantine = match ingested {
+            Err(IngestError::MissingObject { message }) if request.list.is_shallow => {
+                return Err(ReceiveError::Shallow { message });
+            }
+            ingested => ingested?,
+        };
         let object_dir = quarantine.object_dir().to_owned();
         let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
@@ -270,7 +290,6 @@ mod tests {
     use tokio::io::AsyncRead;
     use tokio::io::ReadBuf;
     use wire::command_list::CommandList;
-    use wire::command_list::PushCapabilities;
 
     use super::*;
     use crate::fairness::shares::ShareLimits;
@@ -314,7 +333,7 @@ mod tests {
                     name: update.name.to_string(),
                     update: Ok(update),
                 }],
-                capabilities: PushCapabilities::default(),
+                ..CommandList::default()
             },
         }
     }

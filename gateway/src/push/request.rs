@@ -70,7 +70,11 @@ impl PushRequest {
             true => Atomicity::AllOrNothing,
             false => Atomicity::PerRef,
         };
-        Ok(Some(decide_push(facts, target, &self.list.commands, atomicity)))
+        let mut decision = decide_push(facts, target, &self.list.commands, atomicity);
+        if self.list.push_options > 0 {
+            decision.notes.push(OPTIONS_IGNORED.to_owned());
+        }
+        Ok(Some(decision))
     }
 
     /// Returns the PRs that the push names.
@@ -99,6 +103,9 @@ async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), Unread
         }
     }
 }
+
+/// What a pusher with options (`-o`) reads.
+const OPTIONS_IGNORED: &str = "push options (-o) do nothing on this server, and were ignored";
 
 /// For the command list, which is small and comes first.
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(15);

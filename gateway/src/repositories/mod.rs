@@ -6,6 +6,7 @@ mod creation;
 pub(crate) mod disk_use;
 pub(crate) mod error;
 mod expected;
+mod fsck;
 mod gitmodules;
 mod ingest;
 pub(crate) mod layout;

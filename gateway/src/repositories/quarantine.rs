@@ -13,6 +13,7 @@ use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
+use crate::repositories::fsck;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
@@ -105,8 +106,8 @@ impl Quarantine {
             // Pushes are thin: deltas against objects of ours are completed, so that a pack stands alone.
             .arg("--fix-thin")
             // Checks every object and that what it refers to is here. Only here can severities be set: index-pack
-            // reads neither `fsck.*` nor `receive.fsck.*` (the test with a bad time zone pins it).
-            .arg(format!("--strict={FSCK_TOLERATED},{FSCK_REFUSED}"))
+            // reads neither `fsck.*` nor `receive.fsck.*` (the test of all faults pins it).
+            .arg(format!("--strict={}", fsck::severities()))
             .arg(format!("--max-input-size={}", limits.pack_bytes_max))
             // One push, one core.
             .arg("--threads=1")
@@ -159,13 +160,6 @@ fn prepare(repository: &Repository, quarantine: &Path) -> Result<(), FileError> 
         false => lay_out(quarantine, Some(repository.coordinate())),
     }
 }
-
-/// Faults of old, honest histories (the list is gitaly's). Whatever can harm who checks out stays an error.
-const FSCK_TOLERATED: &str = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore";
-/// What git only notes, and what harms who checks out: links that lead git to read another file of that machine, and a
-/// `.gitmodules` of which nothing was checked because it cannot be read.
-const FSCK_REFUSED: &str =
-    "gitattributesSymlink=error,gitignoreSymlink=error,mailmapSymlink=error,gitmodulesParse=error";
 
 #[cfg(test)]
 mod tests {

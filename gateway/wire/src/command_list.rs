@@ -24,6 +24,11 @@ pub struct CommandList {
     pub commands: Vec<PushCommand>,
     /// The forms of an answer that the pusher's git can read.
     pub capabilities: PushCapabilities,
+    /// How many push options came, which nothing here looks at.
+    pub push_options: usize,
+    /// Whether the pusher's clone is shallow. Where its history ends is of no interest: what the push brings has to be
+    /// complete together with what is here, like that of any other.
+    pub is_shallow: bool,
 }
 
 impl CommandList {
@@ -42,6 +47,8 @@ pub struct PushCapabilities {
     pub side_band_64k: bool,
     /// `atomic`: all or nothing.
     pub atomic: bool,
+    /// `push-options`: they follow the commands.
+    pub push_options: bool,
 }
 
 /// The limits of a command list.
@@ -85,12 +92,6 @@ pub enum CommandListError {
     /// A signed push: git splits its lines differently.
     #[error("signed pushes (push-cert) are not supported: push with --no-signed")]
     PushCert,
-    /// A push from a shallow clone with its boundary.
-    #[error("pushes of a shallow history are not supported: run git fetch --unshallow first")]
-    Shallow,
-    /// Push options, never advertised.
-    #[error("push options are not supported: push without -o")]
-    PushOptions,
     /// A hash other than SHA-1.
     #[error("the object format {format} is not supported: this server has sha1")]
     ObjectFormat {
@@ -103,6 +104,9 @@ pub enum CommandListError {
         /// The limit.
         max: usize,
     },
+    /// More push options than the limit.
+    #[error("a push has at most {PUSH_OPTIONS_MAX} push options (-o)")]
+    TooManyOptions,
     /// More bytes than the limit.
     #[error("the command list of a push has at most {max} bytes: push in parts")]
     TooLong {
@@ -117,8 +121,15 @@ pub struct CommandListParser {
     limits: CommandListLimits,
     buffer: BytesMut,
     bytes_read: usize,
-    is_shallow: bool,
+    section: Section,
     list: CommandList,
+}
+
+/// What the next line is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Commands,
+    PushOptions,
 }
 
 impl CommandListParser {
@@ -128,7 +139,7 @@ impl CommandListParser {
             limits,
             buffer: BytesMut::new(),
             bytes_read: 0,
-            is_shallow: false,
+            section: Section::Commands,
             list: CommandList::default(),
         }
     }
@@ -150,39 +161,28 @@ impl CommandListParser {
             if self.bytes_read > self.limits.bytes_max {
                 return Err(self.too_long());
             }
-            match frame {
-                PktLine::Flush if self.is_shallow => return Err(CommandListError::Shallow),
-                PktLine::Flush => {
+            match (frame, self.section) {
+                (PktLine::Flush, Section::Commands) if self.list.capabilities.push_options => {
+                    self.section = Section::PushOptions;
                     self.buffer.advance(len);
-                    let mut list = std::mem::take(&mut self.list);
-                    mark_conflicts(&mut list.commands);
-                    mark_pull_requests(&mut list.commands, self.limits.pull_requests_max);
-                    let rest = std::mem::take(&mut self.buffer).freeze();
-                    return Ok(Some((list, rest)));
+                }
+                (PktLine::Flush, Section::Commands | Section::PushOptions) => {
+                    self.buffer.advance(len);
+                    return Ok(Some(self.finish()));
                 }
                 // Of protocol version 2, which pushes do not have.
-                PktLine::Delimiter | PktLine::ResponseEnd => {
+                (PktLine::Delimiter | PktLine::ResponseEnd, _) => {
                     return Err(CommandListError::Malformed("a delimiter packet"));
                 }
-                // These lines come first. The refusal waits for the capabilities, which decide its form.
-                PktLine::Data(line) if line.starts_with(b"shallow ") => {
-                    self.is_shallow = true;
+                (PktLine::Data(line), Section::Commands) => {
+                    let max = self.limits.commands_max;
+                    read_line(line, &mut self.list, max)?;
                     self.buffer.advance(len);
                 }
-                PktLine::Data(line) => {
-                    if self.list.commands.len() == self.limits.commands_max {
-                        return Err(CommandListError::TooMany {
-                            max: self.limits.commands_max,
-                        });
-                    }
-                    let first = self.list.commands.is_empty();
-                    let (command, capabilities) = parse_line(line, first)?;
-                    self.list.commands.push(command);
-                    if let Some(capabilities) = capabilities {
-                        self.list.capabilities = capabilities;
-                    }
-                    if self.is_shallow {
-                        return Err(CommandListError::Shallow);
+                (PktLine::Data(_), Section::PushOptions) => {
+                    self.list.push_options += 1;
+                    if self.list.push_options > PUSH_OPTIONS_MAX {
+                        return Err(CommandListError::TooManyOptions);
                     }
                     self.buffer.advance(len);
                 }
@@ -194,11 +194,39 @@ impl CommandListParser {
         Ok(None)
     }
 
+    fn finish(&mut self) -> (CommandList, Bytes) {
+        let mut list = std::mem::take(&mut self.list);
+        mark_conflicts(&mut list.commands);
+        mark_pull_requests(&mut list.commands, self.limits.pull_requests_max);
+        (list, std::mem::take(&mut self.buffer).freeze())
+    }
+
     fn too_long(&self) -> CommandListError {
         CommandListError::TooLong {
             max: self.limits.bytes_max,
         }
     }
+}
+
+/// Reads a line of the commands.
+fn read_line(line: &[u8], list: &mut CommandList, commands_max: usize) -> Result<(), CommandListError> {
+    if let Some(oid) = line.strip_prefix(b"shallow ") {
+        let oid = std::str::from_utf8(oid.trim_ascii_end()).unwrap_or_default();
+        let names_one = oid.parse::<Oid>().is_ok();
+        list.is_shallow = true;
+        return names_one
+            .then_some(())
+            .ok_or(CommandListError::Malformed("a shallow line without an object id"));
+    }
+    if list.commands.len() == commands_max {
+        return Err(CommandListError::TooMany { max: commands_max });
+    }
+    let (command, capabilities) = parse_line(line, list.commands.is_empty())?;
+    list.commands.push(command);
+    if let Some(capabilities) = capabilities {
+        list.capabilities = capabilities;
+    }
+    Ok(())
 }
 
 fn parse_line(line: &[u8], first: bool) -> Result<(PushCommand, Option<PushCapabilities>), CommandListError> {
@@ -254,7 +282,7 @@ fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError>
             ("report-status" | "report-status-v2", None) => capabilities.report_status = true,
             ("side-band-64k", None) => capabilities.side_band_64k = true,
             ("atomic", None) => capabilities.atomic = true,
-            ("push-options", _) => return Err(CommandListError::PushOptions),
+            ("push-options", None) => capabilities.push_options = true,
             ("push-cert", _) => return Err(CommandListError::PushCert),
             ("object-format", Some(format)) if format != "sha1" => {
                 let printable = format.chars().filter(|c| !c.is_control()).take(20);
@@ -324,6 +352,9 @@ fn directory_order(name: &RefName) -> impl Iterator<Item = u8> {
 const NOT_A_COMMAND: CommandListError = CommandListError::Malformed("a line is not <old> <new> <ref>");
 const OID_DIGITS: usize = 2 * Oid::LEN;
 
+/// Most push options of a push; their bytes count with those of the commands. People have a few in their configuration.
+pub const PUSH_OPTIONS_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -391,6 +422,46 @@ mod tests {
     }
 
     #[test]
+    fn push_options_are_counted_and_not_looked_at() {
+        let command = request(&[format!("{NULL} {A} refs/heads/main\0report-status push-options")]);
+        let options = ["ci.skip", "push-cert", "shallow x\0atomic"].map(str::to_owned);
+        let whole = [&command, &request(&options)[..], b"PACK"].concat();
+
+        assert_eq!(parse(&command), Ok(None));
+        let (list, rest) = parse(&whole).unwrap().unwrap();
+
+        assert_eq!(
+            (list.push_options, list.commands.len(), &rest[..]),
+            (3, 1, &b"PACK"[..])
+        );
+        assert!(!list.is_shallow && !list.capabilities.atomic);
+        let delimited = [&command[..], b"0001"].concat();
+        assert_eq!(
+            parse(&delimited),
+            Err(CommandListError::Malformed("a delimiter packet"))
+        );
+        let many = |count| {
+            let options = request(&vec!["x".to_owned(); count]);
+            parse(&[command.clone(), options].concat()).map(|read| read.unwrap().0.push_options)
+        };
+        assert_eq!(many(PUSH_OPTIONS_MAX), Ok(PUSH_OPTIONS_MAX));
+        assert_eq!(many(PUSH_OPTIONS_MAX + 1), Err(CommandListError::TooManyOptions));
+    }
+
+    #[test]
+    fn a_shallow_clone_says_so_before_its_commands() {
+        let shallow = |oid: &str| format!("shallow {oid}");
+        let lines = [
+            shallow(A),
+            shallow(B) + "\n",
+            format!("{A} {B} refs/heads/main\0atomic"),
+        ];
+        let list = complete(&lines);
+        assert!(list.is_shallow && list.capabilities.atomic);
+        assert_eq!(list.commands.len(), 1);
+    }
+
+    #[test]
     fn a_probe_asks_for_nothing() {
         assert_eq!(parse(b"0000"), Ok(Some((CommandList::default(), Bytes::new()))));
         assert!(!CommandList::default().expects_pack());
@@ -409,7 +480,10 @@ mod tests {
         for (lines, error) in [
             (vec![cert.clone()], CommandListError::PushCert),
             (vec![ok.clone(), cert], CommandListError::PushCert),
-            (vec![format!("shallow {A}"), ok.clone()], CommandListError::Shallow),
+            (
+                vec![format!("shallow {}", A.to_uppercase()), ok.clone()],
+                CommandListError::Malformed("a shallow line without an object id"),
+            ),
             (
                 vec![ok.clone(), format!("{NULL} {B} refs/heads/b\0atomic")],
                 CommandListError::Malformed("a NUL in a line that is not the first"),
@@ -418,7 +492,6 @@ mod tests {
                 vec![format!("{ok}atomic\0quiet")],
                 CommandListError::Malformed("a NUL in a line that is not the first"),
             ),
-            (vec![format!("{ok}push-options")], CommandListError::PushOptions),
             (vec![format!("{ok}push-cert=x")], CommandListError::PushCert),
             (
                 vec![format!("{ok}object-format=sha256")],

@@ -23,6 +23,11 @@ pub enum Target {
         /// What of it.
         endpoint: Endpoint,
     },
+    /// Another spelling of what can be read.
+    Elsewhere {
+        /// Path and query of its one spelling; of what the client sent, only the repository and the service are in it.
+        location: String,
+    },
     /// Nothing that could exist here.
     Nothing,
 }
@@ -38,6 +43,8 @@ pub enum Endpoint {
     UnknownService,
     /// The service itself, a POST.
     Service(GitService),
+    /// What git-lfs asks for, whatever it is.
+    LargeFiles,
 }
 
 /// The two services of git's smart HTTP protocol (`gitprotocol-http(5)`).
@@ -67,26 +74,62 @@ impl GitService {
 
 impl Target {
     /// Reads the path and the query of a request, both as they came.
+    ///
+    /// People leave `.git` away, put a slash behind a URL (some clients ask for `…git//info/refs` then), or read the
+    /// key from a QR code in upper case. What is read leads to the one spelling, which git uses from then on. A POST is
+    /// answered as it is: not every client posts to where it was led, or posts twice.
     pub fn parse(path: &str, query: &str) -> Self {
         if path == "/" || path.is_empty() {
             return Self::Root;
         }
-        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        let (npub, repository, rest) = match segments.as_slice() {
-            [npub, repository, rest @ ..] => (*npub, *repository, rest),
-            _ => return Self::Nothing,
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let [npub, repository, rest @ ..] = segments.as_slice() else {
+            return Self::Nothing;
         };
         let endpoint = match rest {
-            [] | [""] => Some(Endpoint::Page),
+            [] => Some(Endpoint::Page),
             ["info", "refs"] => Some(service_in(query).map_or(Endpoint::UnknownService, Endpoint::InfoRefs)),
+            ["info", "lfs", ..] => Some(Endpoint::LargeFiles),
             [service] => GitService::parse(service).map(Endpoint::Service),
             _ => None,
         };
-        match (coordinate(npub, repository), endpoint) {
-            (Some(coordinate), Some(endpoint)) => Self::Repository { coordinate, endpoint },
-            _ => Self::Nothing,
+        let (Some((coordinate, spelling)), Some(endpoint)) = (coordinate(npub, repository), endpoint) else {
+            return Self::Nothing;
+        };
+        // Escapes that nobody needs are left alone: a proxy may write them anew, and would be led round and round.
+        let has_empty_segments = path.split('/').skip(1).any(str::is_empty);
+        let location = match spelling {
+            Spelling::Canonical if !has_empty_segments => None,
+            Spelling::Canonical | Spelling::Other => endpoint.location_in(&coordinate),
+        };
+        match location {
+            Some(location) => Self::Elsewhere { location },
+            None => Self::Repository { coordinate, endpoint },
         }
     }
+}
+
+impl Endpoint {
+    /// Returns where it is read in a repository; `None`: it is not read, but posted to.
+    fn location_in(self, coordinate: &Coordinate) -> Option<String> {
+        let page = repository_path(coordinate);
+        match self {
+            Self::Page => Some(page),
+            // git takes what comes before this for the repository, if it is what it asked for (git `http.c`,
+            // `update_url_from_redirect`).
+            Self::InfoRefs(service) => Some(format!("{page}/info/refs?service={}", service.as_str())),
+            Self::UnknownService => Some(format!("{page}/info/refs")),
+            Self::Service(_) | Self::LargeFiles => None,
+        }
+    }
+}
+
+/// How a repository is written in a path.
+enum Spelling {
+    /// As [`repository_path`] writes it, but for escapes.
+    Canonical,
+    /// In any other way.
+    Other,
 }
 
 /// Returns the path of a repository, `/<npub>/<identifier>.git`, encoded.
@@ -100,15 +143,16 @@ pub fn npub(key: &PublicKey) -> String {
     npub
 }
 
-fn coordinate(npub: &str, repository: &str) -> Option<Coordinate> {
+fn coordinate(npub: &str, repository: &str) -> Option<(Coordinate, Spelling)> {
     let owner = PublicKey::from_bech32(npub).ok()?;
-    // Only the canonical spelling, so that one repository has one URL.
-    if self::npub(&owner) != npub {
-        return None;
-    }
     let decoded = percent_decode(repository)?;
-    let identifier: Identifier = decoded.strip_suffix(".git")?.parse().ok()?;
-    Some(Coordinate { owner, identifier })
+    let without_suffix = decoded.strip_suffix(".git");
+    let identifier: Identifier = without_suffix.unwrap_or(&decoded).parse().ok()?;
+    let spelling = match without_suffix {
+        Some(_) if self::npub(&owner) == npub => Spelling::Canonical,
+        Some(_) | None => Spelling::Other,
+    };
+    Some((Coordinate { owner, identifier }, spelling))
 }
 
 /// Returns the value of `service`, wherever it stands in the query.
@@ -143,7 +187,7 @@ mod tests {
         let npub = npub(&Keys::generate().public_key());
         match Target::parse(&format!("/{npub}/{path_segment}"), "") {
             Target::Repository { coordinate, .. } => Some(coordinate.identifier.to_string()),
-            Target::Root | Target::Nothing => None,
+            Target::Root | Target::Elsewhere { .. } | Target::Nothing => None,
         }
     }
 
@@ -166,7 +210,6 @@ mod tests {
             ("a%+1.git", None),
             ("a%4é.git", None),
             ("%ff.git", None),
-            ("r", None),
             (".git", None),
         ] {
             assert_eq!(identifier_in(segment).as_deref(), identifier, "{segment}");
@@ -174,14 +217,59 @@ mod tests {
     }
 
     #[test]
-    fn only_the_canonical_npub_names_a_repository() {
+    fn each_spelling_of_a_repository_leads_to_the_one() {
+        let npub = npub(&Keys::generate().public_key());
+        let upper = npub.to_uppercase();
+        let refs = "/info/refs?service=git-upload-pack";
+        for (path, query, location) in [
+            (format!("/{npub}/r"), "", Some(format!("/{npub}/r.git"))),
+            (format!("/{npub}/r.git/"), "x=//y", Some(format!("/{npub}/r.git"))),
+            (format!("//{npub}/r.git"), "", Some(format!("/{npub}/r.git"))),
+            (format!("/{upper}/r.git"), "", Some(format!("/{npub}/r.git"))),
+            (format!("/{npub}/a%20b%3a"), "", Some(format!("/{npub}/a%20b%3A.git"))),
+            (
+                format!("/{npub}/r/info/refs"),
+                "",
+                Some(format!("/{npub}/r.git/info/refs")),
+            ),
+            (
+                format!("/{npub}/r.git//info/refs"),
+                "service=git-upload-pack",
+                Some(format!("/{npub}/r.git{refs}")),
+            ),
+            (
+                format!("/{upper}/r//info/refs/"),
+                "a=https://elsewhere&service=git-upload-pack",
+                Some(format!("/{npub}/r.git{refs}")),
+            ),
+            (format!("/{npub}/a%3ab.git"), "", None),
+            (format!("/{npub}/a:b.git"), "", None),
+            (format!("/{npub}/r//git-upload-pack"), "", None),
+            (format!("/{npub}/r/info/lfs/objects/batch"), "", None),
+        ] {
+            match Target::parse(&path, query) {
+                Target::Elsewhere { location: found } => assert_eq!(Some(found), location, "{path}"),
+                Target::Repository { .. } => assert_eq!(None, location, "{path}"),
+                target @ (Target::Root | Target::Nothing) => panic!("{path}: {target:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_npub_names_nothing() {
         let key = Keys::generate().public_key();
-        for owner in [npub(&key).to_uppercase(), key.to_hex(), "npub1test".to_owned()] {
-            assert_eq!(
-                Target::parse(&format!("/{owner}/r.git"), ""),
-                Target::Nothing,
-                "{owner}"
-            );
+        let mixed = npub(&key).replacen('n', "N", 1);
+        for path in [
+            format!("/{}/r.git", key.to_hex()),
+            "/npub1test/r.git".to_owned(),
+            format!("/{mixed}/r.git"),
+            format!("/{}", npub(&key)),
+            format!("/{}//", npub(&key)),
+            "//".to_owned(),
+            "//elsewhere.example/r.git".to_owned(),
+            format!("/{}/%2e%2e", npub(&key)),
+        ] {
+            assert_eq!(Target::parse(&path, ""), Target::Nothing, "{path}");
         }
     }
 
@@ -190,7 +278,7 @@ mod tests {
         let base = format!("/{}/r.git", npub(&Keys::generate().public_key()));
         for (rest, query, endpoint) in [
             ("", "", Some(Endpoint::Page)),
-            ("/", "", Some(Endpoint::Page)),
+            ("/", "", None),
             (
                 "/info/refs",
                 "service=git-upload-pack",
@@ -211,12 +299,14 @@ mod tests {
                 "",
                 Some(Endpoint::Service(GitService::ReceivePack)),
             ),
+            ("/info/lfs/objects/batch", "", Some(Endpoint::LargeFiles)),
+            ("/info/lfs", "", Some(Endpoint::LargeFiles)),
             ("/HEAD", "", None),
             ("/objects/info/packs", "", None),
         ] {
             let found = match Target::parse(&format!("{base}{rest}"), query) {
                 Target::Repository { endpoint, .. } => Some(endpoint),
-                Target::Root | Target::Nothing => None,
+                Target::Root | Target::Elsewhere { .. } | Target::Nothing => None,
             };
             assert_eq!(found, endpoint, "{rest}?{query}");
         }

@@ -28,6 +28,8 @@ pub struct Announcement {
     pub name: String,
     /// The `description` tag; empty if there is none.
     pub description: String,
+    /// Whether its owner does not want everybody to read the repository (`private` of ngit, `public-read` of gittr).
+    pub is_private: bool,
 }
 
 impl Announcement {
@@ -49,6 +51,8 @@ impl Announcement {
             roles: Roles::of(event),
             name: first_value(event, "name").to_owned(),
             description: first_value(event, "description").to_owned(),
+            is_private: first_tag(event, "private").is_some_and(|values| values.first().is_none_or(|it| it != "false"))
+                || first_value(event, "public-read") == "false",
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::git::Namespace;
 use crate::git::Oid;
 use crate::git::RefName;
 use crate::nip01::Revision;
+use crate::nip01::is_lower_hex;
 
 /// A repository state, for every repository called `identifier` in whose maintainer set the author is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +23,20 @@ pub struct State {
     pub author: PublicKey,
     /// The repositories it speaks of.
     pub identifier: Identifier,
-    /// What it declares, or why no repository can ever be brought to it.
-    ///
-    /// A defect does not make the event invalid: it is taken, held, and expires (the public audit sends such
-    /// states and wants them answered OK).
-    pub declared: Result<Declared, Defect>,
+    /// What it declares, or why no repository can ever be brought to it. A relay may serve it all the same.
+    pub declared: Result<Declared, Unfulfillable>,
+}
+
+/// Why no repository can ever be brought to what a state declares.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfulfillable {
+    /// A ref has the first digits of an object id only. Such a state is held, and expires: the public audit sends one
+    /// and wants it answered OK (docs/facts/grasp.md 1.1).
+    #[error("{0} has only the first digits of an object id")]
+    Abbreviated(RefName),
+    /// Anything else.
+    #[error(transparent)]
+    Malformed(#[from] Defect),
 }
 
 /// The refs that a state declares: all branches and tags of the repository, no others.
@@ -62,19 +72,31 @@ impl State {
 }
 
 impl Declared {
-    fn parse(event: &Event) -> Result<Self, Defect> {
+    fn parse(event: &Event) -> Result<Self, Unfulfillable> {
         let mut refs = BTreeMap::new();
         let mut head = None;
+        let mut abbreviated = None;
         for tag in event.tags.iter() {
-            let [name, value, ..] = tag.as_slice() else {
+            let [name, values @ ..] = tag.as_slice() else {
                 continue;
             };
+            let value = values.first().map_or("", String::as_str);
             if name == "HEAD" {
                 head = value.strip_prefix("ref: ").unwrap_or(value).parse::<RefName>().ok();
-            } else if let Some((name, oid)) = declared_ref(name, value)?
-                && refs.insert(name.clone(), oid).is_some_and(|before| before != oid)
-            {
-                return Err(format!("{name} is declared twice").into());
+                continue;
+            }
+            let (name, oid) = match declared_ref(name, value) {
+                Ok(None) => continue,
+                Ok(Some(declared)) => declared,
+                // Another ref may have a worse fault.
+                Err(Unfulfillable::Abbreviated(name)) => {
+                    abbreviated = Some(name);
+                    continue;
+                }
+                Err(error @ Unfulfillable::Malformed(_)) => return Err(error),
+            };
+            if refs.insert(name.clone(), oid).is_some_and(|before| before != oid) {
+                return Err(malformed(format!("{name} is declared twice")));
             }
         }
         // A directory sorts before what is in it, but not always right before: `a`, `a-b`, `a/c`.
@@ -83,9 +105,12 @@ impl Declared {
             while let Some((parent, _)) = directory.rsplit_once('/') {
                 directory = parent;
                 if parent.parse().is_ok_and(|parent: RefName| refs.contains_key(&parent)) {
-                    return Err(format!("{name} and {parent} cannot exist side by side").into());
+                    return Err(malformed(format!("{name} and {parent} cannot exist side by side")));
                 }
             }
+        }
+        if let Some(name) = abbreviated {
+            return Err(Unfulfillable::Abbreviated(name));
         }
         let head = head.filter(|name| name.namespace() == Namespace::Branch && refs.contains_key(name));
         Ok(Self { refs, head })
@@ -94,17 +119,36 @@ impl Declared {
 
 /// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) say nothing that the tag object does not,
 /// and a symbolic value names another ref that stands for itself.
-fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, Defect> {
+fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, Unfulfillable> {
     let governed = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
     if !governed || name.ends_with("^{}") || value.starts_with("ref: ") {
         return Ok(None);
     }
-    match (name.parse(), value.parse()) {
+    let is_abbreviated = (1..2 * Oid::LEN).contains(&value.len()) && is_lower_hex(value, value.len());
+    match (name.parse::<RefName>(), value.parse::<Oid>()) {
         (Ok(name), Ok(oid)) => Ok(Some((name, oid))),
-        (Ok(_), Err(_)) => Err(format!("{name} has no valid object id").into()),
-        (Err(_), _) => Err(format!("{name} is not a valid ref name").into()),
+        (Ok(name), Err(_)) if is_abbreviated => Err(Unfulfillable::Abbreviated(name)),
+        (Ok(name), Err(error)) => Err(malformed(format!("{name} has no valid object id: {error}"))),
+        (Err(_), _) => Err(malformed(format!("{} is not a valid ref name", excerpt(name)))),
     }
 }
+
+fn malformed(text: String) -> Unfulfillable {
+    Unfulfillable::Malformed(text.into())
+}
+
+/// Returns the start of a name that may be as long as an event, and hold anything.
+fn excerpt(name: &str) -> String {
+    let mut chars = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let start: String = chars.by_ref().take(NAME_CHARS_MAX).collect();
+    match chars.next() {
+        Some(_) => start + "…",
+        None => start,
+    }
+}
+
+/// Shown of a name.
+const NAME_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -119,7 +163,7 @@ mod tests {
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-    fn declared(tags: &[&[&str]]) -> Result<Declared, Defect> {
+    fn declared(tags: &[&[&str]]) -> Result<Declared, Unfulfillable> {
         let tags = [&["d", "r"][..]].into_iter().chain(tags.iter().copied());
         let tags = tags.map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         let event = EventBuilder::new(Kind::Custom(30618), "")
@@ -166,9 +210,10 @@ mod tests {
     #[test]
     fn a_name_of_a_hundred_thousand_directories_is_a_defect() {
         let deep = "refs/heads".to_owned() + &"/x".repeat(100_000);
-        assert_eq!(
-            declared(&[&[&deep, A]]),
-            Err(format!("{deep} is not a valid ref name").into())
+        let text = declared(&[&[&deep, A]]).unwrap_err().to_string();
+        assert!(
+            text.starts_with("refs/heads/x/x/x") && text.ends_with("… is not a valid ref name"),
+            "{text}"
         );
     }
 
@@ -182,9 +227,21 @@ mod tests {
         for (tags, defect) in [
             (
                 &[&["refs/heads/main", "abc123"][..]][..],
-                "refs/heads/main has no valid object id",
+                "refs/heads/main has only the first digits of an object id",
+            ),
+            (
+                &[&["refs/heads/main", "abc123"], &["refs/heads/other", ""]],
+                "refs/heads/other has no valid object id: an object id has 40 digits, only 0-9 and a-f",
             ),
             (&[&["refs/heads/a..b", A]], "refs/heads/a..b is not a valid ref name"),
+            (
+                &[&["refs/heads/main"]],
+                "refs/heads/main has no valid object id: an object id has 40 digits, only 0-9 and a-f",
+            ),
+            (
+                &[&["refs/heads/a\n", A]],
+                "refs/heads/a\u{fffd} is not a valid ref name",
+            ),
             (
                 &[&["refs/heads/a", A], &["refs/heads/a", B]],
                 "refs/heads/a is declared twice",
@@ -194,7 +251,7 @@ mod tests {
                 "refs/heads/a/c/d and refs/heads/a cannot exist side by side",
             ),
         ] {
-            assert_eq!(declared(tags), Err(defect.into()));
+            assert_eq!(declared(tags).unwrap_err().to_string(), defect);
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
+use crate::nip34::Unfulfillable;
 
 /// An event that is held until its git data is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,8 @@ pub enum Admission {
     Refuse {
         /// Why.
         refusal: Refusal,
-        /// Held entries that it ends nevertheless: the announcement that it replaces by one of another server.
+        /// Held entries that it ends nevertheless: the announcement that it replaces by one of another server, or of a
+        /// private repository.
         ends: BTreeSet<EventId>,
     },
 }
@@ -140,14 +142,15 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         coordinates: BTreeSet::from([coordinate.clone()]),
         extend,
     };
-    if facts.service.is_named_by(announcement) {
+    let names_us = facts.service.is_named_by(announcement);
+    if names_us && !announcement.is_private {
         if !facts.access.permits(coordinate) {
             return Refusal::Blocked.into();
         }
         return hold(waiting_states(announcement, facts));
     }
     // An announcement that de-lists a served one of ours is released, so that readers see it.
-    if public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
+    if !names_us && public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
         return hold(BTreeSet::new());
     }
     let ends: BTreeSet<EventId> = facts
@@ -156,6 +159,10 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         .filter(|known| facts.service.is_named_by(&known.item))
         .map(|known| known.item.revision.event_id)
         .collect();
+    if names_us {
+        let refusal = Refusal::Private;
+        return Admission::Refuse { refusal, ends };
+    }
     // The maintainer exception: a maintainer whom a repository hosted here lists may announce the same identifier for
     // another server, so that readers find both.
     let namesakes = facts.namesakes_of(&coordinate.identifier);
@@ -192,6 +199,9 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
         .filter(|known| !known.status.counts_as_served())
         .map(|known| known.item.revision.event_id)
         .collect();
+    if let Err(Unfulfillable::Malformed(defect)) = &state.declared {
+        return Refusal::Malformed(defect.clone()).into();
+    }
     Admission::Hold {
         coordinates: BTreeSet::from([state.home()]),
         extend,
@@ -338,6 +348,90 @@ mod tests {
                 panic!("held")
             };
             assert_eq!(ended.contains(&ours.id), ends, "{created_at}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_of_a_private_repository_is_refused_and_ends_a_held_public_one() {
+        let ours = announcement_event(1, "r", 5, &[]);
+        for (tags, private) in [
+            (&["private", "true"][..], true),
+            (&["private"], true),
+            (&["private", "false"], false),
+            (&["public-read", "false"], true),
+            (&["public-read", "true"], false),
+        ] {
+            let newer = announcement_event(1, "r", 6, &[tags]);
+            match admit(&newer, Scene::default().held([ours.clone()])) {
+                Admission::Refuse { refusal, ends } => {
+                    assert!(
+                        private && refusal.to_string().starts_with("restricted: "),
+                        "{tags:?}: {refusal}"
+                    );
+                    assert_eq!(ends, BTreeSet::from([ours.id]));
+                }
+                Admission::Hold { .. } => assert!(!private, "{tags:?}"),
+                Admission::Accept => panic!("{tags:?}"),
+            }
+            let served = admit(&newer, Scene::default().served([ours.clone()]));
+            assert_eq!(refusal(&served).is_some(), private, "{tags:?}");
+            // It may go to another server.
+            let away = foreign_announcement_event(1, "r", 6, &[tags]);
+            let away = admit(&away, Scene::default().served([ours.clone()]));
+            assert!(matches!(away, Admission::Hold { .. }), "{tags:?}");
+        }
+    }
+
+    /// Their author heard OK, and then nothing.
+    #[test]
+    fn a_state_that_no_push_can_fulfil_is_refused_by_the_name_of_its_ref() {
+        let announced = || Scene::default().served([announcement_event(1, "r", 1, &[])]);
+        let oid = &*"a".repeat(40);
+        let long = format!("refs/heads/{}", "x".repeat(251));
+        for (tags, refused) in [
+            (
+                &[&["refs/heads/main", ""][..]][..],
+                Some("refs/heads/main has no valid object id"),
+            ),
+            (
+                &[&["refs/heads/main", oid], &["refs/tags/v1", "latest"]],
+                Some("refs/tags/v1 has no valid object id"),
+            ),
+            (
+                &[&["refs/heads/main", &"A".repeat(40)]],
+                Some("refs/heads/main has no valid object id"),
+            ),
+            (
+                &[&["refs/heads/main", &"0".repeat(40)]],
+                Some("refs/heads/main has no valid object id"),
+            ),
+            (
+                &[&["refs/heads/main", "abc123"], &["refs/heads/x", ""]],
+                Some("refs/heads/x has no valid object id"),
+            ),
+            (
+                &[&["refs/heads/a..b", oid]],
+                Some("refs/heads/a..b is not a valid ref name"),
+            ),
+            (&[&[&long, oid]], Some("is not a valid ref name")),
+            (
+                &[&["refs/heads/a", oid], &["refs/heads/a/b", oid]],
+                Some("cannot exist side by side"),
+            ),
+            // The public audit sends it, and wants it to be taken.
+            (&[&["refs/heads/main", "abc123"]], None),
+            (&[&["refs/heads/main", oid], &["refs/tags/v1^{}", ""]], None),
+        ] {
+            let tags = [&[&["d", "r"][..]], tags].concat();
+            let admission = admit(&event(1, nip34::STATE, 5, &tags), announced());
+            let text = refusal(&admission);
+            match refused {
+                Some(name) => {
+                    let text = text.unwrap();
+                    assert!(text.starts_with("invalid: ") && text.contains(name), "{text}");
+                }
+                None => assert_eq!(text, None, "{tags:?}"),
+            }
         }
     }
 

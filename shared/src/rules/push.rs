@@ -23,6 +23,7 @@ use crate::git::PushCommand;
 use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
+use crate::nip34::State;
 
 /// What to do with one command of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -348,15 +349,21 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
         Match::NotNeeded | Match::State(_) => Verdict::Allow(update.clone()),
         Match::None { newest: None, .. } => refuse("no state event declares this"),
         Match::None {
-            newest: Some(declared), ..
-        } => match (declared.refs.get(&update.name), update.new) {
-            (Some(wanted), Some(new)) if *wanted == new => {
-                refuse("the state event declares other refs too that this push does not bring about")
-            }
-            (Some(wanted), _) => refuse(format!("the state event declares {} here", wanted.short())),
-            (None, Some(_)) => refuse("the state event does not declare this ref"),
-            (None, None) => refuse("the state event declares other refs too that this push does not bring about"),
-        },
+            newest: Some(state), ..
+        } => refuse(not_declared(update, state)),
+    }
+}
+
+/// Tells why an update does not fit to a state, as git prints it after the ref.
+fn not_declared(update: &RefUpdate, state: &State) -> String {
+    let declared = match &state.declared {
+        Ok(declared) => declared,
+        Err(fault) => return format!("no push can bring about the newest state event: {fault}"),
+    };
+    match (declared.refs.get(&update.name), update.new) {
+        (Some(wanted), new) if Some(*wanted) != new => format!("the state event declares {} here", wanted.short()),
+        (None, Some(_)) => "the state event does not declare this ref".to_owned(),
+        (Some(_) | None, _) => "the state event declares other refs too that this push does not bring about".to_owned(),
     }
 }
 

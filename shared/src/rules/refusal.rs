@@ -24,6 +24,12 @@ pub enum Refusal {
     /// The announcement does not name this server.
     #[error("invalid: announcement must list {0} in both 'clone' and 'relays' tags")]
     NotListed(Service),
+    /// The announcement marks its repository as private.
+    #[error(
+        "restricted: everybody can read what this server hosts, and the announcement marks the repository as private; \
+         list a server that keeps it so, or publish it without its 'private' or 'public-read' tag"
+    )]
+    Private,
     /// No announcement here makes the state's author a maintainer: none of their own, and none that lists them.
     #[error("restricted: no announcement here (kind 30617) makes this author a maintainer; publish it first")]
     NotMaintainer,

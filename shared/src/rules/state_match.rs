@@ -20,7 +20,7 @@ pub(super) enum Match<'f> {
     State(&'f State),
     /// No candidate; with the newest one that could have been meant.
     None {
-        newest: Option<&'f Declared>,
+        newest: Option<&'f State>,
         explanation: String,
     },
 }
@@ -43,15 +43,15 @@ pub(super) fn match_state<'f>(
     if let Some(state) = candidates.iter().find(fulfils) {
         return Match::State(state);
     }
-    let newest = candidates.iter().find_map(|state| state.declared.as_ref().ok());
-    let explanation = match (newest, candidates.len()) {
-        (None, 0) => "no state event for this repository waits for a push: publish a signed state (kind 30618) \
-                      that declares what you push, then push again"
+    let newest = candidates.first().copied();
+    let explanation = match newest.map(|state| &state.declared) {
+        None => "no state event for this repository waits for a push: publish a signed state (kind 30618) that \
+                 declares what you push, then push again"
             .to_owned(),
-        (None, _) => "the state event for this repository declares refs that no push can bring about: publish a \
-                      corrected one"
-            .to_owned(),
-        (Some(declared), _) => format!(
+        Some(Err(fault)) => {
+            format!("no push can bring about the newest state event: {fault}; publish a corrected one")
+        }
+        Some(Ok(declared)) => format!(
             "no state event declares what this push makes: {}",
             differences(&resulting, declared)
         ),

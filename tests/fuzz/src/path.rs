@@ -13,7 +13,11 @@ pub fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (path, query) = text.split_once('\n').unwrap_or((text, ""));
     for path in [path.to_owned(), format!("/{}/{path}", npub(&author(0)))] {
-        let Target::Repository { coordinate, endpoint } = Target::parse(&path, query) else {
+        let target = match Target::parse(&path, query) {
+            Target::Elsewhere { location } => led_to(&location),
+            target @ (Target::Root | Target::Repository { .. } | Target::Nothing) => target,
+        };
+        let Target::Repository { coordinate, endpoint } = target else {
             continue;
         };
         let identifier = coordinate.identifier.as_str();
@@ -31,9 +35,19 @@ pub fn path(data: &[u8]) {
         assert_eq!(Target::parse(&canonical, ""), page, "{path}");
         if matches!(endpoint, Endpoint::InfoRefs(_)) {
             assert!(
-                path.ends_with("/info/refs") && query.contains("service="),
+                path.trim_end_matches('/').ends_with("refs") && query.contains("service="),
                 "{path}?{query}"
             );
         }
     }
+}
+
+/// Returns what a redirect leads to: something of this server, and no other redirect.
+fn led_to(location: &str) -> Target {
+    assert!(location.starts_with("/npub1"), "{location}");
+    assert!(location.bytes().all(|byte| byte.is_ascii_graphic()), "{location}");
+    let (path, query) = location.split_once('?').unwrap_or((location, ""));
+    let target = Target::parse(path, query);
+    assert!(matches!(target, Target::Repository { .. }), "{location}: {target:?}");
+    target
 }

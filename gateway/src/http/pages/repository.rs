@@ -35,7 +35,7 @@ pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<Strin
             "Its maintainers have declared a newer state: its git data has not been pushed yet.",
             None,
         ),
-    };
+    } + &unfulfillable(coordinate, facts);
     let announcement = &facts.announcement(coordinate)?.item;
     let identifier = coordinate.identifier.as_str();
     let name = if announcement.name.is_empty() {
@@ -69,6 +69,19 @@ fn notice(text: &str, secs_left: Option<u64>) -> String {
         Some(minutes) => format!(" {minutes} minutes are left to push it."),
     };
     format!("<p class=\"notice\" role=\"status\">{text}{left}</p>")
+}
+
+/// Returns a notice that the newest state that waits can never be served; empty if it can, or if none waits.
+fn unfulfillable(coordinate: &Coordinate, facts: &Facts) -> String {
+    let newest = facts.candidate_states(coordinate).into_iter().next();
+    let fault = newest.and_then(|state| state.declared.as_ref().err());
+    fault.map_or_else(String::new, |fault| {
+        let fault = escape(&fault.to_string());
+        notice(
+            &format!("No push can bring about the newest state that they have declared: {fault}."),
+            None,
+        )
+    })
 }
 
 /// Returns for how many seconds the announcement is still held; `None` if it is not held.

@@ -31,7 +31,7 @@ in_both_worlds!(
     another_owners_repository_is_filled_from_what_is_here,
     what_is_reported_is_what_is_there,
     deletion_requests_of_strangers_are_in_nobodys_way,
-    a_shallow_clone_is_told_why_it_cannot_push,
+    a_shallow_clone_pushes_to_where_its_history_is,
     a_tag_that_is_not_declared_is_refused_by_name_and_can_be_deleted,
 );
 
@@ -409,8 +409,9 @@ async fn deletion_requests_of_strangers_are_in_nobodys_way(kind: Kind) {
     assert!(nostr.serves(&served.state).await);
 }
 
-/// A history without its beginning was taken as whole, and nobody could clone it (ngit-grasp before 3.0.0).
-async fn a_shallow_clone_is_told_why_it_cannot_push(kind: Kind) {
+/// A history without its beginning was taken as whole, and nobody could clone it (ngit-grasp before 3.0.0). CI pushes
+/// from shallow clones of the server that it pushes to.
+async fn a_shallow_clone_pushes_to_where_its_history_is(kind: Kind) {
     let world = World::start(kind, Options::default()).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
@@ -427,7 +428,19 @@ async fn a_shallow_clone_is_told_why_it_cannot_push(kind: Kind) {
         .run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
         .await
         .expect_ok();
+    // Meanwhile the branch moves on, so that it cannot name what the server has in common with it.
+    let elsewhere = served.git.commit("elsewhere").await;
     let third = shallow.commit("three").await;
+    for (at, commit, git) in [(40, &elsewhere, &served.git), (30, &third, &shallow)] {
+        let state = served.repository.state(now() - at, &[("refs/heads/main", commit)]);
+        assert_eq!(nostr.send(&state).await, held());
+        git.push(&served.url, &["+main"]).await.expect_ok();
+        assert!(nostr.serves(&state).await);
+    }
+    let whole = world.clone(&served.repository, "whole").await.unwrap();
+    let count = whole.run(&["rev-list", "--count", "HEAD"]).await.expect_ok();
+    assert_eq!(count.trim(), "3");
+
     let empty = Repository::new("r");
     assert_eq!(nostr.send(&world.announcement(&empty, now(), &[])).await, held());
     let declared = empty.state(now(), &[("refs/heads/main", &third)]);
@@ -435,7 +448,10 @@ async fn a_shallow_clone_is_told_why_it_cannot_push(kind: Kind) {
 
     let said = shallow.push(&world.url(&empty), &["main"]).await.expect_refused();
 
-    assert!(said.contains("--unshallow"), "{said}");
+    assert!(
+        said.contains("this clone is shallow") && said.contains("--unshallow"),
+        "{said}"
+    );
     assert!(!nostr.serves(&declared).await);
     shallow
         .run(&["fetch", "--quiet", "--unshallow", &served.url, "main"])
