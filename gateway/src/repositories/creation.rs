@@ -1,10 +1,10 @@
 //! Making repositories: laid out beside their place, then durable and renamed, so that nobody sees half of one.
 
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use shared::nip34::Coordinate;
 
@@ -12,7 +12,7 @@ use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
-use crate::repositories::layout::sync_dir;
+use crate::repositories::layout::sync;
 use crate::repositories::refs::initial_branch;
 
 /// Whether there is a repository.
@@ -48,7 +48,9 @@ pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<()
 /// Makes a repository that was laid out durable, with all that is in it, and moves it to `place`. Returns whether it is
 /// there: of two at once one wins.
 pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileError> {
-    sync_tree(laid_out).map_err(failed("sync", laid_out))?;
+    let mut tree = Vec::new();
+    add_tree(laid_out, &mut tree).map_err(failed("list", laid_out))?;
+    sync(&tree)?;
     let parent = place.parent().unwrap_or(place);
     make_dir(parent)?;
     match fs::rename(laid_out, place) {
@@ -56,23 +58,22 @@ pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileEr
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && is_repository(place) => return Ok(false),
         Err(error) => return Err(failed("make the repository", place)(error)),
     }
-    for dir in [Some(parent), parent.parent()].into_iter().flatten() {
-        sync_dir(dir).map_err(failed("sync", dir))?;
-    }
+    let dirs: Vec<PathBuf> = parent.ancestors().take(2).map(Path::to_owned).collect();
+    sync(&dirs)?;
     Ok(true)
 }
 
-/// Makes a small directory tree durable.
-fn sync_tree(dir: &Path) -> io::Result<()> {
+/// Adds a small directory tree, all files and directories of it.
+fn add_tree(dir: &Path, tree: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
+        match entry.file_type()?.is_dir() {
+            true => add_tree(&entry.path(), tree)?,
+            false => tree.push(entry.path()),
         }
     }
-    sync_dir(dir)
+    tree.push(dir.to_owned());
+    Ok(())
 }
 
 /// What `git init --bare` writes. The ref reader knows no reftable, which would be named here.

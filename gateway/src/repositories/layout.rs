@@ -23,11 +23,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use nostr::key::PublicKey;
 use shared::nip34::Coordinate;
@@ -215,10 +217,39 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .map_err(failed("make the directory", path))
 }
 
-/// Makes the entries of a directory durable: a rename is one only after this.
-pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+/// Makes files and the entries of directories durable: a rename is one only after this. All at the same time, because a
+/// file system writes once for those that wait together, and once for each that comes alone.
+///
+/// # Errors
+/// [`FileError`] if one of them cannot be; any of them may be durable then.
+pub(crate) fn sync(paths: &[PathBuf]) -> Result<(), FileError> {
+    let sync_some = |paths: &[PathBuf]| {
+        paths.iter().try_for_each(|path| {
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(failed("sync", path))
+        })
+    };
+    let (own, others) = paths.split_at(paths.len().div_ceil(SYNCS_AT_ONCE));
+    thread::scope(|scope| {
+        let others = others.chunks(own.len().max(1)).map(|some| {
+            let synced = thread::Builder::new().spawn_scoped(scope, move || sync_some(some));
+            (some, synced)
+        });
+        let others: Vec<_> = others.collect();
+        let synced = sync_some(own);
+        others.into_iter().fold(synced, |all, (some, synced)| {
+            let synced = match synced {
+                Ok(synced) => synced.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // Without a thread for them, they come alone.
+                Err(_) => sync_some(some),
+            };
+            all.and(synced)
+        })
+    })
 }
+
+/// Threads that wait for the disk at the same time.
+const SYNCS_AT_ONCE: usize = 8;
 
 pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
@@ -239,7 +270,7 @@ pub(crate) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + 
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
+            Ok(panic) => resume_unwind(panic),
             // The runtime is going down and whoever waits here with it.
             Err(_) => std::future::pending().await,
         },

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
-use crate::repositories::layout::sync_dir;
+use crate::repositories::layout::sync;
 
 /// Moves the packs of the object directory `from` into `to`, both on one file system.
 ///
@@ -53,20 +53,17 @@ fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Resul
         if to.join(&pack).with_extension("idx").exists() {
             continue;
         }
-        for extension in ["pack", "rev", "idx"] {
-            let file = from.join(&pack).with_extension(extension);
-            match File::open(&file) {
-                Ok(opened) => opened.sync_all().map_err(failed("sync", &file))?,
-                // git before 2.41 writes no `.rev` unless told to.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && extension == "rev" => {
-                    continue;
-                }
-                Err(error) => return Err(failed("open", &file)(error)),
-            }
-            place(&file, &to.join(&pack).with_extension(extension)).map_err(failed("place", &file))?;
+        // git before 2.41 writes no `.rev` unless told to.
+        let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
+        let files = ["pack", "rev", "idx"].map(|extension| from.join(&pack).with_extension(extension));
+        let files: Vec<PathBuf> = files.into_iter().filter(is_here).collect();
+        sync(&files)?;
+        for file in &files {
+            let name = file.file_name().unwrap_or_default();
+            place(file, &to.join(name)).map_err(failed("place", file))?;
         }
     }
-    sync_dir(&to).map_err(failed("sync", &to))
+    sync(&[to])
 }
 
 /// Returns the names, without extension, of the packs in `dir` that are complete and not empty.

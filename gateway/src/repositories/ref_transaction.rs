@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::git::Namespace;
@@ -29,7 +30,7 @@ use crate::git::error::GitError;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
-use crate::repositories::layout::sync_dir;
+use crate::repositories::layout::sync;
 use crate::repositories::objects::Objects;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
@@ -137,16 +138,18 @@ fn write_if_first(repository: &Path, transaction: &RefTransaction) -> Result<Opt
         return Ok(Some(head));
     }
     let packed = packed_refs(repository, &transaction.updates)?;
+    let mut files = Vec::new();
     if let Some(target) = &transaction.head
         && head != Head::Symbolic(target.clone())
     {
         // Until the refs are there it names a branch that is not yet born, as in any empty repository.
-        replace(&repository.join("HEAD"), &format!("ref: {target}\n"))?;
+        files.push((repository.join("HEAD"), format!("ref: {target}\n")));
     }
     if !transaction.updates.is_empty() {
-        replace(&repository.join("packed-refs"), &packed)?;
+        files.push((repository.join("packed-refs"), packed));
     }
-    sync_dir(repository).map_err(failed("sync", repository))?;
+    replace(&files)?;
+    sync(&[repository.to_owned()])?;
     Ok(None)
 }
 
@@ -187,19 +190,37 @@ fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, Repos
     Ok(format!("# pack-refs with: {traits} \n{lines}"))
 }
 
-/// Replaces a file, under git's lock for it. It is durable once its directory is synced.
-fn replace(path: &Path, content: &str) -> Result<(), RepositoryError> {
-    let lock = path.with_extension("lock");
-    let mut file = match File::options().write(true).create_new(true).open(&lock) {
+/// Replaces files in this order, under git's locks for them. They are durable once their directory is synced.
+fn replace(files: &[(PathBuf, String)]) -> Result<(), RepositoryError> {
+    let mut locks = Vec::new();
+    let written = files.iter().try_for_each(|(path, content)| {
+        let lock = path.with_extension("lock");
+        let mut file = make_lock(&lock)?;
+        let written = file.write_all(content.as_bytes()).map_err(failed("write", &lock));
+        locks.push(lock);
+        Ok(written?)
+    });
+    if let Err(error) = written.and_then(|()| Ok(sync(&locks)?)) {
+        // Else nobody could change these files any more.
+        for lock in &locks {
+            fs::remove_file(lock).map_err(failed("remove", lock))?;
+        }
+        return Err(error);
+    }
+    for ((path, _), lock) in files.iter().zip(&locks) {
+        fs::rename(lock, path).map_err(failed("replace", path))?;
+    }
+    Ok(())
+}
+
+fn make_lock(lock: &Path) -> Result<File, RepositoryError> {
+    match File::options().write(true).create_new(true).open(lock) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let message = format!("{} exists", lock.display());
-            return Err(RepositoryError::Locked { message });
+            Err(RepositoryError::Locked { message })
         }
-        opened => opened.map_err(failed("make the file", &lock))?,
-    };
-    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(failed("write", &lock))?;
-    Ok(fs::rename(&lock, path).map_err(failed("replace", path))?)
+        opened => Ok(opened.map_err(failed("make the file", lock))?),
+    }
 }
 
 /// Splits off the deletions that must be done before something can be created in their place.

@@ -21,7 +21,7 @@ use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
-use crate::repositories::layout::sync_dir;
+use crate::repositories::layout::sync;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::share_packs;
@@ -103,10 +103,8 @@ impl Staging {
             // An empty pack leaves an empty directory: that the commit was pushed counts, not what it brought.
             make_dir(&path.join("pack"))?;
             place_packs(&from, &path)?;
-            for dir in path.ancestors().take_while(|dir| *dir != root) {
-                sync_dir(dir).map_err(failed("sync", dir))?;
-            }
-            Ok(())
+            let dirs = path.ancestors().take_while(|dir| *dir != root);
+            sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
         })
         .await
     }
