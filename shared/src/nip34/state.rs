@@ -32,7 +32,7 @@ pub struct State {
 pub enum Unfulfillable {
     /// A ref has the first digits of an object id only. Such a state is held, and expires: the public audit sends one
     /// and wants it answered OK (docs/facts/grasp.md 1.1).
-    #[error("{0} has only the first digits of an object id")]
+    #[error("{} has only the first digits of an object id", excerpt(.0.as_str()))]
     Abbreviated(RefName),
     /// Anything else.
     #[error(transparent)]
@@ -96,7 +96,7 @@ impl Declared {
                 Err(error @ Unfulfillable::Malformed(_)) => return Err(error),
             };
             if refs.insert(name.clone(), oid).is_some_and(|before| before != oid) {
-                return Err(malformed(format!("{name} is declared twice")));
+                return Err(malformed(format!("{} is declared twice", excerpt(name.as_str()))));
             }
         }
         // A directory sorts before what is in it, but not always right before: `a`, `a-b`, `a/c`.
@@ -105,6 +105,7 @@ impl Declared {
             while let Some((parent, _)) = directory.rsplit_once('/') {
                 directory = parent;
                 if parent.parse().is_ok_and(|parent: RefName| refs.contains_key(&parent)) {
+                    let (name, parent) = (excerpt(name.as_str()), excerpt(parent));
                     return Err(malformed(format!("{name} and {parent} cannot exist side by side")));
                 }
             }
@@ -128,7 +129,10 @@ fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, Unful
     match (name.parse::<RefName>(), value.parse::<Oid>()) {
         (Ok(name), Ok(oid)) => Ok(Some((name, oid))),
         (Ok(name), Err(_)) if is_abbreviated => Err(Unfulfillable::Abbreviated(name)),
-        (Ok(name), Err(error)) => Err(malformed(format!("{name} has no valid object id: {error}"))),
+        (Ok(name), Err(error)) => Err(malformed(format!(
+            "{} has no valid object id: {error}",
+            excerpt(name.as_str())
+        ))),
         (Err(_), _) => Err(malformed(format!("{} is not a valid ref name", excerpt(name)))),
     }
 }
@@ -137,7 +141,8 @@ fn malformed(text: String) -> Unfulfillable {
     Unfulfillable::Malformed(text.into())
 }
 
-/// Returns the start of a name that may be as long as an event, and hold anything.
+/// Returns the start of a name that may be as long as an event, and hold anything: a text that names it may be said for
+/// each of many refs.
 fn excerpt(name: &str) -> String {
     let mut chars = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
     let start: String = chars.by_ref().take(NAME_CHARS_MAX).collect();

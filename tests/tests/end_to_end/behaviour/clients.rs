@@ -58,6 +58,18 @@ async fn git_and_browsers_are_led_to_the_one_spelling(kind: Kind) {
     }
     let (status, _) = world.request(&format!("POST /{npub}/my%20repo HTTP/1.1\r\n")).await;
     assert_eq!(status, 405);
+    // isomorphic-git posts to the URL that it was given.
+    for service in ["git-upload-pack", "git-receive-pack"] {
+        let head = format!(
+            "POST /{npub}/my%20repo.git//{service} HTTP/1.1\r\ncontent-type: application/x-{service}-request\r\n\
+             content-length: 4\r\n"
+        );
+        assert_eq!(
+            request(&world.authority(), &head, b"0000").await.status,
+            200,
+            "{service}"
+        );
+    }
 
     let mut latest = served.commit.clone();
     for (i, spelling) in [format!("{npub}/my%20repo"), format!("{upper}/my%20repo.git/")]

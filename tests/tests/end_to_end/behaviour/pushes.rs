@@ -440,6 +440,14 @@ async fn a_shallow_clone_pushes_to_where_its_history_is(kind: Kind) {
     let whole = world.clone(&served.repository, "whole").await.unwrap();
     let count = whole.run(&["rev-list", "--count", "HEAD"]).await.expect_ok();
     assert_eq!(count.trim(), "3");
+    // So does whoever offers a PR.
+    let offered = shallow.commit("offered").await;
+    let pull_request = served.repository.pull_request(&Keys::generate(), &offered);
+    let pull_request_ref = format!("{offered}:refs/nostr/{}", pull_request.id.to_hex());
+    shallow.push(&served.url, &[&pull_request_ref]).await.expect_ok();
+    assert!(nostr.send(&pull_request).await.taken);
+    eventually("the PR is served", async || nostr.serves(&pull_request).await).await;
+    shallow.run(&["reset", "--quiet", "--hard", &third]).await.expect_ok();
 
     let empty = Repository::new("r");
     assert_eq!(nostr.send(&world.announcement(&empty, now(), &[])).await, held());
