@@ -160,7 +160,7 @@ impl Reconciler {
             considered.broken.extend(left.coordinates.iter().cloned());
             let mut plan = plan(&loaded.facts, &considered, &self.settings);
             plan.confine_to(locked.coordinates());
-            let unlocked = plan.changed().difference(locked.coordinates()).cloned().collect();
+            let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
             if self.leave(locked, loaded, unlocked, &mut left).await? {
                 continue;
             }
@@ -188,7 +188,7 @@ impl Reconciler {
         }
     }
 
-    /// Locks repositories that a plan changes too, or leaves them to whoever reconciles them, and returns whether there
+    /// Locks repositories that a plan needs too, or leaves them to whoever reconciles them, and returns whether there
     /// are any: then the plan is another one. Those that can be locked at once are, once; the facts about them are read
     /// anew.
     async fn leave(
