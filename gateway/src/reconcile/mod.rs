@@ -86,7 +86,7 @@ pub(crate) struct Reconciled {
     pub(crate) broken: BTreeSet<Coordinate>,
     /// PRs whose ref could not be set in a repository.
     pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Whether everything that was planned was done; otherwise the coordinates stay dirty.
+    /// Whether everything that was planned for the coordinates asked about was done; otherwise they stay dirty.
     pub(crate) is_complete: bool,
     /// Coordinates to lock and reconcile together with these, before a PR of several can expire.
     pub(crate) also_lock: BTreeSet<Coordinate>,
@@ -160,7 +160,7 @@ impl Reconciler {
             considered.broken.extend(left.coordinates.iter().cloned());
             let mut plan = plan(&loaded.facts, &considered, &self.settings);
             plan.confine_to(locked.coordinates());
-            let unlocked = plan.changed().difference(locked.coordinates()).cloned().collect();
+            let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
             if self.leave(locked, loaded, unlocked, &mut left).await? {
                 continue;
             }
@@ -188,7 +188,7 @@ impl Reconciler {
         }
     }
 
-    /// Locks repositories that a plan changes too, or leaves them to whoever reconciles them, and returns whether there
+    /// Locks repositories that a plan needs too, or leaves them to whoever reconciles them, and returns whether there
     /// are any: then the plan is another one. Those that can be locked at once are, once; the facts about them are read
     /// anew.
     async fn leave(
@@ -228,6 +228,10 @@ impl Reconciler {
         // marked before it counts as served.
         let mut others = unsettled_homes(&loaded.facts, &plan.releases);
         others.extend(left.coordinates);
+        // What fails of another repository is tried again when that is reconciled.
+        let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
+            failed(&disk).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
+        others.extend(foreign);
         if !others.is_empty() {
             purgatory.mark_dirty(&others).await?;
         }
@@ -254,7 +258,7 @@ impl Reconciler {
             purgatory.note_waiting(&changed).await?;
         }
         let is_unstaged = unstage(locked, &plan).await;
-        let is_complete = is_unstaged && disk.broken.is_empty() && disk.uninstallable.is_empty();
+        let is_complete = is_unstaged && own.is_empty();
         // What failed stays dirty, and is tried again.
         if is_complete {
             for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
@@ -276,6 +280,12 @@ impl Reconciler {
             also_lock: plan.also_lock,
         })
     }
+}
+
+/// Returns the repositories that could not be read or changed, or not for a PR.
+fn failed(disk: &Disk) -> impl Iterator<Item = Coordinate> {
+    let uninstallable = disk.uninstallable.iter().map(|(coordinate, _)| coordinate);
+    disk.broken.iter().chain(uninstallable).cloned()
 }
 
 /// Returns the homes of released events that others list whom these facts do not reach.

@@ -97,6 +97,7 @@ on_both_stores! {
     a_placeholder_is_dropped_only_with_its_commit
     placeholders_have_a_limit
     who_lists_an_author_is_found_by_the_author
+    a_new_listing_keeps_dirty_who_is_being_decided_about
     entries_are_read_by_their_ids
     whatever_waits_can_be_marked_dirty_at_once
     an_epoch_that_has_begun_goes_on
@@ -1633,6 +1634,33 @@ async fn who_lists_an_author_is_found_by_the_author(p: Fixture) {
         .await
         .unwrap();
     assert_eq!(p.purgatory.listing(&both, 9).await.unwrap(), [at(&first)].into());
+}
+
+/// A push that had not found a repository which lists its owner cleared its mark, and that repository stayed behind.
+/// The model of the protocol found it.
+async fn a_new_listing_keeps_dirty_who_is_being_decided_about(p: Fixture) {
+    let [owner, listed, clean] = [1, 2, 3].map(|_| Keys::generate());
+    let at = |keys: &Keys| coordinate(keys, "repo");
+    let number = async |keys: &Keys| p.purgatory.dirty_number(&at(keys)).await.unwrap();
+    let clear = async |read| {
+        let cleared = p.purgatory.clear_dirty(&at(&listed), read).await;
+        cleared.unwrap();
+    };
+    p.purgatory.mark_dirty(&[at(&listed)].into()).await.unwrap();
+    let read = number(&listed).await.unwrap();
+
+    let announcement = listing(&owner, 1, &[&listed, &clean]);
+    p.purgatory.hold(&hold(&announcement, LONG)).await.unwrap();
+
+    clear(read).await;
+    let raised = number(&listed).await.unwrap();
+    assert_eq!(number(&clean).await, None, "nobody is deciding about it");
+
+    // What is noted already is no news.
+    let both = [&listed, &clean].map(Keys::public_key).into();
+    p.purgatory.note_listings(&at(&owner), &both, true).await.unwrap();
+    clear(raised).await;
+    assert_eq!(number(&listed).await, None);
 }
 
 async fn entries_are_read_by_their_ids(p: Fixture) {

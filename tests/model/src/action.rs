@@ -1,7 +1,7 @@
 //! Everything that can happen next, each with the name of the function or script that it stands for.
 
+use crate::event::Coordinates;
 use crate::event::Event;
-use crate::event::Identifiers;
 use crate::event::Message;
 use crate::event::Push;
 use crate::redis::GatewayId;
@@ -71,9 +71,9 @@ pub enum GatewayStep {
     TakeIn,
     /// Takes the locks that a wider reconcile needs.
     Lock,
-    /// `Reconciler::load`: the first half of the facts.
+    /// `Reconciler::load`: the first half of the facts, also anew after `try_extend`.
     ReadFirst,
-    /// `Reconciler::load`: the second half of the facts, and `plan`.
+    /// `Reconciler::load`: the second half of the facts, `plan`, and `try_extend` where that changes more.
     Plan,
     /// `change_repositories` and `act`: the next thing of the plan.
     Act(Act),
@@ -88,37 +88,42 @@ pub enum GatewayStep {
 pub enum WorkerStep {
     /// `mark_overdue.lua`.
     MarkOverdue,
-    /// Takes an identifier that is dirty, locks it, and reads the first half of the facts.
-    StartReconcile(Identifiers),
+    /// Takes a coordinate that is dirty, locks it, and reads the first half of the facts.
+    StartReconcile(Coordinates),
     /// `take_due.lua`.
     TakeDue,
     /// `follow_relay`: marks what the relay has committed.
     FollowRelay,
-    /// `recover`: writes again what it was releasing when Redis lost everything.
+    /// `recover`: holds again what it was releasing when Redis lost everything.
     WriteAgain,
-    /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held_page.lua`) or on disk.
+    /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held_page.lua`) or on disk; if it
+    /// is empty, it notes whom the relay's announcements list (`note_listings.lua`).
     NoticeNewMaster,
 }
 
 /// What a plan consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// `LockedRepository::align`: all refs in one transaction.
+    /// `LockedRepository::align`: all refs of a repository in one transaction.
     Align,
     /// `LockedRepository::install`: the ref of the PR in one repository.
     Install,
+    /// `mark_dirty_page.lua`: what is left to others.
+    MarkOthers,
     /// `mark_releasing_page.lua`.
     MarkReleasing,
+    /// `extend_page.lua`: what is undecided.
+    Extend,
     /// `end_page.lua`.
     End,
     /// `expire.lua`.
     Expire,
-    /// `extend_page.lua`: what is undecided.
-    Extend,
     /// `drop_placeholder.lua`.
     DropPlaceholders,
     /// `LockedRepository::unstage`.
     Unstage,
+    /// `note_listings.lua`.
+    NoteListings,
     /// `clear_dirty.lua`, and lets go of the locks.
     ClearDirty,
 }
@@ -162,9 +167,13 @@ pub enum Fault {
     /// The second half of the facts comes back full, and without this event: an error.
     ReadShort(GatewayId, Event),
     /// A repository cannot be read: a reconcile goes on without it, and keeps the mark.
-    CannotRead(GatewayId, Identifiers),
+    CannotRead(GatewayId, Coordinates),
     /// The refs of a repository cannot be changed: the same.
-    CannotChange(GatewayId, Identifiers),
+    CannotChange(GatewayId, Coordinates),
     /// The ref of the PR cannot be set in a repository: the same without that PR there.
-    CannotInstall(GatewayId, Identifiers),
+    CannotInstall(GatewayId, Coordinates),
+    /// A repository cannot be read any more.
+    BreakDisk(Coordinates),
+    /// It can be read again.
+    MendDisk(Coordinates),
 }

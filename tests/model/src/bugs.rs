@@ -12,7 +12,7 @@ pub enum Bug {
     HeldIsStored,
     /// A reconcile clears the mark whatever has happened since it read the number.
     ClearUnconditionally,
-    /// A push marks its identifier before the pack comes, and not in the lock.
+    /// A push marks its repository before the pack comes, and not in the lock.
     DirtyBeforeUpload,
     /// What is releasing is published by the reconcile that marked it, and by nobody else.
     NoOtherPublisher,
@@ -38,11 +38,25 @@ pub enum Bug {
     OwnCommitsIgnoredForGood,
     /// What is overdue expires although a repository of it could not be read or changed.
     ExpireWithoutReading,
+    /// What a reconcile leaves because others hold its lock is not marked dirty.
+    LeftWithoutMark,
+    /// What was locked besides is changed on facts that were read before.
+    ExtendedWithoutReading,
+    /// A push takes what it has read for all that its events matter to.
+    UnreadIsSettled,
+    /// Whom announcements list is noted when they are held, and never mended or written again.
+    ListingsAreNeverMended,
+    /// A new note of who lists whom raises no number of what is being decided meanwhile.
+    NotedInSilence,
+    /// A reconcile relies on what it has seen in a repository that it has not locked.
+    ReliesOnUnlocked,
+    /// What a repository cannot be read for stays to be done by whoever else came across it, too.
+    FailureStopsOthers,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::SettleBeforePublish,
         Self::SettleWithoutLease,
         Self::HeldIsStored,
@@ -60,5 +74,12 @@ impl Bug {
         Self::ReleasedAgainWithoutReconcile,
         Self::OwnCommitsIgnoredForGood,
         Self::ExpireWithoutReading,
+        Self::LeftWithoutMark,
+        Self::ExtendedWithoutReading,
+        Self::UnreadIsSettled,
+        Self::ListingsAreNeverMended,
+        Self::NotedInSilence,
+        Self::ReliesOnUnlocked,
+        Self::FailureStopsOthers,
     ];
 }

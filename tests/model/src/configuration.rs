@@ -5,6 +5,7 @@ use crate::Bug;
 use crate::event::Event;
 use crate::event::Message;
 use crate::event::Push;
+use crate::scene::Scene;
 
 /// How it begins, and what may happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +14,8 @@ pub struct Configuration {
     pub name: &'static str,
     /// What is there at the beginning.
     pub beginning: Beginning,
-    /// Whether one author signs both states; otherwise the newer one is by a second maintainer.
-    pub is_one_author: bool,
+    /// Whose repositories there are.
+    pub scene: Scene,
     /// What the deletion names.
     pub deletes: Option<Event>,
     /// Gateways that run.
@@ -28,9 +29,9 @@ pub struct Configuration {
 /// What is there at the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beginning {
-    /// Nothing.
+    /// The announcement is not there yet, nor what needs it.
     Empty,
-    /// Announcement and older state are served, and the refs are the older state's.
+    /// Announcement and older state are served, and the refs are the older state's wherever it governs.
     Announced,
 }
 
@@ -40,7 +41,7 @@ pub struct Left {
     /// How often the client may send each message.
     pub sends: [u8; 5],
     /// How often the client may push.
-    pub pushes: [u8; 4],
+    pub pushes: [u8; 5],
     /// Crashes of gateways and plugin.
     pub crashes: u8,
     /// Crashes of the relay.
@@ -55,8 +56,10 @@ pub struct Left {
     pub lost_answers: u8,
     /// Queries that come back short.
     pub short_reads: u8,
-    /// Times that something of the disk fails.
+    /// Times that something of the disk fails once.
     pub disk_errors: u8,
+    /// Times that a repository begins to fail.
+    pub disk_failures: u8,
     /// Deadlines that pass.
     pub deadlines: u8,
 }
@@ -64,7 +67,7 @@ pub struct Left {
 /// Nothing may happen.
 const NOTHING: Left = Left {
     sends: [0; 5],
-    pushes: [0; 4],
+    pushes: [0; 5],
     crashes: 0,
     relay_crashes: 0,
     redis_outages: 0,
@@ -73,16 +76,17 @@ const NOTHING: Left = Left {
     lost_answers: 0,
     short_reads: 0,
     disk_errors: 0,
+    disk_failures: 0,
     deadlines: 0,
 };
 
 impl Configuration {
-    /// Nothing may happen, by one author and at one gateway.
+    /// Nothing may happen, at one gateway.
     pub fn new(name: &'static str, beginning: Beginning) -> Self {
         Self {
             name,
             beginning,
-            is_one_author: true,
+            scene: Scene::Apart,
             deletes: None,
             gateways: 1,
             supply: NOTHING,
@@ -118,12 +122,9 @@ impl Configuration {
         self
     }
 
-    /// The newer state is by a second maintainer.
-    pub(crate) fn maintainers(self) -> Self {
-        Self {
-            is_one_author: false,
-            ..self
-        }
+    /// Other repositories than two of one owner.
+    pub(crate) fn scene(self, scene: Scene) -> Self {
+        Self { scene, ..self }
     }
 
     /// So many gateways run.
@@ -135,6 +136,11 @@ impl Configuration {
     /// The same with a mistake in it.
     pub fn with_bug(self, bug: Bug) -> Self {
         Self { bug: Some(bug), ..self }
+    }
+
+    /// Tells whether one author signs both states.
+    pub fn is_one_author(&self) -> bool {
+        self.scene.is_one_author()
     }
 
     /// Tells whether a replica matters.

@@ -7,6 +7,7 @@ use crate::configuration::Configuration;
 use crate::event::Event;
 use crate::event::Message;
 use crate::event::Push;
+use crate::scene::Scene;
 
 /// Returns all of them.
 pub fn configurations() -> Vec<Configuration> {
@@ -17,6 +18,8 @@ pub fn configurations() -> Vec<Configuration> {
     all.extend(deadlines_pass());
     all.extend(redis_fails_over());
     all.extend(disk_fails());
+    all.extend(one_lists_the_other());
+    all.extend(both_list_each_other());
     all
 }
 
@@ -37,13 +40,13 @@ fn programs_die() -> [Configuration; 5] {
             .gateways(2)
             .with(|left| left.crashes = 1),
         Configuration::new("two maintainers", Announced)
-            .maintainers()
+            .scene(Scene::Maintainer)
             .sends([NEWER, NEWER])
             .pushes([Push::Newer])
             .gateways(2)
-            .with(|left| left.crashes = 2)
+            .with(|left| left.crashes = 1)
             .with(|left| left.short_reads = 1),
-        Configuration::new("a PR of two identifiers and a program dies", Announced)
+        Configuration::new("a PR to two repositories and a program dies", Announced)
             .sends([PULL_REQUEST])
             .pushes([Push::CommitToX, Push::CommitToY])
             .with(|left| left.deadlines = 1)
@@ -84,11 +87,10 @@ fn authors_delete() -> [Configuration; 4] {
             .gateways(2)
             .with(|left| left.relay_crashes = 1),
         Configuration::new("the older state is deleted", Announced)
-            .maintainers()
+            .scene(Scene::Maintainer)
             .sends([NEWER, OLDER])
             .deletes(Event::Older)
             .pushes([Push::Newer])
-            .gateways(2)
             .with(|left| left.redis_outages = 1),
         Configuration::new("the announcement is deleted", Empty)
             .sends([ANNOUNCEMENT, OLDER])
@@ -111,7 +113,7 @@ fn deadlines_pass() -> [Configuration; 3] {
             .pushes([Push::Older])
             .with(|left| left.deadlines = 3)
             .with(|left| left.crashes = 1),
-        Configuration::new("a PR of two identifiers", Announced)
+        Configuration::new("a PR to two repositories", Announced)
             .sends([PULL_REQUEST])
             .pushes([Push::CommitToX, Push::CommitToY])
             .gateways(2)
@@ -154,16 +156,86 @@ fn disk_fails() -> [Configuration; 3] {
             .with(|left| left.deadlines = 2)
             .with(|left| left.crashes = 1),
         Configuration::new("the disk fails under two maintainers", Announced)
-            .maintainers()
+            .scene(Scene::Maintainer)
             .sends([NEWER])
             .pushes([Push::Newer])
             .gateways(2)
             .with(|left| left.disk_errors = 2)
             .with(|left| left.deadlines = 1),
-        Configuration::new("the disk fails under a PR of two identifiers", Announced)
+        Configuration::new("the disk fails under a PR to two repositories", Announced)
             .sends([PULL_REQUEST])
             .pushes([Push::CommitToX, Push::CommitToY])
             .with(|left| left.disk_errors = 2)
+            .with(|left| left.deadlines = 1),
+    ]
+}
+
+fn one_lists_the_other() -> [Configuration; 6] {
+    [
+        Configuration::new("a repository that lists another's owner begins", Empty)
+            .scene(Scene::Listing)
+            .sends([ANNOUNCEMENT, NEWER])
+            .pushes([Push::Newer])
+            .gateways(2),
+        Configuration::new("a repository that lists another's owner is brought along", Announced)
+            .scene(Scene::Listing)
+            .sends([NEWER])
+            .pushes([Push::Newer])
+            .gateways(2)
+            .with(|left| left.crashes = 1),
+        Configuration::new("a push to a repository that lists another's owner", Announced)
+            .scene(Scene::Listing)
+            .sends([NEWER])
+            .pushes([Push::NewerToY])
+            .gateways(2)
+            .with(|left| left.crashes = 1),
+        Configuration::new(
+            "Redis comes back empty under a repository that lists another's owner",
+            Announced,
+        )
+        .scene(Scene::Listing)
+        .sends([NEWER])
+        .pushes([Push::Newer])
+        .with(|left| left.losses = 1)
+        .with(|left| left.crashes = 1),
+        Configuration::new(
+            "Redis fails over under a repository that lists another's owner",
+            Announced,
+        )
+        .scene(Scene::Listing)
+        .sends([NEWER])
+        .pushes([Push::Newer])
+        .with(|left| left.failovers = 1)
+        .with(|left| left.crashes = 1),
+        Configuration::new("a repository that lists another's owner fails", Announced)
+            .scene(Scene::Listing)
+            .sends([NEWER])
+            .pushes([Push::Newer, Push::NewerToY])
+            .with(|left| left.disk_failures = 1)
+            .with(|left| left.crashes = 1)
+            .with(|left| left.deadlines = 1),
+    ]
+}
+
+fn both_list_each_other() -> [Configuration; 3] {
+    [
+        Configuration::new("a push to one of two repositories of a maintainer set", Announced)
+            .scene(Scene::Set)
+            .sends([NEWER])
+            .pushes([Push::Newer])
+            .gateways(2)
+            .with(|left| left.crashes = 1),
+        Configuration::new("pushes to both repositories of a maintainer set", Announced)
+            .scene(Scene::Set)
+            .sends([NEWER])
+            .pushes([Push::Newer, Push::NewerToY])
+            .gateways(2),
+        Configuration::new("one repository of a maintainer set fails", Announced)
+            .scene(Scene::Set)
+            .sends([NEWER])
+            .pushes([Push::Newer, Push::NewerToY])
+            .with(|left| left.disk_failures = 1)
+            .with(|left| left.crashes = 1)
             .with(|left| left.deadlines = 1),
     ]
 }

@@ -1,16 +1,16 @@
-//! What the protocol is about: a handful of events, two identifiers, and sets of them small enough to be hashed
-//! millions of times.
+//! What the protocol is about: a handful of events, the coordinates of two repositories, and sets of them small enough
+//! to be hashed millions of times. Whose they are and what they list says [`crate::scene`].
 
 /// A git event. Their order is that of publishing: announcements, states from old to new, PRs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
-    /// Kind 30617, of the repository at identifier X.
+    /// Kind 30617.
     Announcement,
-    /// Kind 30618, of that repository.
+    /// Kind 30618.
     Older,
     /// Another one, newer.
     Newer,
-    /// Kind 1618, offered to the repositories at both identifiers.
+    /// Kind 1618, offered to both repositories.
     PullRequest,
 }
 
@@ -26,14 +26,6 @@ impl Event {
     /// Tells whether it declares refs.
     pub fn is_state(self) -> bool {
         matches!(self, Self::Older | Self::Newer)
-    }
-
-    /// Returns the identifiers that it is indexed by.
-    pub fn identifiers(self) -> Identifiers {
-        match self {
-            Self::Announcement | Self::Older | Self::Newer => Identifiers::X,
-            Self::PullRequest => Identifiers::BOTH,
-        }
     }
 }
 
@@ -158,16 +150,16 @@ impl Messages {
     }
 }
 
-/// A set of the two identifiers, X and Y.
+/// A set of the two coordinates, X and Y.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Identifiers(u8);
+pub struct Coordinates(u8);
 
-impl Identifiers {
+impl Coordinates {
     /// None of them.
     pub const NONE: Self = Self(0);
-    /// The one with states.
+    /// That of the author of the older state.
     pub const X: Self = Self(1);
-    /// The other one, which only PRs are offered to.
+    /// The other one.
     pub const Y: Self = Self(2);
     /// Both.
     pub const BOTH: Self = Self(3);
@@ -179,7 +171,7 @@ impl Identifiers {
         self.0 & other.0 != 0
     }
 
-    /// Returns the identifiers of both sets.
+    /// Returns the coordinates of both sets.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -195,11 +187,11 @@ impl Identifiers {
     }
 
     /// Goes through it, each by itself.
-    pub fn iter(self) -> impl Iterator<Item = Self> {
+    pub fn iter(self) -> impl Iterator<Item = Self> + Clone {
         Self::EACH.into_iter().filter(move |one| self.meets(*one))
     }
 
-    /// Returns the place of a single one in arrays by identifier.
+    /// Returns the place of a single one in arrays by coordinate.
     pub fn index(self) -> usize {
         usize::from(self == Self::Y)
     }
@@ -213,10 +205,12 @@ impl Identifiers {
 /// What a client pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Push {
-    /// What the older state declares.
+    /// What the older state declares, to X.
     Older,
-    /// What the newer state declares.
+    /// What the newer state declares, to X.
     Newer,
+    /// The same to Y.
+    NewerToY,
     /// The commit of the PR, to `refs/nostr/<event-id>` at X.
     CommitToX,
     /// The same at Y.
@@ -225,18 +219,24 @@ pub enum Push {
 
 impl Push {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Older, Self::Newer, Self::CommitToX, Self::CommitToY];
+    pub const ALL: [Self; 5] = [
+        Self::Older,
+        Self::Newer,
+        Self::NewerToY,
+        Self::CommitToX,
+        Self::CommitToY,
+    ];
 
     /// Returns the place in arrays by push.
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Returns the identifier whose lock it takes.
-    pub fn identifier(self) -> Identifiers {
+    /// Returns the coordinate whose lock it takes.
+    pub fn coordinate(self) -> Coordinates {
         match self {
-            Self::Older | Self::Newer | Self::CommitToX => Identifiers::X,
-            Self::CommitToY => Identifiers::Y,
+            Self::Older | Self::Newer | Self::CommitToX => Coordinates::X,
+            Self::NewerToY | Self::CommitToY => Coordinates::Y,
         }
     }
 
@@ -244,7 +244,7 @@ impl Push {
     pub fn state(self) -> Option<Event> {
         match self {
             Self::Older => Some(Event::Older),
-            Self::Newer => Some(Event::Newer),
+            Self::Newer | Self::NewerToY => Some(Event::Newer),
             Self::CommitToX | Self::CommitToY => None,
         }
     }

@@ -10,9 +10,9 @@ use crate::action::Action;
 use crate::action::Fault;
 use crate::action::TimeStep;
 use crate::disk::DiskErrors;
+use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
-use crate::event::Identifiers;
 use crate::plugin;
 use crate::push;
 use crate::reconcile;
@@ -28,6 +28,7 @@ use crate::state::Task;
 
 /// Adds what may break, and what may work again.
 pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) {
+    disk_actions(model, state, actions);
     let left = &state.left;
     let mut may = |fault| actions.push(Action::Fault(fault));
     let running = state.gateways.iter().filter(|task| **task != Task::Down).count();
@@ -52,13 +53,6 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
                 may(Fault::ReadShort(id, event));
             }
         }
-        if left.disk_errors > 0 {
-            for one in about_to_plan(task).iter() {
-                may(Fault::CannotRead(id, one));
-                may(Fault::CannotChange(id, one));
-                may(Fault::CannotInstall(id, one));
-            }
-        }
     }
     if left.crashes > 0 && state.plugin != Plugin::Idle {
         may(Fault::KillPlugin);
@@ -79,6 +73,29 @@ pub fn actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) 
     }
     if left.losses > 0 {
         may(Fault::EmptyRedis);
+    }
+}
+
+fn disk_actions(model: &Configuration, state: &State, actions: &mut Vec<Action>) {
+    let mut may = |fault| actions.push(Action::Fault(fault));
+    for id in 0..2 {
+        if state.left.disk_errors == 0 {
+            break;
+        }
+        for one in about_to_plan(model, &state.gateways[usize::from(id)]).iter() {
+            may(Fault::CannotRead(id, one));
+            may(Fault::CannotChange(id, one));
+            may(Fault::CannotInstall(id, one));
+        }
+    }
+    for one in Coordinates::EACH {
+        // What fails between a plan and its change counts as failing before.
+        let is_changing = |task: &Task| matches!(task, Task::Acting(acting) if acting.plan.changed().meets(one));
+        if one.meets(state.failing) {
+            may(Fault::MendDisk(one));
+        } else if state.left.disk_failures > 0 && !state.gateways.iter().any(is_changing) {
+            may(Fault::BreakDisk(one));
+        }
     }
 }
 
@@ -127,7 +144,8 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
             state.left.crashes -= 1;
             let killed = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Down);
             // When it is back it reads what was committed while it was away, and marks that.
-            state.relay.has_news |= !killed.leased().within(state.relay.served).is_empty();
+            let served = killed.leased().within(state.relay.served);
+            state.relay.news = state.relay.news.with(relay::followed(model, served));
             let forgotten = std::mem::take(&mut state.in_flight[usize::from(id)]);
             if forgotten.is_lost {
                 end_promises(state);
@@ -171,22 +189,29 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
                 publishing.end([event].into_iter().collect(), Settlement::Retry);
             }
         }
-        Fault::ReadShort(id, missing) => read_short(model, state, usize::from(id), missing),
+        Fault::ReadShort(id, missing) => read_short(model, state, id, missing),
         Fault::CannotRead(id, one) => plan_without(model, state, id, |errors| &mut errors.unreadable, one),
         Fault::CannotChange(id, one) => plan_without(model, state, id, |errors| &mut errors.unchangeable, one),
         Fault::CannotInstall(id, one) => plan_without(model, state, id, |errors| &mut errors.uninstallable, one),
+        Fault::BreakDisk(one) => {
+            state.left.disk_failures -= 1;
+            state.failing = state.failing.with(one);
+        }
+        Fault::MendDisk(one) => state.failing = state.failing.without(one),
     }
 }
 
-/// Returns the identifiers of which a gateway is about to read the disk.
-fn about_to_plan(task: &Task) -> Identifiers {
-    if let Task::Reading { identifiers, .. } = task {
-        *identifiers
+/// Returns the coordinates of which a gateway is about to read the disk.
+fn about_to_plan(model: &Configuration, task: &Task) -> Coordinates {
+    let asked = if let Task::Reading { scope, .. } = task {
+        scope.asked
     } else if let Task::Moving { push, .. } | Task::Staging { push, .. } = task {
-        push.identifier()
+        push.coordinate()
     } else {
-        Identifiers::NONE
-    }
+        return Coordinates::NONE;
+    };
+    let related = Coordinates::EACH.into_iter().map(|one| model.scene.lists(one));
+    related.fold(asked, Coordinates::with)
 }
 
 /// Something of the disk fails at this reconcile, which goes on without it.
@@ -194,17 +219,17 @@ fn plan_without(
     model: &Configuration,
     state: &mut State,
     id: GatewayId,
-    failing: impl Fn(&mut DiskErrors) -> &mut Identifiers,
-    one: Identifiers,
+    failing: impl Fn(&mut DiskErrors) -> &mut Coordinates,
+    one: Coordinates,
 ) {
     state.left.disk_errors -= 1;
     let mut errors = DiskErrors::NONE;
     *failing(&mut errors) = one;
     let task = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Idle);
-    let next = if let Task::Reading { identifiers, first } = task {
-        reconcile::plan_on(model, state, (identifiers, first), state.relay.served, errors)
+    let next = if let Task::Reading { scope, first } = task {
+        reconcile::plan_on(model, state, id, (scope, first), (state.relay.answer(), errors))
     } else if let Task::Moving { push, facts } | Task::Staging { push, facts } = task {
-        Some(push::take_in(model, state, (push, facts), errors))
+        push::take_in(model, state, id, (push, facts), errors)
     } else {
         Some(task)
     };
@@ -244,15 +269,15 @@ fn end_promises(state: &mut State) {
 }
 
 /// A relay answers a query with no more than its limit. One event is not in it.
-fn read_short(model: &Configuration, state: &mut State, id: usize, missing: Event) {
+fn read_short(model: &Configuration, state: &mut State, id: GatewayId, missing: Event) {
     state.left.short_reads -= 1;
-    let task = std::mem::replace(&mut state.gateways[id], Task::Idle);
-    if let Task::Reading { identifiers, first } = task
+    let task = std::mem::replace(&mut state.gateways[usize::from(id)], Task::Idle);
+    if let Task::Reading { scope, first } = task
         && model.bug == Some(Bug::ShortReadIsFact)
     {
-        let mut served = state.relay.served;
-        served.remove(missing);
-        let next = reconcile::plan_on(model, state, (identifiers, first), served, DiskErrors::NONE);
-        state.gateways[id] = next.unwrap_or(Task::Idle);
+        let mut answered = state.relay.answer();
+        answered.served.remove(missing);
+        let next = reconcile::plan_on(model, state, id, (scope, first), (answered, DiskErrors::NONE));
+        state.gateways[usize::from(id)] = next.unwrap_or(Task::Idle);
     }
 }

@@ -7,12 +7,16 @@ use crate::action::Action;
 use crate::action::GatewayStep;
 use crate::action::WorkerStep;
 use crate::disk::DiskErrors;
+use crate::event::Coordinates;
+use crate::event::Event;
 use crate::event::Events;
-use crate::event::Identifiers;
 use crate::publish;
 use crate::push;
 use crate::reconcile;
 use crate::redis::GatewayId;
+use crate::rules::Reach;
+use crate::scripts::Hold;
+use crate::state::Scope;
 use crate::state::State;
 use crate::state::Task;
 
@@ -23,16 +27,16 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     match &state.gateways[usize::from(id)] {
         Task::Down => {}
         Task::Idle => worker_actions(model, state, id, |step| may(GatewayStep::Worker(step))),
-        Task::Uploading(push) if push.identifier().meets(others) => {}
+        Task::Uploading(push) if push.coordinate().meets(others) => {}
         Task::Uploading(_) => may(GatewayStep::LockForPush),
         Task::Deciding { .. } => may(GatewayStep::DecidePush),
         Task::Moving { push, .. } if push.state().is_none() => may(GatewayStep::PutPlaceholder),
         Task::Moving { .. } | Task::Staging { .. } => may(GatewayStep::TakeIn),
-        Task::Locking(identifiers) if identifiers.meets(others) => {}
+        Task::Locking(coordinates) if coordinates.meets(others) => {}
         Task::Locking(_) => may(GatewayStep::Lock),
         Task::Locked(_) => may(GatewayStep::ReadFirst),
         Task::Reading { .. } => may(GatewayStep::Plan),
-        Task::Acting(acting) => may(GatewayStep::Act(reconcile::next_act(&acting.plan))),
+        Task::Acting(acting) => may(GatewayStep::Act(reconcile::next_act(acting))),
         Task::Publishing(publishing) => {
             publishing
                 .ready()
@@ -46,7 +50,7 @@ pub fn actions(model: &Configuration, state: &State, id: GatewayId, actions: &mu
     }
 }
 
-/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the identifier is still dirty: here both
+/// `Worker::step` and `follow_relay`. Under the lock it is checked first that the coordinate is still dirty: here both
 /// are one step. All of it follows from what is in Redis and in the relay, at any time: a notification makes it happen
 /// earlier and its loss later, so there is none in the model.
 fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: impl FnMut(WorkerStep)) {
@@ -54,18 +58,19 @@ fn worker_actions(model: &Configuration, state: &State, id: GatewayId, mut may: 
         return;
     }
     let locked_by_other = state.gateways[usize::from(1 - id)].locked();
-    let dirty = state.redis.dirty_identifiers();
+    let dirty = state.redis.dirty_coordinates();
     for one in dirty.iter().filter(|one| !one.meets(locked_by_other)) {
         may(WorkerStep::StartReconcile(one));
     }
     let mut overdue = state.redis.overdue().iter();
-    if overdue.any(|event| !event.identifiers().without(dirty).is_empty()) {
+    let coordinates = |event: Event| state.redis.entries[event.index()].coordinates;
+    if overdue.any(|event| !coordinates(event).without(dirty).is_empty()) {
         may(WorkerStep::MarkOverdue);
     }
     if !state.redis.due().is_empty() && model.bug != Some(Bug::NoOtherPublisher) {
         may(WorkerStep::TakeDue);
     }
-    if state.relay.has_news && state.relay.is_up {
+    if !state.relay.news.is_empty() && state.relay.is_up {
         may(WorkerStep::FollowRelay);
     }
     if state.in_flight[usize::from(id)].is_lost {
@@ -85,12 +90,13 @@ pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: Gatew
         (GatewayStep::DecidePush, Task::Deciding { push, reading }) => push::decide_again(model, state, push, reading),
         (GatewayStep::PutPlaceholder, Task::Moving { push, facts }) => push::put_placeholder(state, push, facts),
         (GatewayStep::TakeIn, Task::Moving { push, facts } | Task::Staging { push, facts }) => {
-            Some(push::take_in(model, state, (push, facts), DiskErrors::NONE))
+            push::take_in(model, state, id, (push, facts), DiskErrors::NONE)
         }
-        (GatewayStep::Lock, Task::Locking(identifiers)) => Some(Task::Locked(identifiers)),
-        (GatewayStep::ReadFirst, Task::Locked(identifiers)) => reconcile::read_first(model, state, identifiers),
-        (GatewayStep::Plan, Task::Reading { identifiers, first }) => {
-            reconcile::plan_on(model, state, (identifiers, first), state.relay.served, DiskErrors::NONE)
+        (GatewayStep::Lock, Task::Locking(asked)) => Some(Task::Locked(Scope::begin(asked, Reach::Full))),
+        (GatewayStep::ReadFirst, Task::Locked(scope)) => reconcile::read_first(model, state, scope),
+        (GatewayStep::Plan, Task::Reading { scope, first }) => {
+            let read = (state.relay.answer(), DiskErrors::NONE);
+            reconcile::plan_on(model, state, id, (scope, first), read)
         }
         (GatewayStep::Act(act), Task::Acting(acting)) => reconcile::act(model, state, id, act, acting),
         (GatewayStep::Publish(event), Task::Publishing(publishing)) => {
@@ -106,7 +112,9 @@ pub fn step(model: &Configuration, state: &mut State, id: GatewayId, step: Gatew
 
 fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: WorkerStep) -> Option<Task> {
     match step {
-        WorkerStep::StartReconcile(identifier) => return reconcile::read_first(model, state, identifier),
+        WorkerStep::StartReconcile(one) => {
+            return reconcile::read_first(model, state, Scope::begin(one, Reach::Full));
+        }
         WorkerStep::MarkOverdue => state.redis.mark_overdue(),
         WorkerStep::TakeDue => {
             let due = state.redis.take_due(id);
@@ -118,19 +126,36 @@ fn worker_step(model: &Configuration, state: &mut State, id: GatewayId, step: Wo
             write_again(model, state, lost.events);
         }
         WorkerStep::FollowRelay => {
-            state.relay.has_news = false;
-            state.redis.mark_dirty(Identifiers::X);
+            state.redis.mark_dirty(std::mem::take(&mut state.relay.news));
         }
         WorkerStep::NoticeNewMaster => {
             state.is_new_master = false;
             state.redis.mark_held();
             // What is on disk.
             if model.bug != Some(Bug::OnlyHeldIsMarked) {
-                state.redis.mark_dirty(Identifiers::BOTH);
+                state.redis.mark_dirty(Coordinates::BOTH);
+            }
+            if model.has_losses() && model.bug != Some(Bug::ListingsAreNeverMended) {
+                note_listings(model, state);
             }
         }
     }
     None
+}
+
+/// Notes whom the relay's announcements list.
+fn note_listings(model: &Configuration, state: &mut State) {
+    let scene = model.scene;
+    let is_served = state.relay.served.has(Event::Announcement);
+    let announced = if is_served {
+        scene.announced()
+    } else {
+        Coordinates::NONE
+    };
+    let served = announced.with(scene.announced_throughout());
+    for one in scene.listing(Coordinates::BOTH).within(served).iter() {
+        state.redis.note_listing(one, scene.lists(one));
+    }
 }
 
 /// What was being released is held again: refs may have been set back meanwhile, and only a reconcile, in its lock,
@@ -139,9 +164,11 @@ fn write_again(model: &Configuration, state: &mut State, lost: Events) {
     for event in lost.iter() {
         match model.bug {
             Some(Bug::NothingIsWrittenAgain) => {}
-            Some(Bug::ReleasedAgainWithoutReconcile) => state.redis.release_again(event),
+            Some(Bug::ReleasedAgainWithoutReconcile) => {
+                state.redis.release_again(event, model.scene.coordinates(event))
+            }
             _ => {
-                state.redis.hold(event, Events::NONE);
+                state.redis.hold(Hold::of(model.scene, event, Events::NONE));
             }
         }
     }

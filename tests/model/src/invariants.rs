@@ -11,12 +11,16 @@ use stateright::Property;
 
 use crate::Configuration;
 use crate::action::Action;
+use crate::action::GatewayStep;
+use crate::action::WorkerStep;
 use crate::disk::DiskErrors;
+use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
-use crate::event::Identifiers;
 use crate::faults;
 use crate::redis::EntryStatus;
+use crate::rules::Plan;
+use crate::rules::Reach;
 use crate::rules::plan;
 use crate::state::Plugin;
 use crate::state::State;
@@ -32,6 +36,8 @@ pub const NOT_OLDER_OVER_NEWER: &str = "no older state over a newer one";
 pub const REFS_GOVERNED: &str = "the refs equal the governing state";
 /// At rest nothing is releasing, and rest is reached.
 pub const RELEASING_ENDS: &str = "releasing always ends";
+/// A repository that cannot be read keeps nobody else from rest.
+pub const FAILURES_HAVE_OWNERS: &str = "a failure keeps no other repository back";
 /// What its author deleted does not come back.
 pub const DELETION_STAYS: &str = "a deletion is never undone";
 /// At rest another reconcile would find nothing to do.
@@ -48,6 +54,7 @@ pub(crate) fn properties() -> Vec<Property<Configuration>> {
         Property::always(NOT_OLDER_OVER_NEWER, not_older_over_newer),
         Property::always(REFS_GOVERNED, refs_governed),
         Property::always(RELEASING_ENDS, releasing_ends),
+        Property::always(FAILURES_HAVE_OWNERS, failures_have_owners),
         Property::always(DELETION_STAYS, deletion_stays),
         Property::always(COMPLETE_IS_RELEASED, complete_is_released),
         Property::sometimes(END, is_at_its_end),
@@ -59,40 +66,60 @@ fn nothing_lost(_: &Configuration, state: &State) -> bool {
 }
 
 fn not_served_early(model: &Configuration, state: &State) -> bool {
+    let is_behind = |one: Coordinates, event| {
+        !state.disk.objects[one.index()].has(event) || state.disk.refs[one.index()] < Some(event)
+    };
     let mut lasting = state
         .relay
         .served
         .iter()
         .filter(|event| !state.is_passing(model, *event));
     lasting.all(|event| match event {
-        Event::Announcement => state.disk.refs.is_some(),
-        Event::Older | Event::Newer => state.disk.objects.has(event) && state.disk.refs >= Some(event),
+        Event::Announcement => state.disk.refs[model.scene.home(event).index()].is_some(),
+        Event::Older | Event::Newer => !Coordinates::EACH.into_iter().all(|one| is_behind(one, event)),
         Event::PullRequest => !state.disk.installed.is_empty(),
     })
 }
 
+/// Of several repositories that a state governs, one has it at once: the others are brought along.
 fn not_older_over_newer(model: &Configuration, state: &State) -> bool {
-    let facts = state.facts();
+    let facts = state.facts(model, (Coordinates::BOTH, Reach::Full));
     let newer_counts_as_served = facts.event_status(model, Event::Newer).counts_as_served();
     let newer_lasts = newer_counts_as_served && !state.is_passing(model, Event::Newer);
-    !newer_lasts || state.disk.refs != Some(Event::Older)
+    let at = |one: Coordinates| state.disk.refs[one.index()];
+    let is_at_older = |one| at(one) == Some(Event::Older);
+    let is_at_newer = |one| at(one) == Some(Event::Newer);
+    let mut each = Coordinates::EACH.into_iter();
+    !newer_lasts || each.any(is_at_newer) || !Coordinates::EACH.into_iter().any(is_at_older)
 }
 
 fn refs_governed(model: &Configuration, state: &State) -> bool {
-    let is_marked =
-        state.redis.dirty_identifiers().meets(Identifiers::X) || state.relay.has_news || state.is_new_master;
-    if is_marked || state.is_settling_served() || state.locked().meets(Identifiers::X) {
-        return true;
-    }
-    let governing = state.facts().governing_state(model);
-    governing.is_none() || governing == state.disk.refs
+    let is_governed = |one: Coordinates| {
+        // Its own mark, or that of a repository whose reconcile reaches it.
+        let related = one.with(model.scene.lists(one)).with(model.scene.listing(one));
+        let marked = state.redis.dirty_coordinates().with(state.relay.news);
+        if marked.with(state.locked()).meets(related) {
+            return true;
+        }
+        let governing = state.all_facts(model, one).governing_state(model, one);
+        governing.is_none() || governing == state.disk.refs[one.index()]
+    };
+    let is_unknown = state.is_new_master || state.is_settling_served();
+    is_unknown || Coordinates::EACH.into_iter().all(is_governed)
 }
 
 fn releasing_ends(model: &Configuration, state: &State) -> bool {
     if !state.redis.is_releasing_any() || state.is_anybody_busy() {
         return true;
     }
-    comes_to_rest(model, state).is_some_and(|rest| !rest.redis.is_releasing_any())
+    let mut mended = state.clone();
+    mended.failing = Coordinates::NONE;
+    comes_to_rest(model, &mended).is_some_and(|rest| !rest.redis.is_releasing_any())
+}
+
+/// What fails is tried again after a pause: meanwhile everything else comes to rest.
+fn failures_have_owners(model: &Configuration, state: &State) -> bool {
+    state.failing.is_empty() || state.is_anybody_busy() || comes_to_rest(model, state).is_some()
 }
 
 /// Lets the programs go on without clients, faults and deadlines, each in its turn. A lease lasts longer than an
@@ -108,6 +135,7 @@ fn comes_to_rest(model: &Configuration, state: &State) -> Option<State> {
     for turn in 0..STEPS_TO_REST_MAX {
         actions.clear();
         model.program_actions(&state, &mut actions);
+        actions.retain(|action| !is_of_any(*action, state.failing));
         if actions.is_empty() {
             faults::lease_ends(&state, &mut actions);
         }
@@ -118,6 +146,11 @@ fn comes_to_rest(model: &Configuration, state: &State) -> Option<State> {
         state = model.next_state(&state, action)?;
     }
     None
+}
+
+/// Tells whether an action is about one of these repositories alone.
+fn is_of_any(action: Action, coordinates: Coordinates) -> bool {
+    matches!(action, Action::Gateway(_, GatewayStep::Worker(WorkerStep::StartReconcile(one))) if one.meets(coordinates))
 }
 
 fn deletion_stays(model: &Configuration, state: &State) -> bool {
@@ -131,13 +164,23 @@ fn deletion_stays(model: &Configuration, state: &State) -> bool {
 }
 
 fn complete_is_released(model: &Configuration, state: &State) -> bool {
-    let finds_nothing = |one| plan(model, one, &state.facts(), &state.disk, DiskErrors::NONE).is_void();
-    !state.is_at_rest() || Identifiers::EACH.into_iter().all(finds_nothing)
+    let errors = DiskErrors {
+        unreadable: state.failing,
+        ..DiskErrors::NONE
+    };
+    let finds_nothing = |one| {
+        let plan = plan(model, &state.all_facts(model, one), &state.disk, errors);
+        let undecided = Events::NONE;
+        Plan { undecided, ..plan }.is_void()
+    };
+    // What fails is reconciled all the same, for what can be done without it.
+    let (mut failing, mut others) = (state.failing.iter(), Coordinates::BOTH.without(state.failing).iter());
+    !state.is_at_rest() || !failing.all(finds_nothing) || others.all(finds_nothing)
 }
 
 fn is_at_its_end(model: &Configuration, state: &State) -> bool {
     let is_deleted = |event| model.deletes == Some(event);
-    let is_superseded = |event| model.is_one_author && event == Event::Older && state.relay.served.has(Event::Newer);
+    let is_superseded = |event| model.is_one_author() && event == Event::Older && state.relay.served.has(Event::Newer);
     let mut sent = Event::ALL
         .into_iter()
         .filter(|event| model.supply.sends[event.index()] > 0);
@@ -184,13 +227,15 @@ impl State {
     /// Tells whether anything is dirty, or to be marked.
     pub fn is_marked(&self) -> bool {
         let is_lost = self.in_flight.iter().any(|in_flight| in_flight.is_lost);
-        self.relay.has_news || self.is_new_master || is_lost || !self.redis.dirty_identifiers().is_empty()
+        let marked = self.redis.dirty_coordinates().without(self.failing);
+        !self.relay.news.is_empty() || self.is_new_master || is_lost || !marked.is_empty()
     }
 
     /// Nobody is busy, and nobody would be without clients, faults and deadlines.
     fn is_at_rest(&self) -> bool {
         let runs = self.redis_up && self.relay.is_up && self.gateways.contains(&Task::Idle);
-        let is_waited_for = !self.redis.overdue().is_empty() || self.redis.is_releasing_any();
+        let is_open = |event: Event| !self.redis.entries[event.index()].coordinates.meets(self.failing);
+        let is_waited_for = self.redis.overdue().iter().any(is_open) || self.redis.is_releasing_any();
         runs && !self.is_marked() && !is_waited_for && !self.is_anybody_busy()
     }
 
@@ -205,7 +250,7 @@ impl State {
     ///
     /// What has expired is forgotten when it does, if its data was not here.
     pub fn forget_ended_promises(&mut self, model: &Configuration) {
-        let newer_counts_as_served = model.is_one_author
+        let newer_counts_as_served = model.is_one_author()
             && (self.relay.served.has(Event::Newer) || self.redis.status(Event::Newer) == EntryStatus::Releasing);
         for event in Event::ALL {
             let is_deleted = model.deletes == Some(event) && (self.relay.has_deletion || self.redis.gates.has(event));

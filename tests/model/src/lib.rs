@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod redis;
 pub mod relay;
 pub mod rules;
+pub mod scene;
 pub mod scripts;
 pub mod state;
 

@@ -5,13 +5,17 @@ use crate::Configuration;
 use crate::action::Action;
 use crate::action::PluginStep;
 use crate::event::Event;
+use crate::event::Events;
 use crate::event::Message;
 use crate::redis::EntryStatus;
+use crate::redis::Reading;
 use crate::relay;
 use crate::relay::Answer;
 use crate::rules::Admission;
 use crate::rules::Facts;
+use crate::rules::Reach;
 use crate::rules::decide_admission;
+use crate::scripts::Hold;
 use crate::scripts::HoldOutcome;
 use crate::state::Origin;
 use crate::state::Plugin;
@@ -48,15 +52,21 @@ pub fn step(model: &Configuration, state: &mut State, step: PluginStep) {
         (PluginStep::Delete(request), _) => delete(model, state, request),
         (PluginStep::ReadPurgatory(request), _) => read_purgatory(state, request),
         (PluginStep::Decide, Plugin::Read { request, reading }) => {
-            let facts = Facts::assemble(reading, state.relay.served, state.relay.has_deletion);
-            decide(model, state, request, &facts);
+            decide(model, state, request, reading);
         }
         (PluginStep::Hold, Plugin::Holding { request, extend }) => {
             let Message::Event(event) = request.message else { return };
             if !state.redis_up {
                 return relay::answer(state, request, Answer::Error);
             }
-            match state.redis.hold(event, extend) {
+            let (hold, dirty) = (Hold::of(model.scene, event, extend), state.redis.dirty);
+            let outcome = state.redis.hold(hold);
+            if model.bug == Some(Bug::NotedInSilence) {
+                for listed in hold.lists.iter() {
+                    state.redis.dirty[listed.index()] = dirty[listed.index()];
+                }
+            }
+            match outcome {
                 // It was marked between the reading and the hold: the mark is the pass.
                 HoldOutcome::Already(EntryStatus::Releasing) => accept(state, request),
                 HoldOutcome::Held | HoldOutcome::Already(_) => state.plugin = Plugin::Answering { request },
@@ -88,12 +98,15 @@ fn read_purgatory(state: &mut State, request: Request) {
     state.plugin = Plugin::Read { request, reading };
 }
 
-fn decide(model: &Configuration, state: &mut State, request: Request, facts: &Facts) {
+fn decide(model: &Configuration, state: &mut State, request: Request, reading: Reading) {
     let Message::Event(event) = request.message else { return };
-    if model.bug == Some(Bug::PluginJudgesData) && event.is_state() && state.disk.objects.has(event) {
+    let asked = model.scene.coordinates(event);
+    let facts = Facts::assemble(model, (asked, Reach::Full), reading, state.relay.answer());
+    let is_here = |objects: &Events| event.is_state() && objects.has(event);
+    if model.bug == Some(Bug::PluginJudgesData) && state.disk.objects.iter().any(is_here) {
         return accept(state, request);
     }
-    match decide_admission(model, event, facts) {
+    match decide_admission(model, event, &facts) {
         Admission::Accept => accept(state, request),
         Admission::Hold { extend } => state.plugin = Plugin::Holding { request, extend },
         Admission::RuleOut => relay::answer(state, request, Answer::RuledOut),

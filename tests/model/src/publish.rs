@@ -93,7 +93,7 @@ pub fn settle(
     // The event may have been committed, and not been marked as it was our own; and its entry may have gone before
     // that, so that somebody has reconciled without either.
     if !is_settled && settlement != Settlement::GiveBack && model.bug != Some(Bug::OwnCommitsIgnoredForGood) {
-        state.relay.has_news = true;
+        state.relay.news = state.relay.news.with(model.scene.coordinates(event));
     }
     let mut leased = publishing.leased;
     leased.remove(event);

@@ -8,19 +8,23 @@ use crate::reconcile;
 use crate::redis::GatewayId;
 use crate::redis::Reading;
 use crate::rules::Facts;
+use crate::rules::Reach;
 use crate::rules::decide_push;
+use crate::state::Scope;
 use crate::state::State;
 use crate::state::Task;
 
 /// The first decision, on what is there at this moment. It is made again later, and counts for nothing but for whose
 /// deadlines are extended: so its facts are read in one step here.
 pub fn receive_pack(model: &Configuration, state: &mut State, id: GatewayId, push: Push) {
-    let Some(extend) = decide_push(model, push, &state.facts(), &state.disk) else {
+    let facts = state.facts(model, (push.coordinate(), Reach::Members));
+    let decided = decide_push(model, push, &facts, &state.disk);
+    let Some(extend) = decided.filter(|_| !push.coordinate().meets(state.failing)) else {
         return;
     };
     state.redis.extend(extend);
     if model.bug == Some(Bug::DirtyBeforeUpload) {
-        state.redis.mark_dirty(push.identifier());
+        state.redis.mark_dirty(push.coordinate());
     }
     state.gateways[usize::from(id)] = Task::Uploading(push);
 }
@@ -32,7 +36,7 @@ pub fn lock(model: &Configuration, state: &mut State, push: Push) -> Option<Task
         return None;
     }
     if model.bug != Some(Bug::DirtyBeforeUpload) {
-        state.redis.mark_dirty(push.identifier());
+        state.redis.mark_dirty(push.coordinate());
     }
     let reading = state.redis.read();
     Some(Task::Deciding { push, reading })
@@ -40,10 +44,15 @@ pub fn lock(model: &Configuration, state: &mut State, push: Push) -> Option<Task
 
 /// Reads the relay, and decides again. A push that has no effect leaves the mark.
 pub fn decide_again(model: &Configuration, state: &State, push: Push, reading: Reading) -> Option<Task> {
-    if !state.relay.is_up {
+    if !state.relay.is_up || push.coordinate().meets(state.failing) {
         return None;
     }
-    let facts = Facts::assemble(reading, state.relay.served, state.relay.has_deletion);
+    let facts = Facts::assemble(
+        model,
+        (push.coordinate(), Reach::Members),
+        reading,
+        state.relay.answer(),
+    );
     decide_push(model, push, &facts, &state.disk)?;
     Some(Task::Moving { push, facts })
 }
@@ -53,17 +62,28 @@ pub fn put_placeholder(state: &mut State, push: Push, mut facts: Facts) -> Optio
     if !state.redis_up {
         return None;
     }
-    state.redis.put_placeholder(push.identifier());
-    facts.reading.placeholders = facts.reading.placeholders.with(push.identifier());
+    state.redis.put_placeholder(push.coordinate());
+    facts.reading.placeholders = facts.reading.placeholders.with(push.coordinate());
     Some(Task::Staging { push, facts })
 }
 
 /// Moves the objects in, or keeps the commit of a PR aside, and reconciles on the facts that the push was decided on:
 /// whatever has changed meanwhile has raised the number again.
-pub fn take_in(model: &Configuration, state: &mut State, (push, facts): (Push, Facts), errors: DiskErrors) -> Task {
-    match push.state() {
-        Some(pushed) => state.disk.objects.add(pushed),
-        None => state.disk.staged = state.disk.staged.with(push.identifier()),
+pub fn take_in(
+    model: &Configuration,
+    state: &mut State,
+    id: GatewayId,
+    (push, facts): (Push, Facts),
+    errors: DiskErrors,
+) -> Option<Task> {
+    let at = push.coordinate();
+    if at.meets(state.failing) {
+        return None;
     }
-    reconcile::plan_on_facts(model, state, (push.identifier(), facts), errors)
+    match push.state() {
+        Some(pushed) => state.disk.objects[at.index()].add(pushed),
+        None => state.disk.staged = state.disk.staged.with(at),
+    }
+    let scope = Scope::begin(at, Reach::Members);
+    Some(reconcile::plan_on_facts(model, state, id, (scope, facts), errors))
 }

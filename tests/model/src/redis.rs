@@ -1,8 +1,8 @@
 //! What Redis keeps, as values; what its scripts do with it is in [`crate::scripts`].
 
+use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
-use crate::event::Identifiers;
 
 /// The number of a gateway.
 pub type GatewayId = u8;
@@ -33,6 +33,8 @@ impl EntryStatus {
 pub struct Entry {
     /// Where it stands.
     pub status: EntryStatus,
+    /// What it is held under.
+    pub coordinates: Coordinates,
     /// Its deadline has passed.
     pub is_overdue: bool,
     /// Who may settle it.
@@ -51,13 +53,15 @@ pub struct Entry {
 pub struct Redis {
     /// By event.
     pub entries: [Entry; 4],
-    /// The dirty number of each identifier; 0: it is clean. Only whether two are equal matters: see
+    /// The dirty number of each coordinate; 0: it is clean. Only whether two are equal matters: see
     /// `State::normalise`.
     pub dirty: [u8; 2],
     /// Deletions that keep their events out.
     pub gates: Events,
     /// Where a PR commit was pushed before its event.
-    pub placeholders: Identifiers,
+    pub placeholders: Coordinates,
+    /// Whose announcements are noted to list somebody, so that they are found by whom they list (`listed_by`).
+    pub noted: Coordinates,
 }
 
 impl Redis {
@@ -66,10 +70,10 @@ impl Redis {
         self.entries[event.index()].status
     }
 
-    /// Returns the identifiers that are dirty.
-    pub fn dirty_identifiers(&self) -> Identifiers {
-        let dirty = Identifiers::EACH.into_iter().filter(|one| self.dirty[one.index()] != 0);
-        dirty.fold(Identifiers::NONE, Identifiers::with)
+    /// Returns the coordinates that are dirty.
+    pub fn dirty_coordinates(&self) -> Coordinates {
+        let dirty = Coordinates::EACH.into_iter().filter(|one| self.dirty[one.index()] != 0);
+        dirty.fold(Coordinates::NONE, Coordinates::with)
     }
 
     /// Tells whether anything is on its way into the relay.
@@ -85,13 +89,20 @@ pub struct Reading {
     pub statuses: [EntryStatus; 4],
     /// Those whose deadline has passed.
     pub overdue: Events,
-    /// The dirty number by identifier.
+    /// The dirty number by coordinate.
     pub dirty: [u8; 2],
     /// Where a PR commit was pushed before its event.
-    pub placeholders: Identifiers,
+    pub placeholders: Coordinates,
+    /// Whose announcements are noted to list somebody.
+    pub noted: Coordinates,
 }
 
 impl Reading {
+    /// Returns the same with other notes of who lists whom.
+    pub fn with_notes(self, noted: Coordinates) -> Self {
+        Self { noted, ..self }
+    }
+
     /// Forgets the dirty numbers, for whoever clears no mark.
     pub fn without_marks(self) -> Self {
         Self { dirty: [0; 2], ..self }

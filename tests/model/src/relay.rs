@@ -3,7 +3,9 @@
 use crate::Configuration;
 use crate::action::Action;
 use crate::action::RelayStep;
+use crate::event::Coordinates;
 use crate::event::Event;
+use crate::event::Events;
 use crate::event::Message;
 use crate::redis::Settlement;
 use crate::state::Origin;
@@ -72,11 +74,10 @@ fn commit(model: &Configuration, state: &mut State, message: Message) -> Answer 
     let relay = &mut state.relay;
     let Message::Event(event) = message else {
         relay.has_deletion = true;
-        model
-            .deletes
-            .into_iter()
-            .for_each(|deleted| relay.served.remove(deleted));
-        relay.has_news = true;
+        if let Some(deleted) = model.deletes {
+            relay.served.remove(deleted);
+            relay.news = relay.news.with(model.scene.coordinates(deleted));
+        }
         return Answer::Stored;
     };
     if relay.served.has(event) {
@@ -85,17 +86,26 @@ fn commit(model: &Configuration, state: &mut State, message: Message) -> Answer 
     if relay.has_deletion && model.deletes == Some(event) {
         return Answer::RuledOut;
     }
-    if model.is_one_author && event == Event::Older && relay.served.has(Event::Newer) {
+    if model.is_one_author() && event == Event::Older && relay.served.has(Event::Newer) {
         return Answer::RuledOut;
     }
     relay.served.add(event);
-    if model.is_one_author && event == Event::Newer {
+    if model.is_one_author() && event == Event::Newer {
         relay.served.remove(Event::Older);
     }
     // Whoever has the lease sees it committed, and knows that it is: its settlement is enough.
     let is_expected = state.gateways.iter().any(|task| task.leased().has(event));
-    relay.has_news |= !is_expected;
+    if !is_expected {
+        relay.news = relay.news.with(followed(model, [event].into_iter().collect()));
+    }
     Answer::Stored
+}
+
+/// Returns what gateways mark when they see events committed (`concerned` in `gateway/src/background/follow_relay.rs`):
+/// PRs are not followed.
+pub fn followed(model: &Configuration, events: Events) -> Coordinates {
+    let followed = events.iter().filter(|event| *event != Event::PullRequest);
+    followed.fold(Coordinates::NONE, |homes, event| homes.with(model.scene.home(event)))
 }
 
 /// Tells whoever sent a message.

@@ -1,14 +1,44 @@
 //! The scripts of `shared/src/purgatory/store/scripts/`, each one atomic step of Redis and a method of its name.
 
+use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
-use crate::event::Identifiers;
 use crate::redis::Entry;
 use crate::redis::EntryStatus;
 use crate::redis::GatewayId;
 use crate::redis::Reading;
 use crate::redis::Redis;
 use crate::redis::Settlement;
+use crate::scene::Scene;
+
+/// What `hold_entry.lua` is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Hold {
+    /// The event.
+    pub event: Event,
+    /// What it is held under.
+    pub coordinates: Coordinates,
+    /// Whom it lists, if it is an announcement.
+    pub lists: Coordinates,
+    /// Entries to hold as long as this one.
+    pub extend: Events,
+}
+
+impl Hold {
+    /// Returns what holds an event.
+    pub fn of(scene: Scene, event: Event, extend: Events) -> Self {
+        let lists = match event {
+            Event::Announcement => scene.lists(scene.home(event)),
+            Event::Older | Event::Newer | Event::PullRequest => Coordinates::NONE,
+        };
+        Self {
+            event,
+            coordinates: scene.coordinates(event),
+            lists,
+            extend,
+        }
+    }
+}
 
 /// What `hold_entry.lua` returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,26 +60,33 @@ impl Redis {
             overdue: Event::ALL.into_iter().filter(overdue).collect(),
             dirty: self.dirty,
             placeholders: self.placeholders,
+            noted: self.noted,
         }
     }
 
     /// `mark_dirty_page.lua`, and what other scripts do at their end.
-    pub fn mark_dirty(&mut self, identifiers: Identifiers) {
-        for one in identifiers.iter() {
+    pub fn mark_dirty(&mut self, coordinates: Coordinates) {
+        for one in coordinates.iter() {
             self.dirty[one.index()] = NEW_NUMBER;
         }
     }
 
     /// `clear_dirty.lua`.
-    pub fn clear_dirty(&mut self, identifier: Identifiers, read: u8) {
-        let number = &mut self.dirty[identifier.index()];
+    pub fn clear_dirty(&mut self, coordinate: Coordinates, read: u8) {
+        let number = &mut self.dirty[coordinate.index()];
         if read != 0 && *number == read {
             *number = 0;
         }
     }
 
     /// `hold_entry.lua`.
-    pub fn hold(&mut self, event: Event, extend: Events) -> HoldOutcome {
+    pub fn hold(&mut self, hold: Hold) -> HoldOutcome {
+        let Hold {
+            event,
+            coordinates,
+            lists,
+            extend,
+        } = hold;
         if self.gates.has(event) {
             return HoldOutcome::Deleted;
         }
@@ -60,10 +97,13 @@ impl Redis {
         } = self.entries[event.index()];
         // An OK is about a whole hold: what is past its deadline is as good as gone.
         if matches!(found, EntryStatus::Absent | EntryStatus::Asleep) || found == EntryStatus::Held && is_overdue {
-            *self.entry(event) = HELD;
+            *self.entry(event) = held(coordinates);
             self.extend(extend);
         }
-        self.mark_dirty(event.identifiers());
+        if found == EntryStatus::Absent && !lists.is_empty() {
+            self.add_listing(coordinates, lists);
+        }
+        self.mark_dirty(coordinates);
         match found {
             EntryStatus::Absent => HoldOutcome::Held,
             EntryStatus::Held | EntryStatus::Asleep | EntryStatus::Releasing => HoldOutcome::Already(found),
@@ -76,8 +116,9 @@ impl Redis {
             match self.status(event) {
                 EntryStatus::Held => self.entry(event).is_overdue = false,
                 EntryStatus::Asleep => {
-                    *self.entry(event) = HELD;
-                    self.mark_dirty(event.identifiers());
+                    let coordinates = self.entry(event).coordinates;
+                    *self.entry(event) = held(coordinates);
+                    self.mark_dirty(coordinates);
                 }
                 EntryStatus::Absent | EntryStatus::Releasing => {}
             }
@@ -87,7 +128,7 @@ impl Redis {
     /// `mark_overdue.lua`.
     pub fn mark_overdue(&mut self) {
         for event in self.overdue().iter() {
-            self.mark_dirty(event.identifiers());
+            self.mark_dirty(self.entries[event.index()].coordinates);
         }
     }
 
@@ -102,8 +143,8 @@ impl Redis {
     /// `mark_held_page.lua`.
     pub fn mark_held(&mut self) {
         let waiting = Event::ALL.into_iter().filter(|event| self.status(*event).is_waiting());
-        let identifiers = waiting.map(Event::identifiers);
-        self.mark_dirty(identifiers.fold(self.placeholders, Identifiers::with));
+        let coordinates = waiting.map(|event| self.entries[event.index()].coordinates);
+        self.mark_dirty(coordinates.fold(self.placeholders, Coordinates::with));
     }
 
     /// `expire.lua`, which lets a held announcement sleep.
@@ -115,6 +156,7 @@ impl Redis {
         *entry = match (event, entry.status) {
             (Event::Announcement, EntryStatus::Held) => Entry {
                 status: EntryStatus::Asleep,
+                coordinates: entry.coordinates,
                 ..Entry::default()
             },
             _ => Entry::default(),
@@ -132,16 +174,21 @@ impl Redis {
     pub fn delete(&mut self, event: Event) {
         self.gates.add(event);
         if self.status(event) != EntryStatus::Absent {
-            *self.entry(event) = Entry::default();
-            self.mark_dirty(event.identifiers());
+            let ended = std::mem::take(self.entry(event));
+            self.mark_dirty(ended.coordinates);
         }
     }
 
     /// `mark_releasing_page.lua`. Returns what the gateway has the lease of: not what is ordered after an announcement
     /// that somebody else is releasing, which is due when that has left.
-    pub fn mark_releasing(&mut self, gateway: GatewayId, releases: Events, after_announcement: Events) -> Events {
+    pub fn mark_releasing(
+        &mut self,
+        gateway: GatewayId,
+        releases: impl IntoIterator<Item = (Event, Coordinates)>,
+        after_announcement: Events,
+    ) -> Events {
         let mut marked = Events::NONE;
-        for event in releases.iter() {
+        for (event, coordinates) in releases {
             let old = self.entries[event.index()];
             let is_anothers = old.status == EntryStatus::Releasing && !old.is_due;
             if is_anothers || self.gates.has(event) {
@@ -149,6 +196,7 @@ impl Redis {
             }
             *self.entry(event) = Entry {
                 status: EntryStatus::Releasing,
+                coordinates,
                 is_due: true,
                 is_after_announcement: after_announcement.has(event),
                 ..Entry::default()
@@ -172,10 +220,11 @@ impl Redis {
     }
 
     /// `mark_releasing_page.lua` with a lease that is over at once.
-    pub fn release_again(&mut self, event: Event) {
+    pub fn release_again(&mut self, event: Event, coordinates: Coordinates) {
         if self.status(event) != EntryStatus::Releasing && !self.gates.has(event) {
             *self.entry(event) = Entry {
                 status: EntryStatus::Releasing,
+                coordinates,
                 is_due: true,
                 ..Entry::default()
             };
@@ -215,8 +264,8 @@ impl Redis {
         match settlement {
             Settlement::Served => *entry = Entry::default(),
             Settlement::Dropped => {
-                *entry = Entry::default();
-                self.mark_dirty(event.identifiers());
+                let dropped = std::mem::take(entry);
+                self.mark_dirty(dropped.coordinates);
             }
             Settlement::GiveBack | Settlement::Retry => {
                 entry.status = EntryStatus::Releasing;
@@ -227,13 +276,31 @@ impl Redis {
     }
 
     /// `put_placeholder.lua`.
-    pub fn put_placeholder(&mut self, identifier: Identifiers) {
-        self.placeholders = self.placeholders.with(identifier);
+    pub fn put_placeholder(&mut self, coordinate: Coordinates) {
+        self.placeholders = self.placeholders.with(coordinate);
     }
 
     /// `drop_placeholder.lua`.
-    pub fn drop_placeholder(&mut self, identifier: Identifiers) {
-        self.placeholders = self.placeholders.without(identifier);
+    pub fn drop_placeholder(&mut self, coordinate: Coordinates) {
+        self.placeholders = self.placeholders.without(coordinate);
+    }
+
+    /// `note_listings.lua`, for an announcement that lists somebody.
+    pub fn note_listing(&mut self, coordinate: Coordinates, listed: Coordinates) {
+        self.add_listing(coordinate, listed);
+    }
+
+    /// `note_listings.lua`, for one that lists nobody.
+    pub fn take_listing_off(&mut self, coordinate: Coordinates) {
+        self.noted = self.noted.without(coordinate);
+    }
+
+    /// Whoever decides about what is dirty, and has not read the new note, clears no mark.
+    fn add_listing(&mut self, coordinate: Coordinates, listed: Coordinates) {
+        if !self.noted.meets(coordinate) {
+            self.noted = self.noted.with(coordinate);
+            self.mark_dirty(self.dirty_coordinates().within(listed.with(coordinate)));
+        }
     }
 
     fn entry(&mut self, event: Event) -> &mut Entry {
@@ -242,13 +309,13 @@ impl Redis {
 }
 
 /// Just held, with its whole time before it.
-const HELD: Entry = Entry {
-    status: EntryStatus::Held,
-    is_overdue: false,
-    lease: None,
-    is_due: false,
-    is_after_announcement: false,
-};
+fn held(coordinates: Coordinates) -> Entry {
+    Entry {
+        status: EntryStatus::Held,
+        coordinates,
+        ..Entry::default()
+    }
+}
 
 /// A number that was never drawn: none of those in use after [`crate::state::State::normalise`].
 const NEW_NUMBER: u8 = 3;

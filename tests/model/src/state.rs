@@ -7,17 +7,20 @@ use crate::Configuration;
 use crate::configuration::Beginning;
 use crate::configuration::Left;
 use crate::disk::Disk;
+use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
-use crate::event::Identifiers;
 use crate::event::Message;
 use crate::event::Messages;
 use crate::event::Push;
 use crate::redis::Reading;
 use crate::redis::Redis;
 use crate::redis::Settlement;
+use crate::rules::Answered;
+use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Plan;
+use crate::rules::Reach;
 
 /// Everything there is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,6 +45,8 @@ pub struct State {
     pub in_flight: [InFlight; 2],
     /// The data directory, which the gateways share.
     pub disk: Disk,
+    /// The repositories that cannot be read now.
+    pub failing: Coordinates,
     /// What may still happen.
     pub left: Left,
     /// The events that a client was told OK about, as long as they must be somewhere.
@@ -98,9 +103,9 @@ pub struct Relay {
     pub served: Events,
     /// The deletion is committed.
     pub has_deletion: bool,
-    /// It committed something that gateways have to mark, and none has yet: not what a gateway has a lease of and sees
-    /// committed itself.
-    pub has_news: bool,
+    /// Of these it committed something that gateways have to mark, and none has yet: not what a gateway has a lease of
+    /// and sees committed itself.
+    pub news: Coordinates,
 }
 
 /// Between two steps of the plugin.
@@ -138,7 +143,7 @@ pub enum Task {
     Idle,
     /// It takes in a pack.
     Uploading(Push),
-    /// The pack is here; under the lock, the identifier was marked and the purgatory read for the second decision.
+    /// The pack is here; under the lock, its coordinate was marked and the purgatory read for the second decision.
     Deciding {
         /// What was pushed.
         push: Push,
@@ -159,14 +164,14 @@ pub enum Task {
         /// What it was decided on, and is reconciled on.
         facts: Facts,
     },
-    /// It wants the locks for a reconcile.
-    Locking(Identifiers),
-    /// It has the locks, and has read nothing.
-    Locked(Identifiers),
+    /// It wants the locks for a reconcile of several.
+    Locking(Coordinates),
+    /// It has the locks, and has read nothing since.
+    Locked(Scope),
     /// It has read one of the two, purgatory and relay.
     Reading {
-        /// What is locked.
-        identifiers: Identifiers,
+        /// What it is about.
+        scope: Scope,
         /// What it knows.
         first: FirstRead,
     },
@@ -176,15 +181,44 @@ pub enum Task {
     Publishing(Publishing),
 }
 
+/// What a reconcile is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// What its facts are asked about (`FactsScope`), and whose marks it clears.
+    pub asked: Coordinates,
+    /// How far they reach.
+    pub reach: Reach,
+    /// What is locked: that, and what its plan changes too, if nobody else had that.
+    pub locked: Coordinates,
+    /// Whether it has tried to lock more.
+    pub has_tried: bool,
+}
+
+impl Scope {
+    /// Begins with the locks of these.
+    pub fn begin(asked: Coordinates, reach: Reach) -> Self {
+        Self {
+            asked,
+            reach,
+            locked: asked,
+            has_tried: false,
+        }
+    }
+}
+
 /// A reconcile that acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Acting {
-    /// What is locked.
-    pub identifiers: Identifiers,
+    /// What it is about.
+    pub scope: Scope,
     /// What is left to do.
     pub plan: Plan,
+    /// What is left to others: it is marked dirty.
+    pub others: Coordinates,
     /// What it has the lease of.
     pub leased: Events,
+    /// The dirty numbers that were read, by coordinate, as far as they are cleared at the end.
+    pub dirty: [u8; 2],
 }
 
 /// Leased events on their way into the relay, all at once, but each after what it is ordered after.
@@ -206,12 +240,7 @@ pub enum FirstRead {
     /// As it should be.
     Purgatory(Reading),
     /// The bug.
-    Relay {
-        /// What was served.
-        served: Events,
-        /// Whether the deletion was.
-        has_deletion: bool,
-    },
+    Relay(Answered),
 }
 
 /// One attempt to publish.
@@ -224,6 +253,16 @@ pub enum Attempt {
     Sent,
     /// Answered, or given up.
     Ended(Settlement),
+}
+
+impl Relay {
+    /// Returns what it answers a query of everything.
+    pub fn answer(&self) -> Answered {
+        Answered {
+            served: self.served,
+            has_deletion: self.has_deletion,
+        }
+    }
 }
 
 impl Publishing {
@@ -262,12 +301,12 @@ impl Publishing {
 
 impl Task {
     /// Returns what it has locked.
-    pub fn locked(&self) -> Identifiers {
+    pub fn locked(&self) -> Coordinates {
         match self {
-            Self::Deciding { push, .. } | Self::Moving { push, .. } | Self::Staging { push, .. } => push.identifier(),
-            Self::Locked(identifiers) | Self::Reading { identifiers, .. } => *identifiers,
-            Self::Acting(acting) => acting.identifiers,
-            Self::Down | Self::Idle | Self::Uploading(_) | Self::Locking(_) | Self::Publishing(_) => Identifiers::NONE,
+            Self::Deciding { push, .. } | Self::Moving { push, .. } | Self::Staging { push, .. } => push.coordinate(),
+            Self::Locked(scope) | Self::Reading { scope, .. } => scope.locked,
+            Self::Acting(acting) => acting.scope.locked,
+            Self::Down | Self::Idle | Self::Uploading(_) | Self::Locking(_) | Self::Publishing(_) => Coordinates::NONE,
         }
     }
 
@@ -296,7 +335,7 @@ impl Task {
     /// Returns the dirty numbers that it has read and may clear.
     fn dirty_mut(&mut self) -> Option<&mut [u8; 2]> {
         match self {
-            Self::Acting(acting) => Some(&mut acting.plan.dirty),
+            Self::Acting(acting) => Some(&mut acting.dirty),
             Self::Reading {
                 first: FirstRead::Purgatory(reading),
                 ..
@@ -304,7 +343,7 @@ impl Task {
             | Self::Deciding { reading, .. } => Some(&mut reading.dirty),
             Self::Moving { facts, .. } | Self::Staging { facts, .. } => Some(&mut facts.reading.dirty),
             Self::Reading {
-                first: FirstRead::Relay { .. },
+                first: FirstRead::Relay(_),
                 ..
             }
             | Self::Down
@@ -320,22 +359,29 @@ impl Task {
 impl State {
     /// Returns the state that a configuration begins with.
     pub fn initial(model: &Configuration) -> Self {
-        let (served, disk) = match model.beginning {
-            Beginning::Empty => (Events::NONE, Disk::default()),
-            Beginning::Announced => {
-                let served = [Event::Announcement, Event::Older];
-                let disk = Disk {
-                    objects: [Event::Older].into_iter().collect(),
-                    refs: Some(Event::Older),
-                    ..Disk::default()
-                };
-                (served.into_iter().collect(), disk)
-            }
+        let scene = model.scene;
+        let is_announced = model.beginning == Beginning::Announced;
+        let announced = if is_announced {
+            scene.announced()
+        } else {
+            Coordinates::NONE
+        };
+        let governed = announced.with(scene.announced_throughout()).iter();
+        let governed = governed.filter(|one| scene.authorises(*one, Event::Older));
+        let mut disk = Disk::default();
+        governed.clone().for_each(|one| disk.align(one, Event::Older));
+        let older = governed.map(|_| Event::Older);
+        let announcement = announced.iter().map(|_| Event::Announcement);
+        let redis = Redis {
+            noted: scene
+                .listing(Coordinates::BOTH)
+                .within(announced.with(scene.announced_throughout())),
+            ..Redis::default()
         };
         let second = if model.gateways > 1 { Task::Idle } else { Task::Down };
         let mut state = Self {
-            redis: Redis::default(),
-            replica: Redis::default(),
+            redis,
+            replica: redis,
             redis_up: true,
             is_new_master: false,
             unsettled: Events::NONE,
@@ -343,14 +389,15 @@ impl State {
                 is_up: true,
                 pending: Default::default(),
                 batch: Default::default(),
-                served,
+                served: older.chain(announcement).collect(),
                 has_deletion: false,
-                has_news: false,
+                news: Coordinates::NONE,
             },
             plugin: Plugin::Idle,
             gateways: [Task::Idle, second],
             in_flight: Default::default(),
             disk,
+            failing: Coordinates::NONE,
             left: model.supply,
             promised: Events::NONE,
         };
@@ -359,16 +406,27 @@ impl State {
     }
 
     /// Returns what is locked, by whomever.
-    pub fn locked(&self) -> Identifiers {
+    pub fn locked(&self) -> Coordinates {
         self.gateways
             .iter()
             .map(Task::locked)
-            .fold(Identifiers::NONE, Identifiers::with)
+            .fold(Coordinates::NONE, Coordinates::with)
     }
 
-    /// Returns what a query of everything would tell, of both stores at this very moment: nobody else knows so much.
-    pub fn facts(&self) -> Facts {
-        Facts::assemble(self.redis.read(), self.relay.served, self.relay.has_deletion)
+    /// Returns what queries of both stores at this very moment would tell: nobody else knows so much.
+    pub fn facts(&self, model: &Configuration, scope: (Coordinates, Reach)) -> Facts {
+        Facts::assemble(model, scope, self.redis.read(), self.relay.answer())
+    }
+
+    /// The same of what is related to some coordinates, whether that is noted or not.
+    pub fn all_facts(&self, model: &Configuration, asked: Coordinates) -> Facts {
+        let known = self.facts(model, (Coordinates::BOTH, Reach::Full));
+        let is_known = |one: &Coordinates| known.announcement_status(model, *one) != EventStatus::Unknown;
+        let listing = model.scene.listing(Coordinates::BOTH).iter().filter(is_known);
+        let reading = known
+            .reading
+            .with_notes(listing.fold(Coordinates::NONE, Coordinates::with));
+        Facts::assemble(model, (asked, Reach::Full), reading, known.relay)
     }
 
     /// Makes states equal that no program can tell apart.

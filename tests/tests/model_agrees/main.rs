@@ -12,11 +12,12 @@ use protocol_model::Bug;
 use protocol_model::Configuration;
 use protocol_model::configuration::Beginning;
 use protocol_model::event::Event;
+use protocol_model::scene::Scene;
 
 /// A configuration of the model: of it only these three matter to what is decided.
-fn configuration(is_one_author: bool, deletes: Option<Event>, bug: Option<Bug>) -> Configuration {
+fn configuration(scene: Scene, deletes: Option<Event>, bug: Option<Bug>) -> Configuration {
     Configuration {
-        is_one_author,
+        scene,
         deletes,
         bug,
         ..Configuration::new("what is decided", Beginning::Announced)

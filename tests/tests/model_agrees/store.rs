@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use nostr::key::PublicKey;
 use protocol_model::Bug;
 use protocol_model::Configuration;
+use protocol_model::event::Coordinates;
 use protocol_model::event::Event;
 use protocol_model::event::Events;
-use protocol_model::event::Identifiers;
 use protocol_model::publish::settle_in_redis;
 use protocol_model::redis as model_redis;
 use protocol_model::redis::GatewayId;
 use protocol_model::redis::Redis;
+use protocol_model::scene::Scene;
+use protocol_model::scripts::Hold as ModelHold;
 use protocol_model::scripts::HoldOutcome as ModelHoldOutcome;
 use shared::nip01::Deletion;
 use shared::purgatory::DirtyNumber;
@@ -48,11 +51,13 @@ enum Operation {
     MarkReleasing(GatewayId, Events, Events),
     TakeDue(GatewayId),
     Settle(GatewayId, Event, model_redis::Settlement),
-    MarkDirty(Identifiers),
+    MarkDirty(Coordinates),
     Read,
-    ClearDirty(Identifiers),
-    PutPlaceholder(Identifiers),
-    DropPlaceholder(Identifiers),
+    ClearDirty(Coordinates),
+    PutPlaceholder(Coordinates),
+    DropPlaceholder(Coordinates),
+    NoteListing(Coordinates),
+    TakeListingOff(Coordinates),
     TimePasses(u64),
 }
 
@@ -65,7 +70,7 @@ fn draw(draws: &mut Draws) -> Operation {
             .collect::<Events>()
     };
     let (few, many) = (some(4), some(2));
-    let one = draws.one(Identifiers::EACH);
+    let one = draws.one(Coordinates::EACH);
     let gateway = draws.one([0, 1]);
     let settlement = draws.one([
         model_redis::Settlement::Served,
@@ -74,7 +79,7 @@ fn draw(draws: &mut Draws) -> Operation {
         model_redis::Settlement::Retry,
     ]);
     let after_announcement: Events = many.iter().filter(|event| *event != Event::Announcement).collect();
-    match draws.below(40) {
+    match draws.below(44) {
         0..=6 => Operation::Hold(event, few),
         7..=8 => Operation::Extend(few),
         9 => Operation::MarkOverdue,
@@ -91,6 +96,8 @@ fn draw(draws: &mut Draws) -> Operation {
         36 => Operation::PutPlaceholder(one),
         37 => Operation::DropPlaceholder(one),
         38 => Operation::TimePasses(LEASE_SECS),
+        39..=40 => Operation::NoteListing(one),
+        41..=42 => Operation::TakeListingOff(one),
         _ => Operation::TimePasses(HOLD_SECS),
     }
 }
@@ -125,12 +132,12 @@ enum Returned {
 }
 
 impl<'w> Walk<'w> {
-    fn new(world: &'w World, bug: Option<Bug>) -> Self {
+    fn new((scene, world): (Scene, &'w World), bug: Option<Bug>) -> Self {
         let clock = Arc::new(AtomicU64::new(1_000_000));
         let read = Arc::clone(&clock);
         Self {
             world,
-            model: configuration(true, None, bug),
+            model: configuration(scene, None, bug),
             redis: Redis::default(),
             purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(move || read.load(Ordering::Relaxed))),
             clock,
@@ -182,9 +189,9 @@ impl<'w> Walk<'w> {
     }
 
     fn do_to_model(&mut self, operation: Operation) -> Returned {
-        let redis = &mut self.redis;
+        let (redis, scene) = (&mut self.redis, self.model.scene);
         match operation {
-            Operation::Hold(event, extend) => return Returned::Held(redis.hold(event, extend)),
+            Operation::Hold(event, extend) => return Returned::Held(redis.hold(ModelHold::of(scene, event, extend))),
             Operation::Extend(events) => redis.extend(events),
             Operation::MarkOverdue => redis.mark_overdue(),
             Operation::MarkHeld => redis.mark_held(),
@@ -192,6 +199,7 @@ impl<'w> Walk<'w> {
             Operation::End(event) => redis.end(event),
             Operation::Delete(event) => redis.delete(event),
             Operation::MarkReleasing(gateway, releases, after) => {
+                let releases = releases.iter().map(|event| (event, scene.coordinates(event)));
                 return Returned::Leased(redis.mark_releasing(gateway, releases, after));
             }
             Operation::TakeDue(gateway) => return Returned::Leased(redis.take_due(gateway)),
@@ -207,6 +215,11 @@ impl<'w> Walk<'w> {
             Operation::ClearDirty(one) => redis.clear_dirty(one, self.read[one.index()].0),
             Operation::PutPlaceholder(one) => redis.put_placeholder(one),
             Operation::DropPlaceholder(one) => redis.drop_placeholder(one),
+            Operation::NoteListing(one) => match scene.lists(one) {
+                Coordinates::NONE => redis.take_listing_off(one),
+                listed => redis.note_listing(one, listed),
+            },
+            Operation::TakeListingOff(one) => redis.take_listing_off(one),
             Operation::TimePasses(_) => {}
         }
         Returned::Nothing
@@ -214,7 +227,6 @@ impl<'w> Walk<'w> {
 
     async fn do_to_program(&mut self, operation: Operation) -> Returned {
         let (world, purgatory) = (self.world, self.purgatory.clone());
-        let placeholder = |one| world.placeholder(one, 0);
         match operation {
             Operation::Hold(event, extend) => {
                 let outcome = purgatory.hold(&self.hold(event, extend)).await.unwrap();
@@ -255,7 +267,7 @@ impl<'w> Walk<'w> {
             Operation::MarkDirty(one) => purgatory.mark_dirty(&world.coordinates(one)).await.unwrap(),
             Operation::Read => {
                 let dirty = self.reading().await.dirty;
-                for one in Identifiers::EACH {
+                for one in Coordinates::EACH {
                     let number = dirty.get(world.coordinate(one)).copied();
                     self.read[one.index()].1 = number;
                 }
@@ -266,24 +278,31 @@ impl<'w> Walk<'w> {
                 }
             }
             Operation::PutPlaceholder(one) => {
-                let new = placeholder(one);
+                let new = world.placeholder(one, 0);
                 let put = purgatory.put_placeholder(&new.event_id, &new.coordinate, new.commit_oid, FOR_EVER_SECS);
                 put.await.unwrap();
             }
             Operation::DropPlaceholder(one) => {
-                let old = placeholder(one);
+                let old = world.placeholder(one, 0);
                 let dropped = purgatory.drop_placeholder(&old.event_id, &old.coordinate, old.commit_oid);
                 dropped.await.unwrap();
             }
+            Operation::NoteListing(one) => self.note_listing(one, &world.listed(one)).await,
+            Operation::TakeListingOff(one) => self.note_listing(one, &BTreeSet::new()).await,
             Operation::TimePasses(_) => {}
         }
         Returned::Nothing
     }
 
+    async fn note_listing(&self, one: Coordinates, listed: &BTreeSet<PublicKey>) {
+        let coordinate = self.world.coordinate(one);
+        self.purgatory.note_listings(coordinate, listed, true).await.unwrap();
+    }
+
     fn hold(&self, event: Event, extend: Events) -> Hold {
         Hold {
             event: self.world.event(event).clone(),
-            coordinates: self.world.coordinates(event.identifiers()),
+            coordinates: self.world.coordinates(self.model.scene.coordinates(event)),
             source: String::new(),
             hold_secs: HOLD_SECS,
             extend: self.world.ids(extend),
@@ -319,7 +338,7 @@ impl<'w> Walk<'w> {
             .then(|| self.world.id(Event::Announcement));
         Release {
             event: self.world.event(event).clone(),
-            coordinates: self.world.coordinates(event.identifiers()),
+            coordinates: self.world.coordinates(self.model.scene.coordinates(event)),
             after: after.into_iter().collect(),
         }
     }
@@ -333,7 +352,7 @@ impl<'w> Walk<'w> {
     }
 
     async fn reading(&self) -> Reading {
-        let both = self.world.coordinates(Identifiers::BOTH);
+        let both = self.world.coordinates(Coordinates::BOTH);
         self.purgatory.read(&both).await.unwrap()
     }
 
@@ -355,10 +374,11 @@ impl<'w> Walk<'w> {
                 translated.overdue.add(event);
             }
         }
-        let dirty = self.world.model_identifiers(reading.dirty.keys());
-        translated.dirty = Identifiers::EACH.map(|one| u8::from(dirty.meets(one)));
+        let dirty = self.world.model_coordinates(reading.dirty.keys());
+        translated.dirty = Coordinates::EACH.map(|one| u8::from(dirty.meets(one)));
         let placed = reading.placeholders.iter().map(|placeholder| &placeholder.coordinate);
-        translated.placeholders = self.world.model_identifiers(placed);
+        translated.placeholders = self.world.model_coordinates(placed);
+        translated.noted = self.world.model_notes(&reading.listed_by);
         translated
     }
 
@@ -414,7 +434,7 @@ fn program_settlement(settlement: model_redis::Settlement) -> Settlement {
 }
 
 /// Walks, and returns how many operations were done until the two differed, and that difference; else all of them.
-async fn walk(world: &World, seed: u64, bug: Option<Bug>) -> (usize, Option<String>) {
+async fn walk(world: (Scene, &World), seed: u64, bug: Option<Bug>) -> (usize, Option<String>) {
     let (mut walk, mut draws) = (Walk::new(world, bug), Draws(seed));
     let mut done = Vec::new();
     while done.len() < OPERATIONS {
@@ -434,29 +454,37 @@ async fn walk(world: &World, seed: u64, bug: Option<Bug>) -> (usize, Option<Stri
 
 #[tokio::test]
 async fn the_models_scripts_do_what_the_store_does() {
-    let world = World::new(true);
     let mut operations = 0;
-    for seed in 0..WALKS {
-        let (done, difference) = walk(&world, seed, None).await;
+    for scene in [Scene::Apart, Scene::Set, Scene::Listing] {
+        let world = World::new(scene);
+        for seed in 0..WALKS {
+            let (done, difference) = walk((scene, &world), seed, None).await;
 
-        assert!(difference.is_none(), "walk {seed}:\n{}", difference.unwrap_or_default());
-        operations += done;
+            let difference = difference.unwrap_or_default();
+            assert!(difference.is_empty(), "{scene:?}, walk {seed}:\n{difference}");
+            operations += done;
+        }
     }
     assert!(operations >= 20_000, "only {operations}");
 }
 
 #[tokio::test]
 async fn a_mistake_in_the_models_scripts_is_found_by_comparing() {
-    let world = World::new(true);
+    let world = World::new(Scene::Apart);
     for seed in 0..WALKS {
-        if walk(&world, seed, Some(Bug::SettleWithoutLease)).await.1.is_some() {
+        if walk((Scene::Apart, &world), seed, Some(Bug::SettleWithoutLease))
+            .await
+            .1
+            .is_some()
+        {
             return;
         }
     }
     panic!("no walk tells the two apart");
 }
 
-const WALKS: u64 = 500;
+/// In each scene.
+const WALKS: u64 = 170;
 const OPERATIONS: usize = 60;
 
 /// The number that the model has for whatever is dirty: its scripts draw greater ones.

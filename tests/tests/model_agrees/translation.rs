@@ -11,16 +11,18 @@ use nostr::event::FinalizeEvent;
 use nostr::event::Kind;
 use nostr::event::Tag;
 use nostr::key::Keys;
+use nostr::key::PublicKey;
 use nostr::key::SecretKey;
 use nostr::types::Timestamp;
 use protocol_model::Configuration;
 use protocol_model::disk as model_disk;
+use protocol_model::event::Coordinates;
 use protocol_model::event::Event;
 use protocol_model::event::Events;
-use protocol_model::event::Identifiers;
 use protocol_model::event::Push;
 use protocol_model::redis as model_redis;
 use protocol_model::rules as model_rules;
+use protocol_model::scene::Scene;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::git::PushCommand;
@@ -33,6 +35,7 @@ use shared::purgatory::Expiry;
 use shared::purgatory::Placeholder;
 use shared::purgatory::Reading;
 use shared::rules::Access;
+use shared::rules::Alignment;
 use shared::rules::Covered;
 use shared::rules::Disk;
 use shared::rules::Facts;
@@ -41,18 +44,20 @@ use shared::rules::MaintainerMode;
 use shared::rules::OnDisk;
 use shared::rules::Plan;
 use shared::rules::Staged;
+use shared::rules::listings_to_note;
 
 /// The second at which everything is decided.
 pub(crate) const NOW: u64 = 1_000;
 
 /// The events of the model, signed.
 pub(crate) struct World {
+    scene: Scene,
     /// By the model's events.
     events: [nostr::event::Event; 4],
     /// The author's deletion of each.
     deletions: [nostr::event::Event; 4],
-    /// The announcement of the repository at Y, which is served throughout.
-    announcement_of_y: nostr::event::Event,
+    /// The announcements of X and Y, as far as they are served throughout.
+    throughout: [nostr::event::Event; 2],
     x: Coordinate,
     y: Coordinate,
 }
@@ -94,51 +99,72 @@ fn declared(state: Event) -> BTreeMap<RefName, Oid> {
     refs.into_iter().map(|(text, digit)| (name(text), oid(digit))).collect()
 }
 
+/// The state of the repositories called x.
+fn state_event(author: u8, created_at: u64, state: Event) -> nostr::event::Event {
+    let refs: Vec<[String; 2]> = declared(state)
+        .iter()
+        .map(|(name, oid)| [name.to_string(), oid.to_string()])
+        .collect();
+    let refs: Vec<[&str; 2]> = refs.iter().map(|[name, oid]| [name.as_str(), oid.as_str()]).collect();
+    let mut tags: Vec<&[&str]> = vec![&["d", "x"], &["HEAD", "ref: refs/heads/main"]];
+    tags.extend(refs.iter().map(<[&str; 2]>::as_slice));
+    event(author, 30618, created_at, &tags)
+}
+
 const COMMIT: char = 'c';
 const OWNER: u8 = 1;
-const SECOND_MAINTAINER: u8 = 2;
+/// The second maintainer, or the owner of the other repository.
+const OTHER: u8 = 2;
 const CONTRIBUTOR: u8 = 4;
 
 impl World {
-    /// Signs the events: by one author both states, or the newer one by a second maintainer.
-    pub(crate) fn new(is_one_author: bool) -> Self {
-        let second = keys(SECOND_MAINTAINER).public_key().to_hex();
+    /// Signs the events of a scene.
+    pub(crate) fn new(scene: Scene) -> Self {
+        // Two repositories of one owner, or of two who list each other: a stranger's would get nothing from it.
+        let (owner_of_y, name_of_y) = match scene {
+            Scene::Apart => (OWNER, "y"),
+            Scene::Maintainer | Scene::Set | Scene::Listing => (OTHER, "x"),
+        };
         let coordinate = |owner: u8, identifier: &str| Coordinate {
             owner: keys(owner).public_key(),
             identifier: identifier.parse().unwrap(),
         };
-        // Of one owner: a stranger's would get no commit from it.
-        let (x, y) = (coordinate(OWNER, "x"), coordinate(OWNER, "y"));
-        let (offered_to_x, offered_to_y) = (x.to_string(), y.to_string());
-        let state = |author, created_at, state| {
-            let refs: Vec<[String; 2]> = declared(state)
-                .iter()
-                .map(|(name, oid)| [name.to_string(), oid.to_string()])
-                .collect();
-            let refs: Vec<[&str; 2]> = refs.iter().map(|[name, oid]| [name.as_str(), oid.as_str()]).collect();
-            let mut tags: Vec<&[&str]> = vec![&["d", "x"], &["HEAD", "ref: refs/heads/main"]];
-            tags.extend(refs.iter().map(<[&str; 2]>::as_slice));
-            event(author, 30618, created_at, &tags)
+        let (x, y) = (coordinate(OWNER, "x"), coordinate(owner_of_y, name_of_y));
+        let announcement_of = |one: Coordinates| {
+            let (owner, identifier, other) = match one {
+                Coordinates::X => (OWNER, "x", OTHER),
+                _ => (owner_of_y, name_of_y, OWNER),
+            };
+            let listed = keys(other).public_key().to_hex();
+            let listed = (!scene.lists(one).is_empty()).then_some(listed.as_str());
+            announcement(owner, identifier, listed.as_slice())
         };
-        let (maintainers, author_of_newer) = if is_one_author {
-            (vec![], OWNER)
+        let author_of_newer = if scene.is_one_author() { OWNER } else { OTHER };
+        let owner_of_announced = if scene.announced() == Coordinates::Y {
+            owner_of_y
         } else {
-            (vec![second.as_str()], SECOND_MAINTAINER)
+            OWNER
         };
-        let commit = oid(COMMIT).to_string();
+        let (offered_to_x, offered_to_y, commit) = (x.to_string(), y.to_string(), oid(COMMIT).to_string());
         let offers: [&[&str]; 3] = [&["a", &offered_to_x], &["a", &offered_to_y], &["c", &commit]];
+        let announced = if scene.announced() == Coordinates::Y {
+            Coordinates::Y
+        } else {
+            Coordinates::X
+        };
         let events = [
-            announcement(OWNER, "x", &maintainers),
-            state(OWNER, 10, Event::Older),
-            state(author_of_newer, 20, Event::Newer),
+            announcement_of(announced),
+            state_event(OWNER, 10, Event::Older),
+            state_event(author_of_newer, 20, Event::Newer),
             event(CONTRIBUTOR, 1618, 5, &offers),
         ];
-        let authors = [OWNER, OWNER, author_of_newer, CONTRIBUTOR];
+        let authors = [owner_of_announced, OWNER, author_of_newer, CONTRIBUTOR];
         let deletion = |at: usize| event(authors[at], 5, 50, &[&["e", &events[at].id.to_hex()]]);
         Self {
+            scene,
             deletions: [0, 1, 2, 3].map(deletion),
+            throughout: Coordinates::EACH.map(announcement_of),
             events,
-            announcement_of_y: announcement(OWNER, "y", &[]),
             x,
             y,
         }
@@ -167,43 +193,58 @@ impl World {
         ids.into_iter().map(|id| self.model_event(id)).collect()
     }
 
-    pub(crate) fn coordinate(&self, one: Identifiers) -> &Coordinate {
-        if one == Identifiers::X { &self.x } else { &self.y }
+    pub(crate) fn coordinate(&self, one: Coordinates) -> &Coordinate {
+        if one == Coordinates::X { &self.x } else { &self.y }
     }
 
     /// The coordinates that stand for these of the model, of the repositories themselves.
-    pub(crate) fn coordinates(&self, identifiers: Identifiers) -> BTreeSet<Coordinate> {
-        let coordinates = identifiers.iter().map(|one| self.coordinate(one).clone());
+    pub(crate) fn coordinates(&self, coordinates: Coordinates) -> BTreeSet<Coordinate> {
+        let coordinates = coordinates.iter().map(|one| self.coordinate(one).clone());
         coordinates.collect()
     }
 
-    /// The coordinates that are read for these of the model: those of the second maintainer too.
-    fn covered(&self, identifiers: Identifiers) -> Covered {
-        let mut coordinates = self.coordinates(identifiers);
-        if Identifiers::X.meets(identifiers) {
-            coordinates.insert(self.x.of(keys(SECOND_MAINTAINER).public_key()));
-        }
-        Covered {
-            coordinates,
-            ..Covered::default()
-        }
-    }
-
-    pub(crate) fn model_identifiers<'a>(&self, coordinates: impl IntoIterator<Item = &'a Coordinate>) -> Identifiers {
+    /// # Panics
+    /// One is of none of them.
+    pub(crate) fn model_coordinates<'a>(&self, coordinates: impl IntoIterator<Item = &'a Coordinate>) -> Coordinates {
         let one = |coordinate: &Coordinate| {
-            let same = |one: &Identifiers| self.coordinate(*one).identifier == coordinate.identifier;
-            Identifiers::EACH
-                .into_iter()
-                .find(same)
-                .expect("a coordinate of the model")
+            let same = |one: &Coordinates| self.coordinate(*one) == coordinate;
+            let found = Coordinates::EACH.into_iter().find(same);
+            found.expect("a coordinate of the model")
         };
         coordinates
             .into_iter()
             .map(one)
-            .fold(Identifiers::NONE, Identifiers::with)
+            .fold(Coordinates::NONE, Coordinates::with)
     }
 
-    pub(crate) fn placeholder(&self, one: Identifiers, deadline: u64) -> Placeholder {
+    /// Whose announcements list one of these, by the program's notes.
+    pub(crate) fn model_notes(&self, listed_by: &BTreeMap<Coordinate, BTreeSet<PublicKey>>) -> Coordinates {
+        let listing = listed_by
+            .iter()
+            .flat_map(|(listed, owners)| owners.iter().map(|owner| listed.of(*owner)));
+        let listing: Vec<Coordinate> = listing.collect();
+        self.model_coordinates(&listing)
+    }
+
+    /// Whom the announcement of a coordinate lists.
+    pub(crate) fn listed(&self, one: Coordinates) -> BTreeSet<PublicKey> {
+        let listed = self.scene.lists(one).iter();
+        listed.map(|listed| self.coordinate(listed).owner).collect()
+    }
+
+    /// The program's notes of whom these list.
+    fn listed_by(&self, noted: Coordinates) -> BTreeMap<Coordinate, BTreeSet<PublicKey>> {
+        let mut listed_by = BTreeMap::<Coordinate, BTreeSet<PublicKey>>::new();
+        for one in noted.iter() {
+            for listed in self.scene.lists(one).iter() {
+                let owners = listed_by.entry(self.coordinate(listed).clone()).or_default();
+                owners.insert(self.coordinate(one).owner);
+            }
+        }
+        listed_by
+    }
+
+    pub(crate) fn placeholder(&self, one: Coordinates, deadline: u64) -> Placeholder {
         Placeholder {
             event_id: self.id(Event::PullRequest),
             coordinate: self.coordinate(one).clone(),
@@ -212,7 +253,7 @@ impl World {
         }
     }
 
-    fn staged(&self, one: Identifiers) -> Staged {
+    fn staged(&self, one: Coordinates) -> Staged {
         Staged {
             coordinate: self.coordinate(one).clone(),
             event_id: self.id(Event::PullRequest),
@@ -220,36 +261,43 @@ impl World {
         }
     }
 
-    /// The facts about some identifiers, as `FactLoader::load` reads them.
-    pub(crate) fn facts(&self, model: &Configuration, identifiers: Identifiers, facts: &model_rules::Facts) -> Facts {
+    /// The program's facts, as `FactLoader::load` puts together what it reads.
+    pub(crate) fn facts(&self, model: &Configuration, facts: &model_rules::Facts) -> Facts {
+        let covered = facts.covered;
         let known = || {
             Event::ALL
                 .into_iter()
-                .filter(|event| event.identifiers().meets(identifiers))
+                .filter(|event| self.scene.coordinates(*event).meets(covered))
         };
-        let placeholders = facts.reading.placeholders.within(identifiers).iter();
+        let placeholders = facts.reading.placeholders.within(covered).iter();
+        let mut listed_by = self.listed_by(facts.reading.noted);
+        listed_by.retain(|listed, _| self.model_coordinates([listed]).meets(covered));
         let reading = Reading {
             now: NOW,
             dirty: BTreeMap::new(),
-            listed_by: BTreeMap::new(),
+            listed_by,
             entries: known().filter_map(|event| self.entry(event, &facts.reading)).collect(),
             placeholders: placeholders.map(|one| self.placeholder(one, NOW + 100)).collect(),
         };
         let mut served: Vec<nostr::event::Event> = known()
-            .filter(|event| facts.served.has(*event))
+            .filter(|event| facts.relay.served.has(*event))
             .map(|event| self.event(event).clone())
             .collect();
-        if Identifiers::Y.meets(identifiers) {
-            served.push(self.announcement_of_y.clone());
-        }
-        if let Some(deleted) = model.deletes.filter(|_| facts.has_deletion) {
+        let throughout = self.scene.announced_throughout().within(covered).iter();
+        served.extend(throughout.map(|one| self.throughout[one.index()].clone()));
+        if let Some(deleted) = model.deletes.filter(|_| facts.relay.has_deletion) {
             served.push(self.deletions[deleted.index()].clone());
         }
+        let covered = Covered {
+            coordinates: self.coordinates(covered),
+            unsettled: self.coordinates(covered.without(facts.settled)),
+            ..Covered::default()
+        };
         Facts::assemble(
             "svc".parse().unwrap(),
             MaintainerMode::Hybrid,
             Arc::new(Access::default()),
-            self.covered(identifiers),
+            covered,
             reading,
             served,
         )
@@ -265,7 +313,7 @@ impl World {
         let deadline = if reading.overdue.has(event) { NOW } else { NOW + 100 };
         Some(Entry {
             event: self.event(event).clone(),
-            coordinates: self.coordinates(event.identifiers()),
+            coordinates: self.coordinates(self.scene.coordinates(event)),
             status,
             source: String::new(),
             held_since: 1,
@@ -278,9 +326,9 @@ impl World {
 
     /// What a reconcile on these facts finds on disk.
     pub(crate) fn disk(&self, facts: &Facts, disk: &model_disk::Disk, errors: model_disk::DiskErrors) -> Disk {
-        let identifiers = self.model_identifiers(&facts.covered.coordinates);
+        let coordinates = self.model_coordinates(&facts.covered.coordinates);
         let mut found = Disk::default();
-        for one in identifiers.iter() {
+        for one in coordinates.iter() {
             let coordinate = self.coordinate(one);
             if errors.uninstallable.meets(one) {
                 let uninstallable = (coordinate.clone(), self.id(Event::PullRequest));
@@ -307,18 +355,18 @@ impl World {
     }
 
     /// What one repository has; `None`: there is none.
-    fn repository(&self, one: Identifiers, disk: &model_disk::Disk) -> Option<OnDisk> {
+    fn repository(&self, one: Coordinates, disk: &model_disk::Disk) -> Option<OnDisk> {
         let mut on_disk = OnDisk {
             refs: BTreeMap::new(),
             head: Some(name("refs/heads/main")),
             objects: BTreeMap::new(),
             ..OnDisk::default()
         };
-        if one == Identifiers::X {
-            on_disk.refs = disk.refs.map(declared).unwrap_or_default();
-            let oids = disk.objects.iter().flat_map(|state| declared(state).into_values());
-            on_disk.objects = oids.map(|oid| (oid, ObjectKind::Commit)).collect();
-        }
+        on_disk.refs = disk.refs[one.index()].map(declared).unwrap_or_default();
+        let oids = disk.objects[one.index()]
+            .iter()
+            .flat_map(|state| declared(state).into_values());
+        on_disk.objects = oids.map(|oid| (oid, ObjectKind::Commit)).collect();
         if disk.installed.meets(one) {
             on_disk.refs.insert(self.pull_request_ref(), oid(COMMIT));
             on_disk.objects.insert(oid(COMMIT), ObjectKind::Commit);
@@ -337,7 +385,7 @@ impl World {
         push: Push,
         disk: &model_disk::Disk,
     ) -> (Option<BTreeMap<RefName, Oid>>, Vec<PushCommand>) {
-        let refs = self.repository(push.identifier(), disk).map(|on_disk| on_disk.refs);
+        let refs = self.repository(push.coordinate(), disk).map(|on_disk| on_disk.refs);
         let none = BTreeMap::new();
         let current = refs.as_ref().unwrap_or(&none);
         let wanted = match push.state() {
@@ -363,34 +411,39 @@ impl World {
         (refs, commands)
     }
 
-    /// The plan as the model has it; the marks are no part of it.
+    /// The state that an alignment brings its repository to.
+    fn aligned(&self, alignment: &Alignment, disk: &Disk) -> Event {
+        let state = self.model_event(&alignment.state_id);
+        let on_disk = disk.repositories.get(&alignment.coordinate);
+        let mut refs = on_disk.map(|on_disk| on_disk.refs.clone()).unwrap_or_default();
+        for update in &alignment.updates {
+            assert_eq!(refs.get(&update.name).copied(), update.old);
+            match update.new {
+                Some(oid) => refs.insert(update.name.clone(), oid),
+                None => refs.remove(&update.name),
+            };
+        }
+        refs.retain(|name, _| name.is_branch_or_tag());
+        assert_eq!(refs, declared(state), "the refs after the alignment");
+        state
+    }
+
+    /// The plan as the model has it.
     ///
     /// # Panics
     /// It has no counterpart in the model.
-    pub(crate) fn model_plan(&self, plan: &Plan, disk: &Disk) -> model_rules::Plan {
-        let align = match plan.alignments.as_slice() {
-            [] => None,
-            [alignment] => {
-                assert_eq!(alignment.coordinate, self.x);
-                let state = self.model_event(&alignment.state_id);
-                let none = OnDisk::default();
-                let mut refs = disk.repositories.get(&self.x).unwrap_or(&none).refs.clone();
-                for update in &alignment.updates {
-                    assert_eq!(refs.get(&update.name).copied(), update.old);
-                    match update.new {
-                        Some(oid) => refs.insert(update.name.clone(), oid),
-                        None => refs.remove(&update.name),
-                    };
-                }
-                refs.retain(|name, _| name.is_branch_or_tag());
-                assert_eq!(refs, declared(state), "the refs after the alignment");
-                Some(state)
-            }
-            several => panic!("{several:?}"),
-        };
-        let at = |coordinate: &Coordinate| self.model_identifiers([coordinate]);
+    pub(crate) fn model_plan(&self, facts: &Facts, plan: &Plan, disk: &Disk) -> model_rules::Plan {
+        let mut align = [None; 2];
+        for alignment in &plan.alignments {
+            let one = self.model_coordinates([&alignment.coordinate]);
+            align[one.index()] = Some(self.aligned(alignment, disk));
+        }
+        let (note, take_off): (Vec<_>, Vec<_>) = listings_to_note(facts, plan)
+            .into_iter()
+            .partition(|(_, listing)| !listing.keys.is_empty());
+        let at = |coordinate: &Coordinate| self.model_coordinates([coordinate]);
         let all =
-            |identifiers: &mut dyn Iterator<Item = Identifiers>| identifiers.fold(Identifiers::NONE, Identifiers::with);
+            |coordinates: &mut dyn Iterator<Item = Coordinates>| coordinates.fold(Coordinates::NONE, Coordinates::with);
         let announcement = BTreeSet::from([self.id(Event::Announcement)]);
         for release in &plan.releases {
             assert!(release.after.is_empty() || release.after == announcement, "{release:?}");
@@ -410,8 +463,10 @@ impl World {
             undecided: self.model_events(&plan.undecided),
             placeholders_ended: all(&mut plan.placeholders_ended.iter().map(|one| at(&one.coordinate))),
             unstage: all(&mut plan.unstage.iter().map(|one| at(&one.coordinate))),
-            widen: self.model_identifiers(&plan.also_lock),
-            dirty: [0; 2],
+            relies_on: self.model_coordinates(&plan.relies_on),
+            widen: self.model_coordinates(&plan.also_lock),
+            note: self.model_coordinates(note.iter().map(|(at, _)| at)),
+            take_off: self.model_coordinates(take_off.iter().map(|(at, _)| at)),
         }
     }
 }

@@ -111,6 +111,12 @@ impl<'f> NextStates<'f> {
         next_state.is_some_and(|next_state| next_state.state.revision == state.revision && next_state.copies.is_some())
     }
 
+    /// Returns the repositories that are at, or are brought to, this state.
+    pub(super) fn brought_to(&self, state: &State) -> impl Iterator<Item = &Coordinate> {
+        let coordinates = self.by_coordinate.keys();
+        coordinates.filter(|coordinate| self.is_next(coordinate, state))
+    }
+
     /// Tells whether the repository is at, or is brought to, a newer state than this one.
     pub(super) fn is_overtaken(&self, coordinate: &Coordinate, state: &State) -> bool {
         let next_state = self.by_coordinate.get(coordinate);

@@ -122,6 +122,9 @@ fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
     held.sort_by_key(|state| state.revision);
     for state in held {
         let outcome = state_outcome(facts, next_states, plan, state);
+        if let Outcome::Release { .. } = outcome {
+            plan.relies_on.extend(next_states.brought_to(state).cloned());
+        }
         plan.record(facts, &state.revision.event_id, outcome);
     }
 }
@@ -192,6 +195,9 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         } else {
             Expiry::Gone
         };
+        let state = facts.states.iter().find(|known| known.item.revision.event_id == id);
+        let looked_at = state.map(|known| NextStates::open_to(facts, &known.item));
+        plan.relies_on.extend(looked_at.into_iter().flatten());
         plan.expired.push((id, expiry));
         plan.waiting.remove(&id);
     }
@@ -505,6 +511,24 @@ mod tests {
         assert!(with.expired.is_empty(), "{with:?}");
         assert_eq!(released(&with), [announced.id, state.id]);
         assert_eq!(asleep.expired, [(announced.id, Expiry::Gone)]);
+    }
+
+    /// A state is decided under the lock of its author's coordinate, who need not have a repository: a push that held
+    /// the lock of the repository lost it when it expired.
+    #[test]
+    fn where_a_released_state_is_in_place_or_an_expired_one_was_looked_for_is_needed() {
+        let announced = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let state = state_event(2, "r", 5, MAIN_A);
+        let scene = || Scene::default().served([announced.clone()]);
+        for (story, scene, disk) in [
+            ("in place", scene().held([state.clone()]), disk(MAIN_A, "")),
+            ("expired", scene().held_until(NOW, [state.clone()]), Disk::default()),
+        ] {
+            let plan = look(scene, &disk);
+
+            assert!(plan.alignments.is_empty(), "{story}: {plan:?}");
+            assert_eq!(plan.needed(), BTreeSet::from([coordinate(1, "r")]), "{story}");
+        }
     }
 
     /// The expiry of a held replacement took the served announcement's repository along (ngit-grasp before 3.0.10).

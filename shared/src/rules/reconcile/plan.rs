@@ -101,6 +101,9 @@ pub struct Plan {
     /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
     /// brings them back.
     pub data_missing: BTreeSet<Coordinate>,
+    /// Repositories that nobody else may change meanwhile although it does not change them: a released state is in
+    /// place there, or the data of an expired one was looked for.
+    pub relies_on: BTreeSet<Coordinate>,
     /// Coordinates that must be locked and reconciled together with these before a PR can expire.
     pub also_lock: BTreeSet<Coordinate>,
 }
@@ -148,11 +151,11 @@ impl Plan {
         }
     }
 
-    /// Returns the repositories that it changes.
-    pub fn changed(&self) -> BTreeSet<Coordinate> {
+    /// Returns the repositories that it changes or relies on: their locks are needed.
+    pub fn needed(&self) -> BTreeSet<Coordinate> {
         let aligned = self.alignments.iter().map(|alignment| &alignment.coordinate);
         let installed = self.installations.iter().map(|installation| &installation.coordinate);
-        aligned.chain(installed).cloned().collect()
+        aligned.chain(installed).chain(&self.relies_on).cloned().collect()
     }
 
     /// Leaves out what may be put in order whenever these repositories are reconciled, and needs the lock of others.

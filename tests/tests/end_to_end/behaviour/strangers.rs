@@ -142,3 +142,40 @@ async fn a_repository_that_lists_the_pusher_follows_the_push(kind: Kind) {
     let refs = pusher.git.ls_remote(&world.url(&follower)).await;
     assert!(refs.contains(&moved[0]), "{refs:?}");
 }
+
+/// A stranger lists the owner, and his own repository cannot be read: the owner's was never clean again, and each of
+/// its reconciles paused it longer, up to 64 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_repository_that_cannot_be_read_keeps_only_itself_back() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "shared").await;
+    let lists = [tag(&["maintainers", &served.repository.owner.public_key().to_hex()])];
+    let follower = Repository::new("shared");
+    let announcement = world.announcement(&follower, now(), &lists);
+    assert_eq!(nostr.send(&announcement).await, held());
+    eventually("it is announced", async || nostr.serves(&announcement).await).await;
+    let owner = world.repositories().join(follower.owner.public_key().to_hex());
+    std::fs::rename(owner.join("shared.git"), owner.join("aside")).unwrap();
+    std::fs::write(owner.join("shared.git"), "no repository").unwrap();
+
+    let second = served.git.commit("two").await;
+    let state = served.repository.state(now() + 1, &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&state).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+
+    let strangers = follower.coordinate().to_string();
+    eventually("only the stranger's is still to be reconciled", async || {
+        let dirty: Vec<String> = world.redis().ask(&["ZRANGE", "{purgatory}:dirty", "0", "-1"]).await;
+        dirty == [strangers.clone()]
+    })
+    .await;
+    std::fs::remove_file(owner.join("shared.git")).unwrap();
+    std::fs::rename(owner.join("aside"), owner.join("shared.git")).unwrap();
+    let on_disk = format!("--git-dir={}", owner.join("shared.git").display());
+    eventually("its branch has moved", async || {
+        let said = served.git.run(&[&on_disk, "rev-parse", "refs/heads/main"]).await;
+        said.expect_ok().trim() == second
+    })
+    .await;
+}

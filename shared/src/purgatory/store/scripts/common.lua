@@ -349,10 +349,20 @@ end
 
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
 -- the repository by it (note_listings.lua takes them off again). Those who list with a low `rank` are found first.
-local function add_listings(coordinate, pubkeys, rank)
+-- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, so
+-- that their marks outlast that decision.
+local function add_listings(coordinate, pubkeys, rank, dirty)
   local owner, identifier = string.sub(coordinate, 7, 70), encode(string.sub(coordinate, 72))
+  local concerned = {}
   for _, pubkey in ipairs(pubkeys) do
-    redis.call('ZADD', K.listed_by .. pubkey .. ':' .. identifier, 'NX', rank, owner)
+    if redis.call('ZADD', K.listed_by .. pubkey .. ':' .. identifier, 'NX', rank, owner) == 1 then
+      add_all(concerned, { coordinate, '30617:' .. pubkey .. string.sub(coordinate, 71) })
+    end
     redis.call('ZADD', K.lists .. owner .. ':' .. identifier, '0', pubkey)
+  end
+  for _, other in ipairs(concerned) do
+    if redis.call('ZSCORE', K.dirty, other) then
+      add_all(dirty, { other })
+    end
   end
 end

@@ -126,7 +126,7 @@ redis.call('HSET', K.entry .. id,
   'waiting_for', '', 'release_error', '', 'after', '[]', 'lease', '')
 add_to_indices(id, entry)
 if entry.kind == '30617' then
-  add_listings(entry.coordinates[1], cjson.decode(ARGV[20]), '1')
+  add_listings(entry.coordinates[1], cjson.decode(ARGV[20]), '1', dirty)
 end
 set_deadline(id, entry, deadline)
 extend_others()

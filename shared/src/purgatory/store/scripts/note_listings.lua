@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before.
+-- Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before. What is new raises the
+-- dirty numbers of those of these coordinates that are dirty.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate, 2 "0": one of them is served | "1": none is, 3 the pubkeys (JSON array)
@@ -21,5 +22,7 @@ for _, pubkey in ipairs(redis.call('ZRANGE', noted, '-', '+', 'BYLEX', 'LIMIT', 
     gone = gone + 1
   end
 end
-add_listings(coordinate, pubkeys, ARGV[2])
+local dirty = {}
+add_listings(coordinate, pubkeys, ARGV[2], dirty)
+raise(dirty)
 return gone
