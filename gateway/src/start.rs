@@ -14,6 +14,7 @@ use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
+use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
 use shared::rules::PlanSettings;
@@ -265,6 +266,7 @@ fn pusher(
         committer: Committer { reconciler },
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
+        refusals: RefusalLog::default(),
     }
 }
 
@@ -337,6 +339,7 @@ async fn relay(
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
+        refusals: RefusalLog::default(),
     };
     let database = data_dir.join("relay");
     let limits = RelayLimits {

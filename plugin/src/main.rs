@@ -13,6 +13,7 @@ use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::read_options;
 use shared::purgatory::Purgatory;
+use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
@@ -59,6 +60,7 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
+        refusals: RefusalLog::default(),
     };
     run::run(&policy).await?;
     Ok(())

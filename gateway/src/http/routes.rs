@@ -134,7 +134,12 @@ async fn answer(
             Endpoint::Page if reads => front::page(&gateway.reader, coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await
+                let response = info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await;
+                let status = response.status();
+                if *service == GitService::ReceivePack && (status.is_client_error() || status.is_server_error()) {
+                    push::log_unadvertised(&gateway.pusher, coordinate, head.client, status);
+                }
+                response
             }
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(

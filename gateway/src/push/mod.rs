@@ -4,6 +4,7 @@
 //! handler and ends with the client; from its last byte on a task finishes, whatever becomes of the client.
 
 mod answer;
+mod audit;
 pub(crate) mod commit;
 mod error;
 pub(crate) mod publication;
@@ -16,9 +17,12 @@ use std::time::Duration;
 
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
+use shared::refusal_log::RefusalLog;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use tracing::Span;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -26,8 +30,8 @@ use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::body::BodyLimits;
 use crate::http::body::drain;
-use crate::http::reply;
 use crate::push::answer::PushResult;
+use crate::push::audit::Audit;
 use crate::push::commit::Committed;
 use crate::push::commit::Committer;
 use crate::push::error::PushError;
@@ -50,18 +54,27 @@ pub(crate) struct Pusher {
     pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
+    /// Which refusals are logged.
+    pub(crate) refusals: RefusalLog,
 }
 
 /// Answers a POST of `git-receive-pack` of a client at `address`.
-pub(crate) async fn receive_pack(
-    pusher: Arc<Pusher>,
-    coordinate: Coordinate,
-    address: IpAddr,
-    mut body: Body,
-) -> Response {
+pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, address: IpAddr, body: Body) -> Response {
+    let audit = Audit::new(&coordinate, address, pusher.refusals.clone());
+    let span = audit.span();
+    answer_push(pusher, audit, coordinate, body).instrument(span).await
+}
+
+/// Notes that a pusher was not even shown what there is.
+pub(crate) fn log_unadvertised(pusher: &Pusher, coordinate: &Coordinate, address: IpAddr, status: StatusCode) {
+    let audit = Audit::new(coordinate, address, pusher.refusals.clone());
+    audit.span().in_scope(|| audit.log_status(status));
+}
+
+async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, mut body: Body) -> Response {
     let (request, pack_start) = match PushRequest::read(coordinate, &mut body).await {
         Ok(read) => read,
-        Err(error) => return refuse_unread(error, &mut body).await,
+        Err(error) => return refuse_unread(&audit, error, &mut body).await,
     };
     if request.list.commands.is_empty() {
         return answer::probe();
@@ -69,32 +82,36 @@ pub(crate) async fn receive_pack(
     let capabilities = &request.list.capabilities;
     let decision = match pusher.decide(&request).await {
         Ok(Some(decision)) => decision,
-        Ok(None) => return reply::text(StatusCode::NOT_FOUND, "no such repository here\n"),
+        Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository here"),
         Err(error) => {
             drain(&mut body, DRAIN).await;
             tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "push not decided");
-            return answer::whole(capabilities, &failed(&request, error.to_pusher()));
+            return answer::whole(capabilities, &audit.end(failed(&request, error.to_pusher())));
         }
     };
     if !decision.acts() {
-        tracing::info!(repo.coordinate = %request.coordinate, commands = decision.commands.len(), refused = decision.refused(), "push decided");
         // An answer is read only by a client that has sent everything.
         drain(&mut body, DRAIN).await;
-        return answer::whole(capabilities, &PushResult::of(decision.commands, decision.notes));
+        return answer::whole(
+            capabilities,
+            &audit.end(PushResult::of(decision.commands, decision.notes)),
+        );
     }
     pusher.receiver.extend(&decision.extend).await;
     let received = async {
         pusher.receiver.check_room(&request, &decision).await?;
-        pusher.receiver.receive(&request, address, pack_start, &mut body).await
+        let receiver = &pusher.receiver;
+        receiver.receive(&request, audit.address(), pack_start, &mut body).await
     };
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
-            answer::in_task(&tasks, &capabilities, pusher.finish(request, decision, pack))
+            let work = async move { audit.end(pusher.finish(request, decision, pack).await) };
+            answer::in_task(&tasks, &capabilities, work.instrument(Span::current()))
         }
         Err(error) => {
             drain(&mut body, DRAIN).await;
-            answer::whole(capabilities, &pack_refused(&request, &error))
+            answer::whole(capabilities, &audit.end(pack_refused(&request, &error)))
         }
     }
 }
@@ -161,25 +178,29 @@ impl Pusher {
 }
 
 /// Answers a push whose commands could not be read.
-async fn refuse_unread(error: UnreadCommands, body: &mut Body) -> Response {
+async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &mut Body) -> Response {
     match error {
         UnreadCommands::Malformed(capabilities, error) => {
             drain(body, DRAIN).await;
-            answer::whole(&capabilities, &PushResult::failed(Vec::new(), error.to_string()))
+            let result = PushResult::failed(Vec::new(), error.to_string());
+            answer::whole(&capabilities, &audit.end(result))
         }
-        UnreadCommands::Body(error) => reply::text(StatusCode::BAD_REQUEST, format!("cannot read the push: {error}\n")),
+        UnreadCommands::Body(error) => {
+            audit.refuse_http(StatusCode::BAD_REQUEST, &format!("cannot read the push: {error}"))
+        }
         UnreadCommands::Timeout => {
-            let text = "the commands of the push did not arrive in time\n";
-            reply::text(StatusCode::REQUEST_TIMEOUT, text)
+            let text = "the commands of the push did not arrive in time";
+            audit.refuse_http(StatusCode::REQUEST_TIMEOUT, text)
         }
     }
 }
 
 fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
     let logged = error as &dyn std::error::Error;
-    match error.is_ours() {
-        true => tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack"),
-        false => tracing::info!(repo.coordinate = %request.coordinate, error = logged, "pack refused"),
+    if error.is_ours() {
+        tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack");
+    } else {
+        tracing::debug!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
     }
     failed(request, error.to_string())
 }

@@ -15,6 +15,7 @@ mod push_cost;
 mod pushes;
 mod readers;
 mod redis_password;
+mod refusal_log;
 mod related;
 mod scale;
 mod several_owners;

@@ -1,0 +1,137 @@
+//! What the log has of a push: who, what, and why not. A refused push is one line, and a number that its pusher reads
+//! too joins it with every other line about it.
+
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::net::IpAddr;
+
+use relay::source_type;
+use shared::nip34::Coordinate;
+use shared::refusal_log::RefusalLog;
+use shared::refusal_log::excerpt;
+use shared::rules::Commanded;
+use shared::rules::Verdict;
+use tracing::Span;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::http::reply;
+use crate::push::answer::PushResult;
+
+/// One push in the log.
+pub(super) struct Audit {
+    request_id: String,
+    coordinate: Coordinate,
+    address: IpAddr,
+    refusals: RefusalLog,
+}
+
+impl Audit {
+    /// Gives the push of a client at `address` a number of its own.
+    pub(super) fn new(coordinate: &Coordinate, address: IpAddr, refusals: RefusalLog) -> Self {
+        Self {
+            // The hash of nothing under keys that no two of them have in common.
+            request_id: format!("{:012x}", RandomState::new().hash_one(()) >> 16),
+            coordinate: coordinate.clone(),
+            address,
+            refusals,
+        }
+    }
+
+    /// Returns where the push comes from.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Returns what begins each line of the log that is written for the push.
+    pub(super) fn span(&self) -> Span {
+        tracing::error_span!("push", request.id = self.request_id, client = %self.address)
+    }
+
+    /// Ends the push: one with refused commands is logged, and its pusher reads the number of the line.
+    pub(super) fn end(&self, mut result: PushResult) -> PushResult {
+        let report = &result.report;
+        let refused = refusals(&report.commands);
+        if report.unpack_error.is_none() && refused.is_empty() {
+            return result;
+        }
+        if self.is_logged() {
+            let reason = match report.unpack_error.as_deref() {
+                Some(error) => error.to_owned(),
+                None => result.notes.join("; "),
+            };
+            tracing::info!(
+                repo.coordinate = %self.coordinate,
+                commands = report.commands.len(),
+                refused = refused.len(),
+                refs = excerpt(&shown(&refused)),
+                reason = excerpt(&reason),
+                "push refused"
+            );
+        }
+        result.notes.push(format!(
+            "request {}: the server's log has it under this number",
+            self.request_id
+        ));
+        result
+    }
+
+    /// Refuses the push before git understands more than a status and a text.
+    pub(super) fn refuse_http(&self, status: StatusCode, text: &str) -> Response {
+        self.log_http(status, text);
+        reply::text(status, format!("{text} (request {})\n", self.request_id))
+    }
+
+    /// Logs that the push has ended with this status before it began.
+    pub(super) fn log_status(&self, status: StatusCode) {
+        let reason = match status {
+            StatusCode::NOT_FOUND => "no announcement of this repository names this server, or a list denies it",
+            _ => "the repository cannot be read now",
+        };
+        self.log_http(status, reason);
+    }
+
+    fn log_http(&self, status: StatusCode, reason: &str) {
+        if self.is_logged() {
+            tracing::info!(
+                repo.coordinate = %self.coordinate,
+                status = status.as_u16(),
+                reason = excerpt(reason),
+                "push refused"
+            );
+        }
+    }
+
+    fn is_logged(&self) -> bool {
+        self.refusals
+            .permits(&format!("{} {}", source_type(self.address), self.address))
+    }
+}
+
+/// Returns the refs that are refused, and why.
+fn refusals(commands: &[Commanded]) -> Vec<(&str, &str)> {
+    let mut refused = Vec::new();
+    for command in commands {
+        match &command.verdict {
+            Verdict::Refuse { reason } => refused.push((command.name.as_str(), reason.as_str())),
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => {}
+        }
+    }
+    refused
+}
+
+/// Writes the first refs with their reasons, each reason once behind the refs in a row that have it.
+fn shown(refused: &[(&str, &str)]) -> String {
+    let first = &refused[..refused.len().min(REFS_MAX)];
+    let of_reason = first.chunk_by(|(_, reason), (_, next)| reason == next);
+    let shown: Vec<String> = of_reason
+        .map(|refs| {
+            let names: Vec<&str> = refs.iter().map(|(name, _)| *name).collect();
+            format!("{}: {}", names.join(", "), refs[0].1)
+        })
+        .collect();
+    shown.join("; ")
+}
+
+/// Refs that a line names.
+const REFS_MAX: usize = 8;
