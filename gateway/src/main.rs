@@ -1,5 +1,6 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
+mod admin;
 mod background;
 mod command_error;
 mod declare;
@@ -17,6 +18,7 @@ mod socket_activation;
 mod start;
 mod strfry_import;
 
+use std::io::ErrorKind;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::net::TcpListener;
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
         .map_err(Into::into)
         .and_then(|socket| run(command, socket))
     {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             fail(error.as_ref());
             ExitCode::FAILURE
@@ -59,15 +61,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
+fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
         match command {
-            GatewayCommand::Serve(options) => run_server(&options, activated).await,
+            GatewayCommand::Serve(options) => {
+                run_server(&options, activated).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             GatewayCommand::Declare(declare) => {
                 let clone_url = declare.run().await?;
                 writeln!(std::io::stdout(), "{clone_url}")?;
-                Ok(())
+                Ok(ExitCode::SUCCESS)
+            }
+            GatewayCommand::Purgatory(options) => {
+                let answer = admin::purgatory::run(&options).await?;
+                match std::io::stdout().write_all(answer.text.as_bytes()) {
+                    // Whoever reads it has seen enough.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                    written => written?,
+                }
+                Ok(answer.code)
             }
         }
     });

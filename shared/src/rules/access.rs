@@ -99,6 +99,11 @@ impl FromStr for AccessList {
     }
 }
 
+/// Reads a public key as people write it: an npub, an nprofile or hex, in any case, with `nostr:` before it or not.
+pub fn key_of(text: &str) -> Option<PublicKey> {
+    PublicKey::parse(&text.to_ascii_lowercase()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use nostr::nips::nip19::ToBech32;

@@ -11,6 +11,7 @@ mod limits;
 mod plugin_lines;
 mod pull_request_refs;
 mod pull_requests;
+mod purgatory_command;
 mod push_cost;
 mod pushes;
 mod readers;
