@@ -22,17 +22,22 @@ use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::address::admin_routes;
+use crate::admin::health::Health;
 use crate::background::worker;
 use crate::command_error::CommandError;
+use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slots;
 use crate::fetch::changes::Changes;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
+use crate::http::client_address::TrustedProxies;
 use crate::http::relay_info::RelayInfo;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
@@ -67,6 +72,7 @@ pub(crate) struct Server {
     ending: Ending,
     drain: Duration,
     deleted_retention_secs: u64,
+    admin: Option<(TcpListener, Arc<Health>)>,
 }
 
 impl Server {
@@ -90,6 +96,10 @@ impl Server {
                 "cannot derive a domain from the address {address}: give one with --domain"
             )))?,
         };
+        let admin_listener = match options.listen.admin_bind {
+            Some(address) => Some(bind(address).await?.0),
+            None => None,
+        };
         let store = open_store(options).await?;
         let purgatory = purgatory(options)
             .await
@@ -102,6 +112,13 @@ impl Server {
         let reader = Arc::new(Reader::new(loader.clone(), repositories.clone(), changes.clone()));
         let reconciler = reconciler(options, loader.clone(), repositories.clone(), changes).await?;
         let limits = &options.server_limits;
+        let health = Health {
+            purgatory: loader.purgatory.clone(),
+            relay: loader.relay.clone(),
+            data_dir: store.layout().root().to_owned(),
+            disk_free_min: limits.disk_free_min.0,
+            state: Mutex::default(),
+        };
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
@@ -120,6 +137,7 @@ impl Server {
             ending,
             drain: *options.times.drain,
             deleted_retention_secs: options.times.deleted_retention_days * DAY_SECS,
+            admin: admin_listener.map(|listener| (listener, Arc::new(health))),
         })
     }
 
@@ -152,6 +170,11 @@ impl Server {
             retention_secs,
             stopped.clone().cancelled_owned(),
         ));
+        if let Some((listener, health)) = self.admin {
+            let routes = admin_routes(health, Arc::clone(&self.gateway.pusher.log));
+            log_admin_address(&listener);
+            tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));
+        }
         let serve = server::serve(
             self.listener,
             routes(self.gateway),
@@ -266,7 +289,7 @@ fn pusher(
         committer: Committer { reconciler },
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
-        refusals: RefusalLog::default(),
+        log: Arc::default(),
     }
 }
 
@@ -363,6 +386,29 @@ fn steady_clock() -> Clock {
 }
 
 const WORKER_ENDED: &str = "the worker that releases events ended";
+
+fn log_admin_address(listener: &TcpListener) {
+    match listener.local_addr() {
+        Ok(address) if address.ip().is_loopback() => {
+            tracing::info!(%address, "/livez, /readyz and /metrics are here");
+        }
+        Ok(address) => tracing::warn!(
+            %address,
+            "/livez, /readyz and /metrics are here, where others than this host may reach them"
+        ),
+        Err(error) => tracing::warn!(%error, "cannot tell the admin address"),
+    }
+}
+
+/// Of supervisors and of Prometheus.
+fn admin_connections() -> ConnectionLimits {
+    ConnectionLimits {
+        connections_max: 64,
+        per_address_max: 32,
+        trusted_proxies: TrustedProxies::default(),
+        least_rate: LeastRate::DEFAULT,
+    }
+}
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;

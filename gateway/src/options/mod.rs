@@ -146,6 +146,11 @@ pub(crate) struct ListenOptions {
     /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
     #[arg(long, value_name = "CIDR[,CIDR...]", value_parser = networks, default_value = "", hide_default_value = true)]
     pub(crate) trusted_proxies: TrustedProxies,
+    /// Where supervisors and Prometheus ask: /livez, /readyz and /metrics. Not for clients: no proxy passes it on, and
+    /// whoever reaches it may ask [default: nowhere].
+    #[arg(long, value_name = "ADDR:PORT",
+          value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7335"))]
+    pub(crate) admin_bind: Option<SocketAddr>,
 }
 
 /// How long things take.

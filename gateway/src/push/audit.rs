@@ -4,6 +4,9 @@
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use relay::source_type;
 use shared::nip34::Coordinate;
@@ -18,23 +21,50 @@ use warp::reply::Response;
 use crate::http::reply;
 use crate::push::answer::PushResult;
 
+/// What is kept of all pushes.
+#[derive(Debug, Default)]
+pub(crate) struct PushLog {
+    refusals: RefusalLog,
+    taken: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// How many pushes were answered since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PushCounts {
+    /// With every ref as the pusher wanted it.
+    pub(crate) taken: u64,
+    /// With at least one ref refused.
+    pub(crate) refused: u64,
+}
+
+impl PushLog {
+    /// Returns how many there were.
+    pub(crate) fn counts(&self) -> PushCounts {
+        PushCounts {
+            taken: self.taken.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// One push in the log.
 pub(super) struct Audit {
     request_id: String,
     coordinate: Coordinate,
     address: IpAddr,
-    refusals: RefusalLog,
+    log: Arc<PushLog>,
 }
 
 impl Audit {
     /// Gives the push of a client at `address` a number of its own.
-    pub(super) fn new(coordinate: &Coordinate, address: IpAddr, refusals: RefusalLog) -> Self {
+    pub(super) fn new(coordinate: &Coordinate, address: IpAddr, log: Arc<PushLog>) -> Self {
         Self {
             // The hash of nothing under keys that no two of them have in common.
             request_id: format!("{:012x}", RandomState::new().hash_one(()) >> 16),
             coordinate: coordinate.clone(),
             address,
-            refusals,
+            log,
         }
     }
 
@@ -53,9 +83,10 @@ impl Audit {
         let report = &result.report;
         let refused = refusals(&report.commands);
         if report.unpack_error.is_none() && refused.is_empty() {
+            self.log.taken.fetch_add(1, Ordering::Relaxed);
             return result;
         }
-        if self.is_logged() {
+        if self.is_refusal_logged() {
             let reason = match report.unpack_error.as_deref() {
                 Some(error) => error.to_owned(),
                 None => result.notes.join("; "),
@@ -92,7 +123,7 @@ impl Audit {
     }
 
     fn log_http(&self, status: StatusCode, reason: &str) {
-        if self.is_logged() {
+        if self.is_refusal_logged() {
             tracing::info!(
                 repo.coordinate = %self.coordinate,
                 status = status.as_u16(),
@@ -102,8 +133,11 @@ impl Audit {
         }
     }
 
-    fn is_logged(&self) -> bool {
-        self.refusals
+    /// Counts a refusal, and tells whether to log it.
+    fn is_refusal_logged(&self) -> bool {
+        self.log.refused.fetch_add(1, Ordering::Relaxed);
+        self.log
+            .refusals
             .permits(&format!("{} {}", source_type(self.address), self.address))
     }
 }

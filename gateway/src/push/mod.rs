@@ -4,7 +4,7 @@
 //! handler and ends with the client; from its last byte on a task finishes, whatever becomes of the client.
 
 mod answer;
-mod audit;
+pub(crate) mod audit;
 pub(crate) mod commit;
 mod error;
 pub(crate) mod publication;
@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
-use shared::refusal_log::RefusalLog;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
 use tokio_util::task::TaskTracker;
@@ -32,6 +31,7 @@ use crate::http::body::BodyLimits;
 use crate::http::body::drain;
 use crate::push::answer::PushResult;
 use crate::push::audit::Audit;
+use crate::push::audit::PushLog;
 use crate::push::commit::Committed;
 use crate::push::commit::Committer;
 use crate::push::error::PushError;
@@ -54,20 +54,20 @@ pub(crate) struct Pusher {
     pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
-    /// Which refusals are logged.
-    pub(crate) refusals: RefusalLog,
+    /// What is kept of all pushes.
+    pub(crate) log: Arc<PushLog>,
 }
 
 /// Answers a POST of `git-receive-pack` of a client at `address`.
 pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, address: IpAddr, body: Body) -> Response {
-    let audit = Audit::new(&coordinate, address, pusher.refusals.clone());
+    let audit = Audit::new(&coordinate, address, Arc::clone(&pusher.log));
     let span = audit.span();
     answer_push(pusher, audit, coordinate, body).instrument(span).await
 }
 
 /// Notes that a pusher was not even shown what there is.
 pub(crate) fn log_unadvertised(pusher: &Pusher, coordinate: &Coordinate, address: IpAddr, status: StatusCode) {
-    let audit = Audit::new(coordinate, address, pusher.refusals.clone());
+    let audit = Audit::new(coordinate, address, Arc::clone(&pusher.log));
     audit.span().in_scope(|| audit.log_status(status));
 }
 

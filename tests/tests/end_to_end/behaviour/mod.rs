@@ -1,6 +1,7 @@
 //! What clients may expect while nothing fails.
 
 mod access;
+mod admin_address;
 mod deletions;
 mod disk_limits;
 mod events;
