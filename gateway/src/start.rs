@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::address::admin_routes;
 use crate::admin::health::Health;
+use crate::admin::own_address::is_own;
 use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
@@ -90,6 +91,14 @@ impl Server {
             ))?,
             None => bind(options.listen.bind).await?,
         };
+        if let Some(url) = &options.relay_url
+            && is_own(url, address).await
+        {
+            return Err(CommandError::new(format!(
+                "--relay-url names this gateway itself, {address}: it must name strfry, by the address in strfry.conf \
+                 (relay.bind and relay.port), such as ws://127.0.0.1:7777"
+            )));
+        }
         let service = match &options.listen.domain {
             Some(service) => service.clone(),
             None => address.to_string().parse().map_err(CommandError::because(format!(
@@ -144,6 +153,11 @@ impl Server {
     /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the operator's lists.
+    pub(crate) fn lists(&self) -> AccessFiles {
+        self.gateway.reader.loader.access.clone()
     }
 
     /// Returns the name it goes by.

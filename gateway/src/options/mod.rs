@@ -18,6 +18,8 @@ use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
 use shared::options::config_errors::with_variables;
 use shared::options::config_errors::with_variables_for;
+use shared::options::environment::log_directives;
+use shared::options::environment::unknown_variables;
 use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
@@ -85,6 +87,13 @@ impl ProgramOptions for GatewayCommand {
     }
 
     fn check(&self, errors: &mut ConfigErrors) {
+        // A server that does not follow what it was meant to be told may serve the wrong relay from the right Redis.
+        let unknown = unknown_variables(&Self::definition()).into_iter();
+        let misspelt = unknown.filter(|variable| variable.meant.is_some());
+        errors.lines.extend(misspelt.map(|variable| variable.to_string()));
+        if let Err(error) = log_directives("") {
+            errors.push(error.to_string());
+        }
         match self {
             Self::Serve(options) => options.check(errors),
             Self::Declare(_) => {}

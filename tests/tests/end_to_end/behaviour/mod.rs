@@ -9,6 +9,7 @@ mod expiry;
 mod http;
 mod late_binding;
 mod limits;
+mod operator_mistakes;
 mod plugin_lines;
 mod pull_request_refs;
 mod pull_requests;
