@@ -1,5 +1,6 @@
 //! `grasp-gateway`: starts the server and stops it on SIGTERM or SIGINT.
 
+mod admin;
 mod background;
 mod command_error;
 mod declare;
@@ -17,6 +18,7 @@ mod socket_activation;
 mod start;
 mod strfry_import;
 
+use std::io::ErrorKind;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::net::TcpListener;
@@ -26,6 +28,9 @@ use std::time::Duration;
 use crate::options::GatewayCommand;
 use crate::options::GatewayOptions;
 use crate::start::Server;
+use shared::options::config_errors::ProgramOptions;
+use shared::options::environment::log_directives;
+use shared::options::environment::unknown_variables;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -40,18 +45,21 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // It was checked with the options.
+    let directives = log_directives(LOG_DEFAULT).unwrap_or_else(|_| LOG_DEFAULT.to_owned());
     tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info,nostr_lmdb=warn")),
-        )
+        .with_env_filter(EnvFilter::new(directives))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    for variable in unknown_variables(&GatewayCommand::definition()) {
+        tracing::warn!("{variable}");
+    }
     match socket_activation::take_listener()
         .map_err(Into::into)
         .and_then(|socket| run(command, socket))
     {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             fail(error.as_ref());
             ExitCode::FAILURE
@@ -59,15 +67,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<(), Box<dyn std::error::Error>> {
+fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
         match command {
-            GatewayCommand::Serve(options) => run_server(&options, activated).await,
+            GatewayCommand::Serve(options) => {
+                run_server(&options, activated).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             GatewayCommand::Declare(declare) => {
                 let clone_url = declare.run().await?;
                 writeln!(std::io::stdout(), "{clone_url}")?;
-                Ok(())
+                Ok(ExitCode::SUCCESS)
+            }
+            GatewayCommand::Purgatory(options) => {
+                let answer = admin::purgatory::run(&options).await?;
+                match std::io::stdout().write_all(answer.text.as_bytes()) {
+                    // Whoever reads it has seen enough.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                    written => written?,
+                }
+                Ok(answer.code)
             }
         }
     });
@@ -83,6 +103,7 @@ async fn run_server(
     descriptors::raise(&options.server_limits);
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(options, activated).await?;
     let service = server.service();
     tracing::info!(
@@ -91,6 +112,12 @@ async fn run_server(
         clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
         "serving"
     );
+    let lists = server.lists();
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            lists.reload();
+        }
+    });
     let signals = [stop.clone(), cut.clone()];
     tokio::spawn(async move {
         for signal in signals {
@@ -117,6 +144,9 @@ fn fail(error: &dyn std::error::Error) {
         cause = error.source();
     }
 }
+
+/// What is logged unless GRASP_LOG says otherwise.
+const LOG_DEFAULT: &str = "info,nostr_lmdb=warn";
 
 /// For threads that still work when the server has ended.
 const THREADS_END: Duration = Duration::from_secs(2);

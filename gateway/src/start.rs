@@ -14,6 +14,7 @@ use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
+use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
 use shared::rules::PlanSettings;
@@ -21,17 +22,23 @@ use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::address::admin_routes;
+use crate::admin::health::Health;
+use crate::admin::own_address::is_own;
 use crate::background::worker;
 use crate::command_error::CommandError;
+use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slots;
 use crate::fetch::changes::Changes;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
+use crate::http::client_address::TrustedProxies;
 use crate::http::relay_info::RelayInfo;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
@@ -66,6 +73,7 @@ pub(crate) struct Server {
     ending: Ending,
     drain: Duration,
     deleted_retention_secs: u64,
+    admin: Option<(TcpListener, Arc<Health>)>,
 }
 
 impl Server {
@@ -83,11 +91,23 @@ impl Server {
             ))?,
             None => bind(options.listen.bind).await?,
         };
+        if let Some(url) = &options.relay_url
+            && is_own(url, address).await
+        {
+            return Err(CommandError::new(format!(
+                "--relay-url names this gateway itself, {address}: it must name strfry, by the address in strfry.conf \
+                 (relay.bind and relay.port), such as ws://127.0.0.1:7777"
+            )));
+        }
         let service = match &options.listen.domain {
             Some(service) => service.clone(),
             None => address.to_string().parse().map_err(CommandError::because(format!(
                 "cannot derive a domain from the address {address}: give one with --domain"
             )))?,
+        };
+        let admin_listener = match options.listen.admin_bind {
+            Some(address) => Some(bind(address).await?.0),
+            None => None,
         };
         let store = open_store(options).await?;
         let purgatory = purgatory(options)
@@ -101,6 +121,13 @@ impl Server {
         let reader = Arc::new(Reader::new(loader.clone(), repositories.clone(), changes.clone()));
         let reconciler = reconciler(options, loader.clone(), repositories.clone(), changes).await?;
         let limits = &options.server_limits;
+        let health = Health {
+            purgatory: loader.purgatory.clone(),
+            relay: loader.relay.clone(),
+            data_dir: store.layout().root().to_owned(),
+            disk_free_min: limits.disk_free_min.0,
+            state: Mutex::default(),
+        };
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             relay_info: RelayInfo::default(),
@@ -119,12 +146,18 @@ impl Server {
             ending,
             drain: *options.times.drain,
             deleted_retention_secs: options.times.deleted_retention_days * DAY_SECS,
+            admin: admin_listener.map(|listener| (listener, Arc::new(health))),
         })
     }
 
     /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the operator's lists.
+    pub(crate) fn lists(&self) -> AccessFiles {
+        self.gateway.reader.loader.access.clone()
     }
 
     /// Returns the name it goes by.
@@ -151,6 +184,11 @@ impl Server {
             retention_secs,
             stopped.clone().cancelled_owned(),
         ));
+        if let Some((listener, health)) = self.admin {
+            let routes = admin_routes(health, Arc::clone(&self.gateway.pusher.log));
+            log_admin_address(&listener);
+            tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));
+        }
         let serve = server::serve(
             self.listener,
             routes(self.gateway),
@@ -265,6 +303,7 @@ fn pusher(
         committer: Committer { reconciler },
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
+        log: Arc::default(),
     }
 }
 
@@ -337,6 +376,7 @@ async fn relay(
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
+        refusals: RefusalLog::default(),
     };
     let database = data_dir.join("relay");
     let limits = RelayLimits {
@@ -360,6 +400,29 @@ fn steady_clock() -> Clock {
 }
 
 const WORKER_ENDED: &str = "the worker that releases events ended";
+
+fn log_admin_address(listener: &TcpListener) {
+    match listener.local_addr() {
+        Ok(address) if address.ip().is_loopback() => {
+            tracing::info!(%address, "/livez, /readyz and /metrics are here");
+        }
+        Ok(address) => tracing::warn!(
+            %address,
+            "/livez, /readyz and /metrics are here, where others than this host may reach them"
+        ),
+        Err(error) => tracing::warn!(%error, "cannot tell the admin address"),
+    }
+}
+
+/// Of supervisors and of Prometheus.
+fn admin_connections() -> ConnectionLimits {
+    ConnectionLimits {
+        connections_max: 64,
+        per_address_max: 32,
+        trusted_proxies: TrustedProxies::default(),
+        least_rate: LeastRate::DEFAULT,
+    }
+}
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;

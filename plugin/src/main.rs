@@ -11,11 +11,18 @@ use std::time::Duration;
 
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
+use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
+use shared::options::environment::log_directives;
+use shared::options::environment::unknown_variables;
 use shared::purgatory::Purgatory;
+use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 use tracing_subscriber::EnvFilter;
 
 use crate::options::PluginOptions;
@@ -25,13 +32,24 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(errors) => return fail(&errors.to_string()),
     };
+    let directives = log_directives(LOG_DEFAULT);
     // stdout is the protocol; strfry passes stderr on to its own log, which has its own times.
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("GRASP_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_env_filter(EnvFilter::new(directives.as_deref().unwrap_or(LOG_DEFAULT)))
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
         .init();
+    // No reason to end: strfry would refuse every event.
+    if let Err(error) = &directives {
+        tracing::warn!("{error}");
+    }
+    // Those of the gateway may be here too, by the same file.
+    for variable in unknown_variables(&PluginOptions::definition()) {
+        if variable.meant.is_some() {
+            tracing::warn!("{variable}");
+        }
+    }
     // One event at a time, so one thread is enough, and starts fastest.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -59,9 +77,21 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
+        refusals: RefusalLog::default(),
     };
+    tokio::spawn(reload_on_hang_up(
+        policy.loader.access.clone(),
+        signal(SignalKind::hangup())?,
+    ));
     run::run(&policy).await?;
     Ok(())
+}
+
+/// Reads the operator's lists again at each SIGHUP, which would end the plugin otherwise.
+async fn reload_on_hang_up(lists: AccessFiles, mut hang_up: Signal) {
+    while hang_up.recv().await.is_some() {
+        lists.reload();
+    }
 }
 
 /// Beside the first event, not before it: strfry counts our start into its time-out.
@@ -80,6 +110,9 @@ fn fail(text: &str) -> ExitCode {
     eprintln!("grasp-plugin: {text}");
     ExitCode::FAILURE
 }
+
+/// What is logged unless GRASP_LOG says otherwise.
+const LOG_DEFAULT: &str = "info";
 
 /// For one answer in all: every write of the relay waits for it. Far below strfry's own 10 s, after which it would
 /// kill us.

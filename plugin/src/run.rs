@@ -13,6 +13,7 @@ use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
 use shared::nip01::check_date;
+use shared::refusal_log::excerpt;
 use shared::rules::Refusal;
 use shared::rules::must_belong;
 use shared::write_policy::Answer;
@@ -45,18 +46,33 @@ pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
 }
 
 async fn answer(policy: &WritePolicy, request: &Request) -> Answer {
-    let refuse = |refusal: Refusal| Answer::Refuse(refusal.to_string());
+    let refuse = |event: &Event, refusal: Refusal| {
+        let reason = refusal.to_string();
+        policy.log_refusal(event, &request.source, &reason);
+        Answer::Refuse(reason)
+    };
     match &request.subject {
         Subject::NotOurs => Answer::Accept,
-        Subject::Malformed { reason } => refuse(Refusal::Malformed(reason.as_str().into())),
+        Subject::Malformed { reason } => refuse_malformed(policy, request, reason),
         Subject::Inexact { event, .. } if request.verified => policy.answer(event, &request.source).await,
         Subject::Inexact { event, .. } if !must_belong(event, policy.other_kinds) => Answer::Accept,
-        Subject::Inexact { reason, .. } => refuse(Refusal::Malformed(reason.as_str().into())),
+        Subject::Inexact { event, reason } => refuse(event, Refusal::Malformed(reason.as_str().into())),
         Subject::Ours(event) => match verified(event, request.verified, Timestamp::now()) {
             Ok(()) => policy.answer(event, &request.source).await,
-            Err(refusal) => refuse(refusal),
+            Err(refusal) => refuse(event, refusal),
         },
     }
+}
+
+/// Refuses what is no event, of which only the id is known that it claims.
+fn refuse_malformed(policy: &WritePolicy, request: &Request, reason: &str) -> Answer {
+    let reason = Refusal::Malformed(reason.into()).to_string();
+    let source = request.source.as_str();
+    if policy.refusals.permits(source) {
+        let (id, source) = (excerpt(&request.id), excerpt(source));
+        tracing::info!(event.id = id, source, reason = excerpt(&reason), "event refused");
+    }
+    Answer::Refuse(reason)
 }
 
 /// Checks what strfry has checked of events of its own clients.

@@ -26,6 +26,8 @@ pub mod nip34;
 pub mod options;
 pub mod purgatory;
 #[cfg(feature = "io")]
+pub mod refusal_log;
+#[cfg(feature = "io")]
 pub mod relay_client;
 pub mod rules;
 #[cfg(feature = "io")]

@@ -17,11 +17,15 @@ use crate::load_facts::FactsScope;
 use crate::load_facts::Reach;
 use crate::nip01::Deletion;
 use crate::nip01::expiration;
+use crate::nip01::first_value;
+use crate::nip01::tag_values;
 use crate::nip34;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
 use crate::purgatory::PurgatoryError;
 use crate::purgatory::Room;
+use crate::refusal_log::RefusalLog;
+use crate::refusal_log::excerpt;
 use crate::rules::Admission;
 use crate::rules::GitEvent;
 use crate::rules::OtherKinds;
@@ -57,6 +61,8 @@ pub struct WritePolicy {
     pub answer_timeout: Duration,
     /// The events that were accepted a moment ago.
     pub recently_accepted: RecentlyAccepted,
+    /// Which refusals are logged.
+    pub refusals: RefusalLog,
 }
 
 /// The events that were accepted a moment ago. A relay asks about a whole batch before it stores any of it, so an issue
@@ -93,6 +99,29 @@ impl WritePolicy {
     ///
     /// `source` is where it came from (`IP4 203.0.113.7`), for people who read the purgatory.
     pub async fn answer(&self, event: &Event, source: &str) -> Answer {
+        let answer = self.answer_in_time(event, source).await;
+        if let Answer::Refuse(reason) = &answer {
+            self.log_refusal(event, source, reason);
+        }
+        answer
+    }
+
+    /// Logs that an event was refused, unless its source has many refused.
+    pub fn log_refusal(&self, event: &Event, source: &str, reason: &str) {
+        if self.refusals.permits(source) {
+            tracing::info!(
+                event.id = %event.id,
+                event.kind = event.kind.as_u16(),
+                event.author = %event.pubkey,
+                repositories = excerpt(&named_repositories(event)),
+                source = excerpt(source),
+                reason = excerpt(reason),
+                "event refused"
+            );
+        }
+    }
+
+    async fn answer_in_time(&self, event: &Event, source: &str) -> Answer {
         match tokio::time::timeout(self.answer_timeout, self.decide(event, source)).await {
             Ok(answer) => answer,
             // The relay keeps it, and each later decision reads it there.
@@ -201,6 +230,18 @@ impl WritePolicy {
         Ok(())
     }
 }
+
+/// Returns the repositories that an event names, as they stand in it.
+fn named_repositories(event: &Event) -> String {
+    if matches!(event.kind.as_u16(), nip34::ANNOUNCEMENT | nip34::STATE) {
+        return format!("{}:{}:{}", nip34::ANNOUNCEMENT, event.pubkey, first_value(event, "d"));
+    }
+    let named: Vec<&str> = tag_values(event, "a").take(NAMED_MAX).collect();
+    named.join(" ")
+}
+
+/// Repositories of an event that a line of the log names: as many as a PR can be offered to.
+const NAMED_MAX: usize = 16;
 
 /// An event that ends by its own tag (NIP-40) is held no longer.
 fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {

@@ -136,8 +136,8 @@ async fn answer(
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
                 let answer = info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await;
-                if *service == GitService::ReceivePack && answer.status().is_success() {
-                    gateway.pusher.expect(coordinate);
+                if *service == GitService::ReceivePack {
+                    gateway.pusher.advertised(coordinate, head.client, answer.status());
                 }
                 answer
             }

@@ -1,13 +1,13 @@
 //! The options of the gateway, by command.
 
+pub(crate) mod purgatory;
+pub(crate) mod reach;
 pub(crate) mod server_limits;
 pub(crate) mod strfry;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use clap::Command;
@@ -17,6 +17,9 @@ use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
 use shared::options::config_errors::with_variables;
+use shared::options::config_errors::with_variables_for;
+use shared::options::environment::log_directives;
+use shared::options::environment::unknown_variables;
 use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
@@ -36,6 +39,8 @@ use shared::rules::Service;
 
 use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
+use crate::options::purgatory::PurgatoryOptions;
+use crate::options::reach::REDIS_CALL;
 use crate::options::server_limits::ServerLimits;
 use crate::options::strfry::StrfryOptions;
 
@@ -53,6 +58,10 @@ pub(crate) enum GatewayCommand {
     ///
     /// For trying a server out with nothing but git.
     Declare(DeclareOptions),
+    /// Looks into the purgatory: what waits, what for, and since when; and acts on single events in it.
+    ///
+    /// With the Redis of the gateway, whether a gateway runs or not.
+    Purgatory(Box<PurgatoryOptions>),
 }
 
 impl GatewayCommand {
@@ -72,16 +81,30 @@ impl ProgramOptions for GatewayCommand {
     fn definition() -> Command {
         Self::command().mut_subcommands(|command| match command.get_name() {
             "serve" => with_variables(command),
+            "purgatory" => command.mut_subcommands(|action| with_variables_for(action, is_about_redis)),
             _ => command,
         })
     }
 
     fn check(&self, errors: &mut ConfigErrors) {
+        // A server that does not follow what it was meant to be told may serve the wrong relay from the right Redis.
+        let unknown = unknown_variables(&Self::definition()).into_iter();
+        let misspelt = unknown.filter(|variable| variable.meant.is_some());
+        errors.lines.extend(misspelt.map(|variable| variable.to_string()));
+        if let Err(error) = log_directives("") {
+            errors.push(error.to_string());
+        }
         match self {
             Self::Serve(options) => options.check(errors),
             Self::Declare(_) => {}
+            Self::Purgatory(options) => options.reach().check(errors),
         }
     }
+}
+
+/// The options that a command shares with the server, by their variables too.
+fn is_about_redis(long: &str) -> bool {
+    long.starts_with("redis-")
 }
 
 /// The options of `serve`.
@@ -132,6 +155,11 @@ pub(crate) struct ListenOptions {
     /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
     #[arg(long, value_name = "CIDR[,CIDR...]", value_parser = networks, default_value = "", hide_default_value = true)]
     pub(crate) trusted_proxies: TrustedProxies,
+    /// Where supervisors and Prometheus ask: /livez, /readyz and /metrics. Not for clients: no proxy passes it on, and
+    /// whoever reaches it may ask [default: nowhere].
+    #[arg(long, value_name = "ADDR:PORT",
+          value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7335"))]
+    pub(crate) admin_bind: Option<SocketAddr>,
 }
 
 /// How long things take.
@@ -186,9 +214,6 @@ fn networks(text: &str) -> Result<TrustedProxies, Expected> {
     }
 }
 
-/// How long a call to Redis may take: a reconcile may write a lot at once.
-const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
-
 const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
 
 const REDIS_MISSING: &str = "--relay-url needs --redis-url: the plugin in the relay and this server meet in Redis; \
@@ -204,7 +229,7 @@ mod tests {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
         match GatewayCommand::read(arguments.map(OsString::from).collect())? {
             GatewayCommand::Serve(options) => Ok(options),
-            GatewayCommand::Declare(_) => unreachable!("the command is serve"),
+            GatewayCommand::Declare(_) | GatewayCommand::Purgatory(_) => unreachable!("the command is serve"),
         }
     }
 
@@ -295,6 +320,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_of_a_command_is_given_is_checked() {
+        let read = |arguments: &[&str]| {
+            let arguments = ["grasp-gateway", "purgatory"].iter().chain(arguments);
+            GatewayCommand::read(arguments.map(OsString::from).collect())
+        };
+
+        assert!(read(&["show", "--redis-url=redis://h", &"a".repeat(64)]).is_ok());
+        assert!(read(&["list", "--redis-url=redis://h", "--author", &"A1".repeat(32)]).is_ok());
+        let Err(errors) = read(&["list", "--redis-url=http://h", "--count=0", "--author=me"]) else {
+            panic!("it is wrong")
+        };
+        assert_eq!(errors.lines.len(), 3, "{errors}");
+        let Err(errors) = read(&["stats"]) else {
+            panic!("no Redis")
+        };
+        assert!(errors.to_string().contains("GRASP_REDIS_URL"), "{errors}");
+    }
+
+    #[test]
     fn a_relay_without_redis_is_refused() {
         assert!(serve(&["--relay-url=ws://127.0.0.1:7777"]).is_err());
         assert!(serve(&["--redis-url=redis://127.0.0.1"]).is_ok());
@@ -316,6 +360,11 @@ mod tests {
         for name in ["serve", "declare"] {
             let options = command.find_subcommand(name).unwrap();
             check_document(&format!("grasp-gateway {name}"), options);
+        }
+        let purgatory = command.find_subcommand("purgatory").unwrap();
+        for name in ["list", "release"] {
+            let options = purgatory.find_subcommand(name).unwrap();
+            check_document(&format!("grasp-gateway purgatory {name}"), options);
         }
     }
 }

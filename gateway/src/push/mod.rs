@@ -4,6 +4,7 @@
 //! handler and ends with the client; from its last byte on a task finishes, whatever becomes of the client.
 
 mod answer;
+pub(crate) mod audit;
 pub(crate) mod commit;
 mod error;
 pub(crate) mod publication;
@@ -19,6 +20,8 @@ use shared::nip34::Coordinate;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use tracing::Span;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -26,8 +29,9 @@ use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::body::BodyLimits;
 use crate::http::body::drain;
-use crate::http::reply;
 use crate::push::answer::PushResult;
+use crate::push::audit::Audit;
+use crate::push::audit::PushLog;
 use crate::push::commit::Committed;
 use crate::push::commit::Committer;
 use crate::push::error::PushError;
@@ -50,18 +54,21 @@ pub(crate) struct Pusher {
     pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
+    /// What is kept of all pushes.
+    pub(crate) log: Arc<PushLog>,
 }
 
 /// Answers a POST of `git-receive-pack` of a client at `address`.
-pub(crate) async fn receive_pack(
-    pusher: Arc<Pusher>,
-    coordinate: Coordinate,
-    address: IpAddr,
-    mut body: Body,
-) -> Response {
+pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, address: IpAddr, body: Body) -> Response {
+    let audit = Audit::new(&coordinate, address, Arc::clone(&pusher.log));
+    let span = audit.span();
+    answer_push(pusher, audit, coordinate, body).instrument(span).await
+}
+
+async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, mut body: Body) -> Response {
     let (request, pack_start) = match PushRequest::read(coordinate, &mut body).await {
         Ok(read) => read,
-        Err(error) => return refuse_unread(error, &mut body).await,
+        Err(error) => return refuse_unread(&audit, error, &mut body).await,
     };
     if request.list.commands.is_empty() {
         return answer::probe();
@@ -69,41 +76,51 @@ pub(crate) async fn receive_pack(
     let capabilities = &request.list.capabilities;
     let decision = match pusher.decide(&request).await {
         Ok(Some(decision)) => decision,
-        Ok(None) => return reply::text(StatusCode::NOT_FOUND, "no such repository here\n"),
+        Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository here"),
         Err(error) => {
             drain(&mut body, DRAIN).await;
             tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "push not decided");
-            return answer::whole(capabilities, &failed(&request, error.to_pusher()));
+            return answer::whole(capabilities, &audit.end(failed(&request, error.to_pusher())));
         }
     };
     if !decision.acts() {
-        tracing::info!(repo.coordinate = %request.coordinate, commands = decision.commands.len(), refused = decision.refused(), "push decided");
         // An answer is read only by a client that has sent everything.
         drain(&mut body, DRAIN).await;
-        return answer::whole(capabilities, &PushResult::of(decision.commands, decision.notes));
+        return answer::whole(
+            capabilities,
+            &audit.end(PushResult::of(decision.commands, decision.notes)),
+        );
     }
     pusher.receiver.extend(&decision.extend).await;
     let received = async {
         pusher.receiver.check_room(&request, &decision).await?;
-        pusher.receiver.receive(&request, address, pack_start, &mut body).await
+        let receiver = &pusher.receiver;
+        receiver.receive(&request, audit.address(), pack_start, &mut body).await
     };
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
-            answer::in_task(&tasks, &capabilities, pusher.finish(request, decision, pack))
+            let work = async move { audit.end(pusher.finish(request, decision, pack).await) };
+            answer::in_task(&tasks, &capabilities, work.instrument(Span::current()))
         }
         Err(error) => {
             drain(&mut body, DRAIN).await;
-            answer::whole(capabilities, &pack_refused(&request, &error))
+            answer::whole(capabilities, &audit.end(pack_refused(&request, &error)))
         }
     }
 }
 
 impl Pusher {
-    /// Makes ready for a push: who has asked for the refs to push packs now.
-    pub(crate) fn expect(&self, coordinate: &Coordinate) {
-        let (repositories, coordinate) = (self.receiver.repositories.clone(), coordinate.clone());
-        tokio::spawn(async move { repositories.expect_push(&coordinate).await });
+    /// Follows the answer to who has asked for the refs to push: who was shown them packs now, and the push is made
+    /// ready for; that somebody was not is logged.
+    pub(crate) fn advertised(&self, coordinate: &Coordinate, address: IpAddr, status: StatusCode) {
+        if status.is_success() {
+            let (repositories, coordinate) = (self.receiver.repositories.clone(), coordinate.clone());
+            tokio::spawn(async move { repositories.expect_push(&coordinate).await });
+        } else if status.is_client_error() || status.is_server_error() {
+            let audit = Audit::new(coordinate, address, Arc::clone(&self.log));
+            audit.span().in_scope(|| audit.log_status(status));
+        }
     }
 
     /// Decides about a push on what is known before its pack; `None`: the repository is not hosted here.
@@ -167,25 +184,29 @@ impl Pusher {
 }
 
 /// Answers a push whose commands could not be read.
-async fn refuse_unread(error: UnreadCommands, body: &mut Body) -> Response {
+async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &mut Body) -> Response {
     match error {
         UnreadCommands::Malformed(capabilities, error) => {
             drain(body, DRAIN).await;
-            answer::whole(&capabilities, &PushResult::failed(Vec::new(), error.to_string()))
+            let result = PushResult::failed(Vec::new(), error.to_string());
+            answer::whole(&capabilities, &audit.end(result))
         }
-        UnreadCommands::Body(error) => reply::text(StatusCode::BAD_REQUEST, format!("cannot read the push: {error}\n")),
+        UnreadCommands::Body(error) => {
+            audit.refuse_http(StatusCode::BAD_REQUEST, &format!("cannot read the push: {error}"))
+        }
         UnreadCommands::Timeout => {
-            let text = "the commands of the push did not arrive in time\n";
-            reply::text(StatusCode::REQUEST_TIMEOUT, text)
+            let text = "the commands of the push did not arrive in time";
+            audit.refuse_http(StatusCode::REQUEST_TIMEOUT, text)
         }
     }
 }
 
 fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
     let logged = error as &dyn std::error::Error;
-    match error.is_ours() {
-        true => tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack"),
-        false => tracing::info!(repo.coordinate = %request.coordinate, error = logged, "pack refused"),
+    if error.is_ours() {
+        tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack");
+    } else {
+        tracing::debug!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
     }
     failed(request, error.to_string())
 }

@@ -17,8 +17,10 @@ use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::purgatory::DirtyNumber;
+use shared::purgatory::Expiry;
 use shared::purgatory::Leased;
 use shared::purgatory::Release;
+use shared::refusal_log::excerpt;
 use shared::rules::Alignment;
 use shared::rules::Disk;
 use shared::rules::Facts;
@@ -245,7 +247,7 @@ impl Reconciler {
         }
         for (event_id, expiry) in &plan.expired {
             if purgatory.expire(event_id, *expiry).await? {
-                tracing::info!(event.id = %event_id, ?expiry, "expired");
+                log_expired(&loaded.facts, event_id, *expiry);
             }
         }
         for placeholder in &plan.placeholders_ended {
@@ -286,6 +288,23 @@ impl Reconciler {
 fn failed(disk: &Disk) -> impl Iterator<Item = Coordinate> {
     let uninstallable = disk.uninstallable.iter().map(|(coordinate, _)| coordinate);
     disk.broken.iter().chain(uninstallable).cloned()
+}
+
+/// Logs that an event has expired, and what it waited for until then.
+fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
+    let Some(entry) = facts.entries.get(event_id) else {
+        return;
+    };
+    let repositories: Vec<String> = entry.coordinates.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        event.id = %event_id,
+        event.kind = entry.event.kind.as_u16(),
+        event.author = %entry.event.pubkey,
+        repositories = excerpt(&repositories.join(" ")),
+        waited_for = excerpt(&entry.waiting_for),
+        ?expiry,
+        "expired"
+    );
 }
 
 /// Returns the homes of released events that others list whom these facts do not reach.

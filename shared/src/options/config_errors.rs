@@ -94,9 +94,14 @@ pub fn read_options<O: ProgramOptions>(arguments: &[OsString]) -> Result<O, Conf
 
 /// Gives each option the environment variable of its name: `GRASP_HOLD_SECS` for `--hold-secs`.
 pub fn with_variables(command: Command) -> Command {
+    with_variables_for(command, |_| true)
+}
+
+/// Gives those options their environment variables that `has_one`.
+pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> Command {
     command.mut_args(|argument| match argument.get_long().map(str::to_owned) {
-        Some(long) => argument.env(format!("GRASP_{}", long.to_uppercase().replace('-', "_"))),
-        None => argument,
+        Some(long) if has_one(&long) => argument.env(format!("GRASP_{}", long.to_uppercase().replace('-', "_"))),
+        Some(_) | None => argument,
     })
 }
 
@@ -115,9 +120,11 @@ fn named_in(error: &clap::Error) -> Vec<String> {
 
 fn find<'c>(command: &'c Command, shown: &str, arguments: &[OsString]) -> Option<&'c Arg> {
     let long = shown.strip_prefix("--")?.split([' ', '=']).next();
-    let subcommand = arguments.get(1).and_then(|name| command.find_subcommand(name));
-    let mut options = subcommand.unwrap_or(command).get_arguments();
-    options.find(|argument| argument.get_long() == long)
+    let mut used = command;
+    while let Some(subcommand) = arguments.iter().skip(1).find_map(|name| used.find_subcommand(name)) {
+        used = subcommand;
+    }
+    used.get_arguments().find(|argument| argument.get_long() == long)
 }
 
 /// Lets an option fall back to its default, and gives its name to another one that takes any value.

@@ -2,6 +2,7 @@
 
 pub mod access_files;
 pub mod config_errors;
+pub mod environment;
 pub mod held_limits;
 pub mod redis;
 mod redis_password;

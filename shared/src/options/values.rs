@@ -14,6 +14,13 @@ pub use humantime::Duration as HumanDuration;
 #[error("it must be {0}")]
 pub struct Expected(pub(super) String);
 
+impl Expected {
+    /// What ends the sentence "it must be ...".
+    pub fn new(expected: String) -> Self {
+        Self(expected)
+    }
+}
+
 /// A number of bytes, written as an operator would: `512MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteCount(pub u64);

@@ -1,11 +1,12 @@
 //! The purgatory: events that are not served until their git data is here.
 //!
-//! `entry`, `hold`, `release`, `reading` and `limits` are what it holds and answers, as values. With the feature `io`,
-//! [`Purgatory`] is the one door to the two stores that can hold it, Redis and this process's memory;
+//! `entry`, `hold`, `release`, `reading`, `inventory` and `limits` are what it holds and answers, as values. With the
+//! feature `io`, [`Purgatory`] is the one door to the two stores that can hold it, Redis and this process's memory;
 //! `shared/tests/purgatory/` is the contract of both.
 
 mod entry;
 mod hold;
+mod inventory;
 mod limits;
 mod reading;
 mod release;
@@ -14,6 +15,7 @@ mod store;
 
 pub use entry::*;
 pub use hold::*;
+pub use inventory::*;
 pub use limits::*;
 pub use reading::*;
 pub use release::*;

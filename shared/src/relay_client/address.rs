@@ -38,7 +38,7 @@ impl RelayUrl {
     }
 
     /// Returns `HOST:PORT`, to connect to and for the `Host` of a request.
-    pub(super) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         let host = self.0.host_str().expect("no ws URL is parsed without a host");
         format!("{host}:{}", self.0.port_or_known_default().unwrap_or(80))
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use nostr::key::PublicKey;
-use nostr::nips::nip19::FromBech32;
 
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
@@ -21,7 +20,7 @@ pub struct Access {
     pub denied_authors: AccessList,
 }
 
-/// A list: one `npub`, `npub/identifier` or identifier a line; `#` begins a comment.
+/// A list: one key, `key/identifier` or identifier a line, keys as [`key_of`] reads them; `#` begins a comment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessList {
     owners: BTreeSet<PublicKey>,
@@ -31,12 +30,14 @@ pub struct AccessList {
 
 /// A malformed line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {number}: {text:?} is neither an npub nor npub/identifier nor an identifier")]
+#[error("line {number}: {text:?} {fault}")]
 pub struct AccessListError {
     /// Which line, from 1.
     pub number: usize,
-    /// Its text.
+    /// Its text; of what may be a secret key only the beginning.
     pub text: String,
+    /// What is wrong with it.
+    fault: &'static str,
 }
 
 impl Access {
@@ -72,26 +73,40 @@ impl AccessList {
     }
 }
 
+impl AccessList {
+    /// Reads a list of authors, of whom a key is the only name.
+    ///
+    /// # Errors
+    /// A line is no key.
+    pub fn of_authors(text: &str) -> Result<Self, AccessListError> {
+        let mut list = Self::default();
+        for (number, line) in entries(text) {
+            let owner = key_of(line).ok_or_else(|| error(number, line, "is no public key: npub, nprofile or hex"))?;
+            list.owners.insert(owner);
+        }
+        Ok(list)
+    }
+}
+
 impl FromStr for AccessList {
     type Err = AccessListError;
 
     fn from_str(text: &str) -> Result<Self, AccessListError> {
         let mut list = Self::default();
-        for (place, line) in text.lines().enumerate() {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            let error = || AccessListError {
-                number: place + 1,
-                text: line.to_owned(),
+        for (number, line) in entries(text) {
+            let error = || {
+                error(
+                    number,
+                    line,
+                    "is neither a key (npub, nprofile, hex) nor key/identifier nor an identifier",
+                )
             };
             match line.split_once('/') {
-                _ if line.is_empty() => {}
-                Some((npub, identifier)) => drop(list.repositories.insert(Coordinate {
-                    owner: PublicKey::from_bech32(npub).map_err(|_| error())?,
+                Some((key, identifier)) => drop(list.repositories.insert(Coordinate {
+                    owner: key_of(key).ok_or_else(error)?,
                     identifier: identifier.parse().map_err(|_| error())?,
                 })),
-                None if line.starts_with("npub1") => {
-                    list.owners.insert(PublicKey::from_bech32(line).map_err(|_| error())?);
-                }
+                None if looks_like_key(line) => drop(list.owners.insert(key_of(line).ok_or_else(error)?)),
                 None => drop(list.identifiers.insert(line.parse().map_err(|_| error())?)),
             }
         }
@@ -99,8 +114,44 @@ impl FromStr for AccessList {
     }
 }
 
+/// Returns the lines of a list that name something, with their numbers from 1.
+fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate();
+    let named = lines.map(|(place, line)| (place + 1, line.split('#').next().unwrap_or_default().trim()));
+    named.filter(|(_, line)| !line.is_empty())
+}
+
+fn error(number: usize, line: &str, fault: &'static str) -> AccessListError {
+    let is_secret = line.to_ascii_lowercase().contains("nsec1");
+    let (text, fault) = match is_secret {
+        true => ("nsec1…", "is a secret key: whoever has read this file has it"),
+        false => (line, fault),
+    };
+    AccessListError {
+        number,
+        text: text.to_owned(),
+        fault,
+    }
+}
+
+/// Whether somebody who wrote this meant a key: it would be an odd identifier.
+fn looks_like_key(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex || KEY_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+}
+
+/// What keys of people and names of other things begin with (NIP-19, NIP-21).
+const KEY_BEGINNINGS: [&str; 7] = ["npub1", "nprofile1", "nostr:", "nsec1", "note1", "nevent1", "naddr1"];
+
+/// Reads a public key as people write it: an npub, an nprofile or hex, in any case, with `nostr:` before it or not.
+pub fn key_of(text: &str) -> Option<PublicKey> {
+    PublicKey::parse(&text.to_ascii_lowercase()).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use nostr::nips::nip19::Nip19Profile;
     use nostr::nips::nip19::ToBech32;
 
     use super::*;
@@ -164,9 +215,44 @@ mod tests {
             let access = Access {
                 allowed: allowed.map(list),
                 denied: list(denied),
-                denied_authors: list(denied_authors),
+                denied_authors: AccessList::of_authors(&denied_authors).unwrap(),
             };
             assert_eq!(access.permits(&ours), permitted, "{story}");
+        }
+    }
+
+    /// A key in hex was taken for an identifier, and nobody was denied.
+    #[test]
+    fn a_key_is_a_key_however_it_is_written() {
+        let npub = pubkey(1).to_bech32().unwrap();
+        let profile = Nip19Profile::new(pubkey(1), []).to_bech32().unwrap();
+        for key in [
+            npub.clone(),
+            npub.to_uppercase(),
+            format!("nostr:{npub}"),
+            format!("NOSTR:{npub}"),
+            profile.clone(),
+            format!("nostr:{profile}"),
+            pubkey(1).to_hex(),
+            pubkey(1).to_hex().to_uppercase(),
+        ] {
+            let text = format!("# a comment\n  {key}  # another\n");
+            let authors = AccessList::of_authors(&text).unwrap();
+            assert_eq!(authors.owners, [pubkey(1)].into(), "{key}");
+            assert_eq!(text.parse::<AccessList>().unwrap(), authors, "{key}");
+            let repository: AccessList = format!("{key}/r").parse().unwrap();
+            assert_eq!(repository.repositories, [coordinate(1, "r")].into(), "{key}");
+        }
+        for text in ["r", "npub1nothing", "nostr:r", "nsec1abc", &"g".repeat(64), "a b"] {
+            assert!(AccessList::of_authors(text).is_err(), "{text}");
+        }
+        let secret = AccessList::of_authors("nsec1abc").unwrap_err().to_string();
+        assert!(
+            secret.contains("secret key") && !secret.contains("nsec1abc"),
+            "{secret}"
+        );
+        for text in ["nostr:r", "nsec1abc", "note1abc", "NPUB1abc"] {
+            assert!(text.parse::<AccessList>().is_err(), "{text}");
         }
     }
 

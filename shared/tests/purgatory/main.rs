@@ -5,9 +5,11 @@
     reason = "all of this is tests; clippy.toml allows it only inside functions marked as such"
 )]
 
+#[macro_use]
 mod contract;
 mod differential;
 mod failover;
 mod fixture;
 mod on_redis;
+mod operator;
 mod server;

@@ -14,6 +14,8 @@ use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::entry::Placeholder;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::inventory::InventoryCounts;
+use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limit;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Reading;
@@ -160,6 +162,30 @@ pub(super) fn entries(raw: Vec<[String; 9]>) -> Result<Vec<Entry>, Malformed> {
     raw.into_iter().map(entry).collect()
 }
 
+/// Reads the answer of `list_page.lua`.
+pub(super) fn listed(
+    (next, ids, placeholders): (String, Vec<String>, Vec<[String; 4]>),
+) -> Result<InventoryPage, Malformed> {
+    let event_id = |id: &String| EventId::from_hex(id).map_err(|_| malformed("an index", "member", id));
+    Ok(InventoryPage {
+        event_ids: ids.iter().map(event_id).collect::<Result<_, _>>()?,
+        placeholders: placeholders.into_iter().map(placeholder).collect::<Result<_, _>>()?,
+        next: (next != "0").then_some(next),
+    })
+}
+
+/// Reads the answer of `counts.lua`.
+pub(super) fn counts([now, waiting, waiting_bytes, releasing, placeholders, dirty]: [u64; 6]) -> InventoryCounts {
+    InventoryCounts {
+        now,
+        waiting,
+        waiting_bytes,
+        releasing,
+        placeholders,
+        dirty,
+    }
+}
+
 fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let [
         json,
@@ -199,7 +225,8 @@ fn placeholder(fields: [String; 4]) -> Result<Placeholder, Malformed> {
     })
 }
 
-fn status_of(word: &str) -> Option<EntryStatus> {
+/// Reads the status of an entry.
+pub(super) fn status_of(word: &str) -> Option<EntryStatus> {
     match word {
         "held" => Some(EntryStatus::Held),
         "asleep" => Some(EntryStatus::Asleep),

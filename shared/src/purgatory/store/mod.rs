@@ -1,4 +1,5 @@
 //! The purgatory as everybody else sees it: one type, whichever store is behind it, and the table of its operations.
+//! The file is long because the table has all of them.
 
 mod argv;
 mod clock_jumps;
@@ -39,10 +40,14 @@ use crate::git::Oid;
 use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::purgatory::entry::Entry;
+use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::inventory::InventoryCounts;
+use crate::purgatory::inventory::InventoryIndex;
+use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limits;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
@@ -58,6 +63,7 @@ pub use self::memory::Clock;
 pub use self::notifications::Notifications;
 pub use self::redis::RedisPlace;
 pub use self::redis::RedisSettings;
+pub(crate) use self::source_group::source_group;
 
 /// The events that wait for their git data, and all that is known about them. Clones are the same purgatory.
 ///
@@ -206,6 +212,22 @@ operations! {
     /// Returns how much is dirty whose number is above `after` and at most `until`.
     pub fn dirty_between(after: u64, until: u64) -> usize =
         ("count what is dirty", |argv| argv.arg(after).arg(until), Ok);
+
+    /// Returns a page of what there is, from `cursor` on, `"0"` at first.
+    pub fn list_page(index: InventoryIndex, cursor: &str) -> InventoryPage =
+        ("list what there is", |argv| argv.arg(index.name()).arg(cursor), decode::listed);
+
+    /// Counts what there is.
+    pub fn counts() -> InventoryCounts =
+        ("count what there is", |argv| argv, |raw| Ok(decode::counts(raw)));
+
+    /// Removes an entry in any status, and returns which it had; `None`: there is none.
+    pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
+        ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(decode::status_of(&status)));
+
+    /// Makes an event due that is releasing or stuck, and returns whether it is one.
+    pub fn make_due(event_id: &EventId) -> bool =
+        ("make an event due", |argv| argv.arg(event_id), Ok);
 }
 
 impl Purgatory {

@@ -6,7 +6,7 @@ use crate::address_group::address_group;
 
 /// Returns the group of `source` (`IP4 203.0.113.7`, as the relay names it): an IPv4 address, the /64 of an IPv6
 /// address, since one customer has at least that, or the text itself (a URL that is streamed or synced from, or empty).
-pub(super) fn source_group(source: &str) -> String {
+pub(crate) fn source_group(source: &str) -> String {
     let address = source.split_once(' ').and_then(|(_, address)| address.parse().ok());
     match address.map(address_group) {
         Some(IpAddr::V4(address)) => format!("IP4 {address}"),

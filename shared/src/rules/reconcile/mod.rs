@@ -141,7 +141,7 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, state
         return Outcome::End;
     }
     if repositories.is_empty() && is_decidable {
-        return Outcome::Wait("its author to be a confirmed maintainer of a repository that is hosted here".to_owned());
+        return Outcome::Wait(AUTHOR_UNCONFIRMED.to_owned());
     }
     let aligned = repositories
         .iter()
@@ -202,6 +202,9 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         plan.waiting.remove(&id);
     }
 }
+
+/// What a state waits for that is authoritative nowhere.
+pub const AUTHOR_UNCONFIRMED: &str = "its author to be a confirmed maintainer of a repository that is hosted here";
 
 #[cfg(test)]
 mod tests {

@@ -70,6 +70,16 @@ async fn a_state_expires_and_its_push_is_refused(kind: Kind) {
         world.gateway_log().contains(&format!("expired event.id={}", state.id))
     })
     .await;
+    let log = world.gateway_log();
+    let line = log
+        .lines()
+        .find(|line| line.contains(&format!("expired event.id={}", state.id)));
+    let repository = format!("30617:{}:r", served.repository.owner.public_key());
+    let line = line.unwrap();
+    assert!(
+        line.contains(&repository) && line.contains(&format!("1 missing object: {second}")),
+        "{line}"
+    );
 
     let said = served.git.push(&served.url, &["main"]).await.expect_refused();
     assert!(said.contains("[remote rejected]"), "{said}");

@@ -10,20 +10,6 @@
 -- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry.
 -- Errors: none of its own.
 
--- Makes due at once what waits for the entry (take_due.lua puts it off by a second), as much of it as one call may
--- touch, and returns whether there is any.
-local function let_go_what_waits(id)
-  local is_any = false
-  for _, other in ipairs(redis.call('ZRANGE', K.waiting .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
-    local time = tonumber(redis.call('ZSCORE', K.releasing, other) or '')
-    if time and time <= NOW + 1 then
-      redis.call('ZADD', K.releasing, 'LT', decimal(NOW), other)
-      is_any = true
-    end
-  end
-  return is_any
-end
-
 local id = ARGV[1]
 if redis.call('HGET', K.entry .. id, 'lease') ~= ARGV[2] then
   return 0

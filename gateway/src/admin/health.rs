@@ -1,0 +1,173 @@
+//! Whether the parts that the server needs answer: Redis, the relay, the disk. Asked when somebody wants to know, one
+//! look for all who ask at the same time.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nostr::event::EventId;
+use nostr::filter::Filter;
+use rustix::fs::StatVfsMountFlags;
+use shared::purgatory::InventoryCounts;
+use shared::purgatory::Purgatory;
+use shared::relay_client::RelayClient;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+/// Looks after the parts that the server needs.
+pub(crate) struct Health {
+    pub(crate) purgatory: Purgatory,
+    pub(crate) relay: RelayClient,
+    /// Where the repositories are.
+    pub(crate) data_dir: PathBuf,
+    /// What has to be free there.
+    pub(crate) disk_free_min: u64,
+    pub(crate) state: Mutex<HealthState>,
+}
+
+/// What was found last, and what has not returned yet.
+#[derive(Default)]
+pub(crate) struct HealthState {
+    last: Option<(Instant, Vitals)>,
+    disk_look: Option<JoinHandle<Result<DiskRoom, Ailment>>>,
+}
+
+/// What a look has found of each part, or why not.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Vitals {
+    /// What waits there.
+    pub(crate) redis: PartAnswer<InventoryCounts>,
+    /// That it answers a query.
+    pub(crate) relay: PartAnswer<()>,
+    /// What is free.
+    pub(crate) disk: PartAnswer<DiskRoom>,
+}
+
+/// What one part has answered, and how long that took.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PartAnswer<T> {
+    /// The answer, or what is wrong.
+    pub(crate) answer: Result<T, Ailment>,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// What is wrong with a part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ailment {
+    #[error("no answer in {} s", ANSWER_MAX.as_secs())]
+    Silent,
+    /// It has answered with an error.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the file system of the data directory is read-only")]
+    ReadOnly,
+    #[error("{bytes_free} bytes are free, less than --disk-free-min ({free_min}): pushes are refused")]
+    NoRoom { bytes_free: u64, free_min: u64 },
+}
+
+impl Ailment {
+    /// An error with its causes, for one line.
+    fn of(error: impl std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Failed(text)
+    }
+}
+
+/// How much room there is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DiskRoom {
+    /// Bytes that are free for this user.
+    pub(crate) bytes_free: u64,
+}
+
+impl Health {
+    /// Looks, unless somebody has just done so.
+    pub(crate) async fn look(&self) -> Vitals {
+        let mut state = self.state.lock().await;
+        if let Some((at, vitals)) = &state.last
+            && at.elapsed() < BELIEVED_FOR
+        {
+            return vitals.clone();
+        }
+        let (redis, relay, disk) = tokio::join!(
+            within(async { self.purgatory.counts().await.map_err(Ailment::of) }),
+            within(self.ask_relay()),
+            within(self.ask_disk(&mut state.disk_look)),
+        );
+        let vitals = Vitals { redis, relay, disk };
+        state.last = Some((Instant::now(), vitals.clone()));
+        vitals
+    }
+
+    /// Asks for an event that is not there.
+    async fn ask_relay(&self) -> Result<(), Ailment> {
+        let nothing = Filter::new().id(EventId::from_byte_array([0; 32]));
+        self.relay.any(vec![nothing]).await.map(drop).map_err(Ailment::of)
+    }
+
+    /// Asks the file system, which may hang: then nobody asks it again until it has answered.
+    async fn ask_disk(&self, look: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
+        let running = look.get_or_insert_with(|| {
+            let (data_dir, free_min) = (self.data_dir.clone(), self.disk_free_min);
+            tokio::task::spawn_blocking(move || {
+                let found = rustix::fs::statvfs(&data_dir);
+                let found = found.map_err(Ailment::of)?;
+                let is_read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY);
+                judge_disk(found.f_bavail.saturating_mul(found.f_frsize), free_min, is_read_only)
+            })
+        });
+        let found = running.await;
+        *look = None;
+        found.unwrap_or_else(|error| Err(Ailment::of(error)))
+    }
+}
+
+/// Tells what the file system's numbers mean.
+fn judge_disk(bytes_free: u64, free_min: u64, is_read_only: bool) -> Result<DiskRoom, Ailment> {
+    match is_read_only {
+        true => Err(Ailment::ReadOnly),
+        false if bytes_free < free_min => Err(Ailment::NoRoom { bytes_free, free_min }),
+        false => Ok(DiskRoom { bytes_free }),
+    }
+}
+
+async fn within<T>(ask: impl Future<Output = Result<T, Ailment>>) -> PartAnswer<T> {
+    let start = Instant::now();
+    let answer = timeout(ANSWER_MAX, ask).await;
+    let answer = answer.unwrap_or(Err(Ailment::Silent));
+    PartAnswer {
+        answer,
+        took: start.elapsed(),
+    }
+}
+
+/// How long a part may take: with it and with what is believed, whoever asks hears of a dead part within 2 s.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// For so long what was found is believed, however often somebody asks.
+const BELIEVED_FOR: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_well_while_it_can_be_written_and_has_room() {
+        assert_eq!(judge_disk(10, 10, false), Ok(DiskRoom { bytes_free: 10 }));
+        assert!(
+            judge_disk(9, 10, false)
+                .unwrap_err()
+                .to_string()
+                .contains("--disk-free-min")
+        );
+        assert_eq!(judge_disk(10, 10, true), Err(Ailment::ReadOnly));
+    }
+}

@@ -1,0 +1,11 @@
+//! What the operator sees and does beside the server: the commands that look into the purgatory, and the admin
+//! address, and whether another address is this server's own.
+
+pub(crate) mod address;
+pub(crate) mod health;
+mod needs;
+pub(crate) mod own_address;
+mod pages;
+pub(crate) mod purgatory;
+mod rows;
+mod table;

@@ -1,0 +1,357 @@
+//! `grasp-gateway purgatory`: looks into the purgatory, and acts on single events in it. What is shown is decided in
+//! `rows` and `needs`.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nostr::event::EventId;
+use serde_json::Value;
+use serde_json::json;
+use shared::nip34::Coordinate;
+use shared::purgatory::Entry;
+use shared::purgatory::EntryStatus;
+use shared::purgatory::InventoryIndex;
+use shared::purgatory::Limits;
+use shared::purgatory::Purgatory;
+use shared::purgatory::PurgatoryError;
+use tokio::time::Instant;
+use wire::path::npub;
+
+use crate::admin::needs::Need;
+use crate::admin::needs::needs;
+use crate::admin::needs::repository;
+use crate::admin::needs::surroundings;
+use crate::admin::rows::Row;
+use crate::admin::rows::Tally;
+use crate::admin::rows::kind_name;
+use crate::admin::rows::list;
+use crate::admin::rows::status_name;
+use crate::admin::table::plain;
+use crate::admin::table::span;
+use crate::command_error::CommandError;
+use crate::options::purgatory::ListOptions;
+use crate::options::purgatory::NamedEvent;
+use crate::options::purgatory::PurgatoryAction;
+use crate::options::purgatory::PurgatoryOptions;
+use crate::options::purgatory::ReleaseOptions;
+
+/// What a command answers, and how it ends: with a failure where what was asked for is not so.
+pub(crate) struct CommandAnswer {
+    pub(crate) text: String,
+    pub(crate) code: ExitCode,
+}
+
+impl From<String> for CommandAnswer {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            code: ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// Does what the operator asks for.
+///
+/// # Errors
+/// Redis does not answer, or there is no such event.
+pub(crate) async fn run(options: &PurgatoryOptions) -> Result<CommandAnswer, CommandError> {
+    let reach = options.reach();
+    let settings = reach
+        .redis()
+        .ok_or_else(|| CommandError::new("--redis-url must be given"))?;
+    let purgatory = Purgatory::connect(&settings, Limits::DEFAULT).await.map_err(failed)?;
+    match &options.action {
+        PurgatoryAction::List(options) => list_rows(&purgatory, options).await,
+        PurgatoryAction::Stats(reach) => count_rows(&purgatory, reach.json).await,
+        PurgatoryAction::Show(options) => {
+            let entry = find(&purgatory, &options.event).await?;
+            show(&purgatory, &entry, options.reach.json).await
+        }
+        PurgatoryAction::Drop(options) => {
+            let entry = find(&purgatory, &options.event).await?;
+            drop_entry(&purgatory, &entry, options.reach.json).await
+        }
+        PurgatoryAction::Release(options) => release(&purgatory, options).await,
+    }
+}
+
+async fn list_rows(purgatory: &Purgatory, options: &ListOptions) -> Result<CommandAnswer, CommandError> {
+    let status = options.status.map(EntryStatus::from);
+    let is_wanted = |row: &Row| {
+        options.author.is_none_or(|author| row.author == Some(author))
+            && status.is_none_or(|status| row.status == Some(status))
+    };
+    let now = purgatory.counts().await.map_err(failed)?.now;
+    let (rows, left_out) = match &options.repository {
+        Some(named) => {
+            let reading = purgatory
+                .read(&BTreeSet::from([named.0.clone()]))
+                .await
+                .map_err(failed)?;
+            let entries = reading.entries.iter().map(Row::of);
+            let rows = entries.chain(reading.placeholders.iter().map(Row::awaiting));
+            let mut rows: Vec<Row> = rows.filter(is_wanted).collect();
+            let left_out = rows.len() > options.count;
+            rows.truncate(options.count);
+            (rows, left_out)
+        }
+        None => {
+            let mut rows = Vec::new();
+            let is_whole = each_row(purgatory, |row| {
+                if is_wanted(&row) {
+                    rows.push(row);
+                }
+                rows.len() < options.count
+            });
+            let is_whole = is_whole.await.map_err(failed)?;
+            (rows, !is_whole)
+        }
+    };
+    Ok(list(rows, now, options.reach.json, left_out).into())
+}
+
+async fn count_rows(purgatory: &Purgatory, is_json: bool) -> Result<CommandAnswer, CommandError> {
+    let counts = purgatory.counts().await.map_err(failed)?;
+    let mut tally = Tally::default();
+    let counting = each_row(purgatory, |row| {
+        tally.add(&row);
+        tally.read() < COUNTED_MAX
+    });
+    counting.await.map_err(failed)?;
+    Ok(tally.show(&counts, is_json).into())
+}
+
+/// Hands over what there is, one by one, as long as more is wanted; returns whether that was all.
+async fn each_row(purgatory: &Purgatory, mut wants_more: impl FnMut(Row) -> bool) -> Result<bool, PurgatoryError> {
+    let mut seen = BTreeSet::new();
+    for index in [InventoryIndex::Waiting, InventoryIndex::Releasing] {
+        let mut cursor = Some("0".to_owned());
+        while let Some(from) = cursor {
+            let page = purgatory.list_page(index, &from).await?;
+            let new: BTreeSet<EventId> = page.event_ids.into_iter().filter(|id| seen.insert(*id)).collect();
+            let entries = purgatory.entries(&new).await?;
+            let rows = entries.iter().map(Row::of);
+            for row in rows.chain(page.placeholders.iter().map(Row::awaiting)) {
+                if !wants_more(row) {
+                    return Ok(false);
+                }
+            }
+            cursor = page.next;
+        }
+    }
+    Ok(true)
+}
+
+/// Finds the entry of an event.
+async fn find(purgatory: &Purgatory, named: &NamedEvent) -> Result<Entry, CommandError> {
+    let event_id = match named {
+        NamedEvent::Whole(event_id) => *event_id,
+        NamedEvent::Beginning(beginning) => find_by_beginning(purgatory, beginning).await?,
+    };
+    let found = purgatory.entries(&BTreeSet::from([event_id])).await.map_err(failed)?;
+    found.into_iter().next().ok_or_else(|| absent(named))
+}
+
+async fn find_by_beginning(purgatory: &Purgatory, beginning: &str) -> Result<EventId, CommandError> {
+    let mut found = BTreeSet::new();
+    for index in [InventoryIndex::Waiting, InventoryIndex::Releasing] {
+        let mut cursor = Some("0".to_owned());
+        while let Some(from) = cursor {
+            let page = purgatory.list_page(index, &from).await.map_err(failed)?;
+            found.extend(
+                page.event_ids
+                    .into_iter()
+                    .filter(|id| id.to_hex().starts_with(beginning)),
+            );
+            cursor = page.next;
+        }
+    }
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(event_id), None) => Ok(event_id),
+        (Some(_), Some(_)) => Err(CommandError::new(format!(
+            "several ids begin with {beginning}: give more of it"
+        ))),
+        (None, _) => Err(absent(&NamedEvent::Beginning(beginning.to_owned()))),
+    }
+}
+
+async fn needs_of(purgatory: &Purgatory, entry: &Entry) -> Result<Vec<Need>, CommandError> {
+    let around = purgatory.read(&surroundings(entry)).await.map_err(failed)?;
+    Ok(needs(entry, &around))
+}
+
+async fn show(purgatory: &Purgatory, entry: &Entry, is_json: bool) -> Result<CommandAnswer, CommandError> {
+    let needs = needs_of(purgatory, entry).await?;
+    let now = purgatory.counts().await.map_err(failed)?.now;
+    Ok(match is_json {
+        true => format!("{:#}\n", to_json(entry, &needs)),
+        false => describe(entry, &needs, now),
+    }
+    .into())
+}
+
+/// Writes an entry for a person.
+fn describe(entry: &Entry, needs: &[Need], now: u64) -> String {
+    let event = &entry.event;
+    let repositories: Vec<String> = entry.coordinates.iter().map(repository).collect();
+    let ends = match (entry.status.counts_as_served(), entry.deadline.checked_sub(now)) {
+        (true, _) => "it does not expire".to_owned(),
+        (false, Some(secs)) => format!("{} left", span(secs)),
+        (false, None) => "its time is over".to_owned(),
+    };
+    let mut text = format!(
+        "event       {}\nkind        {} ({})\nauthor      {}\nrepository  {}\nstatus      {} for {}, {ends}\n\
+         source      {}\n",
+        event.id,
+        kind_name(event.kind.as_u16()),
+        event.kind.as_u16(),
+        npub(&event.pubkey),
+        repositories.join("\n            "),
+        status_name(entry.status),
+        span(now.saturating_sub(entry.held_since)),
+        plain(&entry.source),
+    );
+    for (place, need) in needs.iter().enumerate() {
+        let label = if place == 0 { "waits for   " } else { "            " };
+        text.push_str(&format!("{label}{need}\n"));
+    }
+    text
+}
+
+/// Returns an entry for scripts.
+fn to_json(entry: &Entry, needs: &[Need]) -> Value {
+    json!({
+        "event": entry.event.id.to_hex(),
+        "kind": kind_name(entry.event.kind.as_u16()),
+        "status": status_name(entry.status),
+        "author": npub(&entry.event.pubkey),
+        "repositories": entry.coordinates.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "held_since": entry.held_since,
+        "deadline": (!entry.status.counts_as_served()).then_some(entry.deadline),
+        "source": entry.source,
+        "waiting_for": entry.waiting_for,
+        "release_error": entry.release_error,
+        "needs": needs.iter().map(Need::to_json).collect::<Vec<_>>(),
+        "signed": entry.event,
+    })
+}
+
+async fn drop_entry(purgatory: &Purgatory, entry: &Entry, is_json: bool) -> Result<CommandAnswer, CommandError> {
+    let event_id = entry.event.id;
+    let status = purgatory.drop_entry(&event_id).await.map_err(failed)?;
+    let status = status.ok_or_else(|| absent(&NamedEvent::Whole(event_id)))?;
+    let status = status_name(status);
+    Ok(match is_json {
+        true => format!(
+            "{:#}\n",
+            json!({"dropped": event_id.to_hex(), "status": status, "signed": entry.event})
+        ),
+        false => format!("dropped {event_id}, which was {status}; its author can send it again\n"),
+    }
+    .into())
+}
+
+/// How an attempt to release an event ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Released {
+    /// It has left the purgatory.
+    Left,
+    /// It is complete and counts as served.
+    Releasing,
+    /// It still waits.
+    Waits,
+    /// No gateway has reconciled its repositories.
+    NobodyCame,
+}
+
+/// Tells how an attempt ended, by what there is after it.
+fn outcome(after: Option<&Entry>, is_dirty: bool) -> Released {
+    match after {
+        None => Released::Left,
+        Some(_) if is_dirty => Released::NobodyCame,
+        Some(entry) if entry.status.counts_as_served() => Released::Releasing,
+        Some(_) => Released::Waits,
+    }
+}
+
+async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<CommandAnswer, CommandError> {
+    let entry = find(purgatory, &options.event).await?;
+    if entry.status.counts_as_served() {
+        purgatory.make_due(&entry.event.id).await.map_err(failed)?;
+    }
+    purgatory.mark_dirty(&entry.coordinates).await.map_err(failed)?;
+    let end = Instant::now() + *options.wait;
+    let mut is_dirty = true;
+    while is_dirty && Instant::now() < end {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        is_dirty = is_any_dirty(purgatory, &entry.coordinates).await.map_err(failed)?;
+    }
+    let after = purgatory
+        .entries(&BTreeSet::from([entry.event.id]))
+        .await
+        .map_err(failed)?;
+    let after = after.first();
+    let needs = match after {
+        Some(entry) => needs_of(purgatory, entry).await?,
+        None => Vec::new(),
+    };
+    let outcome = outcome(after, is_dirty);
+    let code = match outcome {
+        Released::Left | Released::Releasing => ExitCode::SUCCESS,
+        Released::Waits | Released::NobodyCame => ExitCode::FAILURE,
+    };
+    let (name, told) = match outcome {
+        Released::Left => (
+            "left",
+            "it has left the purgatory: the relay has it, or nobody wants it any more",
+        ),
+        Released::Releasing => ("releasing", "it is complete: a gateway publishes it"),
+        Released::Waits => ("waits", "its repository is reconciled, and it still waits"),
+        Released::NobodyCame => (
+            "nobody-came",
+            "no gateway has reconciled its repository: does one run, and does the relay answer?",
+        ),
+    };
+    let event_id = entry.event.id;
+    let text = match options.reach.json {
+        true => {
+            let needs: Vec<Value> = needs.iter().map(Need::to_json).collect();
+            format!(
+                "{:#}\n",
+                json!({"event": event_id.to_hex(), "outcome": name, "needs": needs})
+            )
+        }
+        false => {
+            let needs = needs.iter().map(|need| format!("waits for   {need}\n"));
+            format!("{event_id}: {told}\n{}", needs.collect::<String>())
+        }
+    };
+    Ok(CommandAnswer { text, code })
+}
+
+async fn is_any_dirty(purgatory: &Purgatory, coordinates: &BTreeSet<Coordinate>) -> Result<bool, PurgatoryError> {
+    for coordinate in coordinates {
+        if purgatory.dirty_number(coordinate).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn absent(event: &NamedEvent) -> CommandError {
+    CommandError::new(format!(
+        "event {event} is not in the purgatory: it was never held, or has been served, or has expired"
+    ))
+}
+
+fn failed(error: PurgatoryError) -> CommandError {
+    CommandError::because("cannot use the purgatory")(error)
+}
+
+/// Between two looks whether a gateway has reconciled.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Rows that `stats` reads: about a minute of Redis' time.
+const COUNTED_MAX: u64 = 100_000;

@@ -1,0 +1,176 @@
+//! The options of `grasp-gateway purgatory`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
+use shared::nip34::Coordinate;
+use shared::options::values::Expected;
+use shared::options::values::HumanDuration;
+use shared::options::values::number;
+use shared::options::values::seconds;
+use shared::options::values::secs;
+use shared::purgatory::EntryStatus;
+use shared::rules::key_of;
+
+use crate::options::reach::ReachOptions;
+
+/// What to do.
+#[derive(Args)]
+pub(crate) struct PurgatoryOptions {
+    #[command(subcommand)]
+    pub(crate) action: PurgatoryAction,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PurgatoryAction {
+    /// Lists what waits, what was not served for longest first.
+    List(ListOptions),
+    /// Shows one event, and what it waits for: which object of which ref, whose state, which maintainer.
+    Show(EventOptions),
+    /// Counts what waits by kind and status, and tells how old the oldest is.
+    Stats(ReachOptions),
+    /// Removes one event, which is as if its author had never sent it. Its repository is reconciled.
+    Drop(EventOptions),
+    /// Has a running gateway reconcile an event's repositories now, and tells what is still missing. An event that the
+    /// relay refuses is tried again.
+    Release(ReleaseOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct ListOptions {
+    /// Only what belongs to this repository.
+    #[arg(long, value_name = "NPUB/IDENTIFIER")]
+    pub(crate) repository: Option<NamedRepository>,
+    /// Only what this author has signed.
+    #[arg(long, value_name = "NPUB", value_parser = author)]
+    pub(crate) author: Option<PublicKey>,
+    /// Only what has this status.
+    #[arg(long, value_name = "STATUS", value_enum)]
+    pub(crate) status: Option<NamedStatus>,
+    /// How many are listed at most.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = number(1..=100_000_usize))]
+    pub(crate) count: usize,
+    #[command(flatten)]
+    pub(crate) reach: ReachOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct EventOptions {
+    /// The event's id: hex, note or nevent, or the beginning of its hex, which `list` shows.
+    #[arg(value_name = "EVENT")]
+    pub(crate) event: NamedEvent,
+    #[command(flatten)]
+    pub(crate) reach: ReachOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct ReleaseOptions {
+    /// The event's id, as for `show`.
+    #[arg(value_name = "EVENT")]
+    pub(crate) event: NamedEvent,
+    /// For how long to wait until a gateway has reconciled its repositories.
+    #[arg(long = "wait-secs", value_name = "SECS", value_parser = seconds(1..=600), default_value_t = secs(10))]
+    pub(crate) wait: HumanDuration,
+    #[command(flatten)]
+    pub(crate) reach: ReachOptions,
+}
+
+/// An event by its id, or by the beginning of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NamedEvent {
+    Whole(EventId),
+    Beginning(String),
+}
+
+/// A repository as people name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedRepository(pub(crate) Coordinate);
+
+/// A status of an entry, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NamedStatus {
+    Held,
+    Asleep,
+    Releasing,
+    Stuck,
+}
+
+impl PurgatoryOptions {
+    /// Returns where the purgatory is.
+    pub(crate) fn reach(&self) -> &ReachOptions {
+        match &self.action {
+            PurgatoryAction::List(options) => &options.reach,
+            PurgatoryAction::Show(options) | PurgatoryAction::Drop(options) => &options.reach,
+            PurgatoryAction::Stats(reach) => reach,
+            PurgatoryAction::Release(options) => &options.reach,
+        }
+    }
+}
+
+impl FromStr for NamedEvent {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let text = text.to_ascii_lowercase();
+        if let Ok(event_id) = EventId::parse(&text) {
+            return Ok(Self::Whole(event_id));
+        }
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match is_hex && (BEGINNING_MIN..64).contains(&text.len()) {
+            true => Ok(Self::Beginning(text)),
+            false => Err(Expected::new(format!(
+                "the id of an event (hex, note or nevent), or at least {BEGINNING_MIN} digits of its beginning"
+            ))),
+        }
+    }
+}
+
+impl FromStr for NamedRepository {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        if let Ok(coordinate) = text.parse() {
+            return Ok(Self(coordinate));
+        }
+        let named = text.split_once('/').and_then(|(key, identifier)| {
+            Some(Coordinate {
+                owner: key_of(key)?,
+                identifier: identifier.parse().ok()?,
+            })
+        });
+        let expected = "a repository as npub/identifier or 30617:hex:identifier";
+        named.map(Self).ok_or_else(|| Expected::new(expected.to_owned()))
+    }
+}
+
+impl From<NamedStatus> for EntryStatus {
+    fn from(status: NamedStatus) -> Self {
+        match status {
+            NamedStatus::Held => Self::Held,
+            NamedStatus::Asleep => Self::Asleep,
+            NamedStatus::Releasing => Self::Releasing,
+            NamedStatus::Stuck => Self::Stuck,
+        }
+    }
+}
+
+impl fmt::Display for NamedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(event_id) => f.write_str(&event_id.to_hex()),
+            Self::Beginning(text) => write!(f, "{text}…"),
+        }
+    }
+}
+
+fn author(text: &str) -> Result<PublicKey, Expected> {
+    key_of(text).ok_or_else(|| Expected::new("a public key: npub, nprofile or hex".to_owned()))
+}
+
+/// Fewer digits than these name too many.
+const BEGINNING_MIN: usize = 6;

@@ -1,0 +1,47 @@
+//! How the commands beside the server reach its purgatory.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Args;
+use shared::options::config_errors::ConfigErrors;
+use shared::options::redis::RedisOptions;
+use shared::options::redis::RedisUrls;
+use shared::purgatory::RedisSettings;
+
+/// Where the purgatory is, and how to answer.
+#[derive(Args)]
+pub(crate) struct ReachOptions {
+    /// The Redis of the gateway and the plugin. A gateway without one has its purgatory in its own memory, which no
+    /// other process sees.
+    #[arg(long, value_name = "redis://HOST:PORT", hide_env_values = true)]
+    redis_url: Option<RedisUrls>,
+    /// Answer in JSON, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    redis: RedisOptions,
+}
+
+impl ReachOptions {
+    /// Adds what is wrong with where the purgatory is.
+    pub(super) fn check(&self, errors: &mut ConfigErrors) {
+        match &self.redis_url {
+            Some(urls) => self.redis.check(urls, errors),
+            None if errors.has_invalid("redis-url") => {}
+            None => errors.push(REDIS_MISSING),
+        }
+    }
+
+    /// Returns where Redis is; `None`: nobody said, which is checked before.
+    pub(crate) fn redis(&self) -> Option<RedisSettings> {
+        let urls = self.redis_url.as_ref()?;
+        Some(self.redis.settings(urls, REDIS_CALL))
+    }
+}
+
+/// How long a call to Redis may take: a reconcile may write a lot at once.
+pub(super) const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+
+const REDIS_MISSING: &str = "--redis-url (or GRASP_REDIS_URL) must be given: the Redis of the gateway. A gateway \
+                             without one has its purgatory in its own memory, and nobody else can look into it";

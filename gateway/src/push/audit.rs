@@ -1,0 +1,171 @@
+//! What the log has of a push: who, what, and why not. A refused push is one line, and a number that its pusher reads
+//! too joins it with every other line about it.
+
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use relay::source_type;
+use shared::nip34::Coordinate;
+use shared::refusal_log::RefusalLog;
+use shared::refusal_log::excerpt;
+use shared::rules::Commanded;
+use shared::rules::Verdict;
+use tracing::Span;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::http::reply;
+use crate::push::answer::PushResult;
+
+/// What is kept of all pushes.
+#[derive(Debug, Default)]
+pub(crate) struct PushLog {
+    refusals: RefusalLog,
+    taken: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// How many pushes were answered since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PushCounts {
+    /// With every ref as the pusher wanted it.
+    pub(crate) taken: u64,
+    /// With at least one ref refused.
+    pub(crate) refused: u64,
+}
+
+impl PushLog {
+    /// Returns how many there were.
+    pub(crate) fn counts(&self) -> PushCounts {
+        PushCounts {
+            taken: self.taken.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One push in the log.
+pub(super) struct Audit {
+    request_id: String,
+    coordinate: Coordinate,
+    address: IpAddr,
+    log: Arc<PushLog>,
+}
+
+impl Audit {
+    /// Gives the push of a client at `address` a number of its own.
+    pub(super) fn new(coordinate: &Coordinate, address: IpAddr, log: Arc<PushLog>) -> Self {
+        Self {
+            // The hash of nothing under keys that no two of them have in common.
+            request_id: format!("{:012x}", RandomState::new().hash_one(()) >> 16),
+            coordinate: coordinate.clone(),
+            address,
+            log,
+        }
+    }
+
+    /// Returns where the push comes from.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Returns what begins each line of the log that is written for the push.
+    pub(super) fn span(&self) -> Span {
+        tracing::error_span!("push", request.id = self.request_id, client = %self.address)
+    }
+
+    /// Ends the push: one with refused commands is logged, and its pusher reads the number of the line.
+    pub(super) fn end(&self, mut result: PushResult) -> PushResult {
+        let report = &result.report;
+        let refused = refusals(&report.commands);
+        if report.unpack_error.is_none() && refused.is_empty() {
+            self.log.taken.fetch_add(1, Ordering::Relaxed);
+            return result;
+        }
+        if self.is_refusal_logged() {
+            let reason = match report.unpack_error.as_deref() {
+                Some(error) => error.to_owned(),
+                None => result.notes.join("; "),
+            };
+            tracing::info!(
+                repo.coordinate = %self.coordinate,
+                commands = report.commands.len(),
+                refused = refused.len(),
+                refs = excerpt(&shown(&refused)),
+                reason = excerpt(&reason),
+                "push refused"
+            );
+        }
+        result.notes.push(format!(
+            "request {}: the server's log has it under this number",
+            self.request_id
+        ));
+        result
+    }
+
+    /// Refuses the push before git understands more than a status and a text.
+    pub(super) fn refuse_http(&self, status: StatusCode, text: &str) -> Response {
+        self.log_http(status, text);
+        reply::text(status, format!("{text} (request {})\n", self.request_id))
+    }
+
+    /// Logs that the push has ended with this status before it began.
+    pub(super) fn log_status(&self, status: StatusCode) {
+        let reason = match status {
+            StatusCode::NOT_FOUND => "no announcement of this repository names this server, or a list denies it",
+            _ => "the repository cannot be read now",
+        };
+        self.log_http(status, reason);
+    }
+
+    fn log_http(&self, status: StatusCode, reason: &str) {
+        if self.is_refusal_logged() {
+            tracing::info!(
+                repo.coordinate = %self.coordinate,
+                status = status.as_u16(),
+                reason = excerpt(reason),
+                "push refused"
+            );
+        }
+    }
+
+    /// Counts a refusal, and tells whether to log it.
+    fn is_refusal_logged(&self) -> bool {
+        self.log.refused.fetch_add(1, Ordering::Relaxed);
+        self.log
+            .refusals
+            .permits(&format!("{} {}", source_type(self.address), self.address))
+    }
+}
+
+/// Returns the refs that are refused, and why.
+fn refusals(commands: &[Commanded]) -> Vec<(&str, &str)> {
+    let mut refused = Vec::new();
+    for command in commands {
+        match &command.verdict {
+            Verdict::Refuse { reason } => refused.push((command.name.as_str(), reason.as_str())),
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => {}
+        }
+    }
+    refused
+}
+
+/// Writes the first refs with their reasons, each reason once behind the refs in a row that have it.
+fn shown(refused: &[(&str, &str)]) -> String {
+    let first = &refused[..refused.len().min(REFS_MAX)];
+    let of_reason = first.chunk_by(|(_, reason), (_, next)| reason == next);
+    let shown: Vec<String> = of_reason
+        .map(|refs| {
+            let names: Vec<&str> = refs.iter().map(|(name, _)| *name).collect();
+            format!("{}: {}", names.join(", "), refs[0].1)
+        })
+        .collect();
+    shown.join("; ")
+}
+
+/// Refs that a line names.
+const REFS_MAX: usize = 8;

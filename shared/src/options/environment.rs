@@ -1,0 +1,160 @@
+//! What else the environment says: variables that no option has, and what is logged. A mistake there is named: without
+//! that, a program does as if nothing had been said.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use clap::Command;
+
+use crate::options::redis_password;
+
+/// A variable that looks like one of ours and is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// Its name.
+    pub name: String,
+    /// The variable that is most like it, if one is like it at all.
+    pub meant: Option<String>,
+}
+
+/// What `GRASP_LOG` cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "GRASP_LOG has {part:?}: it must be error, warn, info, debug, trace or off, or such levels for modules as in \
+     warn,grasp_gateway::reconcile=debug"
+)]
+pub struct LogDirectivesError {
+    part: String,
+}
+
+impl fmt::Display for UnknownVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is no variable of this program", self.name)?;
+        match &self.meant {
+            Some(meant) => write!(f, ": did you mean {meant}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the variables that begin as ours do, and that neither `command` nor one of its subcommands has.
+pub fn unknown_variables(command: &Command) -> Vec<UnknownVariable> {
+    let mut known = BTreeSet::from([LOG.to_owned(), redis_password::VARIABLE.to_owned()]);
+    collect_variables(command, &mut known);
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    unknown(set.filter(|name| name.starts_with(PREFIX)), &known)
+}
+
+fn collect_variables(command: &Command, known: &mut BTreeSet<String>) {
+    let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+    known.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
+    for subcommand in command.get_subcommands() {
+        collect_variables(subcommand, known);
+    }
+}
+
+fn unknown(set: impl Iterator<Item = String>, known: &BTreeSet<String>) -> Vec<UnknownVariable> {
+    let unknown = set.filter(|name| !known.contains(name));
+    unknown
+        .map(|name| UnknownVariable {
+            meant: nearest(&name, known),
+            name,
+        })
+        .collect()
+}
+
+/// Returns the known variable that somebody may have meant; what only lacks an underscore is the same.
+fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let bare = |name: &str| name.replace('_', "");
+    let distances = known
+        .iter()
+        .map(|known| (strsim::osa_distance(&bare(name), &bare(known)), known));
+    let (distance, nearest) = distances.min()?;
+    (distance <= TYPOS_MAX).then(|| nearest.clone())
+}
+
+/// Returns what is logged: what `GRASP_LOG` says, or `default` without it.
+///
+/// # Errors
+/// It says nothing that can be followed.
+pub fn log_directives(default: &str) -> Result<String, LogDirectivesError> {
+    match std::env::var(LOG) {
+        Ok(text) if !text.trim().is_empty() => check_directives(&text).map(|()| text),
+        Ok(_) | Err(_) => Ok(default.to_owned()),
+    }
+}
+
+/// A bare word that is no level would be taken for the name of a module, of which there is none.
+fn check_directives(text: &str) -> Result<(), LogDirectivesError> {
+    for part in text.split(',').map(str::trim) {
+        let is_sound = match part.rsplit_once('=') {
+            Some((module, level)) => !module.is_empty() && is_level(level),
+            None => is_level(part) || part.contains("::"),
+        };
+        if !is_sound {
+            let part = part.to_owned();
+            return Err(LogDirectivesError { part });
+        }
+    }
+    Ok(())
+}
+
+fn is_level(text: &str) -> bool {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    levels.iter().any(|level| text.eq_ignore_ascii_case(level))
+}
+
+const PREFIX: &str = "GRASP_";
+
+const LOG: &str = "GRASP_LOG";
+
+/// Characters in which a name may differ from the one that was meant.
+const TYPOS_MAX: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_variable_is_named_with_the_one_that_was_meant() {
+        let known: BTreeSet<String> = ["GRASP_RELAY_URL", "GRASP_REDIS_URL", "GRASP_LOG", "GRASP_BIND"]
+            .map(str::to_owned)
+            .into();
+        for (name, meant) in [
+            ("GRASP_RELAYURL", Some("GRASP_RELAY_URL")),
+            ("GRASP_REDSI_URL", Some("GRASP_REDIS_URL")),
+            ("GRASP_LOGS", Some("GRASP_LOG")),
+            ("GRASP_TEST_REDIS", None),
+            ("GRASP_AUDIT_BIN", None),
+        ] {
+            let found = unknown([name.to_owned()].into_iter(), &known);
+
+            let meant = meant.map(str::to_owned);
+            assert_eq!(
+                found,
+                [UnknownVariable {
+                    name: name.to_owned(),
+                    meant
+                }]
+            );
+        }
+        assert!(unknown(known.clone().into_iter(), &known).is_empty());
+    }
+
+    #[test]
+    fn what_is_logged_is_a_level_or_levels_of_modules() {
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "warn,grasp_gateway::reconcile=debug",
+            "info, nostr_lmdb=warn",
+            "a::b",
+        ] {
+            assert_eq!(check_directives(text), Ok(()), "{text}");
+        }
+        for text in ["debgu", "verbose", "info,", "grasp_gateway=loud", "=debug", "all"] {
+            assert!(check_directives(text).is_err(), "{text}");
+        }
+    }
+}

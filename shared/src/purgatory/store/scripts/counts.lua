@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- Counts what there is, for an operator.
+--
+-- KEYS: see common.lua.
+-- ARGV: none
+-- Returns: { now, events that are held or asleep, their bytes, releasing or stuck ones, placeholders, dirty coordinates }
+-- Cost: O(1).
+-- Errors: none of its own.
+
+return {
+  NOW,
+  redis.call('ZCARD', K.entries),
+  tonumber(redis.call('GET', K.bytes) or '0'),
+  redis.call('ZCARD', K.releasing),
+  redis.call('ZCARD', K.placeholders),
+  redis.call('ZCARD', K.dirty),
+}

@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- Removes an entry in any status, because an operator wants it, and makes its coordinates dirty.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 event id
+-- Returns: the status it had; empty: there is no such entry.
+-- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry.
+-- Errors: none of its own.
+
+local id = ARGV[1]
+local entry = find_entry(id)
+if not entry then
+  return ''
+end
+if is_releasing(entry) and let_go_what_waits(id) then
+  wake()
+end
+remove_entry(id, entry)
+local dirty = {}
+add_all(dirty, entry.coordinates)
+raise(dirty)
+return entry.status

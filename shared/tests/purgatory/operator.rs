@@ -1,0 +1,131 @@
+//! What an operator sees and does, on both stores.
+
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+use nostr::key::Keys;
+use shared::purgatory::*;
+
+use crate::fixture::*;
+
+on_both_stores! {
+    everything_is_listed_and_counted
+    what_is_dropped_is_gone_and_its_repository_is_reconciled
+    what_waits_for_a_dropped_event_is_due
+    a_stuck_event_is_due_when_an_operator_wants_it
+}
+
+async fn listed(purgatory: &Purgatory, index: InventoryIndex) -> (BTreeSet<EventId>, Vec<Placeholder>) {
+    let (mut ids, mut placeholders) = (BTreeSet::new(), Vec::new());
+    let mut cursor = Some("0".to_owned());
+    while let Some(from) = cursor {
+        let page = purgatory.list_page(index, &from).await.unwrap();
+        ids.extend(page.event_ids);
+        placeholders.extend(page.placeholders);
+        cursor = page.next;
+    }
+    placeholders.sort();
+    placeholders.dedup();
+    (ids, placeholders)
+}
+
+async fn everything_is_listed_and_counted(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let owner = Keys::generate();
+    // More than a page.
+    let states: Vec<_> = (1..200).map(|at| state(&Keys::generate(), at)).collect();
+    for state in &states {
+        let marked = purgatory.mark_releasing(&[release(state)], LONG).await.unwrap();
+        assert_eq!(marked.leased.len(), 1);
+    }
+    let waiting = announcement(&owner, 1);
+    purgatory.hold(&hold(&waiting, LONG)).await.unwrap();
+    let awaited = EventId::from_hex(&"ab".repeat(32)).unwrap();
+    let repository = coordinate(&owner, "r");
+    purgatory
+        .put_placeholder(&awaited, &repository, oid('c'), LONG)
+        .await
+        .unwrap();
+
+    let (held, placeholders) = listed(purgatory, InventoryIndex::Waiting).await;
+    let (going, none) = listed(purgatory, InventoryIndex::Releasing).await;
+    let counts = purgatory.counts().await.unwrap();
+
+    assert_eq!((going, none), (ids(&states), Vec::new()));
+    assert_eq!(held, ids([&waiting]));
+    let [placeholder] = &placeholders[..] else {
+        panic!("{placeholders:?}")
+    };
+    assert_eq!((placeholder.event_id, placeholder.commit_oid), (awaited, oid('c')));
+    assert_eq!((counts.waiting, counts.releasing, counts.placeholders), (1, 199, 1));
+    assert!(
+        counts.waiting_bytes > 200 && counts.dirty > 0 && counts.now > 0,
+        "{counts:?}"
+    );
+}
+
+async fn what_is_dropped_is_gone_and_its_repository_is_reconciled(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let owner = Keys::generate();
+    let [held, releasing] = [state(&owner, 1), state(&owner, 2)];
+    purgatory.hold(&hold(&held, LONG)).await.unwrap();
+    let marked = purgatory.mark_releasing(&[release(&releasing)], LONG).await.unwrap();
+    assert_eq!(marked.leased.len(), 1);
+    for (event, status) in [(&held, EntryStatus::Held), (&releasing, EntryStatus::Releasing)] {
+        fixture.clear_dirty().await;
+
+        assert_eq!(purgatory.drop_entry(&event.id).await.unwrap(), Some(status));
+
+        assert_eq!(purgatory.drop_entry(&event.id).await.unwrap(), None);
+        assert!(purgatory.entries(&ids([event])).await.unwrap().is_empty());
+        assert_eq!(fixture.clear_dirty().await.len(), 1, "{status:?}");
+    }
+    let counts = purgatory.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.waiting_bytes, counts.releasing), (0, 0, 0));
+}
+
+async fn what_waits_for_a_dropped_event_is_due(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let owner = Keys::generate();
+    let [first, second] = [announcement(&owner, 1), state(&owner, 1)];
+    let first_leased = purgatory.mark_releasing(&[release(&first)], LONG).await.unwrap();
+    assert_eq!(first_leased.leased.len(), 1);
+    let after = Release {
+        after: ids([&first]),
+        ..release(&second)
+    };
+    let marked = purgatory.mark_releasing(&[after], LONG).await.unwrap();
+    assert_eq!((marked.leased.len(), marked.waiting.len()), (0, 1));
+
+    purgatory.drop_entry(&first.id).await.unwrap();
+
+    let due = purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(
+        due.iter().map(|leased| leased.event.id).collect::<BTreeSet<_>>(),
+        ids([&second])
+    );
+}
+
+async fn a_stuck_event_is_due_when_an_operator_wants_it(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let event = state(&Keys::generate(), 1);
+    let marked = purgatory.mark_releasing(&[release(&event)], LONG).await.unwrap();
+    let stuck = Settlement::Stuck {
+        after_secs: LONG,
+        error: "invalid: no".to_owned(),
+    };
+    assert!(
+        purgatory
+            .settle(&event.id, marked.leased[0].lease, &stuck)
+            .await
+            .unwrap()
+    );
+    assert!(purgatory.take_due(9, LONG).await.unwrap().is_empty());
+
+    assert!(purgatory.make_due(&event.id).await.unwrap());
+
+    assert_eq!(purgatory.take_due(9, LONG).await.unwrap().len(), 1);
+    let other = state(&Keys::generate(), 2);
+    purgatory.hold(&hold(&other, LONG)).await.unwrap();
+    assert!(!purgatory.make_due(&other.id).await.unwrap());
+}

@@ -1,0 +1,142 @@
+//! What an operator mistypes is named, with what was meant, and what is typed in another form is understood.
+
+use nostr::nips::nip19::ToBech32;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::free_port;
+use tests::harness::process::program;
+use tests::harness::process::shell;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+
+use crate::fixture::Served;
+use crate::fixture::in_both_worlds;
+
+in_both_worlds!(
+    an_author_is_denied_by_any_form_of_the_key,
+    a_hang_up_reads_the_lists_again_and_ends_nothing
+);
+
+async fn an_author_is_denied_by_any_form_of_the_key(kind: Kind) {
+    let world = denying(kind).await;
+    for form in ["hex", "HEX", "npub", "NPUB", "nostr"] {
+        let mut nostr = world.nostr().await;
+        let repository = Repository::new(form);
+        let key = repository.owner.public_key();
+        let npub = key.to_bech32().unwrap();
+        let line = match form {
+            "hex" => key.to_hex(),
+            "HEX" => key.to_hex().to_uppercase(),
+            "npub" => npub,
+            "NPUB" => npub.to_uppercase(),
+            _ => format!("nostr:{npub}"),
+        };
+        std::fs::write(world.denied_authors(), format!("{line}\n")).unwrap();
+
+        eventually("the author's announcements are refused", async || {
+            let answer = nostr.send(&world.announcement(&repository, now(), &[])).await;
+            !answer.taken && answer.message.starts_with("blocked: ")
+        })
+        .await;
+    }
+    let log_with_error = async || world.gateway_log().contains("lists not reloaded");
+    std::fs::write(world.denied_authors(), "an-identifier\n").unwrap();
+    let asked = Repository::new("asked");
+    eventually("what is no key is named", async || {
+        world.get(&format!("/{}/asked.git", asked.npub()), "").await;
+        log_with_error().await
+    })
+    .await;
+    assert!(world.gateway_log().contains("an-identifier"));
+}
+
+async fn denying(kind: Kind) -> World {
+    let options = Options {
+        with_deny_list: true,
+        ..Options::default()
+    };
+    World::start(kind, options).await
+}
+
+/// `kill -HUP`, as one does with nginx, ended the gateway at once.
+async fn a_hang_up_reads_the_lists_again_and_ends_nothing(kind: Kind) {
+    let world = denying(kind).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+
+    shell(&format!("kill -s HUP {}", world.gateway_id()), "").await;
+
+    let logged = async || {
+        world
+            .gateway_log()
+            .contains("the operator's lists are read again changed=false")
+    };
+    eventually("it has read them", logged).await;
+    assert_eq!(
+        world.get(&format!("/{}/r.git", served.repository.npub()), "").await.0,
+        200
+    );
+    assert!(nostr.serves(&served.state).await, "its WebSockets stay");
+}
+
+/// Starts a gateway that must not start; returns what it says.
+async fn refused(variables: &str, arguments: &str) -> String {
+    let program = program("grasp-gateway");
+    let command = format!(
+        "{variables} {} serve {arguments} 2>&1; echo \"exit $?\"",
+        program.display()
+    );
+    let output = shell(&command, "").await;
+    assert!(output.trim_end().ends_with("exit 1"), "{output}");
+    output
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misspelt_variables_and_levels_are_named_with_what_was_meant() {
+    for (variables, expected) in [
+        (
+            "GRASP_RELAYURL=ws://127.0.0.1:7777",
+            "GRASP_RELAYURL is no variable of this program: did you mean GRASP_RELAY_URL?",
+        ),
+        (
+            "GRASP_LOG=debgu",
+            "GRASP_LOG has \"debgu\": it must be error, warn, info",
+        ),
+        (
+            "GRASP_DATADIR=/nowhere GRASP_HOLD_SECS=x",
+            "did you mean GRASP_DATA_DIR?",
+        ),
+    ] {
+        let text = refused(variables, "").await;
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// It looped into itself, until it had no descriptors left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_the_gateway_itself_is_refused() {
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for (bind, relay) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("0.0.0.0", "127.0.0.1"),
+    ] {
+        let text = refused(
+            "",
+            &format!(
+                "--bind {bind}:{port} --domain git.example.com --relay-url ws://{relay}:{port} \
+                 --redis-url redis://127.0.0.1:1 --data-dir {}",
+                data.display()
+            ),
+        )
+        .await;
+        assert!(
+            text.contains("names this gateway itself") && text.contains("ws://127.0.0.1:7777"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! What an operator finds out about held events, and does about them, by `grasp-gateway purgatory`.
+
+use nostr::event::Event;
+use serde_json::Value;
+use tests::clients::git::GitClient;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::program;
+use tests::harness::process::shell;
+use tests::harness::redis::RedisSetup;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+
+use crate::fixture::held;
+
+/// A repository that is announced and declared, and not pushed.
+struct Waiting {
+    world: World,
+    repository: Repository,
+    git: GitClient,
+    commit: String,
+    announcement: Event,
+    state: Event,
+}
+
+impl Waiting {
+    async fn new() -> Self {
+        let options = Options {
+            redis: RedisSetup::Alone,
+            ..Options::default()
+        };
+        let world = World::start(Kind::Strfry, options).await;
+        let mut nostr = world.nostr().await;
+        let repository = Repository::new("my repo");
+        let git = world.git("work").await;
+        let commit = git.commit("one").await;
+        let announcement = world.announcement(&repository, now(), &[]);
+        let state = repository.state(now(), &[("refs/heads/main", &commit)]);
+        assert_eq!(nostr.send(&announcement).await, held());
+        assert_eq!(nostr.send(&state).await, held());
+        let waiting = Self {
+            world,
+            repository,
+            git,
+            commit,
+            announcement,
+            state,
+        };
+        let noted = async || {
+            waiting
+                .run(&["show", &waiting.state.id.to_hex()])
+                .await
+                .1
+                .contains(&waiting.commit)
+        };
+        eventually("the gateway has noted what is missing", noted).await;
+        waiting
+    }
+
+    /// Runs the command; returns whether it succeeded, and what it wrote.
+    async fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+        let (program, port) = (program("grasp-gateway"), self.world.redis_port().unwrap());
+        let command = format!(
+            "GRASP_REDIS_URL=redis://127.0.0.1:{port} {} purgatory {} 2>&1; echo \"exit $?\"",
+            program.display(),
+            quoted.join(" ")
+        );
+        let output = shell(&command, "").await;
+        let (text, code) = output.trim_end().rsplit_once("exit ").unwrap();
+        (code == "0", text.to_owned())
+    }
+
+    async fn expect(&self, arguments: &[&str], parts: &[&str]) -> String {
+        let (succeeded, text) = self.run(arguments).await;
+        assert!(succeeded, "{arguments:?}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        text
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_event_is_found_and_understood() {
+    let waiting = Waiting::new().await;
+    let (state, announcement) = (waiting.state.id.to_hex(), waiting.announcement.id.to_hex());
+    let npub = waiting.repository.npub();
+    let name = format!("{npub}/my repo");
+
+    let list = waiting
+        .expect(&["list"], &[&state[..12], &announcement[..12], "/my repo", "held"])
+        .await;
+    assert_eq!(list.lines().count(), 3, "{list}");
+    for filter in [
+        &["--author", &npub][..],
+        &["--repository", &name],
+        &["--status", "held"],
+    ] {
+        waiting.expect(&[&["list"], filter].concat(), &[&state[..12]]).await;
+    }
+    let text = waiting.expect(&["list", "--status", "stuck"], &["nothing waits"]).await;
+    assert!(!text.contains(&state[..12]));
+    let json = waiting.expect(&["list", "--json"], &[]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let states = json["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["event"] == *state);
+    let [entry] = &states.collect::<Vec<_>>()[..] else {
+        panic!("{json}")
+    };
+    assert_eq!(
+        (&entry["status"], &entry["kind"]),
+        (&Value::from("held"), &Value::from("state"))
+    );
+
+    // Which object, of which ref, of whose repository; for the announcement too, which waits for the same push.
+    for id in [&state, &announcement] {
+        waiting
+            .expect(
+                &["show", id],
+                &["refs/heads/main", &waiting.commit, &name, " left", "IP4 127.0.0.1"],
+            )
+            .await;
+    }
+    waiting.expect(&["show", &state[..8]], &[&state]).await;
+    let json = waiting.expect(&["show", "--json", &state], &[]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["needs"][0]["oid"], waiting.commit);
+    assert_eq!(json["needs"][0]["ref"], "refs/heads/main");
+
+    waiting
+        .expect(
+            &["stats"],
+            &["announcement", "state", "oldest held", "repositories to reconcile: 0"],
+        )
+        .await;
+    let (succeeded, text) = waiting.run(&["show", &"0".repeat(64)]).await;
+    assert!(!succeeded && text.contains("is not in the purgatory"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releasing_tells_what_is_missing_and_whether_a_gateway_runs() {
+    let mut waiting = Waiting::new().await;
+    let state = waiting.state.id.to_hex();
+
+    let (succeeded, text) = waiting.run(&["release", &state]).await;
+    assert!(
+        !succeeded && text.contains("still waits") && text.contains(&waiting.commit),
+        "{text}"
+    );
+
+    waiting.world.kill_gateway().await;
+    let (succeeded, text) = waiting.run(&["release", "--wait-secs=1", &state]).await;
+    assert!(!succeeded && text.contains("no gateway has reconciled"), "{text}");
+
+    waiting.world.start_gateway().await;
+    waiting
+        .git
+        .push(&waiting.world.url(&waiting.repository), &["main"])
+        .await
+        .expect_ok();
+    let (succeeded, text) = waiting.run(&["release", &state]).await;
+    assert!(!succeeded && text.contains("is not in the purgatory"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_event_is_gone_and_can_be_sent_again() {
+    let waiting = Waiting::new().await;
+    let (state, announcement) = (waiting.state.id.to_hex(), waiting.announcement.id.to_hex());
+    let url = waiting.world.url(&waiting.repository);
+
+    waiting.expect(&["drop", &state], &["dropped", &state]).await;
+
+    assert!(!waiting.run(&["drop", &state]).await.0);
+    let npub = waiting.repository.npub();
+    waiting
+        .expect(&["show", &announcement], &["a state (kind 30618) by", &npub])
+        .await;
+    waiting.git.push(&url, &["main"]).await.expect_refused();
+    let mut nostr = waiting.world.nostr().await;
+    assert_eq!(nostr.send(&waiting.state).await, held());
+    waiting.git.push(&url, &["main"]).await.expect_ok();
+    waiting.expect(&["list"], &["nothing waits"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_command_is_named() {
+    let waiting = Waiting::new().await;
+    for (arguments, expected) in [
+        (&["show", "xyz"][..], "the id of an event"),
+        (&["list", "--author", "nobody"], "a public key"),
+        (&["list", "--redis-url", "http://127.0.0.1"], "a URL such as redis://"),
+        (&["stats", "--redis-url", ""], "--redis-url"),
+        (&["stats", "--redis-url", "redis://127.0.0.1:1"], "redis is unavailable"),
+    ] {
+        let (succeeded, text) = waiting.run(arguments).await;
+        assert!(!succeeded && text.contains(expected), "{arguments:?}: {text}");
+    }
+}
