@@ -186,8 +186,8 @@ impl Client {
         let mut sent = HashSet::new();
         // Each waits for a thread: those of this host wait together. Others have one at a time for each share.
         for some in filters.chunks(if self.is_foreign { 1 } else { LOOKUPS_AT_ONCE }) {
-            for found in future::join_all(some.iter().map(|filter| self.find(filter))).await {
-                match self.send_stored(&subscription, found, &mut sent).await? {
+            for looked_up in future::join_all(some.iter().map(|filter| self.look_up(filter))).await {
+                match self.send_stored(&subscription, looked_up, &mut sent).await? {
                     Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
                         let max = self.relay.limits.results_max;
                         let reason = format!("error: more than {max} events: ask with fewer filters, or lower limits");
@@ -216,21 +216,21 @@ impl Client {
         Ok(())
     }
 
-    async fn find<'f>(&self, filter: &'f Filter) -> Found<'f> {
+    async fn look_up<'f>(&self, filter: &'f Filter) -> LookedUp<'f> {
         let limit_max = self.relay.limits.limit_max;
         let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
         let ids = self.relay.store.newest(filter, limit).await;
-        Found { filter, limit, ids }
+        LookedUp { filter, limit, ids }
     }
 
     /// Sends what is stored and matches a filter, in pages: no more than one waits for a slow client.
     async fn send_stored(
         &self,
         subscription: &str,
-        found: Found<'_>,
+        looked_up: LookedUp<'_>,
         sent: &mut HashSet<EventId>,
     ) -> Result<Result<(), DatabaseError>, Gone> {
-        let Found { filter, limit, mut ids } = found;
+        let LookedUp { filter, limit, mut ids } = looked_up;
         let subscription = Value::from(subscription);
         loop {
             let mut unsent = match ids {
@@ -299,8 +299,8 @@ impl Client {
     }
 }
 
-/// What is stored for a filter.
-struct Found<'f> {
+/// What was looked up for a filter.
+struct LookedUp<'f> {
     filter: &'f Filter,
     /// Most ids that are sent.
     limit: usize,
