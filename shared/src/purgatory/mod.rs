@@ -7,6 +7,7 @@
 mod entry;
 mod hold;
 mod limits;
+mod looks;
 mod reading;
 mod release;
 #[cfg(feature = "io")]
@@ -15,6 +16,7 @@ mod store;
 pub use entry::*;
 pub use hold::*;
 pub use limits::*;
+pub use looks::*;
 pub use reading::*;
 pub use release::*;
 
