@@ -57,8 +57,15 @@ fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, 
     let mut found = BTreeMap::new();
     found.extend(here(&reconciled.staged).into_iter().map(|id| (id, Looked::Staged)));
     let uninstallable = reconciled.uninstallable.iter().map(|(_, event_id)| event_id);
-    let later = uninstallable.chain(&reconciled.undecided);
-    found.extend(later.map(|id| (*id, Looked::Later { secs: RETRY_SECS })));
+    let later = Looked::Later { secs: RETRY_SECS };
+    found.extend(uninstallable.map(|id| (*id, later)));
+    // As soon as the repository is free that somebody else held.
+    let undecided = if reconciled.left.is_empty() {
+        later
+    } else {
+        Looked::Again
+    };
+    found.extend(reconciled.undecided.iter().map(|id| (*id, undecided)));
     found.extend(here(&reconciled.still_staged).into_iter().map(|id| (id, Looked::Again)));
     found
 }

@@ -48,8 +48,8 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
 enum ReconcileEnding {
     /// There is no more to do about the coordinate.
     Done,
-    /// The relay or Redis does not answer: as soon as it does, the next reconcile succeeds.
-    NeighbourAway,
+    /// The relay or Redis does not answer, or others hold a repository that it needs: then the next reconcile succeeds.
+    NotNow,
     /// Something of the coordinate's own is in the way.
     Failed,
 }
@@ -205,7 +205,7 @@ impl Worker {
                 return;
             }
             // Everything recovers within 2 s of a neighbour's return: this pause does not grow.
-            ReconcileEnding::NeighbourAway => RETRY_PAUSE,
+            ReconcileEnding::NotNow => RETRY_PAUSE,
             ReconcileEnding::Failed => {
                 let failures = self.failures.entry(work.clone()).or_default();
                 *failures = (*failures + 1).min(FAILURES_COUNTED);
@@ -251,22 +251,24 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
     };
     let ending = match reconciled {
         Ok(reconciled) => {
-            let is_complete = match &work {
-                Work::Repository(_) => reconciled.broken.is_empty(),
+            let ending = match &work {
+                Work::Repository(_) if !reconciled.broken.is_empty() => ReconcileEnding::Failed,
                 // What waits for a repository that cannot be read is looked at when that can be.
-                Work::PullRequests(_) => reconciled.still_staged.is_empty(),
+                Work::PullRequests(_) if !reconciled.still_staged.is_empty() => ReconcileEnding::Failed,
+                Work::PullRequests(_) if !reconciled.left.is_empty() => ReconcileEnding::NotNow,
+                Work::Repository(_) | Work::PullRequests(_) => ReconcileEnding::Done,
             };
             reconciler.publisher.publish(reconciled.leased).await;
-            match is_complete {
-                true => return ReconcileEnding::Done,
-                false => ReconcileEnding::Failed,
+            if ending != ReconcileEnding::Failed {
+                return ending;
             }
+            ending
         }
         Err(error) => {
             let logged = &error as &dyn std::error::Error;
             if error.is_of_a_neighbour() {
                 tracing::warn!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
-                ReconcileEnding::NeighbourAway
+                ReconcileEnding::NotNow
             } else {
                 tracing::error!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
                 ReconcileEnding::Failed

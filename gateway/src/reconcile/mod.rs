@@ -90,6 +90,8 @@ pub(crate) struct Reconciled {
     pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
     /// Events that wait until a repository can be read or changed.
     pub(crate) undecided: BTreeSet<EventId>,
+    /// Repositories that others held, which are dirty now.
+    pub(crate) left: BTreeSet<Coordinate>,
     /// What stays staged of the PRs that were looked at.
     pub(crate) staged: BTreeSet<Staged>,
     /// What could not be removed of what was staged for them.
@@ -106,6 +108,7 @@ impl Reconciled {
         self.broken.extend(other.broken);
         self.uninstallable.extend(other.uninstallable);
         self.undecided.extend(other.undecided);
+        self.left.extend(other.left);
         self.staged = other.staged;
         self.still_staged = other.still_staged;
     }
@@ -232,10 +235,11 @@ impl Reconciler {
         // What is released may matter to repositories that these facts do not reach, or that others hold: they are
         // marked before it counts as served.
         let mut others = unsettled_homes(&loaded.facts, &plan.releases);
-        others.extend(left.coordinates);
+        others.extend(left.coordinates.iter().cloned());
         if !others.is_empty() {
             purgatory.mark_dirty(&others).await?;
         }
+        self.look_at_members(loaded, &plan).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
         // An entry that nobody decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
@@ -267,13 +271,8 @@ impl Reconciler {
             }
             // What these facts do not reach is left to whoever reads more.
             let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
-            let settled: Vec<_> = settled.collect();
-            // Their PRs are looked at when the marks are cleared; what is offered to their maintainers, now.
-            let members = loaded.facts.covered.coordinates.iter();
-            let members = members.filter(|at| !loaded.dirty.contains_key(at)).cloned().collect();
-            if !settled.is_empty() {
-                purgatory.begin_rounds(&members).await?;
-            }
+            // Again: who looked meanwhile has found these repositories locked.
+            self.look_at_members(loaded, &plan).await?;
             for (coordinate, number) in settled {
                 purgatory.clear_dirty(coordinate, *number).await?;
             }
@@ -284,10 +283,27 @@ impl Reconciler {
             broken: disk.broken,
             uninstallable: disk.uninstallable,
             undecided: plan.undecided,
+            left: left.coordinates,
             staged: disk.staged.difference(&plan.unstage).cloned().collect(),
             still_staged,
             also_lock: plan.also_lock,
         })
+    }
+}
+
+impl Reconciler {
+    /// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it.
+    /// Its own are looked at when its dirty mark is cleared.
+    async fn look_at_members(&self, loaded: &Loaded, plan: &Plan) -> Result<(), ReconcileError> {
+        let facts = &loaded.facts;
+        let is_aligned = !plan.alignments.is_empty();
+        let is_of_pull_request = |release: &Release| facts.pull_request(&release.event.id).is_some();
+        if is_aligned || !plan.releases.iter().all(is_of_pull_request) {
+            let covered = facts.covered.coordinates.iter();
+            let members = covered.filter(|at| !loaded.scope.coordinates.contains(at));
+            self.loader.purgatory.begin_rounds(&members.cloned().collect()).await?;
+        }
+        Ok(())
     }
 }
 

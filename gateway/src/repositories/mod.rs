@@ -171,7 +171,7 @@ impl Repositories {
     }
 
     /// Reads what is on disk of the repositories that `facts` are about, and of what is staged for them only what is
-    /// for these events; removes what a crash left of that of those that are locked. A repository that cannot be read is
+    /// for these events; removes what a crash left of that of those that are locked. One that cannot be read is
     /// broken, which says nothing about the others.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use tests::harness::world::World;
 use crate::fixture::Served;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::settled;
 
 in_both_worlds!(
     a_push_loads_facts_once_reconciles_once_and_polls_for_nothing,
@@ -150,19 +151,6 @@ async fn log_facts(world: &mut World) {
         ..Detour::default()
     };
     world.send_gateway_round(detour).await;
-}
-
-/// Waits until the worker has found nothing to do for longer than it rests between two steps.
-async fn settled(world: &World) {
-    let mut last = (String::new(), std::time::Instant::now());
-    eventually("nothing is logged any more", async || {
-        let log = world.gateway_log();
-        if log != last.0 {
-            last = (log, std::time::Instant::now());
-        }
-        last.1.elapsed() > std::time::Duration::from_millis(1_200)
-    })
-    .await;
 }
 
 /// What is counted: texts of the debug log.
