@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
 use shared::purgatory::Looked;
+use shared::rules::Staged;
 
 use crate::background::reconcile_dirty::reconcile_all_that_it_takes;
 use crate::reconcile::Reconciled;
@@ -50,7 +51,7 @@ pub(super) async fn look_at_pull_requests(
 
 /// Returns what was found of those that are not simply done.
 fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, Looked> {
-    let here = |staged: &BTreeSet<shared::rules::Staged>| -> Vec<EventId> {
+    let here = |staged: &BTreeSet<Staged>| -> Vec<EventId> {
         let here = staged.iter().filter(|staged| staged.coordinate == *coordinate);
         here.map(|staged| staged.event_id).collect()
     };

@@ -25,6 +25,7 @@ use crate::background::reconcile_dirty::reconcile_dirty;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
+use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 
 /// Works until `stop` is done, and ends what it has begun. What nobody announces any more is removed after
@@ -243,6 +244,16 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
     }
 }
 
+fn ending_of(work: &Work, reconciled: &Reconciled) -> ReconcileEnding {
+    match work {
+        Work::Repository(_) if !reconciled.broken.is_empty() => ReconcileEnding::Failed,
+        // What waits for a repository that cannot be read is looked at when that can be.
+        Work::PullRequests(_) if !reconciled.still_staged.is_empty() => ReconcileEnding::Failed,
+        Work::PullRequests(_) if !reconciled.left.is_empty() => ReconcileEnding::NotNow,
+        Work::Repository(_) | Work::PullRequests(_) => ReconcileEnding::Done,
+    }
+}
+
 async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> ReconcileEnding {
     let coordinate = work.coordinate();
     let reconciled = match &work {
@@ -251,17 +262,8 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
     };
     let ending = match reconciled {
         Ok(reconciled) => {
-            let ending = match &work {
-                Work::Repository(_) if !reconciled.broken.is_empty() => ReconcileEnding::Failed,
-                // What waits for a repository that cannot be read is looked at when that can be.
-                Work::PullRequests(_) if !reconciled.still_staged.is_empty() => ReconcileEnding::Failed,
-                Work::PullRequests(_) if !reconciled.left.is_empty() => ReconcileEnding::NotNow,
-                Work::Repository(_) | Work::PullRequests(_) => ReconcileEnding::Done,
-            };
+            let ending = ending_of(&work, &reconciled);
             reconciler.publisher.publish(reconciled.leased).await;
-            if ending != ReconcileEnding::Failed {
-                return ending;
-            }
             ending
         }
         Err(error) => {
@@ -275,7 +277,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
             }
         }
     };
-    if let Work::Repository(coordinate) = work {
+    if let (Work::Repository(coordinate), true) = (work, ending != ReconcileEnding::Done) {
         // To the end of the queue: what cannot be decided now must not stand before what can.
         if let Err(error) = reconciler.loader.purgatory.mark_dirty(&[coordinate].into()).await {
             let error = &error as &dyn std::error::Error;

@@ -690,7 +690,8 @@ async fn what_is_staged_is_looked_at_until_nothing_is(p: Fixture) {
     let looks = p.purgatory.looks_page(&a).await.unwrap();
     assert!(!p.purgatory.note_looked(&a, &looks, &staged).await.unwrap());
 
-    for found in [staged, BTreeMap::new()] {
+    let later = BTreeMap::from([(pr.id, Looked::Later { secs: LONG })]);
+    for found in [staged, later, BTreeMap::new()] {
         p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
         let looks = p.purgatory.looks_page(&a).await.unwrap();
         assert_eq!(looks.event_ids(), ids([&pr]));

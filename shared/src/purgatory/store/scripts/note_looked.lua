@@ -5,7 +5,7 @@
 -- ARGV: 1 coordinate, 2 the number of the last change when they were read (looks_page.lua), then of each:
 --       +1 member of K.looked_at, +2 the score read,
 --       +3 "keep": something is staged for it | "drop": nothing is | "again": it is looked at again, behind all others |
---         in how many seconds it is looked at again, if it waits still
+--         in how many seconds it is looked at again, if it is held still, and "keep" of what is staged for it
 -- Returns: 1: there is more to look at | 0: that was all.
 -- Cost: O(1) for each of a page.
 -- Errors: none of its own.
@@ -35,7 +35,7 @@ for place = 3, #ARGV, 3 do
   if score and decimal(tonumber(score)) == ARGV[place + 1] then
     if found == 'again' then
       ask_for_look(member, { coordinate })
-    elseif not is_here(member, id) and (found ~= 'keep' or member ~= id) then
+    elseif not is_here(member, id) and (found == 'drop' or member ~= id) then
       forget_look(member, coordinate)
       redis.call('ZREM', K.pull_requests .. in_key(coordinate), member)
     else
