@@ -16,7 +16,7 @@ pub struct FactsScope {
     pub coordinates: BTreeSet<Coordinate>,
     /// How far.
     pub reach: Reach,
-    /// PRs that are loaded even if they are served already.
+    /// PRs and PR updates that are loaded, wherever they are: no others are.
     pub pull_request_ids: BTreeSet<EventId>,
     /// An event that arrives: deletions of it are loaded too, although the purgatory does not have it.
     pub arriving: Option<Event>,

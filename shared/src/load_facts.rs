@@ -73,11 +73,10 @@ impl FactLoader {
             if next.is_empty() {
                 break;
             }
-            let reading = self.purgatory.read(&next).await?;
-            let served = match round {
-                0 => self.served(scope, &next, &reading).await?,
-                _ => self.served(&FactsScope::default(), &next, &reading).await?,
-            };
+            // PRs are read once: none of them leads anywhere.
+            let scope = if round == 0 { scope } else { &FactsScope::default() };
+            let reading = self.purgatory.read_with(&next, &scope.pull_request_ids).await?;
+            let served = self.served(scope, &next, &reading).await?;
             next = found.add(next, reading, served);
         }
         let covered = found.covered(scope);
@@ -133,8 +132,8 @@ impl FactLoader {
             // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md rule 3).
             Some(releasing) => (Vec::new(), vec![releasing]),
             None => {
-                let awaited = awaited_pull_requests(scope, reading);
-                let filters = git_events(coordinates).into_iter().chain(pull_requests(&awaited));
+                let awaited = pull_requests(&scope.pull_request_ids);
+                let filters = git_events(coordinates).into_iter().chain(awaited);
                 (filters.collect(), held.chain(&scope.arriving).collect())
             }
         };
@@ -142,7 +141,14 @@ impl FactLoader {
         if !filters.is_empty() {
             authors.extend(coordinates.iter().map(|coordinate| coordinate.owner));
         }
-        let requests = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
+        let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
+        let (entries, asked) = (reading.entries.len(), filters.len() + requests.len());
+        tracing::debug!(
+            pull_requests = scope.pull_request_ids.len(),
+            entries,
+            asked,
+            "ask the relay for facts"
+        );
         let (mut served, requested) = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests))?;
         // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
@@ -158,18 +164,6 @@ impl FactLoader {
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
     }
-}
-
-/// Returns the ids of PRs that are asked for by their ids: those of the scope, those that placeholders await, and those
-/// that are held. Held again after a loss, or come into the relay by another way: such a one is settled, not awaited.
-fn awaited_pull_requests(scope: &FactsScope, reading: &Reading) -> BTreeSet<EventId> {
-    let mut awaited = scope.pull_request_ids.clone();
-    awaited.extend(reading.placeholders.iter().map(|placeholder| placeholder.event_id));
-    let held = reading.entries.iter().map(|entry| &entry.event);
-    let is_pull_request =
-        |event: &&Event| matches!(event.kind.as_u16(), nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE);
-    awaited.extend(held.filter(is_pull_request).map(|event| event.id));
-    awaited
 }
 
 /// Returns filters for every event that `event` refers to, or that refers to it.

@@ -166,8 +166,10 @@ impl WritePolicy {
     }
 
     async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, FactsError> {
+        let is_pull_request = matches!(git_event, GitEvent::PullRequest(_));
         let mut scope = FactsScope {
             coordinates: git_event.coordinates(),
+            pull_request_ids: is_pull_request.then_some(event.id).into_iter().collect(),
             arriving: Some(event.clone()),
             ..FactsScope::default()
         };

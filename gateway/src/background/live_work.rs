@@ -25,6 +25,20 @@ pub(super) async fn mark_repositories(reconciler: &Reconciler, page: &[Coordinat
     mark_page(reconciler, reconciler.loader.purgatory.mark_dirty(&coordinates)).await
 }
 
+/// Has it looked into what is staged for repositories, and waits as [`mark_repositories`] does.
+///
+/// # Errors
+/// As [`mark_page`], and what is staged cannot be listed.
+pub(super) async fn mark_staged(reconciler: &Reconciler, page: &[Coordinate]) -> Result<(), ReconcileError> {
+    for coordinate in page {
+        let staged = reconciler.repositories.staged(&[coordinate.clone()].into()).await?;
+        let event_ids: BTreeSet<_> = staged.iter().map(|staged| staged.event_id).collect();
+        let asked = reconciler.loader.purgatory.ask_for_looks(coordinate, &event_ids);
+        mark_page(reconciler, asked).await?;
+    }
+    mark_repositories(reconciler, page).await
+}
+
 /// Marks a page of something dirty, and waits until it is reconciled.
 ///
 /// # Errors

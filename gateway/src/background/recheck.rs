@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::background::disk_report::report_disk_use;
 use crate::background::live_work::mark_repositories;
+use crate::background::live_work::mark_staged;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::background::retention::sweep;
@@ -60,7 +61,7 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
             break;
         }
         let began = Instant::now();
-        mark_until_taken(reconciler, &page).await;
+        until_taken(reconciler, &page, mark_staged).await;
         rest(began).await;
     }
     let (mut walk, mut visited) = (repositories.walk(), Vec::new());
@@ -71,7 +72,7 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
             return Ok(());
         }
         let began = Instant::now();
-        mark_until_taken(reconciler, &page).await;
+        until_taken(reconciler, &page, mark_repositories).await;
         for coordinate in &page {
             visit(reconciler, coordinate, retention_secs).await;
         }
@@ -88,8 +89,12 @@ async fn wait_for_epoch(reconciler: &Reconciler) {
     }
 }
 
-async fn mark_until_taken(reconciler: &Reconciler, page: &[Coordinate]) {
-    while let Err(error) = mark_repositories(reconciler, page).await {
+async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
+    reconciler: &'p Reconciler,
+    page: &'p [Coordinate],
+    mark: impl Fn(&'p Reconciler, &'p [Coordinate]) -> M,
+) {
+    while let Err(error) = mark(reconciler, page).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "cannot re-check repositories, will try again"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nostr::event::EventId;
 use shared::load_facts::FactsScope;
 use shared::load_facts::Reach;
 use shared::nip34::Coordinate;
@@ -21,28 +22,38 @@ pub(super) async fn reconcile_dirty(
     coordinate: &Coordinate,
 ) -> Result<Reconciled, ReconcileError> {
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let mut locked = reconciler.repositories.lock(&coordinates).await?;
+    let locked = reconciler.repositories.lock(&coordinates).await?;
     if reconciler.loader.purgatory.dirty_number(coordinate).await?.is_none() {
-        return Ok(Reconciled {
-            is_complete: true,
-            ..Reconciled::default()
-        });
+        return Ok(Reconciled::default());
     }
-    let mut reconciled = load_and_reconcile(reconciler, &mut locked, coordinates.clone()).await?;
+    reconcile_all_that_it_takes(reconciler, locked, coordinate, BTreeSet::new()).await
+}
+
+/// Reconciles a coordinate that is locked and these of its PRs, and more coordinates if that takes more to decide.
+///
+/// # Errors
+/// See [`ReconcileError`].
+pub(super) async fn reconcile_all_that_it_takes(
+    reconciler: &Reconciler,
+    mut locked: LockedRepositories<'_>,
+    coordinate: &Coordinate,
+    pull_request_ids: BTreeSet<EventId>,
+) -> Result<Reconciled, ReconcileError> {
+    let scope = FactsScope {
+        coordinates: BTreeSet::from([coordinate.clone()]),
+        reach: Reach::FULL,
+        pull_request_ids,
+        ..FactsScope::default()
+    };
+    let mut reconciled = load_and_reconcile(reconciler, &mut locked, scope.clone()).await?;
     drop(locked);
-    if reconciled.also_lock.is_subset(&coordinates) {
+    if reconciled.also_lock.is_subset(&scope.coordinates) {
         return Ok(reconciled);
     }
     // Once: what would need even more is reconciled when its own coordinates are.
-    let more = coordinates.union(&reconciled.also_lock).cloned().collect();
-    match reconcile_together(reconciler, more).await {
-        Ok(together) => {
-            reconciled.leased.extend(together.leased);
-            reconciled.waiting.extend(together.waiting);
-            reconciled.broken.extend(together.broken);
-            reconciled.uninstallable.extend(together.uninstallable);
-            reconciled.is_complete &= together.is_complete;
-        }
+    let coordinates = scope.coordinates.union(&reconciled.also_lock).cloned().collect();
+    match reconcile_together(reconciler, FactsScope { coordinates, ..scope }).await {
+        Ok(together) => reconciled.extend(together),
         // What was leased must be published all the same.
         Err(error) => {
             let error = &error as &dyn std::error::Error;
@@ -55,24 +66,16 @@ pub(super) async fn reconcile_dirty(
     Ok(reconciled)
 }
 
-async fn reconcile_together(
-    reconciler: &Reconciler,
-    coordinates: BTreeSet<Coordinate>,
-) -> Result<Reconciled, ReconcileError> {
-    let mut locked = reconciler.repositories.lock(&coordinates).await?;
-    load_and_reconcile(reconciler, &mut locked, coordinates).await
+async fn reconcile_together(reconciler: &Reconciler, scope: FactsScope) -> Result<Reconciled, ReconcileError> {
+    let mut locked = reconciler.repositories.lock(&scope.coordinates).await?;
+    load_and_reconcile(reconciler, &mut locked, scope).await
 }
 
 async fn load_and_reconcile(
     reconciler: &Reconciler,
     locked: &mut LockedRepositories<'_>,
-    coordinates: BTreeSet<Coordinate>,
+    scope: FactsScope,
 ) -> Result<Reconciled, ReconcileError> {
-    let scope = FactsScope {
-        coordinates,
-        reach: Reach::FULL,
-        ..FactsScope::default()
-    };
     let mut loaded = reconciler.load(locked, scope).await?;
     reconciler.reconcile(locked, &mut loaded).await
 }

@@ -23,6 +23,7 @@ use shared::rules::has_lost_its_state;
 
 use crate::background::live_work::mark_page;
 use crate::background::live_work::mark_repositories;
+use crate::background::live_work::mark_staged;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::relay_history::RelayHistory;
 use crate::background::retention::STATELESS;
@@ -130,16 +131,24 @@ impl<'r> Recovery<'r> {
 
     async fn mark_on_disk(&self) -> Result<(), Stopped> {
         let repositories = &self.reconciler.repositories;
-        for mut walk in [repositories.walk_staged(), repositories.walk()] {
-            loop {
-                let page = self.page(&mut walk).await?;
-                if page.is_empty() {
-                    break;
-                }
-                self.mark(&page).await?;
+        let mut walk = repositories.walk_staged();
+        loop {
+            let page = self.page(&mut walk).await?;
+            if page.is_empty() {
+                break;
+            }
+            while let Err(error) = mark_staged(self.reconciler, &page).await {
+                self.wait_after(error).await?;
             }
         }
-        Ok(())
+        let mut walk = repositories.walk();
+        loop {
+            let page = self.page(&mut walk).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            self.mark(&page).await?;
+        }
     }
 
     /// Restores something about each repository of a walk, and marks it dirty. What is in the way of one is its own: it

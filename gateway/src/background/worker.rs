@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::background::follow_relay::follow_relay;
+use crate::background::look_at_pull_requests::look_at_pull_requests;
 use crate::background::pull_request_refs::follow_deletions;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::recheck_everything;
@@ -24,6 +25,7 @@ use crate::background::reconcile_dirty::reconcile_dirty;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
+use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 
 /// Works until `stop` is done, and ends what it has begun. What nobody announces any more is removed after
@@ -47,20 +49,37 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
 enum ReconcileEnding {
     /// There is no more to do about the coordinate.
     Done,
-    /// The relay or Redis does not answer: as soon as it does, the next reconcile succeeds.
-    NeighbourAway,
+    /// The relay or Redis does not answer, or others hold a repository that it needs: then the next reconcile succeeds.
+    NotNow,
     /// Something of the coordinate's own is in the way.
     Failed,
 }
 
+/// What is reconciled at a time. Neither the failures of a repository nor those of its PRs keep the other back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// What a repository's owner and its maintainers have signed.
+    Repository(Coordinate),
+    /// Some of the PRs that are offered to it.
+    PullRequests(Coordinate),
+}
+
+impl Work {
+    fn coordinate(&self) -> &Coordinate {
+        match self {
+            Self::Repository(coordinate) | Self::PullRequests(coordinate) => coordinate,
+        }
+    }
+}
+
 struct Worker {
     reconciler: Arc<Reconciler>,
-    reconciles: JoinSet<(Coordinate, ReconcileEnding)>,
-    running: BTreeSet<Coordinate>,
-    /// Coordinates whose reconcile failed, and when to try again.
-    resting: BTreeMap<Coordinate, Instant>,
-    /// How often in a row the reconcile of a coordinate has failed.
-    failures: BTreeMap<Coordinate, u32>,
+    reconciles: JoinSet<(Work, ReconcileEnding)>,
+    running: BTreeSet<Work>,
+    /// What failed, and when to try again.
+    resting: BTreeMap<Work, Instant>,
+    /// How often in a row something has failed.
+    failures: BTreeMap<Work, u32>,
     publishing: JoinSet<BTreeSet<nostr::event::EventId>>,
     /// The epoch of the purgatory, as far as this gateway knows.
     epoch: Option<String>,
@@ -116,10 +135,10 @@ impl Worker {
         let busy = self.resting.len() + self.running.len();
         for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
             self.reconciler.changes.note(&coordinate);
-            let is_busy = self.running.contains(&coordinate) || self.resting.contains_key(&coordinate);
-            if !is_busy && self.reconciles.len() < RECONCILES_MAX {
-                self.start_reconcile(coordinate);
-            }
+            self.start(Work::Repository(coordinate));
+        }
+        for (coordinate, _) in purgatory.dirty_pull_requests(BATCH + busy).await? {
+            self.start(Work::PullRequests(coordinate));
         }
         if self.publishing.is_empty() {
             let due = self.reconciler.publisher.take_due(PUBLISHED_AT_ONCE).await?;
@@ -153,37 +172,48 @@ impl Worker {
         Ok(())
     }
 
-    fn start_reconcile(&mut self, coordinate: Coordinate) {
-        self.running.insert(coordinate.clone());
+    /// Starts something unless it runs or rests, or as many of its kind run as may.
+    fn start(&mut self, work: Work) {
+        let is_busy = self.running.contains(&work) || self.resting.contains_key(&work);
+        let is_of_pull_requests = |work: &Work| matches!(work, Work::PullRequests(_));
+        let alike = |running: &&Work| is_of_pull_requests(running) == is_of_pull_requests(&work);
+        let running_max = match &work {
+            Work::Repository(_) => RECONCILES_MAX,
+            Work::PullRequests(_) => LOOKS_MAX,
+        };
+        if is_busy || self.running.iter().filter(alike).count() >= running_max {
+            return;
+        }
+        self.running.insert(work.clone());
         let reconciler = Arc::clone(&self.reconciler);
         self.reconciles.spawn(async move {
-            // In a task of its own, so that even a panic comes back with its coordinate.
-            let reconcile = tokio::spawn(reconcile_and_publish(reconciler, coordinate.clone()));
+            // In a task of its own, so that even a panic comes back with what it was about.
+            let reconcile = tokio::spawn(reconcile_and_publish(reconciler, work.clone()));
             let ending = reconcile.await.unwrap_or_else(|error| {
-                tracing::error!(repo.coordinate = %coordinate, %error, "a reconcile ended abnormally");
+                tracing::error!(repo.coordinate = %work.coordinate(), %error, "a reconcile ended abnormally");
                 ReconcileEnding::Failed
             });
-            (coordinate, ending)
+            (work, ending)
         });
     }
 
-    fn note(&mut self, done: Result<(Coordinate, ReconcileEnding), JoinError>) {
-        let Ok((coordinate, ending)) = done else { return };
-        self.running.remove(&coordinate);
+    fn note(&mut self, done: Result<(Work, ReconcileEnding), JoinError>) {
+        let Ok((work, ending)) = done else { return };
+        self.running.remove(&work);
         let pause = match ending {
             ReconcileEnding::Done => {
-                self.failures.remove(&coordinate);
+                self.failures.remove(&work);
                 return;
             }
             // Everything recovers within 2 s of a neighbour's return: this pause does not grow.
-            ReconcileEnding::NeighbourAway => RETRY_PAUSE,
+            ReconcileEnding::NotNow => RETRY_PAUSE,
             ReconcileEnding::Failed => {
-                let failures = self.failures.entry(coordinate.clone()).or_default();
+                let failures = self.failures.entry(work.clone()).or_default();
                 *failures = (*failures + 1).min(FAILURES_COUNTED);
                 RETRY_PAUSE * 2_u32.pow(*failures - 1)
             }
         };
-        self.resting.insert(coordinate, Instant::now() + pause);
+        self.resting.insert(work, Instant::now() + pause);
     }
 }
 
@@ -214,31 +244,45 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
     }
 }
 
-async fn reconcile_and_publish(reconciler: Arc<Reconciler>, coordinate: Coordinate) -> ReconcileEnding {
-    let ending = match reconcile_dirty(&reconciler, &coordinate).await {
+fn ending_of(work: &Work, reconciled: &Reconciled) -> ReconcileEnding {
+    match work {
+        Work::Repository(_) if !reconciled.broken.is_empty() => ReconcileEnding::Failed,
+        // What waits for a repository that cannot be read is looked at when that can be.
+        Work::PullRequests(_) if !reconciled.still_staged.is_empty() => ReconcileEnding::Failed,
+        Work::PullRequests(_) if !reconciled.left.is_empty() => ReconcileEnding::NotNow,
+        Work::Repository(_) | Work::PullRequests(_) => ReconcileEnding::Done,
+    }
+}
+
+async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> ReconcileEnding {
+    let coordinate = work.coordinate();
+    let reconciled = match &work {
+        Work::Repository(_) => reconcile_dirty(&reconciler, coordinate).await,
+        Work::PullRequests(_) => look_at_pull_requests(&reconciler, coordinate).await,
+    };
+    let ending = match reconciled {
         Ok(reconciled) => {
+            let ending = ending_of(&work, &reconciled);
             reconciler.publisher.publish(reconciled.leased).await;
-            match reconciled.is_complete {
-                true => return ReconcileEnding::Done,
-                false => ReconcileEnding::Failed,
-            }
+            ending
         }
         Err(error) => {
             let logged = &error as &dyn std::error::Error;
             if error.is_of_a_neighbour() {
                 tracing::warn!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
-                ReconcileEnding::NeighbourAway
+                ReconcileEnding::NotNow
             } else {
                 tracing::error!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
                 ReconcileEnding::Failed
             }
         }
     };
-    // To the end of the queue: what cannot be decided now must not stand before what can.
-    let coordinates = BTreeSet::from([coordinate]);
-    if let Err(error) = reconciler.loader.purgatory.mark_dirty(&coordinates).await {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "cannot mark a coordinate dirty");
+    if let (Work::Repository(coordinate), true) = (work, ending != ReconcileEnding::Done) {
+        // To the end of the queue: what cannot be decided now must not stand before what can.
+        if let Err(error) = reconciler.loader.purgatory.mark_dirty(&[coordinate].into()).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot mark a coordinate dirty");
+        }
     }
     ending
 }
@@ -256,8 +300,11 @@ const BATCH: usize = 64;
 /// is taken again, and the relay answers `duplicate`.
 const PUBLISHED_AT_ONCE: usize = 32;
 
-/// Reconciles at the same time.
+/// Repositories reconciled at the same time.
 const RECONCILES_MAX: usize = 8;
+
+/// Repositories whose PRs are looked at at the same time: places that neither kind takes of the other.
+const LOOKS_MAX: usize = 4;
 
 /// Between two attempts to decide about an overdue entry.
 const OVERDUE_RECHECK_SECS: u64 = 10;

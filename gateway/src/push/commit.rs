@@ -47,10 +47,15 @@ impl Committer {
         let mut locked = repositories.lock(&coordinates).await?;
         // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
         // finishes.
-        loader.purgatory.mark_dirty(&coordinates).await?;
+        let pull_request_ids = request.pull_request_ids();
+        loader.purgatory.ask_for_looks(coordinate, &pull_request_ids).await?;
+        // A stranger's PR has nothing else of the repository reconciled.
+        if pull_request_ids.len() < request.list.commands.len() {
+            loader.purgatory.mark_dirty(&coordinates).await?;
+        }
         let scope = FactsScope {
             coordinates,
-            pull_request_ids: request.pull_request_ids(),
+            pull_request_ids,
             ..FactsScope::default()
         };
         let mut loaded = self.reconciler.load(&locked, scope).await?;

@@ -25,9 +25,11 @@ use shared::rules::Alignment;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Installation;
+use shared::rules::InstallationSource;
 use shared::rules::Listing;
 use shared::rules::Plan;
 use shared::rules::PlanSettings;
+use shared::rules::Staged;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
 
@@ -84,17 +86,35 @@ pub(crate) struct Reconciled {
     pub(crate) leased: Vec<Leased>,
     /// Events that are complete too, and are published as soon as what they are ordered after is served.
     pub(crate) waiting: BTreeSet<EventId>,
-    /// Repositories that could not be read or changed.
+    /// Of the repositories asked about, those that could not be read or changed: they stay dirty.
     pub(crate) broken: BTreeSet<Coordinate>,
     /// PRs whose ref could not be set in a repository.
     pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Whether everything that was planned for the coordinates asked about was done; otherwise they stay dirty.
-    pub(crate) is_complete: bool,
+    /// Events that wait until a repository can be read or changed.
+    pub(crate) undecided: BTreeSet<EventId>,
+    /// Repositories that others held, which are dirty now.
+    pub(crate) left: BTreeSet<Coordinate>,
+    /// What stays staged of the PRs that were looked at.
+    pub(crate) staged: BTreeSet<Staged>,
+    /// What could not be removed of what was staged for them.
+    pub(crate) still_staged: BTreeSet<Staged>,
     /// Coordinates to lock and reconcile together with these, before a PR of several can expire.
     pub(crate) also_lock: BTreeSet<Coordinate>,
 }
 
 impl Reconciled {
+    /// Adds what another reconcile has left, of more repositories.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.leased.extend(other.leased);
+        self.waiting.extend(other.waiting);
+        self.broken.extend(other.broken);
+        self.uninstallable.extend(other.uninstallable);
+        self.undecided.extend(other.undecided);
+        self.left.extend(other.left);
+        self.staged = other.staged;
+        self.still_staged = other.still_staged;
+    }
+
     /// Whether everything that was planned for a repository was done.
     pub(crate) fn is_done_for(&self, coordinate: &Coordinate) -> bool {
         let is_uninstallable = self.uninstallable.iter().any(|(at, _)| at == coordinate);
@@ -103,37 +123,17 @@ impl Reconciled {
 }
 
 impl Reconciler {
-    /// Loads facts under the lock of their coordinates, and with them the PRs of what is staged there.
+    /// Loads facts under the lock of their coordinates.
     ///
     /// # Errors
     /// See [`ReconcileError`].
     pub(crate) async fn load(
         &self,
         _locked: &LockedRepositories<'_>,
-        mut scope: FactsScope,
+        scope: FactsScope,
     ) -> Result<Loaded, ReconcileError> {
-        let staged = self.repositories.staged(&scope.coordinates).await?;
-        scope
-            .pull_request_ids
-            .extend(staged.iter().map(|staged| staged.event_id));
-        loop {
-            let (facts, dirty) = self.loader.load(&scope).await?;
-            let others = facts
-                .covered
-                .coordinates
-                .difference(&scope.coordinates)
-                .cloned()
-                .collect();
-            let staged = self.repositories.staged(&others).await?;
-            let asked = scope.pull_request_ids.len();
-            scope
-                .pull_request_ids
-                .extend(staged.iter().map(|staged| staged.event_id));
-            // Usually nothing is staged for other members' repositories.
-            if scope.pull_request_ids.len() == asked {
-                return Ok(Loaded { facts, scope, dirty });
-            }
-        }
+        let (facts, dirty) = self.loader.load(&scope).await?;
+        Ok(Loaded { facts, scope, dirty })
     }
 
     /// Reconciles the coordinates that are locked, on facts that were loaded since. What raises a dirty number after
@@ -155,7 +155,10 @@ impl Reconciler {
         let (mut broken, mut uninstallable) = (clear_notes(locked, &loaded.facts).await, BTreeSet::new());
         let mut left = Left::default();
         loop {
-            let mut disk = self.repositories.read(&loaded.facts, locked).await?;
+            let mut disk = self
+                .repositories
+                .read(&loaded.facts, &loaded.scope.pull_request_ids, locked)
+                .await?;
             disk.broken.extend(broken.iter().cloned());
             disk.uninstallable.extend(uninstallable.iter().cloned());
             let mut considered = disk.clone();
@@ -165,6 +168,11 @@ impl Reconciler {
             let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
             if self.leave(locked, loaded, unlocked, &mut left).await? {
                 continue;
+            }
+            // Before the objects: whatever else they complete is looked at afterwards.
+            let growing = growing(&plan, &loaded.dirty);
+            if !growing.is_empty() {
+                self.loader.purgatory.mark_dirty(&growing).await?;
             }
             // What fails is planned for no more, and nothing else waits for it.
             match change_repositories(locked, &plan).await {
@@ -229,14 +237,15 @@ impl Reconciler {
         // What is released may matter to repositories that these facts do not reach, or that others hold: they are
         // marked before it counts as served.
         let mut others = unsettled_homes(&loaded.facts, &plan.releases);
-        others.extend(left.coordinates);
+        others.extend(left.coordinates.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
         let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
-            failed(&disk).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
+            (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
         others.extend(foreign);
         if !others.is_empty() {
             purgatory.mark_dirty(&others).await?;
         }
+        self.look_at_members(loaded, &plan).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
         // An entry that nobody decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
@@ -259,16 +268,17 @@ impl Reconciler {
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        let is_unstaged = unstage(locked, &plan).await;
-        let is_complete = is_unstaged && own.is_empty();
-        // What failed stays dirty, and is tried again.
-        if is_complete {
+        let still_staged = unstage(locked, &plan).await;
+        // What failed stays dirty, and is tried again; a PR by itself.
+        if own.is_empty() {
             for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
                 let Listing { keys, is_served } = listing;
                 purgatory.note_listings(&coordinate, &keys, is_served).await?;
             }
             // What these facts do not reach is left to whoever reads more.
             let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
+            // Again: who looked meanwhile has found these repositories locked.
+            self.look_at_members(loaded, &plan).await?;
             for (coordinate, number) in settled {
                 purgatory.clear_dirty(coordinate, *number).await?;
             }
@@ -276,18 +286,15 @@ impl Reconciler {
         Ok(Reconciled {
             leased: marked.leased,
             waiting: marked.waiting,
-            broken: disk.broken,
+            broken: own,
             uninstallable: disk.uninstallable,
-            is_complete,
+            undecided: plan.undecided,
+            left: left.coordinates,
+            staged: disk.staged.difference(&plan.unstage).cloned().collect(),
+            still_staged,
             also_lock: plan.also_lock,
         })
     }
-}
-
-/// Returns the repositories that could not be read or changed, or not for a PR.
-fn failed(disk: &Disk) -> impl Iterator<Item = Coordinate> {
-    let uninstallable = disk.uninstallable.iter().map(|(coordinate, _)| coordinate);
-    disk.broken.iter().chain(uninstallable).cloned()
 }
 
 /// Logs that an event has expired, and what it waited for until then.
@@ -305,6 +312,22 @@ fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
         ?expiry,
         "expired"
     );
+}
+
+impl Reconciler {
+    /// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it.
+    /// Its own are looked at when its dirty mark is cleared.
+    async fn look_at_members(&self, loaded: &Loaded, plan: &Plan) -> Result<(), ReconcileError> {
+        let facts = &loaded.facts;
+        let is_aligned = !plan.alignments.is_empty();
+        let is_of_pull_request = |release: &Release| facts.pull_request(&release.event.id).is_some();
+        if is_aligned || !plan.releases.iter().all(is_of_pull_request) {
+            let covered = facts.covered.coordinates.iter();
+            let members = covered.filter(|at| !loaded.scope.coordinates.contains(at));
+            self.loader.purgatory.begin_rounds(&members.cloned().collect()).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Returns the homes of released events that others list whom these facts do not reach.
@@ -350,21 +373,32 @@ async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -
     locked.repository(&installation.coordinate)?.install(installation).await
 }
 
-/// Removes what is staged for nothing any more; returns whether all of it is gone.
-async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> bool {
-    let mut is_complete = true;
+/// Returns the repositories that get objects by a plan which nobody looks at again: those that are dirty are.
+fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<Coordinate> {
+    let brought = |installation: &&Installation| installation.source != InstallationSource::Here;
+    let installed = plan
+        .installations
+        .iter()
+        .filter(brought)
+        .map(|installation| &installation.coordinate);
+    installed.filter(|at| !dirty.contains_key(at)).cloned().collect()
+}
+
+/// Removes what is staged for nothing any more; returns what of it is not gone.
+async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
+    let mut still_staged = BTreeSet::new();
     for staged in &plan.unstage {
         let unstaged = match locked.repository(&staged.coordinate) {
             Ok(repository) => repository.unstage(staged).await,
             Err(error) => Err(error),
         };
         if let Err(error) = unstaged {
-            is_complete = false;
+            still_staged.insert(staged.clone());
             let error = &error as &dyn std::error::Error;
             tracing::error!(repo.coordinate = %staged.coordinate, error, "cannot remove a staged commit, will try again");
         }
     }
-    is_complete
+    still_staged
 }
 
 /// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.

@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use nostr::event::EventId;
 use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
@@ -69,6 +70,7 @@ use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::spool::Spool;
 use crate::repositories::staging::staged_for;
+use crate::repositories::staging::staged_for_events;
 use crate::repositories::staging::sweep_staged;
 use crate::repositories::sweep::sweep_quarantine;
 use crate::repositories::walk::DiskWalk;
@@ -179,22 +181,27 @@ impl Repositories {
         Ok(in_background(move || staged_for(&layout, &coordinates)).await?)
     }
 
-    /// Reads what is on disk of the repositories that `facts` are about, and removes what a crash left of those that
-    /// are locked. One that cannot be read is broken, which says
-    /// nothing about the others.
+    /// Reads what is on disk of the repositories that `facts` are about, and of what is staged for them only what is
+    /// for these events; removes what a crash left of that of those that are locked. One that cannot be read is
+    /// broken, which says nothing about the others.
     ///
     /// # Errors
     /// The staging area cannot be read.
-    pub(crate) async fn read(&self, facts: &Facts, locked: &LockedRepositories<'_>) -> Result<Disk, RepositoryError> {
+    pub(crate) async fn read(
+        &self,
+        facts: &Facts,
+        pull_request_ids: &BTreeSet<EventId>,
+        locked: &LockedRepositories<'_>,
+    ) -> Result<Disk, RepositoryError> {
         let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
-        let locked = locked.coordinates().clone();
+        let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let with_authors = !facts.pull_requests.is_empty();
         let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
         let read = in_background(move || {
-            sweep_staged(&layout, &locked)?;
+            sweep_staged(&layout, &locked, &pull_request_ids)?;
             let mut disk = Disk {
-                staged: staged_for(&layout, &coordinates)?,
+                staged: staged_for_events(&layout, &coordinates, &pull_request_ids)?,
                 ..Disk::default()
             };
             for repository in hosted {

@@ -175,18 +175,37 @@ impl Staging {
     }
 }
 
-/// Lists what is staged for these repositories. Blocks.
+/// Lists everything that is staged for these repositories. Blocks.
 ///
 /// # Errors
 /// [`FileError`] if a directory cannot be listed.
 pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, FileError> {
     let mut found = BTreeSet::new();
     for coordinate in coordinates {
-        for (event_id, directory) in staged_events(layout, coordinate)? {
+        let events = names(&layout.staging(coordinate))?.into_iter();
+        let event_ids = events.filter_map(|name| EventId::from_hex(&name).ok()).collect();
+        found.extend(staged_for_events(layout, &[coordinate.clone()].into(), &event_ids)?);
+    }
+    Ok(found)
+}
+
+/// Lists what is staged for these events in these repositories, whatever else is. Blocks.
+///
+/// # Errors
+/// [`FileError`] if a directory cannot be listed.
+pub(super) fn staged_for_events(
+    layout: &Layout,
+    coordinates: &BTreeSet<Coordinate>,
+    event_ids: &BTreeSet<EventId>,
+) -> Result<BTreeSet<Staged>, FileError> {
+    let mut found = BTreeSet::new();
+    for coordinate in having_staged(layout, coordinates)? {
+        for event_id in event_ids {
+            let directory = layout.staging(coordinate).join(event_id.to_hex());
             found.extend(names(&directory)?.iter().filter_map(|commit_oid| {
                 Some(Staged {
                     coordinate: coordinate.clone(),
-                    event_id,
+                    event_id: *event_id,
                     commit_oid: commit_oid.parse().ok()?,
                 })
             }));
@@ -195,14 +214,20 @@ pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) ->
     Ok(found)
 }
 
-/// Removes what a crash left of what was staged for these repositories. Blocks; call it under their locks.
+/// Removes what a crash left of what was staged for these events in these repositories. Blocks; call it under their
+/// locks.
 ///
 /// # Errors
 /// [`FileError`] if a directory cannot be listed or removed.
-pub(super) fn sweep_staged(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> Result<(), FileError> {
-    for coordinate in coordinates {
-        for (_, directory) in staged_events(layout, coordinate)? {
-            if names(&directory)?.is_empty() {
+pub(super) fn sweep_staged(
+    layout: &Layout,
+    coordinates: &BTreeSet<Coordinate>,
+    event_ids: &BTreeSet<EventId>,
+) -> Result<(), FileError> {
+    for coordinate in having_staged(layout, coordinates)? {
+        for event_id in event_ids {
+            let directory = layout.staging(coordinate).join(event_id.to_hex());
+            if directory.is_dir() && names(&directory)?.is_empty() {
                 remove_with_empty_parents(&directory, &layout.staging(coordinate))?;
             }
         }
@@ -210,12 +235,16 @@ pub(super) fn sweep_staged(layout: &Layout, coordinates: &BTreeSet<Coordinate>) 
     Ok(())
 }
 
-/// Lists the directories of the events that commits are staged for.
-fn staged_events(layout: &Layout, coordinate: &Coordinate) -> Result<Vec<(EventId, PathBuf)>, FileError> {
-    let staging = layout.staging(coordinate);
-    let events = names(&staging)?.into_iter();
-    let directories = events.filter_map(|name| Some((EventId::from_hex(&name).ok()?, staging.join(name))));
-    Ok(directories.collect())
+/// Returns the repositories for which anything is staged.
+fn having_staged<'c>(layout: &Layout, coordinates: &'c BTreeSet<Coordinate>) -> Result<Vec<&'c Coordinate>, FileError> {
+    let mut having = Vec::new();
+    for coordinate in coordinates {
+        let staging = layout.staging(coordinate);
+        if staging.try_exists().map_err(failed("look for", &staging))? {
+            having.push(coordinate);
+        }
+    }
+    Ok(having)
 }
 
 /// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
@@ -380,7 +409,12 @@ mod tests {
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
-        sweep_staged(world.store.layout(), &[upstream.coordinate().clone()].into()).unwrap();
+        sweep_staged(
+            world.store.layout(),
+            &[upstream.coordinate().clone()].into(),
+            &[a].into(),
+        )
+        .unwrap();
 
         let of_identifier = world.store.layout().staging_of(&upstream.coordinate().identifier);
         assert!(!of_identifier.exists());

@@ -8,6 +8,7 @@ mod entry;
 mod hold;
 mod inventory;
 mod limits;
+mod looks;
 mod reading;
 mod release;
 #[cfg(feature = "io")]
@@ -17,6 +18,7 @@ pub use entry::*;
 pub use hold::*;
 pub use inventory::*;
 pub use limits::*;
+pub use looks::*;
 pub use reading::*;
 pub use release::*;
 

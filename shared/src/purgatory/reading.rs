@@ -24,7 +24,7 @@ pub struct Reading {
     /// Who lists the owner of a coordinate as maintainer, by announcements with the same identifier, held or served:
     /// the first [`Reading::LISTED_BY_MAX`].
     pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
-    /// Every entry indexed by one of the coordinates, each once, by event id.
+    /// The announcements and states of the coordinates, and the PRs that were asked for, each once, by event id.
     pub entries: Vec<Entry>,
     /// Every placeholder of one of the coordinates, sorted.
     pub placeholders: Vec<Placeholder>,

@@ -117,8 +117,7 @@ pub struct Facts {
     pub announcements: Vec<Known<Announcement>>,
     /// States by their owners, with their identifiers.
     pub states: Vec<Known<State>>,
-    /// PRs: every one in the purgatory that is offered to one of these repositories, and the served ones that the scope
-    /// names.
+    /// PRs: those that the facts were asked about, held or served.
     pub pull_requests: Vec<Known<PullRequest>>,
     /// PR commits in these repositories that came before their events.
     pub placeholders: Vec<Placeholder>,

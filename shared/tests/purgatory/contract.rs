@@ -57,13 +57,18 @@ on_both_stores! {
     a_replacing_announcement_fits_where_the_old_one_was
     what_was_complete_before_a_loss_is_held_beyond_every_limit
     leaving_entries_do_not_count_for_the_limits
-    a_pr_is_read_by_each_of_its_coordinates_and_once_by_both
+    a_pr_is_read_only_by_its_id_and_looked_at_by_each_of_its_repositories
+    what_happens_to_a_repository_has_all_its_prs_looked_at_and_a_new_one_only_itself
+    what_happens_to_a_pr_while_it_is_looked_at_has_it_looked_at_again
+    a_pr_that_could_not_be_installed_is_looked_at_again_after_its_pause
+    what_is_staged_is_looked_at_until_nothing_is
+    more_prs_than_a_page_are_looked_at_page_by_page
     identifiers_with_odd_characters_are_kept_apart
     a_dirty_mark_is_cleared_only_with_its_last_number
     dirty_coordinates_are_listed_oldest_change_first
     what_is_dirty_by_some_changes_is_counted
     what_is_overdue_is_offered_again_only_after_a_while
-    an_overdue_placeholder_makes_its_coordinate_dirty
+    an_overdue_placeholder_is_looked_at
     releasing_writes_an_event_that_was_never_held
     releasing_keeps_what_only_the_held_entry_knew
     a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended
@@ -583,24 +588,135 @@ async fn leaving_entries_do_not_count_for_the_limits(p: Fixture) {
     }
 }
 
-async fn a_pr_is_read_by_each_of_its_coordinates_and_once_by_both(p: Fixture) {
+/// A PR that is offered to the repositories `a` and `b`.
+fn offered_to_both(event: &nostr::event::Event) -> Hold {
+    Hold {
+        coordinates: coordinates(&["a", "b"]),
+        ..hold(event, LONG)
+    }
+}
+
+async fn a_pr_is_read_only_by_its_id_and_looked_at_by_each_of_its_repositories(p: Fixture) {
     let pr = event(&Keys::generate(), 1618, "unused", 1);
     let both = coordinates(&["a", "b"]);
-    let hold = Hold {
-        coordinates: both.clone(),
-        ..hold(&pr, LONG)
-    };
-    p.purgatory.hold(&hold).await.unwrap();
+    p.purgatory.hold(&offered_to_both(&pr)).await.unwrap();
 
-    for names in [&["a"][..], &["b"], &["a", "b"]] {
-        let reading = p.read(names).await;
-        assert_eq!(reading.entries.len(), 1, "{names:?}");
-        assert_eq!(reading.entries[0].coordinates, both);
-    }
-    assert_eq!(p.clear_dirty().await, ["a", "b"]);
-
-    p.purgatory.end(&ids([&pr])).await.unwrap();
     assert_eq!(p.read(&["a", "b"]).await.entries, []);
+    let reading = p.purgatory.read_with(&both, &ids([&pr])).await.unwrap();
+    assert_eq!(reading.entries.len(), 1);
+    assert_eq!(reading.entries[0].coordinates, both);
+    assert_eq!(p.clear_dirty().await, [""; 0], "nothing else is reconciled");
+    assert_eq!(p.look_at_pull_requests().await, ["a", "b"]);
+    assert_eq!(p.look_at_pull_requests().await, [""; 0]);
+
+    // What is staged for it goes with it.
+    p.purgatory.end(&ids([&pr])).await.unwrap();
+    assert_eq!(p.purgatory.read_with(&both, &ids([&pr])).await.unwrap().entries, []);
+    assert_eq!(p.look_at_pull_requests().await, ["a", "b"]);
+}
+
+async fn what_happens_to_a_repository_has_all_its_prs_looked_at_and_a_new_one_only_itself(p: Fixture) {
+    let [first, second] = [1, 2].map(|at| event(&Keys::generate(), 1618, "unused", at));
+    let a = coordinates(&["a"]).pop_first().unwrap();
+    let looks = async || p.purgatory.looks_page(&a).await.unwrap().event_ids();
+    p.purgatory.hold(&offered_to_both(&first)).await.unwrap();
+    assert_eq!(looks().await, ids([&first]));
+    p.look_at_pull_requests().await;
+
+    p.purgatory.hold(&offered_to_both(&second)).await.unwrap();
+    assert_eq!(looks().await, ids([&second]));
+    p.purgatory.mark_dirty(&[a.clone()].into()).await.unwrap();
+    assert_eq!(looks().await, ids([&second]));
+    assert_eq!(p.clear_dirty().await, ["a"]);
+    assert_eq!(looks().await, ids([&first, &second]));
+    p.look_at_pull_requests().await;
+
+    p.purgatory.begin_rounds(&coordinates(&["a", "nothing"])).await.unwrap();
+    assert_eq!(looks().await, ids([&first, &second]));
+    assert_eq!(p.look_at_pull_requests().await, ["a"]);
+}
+
+async fn what_happens_to_a_pr_while_it_is_looked_at_has_it_looked_at_again(p: Fixture) {
+    let [first, second] = [1, 2].map(|at| event(&Keys::generate(), 1618, "unused", at));
+    let a = coordinates(&["a"]).pop_first().unwrap();
+    for pr in [&first, &second] {
+        p.purgatory.hold(&offered_to_both(pr)).await.unwrap();
+    }
+    let nothing = BTreeMap::new();
+    let looks = p.purgatory.looks_page(&a).await.unwrap();
+    p.purgatory.hold(&offered_to_both(&first)).await.unwrap();
+
+    assert!(p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
+    let looks = p.purgatory.looks_page(&a).await.unwrap();
+    assert_eq!(looks.event_ids(), ids([&first]));
+
+    // What happens to the repository meanwhile has all of them looked at.
+    p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
+    assert!(p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
+    let looks = p.purgatory.looks_page(&a).await.unwrap();
+    assert_eq!(looks.event_ids(), ids([&first, &second]));
+    let again = BTreeMap::from([(first.id, Looked::Again)]);
+    assert!(p.purgatory.note_looked(&a, &looks, &again).await.unwrap());
+    let looks = p.purgatory.looks_page(&a).await.unwrap();
+    assert_eq!(looks.event_ids(), ids([&first]));
+    assert!(!p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
+}
+
+async fn a_pr_that_could_not_be_installed_is_looked_at_again_after_its_pause(p: Fixture) {
+    let pr = event(&Keys::generate(), 1618, "unused", 1);
+    let a = coordinates(&["a"]).pop_first().unwrap();
+    p.purgatory.hold(&offered_to_both(&pr)).await.unwrap();
+    let looks = p.purgatory.looks_page(&a).await.unwrap();
+    let later = BTreeMap::from([(pr.id, Looked::Later { secs: 0 })]);
+    assert!(!p.purgatory.note_looked(&a, &looks, &later).await.unwrap());
+
+    assert_eq!(p.purgatory.mark_overdue(9, 1).await.unwrap(), 1);
+
+    assert_eq!(p.purgatory.looks_page(&a).await.unwrap().event_ids(), ids([&pr]));
+    p.look_at_pull_requests().await;
+    p.let_a_second_pass().await;
+    p.let_a_second_pass().await;
+    assert_eq!(
+        p.purgatory.mark_overdue(9, 1).await.unwrap(),
+        0,
+        "its deadline is ahead"
+    );
+}
+
+async fn what_is_staged_is_looked_at_until_nothing_is(p: Fixture) {
+    let pr = event(&Keys::generate(), 1618, "unused", 1);
+    let a = coordinates(&["a"]).pop_first().unwrap();
+    p.purgatory.ask_for_looks(&a, &ids([&pr])).await.unwrap();
+    let staged = BTreeMap::from([(pr.id, Looked::Staged)]);
+    let looks = p.purgatory.looks_page(&a).await.unwrap();
+    assert!(!p.purgatory.note_looked(&a, &looks, &staged).await.unwrap());
+
+    let later = BTreeMap::from([(pr.id, Looked::Later { secs: LONG })]);
+    for found in [staged, later, BTreeMap::new()] {
+        p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
+        let looks = p.purgatory.looks_page(&a).await.unwrap();
+        assert_eq!(looks.event_ids(), ids([&pr]));
+        assert!(!p.purgatory.note_looked(&a, &looks, &found).await.unwrap());
+    }
+    p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
+    assert_eq!(p.look_at_pull_requests().await, [""; 0]);
+}
+
+async fn more_prs_than_a_page_are_looked_at_page_by_page(p: Fixture) {
+    let a = coordinates(&["a"]).pop_first().unwrap();
+    let event_ids: BTreeSet<_> = (1..=100).map(|at| state(&Keys::generate(), at).id).collect();
+    p.purgatory.ask_for_looks(&a, &event_ids).await.unwrap();
+    let (mut seen, mut pages) = (BTreeSet::new(), 0);
+    loop {
+        let looks = p.purgatory.looks_page(&a).await.unwrap();
+        assert!(looks.event_ids().is_disjoint(&seen));
+        seen.extend(looks.event_ids());
+        pages += 1;
+        if !p.purgatory.note_looked(&a, &looks, &BTreeMap::new()).await.unwrap() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (event_ids, 4));
 }
 
 async fn identifiers_with_odd_characters_are_kept_apart(p: Fixture) {
@@ -702,16 +818,20 @@ async fn what_is_overdue_is_offered_again_only_after_a_while(p: Fixture) {
     assert!(expired.unwrap());
 }
 
-async fn an_overdue_placeholder_makes_its_coordinate_dirty(p: Fixture) {
+async fn an_overdue_placeholder_is_looked_at(p: Fixture) {
     let owner = Keys::generate();
     let id = state(&owner, 1).id;
     let place = coordinate(&owner, "repo");
     let outcome = p.purgatory.put_placeholder(&id, &place, oid('a'), 0).await;
     assert_eq!(outcome.unwrap(), PlaceholderOutcome::Recorded);
 
+    assert_eq!(p.look_at_pull_requests().await, ["repo"]);
+
     assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 1);
-    assert_eq!(p.clear_dirty().await, ["repo"]);
+    assert_eq!(p.look_at_pull_requests().await, ["repo"]);
     assert_eq!(p.purgatory.mark_overdue(9, LONG).await.unwrap(), 0);
+    assert_eq!(p.look_at_pull_requests().await, [""; 0]);
+    assert_eq!(p.clear_dirty().await, [""; 0]);
     assert_eq!(p.read(&["repo"]).await.placeholders.len(), 1);
 }
 
@@ -1580,12 +1700,15 @@ async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
         assert!(p.purgatory.clear_dirty(&name, number).await.unwrap());
     }
 
+    p.look_at_pull_requests().await;
+
     p.purgatory.mark_held().await.unwrap();
 
     let dirty = p.purgatory.dirty(count + 9).await.unwrap();
     let dirty: BTreeSet<_> = dirty.into_iter().map(|(at, _)| at.identifier.to_string()).collect();
     let expected = (0..count).map(|number| format!("held-{number}"));
-    assert_eq!(dirty, expected.chain(["pushed".to_owned()]).collect());
+    assert_eq!(dirty, expected.collect());
+    assert_eq!(p.look_at_pull_requests().await, ["pushed"]);
 }
 
 async fn an_epoch_that_has_begun_goes_on(p: Fixture) {

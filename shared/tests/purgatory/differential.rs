@@ -42,6 +42,7 @@ enum Operation {
     Hold(Index, u64, Vec<Index>, Index),
     MarkDirty(Index),
     ClearDirty(Index, Index),
+    Look(Index, bool),
     MarkOverdue(usize, u64),
     MarkReleasing(Vec<(Index, Vec<Index>)>, u64),
     TakeDue(usize, u64),
@@ -78,6 +79,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (index(), secs(), several(), index()).prop_map(|(e, s, x, f)| Operation::Hold(e, s, x, f)),
         1 => index().prop_map(Operation::MarkDirty),
         2 => (index(), index()).prop_map(|(n, d)| Operation::ClearDirty(n, d)),
+        2 => (index(), any::<bool>()).prop_map(|(n, s)| Operation::Look(n, s)),
         2 => (count_max(), secs()).prop_map(|(n, s)| Operation::MarkOverdue(n, s)),
         3 => (prop::collection::vec(release, 1..3), secs())
             .prop_map(|(r, s)| Operation::MarkReleasing(r, s)),
@@ -135,6 +137,9 @@ impl World {
     }
 }
 
+/// Entries, placeholders, what is dirty, and what is to be looked at.
+type View = (Vec<Entry>, Vec<Placeholder>, Vec<Coordinate>, Vec<BTreeSet<EventId>>);
+
 /// One store, with the numbers it gave out: they differ between stores, their places in these lists do not.
 struct Store {
     purgatory: Purgatory,
@@ -179,6 +184,13 @@ impl Store {
                 let seen = *number.get(&self.dirty);
                 let name = coordinate(&world.authors[0], name_at(name));
                 format!("{:?}", p.clear_dirty(&name, seen).await.unwrap())
+            }
+            Operation::Look(name, is_staged) => {
+                let name = coordinate(&world.authors[0], name_at(name));
+                let looks = p.looks_page(&name).await.unwrap();
+                let staged = looks.event_ids().into_iter().filter(|_| *is_staged);
+                let found = staged.map(|id| (id, Looked::Staged)).collect();
+                format!("{:?}", p.note_looked(&name, &looks, &found).await.unwrap())
             }
             Operation::MarkOverdue(count_max, secs) => {
                 format!("{:?}", p.mark_overdue(*count_max, *secs).await.unwrap())
@@ -268,8 +280,9 @@ impl Store {
     }
 
     /// Returns what can be seen from outside, but for times and the numbers themselves.
-    async fn view(&self, world: &World) -> (Vec<Entry>, Vec<Placeholder>, Vec<Coordinate>) {
-        let reading = self.purgatory.read(&world.coordinates()).await.unwrap();
+    async fn view(&self, world: &World) -> View {
+        let all = ids(world.events.iter().map(|(event, _)| event));
+        let reading = self.purgatory.read_with(&world.coordinates(), &all).await.unwrap();
         let dirty = self.purgatory.dirty(9).await.unwrap();
         assert_eq!(reading.dirty, dirty.iter().cloned().collect());
         let now = reading.now;
@@ -287,8 +300,12 @@ impl Store {
             let number = self.purgatory.dirty_number(&name).await.unwrap();
             assert_eq!(number.as_ref(), reading.dirty.get(&name));
         }
+        let mut looks = Vec::new();
+        for (name, _) in self.purgatory.dirty_pull_requests(9).await.unwrap() {
+            looks.push(self.purgatory.looks_page(&name).await.unwrap().event_ids());
+        }
         let dirty = dirty.into_iter().map(|(name, _)| name);
-        (entries, placeholders, dirty.collect())
+        (entries, placeholders, dirty.collect(), looks)
     }
 }
 
@@ -346,6 +363,10 @@ async fn assert_nothing_is_left(server: &RedisServer, world: &World, purgatory: 
     }
     for (name, number) in purgatory.dirty(9).await.unwrap() {
         assert!(purgatory.clear_dirty(&name, number).await.unwrap());
+    }
+    for (name, _) in purgatory.dirty_pull_requests(9).await.unwrap() {
+        let looks = purgatory.looks_page(&name).await.unwrap();
+        assert!(!purgatory.note_looked(&name, &looks, &BTreeMap::new()).await.unwrap());
     }
     let left: Vec<String> = server.ask(&["KEYS", "*"]).await;
     let is_meant_to_stay = |key: &String| {

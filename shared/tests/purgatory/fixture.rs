@@ -1,6 +1,7 @@
 //! A purgatory to test on either store, and events to put into it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -123,6 +124,25 @@ impl Fixture {
     pub(crate) async fn entry(&self, event: &Event) -> Option<Entry> {
         let reading = self.read(&["repo"]).await;
         reading.entries.into_iter().find(|e| e.event.id == event.id)
+    }
+
+    /// Looks at every PR that is to be looked at, and returns the names of their repositories, those first that have
+    /// waited longest.
+    pub(crate) async fn look_at_pull_requests(&self) -> Vec<String> {
+        let dirty = self.purgatory.dirty_pull_requests(100).await.unwrap();
+        let mut names = Vec::new();
+        for (coordinate, _) in &dirty {
+            loop {
+                let looks = self.purgatory.looks_page(coordinate).await.unwrap();
+                let noted = self.purgatory.note_looked(coordinate, &looks, &BTreeMap::new()).await;
+                if !noted.unwrap() {
+                    break;
+                }
+            }
+            names.push(coordinate.identifier.to_string());
+        }
+        names.dedup();
+        names
     }
 
     /// Clears every dirty mark, and returns the names of the repositories that had one, oldest change first.

@@ -698,6 +698,12 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let place = coordinate(&author, "repo");
     let put = fixture.purgatory.put_placeholder(&held.id, &place, oid('a'), LONG);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
+    let pr = Hold {
+        coordinates: home(&held),
+        ..hold(&event(&Keys::generate(), 1618, "unused", 1), LONG)
+    };
+    fixture.purgatory.hold(&pr).await.unwrap();
+    fixture.purgatory.begin_rounds(&home(&held)).await.unwrap();
     let deletion = Deletion {
         author: author.public_key(),
         created_at: 0,

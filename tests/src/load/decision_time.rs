@@ -2,6 +2,7 @@
 //! that are loaded as the programs load them, from a purgatory in memory and the built-in relay.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -122,10 +123,22 @@ pub async fn measure(attack: Attack, count: usize) -> Vec<DecisionTime> {
     let mut times = Vec::new();
     let attackers = [siege.attacking.first(), siege.attacking.get(count / 2)];
     let attackers = attackers.into_iter().flatten().map(|own| ("an attacker", own));
+    // As many as the worker looks at together.
+    let offered = siege.attacking.iter().take(64).map(|own| own.pull_request.id);
+    let scopes = [
+        ("", Reach::Members, BTreeSet::new()),
+        (", of all that list it, and of 64 PRs", Reach::FULL, offered.collect()),
+    ];
     for (whose, own) in [("the victim", &siege.victim)].into_iter().chain(attackers) {
-        for (far, reach) in [("", Reach::Members), (" and all that list it", Reach::FULL)] {
+        for (far, reach, pull_request_ids) in &scopes {
+            let scope = FactsScope {
+                coordinates: [own.coordinate.clone()].into(),
+                reach: *reach,
+                pull_request_ids: pull_request_ids.clone(),
+                ..FactsScope::default()
+            };
             for (what, decide) in DECISIONS {
-                let (decision, load) = bench.time(own, reach, *decide).await;
+                let (decision, load) = bench.time(own, &scope, *decide).await;
                 times.push(DecisionTime {
                     what: format!("{what}, of {whose}{far}"),
                     decision,
@@ -260,16 +273,11 @@ impl Bench {
     }
 
     /// How long a decision takes, and loading its facts.
-    async fn time(&self, own: &Published, reach: Reach, decide: Decide) -> (Duration, Duration) {
-        let scope = FactsScope {
-            coordinates: [own.coordinate.clone()].into(),
-            reach,
-            ..FactsScope::default()
-        };
+    async fn time(&self, own: &Published, scope: &FactsScope, decide: Decide) -> (Duration, Duration) {
         let mut least = (Duration::MAX, Duration::MAX);
         for _ in 0..RUNS {
             let started = Instant::now();
-            let (facts, _) = self.loader.load(&scope).await.expect("facts");
+            let (facts, _) = self.loader.load(scope).await.expect("facts");
             let load = started.elapsed();
             let started = Instant::now();
             decide(own, &facts);

@@ -26,6 +26,7 @@ use shared::purgatory::Hold;
 use shared::purgatory::HoldOutcome;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
+use shared::purgatory::Looked;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::RedisSettings;
@@ -289,7 +290,32 @@ impl Bench {
         self.begin().await;
         self.purgatory.read(&[coordinate("victim")].into()).await?;
         costs.push(self.end("read the repository").await);
+        costs.extend(self.look_at_many().await?);
         Ok(costs)
+    }
+
+    /// Looks at as many PRs as one repository may have waiting.
+    async fn look_at_many(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let (mut costs, at) = (Vec::new(), coordinate("victim"));
+        let ids = (0..Limits::DEFAULT.entries_per_repository_max).map(|number| format!("{number:064x}"));
+        let ids: BTreeSet<EventId> = ids.map(|id| EventId::from_hex(&id).unwrap()).collect();
+        self.begin().await;
+        self.purgatory.ask_for_looks(&at, &ids).await?;
+        costs.push(self.end(&format!("have {} PRs looked at", ids.len())).await);
+        let staged = ids.iter().map(|id| (*id, Looked::Staged)).collect();
+        self.begin().await;
+        while self.look_at_page(&at, &staged).await? {}
+        costs.push(self.end("look at them").await);
+        self.begin().await;
+        self.purgatory.begin_rounds(&[at.clone()].into()).await?;
+        while self.look_at_page(&at, &staged).await? {}
+        costs.push(self.end("look at all of them again").await);
+        Ok(costs)
+    }
+
+    async fn look_at_page(&self, at: &Coordinate, found: &BTreeMap<EventId, Looked>) -> Result<bool, PurgatoryError> {
+        let looks = self.purgatory.looks_page(at).await?;
+        self.purgatory.note_looked(at, &looks, found).await
     }
 
     async fn read_all(&mut self, names: &[String]) -> Result<Vec<RedisCost>, PurgatoryError> {

@@ -128,3 +128,16 @@ pub(crate) async fn wrap_git(world: &mut World) -> GitWrapper {
     eventually("it serves", async || world.gateway_log()[logged..].contains("serving")).await;
     wrapper
 }
+
+/// Waits until the worker has found nothing to do for longer than it rests between two steps.
+pub(crate) async fn settled(world: &World) {
+    let mut last = (String::new(), std::time::Instant::now());
+    eventually("nothing is logged any more", async || {
+        let log = world.gateway_log();
+        if log != last.0 {
+            last = (log, std::time::Instant::now());
+        }
+        last.1.elapsed() > std::time::Duration::from_millis(1_200)
+    })
+    .await;
+}

@@ -28,6 +28,7 @@ use shared::purgatory::HoldOutcome;
 use shared::purgatory::Lease;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
+use shared::purgatory::Looks;
 use shared::purgatory::Purgatory;
 use shared::purgatory::Reading;
 use shared::purgatory::Release;
@@ -113,6 +114,8 @@ struct Walk<'w> {
     leases: BTreeMap<(GatewayId, Event), Lease>,
     /// The dirty numbers that were read, by coordinate: the model's and the program's.
     read: [(u8, Option<DirtyNumber>); 2],
+    /// The PRs that the program has to look at, as they were read with these numbers.
+    looks: BTreeMap<usize, Looks>,
 }
 
 /// What an operation returned, as far as the model knows of it, and what there is after it.
@@ -143,6 +146,7 @@ impl<'w> Walk<'w> {
             clock,
             leases: BTreeMap::new(),
             read: [(0, None); 2],
+            looks: BTreeMap::new(),
         }
     }
 
@@ -156,6 +160,10 @@ impl<'w> Walk<'w> {
         let of_model = self.do_to_model(operation);
         let of_program = self.do_to_program(operation).await;
         let reading = self.reading().await;
+        let of_program_reading = model_redis::Reading {
+            dirty: self.dirty(&reading).await,
+            ..self.translated(&reading)
+        };
         let outcomes = (
             Outcome {
                 returned: of_model,
@@ -164,7 +172,7 @@ impl<'w> Walk<'w> {
             },
             Outcome {
                 returned: of_program,
-                reading: self.translated(&reading),
+                reading: of_program_reading,
                 after_announcement: self.order(&reading),
             },
         );
@@ -265,14 +273,12 @@ impl<'w> Walk<'w> {
                 return Returned::Settled(is_settled);
             }
             Operation::MarkDirty(one) => purgatory.mark_dirty(&world.coordinates(one)).await.unwrap(),
-            Operation::Read => {
-                let dirty = self.reading().await.dirty;
-                for one in Coordinates::EACH {
-                    let number = dirty.get(world.coordinate(one)).copied();
-                    self.read[one.index()].1 = number;
-                }
-            }
+            Operation::Read => self.read().await,
             Operation::ClearDirty(one) => {
+                if let Some(looks) = self.looks.get(&one.index()) {
+                    let (at, nothing) = (world.coordinate(one), BTreeMap::new());
+                    purgatory.note_looked(at, looks, &nothing).await.unwrap();
+                }
                 if let Some(number) = self.read[one.index()].1 {
                     purgatory.clear_dirty(world.coordinate(one), number).await.unwrap();
                 }
@@ -297,6 +303,16 @@ impl<'w> Walk<'w> {
     async fn note_listing(&self, one: Coordinates, listed: &BTreeSet<PublicKey>) {
         let coordinate = self.world.coordinate(one);
         self.purgatory.note_listings(coordinate, listed, true).await.unwrap();
+    }
+
+    async fn read(&mut self) {
+        let dirty = self.reading().await.dirty;
+        for one in Coordinates::EACH {
+            let at = self.world.coordinate(one);
+            self.read[one.index()].1 = dirty.get(at).copied();
+            let looks = self.purgatory.looks_page(at).await.unwrap();
+            self.looks.insert(one.index(), looks);
+        }
     }
 
     fn hold(&self, event: Event, extend: Events) -> Hold {
@@ -353,7 +369,18 @@ impl<'w> Walk<'w> {
 
     async fn reading(&self) -> Reading {
         let both = self.world.coordinates(Coordinates::BOTH);
-        self.purgatory.read(&both).await.unwrap()
+        let all = self.world.ids(Event::ALL.into_iter().collect());
+        self.purgatory.read_with(&both, &all).await.unwrap()
+    }
+
+    /// What is dirty in the model must be in the program, or have PRs to look at. What is looked at more often than in
+    /// the model does no harm.
+    async fn dirty(&self, reading: &Reading) -> [u8; 2] {
+        let looked_at = self.purgatory.dirty_pull_requests(9).await.unwrap();
+        let looked_at = looked_at.iter().map(|(coordinate, _)| coordinate);
+        let dirty = self.world.model_coordinates(reading.dirty.keys().chain(looked_at));
+        let of_model = self.model_reading().dirty;
+        Coordinates::EACH.map(|one| u8::from(dirty.meets(one)).min(of_model[one.index()]))
     }
 
     /// Of dirty numbers only what is dirty.
@@ -374,8 +401,6 @@ impl<'w> Walk<'w> {
                 translated.overdue.add(event);
             }
         }
-        let dirty = self.world.model_coordinates(reading.dirty.keys());
-        translated.dirty = Coordinates::EACH.map(|one| u8::from(dirty.meets(one)));
         let placed = reading.placeholders.iter().map(|placeholder| &placeholder.coordinate);
         translated.placeholders = self.world.model_coordinates(placed);
         translated.noted = self.world.model_notes(&reading.listed_by);

@@ -1,5 +1,6 @@
 //! The ARGV of the scripts, in the order that the header of each names.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
@@ -17,6 +18,8 @@ use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::Room;
 use crate::purgatory::limits::Limits;
+use crate::purgatory::looks::Looked;
+use crate::purgatory::looks::Looks;
 use crate::purgatory::release::Release;
 use crate::purgatory::release::Settlement;
 
@@ -129,6 +132,19 @@ impl Argv {
     pub(super) fn notes(self, notes: &[(&EventId, &String)]) -> Self {
         let add = |argv: Self, (event_id, text): &(&EventId, &String)| argv.arg(event_id).arg(text);
         notes.iter().fold(self, add)
+    }
+
+    /// What was found of each that was looked at. What nothing was found of has nothing staged.
+    pub(super) fn looked(self, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> Self {
+        looks.members.iter().fold(self.arg(&looks.last_change), |argv, look| {
+            let argv = argv.arg(&look.member).arg(&look.score);
+            match found.get(&look.event_id) {
+                None => argv.arg("drop"),
+                Some(Looked::Staged) => argv.arg("keep"),
+                Some(Looked::Again) => argv.arg("again"),
+                Some(Looked::Later { secs }) => argv.bounded(*secs),
+            }
+        })
     }
 
     pub(super) fn json(self, texts: impl IntoIterator<Item: ToString>) -> Self {

@@ -17,6 +17,8 @@ use crate::purgatory::hold::PlaceholderOutcome;
 use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limit;
+use crate::purgatory::looks::Look;
+use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Reading;
 use crate::purgatory::release::Lease;
@@ -85,6 +87,21 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Coordinate, 
     raw.into_iter()
         .map(|(name, number)| Ok((coordinate("a dirty mark", &name)?, DirtyNumber(number))))
         .collect()
+}
+
+/// Reads the answer of `looks_page.lua`.
+pub(super) fn looks((last_change, members): (String, Vec<(String, String)>)) -> Result<Looks, Malformed> {
+    let look = |(member, score): (String, String)| {
+        let id = member.rsplit(':').next().unwrap_or_default();
+        let event_id = EventId::from_hex(id).map_err(|_| malformed("a PR to look at", "id", id))?;
+        Ok(Look {
+            event_id,
+            member,
+            score,
+        })
+    };
+    let members = members.into_iter().map(look).collect::<Result<_, Malformed>>()?;
+    Ok(Looks { last_change, members })
 }
 
 /// Reads the answer of `hold_entry.lua`.

@@ -7,10 +7,11 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 23] = [
+const SCRIPT_KEYS: [(&str, &str); 27] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
+    ("dirty_pull_requests", "{purgatory}:dirty_pull_requests"),
     ("deadlines", "{purgatory}:deadlines"),
     ("releasing", "{purgatory}:releasing"),
     ("entries", "{purgatory}:entries"),
@@ -19,6 +20,12 @@ const SCRIPT_KEYS: [(&str, &str); 23] = [
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
     ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),
+    (
+        "pull_requests",
+        "{purgatory}:pull_requests:<pubkey>:<encoded identifier>",
+    ),
+    ("looked_at", "{purgatory}:looked_at:<pubkey>:<encoded identifier>"),
+    ("round", "{purgatory}:round:<pubkey>:<encoded identifier>"),
     ("announcement", "{purgatory}:announcement:<pubkey>:<encoded identifier>"),
     ("author", "{purgatory}:author:<pubkey>"),
     ("author_bytes", "{purgatory}:author_bytes:<pubkey>"),
@@ -80,6 +87,10 @@ const PAGE_MAX: usize = 32;
 /// Bytes of events that one call returns or is given, and one event more.
 pub(super) const PAGE_BYTES: usize = 256 << 10;
 
+/// What is taken off the number of a change to have the score of a PR that was not looked at since: those are below 0,
+/// in the order of their changes, and exact, until the year 2112.
+const UNLOOKED: u64 = 1 << 52;
+
 /// How many entries of an index one call looks at, however few of them it may return.
 const SCANNED_MAX: u64 = 200;
 
@@ -104,7 +115,7 @@ pub(super) fn lua_table() -> String {
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
-         page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, \
+         page_max = {PAGE_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),
         Reading::LISTED_BY_MAX

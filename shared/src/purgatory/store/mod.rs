@@ -10,6 +10,7 @@ mod memory;
 mod notifications;
 #[macro_use]
 mod operations;
+mod paged;
 mod pages;
 mod redis;
 mod script;
@@ -29,11 +30,6 @@ use self::clock_jumps::ClockJumps;
 use self::decode::Malformed;
 use self::decode::ReadingCursor;
 use self::memory::MemoryStore;
-use self::pages::ENTRIES_MAX;
-use self::pages::IDS_MAX;
-use self::pages::NAMES_MAX;
-use self::pages::gates;
-use self::pages::release_pages;
 use self::redis::RedisStore;
 use self::script::PurgatoryScript;
 use crate::git::Oid;
@@ -49,6 +45,8 @@ use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limits;
+use crate::purgatory::looks::Looked;
+use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
 use crate::purgatory::reading::Reading;
@@ -84,6 +82,25 @@ enum Backend {
     Memory(MemoryStore),
 }
 
+/// What a coordinate is dirty by.
+#[derive(Debug, Clone, Copy)]
+enum DirtyIndex {
+    /// Something has happened to it.
+    Coordinates,
+    /// Some of its PRs have to be looked at.
+    PullRequests,
+}
+
+impl DirtyIndex {
+    /// The name that the scripts have for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Coordinates => "dirty",
+            Self::PullRequests => "dirty_pull_requests",
+        }
+    }
+}
+
 operations! {
     /// Reads one page of everything about some coordinates, and where the next one begins.
     fn read_page(coordinates: &BTreeSet<Coordinate>, from: &ReadingCursor) -> (Reading, ReadingCursor) =
@@ -102,19 +119,37 @@ operations! {
         ("mark coordinates dirty", |argv| argv.args(coordinates), |_: u64| Ok(()));
 
     /// Clears the dirty mark of a coordinate, and returns whether it did: not if the number has risen since `seen`.
+    /// From then on all its PRs are to be looked at.
     pub fn clear_dirty(coordinate: &Coordinate, seen: DirtyNumber) -> bool =
         ("clear a dirty mark", |argv| argv.arg(coordinate).arg(seen.0), Ok);
 
-    /// Returns one page of dirty coordinates, those whose number is above `after`.
-    fn dirty_page(after: u64, count_max: usize) -> Vec<(Coordinate, DirtyNumber)> =
-        ("list dirty coordinates", |argv| argv.arg(after).bounded(count_max), decode::dirty_numbers);
+    /// Returns one page of coordinates that are dirty by this `index`, those whose number is above `after`.
+    fn dirty_page(after: u64, count_max: usize, index: DirtyIndex) -> Vec<(Coordinate, DirtyNumber)> =
+        ("list dirty coordinates", |argv| argv.arg(after).bounded(count_max).arg(index.name()), decode::dirty_numbers);
 
     /// Returns the dirty number of a coordinate, if it is dirty.
     pub fn dirty_number(coordinate: &Coordinate) -> Option<DirtyNumber> =
         ("read a dirty number", |argv| argv.arg(coordinate), |number: Option<u64>| Ok(number.map(DirtyNumber)));
 
-    /// Raises the dirty numbers of at most `count_max` entries and placeholders whose deadline is past, and returns how
-    /// many it found. Nothing expires by this, and each is found again after `recheck_secs` if it is still there.
+    /// Returns what has to be looked at of the PRs of a coordinate, one page of it.
+    pub fn looks_page(coordinate: &Coordinate) -> Looks =
+        ("list PRs to look at", |argv| argv.arg(coordinate), decode::looks);
+
+    /// Notes that PRs of a coordinate were looked at, but for those that something has happened to since `looks` were
+    /// read, and returns whether there is more to look at.
+    pub fn note_looked(coordinate: &Coordinate, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> bool =
+        ("note what was looked at", |argv| argv.arg(coordinate).looked(looks, found), Ok);
+
+    /// Has it looked into what is staged in a repository for one page of events.
+    fn ask_for_looks_page(coordinate: &Coordinate, event_ids: &[EventId]) -> () =
+        ("have PRs looked at", |argv| argv.arg(coordinate).args(event_ids), |_: u64| Ok(()));
+
+    /// Has all PRs of one page of coordinates looked at.
+    fn begin_rounds_page(coordinates: &[&Coordinate]) -> () =
+        ("have all PRs looked at", |argv| argv.args(coordinates), |_: u64| Ok(()));
+
+    /// Has at most `count_max` entries and placeholders reconciled whose deadline is past, and returns how many it
+    /// found. Nothing expires by this, and each is found again after `recheck_secs` if it is still there.
     pub fn mark_overdue(count_max: usize, recheck_secs: u64) -> usize =
         ("mark what is overdue", |argv| argv.bounded(count_max).bounded(recheck_secs), Ok);
 
@@ -200,7 +235,7 @@ operations! {
     pub fn listing(coordinates: &BTreeSet<Coordinate>, count_max: usize) -> BTreeSet<Coordinate> =
         ("read who lists an author", |argv| argv.bounded(count_max).args(coordinates), decode::coordinates);
 
-    /// Raises the dirty numbers of one page of what is held, and returns the cursor of the next one: two texts, `"0"` and
+    /// Has one page of what is held reconciled, and returns the cursor of the next one: two texts, `"0"` and
     /// empty for the first page, and again behind the last.
     pub fn mark_held_page(cursor: &(String, String)) -> (String, String) =
         ("mark everything held dirty", |argv| argv.arg(&cursor.0).arg(&cursor.1), Ok);
@@ -209,7 +244,8 @@ operations! {
     pub fn last_change() -> u64 =
         ("read the last change", |argv| argv, Ok);
 
-    /// Returns how much is dirty whose number is above `after` and at most `until`.
+    /// Returns how many coordinates are dirty, or have PRs to look at, whose number is above `after` and at most
+    /// `until`.
     pub fn dirty_between(after: u64, until: u64) -> usize =
         ("count what is dirty", |argv| argv.arg(after).arg(until), Ok);
 
@@ -298,216 +334,6 @@ impl Purgatory {
         };
         let answer = T::from_redis_value(answer).map_err(|error| PurgatoryError::malformed(operation, error))?;
         decode(answer).map_err(|malformed| PurgatoryError::malformed(operation, malformed))
-    }
-}
-
-/// What is done page by page, so that others are served in between: the scripts say in their headers what a page is.
-impl Purgatory {
-    /// Reads everything about some coordinates. No change up to the dirty numbers is missing; where it is read in more
-    /// than one step, what changes meanwhile raises them, and may be read or not.
-    ///
-    /// # Errors
-    /// As for all operations.
-    pub async fn read(&self, coordinates: &BTreeSet<Coordinate>) -> Result<Reading, PurgatoryError> {
-        let (mut reading, mut cursor) = self.read_page(coordinates, &ReadingCursor::start()).await?;
-        while !cursor.is_end() {
-            let (page, next) = self.read_page(coordinates, &cursor).await?;
-            reading.entries.extend(page.entries);
-            reading.placeholders.extend(page.placeholders);
-            cursor = next;
-        }
-        reading.entries.sort_by_key(|entry| entry.event.id);
-        reading.entries.dedup_by_key(|entry| entry.event.id);
-        reading.placeholders.sort();
-        if matches!(self.backend, Backend::Redis(_)) {
-            let spared = self.clock_jumps.spare(&mut reading);
-            self.extend(&spared.event_ids, spared.secs).await?;
-        }
-        Ok(reading)
-    }
-
-    /// Returns those of these entries that there are, by event id.
-    ///
-    /// # Errors
-    /// As for all operations.
-    pub async fn entries(&self, event_ids: &BTreeSet<EventId>) -> Result<Vec<Entry>, PurgatoryError> {
-        let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
-        let mut entries = Vec::new();
-        for page in event_ids.chunks(ENTRIES_MAX) {
-            entries.extend(self.entries_page(page).await?);
-        }
-        Ok(entries)
-    }
-
-    /// Holds an event, and of the announcements of one coordinate that are held or asleep only the NIP-01 winner.
-    ///
-    /// # Errors
-    /// As for all operations; it may be held then, and not all that it extends extended.
-    pub async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, PurgatoryError> {
-        let extend: Vec<EventId> = hold.extend.iter().copied().collect();
-        let first = extend.len().min(IDS_MAX);
-        let (extended, outcome) = self.hold_entry(hold, &extend[..first]).await?;
-        // With the first page all are extended that a repository of honest people has.
-        if outcome == HoldOutcome::Held {
-            self.extend_all(&extend[extended.min(first)..], hold.hold_secs).await?;
-        }
-        Ok(outcome)
-    }
-
-    /// Raises the dirty numbers of coordinates.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been marked then.
-    pub async fn mark_dirty(&self, coordinates: &BTreeSet<Coordinate>) -> Result<(), PurgatoryError> {
-        let coordinates: Vec<&Coordinate> = coordinates.iter().collect();
-        for page in coordinates.chunks(NAMES_MAX) {
-            self.mark_dirty_page(page).await?;
-        }
-        Ok(())
-    }
-
-    /// Returns dirty coordinates, at most `count_max`, with the oldest change first.
-    ///
-    /// # Errors
-    /// As for all operations.
-    pub async fn dirty(&self, count_max: usize) -> Result<Vec<(Coordinate, DirtyNumber)>, PurgatoryError> {
-        let mut dirty: Vec<(Coordinate, DirtyNumber)> = Vec::new();
-        loop {
-            let after = dirty.last().map_or(0, |(_, number)| number.0);
-            let wanted = (count_max - dirty.len()).min(NAMES_MAX);
-            let page = self.dirty_page(after, wanted).await?;
-            let is_last = page.len() < NAMES_MAX;
-            dirty.extend(page);
-            if is_last || dirty.len() >= count_max {
-                return Ok(dirty);
-            }
-        }
-    }
-
-    /// Marks events as releasing, given in the order of publishing, and leases them to the caller but for those that
-    /// are ordered after what another caller is releasing. Left out and unchanged are those that are releasing already
-    /// and leased to another caller or not to be retried yet, and those that their author has just deleted.
-    ///
-    /// # Errors
-    /// As for all operations; the first of them may be marked then, and are due when their lease runs out.
-    pub async fn mark_releasing(
-        &self,
-        releases: &[Release],
-        lease_secs: u64,
-    ) -> Result<MarkedReleasing, PurgatoryError> {
-        let mut marked = MarkedReleasing::default();
-        let mut own = BTreeSet::new();
-        for page in release_pages(releases) {
-            let after: BTreeSet<EventId> = page.iter().flat_map(|release| &release.after).copied().collect();
-            let before = after.intersection(&own).copied().collect();
-            let page = self.mark_releasing_page(page, &before, lease_secs).await?;
-            own.extend(page.leased.iter().map(|leased| leased.event.id));
-            marked.leased.extend(page.leased);
-            marked.waiting.extend(page.waiting);
-        }
-        Ok(marked)
-    }
-
-    /// Extends deadlines to at least `hold_secs` from now, and returns of how many entries. Sleeping ones wake, for
-    /// just so long, and make their coordinates dirty.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been extended then.
-    pub async fn extend(&self, event_ids: &BTreeSet<EventId>, hold_secs: u64) -> Result<usize, PurgatoryError> {
-        let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
-        self.extend_all(&event_ids, hold_secs).await
-    }
-
-    async fn extend_all(&self, mut event_ids: &[EventId], hold_secs: u64) -> Result<usize, PurgatoryError> {
-        let mut all = 0;
-        while !event_ids.is_empty() {
-            let page = &event_ids[..event_ids.len().min(IDS_MAX)];
-            let (extended, done) = self.extend_page(page, hold_secs).await?;
-            all += extended;
-            event_ids = event_ids.get(done.max(1)..).unwrap_or_default();
-        }
-        Ok(all)
-    }
-
-    /// Removes entries that are held or asleep (superseded, de-listed), and returns how many.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been removed then.
-    pub async fn end(&self, event_ids: &BTreeSet<EventId>) -> Result<usize, PurgatoryError> {
-        let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
-        let (mut all, mut rest) = (0, &event_ids[..]);
-        while !rest.is_empty() {
-            let (ended, done) = self.end_page(&rest[..rest.len().min(IDS_MAX)]).await?;
-            all += ended;
-            rest = rest.get(done.max(1)..).unwrap_or_default();
-        }
-        Ok(all)
-    }
-
-    /// Removes what its author asked to delete, in any status, keeps it out for ten minutes, and returns how many
-    /// entries were removed. There is room for only so many that are kept out: the relay rules out the others, once it
-    /// has the request.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been removed then.
-    pub async fn delete(&self, deletion: &Deletion) -> Result<usize, PurgatoryError> {
-        unless_full(self.gate(&deletion.author, deletion.created_at, &gates(deletion)).await)?;
-        let (mut deleted, mut cursor) = (0, (0, String::new()));
-        while cursor.0 >= 0 {
-            let (page, done, last) = self.delete_page(deletion, &cursor).await?;
-            deleted += page;
-            cursor = (done, last);
-        }
-        Ok(deleted)
-    }
-
-    /// Removes what an author who vanishes (NIP-62) has held or asleep, made up to `created_at`, keeps such events out
-    /// for ten minutes, and returns how many entries were removed. Releasing ones stay: the relay rules them out.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been removed then.
-    pub async fn vanish(&self, author: &PublicKey, created_at: u64) -> Result<usize, PurgatoryError> {
-        unless_full(self.gate(author, created_at, &["author".to_owned()]).await)?;
-        let (mut vanished, mut kept) = (0, 0);
-        while kept >= 0 {
-            let (page, next) = self.vanish_page(author, created_at, kept).await?;
-            vanished += page;
-            kept = next;
-        }
-        Ok(vanished)
-    }
-
-    /// Notes what entries wait for; those that are not there are left out.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been noted then.
-    pub async fn note_waiting(&self, notes: &BTreeMap<EventId, String>) -> Result<(), PurgatoryError> {
-        let notes: Vec<(&EventId, &String)> = notes.iter().collect();
-        for page in notes.chunks(IDS_MAX) {
-            self.note_waiting_page(page).await?;
-        }
-        Ok(())
-    }
-
-    /// Raises the dirty number of every coordinate of which anything is held.
-    ///
-    /// # Errors
-    /// As for all operations; some may have been marked then.
-    pub async fn mark_held(&self) -> Result<(), PurgatoryError> {
-        let start = ("0".to_owned(), String::new());
-        let mut cursor = self.mark_held_page(&start).await?;
-        while cursor != start {
-            cursor = self.mark_held_page(&cursor).await?;
-        }
-        Ok(())
-    }
-}
-
-/// A gate for which there is no room is no failure: what was to be kept out is ruled out by the relay.
-fn unless_full(gated: Result<(), PurgatoryError>) -> Result<(), PurgatoryError> {
-    match gated {
-        Err(PurgatoryError::Full { .. }) => Ok(()),
-        other => other,
     }
 }
 

@@ -1,6 +1,8 @@
 //! PRs: the event and the push of its commit come in either order (docs/ARCHITECTURE.md rule 6).
 
+use nostr::event::Event;
 use nostr::key::Keys;
+use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
@@ -23,9 +25,11 @@ in_both_worlds!(
     a_pull_request_waits_for_its_repository,
     a_served_pull_request_is_pushed_to_another_repository_of_its,
     a_commit_for_somebody_elses_pull_request_does_not_stay,
+    pull_requests_whose_commit_comes_with_a_branch_are_served,
+    more_pull_requests_than_a_page_expire,
 );
 
-fn pull_request_ref(event: &nostr::event::Event) -> String {
+fn pull_request_ref(event: &Event) -> String {
     format!("refs/nostr/{}", event.id)
 }
 
@@ -205,6 +209,56 @@ async fn a_served_pull_request_is_pushed_to_another_repository_of_its(kind: Kind
         .expect_ok();
 
     assert_eq!(seen(&second, &name).await, Some(offered));
+}
+
+/// Returns PRs of so many strangers that all offer one commit, held.
+async fn held_pull_requests(served: &Served, nostr: &mut NostrClient, commit: &str) -> Vec<Event> {
+    let mut events = Vec::new();
+    for _ in 0..MORE_THAN_A_PAGE {
+        let event = served.repository.pull_request(&Keys::generate(), commit);
+        assert_eq!(nostr.send(&event).await, held());
+        events.push(event);
+    }
+    events
+}
+
+const MORE_THAN_A_PAGE: usize = 40;
+
+/// The push of the branch looks at none of them: the worker does.
+async fn pull_requests_whose_commit_comes_with_a_branch_are_served(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let second = served.git.commit("two").await;
+    let events = held_pull_requests(&served, &mut nostr, &second).await;
+    let state = served.repository.state(now(), &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&state).await, held());
+
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+
+    for event in &events {
+        eventually("the PR is served", async || nostr.serves(event).await).await;
+        assert_eq!(seen(&served, &pull_request_ref(event)).await, Some(second.clone()));
+    }
+}
+
+async fn more_pull_requests_than_a_page_expire(kind: Kind) {
+    let options = Options {
+        hold_secs: 2,
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+
+    let events = held_pull_requests(&served, &mut nostr, &"a".repeat(40)).await;
+
+    for event in &events {
+        eventually("it has expired", async || {
+            world.gateway_log().contains(&format!("expired event.id={}", event.id))
+        })
+        .await;
+    }
 }
 
 /// A commit was kept for ever that was staged for a PR which is offered to another repository.

@@ -1,5 +1,9 @@
 //! What one push makes the server do, counted in its debug log.
 
+use std::collections::BTreeSet;
+
+use nostr::key::Keys;
+use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::harness::gateway::Detour;
 use tests::harness::options::Kind;
@@ -8,10 +12,15 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::Served;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::settled;
 
-in_both_worlds!(a_push_loads_facts_once_reconciles_once_and_polls_for_nothing);
+in_both_worlds!(
+    a_push_loads_facts_once_reconciles_once_and_polls_for_nothing,
+    pull_requests_of_strangers_cost_a_push_nothing,
+);
 
 /// The lines in the log of a gateway that contain one of the texts of [`COUNTED`], in order.
 fn counted(log: &str) -> Vec<&'static str> {
@@ -22,13 +31,7 @@ fn counted(log: &str) -> Vec<&'static str> {
 /// Before: 4 loads of facts with the advertisement's, up to 5 reconciles, and 50 ms of polling.
 async fn a_push_loads_facts_once_reconciles_once_and_polls_for_nothing(kind: Kind) {
     let mut world = World::start(kind, Options::default()).await;
-    let launcher = ["env", "GRASP_LOG=info,shared=debug,grasp_gateway=debug"];
-    world
-        .send_gateway_round(Detour {
-            launcher: launcher.map(str::to_owned).into(),
-            ..Detour::default()
-        })
-        .await;
+    log_facts(&mut world).await;
     let mut nostr = world.nostr().await;
     let repository = Repository::new("r");
     let work = world.git("work").await;
@@ -61,17 +64,93 @@ async fn a_push_loads_facts_once_reconciles_once_and_polls_for_nothing(kind: Kin
     assert!(nostr.serves(&state).await);
 }
 
-/// Waits until the worker has found nothing to do for longer than it rests between two steps.
-async fn settled(world: &World) {
-    let mut last = (String::new(), std::time::Instant::now());
-    eventually("nothing is logged any more", async || {
-        let log = world.gateway_log();
-        if log != last.0 {
-            last = (log, std::time::Instant::now());
-        }
-        last.1.elapsed() > std::time::Duration::from_millis(1_200)
-    })
-    .await;
+/// Before: each of them was read, and its deletion asked for at the relay, by a push, by whoever fetches, and for every
+/// event of the repository; and all of them again whenever one more came.
+async fn pull_requests_of_strangers_cost_a_push_nothing(kind: Kind) {
+    let mut world = World::start(kind, Options::default()).await;
+    log_facts(&mut world).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let before = world.gateway_log().len();
+    push_another(&world, &mut nostr, &served, 50).await;
+    let without = FactsLoaded::logged(&world.gateway_log()[before..]);
+
+    let before = world.gateway_log().len();
+    for number in 0..STRANGERS {
+        let nowhere = format!("{:040x}", number + 1);
+        let offered = served.repository.pull_request(&Keys::generate(), &nowhere);
+        assert_eq!(nostr.send(&offered).await, held());
+    }
+    settled(&world).await;
+    let arriving = FactsLoaded::logged(&world.gateway_log()[before..]);
+    let before = world.gateway_log().len();
+    push_another(&world, &mut nostr, &served, 40).await;
+    let with = FactsLoaded::logged(&world.gateway_log()[before..]);
+
+    let about_the_repository = |loaded: &[FactsLoaded]| -> BTreeSet<(usize, usize)> {
+        let loaded = loaded.iter().filter(|facts| facts.pull_requests == 0);
+        loaded.map(|facts| (facts.entries, facts.asked)).collect()
+    };
+    assert!(!about_the_repository(&without).is_empty());
+    let more: Vec<_> = about_the_repository(&with)
+        .difference(&about_the_repository(&without))
+        .copied()
+        .collect();
+    assert_eq!(more, [], "entries read and filters asked, which were not without PRs");
+    // Each is looked at once when it comes; the built-in relay's write policy has asked about it too.
+    let looked_at: usize = arriving.iter().map(|facts| facts.pull_requests).sum();
+    assert!(looked_at <= 2 * STRANGERS + STRANGERS / 10, "{looked_at}");
+    let page = with.iter().map(|facts| facts.pull_requests).max();
+    assert!(page <= Some(64), "{page:?}");
+}
+
+/// Declares one more commit of a repository and pushes it.
+async fn push_another(world: &World, nostr: &mut NostrClient, served: &Served, ago: u64) {
+    let tip = served.git.commit(&format!("more-{ago}")).await;
+    let state = served.repository.state(now() - ago, &[("refs/heads/main", &tip)]);
+    assert_eq!(nostr.send(&state).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    assert!(nostr.serves(&state).await);
+    settled(world).await;
+}
+
+/// What the relay was asked for once.
+struct FactsLoaded {
+    pull_requests: usize,
+    entries: usize,
+    asked: usize,
+}
+
+impl FactsLoaded {
+    /// Reads the lines about it in a debug log.
+    fn logged(log: &str) -> Vec<Self> {
+        let lines = log.lines().filter(|line| line.contains("ask the relay for facts"));
+        let read = |line: &str| {
+            let field = |name: &str| {
+                let value = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+                value.unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap()
+            };
+            Self {
+                pull_requests: field("pull_requests="),
+                entries: field("entries="),
+                asked: field("asked="),
+            }
+        };
+        lines.map(read).collect()
+    }
+}
+
+/// PRs of strangers, each of another key: more than some pages of them.
+const STRANGERS: usize = 200;
+
+/// Has a gateway log what it loads.
+async fn log_facts(world: &mut World) {
+    let launcher = ["env", "GRASP_LOG=info,shared=debug,grasp_gateway=debug"];
+    let detour = Detour {
+        launcher: launcher.map(str::to_owned).into(),
+        ..Detour::default()
+    };
+    world.send_gateway_round(detour).await;
 }
 
 /// What is counted: texts of the debug log.

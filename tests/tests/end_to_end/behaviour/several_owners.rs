@@ -6,6 +6,7 @@ use serde_json::json;
 use tests::clients::git::GitClient;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -15,8 +16,12 @@ use tests::harness::world::World;
 
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::settled;
 
-in_both_worlds!(maintainers_push_in_turns_and_an_invited_one_joins_them);
+in_both_worlds!(
+    maintainers_push_in_turns_and_an_invited_one_joins_them,
+    a_pull_request_offered_to_one_maintainer_waits_for_the_repository_of_another,
+);
 
 /// One of the owners.
 fn repository() -> Repository {
@@ -127,4 +132,40 @@ async fn maintainers_push_in_turns_and_an_invited_one_joins_them(kind: Kind) {
 
     let served = nostr.query(json!({"kinds": [30617, 30618]})).await;
     assert_eq!(served.len(), 6, "an announcement and a state of each");
+}
+
+/// The lead's repository is on another server: what is offered to it is found when a maintainer's changes here.
+async fn a_pull_request_offered_to_one_maintainer_waits_for_the_repository_of_another(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let git = world.git("work").await;
+    let (lead, here) = (repository(), repository());
+    let first = git.commit("first").await;
+    let roles = roles(&lead, &[&here]);
+    let elsewhere = [
+        &[
+            tag(&["d", "shared"]),
+            tag(&["clone", "https://elsewhere.example/shared.git"]),
+        ][..],
+        &[tag(&["relays", "wss://elsewhere.example"])],
+        &roles,
+    ];
+    let by_lead = sign(&lead.owner, 30617, now() - 200, &elsewhere.concat());
+    for announcement in [&world.announcement(&here, now() - 200, &roles), &by_lead] {
+        assert_eq!(nostr.send(announcement).await, held());
+    }
+    let offered = lead.pull_request(&Keys::generate(), &first);
+    assert_eq!(nostr.send(&offered).await, held());
+    settled(&world).await;
+
+    let state = here.state(now() - 150, &[("refs/heads/main", &first)]);
+    assert_eq!(nostr.send(&state).await, held());
+    git.push(&world.url(&here), &["main"]).await.expect_ok();
+
+    eventually("the PR is served", async || nostr.serves(&offered).await).await;
+    let refs = git.ls_remote(&world.url(&here)).await;
+    assert!(
+        refs.contains(&(format!("refs/nostr/{}", offered.id), first)),
+        "{refs:?}"
+    );
 }

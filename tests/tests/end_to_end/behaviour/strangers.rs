@@ -15,6 +15,7 @@ use tests::harness::world::World;
 use crate::fixture::Served;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
+use crate::fixture::settled;
 
 in_both_worlds!(
     strangers_with_the_same_name_take_nothing_from_a_push,
@@ -89,6 +90,7 @@ async fn strangers_with_the_same_name_take_nothing_from_a_push(kind: Kind) {
         let pull_request = stranger.pull_request(&Keys::generate(), &"b".repeat(40));
         assert_eq!(nostr.send(&pull_request).await, held());
     }
+    settled(&world).await;
 
     let second = served.git.commit("two").await;
     let state = served.repository.state(now(), &[("refs/heads/main", &second)]);

@@ -81,6 +81,32 @@ async fn data_that_was_there_in_time_is_released_after_the_deadline() {
     assert_eq!(served.refs().await, [("refs/heads/main".to_owned(), second)]);
 }
 
+/// A push answers before the worker has looked at the PRs that its objects complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn pull_requests_that_a_push_has_completed_are_served_after_a_kill() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let second = served.git.commit("two").await;
+    let mut events = Vec::new();
+    for _ in 0..70 {
+        let event = served.repository.pull_request(&Keys::generate(), &second);
+        assert_eq!(nostr.send(&event).await, held());
+        events.push(event);
+    }
+    let state = served.repository.state(now(), &[("refs/heads/main", &second)]);
+    assert_eq!(nostr.send(&state).await, held());
+
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    world.kill_gateway().await;
+    world.start_gateway().await;
+
+    let mut nostr = world.nostr().await;
+    for event in &events {
+        eventually("the PR is served", async || nostr.serves(event).await).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_cli_shows_what_waits_and_for_what() {
     let world = World::start(Kind::Strfry, Options::default()).await;

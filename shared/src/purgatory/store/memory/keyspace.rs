@@ -139,11 +139,15 @@ impl Keyspace {
                 set.between(after + 1, number(until)?).count().into()
             }
             ["ZRANGE", _, min, max, "BYSCORE", "LIMIT", "0", count] => {
-                let max = if max == "+inf" { i64::MAX } else { number(max)? };
+                let max = match max.strip_prefix('(') {
+                    Some(max) => number(max)? - 1,
+                    None if max == "+inf" => i64::MAX,
+                    None => number(max)?,
+                };
                 let min = match min.strip_prefix('(') {
                     Some(min) => number(min)? + 1,
                     None if min == "-inf" => i64::MIN,
-                    None => return Err(unknown()),
+                    None => number(min)?,
                 };
                 list(set.between(min, max).take(number(count)? as usize))
             }

@@ -139,15 +139,77 @@ local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
--- The coordinates concerned by a member of K.deadlines; nil: it has vanished.
-local function coordinates_of_deadline(member)
+local function is_pull_request(entry)
+  return entry.kind == '1618' or entry.kind == '1619'
+end
+
+-- The index of a coordinate that an entry stands in. PRs, of which strangers may have many, have one of their own, so that
+-- who reads about the repository reads none of them.
+local function index_key(entry, coordinate)
+  return (is_pull_request(entry) and K.pull_requests or K.coordinate) .. in_key(coordinate)
+end
+
+-- The member of the index of a coordinate: in the order of author and kind, so that those of one author stand together.
+local function index_member(id, entry)
+  return entry.author .. ':' .. entry.kind .. ':' .. id
+end
+
+-- Asks for a look at something in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
+-- for. Who was asked for first is looked at first.
+local function ask_for_look(member, coordinates)
+  local first = next_numbers(K.changes, #coordinates)
+  for place, coordinate in ipairs(coordinates) do
+    local number = first + place - 1
+    redis.call('ZADD', K.looked_at .. in_key(coordinate), decimal(number - K.unlooked), member)
+    redis.call('ZADD', K.dirty_pull_requests, 'NX', decimal(number), coordinate)
+  end
+  wake()
+end
+
+-- Asks for a look at all PRs of a coordinate, if it has any: what has happened to the repository may complete them.
+local function begin_round(coordinate)
+  if redis.call('EXISTS', K.looked_at .. in_key(coordinate)) == 1 then
+    local number = decimal(next_number(K.changes))
+    redis.call('SET', K.round .. in_key(coordinate), number)
+    redis.call('ZADD', K.dirty_pull_requests, 'NX', number, coordinate)
+    wake()
+  end
+end
+
+-- Takes something off K.looked_at.
+local function forget_look(member, coordinate)
+  redis.call('ZREM', K.looked_at .. in_key(coordinate), member)
+  if redis.call('EXISTS', K.looked_at .. in_key(coordinate)) == 0 then
+    redis.call('DEL', K.round .. in_key(coordinate))
+  end
+end
+
+-- Notes that an entry has to be reconciled: a PR is looked at by itself, and of anything else the coordinates become dirty,
+-- which the caller raises.
+local function note_changed(dirty, id, entry)
+  if is_pull_request(entry) then
+    ask_for_look(index_member(id, entry), entry.coordinates)
+  else
+    add_all(dirty, entry.coordinates)
+  end
+end
+
+-- As `note_changed`, for a member of K.deadlines. Returns when its deadline is; nil: it has vanished.
+local function note_due(dirty, member)
   -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
   if #member == 64 then
     local entry = find_entry(member)
-    return entry and entry.coordinates
+    if entry then
+      note_changed(dirty, member, entry)
+    end
+    return entry and entry.deadline
   end
-  local coordinate = redis.call('HGET', K.placeholder .. member, 'coordinate')
-  return coordinate and { coordinate }
+  local fields = redis.call('HMGET', K.placeholder .. member, 'coordinate', 'deadline')
+  touched = touched + 1
+  if fields[1] then
+    ask_for_look(string.sub(member, 1, 64), { fields[1] })
+  end
+  return fields[1] and tonumber(fields[2])
 end
 
 local function is_waiting(entry)
@@ -194,14 +256,9 @@ local function lease(id, secs)
   return number
 end
 
--- The member of the index of a coordinate: in the order of author and kind, so that those of one author stand together.
-local function index_member(id, entry)
-  return entry.author .. ':' .. entry.kind .. ':' .. id
-end
-
 local function add_to_indices(id, entry)
   for _, coordinate in ipairs(entry.coordinates) do
-    redis.call('ZADD', K.coordinate .. in_key(coordinate), '0', index_member(id, entry))
+    redis.call('ZADD', index_key(entry, coordinate), '0', index_member(id, entry))
   end
 end
 
@@ -279,14 +336,23 @@ local function clear_deadline(id, entry)
   end
 end
 
-local function remove_entry(id, entry)
+-- Removes an entry. What is staged for a PR goes with it, which a gateway looks for; of one that is served it went when the
+-- commit was installed, but in other repositories it may still be needed.
+local function remove_entry(id, entry, is_served)
   clear_deadline(id, entry)
   redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)
-  for _, coordinate in ipairs(entry.coordinates) do
-    redis.call('ZREM', K.coordinate .. in_key(coordinate), index_member(id, entry))
-  end
   redis.call('DEL', K.entry .. id)
+  local member = index_member(id, entry)
+  for _, coordinate in ipairs(entry.coordinates) do
+    redis.call('ZREM', index_key(entry, coordinate), member)
+    if is_pull_request(entry) then
+      forget_look(member, coordinate)
+    end
+  end
+  if is_pull_request(entry) and not (is_served and #entry.coordinates == 1) then
+    ask_for_look(id, entry.coordinates)
+  end
 end
 
 -- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its coordinates are added

@@ -15,8 +15,10 @@ local ids, addresses = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local deleted, dirty = 0, {}
 
 local function delete_entry(id, entry)
-  add_all(dirty, entry.coordinates)
   remove_entry(id, entry)
+  if not is_pull_request(entry) then
+    add_all(dirty, entry.coordinates)
+  end
   deleted = deleted + 1
 end
 

@@ -7,4 +7,8 @@
 -- Cost: O(log(dirty)).
 -- Errors: none of its own.
 
-return redis.call('ZCOUNT', K.dirty, '(' .. ARGV[1], ARGV[2])
+local count = 0
+for _, key in ipairs({ K.dirty, K.dirty_pull_requests }) do
+  count = count + redis.call('ZCOUNT', key, '(' .. ARGV[1], ARGV[2])
+end
+return count

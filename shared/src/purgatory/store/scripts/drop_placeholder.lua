@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes a placeholder unless it was replaced by a push of another commit.
+-- Removes a placeholder unless it was replaced by a push of another commit. What is staged for it is looked for.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 coordinate, 3 commit oid
@@ -12,4 +12,5 @@ if redis.call('HGET', K.placeholder .. tail, 'commit_oid') ~= ARGV[3] then
   return 0
 end
 remove_placeholder(tail, ARGV[2])
+ask_for_look(ARGV[1], { ARGV[2] })
 return 1

@@ -27,8 +27,6 @@ local entry = {
 }
 local deadline = NOW + tonumber(ARGV[8])
 local dirty = {}
-add_all(dirty, entry.coordinates)
-
 local others, extended = cjson.decode(ARGV[10]), 0
 
 local function extend_others()
@@ -51,7 +49,7 @@ if found then
     extend_entry(id, deadline, dirty)
     extend_others()
   end
-  add_all(dirty, found.coordinates)
+  note_changed(dirty, id, found)
   raise(dirty)
   return { extended, 'already:' .. found.status }
 end
@@ -90,12 +88,16 @@ end
 -- What others hold for a repository takes nothing of the first K.share_kept_free entries that an author may have there.
 local function full_coordinate()
   for _, coordinate in ipairs(entry.coordinates) do
-    local index, own = K.coordinate .. in_key(coordinate), entry.author
-    local share = redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';') - freed
+    local own, share, all = entry.author, -freed, -freed
+    for _, prefix in ipairs({ K.coordinate, K.pull_requests }) do
+      local index = prefix .. in_key(coordinate)
+      share = share + redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';')
+      all = all + redis.call('ZCARD', index)
+    end
     if share >= tonumber(ARGV[19]) then
       return 'share'
     end
-    if share >= K.share_kept_free and redis.call('ZCARD', index) - freed >= tonumber(ARGV[16]) then
+    if share >= K.share_kept_free and all >= tonumber(ARGV[16]) then
       return 'coordinate'
     end
   end
@@ -129,6 +131,7 @@ if entry.kind == '30617' then
   add_listings(entry.coordinates[1], cjson.decode(ARGV[20]), '1', dirty)
 end
 set_deadline(id, entry, deadline)
+note_changed(dirty, id, entry)
 extend_others()
 raise(dirty)
 return { extended, 'held' }

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Raises the dirty numbers of everything that is held or asleep, or has a placeholder, one page of it.
+-- Has everything reconciled that is held or asleep, or has a placeholder, one page of it.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 the cursor, "0" at first, 2 the last that was marked of what stands at the cursor, empty if none was
@@ -22,7 +22,7 @@ for place = first, #members, 2 do
     cursor = ARGV[1]
     break
   end
-  add_all(coordinates, coordinates_of_deadline(members[place]) or {})
+  note_due(coordinates, members[place])
   last = members[place]
 end
 raise(coordinates)

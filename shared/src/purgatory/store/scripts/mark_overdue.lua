@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Raises the dirty numbers of what is past its deadline, and reads it again only after a while. Nothing expires here,
+-- Has what is past its deadline reconciled, and reads it again only after a while. Nothing expires here,
 -- and nothing ends by itself as long as a gateway calls this: the backstop counts from the last call.
 --
 -- KEYS: see common.lua.
@@ -32,11 +32,11 @@ for _, member in ipairs(past) do
   if is_enough() then
     break
   end
-  local found = coordinates_of_deadline(member)
-  if found then
-    redis.call('ZADD', K.deadlines, decimal(NOW + tonumber(ARGV[2])), member)
+  local deadline = note_due(coordinates, member)
+  if deadline then
+    -- The deadline is ahead of one that was to be looked at again before (note_looked.lua).
+    redis.call('ZADD', K.deadlines, decimal(math.max(deadline, NOW + tonumber(ARGV[2]))), member)
     keep(member)
-    add_all(coordinates, found)
     overdue = overdue + 1
   else
     redis.call('ZREM', K.deadlines, member)

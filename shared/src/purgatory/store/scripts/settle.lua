@@ -19,8 +19,8 @@ if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
   if let_go_what_waits(id) then
     wake()
   end
-  remove_entry(id, entry)
-  if ARGV[3] == 'dropped' then
+  remove_entry(id, entry, ARGV[3] == 'served')
+  if ARGV[3] == 'dropped' and not is_pull_request(entry) then
     local dirty = {}
     add_all(dirty, entry.coordinates)
     raise(dirty)

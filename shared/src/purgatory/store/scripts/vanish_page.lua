@@ -20,8 +20,10 @@ for _, member in ipairs(page) do
   local id = string.match(member, '^[^:]*')
   local entry = find_entry(id)
   if entry and not is_later(entry.created_at, asked_at) then
-    add_all(dirty, entry.coordinates)
     remove_entry(id, entry)
+    if not is_pull_request(entry) then
+      add_all(dirty, entry.coordinates)
+    end
     vanished = vanished + 1
   else
     kept = kept + 1

@@ -1,0 +1,13 @@
+#!lua flags=allow-oom
+-- Has it looked into what is staged in a repository for one page of events, PRs that are here or not.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 coordinate, then the event ids
+-- Returns: how many.
+-- Cost: O(ids); the caller gives at most a page.
+-- Errors: none of its own.
+
+for place = 2, #ARGV do
+  ask_for_look(ARGV[place], { ARGV[1] })
+end
+return #ARGV - 1
