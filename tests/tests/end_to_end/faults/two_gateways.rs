@@ -302,7 +302,7 @@ fn says_who_was_faster(said: &str) -> bool {
     [
         "stale: ",
         "another state event has overtaken this push",
-        "match no state",
+        "no state event declares what this push makes",
     ]
     .iter()
     .any(|text| said.contains(text))
