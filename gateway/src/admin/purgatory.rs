@@ -260,6 +260,8 @@ enum Released {
     Left,
     /// It is complete and counts as served.
     Releasing,
+    /// It is complete, and the relay has refused it.
+    Refused,
     /// It still waits.
     Waits,
     /// No gateway has reconciled its repositories.
@@ -271,8 +273,30 @@ fn outcome(after: Option<&Entry>, is_dirty: bool) -> Released {
     match after {
         None => Released::Left,
         Some(_) if is_dirty => Released::NobodyCame,
-        Some(entry) if entry.status.counts_as_served() => Released::Releasing,
-        Some(_) => Released::Waits,
+        Some(entry) => match entry.status {
+            EntryStatus::Held | EntryStatus::Asleep => Released::Waits,
+            EntryStatus::Releasing => Released::Releasing,
+            EntryStatus::Stuck => Released::Refused,
+        },
+    }
+}
+
+/// Waits until a gateway has reconciled an entry's repositories, and has published the entry if it is complete. Returns
+/// what there is of it then, and whether its repositories are still to be reconciled.
+async fn wait_for_gateway(
+    purgatory: &Purgatory,
+    entry: &Entry,
+    wait: Duration,
+) -> Result<(Option<Entry>, bool), PurgatoryError> {
+    let (end, event_ids) = (Instant::now() + wait, BTreeSet::from([entry.event.id]));
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let is_dirty = is_any_dirty(purgatory, &entry.coordinates).await?;
+        let after = purgatory.entries(&event_ids).await?.into_iter().next();
+        let is_complete = after.as_ref().is_some_and(|entry| entry.status.counts_as_served());
+        if Instant::now() >= end || !is_dirty && !is_complete {
+            return Ok((after, is_dirty));
+        }
     }
 }
 
@@ -282,25 +306,16 @@ async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<Comm
         purgatory.make_due(&entry.event.id).await.map_err(failed)?;
     }
     purgatory.mark_dirty(&entry.coordinates).await.map_err(failed)?;
-    let end = Instant::now() + *options.wait;
-    let mut is_dirty = true;
-    while is_dirty && Instant::now() < end {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        is_dirty = is_any_dirty(purgatory, &entry.coordinates).await.map_err(failed)?;
-    }
-    let after = purgatory
-        .entries(&BTreeSet::from([entry.event.id]))
-        .await
-        .map_err(failed)?;
-    let after = after.first();
-    let needs = match after {
+    let waited = wait_for_gateway(purgatory, &entry, *options.wait).await;
+    let (after, is_dirty) = waited.map_err(failed)?;
+    let needs = match &after {
         Some(entry) => needs_of(purgatory, entry).await?,
         None => Vec::new(),
     };
-    let outcome = outcome(after, is_dirty);
+    let outcome = outcome(after.as_ref(), is_dirty);
     let code = match outcome {
         Released::Left | Released::Releasing => ExitCode::SUCCESS,
-        Released::Waits | Released::NobodyCame => ExitCode::FAILURE,
+        Released::Waits | Released::Refused | Released::NobodyCame => ExitCode::FAILURE,
     };
     let (name, told) = match outcome {
         Released::Left => (
@@ -308,6 +323,7 @@ async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<Comm
             "it has left the purgatory: the relay has it, or nobody wants it any more",
         ),
         Released::Releasing => ("releasing", "it is complete: a gateway publishes it"),
+        Released::Refused => ("refused", "it is complete, and the relay refuses it"),
         Released::Waits => ("waits", "its repository is reconciled, and it still waits"),
         Released::NobodyCame => (
             "nobody-came",

@@ -13,16 +13,6 @@ pub enum InventoryIndex {
     Releasing,
 }
 
-impl InventoryIndex {
-    /// Returns the name that the scripts have for it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "deadlines",
-            Self::Releasing => "releasing",
-        }
-    }
-}
-
 /// A page of what there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InventoryPage {

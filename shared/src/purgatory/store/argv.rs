@@ -17,6 +17,7 @@ use crate::nip34::Roles;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::Room;
+use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::limits::Limits;
 use crate::purgatory::looks::Looked;
 use crate::purgatory::looks::Looks;
@@ -54,6 +55,14 @@ impl Argv {
     pub(super) fn args(mut self, args: impl IntoIterator<Item: ToString>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.to_string()));
         self
+    }
+
+    /// Adds the name of an index.
+    pub(super) fn index(self, index: InventoryIndex) -> Self {
+        self.arg(match index {
+            InventoryIndex::Waiting => "deadlines",
+            InventoryIndex::Releasing => "releasing",
+        })
     }
 
     /// Adds seconds or a count, which are used as given up to 2^32 (136 years), so that no sum overflows.

@@ -251,7 +251,7 @@ operations! {
 
     /// Returns a page of what there is, from `cursor` on, `"0"` at first.
     pub fn list_page(index: InventoryIndex, cursor: &str) -> InventoryPage =
-        ("list what there is", |argv| argv.arg(index.name()).arg(cursor), decode::listed);
+        ("list what there is", |argv| argv.index(index).arg(cursor), decode::listed);
 
     /// Counts what there is.
     pub fn counts() -> InventoryCounts =

@@ -10,6 +10,8 @@ use tests::clients::nostr::now;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::process::program;
+use tests::harness::process::shell;
 use tests::harness::repository::Repository;
 use tests::harness::strfry_import::Import;
 use tests::harness::wait::eventually;
@@ -146,6 +148,11 @@ async fn an_import_that_fails_leaves_the_event_stuck_until_the_operator_has_mend
 
     let mut redis = redis(&world).await;
     assert_is_stuck(&mut redis, &protected.announcement, WHY).await;
+    let told = release(&world, &protected.announcement).await;
+    assert!(
+        told.contains("the relay refuses it") && told.contains(WHY) && told.contains("exit 1"),
+        "{told}"
+    );
     world.kill_gateway().await;
     world
         .start_gateway_with(Options {
@@ -153,12 +160,27 @@ async fn an_import_that_fails_leaves_the_event_stuck_until_the_operator_has_mend
             ..failing
         })
         .await;
-    ask_again(&mut redis, &protected.announcement).await;
+    let told = release(&world, &protected.announcement).await;
+    assert!(
+        told.contains("it has left the purgatory") && told.contains("exit 0"),
+        "{told}"
+    );
     let mut nostr = world.nostr().await;
     eventually("both are served", async || {
         nostr.serves(&protected.announcement).await && nostr.serves(&protected.state).await
     })
     .await;
+}
+
+/// Asks by the gateway's own command, and returns what it tells.
+async fn release(world: &World, event: &Event) -> String {
+    let (program, port) = (program("grasp-gateway"), world.redis_port().unwrap());
+    let command = format!(
+        "{} purgatory release {} --wait-secs 5 --redis-url redis://127.0.0.1:{port} 2>&1; echo \"exit $?\"",
+        program.display(),
+        event.id
+    );
+    shell(&command, "").await
 }
 
 /// A repository whose events carry NIP-70's tag and came from another relay.
