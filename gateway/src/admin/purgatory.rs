@@ -8,7 +8,7 @@ use std::time::Duration;
 use nostr::event::EventId;
 use serde_json::Value;
 use serde_json::json;
-use shared::nip34::Coordinate;
+use shared::nip34;
 use shared::purgatory::Entry;
 use shared::purgatory::EntryStatus;
 use shared::purgatory::InventoryIndex;
@@ -85,8 +85,10 @@ async fn list_rows(purgatory: &Purgatory, options: &ListOptions) -> Result<Comma
     let now = purgatory.counts().await.map_err(failed)?.now;
     let (rows, left_out) = match &options.repository {
         Some(named) => {
+            let pull_requests = purgatory.pull_requests(&named.0).await.map_err(failed)?;
+            let coordinates = BTreeSet::from([named.0.clone()]);
             let reading = purgatory
-                .read(&BTreeSet::from([named.0.clone()]))
+                .read_with(&coordinates, &pull_requests)
                 .await
                 .map_err(failed)?;
             let entries = reading.entries.iter().map(Row::of);
@@ -291,7 +293,7 @@ async fn wait_for_gateway(
     let (end, event_ids) = (Instant::now() + wait, BTreeSet::from([entry.event.id]));
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
-        let is_dirty = is_any_dirty(purgatory, &entry.coordinates).await?;
+        let is_dirty = is_to_be_reconciled(purgatory, entry).await?;
         let after = purgatory.entries(&event_ids).await?.into_iter().next();
         let is_complete = after.as_ref().is_some_and(|entry| entry.status.counts_as_served());
         if Instant::now() >= end || !is_dirty && !is_complete {
@@ -305,7 +307,7 @@ async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<Comm
     if entry.status.counts_as_served() {
         purgatory.make_due(&entry.event.id).await.map_err(failed)?;
     }
-    purgatory.mark_dirty(&entry.coordinates).await.map_err(failed)?;
+    have_reconciled(purgatory, &entry).await.map_err(failed)?;
     let waited = wait_for_gateway(purgatory, &entry, *options.wait).await;
     let (after, is_dirty) = waited.map_err(failed)?;
     let needs = match &after {
@@ -347,13 +349,41 @@ async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<Comm
     Ok(CommandAnswer { text, code })
 }
 
-async fn is_any_dirty(purgatory: &Purgatory, coordinates: &BTreeSet<Coordinate>) -> Result<bool, PurgatoryError> {
-    for coordinate in coordinates {
-        if purgatory.dirty_number(coordinate).await?.is_some() {
+/// Has a gateway reconcile an entry's repositories; of a PR only with this one.
+async fn have_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<(), PurgatoryError> {
+    if !is_pull_request(entry) {
+        return purgatory.mark_dirty(&entry.coordinates).await;
+    }
+    let event_ids = BTreeSet::from([entry.event.id]);
+    for coordinate in &entry.coordinates {
+        purgatory.ask_for_looks(coordinate, &event_ids).await?;
+    }
+    Ok(())
+}
+
+/// Tells whether no gateway has come to it yet.
+async fn is_to_be_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<bool, PurgatoryError> {
+    for coordinate in &entry.coordinates {
+        let is_left = match is_pull_request(entry) {
+            true => purgatory
+                .looks_page(coordinate)
+                .await?
+                .event_ids()
+                .contains(&entry.event.id),
+            false => purgatory.dirty_number(coordinate).await?.is_some(),
+        };
+        if is_left {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn is_pull_request(entry: &Entry) -> bool {
+    matches!(
+        entry.event.kind.as_u16(),
+        nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE
+    )
 }
 
 fn absent(event: &NamedEvent) -> CommandError {

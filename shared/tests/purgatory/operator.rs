@@ -13,6 +13,7 @@ on_both_stores! {
     what_is_dropped_is_gone_and_its_repository_is_reconciled
     what_waits_for_a_dropped_event_is_due
     a_stuck_event_is_due_when_an_operator_wants_it
+    the_pull_requests_of_a_repository_are_listed_whole
 }
 
 async fn listed(purgatory: &Purgatory, index: InventoryIndex) -> (BTreeSet<EventId>, Vec<Placeholder>) {
@@ -128,4 +129,27 @@ async fn a_stuck_event_is_due_when_an_operator_wants_it(fixture: Fixture) {
     let other = state(&Keys::generate(), 2);
     purgatory.hold(&hold(&other, LONG)).await.unwrap();
     assert!(!purgatory.make_due(&other.id).await.unwrap());
+}
+
+async fn the_pull_requests_of_a_repository_are_listed_whole(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let at = coordinate(&Keys::generate(), "r");
+    // More than a page.
+    let offered: Vec<_> = (1..70).map(|n| event(&Keys::generate(), 1618, "unused", n)).collect();
+    for event in &offered {
+        let release = Release {
+            coordinates: [at.clone()].into(),
+            ..release(event)
+        };
+        let marked = purgatory.mark_releasing(&[release], LONG).await.unwrap();
+        assert_eq!(marked.leased.len(), 1);
+    }
+
+    assert_eq!(purgatory.pull_requests(&at).await.unwrap(), ids(&offered));
+
+    fixture.clear_dirty().await;
+    let dropped = purgatory.drop_entry(&offered[0].id).await.unwrap();
+    assert_eq!(dropped, Some(EntryStatus::Releasing));
+    assert_eq!(purgatory.dirty_number(&at).await.unwrap(), None);
+    assert_eq!(purgatory.pull_requests(&at).await.unwrap(), ids(&offered[1..]));
 }

@@ -253,6 +253,10 @@ operations! {
     pub fn list_page(index: InventoryIndex, cursor: &str) -> InventoryPage =
         ("list what there is", |argv| argv.index(index).arg(cursor), decode::listed);
 
+    /// Returns a page of the index members of a coordinate's PRs, those behind `after`.
+    fn pull_requests_page(coordinate: &Coordinate, after: &str) -> Vec<String> =
+        ("list the PRs of a repository", |argv| argv.arg(coordinate).arg(after), Ok);
+
     /// Counts what there is.
     pub fn counts() -> InventoryCounts =
         ("count what there is", |argv| argv, |raw| Ok(decode::counts(raw)));

@@ -158,6 +158,23 @@ impl Purgatory {
         Ok(())
     }
 
+    /// Returns the PRs that are offered to a repository, in any status.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn pull_requests(&self, coordinate: &Coordinate) -> Result<BTreeSet<EventId>, PurgatoryError> {
+        let (mut found, mut after) = (BTreeSet::new(), String::new());
+        loop {
+            let page = self.pull_requests_page(coordinate, &after).await?;
+            let Some(last) = page.last() else {
+                return Ok(found);
+            };
+            after = last.clone();
+            let ids = page.iter().filter_map(|member| member.rsplit(':').next());
+            found.extend(ids.filter_map(|id| EventId::from_hex(id).ok()));
+        }
+    }
+
     /// Has all PRs of these coordinates looked at.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: none
--- Returns: { now, events that are held or asleep, their bytes, releasing or stuck ones, placeholders, dirty coordinates }
+-- Returns: { now, events that are held or asleep, their bytes, releasing or stuck ones, placeholders,
+--            coordinates that are dirty or have PRs to look at }
 -- Cost: O(1).
 -- Errors: none of its own.
 
@@ -13,5 +14,5 @@ return {
   tonumber(redis.call('GET', K.bytes) or '0'),
   redis.call('ZCARD', K.releasing),
   redis.call('ZCARD', K.placeholders),
-  redis.call('ZCARD', K.dirty),
+  redis.call('ZCARD', K.dirty) + redis.call('ZCARD', K.dirty_pull_requests),
 }

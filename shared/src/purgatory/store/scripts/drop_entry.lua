@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes an entry in any status, because an operator wants it, and makes its coordinates dirty.
+-- Removes an entry in any status, because an operator wants it. If it is no PR, its coordinates become dirty.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id
@@ -16,7 +16,9 @@ if is_releasing(entry) and let_go_what_waits(id) then
   wake()
 end
 remove_entry(id, entry)
-local dirty = {}
-add_all(dirty, entry.coordinates)
-raise(dirty)
+if not is_pull_request(entry) then
+  local dirty = {}
+  add_all(dirty, entry.coordinates)
+  raise(dirty)
+end
 return entry.status
