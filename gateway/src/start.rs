@@ -22,6 +22,7 @@ use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -315,7 +316,13 @@ fn listen_on(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAd
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CommandError> {
     let bound = async {
-        let listener = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok::<_, io::Error>((listener, address))
     };
@@ -426,6 +433,10 @@ fn admin_connections() -> ConnectionLimits {
 
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;
+
+/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once keeps others
+/// waiting for a second. The system may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
 
 /// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.
 const OWN_RELAY_CONNECTIONS: usize = 64;

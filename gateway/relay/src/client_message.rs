@@ -2,16 +2,26 @@
 
 use std::collections::BTreeSet;
 
+use nostr::event::Event;
 use nostr::filter::Filter;
+use nostr::types::Timestamp;
 use serde_json::Value;
 
 use crate::limits::RelayLimits;
+use crate::validate::InvalidEvent;
+use crate::validate::id_for_answer;
+use crate::validate::validate;
 
 /// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ClientMessage {
-    /// An event, not validated yet.
-    Event(Value),
+    /// An event, or why it is none that can be stored.
+    Event {
+        /// How the answer names it.
+        id: String,
+        /// The event.
+        event: Result<Event, InvalidEvent>,
+    },
     /// A subscription.
     Req { subscription: String, filters: Vec<Filter> },
     /// A request for the number of events that match.
@@ -45,8 +55,13 @@ impl ClientMessage {
             return malformed("first element not a command like REQ");
         };
         if verb == "EVENT" {
-            let event = elements.next().map(Self::Event);
-            return event.map_or_else(|| malformed("too few array elements"), Ok);
+            return match elements.next() {
+                Some(value) => Ok(Self::Event {
+                    id: id_for_answer(&value),
+                    event: validate(value, Timestamp::now(), limits),
+                }),
+                None => malformed("too few array elements"),
+            };
         }
         if !matches!(verb.as_str(), "REQ" | "COUNT" | "CLOSE") {
             return malformed("unknown cmd");

@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::future;
+use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::filter::Filter;
-use nostr::types::Timestamp;
 use nostr_database::error::Error as DatabaseError;
 use serde_json::Value;
 use serde_json::json;
@@ -22,10 +22,12 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::client_message::ClientMessage;
 use crate::client_message::MalformedMessage;
@@ -40,8 +42,7 @@ use crate::outbound::Outbound;
 use crate::shares::ReadShares;
 use crate::subscriptions::OpenSubscription;
 use crate::subscriptions::Served;
-use crate::validate::id_for_answer;
-use crate::validate::validate;
+use crate::validate::InvalidEvent;
 use crate::writer::Batches;
 use crate::writer::DUPLICATE;
 use crate::writer::Submission;
@@ -51,8 +52,10 @@ use crate::writer::ok;
 pub(super) struct Relay {
     pub(super) limits: RelayLimits,
     pub(super) store: Arc<EventStore>,
-    /// To the writer. It ends when the last connection has dropped this.
+    /// To the writer. It ends when the last connection has dropped these.
     pub(super) submissions: mpsc::Sender<Submission>,
+    /// To the writer, before all others: of this host itself.
+    pub(super) own_submissions: mpsc::Sender<Submission>,
     /// From the writer: what it has stored.
     pub(super) served: broadcast::Sender<Arc<Served>>,
     /// How far the writer is.
@@ -114,7 +117,7 @@ impl Client {
                 frame = stream.next() => {
                     heard = Instant::now();
                     match frame {
-                        Some(Ok(Message::Text(text))) => self.take(text.as_str()).await?,
+                        Some(Ok(Message::Text(text))) => self.take(text).await?,
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
                         // Binary frames are no NIP-01; pings are answered underneath.
                         Some(Ok(_)) => {}
@@ -133,9 +136,10 @@ impl Client {
         }
     }
 
-    async fn take(&mut self, text: &str) -> Result<(), Gone> {
-        match ClientMessage::parse(text, &self.relay.limits) {
-            Ok(ClientMessage::Event(event)) => self.take_event(event).await,
+    async fn take(&mut self, text: Utf8Bytes) -> Result<(), Gone> {
+        let bytes = text.len();
+        match self.read(text).await? {
+            Ok(ClientMessage::Event { id, event }) => self.take_event(id, event, bytes).await,
             Ok(ClientMessage::Req { subscription, filters }) => self.subscribe(subscription, filters).await,
             Ok(ClientMessage::Count { subscription, filters }) => self.count(&subscription, filters).await,
             Ok(ClientMessage::Close { subscription }) => {
@@ -149,10 +153,20 @@ impl Client {
         }
     }
 
-    /// Validates an event and submits it to the writer, which answers.
-    async fn take_event(&self, value: Value) -> Result<(), Gone> {
-        let id = id_for_answer(&value);
-        let event = match validate(value, Timestamp::now(), &self.relay.limits) {
+    async fn read(&self, text: Utf8Bytes) -> Result<Result<ClientMessage, MalformedMessage>, Gone> {
+        let limits = self.relay.limits;
+        if text.len() <= READ_HERE_MAX {
+            return Ok(ClientMessage::parse(text.as_str(), &limits));
+        }
+        // It takes milliseconds to parse and to hash, for which everybody else on this thread would wait.
+        let _share = self.share.acquire().await.map_err(|_| Gone)?;
+        let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
+        read.await.map_err(|_| Gone)
+    }
+
+    /// Submits an event to the writer, which answers.
+    async fn take_event(&self, id: String, event: Result<Event, InvalidEvent>, bytes: usize) -> Result<(), Gone> {
+        let event = match event {
             Ok(event) => event,
             Err(invalid) => return self.outbound.send(ok(&id, false, &invalid.to_string())).await,
         };
@@ -166,10 +180,15 @@ impl Client {
         }
         let submission = Submission {
             event,
+            bytes,
             client: self.address,
             outbound: self.outbound.clone(),
         };
-        self.relay.submissions.send(submission).await.map_err(|_| Gone)
+        let submissions = match self.is_foreign {
+            true => &self.relay.submissions,
+            false => &self.relay.own_submissions,
+        };
+        submissions.send(submission).await.map_err(|_| Gone)
     }
 
     /// Sends what is stored, then opens the subscription. What is stored in the meantime waits in `served`.
@@ -308,6 +327,8 @@ struct LookedUp<'f> {
     ids: Result<Vec<EventId>, DatabaseError>,
 }
 
+/// Longest message that is read on the spot.
+const READ_HERE_MAX: usize = 16 * 1024;
 /// Filters of one request that are looked up at the same time.
 const LOOKUPS_AT_ONCE: usize = 8;
 /// What a client hears when the database fails.

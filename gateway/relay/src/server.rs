@@ -21,6 +21,7 @@ use crate::policy::EventPolicy;
 use crate::shares::ReadShares;
 use crate::writer;
 use crate::writer::Batches;
+use crate::writer::Submitted;
 
 /// A running relay. Dropped, it ends soon after; [`RelayServer::stop`] waits for it.
 #[derive(Debug)]
@@ -70,17 +71,23 @@ impl RelayServer {
         let store = Arc::new(store);
         let (stop, stopped) = watch::channel(false);
         let (submissions, submitted) = mpsc::channel(SUBMISSIONS_MAX);
+        let (own_submissions, own_submitted) = mpsc::channel(SUBMISSIONS_MAX);
         let (served, _) = broadcast::channel(SERVED_MAX);
         let (progress, batches) = watch::channel(Batches::default());
         let relay = Arc::new(Relay {
             limits,
             store: Arc::clone(&store),
             submissions,
+            own_submissions,
             served: served.clone(),
             batches,
             shares: ReadShares::default(),
             stop: stopped,
         });
+        let submitted = Submitted {
+            own: own_submitted,
+            others: submitted,
+        };
         let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));
         tokio::spawn(front::listen(listener, relay));
         Ok(Self {

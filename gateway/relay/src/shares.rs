@@ -35,7 +35,7 @@ impl ReadShares {
 }
 
 /// Requests of one address that are answered at the same time. Each has a page of events in memory.
-const REQUESTS_AT_ONCE: usize = 4;
+const REQUESTS_AT_ONCE: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -47,14 +47,14 @@ mod tests {
         let of = |address: &str| shares.of(Some(address.parse().unwrap()));
 
         let first = of("2001:db8::1");
-        let _permit = Arc::clone(&first).try_acquire_many_owned(4).unwrap();
+        let _permit = Arc::clone(&first).try_acquire_many_owned(2).unwrap();
 
         assert_eq!(of("2001:db8::ffff").available_permits(), 0);
-        assert_eq!(of("2001:db8:0:1::1").available_permits(), 4);
-        assert_eq!(shares.of(None).available_permits(), 4);
+        assert_eq!(of("2001:db8:0:1::1").available_permits(), 2);
+        assert_eq!(shares.of(None).available_permits(), 2);
         drop(first);
         drop(_permit);
-        assert_eq!(of("2001:db8::1").available_permits(), 4);
+        assert_eq!(of("2001:db8::1").available_permits(), 2);
         assert_eq!(shares.by_address.lock().unwrap().len(), 1);
     }
 }

@@ -16,7 +16,7 @@ use shared::nip01::tag_values;
 use crate::limits::RelayLimits;
 
 /// Why an event is refused before the policy is asked: what the client reads, with its NIP-01 prefix.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct InvalidEvent(Cow<'static, str>);
 

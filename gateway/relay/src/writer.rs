@@ -25,6 +25,8 @@ use crate::subscriptions::Served;
 pub(super) struct Submission {
     /// The event.
     pub(super) event: Event,
+    /// How long its message was.
+    pub(super) bytes: usize,
     /// The address it came from.
     pub(super) client: IpAddr,
     /// Where the answer goes.
@@ -38,19 +40,53 @@ pub(super) struct Batches {
     pub(super) stored: u64,
 }
 
+/// What is submitted.
+pub(super) struct Submitted {
+    /// By this host: a push waits for it.
+    pub(super) own: mpsc::Receiver<Submission>,
+    pub(super) others: mpsc::Receiver<Submission>,
+}
+
+impl Submitted {
+    /// Waits for the next batch: what this host submits is in it before all others, however many wait. An empty one is
+    /// the end.
+    async fn batch(&mut self) -> Vec<Submission> {
+        let first = tokio::select! {
+            biased;
+            Some(own) = self.own.recv() => Some(own),
+            Some(other) = self.others.recv() => Some(other),
+            else => None,
+        };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut next = first;
+        while let Some(submission) = next {
+            bytes += submission.bytes;
+            batch.push(submission);
+            next = match batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
+                true => self.own.try_recv().or_else(|_| self.others.try_recv()).ok(),
+                false => None,
+            };
+        }
+        batch
+    }
+}
+
 /// Writes until every sender of submissions is dropped.
 pub(super) async fn run(
     mut policy: impl EventPolicy,
     store: Arc<EventStore>,
-    mut submitted: mpsc::Receiver<Submission>,
+    mut submitted: Submitted,
     served: broadcast::Sender<Arc<Served>>,
     progress: watch::Sender<Batches>,
 ) {
-    let mut submissions = Vec::new();
     let mut batch = 0;
-    while submitted.recv_many(&mut submissions, BATCH_MAX).await > 0 {
+    loop {
+        let submissions = submitted.batch().await;
+        if submissions.is_empty() {
+            return;
+        }
         batch += 1;
-        let (outbounds, events) = judge(&mut policy, &mut submissions).await;
+        let (outbounds, events) = judge(&mut policy, submissions).await;
         progress.send_modify(|batches| batches.begun = batch);
         let results = save(&store, &events).await;
         for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
@@ -70,9 +106,9 @@ pub(super) async fn run(
 
 /// Asks the policy about a batch, in the order it came. Answers what it refuses, and returns what it accepts in the
 /// order it is stored in, which is that of the times, so that of two versions in a batch each is stored once.
-async fn judge(policy: &mut impl EventPolicy, submissions: &mut Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
+async fn judge(policy: &mut impl EventPolicy, submissions: Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
     let mut accepted = Vec::new();
-    for submission in submissions.drain(..) {
+    for submission in submissions {
         let answer = policy.judge(&submission.event, submission.client).await;
         let id = submission.event.id.to_hex();
         match answer {
@@ -125,3 +161,5 @@ pub(super) fn ok(event_id: &str, accepted: bool, message: &str) -> String {
 pub(super) const DUPLICATE: &str = "duplicate: have this event";
 /// Most events that are judged and stored together.
 const BATCH_MAX: usize = 64;
+/// And most of their bytes: whoever comes next waits for them.
+const BATCH_BYTES_MAX: usize = 1 << 20;

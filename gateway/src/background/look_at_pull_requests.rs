@@ -13,6 +13,7 @@ use crate::background::reconcile_dirty::reconcile_all_that_it_takes;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
+use crate::repositories::Line;
 
 /// Looks at one page of the PRs of a repository, and of the events that commits are staged for. What it does not come
 /// to, or what happens to one meanwhile, is noted in the purgatory, and the repository comes up again.
@@ -25,7 +26,7 @@ pub(super) async fn look_at_pull_requests(
 ) -> Result<Reconciled, ReconcileError> {
     let purgatory = &reconciler.loader.purgatory;
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let locked = reconciler.repositories.lock(&coordinates).await?;
+    let locked = reconciler.repositories.lock_in(Line::Strangers, &coordinates).await?;
     let looks = purgatory.looks_page(coordinate).await?;
     let event_ids = looks.event_ids();
     let reconciled = match event_ids.is_empty() {

@@ -300,11 +300,12 @@ const BATCH: usize = 64;
 /// is taken again, and the relay answers `duplicate`.
 const PUBLISHED_AT_ONCE: usize = 32;
 
-/// Repositories reconciled at the same time.
-const RECONCILES_MAX: usize = 8;
+/// Repositories reconciled at the same time. More would make pushes and pages wait, which share processors, disk and
+/// the connection to the relay with them.
+const RECONCILES_MAX: usize = 4;
 
 /// Repositories whose PRs are looked at at the same time: places that neither kind takes of the other.
-const LOOKS_MAX: usize = 4;
+const LOOKS_MAX: usize = 2;
 
 /// Between two attempts to decide about an overdue entry.
 const OVERDUE_RECHECK_SECS: u64 = 10;

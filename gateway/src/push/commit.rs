@@ -15,6 +15,7 @@ use crate::push::error::PushError;
 use crate::push::request::PushRequest;
 use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
+use crate::repositories::Line;
 use crate::repositories::LockedRepository;
 use crate::repositories::received::Received;
 
@@ -32,19 +33,20 @@ pub(super) struct Committed {
 }
 
 impl Committer {
-    /// Commits a push that brought `received`: lock, mark dirty, load facts once, decide, move objects,
+    /// Commits a push that brought `received`: lock, in this line, mark dirty, load facts once, decide, move objects,
     /// reconcile on those facts.
     pub(super) async fn commit(
         &self,
         request: &PushRequest,
         received: Option<Received>,
+        line: Line,
     ) -> Result<Committed, PushError> {
         let Reconciler {
             repositories, loader, ..
         } = &*self.reconciler;
         let coordinate = &request.coordinate;
         let coordinates = BTreeSet::from([coordinate.clone()]);
-        let mut locked = repositories.lock(&coordinates).await?;
+        let mut locked = repositories.lock_in(line, &coordinates).await?;
         // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
         // finishes.
         let pull_request_ids = request.pull_request_ids();

@@ -41,6 +41,7 @@ use crate::push::receive::ReceiveError;
 use crate::push::receive::Receiver;
 use crate::push::request::PushRequest;
 use crate::push::request::UnreadCommands;
+use crate::repositories::Line;
 
 /// Answers pushes.
 pub(crate) struct Pusher {
@@ -167,7 +168,11 @@ impl Pusher {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
-        match self.committer.commit(&request, received).await {
+        let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
+            true => Line::Strangers,
+            false => Line::Owners,
+        };
+        match self.committer.commit(&request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
                 let note = self.publisher.publish(leased, &decision.awaited).await;
                 decision.notes.extend(note);

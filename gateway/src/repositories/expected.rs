@@ -18,7 +18,7 @@ use crate::repositories::repository::Repository;
 /// A git that waits for a pack, and where it will put that.
 #[derive(Debug)]
 pub(super) struct Ready {
-    /// Empty, and laid out.
+    /// Empty.
     pub(super) quarantine: Quarantine,
     /// Has read nothing yet.
     pub(super) index_pack: ChildProcess,
@@ -41,7 +41,6 @@ impl ExpectedPushes {
         }
         let quarantine = Quarantine::open(repository).await?;
         let index_pack = quarantine.index_small_pack(limits).spawn(Stdio::piped())?;
-        quarantine.prepare().await?;
         let path = quarantine.object_dir().to_owned();
         {
             let mut ready = self.lock();

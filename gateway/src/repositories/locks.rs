@@ -28,7 +28,18 @@ pub(super) struct Locks {
     layout: Layout,
     /// Who waits in this process, in the order of asking; at most one for each lock file.
     in_process: DashMap<u16, Arc<Mutex<()>>>,
+    /// Of those who wait for strangers one at a time is among the others.
+    strangers: DashMap<u16, Arc<Mutex<()>>>,
     wait_max: Duration,
+}
+
+/// For whom somebody waits for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// For who has the repository, or for the server itself.
+    Owners,
+    /// For who offers something to it: however many there are, an owner waits for two of them at most.
+    Strangers,
 }
 
 /// Some repositories, locked until it is dropped.
@@ -59,6 +70,7 @@ impl Locks {
         Self {
             layout,
             in_process: DashMap::new(),
+            strangers: DashMap::new(),
             wait_max: WAIT_MAX,
         }
     }
@@ -67,10 +79,17 @@ impl Locks {
     ///
     /// # Errors
     /// A lock file cannot be created or locked, or others hold one for too long.
-    pub(super) async fn lock(&self, coordinates: BTreeSet<Coordinate>) -> Result<Locked, RepositoryError> {
+    pub(super) async fn lock(&self, coordinates: BTreeSet<Coordinate>, line: Line) -> Result<Locked, RepositoryError> {
         let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
         let numbers: BTreeSet<u16> = numbers.collect();
-        let locked = timeout(self.wait_max, self.lock_all(&numbers)).await;
+        let locked = timeout(self.wait_max, async {
+            let _turn = match (line, numbers.first()) {
+                (Line::Strangers, Some(number)) => Some(mutex(&self.strangers, *number).lock_owned().await),
+                (Line::Owners | Line::Strangers, _) => None,
+            };
+            self.lock_all(&numbers).await
+        });
+        let locked = locked.await;
         let locks = locked.map_err(|_| RepositoryError::Busy { waited: self.wait_max })??;
         Ok(Locked {
             coordinates,
@@ -125,7 +144,7 @@ impl Locks {
     }
 
     async fn wait(&self, number: u16) -> Result<HeldLock, FileError> {
-        let in_process = self.mutex(number).lock_owned().await;
+        let in_process = mutex(&self.in_process, number).lock_owned().await;
         // Only another gateway can have it now.
         let mut pause = FIRST_PAUSE;
         loop {
@@ -141,7 +160,7 @@ impl Locks {
     }
 
     async fn try_lock(&self, number: u16) -> Result<Option<HeldLock>, FileError> {
-        let Ok(in_process) = self.mutex(number).try_lock_owned() else {
+        let Ok(in_process) = mutex(&self.in_process, number).try_lock_owned() else {
             return Ok(None);
         };
         let file = self.try_lock_file(number).await?;
@@ -149,10 +168,6 @@ impl Locks {
             _file: file,
             _in_process: in_process,
         }))
-    }
-
-    fn mutex(&self, number: u16) -> Arc<Mutex<()>> {
-        Arc::clone(&self.in_process.entry(number).or_default())
     }
 
     async fn try_lock_file(&self, number: u16) -> Result<Option<File>, FileError> {
@@ -167,6 +182,10 @@ impl Locks {
         })
         .await
     }
+}
+
+fn mutex(mutexes: &DashMap<u16, Arc<Mutex<()>>>, number: u16) -> Arc<Mutex<()>> {
+    Arc::clone(&mutexes.entry(number).or_default())
 }
 
 /// For all locks of one piece of work. Longer than a reconcile takes; a copy of a large repository, which may take
@@ -212,14 +231,14 @@ mod tests {
         let all = coordinates(&gateways[0], 16);
         for holder in &gateways {
             for at in [0, 7, 15] {
-                let held = holder.lock(set(&all[at..=at])).await.unwrap();
-                let mut several = Box::pin(gateways[0].lock(set(&all)));
+                let held = holder.lock(set(&all[at..=at]), Line::Owners).await.unwrap();
+                let mut several = Box::pin(gateways[0].lock(set(&all), Line::Owners));
                 let waiting = async {
                     tokio::select! {
                         _ = &mut several => panic!("one of them is held"),
                         () = async {
                             for (other, coordinate) in all.iter().enumerate().filter(|(other, _)| *other != at) {
-                                let locked = holder.lock([coordinate.clone()].into()).await;
+                                let locked = holder.lock([coordinate.clone()].into(), Line::Owners).await;
                                 assert!(locked.is_ok(), "{other}");
                             }
                         } => {}
@@ -246,10 +265,10 @@ mod tests {
         runtime.block_on(async {
             let (_directory, [here, there]) = world();
             let names = coordinates(&here, 20);
-            let held = there.lock(set(&names)).await.unwrap();
+            let held = there.lock(set(&names), Line::Owners).await.unwrap();
             let mut waiting: Vec<_> = names
                 .iter()
-                .map(|name| Box::pin(here.lock([name.clone()].into())))
+                .map(|name| Box::pin(here.lock([name.clone()].into(), Line::Owners)))
                 .collect();
             for waits in &mut waiting {
                 assert!(waits.as_mut().now_or_never().is_none());
@@ -273,33 +292,33 @@ mod tests {
             ..here
         };
         let name = coordinates(&brief, 1);
-        let held = there.lock(set(&name)).await.unwrap();
+        let held = there.lock(set(&name), Line::Owners).await.unwrap();
 
-        let refused = brief.lock(set(&name)).await.err().unwrap();
+        let refused = brief.lock(set(&name), Line::Owners).await.err().unwrap();
 
         assert!(matches!(refused, RepositoryError::Busy { .. }), "{refused}");
         drop(held);
-        assert!(brief.lock(set(&name)).await.is_ok());
+        assert!(brief.lock(set(&name), Line::Owners).await.is_ok());
     }
 
     #[tokio::test]
     async fn whoever_holds_a_lock_gets_more_only_if_all_of_them_are_free() {
         let (_directory, [here, there]) = world();
         let all = coordinates(&here, 4);
-        let mut locked = here.lock(set(&all[..1])).await.unwrap();
-        let held = there.lock(set(&all[2..3])).await.unwrap();
+        let mut locked = here.lock(set(&all[..1]), Line::Owners).await.unwrap();
+        let held = there.lock(set(&all[2..3]), Line::Owners).await.unwrap();
 
         assert!(!here.try_extend(&mut locked, &set(&all[1..3])).await.unwrap());
         assert_eq!(*locked.coordinates(), set(&all[..1]));
         assert!(
-            there.lock(set(&all[1..2])).await.is_ok(),
+            there.lock(set(&all[1..2]), Line::Owners).await.is_ok(),
             "what was got in vain is free again"
         );
         drop(held);
         assert!(here.try_extend(&mut locked, &set(&all[..3])).await.unwrap());
 
         assert_eq!(*locked.coordinates(), set(&all[..3]));
-        assert!(there.lock(set(&all[2..3])).now_or_never().is_none());
+        assert!(there.lock(set(&all[2..3]), Line::Owners).now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -311,7 +330,7 @@ mod tests {
         for turn in 0..40 {
             let (locks, mut wanted) = (Arc::clone(&gateways[turn % 2]), all.clone());
             wanted.remove(turn % 4);
-            tasks.spawn(async move { locks.lock(set(&wanted)).await.map(drop) });
+            tasks.spawn(async move { locks.lock(set(&wanted), Line::Owners).await.map(drop) });
         }
 
         let done = timeout(Duration::from_secs(60), tasks.join_all()).await.unwrap();

@@ -56,6 +56,7 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
+pub(crate) use crate::repositories::locks::Line;
 use crate::repositories::locks::Locks;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
@@ -141,7 +142,19 @@ impl Repositories {
         &self,
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
-        let locked = self.locks.lock(coordinates.clone()).await?;
+        self.lock_in(Line::Owners, coordinates).await
+    }
+
+    /// As [`Repositories::lock`], in this line.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn lock_in(
+        &self,
+        line: Line,
+        coordinates: &BTreeSet<Coordinate>,
+    ) -> Result<LockedRepositories<'_>, RepositoryError> {
+        let locked = self.locks.lock(coordinates.clone(), line).await?;
         Ok(LockedRepositories::new(locked, &self.locks, &self.store, &self.limits))
     }
 

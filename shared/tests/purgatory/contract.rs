@@ -716,7 +716,7 @@ async fn more_prs_than_a_page_are_looked_at_page_by_page(p: Fixture) {
             break;
         }
     }
-    assert_eq!((seen, pages), (event_ids, 4));
+    assert_eq!((seen, pages), (event_ids, 25));
 }
 
 async fn identifiers_with_odd_characters_are_kept_apart(p: Fixture) {

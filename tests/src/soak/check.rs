@@ -197,7 +197,7 @@ impl Checker {
     async fn left_to_do(&self) -> Result<String, CheckError> {
         let mut redis = self.redis().await?;
         let mut left = String::new();
-        for key in ["dirty", "releasing"] {
+        for key in ["dirty", "dirty_pull_requests", "releasing"] {
             let mut command = redis::cmd("ZRANGE");
             command.arg(format!("{{purgatory}}:{key}")).arg(0).arg(-1);
             let members: Vec<String> = command.query_async(&mut redis).await?;

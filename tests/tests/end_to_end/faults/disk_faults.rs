@@ -215,7 +215,8 @@ async fn a_git_that_is_killed_in_a_push_costs_that_push_at_most(kind: Kind) {
 
         heard(&format!("a push, {subcommand} killed, {moment:?}"), &said.stderr);
         let died = Instant::now();
-        if subcommand == "index-pack" {
+        // One that died while it waited for the pack is replaced by another.
+        if subcommand == "index-pack" && !said.ok {
             let text = "the check of the pack was killed here: push again";
             assert!(said.stderr.contains(text), "{subcommand} {moment:?}: {}", said.stderr);
             assert_eq!(served.refs().await, before, "{subcommand} {moment:?}");

@@ -429,8 +429,8 @@ end
 
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
 -- the repository by it (note_listings.lua takes them off again). Those who list with a low `rank` are found first.
--- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, so
--- that their marks outlast that decision.
+-- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, and of
+-- those that have PRs to look at all are looked at, so that their marks outlast that decision.
 local function add_listings(coordinate, pubkeys, rank, dirty)
   local owner, identifier = string.sub(coordinate, 7, 70), encode(string.sub(coordinate, 72))
   local concerned = {}
@@ -443,6 +443,9 @@ local function add_listings(coordinate, pubkeys, rank, dirty)
   for _, other in ipairs(concerned) do
     if redis.call('ZSCORE', K.dirty, other) then
       add_all(dirty, { other })
+    end
+    if redis.call('ZSCORE', K.dirty_pull_requests, other) then
+      begin_round(other)
     end
   end
 end
