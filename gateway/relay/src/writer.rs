@@ -163,3 +163,51 @@ pub(super) const DUPLICATE: &str = "duplicate: have this event";
 const BATCH_MAX: usize = 64;
 /// And most of their bytes: whoever comes next waits for them.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::key::Keys;
+
+    use super::*;
+    use crate::outbound::BYTES_MAX;
+
+    fn submission(kind: u16, bytes: usize) -> Submission {
+        Submission {
+            event: EventBuilder::new(Kind::from_u16(kind), "")
+                .finalize(&Keys::generate())
+                .unwrap(),
+            bytes,
+            client: Ipv4Addr::LOCALHOST.into(),
+            outbound: Outbound::new(BYTES_MAX).0,
+        }
+    }
+
+    /// A push waited for its events behind those of a stranger, 64 of 262 KB in a batch.
+    #[tokio::test]
+    async fn what_this_host_submits_comes_before_all_others() {
+        let ((to_own, own), (to_others, others)) = (mpsc::channel(9), mpsc::channel(99));
+        let mut submitted = Submitted { own, others };
+        for _ in 0..9 {
+            to_others.send(submission(62, 262_144)).await.unwrap();
+        }
+        to_own.send(submission(30617, 500)).await.unwrap();
+        to_own.send(submission(30618, 500)).await.unwrap();
+        let mut batches = Vec::new();
+        drop((to_own, to_others));
+        loop {
+            let batch = submitted.batch().await;
+            if batch.is_empty() {
+                break;
+            }
+            let kinds: Vec<u16> = batch.iter().map(|submission| submission.event.kind.as_u16()).collect();
+            batches.push(kinds);
+        }
+
+        assert_eq!(batches, [vec![30617, 30618, 62, 62, 62, 62], vec![62; 4], vec![62]]);
+    }
+}

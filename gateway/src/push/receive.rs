@@ -201,7 +201,7 @@ impl Receiver {
         if !request.list.expects_pack() {
             return Ok(());
         }
-        let incoming = incoming(&request.coordinate, decision, None, 0);
+        let incoming = incoming(&request.coordinate, decision, None);
         Ok(self.repositories.disk_use().check(incoming).await?)
     }
 
@@ -220,7 +220,6 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        let sent_bytes = pack.spool.bytes();
         let ingested = self.repositories.ingest(&request.coordinate, pack.spool).await;
         let quarantine = match ingested {
             Err(IngestError::MissingObject { message }) if request.list.is_shallow => {
@@ -229,7 +228,7 @@ impl Receiver {
             ingested => ingested?,
         };
         let object_dir = quarantine.object_dir().to_owned();
-        let incoming = incoming(&request.coordinate, decision, Some(&object_dir), sent_bytes);
+        let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
         let sorted = Received::sort(quarantine, decision.tips(), decision.allowed_tips(), limits);
@@ -268,16 +267,10 @@ impl Receiver {
 }
 
 /// Tells where what a push brings goes, by what is decided so far.
-fn incoming<'c>(
-    coordinate: &'c Coordinate,
-    decision: &PushDecision,
-    object_dir: Option<&'c Path>,
-    sent_bytes: u64,
-) -> Incoming<'c> {
+fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
     Incoming {
         coordinate,
         object_dir,
-        sent_bytes,
         moves_in: !decision.allowed_tips().is_empty(),
         is_staged_by_stranger: decision.is_staged_by_stranger,
     }

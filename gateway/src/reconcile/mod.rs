@@ -32,9 +32,6 @@ use shared::rules::PlanSettings;
 use shared::rules::Staged;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
-use tokio::runtime::Handle;
-use tokio::runtime::RuntimeFlavor;
-use tokio::task::block_in_place;
 
 use crate::fetch::changes::Changes;
 use crate::reconcile::error::ReconcileError;
@@ -166,7 +163,7 @@ impl Reconciler {
             disk.uninstallable.extend(uninstallable.iter().cloned());
             let mut considered = disk.clone();
             considered.broken.extend(left.coordinates.iter().cloned());
-            let mut plan = compute(&loaded.facts, || plan(&loaded.facts, &considered, &self.settings));
+            let mut plan = plan(&loaded.facts, &considered, &self.settings);
             plan.confine_to(locked.coordinates());
             let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
             if self.leave(locked, loaded, unlocked, &mut left).await? {
@@ -333,16 +330,6 @@ impl Reconciler {
     }
 }
 
-/// Computes something about facts. About many members that takes milliseconds, which other tasks of this thread do not
-/// wait for.
-fn compute<T>(facts: &Facts, work: impl FnOnce() -> T) -> T {
-    let is_large = facts.covered.coordinates.len() > COMPUTED_HERE_MAX;
-    match is_large && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        true => block_in_place(work),
-        false => work(),
-    }
-}
-
 /// Returns the homes of released events that others list whom these facts do not reach.
 fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
     let homes = releases.iter().flat_map(|release| &release.coordinates);
@@ -445,6 +432,3 @@ fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap
         .map(|(event_id, text)| (*event_id, text.clone()))
         .collect()
 }
-
-/// Members of a repository about which what is to be done is decided within a millisecond.
-const COMPUTED_HERE_MAX: usize = 16;

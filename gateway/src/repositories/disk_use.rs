@@ -53,8 +53,6 @@ pub(crate) struct Incoming<'c> {
     pub(crate) coordinate: &'c Coordinate,
     /// Where its pack is, if it is here.
     pub(crate) object_dir: Option<&'c Path>,
-    /// How many bytes of it were sent: deltas against what is here already stand completed on the disk.
-    pub(crate) sent_bytes: u64,
     /// Whether any of it goes into the repository.
     pub(crate) moves_in: bool,
     /// Whether any of it is kept aside for somebody who is no maintainer.
@@ -79,13 +77,6 @@ pub(crate) enum NoRoom {
         ByteCount(*max)
     )]
     Staged { used: u64, max: u64 },
-    #[error(
-        "what the push sends ({}) changes large files of the repository, and the server would have to store these again \
-         ({}): push with --no-thin",
-        ByteCount(*sent),
-        ByteCount(*stored)
-    )]
-    Thin { sent: u64, stored: u64 },
     #[error("the server's disk is full")]
     Disk,
     #[error("the push cannot be stored here")]
@@ -126,7 +117,6 @@ impl DiskUse {
         let packs = incoming.object_dir.map(|dir| dir.join("pack"));
         let Incoming {
             moves_in,
-            sent_bytes: sent,
             is_staged_by_stranger: is_staged,
             ..
         } = incoming;
@@ -158,14 +148,6 @@ impl DiskUse {
         let exceeds = |used: u64, max: u64| used.saturating_add(bytes) > max;
         if !is_free {
             return Err(NoRoom::Disk);
-        }
-        if is_staged
-            && bytes
-                > sent
-                    .saturating_mul(COMPLETED_TIMES_MAX)
-                    .saturating_add(COMPLETED_SPARE_BYTES)
-        {
-            return Err(NoRoom::Thin { sent, stored: bytes });
         }
         if is_staged && exceeds(staged, limits.staged_per_repository) {
             let max = limits.staged_per_repository;
@@ -281,11 +263,6 @@ fn bytes_free(dir: &Path) -> Result<u64, FileError> {
 /// For how long the size of an owner's repositories is believed: other gateways add to them too.
 const MEASURED_FOR: Duration = Duration::from_secs(300);
 
-/// What a stranger's pack may have on the disk, of what he has sent: its index, and the bases of small deltas. Whoever
-/// makes the server store more sends it himself.
-const COMPLETED_TIMES_MAX: u64 = 4;
-const COMPLETED_SPARE_BYTES: u64 = 1 << 20;
-
 /// Owners whose sizes are remembered.
 const OWNERS_MAX: usize = 100_000;
 
@@ -326,7 +303,6 @@ mod tests {
             let incoming = Incoming {
                 coordinate: of.coordinate(),
                 object_dir: Some(&pack),
-                sent_bytes: 0,
                 moves_in,
                 is_staged_by_stranger: !moves_in,
             };
@@ -335,7 +311,6 @@ mod tests {
                 Err(NoRoom::Owner { .. }) => "owner",
                 Err(NoRoom::Repository { .. }) => "repository",
                 Err(NoRoom::Staged { .. }) => "staged",
-                Err(NoRoom::Thin { .. }) => "thin",
                 Err(NoRoom::Disk | NoRoom::Unread(_)) => "disk",
             }
         };
@@ -361,7 +336,6 @@ mod tests {
         let incoming = Incoming {
             coordinate: a.coordinate(),
             object_dir: None,
-            sent_bytes: 0,
             moves_in: true,
             is_staged_by_stranger: false,
         };

@@ -284,6 +284,36 @@ mod tests {
         });
     }
 
+    /// Strangers' pushes into a repository, each of which has its lock for some milliseconds, kept its owner's out.
+    #[tokio::test]
+    async fn an_owner_waits_for_two_strangers_at_most() {
+        let (_directory, [locks, _]) = world();
+        let name = set(&coordinates(&locks, 1));
+        let turns = std::sync::Mutex::new(Vec::new());
+        let take = async |who: &'static str, line| {
+            let locked = locks.lock(name.clone(), line).await.unwrap();
+            turns.lock().unwrap().push(who);
+            tokio::task::yield_now().await;
+            drop(locked);
+        };
+        let mut strangers: Vec<_> = (0..9).map(|_| Box::pin(take("stranger", Line::Strangers))).collect();
+        // The first has the lock, and the others wait.
+        while turns.lock().unwrap().is_empty() {
+            for stranger in &mut strangers {
+                assert!(stranger.as_mut().now_or_never().is_none());
+            }
+            tokio::task::yield_now().await;
+        }
+
+        let before = turns.lock().unwrap().len();
+        let all = futures_util::future::join(take("owner", Line::Owners), futures_util::future::join_all(strangers));
+        timeout(Duration::from_secs(10), all).await.unwrap();
+
+        let turns = turns.into_inner().unwrap();
+        assert_eq!(turns.len(), 10);
+        assert!(turns[before..=before + 2].contains(&"owner"), "{before} {turns:?}");
+    }
+
     #[tokio::test]
     async fn who_waits_too_long_is_told_so() {
         let (_directory, [here, there]) = world();

@@ -77,11 +77,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Returns how many bytes have come.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Ends the pack and returns what was spooled.
     ///
     /// # Errors

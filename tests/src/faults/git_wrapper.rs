@@ -44,6 +44,8 @@ pub struct StoppedGit {
 }
 
 struct Trap {
+    /// Of which runs; `None`: of all.
+    subcommand: Option<String>,
     countdown: u64,
     moment: GitMoment,
     sprung: oneshot::Sender<StoppedGit>,
@@ -101,28 +103,32 @@ impl GitWrapper {
     /// # Panics
     /// Another thread panicked while it set one.
     pub fn stop_at(&self, skip: u64, moment: GitMoment) -> oneshot::Receiver<StoppedGit> {
+        self.set_trap(None, skip, moment)
+    }
+
+    /// Waits until a run of this subcommand stops at that moment. All others go on, and one that is killed before is
+    /// none.
+    ///
+    /// # Panics
+    /// Another thread panicked while it set a trap.
+    pub async fn run_of(&self, subcommand: &str, moment: GitMoment) -> StoppedGit {
+        loop {
+            let stopped = self.set_trap(Some(subcommand.to_owned()), 0, moment);
+            if let Ok(run) = stopped.await {
+                return run;
+            }
+        }
+    }
+
+    fn set_trap(&self, subcommand: Option<String>, countdown: u64, moment: GitMoment) -> oneshot::Receiver<StoppedGit> {
         let (sprung, stopped) = oneshot::channel();
         self.traps.lock().unwrap().trap = Some(Trap {
-            countdown: skip,
+            subcommand,
+            countdown,
             moment,
             sprung,
         });
         stopped
-    }
-
-    /// Waits until a run of this subcommand stops at that moment. All others go on.
-    ///
-    /// # Panics
-    /// The trap is taken away meanwhile.
-    pub async fn run_of(&self, subcommand: &str, moment: GitMoment) -> StoppedGit {
-        let mut stopped = self.stop_at(0, moment);
-        loop {
-            let run = stopped.await.unwrap();
-            if run.subcommand == subcommand {
-                return run;
-            }
-            stopped = self.stop_at(0, moment);
-        }
     }
 
     /// Takes the trap away.
@@ -175,10 +181,10 @@ fn real_git() -> PathBuf {
 
 async fn accept(listener: UnixListener, traps: Arc<Mutex<Traps>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let awaits = traps.lock().unwrap().take();
+        let traps = Arc::clone(&traps);
         tokio::spawn(async move {
             // A wrapper that was killed says nothing more.
-            answer(stream, awaits).await.ok();
+            answer(stream, &traps).await.ok();
         });
     }
 }
@@ -191,14 +197,16 @@ enum Awaits {
 }
 
 impl Traps {
-    fn take(&mut self) -> Awaits {
-        match self.trap.as_mut() {
+    fn take(&mut self, subcommand: &str) -> Awaits {
+        let is_meant = |trap: &&mut Trap| trap.subcommand.as_ref().is_none_or(|meant| meant == subcommand);
+        match self.trap.as_mut().filter(is_meant) {
             Some(armed) if armed.countdown > 0 => armed.countdown -= 1,
-            Some(_) | None => {
+            Some(_) => {
                 if let Some(trap) = self.trap.take() {
                     return Awaits::Trap(trap);
                 }
             }
+            None => {}
         }
         let Some(failing) = self.failing.as_mut() else {
             return Awaits::Nothing;
@@ -214,20 +222,20 @@ impl Traps {
 
 /// The wrapper says `<pid> <subcommand>` and a line feed. It hears `x` to become git, `f` to fail, or `w` to run it and
 /// to say when it has ended; then `x` again to say so itself, or `f` to fail.
-async fn answer(mut stream: UnixStream, awaits: Awaits) -> std::io::Result<()> {
+async fn answer(mut stream: UnixStream, traps: &Mutex<Traps>) -> std::io::Result<()> {
+    let line = line(&mut stream).await?;
+    let (pid, subcommand) = line.trim_end().split_once(' ').unwrap_or_default();
+    let awaits = traps.lock().unwrap().take(subcommand);
     let trap = match awaits {
         Awaits::Nothing => return stream.write_all(b"x").await,
         Awaits::Failure(GitMoment::Before) => return stream.write_all(b"f").await,
         Awaits::Failure(GitMoment::After) => {
             stream.write_all(b"w").await?;
-            line(&mut stream).await?;
             stream.read_u8().await?;
             return stream.write_all(b"f").await;
         }
         Awaits::Trap(trap) => trap,
     };
-    let line = line(&mut stream).await?;
-    let (pid, subcommand) = line.trim_end().split_once(' ').unwrap_or_default();
     if trap.moment == GitMoment::After {
         stream.write_all(b"w").await?;
         stream.read_u8().await?;

@@ -38,6 +38,8 @@ pub(super) struct Sample {
     redis_bytes_max: u64,
     held: u64,
     disk_bytes: u64,
+    /// Of commits that wait for their events.
+    staged_bytes: u64,
     descriptors: u64,
 }
 
@@ -129,13 +131,13 @@ impl Watched {
         let folder = self.folder.clone();
         let disk = tokio::task::spawn_blocking(move || {
             // Not the relay's database: which events it stores, and for how long, is its operator's to say.
-            let places = ["repositories", "staging", "quarantine"];
             let mut seen = BTreeSet::new();
-            let bytes = places.map(|name| disk_bytes(&folder.join("data").join(name), &mut seen));
-            bytes.iter().sum()
+            ["repositories", "quarantine", "staging"].map(|name| disk_bytes(&folder.join("data").join(name), &mut seen))
         });
+        let [repositories, quarantine, staged_bytes] = disk.await.unwrap_or_default();
         let mut sample = Sample {
-            disk_bytes: disk.await.unwrap_or_default(),
+            disk_bytes: repositories + quarantine,
+            staged_bytes,
             descriptors: descriptors(self.gateway),
             ..Sample::default()
         };
@@ -193,6 +195,7 @@ impl Sample {
         self.redis_bytes_max = self.redis_bytes_max.max(other.redis_bytes_max);
         self.held = self.held.max(other.held);
         self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
+        self.staged_bytes = self.staged_bytes.max(other.staged_bytes);
         self.descriptors = self.descriptors.max(other.descriptors);
     }
 }
@@ -258,6 +261,7 @@ impl Growth {
         let redis_max = most.redis_bytes_max + GATES_BYTES + REDIS_SPARE_BYTES;
         self.check("MiB of Redis", self.redis_kib >> 10, redis_max >> 20);
         self.check("held events", most.held, HELD_PER_SOURCE_MAX + HELD_BEFORE_MAX);
+        self.check("MiB of staged commits", most.staged_bytes >> 20, STAGED_BYTES_MAX >> 20);
         let kept_max = 2 * sent + DISK_SPARE_BYTES;
         self.check("MiB of disk, kept", self.disk_kept_kib >> 10, kept_max >> 20);
         self.check("MiB of disk", self.disk_kib >> 10, (kept_max + PASSING_BYTES_MAX) >> 20);
@@ -321,6 +325,9 @@ const HELD_PER_SOURCE_MAX: u64 = 10_000;
 
 /// What the honest user may have there at the same time.
 const HELD_BEFORE_MAX: u64 = 8;
+
+/// `--staged-per-repository-max`; all attacks are on one.
+const STAGED_BYTES_MAX: u64 = 1 << 30;
 
 /// Disk for what the honest user does meanwhile, and for indexes of what was sent.
 const DISK_SPARE_BYTES: u64 = 24 << 20;
