@@ -60,6 +60,8 @@ pub(super) struct Relay {
     pub(super) served: broadcast::Sender<Arc<Served>>,
     /// How far the writer is.
     pub(super) batches: watch::Receiver<Batches>,
+    /// For whoever reads a large message.
+    pub(super) large_messages: Semaphore,
     /// What each address may have looked up at the same time.
     pub(super) shares: ReadShares,
     pub(super) stop: watch::Receiver<bool>,
@@ -158,8 +160,10 @@ impl Client {
         if text.len() <= READ_HERE_MAX {
             return Ok(ClientMessage::parse(text.as_str(), &limits));
         }
-        // It takes milliseconds to parse and to hash, for which everybody else on this thread would wait.
+        // It takes milliseconds to parse and to hash, for which everybody else on this thread would wait. One at a time,
+        // so that it takes one processor at most.
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
+        let _alone = self.relay.large_messages.acquire().await.map_err(|_| Gone)?;
         let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
         read.await.map_err(|_| Gone)
     }

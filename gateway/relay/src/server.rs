@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use nostr_database::error::Error as DatabaseError;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -81,6 +82,7 @@ impl RelayServer {
             own_submissions,
             served: served.clone(),
             batches,
+            large_messages: Semaphore::new(1),
             shares: ReadShares::default(),
             stop: stopped,
         });
