@@ -209,6 +209,8 @@ async fn a_git_that_is_killed_in_a_push_costs_that_push_at_most(kind: Kind) {
         let mut nostr = world.nostr().await;
         assert_eq!(nostr.send(&state).await, held());
         let before = served.refs().await;
+        // One that was made ready for the push before would take this one's pack.
+        eventually("no git waits for a push", async || in_quarantine(&world) == 0).await;
 
         let push = served.git.push(&served.url, &["main"]);
         let (said, ()) = tokio::join!(push, kill_run(&wrapper, subcommand, moment));
