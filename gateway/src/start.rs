@@ -434,8 +434,8 @@ fn admin_connections() -> ConnectionLimits {
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;
 
-/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once keeps others
-/// waiting for a second. The system may allow fewer (`net.core.somaxconn`).
+/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once keeps
+/// others waiting for a second. The system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
 
 /// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.

@@ -160,8 +160,8 @@ impl Client {
         if text.len() <= READ_HERE_MAX {
             return Ok(ClientMessage::parse(text.as_str(), &limits));
         }
-        // It takes milliseconds to parse and to hash, for which everybody else on this thread would wait. One at a time,
-        // so that it takes one processor at most.
+        // It takes milliseconds to parse and to hash, for which everybody else on this thread would wait. One at a
+        // time, so that it takes one processor at most.
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
         let _alone = self.relay.large_messages.acquire().await.map_err(|_| Gone)?;
         let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));

@@ -119,7 +119,8 @@ pub(super) fn lua_table() -> String {
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
-         page_max = {PAGE_MAX}, looks_max = {LOOKS_MAX}, page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
+         page_max = {PAGE_MAX}, looks_max = {LOOKS_MAX}, \
+         page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),
         Reading::LISTED_BY_MAX
