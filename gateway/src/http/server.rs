@@ -2,6 +2,7 @@
 //! the time for a request's head nor the number of connections (docs/facts/git-http.md 7).
 
 use std::convert::Infallible;
+use std::future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,11 +204,12 @@ fn in_origin_form(mut request: Request<Incoming>) -> Result<Request<Incoming>, B
 
 /// Answers a connection that is one too many of its address.
 async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
-    let answer = service_fn(async |_: Request<Incoming>| {
+    // No async closure: rustc 1.95 panics over one here when it compiles incrementally.
+    let answer = service_fn(|_: Request<Incoming>| {
         let text = "too many connections from your address\n";
         let mut response = reply::busy(StatusCode::TOO_MANY_REQUESTS, 10, text);
         close_after(&mut response);
-        Ok::<_, Infallible>(response)
+        future::ready(Ok::<_, Infallible>(response))
     });
     let builder = builder(REQUEST_WAIT_MIN);
     let answered = builder.serve_connection(TokioIo::new(stream), answer);

@@ -112,6 +112,9 @@ pub struct DecisionTime {
 /// Longest time that a decision may take.
 pub const DECISION_MAX: Duration = Duration::from_millis(5);
 
+/// As many PRs as the worker looks at under one lock: twice `LOOKS_MAX` of `shared/src/purgatory/store/keys.rs`.
+const LOOKED_AT_TOGETHER: usize = 8;
+
 /// Measures each decision about the victim's repository, and about the attacker's, beside so many announcements and
 /// states of the attacker, held and served, and held PRs.
 ///
@@ -123,11 +126,14 @@ pub async fn measure(attack: Attack, count: usize) -> Vec<DecisionTime> {
     let mut times = Vec::new();
     let attackers = [siege.attacking.first(), siege.attacking.get(count / 2)];
     let attackers = attackers.into_iter().flatten().map(|own| ("an attacker", own));
-    // As many as the worker looks at together.
-    let offered = siege.attacking.iter().take(64).map(|own| own.pull_request.id);
+    let offered = siege
+        .attacking
+        .iter()
+        .take(LOOKED_AT_TOGETHER)
+        .map(|own| own.pull_request.id);
     let scopes = [
         ("", Reach::Members, BTreeSet::new()),
-        (", of all that list it, and of 64 PRs", Reach::FULL, offered.collect()),
+        (", of all that list it, and of 8 PRs", Reach::FULL, offered.collect()),
     ];
     for (whose, own) in [("the victim", &siege.victim)].into_iter().chain(attackers) {
         for (far, reach, pull_request_ids) in &scopes {
