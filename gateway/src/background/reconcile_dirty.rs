@@ -10,6 +10,7 @@ use shared::nip34::Coordinate;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
+use crate::repositories::Line;
 use crate::repositories::LockedRepositories;
 
 /// Reconciles a coordinate that is dirty, and more if that takes more to decide. One that is not dirty any more,
@@ -67,7 +68,12 @@ pub(super) async fn reconcile_all_that_it_takes(
 }
 
 async fn reconcile_together(reconciler: &Reconciler, scope: FactsScope) -> Result<Reconciled, ReconcileError> {
-    let mut locked = reconciler.repositories.lock(&scope.coordinates).await?;
+    // Strangers offer PRs to several repositories.
+    let line = match scope.pull_request_ids.is_empty() {
+        true => Line::Owners,
+        false => Line::Strangers,
+    };
+    let mut locked = reconciler.repositories.lock_in(line, &scope.coordinates).await?;
     load_and_reconcile(reconciler, &mut locked, scope).await
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use shared::nip34::Coordinate;
@@ -178,7 +179,7 @@ impl Worker {
         let is_of_pull_requests = |work: &Work| matches!(work, Work::PullRequests(_));
         let alike = |running: &&Work| is_of_pull_requests(running) == is_of_pull_requests(&work);
         let running_max = match &work {
-            Work::Repository(_) => RECONCILES_MAX,
+            Work::Repository(_) => reconciles_max(),
             Work::PullRequests(_) => LOOKS_MAX,
         };
         if is_busy || self.running.iter().filter(alike).count() >= running_max {
@@ -300,12 +301,14 @@ const BATCH: usize = 64;
 /// is taken again, and the relay answers `duplicate`.
 const PUBLISHED_AT_ONCE: usize = 32;
 
-/// Repositories reconciled at the same time. More would make pushes and pages wait, which share processors, disk and
-/// the connection to the relay with them.
-const RECONCILES_MAX: usize = 4;
-
-/// Repositories whose PRs are looked at at the same time: places that neither kind takes of the other.
+/// Repositories whose PRs are looked at at the same time. What is done for repositories takes none of these places.
 const LOOKS_MAX: usize = 2;
+
+/// Returns how many repositories are reconciled at the same time. More than there are processors would make pushes and
+/// pages wait; one that waits for a lock or for the relay leaves the others one place at least.
+fn reconciles_max() -> usize {
+    available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
 
 /// Between two attempts to decide about an overdue entry.
 const OVERDUE_RECHECK_SECS: u64 = 10;

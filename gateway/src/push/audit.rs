@@ -78,7 +78,8 @@ impl Audit {
         tracing::error_span!("push", request.id = self.request_id, client = %self.address)
     }
 
-    /// Ends the push: one with refused commands is logged, and its pusher reads the number of the line.
+    /// Ends the push: one with refused commands is logged, and its pusher reads the number of the line, unless
+    /// so many are refused that the log leaves some out.
     pub(super) fn end(&self, mut result: PushResult) -> PushResult {
         let report = &result.report;
         let refused = refusals(&report.commands);
@@ -99,11 +100,11 @@ impl Audit {
                 reason = excerpt(&reason),
                 "push refused"
             );
+            result.notes.push(format!(
+                "request {}: the server's log has it under this number",
+                self.request_id
+            ));
         }
-        result.notes.push(format!(
-            "request {}: the server's log has it under this number",
-            self.request_id
-        ));
         result
     }
 

@@ -86,7 +86,7 @@ const PAGE_MAX: usize = 32;
 
 /// How many PRs that something has happened to are looked at under one lock, and as many others: setting the ref of one
 /// takes some ten milliseconds, for which a push of the owner waits.
-const LOOKS_MAX: usize = 4;
+const LOOKS_PAGE_MAX: usize = 4;
 
 /// Bytes of events that one call returns or is given, and one event more.
 pub(super) const PAGE_BYTES: usize = 256 << 10;
@@ -119,7 +119,7 @@ pub(super) fn lua_table() -> String {
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
-         page_max = {PAGE_MAX}, looks_max = {LOOKS_MAX}, \
+         page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),
