@@ -10,7 +10,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use shared::load_facts::FactLoader;
-use shared::load_facts::LargeLoads;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
 use shared::purgatory::Purgatory;
@@ -364,7 +363,6 @@ async fn relay(
     let access = AccessFiles::open(options.rules.lists.clone())
         .map_err(CommandError::because("cannot use the operator's lists"))?;
     let loader = |url: &RelayUrl| FactLoader {
-        large_loads: LargeLoads::default(),
         purgatory: purgatory.clone(),
         relay: RelayClient::new(url.clone(), RELAY_TIMEOUT),
         service: service.clone(),

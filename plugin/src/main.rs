@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shared::load_facts::FactLoader;
-use shared::load_facts::LargeLoads;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
@@ -68,7 +67,6 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = WritePolicy {
         loader: FactLoader {
-            large_loads: LargeLoads::default(),
             purgatory,
             relay,
             service: options.domain,

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -11,7 +10,6 @@ use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
-use tokio::sync::Semaphore;
 
 pub use crate::facts_scope::FactsScope;
 pub use crate::facts_scope::Reach;
@@ -46,19 +44,6 @@ pub struct FactLoader {
     pub mode: MaintainerMode,
     /// Whose repositories the operator hosts.
     pub access: AccessFiles,
-    /// Whose turn it is to load facts about many.
-    pub large_loads: LargeLoads,
-}
-
-/// The turns of those who load facts about many coordinates: each takes some ten MiB while it loads, whoever has made
-/// them so many.
-#[derive(Debug, Clone)]
-pub struct LargeLoads(Arc<Semaphore>);
-
-impl Default for LargeLoads {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE_LOADS_MAX)))
-    }
 }
 
 /// Why facts could not be loaded. Nothing may be decided then.
@@ -83,13 +68,10 @@ impl FactLoader {
         if let Reach::Listing { most } = scope.reach {
             next.extend(self.listing(&scope.coordinates, most).await?);
         }
-        let (mut found, mut turn) = (Outwards::from(&next), None);
+        let mut found = Outwards::from(&next);
         for round in 0..ROUNDS_MAX {
             if next.is_empty() {
                 break;
-            }
-            if turn.is_none() && next.len() > MANY {
-                turn = self.large_loads.0.acquire().await.ok();
             }
             // PRs are read once: none of them leads anywhere.
             let scope = if round == 0 { scope } else { &FactsScope::default() };
@@ -294,9 +276,3 @@ const FILTER_VALUES_MAX: usize = 500;
 
 /// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
 const FILTER_VALUE_BYTES_MAX: usize = 255;
-
-/// Coordinates of one round beyond which a load waits for its turn: no honest set of maintainers has as many.
-const MANY: usize = 16;
-
-/// Loads of facts about many at the same time.
-const LARGE_LOADS_MAX: usize = 2;

@@ -25,7 +25,6 @@ use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
-use shared::load_facts::LargeLoads;
 use shared::load_facts::Reach;
 use shared::nip34;
 use shared::nip34::Coordinate;
@@ -252,7 +251,6 @@ impl Bench {
         let relay = RelayServer::start(listener, folder.path(), Everything, RelayLimits::default());
         let relay = relay.await.expect("a relay");
         let loader = FactLoader {
-            large_loads: LargeLoads::default(),
             purgatory: Purgatory::in_memory(Limits::DEFAULT, std::sync::Arc::new(now)),
             relay: RelayClient::new(url.parse().expect("an address"), Duration::from_secs(60)),
             service: "svc".parse().expect("a domain"),
