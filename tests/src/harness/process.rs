@@ -1,7 +1,10 @@
 //! Programs under test: where they are, and children that do not outlive their test.
 
 use std::fs::File;
+use std::io::Read;
+use std::net::Shutdown;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -199,12 +202,19 @@ pub async fn shell(command: &str, input: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Returns a port that is free now.
+/// Returns a port that is free, and that the system gives to nobody else for a minute: a connection to it was closed
+/// here first, and waits (TIME_WAIT). Whoever names the port, as servers do with `SO_REUSEADDR`, can have it.
 ///
 /// # Panics
 /// There is none.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    accepted.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the end comes first from this side");
+    address.port()
 }
 
 /// Sends a signal to a process, or to a group, which has a `-` before its number. One that is gone already is as good.
@@ -216,5 +226,18 @@ pub fn signal(name: &str, target: &str) {
         .status();
     if let Err(error) = killed {
         tracing::error!(%error, "cannot send a signal");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_to_one_only_who_can_listen_at_it() {
+        let ports: Vec<u16> = (0..500).map(|_| free_port()).collect();
+        let different: std::collections::BTreeSet<&u16> = ports.iter().collect();
+        assert_eq!(different.len(), ports.len());
+        assert!(ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()));
     }
 }
