@@ -53,7 +53,7 @@ struct NextState<'f> {
 
 impl<'f> NextStates<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
-        let readable = facts.hosted().filter(|hosted| !disk.broken.contains(hosted));
+        let readable = facts.hosted().iter().filter(|hosted| !disk.broken.contains(hosted));
         let objects = places_of_objects(disk);
         let by_coordinate: BTreeMap<Coordinate, NextState<'_>> = readable
             .filter_map(|coordinate| Some((coordinate.clone(), choose_one(facts, &objects, coordinate)?)))
@@ -130,10 +130,9 @@ impl<'f> NextStates<'f> {
 
     /// Returns the repositories for which a state is authoritative.
     pub(super) fn open_to(facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
-        let namesakes = facts.namesakes_of(&state.identifier).into_iter();
-        namesakes
-            .flat_map(|namesakes| namesakes.all_confirming(&state.author))
-            .collect()
+        let namesakes = facts.namesakes_of(&state.identifier);
+        let places = namesakes.map_or(&[][..], |namesakes| namesakes.all_confirming(&state.author));
+        places.iter().map(|place| facts.hosted()[*place].clone()).collect()
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: everything is here.

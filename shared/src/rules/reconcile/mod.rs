@@ -103,15 +103,14 @@ fn announcement_outcome(
         }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let namesakes = facts.namesakes_of(&coordinate.identifier).into_iter();
-    let listing: Vec<Coordinate> = namesakes
-        .flat_map(|namesakes| namesakes.all_naming(&coordinate.owner))
-        .collect();
-    match listing.iter().find(|listing| plan.is_announced(facts, listing)) {
+    let namesakes = facts.namesakes_of(&coordinate.identifier);
+    let places = namesakes.map_or(&[][..], |namesakes| namesakes.all_naming(&coordinate.owner));
+    let mut listing = places.iter().map(|place| &facts.hosted()[*place]);
+    match listing.clone().find(|listing| plan.is_announced(facts, listing)) {
         Some(listing) => Outcome::Release {
             after: plan.announcements_before(facts, [listing]),
         },
-        None if listing.iter().any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
+        None if listing.any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
