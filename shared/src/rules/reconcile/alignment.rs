@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::plan::Alignment;
@@ -21,6 +22,7 @@ use crate::rules::Disk;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::OnDisk;
+use crate::rules::Parts;
 
 /// The next state of every hosted repository that has one.
 pub(super) struct NextStates<'f> {
@@ -31,35 +33,51 @@ pub(super) struct NextStates<'f> {
     objects: ObjectPlaces<'f>,
 }
 
-/// Which repositories have an object, in their order.
-type ObjectPlaces<'f> = BTreeMap<&'f Oid, Vec<(&'f Coordinate, ObjectKind)>>;
+/// Where objects are.
+struct ObjectPlaces<'f> {
+    /// Which repositories have an object, in their order.
+    repositories: BTreeMap<&'f Oid, Vec<(&'f Coordinate, ObjectKind)>>,
+    /// What is kept aside with states.
+    parts: &'f BTreeMap<Coordinate, Parts>,
+}
 
-fn places_of_objects(disk: &Disk) -> ObjectPlaces<'_> {
-    let mut places = ObjectPlaces::new();
-    for (coordinate, on_disk) in &disk.repositories {
-        for (oid, kind) in &on_disk.objects {
-            places.entry(oid).or_default().push((coordinate, *kind));
+impl<'f> ObjectPlaces<'f> {
+    fn on(disk: &'f Disk) -> Self {
+        let mut repositories = BTreeMap::<_, Vec<_>>::new();
+        for (coordinate, on_disk) in &disk.repositories {
+            for (oid, kind) in &on_disk.objects {
+                repositories.entry(oid).or_default().push((coordinate, *kind));
+            }
+        }
+        Self {
+            repositories,
+            parts: &disk.parts,
         }
     }
-    places
+
+    /// Returns the kind of an object that is kept aside for a repository with a state.
+    fn part(&self, coordinate: &Coordinate, state: &State, oid: &Oid) -> Option<ObjectKind> {
+        let parts = self.parts.get(coordinate)?.get(&state.revision.event_id)?;
+        parts.get(oid).copied()
+    }
 }
 
 struct NextState<'f> {
     state: &'f State,
     declared: &'f Declared,
     /// Where the objects come from that the repository lacks; `None`: some are nowhere.
-    copies: Option<Copies>,
+    sources: Option<ObjectSources>,
 }
 
 impl<'f> NextStates<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
         let readable = facts.hosted().iter().filter(|hosted| !disk.broken.contains(hosted));
-        let objects = places_of_objects(disk);
+        let objects = ObjectPlaces::on(disk);
         let by_coordinate: BTreeMap<Coordinate, NextState<'_>> = readable
             .filter_map(|coordinate| Some((coordinate.clone(), choose_one(facts, &objects, coordinate)?)))
             .collect();
         let mut newest = BTreeMap::new();
-        for next_state in by_coordinate.values().filter(|next_state| next_state.copies.is_some()) {
+        for next_state in by_coordinate.values().filter(|next_state| next_state.sources.is_some()) {
             let state = next_state.state;
             let newest = newest
                 .entry(author_of(&state.author, &state.identifier))
@@ -85,14 +103,14 @@ impl<'f> NextStates<'f> {
     /// Returns the repositories whose next state has refs that cannot be had.
     pub(super) fn data_missing(&self) -> BTreeSet<Coordinate> {
         let next_states = self.by_coordinate.iter();
-        let missing = next_states.filter(|(_, next_state)| next_state.copies.is_none());
+        let missing = next_states.filter(|(_, next_state)| next_state.sources.is_none());
         missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
     /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
     pub(super) fn has_refs(&self, coordinate: &Coordinate) -> bool {
         let next_state = self.by_coordinate.get(coordinate);
-        next_state.is_some_and(|next_state| next_state.copies.is_some() && !next_state.declared.refs.is_empty())
+        next_state.is_some_and(|next_state| next_state.sources.is_some() && !next_state.declared.refs.is_empty())
     }
 
     pub(super) fn is_broken(&self, coordinate: &Coordinate) -> bool {
@@ -102,13 +120,13 @@ impl<'f> NextStates<'f> {
     /// Tells whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
         let next_state = self.by_coordinate.get(coordinate);
-        !self.is_broken(coordinate) && next_state.is_none_or(|next_state| next_state.copies.is_some())
+        !self.is_broken(coordinate) && next_state.is_none_or(|next_state| next_state.sources.is_some())
     }
 
     /// Tells whether the repository is brought to this state.
     pub(super) fn is_next(&self, coordinate: &Coordinate, state: &State) -> bool {
         let next_state = self.by_coordinate.get(coordinate);
-        next_state.is_some_and(|next_state| next_state.state.revision == state.revision && next_state.copies.is_some())
+        next_state.is_some_and(|next_state| next_state.state.revision == state.revision && next_state.sources.is_some())
     }
 
     /// Returns the repositories that are at, or are brought to, this state.
@@ -133,6 +151,28 @@ impl<'f> NextStates<'f> {
         let namesakes = facts.namesakes_of(&state.identifier);
         let places = namesakes.map_or(&[][..], |namesakes| namesakes.all_confirming(&state.author));
         places.iter().map(|place| facts.hosted()[*place].clone()).collect()
+    }
+
+    /// Tells whether a repository has everything that a state declares, or another one has that shares it.
+    pub(super) fn has_all(&self, facts: &Facts, coordinate: &Coordinate, state: &State) -> bool {
+        let declared = state.declared.as_ref().ok();
+        let found = declared.map(|declared| find_objects(facts, &self.objects, coordinate, (state, declared)));
+        // What is kept aside moves in only with its state.
+        let is_here = found.is_some_and(|found| found.is_ok_and(|sources| sources.parts.is_empty()));
+        is_here && self.missing(facts, coordinate, state).is_none()
+    }
+
+    /// Tells whether what is kept aside with a state may still move into the repository.
+    pub(super) fn wants_parts(&self, facts: &Facts, coordinate: &Coordinate, state_id: &EventId) -> bool {
+        let is_it = |state: &&State| state.revision.event_id == *state_id;
+        let candidates = facts.candidate_states(coordinate).into_iter();
+        let Some(state) = candidates.chain(facts.governing_state(coordinate)).find(is_it) else {
+            return false;
+        };
+        let next_state = self.by_coordinate.get(coordinate).filter(|next| is_it(&next.state));
+        let sources = next_state.and_then(|next_state| next_state.sources.as_ref());
+        let has_moved_in = sources.is_some_and(|sources| sources.parts.is_empty());
+        !has_moved_in && !self.is_overtaken(coordinate, state) && facts.hosting(coordinate) != Hosting::Absent
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: everything is here.
@@ -167,11 +207,11 @@ fn choose_one<'f>(facts: &'f Facts, objects: &ObjectPlaces<'f>, coordinate: &Coo
         if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced {
             continue;
         }
-        if let Ok(copies) = find_objects(facts, objects, coordinate, (state, declared)) {
+        if let Ok(sources) = find_objects(facts, objects, coordinate, (state, declared)) {
             return Some(NextState {
                 state,
                 declared,
-                copies: Some(copies),
+                sources: Some(sources),
             });
         }
     }
@@ -180,12 +220,18 @@ fn choose_one<'f>(facts: &'f Facts, objects: &ObjectPlaces<'f>, coordinate: &Coo
     Some(NextState {
         state,
         declared,
-        copies: find_objects(facts, objects, coordinate, (state, declared)).ok(),
+        sources: find_objects(facts, objects, coordinate, (state, declared)).ok(),
     })
 }
 
-/// Where the objects that a repository lacks are found: other repositories, with what each has of them.
-type Copies = BTreeMap<Coordinate, BTreeSet<Oid>>;
+/// Where the objects that a repository lacks are found.
+#[derive(Default)]
+struct ObjectSources {
+    /// Other repositories, with what each has of them.
+    copies: BTreeMap<Coordinate, BTreeSet<Oid>>,
+    /// Aside, with the state.
+    parts: BTreeSet<Oid>,
+}
 
 /// What a state declares and no repository has that it may come from.
 #[derive(Debug, thiserror::Error)]
@@ -204,58 +250,68 @@ fn list(oids: &BTreeSet<Oid>) -> String {
     texts.join(" ")
 }
 
-/// Finds every declared object: in the repository itself, or in another one for which the state's author is confirmed
-/// too. Nobody's repository is copied because a stranger declares what it has.
+/// Finds every declared object: in the repository itself, aside with the state, or in another repository for which the
+/// state's author is confirmed too. Nobody's repository is copied because a stranger declares what it has.
 fn find_objects(
     facts: &Facts,
     objects: &ObjectPlaces<'_>,
     coordinate: &Coordinate,
     (state, declared): (&State, &Declared),
-) -> Result<Copies, Missing> {
+) -> Result<ObjectSources, Missing> {
     let mut of_one_set = None;
-    let mut copies = Copies::new();
+    let mut sources = ObjectSources::default();
     let mut missing = BTreeSet::new();
     for (name, oid) in &declared.refs {
-        let places = objects.get(oid).map_or(&[][..], Vec::as_slice);
+        let places = objects.repositories.get(oid).map_or(&[][..], Vec::as_slice);
         let own = places.binary_search_by_key(&coordinate, |(place, _)| *place).ok();
-        let found = match own {
-            Some(own) => Some(&places[own]),
-            None if places.is_empty() => None,
-            None => {
+        let kind = if let Some(own) = own {
+            places[own].1
+        } else if let Some(kind) = objects.part(coordinate, state, oid) {
+            sources.parts.insert(*oid);
+            kind
+        } else {
+            let is_of_one_set = |place: &Coordinate| {
                 let of_one_set = of_one_set.get_or_insert_with(|| NextStates::open_to(facts, state));
-                places.iter().find(|(place, _)| of_one_set.contains(place))
-            }
+                of_one_set.contains(place)
+            };
+            let Some((place, kind)) = find_place(places, is_of_one_set) else {
+                missing.insert(*oid);
+                continue;
+            };
+            sources.copies.entry(place.clone()).or_default().insert(*oid);
+            kind
         };
-        let Some((place, kind)) = found else {
-            missing.insert(*oid);
-            continue;
-        };
-        if name.namespace() == Namespace::Branch && *kind != ObjectKind::Commit {
+        if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
             return Err(Missing::BranchIsNoCommit(name.clone()));
-        }
-        if *place != coordinate {
-            copies.entry((*place).clone()).or_default().insert(*oid);
         }
     }
     match missing.is_empty() {
-        true => Ok(copies),
+        true => Ok(sources),
         false => Err(Missing::Objects(missing)),
     }
 }
 
+fn find_place<'f>(
+    places: &[(&'f Coordinate, ObjectKind)],
+    mut is_meant: impl FnMut(&Coordinate) -> bool,
+) -> Option<(&'f Coordinate, ObjectKind)> {
+    places.iter().find(|(place, _)| is_meant(place)).copied()
+}
+
 fn align(coordinate: &Coordinate, next_state: &NextState<'_>, on_disk: Option<&OnDisk>) -> Option<Alignment> {
-    let copies = next_state.copies.clone()?;
+    let sources = next_state.sources.as_ref()?;
     let nothing = OnDisk::default();
     let current = on_disk.unwrap_or(&nothing);
     let updates = differences(&current.refs, &next_state.declared.refs);
     let head = head_for(next_state.declared, current.head.as_ref());
-    if updates.is_empty() && (head.is_none() || on_disk.is_none()) {
+    if updates.is_empty() && sources.parts.is_empty() && (head.is_none() || on_disk.is_none()) {
         return None;
     }
     Some(Alignment {
         coordinate: coordinate.clone(),
         state_id: next_state.state.revision.event_id,
-        copies,
+        copies: sources.copies.clone(),
+        parts: sources.parts.clone(),
         updates,
         head,
     })

@@ -11,6 +11,8 @@ mod retention;
 
 use std::collections::BTreeSet;
 
+use nostr::event::EventId;
+
 use self::alignment::NextStates;
 use self::plan::Outcome;
 use self::ref_room::RefRoom;
@@ -62,7 +64,28 @@ pub fn plan(facts: &Facts, disk: &Disk, settings: &PlanSettings) -> Plan {
     pull_requests::plan_pull_requests(facts, disk, &next_states, room, &mut plan);
     plan_expiry(facts, settings.sleep_secs, &mut plan);
     pull_requests::plan_unstaging(facts, disk, &mut plan);
+    plan.parts_ended = ended_parts(facts, disk, &next_states, &plan);
     plan
+}
+
+/// Parts of a state live as long as it may become that of their repository, unless everything is there already.
+fn ended_parts(
+    facts: &Facts,
+    disk: &Disk,
+    next_states: &NextStates<'_>,
+    plan: &Plan,
+) -> BTreeSet<(Coordinate, EventId)> {
+    let expires = |state_id: &EventId| plan.expired.iter().any(|(expired, _)| expired == state_id);
+    let decidable = |at: &&Coordinate| facts.is_settled(at) && !next_states.is_broken(at);
+    let mut ended = BTreeSet::new();
+    for at in disk.parts.keys().filter(decidable) {
+        let has_ended = |state_id: &&EventId| {
+            plan.ended.contains(state_id) || expires(state_id) || !next_states.wants_parts(facts, at, state_id)
+        };
+        let of_repository = disk.parts[at].keys().filter(has_ended);
+        ended.extend(of_repository.map(|state_id| (at.clone(), *state_id)));
+    }
+    ended
 }
 
 fn plan_announcements(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
@@ -151,13 +174,8 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, state
     let is_settled = facts.is_settled(&state.home());
     // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
     // author; it changes no ref.
-    let complete_without_refs = || {
-        is_settled
-            && overtaken
-            && repositories
-                .iter()
-                .any(|at| next_states.missing(facts, at, state).is_none())
-    };
+    let complete_without_refs =
+        || is_settled && overtaken && repositories.iter().any(|at| next_states.has_all(facts, at, state));
     if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
         return Outcome::Release {
             after: plan.announcements_before(facts, repositories.iter()),
@@ -214,6 +232,7 @@ mod tests {
 
     use super::*;
     use crate::git::ObjectKind;
+    use crate::git::Oid;
     use crate::rules::OnDisk;
     use crate::rules::Staged;
     use crate::rules::facts::tests::NOW;
@@ -306,6 +325,89 @@ mod tests {
         let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
 
         assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+    }
+
+    /// What is kept of a state, beside the repository of the first key.
+    fn parts(state: &Event, commits: &str) -> BTreeMap<EventId, BTreeMap<Oid, ObjectKind>> {
+        let objects = commits.chars().map(|digit| (oid(digit), ObjectKind::Commit));
+        BTreeMap::from([(state.id, objects.collect())])
+    }
+
+    #[test]
+    fn parts_move_in_together_and_then_they_end() {
+        let state = state_event(1, "r", 5, &[("heads/main", 'a'), ("tags/v1", 'b'), ("tags/v2", 'c')]);
+        let scene = || Scene::default().held([own(), state.clone()]);
+        for (story, commits, kept, aligned, ended) in [
+            ("one is missing", "a", "b", None, false),
+            ("the rest is aside", "a", "bc", Some("bc"), false),
+            ("all is aside", "", "abc", Some("abc"), false),
+            ("all has moved in", "abc", "bc", Some(""), true),
+        ] {
+            let mut disk = disk(&[], commits);
+            disk.parts.insert(coordinate(1, "r"), parts(&state, kept));
+
+            let plan = look(scene(), &disk);
+
+            let moved = plan.alignments.first().map(|alignment| alignment.parts.clone());
+            assert_eq!(
+                moved,
+                aligned.map(|digits| digits.chars().map(oid).collect()),
+                "{story}"
+            );
+            assert_eq!(released(&plan).is_empty(), aligned.is_none(), "{story}");
+            assert_eq!(!plan.parts_ended.is_empty(), ended, "{story}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn parts_serve_their_own_state_and_end_with_it() {
+        let older = state_event(1, "r", 5, &[("heads/main", 'a'), ("tags/v1", 'b')]);
+        let newer = state_event(1, "r", 6, &[("heads/main", 'a'), ("tags/v1", 'c')]);
+        let announced = || Scene::default().served([own()]);
+        for (story, scene, commits, ended) in [
+            ("it is held", announced().held([older.clone()]), "", false),
+            (
+                "a newer one is held too",
+                announced().held([older.clone(), newer.clone()]),
+                "c",
+                false,
+            ),
+            (
+                "a newer one is complete",
+                announced().held([older.clone(), newer.clone()]),
+                "ac",
+                true,
+            ),
+            (
+                "it is overtaken",
+                announced().served([newer]).held([older.clone()]),
+                "ac",
+                true,
+            ),
+            ("it is nowhere", announced(), "", true),
+            ("it expires", announced().held_until(NOW - 1, [older.clone()]), "", true),
+            ("its data was lost", announced().served([older.clone()]), "", false),
+            (
+                "its repository is not hosted",
+                Scene::default().held([older.clone()]),
+                "",
+                true,
+            ),
+        ] {
+            let mut disk = disk(&[], commits);
+            disk.parts.insert(coordinate(1, "r"), parts(&older, "a"));
+
+            let plan = look(scene, &disk);
+
+            let expected = (coordinate(1, "r"), older.id);
+            assert_eq!(plan.parts_ended.contains(&expected), ended, "{story}: {plan:?}");
+            disk.broken.insert(coordinate(1, "r"));
+            let unread = look(announced(), &disk);
+            assert!(
+                unread.parts_ended.is_empty(),
+                "{story}: nothing is decided about what cannot be read"
+            );
+        }
     }
 
     #[test]
