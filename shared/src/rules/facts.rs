@@ -115,7 +115,7 @@ pub struct Facts {
     pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
     /// Announcements of these coordinates.
     pub announcements: Vec<Known<Announcement>>,
-    /// States by their owners, with their identifiers.
+    /// States by their owners, with their identifiers, newest first.
     pub states: Vec<Known<State>>,
     /// PRs: those that the facts were asked about, held or served.
     pub pull_requests: Vec<Known<PullRequest>>,
@@ -385,12 +385,16 @@ impl Facts {
     /// Returns the states of those who are confirmed maintainers of a repository by these of its announcements, newest
     /// first.
     pub(super) fn states_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<&Known<State>> {
+        let places = self.places_authorised_by(coordinate, counted).into_iter();
+        places.map(|place| &self.states[place]).collect()
+    }
+
+    fn places_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<usize> {
         let namesakes = self.namesakes_of(&coordinate.identifier).into_iter();
-        let mut places: Vec<usize> = namesakes
-            .flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted))
-            .collect();
+        let authorised = namesakes.flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted));
+        let mut places: Vec<usize> = authorised.collect();
         places.sort_unstable();
-        places.into_iter().map(|place| &self.states[place]).collect()
+        places
     }
 
     /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the
@@ -415,10 +419,19 @@ impl Facts {
     /// Returns the held states that could govern a repository next, newest first: authorised, and newer than the
     /// one that governs it.
     pub fn candidate_states(&self, coordinate: &Coordinate) -> Vec<&State> {
-        let authorised = self.authorised_states(coordinate).into_iter();
-        let newer = authorised.take_while(|known| !known.status.counts_as_served());
-        let held = newer.filter(|known| known.status == EventStatus::Held);
+        let contenders = self.contenders(coordinate).into_iter().map(|place| &self.states[place]);
+        let held = contenders.filter(|known| known.status == EventStatus::Held);
         held.map(|known| &known.item).collect()
+    }
+
+    /// Returns the places of these states, and at the end that of the one that governs the repository, if one does.
+    pub(super) fn contenders(&self, coordinate: &Coordinate) -> Vec<usize> {
+        let mut places = self.places_authorised_by(coordinate, Counted::Current);
+        let counts_as_served = |place: &usize| self.states[*place].status.counts_as_served();
+        if let Some(governing) = places.iter().position(counts_as_served) {
+            places.truncate(governing + 1);
+        }
+        places
     }
 
     /// Returns the newest state by an author, of an identifier, that counts as served.
