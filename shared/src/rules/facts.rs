@@ -145,6 +145,8 @@ struct Index {
     all: BTreeMap<Coordinate, Vec<usize>>,
     /// The repositories that this server hosts, of those whose members were all read, in order.
     hosted: Vec<Coordinate>,
+    /// How it hosts each of them.
+    hosting: Vec<Hosting>,
     /// Who belongs to the repositories of each identifier.
     namesakes: BTreeMap<Identifier, Namesakes>,
     /// The status of every well-formed event.
@@ -245,9 +247,12 @@ impl Facts {
         }
         self.index = index;
         let coordinates = self.index.current.keys();
-        let is_hosted = |coordinate: &&Coordinate| self.hosting(coordinate) != Hosting::Absent;
         let whole = coordinates.filter(|coordinate| !self.covered.partial.contains(coordinate));
-        self.index.hosted = whole.filter(is_hosted).cloned().collect();
+        let hosted = whole.filter_map(|coordinate| match self.find_hosting(coordinate) {
+            Hosting::Absent => None,
+            hosting => Some((coordinate.clone(), hosting)),
+        });
+        (self.index.hosted, self.index.hosting) = hosted.collect();
         self.index.namesakes = self.namesakes();
     }
 
@@ -334,6 +339,13 @@ impl Facts {
 
     /// Whether this server hosts the repository.
     pub fn hosting(&self, coordinate: &Coordinate) -> Hosting {
+        match self.index.hosted.binary_search(coordinate) {
+            Ok(place) => self.index.hosting[place],
+            Err(_) => self.find_hosting(coordinate),
+        }
+    }
+
+    fn find_hosting(&self, coordinate: &Coordinate) -> Hosting {
         match self.announcement(coordinate) {
             _ if !self.access.permits(coordinate) => Hosting::Absent,
             Some(known) if !self.service.is_named_by(&known.item) => Hosting::Absent,

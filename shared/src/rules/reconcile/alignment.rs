@@ -100,7 +100,7 @@ impl<'f> NextStates<'f> {
             if is_candidate && declared.refs.is_empty() && !is_announced {
                 continue;
             }
-            let sources = self.objects.sources(self.facts, at, place).ok();
+            let sources = self.objects.sources(self.facts, at, place);
             if sources.is_some() || !is_candidate {
                 let state = &known.item;
                 return Some((
@@ -174,7 +174,7 @@ impl<'f> NextStates<'f> {
     pub(super) fn has_all(&self, at: usize, state: usize) -> bool {
         // What is kept aside moves in only with its state.
         let sources = self.objects.sources(self.facts, at, state);
-        self.missing(at, state).is_none() && sources.is_ok_and(|sources| sources.parts.is_empty())
+        self.missing(at, state).is_none() && sources.is_some_and(|sources| sources.parts.is_empty())
     }
 
     /// Tells whether what is kept aside with a state may still move into the repository.
@@ -204,10 +204,13 @@ impl<'f> NextStates<'f> {
             {
                 Some("announcement not served".to_owned())
             }
-            Ok(_) => {
-                let lacking = self.objects.lacking(self.facts, at, state);
-                lacking.err().map(|missing| missing.to_string())
-            }
+            Ok(_) => match self.objects.lacking(self.facts, at, state) {
+                Ok(lacking) => {
+                    let lacking: BTreeSet<Oid> = lacking.copied().collect();
+                    (!lacking.is_empty()).then(|| Missing::Objects(lacking).to_string())
+                }
+                Err(missing) => Some(missing.to_string()),
+            },
         }
     }
 }
@@ -282,30 +285,21 @@ impl<'f> ObjectPlaces<'f> {
         parts.get(&facts.states[state].item.revision.event_id)
     }
 
-    /// Returns what is kept aside, if a repository gets everything that a state declares with it.
-    fn lacking(
-        &self,
-        facts: &Facts,
-        at: usize,
-        state: usize,
-    ) -> Result<Option<&'f BTreeMap<Oid, ObjectKind>>, Missing> {
-        let nowhere = self.nowhere[state].as_ref().map_err(Clone::clone)?;
-        if nowhere.is_empty() {
-            return Ok(self.parts(facts, at, state));
-        }
-        let parts = self.parts(facts, at, state);
-        let is_missing = |oid: &&Oid| parts.is_none_or(|parts| !parts.contains_key(*oid));
-        let missing: BTreeSet<Oid> = nowhere.iter().filter(is_missing).copied().collect();
-        match missing.is_empty() {
-            true => Ok(parts),
-            false => Err(Missing::Objects(missing)),
-        }
+    /// Returns what a repository does not get of what a state declares.
+    fn lacking(&self, facts: &Facts, at: usize, state: usize) -> Result<impl Iterator<Item = &Oid>, &Missing> {
+        let nowhere = self.nowhere[state].as_ref()?;
+        let parts = (!nowhere.is_empty()).then(|| self.parts(facts, at, state)).flatten();
+        let is_aside = move |oid: &&Oid| parts.is_some_and(|parts| parts.contains_key(*oid));
+        Ok(nowhere.iter().filter(move |oid| !is_aside(oid)))
     }
 
-    /// Finds every object that a state declares: in a repository for which it is authoritative itself, aside with the
-    /// state, or in another one of the kind.
-    fn sources(&self, facts: &Facts, at: usize, state: usize) -> Result<ObjectSources, Missing> {
-        let parts = self.lacking(facts, at, state)?;
+    /// Finds every object that a state declares: in the repository itself, aside with the state, or in another one of
+    /// those for which it is authoritative. `None`: some are nowhere, or not what they should be.
+    fn sources(&self, facts: &Facts, at: usize, state: usize) -> Option<ObjectSources> {
+        if self.lacking(facts, at, state).ok()?.next().is_some() {
+            return None;
+        }
+        let parts = self.parts(facts, at, state);
         let known = &facts.states[state].item;
         let mut sources = ObjectSources::default();
         for (name, oid) in known.declared.iter().flat_map(|declared| &declared.refs) {
@@ -314,14 +308,14 @@ impl<'f> ObjectPlaces<'f> {
                 continue;
             }
             if let Some(kind) = parts.and_then(|parts| parts.get(oid)) {
-                check_kind(name, *kind)?;
+                check_kind(name, *kind).ok()?;
                 sources.parts.insert(*oid);
             } else if let Some((other, _)) = self.in_one_set(oid, open_to(facts, known)) {
                 let other = facts.hosted()[other].clone();
                 sources.copies.entry(other).or_default().insert(*oid);
             }
         }
-        Ok(sources)
+        Some(sources)
     }
 }
 
@@ -342,7 +336,7 @@ struct ObjectSources {
 }
 
 /// What a state declares and no repository has that it may come from.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 enum Missing {
     #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
     Objects(BTreeSet<Oid>),
