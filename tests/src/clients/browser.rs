@@ -116,6 +116,17 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
+    /// Returns what the promise of a JavaScript expression comes to in the page.
+    ///
+    /// # Panics
+    /// It is rejected, or JSON cannot say it.
+    pub async fn call(&mut self, expression: &str) -> Value {
+        let evaluate = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.command("Runtime.evaluate", evaluate).await;
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].clone()
+    }
+
     /// Returns the whole page as a PNG in Base64.
     ///
     /// # Panics
