@@ -19,6 +19,7 @@ use crate::nip34::Declared;
 use crate::nip34::Identifier;
 use crate::nip34::State;
 use crate::rules::Disk;
+use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::OnDisk;
@@ -165,6 +166,10 @@ impl<'f> NextStates<'f> {
 
     /// Tells whether what is kept aside with a state may still move into the repository.
     pub(super) fn wants_parts(&self, facts: &Facts, coordinate: &Coordinate, state_id: &EventId) -> bool {
+        // Its announcement may wake again.
+        if facts.hosting(coordinate) == Hosting::Absent {
+            return facts.status(state_id) == Some(EventStatus::Held);
+        }
         let is_it = |state: &&State| state.revision.event_id == *state_id;
         let candidates = facts.candidate_states(coordinate).into_iter();
         let Some(state) = candidates.chain(facts.governing_state(coordinate)).find(is_it) else {
@@ -173,7 +178,7 @@ impl<'f> NextStates<'f> {
         let next_state = self.by_coordinate.get(coordinate).filter(|next| is_it(&next.state));
         let sources = next_state.and_then(|next_state| next_state.sources.as_ref());
         let has_moved_in = sources.is_some_and(|sources| sources.parts.is_empty());
-        !has_moved_in && !self.is_overtaken(coordinate, state) && facts.hosting(coordinate) != Hosting::Absent
+        !has_moved_in && !self.is_overtaken(coordinate, state)
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: everything is here.
