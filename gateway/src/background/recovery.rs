@@ -2,8 +2,8 @@
 //!
 //! It holds again what it was releasing, writes the placeholders of what is staged, and marks dirty everything that is
 //! held or on disk. What was only held is gone, and what came in parts of such a state: its authors send it again.
-//! Nothing else on disk is removed: a reconcile brings a repository whose state is gone back to the newest served state; where none is served, it is kept and not
-//! served.
+//! Nothing else on disk is removed: a reconcile brings a repository whose state is gone back to the newest served
+//! state; where none is served, it is kept and not served.
 
 use std::collections::BTreeSet;
 
