@@ -433,7 +433,10 @@ async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coo
 /// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
 async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
-    let hosted = facts.hosted().filter(|hosted| locked.coordinates().contains(hosted));
+    let hosted = facts
+        .hosted()
+        .iter()
+        .filter(|hosted| locked.coordinates().contains(hosted));
     for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
         if let Err(error) = clear_note(locked, coordinate).await {
             let error = &error as &dyn std::error::Error;

@@ -221,7 +221,7 @@ impl Repositories {
         let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let with_authors = !facts.pull_requests.is_empty();
-        let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
+        let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
         let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::repository(&self.at(at))).collect();
         let read = in_background(move || {
             sweep_staged(&layout, &locked, &pull_request_ids)?;

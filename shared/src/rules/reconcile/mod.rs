@@ -22,7 +22,6 @@ use super::Facts;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
-use crate::nip34::State;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
@@ -80,7 +79,7 @@ fn ended_parts(
     let mut ended = BTreeSet::new();
     for at in disk.parts.keys().filter(decidable) {
         let has_ended = |state_id: &&EventId| {
-            plan.ended.contains(state_id) || expires(state_id) || !next_states.wants_parts(facts, at, state_id)
+            plan.ended.contains(state_id) || expires(state_id) || !next_states.wants_parts(at, state_id)
         };
         let of_repository = disk.parts[at].keys().filter(has_ended);
         ended.extend(of_repository.map(|state_id| (at.clone(), *state_id)));
@@ -126,72 +125,68 @@ fn announcement_outcome(
         }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let namesakes = facts.namesakes_of(&coordinate.identifier).into_iter();
-    let listing: Vec<Coordinate> = namesakes
-        .flat_map(|namesakes| namesakes.all_naming(&coordinate.owner))
-        .collect();
-    match listing.iter().find(|listing| plan.is_announced(facts, listing)) {
+    let namesakes = facts.namesakes_of(&coordinate.identifier);
+    let places = namesakes.map_or(&[][..], |namesakes| namesakes.all_naming(&coordinate.owner));
+    let mut listing = places.iter().map(|place| &facts.hosted()[*place]);
+    match listing.clone().find(|listing| plan.is_announced(facts, listing)) {
         Some(listing) => Outcome::Release {
             after: plan.announcements_before(facts, [listing]),
         },
-        None if listing.iter().any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
+        None if listing.any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
 
 fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
-    let held = facts.states.iter().filter(|known| known.status == EventStatus::Held);
-    let mut held: Vec<&State> = held.map(|known| &known.item).collect();
-    held.sort_by_key(|state| state.revision);
-    for state in held {
-        let outcome = state_outcome(facts, next_states, plan, state);
-        if let Outcome::Release { .. } = outcome {
-            plan.relies_on.extend(next_states.brought_to(state).cloned());
+    // The oldest first.
+    for (place, known) in facts.states.iter().enumerate().rev() {
+        if known.status != EventStatus::Held {
+            continue;
         }
-        plan.record(facts, &state.revision.event_id, outcome);
+        let outcome = state_outcome(facts, next_states, plan, place);
+        if let Outcome::Release { .. } = outcome {
+            plan.relies_on.extend(next_states.brought_to(place).cloned());
+        }
+        plan.record(facts, &known.item.revision.event_id, outcome);
     }
 }
 
-fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, state: &State) -> Outcome {
-    let (broken, repositories): (BTreeSet<_>, BTreeSet<_>) = NextStates::open_to(facts, state)
-        .into_iter()
-        .partition(|coordinate| next_states.is_broken(coordinate));
-    let is_decidable = broken.is_empty();
+/// `place`: of the state (see [`Facts::states`]).
+fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place: usize) -> Outcome {
+    let state = &facts.states[place].item;
+    let all = alignment::open_to(facts, state);
+    let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
+    let is_decidable = repositories.clone().count() == all.len();
     let public = facts.served_state_by(&state.author, &state.identifier);
-    let next = next_states.newest_by(&state.author, &state.identifier);
+    let next = next_states.newest_by_author_of(state);
     let is_superseded = public.max(next) > Some(state.revision);
     if is_superseded && is_decidable {
         return Outcome::End;
     }
-    if repositories.is_empty() && is_decidable {
+    if all.is_empty() {
         return Outcome::Wait(AUTHOR_UNCONFIRMED.to_owned());
     }
-    let aligned = repositories
-        .iter()
-        .any(|coordinate| next_states.is_next(coordinate, state));
-    let overtaken = repositories
-        .iter()
-        .all(|coordinate| next_states.is_overtaken(coordinate, state));
-    let is_settled = facts.is_settled(&state.home());
+    let aligned = next_states.brought_to(place).next().is_some();
+    let overtaken = || repositories.clone().all(|at| next_states.is_overtaken(at, state));
     // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
     // author; it changes no ref.
-    let complete_without_refs =
-        || is_settled && overtaken && repositories.iter().any(|at| next_states.has_all(facts, at, state));
+    let complete_without_refs = || {
+        facts.is_settled(&state.home()) && overtaken() && repositories.clone().any(|at| next_states.has_all(at, place))
+    };
     if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
         return Outcome::Release {
-            after: plan.announcements_before(facts, repositories.iter()),
+            after: plan.announcements_before(facts, repositories.map(|at| &facts.hosted()[at])),
         };
     }
     if !is_decidable {
         return Outcome::Undecided;
     }
-    let missing = repositories
-        .iter()
-        .find_map(|coordinate| next_states.missing(facts, coordinate, state));
+    let missing = repositories.clone().find_map(|at| next_states.missing(at, place));
     Outcome::Wait(missing.unwrap_or_else(|| "its repository".to_owned()))
 }
 
 fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
+    let mut looked_at = BTreeSet::new();
     for entry in facts.entries.values() {
         let id = entry.event.id;
         let overdue = !entry.status.counts_as_served() && entry.deadline <= facts.now;
@@ -214,11 +209,16 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
             Expiry::Gone
         };
         let state = facts.states.iter().find(|known| known.item.revision.event_id == id);
-        let looked_at = state.map(|known| NextStates::open_to(facts, &known.item));
-        plan.relies_on.extend(looked_at.into_iter().flatten());
+        looked_at.extend(
+            state
+                .into_iter()
+                .flat_map(|known| alignment::open_to(facts, &known.item)),
+        );
         plan.expired.push((id, expiry));
         plan.waiting.remove(&id);
     }
+    plan.relies_on
+        .extend(looked_at.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
 }
 
 /// What a state waits for that is authoritative nowhere.
