@@ -1,9 +1,9 @@
 //! What a gateway makes up for when Redis has lost the purgatory, or may have lost some of it.
 //!
 //! It holds again what it was releasing, writes the placeholders of what is staged, and marks dirty everything that is
-//! held or on disk. What was only held is gone: its authors send it again. Nothing on disk is removed: a reconcile
-//! brings a repository whose state is gone back to the newest served state; where none is served, it is kept and not
-//! served.
+//! held or on disk. What was only held is gone, and what came in parts of such a state: its authors send it again.
+//! Nothing else on disk is removed: a reconcile brings a repository whose state is gone back to the newest served
+//! state; where none is served, it is kept and not served.
 
 use std::collections::BTreeSet;
 

@@ -70,7 +70,9 @@ impl Committer {
         };
         let kept = self.kept(coordinate, &decision).await?;
         let builds_on = received.as_ref().and_then(Received::builds_on);
-        if builds_on.is_some() && builds_on != kept.as_ref().map(|kept| kept.state_id) {
+        let is_kept = builds_on == kept.as_ref().map(|kept| kept.state_id);
+        // What is in place by now needs nothing of it.
+        if builds_on.is_some() && !is_kept && !decision.allowed_tips().is_empty() {
             return Err(PushError::StateReplaced);
         }
         let brought = received
@@ -90,7 +92,9 @@ impl Committer {
                 Ok(refs) => {
                     let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
                     decision.judge_result(&refs, is_done);
-                    self.judge_parts(coordinate, &mut decision, &refs).await?;
+                    if let Err(error) = self.judge_parts(coordinate, &mut decision, &refs).await {
+                        log_unfinished(coordinate, &error);
+                    }
                 }
                 Err(error) => log_unfinished(coordinate, &error),
             }

@@ -232,7 +232,7 @@ impl Reconciler {
         &self,
         locked: &LockedRepositories<'_>,
         loaded: &Loaded,
-        plan: Plan,
+        mut plan: Plan,
         disk: Disk,
         left: Left,
     ) -> Result<Reconciled, ReconcileError> {
@@ -261,11 +261,15 @@ impl Reconciler {
         if !plan.ended.is_empty() {
             purgatory.end(&plan.ended).await?;
         }
+        let mut extended = Vec::new();
         for (event_id, expiry) in &plan.expired {
-            if purgatory.expire(event_id, *expiry).await? {
-                log_expired(&loaded.facts, event_id, *expiry);
+            match purgatory.expire(event_id, *expiry).await? {
+                true => log_expired(&loaded.facts, event_id, *expiry),
+                // Extended meanwhile, by a push that waits for this lock: what came before it has to be here.
+                false => extended.push(*event_id),
             }
         }
+        plan.keep_aside(&extended);
         for placeholder in &plan.placeholders_ended {
             purgatory
                 .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)

@@ -66,8 +66,8 @@ pub enum GatewayStep {
     DecidePush,
     /// `put_placeholder.lua`.
     PutPlaceholder,
-    /// `LockedRepository::take_in`: moves the objects of the push in; or `LockedRepository::stage_whole`: keeps them
-    /// aside. Then `plan`, on the facts that the push was decided on.
+    /// `LockedRepository::take_in`: moves the objects of the push in; or `LockedRepository::stage_whole`, or
+    /// `LockedRepository::keep_part`: keeps them aside. Then `plan`, on the facts that the push was decided on.
     TakeIn,
     /// Takes the locks that a wider reconcile needs.
     Lock,
@@ -104,7 +104,7 @@ pub enum WorkerStep {
 /// What a plan consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// `LockedRepository::align`: all refs of a repository in one transaction.
+    /// `LockedRepository::align`: all refs of a repository in one transaction, after what came in parts has moved in.
     Align,
     /// `LockedRepository::install`: the ref of the PR in one repository.
     Install,
@@ -122,6 +122,8 @@ pub enum Act {
     DropPlaceholders,
     /// `LockedRepository::unstage`.
     Unstage,
+    /// `LockedRepository::end_parts`.
+    EndParts,
     /// `note_listings.lua`.
     NoteListings,
     /// `clear_dirty.lua`, and lets go of the locks.

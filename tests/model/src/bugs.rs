@@ -52,11 +52,13 @@ pub enum Bug {
     ReliesOnUnlocked,
     /// What a repository cannot be read for stays to be done by whoever else came across it, too.
     FailureStopsOthers,
+    /// What is kept of a state ends by the plan that has it expire, though a push has extended it meanwhile.
+    PartsEndUnasked,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::SettleBeforePublish,
         Self::SettleWithoutLease,
         Self::HeldIsStored,
@@ -81,5 +83,6 @@ impl Bug {
         Self::NotedInSilence,
         Self::ReliesOnUnlocked,
         Self::FailureStopsOthers,
+        Self::PartsEndUnasked,
     ];
 }

@@ -41,7 +41,7 @@ pub struct Left {
     /// How often the client may send each message.
     pub sends: [u8; 5],
     /// How often the client may push.
-    pub pushes: [u8; 5],
+    pub pushes: [u8; 7],
     /// Crashes of gateways and plugin.
     pub crashes: u8,
     /// Crashes of the relay.
@@ -67,7 +67,7 @@ pub struct Left {
 /// Nothing may happen.
 const NOTHING: Left = Left {
     sends: [0; 5],
-    pushes: [0; 5],
+    pushes: [0; 7],
     crashes: 0,
     relay_crashes: 0,
     redis_outages: 0,

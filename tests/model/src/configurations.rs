@@ -16,6 +16,7 @@ pub fn configurations() -> Vec<Configuration> {
     all.extend(neighbours_go_away());
     all.extend(authors_delete());
     all.extend(deadlines_pass());
+    all.extend(states_come_in_parts());
     all.extend(redis_fails_over());
     all.extend(disk_fails());
     all.extend(one_lists_the_other());
@@ -118,6 +119,27 @@ fn deadlines_pass() -> [Configuration; 3] {
             .pushes([Push::CommitToX, Push::CommitToY])
             .gateways(2)
             .with(|left| left.deadlines = 2),
+    ]
+}
+
+fn states_come_in_parts() -> [Configuration; 3] {
+    [
+        Configuration::new("a state comes in two parts", Announced)
+            .sends([NEWER])
+            .pushes([Push::FirstPart, Push::SecondPart])
+            .gateways(2)
+            .with(|left| left.crashes = 2),
+        Configuration::new("a deadline passes between two parts", Announced)
+            .sends([NEWER, NEWER])
+            .pushes([Push::FirstPart, Push::SecondPart])
+            .gateways(2)
+            .with(|left| left.deadlines = 2),
+        Configuration::new("a state comes in parts and whole, and is deleted", Announced)
+            .sends([NEWER])
+            .deletes(Event::Newer)
+            .pushes([Push::FirstPart, Push::Newer])
+            .with(|left| left.disk_errors = 1)
+            .with(|left| left.crashes = 1),
     ]
 }
 

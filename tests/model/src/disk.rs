@@ -3,6 +3,7 @@
 use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
+use crate::event::Parts;
 
 /// What is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -11,6 +12,8 @@ pub struct Disk {
     pub objects: [Events; 2],
     /// The state that the branches and tags of a repository equal, by coordinate; `None`: there are none.
     pub refs: [Option<Event>; 2],
+    /// What of the newer state is kept aside for X.
+    pub parts: Parts,
     /// Where the commit of the PR is kept aside.
     pub staged: Coordinates,
     /// Where the PR has its ref.

@@ -202,6 +202,31 @@ impl Coordinates {
     }
 }
 
+/// Which of the two refs that the newer state declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Parts(u8);
+
+impl Parts {
+    /// Neither.
+    pub const NONE: Self = Self(0);
+    /// One of them.
+    pub const FIRST: Self = Self(1);
+    /// The other one.
+    pub const SECOND: Self = Self(2);
+    /// Both.
+    pub const BOTH: Self = Self(3);
+
+    /// Returns those of both.
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Tells whether all of the others are in it.
+    pub fn has(self, other: Self) -> bool {
+        self.with(other) == self
+    }
+}
+
 /// What a client pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Push {
@@ -209,7 +234,11 @@ pub enum Push {
     Older,
     /// What the newer state declares, to X.
     Newer,
-    /// The same to Y.
+    /// One of the two refs that the newer state declares, to X.
+    FirstPart,
+    /// The other one.
+    SecondPart,
+    /// What the newer state declares, to Y.
     NewerToY,
     /// The commit of the PR, to `refs/nostr/<event-id>` at X.
     CommitToX,
@@ -219,9 +248,11 @@ pub enum Push {
 
 impl Push {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Older,
         Self::Newer,
+        Self::FirstPart,
+        Self::SecondPart,
         Self::NewerToY,
         Self::CommitToX,
         Self::CommitToY,
@@ -235,17 +266,27 @@ impl Push {
     /// Returns the coordinate whose lock it takes.
     pub fn coordinate(self) -> Coordinates {
         match self {
-            Self::Older | Self::Newer | Self::CommitToX => Coordinates::X,
+            Self::Older | Self::Newer | Self::FirstPart | Self::SecondPart | Self::CommitToX => Coordinates::X,
             Self::NewerToY | Self::CommitToY => Coordinates::Y,
         }
     }
 
-    /// Returns the state that it fulfils; `None`: it brings the commit of a PR.
+    /// Returns the state that it fulfils, or a part of it; `None`: it brings the commit of a PR.
     pub fn state(self) -> Option<Event> {
         match self {
             Self::Older => Some(Event::Older),
-            Self::Newer | Self::NewerToY => Some(Event::Newer),
+            Self::Newer | Self::FirstPart | Self::SecondPart | Self::NewerToY => Some(Event::Newer),
             Self::CommitToX | Self::CommitToY => None,
+        }
+    }
+
+    /// Returns which refs of the newer state it brings to X.
+    pub fn parts(self) -> Parts {
+        match self {
+            Self::FirstPart => Parts::FIRST,
+            Self::SecondPart => Parts::SECOND,
+            Self::Newer => Parts::BOTH,
+            Self::Older | Self::NewerToY | Self::CommitToX | Self::CommitToY => Parts::NONE,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::disk::DiskErrors;
 use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
+use crate::event::Parts;
 use crate::faults;
 use crate::redis::EntryStatus;
 use crate::rules::Plan;
@@ -40,6 +41,8 @@ pub const RELEASING_ENDS: &str = "releasing always ends";
 pub const FAILURES_HAVE_OWNERS: &str = "a failure keeps no other repository back";
 /// What its author deleted does not come back.
 pub const DELETION_STAYS: &str = "a deletion is never undone";
+/// What a pusher was told `ok` about is here as long as its state is held.
+pub const PARTS_STAY: &str = "parts stay as long as their state";
 /// At rest another reconcile would find nothing to do.
 pub const COMPLETE_IS_RELEASED: &str = "what is complete is released without waiting for its deadline";
 
@@ -57,6 +60,7 @@ pub(crate) fn properties() -> Vec<Property<Configuration>> {
         Property::always(FAILURES_HAVE_OWNERS, failures_have_owners),
         Property::always(DELETION_STAYS, deletion_stays),
         Property::always(COMPLETE_IS_RELEASED, complete_is_released),
+        Property::always(PARTS_STAY, parts_stay),
         Property::sometimes(END, is_at_its_end),
     ]
 }
@@ -163,6 +167,12 @@ fn deletion_stays(model: &Configuration, state: &State) -> bool {
     !(is_gated && is_entered || state.relay.has_deletion && is_served)
 }
 
+fn parts_stay(_: &Configuration, state: &State) -> bool {
+    let is_held = state.redis.status(Event::Newer).is_waiting();
+    let has_moved_in = state.disk.objects[Coordinates::X.index()].has(Event::Newer);
+    !is_held || has_moved_in || state.disk.parts.has(state.promised_parts)
+}
+
 fn complete_is_released(model: &Configuration, state: &State) -> bool {
     let errors = DiskErrors {
         unreadable: state.failing,
@@ -250,6 +260,9 @@ impl State {
     ///
     /// What has expired is forgotten when it does, if its data was not here.
     pub fn forget_ended_promises(&mut self, model: &Configuration) {
+        if self.redis.status(Event::Newer) == EntryStatus::Absent {
+            self.promised_parts = Parts::NONE;
+        }
         let newer_counts_as_served = model.is_one_author()
             && (self.relay.served.has(Event::Newer) || self.redis.status(Event::Newer) == EntryStatus::Releasing);
         for event in Event::ALL {

@@ -3,6 +3,9 @@
 use crate::Bug;
 use crate::Configuration;
 use crate::disk::DiskErrors;
+use crate::event::Coordinates;
+use crate::event::Event;
+use crate::event::Parts;
 use crate::event::Push;
 use crate::reconcile;
 use crate::redis::GatewayId;
@@ -81,6 +84,13 @@ pub fn take_in(
         return None;
     }
     match push.state() {
+        // A whole state goes where its parts are.
+        Some(Event::Newer)
+            if at == Coordinates::X && (state.disk.parts, push.parts()) != (Parts::NONE, Parts::BOTH) =>
+        {
+            state.disk.parts = state.disk.parts.with(push.parts());
+            state.promised_parts = state.promised_parts.with(push.parts());
+        }
         Some(pushed) => state.disk.objects[at.index()].add(pushed),
         None => state.disk.staged = state.disk.staged.with(at),
     }

@@ -7,6 +7,7 @@ use crate::disk::DiskErrors;
 use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
+use crate::event::Parts;
 use crate::publish;
 use crate::redis::EntryStatus;
 use crate::redis::GatewayId;
@@ -157,6 +158,8 @@ pub fn next_act(acting: &Acting) -> Act {
         Act::DropPlaceholders
     } else if !plan.unstage.is_empty() {
         Act::Unstage
+    } else if plan.ends_parts {
+        Act::EndParts
     } else if !plan.note.with(plan.take_off).is_empty() {
         Act::NoteListings
     } else {
@@ -166,7 +169,7 @@ pub fn next_act(acting: &Acting) -> Act {
 
 /// Does the next thing of a plan.
 pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mut acting: Acting) -> Option<Task> {
-    let is_on_disk = matches!(act, Act::Align | Act::Install | Act::Unstage);
+    let is_on_disk = matches!(act, Act::Align | Act::Install | Act::Unstage | Act::EndParts);
     if !state.redis_up && !is_on_disk {
         return None;
     }
@@ -200,6 +203,13 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
             let event = plan.expired.first()?;
             plan.expired.remove(event);
             expire(model, state, event);
+            // It was extended meanwhile, by a push that waits for this lock.
+            if event == Event::Newer
+                && state.redis.status(event).is_waiting()
+                && model.bug != Some(Bug::PartsEndUnasked)
+            {
+                plan.ends_parts = false;
+            }
         }
         Act::DropPlaceholders => state
             .redis
@@ -207,6 +217,10 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
         Act::Unstage => {
             let unstage = std::mem::take(&mut plan.unstage);
             state.disk.staged = state.disk.staged.without(unstage);
+        }
+        Act::EndParts => {
+            plan.ends_parts = false;
+            state.disk.parts = Parts::NONE;
         }
         Act::NoteListings => {
             let (note, take_off) = (std::mem::take(&mut plan.note), std::mem::take(&mut plan.take_off));

@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::event::Events;
 use crate::event::Message;
 use crate::event::Messages;
+use crate::event::Parts;
 use crate::event::Push;
 use crate::redis::Reading;
 use crate::redis::Redis;
@@ -51,6 +52,8 @@ pub struct State {
     pub left: Left,
     /// The events that a client was told OK about, as long as they must be somewhere.
     pub promised: Events,
+    /// What a pusher was told `ok` about of the newer state at X, as long as that is held.
+    pub promised_parts: Parts,
 }
 
 /// What a gateway remembers in case Redis loses it (`InFlight`).
@@ -400,6 +403,7 @@ impl State {
             failing: Coordinates::NONE,
             left: model.supply,
             promised: Events::NONE,
+            promised_parts: Parts::NONE,
         };
         state.normalise();
         state

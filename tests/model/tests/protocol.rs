@@ -57,7 +57,7 @@ fn every_script_that_the_model_names_exists() {
 }
 
 /// Each mistake, a configuration that has no counterexample without it, and the invariant that it breaks there.
-const MISTAKES: [(Bug, &str, &str); 24] = [
+const MISTAKES: [(Bug, &str, &str); 25] = [
     (Bug::SettleBeforePublish, "two maintainers", NOTHING_LOST),
     (Bug::SettleWithoutLease, "the newer state is deleted", DELETION_STAYS),
     (Bug::HeldIsStored, "Redis fails over", NOTHING_LOST),
@@ -134,6 +134,7 @@ const MISTAKES: [(Bug, &str, &str); 24] = [
         "one repository of a maintainer set fails",
         FAILURES_HAVE_OWNERS,
     ),
+    (Bug::PartsEndUnasked, "a deadline passes between two parts", PARTS_STAY),
 ];
 
 /// The tables in it are what is found here.

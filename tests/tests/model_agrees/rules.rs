@@ -7,6 +7,7 @@ use protocol_model::disk::DiskErrors;
 use protocol_model::event::Coordinates;
 use protocol_model::event::Event;
 use protocol_model::event::Events;
+use protocol_model::event::Parts;
 use protocol_model::event::Push;
 use protocol_model::redis::EntryStatus;
 use protocol_model::redis::Reading;
@@ -172,6 +173,7 @@ fn drawn(draws: &mut Draws, bug: Option<Bug>) -> Case {
             refs: [of_x.1, of_y.1],
             staged: of_pull_request(staged),
             installed: of_pull_request(installed),
+            parts: draws.one([Parts::NONE, Parts::NONE, Parts::FIRST, Parts::SECOND, Parts::BOTH]),
         },
         errors,
     }

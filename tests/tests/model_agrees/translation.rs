@@ -19,6 +19,7 @@ use protocol_model::disk as model_disk;
 use protocol_model::event::Coordinates;
 use protocol_model::event::Event;
 use protocol_model::event::Events;
+use protocol_model::event::Parts;
 use protocol_model::event::Push;
 use protocol_model::redis as model_redis;
 use protocol_model::rules as model_rules;
@@ -337,6 +338,9 @@ impl World {
             if disk.staged.meets(one) {
                 found.staged.insert(self.staged(one));
             }
+            if one == Coordinates::X && disk.parts != Parts::NONE {
+                found.parts.insert(coordinate.clone(), self.parts(disk.parts));
+            }
             // Nobody looks for a repository that is not hosted.
             if facts.hosting(coordinate) == Hosting::Absent {
                 continue;
@@ -352,6 +356,16 @@ impl World {
             }
         }
         found
+    }
+
+    /// What is kept of the newer state.
+    fn parts(&self, parts: Parts) -> shared::rules::Parts {
+        let refs = declared(Event::Newer).into_values();
+        let each = [Parts::FIRST, Parts::SECOND].into_iter().zip(refs);
+        let kept = each
+            .filter(|(part, _)| parts.has(*part))
+            .map(|(_, oid)| (oid, ObjectKind::Commit));
+        BTreeMap::from([(self.id(Event::Newer), kept.collect())])
     }
 
     /// What one repository has; `None`: there is none.
@@ -388,11 +402,17 @@ impl World {
         let refs = self.repository(push.coordinate(), disk).map(|on_disk| on_disk.refs);
         let none = BTreeMap::new();
         let current = refs.as_ref().unwrap_or(&none);
+        let is_part = matches!(push, Push::FirstPart | Push::SecondPart);
         let wanted = match push.state() {
+            Some(state) if is_part => {
+                let each = [Parts::FIRST, Parts::SECOND].into_iter().zip(declared(state));
+                let pushed = each.filter(|(part, _)| push.parts() == *part);
+                pushed.map(|(_, declared)| declared).collect()
+            }
             Some(state) => declared(state),
             None => BTreeMap::from([(self.pull_request_ref(), oid(COMMIT))]),
         };
-        let is_governed = |name: &RefName| push.state().is_some() && name.is_branch_or_tag();
+        let is_governed = |name: &RefName| push.state().is_some() && !is_part && name.is_branch_or_tag();
         let names: BTreeSet<&RefName> = current
             .keys()
             .filter(|name| is_governed(name))
@@ -452,6 +472,8 @@ impl World {
             let may_sleep = *event_id == self.id(Event::Announcement);
             assert!(may_sleep || *expiry == Expiry::Gone, "{event_id} {expiry:?}");
         }
+        // What moves in by this plan ends by the next, which is made at once.
+        let mut move_in = plan.alignments.iter().filter(|one| !one.parts.is_empty());
         let after = plan.releases.iter().filter(|release| !release.after.is_empty());
         model_rules::Plan {
             align,
@@ -463,6 +485,7 @@ impl World {
             undecided: self.model_events(&plan.undecided),
             placeholders_ended: all(&mut plan.placeholders_ended.iter().map(|one| at(&one.coordinate))),
             unstage: all(&mut plan.unstage.iter().map(|one| at(&one.coordinate))),
+            ends_parts: !plan.parts_ended.is_empty() || move_in.any(|one| facts.is_settled(&one.coordinate)),
             relies_on: self.model_coordinates(&plan.relies_on),
             widen: self.model_coordinates(&plan.also_lock),
             note: self.model_coordinates(note.iter().map(|(at, _)| at)),

@@ -180,8 +180,9 @@ impl<'f> NextStates<'f> {
     /// Tells whether what is kept aside with a state may still move into the repository.
     pub(super) fn wants_parts(&self, coordinate: &Coordinate, state_id: &EventId) -> bool {
         let Ok(at) = self.facts.hosted().binary_search(coordinate) else {
-            // Where its maintainers are not all known, nothing is decided.
-            return self.facts.hosting(coordinate) != Hosting::Absent;
+            // Where its maintainers are not all known, nothing is decided. Where it is not hosted, it may wake again.
+            let is_hosted = self.facts.hosting(coordinate) != Hosting::Absent;
+            return is_hosted || self.facts.status(state_id) == Some(EventStatus::Held);
         };
         let is_it = |state: &State| state.revision.event_id == *state_id;
         let contenders = self.facts.contenders(coordinate).into_iter();

@@ -392,8 +392,9 @@ mod tests {
                 "its repository is not hosted",
                 Scene::default().held([older.clone()]),
                 "",
-                true,
+                false,
             ),
+            ("neither is anywhere", Scene::default(), "", true),
         ] {
             let mut disk = disk(&[], commits);
             disk.parts.insert(coordinate(1, "r"), parts(&older, "a"));

@@ -171,6 +171,12 @@ impl Plan {
         self.data_missing.retain(|coordinate| locked.contains(coordinate));
     }
 
+    /// Leaves what is kept aside for these events, which have not expired after all.
+    pub fn keep_aside(&mut self, event_ids: &[EventId]) {
+        self.unstage.retain(|staged| !event_ids.contains(&staged.event_id));
+        self.parts_ended.retain(|(_, state_id)| !event_ids.contains(state_id));
+    }
+
     pub(super) fn releases(&self, event_id: &EventId) -> bool {
         self.release_ids.contains(event_id)
     }

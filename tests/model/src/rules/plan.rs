@@ -28,6 +28,8 @@ pub struct Plan {
     pub placeholders_ended: Coordinates,
     /// Staged commits that nothing names any more.
     pub unstage: Coordinates,
+    /// Whether nothing is kept aside of the newer state any more.
+    pub ends_parts: bool,
     /// Where a released state is in place, or an expired one was looked for: nobody else may change these meanwhile.
     pub relies_on: Coordinates,
     /// Those that must be reconciled together with these before a PR can expire.
@@ -55,6 +57,7 @@ impl Plan {
     /// Leaves out what needs the lock of others, and can be put in order when they are reconciled (`confine_to`).
     pub fn confine_to(&mut self, locked: Coordinates) {
         self.unstage = self.unstage.within(locked);
+        self.ends_parts &= locked.meets(Coordinates::X);
         self.placeholders_ended = self.placeholders_ended.within(locked);
     }
 }

@@ -4,7 +4,7 @@ use super::EventStatus;
 use super::Facts;
 use super::Plan;
 use super::next_states::NextStates;
-use super::next_states::has_objects;
+use super::next_states::has_all;
 use super::plan::is_after_announcement;
 use super::pull_requests::plan_pull_request;
 use super::pull_requests::plan_unstaging;
@@ -15,6 +15,7 @@ use crate::disk::DiskErrors;
 use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
+use crate::event::Parts;
 use crate::redis::EntryStatus;
 
 /// Decides what to do about the coordinates of facts (`plan`), where something of the disk may fail: nothing is decided
@@ -46,6 +47,7 @@ pub fn plan(model: &Configuration, facts: &Facts, disk: &Disk, errors: DiskError
     };
     plan_expiry(model, facts, &mut plan);
     plan_unstaging(model, facts, disk, &mut plan);
+    plan_parts(model, facts, (disk, &next_states), &mut plan);
     plan_listings(model, facts, &mut plan);
     plan
 }
@@ -96,7 +98,7 @@ fn plan_state(
     }
     let is_next = |one: Coordinates| next_states.target[one.index()] == Some(state);
     let is_overtaken = |one: Coordinates| next_states.next[one.index()] > Some(state);
-    let is_here = |one: Coordinates| has_objects(model, facts, disk, (one, state));
+    let is_here = |one: Coordinates| has_all(model, facts, disk, (one, state));
     let is_complete_without_refs =
         || is_settled && repositories.iter().all(is_overtaken) && repositories.iter().any(is_here);
     if !is_superseded && (repositories.iter().any(is_next) || is_decidable && is_complete_without_refs()) {
@@ -109,6 +111,14 @@ fn plan_state(
     } else if !is_decidable {
         plan.undecided.add(state);
     }
+}
+
+/// Parts of a state live as long as it may become that of their repository (`ended_parts`).
+fn plan_parts(model: &Configuration, facts: &Facts, (disk, next_states): (&Disk, &NextStates), plan: &mut Plan) {
+    let x = Coordinates::X;
+    let is_decidable = facts.settled.meets(x) && !next_states.broken.within(facts.hosted(model)).meets(x);
+    let has_ended = plan.ended.with(plan.expired).has(Event::Newer) || !next_states.wants_parts(model, facts);
+    plan.ends_parts = disk.parts != Parts::NONE && is_decidable && has_ended;
 }
 
 fn plan_expiry(model: &Configuration, facts: &Facts, plan: &mut Plan) {

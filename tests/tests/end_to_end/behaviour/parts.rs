@@ -18,6 +18,7 @@ use crate::fixture::in_both_worlds;
 in_both_worlds!(
     three_branches_and_a_tag_come_one_at_a_time,
     the_tag_comes_first,
+    parts_come_at_the_same_time,
     a_served_repository_moves_when_the_last_branch_is_here,
     a_part_with_an_undeclared_ref_is_refused_whole,
     parts_of_a_state_that_a_newer_one_overtakes_go,
@@ -158,6 +159,21 @@ async fn the_tag_comes_first(kind: Kind) {
         said.stderr
     );
     // What the tag has brought needs no push.
+    declared.is_served(&world).await;
+}
+
+async fn parts_come_at_the_same_time(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut declared = Declared::new(&world).await;
+    declared.push(&["refs/heads/one"]).await.expect_ok();
+
+    let rest = NAMES[1..].iter().map(|name| [*name]);
+    let pushes: Vec<[&str; 1]> = rest.collect();
+    let pushes = pushes.iter().map(|names| declared.push(names));
+    for said in futures_util::future::join_all(pushes).await {
+        said.expect_ok();
+    }
+
     declared.is_served(&world).await;
 }
 
