@@ -199,7 +199,6 @@ impl LockedRepository<'_> {
             }
             InstallationSource::Repository(_) | InstallationSource::StagedElsewhere(_) => {}
         }
-        self.repository.pack_pull_requests().await;
         Ok(())
     }
 

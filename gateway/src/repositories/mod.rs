@@ -16,6 +16,7 @@ mod locks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod packed_refs;
 mod packs;
 mod pull_request_authors;
 pub(crate) mod quarantine;
