@@ -95,6 +95,7 @@ async fn all(repositories: &Repositories) -> Result<Vec<Coordinate>, CommandErro
 
 fn describe(done: Maintained, began: Instant) -> String {
     let Maintained {
+        refs,
         combined,
         indexed,
         removed,
@@ -102,7 +103,8 @@ fn describe(done: Maintained, began: Instant) -> String {
     match done == Maintained::default() {
         true => "nothing to do".to_owned(),
         false => format!(
-            "{combined} packs combined, {indexed} indexed, {removed} replaced ones removed, in {:.1} s",
+            "{combined} packs combined, {indexed} indexed, {removed} replaced ones removed, {refs} refs packed, \
+             in {:.1} s",
             began.elapsed().as_secs_f64()
         ),
     }

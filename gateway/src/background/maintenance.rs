@@ -1,5 +1,5 @@
-//! Maintains the packs of repositories whose refs have changed, and of those that the daily re-check visits: one at a
-//! time, with the lowest priority and rests in between.
+//! Maintains repositories whose refs have changed, and those that the daily re-check visits: one at a time, with the
+//! lowest priority and rests in between.
 
 use tokio::time::Instant;
 
@@ -16,16 +16,18 @@ pub(super) async fn maintain_touched(repositories: &Repositories) {
         match repositories.maintain(&coordinate, Effort::WhereItPays).await {
             Ok(done) if done == Maintained::default() => continue,
             Ok(Maintained {
+                refs,
                 combined,
                 indexed,
                 removed,
             }) => {
                 let secs = began.elapsed().as_secs();
-                tracing::info!(repo.coordinate = %coordinate, combined, indexed, removed, secs, "packs maintained");
+                let text = "a repository is maintained";
+                tracing::info!(repo.coordinate = %coordinate, refs, combined, indexed, removed, secs, "{text}");
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain the packs of a repository");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository");
             }
         }
         rest(began).await;

@@ -262,6 +262,14 @@ impl LockedRepository<'_> {
         Ok(self.repository.write_stateless(is_stateless).await?)
     }
 
+    /// Packs the refs that have files of their own.
+    ///
+    /// # Errors
+    /// The refs are as they were, in files of their own or not.
+    pub(super) async fn pack_refs(&self) -> Result<(), RepositoryError> {
+        self.repository.apply(&RefTransaction::default()).await
+    }
+
     /// Puts packs and indexes into the repository that maintenance has made, unless they do not fit any more.
     ///
     /// # Errors

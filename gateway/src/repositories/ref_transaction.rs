@@ -65,6 +65,17 @@ impl Repository {
         applied
     }
 
+    /// Returns how many refs have files of their own, if they are so many that it is time to pack them.
+    ///
+    /// # Errors
+    /// The refs cannot be read.
+    pub(super) async fn loose_refs_to_pack(&self) -> Result<Option<usize>, ReadError> {
+        let path = self.path().to_owned();
+        let read = in_background(move || read_refs(&path, None)).await?;
+        let loose = read.map_or(0, |read| read.loose.len());
+        Ok(Some(loose).filter(|loose| *loose >= LOOSE_MAX))
+    }
+
     async fn update_ref(&self, update: &RefUpdate) -> Result<(), RepositoryError> {
         self.store()
             .git()

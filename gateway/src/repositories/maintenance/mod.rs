@@ -50,6 +50,8 @@ use crate::repositories::repository::Repository;
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Maintained {
+    /// Refs that had files of their own.
+    pub(crate) refs: usize,
     /// Packs of which one was made.
     pub(crate) combined: usize,
     /// Packs that the new index has; none: there is no new one.
@@ -72,6 +74,11 @@ impl Repositories {
         let path = repository.object_dir();
         let found = in_background(move || found_packs(&path)).await?;
         let plan = plan(&found, effort, &self.maintenance);
+        let refs = repository.loose_refs_to_pack().await?.unwrap_or_default();
+        if refs > 0 {
+            let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+            locked.repository(coordinate)?.pack_refs().await?;
+        }
         let removed = match plan.remove.is_empty() {
             true => 0,
             false => {
@@ -84,7 +91,11 @@ impl Repositories {
             true => self.renew(&repository, &found, &plan).await?,
             false => Maintained::default(),
         };
-        Ok(Maintained { removed, ..renewed })
+        Ok(Maintained {
+            refs,
+            removed,
+            ..renewed
+        })
     }
 
     async fn renew(
@@ -103,7 +114,7 @@ impl Repositories {
         let maintained = Maintained {
             combined: renewed.replaced.len(),
             indexed: renewed.indexed.len(),
-            removed: 0,
+            ..Maintained::default()
         };
         let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
         let is_in_place = locked.repository(coordinate)?.switch_packs(renewed).await?;
@@ -426,6 +437,29 @@ mod tests {
         }
         assert!(!late.put_in_place(&objects).unwrap());
         assert_whole(&world, &repository, &commits).await;
+    }
+
+    #[tokio::test]
+    async fn refs_that_came_one_by_one_long_ago_are_packed() {
+        let world = World::new().await;
+        let (repository, commits) = of_many_pushes(&world, "a").await;
+        let all = repositories(&world, Duration::ZERO);
+        all.maintain(repository.coordinate(), Effort::All).await.unwrap();
+        let tags = (0..100).map(|number| format!("create refs/tags/t{number} {}\n", commits[0]));
+        let script: String = tags.collect();
+        world
+            .git(&repository, &["update-ref", "--stdin"], script.as_bytes())
+            .await;
+        let before = repository.refs().await.unwrap();
+
+        let done = all
+            .maintain(repository.coordinate(), Effort::WhereItPays)
+            .await
+            .unwrap();
+
+        assert_eq!(done.refs, 101);
+        assert!(!repository.path().join("refs/tags").exists());
+        assert_eq!(repository.refs().await.unwrap(), before);
     }
 
     /// The refs had moved on to a commit that was not among the packs listed, and there were no bitmaps.
