@@ -80,7 +80,11 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
             continue;
         }
         let pack = path.with_extension("pack");
-        let len = fs::metadata(&pack).map_err(failed("look at", &pack))?.len();
+        let len = match fs::metadata(&pack) {
+            // Maintenance has removed both just now.
+            Err(_) if !path.exists() => continue,
+            found => found.map_err(failed("look at", &pack))?.len(),
+        };
         if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
             packs.insert(PathBuf::from(stem));
         }

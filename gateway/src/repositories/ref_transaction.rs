@@ -65,15 +65,15 @@ impl Repository {
         applied
     }
 
-    /// Returns how many refs have files of their own, if they are so many that it is time to pack them.
+    /// Returns how many refs have files of their own; 0: too few to be packed for that alone.
     ///
     /// # Errors
     /// The refs cannot be read.
-    pub(super) async fn loose_refs_to_pack(&self) -> Result<Option<usize>, ReadError> {
+    pub(super) async fn loose_refs_to_pack(&self) -> Result<usize, ReadError> {
         let path = self.path().to_owned();
         let read = in_background(move || read_refs(&path, None)).await?;
         let loose = read.map_or(0, |read| read.loose.len());
-        Ok(Some(loose).filter(|loose| *loose >= LOOSE_MAX))
+        Ok(if loose >= LOOSE_MAX { loose } else { 0 })
     }
 
     async fn update_ref(&self, update: &RefUpdate) -> Result<(), RepositoryError> {

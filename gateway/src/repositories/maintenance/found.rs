@@ -23,7 +23,11 @@ pub(super) fn found_packs(object_dir: &Path) -> Result<FoundPacks, FileError> {
     };
     for name in packs_in(&dir)? {
         let path = dir.join(&name).with_extension("pack");
-        let meta = fs::metadata(&path).map_err(failed("look at", &path))?;
+        let meta = match fs::metadata(&path) {
+            // Another gateway maintains it too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            meta => meta.map_err(failed("look at", &path))?,
+        };
         found.packs.push(FoundPack {
             name,
             bytes: meta.len(),
@@ -38,8 +42,10 @@ pub(super) fn found_packs(object_dir: &Path) -> Result<FoundPacks, FileError> {
     for entry in entries {
         let path = entry.map_err(failed("list", &dir))?.path();
         if let (Some(stem), true) = (path.file_stem(), path.extension().is_some_and(|ext| ext == REPLACED)) {
-            let since = fs::metadata(&path).and_then(|meta| meta.modified());
-            let since = since.map_err(failed("look at", &path))?;
+            let since = match fs::metadata(&path).and_then(|meta| meta.modified()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                since => since.map_err(failed("look at", &path))?,
+            };
             // A clock that was set back: it stays for longer.
             found.replaced.push((stem.into(), since.elapsed().unwrap_or_default()));
         }
@@ -53,6 +59,23 @@ pub(super) fn indexed_packs(pack_dir: &Path) -> BTreeSet<PathBuf> {
     let index = gix::odb::pack::multi_index::File::at(path, None);
     let names = index.map(|index| index.index_names().to_vec()).unwrap_or_default();
     names.iter().map(|name| name.with_extension("")).collect()
+}
+
+/// Returns those of some packs that can go because each of their objects is in another one. Whatever git did, no object
+/// goes with them. Blocks.
+pub(super) fn contained_packs(pack_dir: &Path, names: &BTreeSet<PathBuf>, other: &Path) -> BTreeSet<PathBuf> {
+    let open = |name: &Path| {
+        let path = pack_dir.join(name).with_extension("idx");
+        gix::odb::pack::index::File::at(path, gix::hash::Kind::Sha1).ok()
+    };
+    let Some(whole) = open(other) else {
+        return BTreeSet::new();
+    };
+    let is_contained =
+        |name: &&PathBuf| open(name).is_some_and(|pack| pack.iter().all(|entry| whole.lookup(entry.oid).is_some()));
+    // One of them may have all that is in the others.
+    let others = names.iter().filter(|name| *name != other);
+    others.filter(is_contained).cloned().collect()
 }
 
 /// git's name for it, in the directory of packs.

@@ -33,6 +33,7 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
+use crate::repositories::maintenance::found::contained_packs;
 use crate::repositories::maintenance::found::found_packs;
 pub(crate) use crate::repositories::maintenance::plan::Effort;
 use crate::repositories::maintenance::plan::FoundPacks;
@@ -74,7 +75,7 @@ impl Repositories {
         let path = repository.object_dir();
         let found = in_background(move || found_packs(&path)).await?;
         let plan = plan(&found, effort, &self.maintenance);
-        let refs = repository.loose_refs_to_pack().await?.unwrap_or_default();
+        let refs = repository.loose_refs_to_pack().await?;
         if refs > 0 {
             let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
             locked.repository(coordinate)?.pack_refs().await?;
@@ -152,13 +153,13 @@ impl<'r> Workshop<'r> {
 
     /// Makes what the plan wants.
     async fn renew(self, found: &FoundPacks, plan: &MaintenancePlan) -> Result<RenewedPacks, RepositoryError> {
-        let mut replaced = plan.combine.clone();
-        if !replaced.is_empty() {
-            // One of them may have all that is in the others.
-            let combined = self.combine(&replaced).await?;
-            replaced.remove(&combined);
-        }
+        let mut replaced = BTreeSet::new();
         let dir = self.quarantine.object_dir().join("pack");
+        if !plan.combine.is_empty() {
+            let combined = self.combine(&plan.combine).await?;
+            let (dir, names) = (dir.clone(), plan.combine.clone());
+            replaced = in_background(move || contained_packs(&dir, &names, &combined)).await;
+        }
         let mut indexed = in_background(move || packs_in(&dir)).await?;
         indexed.retain(|name| !replaced.contains(name));
         let largest = found.packs.iter().filter(|pack| indexed.contains(&pack.name));
@@ -437,6 +438,25 @@ mod tests {
         }
         assert!(!late.put_in_place(&objects).unwrap());
         assert_whole(&world, &repository, &commits).await;
+    }
+
+    #[tokio::test]
+    async fn a_pack_goes_only_if_all_that_it_has_is_in_the_other() {
+        let world = World::new().await;
+        let (repository, _) = of_many_pushes(&world, "a").await;
+        let dir = repository.object_dir().join("pack");
+        let names: BTreeSet<PathBuf> = packs_in(&dir).unwrap();
+        let (first, last) = (names.first().unwrap(), names.last().unwrap());
+
+        assert!(contained_packs(&dir, &names, first).is_empty());
+        assert!(contained_packs(&dir, &names, Path::new("pack-of-nothing")).is_empty());
+        // Another name for one of them.
+        let copy = Path::new("pack-1234");
+        for extension in ["pack", "idx"] {
+            let [from, to] = [last.as_path(), copy].map(|name| dir.join(name).with_extension(extension));
+            fs::copy(from, to).unwrap();
+        }
+        assert_eq!(contained_packs(&dir, &names, copy), [last.clone()].into());
     }
 
     #[tokio::test]
