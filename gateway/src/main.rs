@@ -89,6 +89,7 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
                 }
                 Ok(answer.code)
             }
+            GatewayCommand::Repo(options) => Ok(admin::repo::run(&options).await?),
         }
     });
     // Threads that wait for a disk, or for the lock file of another server, can be cut off anywhere.

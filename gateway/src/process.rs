@@ -78,6 +78,15 @@ impl ChildProcess {
         })
     }
 
+    /// Lets every other program have the processor first, and the disk where the system goes by that.
+    pub(crate) fn let_others_first(&self) {
+        if let Some(pid) = pid_of(&self.child)
+            && let Err(error) = rustix::process::setpriority_process(Some(pid), LOWEST_PRIORITY)
+        {
+            tracing::debug!(%error, child = self.name, "could not lower the priority of a child");
+        }
+    }
+
     /// Whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -257,6 +266,9 @@ async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) ->
     tokio::io::copy(&mut output, &mut tokio::io::sink()).await?;
     Ok(kept)
 }
+
+/// Of `nice(1)`.
+const LOWEST_PRIORITY: i32 = 19;
 
 /// The first lines name what is wrong; a hostile pack can make git write a lot more.
 const STDERR_BYTES_MAX: usize = 64 * 1024;

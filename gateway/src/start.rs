@@ -117,7 +117,8 @@ impl Server {
         let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
         let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload())
-            .with_disk_limits(options.server_limits.of_disk());
+            .with_disk_limits(options.server_limits.of_disk())
+            .with_maintenance(options.maintenance.settings());
         let changes = Changes::new();
         let reader = Arc::new(Reader::new(loader.clone(), repositories.clone(), changes.clone()));
         let reconciler = reconciler(options, loader.clone(), repositories.clone(), changes).await?;

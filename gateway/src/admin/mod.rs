@@ -7,5 +7,6 @@ mod needs;
 pub(crate) mod own_address;
 mod pages;
 pub(crate) mod purgatory;
+pub(crate) mod repo;
 mod rows;
 mod table;

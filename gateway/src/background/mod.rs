@@ -5,6 +5,7 @@ mod disk_report;
 mod follow_relay;
 mod live_work;
 mod look_at_pull_requests;
+mod maintenance;
 mod pull_request_refs;
 mod recheck;
 mod reconcile_dirty;

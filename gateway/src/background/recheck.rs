@@ -126,13 +126,14 @@ async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs:
     if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
         log(&error, "cannot tell whether a repository is still announced");
     }
+    reconciler.repositories.touched().note(coordinate);
     if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
         log(&error, "cannot tell which PRs have ended");
     }
 }
 
 /// Leaves most of the time to others.
-async fn rest(began: Instant) {
+pub(super) async fn rest(began: Instant) {
     tokio::time::sleep((began.elapsed() * RESTS).min(REST_MAX)).await;
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::background::follow_relay::follow_relay;
 use crate::background::look_at_pull_requests::look_at_pull_requests;
+use crate::background::maintenance::maintain_touched;
 use crate::background::pull_request_refs::follow_deletions;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::recheck_everything;
@@ -38,6 +39,7 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
         () = follow_relay(&reconciler) => {}
         () = recheck_everything(&reconciler, retention_secs) => {}
         () = follow_deletions(&reconciler) => {}
+        () = maintain_touched(&reconciler.repositories) => {}
         () = worker.run() => {}
     }
     // An interrupted reconcile would be repaired at the next start, but need not be.

@@ -29,6 +29,10 @@ pub(crate) struct Git {
 struct GitProgram {
     program: PathBuf,
     config: PathBuf,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what differs between versions is tested on each")
+    )]
     version: GitVersion,
 }
 
@@ -97,6 +101,7 @@ impl Git {
     }
 
     /// Returns the version found.
+    #[cfg(test)]
     pub(crate) fn version(&self) -> GitVersion {
         self.inner.version
     }

@@ -15,7 +15,6 @@ impl GitVersion {
     /// Debian 12's, the oldest that is tested. What needs it: `upload-pack --http-backend-info-refs` (2.34),
     /// `core.fsync` (2.36), `safe.directory=*` (2.35.3).
     pub(crate) const MINIMUM: Self = Self::of(2, 39, 0);
-    const SYMREF_UPDATE: Self = Self::of(2, 46, 0);
     const MULTI_PACK_REUSE: Self = Self::of(2, 44, 0);
 
     /// The first version of each release without the faults that reach a server: in the reading of attributes and of
@@ -40,11 +39,6 @@ impl GitVersion {
         let of_release = |mended: &Self| (mended.major, mended.minor) == (self.major, self.minor);
         let mended = Self::MENDED.into_iter().find(of_release)?;
         (self < mended).then_some(mended)
-    }
-
-    /// Tells whether `update-ref --stdin` knows `symref-update` (git 2.46 release notes).
-    pub(crate) fn has_symref_update(self) -> bool {
-        self >= Self::SYMREF_UPDATE
     }
 
     /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a

@@ -1,7 +1,9 @@
 //! The options of the gateway, by command.
 
+pub(crate) mod maintenance;
 pub(crate) mod purgatory;
 pub(crate) mod reach;
+pub(crate) mod repo;
 pub(crate) mod server_limits;
 pub(crate) mod strfry;
 
@@ -39,8 +41,10 @@ use shared::rules::Service;
 
 use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
+use crate::options::maintenance::MaintenanceOptions;
 use crate::options::purgatory::PurgatoryOptions;
 use crate::options::reach::REDIS_CALL;
+use crate::options::repo::RepoOptions;
 use crate::options::server_limits::ServerLimits;
 use crate::options::strfry::StrfryOptions;
 
@@ -62,6 +66,8 @@ pub(crate) enum GatewayCommand {
     ///
     /// With the Redis of the gateway, whether a gateway runs or not.
     Purgatory(Box<PurgatoryOptions>),
+    /// Works on the repositories of a data directory, whether a gateway runs or not.
+    Repo(Box<RepoOptions>),
 }
 
 impl GatewayCommand {
@@ -82,6 +88,7 @@ impl ProgramOptions for GatewayCommand {
         Self::command().mut_subcommands(|command| match command.get_name() {
             "serve" => with_variables(command),
             "purgatory" => command.mut_subcommands(|action| with_variables_for(action, is_about_redis)),
+            "repo" => command.mut_subcommands(|action| with_variables_for(action, is_about_disk)),
             _ => command,
         })
     }
@@ -96,7 +103,7 @@ impl ProgramOptions for GatewayCommand {
         }
         match self {
             Self::Serve(options) => options.check(errors),
-            Self::Declare(_) => {}
+            Self::Declare(_) | Self::Repo(_) => {}
             Self::Purgatory(options) => options.reach().check(errors),
         }
     }
@@ -105,6 +112,10 @@ impl ProgramOptions for GatewayCommand {
 /// The options that a command shares with the server, by their variables too.
 fn is_about_redis(long: &str) -> bool {
     long.starts_with("redis-")
+}
+
+fn is_about_disk(long: &str) -> bool {
+    long == "data-dir" || long.starts_with("maintenance-") || long.starts_with("replaced-")
 }
 
 /// The options of `serve`.
@@ -136,6 +147,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
     pub(crate) server_limits: ServerLimits,
+    #[command(flatten)]
+    pub(crate) maintenance: MaintenanceOptions,
     #[command(flatten)]
     pub(crate) held_limits: Limits,
 }
@@ -229,7 +242,9 @@ mod tests {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
         match GatewayCommand::read(arguments.map(OsString::from).collect())? {
             GatewayCommand::Serve(options) => Ok(options),
-            GatewayCommand::Declare(_) | GatewayCommand::Purgatory(_) => unreachable!("the command is serve"),
+            GatewayCommand::Declare(_) | GatewayCommand::Purgatory(_) | GatewayCommand::Repo(_) => {
+                unreachable!("the command is serve")
+            }
         }
     }
 
@@ -366,5 +381,7 @@ mod tests {
             let options = purgatory.find_subcommand(name).unwrap();
             check_document(&format!("grasp-gateway purgatory {name}"), options);
         }
+        let repo = command.find_subcommand("repo").unwrap();
+        check_document("grasp-gateway repo maintain", repo.find_subcommand("maintain").unwrap());
     }
 }

@@ -22,6 +22,7 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
+use crate::repositories::packs::REPLACED;
 
 /// How many bytes on disk there may be. Packs that several repositories share count for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +168,15 @@ impl DiskUse {
         Ok(())
     }
 
+    /// Whether so many bytes can be written and what is to stay free does.
+    ///
+    /// # Errors
+    /// [`FileError`]: the file system does not tell.
+    pub(super) async fn has_room(&self, bytes: u64) -> Result<bool, FileError> {
+        let (layout, free_min) = (self.layout.clone(), self.limits.free_min);
+        in_background(move || Ok(bytes_free(layout.root())? >= free_min.saturating_add(bytes))).await
+    }
+
     /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
     fn add(&self, owner: &PublicKey, bytes: u64) {
         if let Some(measured) = self.owners().get_mut(owner) {
@@ -217,8 +227,17 @@ impl DiskUse {
     }
 }
 
+/// Without what maintenance has replaced and removes soon: nobody's pushes are refused for that.
 fn bytes_of(repository: &Path) -> Result<u64, FileError> {
-    bytes_below(&repository.join("objects/pack"))
+    let packs = repository.join("objects/pack");
+    let mut replaced = 0;
+    for entry in entries(&packs)? {
+        if entry.path().extension().is_some_and(|ext| ext == REPLACED) {
+            let pack = entry.path().with_extension("pack");
+            replaced += fs::metadata(pack).map_or(0, |found| found.len());
+        }
+    }
+    Ok(bytes_below(&packs)?.saturating_sub(replaced))
 }
 
 fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> {

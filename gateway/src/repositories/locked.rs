@@ -19,8 +19,11 @@ use crate::repositories::copy::copy_objects;
 use crate::repositories::copy::share_objects;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
+use crate::repositories::maintenance::RenewedPacks;
+use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::received::Received;
@@ -219,7 +222,6 @@ impl LockedRepository<'_> {
             }
             InstallationSource::Repository(_) | InstallationSource::StagedElsewhere(_) => {}
         }
-        self.repository.pack_pull_requests().await;
         Ok(())
     }
 
@@ -280,6 +282,32 @@ impl LockedRepository<'_> {
         Ok(self.repository.write_stateless(is_stateless).await?)
     }
 
+    /// Packs the refs that have files of their own.
+    ///
+    /// # Errors
+    /// The refs are as they were, in files of their own or not.
+    pub(super) async fn pack_refs(&self) -> Result<(), RepositoryError> {
+        self.repository.apply(&RefTransaction::default()).await
+    }
+
+    /// Puts packs and indexes into the repository that maintenance has made, unless they do not fit any more.
+    ///
+    /// # Errors
+    /// The repository has what it had, and perhaps some of the new.
+    pub(super) async fn switch_packs(&self, renewed: RenewedPacks) -> Result<bool, RepositoryError> {
+        let object_dir = self.repository.object_dir();
+        Ok(in_background(move || renewed.put_in_place(&object_dir)).await?)
+    }
+
+    /// Removes packs that were replaced; returns how many.
+    ///
+    /// # Errors
+    /// Some of them are still there.
+    pub(super) async fn remove_replaced_packs(&self, names: Vec<PathBuf>) -> Result<usize, RepositoryError> {
+        let object_dir = self.repository.object_dir();
+        Ok(in_background(move || remove_replaced(&object_dir, &names)).await?)
+    }
+
     /// Brings `tips` and what they need from another repository of its maintainers.
     async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
         let source = self.store.at(source);
@@ -301,6 +329,7 @@ impl LockedRepository<'_> {
     /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
     /// killed git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
+        self.store.touched().note(self.repository.coordinate());
         match self.repository.apply(transaction).await {
             Err(RepositoryError::NoRepository) => self.repository.create().await?,
             Err(RepositoryError::Locked { message }) => {

@@ -14,9 +14,11 @@ pub(crate) mod layout;
 mod lock_key;
 mod locked;
 mod locks;
+pub(crate) mod maintenance;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod packed_refs;
 mod packs;
 mod parts;
 mod pull_request_authors;
@@ -62,6 +64,8 @@ pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 pub(crate) use crate::repositories::locks::Line;
 use crate::repositories::locks::Locks;
+use crate::repositories::maintenance::MaintenanceSettings;
+use crate::repositories::maintenance::TouchedRepositories;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
@@ -91,6 +95,7 @@ pub(crate) struct Repositories {
     limits: IngestLimits,
     disk_use: Arc<DiskUse>,
     expected: ExpectedPushes,
+    maintenance: MaintenanceSettings,
 }
 
 impl Repositories {
@@ -100,6 +105,7 @@ impl Repositories {
             locks: Arc::new(Locks::new(store.layout().clone())),
             disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT)),
             expected: ExpectedPushes::default(),
+            maintenance: MaintenanceSettings::DEFAULT,
             store,
             limits,
         }
@@ -109,6 +115,16 @@ impl Repositories {
     pub(crate) fn with_disk_limits(self, limits: DiskLimits) -> Self {
         let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits));
         Self { disk_use, ..self }
+    }
+
+    /// Sets what their maintenance may cost.
+    pub(crate) fn with_maintenance(self, maintenance: MaintenanceSettings) -> Self {
+        Self { maintenance, ..self }
+    }
+
+    /// Returns those whose refs have changed.
+    pub(crate) fn touched(&self) -> &TouchedRepositories {
+        self.store.touched()
     }
 
     /// Returns how much of the disk they take.

@@ -66,7 +66,7 @@ fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Resul
     sync(&[to])
 }
 
-/// Returns the names, without extension, of the packs in `dir` that are complete and not empty.
+/// Returns the names, without extension, of the packs in `dir` that are complete, not empty and not replaced.
 pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -76,17 +76,24 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let mut packs = BTreeSet::new();
     for entry in entries {
         let path = entry.map_err(failed("list", dir))?.path();
-        if path.extension() != Some(OsStr::new("idx")) {
+        if path.extension() != Some(OsStr::new("idx")) || path.with_extension(REPLACED).exists() {
             continue;
         }
         let pack = path.with_extension("pack");
-        let len = fs::metadata(&pack).map_err(failed("look at", &pack))?.len();
+        let len = match fs::metadata(&pack) {
+            // Maintenance has removed both just now.
+            Err(_) if !path.exists() => continue,
+            found => found.map_err(failed("look at", &pack))?.len(),
+        };
         if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
             packs.insert(PathBuf::from(stem));
         }
     }
     Ok(packs)
 }
+
+/// Marks a pack whose objects are all in another one (maintenance/).
+pub(super) const REPLACED: &str = "replaced";
 
 /// A header of 12 bytes and a hash: what a push sends whose objects are all here.
 const EMPTY_PACK_BYTES: u64 = 32;

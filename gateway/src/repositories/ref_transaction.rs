@@ -1,16 +1,14 @@
 //! Changing the refs of one repository: all of them or none, each only from the value it is expected to have.
 //!
-//! The first refs of a repository are written as `packed-refs`: one file, whatever their number, and no process. After
-//! that `git update-ref --stdin` does it, because gix checks neither directory conflicts nor syncs
-//! (docs/facts/git-http.md 1). Verified with git 2.39.5 and 2.47.3, and pinned by the tests below:
+//! Several refs, and `HEAD`, change by one `packed-refs` that takes the place of the other: one file, whatever their
+//! number, no process, and no reader that sees some of them changed and others not. Loose refs are taken into it first,
+//! at the values that they have. One ref alone is written by `git update-ref --stdin` as a file of its own, because
+//! `packed-refs` is as long as there are refs; gix checks neither directory conflicts nor syncs (docs/facts/git-http.md
+//! 1).
 //!
-//! - one transaction cannot delete `a` and create `a/b`: such deletions go first, in a transaction of their own;
-//! - `symref-update HEAD` (2.46) cannot stand beside a change of the branch that `HEAD` names ("multiple updates for
-//!   'HEAD'"): then, and with an older git, `HEAD` follows after the commit.
-//!
-//! Between two such steps a crash leaves the first one done. Who aligns refs compares and finishes.
+//! `HEAD` is replaced after `packed-refs`, and is locked from before that: a reader that finds the lock reads again. A
+//! crash in between leaves it as it was. Who aligns refs compares and finishes.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
@@ -18,7 +16,9 @@ use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use shared::git::Namespace;
 use shared::git::ObjectKind;
@@ -32,8 +32,10 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::sync;
 use crate::repositories::objects::Objects;
+use crate::repositories::objects::ReadError;
+use crate::repositories::packed_refs::PackedRefs;
 use crate::repositories::refs::Head;
-use crate::repositories::refs::RefSnapshot;
+use crate::repositories::refs::StampedRefs;
 use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 
@@ -47,238 +49,297 @@ pub(crate) struct RefTransaction {
 }
 
 impl Repository {
-    /// Applies `transaction`: each step whole or not at all, checked against the old values (the module's text says
-    /// when it takes more than one step). Call it under the repository's lock.
+    /// Applies `transaction`, checked against the old values. Call it under the repository's lock.
     ///
     /// # Errors
-    /// [`RepositoryError`]; then the step that failed changed nothing.
+    /// [`RepositoryError`]; then no ref has changed, unless the disk failed between `packed-refs` and `HEAD`.
     pub(super) async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-        let applied = self.apply_steps(transaction).await;
+        let (path, many) = (self.path().to_owned(), transaction.clone());
+        let applied = in_background(move || apply_packed(&path, &many));
+        let applied = match applied.await {
+            Ok(Applied::Whole) => Ok(()),
+            Ok(Applied::LeftToGit(update)) => self.update_ref(&update).await,
+            Err(error) => Err(error),
+        };
         self.forget_refs();
         applied
     }
 
-    async fn apply_steps(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-        let (path, first) = (self.path().to_owned(), transaction.clone());
-        let Some(current) = in_background(move || write_if_first(&path, &first)).await? else {
-            return Ok(());
-        };
-        let (first, rest) = split(&transaction.updates);
-        let target = transaction
-            .head
-            .as_ref()
-            .filter(|target| current != Head::Symbolic((*target).clone()));
-        let beside = target
-            .filter(|_| self.store().git().version().has_symref_update() && !changes(&transaction.updates, &current));
-        self.update_refs(script(&first, None)).await?;
-        self.update_refs(script(&rest, beside.map(|target| (target, &current))))
-            .await?;
-        match (target, beside) {
-            (Some(target), None) => self.set_head(target).await,
-            (Some(_) | None, _) => Ok(()),
-        }
+    /// Returns how many refs have files of their own; 0: too few to be packed for that alone.
+    ///
+    /// # Errors
+    /// The refs cannot be read.
+    pub(super) async fn loose_refs_to_pack(&self) -> Result<usize, ReadError> {
+        let path = self.path().to_owned();
+        let read = in_background(move || read_refs(&path, None)).await?;
+        let loose = read.map_or(0, |read| read.loose.len());
+        Ok(if loose >= LOOSE_MAX { loose } else { 0 })
     }
 
-    /// Runs one transaction of `update-ref`; an empty one is none.
-    async fn update_refs(&self, script: Option<Vec<u8>>) -> Result<(), RepositoryError> {
-        let Some(script) = script else {
-            return Ok(());
-        };
+    async fn update_ref(&self, update: &RefUpdate) -> Result<(), RepositoryError> {
         self.store()
             .git()
             .invoke("update-ref")
             .repository(self.path())
-            // HEAD itself is meant, not the branch it names.
             .arg("--no-deref")
             .arg("--stdin")
             .arg("-z")
-            .output(&script, DEADLINE)
-            .await
-            .map(drop)
-            .map_err(refused)
-    }
-
-    /// Packs all refs where many of PRs stand in files of their own, each of which every reader opens. A failure costs
-    /// only that. Call it under the repository's lock.
-    pub(super) async fn pack_pull_requests(&self) {
-        let dir = self.path().join("refs/nostr");
-        let loose = in_background(move || fs::read_dir(dir).map_or(0, Iterator::count)).await;
-        if loose < LOOSE_MAX {
-            return;
-        }
-        let git = self.store().git().invoke("pack-refs").repository(self.path());
-        let packed = git.arg("--all").output(b"", DEADLINE).await;
-        self.forget_refs();
-        if let Err(error) = packed {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.coordinate = %self.coordinate(), error, "cannot pack the refs of PRs");
-        }
-    }
-
-    async fn set_head(&self, target: &RefName) -> Result<(), RepositoryError> {
-        self.store()
-            .git()
-            .invoke("symbolic-ref")
-            .repository(self.path())
-            .arg("HEAD")
-            .arg(target.as_str())
-            .output(b"", DEADLINE)
+            .output(&script(update), DEADLINE)
             .await
             .map(drop)
             .map_err(refused)
     }
 }
 
-/// Writes the first refs of a repository, as git writes those of a clone (git `refs/files-backend.c`,
-/// `files_transaction_finish_initial`). Returns what `HEAD` says where there are refs already, and nothing is written.
-fn write_if_first(repository: &Path, transaction: &RefTransaction) -> Result<Option<Head>, RepositoryError> {
-    let read = read_refs(repository, None)?.ok_or(RepositoryError::NoRepository)?;
-    let RefSnapshot { refs, head, .. } = read.snapshot;
-    if !refs.is_empty() || transaction.updates.iter().any(|update| update.old.is_some()) {
-        return Ok(Some(head));
-    }
-    let packed = packed_refs(repository, &transaction.updates)?;
-    let mut files = Vec::new();
-    if let Some(target) = &transaction.head
-        && head != Head::Symbolic(target.clone())
+/// How a transaction was applied.
+enum Applied {
+    /// There is no more to do.
+    Whole,
+    /// It is one ref, which git writes as a file of its own.
+    LeftToGit(RefUpdate),
+}
+
+/// Applies a transaction by a new `packed-refs`, unless it is of one ref.
+fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Applied, RepositoryError> {
+    let read = || read_refs(repository, None)?.ok_or(RepositoryError::NoRepository);
+    let current = read()?;
+    let head = transaction.head.as_ref();
+    let head = head.filter(|target| current.snapshot.head != Head::Symbolic((*target).clone()));
+    if let ([update], None) = (&transaction.updates[..], head)
+        && !current.snapshot.refs.is_empty()
+        && current.loose.len() < LOOSE_MAX
     {
-        // Until the refs are there it names a branch that is not yet born, as in any empty repository.
-        files.push((repository.join("HEAD"), format!("ref: {target}\n")));
+        return Ok(Applied::LeftToGit(update.clone()));
     }
-    if !transaction.updates.is_empty() {
-        files.push((repository.join("packed-refs"), packed));
+    let packed_path = repository.join("packed-refs");
+    let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
+    // What was read before the lock may have been changed by an operator's git.
+    let current = read()?;
+    let objects = Objects::open(&[repository.join("objects")])?;
+    let before = packed(&current, &objects)?;
+    let after = changed(&before, &transaction.updates, &objects)?;
+    take_in_loose(repository, &packed_path, (&before, &current.loose))?;
+    let is_changed = after != before;
+    if is_changed {
+        lock.write(&after.render())?;
     }
-    replace(&files)?;
+    let head_lock = match head {
+        Some(target) => {
+            let beside = LockFile::make(&repository.join("HEAD.new"))?;
+            beside.write(&format!("ref: {target}\n"))?;
+            Some(beside.become_lock(&repository.join("HEAD.lock"))?)
+        }
+        None => None,
+    };
+    if is_changed {
+        lock.put_in_place(&packed_path)?;
+    }
+    if let Some(head_lock) = head_lock {
+        head_lock.put_in_place(&repository.join("HEAD"))?;
+    }
     sync(&[repository.to_owned()])?;
-    Ok(None)
+    Ok(Applied::Whole)
 }
 
-/// Writes refs as `packed-refs` holds them (git `refs/packed-backend.c`), after the checks that git makes of new refs.
-fn packed_refs(repository: &Path, updates: &[RefUpdate]) -> Result<String, RepositoryError> {
-    let objects = Objects::open(&[repository.join("objects")])?;
-    let created = updates.iter().filter_map(|update| Some((&update.name, update.new?)));
-    let created: BTreeMap<&RefName, Oid> = created.collect();
-    let names: BTreeSet<&str> = created.keys().map(|name| name.as_str()).collect();
-    let (mut lines, mut is_fully_peeled) = (String::new(), true);
-    for (&name, &oid) in &created {
-        let refused = |reason: &str| RepositoryError::Refused {
-            message: format!("{name}: {reason}"),
-        };
-        let mut above = name.as_str().match_indices('/');
-        if above.any(|(slash, _)| names.contains(&name.as_str()[..slash])) {
-            return Err(refused("another ref stands where it needs a directory"));
+/// Returns the refs as `packed-refs` would hold all of them.
+fn packed(current: &StampedRefs, objects: &Objects) -> Result<PackedRefs, ReadError> {
+    let mut packed = PackedRefs {
+        refs: current.snapshot.refs.clone(),
+        peeled: current.snapshot.peeled.clone(),
+        is_fully_peeled: current.is_fully_peeled,
+        others: current.others.clone(),
+    };
+    peel(&mut packed, &current.loose, objects)?;
+    Ok(packed)
+}
+
+/// Returns what the refs are after `updates`, after the checks that git makes of them.
+fn changed(before: &PackedRefs, updates: &[RefUpdate], objects: &Objects) -> Result<PackedRefs, RepositoryError> {
+    let (mut after, mut created) = (before.clone(), BTreeSet::new());
+    for RefUpdate { name, old, new } in updates {
+        let found = before.refs.get(name);
+        if found != old.as_ref() {
+            let at = |oid: Option<&Oid>| oid.map_or_else(|| "absent".to_owned(), Oid::to_string);
+            let message = format!("{name} is {} but expected {}", at(found), at(old.as_ref()));
+            return Err(RepositoryError::Stale { message });
         }
+        if old == new {
+            continue;
+        }
+        after.peeled.remove(name);
+        let Some(oid) = *new else {
+            after.refs.remove(name);
+            continue;
+        };
         let Some(kind) = objects.kind(oid)? else {
-            return Err(refused("its object is not here"));
+            return Err(refusal(name, "its object is not here"));
         };
         if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
-            return Err(refused("a branch must be a commit"));
+            return Err(refusal(name, "a branch must be a commit"));
         }
-        lines.push_str(&format!("{oid} {name}\n"));
-        if kind == ObjectKind::Tag {
-            match objects.peel(oid)? {
-                Some(target) => lines.push_str(&format!("^{target}\n")),
-                None => is_fully_peeled = false,
-            }
-        }
+        after.refs.insert(name.clone(), oid);
+        created.insert(name.clone());
     }
-    let traits = if is_fully_peeled {
-        "peeled fully-peeled sorted"
-    } else {
-        "sorted"
-    };
-    Ok(format!("# pack-refs with: {traits} \n{lines}"))
+    check_names(&after, &created)?;
+    peel(&mut after, &created, objects)?;
+    Ok(after)
 }
 
-/// Replaces files in this order, under git's locks for them. They are durable once their directory is synced.
-fn replace(files: &[(PathBuf, String)]) -> Result<(), RepositoryError> {
-    let mut locks = Vec::new();
-    let written = files.iter().try_for_each(|(path, content)| {
-        let lock = path.with_extension("lock");
-        let mut file = make_lock(&lock)?;
-        let written = file.write_all(content.as_bytes()).map_err(failed("write", &lock));
-        locks.push(lock);
-        Ok(written?)
-    });
-    if let Err(error) = written.and_then(|()| Ok(sync(&locks)?)) {
-        // Else nobody could change these files any more.
-        for lock in &locks {
-            fs::remove_file(lock).map_err(failed("remove", lock))?;
+/// Makes sure that none of the refs created is a directory of another ref, or inside one.
+fn check_names(packed: &PackedRefs, created: &BTreeSet<RefName>) -> Result<(), RepositoryError> {
+    let names = packed.refs.keys().map(RefName::as_str);
+    let names: BTreeSet<&str> = names.chain(packed.others.keys().map(String::as_str)).collect();
+    for name in created {
+        let below = format!("{name}/");
+        let mut from_below = names.range(below.as_str()..);
+        let mut above = name.as_str().match_indices('/');
+        if above.any(|(slash, _)| names.contains(&name.as_str()[..slash]))
+            || from_below.next().is_some_and(|other| other.starts_with(&below))
+        {
+            return Err(refusal(name, "another ref stands where it needs a directory"));
         }
-        return Err(error);
-    }
-    for ((path, _), lock) in files.iter().zip(&locks) {
-        fs::rename(lock, path).map_err(failed("replace", path))?;
     }
     Ok(())
 }
 
-fn make_lock(lock: &Path) -> Result<File, RepositoryError> {
-    match File::options().write(true).create_new(true).open(lock) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let message = format!("{} exists", lock.display());
-            Err(RepositoryError::Locked { message })
+/// Looks up what those of `unpeeled` point at that are tags, and notes whether that is known of all tags.
+fn peel(packed: &mut PackedRefs, unpeeled: &BTreeSet<RefName>, objects: &Objects) -> Result<(), ReadError> {
+    let mut is_fully_peeled = true;
+    for (name, &oid) in &packed.refs {
+        let is_known = packed.is_fully_peeled && !unpeeled.contains(name);
+        if is_known || name.namespace() == Namespace::Branch {
+            continue;
         }
-        opened => Ok(opened.map_err(failed("make the file", lock))?),
+        match objects.kind(oid)? {
+            Some(ObjectKind::Tag) => match objects.peel(oid)? {
+                Some(target) => drop(packed.peeled.insert(name.clone(), target)),
+                None => is_fully_peeled = false,
+            },
+            Some(_) => {}
+            None => is_fully_peeled = false,
+        }
+    }
+    packed.is_fully_peeled = is_fully_peeled;
+    Ok(())
+}
+
+/// Brings loose refs into `packed-refs`, at the values that they have, and removes their files. Call it while
+/// `packed-refs` is locked.
+fn take_in_loose(
+    repository: &Path,
+    packed_path: &Path,
+    (packed, loose): (&PackedRefs, &BTreeSet<RefName>),
+) -> Result<(), RepositoryError> {
+    if loose.is_empty() {
+        return Ok(());
+    }
+    // git's own name for it.
+    let beside = LockFile::make(&repository.join("packed-refs.new"))?;
+    beside.write(&packed.render())?;
+    beside.put_in_place(packed_path)?;
+    // Durable before the files go.
+    sync(&[repository.to_owned()])?;
+    let root = repository.join("refs");
+    for name in loose {
+        let path = repository.join(name.as_str());
+        let content = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        // An operator's git may have changed it just now.
+        if packed.refs.get(name).map(Oid::to_string).as_deref() == Some(content.trim_end()) {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            for dir in path.ancestors().skip(1).take_while(|dir| *dir != root) {
+                if fs::remove_dir(dir).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file that says that another is being changed, until it takes that one's place. Dropped, it is removed: else nobody
+/// could change the other any more.
+struct LockFile {
+    path: PathBuf,
+    is_placed: bool,
+}
+
+impl LockFile {
+    /// Makes it. Waits a moment for whoever has one: an operator's git.
+    fn make(path: &Path) -> Result<Self, RepositoryError> {
+        let began = Instant::now();
+        loop {
+            match File::options().write(true).create_new(true).open(path) {
+                Ok(_) => break,
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed("make the file", path)(error).into());
+                }
+                Err(_) if began.elapsed() >= LOCK_WAIT => return Err(locked(path)),
+                Err(_) => thread::sleep(LOCK_PAUSE),
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            is_placed: false,
+        })
+    }
+
+    /// Writes it, durably.
+    fn write(&self, content: &str) -> Result<(), RepositoryError> {
+        let mut file = File::create(&self.path).map_err(failed("open", &self.path))?;
+        let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+        Ok(written.map_err(failed("write", &self.path))?)
+    }
+
+    /// Renames it to a lock, unless somebody else has that.
+    fn become_lock(self, lock: &Path) -> Result<Self, RepositoryError> {
+        if lock.exists() {
+            return Err(locked(lock));
+        }
+        self.put_in_place(lock)?;
+        Ok(Self {
+            path: lock.to_owned(),
+            is_placed: false,
+        })
+    }
+
+    fn put_in_place(mut self, place: &Path) -> Result<(), RepositoryError> {
+        fs::rename(&self.path, place).map_err(failed("replace", place))?;
+        self.is_placed = true;
+        Ok(())
     }
 }
 
-/// Splits off the deletions that must be done before something can be created in their place.
-fn split(updates: &[RefUpdate]) -> (Vec<&RefUpdate>, Vec<&RefUpdate>) {
-    let created: BTreeSet<&str> = updates
-        .iter()
-        .filter(|update| update.old.is_none() && update.new.is_some())
-        .map(|update| update.name.as_str())
-        .collect();
-    let in_the_way = |name: &str| {
-        let below = format!("{name}/");
-        let has_below = created
-            .range(below.as_str()..)
-            .next()
-            .is_some_and(|created| created.starts_with(&below));
-        let is_below = name
-            .match_indices('/')
-            .any(|(slash, _)| created.contains(&name[..slash]));
-        has_below || is_below
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if !self.is_placed
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "cannot remove a lock; the next change removes it");
+        }
+    }
+}
+
+fn locked(path: &Path) -> RepositoryError {
+    let message = format!("{} exists", path.display());
+    RepositoryError::Locked { message }
+}
+
+fn refusal(name: &RefName, reason: &str) -> RepositoryError {
+    RepositoryError::Refused {
+        message: format!("{name}: {reason}"),
+    }
+}
+
+/// Writes the input of `git update-ref --stdin -z` (its manual).
+fn script(RefUpdate { name, old, new }: &RefUpdate) -> Vec<u8> {
+    let line = match (old, new) {
+        (Some(old), Some(new)) if old == new => format!("verify {name}\0{old}\0"),
+        (Some(old), Some(new)) => format!("update {name}\0{new}\0{old}\0"),
+        (None, Some(new)) => format!("create {name}\0{new}\0"),
+        (Some(old), None) => format!("delete {name}\0{old}\0"),
+        (None, None) => format!("verify {name}\0{}\0", "0".repeat(2 * Oid::LEN)),
     };
-    updates
-        .iter()
-        .partition(|update| update.old.is_some() && update.new.is_none() && in_the_way(update.name.as_str()))
-}
-
-/// Tells whether the branch that `HEAD` names is among the refs touched.
-fn changes(updates: &[RefUpdate], head: &Head) -> bool {
-    match head {
-        Head::Symbolic(name) => updates.iter().any(|update| update.name == *name),
-        Head::Detached(_) => false,
-    }
-}
-
-/// Writes the input of `git update-ref --stdin -z` (its manual); `None` if there is nothing to do.
-fn script(updates: &[&RefUpdate], head: Option<(&RefName, &Head)>) -> Option<Vec<u8>> {
-    if updates.is_empty() && head.is_none() {
-        return None;
-    }
-    let mut script = String::from("start\0");
-    for RefUpdate { name, old, new } in updates {
-        let line = match (old, new) {
-            (Some(old), Some(new)) if old == new => format!("verify {name}\0{old}\0"),
-            (Some(old), Some(new)) => format!("update {name}\0{new}\0{old}\0"),
-            (None, Some(new)) => format!("create {name}\0{new}\0"),
-            (Some(old), None) => format!("delete {name}\0{old}\0"),
-            (None, None) => format!("verify {name}\0{}\0", "0".repeat(2 * Oid::LEN)),
-        };
-        script.push_str(&line);
-    }
-    if let Some((target, current)) = head {
-        let expected = match current {
-            Head::Symbolic(name) => format!("ref\0{name}"),
-            Head::Detached(oid) => format!("oid\0{oid}"),
-        };
-        script.push_str(&format!("symref-update HEAD\0{target}\0{expected}\0"));
-    }
-    script.push_str("prepare\0commit\0");
-    Some(script.into_bytes())
+    line.into_bytes()
 }
 
 /// Reads from git's message what kind of refusal it was (git `refs/files-backend.c`).
@@ -296,15 +357,25 @@ fn refused(error: GitError) -> RepositoryError {
     }
 }
 
-/// Refs of PRs in files of their own: reading so many costs less than a process.
+/// Refs in files of their own, each of which every reader opens: with so many, all are packed.
 const LOOSE_MAX: usize = 64;
+
+/// For as long an operator's git that packs refs is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Between two looks whether it has ended.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks are waited for 3 s (refs) and 5 s (packed-refs), see serving.gitconfig; the rest is syncing.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::repositories::refs::RefSnapshot;
     use crate::repositories::testing::World;
 
     fn name(text: &str) -> RefName {
@@ -434,7 +505,7 @@ mod tests {
             }
             let updates: Vec<RefUpdate> = refs.iter().map(|(text, oid)| update(text, None, Some(*oid))).collect();
             apply(&ours, updates.clone(), Some("refs/heads/main")).await.unwrap();
-            let script = script(&updates.iter().collect::<Vec<_>>(), None).unwrap();
+            let script: Vec<u8> = updates.iter().flat_map(script).collect();
             world
                 .git(&gits, &["update-ref", "--no-deref", "--stdin", "-z"], &script)
                 .await;
@@ -481,7 +552,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_refs_of_pull_requests_are_packed() {
+    async fn refs_that_come_one_by_one_are_packed_when_there_are_many() {
         for world in World::of_every_git().await {
             let repository = world.repository("a");
             let [one, two] = world.two_commits(&repository).await;
@@ -489,21 +560,127 @@ mod tests {
             apply(&repository, vec![update("refs/heads/a", None, Some(one))], None)
                 .await
                 .unwrap();
-            let refs = |range: std::ops::Range<usize>| {
-                let of = |number| update(&format!("refs/nostr/{number:064x}"), None, Some(two));
-                range.map(of).collect::<Vec<_>>()
-            };
-            apply(&repository, refs(0..LOOSE_MAX - 1), None).await.unwrap();
+            let of = |number| update(&format!("refs/nostr/{number:064x}"), None, Some(two));
+            for number in 0..LOOSE_MAX {
+                apply(&repository, vec![of(number)], None).await.unwrap();
+            }
+            assert_eq!(loose(), LOOSE_MAX);
 
-            repository.pack_pull_requests().await;
-            assert_eq!(loose(), LOOSE_MAX - 1);
-            apply(&repository, refs(LOOSE_MAX - 1..LOOSE_MAX), None).await.unwrap();
-            let before = repository.refs().await.unwrap();
-            repository.pack_pull_requests().await;
+            apply(&repository, vec![of(LOOSE_MAX)], None).await.unwrap();
 
             assert_eq!(loose(), 0);
-            assert_eq!(repository.refs().await.unwrap(), before);
+            assert_eq!(repository.refs().await.unwrap().unwrap().refs.len(), LOOSE_MAX + 2);
         }
+    }
+
+    #[tokio::test]
+    async fn what_an_operators_git_has_written_stays_when_refs_are_packed() {
+        for world in World::of_every_git().await {
+            let (ours, gits) = (world.repository("ours"), world.repository("gits"));
+            for repository in [&ours, &gits] {
+                world.many_refs(repository).await;
+                let [one, _] = world.two_commits(repository).await;
+                let tag = world.tag(repository, one, "commit").await.to_string();
+                let args = ["update-ref", "refs/stash", &tag];
+                world.git(repository, &args, b"").await;
+                world.git(repository, &["pack-refs", "--all"], b"").await;
+                let args = ["update-ref", "refs/heads/x/loose", &one.to_string()];
+                world.git(repository, &args, b"").await;
+            }
+            let before = ours.refs().await.unwrap();
+
+            ours.apply(&RefTransaction::default()).await.unwrap();
+            let head = name("refs/heads/loose");
+            apply(&ours, Vec::new(), Some(head.as_str())).await.unwrap();
+
+            world.git(&gits, &["pack-refs", "--all"], b"").await;
+            world.git(&gits, &["symbolic-ref", "HEAD", head.as_str()], b"").await;
+            let packed = |repository: &Repository| fs::read_to_string(repository.path().join("packed-refs")).unwrap();
+            assert_eq!(packed(&ours), packed(&gits));
+            let after = ours.refs().await.unwrap();
+            assert_eq!(
+                after.as_ref().map(|refs| &refs.refs),
+                before.as_ref().map(|refs| &refs.refs)
+            );
+            assert_eq!(after, gits.refs().await.unwrap());
+        }
+    }
+
+    /// What a program that is killed between two steps of a transaction leaves.
+    #[tokio::test]
+    async fn a_transaction_that_ended_anywhere_is_finished_by_the_next() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [one, two] = world.two_commits(&repository).await;
+        let names = ["refs/heads/a", "refs/heads/b"];
+        let created = names.map(|text| update(text, None, Some(one)));
+        apply(&repository, created.to_vec(), Some(names[0])).await.unwrap();
+        let moved = names.map(|text| update(text, Some(one), Some(two)));
+        let before = repository.refs().await.unwrap();
+        for left in ["packed-refs.lock", "packed-refs.new", "HEAD.new", "HEAD.lock"] {
+            fs::write(repository.path().join(left), "ref: refs/heads/b\n").unwrap();
+            assert_eq!(repository.refs().await.unwrap(), before, "{left}");
+        }
+
+        let locked = apply(&repository, moved.to_vec(), Some(names[1])).await;
+        assert!(matches!(locked, Err(RepositoryError::Locked { .. })), "{locked:?}");
+        assert_eq!(repository.clear_stale_locks().await, 4);
+        apply(&repository, moved.to_vec(), Some(names[1])).await.unwrap();
+
+        let refs = repository.refs().await.unwrap().unwrap();
+        assert!(refs.refs.values().all(|oid| *oid == two));
+        assert_eq!(refs.head, Head::Symbolic(name(names[1])));
+        assert!(!repository.has_leftovers().await);
+    }
+
+    /// 2,000 refs change in 100 transactions, packed and loose ones by turns, and `HEAD` with them.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn a_reader_sees_each_transaction_whole_and_no_ref_is_missing() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let commits = world.two_commits(&repository).await;
+        let branches: Vec<String> = (0..20).map(|i| format!("refs/heads/dir{}/b{i}", i % 3)).collect();
+        let heads = [&branches[0], &branches[1]];
+        let all = |old: Option<usize>, new: usize| {
+            let of = |text: &String| update(text, old.map(|old| commits[old]), Some(commits[new]));
+            branches.iter().map(of).collect::<Vec<_>>()
+        };
+        apply(&repository, all(None, 0), Some(heads[0])).await.unwrap();
+        let is_done = AtomicBool::new(false);
+
+        let readings = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut readings = 0;
+                while !is_done.load(Ordering::Relaxed) {
+                    let RefSnapshot { refs, head, .. } = read_refs(repository.path(), None).unwrap().unwrap().snapshot;
+                    assert_eq!(refs.len(), branches.len());
+                    let expected = refs[&name(&branches[2])];
+                    // The loose one changes by itself, between two transactions.
+                    let mut others = refs.iter().filter(|(name, _)| name.as_str() != branches[19]);
+                    assert!(others.all(|(_, oid)| *oid == expected), "{refs:?}");
+                    let round = commits.iter().position(|oid| *oid == expected).unwrap();
+                    assert_eq!(head, Head::Symbolic(name(heads[round])));
+                    readings += 1;
+                }
+                readings
+            });
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    for round in 0..100 {
+                        let (from, to) = (round % 2, (round + 1) % 2);
+                        let loose =
+                            |new: usize| vec![update(&branches[19], Some(commits[1 - new]), Some(commits[new]))];
+                        apply(&repository, loose(to), None).await.unwrap();
+                        apply(&repository, loose(from), None).await.unwrap();
+                        apply(&repository, all(Some(from), to), Some(heads[to])).await.unwrap();
+                    }
+                });
+            });
+            is_done.store(true, Ordering::Relaxed);
+            reader.join().unwrap()
+        });
+
+        assert!(readings > 100, "{readings}");
     }
 
     #[tokio::test]

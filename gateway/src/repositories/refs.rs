@@ -1,9 +1,11 @@
-//! Reading the refs of a repository: loose files first, then `packed-refs`, as git does and gix does not.
+//! RefReading the refs of a repository: loose files first, then `packed-refs`, as git does and gix does not.
 //!
 //! In the other order a `git pack-refs` in between hides refs (git `refs/files-backend.c`; docs/facts/git-http.md 1 and
-//! 2.1). What a snapshot was made of is noted as stamps, which tell later whether it still holds.
+//! 2.1). A reading during which `HEAD` or a loose ref was replaced may hold half of a transaction, and is made again.
+//! What a snapshot was made of is noted as stamps, which tell later whether it still holds.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
@@ -12,6 +14,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use shared::git::Namespace;
 use shared::git::Oid;
@@ -20,6 +24,7 @@ use shared::git::RefName;
 use crate::repositories::layout::failed;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
+use crate::repositories::packed_refs::PackedRefs;
 
 /// The refs of one repository at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,27 +98,38 @@ impl Stamp {
 pub(crate) struct StampedRefs {
     pub(crate) snapshot: RefSnapshot,
     pub(crate) stamps: Vec<Stamp>,
+    /// The refs that have files of their own.
+    pub(super) loose: BTreeSet<RefName>,
+    /// Whether each ref in `packed-refs` without a peeled value is no tag.
+    pub(super) is_fully_peeled: bool,
+    /// The lines of `packed-refs` that are no part of the snapshot, by name.
+    pub(super) others: BTreeMap<String, String>,
 }
 
 /// Reads the refs of the repository at `path`; `None` if there is none. Blocks.
 ///
 /// What tags in `known` point at is not looked up again.
 pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, ReadError> {
-    let mut reader = RefReader::default();
-    let head_path = path.join("HEAD");
-    let packed_path = path.join("packed-refs");
-    reader.stamps.push(Stamp::of(&head_path));
-    let Some(head) = read_small(&head_path)? else {
-        return Ok(None);
+    let mut readings = 0;
+    let RefReading {
+        head,
+        loose,
+        mut packed,
+        stamps,
+        ..
+    } = loop {
+        let Some(reading) = RefReading::of(path)? else {
+            return Ok(None);
+        };
+        readings += 1;
+        if readings == READINGS_MAX || reading.is_of_one_moment(path) {
+            break reading;
+        }
+        thread::sleep(READ_AGAIN);
     };
-    let head = parse_head(&head).ok_or(ReadError::Malformed { path: head_path })?;
-    reader.walk(&path.join("refs"), "refs")?;
-    reader.stamps.push(Stamp::of(&packed_path));
-    let packed = read_whole(&packed_path)?.unwrap_or_default();
-    let mut packed = parse_packed(&packed).ok_or(ReadError::Malformed { path: packed_path })?;
-
+    let names: BTreeSet<RefName> = loose.keys().cloned().collect();
     let mut unknown = Vec::new();
-    for (name, oid) in reader.loose {
+    for (name, oid) in loose {
         packed.peeled.remove(&name);
         // git writes only commits to branches.
         if name.namespace() != Namespace::Branch {
@@ -121,7 +137,7 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
         }
         packed.refs.insert(name, oid);
     }
-    if !packed.fully_peeled {
+    if !packed.is_fully_peeled {
         let bare = packed.refs.iter().map(|(name, oid)| (name.clone(), *oid));
         unknown = bare.filter(|(name, _)| !packed.peeled.contains_key(name)).collect();
     }
@@ -133,8 +149,54 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
     };
     Ok(Some(StampedRefs {
         snapshot,
-        stamps: reader.stamps,
+        stamps,
+        loose: names,
+        is_fully_peeled: packed.is_fully_peeled,
+        others: packed.others,
     }))
+}
+
+/// What the files said, one after the other.
+struct RefReading {
+    head: Head,
+    loose: BTreeMap<RefName, Oid>,
+    packed: PackedRefs,
+    /// That of `HEAD` first.
+    stamps: Vec<Stamp>,
+    loose_stamps: Vec<Stamp>,
+}
+
+impl RefReading {
+    fn of(path: &Path) -> Result<Option<Self>, ReadError> {
+        let mut reader = RefReader::default();
+        let head_path = path.join("HEAD");
+        let packed_path = path.join("packed-refs");
+        reader.stamps.push(Stamp::of(&head_path));
+        let Some(head) = read_small(&head_path)? else {
+            return Ok(None);
+        };
+        let head = parse_head(&head).ok_or(ReadError::Malformed { path: head_path })?;
+        reader.walk(&path.join("refs"), "refs")?;
+        reader.stamps.push(Stamp::of(&packed_path));
+        let packed = read_whole(&packed_path)?.unwrap_or_default();
+        let packed = PackedRefs::parse(&packed).ok_or(ReadError::Malformed { path: packed_path })?;
+        Ok(Some(Self {
+            head,
+            loose: reader.loose,
+            packed,
+            stamps: reader.stamps,
+            loose_stamps: reader.loose_stamps,
+        }))
+    }
+
+    /// Whether what was read first still holds now that `packed-refs` was read. A transaction takes loose refs away
+    /// before it replaces `packed-refs`, and has `HEAD` locked while it replaces both (ref_transaction.rs).
+    fn is_of_one_moment(&self, path: &Path) -> bool {
+        // The lock first: it goes when `HEAD` is replaced.
+        !path.join("HEAD.lock").exists()
+            && self.stamps.first().is_some_and(Stamp::still_holds)
+            && self.loose_stamps.iter().all(Stamp::still_holds)
+    }
 }
 
 /// Looks up what each of `unknown` points at if it is a tag.
@@ -166,7 +228,10 @@ fn peel(
 #[derive(Debug, Default)]
 struct RefReader {
     loose: BTreeMap<RefName, Oid>,
+    /// Of directories.
     stamps: Vec<Stamp>,
+    /// Of files.
+    loose_stamps: Vec<Stamp>,
 }
 
 impl RefReader {
@@ -196,6 +261,7 @@ impl RefReader {
     }
 
     fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), ReadError> {
+        let stamp = Stamp::of(path);
         let Some(content) = read_small(path)? else {
             return Ok(());
         };
@@ -208,6 +274,7 @@ impl RefReader {
             .parse()
             .map_err(|_| ReadError::Malformed { path: path.to_owned() })?;
         self.loose.insert(name, oid);
+        self.loose_stamps.push(stamp);
         Ok(())
     }
 }
@@ -218,41 +285,6 @@ fn parse_head(content: &str) -> Option<Head> {
         Some(name) => name.trim_start().parse().ok().map(Head::Symbolic),
         None => content.parse().ok().map(Head::Detached),
     }
-}
-
-#[derive(Debug, Default)]
-struct Packed {
-    refs: BTreeMap<RefName, Oid>,
-    peeled: BTreeMap<RefName, Oid>,
-    /// Every tag has its `^` line, so a ref without one is no tag.
-    fully_peeled: bool,
-}
-
-/// Parses `packed-refs` (git `refs/packed-backend.c`); `None` if a line is not git's.
-fn parse_packed(content: &str) -> Option<Packed> {
-    let mut packed = Packed {
-        fully_peeled: content.is_empty(),
-        ..Packed::default()
-    };
-    let mut last: Option<RefName> = None;
-    for line in content.lines() {
-        if let Some(header) = line.strip_prefix("# pack-refs with:") {
-            packed.fully_peeled = header.split(' ').any(|word| word == "fully-peeled");
-        } else if let Some(peeled) = line.strip_prefix('^') {
-            let peeled = peeled.parse().ok()?;
-            if let Some(name) = last.take() {
-                packed.peeled.insert(name, peeled);
-            }
-        } else {
-            let (oid, name) = line.split_once(' ')?;
-            let oid = oid.parse().ok()?;
-            last = name.parse().ok();
-            if let Some(name) = &last {
-                packed.refs.insert(name.clone(), oid);
-            }
-        }
-    }
-    Some(packed)
 }
 
 /// Reads a file of one line; `None` if there is no such file.
@@ -283,6 +315,13 @@ fn vanished(error: &io::Error) -> bool {
     )
 }
 
+/// How often refs are read that change all the while: a transaction replaces files within a millisecond, and a lock
+/// that stays was left by a killed git.
+const READINGS_MAX: usize = 20;
+
+/// Before they are read again.
+const READ_AGAIN: Duration = Duration::from_millis(1);
+
 /// A symbolic `HEAD` can be as long as a path.
 const LINE_BYTES_MAX: u64 = 4200;
 
@@ -290,7 +329,6 @@ const LINE_BYTES_MAX: u64 = 4200;
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering;
-    use std::time::Duration;
     use std::time::Instant;
 
     use super::*;
@@ -400,7 +438,7 @@ mod tests {
         let cache = RefCache::new(10_000);
         let done = AtomicBool::new(false);
 
-        let readings = std::thread::scope(|scope| {
+        let readings = thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let mut readings = 0;
                 while !done.load(Ordering::Relaxed) {

@@ -14,6 +14,7 @@ use crate::repositories::creation::put_in_place;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
+use crate::repositories::maintenance::TouchedRepositories;
 use crate::repositories::objects::ReadError;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefSnapshot;
@@ -31,6 +32,7 @@ struct Inner {
     git: Git,
     layout: Layout,
     cache: RefCache,
+    touched: TouchedRepositories,
 }
 
 impl RepositoryStore {
@@ -57,6 +59,7 @@ impl RepositoryStore {
                 git,
                 layout,
                 cache: RefCache::new(cached_refs_max),
+                touched: TouchedRepositories::default(),
             }),
         })
     }
@@ -68,6 +71,11 @@ impl RepositoryStore {
             coordinate: coordinate.clone(),
             store: self.clone(),
         }
+    }
+
+    /// Returns those whose refs have changed.
+    pub(super) fn touched(&self) -> &TouchedRepositories {
+        &self.inner.touched
     }
 
     /// Returns the git that works on them.

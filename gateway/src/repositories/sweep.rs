@@ -102,8 +102,8 @@ pub(super) fn has_leftovers(repository: &Path) -> bool {
 }
 
 fn leftovers(repository: &Path, count_max: usize) -> Vec<PathBuf> {
-    // git writes packed refs beside their lock (git `refs/packed-backend.c`).
-    let is_lock = |name: &str| name.ends_with(".lock") || name == "packed-refs.new";
+    // git writes packed refs beside their lock (git `refs/packed-backend.c`), and we `HEAD` (ref_transaction.rs).
+    let is_lock = |name: &str| name.ends_with(".lock") || ["packed-refs.new", "HEAD.new"].contains(&name);
     let is_temporary = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
     let mut found = Vec::new();
     for (directory, depth, is_stale) in [
@@ -187,6 +187,7 @@ mod tests {
 
         for file in [
             "HEAD.lock",
+            "HEAD.new",
             "packed-refs.new",
             "refs/heads/a/b.lock",
             "objects/pack/tmp_pack_1",

@@ -12,3 +12,4 @@ pub mod push_time;
 pub mod read_rate;
 pub mod redis_cost;
 pub mod scale;
+pub mod steady_reading;

@@ -1,4 +1,5 @@
-//! How long a small `git push` takes, start to end with its events served, beside a push to `file://`.
+//! How long a `git push` takes, start to end with its events served, beside a push to `file://`: a small one, and one
+//! of many refs.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -6,6 +7,7 @@ use std::time::Instant;
 use crate::clients::git::GitClient;
 use crate::clients::nostr::NostrClient;
 use crate::clients::nostr::now;
+use crate::harness::process::shell;
 use crate::harness::repository::Repository;
 use crate::harness::world::World;
 
@@ -43,10 +45,53 @@ impl PushTimes {
     }
 }
 
-async fn push_into_file(world: &World, git: &GitClient, number: usize) -> Duration {
-    let bare = world.folder().join(format!("bare{number}.git"));
-    let path = bare.display().to_string();
+/// Pushes so many branches at once into fresh repositories of `world`, and each into a bare one beside: first all are
+/// created, then all are moved. Returns the two measurements.
+///
+/// # Panics
+/// A push fails, or its events are not served.
+pub async fn measure_many_refs(world: &World, repositories: usize, refs: usize) -> [PushTimes; 2] {
+    let mut nostr = world.nostr().await;
+    let mut times = [PushTimes::default(), PushTimes::default()];
+    for number in 0..repositories {
+        let git = world.git(&format!("client{number}")).await;
+        let repository = Repository::new(&format!("r{number}"));
+        let bare = format!("file://{}", bare_repository(world, &git, number).await);
+        let announcement = world.announcement(&repository, now(), &[]);
+        assert!(nostr.send(&announcement).await.taken);
+        let names: Vec<String> = (1..refs).map(|branch| format!("refs/heads/b{branch}")).collect();
+        let directory = world.folder().join(format!("client{number}"));
+        let move_refs = format!("git -C '{}' update-ref --stdin", directory.display());
+        for (round, times) in times.iter_mut().enumerate() {
+            let commit = git.commit(&format!("round {round}")).await;
+            let moved: String = names.iter().map(|name| format!("update {name} {commit}\n")).collect();
+            shell(&move_refs, &moved).await;
+            let mut declared: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), commit.as_str())).collect();
+            declared.push(("refs/heads/main", &commit));
+            let state = repository.state(now() + round as u64, &declared);
+            assert!(nostr.send(&state).await.taken);
+            for (url, took) in [
+                (&bare, &mut times.into_file),
+                (&world.url(&repository), &mut times.into_world),
+            ] {
+                let started = Instant::now();
+                git.push(url, &["refs/heads/*:refs/heads/*"]).await.expect_ok();
+                took.push(started.elapsed());
+            }
+            assert!(nostr.serves(&state).await);
+        }
+    }
+    times
+}
+
+async fn bare_repository(world: &World, git: &GitClient, number: usize) -> String {
+    let path = world.folder().join(format!("bare{number}.git")).display().to_string();
     git.run(&["init", "--quiet", "--bare", &path]).await.expect_ok();
+    path
+}
+
+async fn push_into_file(world: &World, git: &GitClient, number: usize) -> Duration {
+    let path = bare_repository(world, git, number).await;
     let started = Instant::now();
     git.push(&format!("file://{path}"), &["main"]).await.expect_ok();
     started.elapsed()

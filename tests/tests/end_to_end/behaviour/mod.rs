@@ -10,6 +10,7 @@ mod expiry;
 mod http;
 mod late_binding;
 mod limits;
+mod maintenance;
 mod operator_mistakes;
 mod parts;
 mod plugin_lines;

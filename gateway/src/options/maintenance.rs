@@ -1,0 +1,83 @@
+//! The options of maintenance, of the server and of `grasp-gateway repo maintain`.
+
+use clap::Args;
+use shared::options::values::ByteCount;
+use shared::options::values::HumanDuration;
+use shared::options::values::SECS_MAX;
+use shared::options::values::number;
+use shared::options::values::seconds;
+use shared::options::values::secs;
+
+use crate::repositories::maintenance::MaintenanceSettings;
+
+/// When the packs of a repository are maintained, and what that may cost.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Maintenance of repositories")]
+pub(crate) struct MaintenanceOptions {
+    /// So many packs of a repository are combined, and indexed anew; fewer are when they are a tenth of its bytes, and
+    /// 1 MiB.
+    #[arg(long, value_name = "N", value_parser = number(2..=100_000_usize),
+          default_value_t = MaintenanceSettings::DEFAULT.packs_max)]
+    maintenance_packs_max: usize,
+    /// For how long a pack is kept after its objects are in another one: no fetch that reads it may take longer.
+    #[arg(long = "replaced-packs-keep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
+          default_value_t = secs(MaintenanceSettings::DEFAULT.keep_replaced.as_secs()))]
+    replaced_packs_keep: HumanDuration,
+    /// Most time of a git process that maintains a repository.
+    #[arg(long = "maintenance-secs-max", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
+          default_value_t = secs(MaintenanceSettings::DEFAULT.duration_max.as_secs()))]
+    maintenance_max: HumanDuration,
+    /// Most memory of a git process that maintains a repository.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(MaintenanceSettings::DEFAULT.memory_bytes_max))]
+    maintenance_memory_bytes_max: ByteCount,
+}
+
+impl MaintenanceOptions {
+    /// Returns them as settings.
+    pub(crate) fn settings(&self) -> MaintenanceSettings {
+        MaintenanceSettings {
+            packs_max: self.maintenance_packs_max,
+            keep_replaced: *self.replaced_packs_keep,
+            duration_max: *self.maintenance_max,
+            memory_bytes_max: self.maintenance_memory_bytes_max.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct MaintenanceOnly {
+        #[command(flatten)]
+        options: MaintenanceOptions,
+    }
+
+    #[test]
+    fn each_option_of_maintenance_sets_its_own_setting() {
+        let read = |arguments: &[&str]| {
+            let arguments = ["test"].iter().chain(arguments);
+            MaintenanceOnly::try_parse_from(arguments).unwrap().options.settings()
+        };
+
+        assert_eq!(read(&[]), MaintenanceSettings::DEFAULT);
+        let given = read(&[
+            "--maintenance-packs-max=2",
+            "--replaced-packs-keep-secs=3",
+            "--maintenance-secs-max=4",
+            "--maintenance-memory-bytes-max=5",
+        ]);
+        let expected = MaintenanceSettings {
+            packs_max: 2,
+            keep_replaced: Duration::from_secs(3),
+            duration_max: Duration::from_secs(4),
+            memory_bytes_max: 5,
+        };
+        assert_eq!(given, expected);
+    }
+}

@@ -1,0 +1,531 @@
+//! Keeping the packs of a repository fast to read: small ones are combined, and a multi-pack index with bitmaps, and a
+//! commit-graph, are written over all of them. No large pack is written again for it, so what repositories share stays
+//! shared.
+//!
+//! All that takes time is done in a quarantine, in which the packs of the repository are linked; a crash leaves that to
+//! be swept, and a git that outlives its gateway writes nothing elsewhere. Under the lock finished files are renamed
+//! into the repository. A pack whose objects are in another one now stays for a while, marked by a file `.replaced`
+//! beside it: a git that has begun to read may have opened its index and not yet the pack.
+//!
+//! Nothing becomes fetchable by it that was not: only objects of the repository itself are packed.
+
+mod found;
+mod plan;
+mod switch;
+mod touched;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use shared::nip34::Coordinate;
+
+use crate::git::error::GitError;
+use crate::git::invocation::Invocation;
+use crate::process::ChildLimits;
+use crate::repositories::Line;
+use crate::repositories::Repositories;
+use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+use crate::repositories::layout::make_dir;
+use crate::repositories::layout::sync;
+use crate::repositories::maintenance::found::contained_packs;
+use crate::repositories::maintenance::found::found_packs;
+pub(crate) use crate::repositories::maintenance::plan::Effort;
+use crate::repositories::maintenance::plan::FoundPacks;
+use crate::repositories::maintenance::plan::MaintenancePlan;
+pub(crate) use crate::repositories::maintenance::plan::MaintenanceSettings;
+use crate::repositories::maintenance::plan::plan;
+pub(super) use crate::repositories::maintenance::switch::RenewedPacks;
+use crate::repositories::maintenance::switch::new_files;
+pub(super) use crate::repositories::maintenance::switch::remove_replaced;
+pub(crate) use crate::repositories::maintenance::touched::TouchedRepositories;
+use crate::repositories::packs::packs_in;
+use crate::repositories::quarantine::Quarantine;
+use crate::repositories::repository::Repository;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Maintained {
+    /// Refs that had files of their own.
+    pub(crate) refs: usize,
+    /// Packs of which one was made.
+    pub(crate) combined: usize,
+    /// Packs that the new index has; none: there is no new one.
+    pub(crate) indexed: usize,
+    /// Packs that nobody reads any more, and that are gone.
+    pub(crate) removed: usize,
+}
+
+impl Repositories {
+    /// Does for the packs of a repository what is to be done. Takes its lock for the end of it only.
+    ///
+    /// # Errors
+    /// [`RepositoryError`]; the repository is as before then, or has some of it.
+    pub(crate) async fn maintain(
+        &self,
+        coordinate: &Coordinate,
+        effort: Effort,
+    ) -> Result<Maintained, RepositoryError> {
+        let repository = self.at(coordinate);
+        let path = repository.object_dir();
+        let found = in_background(move || found_packs(&path)).await?;
+        let plan = plan(&found, effort, &self.maintenance);
+        let refs = repository.loose_refs_to_pack().await?;
+        if refs > 0 {
+            let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+            locked.repository(coordinate)?.pack_refs().await?;
+        }
+        let removed = match plan.remove.is_empty() {
+            true => 0,
+            false => {
+                let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+                let repository = locked.repository(coordinate)?;
+                repository.remove_replaced_packs(plan.remove.clone()).await?
+            }
+        };
+        let renewed = match plan.is_indexed_anew {
+            true => self.renew(&repository, &found, &plan).await?,
+            false => Maintained::default(),
+        };
+        Ok(Maintained {
+            refs,
+            removed,
+            ..renewed
+        })
+    }
+
+    async fn renew(
+        &self,
+        repository: &Repository,
+        found: &FoundPacks,
+        plan: &MaintenancePlan,
+    ) -> Result<Maintained, RepositoryError> {
+        let coordinate = repository.coordinate();
+        if !self.disk_use.has_room(found.bytes_of(&plan.combine)).await? {
+            tracing::warn!(repo.coordinate = %coordinate, "no room on the disk to maintain a repository");
+            return Ok(Maintained::default());
+        }
+        let workshop = Workshop::open(repository, found, &self.maintenance).await?;
+        let renewed = workshop.renew(found, plan).await?;
+        let maintained = Maintained {
+            combined: renewed.replaced.len(),
+            indexed: renewed.indexed.len(),
+            ..Maintained::default()
+        };
+        let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+        let is_in_place = locked.repository(coordinate)?.switch_packs(renewed).await?;
+        Ok(if is_in_place { maintained } else { Maintained::default() })
+    }
+}
+
+/// Where packs and indexes are made: a quarantine in which the packs of the repository can be read.
+struct Workshop<'r> {
+    repository: &'r Repository,
+    quarantine: Quarantine,
+    settings: &'r MaintenanceSettings,
+}
+
+impl<'r> Workshop<'r> {
+    async fn open(
+        repository: &'r Repository,
+        found: &FoundPacks,
+        settings: &'r MaintenanceSettings,
+    ) -> Result<Self, RepositoryError> {
+        let quarantine = Quarantine::open(repository).await?;
+        let names: Vec<PathBuf> = found.packs.iter().map(|pack| pack.name.clone()).collect();
+        let (from, objects) = (repository.object_dir().join("pack"), quarantine.object_dir().to_owned());
+        in_background(move || {
+            make_dir(&objects.join("info"))?;
+            link_packs(&from, &objects.join("pack"), &names)
+        })
+        .await?;
+        Ok(Self {
+            repository,
+            quarantine,
+            settings,
+        })
+    }
+
+    /// Makes what the plan wants.
+    async fn renew(self, found: &FoundPacks, plan: &MaintenancePlan) -> Result<RenewedPacks, RepositoryError> {
+        let mut replaced = BTreeSet::new();
+        let dir = self.quarantine.object_dir().join("pack");
+        if !plan.combine.is_empty() {
+            let combined = self.combine(&plan.combine).await?;
+            let (dir, names) = (dir.clone(), plan.combine.clone());
+            replaced = in_background(move || contained_packs(&dir, &names, &combined)).await;
+        }
+        let mut indexed = in_background(move || packs_in(&dir)).await?;
+        indexed.retain(|name| !replaced.contains(name));
+        let largest = found.packs.iter().filter(|pack| indexed.contains(&pack.name));
+        let largest = largest.max_by_key(|pack| pack.bytes).map(|pack| pack.name.clone());
+        if let Err(error) = self.index(&indexed, largest.as_deref(), Some("--bitmap")).await {
+            // Something is missing, or its limits are too small for bitmaps.
+            self.log_without(&error, "a repository gets no bitmaps");
+            self.index(&indexed, largest.as_deref(), None).await?;
+        }
+        let graph = self
+            .git("commit-graph")
+            .arg("write")
+            .arg("--reachable")
+            .arg("--no-progress");
+        if let Err(error) = self.run(graph, "commit-graph", "").await {
+            self.log_without(&error, "a repository gets no commit-graph");
+        }
+        let objects = self.quarantine.object_dir().to_owned();
+        // Here, so that the lock is not held meanwhile.
+        in_background(move || sync(&new_files(&objects)?)).await?;
+        Ok(RenewedPacks {
+            quarantine: self.quarantine,
+            indexed,
+            replaced,
+        })
+    }
+
+    /// Makes one pack of several, with all that is in them, and returns its name.
+    async fn combine(&self, packs: &BTreeSet<PathBuf>) -> Result<PathBuf, RepositoryError> {
+        let combine = self.git("pack-objects").arg("--stdin-packs").arg("--quiet");
+        let combine = combine
+            .arg("--delta-base-offset")
+            .arg(self.quarantine.object_dir().join("pack/pack"));
+        let printed = self.run(combine, "pack-objects", &lines(packs, "pack")).await?;
+        Ok(format!("pack-{}", String::from_utf8_lossy(&printed).trim_end()).into())
+    }
+
+    /// Writes the multi-pack index. Of the largest pack whole stretches are sent as they are.
+    async fn index(
+        &self,
+        packs: &BTreeSet<PathBuf>,
+        largest: Option<&Path>,
+        bitmap: Option<&str>,
+    ) -> Result<(), RepositoryError> {
+        let mut index = self.git("multi-pack-index").arg("write").arg("--no-progress");
+        index = index.arg("--stdin-packs");
+        if let Some(name) = largest {
+            index = index.arg(format!("--preferred-pack={}.pack", name.display()));
+        }
+        if let Some(bitmap) = bitmap {
+            index = index.arg(bitmap);
+        }
+        self.run(index, "multi-pack-index", &lines(packs, "idx"))
+            .await
+            .map(drop)
+    }
+
+    fn git(&self, subcommand: &str) -> Invocation {
+        let git = self.repository.store().git().invoke(subcommand);
+        git.repository(self.repository.path())
+            .env("GIT_OBJECT_DIRECTORY", self.quarantine.object_dir())
+            // Refs may have moved on to objects that came after the packs were listed.
+            .alternates(self.quarantine.alternates())
+            .limits(ChildLimits {
+                memory_bytes: self.settings.memory_bytes_max,
+                cpu_secs: self.settings.duration_max.as_secs(),
+                file_bytes: FILE_BYTES_MAX,
+            })
+    }
+
+    /// Runs a git that everything else comes before, and returns the line that it prints.
+    async fn run(&self, git: Invocation, command: &str, input: &str) -> Result<Vec<u8>, RepositoryError> {
+        let (command, deadline) = (command.to_owned(), self.settings.duration_max);
+        let child = git.spawn(Stdio::piped())?;
+        child.let_others_first();
+        let error = match child.output(input.as_bytes(), PRINTED_BYTES_MAX, deadline).await {
+            Ok(Some(output)) if output.status.success() => return Ok(output.stdout),
+            Ok(Some(output)) => GitError::Failed {
+                command,
+                status: output.status,
+                message: output.stderr.summary(),
+            },
+            Ok(None) => GitError::Deadline { command, deadline },
+            Err(source) => GitError::Run { command, source },
+        };
+        Err(error.into())
+    }
+
+    fn log_without(&self, error: &RepositoryError, text: &str) {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(repo.coordinate = %self.repository.coordinate(), error, "{text}");
+    }
+}
+
+fn lines(packs: &BTreeSet<PathBuf>, extension: &str) -> String {
+    let line = |name: &PathBuf| format!("{}.{extension}\n", name.display());
+    packs.iter().map(line).collect()
+}
+
+/// Makes packs of one directory readable in another.
+fn link_packs(from: &Path, to: &Path, names: &[PathBuf]) -> Result<(), FileError> {
+    make_dir(to)?;
+    for name in names {
+        for extension in ["pack", "rev", "idx"] {
+            let (file, link) = (
+                from.join(name).with_extension(extension),
+                to.join(name).with_extension(extension),
+            );
+            if file.exists() {
+                symlink(&file, &link).map_err(failed("link", &link))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name of a pack.
+const PRINTED_BYTES_MAX: usize = 100;
+
+/// No repository is as large; `u64::MAX` means something else ([`ChildLimits`]).
+const FILE_BYTES_MAX: u64 = 1 << 50;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::time::Duration;
+
+    use shared::git::Oid;
+
+    use super::*;
+    use crate::repositories::copy::copy_objects;
+    use crate::repositories::copy::share_objects;
+    use crate::repositories::pack::IngestLimits;
+    use crate::repositories::packs::REPLACED;
+    use crate::repositories::testing::World;
+
+    fn repositories(world: &World, keep_replaced: Duration) -> Repositories {
+        let settings = MaintenanceSettings {
+            keep_replaced,
+            ..MaintenanceSettings::DEFAULT
+        };
+        Repositories::new(world.store.clone(), IngestLimits::default()).with_maintenance(settings)
+    }
+
+    /// Makes a repository that got each of some commits by a push of its own, one after the other.
+    async fn of_many_pushes(world: &World, name: &str) -> (Repository, Vec<Oid>) {
+        let (work, repository) = (world.repository("work"), world.repository(name));
+        repository.create().await.unwrap();
+        let mut commits: Vec<Oid> = Vec::new();
+        for number in 0..12 {
+            let parents: Vec<Oid> = commits.last().copied().into_iter().collect();
+            let commit = world.commit(&work, &format!("{name} {number}"), &parents).await;
+            copy_objects(&[work.object_dir()], &[commit], &repository, &IngestLimits::default())
+                .await
+                .unwrap();
+            let set = ["update-ref", "refs/heads/a", &commit.to_string()].map(str::to_owned);
+            let set: Vec<&str> = set.iter().map(String::as_str).collect();
+            world.git(&repository, &set, b"").await;
+            commits.push(commit);
+        }
+        (repository, commits)
+    }
+
+    /// Whether git and gix find every commit, with all that it needs.
+    async fn assert_whole(world: &World, repository: &Repository, commits: &[Oid]) {
+        world.git(repository, &["fsck", "--strict"], b"").await;
+        world.git(repository, &["multi-pack-index", "verify"], b"").await;
+        let count = world.git(
+            repository,
+            &["rev-list", "--count", "--use-bitmap-index", "refs/heads/a"],
+            b"",
+        );
+        assert_eq!(
+            String::from_utf8(count.await).unwrap().trim(),
+            commits.len().to_string()
+        );
+        let here: BTreeMap<_, _> = repository.object_kinds(commits).await.unwrap();
+        assert_eq!(here.len(), commits.len());
+    }
+
+    fn files(repository: &Repository, extension: &str) -> usize {
+        let entries = fs::read_dir(repository.object_dir().join("pack")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|ext| ext == extension))
+            .count()
+    }
+
+    #[tokio::test]
+    async fn many_packs_become_one_with_an_index_and_the_old_ones_go_later() {
+        for world in World::of_every_git().await {
+            let (repository, commits) = of_many_pushes(&world, "a").await;
+            let packs = World::packs(&repository.object_dir()).len();
+            let (now, later) = (
+                repositories(&world, Duration::MAX),
+                repositories(&world, Duration::ZERO),
+            );
+
+            let done = now.maintain(repository.coordinate(), Effort::All).await.unwrap();
+
+            assert_eq!((done.combined, done.indexed, done.removed), (packs, 1, 0));
+            assert_eq!(
+                World::packs(&repository.object_dir()).len(),
+                packs + 1,
+                "whoever reads them has them"
+            );
+            assert_eq!((files(&repository, REPLACED), files(&repository, "bitmap")), (packs, 1));
+            assert!(repository.object_dir().join("info/commit-graph").exists());
+            assert_whole(&world, &repository, &commits).await;
+            let again = now.maintain(repository.coordinate(), Effort::All).await.unwrap();
+            assert_eq!(again, Maintained::default());
+
+            let done = later.maintain(repository.coordinate(), Effort::All).await.unwrap();
+            assert_eq!((done.combined, done.indexed, done.removed), (0, 0, packs));
+            assert_eq!(
+                (
+                    World::packs(&repository.object_dir()).len(),
+                    files(&repository, REPLACED)
+                ),
+                (1, 0)
+            );
+            assert_whole(&world, &repository, &commits).await;
+            assert_eq!(world.quarantine_entries(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_cut_off_at_any_step_is_made_good_by_the_next() {
+        let world = World::new().await;
+        let (repository, commits) = of_many_pushes(&world, "a").await;
+        let whole = repositories(&world, Duration::ZERO);
+        let objects = repository.object_dir();
+        let found = found_packs(&objects).unwrap();
+        let plan = plan(&found, Effort::All, &MaintenanceSettings::DEFAULT);
+        let settings = MaintenanceSettings::DEFAULT;
+        let renewed = async || {
+            let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
+            workshop.renew(&found, &plan).await.unwrap()
+        };
+
+        // Killed after the pack was moved, after the bitmaps, and while packs were marked and removed.
+        let half = renewed().await;
+        crate::repositories::packs::move_packs(half.quarantine.object_dir(), &objects).unwrap();
+        fs::write(
+            objects.join("pack/multi-pack-index-12.bitmap"),
+            "of an index that is not there",
+        )
+        .unwrap();
+        drop(half);
+        whole.maintain(repository.coordinate(), Effort::All).await.unwrap();
+        assert_whole(&world, &repository, &commits).await;
+        assert_eq!(files(&repository, "bitmap"), 1);
+        let first = &found.packs[0].name;
+        fs::remove_file(objects.join("pack").join(first).with_extension("idx")).unwrap();
+
+        whole.maintain(repository.coordinate(), Effort::All).await.unwrap();
+        assert_eq!(files(&repository, REPLACED), 0);
+        assert_whole(&world, &repository, &commits).await;
+
+        // What was made of packs that are gone meanwhile does not move in.
+        let late = RenewedPacks {
+            quarantine: Quarantine::open(&repository).await.unwrap(),
+            indexed: BTreeSet::new(),
+            replaced: plan.combine.clone(),
+        };
+        let dir = late.quarantine.object_dir().join("pack");
+        fs::create_dir(&dir).unwrap();
+        for extension in ["pack", "idx"] {
+            fs::write(
+                dir.join(first).with_extension(extension),
+                "of a pack that is not here any more",
+            )
+            .unwrap();
+        }
+        assert!(!late.put_in_place(&objects).unwrap());
+        assert_whole(&world, &repository, &commits).await;
+    }
+
+    #[tokio::test]
+    async fn a_pack_goes_only_if_all_that_it_has_is_in_the_other() {
+        let world = World::new().await;
+        let (repository, _) = of_many_pushes(&world, "a").await;
+        let dir = repository.object_dir().join("pack");
+        let names: BTreeSet<PathBuf> = packs_in(&dir).unwrap();
+        let (first, last) = (names.first().unwrap(), names.last().unwrap());
+
+        assert!(contained_packs(&dir, &names, first).is_empty());
+        assert!(contained_packs(&dir, &names, Path::new("pack-of-nothing")).is_empty());
+        // Another name for one of them.
+        let copy = Path::new("pack-1234");
+        for extension in ["pack", "idx"] {
+            let [from, to] = [last.as_path(), copy].map(|name| dir.join(name).with_extension(extension));
+            fs::copy(from, to).unwrap();
+        }
+        assert_eq!(contained_packs(&dir, &names, copy), [last.clone()].into());
+    }
+
+    #[tokio::test]
+    async fn refs_that_came_one_by_one_long_ago_are_packed() {
+        let world = World::new().await;
+        let (repository, commits) = of_many_pushes(&world, "a").await;
+        let all = repositories(&world, Duration::ZERO);
+        all.maintain(repository.coordinate(), Effort::All).await.unwrap();
+        let tags = (0..100).map(|number| format!("create refs/tags/t{number} {}\n", commits[0]));
+        let script: String = tags.collect();
+        world
+            .git(&repository, &["update-ref", "--stdin"], script.as_bytes())
+            .await;
+        let before = repository.refs().await.unwrap();
+
+        let done = all
+            .maintain(repository.coordinate(), Effort::WhereItPays)
+            .await
+            .unwrap();
+
+        assert_eq!(done.refs, 101);
+        assert!(!repository.path().join("refs/tags").exists());
+        assert_eq!(repository.refs().await.unwrap(), before);
+    }
+
+    /// The refs had moved on to a commit that was not among the packs listed, and there were no bitmaps.
+    #[tokio::test]
+    async fn what_is_pushed_meanwhile_keeps_nothing_from_being_indexed() {
+        for world in World::of_every_git().await {
+            let (repository, commits) = of_many_pushes(&world, "a").await;
+            let settings = MaintenanceSettings::DEFAULT;
+            let mut found = found_packs(&repository.object_dir()).unwrap();
+            let is_of_tip = |name: &PathBuf| {
+                let index = repository.object_dir().join("pack").join(name).with_extension("idx");
+                let index = gix::odb::pack::index::File::at(index, gix::hash::Kind::Sha1).unwrap();
+                index.lookup(gix::ObjectId::Sha1(*commits[11].as_bytes())).is_some()
+            };
+            found.packs.retain(|pack| !is_of_tip(&pack.name));
+            let plan = plan(&found, Effort::All, &settings);
+
+            let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
+            let renewed = workshop.renew(&found, &plan).await.unwrap();
+            assert!(renewed.put_in_place(&repository.object_dir()).unwrap());
+
+            assert_eq!(files(&repository, "bitmap"), 1);
+            assert_whole(&world, &repository, &commits).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn packs_that_repositories_share_stay_shared() {
+        for world in World::of_every_git().await {
+            let (one, commits) = of_many_pushes(&world, "one").await;
+            let two = world.repository("two");
+            two.create().await.unwrap();
+            assert!(share_objects(&one, &two).await.unwrap());
+            let tip = commits.last().unwrap().to_string();
+            world.git(&two, &["update-ref", "refs/heads/a", &tip], b"").await;
+            let all = repositories(&world, Duration::ZERO);
+
+            for repository in [&one, &two, &one, &two] {
+                all.maintain(repository.coordinate(), Effort::All).await.unwrap();
+
+                assert_whole(&world, repository, &commits).await;
+                let packs = World::packs(&repository.object_dir());
+                let links = packs.iter().map(|pack| fs::metadata(pack).unwrap().nlink());
+                assert!(links.eq(vec![2; packs.len()]));
+                assert_eq!(files(repository, "bitmap"), 1);
+            }
+        }
+    }
+}

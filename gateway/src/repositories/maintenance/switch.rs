@@ -1,0 +1,130 @@
+//! Putting packs and indexes that were made in a quarantine into their repository: renames, and nothing that takes
+//! time.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::make_dir;
+use crate::repositories::layout::sync;
+use crate::repositories::maintenance::found::MULTI_PACK_INDEX;
+use crate::repositories::maintenance::found::indexed_packs;
+use crate::repositories::packs::REPLACED;
+use crate::repositories::packs::move_packs;
+use crate::repositories::packs::packs_in;
+use crate::repositories::quarantine::Quarantine;
+
+/// What maintenance has made of the packs of a repository, and what it replaces.
+#[must_use = "dropping it removes it"]
+#[derive(Debug)]
+pub(crate) struct RenewedPacks {
+    pub(super) quarantine: Quarantine,
+    /// The packs that its multi-pack index has.
+    pub(super) indexed: BTreeSet<PathBuf>,
+    /// The packs whose objects are all in a new one.
+    pub(super) replaced: BTreeSet<PathBuf>,
+}
+
+impl RenewedPacks {
+    /// Puts them into the repository with this object directory, and returns whether they still fit to what is there.
+    /// Call it under its lock. Blocks.
+    ///
+    /// # Errors
+    /// [`FileError`]; then the repository has what it had, and perhaps some of the new.
+    pub(in crate::repositories) fn put_in_place(self, object_dir: &Path) -> Result<bool, FileError> {
+        let (from, to) = (self.quarantine.object_dir(), object_dir);
+        let (new_packs, here) = (packs_in(&from.join("pack"))?, packs_in(&to.join("pack"))?);
+        let is_new = |name: &PathBuf| {
+            self.indexed.contains(name) && !from.join("pack").join(name).with_extension("pack").is_symlink()
+        };
+        let needed = new_packs.iter().filter(|name| !is_new(name));
+        if !needed.into_iter().all(|name| here.contains(name)) {
+            return Ok(false);
+        }
+        move_packs(from, to)?;
+        move_index(&from.join("pack"), &to.join("pack"))?;
+        let graph = from.join("info/commit-graph");
+        if graph.exists() {
+            let info = to.join("info");
+            make_dir(&info)?;
+            rename(&graph, &info.join("commit-graph"))?;
+        }
+        for name in &self.replaced {
+            let marker = to.join("pack").join(name).with_extension(REPLACED);
+            File::create(&marker).map_err(failed("make", &marker))?;
+        }
+        sync(&[to.join("pack")])?;
+        Ok(true)
+    }
+}
+
+/// Moves a multi-pack index: its bitmaps first, so that whoever finds it finds them. Those of the old one go last.
+fn move_index(from: &Path, to: &Path) -> Result<(), FileError> {
+    let is_beside = |path: &PathBuf| {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        name.starts_with(MULTI_PACK_INDEX) && name != MULTI_PACK_INDEX
+    };
+    let mut old: BTreeSet<PathBuf> = files(to)?.into_iter().filter(is_beside).collect();
+    for file in files(from)?.iter().filter(|path| is_beside(path)) {
+        let place = to.join(file.file_name().unwrap_or_default());
+        rename(file, &place)?;
+        old.remove(&place);
+    }
+    rename(&from.join(MULTI_PACK_INDEX), &to.join(MULTI_PACK_INDEX))?;
+    for file in old {
+        fs::remove_file(&file).map_err(failed("remove", &file))?;
+    }
+    Ok(())
+}
+
+/// Removes packs that were replaced, if no index of ours names them, and returns how many. Call it under the lock of
+/// their repository. Blocks.
+///
+/// # Errors
+/// [`FileError`]; then some are left, to be removed the next time.
+pub(in crate::repositories) fn remove_replaced(object_dir: &Path, names: &[PathBuf]) -> Result<usize, FileError> {
+    let dir = object_dir.join("pack");
+    let indexed = indexed_packs(&dir);
+    let unread = names
+        .iter()
+        .filter(|name| !indexed.contains(*name) && dir.join(name).with_extension(REPLACED).exists());
+    let mut removed = 0;
+    for name in unread {
+        // Its index first: with that it is seen. What says that it can be removed goes last.
+        for extension in ["idx", "bitmap", "rev", "pack", REPLACED] {
+            let file = dir.join(name).with_extension(extension);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &file)(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+/// Returns the files of a quarantine that are not links into the repository.
+pub(super) fn new_files(object_dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut new = files(&object_dir.join("pack"))?;
+    new.extend(files(&object_dir.join("info"))?);
+    new.retain(|path| !path.is_symlink());
+    Ok(new)
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = fs::read_dir(dir).map_err(failed("list", dir))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
+    paths
+        .filter(|path| path.as_ref().is_ok_and(|path| !path.is_dir()) || path.is_err())
+        .collect()
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(failed("move", from))
+}
