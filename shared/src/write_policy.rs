@@ -2,6 +2,7 @@
 //! strfry through the plugin and the built-in relay in-process.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -21,10 +22,13 @@ use crate::nip01::expiration;
 use crate::nip01::first_value;
 use crate::nip01::tag_values;
 use crate::nip34;
+use crate::purgatory::Behind;
+use crate::purgatory::EntryStatus;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
 use crate::purgatory::PurgatoryError;
 use crate::purgatory::Room;
+use crate::purgatory::Standing;
 use crate::refusal_log::RefusalLog;
 use crate::refusal_log::excerpt;
 use crate::rules::Admission;
@@ -33,6 +37,7 @@ use crate::rules::OtherKinds;
 use crate::rules::References;
 use crate::rules::Refusal;
 use crate::rules::decide_admission;
+use crate::rules::may_precede_its_pull_request;
 use crate::rules::must_belong;
 
 /// The answer to an event, in the words of strfry's write policy (strfry `docs/plugins.md`).
@@ -107,7 +112,7 @@ pub enum Considered {
     Deletes,
     /// It belongs to something served.
     Belongs(References),
-    /// It may wait for its git data.
+    /// It may wait: for its git data, or behind an event that waits for its own.
     Waits(Box<Hold>),
 }
 
@@ -150,7 +155,7 @@ impl WritePolicy {
         let work = async {
             match &git_event {
                 Some(git_event) => self.consider_git(event, git_event, source).await,
-                None => self.consider_related(event).await,
+                None => self.consider_related(event, source).await,
             }
         };
         in_time(event, deadline, work).await.unwrap_or_else(Considered::from)
@@ -173,13 +178,9 @@ impl WritePolicy {
                 self.recently_accepted.remember(references);
                 Answer::Accept
             }
-            Considered::Waits(hold) => {
-                let work = async { Ok(self.loader.purgatory.hold(&hold).await?) };
-                match in_time(event, deadline, work).await {
-                    Ok(outcome) => answer_to(outcome),
-                    Err(refusal) => Answer::Refuse(refusal.to_string()),
-                }
-            }
+            Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
+                .await
+                .unwrap_or_else(|refusal| Answer::Refuse(refusal.to_string())),
         }
     }
 
@@ -234,19 +235,71 @@ impl WritePolicy {
                 hold_secs: hold_secs(event, facts.now, self.hold_secs),
                 extend,
                 room: Room::WithinLimits,
+                behind: None,
             }))),
         }
     }
 
-    async fn consider_related(&self, event: &Event) -> Result<Considered, FactsError> {
+    async fn consider_related(&self, event: &Event, source: &str) -> Result<Considered, FactsError> {
         if self.loader.access.current().denies_author(&event.pubkey) {
             return Ok(Refusal::Blocked.into());
         }
         let references = References::of(event);
-        if self.recently_accepted.connect(&references) || self.loader.is_related(event, &references).await? {
+        if self.recently_accepted.connect(&references) {
             return Ok(Considered::Belongs(references));
         }
-        Ok(Refusal::Unrelated.into())
+        let (standing, is_related) = tokio::join!(
+            self.loader.purgatory.standing(&event.id, &references.ids),
+            self.loader.is_related(event, &references),
+        );
+        let is_releasing = |standing: &Standing| standing.own.is_some_and(EntryStatus::counts_as_served);
+        if standing.as_ref().is_ok_and(is_releasing) {
+            return Ok(Considered::Answered(Answer::Accept));
+        }
+        // What is served needs no purgatory.
+        if is_related? {
+            return Ok(Considered::Belongs(references));
+        }
+        let standing = standing?;
+        let may_be_early = may_precede_its_pull_request(event) && !references.ids.is_empty();
+        // What was in neither may have gone from the purgatory to the relay meanwhile.
+        if !standing.is_any_here {
+            if self.loader.is_related(event, &references).await? {
+                return Ok(Considered::Belongs(references));
+            }
+            if !may_be_early {
+                return Ok(Refusal::Unrelated.into());
+            }
+        }
+        Ok(Considered::Waits(Box::new(Hold {
+            event: event.clone(),
+            coordinates: BTreeSet::new(),
+            source: source.to_owned(),
+            hold_secs: EARLY_SECS,
+            extend: BTreeSet::new(),
+            room: Room::WithinLimits,
+            behind: Some(Behind {
+                refers_to: references.ids,
+                last_lease: standing.last_lease,
+                may_be_early,
+            }),
+        })))
+    }
+
+    async fn hold(&self, event: &Event, mut hold: Hold) -> Result<Answer, FactsError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let outcome = self.loader.purgatory.hold(&hold).await?;
+            if outcome != HoldOutcome::Absent {
+                return Ok(answer_to(outcome));
+            }
+            // What it refers to may be served by now.
+            match self.consider_related(event, &hold.source).await? {
+                Considered::Waits(again) => hold = *again,
+                Considered::Answered(answer) => return Ok(answer),
+                Considered::Belongs(_) | Considered::NotOurs | Considered::Deletes => return Ok(Answer::Accept),
+            }
+        }
+        Ok(answer_to(HoldOutcome::Absent))
     }
 
     /// Ends what a request to delete or to vanish covers.
@@ -297,6 +350,13 @@ fn named_repositories(event: &Event) -> String {
 /// Repositories of an event that a line of the log names: as many as a PR can be offered to.
 const NAMED_MAX: usize = 16;
 
+/// How long an event waits for what it refers to, where it has come before that: longer than a client takes to send
+/// both.
+const EARLY_SECS: u64 = 60;
+
+/// How often it is tried to hold a related event while others are published.
+const ATTEMPTS_MAX: usize = 3;
+
 /// An event that ends by its own tag (NIP-40) is held no longer.
 fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {
     match expiration(event) {
@@ -313,6 +373,7 @@ fn answer_to(outcome: HoldOutcome) -> Answer {
         HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
         HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
         HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
+        HoldOutcome::Absent => Answer::Refuse(Refusal::Unavailable("what the event refers to").to_string()),
         HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),
     }
 }

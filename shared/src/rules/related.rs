@@ -7,6 +7,7 @@ use nostr::event::Event;
 use nostr::event::EventId;
 
 use crate::nip01::Address;
+use crate::nip01::tag_values;
 use crate::nip34;
 
 /// What to do with events of kinds that have nothing to do with git.
@@ -77,6 +78,21 @@ fn names_git(event: &Event) -> bool {
         [name, value, ..] if name == "A" || name == "a" => value.split(':').next().is_some_and(is_kind),
         _ => false,
     })
+}
+
+/// Whether an event may come before the PR that it refers to, of those that a client sends together.
+pub fn may_precede_its_pull_request(event: &Event) -> bool {
+    let of_a_pull_request = |kind: &str| {
+        let kind = kind.parse().ok();
+        matches!(kind, Some(nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE))
+    };
+    match event.kind.as_u16() {
+        nip34::STATUS_FIRST..=nip34::STATUS_LAST => true,
+        nip34::COMMENT => tag_values(event, "K")
+            .chain(tag_values(event, "k"))
+            .any(of_a_pull_request),
+        _ => false,
+    }
 }
 
 /// The references by which an event belongs to others, in both directions.

@@ -704,6 +704,16 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     };
     fixture.purgatory.hold(&pr).await.unwrap();
     fixture.purgatory.begin_rounds(&home(&held)).await.unwrap();
+    let related = Hold {
+        coordinates: BTreeSet::new(),
+        behind: Some(Behind {
+            refers_to: ids([&pr.event]),
+            last_lease: String::new(),
+            may_be_early: false,
+        }),
+        ..hold(&event(&Keys::generate(), 1111, "unused", 1), LONG)
+    };
+    assert_eq!(fixture.purgatory.hold(&related).await.unwrap(), HoldOutcome::Held);
     let deletion = Deletion {
         author: author.public_key(),
         created_at: 0,
