@@ -35,7 +35,7 @@ pub(crate) struct PluginOptions {
     )]
     pub(crate) relay_url: RelayUrl,
     /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
-    /// or several by commas with --redis-mode.
+    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form by commas with --redis-mode.
     #[arg(
         long,
         value_name = "redis://HOST:PORT",

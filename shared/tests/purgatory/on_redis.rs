@@ -667,6 +667,26 @@ async fn each_right_that_the_user_does_not_have_is_named() {
 }
 
 #[tokio::test]
+async fn a_redis_at_a_unix_socket_is_used_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("redis socket");
+    let server = RedisServer::start_with(&["--unixsocket", socket.to_str().unwrap()]).await;
+    let () = server
+        .ask(&["ACL", "SETUSER", "grasp", "on", ">p@ss w", "~*", "&*", "+@all"])
+        .await;
+    let path = socket.to_str().unwrap().replace(' ', "%20");
+
+    let url = format!("unix://{path}?user=grasp&pass=p%40ss+w");
+    let purgatory = Purgatory::connect(&settings(&url), LIMITS).await.unwrap();
+
+    let event = state(&Keys::generate(), 1);
+    assert_eq!(purgatory.hold(&hold(&event, LONG)).await.unwrap(), HoldOutcome::Held);
+    let mut notifications = purgatory.notifications();
+    let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
+    assert!(woken.is_ok());
+}
+
+#[tokio::test]
 async fn no_error_shows_the_password() {
     let closed = "redis://user:hunter2@127.0.0.1:1/";
     let purgatory = Purgatory::connect(&settings(closed), LIMITS).await.unwrap();
