@@ -1,6 +1,6 @@
 //! The operator's own write policy (`--chain`), run as a child by the protocol that strfry speaks with us
 //! (docs/strfry-contract.md): the only place of this program that spawns. It is held to what strfry holds a plugin to;
-//! but it never keeps strfry's writer waiting longer than `--chain-timeout`.
+//! but it never keeps strfry's writer waiting longer than `--chain-timeout-ms`.
 
 use std::io;
 use std::process::Stdio;
