@@ -7,8 +7,10 @@ mod options;
 mod run;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use plugin::chain::Chain;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ProgramOptions;
@@ -20,12 +22,14 @@ use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
+use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing_subscriber::EnvFilter;
 
 use crate::options::PluginOptions;
+use crate::run::Answerer;
 
 fn main() -> ExitCode {
     let options: PluginOptions = match read_options(&std::env::args_os().collect::<Vec<_>>()) {
@@ -55,16 +59,20 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    match runtime.block_on(serve(options)) {
+    let handle = runtime.handle().clone();
+    // Connections stay alive and answers arrive while this thread reads lines.
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    match serve(options, &handle) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error}")),
     }
 }
 
-async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>> {
-    let purgatory = Purgatory::connect(&options.redis(), options.held_limits).await?;
+fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::error::Error>> {
+    let _entered = runtime.enter();
+    let purgatory = runtime.block_on(Purgatory::connect(&options.redis(), options.held_limits))?;
     let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
-    tokio::spawn(report_redis_settings(purgatory.clone()));
+    runtime.spawn(report_redis_settings(purgatory.clone()));
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
@@ -79,12 +87,20 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         recently_accepted: RecentlyAccepted::default(),
         refusals: RefusalLog::default(),
     };
-    tokio::spawn(reload_on_hang_up(
+    runtime.spawn(reload_on_hang_up(
         policy.loader.access.clone(),
         signal(SignalKind::hangup())?,
     ));
-    run::run(&policy).await?;
-    Ok(())
+    let chain = Chain::new(options.chain);
+    if let Some(chain) = &chain {
+        chain.end_on_sigterm()?;
+    }
+    let answerer = Arc::new(Answerer { policy, chain });
+    let ended = run::run(&answerer, runtime);
+    if let Some(chain) = &answerer.chain {
+        chain.end();
+    }
+    Ok(ended?)
 }
 
 /// Reads the operator's lists again at each SIGHUP, which would end the plugin otherwise.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
+use plugin::chain::ChainOptions;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
 use shared::options::held_limits::Limits;
@@ -34,7 +35,7 @@ pub(crate) struct PluginOptions {
     )]
     pub(crate) relay_url: RelayUrl,
     /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
-    /// or several by commas with --redis-mode.
+    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form by commas with --redis-mode.
     #[arg(
         long,
         value_name = "redis://HOST:PORT",
@@ -52,6 +53,8 @@ pub(crate) struct PluginOptions {
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
     pub(crate) held_limits: Limits,
+    #[command(flatten)]
+    pub(crate) chain: ChainOptions,
 }
 
 impl PluginOptions {
@@ -93,6 +96,9 @@ mod tests {
             "--other-kinds=x",
             "--repos-deny=/nowhere",
             "--held-max=0",
+            "--chain-for=x",
+            "--chain-timeout-ms=0",
+            "--chain-on-error=x",
         ];
 
         let errors = read_options::<PluginOptions>(&arguments.map(Into::into)).err().unwrap();
@@ -108,10 +114,13 @@ mod tests {
             "--other-kinds",
             "/nowhere",
             "--held-max",
+            "--chain-for",
+            "--chain-timeout-ms",
+            "--chain-on-error",
         ] {
             assert!(text.contains(option), "{option} in {text}");
         }
-        assert_eq!(errors.lines.len(), 9, "{text}");
+        assert_eq!(errors.lines.len(), 12, "{text}");
     }
 
     #[test]

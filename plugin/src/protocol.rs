@@ -125,7 +125,7 @@ pub fn answer_line(id: &str, answer: &Answer) -> String {
     let mut line = match answer {
         Answer::Accept => json!({"id": id, "action": "accept"}),
         // OK *true* with the message, and nothing stored: what GRASP-01 wants for the purgatory.
-        Answer::Hold(message) => json!({"id": id, "action": "shadowReject", "msg": message}),
+        Answer::Hold(message) => json!({"id": id, "action": "shadowReject", "msg": shortened(message, id)}),
         Answer::Refuse(message) => json!({"id": id, "action": "reject", "msg": shortened(message, id)}),
     }
     .to_string();

@@ -4,11 +4,12 @@ use std::io;
 use std::io::BufRead;
 use std::io::Read;
 use std::io::Write;
-use std::panic::AssertUnwindSafe;
+use std::mem;
+use std::sync::Arc;
 
-use futures_util::FutureExt;
 use nostr::event::Event;
 use nostr::types::Timestamp;
+use plugin::chain::Chain;
 use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
@@ -17,51 +18,108 @@ use shared::refusal_log::excerpt;
 use shared::rules::Refusal;
 use shared::rules::must_belong;
 use shared::write_policy::Answer;
+use shared::write_policy::Considered;
 use shared::write_policy::WritePolicy;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
-/// Answers until the end of standard input.
+/// Who answers.
+pub(crate) struct Answerer {
+    /// Our own rules.
+    pub(crate) policy: WritePolicy,
+    /// The operator's own plugin.
+    pub(crate) chain: Option<Chain>,
+}
+
+/// Answers until the end of standard input. What is not ours is answered by the thread that has read it; all else on
+/// `runtime`, which another thread keeps running.
 ///
 /// # Errors
 /// Standard output is gone, so nobody waits for answers any more.
-pub(crate) async fn run(policy: &WritePolicy) -> io::Result<()> {
-    let (sender, mut lines) = mpsc::channel(1);
-    // Reading blocks; the connections to Redis and relay stay alive meanwhile.
-    std::thread::spawn(move || read_lines(&sender));
-    while let Some(line) = lines.recv().await {
-        let request = Request::parse(&line, policy.other_kinds);
-        // Whatever goes wrong, strfry's writer must not be left waiting.
-        let answer = AssertUnwindSafe(answer(policy, &request))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| {
-                let refusal = Refusal::Unavailable("the write policy");
-                Answer::Refuse(refusal.to_string())
-            });
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(answer_line(&request.id, &answer).as_bytes())?;
+pub(crate) fn run(answerer: &Arc<Answerer>, runtime: &Handle) -> io::Result<()> {
+    let (mut stdin, mut stdout) = (io::stdin().lock(), io::stdout().lock());
+    let mut line = Vec::new();
+    while read_line(&mut stdin, &mut line) {
+        let request = Request::parse(&line, answerer.policy.other_kinds);
+        let (id, answer) = match (&request.subject, &answerer.chain) {
+            (Subject::NotOurs, None) => (request.id, Answer::Accept),
+            _ => {
+                let (answerer, id, line) = (Arc::clone(answerer), request.id.clone(), mem::take(&mut line));
+                let answered = runtime.spawn(async move { answerer.answer(&request, &line).await });
+                // Whatever goes wrong, strfry's writer must not be left waiting.
+                let answer = runtime.block_on(answered);
+                let panicked = |_| Answer::Refuse(Refusal::Unavailable("the write policy").to_string());
+                (id, answer.unwrap_or_else(panicked))
+            }
+        };
+        stdout.write_all(answer_line(&id, &answer).as_bytes())?;
         stdout.flush()?;
     }
     Ok(())
 }
 
-async fn answer(policy: &WritePolicy, request: &Request) -> Answer {
-    let refuse = |event: &Event, refusal: Refusal| {
-        let reason = refusal.to_string();
-        policy.log_refusal(event, &request.source, &reason);
-        Answer::Refuse(reason)
-    };
-    match &request.subject {
-        Subject::NotOurs => Answer::Accept,
-        Subject::Malformed { reason } => refuse_malformed(policy, request, reason),
-        Subject::Inexact { event, .. } if request.verified => policy.answer(event, &request.source).await,
-        Subject::Inexact { event, .. } if !must_belong(event, policy.other_kinds) => Answer::Accept,
-        Subject::Inexact { event, reason } => refuse(event, Refusal::Malformed(reason.as_str().into())),
-        Subject::Ours(event) => match verified(event, request.verified, Timestamp::now()) {
-            Ok(()) => policy.answer(event, &request.source).await,
-            Err(refusal) => refuse(event, refusal),
-        },
+impl Answerer {
+    async fn answer(&self, request: &Request, line: &[u8]) -> Answer {
+        let event = match &request.subject {
+            Subject::NotOurs => return self.ask_chained(line, request).await,
+            Subject::Malformed { reason } => return refuse_malformed(&self.policy, request, reason),
+            Subject::Ours(event) | Subject::Inexact { event, .. } => event,
+        };
+        let answer = self.answer_for(event, request, line).await;
+        if let Answer::Refuse(reason) = &answer {
+            self.policy.log_refusal(event, &request.source, reason);
+        }
+        answer
     }
+
+    /// Asks our rules, then the operator's, and then acts: held is only what nobody refuses.
+    async fn answer_for(&self, event: &Event, request: &Request, line: &[u8]) -> Answer {
+        let mut deadline = self.policy.deadline();
+        let considered = match self.check(request) {
+            Ok(Checked::Verified) => self.policy.consider(event, &request.source, deadline).await,
+            Ok(Checked::NotOurs) => Considered::NotOurs,
+            Err(refusal) => refusal.into(),
+        };
+        if self
+            .chain
+            .as_ref()
+            .is_some_and(|chain| chain.is_asked(event, &considered))
+        {
+            let asked_at = Instant::now();
+            match self.ask_chained(line, request).await {
+                Answer::Accept => deadline += asked_at.elapsed(),
+                against @ (Answer::Hold(_) | Answer::Refuse(_)) => return against,
+            }
+        }
+        self.policy.complete(event, considered, deadline).await
+    }
+
+    async fn ask_chained(&self, line: &[u8], request: &Request) -> Answer {
+        match &self.chain {
+            Some(chain) => chain.ask(line, &request.id).await,
+            None => Answer::Accept,
+        }
+    }
+
+    /// Checks what strfry has not checked.
+    fn check(&self, request: &Request) -> Result<Checked, Refusal> {
+        match &request.subject {
+            Subject::Ours(event) => verified(event, request.verified, Timestamp::now()).map(|()| Checked::Verified),
+            Subject::Inexact { .. } if request.verified => Ok(Checked::Verified),
+            Subject::Inexact { event, reason } if must_belong(event, self.policy.other_kinds) => {
+                Err(Refusal::Malformed(reason.as_str().into()))
+            }
+            Subject::Inexact { .. } | Subject::NotOurs | Subject::Malformed { .. } => Ok(Checked::NotOurs),
+        }
+    }
+}
+
+/// What is known of an event before its facts are loaded.
+enum Checked {
+    /// Its author has signed it.
+    Verified,
+    /// Whoever signed it, no rule here speaks of it.
+    NotOurs,
 }
 
 /// Refuses what is no event, of which only the id is known that it claims.
@@ -91,25 +149,19 @@ fn verified(event: &Event, by_strfry: bool, now: Timestamp) -> Result<(), Refusa
     Ok(())
 }
 
-/// Sends on line after line; ends at the end of input, or at a line that is longer than any event.
-fn read_lines(sender: &mpsc::Sender<Vec<u8>>) {
-    let mut stdin = io::stdin().lock();
-    loop {
-        let mut line = Vec::new();
-        let ended = match stdin.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
-            Ok(0) => true,
-            Ok(_) if line.last() != Some(&b'\n') => {
-                tracing::error!(line.bytes = line.len(), "a line of strfry is cut off or too long");
-                true
-            }
-            Ok(_) => false,
-            Err(error) => {
-                tracing::error!(%error, "cannot read from strfry");
-                true
-            }
-        };
-        if ended || sender.blocking_send(line).is_err() {
-            return;
+/// Reads the next line into `line`; `false`: there is none, or one that is longer than any event.
+fn read_line(stdin: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
+    line.clear();
+    match stdin.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line) {
+        Ok(0) => false,
+        Ok(_) if line.last() == Some(&b'\n') => true,
+        Ok(_) => {
+            tracing::error!(line.bytes = line.len(), "a line of strfry is cut off or too long");
+            false
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot read from strfry");
+            false
         }
     }
 }

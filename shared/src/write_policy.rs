@@ -2,6 +2,7 @@
 //! strfry through the plugin and the built-in relay in-process.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use nostr::event::Event;
 use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
@@ -20,10 +22,13 @@ use crate::nip01::expiration;
 use crate::nip01::first_value;
 use crate::nip01::tag_values;
 use crate::nip34;
+use crate::purgatory::Behind;
+use crate::purgatory::EntryStatus;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
 use crate::purgatory::PurgatoryError;
 use crate::purgatory::Room;
+use crate::purgatory::Standing;
 use crate::refusal_log::RefusalLog;
 use crate::refusal_log::excerpt;
 use crate::rules::Admission;
@@ -32,6 +37,7 @@ use crate::rules::OtherKinds;
 use crate::rules::References;
 use crate::rules::Refusal;
 use crate::rules::decide_admission;
+use crate::rules::may_precede_its_pull_request;
 use crate::rules::must_belong;
 
 /// The answer to an event, in the words of strfry's write policy (strfry `docs/plugins.md`).
@@ -94,16 +100,88 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 const REMEMBERED_MAX: usize = 512;
 
+/// What the rules make of an event, before it is let in: there somebody else may still be asked.
+#[derive(Debug)]
+#[must_use = "an event passes only by `WritePolicy::complete`"]
+pub enum Considered {
+    /// The answer is given: the event is refused, or it is being released.
+    Answered(Answer),
+    /// No rule here speaks of it.
+    NotOurs,
+    /// A request to delete or to vanish.
+    Deletes,
+    /// It belongs to something served.
+    Belongs(References),
+    /// It may wait: for its git data, or behind an event that waits for its own.
+    Waits(Box<Hold>),
+}
+
+impl From<Refusal> for Considered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Answered(Answer::Refuse(refusal.to_string()))
+    }
+}
+
 impl WritePolicy {
     /// Answers for an event whose id and signature were verified.
     ///
     /// `source` is where it came from (`IP4 203.0.113.7`), for people who read the purgatory.
     pub async fn answer(&self, event: &Event, source: &str) -> Answer {
-        let answer = self.answer_in_time(event, source).await;
+        let deadline = self.deadline();
+        let considered = self.consider(event, source, deadline).await;
+        let answer = self.complete(event, considered, deadline).await;
         if let Answer::Refuse(reason) = &answer {
             self.log_refusal(event, source, reason);
         }
         answer
+    }
+
+    /// Returns when an event that arrives now has to be answered.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.answer_timeout
+    }
+
+    /// Loads facts about an event, and decides.
+    pub async fn consider(&self, event: &Event, source: &str, deadline: Instant) -> Considered {
+        if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) {
+            return Considered::Deletes;
+        }
+        let git_event = match GitEvent::parse(event) {
+            Ok(Some(git_event)) => Some(git_event),
+            Ok(None) if must_belong(event, self.other_kinds) => None,
+            Ok(None) => return Considered::NotOurs,
+            Err(refusal) => return refusal.into(),
+        };
+        let work = async {
+            match &git_event {
+                Some(git_event) => self.consider_git(event, git_event, source).await,
+                None => self.consider_related(event, source).await,
+            }
+        };
+        in_time(event, deadline, work).await.unwrap_or_else(Considered::from)
+    }
+
+    /// Lets in what was considered, as far as nothing has changed meanwhile.
+    pub async fn complete(&self, event: &Event, considered: Considered, deadline: Instant) -> Answer {
+        match considered {
+            Considered::Answered(answer) => answer,
+            Considered::NotOurs => Answer::Accept,
+            Considered::Deletes => {
+                let work = async { Ok(self.forget(event).await?) };
+                if in_time(event, deadline, work).await.is_err() {
+                    tracing::warn!(event.id = %event.id, "deletion not yet applied to the purgatory");
+                }
+                // It always passes: the relay keeps it, and each later decision reads it there.
+                Answer::Accept
+            }
+            Considered::Belongs(references) => {
+                self.recently_accepted.remember(references);
+                Answer::Accept
+            }
+            Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
+                .await
+                .unwrap_or_else(|refusal| Answer::Refuse(refusal.to_string())),
+        }
     }
 
     /// Logs that an event was refused, unless its source has many refused.
@@ -121,51 +199,7 @@ impl WritePolicy {
         }
     }
 
-    async fn answer_in_time(&self, event: &Event, source: &str) -> Answer {
-        match tokio::time::timeout(self.answer_timeout, self.decide(event, source)).await {
-            Ok(answer) => answer,
-            // The relay keeps it, and each later decision reads it there.
-            Err(_) if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) => Answer::Accept,
-            Err(_) => {
-                tracing::warn!(event.id = %event.id, timeout_ms = self.answer_timeout.as_millis(), "no answer in time");
-                Answer::Refuse(Refusal::Unavailable("the purgatory").to_string())
-            }
-        }
-    }
-
-    async fn decide(&self, event: &Event, source: &str) -> Answer {
-        if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) {
-            // It always passes: the relay keeps it, and each later decision reads it there.
-            if let Err(error) = self.forget(event).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(event.id = %event.id, error, "deletion not yet applied to the purgatory");
-            }
-            return Answer::Accept;
-        }
-        let git_event = match GitEvent::parse(event) {
-            Ok(Some(git_event)) => Some(git_event),
-            Ok(None) if must_belong(event, self.other_kinds) => None,
-            Ok(None) => return Answer::Accept,
-            Err(refusal) => return Answer::Refuse(refusal.to_string()),
-        };
-        let answer = match &git_event {
-            Some(git_event) => self.hold(event, git_event, source).await,
-            None => self.relate(event).await,
-        };
-        match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
-                let what = match error {
-                    FactsError::Purgatory(_) => "the purgatory",
-                    FactsError::Relay(_) => "the relay's database",
-                };
-                Answer::Refuse(Refusal::Unavailable(what).to_string())
-            }
-        }
-    }
-
-    async fn hold(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Answer, FactsError> {
+    async fn consider_git(&self, event: &Event, git_event: &GitEvent, source: &str) -> Result<Considered, FactsError> {
         let is_pull_request = matches!(git_event, GitEvent::PullRequest(_));
         let mut scope = FactsScope {
             coordinates: git_event.coordinates(),
@@ -187,38 +221,85 @@ impl WritePolicy {
             };
         }
         match admission {
-            Admission::Accept => Ok(Answer::Accept),
+            Admission::Accept => Ok(Considered::Answered(Answer::Accept)),
             Admission::Refuse { refusal, ends } => {
                 if !ends.is_empty() {
                     self.loader.purgatory.end(&ends).await?;
                 }
-                Ok(Answer::Refuse(refusal.to_string()))
+                Ok(refusal.into())
             }
-            Admission::Hold { coordinates, extend } => {
-                let hold = Hold {
-                    event: event.clone(),
-                    coordinates,
-                    source: source.to_owned(),
-                    hold_secs: hold_secs(event, facts.now, self.hold_secs),
-                    extend,
-                    room: Room::WithinLimits,
-                };
-                Ok(answer_to(self.loader.purgatory.hold(&hold).await?))
-            }
+            Admission::Hold { coordinates, extend } => Ok(Considered::Waits(Box::new(Hold {
+                event: event.clone(),
+                coordinates,
+                source: source.to_owned(),
+                hold_secs: hold_secs(event, facts.now, self.hold_secs),
+                extend,
+                room: Room::WithinLimits,
+                behind: None,
+            }))),
         }
     }
 
-    /// Accepts an event that belongs to a served one.
-    async fn relate(&self, event: &Event) -> Result<Answer, FactsError> {
+    async fn consider_related(&self, event: &Event, source: &str) -> Result<Considered, FactsError> {
         if self.loader.access.current().denies_author(&event.pubkey) {
-            return Ok(Answer::Refuse(Refusal::Blocked.to_string()));
+            return Ok(Refusal::Blocked.into());
         }
         let references = References::of(event);
-        if self.recently_accepted.connect(&references) || self.loader.is_related(event, &references).await? {
-            self.recently_accepted.remember(references);
-            return Ok(Answer::Accept);
+        if self.recently_accepted.connect(&references) {
+            return Ok(Considered::Belongs(references));
         }
-        Ok(Answer::Refuse(Refusal::Unrelated.to_string()))
+        let (standing, is_related) = tokio::join!(
+            self.loader.purgatory.standing(&event.id, &references.ids),
+            self.loader.is_related(event, &references),
+        );
+        let is_releasing = |standing: &Standing| standing.own.is_some_and(EntryStatus::counts_as_served);
+        if standing.as_ref().is_ok_and(is_releasing) {
+            return Ok(Considered::Answered(Answer::Accept));
+        }
+        // What is served needs no purgatory.
+        if is_related? {
+            return Ok(Considered::Belongs(references));
+        }
+        let standing = standing?;
+        let may_be_early = may_precede_its_pull_request(event) && !references.ids.is_empty();
+        // What was in neither may have gone from the purgatory to the relay meanwhile.
+        if !standing.is_any_here {
+            if self.loader.is_related(event, &references).await? {
+                return Ok(Considered::Belongs(references));
+            }
+            if !may_be_early {
+                return Ok(Refusal::Unrelated.into());
+            }
+        }
+        Ok(Considered::Waits(Box::new(Hold {
+            event: event.clone(),
+            coordinates: BTreeSet::new(),
+            source: source.to_owned(),
+            hold_secs: EARLY_SECS,
+            extend: BTreeSet::new(),
+            room: Room::WithinLimits,
+            behind: Some(Behind {
+                refers_to: references.ids,
+                last_lease: standing.last_lease,
+                may_be_early,
+            }),
+        })))
+    }
+
+    async fn hold(&self, event: &Event, mut hold: Hold) -> Result<Answer, FactsError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let outcome = self.loader.purgatory.hold(&hold).await?;
+            if outcome != HoldOutcome::Absent {
+                return Ok(answer_to(outcome));
+            }
+            // What it refers to may be served by now.
+            match self.consider_related(event, &hold.source).await? {
+                Considered::Waits(again) => hold = *again,
+                Considered::Answered(answer) => return Ok(answer),
+                Considered::Belongs(_) | Considered::NotOurs | Considered::Deletes => return Ok(Answer::Accept),
+            }
+        }
+        Ok(answer_to(HoldOutcome::Absent))
     }
 
     /// Ends what a request to delete or to vanish covers.
@@ -233,6 +314,30 @@ impl WritePolicy {
     }
 }
 
+/// Lets `work` take until `deadline`.
+///
+/// # Errors
+/// The refusal of an event that cannot be decided about now.
+async fn in_time<T>(
+    event: &Event,
+    deadline: Instant,
+    work: impl Future<Output = Result<T, FactsError>>,
+) -> Result<T, Refusal> {
+    let error = match timeout_at(deadline, work).await {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => error,
+        Err(_) => {
+            tracing::warn!(event.id = %event.id, "no answer in time");
+            return Err(Refusal::Unavailable("the purgatory"));
+        }
+    };
+    tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
+    Err(Refusal::Unavailable(match error {
+        FactsError::Purgatory(_) => "the purgatory",
+        FactsError::Relay(_) => "the relay's database",
+    }))
+}
+
 /// Returns the repositories that an event names, as they stand in it.
 fn named_repositories(event: &Event) -> String {
     if matches!(event.kind.as_u16(), nip34::ANNOUNCEMENT | nip34::STATE) {
@@ -244,6 +349,13 @@ fn named_repositories(event: &Event) -> String {
 
 /// Repositories of an event that a line of the log names: as many as a PR can be offered to.
 const NAMED_MAX: usize = 16;
+
+/// How long an event waits for what it refers to, where it has come before that: longer than a client takes to send
+/// both.
+const EARLY_SECS: u64 = 60;
+
+/// How often it is tried to hold a related event while others are published.
+const ATTEMPTS_MAX: usize = 3;
 
 /// An event that ends by its own tag (NIP-40) is held no longer.
 fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {
@@ -261,6 +373,7 @@ fn answer_to(outcome: HoldOutcome) -> Answer {
         HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
         HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
         HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
+        HoldOutcome::Absent => Answer::Refuse(Refusal::Unavailable("what the event refers to").to_string()),
         HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),
     }
 }

@@ -67,6 +67,10 @@ pub(super) fn surroundings(entry: &Entry) -> BTreeSet<Coordinate> {
 pub(super) fn needs(entry: &Entry, around: &Reading) -> Vec<Need> {
     match entry.status {
         EntryStatus::Releasing | EntryStatus::Stuck => needs_of_releasing(entry),
+        // A related event.
+        EntryStatus::Held | EntryStatus::Asleep if entry.coordinates.is_empty() => vec![Need::Events {
+            event_ids: entry.after.clone(),
+        }],
         EntryStatus::Held | EntryStatus::Asleep => match entry.event.kind.as_u16() {
             nip34::STATE => needs_of_state(entry, around),
             nip34::ANNOUNCEMENT => needs_of_announcement(entry, around),

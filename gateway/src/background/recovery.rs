@@ -266,6 +266,7 @@ async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), Pur
         hold_secs: reconciler.hold_secs,
         extend: BTreeSet::new(),
         room: Room::Always,
+        behind: None,
     };
     match reconciler.loader.purgatory.hold(&hold).await {
         Ok(outcome) => tracing::info!(event.id = %event_id, ?outcome, "written again"),

@@ -132,7 +132,8 @@ pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) strfry: StrfryOptions,
     /// The Redis that the purgatory is kept in, the same as the plugin's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
-    /// or several by commas with --redis-mode [default: in memory, with the built-in relay only].
+    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form by commas with --redis-mode
+    /// [default: in memory, with the built-in relay only].
     #[arg(long, value_name = "redis://HOST:PORT", hide_env_values = true)]
     redis_url: Option<RedisUrls>,
     /// What the built-in relay does with events that belong to no repository served here: accept or refuse. Issues,

@@ -10,7 +10,9 @@ use url::Url;
 
 use crate::options::config_errors::ConfigErrors;
 use crate::options::redis_password::RedisPassword;
+use crate::options::redis_password::SOCKET;
 use crate::options::redis_password::VARIABLE;
+use crate::options::redis_password::has_password;
 use crate::options::values::Expected;
 use crate::options::values::HumanDuration;
 use crate::options::values::milliseconds;
@@ -30,8 +32,8 @@ impl FromStr for RedisUrls {
         match urls.iter().all(|url| is_redis(url)) {
             true => Ok(Self(urls.into_iter().map(str::to_owned).collect())),
             false => Err(Expected(
-                "a URL such as redis://127.0.0.1:6379, or several by commas; a password with special characters \
-                 belongs into --redis-password-file"
+                "a URL such as redis://127.0.0.1:6379 or unix:///run/redis/redis.sock, or several of the first form by \
+                 commas; a password with special characters belongs into --redis-password-file"
                     .to_owned(),
             )),
         }
@@ -56,7 +58,11 @@ fn is_redis(text: &str) -> bool {
         let is_one_host = url
             .host_str()
             .is_some_and(|host| !host.is_empty() && !host.contains(','));
-        url.scheme() == "redis" && is_one_host
+        match url.scheme() {
+            "redis" => is_one_host,
+            SOCKET => url.host_str().is_none() && url.path().len() > 1,
+            _ => false,
+        }
     })
 }
 
@@ -111,7 +117,13 @@ impl RedisOptions {
         if self.redis_mode == RedisMode::Single && urls.0.len() > 1 && !errors.has_invalid("redis-mode") {
             errors.push("--redis-url names several servers: say with --redis-mode what they are");
         }
-        let has_password = |url: &String| Url::parse(url).is_ok_and(|url| url.password().is_some());
+        let is_socket = |url: &String| Url::parse(url).is_ok_and(|url| url.scheme() == SOCKET);
+        if self.redis_mode != RedisMode::Single && urls.0.iter().any(is_socket) {
+            errors.push(
+                "--redis-url names a Unix socket: sentinels and nodes of a cluster name each other by host and port",
+            );
+        }
+        let has_password = |url: &String| Url::parse(url).is_ok_and(|url| has_password(&url));
         if self.password().is_some() && urls.0.iter().any(has_password) {
             errors.push(format!(
                 "--redis-url has a password, and --redis-password-file or {VARIABLE} gives one too: leave it out there"
@@ -232,6 +244,21 @@ mod tests {
             assert_eq!(settings(TWO, wrong).unwrap_err().lines.len(), 1);
         }
         assert!(settings("redis://a:1,", &["--redis-mode=cluster"]).is_err());
+    }
+
+    #[test]
+    fn a_unix_socket_is_one_server_by_its_path() {
+        let socket = "unix:///run/redis/redis.sock?user=grasp";
+        assert!(settings(socket, &[]).unwrap().place == RedisPlace::Single(socket.to_owned()));
+        for (url, mode) in [
+            (socket, &["--redis-mode=cluster"][..]),
+            (socket, &["--redis-mode=sentinel"]),
+            ("unix://host/run/redis.sock", &[]),
+            ("unix://", &[]),
+            ("unix:///", &[]),
+        ] {
+            assert_eq!(settings(url, mode).unwrap_err().lines.len(), 1, "{url}");
+        }
     }
 
     /// A comma in a password was read as several servers.

@@ -22,6 +22,11 @@ impl RedisPassword {
 
     /// Returns a URL of Redis with this password.
     pub(super) fn put_into(&self, url: &str) -> String {
+        let mut with = Url::parse(url).expect("URLs of Redis were checked when they were read");
+        if with.scheme() == SOCKET {
+            with.query_pairs_mut().append_pair(SOCKET_PASSWORD, &self.0);
+            return with.into();
+        }
         let mut quoted = String::with_capacity(3 * self.0.len());
         for byte in self.0.bytes() {
             // A URL leaves a percent sign as it is, so that all else is written with one here.
@@ -31,10 +36,15 @@ impl RedisPassword {
             };
             written.expect("a string takes any text");
         }
-        let mut with = Url::parse(url).expect("URLs of Redis were checked when they were read");
-        with.set_password(Some(&quoted)).expect("URLs of Redis have a host");
+        with.set_password(Some(&quoted))
+            .expect("other URLs of Redis have a host");
         with.into()
     }
+}
+
+/// Whether a URL of Redis has a password.
+pub(super) fn has_password(url: &Url) -> bool {
+    url.password().is_some() || (url.scheme() == SOCKET && url.query_pairs().any(|(name, _)| name == SOCKET_PASSWORD))
 }
 
 impl FromStr for RedisPassword {
@@ -58,6 +68,12 @@ impl fmt::Debug for RedisPassword {
         f.write_str("RedisPassword")
     }
 }
+
+/// The scheme of a URL that names a Unix socket. It has no place for a user and a password but its query.
+pub(super) const SOCKET: &str = "unix";
+
+/// What the client library calls the password there.
+const SOCKET_PASSWORD: &str = "pass";
 
 /// There is no option of this name: it would be on a command line.
 pub(super) const VARIABLE: &str = "GRASP_REDIS_PASSWORD";
@@ -84,7 +100,12 @@ mod tests {
                 std::fs::write(&file, format!("{password}{end}")).unwrap();
                 let read: RedisPassword = file.to_str().unwrap().parse().unwrap();
 
-                for (url, user) in [("redis://h:1/2", None), ("redis://somebody@[::1]", Some("somebody"))] {
+                for (url, user) in [
+                    ("redis://h:1/2", None),
+                    ("redis://somebody@[::1]", Some("somebody")),
+                    ("unix:///run/redis.sock", None),
+                    ("unix:///run/r%20s?user=somebody", Some("somebody")),
+                ] {
                     let address = read.put_into(url).into_connection_info().unwrap();
                     let settings = address.redis_settings();
                     assert_eq!(
@@ -95,6 +116,18 @@ mod tests {
                 }
                 assert_eq!(format!("{read:?}"), "RedisPassword");
             }
+        }
+    }
+
+    #[test]
+    fn a_password_of_a_url_is_found_wherever_it_stands() {
+        for (url, expected) in [
+            ("redis://user:secret@h", true),
+            ("redis://user@h", false),
+            ("unix:///run/redis.sock?pass=secret", true),
+            ("unix:///run/redis.sock?user=me", false),
+        ] {
+            assert_eq!(has_password(&Url::parse(url).unwrap()), expected, "{url}");
         }
     }
 

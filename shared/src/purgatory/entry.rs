@@ -37,7 +37,8 @@ impl EntryStatus {
 pub struct Entry {
     /// The event, whole and verified.
     pub event: Event,
-    /// The coordinates it is indexed by: its own, or for a PR those of the repositories it is offered to.
+    /// The coordinates it is indexed by: its own, or for a PR those of the repositories it is offered to. A related
+    /// event has none.
     pub coordinates: BTreeSet<Coordinate>,
     /// Its status.
     pub status: EntryStatus,

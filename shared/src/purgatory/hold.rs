@@ -14,7 +14,7 @@ use crate::nip34::Coordinate;
 pub struct Hold {
     /// The event, verified.
     pub event: Event,
-    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Not empty.
+    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Empty only of a related event.
     pub coordinates: BTreeSet<Coordinate>,
     /// Where it came from, see [`Entry::source`](super::Entry::source).
     pub source: String,
@@ -24,6 +24,31 @@ pub struct Hold {
     pub extend: BTreeSet<EventId>,
     /// Whether limits apply.
     pub room: Room,
+    /// What a related event waits behind; `None`: it waits for git data.
+    pub behind: Option<Behind>,
+}
+
+/// What a related event may wait behind. It has the deadline of the first of these that is here, is released when the
+/// relay has that one, and ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The events that it refers to.
+    pub refers_to: BTreeSet<EventId>,
+    /// [`Standing::last_lease`] when the relay did not have them.
+    pub last_lease: String,
+    /// Whether it may come before what it refers to, and wait for that for [`Hold::hold_secs`].
+    pub may_be_early: bool,
+}
+
+/// What the purgatory has of a related event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The status of its own entry.
+    pub own: Option<EntryStatus>,
+    /// Whether it has an event that this one refers to.
+    pub is_any_here: bool,
+    /// The last lease: as long as it is the same, nothing that was not here has been published.
+    pub last_lease: String,
 }
 
 /// Whether the limits of the purgatory apply to a [`Hold`].
@@ -49,6 +74,8 @@ pub enum HoldOutcome {
     Replaced,
     /// The purgatory is at one of its limits. Nothing changed.
     Full(Limit),
+    /// What a related event refers to is not here, or may be served by now. Nothing changed.
+    Absent,
 }
 
 /// What became of a placeholder to record.

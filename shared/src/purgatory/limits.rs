@@ -17,6 +17,8 @@ pub enum Limit {
     EntriesPerRepository,
     /// Entries of one author for one repository.
     EntriesPerShare,
+    /// Related events that wait behind the same event.
+    EntriesBehind,
     /// Entries held in all.
     Entries,
     /// Bytes of the events held in all.

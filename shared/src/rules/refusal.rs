@@ -59,6 +59,7 @@ fn limit_text(limit: Limit) -> &'static str {
         Limit::BytesPerSource => "too many bytes of events from this address wait for git data",
         Limit::EntriesPerRepository => "too many events for this repository wait for git data",
         Limit::EntriesPerShare => "too many events of this author for this repository wait for git data",
+        Limit::EntriesBehind => "too many events wait behind the one that this event refers to",
         Limit::Entries => "too many events wait for git data",
         Limit::Bytes => "too many bytes of events wait for git data",
     }

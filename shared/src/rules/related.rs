@@ -7,6 +7,7 @@ use nostr::event::Event;
 use nostr::event::EventId;
 
 use crate::nip01::Address;
+use crate::nip01::tag_values;
 use crate::nip34;
 
 /// What to do with events of kinds that have nothing to do with git.
@@ -34,7 +35,7 @@ pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
                     | nip34::PATCH
                     | nip34::ISSUE
                     | nip34::STATUS_FIRST
-                    ..=nip34::STATUS_LAST | nip34::COMMENT | nip34::DELETION | nip34::VANISH
+                    ..=nip34::STATUS_LAST | nip34::COMMENT | nip34::DELETION | nip34::VANISH | nip34::GRASP_LIST
             )
         )
 }
@@ -48,25 +49,50 @@ pub fn must_belong(event: &Event, other_kinds: OtherKinds) -> bool {
         // These are addressed to every relay.
         nip34::DELETION | nip34::VANISH | nip34::GRASP_LIST => false,
         nip34::PATCH | nip34::ISSUE | nip34::STATUS_FIRST..=nip34::STATUS_LAST => true,
-        nip34::COMMENT if is_about_git(event) => true,
+        nip34::COMMENT if names_git(event) => true,
         _ => other_kinds == OtherKinds::Refuse,
     }
 }
 
-/// A comment has the kinds of its root and its parent in `K` and `k`, and their addresses in `A` and `a` (NIP-22).
-fn is_about_git(event: &Event) -> bool {
-    let kinds = [
-        nip34::ANNOUNCEMENT,
-        nip34::PATCH,
-        nip34::PULL_REQUEST,
-        nip34::PULL_REQUEST_UPDATE,
-        nip34::ISSUE,
-    ];
+/// Whether an event is git's business, and not that of a general relay's own policy.
+///
+/// A request to vanish is everybody's, and has to be obeyed.
+pub fn is_about_git(event: &Event) -> bool {
+    match event.kind.as_u16() {
+        nip34::DELETION | nip34::COMMENT => names_git(event),
+        kind => may_concern(Some(kind), OtherKinds::Accept),
+    }
+}
+
+/// A comment has the kinds of its root and its parent in `K` and `k`, and their addresses in `A` and `a` (NIP-22); a
+/// deletion has those of what it deletes in `k` and `a` (NIP-09).
+fn names_git(event: &Event) -> bool {
+    let is_kind = |kind: &str| {
+        kind.parse().is_ok_and(|kind| {
+            !matches!(kind, nip34::COMMENT | nip34::DELETION | nip34::VANISH)
+                && may_concern(Some(kind), OtherKinds::Accept)
+        })
+    };
     event.tags.iter().any(|tag| match tag.as_slice() {
-        [name, value, ..] if name == "K" || name == "k" => value.parse().is_ok_and(|kind| kinds.contains(&kind)),
-        [name, value, ..] if name == "A" || name == "a" => value.starts_with("30617:"),
+        [name, value, ..] if name == "K" || name == "k" => is_kind(value),
+        [name, value, ..] if name == "A" || name == "a" => value.split(':').next().is_some_and(is_kind),
         _ => false,
     })
+}
+
+/// Whether an event may come before the PR that it refers to, of those that a client sends together.
+pub fn may_precede_its_pull_request(event: &Event) -> bool {
+    let of_a_pull_request = |kind: &str| {
+        let kind = kind.parse().ok();
+        matches!(kind, Some(nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE))
+    };
+    match event.kind.as_u16() {
+        nip34::STATUS_FIRST..=nip34::STATUS_LAST => true,
+        nip34::COMMENT => tag_values(event, "K")
+            .chain(tag_values(event, "k"))
+            .any(of_a_pull_request),
+        _ => false,
+    }
 }
 
 /// The references by which an event belongs to others, in both directions.
@@ -149,6 +175,28 @@ mod tests {
             let event = event(1, kind, 1, tags);
             assert_eq!(must_belong(&event, OtherKinds::Accept), on_a_general_relay, "{story}");
             assert_eq!(must_belong(&event, OtherKinds::Refuse), on_one_for_git, "{story}");
+        }
+    }
+
+    #[test]
+    fn what_is_about_git() {
+        let repository = format!("30617:{}:r", pubkey(1).to_hex());
+        let article = format!("30023:{}:r", pubkey(1).to_hex());
+        for (story, kind, tags, expected) in [
+            ("a note", 1, &["a", repository.as_str()], false),
+            ("an issue", 1621, &["x", ""], true),
+            ("a state", 30618, &["x", ""], true),
+            ("a list of GRASP servers", 10317, &["x", ""], true),
+            ("a request to vanish", 62, &["x", ""], true),
+            ("a comment on an article", 1111, &["A", &article], false),
+            ("a comment on a comment on a PR", 1111, &["K", "1618"], true),
+            ("a deletion of anything", 5, &["e", "x"], false),
+            ("a deletion of notes", 5, &["k", "1"], false),
+            ("a deletion of a repository", 5, &["a", &repository], true),
+            ("a deletion of states", 5, &["k", "30618"], true),
+            ("a deletion of a deletion", 5, &["k", "5"], false),
+        ] {
+            assert_eq!(is_about_git(&event(1, kind, 1, &[&tags[..]])), expected, "{story}");
         }
     }
 

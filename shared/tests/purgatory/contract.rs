@@ -382,6 +382,7 @@ async fn what_was_complete_before_a_loss_is_held_beyond_every_limit(p: Fixture) 
     let complete = state(&author, 99);
     let again = Hold {
         room: Room::Always,
+        behind: None,
         ..hold(&complete, LONG)
     };
 
@@ -1358,6 +1359,7 @@ async fn what_is_more_than_a_page_is_done_whole(p: Fixture) {
         for hold in [mine, foreign] {
             let hold = Hold {
                 room: Room::Always,
+                behind: None,
                 ..hold
             };
             assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);

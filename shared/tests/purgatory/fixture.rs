@@ -269,6 +269,7 @@ pub(crate) fn hold(event: &Event, hold_secs: u64) -> Hold {
         hold_secs,
         extend: BTreeSet::new(),
         room: Room::WithinLimits,
+        behind: None,
     }
 }
 

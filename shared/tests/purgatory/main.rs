@@ -12,4 +12,5 @@ mod failover;
 mod fixture;
 mod on_redis;
 mod operator;
+mod related;
 mod server;

@@ -567,6 +567,8 @@ async fn settings_that_lose_events_are_named() {
         "no",
         "--appendfsync",
         "everysec",
+        "--no-appendfsync-on-rewrite",
+        "yes",
         "--maxmemory-policy",
         "allkeys-lru",
     ])
@@ -574,8 +576,14 @@ async fn settings_that_lose_events_are_named() {
 
     let warnings = connect(&server).await.check_server().await.unwrap();
 
-    assert_eq!(warnings.len(), 3);
-    for (warning, setting) in warnings.iter().zip(["appendonly", "appendfsync", "maxmemory-policy"]) {
+    let off = [
+        "appendonly no",
+        "appendfsync everysec",
+        "no-appendfsync-on-rewrite yes",
+        "maxmemory-policy allkeys-lru",
+    ];
+    assert_eq!(warnings.len(), off.len());
+    for (warning, setting) in warnings.iter().zip(off) {
         assert!(warning.contains(setting), "{warning}");
     }
 }
@@ -601,12 +609,81 @@ async fn the_rights_named_in_the_doc_are_enough() {
     let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
     assert!(woken.is_ok());
     let warnings = purgatory.check_server().await.unwrap();
-    assert!(!warnings.iter().any(|text| text.contains("does not report")));
+    let is_about_rights = |text: &&String| text.contains("does not");
+    assert_eq!(warnings.iter().filter(is_about_rights).count(), 0, "{warnings:?}");
 
     let () = server.ask(&["ACL", "SETUSER", "grasp", "-config|get"]).await;
     let warnings = purgatory.check_server().await.unwrap();
     assert!(warnings.iter().all(|text| text.contains("does not report")));
-    assert_eq!(warnings.len(), 3);
+    assert_eq!(warnings.len(), 4);
+}
+
+/// Everything started without a word, then each git event was refused.
+#[tokio::test]
+async fn each_right_that_the_user_does_not_have_is_named() {
+    let server = RedisServer::start().await;
+    for (missing, named) in [
+        ("-evalsha", &["EVALSHA"][..]),
+        ("-script|load", &["EVALSHA"]),
+        ("-zadd -hset", &["HSET", "ZADD"]),
+        ("-info", &["INFO"]),
+        ("-publish", &["PUBLISH"]),
+        ("-subscribe", &["SUBSCRIBE"]),
+        ("resetchannels", &["PUBLISH", "SUBSCRIBE"]),
+        ("-@write", &["SET", "HSET", "ZADD", "DEL"]),
+        ("resetkeys ~other:*", &["EVALSHA"]),
+    ] {
+        let () = server.ask(&["SCRIPT", "FLUSH"]).await;
+        let () = server.ask(&["ACL", "SETUSER", "grasp", "reset"]).await;
+        let rules = format!("on >secret ~{{purgatory}}:* &{{purgatory}}:wake +@all {missing}");
+        let mut command = vec!["ACL", "SETUSER", "grasp"];
+        command.extend(rules.split(' '));
+        let () = server.ask(&command).await;
+        let url = server.url().replace("redis://", "redis://grasp:secret@");
+        let purgatory = Purgatory::connect(&settings(&url), LIMITS).await.unwrap();
+
+        let warnings = purgatory.check_server().await.unwrap();
+
+        for command in named {
+            let warning = format!("redis does not do {command} ");
+            assert!(
+                warnings.iter().any(|text| text.starts_with(&warning)),
+                "{missing}: {command} in {warnings:#?}"
+            );
+        }
+    }
+    let left: Vec<String> = server.ask(&["KEYS", "*probe:*"]).await;
+    assert_eq!(left, [""; 0]);
+
+    // One that is no Redis and lacks a command.
+    let other = RedisServer::start_with(&["--rename-command", "ZREMRANGEBYRANK", ""]).await;
+    let warnings = connect(&other).await.check_server().await.unwrap();
+    let lacking = warnings.iter().filter(|text| text.contains("does not do"));
+    assert_eq!(
+        lacking.filter(|text| text.contains("ZREMRANGEBYRANK")).count(),
+        1,
+        "{warnings:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_redis_at_a_unix_socket_is_used_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("redis socket");
+    let server = RedisServer::start_with(&["--unixsocket", socket.to_str().unwrap()]).await;
+    let () = server
+        .ask(&["ACL", "SETUSER", "grasp", "on", ">p@ss w", "~*", "&*", "+@all"])
+        .await;
+    let path = socket.to_str().unwrap().replace(' ', "%20");
+
+    let url = format!("unix://{path}?user=grasp&pass=p%40ss+w");
+    let purgatory = Purgatory::connect(&settings(&url), LIMITS).await.unwrap();
+
+    let event = state(&Keys::generate(), 1);
+    assert_eq!(purgatory.hold(&hold(&event, LONG)).await.unwrap(), HoldOutcome::Held);
+    let mut notifications = purgatory.notifications();
+    let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
+    assert!(woken.is_ok());
 }
 
 #[tokio::test]
@@ -704,6 +781,16 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     };
     fixture.purgatory.hold(&pr).await.unwrap();
     fixture.purgatory.begin_rounds(&home(&held)).await.unwrap();
+    let related = Hold {
+        coordinates: BTreeSet::new(),
+        behind: Some(Behind {
+            refers_to: ids([&pr.event]),
+            last_lease: String::new(),
+            may_be_early: false,
+        }),
+        ..hold(&event(&Keys::generate(), 1111, "unused", 1), LONG)
+    };
+    assert_eq!(fixture.purgatory.hold(&related).await.unwrap(), HoldOutcome::Held);
     let deletion = Deletion {
         author: author.public_key(),
         created_at: 0,

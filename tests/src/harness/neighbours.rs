@@ -50,7 +50,7 @@ impl Neighbours {
         };
         format!(
             "exec {} {deny_list} {} --domain 127.0.0.1:{gateway_port} --relay-url ws://127.0.0.1:{} {} \
-             --redis-slow-ms {} --hold-secs {} --other-kinds {} 2>>{}",
+             --redis-slow-ms {} --hold-secs {} --other-kinds {} {} 2>>{}",
             program("grasp-plugin").display(),
             options.held.join(" "),
             self.relay_port,
@@ -58,6 +58,7 @@ impl Neighbours {
             options.redis_slow_ms,
             options.hold_secs,
             options.other_kinds,
+            options.plugin,
             folder.join("plugin.log").display(),
         )
     }

@@ -34,6 +34,8 @@ pub struct Options {
     pub held: &'static [&'static str],
     /// More options of the gateway alone.
     pub gateway: &'static [&'static str],
+    /// More options of the plugin alone, as a shell reads them.
+    pub plugin: &'static str,
     /// `--strfry-bin` and `--strfry-conf`
     pub import: Import,
     /// `--redis-slow-ms` of both programs
@@ -59,6 +61,7 @@ impl Options {
         trusted_proxies: "",
         held: &[],
         gateway: &[],
+        plugin: "",
         import: Import::NotGiven,
         redis_slow_ms: 2_000,
         redis: RedisSetup::AsAsked,

@@ -90,7 +90,8 @@ impl PluginHost {
         }
     }
 
-    async fn end(&mut self) {
+    /// Ends the plugin, as strfry does where its command has changed.
+    pub async fn end(&mut self) {
         if let Some(mut plugin) = self.running.take() {
             plugin.end().await;
         }

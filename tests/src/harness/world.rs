@@ -166,9 +166,17 @@ impl World {
     /// # Panics
     /// The relay is built in.
     pub fn plugin(&self) -> PluginHost {
+        self.plugin_with("")
+    }
+
+    /// Starts a plugin of its own with more options, as a shell reads them.
+    ///
+    /// # Panics
+    /// The relay is built in.
+    pub fn plugin_with(&self, more: &str) -> PluginHost {
         let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
         let command = neighbours.plugin_command(self.folder.path(), self.port, self.options);
-        PluginHost::new(command, Duration::from_secs(10))
+        PluginHost::new(format!("{command} {more}"), Duration::from_secs(10))
     }
 
     /// Writes lines to a plugin of its own, as they are, and returns its answers.
@@ -176,9 +184,18 @@ impl World {
     /// # Panics
     /// The relay is built in, or the plugin does not end with its input.
     pub async fn plugin_answers(&self, lines: &[String]) -> Vec<Value> {
+        self.plugin_answers_with("", lines).await
+    }
+
+    /// Writes lines to a plugin with more options, as a shell reads them, and returns its answers.
+    ///
+    /// # Panics
+    /// The relay is built in, or the plugin does not end with its input.
+    pub async fn plugin_answers_with(&self, more: &str, lines: &[String]) -> Vec<Value> {
         let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
         let command = neighbours.plugin_command(self.folder.path(), self.port, self.options);
-        let answers = shell(&command, &(lines.join("\n") + "\n")).await;
+        let input: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+        let answers = shell(&format!("{command} {more}"), &input).await;
         answers
             .lines()
             .map(|answer| serde_json::from_str(answer).unwrap())

@@ -1,4 +1,5 @@
 //! One attacker fills what the purgatory may hold, in a real Redis: how long does Redis stand still for each step?
+//! It is long because each operation of the purgatory has its row here.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use redis::aio::MultiplexedConnection;
 use shared::nip01::Deletion;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::purgatory::Behind;
 use shared::purgatory::Expiry;
 use shared::purgatory::Hold;
 use shared::purgatory::HoldOutcome;
@@ -64,7 +66,7 @@ impl RedisCost {
     /// The purgatory does not answer.
     pub async fn measure() -> Result<Vec<Self>, PurgatoryError> {
         let mut costs = Vec::new();
-        for fill in [Fill::Small, Fill::Large, Fill::Wide, Fill::Marks] {
+        for fill in [Fill::Small, Fill::Large, Fill::Wide, Fill::Marks, Fill::Related] {
             let bench = Bench::start(fill.name()).await?;
             costs.extend(bench.measure(fill).await?);
         }
@@ -103,6 +105,8 @@ enum Fill {
     Wide,
     /// Dirty marks and placeholders.
     Marks,
+    /// Related events behind wide PRs.
+    Related,
 }
 
 impl Fill {
@@ -112,6 +116,7 @@ impl Fill {
             Self::Large => "large states",
             Self::Wide => "wide PRs",
             Self::Marks => "marks",
+            Self::Related => "related events",
         }
     }
 }
@@ -160,6 +165,7 @@ impl Bench {
             Fill::Large => self.large().await,
             Fill::Wide => self.wide().await,
             Fill::Marks => self.marks().await,
+            Fill::Related => self.related().await,
         }
     }
 
@@ -291,6 +297,59 @@ impl Bench {
         self.purgatory.read(&[coordinate("victim")].into()).await?;
         costs.push(self.end("read the repository").await);
         costs.extend(self.look_at_many().await?);
+        Ok(costs)
+    }
+
+    /// Fills the places behind some PRs with events that refer to as much as is read of them.
+    async fn related(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        let names: Vec<String> = (0..16).map(odd_name).collect();
+        let author = Keys::generate();
+        let prs: Vec<Hold> = (0..3).map(|at| hold(event(&author, 1618, "", at, 0), &names)).collect();
+        let others = (0..99_u64).map(|number| EventId::from_hex(&format!("{number:064x}")).unwrap());
+        let others: BTreeSet<EventId> = others.collect();
+        self.begin().await;
+        for pr in &prs {
+            self.purgatory.hold(pr).await?;
+            for _ in 0..100 {
+                let related = event(&Keys::generate(), 1111, "", 1, 0);
+                let refers_to: BTreeSet<EventId> = others.iter().copied().chain([pr.event.id]).collect();
+                let standing = self.purgatory.standing(&related.id, &refers_to).await?;
+                let behind = Behind {
+                    refers_to,
+                    last_lease: standing.last_lease,
+                    may_be_early: false,
+                };
+                let hold = Hold {
+                    behind: Some(behind),
+                    ..hold(related, &[])
+                };
+                self.purgatory.hold(&hold).await?;
+            }
+        }
+        costs.push(self.end("hold as many as may be behind each of 3 PRs").await);
+
+        let first = Release {
+            event: prs[0].event.clone(),
+            coordinates: prs[0].coordinates.clone(),
+            after: BTreeSet::new(),
+        };
+        self.begin().await;
+        let marked = self.purgatory.mark_releasing(&[first], 1000).await?;
+        for leased in marked.leased {
+            self.purgatory
+                .settle(&leased.event.id, leased.lease, &Settlement::Served)
+                .await?;
+        }
+        costs.push(self.end("release a PR and what waits behind it").await);
+        self.begin().await;
+        self.purgatory.take_due(1000, 1000).await?;
+        costs.push(self.end("take what waited").await);
+        self.begin().await;
+        self.purgatory
+            .end(&prs[1..].iter().map(|pr| pr.event.id).collect())
+            .await?;
+        costs.push(self.end("end two PRs and what waits behind them").await);
         Ok(costs)
     }
 
@@ -473,5 +532,6 @@ fn hold(event: Event, names: &[String]) -> Hold {
         hold_secs: 1800,
         extend: BTreeSet::new(),
         room: Room::WithinLimits,
+        behind: None,
     }
 }

@@ -323,6 +323,7 @@ impl<'w> Walk<'w> {
             hold_secs: HOLD_SECS,
             extend: self.world.ids(extend),
             room: Room::WithinLimits,
+            behind: None,
         }
     }
 
@@ -442,7 +443,7 @@ fn translated_outcome(outcome: HoldOutcome) -> ModelHoldOutcome {
         HoldOutcome::Held => ModelHoldOutcome::Held,
         HoldOutcome::AlreadyHeld(status) => ModelHoldOutcome::Already(translated_status(status)),
         HoldOutcome::Deleted => ModelHoldOutcome::Deleted,
-        HoldOutcome::Replaced | HoldOutcome::Full(_) => panic!("{outcome:?}"),
+        HoldOutcome::Replaced | HoldOutcome::Full(_) | HoldOutcome::Absent => panic!("{outcome:?}"),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::nip01::Deletion;
 use crate::nip34;
 use crate::nip34::Coordinate;
 use crate::nip34::Roles;
+use crate::purgatory::hold::Behind;
 use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::Room;
@@ -96,6 +97,17 @@ impl Argv {
             .arg(json(extend))
             .args(limits)
             .arg(json(listed_by(&hold.event)))
+            .behind(hold.behind.as_ref())
+    }
+
+    fn behind(self, behind: Option<&Behind>) -> Self {
+        match behind {
+            None => self,
+            Some(behind) => self
+                .arg(json(&behind.refers_to))
+                .arg(&behind.last_lease)
+                .arg(u8::from(behind.may_be_early)),
+        }
     }
 
     pub(super) fn releases(self, releases: &[Release]) -> Self {

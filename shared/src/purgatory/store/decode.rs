@@ -14,6 +14,7 @@ use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::entry::Placeholder;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::hold::Standing;
 use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limit;
@@ -114,6 +115,8 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
         "held" => Ok(HoldOutcome::Held),
         "deleted" => Ok(HoldOutcome::Deleted),
         "replaced" => Ok(HoldOutcome::Replaced),
+        "absent" => Ok(HoldOutcome::Absent),
+        "full:behind" => Ok(HoldOutcome::Full(Limit::EntriesBehind)),
         "full:event-bytes" => Ok(HoldOutcome::Full(Limit::EventBytes)),
         "full:author" => Ok(HoldOutcome::Full(Limit::EntriesPerAuthor)),
         "full:author-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerAuthor)),
@@ -129,6 +132,15 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
             .map(HoldOutcome::AlreadyHeld)
             .ok_or_else(|| malformed("a hold", "outcome", text)),
     }
+}
+
+/// Reads the answer of `standing.lua`.
+pub(super) fn standing((own, is_any_here, last_lease): (String, bool, String)) -> Result<Standing, Malformed> {
+    Ok(Standing {
+        own: status_of(&own),
+        is_any_here,
+        last_lease,
+    })
 }
 
 /// Reads the answer of `put_placeholder.lua`.

@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 27] = [
+const SCRIPT_KEYS: [(&str, &str); 28] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -42,6 +42,7 @@ const SCRIPT_KEYS: [(&str, &str); 27] = [
     ("listed_by", "{purgatory}:listed_by:<pubkey>:<encoded identifier>"),
     ("lists", "{purgatory}:lists:<pubkey>:<encoded identifier>"),
     ("waiting", "{purgatory}:waiting:<event-id>"),
+    ("behind", "{purgatory}:behind:<event-id>"),
     ("deleted", "{purgatory}:deleted:<pubkey>:<span>"),
     ("gate_bytes", "{purgatory}:gate_bytes:<span>"),
 ];
@@ -80,6 +81,16 @@ const SHARE_KEPT_FREE: u64 = 32;
 /// Placeholders that each repository may have, however many others have. Fewer than one push may bring: a new place
 /// costs a signed announcement.
 const PLACEHOLDERS_KEPT_FREE: u64 = 16;
+
+/// Related events that wait behind one event: a step that moves that one moves all of
+/// them.
+const BEHIND_MAX: usize = 48;
+
+/// Of these, how many only the author of the event and the owners of its repositories may have.
+const BEHIND_KEPT_FREE: usize = 16;
+
+/// Of these, how many each stranger may have: more than a person writes before a PR is pushed.
+const BEHIND_SHARE_MAX: usize = 8;
 
 /// How many entries, and coordinates of them, one call changes.
 const PAGE_MAX: usize = 32;
@@ -121,6 +132,7 @@ pub(super) fn lua_table() -> String {
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
          page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
+         behind_max = {BEHIND_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, behind_share_max = {BEHIND_SHARE_MAX}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),
         Reading::LISTED_BY_MAX

@@ -41,6 +41,7 @@ use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::hold::PlaceholderOutcome;
+use crate::purgatory::hold::Standing;
 use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::inventory::InventoryPage;
@@ -113,6 +114,10 @@ operations! {
     /// Holds an event, and extends the first of what it extends, and returns how many.
     fn hold_entry(hold: &Hold, extend: &[EventId]) -> (usize, HoldOutcome) =
         ("hold an event", |argv| argv.hold(hold, extend).replicated(), decode::hold_outcome);
+
+    /// Reads whether a related event is here, and any of those that it refers to.
+    pub fn standing(event_id: &EventId, refers_to: &BTreeSet<EventId>) -> Standing =
+        ("read what an event may wait behind", |argv| argv.arg(event_id).args(refers_to), decode::standing);
 
     /// Raises the dirty numbers of one page of coordinates.
     fn mark_dirty_page(coordinates: &[&Coordinate]) -> () =

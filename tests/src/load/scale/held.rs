@@ -207,6 +207,7 @@ fn hold(author: &Keys, number: usize) -> Hold {
         hold_secs: HOLD_SECS,
         extend: [].into(),
         room: Room::WithinLimits,
+        behind: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin_address;
+mod chain;
 mod clients;
 mod deletions;
 mod disk_limits;

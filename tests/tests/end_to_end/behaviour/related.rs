@@ -6,15 +6,19 @@ use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
+use crate::fixture::held;
 use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
     threads_grow_from_a_served_repository,
     what_belongs_to_nothing_is_refused_and_lists_of_servers_pass,
     an_issue_and_a_comment_sent_together_both_pass,
+    a_comment_and_a_status_wait_behind_their_pr_in_both_orders,
+    what_waits_behind_a_pr_ends_with_it,
 );
 
 const REFUSE: Options = Options {
@@ -111,4 +115,82 @@ async fn an_issue_and_a_comment_sent_together_both_pass(kind: Kind) {
     for _ in 0..2 {
         assert_eq!(nostr.hear().await[2], true);
     }
+}
+
+/// What clients that open PRs do as a matter of course was refused.
+async fn a_comment_and_a_status_wait_behind_their_pr_in_both_orders(kind: Kind) {
+    let world = World::start(kind, REFUSE).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let [author, somebody] = [Keys::generate(), Keys::generate()];
+    for is_pr_first in [true, false] {
+        let commit = served.git.commit(&format!("pr-{is_pr_first}")).await;
+        let pr = served.repository.pull_request(&author, &commit);
+        let of_pr = [tag(&["E", &pr.id.to_hex()]), tag(&["K", "1618"])];
+        let comment = sign(&somebody, 1111, now(), &of_pr);
+        let reply = sign(
+            &author,
+            1111,
+            now(),
+            &[tag(&["K", "1618"]), tag(&["e", &comment.id.to_hex()])],
+        );
+        let status = sign(&author, 1633, now(), &[tag(&["e", &pr.id.to_hex(), "", "root"])]);
+        let mut events = vec![&comment, &status, &reply];
+        events.insert(if is_pr_first { 0 } else { 3 }, &pr);
+
+        // In one batch, without waiting for an answer in between.
+        for event in &events {
+            nostr.say(serde_json::json!(["EVENT", event])).await;
+        }
+        for _ in &events {
+            let answer = nostr.hear().await;
+            assert_eq!(answer[2], true, "{answer}");
+            assert!(answer[3].as_str().unwrap().starts_with("purgatory: "), "{answer}");
+        }
+        for event in &events {
+            assert!(!nostr.serves(event).await);
+        }
+        let refspec = format!("{commit}:refs/nostr/{}", pr.id);
+        served.git.push(&served.url, &[&refspec]).await.expect_ok();
+
+        assert!(nostr.serves(&pr).await);
+        for event in events {
+            eventually("it follows its PR", async || world.nostr().await.serves(event).await).await;
+        }
+    }
+    // Nobody knows these.
+    let unknown = tag(&["e", &"ab".repeat(32)]);
+    let note = sign(&somebody, 1, now(), std::slice::from_ref(&unknown));
+    assert!(!nostr.send(&note).await.taken);
+    let on_an_issue = sign(&somebody, 1111, now(), &[unknown, tag(&["K", "1621"])]);
+    assert!(!nostr.send(&on_an_issue).await.taken);
+}
+
+async fn what_waits_behind_a_pr_ends_with_it(kind: Kind) {
+    let world = World::start(kind, REFUSE).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let author = Keys::generate();
+    let commit = served.git.commit("pr").await;
+    let pr = served.repository.pull_request(&author, &commit);
+    let status = sign(&author, 1633, now(), &[tag(&["e", &pr.id.to_hex(), "", "root"])]);
+    assert_eq!(nostr.send(&pr).await, held());
+    assert_eq!(nostr.send(&status).await, held());
+
+    let deletion = sign(&author, 5, now(), &[tag(&["e", &pr.id.to_hex()])]);
+    assert!(nostr.send(&deletion).await.taken);
+
+    let again = nostr.send(&pr).await;
+    assert!(again.message.starts_with("deleted: "), "{again:?}");
+    let comment = sign(
+        &author,
+        1111,
+        now(),
+        &[tag(&["e", &status.id.to_hex()]), tag(&["K", "1630"])],
+    );
+    let answer = nostr.send(&comment).await;
+    assert!(
+        answer.message.starts_with("restricted: "),
+        "nothing of it is left: {answer:?}"
+    );
 }

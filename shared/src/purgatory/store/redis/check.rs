@@ -1,22 +1,37 @@
-//! Whether the server can be trusted with held events: its version, and the settings of `strfry-config/redis.conf`.
+//! Whether the server can be trusted with held events: its version, the settings of `strfry-config/redis.conf`, what it
+//! lets our user do, and how fast it writes.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::InfoDict;
 use redis::RedisResult;
+use redis::Script;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
+use tokio::time::Instant;
 
+use super::connection::is_failure;
 use super::connection::touch;
 use crate::purgatory::store::error::PurgatoryError;
+use crate::purgatory::store::keys;
+
+/// Tries what the scripts do.
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("probe.lua")));
 
 /// What each setting has to be, and what is at stake.
-const SETTINGS: [(&str, &str, &str); 3] = [
+const SETTINGS: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "held events are lost when redis restarts"),
     (
         "appendfsync",
         "always",
         "events that were promised to be held can be lost when the host fails",
+    ),
+    (
+        "no-appendfsync-on-rewrite",
+        "no",
+        "events that were promised to be held can be lost when the host fails while redis rewrites its file",
     ),
     (
         "maxmemory-policy",
@@ -25,39 +40,54 @@ const SETTINGS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// What the server reports about itself.
+/// What the server reports about itself, and lets us do.
 pub(super) struct ServerReport {
-    version: String,
+    /// `None`: it does not tell.
+    version: Option<String>,
     /// Those of [`SETTINGS`] that it lets us read: managed servers forbid `CONFIG`.
     settings: BTreeMap<String, String>,
+    /// The commands that fail, each with what the server answered.
+    failing: Vec<(String, String)>,
+    /// How long it takes to have a write on its disk.
+    write: Duration,
 }
 
 /// Asks the server.
 pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<ServerReport> {
-    // Whether it takes writes; a full one does not, and can be used for the rest.
-    match touch(&mut connection).await {
-        Err(error) if error.code() != Some("OOM") => return Err(error),
-        Ok(()) | Err(_) => {}
+    let mut writes = Vec::new();
+    for _ in 0..WRITES {
+        let start = Instant::now();
+        // One that does not take writes, as it is full or for want of a right, can be asked for the rest.
+        match touch(&mut connection).await {
+            Err(error) if is_failure(&error) => return Err(error),
+            Ok(()) | Err(_) => writes.push(start.elapsed()),
+        }
     }
-    let info: InfoDict = cmd("INFO").arg("server").query_async(&mut connection).await?;
+    let info: RedisResult<InfoDict> = cmd("INFO").arg("server").query_async(&mut connection).await;
     let settings = cmd("CONFIG")
         .arg("GET")
         .arg(&SETTINGS.map(|(name, ..)| name))
         .query_async(&mut connection)
         .await;
+    let mut call = SCRIPT.prepare_invoke();
+    call.key(keys::PROBE).arg(keys::WAKE);
+    let failing: RedisResult<_> = call.invoke_async(&mut connection).await;
     Ok(ServerReport {
-        version: info.get("redis_version").unwrap_or("of unknown version".to_owned()),
+        version: info.ok().and_then(|info| info.get("redis_version")),
         settings: settings.unwrap_or_default(),
+        failing: failing.unwrap_or_else(|error| vec![("EVALSHA".to_owned(), error.to_string())]),
+        write: writes.into_iter().min().unwrap_or_default(),
     })
 }
 
 impl ServerReport {
-    /// Returns a warning for every setting that is off, or cannot be read.
-    pub(super) fn check(self) -> Result<Vec<String>, PurgatoryError> {
-        if !is_new_enough(&self.version) {
-            return Err(PurgatoryError::TooOld { version: self.version });
+    /// Returns a warning for every setting that is off or cannot be read, every command that fails, and a disk whose
+    /// writes take longer than `slow`.
+    pub(super) fn check(self, slow: Duration) -> Result<Vec<String>, PurgatoryError> {
+        if let Some(version) = self.version.filter(|version| !is_new_enough(version)) {
+            return Err(PurgatoryError::TooOld { version });
         }
-        let warnings = SETTINGS
+        let settings = SETTINGS
             .iter()
             .filter_map(|(name, wanted, risk)| match self.settings.get(*name) {
                 Some(found) if found == wanted => None,
@@ -66,9 +96,27 @@ impl ServerReport {
                     "redis does not report its {name}; make sure that it is {wanted}: otherwise {risk}"
                 )),
             });
-        Ok(warnings.collect())
+        let failing = self.failing.iter().map(|(command, answer)| {
+            format!(
+                "redis does not do {command} for the purgatory ({answer}), so git events and pushes will be refused: give \
+                 its user the rights that docs/redis.md names, or take a Redis {} or newer",
+                PurgatoryError::VERSION_MIN
+            )
+        });
+        let late = (self.write > slow).then(|| {
+            format!(
+                "redis takes {} ms for a write, and --redis-slow-ms calls more than {} ms slow, so that git events and \
+                 pushes will be refused again and again: put its append-only file on a faster disk, or raise the limit",
+                self.write.as_millis(),
+                slow.as_millis()
+            )
+        });
+        Ok(settings.chain(failing).chain(late).collect())
     }
 }
+
+/// How many writes are timed: the fastest counts, since one may be late for a reason that passes.
+const WRITES: usize = 3;
 
 fn is_new_enough(version: &str) -> bool {
     let major = |version: &str| version.split('.').next()?.parse::<u32>().ok();
@@ -79,12 +127,21 @@ fn is_new_enough(version: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn server<const N: usize>(version: &str, settings: [(&str, &str); N]) -> ServerReport {
+    fn server<const N: usize>(version: Option<&str>, settings: [(&str, &str); N]) -> ServerReport {
         ServerReport {
-            version: version.to_owned(),
+            version: version.map(str::to_owned),
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            failing: Vec::new(),
+            write: SLOW,
         }
     }
+
+    const SLOW: Duration = Duration::from_millis(50);
+
+    const GOOD: [(&str, &str); SETTINGS.len()] = {
+        let [a, b, c, d] = SETTINGS;
+        [(a.0, a.1), (b.0, b.1), (c.0, c.1), (d.0, d.1)]
+    };
 
     #[test]
     fn versions_without_script_flags_are_refused() {
@@ -92,21 +149,56 @@ mod tests {
             assert_eq!(is_new_enough(version), expected, "{version}");
         }
         for version in ["6.2.14", "5.0", "of unknown version"] {
-            let refused = server(version, []).check();
+            let refused = server(Some(version), []).check(SLOW);
             assert!(matches!(&refused, Err(PurgatoryError::TooOld { version: found }) if found == version));
         }
+        assert!(server(None, GOOD).check(SLOW).unwrap().is_empty());
     }
 
     #[test]
     fn every_setting_that_is_off_or_hidden_gets_its_warning() {
-        let hidden = server("7.0.0", []);
-        assert_eq!(hidden.check().unwrap().len(), SETTINGS.len());
+        let hidden = server(Some("7.0.0"), []);
+        assert_eq!(hidden.check(SLOW).unwrap().len(), SETTINGS.len());
 
-        let off = server("7.0.0", SETTINGS.map(|(name, ..)| (name, "off")));
-        let warnings = off.check().unwrap();
+        let off = server(Some("7.0.0"), SETTINGS.map(|(name, ..)| (name, "off")));
+        let warnings = off.check(SLOW).unwrap();
         for ((name, wanted, _), warning) in SETTINGS.iter().zip(&warnings) {
             assert!(warning.contains(&format!("{name} off, not {wanted}")), "{warning}");
         }
         assert_eq!(warnings.len(), SETTINGS.len());
+    }
+
+    #[test]
+    fn a_disk_slower_than_the_limit_is_named_with_both_times() {
+        let late = ServerReport {
+            write: Duration::from_millis(60),
+            ..server(Some("7.0.0"), GOOD)
+        };
+
+        let warnings = late.check(SLOW).unwrap();
+
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0].contains("60 ms") && warnings[0].contains("50 ms"),
+            "{}",
+            warnings[0]
+        );
+    }
+
+    /// One that only the probe does not try is refused when the first event comes.
+    #[test]
+    fn the_probe_tries_every_command_of_the_scripts() {
+        let probe = include_str!("probe.lua");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/purgatory/store/scripts");
+        let mut found = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for call in text.split("redis.call('").skip(1) {
+                let command = call.split('\'').next().unwrap();
+                assert!(probe.contains(&format!("try('{command}'")), "{command}");
+                found += 1;
+            }
+        }
+        assert!(found > 100, "{found}");
     }
 }

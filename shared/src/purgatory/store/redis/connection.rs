@@ -181,7 +181,7 @@ async fn probe(shared: Weak<ConnectionState>) {
 }
 
 /// Whether an error means that Redis is not there, or not the one to ask. Every other error is an answer.
-fn is_failure(error: &RedisError) -> bool {
+pub(super) fn is_failure(error: &RedisError) -> bool {
     is_elsewhere(error.kind()) || error.is_io_error() || error.is_unrecoverable_error()
 }
 

@@ -18,7 +18,7 @@ pub struct RedisSettings {
     pub replicas_wait: Duration,
 }
 
-/// Where Redis is. URLs are `redis://user:password@host:port/database`.
+/// Where Redis is. URLs are `redis://user:password@host:port/database`, or `unix:///path?user=…&pass=…&db=…`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RedisPlace {
     /// One server.

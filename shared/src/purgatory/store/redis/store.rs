@@ -94,7 +94,7 @@ impl RedisStore {
         let server = self.connection.run(check::ask).await;
         server
             .map_err(|source| PurgatoryError::of("check the server", source))?
-            .check()
+            .check(self.settings.slow)
     }
 
     pub(in crate::purgatory::store) fn listen(&self) -> watch::Receiver<u64> {

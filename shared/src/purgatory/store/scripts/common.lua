@@ -108,7 +108,7 @@ end
 
 local function find_entry(id)
   local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'coordinates', 'created_at', 'deadline',
-    'bytes', 'source_group')
+    'bytes', 'source_group', 'after')
   touched = touched + 1
   if not fields[1] then
     return nil
@@ -124,6 +124,8 @@ local function find_entry(id)
     deadline = tonumber(fields[6]),
     bytes = fields[7] or '0',
     source_group = fields[8] or '',
+    -- Of a related event, which has no coordinates: the event that it waits behind, and perhaps another one.
+    after = #coordinates == 0 and cjson.decode(fields[9]),
   }
 end
 
@@ -137,6 +139,11 @@ end
 -- Which server this is: another one after each start.
 local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
+-- Whether it is a related event, which waits behind one that it refers to, and is found by nothing else.
+local function is_related(entry)
+  return #entry.coordinates == 0
 end
 
 local function is_pull_request(entry)
@@ -336,9 +343,47 @@ local function clear_deadline(id, entry)
   end
 end
 
--- Removes an entry. What is staged for a PR goes with it, which a gateway looks for; of one that is served it went when the
+-- Returns the ids of the related events that wait behind an entry.
+local function ids_behind(id)
+  local ids = {}
+  for _, member in ipairs(redis.call('ZRANGE', K.behind .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.behind_max)) do
+    ids[#ids + 1] = string.match(member, '[^:]*$')
+  end
+  return ids
+end
+
+-- Marks as releasing what waits behind an entry that is served now.
+local function release_behind(id)
+  for _, other in ipairs(ids_behind(id)) do
+    local entry = find_entry(other)
+    if entry and is_waiting(entry) then
+      clear_deadline(other, entry)
+      redis.call('HSET', K.entry .. other, 'status', 'releasing', 'waiting_for', '')
+      redis.call('PERSIST', K.entry .. other)
+      redis.call('ZADD', K.releasing, decimal(NOW), other)
+      wake()
+    end
+  end
+  redis.call('DEL', K.behind .. id)
+end
+
+-- Removes an entry, and what waits behind it. What is staged for a PR goes with it, which a gateway looks for; of one that is served it went when the
 -- commit was installed, but in other repositories it may still be needed.
-local function remove_entry(id, entry, is_served)
+local remove_entry
+function remove_entry(id, entry, is_served)
+  local others = ids_behind(id)
+  for _, other in ipairs(others) do
+    local related = find_entry(other)
+    if related and is_waiting(related) then
+      remove_entry(other, related)
+    end
+  end
+  if #others > 0 then
+    redis.call('DEL', K.behind .. id)
+  end
+  if is_related(entry) then
+    redis.call('ZREM', K.behind .. entry.after[1], entry.author .. ':' .. id)
+  end
   clear_deadline(id, entry)
   redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Has what is past its deadline reconciled, and reads it again only after a while. Nothing expires here,
--- and nothing ends by itself as long as a gateway calls this: the backstop counts from the last call.
+-- Has what is past its deadline reconciled, and reads it again only after a while. Nothing expires here but related events
+-- whose PR never came, and nothing ends by itself as long as a gateway calls this: the backstop counts from the last call.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 how many at most (no more than K.page_max), 2 recheck-secs
@@ -25,6 +25,22 @@ local function keep(member)
   end
 end
 
+-- A related event waits as long as what it waits behind. Returns whether it is one.
+local function follow(member)
+  local entry = #member == 64 and find_entry(member)
+  if not entry or not is_related(entry) then
+    return false
+  end
+  local first = find_entry(entry.after[1])
+  if first then
+    set_deadline(member, entry, math.max(is_waiting(first) and first.deadline or 0, NOW + tonumber(ARGV[2])))
+    end_not_before(K.behind .. entry.after[1], decimal(NOW + K.backstop_secs))
+  else
+    remove_entry(member, entry)
+  end
+  return true
+end
+
 local overdue, coordinates = 0, {}
 local count_max = math.min(tonumber(ARGV[1]), K.page_max)
 local past = redis.call('ZRANGE', K.deadlines, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, count_max)
@@ -32,14 +48,17 @@ for _, member in ipairs(past) do
   if is_enough() then
     break
   end
-  local deadline = note_due(coordinates, member)
+  local is_related = follow(member)
+  local deadline = not is_related and note_due(coordinates, member)
   if deadline then
     -- The deadline is ahead of one that was to be looked at again before (note_looked.lua).
     redis.call('ZADD', K.deadlines, decimal(math.max(deadline, NOW + tonumber(ARGV[2]))), member)
     keep(member)
-    overdue = overdue + 1
-  else
+  elseif not is_related then
     redis.call('ZREM', K.deadlines, member)
+  end
+  if is_related or deadline then
+    overdue = overdue + 1
   end
 end
 raise(coordinates)

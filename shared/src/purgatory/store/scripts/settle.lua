@@ -3,11 +3,11 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 lease,
---       3 "served": the relay has the event | "dropped": it will never take it; the entry goes with both |
+--       3 "served": the relay has the event; what waits behind it is releasing | "dropped": it will never take it; the entry goes with both |
 --         "give-back": there was no attempt, the entry is due at once | "retry" | "stuck"
 --       4 in how many seconds to try again, 5 what the relay answered (4 and 5 only with "retry" and "stuck")
 -- Returns: 1 settled, 0 nothing done: the lease is not the current one.
--- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry.
+-- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry, and of K.behind_max behind it.
 -- Errors: none of its own.
 
 local id = ARGV[1]
@@ -18,6 +18,9 @@ if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
   local entry = find_entry(id)
   if let_go_what_waits(id) then
     wake()
+  end
+  if ARGV[3] == 'served' then
+    release_behind(id)
   end
   remove_entry(id, entry, ARGV[3] == 'served')
   if ARGV[3] == 'dropped' and not is_pull_request(entry) then

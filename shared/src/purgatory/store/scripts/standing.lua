@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Reads what a related event may wait behind.
+--
+-- KEYS: see common.lua.
+-- ARGV: 1 event id, then the ids that it refers to, at most 100
+-- Returns: { the status of its own entry, or empty, 1 if one of the others is here, else 0, the last lease }.
+-- Cost: O(ids).
+-- Errors: none of its own.
+
+local is_any_here = 0
+for place = 2, #ARGV do
+  is_any_here = math.max(is_any_here, redis.call('EXISTS', K.entry .. ARGV[place]))
+end
+return { redis.call('HGET', K.entry .. ARGV[1], 'status') or '', is_any_here, redis.call('GET', K.leases) or '0' }
