@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
-use shared::options::config_errors::ProgramOptions;
-use shared::options::config_errors::read_options;
+use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::log_directives;
 use shared::options::environment::unknown_variables;
+use shared::options::read_options::ProgramOptions;
+use shared::options::read_options::read_options;
 use shared::purgatory::Purgatory;
 use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
-use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing_subscriber::EnvFilter;
@@ -79,19 +79,11 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         recently_accepted: RecentlyAccepted::default(),
         refusals: RefusalLog::default(),
     };
-    tokio::spawn(reload_on_hang_up(
-        policy.loader.access.clone(),
-        signal(SignalKind::hangup())?,
-    ));
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let watch = ConfigWatch::new(policy.loader.access.clone(), &arguments);
+    tokio::spawn(watch.follow(signal(SignalKind::hangup())?));
     run::run(&policy).await?;
     Ok(())
-}
-
-/// Reads the operator's lists again at each SIGHUP, which would end the plugin otherwise.
-async fn reload_on_hang_up(lists: AccessFiles, mut hang_up: Signal) {
-    while hang_up.recv().await.is_some() {
-        lists.reload();
-    }
 }
 
 /// Beside the first event, not before it: strfry counts our start into its time-out.

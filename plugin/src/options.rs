@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use shared::options::config_errors::ConfigErrors;
-use shared::options::config_errors::ProgramOptions;
 use shared::options::held_limits::Limits;
+use shared::options::read_options::ProgramOptions;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
@@ -76,7 +76,7 @@ const REDIS_CALL: Duration = Duration::from_millis(900);
 #[cfg(test)]
 mod tests {
     use options_reference::check_document;
-    use shared::options::config_errors::read_options;
+    use shared::options::read_options::read_options;
 
     use super::*;
 
@@ -117,5 +117,6 @@ mod tests {
     #[test]
     fn the_reference_of_options_is_up_to_date() {
         check_document("grasp-plugin", &PluginOptions::definition());
+        options_reference::check_file("grasp-plugin", &PluginOptions::definition());
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod admin_address;
 mod clients;
+mod configuration;
 mod deletions;
 mod disk_limits;
 mod events;
