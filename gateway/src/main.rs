@@ -122,6 +122,7 @@ async fn run_server(
         clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
         "serving"
     );
+    server.keep_agreement(options);
     let arguments: Vec<_> = std::env::args_os().collect();
     tokio::spawn(ConfigWatch::new(server.lists(), &arguments).follow(hang_up));
     let signals = [stop.clone(), cut.clone()];

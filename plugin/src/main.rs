@@ -9,6 +9,8 @@ mod run;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use shared::agreement::Program;
+use shared::agreement::keep_agreement;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_watch::ConfigWatch;
@@ -64,7 +66,6 @@ fn main() -> ExitCode {
 async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>> {
     let purgatory = Purgatory::connect(&options.redis(), options.held_limits).await?;
     let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
-    tokio::spawn(report_redis_settings(purgatory.clone()));
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
@@ -79,19 +80,13 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         recently_accepted: RecentlyAccepted::default(),
         refusals: RefusalLog::default(),
     };
+    // Beside the first event, not before it: strfry counts our start into its time-out.
+    tokio::spawn(keep_agreement(Program::Plugin, policy.loader.clone(), policy.hold_secs));
     let arguments: Vec<_> = std::env::args_os().collect();
     let watch = ConfigWatch::new(policy.loader.access.clone(), &arguments);
     tokio::spawn(watch.follow(signal(SignalKind::hangup())?));
     run::run(&policy).await?;
     Ok(())
-}
-
-/// Beside the first event, not before it: strfry counts our start into its time-out.
-async fn report_redis_settings(purgatory: Purgatory) {
-    match purgatory.check_server().await {
-        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot check Redis"),
-    }
 }
 
 #[expect(

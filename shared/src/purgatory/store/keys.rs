@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 27] = [
+const SCRIPT_KEYS: [(&str, &str); 28] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -44,6 +44,7 @@ const SCRIPT_KEYS: [(&str, &str); 27] = [
     ("waiting", "{purgatory}:waiting:<event-id>"),
     ("deleted", "{purgatory}:deleted:<pubkey>:<span>"),
     ("gate_bytes", "{purgatory}:gate_bytes:<span>"),
+    ("settings", "{purgatory}:settings:<program>"),
 ];
 
 /// The epoch.

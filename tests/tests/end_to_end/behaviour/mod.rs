@@ -2,6 +2,7 @@
 
 mod access;
 mod admin_address;
+mod agreement;
 mod clients;
 mod configuration;
 mod deletions;
