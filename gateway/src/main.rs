@@ -82,6 +82,11 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
                 writeln!(io::stdout(), "{clone_url}")?;
                 Ok(ExitCode::SUCCESS)
             }
+            GatewayCommand::Doctor(options) => {
+                let answer = admin::doctor::run(&options).await?;
+                print(&answer.text)?;
+                Ok(answer.code)
+            }
             GatewayCommand::Config(options) => {
                 print(&options.run()?)?;
                 Ok(ExitCode::SUCCESS)

@@ -38,6 +38,7 @@ use shared::purgatory::RedisSettings;
 use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
+use url::Url;
 
 use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
@@ -60,6 +61,11 @@ pub(crate) enum GatewayCommand {
     ///
     /// For trying a server out with nothing but git.
     Declare(DeclareOptions),
+    /// Looks at everything that a server with these settings needs, from inside and as clients reach it, and names what
+    /// is wrong and what mends it.
+    ///
+    /// Ends with 0: all is well; 1: something is wrong; 2: nothing is, and something may become so.
+    Doctor(Box<DoctorOptions>),
     /// Prints the configuration file with all settings, or checks one.
     Config(ConfigOptions),
     /// Looks into the purgatory: what waits, what for, and since when; and acts on single events in it.
@@ -85,6 +91,7 @@ impl ProgramOptions for GatewayCommand {
     fn definition() -> Command {
         Self::command().mut_subcommands(|command| match command.get_name() {
             "serve" => with_variables(command),
+            "doctor" => with_variables_for(command, |long| !matches!(long, "json" | "public-url")),
             "purgatory" => command.mut_subcommands(|action| with_variables_for(action, is_about_redis)),
             _ => command,
         })
@@ -100,6 +107,7 @@ impl ProgramOptions for GatewayCommand {
         }
         match self {
             Self::Serve(options) => options.check(errors),
+            Self::Doctor(options) => options.server.check(errors),
             Self::Declare(_) | Self::Config(_) => {}
             Self::Purgatory(options) => options.reach().check(errors),
         }
@@ -135,6 +143,19 @@ impl ConfigOptions {
         check_file::<GatewayCommand>(path, &["grasp-gateway", "serve"].map(OsString::from))?;
         Ok(format!("{}: no mistakes\n", path.display()))
     }
+}
+
+/// The options of `doctor`: all options of the server, which is looked at as it would be started.
+#[derive(Args)]
+pub(crate) struct DoctorOptions {
+    /// Where clients reach the server [default: the domain, by https unless it has a port].
+    #[arg(long, value_name = "http[s]://HOST[:PORT]", value_parser = public_url)]
+    pub(crate) public_url: Option<Url>,
+    /// Answer in JSON, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: GatewayOptions,
 }
 
 /// The options of `serve`.
@@ -234,6 +255,14 @@ impl GatewayOptions {
         self.strfry.check(has_relay_url, errors);
         self.rules.check(errors);
     }
+}
+
+fn public_url(text: &str) -> Result<Url, Expected> {
+    let url = Url::parse(text).ok().filter(|url| {
+        let is_origin = url.path() == "/" && url.query().is_none() && url.username().is_empty();
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && is_origin
+    });
+    url.ok_or_else(|| Expected::new("an origin such as https://git.example.com".to_owned()))
 }
 
 /// A variable that is set to nothing is how an environment file leaves it unset.

@@ -1,4 +1,5 @@
-//! Gateway and plugin name what they do not have the same, and what is wrong with their Redis, also when it comes later.
+//! Gateway and plugin name what they do not have the same, and what is wrong with their Redis, also when that comes
+//! later.
 
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
