@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be had ends the test")]
 
+use std::path::Path;
+
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::process::Process;
 use tests::harness::process::free_port;
 use tests::harness::redis::RedisSetup;
 use tests::harness::reverse_proxy::Proxy;
@@ -56,6 +59,52 @@ async fn all_is_well_behind_caddy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_is_well_behind_nginx() {
     all_is_well_behind(Proxy::Nginx).await;
+}
+
+/// As it is in production: by a name without a port, through TLS. Caddy is an authority of its own here.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_looked_through_and_a_wrong_certificate_is_named() {
+    let world = world().await;
+    let (port, folder) = (free_port(), world.folder().display().to_string());
+    let site = format!(
+        "{{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}}\n\
+         https://localhost:{port} {{\n\ttls internal\n\treverse_proxy {}\n}}\n",
+        world.authority()
+    );
+    std::fs::write(world.folder().join("Caddyfile"), site).unwrap();
+    let home = ("XDG_DATA_HOME", folder.clone());
+    let arguments = ["run", "--adapter=caddyfile", &format!("--config={folder}/Caddyfile")].map(str::to_owned);
+    let caddy = Process::start_with(
+        Path::new("caddy"),
+        &arguments,
+        &world.folder().join("caddy.log"),
+        &[home, ("XDG_CONFIG_HOME", folder.clone())],
+    );
+    let authority = world.folder().join("caddy/pki/authorities/local/root.crt");
+    eventually("Caddy has a certificate", async || {
+        authority.exists() && caddy.output().contains("certificate obtained successfully")
+    })
+    .await;
+    let public = format!("--public-url=https://localhost:{port}");
+
+    let distrusts = world.doctor(&[&public]).await;
+    let trusts = world
+        .doctor_with(&[&public], &format!("SSL_CERT_FILE={}", authority.display()))
+        .await;
+
+    assert!(distrusts.names("domain", "certificate for localhost"), "{distrusts:#?}");
+    assert!(
+        !trusts.named().iter().any(|(check, _)| *check == "domain"),
+        "{trusts:#?}"
+    );
+    let found = |check: &str| {
+        trusts
+            .findings
+            .iter()
+            .filter(|finding| finding["check"] == check)
+            .count()
+    };
+    assert_eq!((found("domain"), found("git over http")), (2, 1), "{trusts:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,14 @@ impl World {
     /// # Panics
     /// It answers no JSON.
     pub async fn doctor(&self, more: &[&str]) -> Diagnosis {
+        self.doctor_with(more, "").await
+    }
+
+    /// Calls it with environment variables too.
+    ///
+    /// # Panics
+    /// It answers no JSON.
+    pub async fn doctor_with(&self, more: &[&str], variables: &str) -> Diagnosis {
         let mut arguments = self.gateway_arguments();
         arguments[0] = "doctor".to_owned();
         let is_replaced = |argument: &String| {
@@ -51,7 +59,7 @@ impl World {
         let arguments: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
         let log = self.folder().join("doctor.log");
         let command = format!(
-            "{} {} --json 2>>{}; echo $?",
+            "{variables} {} {} --json 2>>{}; echo $?",
             program("grasp-gateway").display(),
             arguments.join(" "),
             log.display()
