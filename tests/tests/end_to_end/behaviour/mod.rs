@@ -13,6 +13,7 @@ mod http;
 mod late_binding;
 mod limits;
 mod operator_mistakes;
+mod parts;
 mod plugin_lines;
 mod pull_request_refs;
 mod pull_requests;
