@@ -128,8 +128,7 @@ async fn run_server(
         "serving"
     );
     server.keep_agreement(options);
-    let arguments: Vec<_> = std::env::args_os().collect();
-    tokio::spawn(ConfigWatch::new(server.lists(), &arguments).follow(hang_up));
+    tokio::spawn(ConfigWatch::new(server.lists(), options.file.clone()).follow(hang_up));
     let signals = [stop.clone(), cut.clone()];
     tokio::spawn(async move {
         for signal in signals {

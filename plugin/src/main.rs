@@ -82,8 +82,7 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
     };
     // Beside the first event, not before it: strfry counts our start into its time-out.
     tokio::spawn(keep_agreement(Program::Plugin, policy.loader.clone(), policy.hold_secs));
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let watch = ConfigWatch::new(policy.loader.access.clone(), &arguments);
+    let watch = ConfigWatch::new(policy.loader.access.clone(), options.file);
     tokio::spawn(watch.follow(signal(SignalKind::hangup())?));
     run::run(&policy).await?;
     Ok(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use shared::options::config_errors::ConfigErrors;
+use shared::options::config_file::ConfigFile;
 use shared::options::held_limits::Limits;
 use shared::options::read_options::ProgramOptions;
 use shared::options::redis::RedisOptions;
@@ -21,6 +22,9 @@ use shared::rules::Service;
 #[derive(Parser)]
 #[command(name = "grasp-plugin", version, max_term_width = 100)]
 pub(crate) struct PluginOptions {
+    /// As it was when the options were read.
+    #[arg(skip = ConfigFile::of_this_program())]
+    pub(crate) file: Option<ConfigFile>,
     /// What `clone` and `relays` tags must name, the same as the gateway's.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parsed::<Service>("a domain such as git.example.com,
           without scheme and path"))]

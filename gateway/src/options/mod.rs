@@ -14,6 +14,7 @@ use clap::Command;
 use clap::CommandFactory;
 use clap::Parser;
 use shared::options::config_errors::ConfigErrors;
+use shared::options::config_file::ConfigFile;
 use shared::options::config_file::DEFAULT_FILE;
 use shared::options::environment::log_directives;
 use shared::options::environment::unknown_variables;
@@ -161,6 +162,9 @@ pub(crate) struct DoctorOptions {
 /// The options of `serve`.
 #[derive(Args)]
 pub(crate) struct GatewayOptions {
+    /// As it was when the options were read.
+    #[arg(skip = ConfigFile::of_this_program())]
+    pub(crate) file: Option<ConfigFile>,
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
     /// Where repositories are kept, and the built-in relay's database.

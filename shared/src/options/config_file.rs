@@ -41,7 +41,7 @@ struct Setting {
 impl ConfigFile {
     /// Reads the file that `--config` or `GRASP_CONFIG` names, or else the one at the usual place; `None`: there is
     /// none.
-    pub fn of_program(arguments: &[OsString]) -> Option<Self> {
+    pub(super) fn of_program(arguments: &[OsString]) -> Option<Self> {
         let named = named_by(arguments).or_else(|| std::env::var_os(VARIABLE).filter(|path| !path.is_empty()));
         match named {
             Some(path) => Some(Self::read(Path::new(&path))),
@@ -52,8 +52,13 @@ impl ConfigFile {
         }
     }
 
+    /// Reads the file of the program that runs.
+    pub fn of_this_program() -> Option<Self> {
+        Self::of_program(&std::env::args_os().collect::<Vec<_>>())
+    }
+
     /// Reads a file.
-    pub fn read(path: &Path) -> Self {
+    pub(super) fn read(path: &Path) -> Self {
         let path = path.to_owned();
         match fs::read_to_string(&path) {
             Ok(text) => Self::parse(path, &text),

@@ -1,9 +1,6 @@
 //! What a program does when its lists or its configuration file change while it runs.
 
-use std::ffi::OsString;
-use std::fs;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
@@ -20,9 +17,8 @@ pub struct ConfigWatch {
 }
 
 impl ConfigWatch {
-    /// Follows these lists, and the file that a program with these `arguments` has read.
-    pub fn new(lists: AccessFiles, arguments: &[OsString]) -> Self {
-        let file = ConfigFile::of_program(arguments);
+    /// Follows these lists, and the file that the program was started with.
+    pub fn new(lists: AccessFiles, file: Option<ConfigFile>) -> Self {
         Self { lists, file }
     }
 
@@ -31,44 +27,60 @@ impl ConfigWatch {
     pub async fn follow(self, mut hang_up: Signal) {
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stamp = self.stamp();
+        let mut last = FileChange::default();
         loop {
-            tokio::select! {
+            let is_asked = tokio::select! {
                 hung_up = hang_up.recv() => match hung_up {
-                    Some(()) => self.lists.reload(),
+                    Some(()) => true,
                     None => return,
                 },
-                _ = ticks.tick() => {
-                    if stamp == self.stamp() {
-                        continue;
-                    }
-                }
+                _ = ticks.tick() => false,
+            };
+            if is_asked {
+                self.lists.reload();
             }
-            stamp = self.stamp();
-            self.report();
-        }
-    }
-
-    fn stamp(&self) -> Option<SystemTime> {
-        fs::metadata(self.file.as_ref()?.path()).ok()?.modified().ok()
-    }
-
-    fn report(&self) {
-        let Some(file) = &self.file else {
-            return;
-        };
-        let (path, now) = (file.path().display(), file.read_again());
-        let keys = file.keys_that_differ(&now).join(", ");
-        match now.mistakes() {
-            [] if keys.is_empty() => tracing::info!(%path, "the configuration file is as at the start"),
-            [] => tracing::warn!(%path, keys, "the configuration file has changed, which needs a restart"),
-            mistakes => tracing::error!(
-                mistakes = mistakes.join("; "),
-                "the configuration file cannot be read any more: the next start would fail"
-            ),
+            let Some(file) = &self.file else {
+                continue;
+            };
+            let change = FileChange::since(file);
+            if is_asked || change != last {
+                change.log(file);
+            }
+            last = change;
         }
     }
 }
 
-/// Between two looks at the file's time.
+/// What is not as it was in the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct FileChange {
+    keys: Vec<String>,
+    mistakes: Vec<String>,
+}
+
+impl FileChange {
+    fn since(file: &ConfigFile) -> Self {
+        let now = file.read_again();
+        Self {
+            keys: file.keys_that_differ(&now),
+            mistakes: now.mistakes().to_vec(),
+        }
+    }
+
+    fn log(&self, file: &ConfigFile) {
+        let (path, keys) = (file.path().display(), self.keys.join(", "));
+        if !self.mistakes.is_empty() {
+            tracing::error!(
+                mistakes = self.mistakes.join("; "),
+                "the configuration file cannot be read any more: the next start would fail"
+            );
+        } else if keys.is_empty() {
+            tracing::info!(%path, "the configuration file is as at the start");
+        } else {
+            tracing::warn!(%path, keys, "the configuration file has changed, which needs a restart");
+        }
+    }
+}
+
+/// Between two looks at the file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
