@@ -18,6 +18,7 @@ mod socket_activation;
 mod start;
 mod strfry_import;
 
+use std::io;
 use std::io::ErrorKind;
 use std::io::IsTerminal;
 use std::io::Write;
@@ -28,9 +29,10 @@ use std::time::Duration;
 use crate::options::GatewayCommand;
 use crate::options::GatewayOptions;
 use crate::start::Server;
-use shared::options::config_errors::ProgramOptions;
+use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::log_directives;
 use shared::options::environment::unknown_variables;
+use shared::options::read_options::ProgramOptions;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -49,8 +51,8 @@ fn main() -> ExitCode {
     let directives = log_directives(LOG_DEFAULT).unwrap_or_else(|_| LOG_DEFAULT.to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(directives))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     for variable in unknown_variables(&GatewayCommand::definition()) {
         tracing::warn!("{variable}");
@@ -77,16 +79,21 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
             }
             GatewayCommand::Declare(declare) => {
                 let clone_url = declare.run().await?;
-                writeln!(std::io::stdout(), "{clone_url}")?;
+                writeln!(io::stdout(), "{clone_url}")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            GatewayCommand::Doctor(options) => {
+                let answer = admin::doctor::run(&options).await?;
+                print(&answer.text)?;
+                Ok(answer.code)
+            }
+            GatewayCommand::Config(options) => {
+                print(&options.run()?)?;
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Purgatory(options) => {
                 let answer = admin::purgatory::run(&options).await?;
-                match std::io::stdout().write_all(answer.text.as_bytes()) {
-                    // Whoever reads it has seen enough.
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                    written => written?,
-                }
+                print(&answer.text)?;
                 Ok(answer.code)
             }
             GatewayCommand::Repo(options) => Ok(admin::repo::run(&options).await?),
@@ -97,6 +104,14 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
     ended
 }
 
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 async fn run_server(
     options: &GatewayOptions,
     activated: Option<TcpListener>,
@@ -104,7 +119,7 @@ async fn run_server(
     descriptors::raise(&options.server_limits);
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(options, activated).await?;
     let service = server.service();
     tracing::info!(
@@ -113,12 +128,8 @@ async fn run_server(
         clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
         "serving"
     );
-    let lists = server.lists();
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            lists.reload();
-        }
-    });
+    server.keep_agreement(options);
+    tokio::spawn(ConfigWatch::new(server.lists(), options.file.clone()).follow(hang_up));
     let signals = [stop.clone(), cut.clone()];
     tokio::spawn(async move {
         for signal in signals {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use shared::agreement::Program;
+use shared::agreement::keep_agreement;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
@@ -160,6 +162,14 @@ impl Server {
     /// Returns the operator's lists.
     pub(crate) fn lists(&self) -> AccessFiles {
         self.gateway.reader.loader.access.clone()
+    }
+
+    /// Tells others in Redis, if there is one, what this server runs with, and names what does not agree.
+    pub(crate) fn keep_agreement(&self, options: &GatewayOptions) {
+        if options.redis().is_some() {
+            let loader = self.gateway.reader.loader.clone();
+            tokio::spawn(keep_agreement(Program::Gateway, loader, options.rules.hold.as_secs()));
+        }
     }
 
     /// Returns the name it goes by.
@@ -343,7 +353,8 @@ async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError
     };
     let purgatory = Purgatory::connect(&settings, limits).await?;
     match purgatory.check_server().await {
-        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        // `keep_agreement` names the warnings.
+        Ok(_) => {}
         // It may come up later than we do: until then pushes are refused and reads go on.
         Err(error @ PurgatoryError::Unavailable { .. }) => {
             tracing::error!(error = &error as &dyn std::error::Error, "Redis does not answer");

@@ -11,19 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugin::chain::Chain;
+use shared::agreement::Program;
+use shared::agreement::keep_agreement;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
-use shared::options::config_errors::ProgramOptions;
-use shared::options::config_errors::read_options;
+use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::log_directives;
 use shared::options::environment::unknown_variables;
+use shared::options::read_options::ProgramOptions;
+use shared::options::read_options::read_options;
 use shared::purgatory::Purgatory;
 use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::runtime::Handle;
-use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing_subscriber::EnvFilter;
@@ -72,7 +74,6 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
     let _entered = runtime.enter();
     let purgatory = runtime.block_on(Purgatory::connect(&options.redis(), options.held_limits))?;
     let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
-    runtime.spawn(report_redis_settings(purgatory.clone()));
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
@@ -87,10 +88,10 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
         recently_accepted: RecentlyAccepted::default(),
         refusals: RefusalLog::default(),
     };
-    runtime.spawn(reload_on_hang_up(
-        policy.loader.access.clone(),
-        signal(SignalKind::hangup())?,
-    ));
+    // Beside the first event, not before it: strfry counts our start into its time-out.
+    runtime.spawn(keep_agreement(Program::Plugin, policy.loader.clone(), policy.hold_secs));
+    let watch = ConfigWatch::new(policy.loader.access.clone(), options.file);
+    runtime.spawn(watch.follow(signal(SignalKind::hangup())?));
     let chain = Chain::new(options.chain);
     if let Some(chain) = &chain {
         chain.end_on_sigterm()?;
@@ -101,21 +102,6 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
         chain.end();
     }
     Ok(ended?)
-}
-
-/// Reads the operator's lists again at each SIGHUP, which would end the plugin otherwise.
-async fn reload_on_hang_up(lists: AccessFiles, mut hang_up: Signal) {
-    while hang_up.recv().await.is_some() {
-        lists.reload();
-    }
-}
-
-/// Beside the first event, not before it: strfry counts our start into its time-out.
-async fn report_redis_settings(purgatory: Purgatory) {
-    match purgatory.check_server().await {
-        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot check Redis"),
-    }
 }
 
 #[expect(

@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Parser;
 use plugin::chain::ChainOptions;
 use shared::options::config_errors::ConfigErrors;
-use shared::options::config_errors::ProgramOptions;
+use shared::options::config_file::ConfigFile;
 use shared::options::held_limits::Limits;
+use shared::options::read_options::ProgramOptions;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
@@ -22,6 +23,9 @@ use shared::rules::Service;
 #[derive(Parser)]
 #[command(name = "grasp-plugin", version, max_term_width = 100)]
 pub(crate) struct PluginOptions {
+    /// As it was when the options were read.
+    #[arg(skip = ConfigFile::of_this_program())]
+    pub(crate) file: Option<ConfigFile>,
     /// What `clone` and `relays` tags must name, the same as the gateway's.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parsed::<Service>("a domain such as git.example.com,
           without scheme and path"))]
@@ -79,7 +83,7 @@ const REDIS_CALL: Duration = Duration::from_millis(900);
 #[cfg(test)]
 mod tests {
     use options_reference::check_document;
-    use shared::options::config_errors::read_options;
+    use shared::options::read_options::read_options;
 
     use super::*;
 
@@ -126,5 +130,6 @@ mod tests {
     #[test]
     fn the_reference_of_options_is_up_to_date() {
         check_document("grasp-plugin", &PluginOptions::definition());
+        options_reference::check_file("grasp-plugin", &PluginOptions::definition());
     }
 }

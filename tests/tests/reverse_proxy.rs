@@ -6,7 +6,6 @@
 use std::io::Read;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
-use std::path::Path;
 
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
@@ -16,13 +15,11 @@ use tests::clients::http;
 use tests::clients::http::request;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
-use tests::harness::options::Kind;
 use tests::harness::options::Options;
-use tests::harness::process::Process;
-use tests::harness::process::free_port;
 use tests::harness::repository::Repository;
+use tests::harness::reverse_proxy::Proxy;
+use tests::harness::reverse_proxy::Site;
 use tests::harness::wait::eventually;
-use tests::harness::world::World;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -78,7 +75,7 @@ async fn a_large_push_and_a_clone_pass(proxy: Proxy) {
 
 async fn the_client_is_who_the_proxy_was_called_by(proxy: Proxy) {
     let site = Site::start(proxy).await;
-    let mut redis = site.redis().await;
+    let mut redis = redis(&site).await;
     let own = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
     for (identifier, headers) in [
         ("plain", &[][..]),
@@ -136,7 +133,7 @@ async fn a_push_reaches_the_gateway_before_its_last_byte(proxy: Proxy) {
     let push = UnfinishedPush::start(&site).await;
 
     // An authorised push gives its events more time before its pack is read.
-    let mut redis = site.redis().await;
+    let mut redis = redis(&site).await;
     eventually("the push has begun", async || {
         push.deadline(&mut redis).await > push.held_until
     })
@@ -196,7 +193,7 @@ impl UnfinishedPush {
             held_until: 0,
             pack: std::fs::read(pack.unwrap()).unwrap(),
         };
-        let mut redis = site.redis().await;
+        let mut redis = redis(site).await;
         push.held_until = push.deadline(&mut redis).await;
         // Deadlines have seconds: a later one shows only then.
         eventually("the next second", async || {
@@ -238,151 +235,17 @@ impl UnfinishedPush {
     }
 }
 
-/// Which reverse proxy.
-#[derive(Debug, Clone, Copy)]
-enum Proxy {
-    Caddy,
-    Nginx,
-}
-
-/// A world behind a proxy.
-struct Site {
-    /// `host:port` of the proxy.
-    authority: String,
-    // Before the world, whose directory it uses.
-    _proxy: Process,
-    world: World,
-}
-
-impl Site {
-    async fn start(proxy: Proxy) -> Self {
-        let options = Options {
-            trusted_proxies: "127.0.0.1",
-            ..Options::default()
-        };
-        let world = World::start(Kind::Strfry, options).await;
-        let authority = format!("127.0.0.1:{}", free_port());
-        let mut process = match proxy {
-            Proxy::Caddy => start_caddy(&world, &authority),
-            Proxy::Nginx => start_nginx(&world, &authority),
-        };
-        eventually("the proxy listens", async || {
-            assert!(process.is_running(), "{proxy:?} has ended:\n{}", process.output());
-            TcpStream::connect(&authority).await.is_ok()
-        })
-        .await;
-        Self {
-            authority,
-            _proxy: process,
-            world,
-        }
-    }
-
-    /// Returns the clone URL of a repository at the proxy.
-    fn url(&self, repository: &Repository) -> String {
-        self.world
-            .url(repository)
-            .replace(&self.world.authority(), &self.authority)
-    }
-
-    async fn redis(&self) -> MultiplexedConnection {
-        let url = format!("redis://127.0.0.1:{}", self.world.redis_port().unwrap());
-        redis::Client::open(url)
-            .unwrap()
-            .get_multiplexed_async_connection()
-            .await
-            .unwrap()
-    }
-}
-
-fn start_caddy(world: &World, authority: &str) -> Process {
-    let folder = world.folder();
-    let site = shipped(
-        "Caddyfile",
-        &[
-            ("git.example.com {", &format!("http://{authority} {{")),
-            (
-                "reverse_proxy 127.0.0.1:7334",
-                &format!("reverse_proxy {}", world.authority()),
-            ),
-        ],
-    );
-    let path = folder.join("Caddyfile");
-    // Its administration would listen on a fixed port.
-    std::fs::write(&path, format!("{{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}}\n{site}")).unwrap();
-    let arguments = [
-        format!("XDG_DATA_HOME={}", folder.display()),
-        format!("XDG_CONFIG_HOME={}", folder.display()),
-        "caddy".to_owned(),
-        "run".to_owned(),
-        "--adapter=caddyfile".to_owned(),
-        format!("--config={}", path.display()),
-    ];
-    Process::start(Path::new("env"), &arguments, &folder.join("caddy.log"))
-}
-
-fn start_nginx(world: &World, authority: &str) -> Process {
-    let folder = world.folder();
-    let site = shipped(
-        "nginx.conf",
-        &[
-            ("listen 443 ssl;", &format!("listen {authority};")),
-            ("listen [::]:443 ssl;", ""),
-            (
-                "ssl_certificate     /etc/letsencrypt/live/git.example.com/fullchain.pem;",
-                "",
-            ),
-            (
-                "ssl_certificate_key /etc/letsencrypt/live/git.example.com/privkey.pem;",
-                "",
-            ),
-            ("listen 80;", &format!("listen 127.0.0.1:{};", free_port())),
-            ("listen [::]:80;", ""),
-            (
-                "proxy_pass http://127.0.0.1:7334;",
-                &format!("proxy_pass http://{};", world.authority()),
-            ),
-        ],
-    );
-    let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {}/nginx-{name};\n", folder.display()))
-        .concat();
-    // One process: with a master its workers would outlive it when it is killed.
-    let main = format!(
-        "daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr;\n\
-         events {{}}\nhttp {{\naccess_log off;\n{folders}{site}}}\n",
-        folder = folder.display()
-    );
-    let path = folder.join("nginx.conf");
-    std::fs::write(&path, main).unwrap();
-    let arguments = [
-        "-p",
-        folder.to_str().unwrap(),
-        "-e",
-        "stderr",
-        "-c",
-        path.to_str().unwrap(),
-    ]
-    .map(str::to_owned);
-    // Not on everybody's PATH in Debian.
-    Process::start(Path::new("/usr/sbin/nginx"), &arguments, &folder.join("nginx.log"))
-}
-
-/// Returns a shipped file with some of its texts replaced, each of which is in it once.
-fn shipped(name: &str, replacements: &[(&str, &str)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../strfry-config")
-        .join(name);
-    let mut text = std::fs::read_to_string(path).unwrap();
-    for (from, to) in replacements {
-        assert_eq!(text.matches(from).count(), 1, "{from:?} in {name}");
-        text = text.replace(from, to);
-    }
-    text
-}
-
 async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) -> Option<String> {
     let mut command = redis::cmd("HGET");
     command.arg(format!("{{purgatory}}:entry:{event_id}")).arg(name);
     command.query_async(redis).await.unwrap()
+}
+
+async fn redis(site: &Site) -> MultiplexedConnection {
+    let url = format!("redis://127.0.0.1:{}", site.world.redis_port().unwrap());
+    redis::Client::open(url)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap()
 }

@@ -2,6 +2,7 @@
 //! address, and whether another address is this server's own.
 
 pub(crate) mod address;
+pub(crate) mod doctor;
 pub(crate) mod health;
 mod needs;
 pub(crate) mod own_address;

@@ -29,10 +29,6 @@ pub(crate) struct Git {
 struct GitProgram {
     program: PathBuf,
     config: PathBuf,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "what differs between versions is tested on each")
-    )]
     version: GitVersion,
 }
 
@@ -101,7 +97,6 @@ impl Git {
     }
 
     /// Returns the version found.
-    #[cfg(test)]
     pub(crate) fn version(&self) -> GitVersion {
         self.inner.version
     }

@@ -16,13 +16,16 @@ use clap::Command;
 use clap::CommandFactory;
 use clap::Parser;
 use shared::options::config_errors::ConfigErrors;
-use shared::options::config_errors::ProgramOptions;
-use shared::options::config_errors::read_options;
-use shared::options::config_errors::with_variables;
-use shared::options::config_errors::with_variables_for;
+use shared::options::config_file::ConfigFile;
+use shared::options::config_file::DEFAULT_FILE;
 use shared::options::environment::log_directives;
 use shared::options::environment::unknown_variables;
 use shared::options::held_limits::Limits;
+use shared::options::read_options::ProgramOptions;
+use shared::options::read_options::check_file;
+use shared::options::read_options::read_options;
+use shared::options::read_options::with_variables;
+use shared::options::read_options::with_variables_for;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
@@ -38,6 +41,7 @@ use shared::purgatory::RedisSettings;
 use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
+use url::Url;
 
 use crate::declare::DeclareOptions;
 use crate::http::client_address::TrustedProxies;
@@ -62,6 +66,13 @@ pub(crate) enum GatewayCommand {
     ///
     /// For trying a server out with nothing but git.
     Declare(DeclareOptions),
+    /// Looks at everything that a server with these settings needs, from inside and as clients reach it, and names what
+    /// is wrong and what mends it.
+    ///
+    /// Ends with 0: all is well; 1: something is wrong; 2: nothing is, and something may become so.
+    Doctor(Box<DoctorOptions>),
+    /// Prints the configuration file with all settings, or checks one.
+    Config(ConfigOptions),
     /// Looks into the purgatory: what waits, what for, and since when; and acts on single events in it.
     ///
     /// With the Redis of the gateway, whether a gateway runs or not.
@@ -87,6 +98,7 @@ impl ProgramOptions for GatewayCommand {
     fn definition() -> Command {
         Self::command().mut_subcommands(|command| match command.get_name() {
             "serve" => with_variables(command),
+            "doctor" => with_variables_for(command, |long| !matches!(long, "json" | "public-url")),
             "purgatory" => command.mut_subcommands(|action| with_variables_for(action, is_about_redis)),
             "repo" => command.mut_subcommands(|action| with_variables_for(action, is_about_disk)),
             _ => command,
@@ -103,7 +115,8 @@ impl ProgramOptions for GatewayCommand {
         }
         match self {
             Self::Serve(options) => options.check(errors),
-            Self::Declare(_) | Self::Repo(_) => {}
+            Self::Doctor(options) => options.server.check(errors),
+            Self::Declare(_) | Self::Config(_) | Self::Repo(_) => {}
             Self::Purgatory(options) => options.reach().check(errors),
         }
     }
@@ -118,9 +131,51 @@ fn is_about_disk(long: &str) -> bool {
     long == "data-dir" || long.starts_with("maintenance-") || long.starts_with("replaced-")
 }
 
+/// The options of `config`.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ConfigOptions {
+    /// Print the file with all settings, commented, with their defaults.
+    #[arg(long)]
+    print_default: bool,
+    /// Check a file, as a server without other options and variables would: every mistake is named with its line.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+impl ConfigOptions {
+    /// Returns what was asked for.
+    ///
+    /// # Errors
+    /// Every mistake in the file.
+    pub(crate) fn run(&self) -> Result<String, ConfigErrors> {
+        let Some(path) = &self.check else {
+            return Ok(DEFAULT_FILE.to_owned());
+        };
+        check_file::<GatewayCommand>(path, &["grasp-gateway", "serve"].map(OsString::from))?;
+        Ok(format!("{}: no mistakes\n", path.display()))
+    }
+}
+
+/// The options of `doctor`: all options of the server, which is looked at as it would be started.
+#[derive(Args)]
+pub(crate) struct DoctorOptions {
+    /// Where clients reach the server [default: the domain, by https unless it has a port].
+    #[arg(long, value_name = "http[s]://HOST[:PORT]", value_parser = public_url)]
+    pub(crate) public_url: Option<Url>,
+    /// Answer in JSON, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: GatewayOptions,
+}
+
 /// The options of `serve`.
 #[derive(Args)]
 pub(crate) struct GatewayOptions {
+    /// As it was when the options were read.
+    #[arg(skip = ConfigFile::of_this_program())]
+    pub(crate) file: Option<ConfigFile>,
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
     /// Where repositories are kept, and the built-in relay's database.
@@ -220,6 +275,14 @@ impl GatewayOptions {
     }
 }
 
+fn public_url(text: &str) -> Result<Url, Expected> {
+    let url = Url::parse(text).ok().filter(|url| {
+        let is_origin = url.path() == "/" && url.query().is_none() && url.username().is_empty();
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && is_origin
+    });
+    url.ok_or_else(|| Expected::new("an origin such as https://git.example.com".to_owned()))
+}
+
 /// A variable that is set to nothing is how an environment file leaves it unset.
 fn networks(text: &str) -> Result<TrustedProxies, Expected> {
     match text {
@@ -241,12 +304,10 @@ mod tests {
 
     fn serve(arguments: &[&str]) -> Result<Box<GatewayOptions>, ConfigErrors> {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
-        match GatewayCommand::read(arguments.map(OsString::from).collect())? {
-            GatewayCommand::Serve(options) => Ok(options),
-            GatewayCommand::Declare(_) | GatewayCommand::Purgatory(_) | GatewayCommand::Repo(_) => {
-                unreachable!("the command is serve")
-            }
-        }
+        let GatewayCommand::Serve(options) = GatewayCommand::read(arguments.map(OsString::from).collect())? else {
+            unreachable!("the command is serve");
+        };
+        Ok(options)
     }
 
     fn errors(arguments: &[&str]) -> ConfigErrors {
@@ -354,6 +415,76 @@ mod tests {
         assert!(errors.to_string().contains("GRASP_REDIS_URL"), "{errors}");
     }
 
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_gives_defaults_and_options_win_over_it() {
+        let file = file("hold-secs = '10m'\nheld-max = 7\ntrusted-proxies = ['127.0.0.1', '10.0.0.0/8']\n");
+        let config = format!("--config={}", file.path().display());
+
+        let options = serve(&[&config, "--hold-secs=20m"]).ok().unwrap();
+
+        assert_eq!(options.rules.hold.as_secs(), 1200);
+        assert_eq!(options.held_limits.entries_max, 7);
+        let proxies = networks("127.0.0.1,10.0.0.0/8").unwrap();
+        assert_eq!(options.listen.trusted_proxies, proxies);
+    }
+
+    #[test]
+    fn every_mistake_in_a_file_is_named_with_its_line() {
+        let file = file(
+            "domain = 'https://x/'\nhold_secs = 5\nrelay-url = 'ws://127.0.0.1:7777'\nheld-max = 'many'\n\
+             redis-url = 'redis://:hunter2@h'\nrepos-deny = '/nowhere'\nsurplus = 1\n[gateway]\nstrfry-bin = '/x'\n",
+        );
+        let options = ConfigOptions {
+            print_default: false,
+            check: Some(file.path().to_owned()),
+        };
+
+        let errors = options.run().unwrap_err();
+
+        let text = errors.to_string();
+        for expected in [
+            "line 1: domain is \"https://x/\": it must be a domain",
+            "line 2: there is no setting hold_secs: did you mean hold-secs?",
+            "line 4: held-max is \"many\": it must be a number",
+            "line 5: redis-url has a password",
+            "repos-deny in line 6",
+            "line 7: there is no setting surplus\n",
+            "line 8: gateway: it must be a text",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert!(errors.lines.len() == 7 && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn the_printed_file_is_valid_and_so_is_each_default_in_it() {
+        let print = ConfigOptions {
+            print_default: true,
+            check: None,
+        };
+        let printed = print.run().unwrap();
+        let is_default = |line: &&str| line.starts_with('#') && line.contains(" = ") && !line.starts_with("# ");
+        let is_form = |line: &str| ["HOST", "FILE", "ADDR", "CIDR"].iter().any(|form| line.contains(form));
+        let lines = printed.lines().filter(is_default).map(|line| &line[1..]);
+        let defaults: Vec<&str> = lines.filter(|line| !is_form(line)).collect();
+        assert!(defaults.len() > 30, "{defaults:?}");
+
+        for text in [printed.clone(), defaults.join("\n")] {
+            let file = file(&text);
+            let check = ConfigOptions {
+                print_default: false,
+                check: Some(file.path().to_owned()),
+            };
+            assert!(check.run().unwrap().ends_with("no mistakes\n"));
+        }
+    }
+
     #[test]
     fn a_relay_without_redis_is_refused() {
         assert!(serve(&["--relay-url=ws://127.0.0.1:7777"]).is_err());
@@ -373,6 +504,7 @@ mod tests {
     #[test]
     fn the_reference_of_options_is_up_to_date() {
         let command = GatewayCommand::definition();
+        options_reference::check_file("grasp-gateway", command.find_subcommand("serve").unwrap());
         for name in ["serve", "declare"] {
             let options = command.find_subcommand(name).unwrap();
             check_document(&format!("grasp-gateway {name}"), options);

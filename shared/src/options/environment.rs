@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use clap::Arg;
 use clap::Command;
 
 use crate::options::redis_password;
@@ -37,6 +38,17 @@ impl fmt::Display for UnknownVariable {
     }
 }
 
+/// Returns the variable of the option with this name.
+pub(super) fn variable_of(long: &str) -> String {
+    format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"))
+}
+
+/// Whether an option has a variable of ours, and so is a setting that a file may have too.
+pub(super) fn has_variable(argument: &Arg) -> bool {
+    let variable = argument.get_env().and_then(|variable| variable.to_str());
+    variable.is_some_and(|variable| variable.starts_with(PREFIX))
+}
+
 /// Returns the variables that begin as ours do, and that neither `command` nor one of its subcommands has.
 pub fn unknown_variables(command: &Command) -> Vec<UnknownVariable> {
     let mut known = BTreeSet::from([LOG.to_owned(), redis_password::VARIABLE.to_owned()]);
@@ -63,9 +75,9 @@ fn unknown(set: impl Iterator<Item = String>, known: &BTreeSet<String>) -> Vec<U
         .collect()
 }
 
-/// Returns the known variable that somebody may have meant; what only lacks an underscore is the same.
-fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
-    let bare = |name: &str| name.replace('_', "");
+/// Returns the known name that somebody may have meant; what only lacks an underscore or a dash is the same.
+pub(super) fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let bare = |name: &str| name.replace(['_', '-'], "");
     let distances = known
         .iter()
         .map(|known| (strsim::osa_distance(&bare(name), &bare(known)), known));

@@ -2,8 +2,11 @@
 
 pub mod access_files;
 pub mod config_errors;
+pub mod config_file;
+pub mod config_watch;
 pub mod environment;
 pub mod held_limits;
+pub mod read_options;
 pub mod redis;
 mod redis_password;
 pub mod rules;

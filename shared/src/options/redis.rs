@@ -184,8 +184,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::options::config_errors::ProgramOptions;
-    use crate::options::config_errors::read_options;
+    use crate::options::read_options::ProgramOptions;
+    use crate::options::read_options::read_options;
 
     #[derive(Parser)]
     struct RedisOnly {

@@ -1,5 +1,5 @@
-//! The reference of options in `docs/configuration.md`, written from the programs' own definitions: each program has a
-//! test that compares the two.
+//! The reference of options in `docs/configuration.md` and in `strfry-config/config.toml`, written from the programs'
+//! own definitions: each program has a test that compares them.
 
 use std::env;
 use std::fs;
@@ -12,26 +12,106 @@ use clap::Command;
 /// # Panics
 /// The document is out of date, or has no place for the command.
 pub fn check_document(name: &str, command: &Command) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-    let document = fs::read_to_string(path).expect("docs/configuration.md can be read");
-    let (begin, end) = (
+    let marks = [
         format!("<!-- options of {name} -->\n"),
         format!("<!-- end of {name} -->\n"),
-    );
+    ];
+    check_place("docs/configuration.md", marks, |_| table(command));
+}
+
+/// Compares the settings of a command with the configuration file of all settings; writes them there where
+/// `UPDATE_DOCS` is set. A setting that another command has too stands there once.
+///
+/// # Panics
+/// The file is out of date, or has no place for the command.
+pub fn check_file(name: &str, command: &Command) {
+    let marks = [format!("## Settings of {name}\n"), format!("## End of {name}\n")];
+    check_place("strfry-config/config.toml", marks, |others| settings(command, others));
+}
+
+fn check_place(file: &str, [begin, end]: [String; 2], text: impl Fn(&str) -> String) {
+    let path = format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(&path).expect("the document can be read");
     let place = document
         .split_once(&begin)
         .and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
-    let (before, after) = place.expect("docs/configuration.md has a place for each command");
-    let current = format!("{before}{begin}\n{}\n{end}{after}", table(command));
+    let (before, after) = place.expect("the document has a place for each command");
+    let text = text(&format!("{before}{after}"));
+    let current = format!("{before}{begin}\n{text}\n{end}{after}");
     if env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(path, current).expect("docs/configuration.md can be written");
+        fs::write(path, current).expect("the document can be written");
     } else {
         assert!(
             document == current,
-            "docs/configuration.md does not list the options of {name} as they are: \
+            "{file} does not list the options as they are: \
              UPDATE_DOCS=1 cargo test -p gateway -p plugin the_reference_of_options"
         );
     }
+}
+
+/// What stands in `others` already is left out, but for a default that is another one here.
+fn settings(command: &Command, others: &str) -> String {
+    let mut text = String::new();
+    let mut heading = "";
+    for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+        let key = argument.get_long().unwrap_or_default();
+        if key == "config" {
+            continue;
+        }
+        let line = example(key, argument);
+        let elsewhere = others.lines().find(|other| other.starts_with(&format!("#{key} = ")));
+        match elsewhere {
+            Some(other) if *other == line => continue,
+            Some(_) if argument.get_default_values().is_empty() && !argument.is_required_set() => continue,
+            Some(_) => text.push_str(&format!("# Here {key} is by default\n#   {}\n", &line[1..])),
+            None => {
+                let own = argument.get_help_heading().unwrap_or_default();
+                if own != heading {
+                    heading = own;
+                    text.push_str(&format!("# ---- {own} ----\n\n"));
+                }
+                text.push_str(&comment(argument));
+                text.push_str(&format!("{line}\n\n"));
+            }
+        }
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+/// A line that is taken as it is once its `#` is gone: the default, or the form of a value.
+fn example(key: &str, argument: &Arg) -> String {
+    let defaults = argument
+        .get_default_values()
+        .iter()
+        .map(|value| value.to_string_lossy());
+    let default = defaults.collect::<Vec<_>>().join(",");
+    let value = match default.is_empty() {
+        true => argument
+            .get_value_names()
+            .and_then(|names| names.first())
+            .map_or_else(String::new, ToString::to_string),
+        false => default,
+    };
+    match value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok() {
+        true => format!("#{key} = {value}"),
+        false => format!("#{key} = {value:?}"),
+    }
+}
+
+fn comment(argument: &Arg) -> String {
+    let help = argument.get_long_help().or(argument.get_help());
+    let help = help.map(|help| help.to_string().replace('\n', " ")).unwrap_or_default();
+    let mut lines = vec![String::from("#")];
+    for word in help.split(' ') {
+        if lines.last().is_some_and(|line| line.len() + word.len() > COMMENT_WIDTH) {
+            lines.push(String::from("#"));
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn table(command: &Command) -> String {
@@ -81,3 +161,5 @@ fn row(argument: &Arg) -> String {
         text.trim_end_matches('.')
     )
 }
+
+const COMMENT_WIDTH: usize = 98;

@@ -1,5 +1,6 @@
 //! Programs under test in a world of their own: how each is started, found, waited for and ended.
 
+pub mod doctor;
 pub mod gateway;
 mod neighbours;
 pub mod options;
@@ -9,6 +10,7 @@ pub mod redis;
 pub mod redis_topology;
 mod relay;
 pub mod repository;
+pub mod reverse_proxy;
 pub mod second_gateway;
 pub mod strfry;
 pub mod strfry_import;

@@ -230,6 +230,14 @@ impl World {
     /// Starts the relay again.
     pub async fn start_relay(&mut self) {
         let command = self.plugin_command();
+        self.start_relay_with(command).await;
+    }
+
+    /// Starts the relay again with another plugin.
+    ///
+    /// # Panics
+    /// The relay is built in.
+    pub async fn start_relay_with(&mut self, command: String) {
         let folder = self.folder.path().to_owned();
         let neighbours = self.neighbours.as_mut().unwrap();
         neighbours.relay = Relay::start(&folder, neighbours.relay_port, command).await;
@@ -408,7 +416,13 @@ impl World {
         Process::start_on(socket, &program("grasp-gateway"), &arguments, &folder.join(log))
     }
 
-    pub(super) fn plugin_command(&self) -> String {
+    /// Returns the options of the gateway.
+    pub(super) fn gateway_arguments(&self) -> Vec<String> {
+        gateway_arguments(self.folder.path(), self.port, self.options, self.neighbours.as_ref())
+    }
+
+    /// Returns the command of the plugin, as it stands in strfry.conf.
+    pub fn plugin_command(&self) -> String {
         let neighbours = self.neighbours.as_ref().expect("the built-in relay has no plugin");
         let command = neighbours.plugin_command(self.folder.path(), self.port, self.options);
         let relay = |port: u16| format!("--relay-url ws://127.0.0.1:{port} ");

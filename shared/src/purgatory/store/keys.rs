@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 28] = [
+const SCRIPT_KEYS: [(&str, &str); 29] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -45,6 +45,7 @@ const SCRIPT_KEYS: [(&str, &str); 28] = [
     ("behind", "{purgatory}:behind:<event-id>"),
     ("deleted", "{purgatory}:deleted:<pubkey>:<span>"),
     ("gate_bytes", "{purgatory}:gate_bytes:<span>"),
+    ("settings", "{purgatory}:settings:<program>"),
 ];
 
 /// The epoch.

@@ -270,6 +270,11 @@ operations! {
     pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
         ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(decode::status_of(&status)));
 
+    /// Tells for so many seconds what a program runs with, unless that is empty, and returns what gateways and what
+    /// plugins have told last; empty: nothing.
+    pub fn tell_settings(program: &str, settings: &str, secs: u64) -> (String, String) =
+        ("tell the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
+
     /// Makes an event due that is releasing or stuck, and returns whether it is one.
     pub fn make_due(event_id: &EventId) -> bool =
         ("make an event due", |argv| argv.arg(event_id), Ok);

@@ -2,8 +2,10 @@
 
 mod access;
 mod admin_address;
+mod agreement;
 mod chain;
 mod clients;
+mod configuration;
 mod deletions;
 mod disk_limits;
 mod events;

@@ -1,0 +1,133 @@
+//! `grasp-gateway doctor`: looks at everything that the server needs, from inside and as clients reach it, and names
+//! what is wrong with the command that mends it. One row for each check.
+
+mod host;
+mod observation;
+mod outside;
+mod patient;
+mod probe;
+mod public;
+mod redis;
+mod relay;
+
+use std::future::ready;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::admin::doctor::observation::Diagnosis;
+use crate::admin::doctor::observation::Observation;
+use crate::admin::doctor::patient::Patient;
+use crate::admin::purgatory::CommandAnswer;
+use crate::command_error::CommandError;
+use crate::options::DoctorOptions;
+
+/// What a check finds.
+type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
+
+/// One check: its name, and what it does.
+struct Check {
+    name: &'static str,
+    run: for<'p> fn(&'p Patient<'_>) -> Findings<'p>,
+}
+
+/// In the order in which the parts need each other: the first that is wrong often explains the rest.
+const CHECKS: [Check; 16] = [
+    Check {
+        name: "data directory",
+        run: |patient| Box::pin(ready(host::data_directory(patient))),
+    },
+    Check {
+        name: "file system",
+        run: |patient| Box::pin(ready(host::file_system(patient))),
+    },
+    Check {
+        name: "disk space",
+        run: |patient| Box::pin(ready(host::disk_space(patient))),
+    },
+    Check {
+        name: "git",
+        run: |patient| Box::pin(host::git(patient)),
+    },
+    Check {
+        name: "open files",
+        run: |patient| Box::pin(ready(host::open_files(patient))),
+    },
+    Check {
+        name: "redis",
+        run: |patient| Box::pin(redis::settings(patient)),
+    },
+    Check {
+        name: "redis write time",
+        run: |patient| Box::pin(redis::write_time(patient)),
+    },
+    Check {
+        name: "clock",
+        run: |patient| Box::pin(redis::clock(patient)),
+    },
+    Check {
+        name: "relay",
+        run: |patient| Box::pin(relay::identity(patient)),
+    },
+    Check {
+        name: "plugin",
+        run: |patient| Box::pin(relay::plugin(patient)),
+    },
+    Check {
+        name: "agreement",
+        run: |patient| Box::pin(relay::agreement(patient)),
+    },
+    Check {
+        name: "domain",
+        run: |patient| Box::pin(public::reached(patient)),
+    },
+    Check {
+        name: "git over http",
+        run: |patient| Box::pin(public::git(patient)),
+    },
+    Check {
+        name: "size of pushes",
+        run: |patient| Box::pin(public::body_size(patient)),
+    },
+    Check {
+        name: "pushes are passed on at once",
+        run: |patient| Box::pin(public::buffering(patient)),
+    },
+    Check {
+        name: "websocket and client address",
+        run: |patient| Box::pin(public::client_address(patient)),
+    },
+];
+
+/// Looks at everything.
+///
+/// # Errors
+/// The options do not say where anything is.
+pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, CommandError> {
+    let patient = Patient::admit(options).await?;
+    let mut diagnosis = Diagnosis::default();
+    for check in &CHECKS {
+        let found = timeout(CHECK_MAX, (check.run)(&patient)).await;
+        let found = found.unwrap_or_else(|_| {
+            let text = format!("it has not ended within {} s", CHECK_MAX.as_secs());
+            vec![Observation::wrong(text, "see whether what it asks hangs")]
+        });
+        diagnosis
+            .0
+            .extend(found.into_iter().map(|finding| (check.name, finding)));
+    }
+    if let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) {
+        probe.take_back(&loader.purgatory).await;
+    }
+    Ok(CommandAnswer {
+        text: match options.json {
+            true => diagnosis.json(),
+            false => diagnosis.text(),
+        },
+        code: diagnosis.code(),
+    })
+}
+
+/// For one check.
+const CHECK_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,147 @@
+//! Connections to the server as clients make them: by its name, through TLS and whatever stands before it.
+
+use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::Limited;
+use http_body_util::combinators::BoxBody;
+use hyper::Request;
+use hyper::Response;
+use hyper::client::conn::http1;
+use hyper::header;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::Url;
+
+/// A connection, whatever it goes through.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// Why the server is not reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OutsideError {
+    #[error("its name is not found: {0}")]
+    Name(io::Error),
+    #[error("nobody listens there: {0}")]
+    Connect(io::Error),
+    #[error("TLS fails: {0}")]
+    Tls(io::Error),
+    #[error("it does not speak HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("no answer in {} s", WAIT_MAX.as_secs())]
+    Silent,
+}
+
+impl OutsideError {
+    pub(super) fn mend(&self, host: &str) -> String {
+        match self {
+            Self::Name(_) => format!("let {host} name this server (DNS, A and AAAA), or correct domain"),
+            Self::Connect(_) => "start the reverse proxy, and let its port through the firewall".to_owned(),
+            Self::Tls(_) => format!("give the reverse proxy a certificate for {host}"),
+            Self::Http(_) | Self::Silent => "let the reverse proxy pass everything on to the gateway".to_owned(),
+        }
+    }
+}
+
+/// Connects, and returns the address that this end has.
+pub(super) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), OutsideError> {
+    let (host, port) = (
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or(443),
+    );
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let addresses = tokio::net::lookup_host((name.clone(), port))
+        .await
+        .map_err(OutsideError::Name)?;
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address");
+    for address in addresses {
+        match timeout(WAIT_MAX, connect_to(address)).await {
+            Ok(Ok(stream)) => {
+                let own = stream.local_addr().map_err(OutsideError::Connect)?.ip();
+                return match url.scheme() {
+                    "https" => Ok((Box::new(secure(stream, name).await?), own)),
+                    _ => Ok((Box::new(stream), own)),
+                };
+            }
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(OutsideError::Connect(failure))
+}
+
+/// Loopback has many addresses: by one of its own a client is told from the proxy.
+async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((OWN_LOOPBACK, 0).into())?;
+            socket.connect(address).await
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => TcpStream::connect(address).await,
+    }
+}
+
+async fn secure(stream: TcpStream, name: String) -> Result<impl Connection, OutsideError> {
+    let tls = |error: Box<dyn std::error::Error + Send + Sync>| OutsideError::Tls(io::Error::other(error));
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name).map_err(|error| tls(error.into()))?;
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let secured = timeout(WAIT_MAX, connecting).await.map_err(|_| OutsideError::Silent)?;
+    secured.map_err(OutsideError::Tls)
+}
+
+/// What a request sends.
+pub(super) type ProbeBody = BoxBody<Bytes, io::Error>;
+
+/// Sends a request on a connection of its own; returns the answer, with the start of its body.
+pub(super) async fn ask(
+    url: &Url,
+    request: hyper::http::request::Builder,
+    body: ProbeBody,
+) -> Result<Response<Bytes>, OutsideError> {
+    let (stream, _) = connect(url).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let authority = url.authority().to_owned();
+    let request = request.header(header::HOST, authority).body(body);
+    let request: Request<ProbeBody> = request.map_err(|_| OutsideError::Silent)?;
+    let asking = async {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        Ok(Response::from_parts(parts, body))
+    };
+    let answer = timeout(WAIT_MAX, asking).await.unwrap_or(Err(OutsideError::Silent));
+    connection.abort();
+    answer
+}
+
+/// For each wait.
+const WAIT_MAX: Duration = Duration::from_secs(8);
+
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+const OWN_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);

@@ -1,0 +1,93 @@
+//! The probe: announcements by a key that nobody else has, of a repository that nobody will push to. They are held, and
+//! taken back at the end.
+
+use nostr::event::Event;
+use nostr::event::EventBuilder;
+use nostr::event::FinalizeEvent;
+use nostr::event::Kind;
+use nostr::event::Tag;
+use nostr::key::Keys;
+use shared::nip34;
+use shared::nip34::Coordinate;
+use shared::purgatory::Purgatory;
+use shared::rules::Service;
+use wire::path::repository_path;
+
+/// What was announced, and what became of it.
+pub(super) struct Probe {
+    keys: Keys,
+    /// For the relay itself.
+    pub(super) announcement: Event,
+    /// What it announces.
+    pub(super) repository: Coordinate,
+    /// For the relay as clients reach it.
+    pub(super) from_outside: Event,
+    /// What became of the first one.
+    pub(super) answer: ProbeAnswer,
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ProbeAnswer {
+    /// The purgatory that we look into has it.
+    HeldHere,
+    /// It is said to be held, and is not in our purgatory.
+    HeldElsewhere,
+    /// It is said to be held, and our purgatory cannot be read.
+    Unread(String),
+    /// The relay has stored it: no plugin was asked.
+    Stored,
+    /// It was refused, or nobody answered.
+    Refused(String),
+}
+
+impl Probe {
+    /// Makes the announcements; `None`: they cannot be signed.
+    pub(super) fn new(service: &Service) -> Option<Self> {
+        let keys = Keys::generate();
+        let (announcement, repository) = announce(&keys, service, "grasp-doctor-probe")?;
+        let (from_outside, _) = announce(&keys, service, "grasp-doctor-probe-from-outside")?;
+        Some(Self {
+            keys,
+            announcement,
+            repository,
+            from_outside,
+            answer: ProbeAnswer::Refused("it was not sent".to_owned()),
+        })
+    }
+
+    /// Returns what asks the relay to delete what it has stored.
+    pub(super) fn deletion(&self) -> Option<Event> {
+        let tag = Tag::custom("e", [self.announcement.id.to_hex()]);
+        let deletion = EventBuilder::new(Kind::from_u16(DELETION), "").tags([tag]);
+        deletion.finalize(&self.keys).ok()
+    }
+
+    /// Drops what is held of it.
+    pub(super) async fn take_back(&self, purgatory: &Purgatory) {
+        for event_id in [self.announcement.id, self.from_outside.id] {
+            if let Err(error) = purgatory.drop_entry(&event_id).await {
+                tracing::warn!(%error, %event_id, "the probe may still be held; it expires by itself");
+            }
+        }
+    }
+}
+
+fn announce(keys: &Keys, service: &Service, identifier: &str) -> Option<(Event, Coordinate)> {
+    let repository = Coordinate {
+        owner: keys.public_key(),
+        identifier: identifier.parse().ok()?,
+    };
+    let clone = format!("{}{}", service.http_origin(), repository_path(&repository));
+    let tags = [
+        ("d", identifier.to_owned()),
+        ("clone", clone),
+        ("relays", service.relay_url()),
+    ];
+    let tags = tags.map(|(name, value)| Tag::custom(name, [value]));
+    let event = EventBuilder::new(Kind::from_u16(nip34::ANNOUNCEMENT), "").tags(tags);
+    Some((event.finalize(keys).ok()?, repository))
+}
+
+/// A deletion request (NIP-09).
+const DELETION: u16 = 5;

@@ -1,0 +1,281 @@
+//! Whether clients reach everything under the server's one name, and are told from each other.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use http_body_util::StreamBody;
+use hyper::Request;
+use hyper::StatusCode;
+use hyper::body::Frame;
+use hyper::header;
+use nostr::event::Event;
+use serde_json::Value;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
+use tokio_tungstenite::tungstenite::Message;
+use wire::path::repository_path;
+
+use crate::admin::doctor::observation::Observation;
+use crate::admin::doctor::outside::OutsideError;
+use crate::admin::doctor::outside::ProbeBody;
+use crate::admin::doctor::outside::ask;
+use crate::admin::doctor::outside::connect;
+use crate::admin::doctor::patient::Patient;
+use crate::admin::doctor::probe::ProbeAnswer;
+use crate::admin::doctor::redis::judge_clock;
+
+/// Whether the name leads to this server: its information document (NIP-11) is there.
+pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
+    let url = &patient.public_url;
+    let request = Request::get("/").header(header::ACCEPT, "application/nostr+json");
+    let answer = match ask(url, request, nothing()).await {
+        Ok(answer) => answer,
+        Err(error) => return vec![not_reached(patient, &error)],
+    };
+    let document: Option<Value> = serde_json::from_slice(answer.body()).ok();
+    let mut found = vec![
+        match document.is_some_and(|document| document.get("supported_grasps").is_some()) {
+            true => Observation::well(format!("{url} leads to a GRASP server")),
+            false => Observation::wrong(
+                format!("at {url} answers something else ({})", answer.status()),
+                format!(
+                    "let the reverse proxy pass everything on to {}",
+                    patient.options.listen.bind
+                ),
+            ),
+        },
+    ];
+    let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+    if let Some(secs) = date.and_then(secs_of) {
+        found.push(judge_clock("the clock there", secs));
+    }
+    found
+}
+
+fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
+    let url = &patient.public_url;
+    Observation::wrong(
+        format!("{url} is not reached: {error}"),
+        error.mend(url.host_str().unwrap_or_default()),
+    )
+}
+
+/// Reads a date of HTTP (RFC 9110, 5.6.7), as far as it is the preferred form.
+fn secs_of(date: &str) -> Option<u64> {
+    let time = httpdate::parse_http_date(date).ok()?;
+    Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The probe's repository waits for its first push, and can be cloned, empty.
+pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
+    let Some(path) = held_path(patient) else {
+        return Vec::new();
+    };
+    let request = Request::get(format!("{path}/info/refs?service=git-upload-pack"));
+    match ask(&patient.public_url, request, nothing()).await {
+        Ok(answer) if answer.status() == StatusCode::OK => vec![Observation::well("git finds a repository")],
+        Ok(answer) => vec![Observation::wrong(
+            format!("git gets {} for a repository that is here", answer.status()),
+            format!(
+                "let the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use this \
+                 Redis?",
+                patient.options.listen.bind
+            ),
+        )],
+        // It was named before.
+        Err(_) => Vec::new(),
+    }
+}
+
+/// More than nginx takes unless it is told otherwise.
+pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
+    let path = held_path(patient).unwrap_or_else(|| NOBODYS.to_owned());
+    let body = Full::new(Bytes::from(vec![0; LARGE_BYTES]))
+        .map_err(|never| match never {})
+        .boxed();
+    match ask(&patient.public_url, push(&path), body).await {
+        Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => vec![Observation::wrong(
+            format!("a push of {LARGE_BYTES} bytes is refused (413): by the reverse proxy"),
+            "nginx: client_max_body_size 0; then: systemctl reload nginx",
+        )],
+        Ok(_) => vec![Observation::well(format!("{LARGE_BYTES} bytes pass"))],
+        // The answer came before the end, which not every proxy tells well.
+        Err(OutsideError::Http(_)) => vec![Observation::well("the gateway answers a large push before its end")],
+        Err(error) => vec![not_reached(patient, &error)],
+    }
+}
+
+/// A push to nobody's repository is answered at once, unless somebody waits for its end.
+pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
+    let trickle = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(TRICKLE_PAUSE).await;
+        let some = Bytes::from(vec![b'0'; TRICKLE_BYTES]);
+        Some((Ok::<_, io::Error>(Frame::data(some)), ()))
+    });
+    let body = BodyExt::boxed(StreamBody::new(trickle));
+    match ask(&patient.public_url, push(NOBODYS), body).await {
+        // That was named before.
+        Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => Vec::new(),
+        Ok(_) | Err(OutsideError::Http(_)) => {
+            vec![Observation::well("the gateway hears of a push before its last byte")]
+        }
+        Err(OutsideError::Silent) => vec![Observation::warning(
+            "the reverse proxy keeps a push back until its last byte: large ones time out, and fill its disk",
+            "nginx: proxy_request_buffering off; then: systemctl reload nginx",
+        )],
+        Err(error) => vec![not_reached(patient, &error)],
+    }
+}
+
+fn push(path: &str) -> hyper::http::request::Builder {
+    Request::post(format!("{path}/git-receive-pack"))
+        .header(header::CONTENT_TYPE, "application/x-git-receive-pack-request")
+}
+
+/// Publishes as a client does, and sees which address its event is said to come from.
+pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
+    let (stream, own) = match connect(&patient.public_url).await {
+        Ok(connected) => connected,
+        Err(error) => return vec![not_reached(patient, &error)],
+    };
+    let url = patient.public_url.as_str().replacen("http", "ws", 1);
+    let mut socket = match tokio_tungstenite::client_async(url, stream).await {
+        Ok((socket, _)) => socket,
+        Err(error) => return vec![no_upgrade(&error)],
+    };
+    let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) else {
+        return vec![Observation::well("WebSockets are passed on")];
+    };
+    if probe.answer != ProbeAnswer::HeldHere {
+        return vec![Observation::well(
+            "WebSockets are passed on; the client's address shows when events are held",
+        )];
+    }
+    let event = &probe.from_outside;
+    let sent = socket.send(Message::text(json!(["EVENT", event]).to_string())).await;
+    if sent.is_err() || !is_answered(&mut socket, event).await {
+        let mend = "journalctl -u grasp-gateway -u strfry -n 20";
+        return vec![Observation::wrong(
+            "the WebSocket ends before an event is answered",
+            mend,
+        )];
+    }
+    match loader.purgatory.entries(&BTreeSet::from([event.id])).await {
+        Ok(held) => held
+            .first()
+            .map(|entry| judge_source(&entry.source, own))
+            .into_iter()
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+async fn is_answered<S>(socket: &mut S, event: &Event) -> bool
+where
+    S: StreamExt<Item = Result<Message, WebSocketError>> + Unpin,
+{
+    while let Some(Ok(message)) = socket.next().await {
+        let text = message.into_text().unwrap_or_default();
+        let is_about_it = |answer: &Value| answer[0] == "OK" && answer[1] == event.id.to_hex();
+        if serde_json::from_str(&text).is_ok_and(|answer| is_about_it(&answer)) {
+            return true;
+        }
+    }
+    false
+}
+
+fn no_upgrade(error: &WebSocketError) -> Observation {
+    let why = if let WebSocketError::Http(answer) = error {
+        format!("they get {}", answer.status())
+    } else {
+        error.to_string()
+    };
+    Observation::wrong(
+        format!("WebSockets are not passed on: {why}"),
+        "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \
+         $connection_upgrade, as in strfry-config/nginx.conf; then: systemctl reload nginx",
+    )
+}
+
+/// Tells whether the address that an event came from is the client's, `own`, or that of what stands before the relay.
+fn judge_source(source: &str, own: IpAddr) -> Observation {
+    let seen = source
+        .split(' ')
+        .next_back()
+        .and_then(|address| address.parse::<IpAddr>().ok());
+    let text = format!("an event by {own} has the source {source}");
+    match seen {
+        Some(seen) if seen.to_canonical() == own.to_canonical() => Observation::well(text),
+        Some(seen) if !seen.is_loopback() => Observation::well(format!("{text}, which is not this host's neighbour's")),
+        Some(_) | None => Observation::wrong(
+            format!("{text}: all clients count as one, and share its limits"),
+            "trusted-proxies = [\"127.0.0.1\", \"::1\"] (the proxy's address) for the gateway, realIpHeader = \
+             \"x-real-ip\" in strfry.conf, and the proxy has to send X-Forwarded-For; then restart gateway and strfry",
+        ),
+    }
+}
+
+/// Returns the path of the probe's repository, if it is held here.
+fn held_path(patient: &Patient<'_>) -> Option<String> {
+    let probe = patient
+        .probe
+        .get()
+        .filter(|probe| probe.answer == ProbeAnswer::HeldHere)?;
+    Some(repository_path(&probe.repository))
+}
+
+fn nothing() -> ProbeBody {
+    Full::default().map_err(|never| match never {}).boxed()
+}
+
+const LARGE_BYTES: usize = 2 << 20;
+
+/// An early answer passes through Caddy only while more of the request comes: Go's server reads another 256 KiB before
+/// it answers (`net/http` `maxPostHandlerReadBytes`).
+const TRICKLE_BYTES: usize = 64 << 10;
+
+const TRICKLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A repository of which there is none.
+const NOBODYS: &str = "/npub1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqzqujme/nothing.git";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::doctor::observation::Severity;
+
+    #[test]
+    fn a_client_is_told_from_the_proxy() {
+        let rows = [
+            ("IP4 192.0.2.1", "192.0.2.1", Severity::Well),
+            ("IP6 2001:db8::1", "2001:db8::1", Severity::Well),
+            // Behind a router.
+            ("IP4 198.51.100.1", "192.168.0.2", Severity::Well),
+            ("IP4 127.0.0.1", "192.0.2.1", Severity::Wrong),
+            ("IP4 127.0.0.1", "127.0.0.77", Severity::Wrong),
+            ("IP4 127.0.0.77", "127.0.0.77", Severity::Well),
+            ("?", "192.0.2.1", Severity::Wrong),
+        ];
+        for (source, own, severity) in rows {
+            assert_eq!(
+                judge_source(source, own.parse().unwrap()).severity,
+                severity,
+                "{source} {own}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_date_of_http_is_read() {
+        assert_eq!(secs_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(secs_of("today"), None);
+    }
+}

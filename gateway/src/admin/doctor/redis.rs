@@ -1,0 +1,108 @@
+//! Whether Redis can be used, can be trusted with held events, and is fast; and whether the clocks agree.
+
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use crate::admin::doctor::observation::Observation;
+use crate::admin::doctor::patient::Patient;
+use crate::admin::doctor::patient::causes;
+
+pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
+    let Some(loader) = &patient.behind else {
+        return vec![Observation::well(
+            "not used: held events are in memory, and end with the process",
+        )];
+    };
+    match loader.purgatory.check_server().await {
+        Ok(warnings) if warnings.is_empty() => vec![Observation::well("it answers, and keeps what it has")],
+        Ok(warnings) => warnings
+            .into_iter()
+            .map(|warning| Observation::wrong(warning, SETTINGS_MEND))
+            .collect(),
+        Err(error) => {
+            let text = causes(&error);
+            let mend = mend_of(&text);
+            vec![Observation::wrong(text, mend)]
+        }
+    }
+}
+
+/// What Redis answers has a word for each reason.
+pub(super) fn mend_of(text: &str) -> &'static str {
+    let mends = [
+        (
+            "WRONGPASS",
+            "put the password of Redis into the file that redis-password-file names",
+        ),
+        (
+            "NOAUTH",
+            "Redis asks for a password: put it into a file, and name that with redis-password-file",
+        ),
+        ("NoPerm", RIGHTS_MEND),
+        ("can't run this command", RIGHTS_MEND),
+        ("too old", "install Redis 7.0 or newer"),
+    ];
+    let found = mends.iter().find(|(word, _)| text.contains(word));
+    found.map_or("systemctl start redis-server; or correct redis-url", |(_, mend)| mend)
+}
+
+pub(super) async fn write_time(patient: &Patient<'_>) -> Vec<Observation> {
+    let (Some(loader), Some(settings)) = (&patient.behind, patient.options.redis()) else {
+        return Vec::new();
+    };
+    let mut longest = Duration::ZERO;
+    for _ in 0..WRITES {
+        let start = Instant::now();
+        if let Err(error) = loader.purgatory.tell_settings("doctor", "{}", 1).await {
+            let text = causes(&error);
+            let mend = mend_of(&text);
+            return vec![Observation::wrong(format!("it does not take a write: {text}"), mend)];
+        }
+        longest = longest.max(start.elapsed());
+    }
+    let text = format!("the slowest of {WRITES} writes took {} ms", longest.as_millis());
+    match longest > settings.slow {
+        true => vec![Observation::warning(
+            format!("{text}, more than redis-slow-ms: git events may be refused"),
+            "put Redis' append-only file on a faster disk, or raise redis-slow-ms",
+        )],
+        false => vec![Observation::well(text)],
+    }
+}
+
+pub(super) async fn clock(patient: &Patient<'_>) -> Vec<Observation> {
+    let Some(loader) = &patient.behind else {
+        return Vec::new();
+    };
+    match loader.purgatory.counts().await {
+        Ok(counts) => vec![judge_clock("Redis' clock", counts.now)],
+        // It was named before.
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Compares a clock with ours.
+pub(super) fn judge_clock(whose: &str, shows: u64) -> Observation {
+    let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let off = ours.map_or(0, |since| since.as_secs()).abs_diff(shows);
+    let text = format!("{whose} is {off} s off this host's");
+    match off {
+        0..=CLOCK_FINE_SECS => Observation::well(text),
+        _ => Observation::wrong(
+            format!("{text}: events would be refused as too old or too new, or end at the wrong time"),
+            "run a time service on every host: timedatectl set-ntp true",
+        ),
+    }
+}
+
+const SETTINGS_MEND: &str = "redis-cli CONFIG SET appendonly yes appendfsync always maxmemory-policy noeviction && \
+                             redis-cli CONFIG REWRITE";
+
+const RIGHTS_MEND: &str = "give the user the rights in docs/redis.md: redis-cli ACL SETUSER <user> \
+                           '~{purgatory}:*' '&{purgatory}:wake' +@all -@dangerous +info '+config|get'";
+
+const WRITES: usize = 10;
+
+/// An answer may have taken a while.
+const CLOCK_FINE_SECS: u64 = 10;

@@ -1,0 +1,226 @@
+//! Whether the relay is strfry, asks our plugin, and the plugin agrees with the gateway.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use shared::agreement::Program;
+use shared::agreement::ToldSettings;
+use shared::agreement::differences;
+use shared::load_facts::FactLoader;
+use shared::relay_client::PublishOutcome;
+
+use crate::admin::doctor::observation::Observation;
+use crate::admin::doctor::patient::Patient;
+use crate::admin::doctor::patient::causes;
+use crate::admin::doctor::probe::Probe;
+use crate::admin::doctor::probe::ProbeAnswer;
+use crate::admin::doctor::redis::mend_of;
+use crate::admin::own_address::is_own;
+
+pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
+    let (Some(loader), Some(url)) = (&patient.behind, &patient.options.relay_url) else {
+        return vec![Observation::well("not used: the server has one of its own")];
+    };
+    if is_own(url, patient.options.listen.bind).await {
+        return vec![Observation::wrong("relay-url names the gateway itself", RELAY_URL_MEND)];
+    }
+    match loader.relay.information().await {
+        Ok(document) => vec![judge(&document)],
+        Err(error) => vec![Observation::wrong(
+            format!("it does not answer: {}", causes(&error)),
+            "systemctl start strfry; or correct relay-url",
+        )],
+    }
+}
+
+/// Tells what a relay's information document means.
+fn judge(document: &Value) -> Observation {
+    let text = |name: &str| {
+        document
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("unknown")
+            .to_owned()
+    };
+    let (software, version) = (text("software"), text("version"));
+    let message_max = document
+        .pointer("/limitation/max_message_length")
+        .and_then(Value::as_u64);
+    if document.get("supported_grasps").is_some() {
+        return Observation::wrong(
+            format!("relay-url names a GRASP server, and not strfry: {software}"),
+            RELAY_URL_MEND,
+        );
+    }
+    if !software.contains("strfry") {
+        return Observation::warning(format!("it is {software} {version}, and not strfry"), RELAY_URL_MEND);
+    }
+    if let Some(max) = message_max.filter(|max| *max < MESSAGE_BYTES) {
+        return Observation::warning(
+            format!("it takes messages of {max} bytes: states of large repositories have up to {MESSAGE_BYTES}"),
+            "strfry.conf: relay.maxWebsocketPayloadSize as in strfry-config/strfry.conf, then: systemctl restart strfry",
+        );
+    }
+    Observation::well(format!("strfry {version}"))
+}
+
+pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
+    let Some(loader) = &patient.behind else {
+        return vec![Observation::well("not used: the built-in relay decides by itself")];
+    };
+    let Some(unsent) = Probe::new(&patient.service) else {
+        return Vec::new();
+    };
+    let probe = patient.probe.get_or_init(|| send(unsent, loader)).await;
+    vec![match &probe.answer {
+        ProbeAnswer::HeldHere => {
+            Observation::well("strfry asked it about an announcement, and it holds that in our Redis")
+        }
+        ProbeAnswer::HeldElsewhere => Observation::wrong(
+            "it holds events in another Redis than the gateway's, or in another database of it",
+            "give both the same redis-url, for instance in /etc/grasp/config.toml, and restart strfry",
+        ),
+        ProbeAnswer::Unread(text) => Observation::wrong(text.clone(), mend_of(text)),
+        ProbeAnswer::Stored => Observation::wrong("strfry stores git events without asking it", PLUGIN_MEND),
+        ProbeAnswer::Refused(text) => judge_refusal(text, &patient.service.to_string()),
+    }]
+}
+
+async fn send(mut probe: Probe, loader: &FactLoader) -> Probe {
+    let outcome = loader.relay.publish(&probe.announcement).await;
+    probe.answer = match outcome {
+        PublishOutcome::Held(_) => {
+            let held = loader.purgatory.entries(&BTreeSet::from([probe.announcement.id])).await;
+            match held {
+                Ok(held) if held.is_empty() => ProbeAnswer::HeldElsewhere,
+                Ok(_) => ProbeAnswer::HeldHere,
+                Err(error) => ProbeAnswer::Unread(causes(&error)),
+            }
+        }
+        PublishOutcome::Stored => {
+            if let Some(deletion) = probe.deletion() {
+                // Whatever becomes of it: nothing is announced here that anybody looks for.
+                drop(loader.relay.publish(&deletion).await);
+            }
+            ProbeAnswer::Stored
+        }
+        PublishOutcome::Refused(text) | PublishOutcome::Busy(text) => ProbeAnswer::Refused(text),
+        other @ (PublishOutcome::Duplicate
+        | PublishOutcome::Replaced
+        | PublishOutcome::Deleted
+        | PublishOutcome::Expired) => ProbeAnswer::Refused(format!("{other:?}")),
+    };
+    probe
+}
+
+/// The plugin's own words, or strfry's where it has none.
+fn judge_refusal(text: &str, domain: &str) -> Observation {
+    let refused = format!("an announcement that names {domain} was refused: {text}");
+    if text.contains("must list") {
+        Observation::wrong(
+            refused,
+            format!(
+                "give the plugin the domain {domain} too, for instance in /etc/grasp/config.toml, and restart strfry"
+            ),
+        )
+    } else if text.contains("internal error") {
+        Observation::wrong(
+            format!("strfry cannot run its plugin: {text}"),
+            "journalctl -u strfry -n 20 has the reason; the path in strfry.conf must be a program that strfry's user may \
+             run: runuser -u strfry -- /usr/bin/grasp-plugin --version",
+        )
+    } else if text.contains("purgatory is not available") {
+        Observation::wrong(
+            format!("the plugin cannot use its Redis: {text}"),
+            "journalctl -u strfry -n 20 has the reason: redis-url, redis-password-file (strfry's user must read it), rights",
+        )
+    } else if text.starts_with("restricted:") || text.starts_with("blocked:") {
+        Observation::warning(
+            refused,
+            "the plugin answers; the operator's lists or limits keep the probe out",
+        )
+    } else {
+        Observation::wrong(refused, PLUGIN_MEND)
+    }
+}
+
+pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
+    let Some(loader) = &patient.behind else {
+        return Vec::new();
+    };
+    let own = ToldSettings::of(loader, patient.options.rules.hold.as_secs());
+    let Ok([gateway, plugin]) = ToldSettings::read(&loader.purgatory).await else {
+        // It was named before.
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (told, program, mend) in [
+        (
+            gateway,
+            Program::Gateway,
+            "systemctl start grasp-gateway; or give this command and it the same redis-url",
+        ),
+        (
+            plugin,
+            Program::Plugin,
+            "systemctl restart strfry; or give both the same redis-url",
+        ),
+    ] {
+        match told {
+            Some(told) => {
+                let differs = differences(&own, &told, program).into_iter();
+                found.extend(differs.map(|text| match text.split_once(": ") {
+                    Some((text, mend)) => Observation::wrong(text, mend),
+                    None => Observation::wrong(text, ""),
+                }));
+            }
+            None => found.push(Observation::wrong(format!("no {program} runs with this Redis"), mend)),
+        }
+    }
+    if found.is_empty() {
+        found.push(Observation::well(
+            "gateway, plugin and this command have the same version, domain, rules and lists",
+        ));
+    }
+    found
+}
+
+const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
+                              ws://127.0.0.1:7777";
+
+const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin = \"exec /usr/bin/grasp-plugin\", then: systemctl \
+                           restart strfry";
+
+/// As `strfry-config/strfry.conf` has it.
+const MESSAGE_BYTES: u64 = 393_216;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::admin::doctor::observation::Severity;
+
+    #[test]
+    fn a_relay_is_known_by_its_document() {
+        let rows = [
+            (
+                json!({"software": "git+https://github.com/hoytech/strfry.git", "version": "1.1.1"}),
+                Severity::Well,
+            ),
+            (
+                json!({"software": "strfry", "supported_grasps": ["GRASP-01"]}),
+                Severity::Wrong,
+            ),
+            (json!({"software": "another"}), Severity::Warning),
+            (
+                json!({"software": "strfry", "limitation": {"max_message_length": 99}}),
+                Severity::Warning,
+            ),
+            (json!({}), Severity::Warning),
+        ];
+        for (document, severity) in rows {
+            assert_eq!(judge(&document).severity, severity, "{document}");
+        }
+    }
+}

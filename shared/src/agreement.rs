@@ -1,0 +1,235 @@
+//! Whether the gateway and the plugin that meet in one Redis run with the same settings, and whether that Redis can be
+//! trusted: each tells there what it runs with, and names what is wrong, once, whenever that begins.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use bitcoin_hashes::sha256;
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+
+use crate::load_facts::FactLoader;
+use crate::purgatory::Purgatory;
+use crate::purgatory::PurgatoryError;
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// grasp-gateway.
+    Gateway,
+    /// grasp-plugin.
+    Plugin,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gateway => "gateway",
+            Self::Plugin => "plugin",
+        })
+    }
+}
+
+/// What a program runs with, as it stands in Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldSettings(BTreeMap<String, String>);
+
+impl ToldSettings {
+    /// Returns what a program runs with that decides by these.
+    pub fn of(loader: &FactLoader, hold_secs: u64) -> Self {
+        let lists = format!("{:?}", loader.access.current());
+        let lists = sha256::Hash::hash(lists.as_bytes()).to_string();
+        let settings = [
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("domain", loader.service.to_string()),
+            ("hold-secs", hold_secs.to_string()),
+            ("maintainer-mode", format!("{:?}", loader.mode).to_lowercase()),
+            ("lists", lists.chars().take(DIGEST_CHARS).collect()),
+        ];
+        Self(settings.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    /// Returns what gateways and plugins have told last; `None`: none has told anything for a while.
+    ///
+    /// # Errors
+    /// Redis does not answer.
+    pub async fn read(purgatory: &Purgatory) -> Result<[Option<Self>; 2], PurgatoryError> {
+        let (gateway, plugin) = purgatory.tell_settings("", "", 0).await?;
+        Ok([Self::parse(&gateway), Self::parse(&plugin)])
+    }
+
+    /// Returns the value of a setting.
+    pub fn value(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let settings: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
+        let texts = settings
+            .into_iter()
+            .map(|(name, value)| Some((name, value.as_str()?.to_owned())));
+        texts.collect::<Option<_>>().map(Self)
+    }
+}
+
+/// Returns what `other` does not have as `own` has it, each with its mend.
+pub fn differences(own: &ToldSettings, other: &ToldSettings, of_other: Program) -> Vec<String> {
+    let named = |(name, mend): &(&str, &str)| {
+        let (here, there) = (own.value(name), other.value(name));
+        (here != there).then(|| format!("the {of_other} runs with {name} {there}, and not {here} as here: {mend}"))
+    };
+    MENDS.iter().filter_map(named).collect()
+}
+
+/// Names what is found again and again, once.
+#[derive(Debug, Default)]
+struct Sightings(BTreeMap<String, usize>);
+
+impl Sightings {
+    /// Returns what has been found `enough` times in a row now, and what was and is not found any more.
+    fn note(&mut self, found: BTreeSet<String>, enough: usize) -> (Vec<String>, Vec<String>) {
+        let before = std::mem::take(&mut self.0);
+        let count = |text: String| {
+            let count = before.get(&text).map_or(1, |count| enough.min(count + 1));
+            (text, count)
+        };
+        self.0 = found.into_iter().map(count).collect();
+        let is_new = |(text, count): &(&String, &usize)| **count == enough && before.get(*text) != Some(*count);
+        let new = self.0.iter().filter(is_new).map(|(text, _)| text.clone()).collect();
+        let was_named = before
+            .into_iter()
+            .filter(|(text, count)| *count == enough && !self.0.contains_key(text));
+        (new, was_named.map(|(text, _)| text).collect())
+    }
+}
+
+/// Tells what `program` runs with, and logs what is wrong, for as long as it runs.
+pub async fn keep_agreement(program: Program, loader: FactLoader, hold_secs: u64) {
+    let mut ticks = interval(TELL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut of_redis, mut of_others) = (Sightings::default(), Sightings::default());
+    for round in 0_usize.. {
+        ticks.tick().await;
+        if round.is_multiple_of(REDIS_ROUNDS)
+            && let Some(found) = redis_faults(&loader.purgatory).await
+        {
+            log(of_redis.note(found, 1));
+        }
+        let own = ToldSettings::of(&loader, hold_secs);
+        let text = json!(own.0).to_string();
+        // A Redis that does not answer is named where it is used.
+        let Ok(told) = loader
+            .purgatory
+            .tell_settings(&program.to_string(), &text, TOLD_SECS)
+            .await
+        else {
+            continue;
+        };
+        let others = [(told.0, Program::Gateway), (told.1, Program::Plugin)];
+        let found = others
+            .iter()
+            .filter_map(|(text, of)| Some(differences(&own, &ToldSettings::parse(text)?, *of)));
+        log(of_others.note(found.flatten().collect(), ENOUGH));
+    }
+}
+
+/// Returns what is wrong with Redis; `None`: it does not answer, which is named where it is used.
+async fn redis_faults(purgatory: &Purgatory) -> Option<BTreeSet<String>> {
+    match purgatory.check_server().await {
+        Ok(warnings) => Some(warnings.into_iter().collect()),
+        Err(PurgatoryError::Unavailable { .. }) => None,
+        Err(error) => {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            Some([format!("{error}{cause}")].into())
+        }
+    }
+}
+
+fn log((new, gone): (Vec<String>, Vec<String>)) {
+    for text in new {
+        tracing::warn!("{text}");
+    }
+    for text in gone {
+        tracing::info!("not so any more: {text}");
+    }
+}
+
+/// What both programs must have the same, and how that is mended.
+const MENDS: [(&str, &str); 5] = [
+    (
+        "version",
+        "install the same version of both, and restart strfry and the gateway",
+    ),
+    ("domain", SAME),
+    ("hold-secs", SAME),
+    ("maintainer-mode", SAME),
+    (
+        "lists",
+        "give both the same repos-allow, repos-deny and authors-deny, for instance in /etc/grasp/config.toml, and let \
+         both users read the files",
+    ),
+];
+
+const SAME: &str = "give both the same, for instance in /etc/grasp/config.toml, and restart strfry and the gateway";
+
+/// Between two times that a program tells what it runs with.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// For how long what was told is believed: two rounds and a bit.
+const TOLD_SECS: u64 = 12;
+
+/// Rounds in which something has to be found to be named: more than what a stopped program has told lasts, so that a
+/// restart of both with other settings is not named.
+const ENOUGH: usize = 4;
+
+/// Rounds between two checks of Redis' settings.
+const REDIS_ROUNDS: usize = 4;
+
+/// Enough to tell one content of lists from another.
+const DIGEST_CHARS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(domain: &str, version: &str) -> ToldSettings {
+        let rows = [("domain", domain), ("version", version), ("lists", "0")];
+        ToldSettings(rows.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    #[test]
+    fn each_difference_is_named_with_its_mend() {
+        let found = differences(&told("a.example", "1"), &told("b.example", "2"), Program::Plugin);
+
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("the plugin runs with version 2, and not 1 as here: install"));
+        assert!(found[1].contains("domain b.example, and not a.example") && found[1].contains("config.toml"));
+        assert!(differences(&told("a", "1"), &told("a", "1"), Program::Plugin).is_empty());
+    }
+
+    #[test]
+    fn what_lasts_is_named_once_and_so_is_its_end() {
+        let mut sightings = Sightings::default();
+        let set = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        let rows: [(&[&str], &[&str], &[&str]); 7] = [
+            (&["a"], &[], &[]),
+            (&["a", "b"], &["a"], &[]),
+            (&["a"], &[], &[]),
+            (&["a", "b"], &[], &[]),
+            (&["b"], &["b"], &["a"]),
+            (&[], &[], &["b"]),
+            (&[], &[], &[]),
+        ];
+        for (found, new, gone) in rows {
+            assert_eq!(sightings.note(set(found), 2), (set_of(new), set_of(gone)), "{found:?}");
+        }
+    }
+
+    fn set_of(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|&text| text.to_owned()).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! What a program does when its lists or its configuration file change while it runs.
+
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+
+use crate::options::access_files::AccessFiles;
+use crate::options::config_file::ConfigFile;
+
+/// Follows what the operator changes, for as long as the program runs.
+pub struct ConfigWatch {
+    lists: AccessFiles,
+    /// As it was at the start.
+    file: Option<ConfigFile>,
+}
+
+impl ConfigWatch {
+    /// Follows these lists, and the file that the program was started with.
+    pub fn new(lists: AccessFiles, file: Option<ConfigFile>) -> Self {
+        Self { lists, file }
+    }
+
+    /// Reads the lists again at each SIGHUP, which would end the program otherwise. Then, and when the file changes,
+    /// tells which settings need a restart.
+    pub async fn follow(self, mut hang_up: Signal) {
+        let mut ticks = interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = FileChange::default();
+        loop {
+            let is_asked = tokio::select! {
+                hung_up = hang_up.recv() => match hung_up {
+                    Some(()) => true,
+                    None => return,
+                },
+                _ = ticks.tick() => false,
+            };
+            if is_asked {
+                self.lists.reload();
+            }
+            let Some(file) = &self.file else {
+                continue;
+            };
+            let change = FileChange::since(file);
+            if is_asked || change != last {
+                change.log(file);
+            }
+            last = change;
+        }
+    }
+}
+
+/// What is not as it was in the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct FileChange {
+    keys: Vec<String>,
+    mistakes: Vec<String>,
+}
+
+impl FileChange {
+    fn since(file: &ConfigFile) -> Self {
+        let now = file.read_again();
+        Self {
+            keys: file.keys_that_differ(&now),
+            mistakes: now.mistakes().to_vec(),
+        }
+    }
+
+    fn log(&self, file: &ConfigFile) {
+        let (path, keys) = (file.path().display(), self.keys.join(", "));
+        if !self.mistakes.is_empty() {
+            tracing::error!(
+                mistakes = self.mistakes.join("; "),
+                "the configuration file cannot be read any more: the next start would fail"
+            );
+        } else if keys.is_empty() {
+            tracing::info!(%path, "the configuration file is as at the start");
+        } else {
+            tracing::warn!(%path, keys, "the configuration file has changed, which needs a restart");
+        }
+    }
+}
+
+/// Between two looks at the file.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);

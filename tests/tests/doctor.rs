@@ -1,0 +1,250 @@
+//! `grasp-gateway doctor`: all green where all is well, and each mistake of an operator is named with its mend.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be had ends the test")]
+
+use std::path::Path;
+
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::Process;
+use tests::harness::process::free_port;
+use tests::harness::redis::RedisSetup;
+use tests::harness::reverse_proxy::Proxy;
+use tests::harness::reverse_proxy::Site;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+
+/// What this machine has to do with: its limit of descriptors, and who runs the tests.
+const OF_THIS_MACHINE: [&str; 2] = ["open files", "redis write time"];
+
+async fn world() -> World {
+    let options = Options {
+        redis: RedisSetup::Alone,
+        ..Options::default()
+    };
+    World::start(Kind::Strfry, options).await
+}
+
+async fn all_is_well_behind(proxy: Proxy) {
+    let site = Site::start(proxy).await;
+    let public = format!("--public-url=http://{}", site.authority);
+
+    let diagnosis = site.world.doctor(&[&public]).await;
+
+    let named = diagnosis.named();
+    assert!(
+        named.iter().all(|(check, _)| OF_THIS_MACHINE.contains(check)),
+        "{named:#?}"
+    );
+    let found = diagnosis.findings.len();
+    assert!(found >= 16, "{found} findings");
+    let held: Vec<String> = redis(&site.world, &["KEYS", "{purgatory}:entry:*"]).await;
+    assert!(held.is_empty(), "the probes were taken back: {held:?}");
+}
+
+async fn redis<T: redis::FromRedisValue>(world: &World, command: &[&str]) -> T {
+    let url = format!("redis://127.0.0.1:{}", world.redis_port().unwrap());
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut asked = redis::cmd(command[0]);
+    asked.arg(&command[1..]);
+    asked.query_async(&mut connection).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well_behind_caddy() {
+    all_is_well_behind(Proxy::Caddy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well_behind_nginx() {
+    all_is_well_behind(Proxy::Nginx).await;
+}
+
+/// As it is in production: by a name without a port, through TLS. Caddy is an authority of its own here.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_looked_through_and_a_wrong_certificate_is_named() {
+    let world = world().await;
+    let (port, folder) = (free_port(), world.folder().display().to_string());
+    let site = format!(
+        "{{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}}\n\
+         https://localhost:{port} {{\n\ttls internal\n\treverse_proxy {}\n}}\n",
+        world.authority()
+    );
+    std::fs::write(world.folder().join("Caddyfile"), site).unwrap();
+    let home = ("XDG_DATA_HOME", folder.clone());
+    let arguments = ["run", "--adapter=caddyfile", &format!("--config={folder}/Caddyfile")].map(str::to_owned);
+    let caddy = Process::start_with(
+        Path::new("caddy"),
+        &arguments,
+        &world.folder().join("caddy.log"),
+        &[home, ("XDG_CONFIG_HOME", folder.clone())],
+    );
+    let authority = world.folder().join("caddy/pki/authorities/local/root.crt");
+    eventually("Caddy has a certificate", async || {
+        authority.exists() && caddy.output().contains("certificate obtained successfully")
+    })
+    .await;
+    let public = format!("--public-url=https://localhost:{port}");
+
+    let distrusts = world.doctor(&[&public]).await;
+    let trusts = world
+        .doctor_with(&[&public], &format!("SSL_CERT_FILE={}", authority.display()))
+        .await;
+
+    assert!(distrusts.names("domain", "certificate for localhost"), "{distrusts:#?}");
+    assert!(
+        !trusts.named().iter().any(|(check, _)| *check == "domain"),
+        "{trusts:#?}"
+    );
+    let found = |check: &str| {
+        trusts
+            .findings
+            .iter()
+            .filter(|finding| finding["check"] == check)
+            .count()
+    };
+    assert_eq!((found("domain"), found("git over http")), (2, 1), "{trusts:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_a_proxy_are_named() {
+    let upgrade = [
+        ("proxy_set_header Upgrade $http_upgrade;", ""),
+        ("proxy_set_header Connection $connection_upgrade;", ""),
+    ];
+    let rows = [
+        (
+            "127.0.0.1",
+            &upgrade[..],
+            "websocket and client address",
+            "WebSockets are not passed on",
+        ),
+        (
+            "127.0.0.1",
+            &[("client_max_body_size 0;", "")],
+            "size of pushes",
+            "client_max_body_size 0",
+        ),
+        (
+            "127.0.0.1",
+            &[("proxy_request_buffering off;", "")],
+            "pushes are passed on at once",
+            "proxy_request_buffering off",
+        ),
+        ("", &[], "websocket and client address", "trusted-proxies"),
+    ];
+    for (trusted, edits, check, mend) in rows {
+        let site = Site::start_with(Proxy::Nginx, trusted, edits).await;
+        let public = format!("--public-url=http://{}", site.authority);
+
+        let diagnosis = site.world.doctor(&[&public]).await;
+
+        assert!(diagnosis.names(check, mend), "{check}: {diagnosis:#?}");
+        let others: Vec<_> = diagnosis
+            .named()
+            .into_iter()
+            .filter(|(name, _)| *name != check)
+            .collect();
+        let is_of_this_machine = |(name, _): &(&str, String)| OF_THIS_MACHINE.contains(name);
+        assert!(others.iter().all(is_of_this_machine), "{check} only: {others:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_in_the_options_are_named() {
+    let world = world().await;
+    let another_database = format!("--redis-url=redis://127.0.0.1:{}/1", world.redis_port().unwrap());
+    let password = format!(
+        "--redis-url=redis://somebody:wrong@127.0.0.1:{}",
+        world.redis_port().unwrap()
+    );
+    let itself = format!("--relay-url=ws://{}", world.authority());
+    let nobody = format!("--public-url=http://127.0.0.1:{}", free_port());
+    for (option, check, named) in [
+        (
+            "--domain=git.example.com",
+            "plugin",
+            "give the plugin the domain git.example.com too",
+        ),
+        (
+            "--domain=git.example.com",
+            "agreement",
+            "the gateway runs with domain 127.0.0.1",
+        ),
+        (&another_database, "plugin", "in another database"),
+        (&another_database, "agreement", "no gateway runs with this Redis"),
+        (&password, "redis", "redis-password-file"),
+        (&itself, "relay", "names the gateway itself"),
+        ("--data-dir=/proc", "data directory", "chown"),
+        ("--data-dir=/nowhere", "data directory", "install -d"),
+        ("--disk-free-min=900TiB", "disk space", "make room"),
+        (&nobody, "domain", "start the reverse proxy"),
+        ("--public-url=http://no-such-host.invalid", "domain", "DNS"),
+        ("--hold-secs=60", "agreement", "hold-secs 1800, and not 60"),
+    ] {
+        let diagnosis = world.doctor(&[option]).await;
+
+        assert!(diagnosis.names(check, named), "{option}: {diagnosis:#?}");
+        assert_eq!(diagnosis.code, 1, "{option}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_strfry_are_named() {
+    let mut world = world().await;
+    let plugin = world.plugin_command();
+    let accepts_all = "exec sed -u 's/.*\"id\":\"\\([0-9a-f]*\\)\".*/{\"id\":\"\\1\",\"action\":\"accept\"}/'";
+    let other_domain = plugin.replace(&format!("--domain {}", world.authority()), "--domain other.example");
+    let other_redis = plugin.replace(&format!(":{} ", world.redis_port().unwrap()), ":1 ");
+    for (command, named) in [
+        ("exec /nowhere/grasp-plugin".to_owned(), "cannot run its plugin"),
+        (accepts_all.to_owned(), "without asking it"),
+        (other_domain, "give the plugin the domain"),
+        (other_redis, "redis-url, redis-password-file"),
+    ] {
+        world.stop_relay().await;
+        world.start_relay_with(command.clone()).await;
+
+        let diagnosis = world.doctor(&[]).await;
+
+        assert!(diagnosis.names("plugin", named), "{command}: {diagnosis:#?}");
+        assert_eq!(diagnosis.code, 1);
+    }
+    world.stop_relay().await;
+    assert!(world.doctor(&[]).await.names("relay", "systemctl start strfry"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_redis_are_named() {
+    let world = world().await;
+    let () = redis(&world, &["CONFIG", "SET", "appendonly", "no"]).await;
+    assert!(world.doctor(&[]).await.names("redis", "CONFIG SET appendonly yes"));
+
+    let rights = "ACL SETUSER few on >secret ~{purgatory}:* +@read +info +config|get +evalsha +script|load";
+    let () = redis(&world, &rights.split(' ').collect::<Vec<_>>()).await;
+    let few = format!(
+        "--redis-url=redis://few:secret@127.0.0.1:{}",
+        world.redis_port().unwrap()
+    );
+    let diagnosis = world.doctor(&[&few]).await;
+    assert!(diagnosis.names("redis", "give the user the rights"), "{diagnosis:#?}");
+
+    let () = redis(&world, &["CONFIG", "SET", "requirepass", "hunter2"]).await;
+    let diagnosis = world.doctor(&[]).await;
+    assert!(diagnosis.names("redis", "Redis asks for a password"), "{diagnosis:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ten_minutes_off_is_named() {
+    let options = Options {
+        redis: RedisSetup::MovableClock,
+        ..Options::default()
+    };
+    let mut world = World::start(Kind::Strfry, options).await;
+    world.redis().clock().move_to(600);
+    eventually("it is named", async || {
+        world.doctor(&[]).await.names("clock", "timedatectl")
+    })
+    .await;
+}

@@ -1,0 +1,148 @@
+//! One file configures both programs: what wins over it, what is wrong in it, and what happens when it changes.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use serde_json::json;
+use tests::clients::nostr::now;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::process::Process;
+use tests::harness::process::free_port;
+use tests::harness::process::program;
+use tests::harness::process::shell;
+use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tokio::net::TcpStream;
+
+fn write(folder: &Path, text: &str) -> PathBuf {
+    let file = folder.join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn serve(folder: &Path, arguments: &[String], environment: &[(&str, String)]) -> Process {
+    let arguments = [&["serve".to_owned()], arguments].concat();
+    Process::start_with(
+        &program("grasp-gateway"),
+        &arguments,
+        &folder.join("gateway.log"),
+        environment,
+    )
+}
+
+async fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_win_over_the_file_and_options_over_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let [in_file, in_variable, in_option] = [free_port(), free_port(), free_port()];
+    let file = write(
+        folder.path(),
+        &format!(
+            "bind = '127.0.0.1:{in_file}'\ndata-dir = '{}'\n",
+            folder.path().join("data").display()
+        ),
+    );
+    let named = ("GRASP_CONFIG", file.display().to_string());
+    let variable = ("GRASP_BIND", format!("127.0.0.1:{in_variable}"));
+    let option = format!("--bind=127.0.0.1:{in_option}");
+    for (arguments, environment, port) in [
+        (&[][..], &[named.clone()][..], in_file),
+        (&[], &[named.clone(), variable.clone()], in_variable),
+        (&[option], &[named, variable], in_option),
+    ] {
+        let _gateway = serve(folder.path(), arguments, environment);
+        eventually("it listens where it was told", async || listens(port).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_restart_is_named_when_the_file_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |more: &str| {
+        let data = folder.path().join("data");
+        format!("bind = '127.0.0.1:0'\ndata-dir = '{}'\n{more}", data.display())
+    };
+    let file = write(folder.path(), &settings("hold-secs = '30m'\n"));
+    let gateway = serve(folder.path(), &[format!("--config={}", file.display())], &[]);
+    let logged = async |text: &str| {
+        eventually("it is logged", async || gateway.output().contains(text)).await;
+    };
+    logged("serving").await;
+
+    write(folder.path(), &settings("hold-secs = '31m'\ndrain-secs = 5\n"));
+    logged("which needs a restart").await;
+    logged("keys=\"drain-secs, hold-secs\"").await;
+
+    write(folder.path(), &settings("hold-secs = \n"));
+    shell(&format!("kill -s HUP {}", gateway.id()), "").await;
+    logged("the next start would fail").await;
+    logged("line 3").await;
+}
+
+/// The plugin reads what the gateway reads, and does not mind what only the gateway knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_takes_the_same_file() {
+    let world = World::start(Kind::Strfry, Options::default()).await;
+    let settings = |more: &str| {
+        format!(
+            "domain = '{}'\nrelay-url = '{}'\nredis-url = 'redis://127.0.0.1:{}'\ndata-dir = '/nowhere'\n{more}",
+            world.authority(),
+            world.relay_url(),
+            world.redis_port().unwrap()
+        )
+    };
+    let event = json!(world.announcement(&Repository::new("r"), now(), &[]));
+    let line = json!({"event": event, "receivedAt": 1, "sourceInfo": "192.0.2.1", "sourceType": "IP4", "type": "new"});
+    let ask = async |file: &Path| {
+        let command = format!(
+            "{} --config {} 2>&1 || true",
+            program("grasp-plugin").display(),
+            file.display()
+        );
+        shell(&command, &format!("{line}\n")).await
+    };
+
+    let file = write(world.folder(), &settings(""));
+    let answer: Value = serde_json::from_str(&ask(&file).await).unwrap();
+    assert_eq!(answer["action"], "shadowReject", "{answer}");
+
+    let file = write(world.folder(), &settings("holdsecs = 5\nredis-slow-ms = 'soon'\n"));
+    let output = ask(&file).await;
+    for expected in [
+        "line 5: there is no setting holdsecs: did you mean hold-secs?",
+        "line 6: redis-slow-ms is \"soon\": it must be",
+    ] {
+        assert!(output.contains(expected), "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_printed_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = program("grasp-gateway");
+    let file = folder.path().join("printed.toml");
+    let run =
+        async |arguments: &str| shell(&format!("{} {arguments} 2>&1; echo \"exit $?\"", program.display()), "").await;
+
+    run(&format!("config --print-default >{}", file.display())).await;
+    let answer = run(&format!("config --check {}", file.display())).await;
+    assert!(answer.ends_with("no mistakes\nexit 0\n"), "{answer}");
+
+    std::fs::write(&file, "bind = 5\n").unwrap();
+    let answer = run(&format!("config --check {}", file.display())).await;
+    assert!(
+        answer.contains("line 1: bind is \"5\"") && answer.ends_with("exit 1\n"),
+        "{answer}"
+    );
+    let missing = run("serve --config /nowhere.toml").await;
+    assert!(
+        missing.contains("cannot read the configuration file /nowhere.toml"),
+        "{missing}"
+    );
+}
