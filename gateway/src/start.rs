@@ -27,9 +27,11 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::address::AdminParts;
 use crate::admin::address::admin_routes;
 use crate::admin::health::Health;
 use crate::admin::own_address::is_own;
+use crate::admin::survey::keep_surveying;
 use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
@@ -49,6 +51,7 @@ use crate::http::server::Ending;
 use crate::http::websocket::WebSockets;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
+use crate::push::audit::PushLog;
 use crate::push::commit::Committer;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
@@ -74,7 +77,7 @@ pub(crate) struct Server {
     ending: Ending,
     drain: Duration,
     deleted_retention_secs: u64,
-    admin: Option<(TcpListener, Arc<Health>)>,
+    admin: Option<(TcpListener, Health)>,
 }
 
 impl Server {
@@ -147,7 +150,7 @@ impl Server {
             ending,
             drain: *options.times.drain,
             deleted_retention_secs: options.times.deleted_retention_days * DAY_SECS,
-            admin: admin_listener.map(|listener| (listener, Arc::new(health))),
+            admin: admin_listener.map(|listener| (listener, health)),
         })
     }
 
@@ -186,7 +189,14 @@ impl Server {
             stopped.clone().cancelled_owned(),
         ));
         if let Some((listener, health)) = self.admin {
-            let routes = admin_routes(health, Arc::clone(&self.gateway.pusher.log));
+            let purgatory = health.purgatory.clone();
+            let parts = AdminParts {
+                health,
+                pushes: Arc::clone(&self.gateway.pusher.log),
+                surveys: keep_surveying(purgatory.clone()),
+                purgatory,
+            };
+            let routes = admin_routes(Arc::new(parts));
             log_admin_address(&listener);
             tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));
         }
@@ -285,6 +295,7 @@ fn pusher(
     ending: &Ending,
 ) -> Pusher {
     let limits = &options.server_limits;
+    let purgatory = reconciler.loader.purgatory.clone();
     Pusher {
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
@@ -304,7 +315,7 @@ fn pusher(
         committer: Committer { reconciler },
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
-        log: Arc::default(),
+        log: Arc::new(PushLog::new(purgatory)),
     }
 }
 
@@ -383,7 +394,7 @@ async fn relay(
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
-        refusals: RefusalLog::default(),
+        refusals: RefusalLog::new(purgatory.clone()),
     };
     let database = data_dir.join("relay");
     let limits = RelayLimits {
@@ -411,11 +422,11 @@ const WORKER_ENDED: &str = "the worker that releases events ended";
 fn log_admin_address(listener: &TcpListener) {
     match listener.local_addr() {
         Ok(address) if address.ip().is_loopback() => {
-            tracing::info!(%address, "/livez, /readyz and /metrics are here");
+            tracing::info!(%address, "a page about the purgatory, /livez, /readyz and /metrics are here");
         }
         Ok(address) => tracing::warn!(
             %address,
-            "/livez, /readyz and /metrics are here, where others than this host may reach them"
+            "a page about the purgatory, /livez, /readyz and /metrics are here, where others than this host may reach them"
         ),
         Err(error) => tracing::warn!(%error, "cannot tell the admin address"),
     }

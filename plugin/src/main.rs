@@ -65,6 +65,7 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
     let purgatory = Purgatory::connect(&options.redis(), options.held_limits).await?;
     let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
     tokio::spawn(report_redis_settings(purgatory.clone()));
+    let refusals = RefusalLog::new(purgatory.clone());
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
@@ -77,7 +78,7 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
-        refusals: RefusalLog::default(),
+        refusals,
     };
     tokio::spawn(reload_on_hang_up(
         policy.loader.access.clone(),

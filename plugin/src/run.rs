@@ -13,6 +13,7 @@ use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
 use shared::nip01::check_date;
+use shared::purgatory::NotedRefusal;
 use shared::refusal_log::excerpt;
 use shared::rules::Refusal;
 use shared::rules::must_belong;
@@ -71,6 +72,13 @@ fn refuse_malformed(policy: &WritePolicy, request: &Request, reason: &str) -> An
     if policy.refusals.permits(source) {
         let (id, source) = (excerpt(&request.id), excerpt(source));
         tracing::info!(event.id = id, source, reason = excerpt(&reason), "event refused");
+        policy.refusals.note(NotedRefusal {
+            request: id.to_owned(),
+            what: "event".to_owned(),
+            source: source.to_owned(),
+            reason: reason.clone(),
+            ..NotedRefusal::default()
+        });
     }
     Answer::Refuse(reason)
 }

@@ -22,6 +22,7 @@ use crate::nip01::tag_values;
 use crate::nip34;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
+use crate::purgatory::NotedRefusal;
 use crate::purgatory::PurgatoryError;
 use crate::purgatory::Room;
 use crate::refusal_log::RefusalLog;
@@ -109,15 +110,24 @@ impl WritePolicy {
     /// Logs that an event was refused, unless its source has many refused.
     pub fn log_refusal(&self, event: &Event, source: &str, reason: &str) {
         if self.refusals.permits(source) {
+            let repositories = named_repositories(event);
             tracing::info!(
                 event.id = %event.id,
                 event.kind = event.kind.as_u16(),
                 event.author = %event.pubkey,
-                repositories = excerpt(&named_repositories(event)),
+                repositories = excerpt(&repositories),
                 source = excerpt(source),
                 reason = excerpt(reason),
                 "event refused"
             );
+            self.refusals.note(NotedRefusal {
+                request: event.id.to_hex(),
+                what: format!("event of kind {}", event.kind),
+                source: source.to_owned(),
+                author: event.pubkey.to_hex(),
+                repositories,
+                reason: reason.to_owned(),
+            });
         }
     }
 

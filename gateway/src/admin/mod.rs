@@ -3,9 +3,13 @@
 
 pub(crate) mod address;
 pub(crate) mod health;
+mod html;
 mod needs;
 pub(crate) mod own_address;
 mod pages;
 pub(crate) mod purgatory;
+mod refusals;
 mod rows;
+pub(crate) mod survey;
 mod table;
+mod watch;

@@ -362,7 +362,7 @@ mod tests {
             check_document(&format!("grasp-gateway {name}"), options);
         }
         let purgatory = command.find_subcommand("purgatory").unwrap();
-        for name in ["list", "release"] {
+        for name in ["list", "release", "refusals"] {
             let options = purgatory.find_subcommand(name).unwrap();
             check_document(&format!("grasp-gateway purgatory {name}"), options);
         }

@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 
 use relay::source_type;
 use shared::nip34::Coordinate;
+use shared::purgatory::NotedRefusal;
+use shared::purgatory::Purgatory;
 use shared::refusal_log::RefusalLog;
 use shared::refusal_log::excerpt;
 use shared::rules::Commanded;
@@ -22,7 +24,6 @@ use crate::http::reply;
 use crate::push::answer::PushResult;
 
 /// What is kept of all pushes.
-#[derive(Debug, Default)]
 pub(crate) struct PushLog {
     refusals: RefusalLog,
     taken: AtomicU64,
@@ -39,6 +40,15 @@ pub(crate) struct PushCounts {
 }
 
 impl PushLog {
+    /// Makes the log of a server that has this purgatory.
+    pub(crate) fn new(purgatory: Purgatory) -> Self {
+        Self {
+            refusals: RefusalLog::new(purgatory),
+            taken: AtomicU64::default(),
+            refused: AtomicU64::default(),
+        }
+    }
+
     /// Returns how many there were.
     pub(crate) fn counts(&self) -> PushCounts {
         PushCounts {
@@ -92,14 +102,16 @@ impl Audit {
                 Some(error) => error.to_owned(),
                 None => result.notes.join("; "),
             };
+            let refs = shown(&refused);
             tracing::info!(
                 repo.coordinate = %self.coordinate,
                 commands = report.commands.len(),
                 refused = refused.len(),
-                refs = excerpt(&shown(&refused)),
+                refs = excerpt(&refs),
                 reason = excerpt(&reason),
                 "push refused"
             );
+            self.note([reason, refs].join("; ").trim_matches([';', ' ']));
             result.notes.push(format!(
                 "request {}: the server's log has it under this number",
                 self.request_id
@@ -131,15 +143,31 @@ impl Audit {
                 reason = excerpt(reason),
                 "push refused"
             );
+            self.note(reason);
         }
+    }
+
+    /// Notes the refusal where an operator finds it later.
+    fn note(&self, reason: &str) {
+        self.log.refusals.note(NotedRefusal {
+            request: self.request_id.clone(),
+            what: "push".to_owned(),
+            source: self.source(),
+            repositories: self.coordinate.to_string(),
+            reason: reason.to_owned(),
+            ..NotedRefusal::default()
+        });
+    }
+
+    /// Returns where the push comes from, as a relay names it.
+    fn source(&self) -> String {
+        format!("{} {}", source_type(self.address), self.address)
     }
 
     /// Counts a refusal, and tells whether to log it.
     fn is_refusal_logged(&self) -> bool {
         self.log.refused.fetch_add(1, Ordering::Relaxed);
-        self.log
-            .refusals
-            .permits(&format!("{} {}", source_type(self.address), self.address))
+        self.log.refusals.permits(&self.source())
     }
 }
 

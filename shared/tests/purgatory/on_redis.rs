@@ -716,6 +716,7 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     fixture.purgatory.check_server().await.unwrap();
     let epoch = fixture.purgatory.epoch().await.unwrap();
     fixture.purgatory.begin_epoch(&epoch).await.unwrap();
+    fixture.purgatory.note_refusal(&NotedRefusal::default()).await.unwrap();
 
     let server = fixture.server();
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;

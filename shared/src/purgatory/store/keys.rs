@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 27] = [
+const SCRIPT_KEYS: [(&str, &str); 28] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -17,6 +17,7 @@ const SCRIPT_KEYS: [(&str, &str); 27] = [
     ("entries", "{purgatory}:entries"),
     ("bytes", "{purgatory}:bytes"),
     ("placeholders", "{purgatory}:placeholders"),
+    ("refusals", "{purgatory}:refusals"),
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
     ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),
@@ -82,7 +83,14 @@ const SHARE_KEPT_FREE: u64 = 32;
 const PLACEHOLDERS_KEPT_FREE: u64 = 16;
 
 /// How many entries, and coordinates of them, one call changes.
-const PAGE_MAX: usize = 32;
+pub(super) const PAGE_MAX: usize = 32;
+
+/// How many refusals are remembered: what one program logs in five minutes of a flood from everywhere
+/// ([`RefusalLog`](crate::refusal_log::RefusalLog)), at most 8 MB.
+const REFUSALS_MAX: usize = 3_000;
+
+/// For how long, after the last of them: they have addresses of people.
+const REFUSALS_SECS: u64 = 24 * 60 * 60;
 
 /// How many PRs that something has happened to are looked at under one lock, and as many others: setting the ref of one
 /// takes some ten milliseconds, for which a push of the owner waits.
@@ -121,6 +129,7 @@ pub(super) fn lua_table() -> String {
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
          page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
+         refusals_max = {REFUSALS_MAX}, refusals_secs = {REFUSALS_SECS}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),
         Reading::LISTED_BY_MAX

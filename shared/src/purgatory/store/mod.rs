@@ -50,6 +50,7 @@ use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
 use crate::purgatory::reading::Reading;
+use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Lease;
 use crate::purgatory::release::Leased;
 use crate::purgatory::release::MarkedReleasing;
@@ -265,6 +266,14 @@ operations! {
     pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
         ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(decode::status_of(&status)));
 
+    /// Notes what was refused, for an operator, in place of the oldest if there are many. Not when Redis is full.
+    pub fn note_refusal(refusal: &NotedRefusal) -> () =
+        ("note a refusal", |argv| argv.arg(refusal.to_json()), |_: u64| Ok(()));
+
+    /// Returns a page of what was refused, and when, the latest first, behind the first `skipped`.
+    fn refusals_page(skipped: usize) -> Vec<(u64, NotedRefusal)> =
+        ("list refusals", |argv| argv.arg(skipped), decode::refusals);
+
     /// Makes an event due that is releasing or stuck, and returns whether it is one.
     pub fn make_due(event_id: &EventId) -> bool =
         ("make an event due", |argv| argv.arg(event_id), Ok);
@@ -355,7 +364,12 @@ mod tests {
             .collect();
 
         let refused: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
-        let adding = ["hold an event", "keep deleted events out", "record a placeholder"];
+        let adding = [
+            "hold an event",
+            "keep deleted events out",
+            "record a placeholder",
+            "note a refusal",
+        ];
         assert_eq!(refused, adding);
     }
 }
