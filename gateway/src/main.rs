@@ -9,6 +9,7 @@ mod fairness;
 mod fetch;
 mod git;
 mod http;
+mod meter;
 mod options;
 mod process;
 mod push;

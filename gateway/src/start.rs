@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use shared::decision_counts::DecisionCounts;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
@@ -49,6 +50,7 @@ use crate::http::server;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
 use crate::http::websocket::WebSockets;
+use crate::meter::Meter;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
 use crate::push::audit::PushLog;
@@ -192,7 +194,7 @@ impl Server {
             let purgatory = health.purgatory.clone();
             let parts = AdminParts {
                 health,
-                pushes: Arc::clone(&self.gateway.pusher.log),
+                gateway: Arc::clone(&self.gateway),
                 surveys: keep_surveying(purgatory.clone()),
                 purgatory,
             };
@@ -302,6 +304,7 @@ fn pusher(
             purgatory: reconciler.loader.purgatory.clone(),
             incoming: Shares::new(limits.of_transfers()),
             least_rate: limits.least_rate(),
+            received_bytes: Meter::default(),
             checks: Slots::new(limits.uploads_max),
             check_wait: *limits.upload_wait,
             hold_secs: options.rules.hold.as_secs(),
@@ -395,6 +398,7 @@ async fn relay(
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
         refusals: RefusalLog::new(purgatory.clone()),
+        decisions: DecisionCounts::begin(purgatory.clone()),
     };
     let database = data_dir.join("relay");
     let limits = RelayLimits {

@@ -9,6 +9,7 @@ mod run;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use shared::decision_counts::DecisionCounts;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_errors::ProgramOptions;
@@ -66,6 +67,7 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
     let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
     tokio::spawn(report_redis_settings(purgatory.clone()));
     let refusals = RefusalLog::new(purgatory.clone());
+    let decisions = DecisionCounts::begin(purgatory.clone());
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
@@ -79,6 +81,7 @@ async fn serve(options: PluginOptions) -> Result<(), Box<dyn std::error::Error>>
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
         refusals,
+        decisions,
     };
     tokio::spawn(reload_on_hang_up(
         policy.loader.access.clone(),

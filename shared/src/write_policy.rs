@@ -11,6 +11,8 @@ use std::time::Duration;
 use nostr::event::Event;
 use tokio::time::Instant;
 
+use crate::decision_counts::Decision;
+use crate::decision_counts::DecisionCounts;
 use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
@@ -46,6 +48,16 @@ pub enum Answer {
     Refuse(String),
 }
 
+impl Answer {
+    fn decision(&self) -> Decision {
+        match self {
+            Self::Accept => Decision::Accepted,
+            Self::Hold(_) => Decision::Held,
+            Self::Refuse(_) => Decision::Refused,
+        }
+    }
+}
+
 /// The answer to a client whose event is held (GRASP-01, "Purgatory").
 pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrives";
 
@@ -64,6 +76,8 @@ pub struct WritePolicy {
     pub recently_accepted: RecentlyAccepted,
     /// Which refusals are logged.
     pub refusals: RefusalLog,
+    /// How many events were accepted, held and refused.
+    pub decisions: DecisionCounts,
 }
 
 /// The events that were accepted a moment ago. A relay asks about a whole batch before it stores any of it, so an issue
@@ -101,6 +115,7 @@ impl WritePolicy {
     /// `source` is where it came from (`IP4 203.0.113.7`), for people who read the purgatory.
     pub async fn answer(&self, event: &Event, source: &str) -> Answer {
         let answer = self.answer_in_time(event, source).await;
+        self.decisions.add(event.kind.as_u16(), answer.decision());
         if let Answer::Refuse(reason) = &answer {
             self.log_refusal(event, source, reason);
         }

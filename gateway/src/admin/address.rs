@@ -14,17 +14,18 @@ use warp::reply::Response;
 
 use crate::admin::health::Health;
 use crate::admin::html;
-use crate::admin::pages::metrics;
-use crate::admin::pages::readiness;
+use crate::admin::metrics::Figures;
+use crate::admin::metrics::metrics;
 use crate::admin::purgatory::description;
+use crate::admin::readiness::readiness;
 use crate::admin::survey::LastSurvey;
 use crate::http::reply;
-use crate::push::audit::PushLog;
+use crate::http::routes::Gateway;
 
 /// What the admin address tells about.
 pub(crate) struct AdminParts {
     pub(crate) health: Health,
-    pub(crate) pushes: Arc<PushLog>,
+    pub(crate) gateway: Arc<Gateway>,
     pub(crate) purgatory: Purgatory,
     pub(crate) surveys: watch::Receiver<LastSurvey>,
 }
@@ -57,7 +58,7 @@ impl AdminParts {
                 (false, text) => reply::text(StatusCode::SERVICE_UNAVAILABLE, text),
             },
             "/metrics" => {
-                let page = metrics(&self.health.look().await, self.pushes.counts()).into_response();
+                let page = self.metrics().await.into_response();
                 reply::with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page)
             }
             "/" => {
@@ -70,6 +71,28 @@ impl AdminParts {
                 None => reply::text(StatusCode::NOT_FOUND, "here are /, /livez, /readyz and /metrics\n"),
             },
         }
+    }
+
+    async fn metrics(&self) -> String {
+        let vitals = self.health.look().await;
+        let (pusher, upload_pack) = (&self.gateway.pusher, &self.gateway.upload_pack);
+        let reconciler = &pusher.committer.reconciler;
+        let (releases, release_durations) = reconciler.publisher.counts();
+        let (fetches, sent_bytes) = upload_pack.counts();
+        let [received_bytes] = pusher.receiver.received_bytes.counts();
+        let last = self.surveys.borrow();
+        metrics(&Figures {
+            vitals: &vitals,
+            survey: last.as_ref().and_then(|survey| survey.as_ref().ok()),
+            pushes: pusher.log.counts(),
+            releases,
+            release_durations,
+            fetches,
+            bytes: [received_bytes, sent_bytes],
+            reads: self.gateway.reader.counts(),
+            slots: [("check", pusher.receiver.checks.load()), ("fetch", upload_pack.load())],
+            git_commands: reconciler.repositories.git_commands(),
+        })
     }
 
     async fn answer_event(&self, event_id: &EventId, is_live: bool) -> Response {

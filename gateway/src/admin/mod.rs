@@ -4,10 +4,11 @@
 pub(crate) mod address;
 pub(crate) mod health;
 mod html;
+mod metrics;
 mod needs;
 pub(crate) mod own_address;
-mod pages;
 pub(crate) mod purgatory;
+mod readiness;
 mod refusals;
 mod rows;
 pub(crate) mod survey;

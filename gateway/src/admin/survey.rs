@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use shared::decision_counts::DecisionCount;
+use shared::decision_counts::decisions;
 use shared::purgatory::InventoryCounts;
 use shared::purgatory::InventoryIndex;
 use shared::purgatory::NotedRefusal;
@@ -23,6 +25,8 @@ pub(crate) struct Survey {
     pub(super) rows: Vec<Row>,
     /// What was refused, and when, the latest first.
     pub(super) refusals: Vec<(u64, NotedRefusal)>,
+    /// How many events were accepted, held and refused.
+    pub(super) decisions: Vec<DecisionCount>,
 }
 
 impl Survey {
@@ -38,6 +42,7 @@ impl Survey {
             counts: purgatory.counts().await?,
             rows: in_order(rows),
             refusals: purgatory.refusals(REFUSALS_MAX).await?,
+            decisions: decisions(purgatory).await?,
         })
     }
 

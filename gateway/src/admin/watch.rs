@@ -173,6 +173,7 @@ mod tests {
             },
             rows: in_order(rows),
             refusals,
+            ..Survey::default()
         };
         let refusal = |request: &str| NotedRefusal {
             request: request.to_owned(),

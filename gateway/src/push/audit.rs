@@ -5,8 +5,6 @@ use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use relay::source_type;
 use shared::nip34::Coordinate;
@@ -21,22 +19,15 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::http::reply;
+use crate::meter::Meter;
 use crate::push::answer::PushResult;
+use crate::push::outcome::PUSH_OUTCOMES;
+use crate::push::outcome::PushOutcome;
 
 /// What is kept of all pushes.
 pub(crate) struct PushLog {
     refusals: RefusalLog,
-    taken: AtomicU64,
-    refused: AtomicU64,
-}
-
-/// How many pushes were answered since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PushCounts {
-    /// With every ref as the pusher wanted it.
-    pub(crate) taken: u64,
-    /// With at least one ref refused.
-    pub(crate) refused: u64,
+    outcomes: Meter<{ PUSH_OUTCOMES.len() }>,
 }
 
 impl PushLog {
@@ -44,17 +35,13 @@ impl PushLog {
     pub(crate) fn new(purgatory: Purgatory) -> Self {
         Self {
             refusals: RefusalLog::new(purgatory),
-            taken: AtomicU64::default(),
-            refused: AtomicU64::default(),
+            outcomes: Meter::default(),
         }
     }
 
-    /// Returns how many there were.
-    pub(crate) fn counts(&self) -> PushCounts {
-        PushCounts {
-            taken: self.taken.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-        }
+    /// Returns how many there were of each outcome.
+    pub(crate) fn counts(&self) -> [u64; PUSH_OUTCOMES.len()] {
+        self.outcomes.counts()
     }
 }
 
@@ -94,10 +81,10 @@ impl Audit {
         let report = &result.report;
         let refused = refusals(&report.commands);
         if report.unpack_error.is_none() && refused.is_empty() {
-            self.log.taken.fetch_add(1, Ordering::Relaxed);
+            self.log.outcomes.add(PushOutcome::Taken as usize, 1);
             return result;
         }
-        if self.is_refusal_logged() {
+        if self.is_refusal_logged(result.refusal) {
             let reason = match report.unpack_error.as_deref() {
                 Some(error) => error.to_owned(),
                 None => result.notes.join("; "),
@@ -136,7 +123,12 @@ impl Audit {
     }
 
     fn log_http(&self, status: StatusCode, reason: &str) {
-        if self.is_refusal_logged() {
+        let outcome = match status {
+            StatusCode::NOT_FOUND => PushOutcome::Absent,
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => PushOutcome::Malformed,
+            _ => PushOutcome::Unavailable,
+        };
+        if self.is_refusal_logged(outcome) {
             tracing::info!(
                 repo.coordinate = %self.coordinate,
                 status = status.as_u16(),
@@ -165,8 +157,8 @@ impl Audit {
     }
 
     /// Counts a refusal, and tells whether to log it.
-    fn is_refusal_logged(&self) -> bool {
-        self.log.refused.fetch_add(1, Ordering::Relaxed);
+    fn is_refusal_logged(&self, outcome: PushOutcome) -> bool {
+        self.log.outcomes.add(outcome as usize, 1);
         self.log.refusals.permits(&self.source())
     }
 }

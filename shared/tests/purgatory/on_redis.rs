@@ -717,6 +717,11 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let epoch = fixture.purgatory.epoch().await.unwrap();
     fixture.purgatory.begin_epoch(&epoch).await.unwrap();
     fixture.purgatory.note_refusal(&NotedRefusal::default()).await.unwrap();
+    fixture
+        .purgatory
+        .add_decisions(&[("state:held".to_owned(), 1)])
+        .await
+        .unwrap();
 
     let server = fixture.server();
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;

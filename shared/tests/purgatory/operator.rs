@@ -15,6 +15,7 @@ on_both_stores! {
     a_stuck_event_is_due_when_an_operator_wants_it
     the_pull_requests_of_a_repository_are_listed_whole
     the_latest_refusals_are_remembered
+    decisions_add_up
 }
 
 async fn listed(purgatory: &Purgatory, index: InventoryIndex) -> (BTreeSet<EventId>, Vec<Placeholder>) {
@@ -179,4 +180,15 @@ async fn the_latest_refusals_are_remembered(fixture: Fixture) {
     assert!(latest[0].1.reason.len() < 1_000, "as much as a person reads");
     assert_eq!(numbers(latest)[..2], ["003009", "003008"]);
     assert_eq!(numbers(all).len(), 3_000, "no more are kept");
+}
+
+async fn decisions_add_up(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let names = ["state:held", "state:refused", "other:accepted"].map(str::to_owned);
+    let counts = |first: u64, second: u64| [(names[0].clone(), first), (names[1].clone(), second)];
+
+    purgatory.add_decisions(&counts(1, 1 << 40)).await.unwrap();
+    purgatory.add_decisions(&counts(2, 1)).await.unwrap();
+
+    assert_eq!(purgatory.decisions(&names).await.unwrap(), [3, (1 << 40) + 1, 0]);
 }

@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 28] = [
+const SCRIPT_KEYS: [(&str, &str); 29] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -18,6 +18,7 @@ const SCRIPT_KEYS: [(&str, &str); 28] = [
     ("bytes", "{purgatory}:bytes"),
     ("placeholders", "{purgatory}:placeholders"),
     ("refusals", "{purgatory}:refusals"),
+    ("decisions", "{purgatory}:decisions"),
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
     ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),

@@ -274,6 +274,15 @@ operations! {
     fn refusals_page(skipped: usize) -> Vec<(u64, NotedRefusal)> =
         ("list refusals", |argv| argv.arg(skipped), decode::refusals);
 
+    /// Adds to counts of decisions, which are fewer than a hundred by name.
+    pub fn add_decisions(counts: &[(String, u64)]) -> () =
+        ("count decisions", |argv| counts.iter().fold(argv, |argv, (name, count)| argv.arg(name).arg(count)),
+         |_: u64| Ok(()));
+
+    /// Returns counts of decisions by these names.
+    pub fn decisions(names: &[String]) -> Vec<u64> =
+        ("read counts of decisions", |argv| argv.args(names), Ok);
+
     /// Makes an event due that is releasing or stuck, and returns whether it is one.
     pub fn make_due(event_id: &EventId) -> bool =
         ("make an event due", |argv| argv.arg(event_id), Ok);

@@ -10,6 +10,7 @@ mod expiry;
 mod http;
 mod late_binding;
 mod limits;
+mod metrics;
 mod operator_mistakes;
 mod plugin_lines;
 mod pull_request_refs;
