@@ -81,6 +81,15 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
                 writeln!(std::io::stdout(), "{clone_url}")?;
                 Ok(ExitCode::SUCCESS)
             }
+            GatewayCommand::Completions { shell } => {
+                let mut definition = GatewayCommand::definition();
+                clap_complete::generate(shell, &mut definition, "grasp-gateway", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+            GatewayCommand::Man { folder } => {
+                clap_mangen::generate_to(GatewayCommand::definition(), folder)?;
+                Ok(ExitCode::SUCCESS)
+            }
             GatewayCommand::Purgatory(options) => {
                 let answer = admin::purgatory::run(&options).await?;
                 match std::io::stdout().write_all(answer.text.as_bytes()) {

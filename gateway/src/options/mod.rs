@@ -13,6 +13,7 @@ use clap::Args;
 use clap::Command;
 use clap::CommandFactory;
 use clap::Parser;
+use clap_complete::Shell;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_errors::ProgramOptions;
 use shared::options::config_errors::read_options;
@@ -62,6 +63,18 @@ pub(crate) enum GatewayCommand {
     ///
     /// With the Redis of the gateway, whether a gateway runs or not.
     Purgatory(Box<PurgatoryOptions>),
+    /// Prints what a shell needs to complete this program's options.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Writes the man pages of this program, one for each command.
+    Man {
+        /// The folder that they are written into.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 impl GatewayCommand {
@@ -96,7 +109,7 @@ impl ProgramOptions for GatewayCommand {
         }
         match self {
             Self::Serve(options) => options.check(errors),
-            Self::Declare(_) => {}
+            Self::Declare(_) | Self::Completions { .. } | Self::Man { .. } => {}
             Self::Purgatory(options) => options.reach().check(errors),
         }
     }
@@ -229,7 +242,10 @@ mod tests {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
         match GatewayCommand::read(arguments.map(OsString::from).collect())? {
             GatewayCommand::Serve(options) => Ok(options),
-            GatewayCommand::Declare(_) | GatewayCommand::Purgatory(_) => unreachable!("the command is serve"),
+            GatewayCommand::Declare(_)
+            | GatewayCommand::Purgatory(_)
+            | GatewayCommand::Completions { .. }
+            | GatewayCommand::Man { .. } => unreachable!("the command is serve"),
         }
     }
 
@@ -352,6 +368,24 @@ mod tests {
         ] {
             assert_eq!(errors(arguments).lines.len(), 1, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn shells_and_man_know_every_command() {
+        let mut completions = Vec::new();
+        let mut definition = GatewayCommand::definition();
+        clap_complete::generate(Shell::Bash, &mut definition, "grasp-gateway", &mut completions);
+        let completions = String::from_utf8(completions).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+
+        clap_mangen::generate_to(GatewayCommand::definition(), &folder).unwrap();
+
+        for part in ["--redis-url", "purgatory", "refusals", "--request"] {
+            assert!(completions.contains(part), "{part}");
+        }
+        let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(page("grasp-gateway-serve.1").contains("redis\\-url"));
+        assert!(page("grasp-gateway-purgatory-refusals.1").contains("beginning of either"));
     }
 
     #[test]
