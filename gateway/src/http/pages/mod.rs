@@ -42,6 +42,21 @@ pub(crate) fn not_found(service: &Service) -> String {
     )
 }
 
+/// The page for a repository that cannot be shown now, and why.
+pub(crate) fn unavailable(service: &Service, reason: &str) -> String {
+    page(
+        service,
+        "Not available now",
+        &format!(
+            "<h1>Not available now</h1><p class=\"notice\" role=\"status\">{}.</p>\
+             <p>Load the page again later. git shows the same reason to whoever clones.</p>\
+             <p>Its announcement may name other servers that have it: \
+             <a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows where.</p>",
+            escape(reason.trim_end()),
+        ),
+    )
+}
+
 fn page(service: &Service, title: &str, body: &str) -> String {
     document(&service.to_string(), title, None, body)
 }
