@@ -7,6 +7,7 @@ mod deletions;
 mod disk_limits;
 mod events;
 mod expiry;
+mod how_to;
 mod http;
 mod late_binding;
 mod limits;
