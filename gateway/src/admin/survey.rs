@@ -66,10 +66,15 @@ pub(crate) fn keep_surveying(purgatory: Purgatory) -> watch::Receiver<LastSurvey
             if sender.send(Some(Survey::take(&purgatory).await)).is_err() {
                 return;
             }
-            tokio::time::sleep(SURVEY_PAUSE.max(start.elapsed() * WORK_SHARE)).await;
+            tokio::time::sleep(pause_after(start.elapsed())).await;
         }
     });
     receiver
+}
+
+/// Returns how long to wait after a survey that took this long.
+pub(super) fn pause_after(took: Duration) -> Duration {
+    SURVEY_PAUSE.max(took * WORK_SHARE)
 }
 
 /// Hands over what there is, one by one, as long as more is wanted; returns whether that was all.
@@ -103,7 +108,7 @@ const ROWS_MAX: usize = 10_000;
 const REFUSALS_MAX: usize = 50;
 
 /// Between two surveys, as long as they are short.
-pub(super) const SURVEY_PAUSE: Duration = Duration::from_secs(2);
+const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Surveys take one part in so many of the time.
 const WORK_SHARE: u32 = 20;

@@ -7,18 +7,20 @@ use std::io::Write;
 use serde_json::Value;
 use serde_json::json;
 use shared::purgatory::Purgatory;
+use tokio::time::Instant;
 
 use crate::admin::refusals;
 use crate::admin::rows::Row;
 use crate::admin::rows::list;
-use crate::admin::survey::SURVEY_PAUSE;
 use crate::admin::survey::Survey;
+use crate::admin::survey::pause_after;
 use crate::admin::table::plain;
 use crate::command_error::CommandError;
 
 /// Shows what waits until nobody reads it any more. A Redis that fails is waited for.
 pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), CommandError> {
     let is_terminal = io::stdout().is_terminal() && !is_json;
+    let mut start = Instant::now();
     let first = Survey::take(purgatory).await;
     let mut last = first.map_err(CommandError::because("cannot use the purgatory"))?;
     let mut text = match is_terminal {
@@ -29,7 +31,8 @@ pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), Co
         if !write(&text).map_err(CommandError::because("cannot write"))? {
             return Ok(());
         }
-        tokio::time::sleep(SURVEY_PAUSE).await;
+        tokio::time::sleep(pause_after(start.elapsed())).await;
+        start = Instant::now();
         text = match Survey::take(purgatory).await {
             Ok(next) => {
                 let text = match is_terminal {

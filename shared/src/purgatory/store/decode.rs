@@ -207,7 +207,17 @@ pub(super) fn counts([now, waiting, waiting_bytes, releasing, placeholders, dirt
 /// Reads the answer of `refusals_page.lua`.
 pub(super) fn refusals(raw: Vec<(u64, String)>) -> Result<Vec<(u64, NotedRefusal)>, Malformed> {
     let read = |(at, json): (u64, String)| {
-        let refusal = NotedRefusal::parse(&json).ok_or_else(|| malformed("the refusals", "member", json))?;
+        let texts: Result<[String; 6], _> = serde_json::from_str(&json);
+        let [request, what, source, author, repositories, reason] =
+            texts.map_err(|_| malformed("the refusals", "member", json))?;
+        let refusal = NotedRefusal {
+            request,
+            what,
+            source,
+            author,
+            repositories,
+            reason,
+        };
         Ok((at / 1_000_000, refusal))
     };
     raw.into_iter().map(read).collect()

@@ -268,7 +268,7 @@ operations! {
 
     /// Notes what was refused, for an operator, in place of the oldest if there are many. Not when Redis is full.
     pub fn note_refusal(refusal: &NotedRefusal) -> () =
-        ("note a refusal", |argv| argv.arg(refusal.to_json()), |_: u64| Ok(()));
+        ("note a refusal", |argv| argv.refusal(refusal), |_: u64| Ok(()));
 
     /// Returns a page of what was refused, and when, the latest first, behind the first `skipped`.
     fn refusals_page(skipped: usize) -> Vec<(u64, NotedRefusal)> =
