@@ -64,6 +64,16 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
         until_taken(reconciler, &page, mark_staged).await;
         rest(began).await;
     }
+    let mut walk = repositories.walk_parts();
+    loop {
+        let page = walk.next_page(PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        let began = Instant::now();
+        until_taken(reconciler, &page, mark_repositories).await;
+        rest(began).await;
+    }
     let (mut walk, mut visited) = (repositories.walk(), Vec::new());
     loop {
         let page = walk.next_page(PAGE).await?;

@@ -41,9 +41,12 @@ pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes
 }
 
 /// Returns what clients that push are told first. There is no version 2 of pushing: git answers such a client in
-/// version 0, and so does this.
-pub(crate) fn receive_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
+/// version 0, and so does this. `haves` are objects besides that it need not send (`gitprotocol-pack(5)`, ".have").
+pub(crate) fn receive_pack(version: ProtocolVersion, refs: &RefSnapshot, haves: &[Oid]) -> Bytes {
     let mut writer = Writer::new("git-receive-pack", version, format!("{RECEIVE_PACK} {AGENT}"));
+    for oid in haves {
+        writer.line(*oid, ".have");
+    }
     for (name, oid) in visible(refs) {
         writer.line(*oid, name.as_str());
     }
@@ -163,7 +166,7 @@ mod tests {
             let expected = gits_own(world, repository.path(), "upload-pack", protocol).await;
             assert_eq!(upload_pack(version, &refs), expected, "{protocol}");
             let expected = gits_own(world, repository.path(), "receive-pack", protocol).await;
-            assert_eq!(receive_pack(version, &refs), expected, "{protocol}");
+            assert_eq!(receive_pack(version, &refs, &[]), expected, "{protocol}");
         }
     }
 
@@ -196,7 +199,7 @@ mod tests {
             for (version, protocol) in VERSIONS {
                 let refs = RefSnapshot::empty();
                 let expected = gits_own(&world, &empty, "receive-pack", protocol).await;
-                assert_eq!(receive_pack(version, &refs), expected);
+                assert_eq!(receive_pack(version, &refs, &[]), expected);
                 if says_capabilities || version == ProtocolVersion::V2 {
                     let expected = gits_own(&world, &empty, "upload-pack", protocol).await;
                     assert_eq!(upload_pack(version, &refs), expected);

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
+use shared::git::Oid;
 
 use crate::fetch::advertise;
 use crate::fetch::ls_refs::LsRefs;
@@ -55,12 +56,16 @@ impl Advertised {
                 .clone(),
             // No client of today speaks version 1.
             (GitService::UploadPack, ProtocolVersion::V1) => TaggedBody::new(advertise::upload_pack(version, refs)),
-            (GitService::ReceivePack, ProtocolVersion::V1) => TaggedBody::new(advertise::receive_pack(version, refs)),
-            (GitService::ReceivePack, ProtocolVersion::V0 | ProtocolVersion::V2) => self
-                .receive_pack
-                .get_or_init(|| TaggedBody::new(advertise::receive_pack(version, refs)))
-                .clone(),
+            (GitService::ReceivePack, ProtocolVersion::V1) => self.to_push(version, &[]),
+            (GitService::ReceivePack, ProtocolVersion::V0 | ProtocolVersion::V2) => {
+                self.receive_pack.get_or_init(|| self.to_push(version, &[])).clone()
+            }
         }
+    }
+
+    /// Returns the advertisement for a push that need not bring these objects either.
+    pub(crate) fn to_push(&self, version: ProtocolVersion, haves: &[Oid]) -> TaggedBody {
+        TaggedBody::new(advertise::receive_pack(version, &self.refs, haves))
     }
 
     /// Returns the answer to an `ls-refs`.

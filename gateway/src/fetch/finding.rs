@@ -1,5 +1,6 @@
 //! What a load has found about a repository, with what it was found by: shared by readers, pages and pushes.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -128,8 +129,9 @@ fn bytes_of(facts: &Facts) -> u64 {
     let texts = |texts: &Vec<String>| texts.iter().map(text).sum::<usize>();
     let announcements = facts.announcements.iter().map(|known| {
         let item = &known.item;
-        let listed = texts(&item.clone_urls) + texts(&item.relay_urls);
-        ITEM_BYTES + listed + ESCAPED * (text(&item.name) + text(&item.description))
+        let urls = texts(&item.clone_urls) + texts(&item.relay_urls);
+        let keys = (item.roles.leads.len() + item.roles.listed.len()) * LISTED_KEY_BYTES;
+        ITEM_BYTES + urls + keys + ESCAPED * (text(&item.name) + text(&item.description))
     });
     let states = facts.states.iter().map(|known| {
         let refs = known.item.declared.as_ref().map(|declared| &declared.refs);
@@ -145,7 +147,8 @@ fn bytes_of(facts: &Facts) -> u64 {
         .values()
         .map(|entry| ITEM_BYTES + bytes_of_event(&entry.event));
     let placeholders = facts.placeholders.len() * ITEM_BYTES;
-    let all = announcements.chain(states).chain(entries).sum::<usize>() + pull_requests + placeholders;
+    let listed_by = facts.listed_by.values().map(BTreeSet::len).sum::<usize>() * KEY_BYTES;
+    let all = announcements.chain(states).chain(entries).sum::<usize>() + pull_requests + placeholders + listed_by;
     (PAGE_BYTES + all) as u64
 }
 
@@ -159,6 +162,11 @@ fn bytes_of_event(event: &Event) -> usize {
 
 /// A parsed event without its texts, its places in indices, and the row of its author on the page.
 const ITEM_BYTES: usize = 2048;
+/// A key that an announcement lists: there, in the numbers of who lists whom, awake or not, and in the sets of
+/// maintainers that they make.
+const LISTED_KEY_BYTES: usize = 3 * KEY_BYTES;
+/// A key in a set.
+const KEY_BYTES: usize = 64;
 /// A ref that a state declares, and its row on the page, without its name.
 const REF_BYTES: usize = 320;
 /// A string, without its characters.

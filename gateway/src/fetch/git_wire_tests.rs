@@ -160,13 +160,13 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
         while let Some(chunk) = pack.next().await {
             spool.push(&chunk.unwrap()).await.unwrap();
         }
-        let quarantine = repositories.ingest(coordinate, spool).await.unwrap();
+        let quarantine = repositories.ingest(coordinate, spool, None).await.unwrap();
         let tips = list
             .commands
             .iter()
             .filter_map(|command| command.update.as_ref().unwrap().new);
         let tips: std::collections::BTreeSet<_> = tips.collect();
-        let received = Received::sort(quarantine, tips.clone(), tips.clone(), repositories.limits())
+        let received = Received::sort((quarantine, None), tips.clone(), tips.clone(), repositories.limits())
             .await
             .unwrap();
         target.take_in(received, &tips).await.unwrap();
@@ -183,6 +183,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     let alignment = Alignment {
         coordinate: coordinate.clone(),
         state_id: EventId::from_byte_array([0; 32]),
+        parts: [].into(),
         copies: [].into(),
         updates,
         head,

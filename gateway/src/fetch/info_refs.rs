@@ -26,10 +26,18 @@ pub(crate) async fn info_refs(
     let advertised = match (&finding.found, service) {
         // Whoever has missing data can push it again, on top of what is here.
         (Found::Readable { advertised, .. }, _) | (Found::DataMissing(advertised), GitService::ReceivePack) => {
-            advertised.info_refs(service, version)
+            advertised
         }
-        (Found::NoState, GitService::ReceivePack) => reader.nothing().info_refs(service, version),
+        (Found::NoState, GitService::ReceivePack) => reader.nothing(),
         (unreadable, _) => return unreadable.refusal(),
+    };
+    let haves = match service {
+        GitService::UploadPack => Vec::new(),
+        GitService::ReceivePack => reader.haves(coordinate, &finding).await,
+    };
+    let advertised = match haves.is_empty() {
+        true => advertised.info_refs(service, version),
+        false => advertised.to_push(version, &haves),
     };
     let content_type = match service {
         GitService::UploadPack => "application/x-git-upload-pack-advertisement",

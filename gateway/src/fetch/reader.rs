@@ -12,6 +12,7 @@ use shared::nip34::Coordinate;
 use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
+use shared::rules::PushedState;
 use tokio::time::Instant;
 
 use crate::fetch::advertised::Advertised;
@@ -86,6 +87,29 @@ impl Reader {
         }
         self.changes.note(coordinate);
         self.find(coordinate).await
+    }
+
+    /// Returns what a push that brings more of the newest state need not bring again: what is kept aside with it. Not
+    /// with an older one: a push builds on the parts of its own state only.
+    pub(super) async fn haves(&self, coordinate: &Coordinate, finding: &Finding) -> Vec<Oid> {
+        // Of most repositories nothing is.
+        let is_any = self.repositories.keeps_parts(coordinate).await;
+        let facts = finding.facts.as_ref().filter(|_| is_any);
+        let Some(pushed) = facts.and_then(|facts| PushedState::expected(facts, coordinate)) else {
+            return Vec::new();
+        };
+        let kept = self
+            .repositories
+            .kept(coordinate, (pushed.event_id, pushed.tips()))
+            .await;
+        match kept {
+            Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is kept of a state");
+                Vec::new()
+            }
+        }
     }
 
     /// Returns what a reader would find without anything being loaded.
@@ -209,7 +233,7 @@ impl Reader {
         }
         // With all the data here, a reconcile is just moving the refs.
         let oids: BTreeSet<Oid> = declared.map(|(_, oid)| *oid).collect();
-        let found = match self.repositories.object_kinds(coordinate, None, &oids).await {
+        let found = match self.repositories.object_kinds(coordinate, [], &oids).await {
             Ok(found) if found.len() == oids.len() => on_disk(&repository, advertised),
             Ok(_) => Found::DataMissing(advertised),
             Err(error) => return (unreadable(coordinate, &error), Audience::Waiting),

@@ -169,7 +169,7 @@ fn refusals(commands: &[Commanded]) -> Vec<(&str, &str)> {
     for command in commands {
         match &command.verdict {
             Verdict::Refuse { reason } => refused.push((command.name.as_str(), reason.as_str())),
-            Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => {}
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => {}
         }
     }
     refused

@@ -1,9 +1,12 @@
 //! The end of a push: under the repository's lock it is decided anew, its objects move in, and a reconcile on the same
 //! facts aligns and releases (docs/ARCHITECTURE.md rules 5 to 8).
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use shared::git::Oid;
+use shared::git::RefName;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
@@ -17,6 +20,7 @@ use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
 use crate::repositories::Line;
 use crate::repositories::LockedRepository;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::received::Received;
 
 /// Carries out pushes.
@@ -64,10 +68,16 @@ impl Committer {
         let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
             return Err(PushError::Gone);
         };
-        let tips = decision.tips();
-        let kinds = repositories
-            .object_kinds(coordinate, received.as_ref().map(Received::whole), &tips)
-            .await?;
+        let kept = self.kept(coordinate, &decision).await?;
+        let builds_on = received.as_ref().and_then(Received::builds_on);
+        if builds_on.is_some() && builds_on != kept.as_ref().map(|kept| kept.state_id) {
+            return Err(PushError::StateReplaced);
+        }
+        let brought = received
+            .as_ref()
+            .map(|received| received.whole().object_dir().to_owned());
+        let places = kept.map(|kept| kept.object_dir).into_iter().chain(brought);
+        let kinds = repositories.object_kinds(coordinate, places, &decision.tips()).await?;
         decision.judge_tips(&kinds);
         let mut leased = Vec::new();
         if decision.acts() {
@@ -80,6 +90,7 @@ impl Committer {
                 Ok(refs) => {
                     let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
                     decision.judge_result(&refs, is_done);
+                    self.judge_parts(coordinate, &mut decision, &refs).await?;
                 }
                 Err(error) => log_unfinished(coordinate, &error),
             }
@@ -99,8 +110,33 @@ impl Committer {
         Ok(Committed { decision, leased })
     }
 
+    /// Returns what is kept aside that the branches and tags of a push may build on.
+    async fn kept(&self, coordinate: &Coordinate, decision: &PushDecision) -> Result<Option<KeptParts>, PushError> {
+        let Some(state) = decision.parts_of() else {
+            return Ok(None);
+        };
+        let (repositories, state) = (&self.reconciler.repositories, (state.event_id, state.tips()));
+        Ok(repositories.kept(coordinate, state).await?)
+    }
+
+    /// Judges what is a part of a state by what of that is here now.
+    async fn judge_parts(
+        &self,
+        coordinate: &Coordinate,
+        decision: &mut PushDecision,
+        refs: &BTreeMap<RefName, Oid>,
+    ) -> Result<(), PushError> {
+        if let Some(state) = decision.state.as_ref().filter(|_| decision.is_part()) {
+            let kept = self.kept(coordinate, decision).await?.map(|kept| kept.object_dir);
+            let repositories = &self.reconciler.repositories;
+            let here = repositories.object_kinds(coordinate, kept, &state.tips()).await?;
+            decision.judge_parts(refs, &here.into_keys().collect());
+        }
+        Ok(())
+    }
+
     /// Moves the objects to where they belong: PR commits aside, with their record first, and what a state declares
-    /// into the repository.
+    /// into the repository, or aside too where that is not all of it yet.
     async fn move_objects(
         &self,
         repository: &LockedRepository<'_>,
@@ -124,8 +160,13 @@ impl Committer {
         for staged in &to_stage {
             repository.stage(staged, &received).await?;
         }
-        if !tips.is_empty() {
-            repository.take_in(received, &tips).await?;
+        match &decision.state {
+            Some(_) | None if tips.is_empty() => {}
+            // What is aside moves in together.
+            Some(state) if decision.is_part() || received.builds_on().is_some() => {
+                repository.keep_part(&state.event_id, received, &tips).await?;
+            }
+            Some(_) | None => repository.take_in(received, &tips).await?,
         }
         Ok(())
     }

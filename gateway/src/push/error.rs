@@ -15,6 +15,8 @@ pub(super) enum PushError {
     PlaceholdersFull,
     #[error("the repository is no longer hosted here")]
     Gone,
+    #[error("another state event than this push builds on has come meanwhile, push again")]
+    StateReplaced,
 }
 
 impl<E: Into<ReconcileError>> From<E> for PushError {
@@ -43,7 +45,7 @@ impl PushError {
                 "the repository cannot be read or changed here now, push again later; \
                  the operator finds the reason in the log"
             }
-            Self::PlaceholdersFull | Self::Gone => return self.to_string(),
+            Self::PlaceholdersFull | Self::Gone | Self::StateReplaced => return self.to_string(),
         };
         text.to_owned()
     }

@@ -84,6 +84,15 @@ pub(super) enum ReceiveError {
     Unsorted(UnsortedError),
     #[error("bytes follow a push that only deletes")]
     TrailingBytes,
+    /// Nothing builds on the parts of another state than its own.
+    #[error(
+        "the push builds on what the server has only as a part of a state that is not complete yet ({message}): push \
+         again when it is"
+    )]
+    BuildsOnParts {
+        /// git's words.
+        message: String,
+    },
     /// Of the history of a shallow clone, the part that it does not have is not here either.
     #[error(
         "this clone is shallow, and the server does not have the rest of its history either ({message}): run git fetch \
@@ -117,6 +126,7 @@ impl ReceiveError {
             | Self::Busy
             | Self::AllInUse
             | Self::TrailingBytes
+            | Self::BuildsOnParts { .. }
             | Self::Shallow { .. } => false,
         }
     }
@@ -235,10 +245,23 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        let ingested = self.repositories.ingest(&request.coordinate, pack.spool).await;
+        let kept = match decision.parts_of() {
+            Some(state) => {
+                let state = (state.event_id, state.tips());
+                self.repositories.kept(&request.coordinate, state).await?
+            }
+            None => None,
+        };
+        let ingested = self
+            .repositories
+            .ingest(&request.coordinate, pack.spool, kept.as_ref())
+            .await;
         let quarantine = match ingested {
             Err(IngestError::MissingObject { message }) if request.list.is_shallow => {
                 return Err(ReceiveError::Shallow { message });
+            }
+            Err(IngestError::MissingObject { message }) if self.repositories.keeps_parts(&request.coordinate).await => {
+                return Err(ReceiveError::BuildsOnParts { message });
             }
             ingested => ingested?,
         };
@@ -246,7 +269,7 @@ impl Receiver {
         let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
-        let sorted = Received::sort(quarantine, decision.tips(), decision.allowed_tips(), limits);
+        let sorted = Received::sort((quarantine, kept), decision.tips(), decision.allowed_tips(), limits);
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);

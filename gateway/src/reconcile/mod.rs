@@ -153,7 +153,7 @@ impl Reconciler {
         );
         self.known_events.note(&loaded.facts);
         let (mut broken, mut uninstallable) = (clear_notes(locked, &loaded.facts).await, BTreeSet::new());
-        let mut left = Left::default();
+        let (mut left, mut moved_in) = (Left::default(), BTreeSet::new());
         loop {
             let mut disk = self
                 .repositories
@@ -178,6 +178,13 @@ impl Reconciler {
             match change_repositories(locked, &plan).await {
                 Ok(()) => {
                     self.note_installed(&plan);
+                    let count = moved_in.len();
+                    let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
+                    moved_in.extend(with_parts.map(|alignment| alignment.coordinate.clone()));
+                    if moved_in.len() > count {
+                        // Others may copy it now, and nothing of it is wanted aside any more.
+                        continue;
+                    }
                     return self.act(locked, loaded, plan, disk, left).await;
                 }
                 Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
@@ -239,7 +246,7 @@ impl Reconciler {
         let mut others = unsettled_homes(&loaded.facts, &plan.releases);
         others.extend(left.coordinates.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
-        let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
+        let (mut own, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
         others.extend(foreign);
         if !others.is_empty() {
@@ -269,6 +276,7 @@ impl Reconciler {
             purgatory.note_waiting(&changed).await?;
         }
         let still_staged = unstage(locked, &plan).await;
+        own.extend(end_parts(locked, &plan).await);
         // What failed stays dirty, and is tried again; a PR by itself.
         if own.is_empty() {
             for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
@@ -401,10 +409,30 @@ async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Stage
     still_staged
 }
 
+/// Removes what is kept of states in parts for nothing any more. Returns the repositories where that fails.
+async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
+    let mut broken = BTreeSet::new();
+    for (coordinate, state_id) in &plan.parts_ended {
+        let ended = match locked.repository(coordinate) {
+            Ok(repository) => repository.end_parts(state_id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            broken.insert(coordinate.clone());
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot remove parts of a state, will try again");
+        }
+    }
+    broken
+}
+
 /// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
 async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
-    let hosted = facts.hosted().filter(|hosted| locked.coordinates().contains(hosted));
+    let hosted = facts
+        .hosted()
+        .iter()
+        .filter(|hosted| locked.coordinates().contains(hosted));
     for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
         if let Err(error) = clear_note(locked, coordinate).await {
             let error = &error as &dyn std::error::Error;

@@ -14,6 +14,7 @@ use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
@@ -35,22 +36,30 @@ impl Quarantine {
         have: &Repository,
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
-        let quarantine = Self::open(have).await?;
-        quarantine.fill(from, tips, have, limits).await?;
+        Self::copy_beyond(from, tips, (have, None), limits).await
+    }
+
+    /// As [`Quarantine::copy_of`], less what is kept aside for the repository with a state.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn copy_beyond(
+        from: &[PathBuf],
+        tips: &[Oid],
+        (have, kept): (&Repository, Option<&KeptParts>),
+        limits: &IngestLimits,
+    ) -> Result<Self, RepositoryError> {
+        let quarantine = Self::open_beside(have, kept).await?;
+        let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
+        let refs = have.refs().await?;
+        let of_refs = refs.iter().flat_map(|refs| refs.refs.values());
+        let kept = kept.into_iter().flat_map(|kept| &kept.tips);
+        revs.extend(of_refs.chain(kept).map(|oid| format!("^{oid}\n")));
+        quarantine.fill(from, revs, limits).await?;
         Ok(quarantine)
     }
 
-    async fn fill(
-        &self,
-        from: &[PathBuf],
-        tips: &[Oid],
-        have: &Repository,
-        limits: &IngestLimits,
-    ) -> Result<(), RepositoryError> {
-        let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        for oid in have.refs().await?.iter().flat_map(|refs| refs.refs.values()) {
-            revs.push_str(&format!("^{oid}\n"));
-        }
+    async fn fill(&self, from: &[PathBuf], revs: String, limits: &IngestLimits) -> Result<(), RepositoryError> {
         let sources = [from, self.alternates()].concat();
         // For both gits: the one that writes and the one that reads.
         let _permit = self.store().git().permit("pack-objects", limits.duration_max).await?;

@@ -130,7 +130,7 @@ impl DiskUse {
                 0
             };
             let repository = if moves_in {
-                bytes_of(&layout.repository(&coordinate))?
+                bytes_of(&layout.repository(&coordinate))? + bytes_below(&layout.parts(&coordinate))?
             } else {
                 0
             };
@@ -226,7 +226,8 @@ fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> 
     for repository in entries(&layout.repositories_of(owner))? {
         bytes += bytes_of(&repository.path())?;
     }
-    Ok(bytes)
+    // Those of virtual ones too.
+    Ok(bytes + bytes_below(&layout.parts_of(owner))?)
 }
 
 /// Returns the bytes of the files below `dir`, each once however many names it has there.

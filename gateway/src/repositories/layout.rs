@@ -7,6 +7,7 @@
 //! <data>/repositories/<owner>/<name>.git                       a repository; its coordinate in `grasp-coordinate`
 //! <data>/staging/<name>/<owner>/<event-id>/<commit-oid>/       an object directory that no clone sees; here too the
 //!                                                              coordinate, in <owner>/grasp-coordinate
+//! <data>/parts/<owner>/<name>/<state-id>/                      what came of a state in parts: the same; here too
 //! <data>/quarantine/<instance>.lock                            held with flock while the instance lives
 //! <data>/quarantine/<instance>-<n>/                            work in progress of that instance
 //! <data>/locks/<number>                                        flock of all repositories with that hash
@@ -78,7 +79,7 @@ impl Layout {
     pub(crate) fn new(data_dir: &Path) -> Result<Self, FileError> {
         make_dir(data_dir)?;
         let root = fs::canonicalize(data_dir).map_err(failed("resolve", data_dir))?;
-        for name in [REPOSITORIES, STAGING, QUARANTINE, LOCKS] {
+        for name in [REPOSITORIES, STAGING, PARTS, QUARANTINE, LOCKS] {
             make_dir(&root.join(name))?;
         }
         let (instance, alive) = claim_instance(&root.join(QUARANTINE))?;
@@ -125,6 +126,21 @@ impl Layout {
     /// Returns the directory of everything staged for repositories called `identifier`.
     pub(crate) fn staging_of(&self, identifier: &Identifier) -> PathBuf {
         self.inner.root.join(STAGING).join(disk_name(identifier))
+    }
+
+    /// Returns the directory of what came in parts of the states of `coordinate`.
+    pub(super) fn parts(&self, coordinate: &Coordinate) -> PathBuf {
+        self.parts_of(&coordinate.owner).join(disk_name(&coordinate.identifier))
+    }
+
+    /// Returns the directory in which [`Layout::parts`] is for every repository of an owner, who pays for it.
+    pub(super) fn parts_of(&self, owner: &PublicKey) -> PathBuf {
+        self.all_parts().join(owner.to_hex())
+    }
+
+    /// Returns the directory in which [`Layout::parts_of`] is for every owner.
+    pub(super) fn all_parts(&self) -> PathBuf {
+        self.inner.root.join(PARTS)
     }
 
     /// Returns the directory of the directories of owners, in which their repositories are.
@@ -308,6 +324,7 @@ pub(crate) const COORDINATE_FILE: &str = "grasp-coordinate";
 const NAME_BYTES_MAX: usize = 255 - ".git".len();
 const REPOSITORIES: &str = "repositories";
 const STAGING: &str = "staging";
+const PARTS: &str = "parts";
 const QUARANTINE: &str = "quarantine";
 const LOCKS: &str = "locks";
 

@@ -22,8 +22,8 @@ use crate::repositories::layout::failed;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::parts::PartsOf;
 use crate::repositories::received::Received;
-use crate::repositories::received::readable;
 use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
@@ -99,13 +99,29 @@ impl LockedRepository<'_> {
     /// # Errors
     /// They are not there, or not whole.
     pub(crate) async fn take_in(&self, received: Received, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
-        if received.is_sorted_for(tips) {
-            return Ok(received.into_declared().migrate().await?);
-        }
-        // Another state is meant than when it was sorted.
-        self.repository.create().await?;
-        let from = readable(received.whole());
-        self.copy(&from, tips.iter().copied().collect()).await
+        Ok(received.into_declared(tips, self.limits).await?.migrate().await?)
+    }
+
+    /// Keeps `tips`, and what they need, aside with the state that declares them.
+    ///
+    /// # Errors
+    /// They are not there, or not whole.
+    pub(crate) async fn keep_part(
+        &self,
+        state_id: &EventId,
+        received: Received,
+        tips: &BTreeSet<Oid>,
+    ) -> Result<(), RepositoryError> {
+        let declared = received.into_declared(tips, self.limits).await?;
+        Ok(PartsOf::repository(&self.repository).keep(state_id, declared).await?)
+    }
+
+    /// Removes what is kept aside with a state.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub(crate) async fn end_parts(&self, state_id: &EventId) -> Result<(), RepositoryError> {
+        Ok(PartsOf::repository(&self.repository).remove(state_id).await?)
     }
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
@@ -145,6 +161,10 @@ impl LockedRepository<'_> {
     pub(crate) async fn align(&self, alignment: &Alignment) -> Result<(), RepositoryError> {
         for (source, tips) in &alignment.copies {
             self.bring(source, tips.iter().copied().collect()).await?;
+        }
+        if !alignment.parts.is_empty() {
+            let parts = PartsOf::repository(&self.repository);
+            parts.move_in(&alignment.state_id, &alignment.parts).await?;
         }
         self.apply(&RefTransaction {
             updates: alignment.updates.clone(),

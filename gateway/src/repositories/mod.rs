@@ -9,6 +9,7 @@ mod expected;
 mod fsck;
 mod gitmodules;
 mod ingest;
+pub(crate) mod kept;
 pub(crate) mod layout;
 mod lock_key;
 mod locked;
@@ -17,6 +18,7 @@ mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
 mod packs;
+mod parts;
 mod pull_request_authors;
 pub(crate) mod quarantine;
 pub(crate) mod received;
@@ -34,6 +36,7 @@ pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nostr::event::EventId;
@@ -51,6 +54,7 @@ use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::expected::ExpectedPushes;
 use crate::repositories::expected::Ready;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
@@ -63,6 +67,8 @@ use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::parts::PartsOf;
+use crate::repositories::parts::finish_moving_in;
 use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
@@ -178,6 +184,11 @@ impl Repositories {
         DiskWalk::new(self.store.layout().clone(), WalkOf::Staged)
     }
 
+    /// Begins a walk over the repositories of whose states parts are kept, which need not be on disk.
+    pub(crate) fn walk_parts(&self) -> DiskWalk {
+        DiskWalk::new(self.store.layout().clone(), WalkOf::Parts)
+    }
+
     /// Removes the work in progress of gateways that were killed; returns how many pieces of it.
     ///
     /// # Errors
@@ -215,9 +226,11 @@ impl Repositories {
         let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let with_authors = !facts.pull_requests.is_empty();
-        let hosted: Vec<Repository> = facts.hosted().map(|coordinate| self.at(coordinate)).collect();
+        let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
+        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::repository(&self.at(at))).collect();
         let read = in_background(move || {
             sweep_staged(&layout, &locked, &pull_request_ids)?;
+            finish_moving_in(&parts, &locked)?;
             let mut disk = Disk {
                 staged: staged_for_events(&layout, &coordinates, &pull_request_ids)?,
                 ..Disk::default()
@@ -227,11 +240,15 @@ impl Repositories {
                 match read_one(&repository, &oids, with_authors) {
                     Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
                     Ok(None) => {}
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository, will try again");
-                        disk.broken.insert(coordinate.clone());
-                    }
+                    Err(error) => note_broken(&mut disk, coordinate, &error),
+                }
+            }
+            for parts in parts {
+                let coordinate = parts.coordinate();
+                match parts.read(&oids) {
+                    Ok(parts) if parts.is_empty() => {}
+                    Ok(parts) => drop(disk.parts.insert(coordinate.clone(), parts)),
+                    Err(error) => note_broken(&mut disk, coordinate, &error),
                 }
             }
             Ok(disk)
@@ -251,34 +268,68 @@ impl Repositories {
         Spool::new(self.store.layout().clone(), self.limits)
     }
 
-    /// Checks a pack that was spooled for a repository, and returns a quarantine with its objects.
+    /// Returns what is kept aside for a repository of a state that declares `tips`; `None`: nothing.
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    pub(crate) async fn kept(
+        &self,
+        coordinate: &Coordinate,
+        (state_id, tips): (EventId, BTreeSet<Oid>),
+    ) -> Result<Option<KeptParts>, RepositoryError> {
+        Ok(PartsOf::repository(&self.at(coordinate)).kept(state_id, tips).await?)
+    }
+
+    /// Tells whether anything is kept aside of the states of a repository.
+    pub(crate) async fn keeps_parts(&self, coordinate: &Coordinate) -> bool {
+        let path = self.store.layout().parts(coordinate);
+        in_background(move || path.is_dir()).await
+    }
+
+    /// Checks a pack that was spooled for a repository, and returns a quarantine with its objects. They may refer to
+    /// what is `kept` aside.
     ///
     /// # Errors
     /// [`IngestError`].
-    pub(crate) async fn ingest(&self, coordinate: &Coordinate, spool: Spool) -> Result<Quarantine, IngestError> {
+    pub(crate) async fn ingest(
+        &self,
+        coordinate: &Coordinate,
+        spool: Spool,
+        kept: Option<&KeptParts>,
+    ) -> Result<Quarantine, IngestError> {
         let repository = self.at(coordinate);
-        let (quarantine, index_pack) = match self.expected.take(&repository).await {
+        let ready = match kept {
+            None => self.expected.take(&repository).await,
+            // What is ready knows nothing of it.
+            Some(_) => None,
+        };
+        let (quarantine, index_pack) = match ready {
             Some(Ready { quarantine, index_pack }) => (quarantine, Some(index_pack)),
-            None => (Quarantine::open(&repository).await?, None),
+            None => (Quarantine::open_beside(&repository, kept).await?, None),
         };
         quarantine.ingest(index_pack, spool, &self.limits).await?;
         Ok(quarantine)
     }
 
-    /// Returns the kinds of those of `oids` that are in the repository or in the quarantine.
+    /// Returns the kinds of those of `oids` that are in the repository, or in one of these object directories.
     ///
     /// # Errors
     /// They cannot be looked up.
     pub(crate) async fn object_kinds(
         &self,
         coordinate: &Coordinate,
-        quarantine: Option<&Quarantine>,
+        others: impl IntoIterator<Item = PathBuf>,
         oids: &BTreeSet<Oid>,
     ) -> Result<BTreeMap<Oid, ObjectKind>, RepositoryError> {
         let mut directories = vec![self.at(coordinate).object_dir()];
-        directories.extend(quarantine.map(|quarantine| quarantine.object_dir().to_owned()));
+        directories.extend(others);
         Ok(object_kinds(directories, oids.iter().copied().collect()).await?)
     }
+}
+
+fn note_broken(disk: &mut Disk, coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository, will try again");
+    disk.broken.insert(coordinate.clone());
 }
 
 /// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk. Who offered the PRs of its

@@ -14,6 +14,7 @@ use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::fsck;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
@@ -37,7 +38,16 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a directory or file cannot be made.
     pub(crate) async fn open(repository: &Repository) -> Result<Self, FileError> {
+        Self::open_beside(repository, None).await
+    }
+
+    /// As [`Quarantine::open`]; the objects may refer to those that are kept aside too.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn open_beside(repository: &Repository, kept: Option<&KeptParts>) -> Result<Self, FileError> {
         let repository = repository.clone();
+        let kept = kept.map(|kept| kept.object_dir.clone());
         in_background(move || {
             let path = repository.store().layout().fresh_quarantine();
             let objects = path.join("objects");
@@ -48,7 +58,7 @@ impl Quarantine {
                 repository,
                 path,
                 objects,
-                alternates: alternates.into_iter().collect(),
+                alternates: alternates.into_iter().chain(kept).collect(),
             })
         })
         .await

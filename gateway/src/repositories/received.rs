@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use nostr::event::EventId;
 use shared::git::Oid;
 
 use crate::repositories::error::RepositoryError;
 use crate::repositories::gitmodules::dangerous_gitmodules;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
@@ -22,6 +24,8 @@ pub(crate) struct Received {
     tips: BTreeSet<Oid>,
     /// What they need; `None`: that is everything that is not here already.
     declared: Option<Quarantine>,
+    /// What it builds on besides the repository.
+    kept: Option<KeptParts>,
 }
 
 impl Received {
@@ -32,18 +36,20 @@ impl Received {
     /// [`RepositoryError`] that names what was found, or if something that the tips need is neither here nor in the
     /// repository, cannot be read, or costs too much.
     pub(crate) async fn sort(
-        whole: Quarantine,
+        (whole, kept): (Quarantine, Option<KeptParts>),
         all_tips: BTreeSet<Oid>,
         tips: BTreeSet<Oid>,
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
         let readable = readable(&whole);
-        let packs = Packs::new(whole.object_dir(), whole.repository());
+        let packs = Packs::new(whole.object_dir(), whole.repository(), kept.as_ref());
         let surplus = async {
-            match tips.is_empty() {
-                true => Ok(false),
-                false => packs.have_surplus(&tips, limits).await,
+            if tips.is_empty() {
+                return Ok(false);
             }
+            // However often the same is pushed, it is kept once.
+            let repeats = packs.repeat_kept().await?;
+            Ok::<_, RepositoryError>(repeats || packs.have_surplus(&tips, limits).await?)
         };
         // Beside each other: a small push waits for nothing else here.
         let (checked, has_surplus) = tokio::join!(check_submodules(&whole, all_tips), surplus);
@@ -57,9 +63,20 @@ impl Received {
                 tips = here.len(),
                 "a push brings more than it declares: the rest is left out"
             );
-            declared = Some(Quarantine::copy_of(&readable, &here, whole.repository(), limits).await?);
+            let have = (whole.repository(), kept.as_ref());
+            declared = Some(Quarantine::copy_beyond(&readable, &here, have, limits).await?);
         }
-        Ok(Self { whole, tips, declared })
+        Ok(Self {
+            whole,
+            tips,
+            declared,
+            kept,
+        })
+    }
+
+    /// Returns the state with whose parts it is whole; `None`: with what is in the repository.
+    pub(crate) fn builds_on(&self) -> Option<EventId> {
+        self.kept.as_ref().map(|kept| kept.state_id)
     }
 
     /// Returns all of it.
@@ -72,14 +89,22 @@ impl Received {
         self.whole
     }
 
-    /// Whether it was sorted for these tips.
-    pub(super) fn is_sorted_for(&self, tips: &BTreeSet<Oid>) -> bool {
-        tips.is_subset(&self.tips)
-    }
-
-    /// Returns what the tips need for which it was sorted, and nothing else.
-    pub(super) fn into_declared(self) -> Quarantine {
-        self.declared.unwrap_or(self.whole)
+    /// Returns what these tips need, and nothing else. Where it was sorted for others, another state is meant than
+    /// then.
+    ///
+    /// # Errors
+    /// They are not there, or not whole.
+    pub(super) async fn into_declared(
+        self,
+        tips: &BTreeSet<Oid>,
+        limits: &IngestLimits,
+    ) -> Result<Quarantine, RepositoryError> {
+        if tips.is_subset(&self.tips) {
+            return Ok(self.declared.unwrap_or(self.whole));
+        }
+        let tips: Vec<Oid> = tips.iter().copied().collect();
+        let have = (self.whole.repository(), self.kept.as_ref());
+        Quarantine::copy_beyond(&readable(&self.whole), &tips, have, limits).await
     }
 }
 
@@ -93,7 +118,7 @@ async fn check_submodules(whole: &Quarantine, tips: BTreeSet<Oid>) -> Result<(),
 }
 
 /// Returns the object directories that together have everything reachable from what is in the quarantine.
-pub(super) fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
+fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
     let own = std::iter::once(quarantine.object_dir().to_owned());
     own.chain(quarantine.alternates().iter().cloned()).collect()
 }

@@ -93,20 +93,9 @@ impl Staging {
         from: PathBuf,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
     ) -> Result<(), FileError> {
-        let path = self.object_dir(event_id, commit_oid);
-        let (own, root) = (self.path.clone(), self.repository.store().layout().root().to_owned());
-        let coordinate = format!("{}\n", self.repository.coordinate());
-        in_background(move || {
-            make_dir(&own)?;
-            let file = own.join(COORDINATE_FILE);
-            fs::write(&file, coordinate).map_err(failed("write", &file))?;
-            // An empty pack leaves an empty directory: that the commit was pushed counts, not what it brought.
-            make_dir(&path.join("pack"))?;
-            place_packs(&from, &path)?;
-            let dirs = path.ancestors().take_while(|dir| *dir != root);
-            sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
-        })
-        .await
+        let to = self.object_dir(event_id, commit_oid);
+        let (own, repository) = (self.path.clone(), self.repository.clone());
+        in_background(move || place_aside(&repository, &own, &to, || place_packs(&from, &to))).await
     }
 
     /// Removes what is staged for `event_id` at `commit_oid`. Nothing there is no error.
@@ -142,37 +131,75 @@ impl Staging {
             return Err(RepositoryError::NoRepository);
         }
         let path = self.object_dir(event_id, commit_oid);
-        let checked = self
-            .repository
-            .store()
-            .git()
-            .invoke("rev-list")
-            .repository(self.repository.path())
-            .alternates(std::slice::from_ref(&path))
-            .arg("--objects")
-            // Looks for every object and prints none.
-            .arg("--quiet")
-            .arg(commit_oid.to_string())
-            .arg("--not")
-            .arg("--all")
-            .output(b"", CHECK_DEADLINE)
-            .await;
-        match checked {
-            Ok(_) => {}
-            Err(GitError::Failed { message, .. }) => {
-                return Err(RepositoryError::Incomplete { message });
-            }
-            Err(error) => return Err(error.into()),
-        }
         let tips = BTreeSet::from([*commit_oid]);
+        check_complete(&self.repository, &path, &tips).await?;
         let to = self.repository.object_dir();
-        if Packs::new(&path, &self.repository).have_surplus(&tips, limits).await? {
+        if Packs::new(&path, &self.repository, None)
+            .have_surplus(&tips, limits)
+            .await?
+        {
             let from = [path.clone(), to];
             let needed = Quarantine::copy_of(&from, &[*commit_oid], &self.repository, limits).await?;
             return Ok(needed.migrate().await?);
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
     }
+}
+
+/// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that `tips`
+/// need.
+///
+/// Asked of git, because what was there when the objects came may be gone.
+///
+/// # Errors
+/// [`RepositoryError::Incomplete`] if they do not.
+pub(super) async fn check_complete(
+    repository: &Repository,
+    object_dir: &Path,
+    tips: &BTreeSet<Oid>,
+) -> Result<(), RepositoryError> {
+    let revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    let checked = repository
+        .store()
+        .git()
+        .invoke("rev-list")
+        .repository(repository.path())
+        .alternates(&[object_dir.to_owned()])
+        .arg("--objects")
+        // Looks for every object and prints none.
+        .arg("--quiet")
+        .arg("--stdin")
+        .arg("--not")
+        .arg("--all")
+        .output(revs.as_bytes(), CHECK_DEADLINE)
+        .await;
+    match checked {
+        Ok(_) => Ok(()),
+        Err(GitError::Failed { message, .. }) => Err(RepositoryError::Incomplete { message }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably.
+/// Blocks.
+///
+/// # Errors
+/// [`FileError`] if a file cannot be put there.
+pub(super) fn place_aside(
+    repository: &Repository,
+    own: &Path,
+    to: &Path,
+    place_packs: impl FnOnce() -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    make_dir(own)?;
+    let file = own.join(COORDINATE_FILE);
+    fs::write(&file, format!("{}\n", repository.coordinate())).map_err(failed("write", &file))?;
+    // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
+    make_dir(&to.join("pack"))?;
+    place_packs()?;
+    let root = repository.store().layout().root();
+    let dirs = to.ancestors().take_while(|dir| *dir != root);
+    sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
 }
 
 /// Lists everything that is staged for these repositories. Blocks.
@@ -258,19 +285,28 @@ fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), FileError> 
     if let Some(event) = path.parent().filter(|parent| *parent != root) {
         remove_if_empty(event)?;
     }
-    if names(root)?.iter().all(|name| name == COORDINATE_FILE) {
-        match fs::remove_dir_all(root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", root)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        // The identifier's, unless another owner has something there.
-        if let Some(identifier) = root.parent() {
-            remove_if_empty(identifier)?;
-        }
+    remove_unless_in_use(root)
+}
+
+/// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
+///
+/// # Errors
+/// [`FileError`] if it cannot be listed or removed.
+pub(super) fn remove_unless_in_use(own: &Path) -> Result<(), FileError> {
+    if !names(own)?.iter().all(|name| name == COORDINATE_FILE) {
+        return Ok(());
     }
-    Ok(())
+    match fs::remove_dir_all(own) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", own)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    // That of all with the same identifier, or of the same owner, unless there is more.
+    match own.parent() {
+        Some(parent) => remove_if_empty(parent),
+        None => Ok(()),
+    }
 }
 
 fn remove_if_empty(dir: &Path) -> Result<(), FileError> {
@@ -282,7 +318,7 @@ fn remove_if_empty(dir: &Path) -> Result<(), FileError> {
 }
 
 /// Returns the names in `dir`; none if it does not exist.
-fn names(dir: &Path) -> Result<Vec<String>, FileError> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, FileError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

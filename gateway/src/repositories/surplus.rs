@@ -19,6 +19,7 @@ use tokio::io::BufReader;
 use crate::git::error::GitError;
 use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::in_background;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
@@ -30,15 +31,28 @@ use crate::repositories::repository::Repository;
 pub(super) struct Packs {
     object_dir: PathBuf,
     repository: Repository,
+    kept: Option<KeptParts>,
 }
 
 impl Packs {
-    /// Takes the packs of an object directory, for a repository that need not be on disk.
-    pub(super) fn new(object_dir: &Path, repository: &Repository) -> Self {
+    /// Takes the packs of an object directory, for a repository that need not be on disk, or to be kept with what is
+    /// kept aside for it.
+    pub(super) fn new(object_dir: &Path, repository: &Repository, kept: Option<&KeptParts>) -> Self {
         Self {
             object_dir: object_dir.to_owned(),
             repository: repository.clone(),
+            kept: kept.cloned(),
         }
+    }
+
+    /// Tells whether the packs hold an object that is kept aside already.
+    ///
+    /// # Errors
+    /// [`ReadError`] if they cannot be read.
+    pub(super) async fn repeat_kept(&self) -> Result<bool, ReadError> {
+        let Some(kept) = &self.kept else { return Ok(false) };
+        let (object_dir, kept) = (self.object_dir.clone(), kept.object_dir.clone());
+        in_background(move || Marks::open(&object_dir)?.meet(&kept)).await
     }
 
     /// Tells whether the packs hold an object that neither `tips` reach nor the repository has.
@@ -72,11 +86,14 @@ impl Packs {
         };
         let max = limits.duration_max;
         let _permit = store.git().permit("rev-list", max).await?;
+        let kept = self.kept.as_ref();
+        let mut alternates = vec![self.object_dir.clone()];
+        alternates.extend(kept.map(|kept| kept.object_dir.clone()));
         let mut rev_list = store
             .git()
             .invoke("rev-list")
             .repository(&place)
-            .alternates(std::slice::from_ref(&self.object_dir))
+            .alternates(&alternates)
             .arg("--objects")
             .arg("--no-object-names")
             .arg("--stdin")
@@ -94,7 +111,9 @@ impl Packs {
         };
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.find(tip).is_some());
-        let revs: String = here.map(|tip| format!("{tip}\n")).collect();
+        let mut revs: String = here.map(|tip| format!("{tip}\n")).collect();
+        let kept = kept.into_iter().flat_map(|kept| &kept.tips);
+        revs.extend(kept.map(|tip| format!("^{tip}\n")));
         let (walked, marked) = tokio::join!(
             rev_list.output(revs.as_bytes(), 0, max),
             mark_printed(stdout, &mut marks)
@@ -201,6 +220,13 @@ impl Marks {
         !std::mem::replace(&mut self.packs[pack].1[place], true)
     }
 
+    /// Tells whether any object is in this object directory. Blocks.
+    fn meet(&self, object_dir: &Path) -> Result<bool, ReadError> {
+        let there = Self::open(object_dir)?;
+        let mut oids = self.packs.iter().flat_map(|(index, _)| index.iter());
+        Ok(oids.any(|entry| there.packs.iter().any(|(index, _)| index.lookup(entry.oid).is_some())))
+    }
+
     /// Tells whether an object is left that is neither marked nor in the repository. Blocks.
     fn leave_surplus(&self, of_repository: PathBuf) -> Result<bool, ReadError> {
         let mut here = None;
@@ -273,7 +299,7 @@ mod tests {
                 ("a tip that did not come", format!("{two}\n^{one}\n"), vec![one], true),
             ] {
                 let quarantine = packed(&world, &from, &into, &revs).await;
-                let packs = Packs::new(quarantine.object_dir(), &into);
+                let packs = Packs::new(quarantine.object_dir(), &into, None);
                 let tips = tips.into_iter().collect();
                 let marks = Marks::open(&packs.object_dir).unwrap();
 
@@ -292,7 +318,7 @@ mod tests {
         let [_, two] = world.two_commits(&from).await;
         for (revs, tips) in [(format!("{two}\n"), [two].into()), (String::new(), BTreeSet::new())] {
             let quarantine = packed(&world, &from, &into, &revs).await;
-            let packs = Packs::new(quarantine.object_dir(), &into);
+            let packs = Packs::new(quarantine.object_dir(), &into, None);
             let marks = Marks::open(&packs.object_dir).unwrap();
 
             assert!(!packs.have_surplus(&tips, &IngestLimits::default()).await.unwrap());

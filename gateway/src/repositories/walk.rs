@@ -15,7 +15,7 @@ use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
-/// A walk over the repositories, or over what is staged. What comes or goes meanwhile is found or not.
+/// A walk over the repositories, or over what is kept aside. What comes or goes meanwhile is found or not.
 #[derive(Debug)]
 pub(crate) struct DiskWalk {
     /// `None`: it is over, or it was given up in the middle of a page.
@@ -39,6 +39,8 @@ pub(super) enum WalkOf {
     Repositories,
     /// What is staged for repositories, which may be virtual.
     Staged,
+    /// What came of their states in parts; they may be virtual.
+    Parts,
 }
 
 impl DiskWalk {
@@ -115,6 +117,7 @@ impl Place {
         match self.of {
             WalkOf::Repositories => self.layout.repositories(),
             WalkOf::Staged => self.layout.all_staging(),
+            WalkOf::Parts => self.layout.all_parts(),
         }
     }
 
@@ -132,6 +135,7 @@ impl Place {
         let found = coordinate.filter(|coordinate| match self.of {
             WalkOf::Repositories => self.layout.repository(coordinate) == path,
             WalkOf::Staged => self.layout.staging(coordinate) == path,
+            WalkOf::Parts => self.layout.parts(coordinate) == path,
         });
         if found.is_none() {
             tracing::warn!(path = %path.display(), "nothing of this server: left alone");

@@ -69,7 +69,9 @@ fn write_report(report: &Report, out: &mut BytesMut) {
     }
     for Commanded { name, verdict } in &report.commands {
         match verdict {
-            Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => line(&format!("ok {name}"), out),
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => {
+                line(&format!("ok {name}"), out)
+            }
             Verdict::Refuse { reason } => line(&format!("ng {name} {reason}"), out),
         }
     }

@@ -10,7 +10,6 @@ use super::EventStatus;
 use super::Facts;
 use super::Refusal;
 use super::namesakes::Counted;
-use super::namesakes::Namesakes;
 use crate::nip01;
 use crate::nip01::TimeDefect;
 use crate::nip34;
@@ -209,7 +208,7 @@ fn decide_state(state: &State, facts: &Facts) -> Admission {
 }
 
 fn decide_pull_request(pull_request: &PullRequest, facts: &Facts) -> Admission {
-    let is_open = |offered: &&Coordinate| !facts.repositories_of(offered, Namesakes::confirming).is_empty();
+    let is_open = |offered: &&Coordinate| facts.stands_for_a_repository(offered);
     let coordinates: BTreeSet<Coordinate> = pull_request.coordinates.iter().filter(is_open).cloned().collect();
     if coordinates.is_empty() {
         return Refusal::NotHosted.into();

@@ -35,6 +35,10 @@ pub struct Staged {
     pub commit_oid: Oid,
 }
 
+/// What is kept aside of the states of one repository that came in parts: of each state those of the objects asked for.
+/// Whatever is there is there with everything reachable from it, together with what the repository has.
+pub type Parts = BTreeMap<EventId, BTreeMap<Oid, ObjectKind>>;
+
 /// What is on disk of some repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Disk {
@@ -42,6 +46,8 @@ pub struct Disk {
     pub repositories: BTreeMap<Coordinate, OnDisk>,
     /// The commits kept aside. They were checked to be commits when they came.
     pub staged: BTreeSet<Staged>,
+    /// What came of states in parts, by repository.
+    pub parts: BTreeMap<Coordinate, Parts>,
     /// The repositories that cannot be read or changed now: nothing is decided about them, and about everything else it
     /// is.
     pub broken: BTreeSet<Coordinate>,

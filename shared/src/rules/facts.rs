@@ -115,7 +115,7 @@ pub struct Facts {
     pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
     /// Announcements of these coordinates.
     pub announcements: Vec<Known<Announcement>>,
-    /// States by their owners, with their identifiers.
+    /// States by their owners, with their identifiers, newest first.
     pub states: Vec<Known<State>>,
     /// PRs: those that the facts were asked about, held or served.
     pub pull_requests: Vec<Known<PullRequest>>,
@@ -143,8 +143,8 @@ struct Index {
     served: BTreeMap<Coordinate, usize>,
     /// Every one, by repository.
     all: BTreeMap<Coordinate, Vec<usize>>,
-    /// The repositories that this server hosts, of those whose members were all read.
-    hosted: BTreeSet<Coordinate>,
+    /// The repositories that this server hosts, of those whose members were all read, in order.
+    hosted: Vec<Coordinate>,
     /// Who belongs to the repositories of each identifier.
     namesakes: BTreeMap<Identifier, Namesakes>,
     /// The status of every well-formed event.
@@ -210,6 +210,8 @@ impl Facts {
                 facts.learn(event, EventStatus::Served);
             }
         }
+        // Newest first: whoever looks for the newest of some looks at their places only.
+        facts.states.sort_by_key(|known| std::cmp::Reverse(known.item.revision));
         facts.build_index();
         facts
     }
@@ -269,9 +271,9 @@ impl Facts {
                 awake.extend(all.max_by_key(|announcement| announcement.revision));
             }
         }
-        for hosted in &self.index.hosted {
+        for (place, hosted) in self.index.hosted.iter().enumerate() {
             let namesake = by_identifier.entry(&hosted.identifier).or_default();
-            namesake.hosted.insert(hosted.owner);
+            namesake.hosted.insert(hosted.owner, place);
         }
         for (place, known) in self.states.iter().enumerate() {
             let namesake = by_identifier.entry(&known.item.identifier).or_default();
@@ -351,9 +353,9 @@ impl Facts {
         places.map(|place| &self.announcements[*place])
     }
 
-    /// Returns the repositories that this server hosts, of those whose members were all read.
-    pub fn hosted(&self) -> impl Iterator<Item = &Coordinate> + Clone {
-        self.index.hosted.iter()
+    /// Returns the repositories that this server hosts, of those whose members were all read, in order.
+    pub fn hosted(&self) -> &[Coordinate] {
+        &self.index.hosted
     }
 
     /// Who belongs to the repositories of an identifier; `None`: there is none.
@@ -375,26 +377,32 @@ impl Facts {
         namesakes.is_some_and(|namesakes| namesakes.confirms(&coordinate.owner, key))
     }
 
-    /// Returns the authorised states of a repository: those of its confirmed maintainers.
+    /// Returns the authorised states of a repository, newest first: those of its confirmed maintainers.
     pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
         self.states_authorised_by(coordinate, Counted::Current)
     }
 
-    /// Returns the states of those who are confirmed maintainers of a repository by these of its announcements.
+    /// Returns the states of those who are confirmed maintainers of a repository by these of its announcements, newest
+    /// first.
     pub(super) fn states_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<&Known<State>> {
-        let namesakes = self.namesakes_of(&coordinate.identifier).into_iter();
-        let places = namesakes.flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted));
+        let places = self.places_authorised_by(coordinate, counted).into_iter();
         places.map(|place| &self.states[place]).collect()
+    }
+
+    fn places_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<usize> {
+        let namesakes = self.namesakes_of(&coordinate.identifier).into_iter();
+        let authorised = namesakes.flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted));
+        let mut places: Vec<usize> = authorised.collect();
+        places.sort_unstable();
+        places
     }
 
     /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the
     /// repository's refs.
     pub fn governing_state(&self, coordinate: &Coordinate) -> Option<&State> {
-        let authorised = self.authorised_states(coordinate).into_iter();
-        authorised
-            .filter(|known| known.status.counts_as_served())
-            .map(|known| &known.item)
-            .max_by_key(|state| state.revision)
+        let mut authorised = self.authorised_states(coordinate).into_iter();
+        let governing = authorised.find(|known| known.status.counts_as_served())?;
+        Some(&governing.item)
     }
 
     /// Returns the refs that the governing state of a repository declares, unless they are malformed.
@@ -411,14 +419,19 @@ impl Facts {
     /// Returns the held states that could govern a repository next, newest first: authorised, and newer than the
     /// one that governs it.
     pub fn candidate_states(&self, coordinate: &Coordinate) -> Vec<&State> {
-        let governing = self.governing_state(coordinate).map(|state| state.revision);
-        let authorised = self.authorised_states(coordinate).into_iter();
-        let mut candidates: Vec<&State> = authorised
-            .filter(|known| known.status == EventStatus::Held && Some(known.item.revision) > governing)
-            .map(|known| &known.item)
-            .collect();
-        candidates.sort_by_key(|state| std::cmp::Reverse(state.revision));
-        candidates
+        let contenders = self.contenders(coordinate).into_iter().map(|place| &self.states[place]);
+        let held = contenders.filter(|known| known.status == EventStatus::Held);
+        held.map(|known| &known.item).collect()
+    }
+
+    /// Returns the places of these states, and at the end that of the one that governs the repository, if one does.
+    pub(super) fn contenders(&self, coordinate: &Coordinate) -> Vec<usize> {
+        let mut places = self.places_authorised_by(coordinate, Counted::Current);
+        let counts_as_served = |place: &usize| self.states[*place].status.counts_as_served();
+        if let Some(governing) = places.iter().position(counts_as_served) {
+            places.truncate(governing + 1);
+        }
+        places
     }
 
     /// Returns the newest state by an author, of an identifier, that counts as served.
@@ -439,26 +452,24 @@ impl Facts {
         })
     }
 
-    /// Returns the hosted repositories to which a PR is offered, in order. `confirming` finds those of which a key is a
-    /// confirmed maintainer.
-    pub(super) fn offered_to(
-        &self,
-        pull_request: &PullRequest,
-        confirming: impl Fn(&Namesakes, &PublicKey) -> Vec<Coordinate>,
-    ) -> BTreeSet<Coordinate> {
-        let offered = pull_request.coordinates.iter();
-        offered.flat_map(|at| self.repositories_of(at, &confirming)).collect()
+    /// Whether a coordinate that a PR is offered to stands for a hosted repository: its own, or one of which its owner
+    /// is a confirmed maintainer.
+    pub(super) fn stands_for_a_repository(&self, offered: &Coordinate) -> bool {
+        let namesakes = self.namesakes_of(&offered.identifier);
+        self.index.hosted.binary_search(offered).is_ok()
+            || namesakes.is_some_and(|namesakes| namesakes.is_confirmed(&offered.owner))
     }
 
-    /// Returns the hosted repositories to which a PR is offered by one of its coordinates.
-    pub(super) fn repositories_of(
-        &self,
-        offered: &Coordinate,
-        confirming: impl Fn(&Namesakes, &PublicKey) -> Vec<Coordinate>,
-    ) -> BTreeSet<Coordinate> {
-        let namesakes = self.namesakes_of(&offered.identifier).into_iter();
-        let by_maintainers = namesakes.flat_map(|namesakes| confirming(namesakes, &offered.owner));
-        by_maintainers.chain(self.index.hosted.get(offered).cloned()).collect()
+    /// Returns the places, in order, of the hosted repositories to which a PR is offered. Resolves the maintainers of
+    /// all repositories: for whoever decides about all of them.
+    pub(super) fn offered_to(&self, pull_request: &PullRequest) -> BTreeSet<usize> {
+        let places = |offered: &Coordinate| {
+            let namesakes = self.namesakes_of(&offered.identifier);
+            let by_maintainers = namesakes.map_or(&[][..], |namesakes| namesakes.all_confirming(&offered.owner));
+            let own = self.index.hosted.binary_search(offered).ok();
+            by_maintainers.iter().copied().chain(own)
+        };
+        pull_request.coordinates.iter().flat_map(places).collect()
     }
 
     /// Returns the objects whose presence decides: those that states and PRs name.

@@ -2,7 +2,6 @@
 //! author that it is about, and each set of maintainers is resolved at most once.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use nostr::key::PublicKey;
@@ -25,7 +24,8 @@ pub(super) struct Namesakes {
     current: Circles,
     /// The same with sleeping ones awake; `None`: none sleeps.
     awake: Option<Circles>,
-    is_hosted: Vec<bool>,
+    /// The place of each key's repository among those that are hosted.
+    hosted: Vec<Option<usize>>,
     /// The places of the states of each author.
     states: Vec<Vec<usize>>,
     named_in: OnceLock<NamedIn>,
@@ -38,7 +38,7 @@ struct Circles {
     members: Vec<OnceLock<Members>>,
 }
 
-/// The hosted repositories that name each key.
+/// The places of the hosted repositories that name each key.
 #[derive(Debug, Clone)]
 struct NamedIn {
     /// As a maintainer who is confirmed.
@@ -63,8 +63,8 @@ pub(super) struct Namesake<'f> {
     pub(super) current: Vec<&'f Announcement>,
     /// The newest of each, sleeping ones included; `None`: none sleeps.
     pub(super) awake: Option<Vec<&'f Announcement>>,
-    /// Whose repositories this server hosts.
-    pub(super) hosted: BTreeSet<PublicKey>,
+    /// Whose repositories this server hosts, with their places.
+    pub(super) hosted: BTreeMap<PublicKey, usize>,
     /// The authors of states, with their places.
     pub(super) states: BTreeMap<PublicKey, Vec<usize>>,
 }
@@ -100,7 +100,7 @@ impl Namesakes {
         Self {
             current: Circles::of(&keys, &known.current),
             awake: known.awake.as_ref().map(|awake| Circles::of(&keys, awake)),
-            is_hosted: keys.iter().map(|key| known.hosted.contains(key)).collect(),
+            hosted: keys.iter().map(|key| known.hosted.get(key).copied()).collect(),
             states: keys.iter().map(places_of).collect(),
             named_in: OnceLock::new(),
             identifier,
@@ -181,19 +181,18 @@ impl Namesakes {
             return false;
         };
         let towards = self.current.listings.towards(key).into_iter();
-        let mut hosted = towards.filter(|owner| *owner != key && self.is_hosted[*owner]);
+        let mut hosted = towards.filter(|owner| *owner != key && self.hosted[*owner].is_some());
         hosted.any(|owner| self.names(owner, key))
     }
 
-    /// Returns the hosted repositories of which a key is a confirmed maintainer, asking as few of them.
-    pub(super) fn confirming(&self, key: &PublicKey) -> Vec<Coordinate> {
+    /// Whether a key is a confirmed maintainer of a hosted repository. Asks as few of them as can tell.
+    pub(super) fn is_confirmed(&self, key: &PublicKey) -> bool {
         let Some(key) = self.number(key) else {
-            return Vec::new();
+            return false;
         };
         let towards = self.current.listings.towards(key).into_iter();
-        let hosted = towards.filter(|owner| self.is_hosted[*owner]);
-        let confirming = hosted.filter(|owner| self.current.confirms(*owner, key, self.mode));
-        confirming.map(|owner| self.coordinate(owner)).collect()
+        let mut hosted = towards.filter(|owner| self.hosted[*owner].is_some());
+        hosted.any(|owner| self.current.confirms(owner, key, self.mode))
     }
 
     /// Returns whose announcements, sleeping ones included, make a key a maintainer, and whether it is invited only.
@@ -213,37 +212,37 @@ impl Namesakes {
         (confirming, is_invited)
     }
 
-    /// Returns the hosted repositories of which a key is a confirmed maintainer. Resolves the sets of all of them at
-    /// the first question: for whoever decides about all of them.
-    pub(super) fn all_confirming(&self, key: &PublicKey) -> impl Iterator<Item = Coordinate> + '_ {
+    /// Returns the places, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves the
+    /// sets of all of them at the first question: for whoever decides about all of them.
+    pub(super) fn all_confirming(&self, key: &PublicKey) -> &[usize] {
         let number = self.number(key);
-        let owners = number.map(|number| &self.named_in().confirmed[number]);
-        owners.into_iter().flatten().map(|owner| self.coordinate(*owner))
+        number.map_or(&[], |number| &self.named_in().confirmed[number])
     }
 
-    /// Returns the other hosted repositories that name a key, confirmed or not; see [`Self::all_confirming`].
-    pub(super) fn all_naming(&self, key: &PublicKey) -> impl Iterator<Item = Coordinate> + '_ {
+    /// Returns the places of the other hosted repositories that name a key, confirmed or not; see
+    /// [`Self::all_confirming`].
+    pub(super) fn all_naming(&self, key: &PublicKey) -> &[usize] {
         let number = self.number(key);
-        let owners = number.map(|number| &self.named_in().at_all[number]);
-        owners.into_iter().flatten().map(|owner| self.coordinate(*owner))
+        number.map_or(&[], |number| &self.named_in().at_all[number])
     }
 
     fn named_in(&self) -> &NamedIn {
         self.named_in.get_or_init(|| {
             let nobody = || vec![Vec::new(); self.keys.len()];
             let (mut confirmed, mut at_all) = (nobody(), nobody());
-            for owner in (0..self.keys.len()).filter(|owner| self.is_hosted[*owner]) {
+            let hosted = self.hosted.iter().enumerate();
+            for (owner, place) in hosted.filter_map(|(owner, place)| Some((owner, (*place)?))) {
                 let members = self.current.members(owner, self.mode);
                 let listed = self.current.listings.listed(owner);
                 let named = members.confirmed.iter().chain(&members.invited).chain(listed);
                 for key in named.filter(|key| **key != owner) {
-                    let owners: &mut Vec<usize> = &mut at_all[*key];
-                    if owners.last() != Some(&owner) {
-                        owners.push(owner);
+                    let places: &mut Vec<usize> = &mut at_all[*key];
+                    if places.last() != Some(&place) {
+                        places.push(place);
                     }
                 }
                 for key in &members.confirmed {
-                    confirmed[*key].push(owner);
+                    confirmed[*key].push(place);
                 }
             }
             NamedIn { confirmed, at_all }

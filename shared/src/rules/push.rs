@@ -1,5 +1,6 @@
-//! Whether a push is allowed: exactly when it makes the repository equal to what one signed state declares
-//! (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and 1.8).
+//! Whether a push is allowed: exactly when it makes the repository equal to what one signed state declares, or brings
+//! a part of that (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and
+//! 1.8).
 //!
 //! Every rule about the commands of a push is here: what each gets, which stand and fall together, what the objects
 //! that came and the refs that were set in the end make of it. So is what a refused pusher reads, but for the
@@ -12,6 +13,7 @@ use nostr::event::EventId;
 
 use super::EventStatus;
 use super::Facts;
+use super::PushedState;
 use super::Staged;
 use super::state_match::Match;
 use super::state_match::is_in_place;
@@ -32,6 +34,9 @@ pub enum Verdict {
     InPlace,
     /// A branch or tag that the matching state declares so.
     Allow(RefUpdate),
+    /// A branch or tag that a state declares so, with others that this push does not bring about: its objects are kept
+    /// aside with the state, and the ref moves together with the others, which may be at once.
+    Part(RefUpdate),
     /// A PR commit: its objects are kept aside until its event is here and its repository served, which may be at once.
     Stage {
         /// The event that names the commit.
@@ -72,7 +77,7 @@ impl Commanded {
     /// Returns the object that the ref shall name; `None`: the command sets none.
     fn tip(&self) -> Option<Oid> {
         match &self.verdict {
-            Verdict::Allow(update) => update.new,
+            Verdict::Allow(update) | Verdict::Part(update) => update.new,
             Verdict::Stage { commit_oid, .. } => Some(*commit_oid),
             Verdict::InPlace | Verdict::Refuse { .. } => None,
         }
@@ -94,6 +99,8 @@ pub struct PushDecision {
     /// Whether a PR commit is kept aside for anybody but a maintainer: nobody has signed an event of it yet, or a
     /// stranger has.
     pub is_staged_by_stranger: bool,
+    /// The state that the branches and tags fulfil, or a part of it; `None`: they change nothing, or are refused.
+    pub state: Option<PushedState>,
     /// Whether one refusal refuses all.
     atomicity: Atomicity,
 }
@@ -133,7 +140,16 @@ pub fn decide_push(
         .copied()
         .filter(|update| update.name.is_branch_or_tag())
         .collect();
-    let matched = match_state(facts, coordinate, target.refs, &governed);
+    let mut matched = match_state(facts, coordinate, target.refs, &governed);
+    if let Match::Part(state) = matched
+        && updates.iter().any(|update| update.name.pull_request_id().is_some())
+    {
+        // What is kept aside for one is not there for the other.
+        matched = Match::None {
+            newest: Some(state),
+            explanation: PULL_REQUESTS_APART.to_owned(),
+        };
+    }
     let verdict = |command: &PushCommand| match &command.update {
         Ok(update) => decide_update(facts, target, update, &matched),
         Err(defect) => refuse(defect.to_string()),
@@ -150,9 +166,10 @@ pub fn decide_push(
         awaited: releasing_already(facts, coordinate, &updates),
         notes: Vec::new(),
         is_staged_by_stranger: false,
+        state: matched.state().and_then(PushedState::of),
         atomicity,
     };
-    if let Match::State(state) = &matched
+    if let Some(state) = matched.state()
         && let Some(replaced) = facts.governing_state(coordinate)
         && replaced.revision != state.revision
     {
@@ -183,7 +200,7 @@ impl PushDecision {
 
     /// Whether any command changes anything.
     pub fn has_effect(&self) -> bool {
-        let acts = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Allow(_) | Verdict::Stage { .. });
+        let acts = |commanded: &Commanded| !matches!(commanded.verdict, Verdict::InPlace | Verdict::Refuse { .. });
         self.commands.iter().any(acts)
     }
 
@@ -202,9 +219,22 @@ impl PushDecision {
         self.commands.iter().filter_map(Commanded::tip).collect()
     }
 
+    /// Whether the branches and tags are a part of what a state declares.
+    pub fn is_part(&self) -> bool {
+        let is_part = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Part(_));
+        self.commands.iter().any(is_part)
+    }
+
+    /// Returns the state with whose parts the objects of the push are whole. A push that brings PR commits has to do
+    /// without them: what is kept aside is nothing that others may refer to.
+    pub fn parts_of(&self) -> Option<&PushedState> {
+        let is_staged = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Stage { .. });
+        self.state.as_ref().filter(|_| !self.commands.iter().any(is_staged))
+    }
+
     /// Returns the objects that branches and tags shall name.
     pub fn allowed_tips(&self) -> BTreeSet<Oid> {
-        let is_allowed = |commanded: &&Commanded| matches!(commanded.verdict, Verdict::Allow(_));
+        let is_allowed = |commanded: &&Commanded| matches!(commanded.verdict, Verdict::Allow(_) | Verdict::Part(_));
         let allowed = self.commands.iter().filter(is_allowed);
         allowed.filter_map(Commanded::tip).collect()
     }
@@ -217,7 +247,7 @@ impl PushDecision {
                 event_id: *event_id,
                 commit_oid: *commit_oid,
             }),
-            Verdict::InPlace | Verdict::Allow(_) | Verdict::Refuse { .. } => None,
+            Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Refuse { .. } => None,
         };
         self.commands.iter().filter_map(staged).collect()
     }
@@ -252,6 +282,27 @@ impl PushDecision {
         }
     }
 
+    /// Refuses the parts of a state that were not kept in the end, and tells the pusher what is still missing of it.
+    /// `refs` is what is on disk now; `here`: what of the state is here, in the repository or aside.
+    pub fn judge_parts(&mut self, refs: &BTreeMap<RefName, Oid>, here: &BTreeSet<Oid>) {
+        let mut is_kept = false;
+        for commanded in &mut self.commands {
+            let Verdict::Part(update) = &commanded.verdict else {
+                continue;
+            };
+            if is_in_place(update, refs) {
+                continue;
+            }
+            match update.new.is_none_or(|new| here.contains(&new)) {
+                true => is_kept = true,
+                false => commanded.verdict = refuse(OVERTAKEN),
+            }
+        }
+        if let Some(state) = self.state.as_ref().filter(|_| is_kept) {
+            self.notes.push(state.still_missing(here));
+        }
+    }
+
     fn refuse_beyond_limit(&mut self) {
         let staged = self
             .commands
@@ -279,10 +330,10 @@ impl PushDecision {
             match &commanded.verdict {
                 Verdict::Refuse { .. } => {}
                 _ if is_atomic => commanded.verdict = refuse("atomic push failure: another ref was refused"),
-                Verdict::Allow(_) if governed_is_refused => {
+                Verdict::Allow(_) | Verdict::Part(_) if governed_is_refused => {
                     commanded.verdict = refuse("another branch or tag of this push was refused");
                 }
-                Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => {}
+                Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => {}
             }
         }
     }
@@ -296,6 +347,10 @@ fn is_a_strangers(facts: &Facts, staged: &Staged) -> bool {
 
 /// Most PR commits that one push may bring.
 const STAGED_MAX: usize = 32;
+
+/// Why a push with PR commits brings no part of a state.
+const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches and tags are only a part of what the \
+                                   state event declares";
 
 /// Why a ref is not what the push made it.
 const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
@@ -347,6 +402,7 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
     }
     match matched {
         Match::NotNeeded | Match::State(_) => Verdict::Allow(update.clone()),
+        Match::Part(_) => Verdict::Part(update.clone()),
         Match::None { newest: None, .. } => refuse("no state event declares this"),
         Match::None {
             newest: Some(state), ..
@@ -389,7 +445,7 @@ fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate
 }
 
 fn to_extend(facts: &Facts, coordinate: &Coordinate, matched: &Match<'_>) -> BTreeSet<EventId> {
-    let Match::State(state) = matched else {
+    let Some(state) = matched.state() else {
         return BTreeSet::new();
     };
     let announcement = facts.announcement(coordinate).map(|known| known.item.revision.event_id);
@@ -458,7 +514,7 @@ mod tests {
         decide_push(&scene.facts(), target, commands, atomicity)
     }
 
-    /// One letter per verdict: in place, allow, stage, refuse.
+    /// One letter per verdict: in place, allow, part, stage, refuse.
     fn letters(decision: &PushDecision) -> String {
         decision
             .commands
@@ -466,6 +522,7 @@ mod tests {
             .map(|commanded| match &commanded.verdict {
                 Verdict::InPlace => 'i',
                 Verdict::Allow(_) => 'a',
+                Verdict::Part(_) => 'p',
                 Verdict::Stage { .. } => 's',
                 Verdict::Refuse { .. } => 'r',
             })
@@ -540,7 +597,42 @@ mod tests {
                 state(two),
                 &[],
                 vec![command("heads/main", '-', 'a')],
-                "r",
+                "p",
+            ),
+            (
+                "a part beside what another state has there",
+                state(two),
+                &[("heads/main", 'c'), ("heads/old", 'c')],
+                vec![command("heads/main", 'c', 'a')],
+                "p",
+            ),
+            (
+                "a part that deletes what is not declared",
+                state(two),
+                &[("heads/old", 'c')],
+                vec![command("tags/v1", '-', 'b'), command("heads/old", 'c', '-')],
+                "pp",
+            ),
+            (
+                "a part that deletes what is declared",
+                state(two),
+                &[("tags/v1", 'c')],
+                vec![command("heads/main", '-', 'a'), command("tags/v1", 'c', '-')],
+                "rr",
+            ),
+            (
+                "a part with a ref that is not declared",
+                state(two),
+                &[],
+                vec![command("heads/main", '-', 'a'), command("heads/x", '-', 'a')],
+                "rr",
+            ),
+            (
+                "a part with another commit for a ref that is in place",
+                state(two),
+                &[("tags/v1", 'c')],
+                vec![command("heads/main", '-', 'a'), command("tags/v1", 'c', 'c')],
+                "ri",
             ),
             (
                 "all of what is declared",
@@ -561,7 +653,7 @@ mod tests {
                 state(MAIN_A),
                 &[("heads/old", 'c')],
                 vec![command("heads/main", '-', 'a')],
-                "r",
+                "p",
             ),
             (
                 "a branch that is not declared is deleted",
@@ -651,6 +743,100 @@ mod tests {
             let decision = push(scene, local, &commands);
 
             assert_eq!(letters(&decision), verdicts, "{story}: {decision:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_of_the_newest_state_that_declares_it_and_none_is_fulfilled_by_it() {
+        let (one, two) = (
+            state_event(1, "r", 5, &[("heads/main", 'a'), ("tags/v1", 'b')]),
+            state_event(1, "r", 6, &[("heads/main", 'a'), ("tags/v2", 'b')]),
+        );
+        let whole = state_event(1, "r", 4, MAIN_A);
+        let main = command("heads/main", '-', 'a');
+        for (story, states, pushed, verdict, meant) in [
+            ("of the newest", vec![&one, &two], main.clone(), "p", Some(&two)),
+            (
+                "of the one that declares it",
+                vec![&one, &two],
+                command("tags/v1", '-', 'b'),
+                "p",
+                Some(&one),
+            ),
+            (
+                "an older one is fulfilled",
+                vec![&one, &two, &whole],
+                main.clone(),
+                "a",
+                Some(&whole),
+            ),
+            ("of none", vec![&one, &two], command("tags/v3", '-', 'b'), "r", None),
+        ] {
+            let states: Vec<Event> = states.into_iter().cloned().collect();
+
+            let decision = push(held(&states), &[], &[pushed]);
+
+            assert_eq!(letters(&decision), verdict, "{story}: {decision:?}");
+            assert_eq!(
+                decision.state.map(|state| state.event_id),
+                meant.map(|state| state.id),
+                "{story}"
+            );
+            assert_eq!(!decision.extend.is_empty(), meant.is_some(), "{story}");
+        }
+    }
+
+    #[test]
+    fn a_part_comes_without_pull_requests() {
+        let scene = held(&[state_event(1, "r", 5, &[("heads/main", 'a'), ("tags/v1", 'b')])]);
+        let commands = [
+            command("heads/main", '-', 'a'),
+            command(&format!("nostr/{}", "1".repeat(64)), '-', 'c'),
+        ];
+
+        let decision = push(scene, &[], &commands);
+
+        assert_eq!(letters(&decision), "rs", "{decision:?}");
+        assert!(
+            decision.notes[0].contains("push the PR commits separately"),
+            "{decision:?}"
+        );
+        assert_eq!(decision.parts_of(), None);
+    }
+
+    #[test]
+    fn the_pusher_of_a_part_reads_what_is_missing() {
+        let declared = &[("heads/main", 'a'), ("heads/next", 'b'), ("tags/v1", 'c')][..];
+        let part = || {
+            let state = state_event(1, "r", 5, declared);
+            push(held(&[state]), &[], &[command("heads/main", '-', 'a')])
+        };
+        for (story, local, here, verdict, note) in [
+            (
+                "kept",
+                &[][..],
+                "a",
+                "p",
+                Some("still missing: refs/heads/next, refs/tags/v1"),
+            ),
+            (
+                "kept, and all is here",
+                &[],
+                "abc",
+                "p",
+                Some("as soon as this server can"),
+            ),
+            ("all is set", declared, "abc", "p", None),
+            ("lost", MAIN_B, "", "r", None),
+        ] {
+            let mut decision = part();
+
+            decision.judge_parts(&refs(local), &here.chars().map(oid).collect());
+
+            assert_eq!(letters(&decision), verdict, "{story}");
+            let notes = &decision.notes;
+            assert_eq!(!notes.is_empty(), note.is_some(), "{story}: {notes:?}");
+            assert!(note.is_none_or(|note| notes[0].contains(note)), "{story}: {notes:?}");
         }
     }
 
@@ -810,7 +996,7 @@ mod tests {
 
             let reason = match &decision.commands[0].verdict {
                 Verdict::Refuse { reason } => Some(reason.as_str()),
-                Verdict::InPlace | Verdict::Allow(_) | Verdict::Stage { .. } => None,
+                Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => None,
             };
             assert_eq!(reason, expected);
         }

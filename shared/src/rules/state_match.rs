@@ -1,5 +1,5 @@
-//! Which state event a push fulfils: the newest candidate that the repository equals with the push applied
-//! (docs/ARCHITECTURE.md rule 5).
+//! Which state event a push fulfils: the newest candidate that the repository equals with the push applied, or else
+//! the newest of which the push is a part (docs/ARCHITECTURE.md rule 5).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,6 +18,8 @@ pub(super) enum Match<'f> {
     NotNeeded,
     /// They make the repository equal to what this state declares.
     State(&'f State),
+    /// Each of them is what this state declares, and it declares more.
+    Part(&'f State),
     /// No candidate; with the newest one that could have been meant.
     None {
         newest: Option<&'f State>,
@@ -25,8 +27,19 @@ pub(super) enum Match<'f> {
     },
 }
 
+impl<'f> Match<'f> {
+    /// Returns the state that is fulfilled, or a part of it.
+    pub(super) fn state(&self) -> Option<&'f State> {
+        match self {
+            Self::State(state) | Self::Part(state) => Some(state),
+            Self::NotNeeded | Self::None { .. } => None,
+        }
+    }
+}
+
 /// Finds the newest candidate that the repository equals with the push applied: the governing state, so that a
-/// repository that lost data is healed by pushing again, or a held one newer than it.
+/// repository that lost data is healed by pushing again, or a held one newer than it. Without one, the newest
+/// candidate that declares each of the changes.
 pub(super) fn match_state<'f>(
     facts: &'f Facts,
     coordinate: &Coordinate,
@@ -42,6 +55,16 @@ pub(super) fn match_state<'f>(
     let fulfils = |state: &&&State| state.declared.as_ref().is_ok_and(|declared| declared.refs == resulting);
     if let Some(state) = candidates.iter().find(fulfils) {
         return Match::State(state);
+    }
+    let is_part_of = |state: &&&State| {
+        let declared = state.declared.as_ref().map(|declared| &declared.refs);
+        declared.is_ok_and(|refs| {
+            let is_declared = |update: &&RefUpdate| refs.get(&update.name).copied() == update.new;
+            governed.iter().all(is_declared)
+        })
+    };
+    if let Some(state) = candidates.iter().find(is_part_of) {
+        return Match::Part(state);
     }
     let newest = candidates.first().copied();
     let explanation = match newest.map(|state| &state.declared) {

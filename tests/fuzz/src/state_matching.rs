@@ -340,6 +340,18 @@ impl Scene {
             .candidates()
             .filter(declares_it)
             .max_by_key(|state| state.revision());
+        let declares_each = |state: &&State| {
+            let refs = named(&state.refs);
+            let declares = |command: &RefUpdate| refs.get(&command.name).copied() == command.new;
+            state.is_possible() && self.commands.iter().all(declares)
+        };
+        let is_whole = meant.is_some();
+        let part_of = || {
+            self.candidates()
+                .filter(declares_each)
+                .max_by_key(|state| state.revision())
+        };
+        let meant = meant.or_else(part_of);
         let in_place = |command: &RefUpdate| local.get(&command.name).copied() == command.new;
         let stale = |command: &RefUpdate| local.get(&command.name).copied() != command.old;
         let each: Vec<bool> = self
@@ -351,9 +363,10 @@ impl Scene {
         for ((command, commanded), allowed) in self.commands.iter().zip(&decision.commands).zip(each) {
             match &commanded.verdict {
                 Verdict::InPlace => assert!(!none && in_place(command), "{command:?}"),
-                Verdict::Allow(update) => {
+                Verdict::Allow(update) | Verdict::Part(update) => {
                     assert_eq!(update, command);
                     assert!(!none && allowed && !in_place(command), "{command:?}");
+                    assert_eq!(matches!(commanded.verdict, Verdict::Allow(_)), is_whole, "{command:?}");
                 }
                 Verdict::Refuse { reason } => assert!(none || !allowed, "{command:?}: {reason}"),
                 Verdict::Stage { .. } => panic!("{command:?} is no PR commit"),

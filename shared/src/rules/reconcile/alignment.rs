@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use nostr::key::PublicKey;
+use nostr::event::EventId;
 
 use super::plan::Alignment;
 use crate::git::Namespace;
@@ -15,181 +15,334 @@ use crate::git::RefUpdate;
 use crate::nip01::Revision;
 use crate::nip34::Coordinate;
 use crate::nip34::Declared;
-use crate::nip34::Identifier;
 use crate::nip34::State;
 use crate::rules::Disk;
+use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::OnDisk;
+use crate::rules::Parts;
 
-/// The next state of every hosted repository that has one.
+/// The next state of every hosted repository that has one. Repositories are known by their places (see
+/// [`Facts::hosted`]), and so are states (in [`Facts::states`]): of both there may be hundreds, each of which has to do
+/// with each.
 pub(super) struct NextStates<'f> {
-    by_coordinate: BTreeMap<Coordinate, NextState<'f>>,
-    /// The newest state of each author and identifier that a repository is brought to.
-    newest: BTreeMap<Coordinate, Revision>,
+    facts: &'f Facts,
     disk: &'f Disk,
     objects: ObjectPlaces<'f>,
-}
-
-/// Which repositories have an object, in their order.
-type ObjectPlaces<'f> = BTreeMap<&'f Oid, Vec<(&'f Coordinate, ObjectKind)>>;
-
-fn places_of_objects(disk: &Disk) -> ObjectPlaces<'_> {
-    let mut places = ObjectPlaces::new();
-    for (coordinate, on_disk) in &disk.repositories {
-        for (oid, kind) in &on_disk.objects {
-            places.entry(oid).or_default().push((coordinate, *kind));
-        }
-    }
-    places
+    /// By repository; `None`: it has none, or cannot be read.
+    next: Vec<Option<NextState<'f>>>,
+    /// By state: the repositories that are at it, or are brought to it.
+    brought: Vec<Vec<usize>>,
+    /// By repository.
+    is_broken: Vec<bool>,
+    /// The newest state of each author and identifier that a repository is brought to.
+    newest: BTreeMap<Coordinate, Revision>,
 }
 
 struct NextState<'f> {
     state: &'f State,
     declared: &'f Declared,
     /// Where the objects come from that the repository lacks; `None`: some are nowhere.
-    copies: Option<Copies>,
+    sources: Option<ObjectSources>,
 }
 
 impl<'f> NextStates<'f> {
     pub(super) fn choose(facts: &'f Facts, disk: &'f Disk) -> Self {
-        let readable = facts.hosted().filter(|hosted| !disk.broken.contains(hosted));
-        let objects = places_of_objects(disk);
-        let by_coordinate: BTreeMap<Coordinate, NextState<'_>> = readable
-            .filter_map(|coordinate| Some((coordinate.clone(), choose_one(facts, &objects, coordinate)?)))
-            .collect();
-        let mut newest = BTreeMap::new();
-        for next_state in by_coordinate.values().filter(|next_state| next_state.copies.is_some()) {
-            let state = next_state.state;
-            let newest = newest
-                .entry(author_of(&state.author, &state.identifier))
-                .or_insert(state.revision);
-            *newest = state.revision.max(*newest);
-        }
-        Self {
-            by_coordinate,
-            newest,
+        let hosted = facts.hosted();
+        let mut next_states = Self {
+            facts,
             disk,
-            objects,
+            objects: ObjectPlaces::of(facts, disk),
+            next: Vec::new(),
+            brought: vec![Vec::new(); facts.states.len()],
+            is_broken: hosted.iter().map(|at| disk.broken.contains(at)).collect(),
+            newest: BTreeMap::new(),
+        };
+        for at in 0..hosted.len() {
+            let next = (!next_states.is_broken[at])
+                .then(|| next_states.choose_one(at))
+                .flatten();
+            if let Some((
+                place,
+                NextState {
+                    state,
+                    sources: Some(_),
+                    ..
+                },
+            )) = &next
+            {
+                next_states.brought[*place].push(at);
+                let newest = next_states.newest.entry(author_of(state)).or_insert(state.revision);
+                *newest = state.revision.max(*newest);
+            }
+            next_states.next.push(next.map(|(_, next)| next));
         }
+        next_states
+    }
+
+    /// Chooses the newest held state whose objects are all here, else the one that governs the repository. Returns its
+    /// place too.
+    fn choose_one(&self, at: usize) -> Option<(usize, NextState<'f>)> {
+        let coordinate = &self.facts.hosted()[at];
+        let is_announced = self.facts.hosting(coordinate) == Hosting::Announced;
+        for place in self.facts.contenders(coordinate) {
+            let known = &self.facts.states[place];
+            let is_candidate = known.status == EventStatus::Held;
+            let Ok(declared) = &known.item.declared else {
+                // No older one governs, either.
+                match is_candidate {
+                    true => continue,
+                    false => return None,
+                }
+            };
+            // An empty repository needs an announcement that readers know of; otherwise it could not be told from none.
+            if is_candidate && declared.refs.is_empty() && !is_announced {
+                continue;
+            }
+            let sources = self.objects.sources(self.facts, at, place).ok();
+            if sources.is_some() || !is_candidate {
+                let state = &known.item;
+                return Some((
+                    place,
+                    NextState {
+                        state,
+                        declared,
+                        sources,
+                    },
+                ));
+            }
+        }
+        None
+    }
+
+    fn next(&self, coordinate: &Coordinate) -> Option<&NextState<'f>> {
+        self.next[self.facts.hosted().binary_search(coordinate).ok()?].as_ref()
     }
 
     pub(super) fn alignments(&self) -> Vec<Alignment> {
-        let on_disk = |coordinate| self.disk.repositories.get(coordinate);
-        self.by_coordinate
-            .iter()
-            .filter_map(|(coordinate, next_state)| align(coordinate, next_state, on_disk(coordinate)))
+        let next_states = self.facts.hosted().iter().zip(&self.next);
+        next_states
+            .filter_map(|(at, next)| align(at, next.as_ref()?, self.disk.repositories.get(at)))
             .collect()
     }
 
     /// Returns the repositories whose next state has refs that cannot be had.
     pub(super) fn data_missing(&self) -> BTreeSet<Coordinate> {
-        let next_states = self.by_coordinate.iter();
-        let missing = next_states.filter(|(_, next_state)| next_state.copies.is_none());
+        let next_states = self.facts.hosted().iter().zip(&self.next);
+        let missing = next_states.filter(|(_, next)| next.as_ref().is_some_and(|next| next.sources.is_none()));
         missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
     /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
     pub(super) fn has_refs(&self, coordinate: &Coordinate) -> bool {
-        let next_state = self.by_coordinate.get(coordinate);
-        next_state.is_some_and(|next_state| next_state.copies.is_some() && !next_state.declared.refs.is_empty())
+        let next = self.next(coordinate);
+        next.is_some_and(|next| next.sources.is_some() && !next.declared.refs.is_empty())
     }
 
     pub(super) fn is_broken(&self, coordinate: &Coordinate) -> bool {
         self.disk.broken.contains(coordinate)
     }
 
+    /// Tells the same of the repository at a place.
+    pub(super) fn is_broken_at(&self, at: usize) -> bool {
+        self.is_broken[at]
+    }
+
     /// Tells whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
-        let next_state = self.by_coordinate.get(coordinate);
-        !self.is_broken(coordinate) && next_state.is_none_or(|next_state| next_state.copies.is_some())
+        !self.is_broken(coordinate) && self.next(coordinate).is_none_or(|next| next.sources.is_some())
     }
 
-    /// Tells whether the repository is brought to this state.
-    pub(super) fn is_next(&self, coordinate: &Coordinate, state: &State) -> bool {
-        let next_state = self.by_coordinate.get(coordinate);
-        next_state.is_some_and(|next_state| next_state.state.revision == state.revision && next_state.copies.is_some())
+    /// Returns the repositories that are at, or are brought to, a state.
+    pub(super) fn brought_to(&self, state: usize) -> impl Iterator<Item = &'f Coordinate> {
+        self.brought[state].iter().map(|at| &self.facts.hosted()[*at])
     }
 
-    /// Returns the repositories that are at, or are brought to, this state.
-    pub(super) fn brought_to(&self, state: &State) -> impl Iterator<Item = &Coordinate> {
-        let coordinates = self.by_coordinate.keys();
-        coordinates.filter(|coordinate| self.is_next(coordinate, state))
+    /// Tells whether a repository is at, or is brought to, a newer state than this one.
+    pub(super) fn is_overtaken(&self, at: usize, state: &State) -> bool {
+        let next = self.next[at].as_ref();
+        next.is_some_and(|next| next.state.revision > state.revision)
     }
 
-    /// Tells whether the repository is at, or is brought to, a newer state than this one.
-    pub(super) fn is_overtaken(&self, coordinate: &Coordinate, state: &State) -> bool {
-        let next_state = self.by_coordinate.get(coordinate);
-        next_state.is_some_and(|next_state| next_state.state.revision > state.revision)
+    /// Returns the newest state by the author of a state that a repository is brought to.
+    pub(super) fn newest_by_author_of(&self, state: &State) -> Option<Revision> {
+        self.newest.get(&author_of(state)).copied()
     }
 
-    /// Returns the newest state by an author that a repository is brought to.
-    pub(super) fn newest_by(&self, author: &PublicKey, identifier: &Identifier) -> Option<Revision> {
-        self.newest.get(&author_of(author, identifier)).copied()
+    /// Tells whether a repository has everything that a state declares, or another one has that shares it.
+    pub(super) fn has_all(&self, at: usize, state: usize) -> bool {
+        // What is kept aside moves in only with its state.
+        let sources = self.objects.sources(self.facts, at, state);
+        self.missing(at, state).is_none() && sources.is_ok_and(|sources| sources.parts.is_empty())
     }
 
-    /// Returns the repositories for which a state is authoritative.
-    pub(super) fn open_to(facts: &Facts, state: &State) -> BTreeSet<Coordinate> {
-        let namesakes = facts.namesakes_of(&state.identifier).into_iter();
-        namesakes
-            .flat_map(|namesakes| namesakes.all_confirming(&state.author))
-            .collect()
+    /// Tells whether what is kept aside with a state may still move into the repository.
+    pub(super) fn wants_parts(&self, coordinate: &Coordinate, state_id: &EventId) -> bool {
+        let Ok(at) = self.facts.hosted().binary_search(coordinate) else {
+            // Where its maintainers are not all known, nothing is decided.
+            return self.facts.hosting(coordinate) != Hosting::Absent;
+        };
+        let is_it = |state: &State| state.revision.event_id == *state_id;
+        let contenders = self.facts.contenders(coordinate).into_iter();
+        let mut states = contenders.map(|place| &self.facts.states[place].item);
+        let Some(state) = states.find(|state| is_it(state)) else {
+            return false;
+        };
+        let next = self.next[at].as_ref().filter(|next| is_it(next.state));
+        let sources = next.and_then(|next| next.sources.as_ref());
+        let has_moved_in = sources.is_some_and(|sources| sources.parts.is_empty());
+        !has_moved_in && !self.is_overtaken(at, state)
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: everything is here.
-    pub(super) fn missing(&self, facts: &Facts, coordinate: &Coordinate, state: &State) -> Option<String> {
-        match &state.declared {
+    pub(super) fn missing(&self, at: usize, state: usize) -> Option<String> {
+        match &self.facts.states[state].item.declared {
             Err(defect) => Some(format!("nothing: it can never be fulfilled, {defect}")),
-            Ok(declared) if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced => {
+            Ok(declared)
+                if declared.refs.is_empty() && self.facts.hosting(&self.facts.hosted()[at]) != Hosting::Announced =>
+            {
                 Some("announcement not served".to_owned())
             }
-            Ok(declared) => {
-                let found = find_objects(facts, &self.objects, coordinate, (state, declared));
-                found.err().map(|missing| missing.to_string())
+            Ok(_) => {
+                let lacking = self.objects.lacking(self.facts, at, state);
+                lacking.err().map(|missing| missing.to_string())
             }
         }
     }
 }
 
-/// The author of states of an identifier, who may have a repository of it or not.
-fn author_of(author: &PublicKey, identifier: &Identifier) -> Coordinate {
+/// Returns the places of the repositories for which a state is authoritative, in order.
+pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [usize] {
+    let namesakes = facts.namesakes_of(&state.identifier);
+    namesakes.map_or(&[], |namesakes| namesakes.all_confirming(&state.author))
+}
+
+/// The author of a state, who may have a repository of its identifier or not.
+fn author_of(state: &State) -> Coordinate {
     Coordinate {
-        owner: *author,
-        identifier: identifier.clone(),
+        owner: state.author,
+        identifier: state.identifier.clone(),
     }
 }
 
-fn choose_one<'f>(facts: &'f Facts, objects: &ObjectPlaces<'f>, coordinate: &Coordinate) -> Option<NextState<'f>> {
-    for state in facts.candidate_states(coordinate) {
-        let Ok(declared) = &state.declared else {
-            continue;
+/// Where objects are.
+struct ObjectPlaces<'f> {
+    /// Which repositories have an object, in their order.
+    repositories: BTreeMap<&'f Oid, Vec<(usize, ObjectKind)>>,
+    /// What is kept aside with states.
+    parts: &'f BTreeMap<Coordinate, Parts>,
+    /// By state: what it declares and none of the repositories has for which it is authoritative. Nobody's repository is
+    /// copied because a stranger declares what it has.
+    nowhere: Vec<Result<BTreeSet<Oid>, Missing>>,
+}
+
+impl<'f> ObjectPlaces<'f> {
+    fn of(facts: &'f Facts, disk: &'f Disk) -> Self {
+        let mut repositories = BTreeMap::<_, Vec<_>>::new();
+        for (at, coordinate) in facts.hosted().iter().enumerate() {
+            let on_disk = disk.repositories.get(coordinate);
+            for (oid, kind) in on_disk.into_iter().flat_map(|on_disk| &on_disk.objects) {
+                repositories.entry(oid).or_default().push((at, *kind));
+            }
+        }
+        let mut places = Self {
+            repositories,
+            parts: &disk.parts,
+            nowhere: Vec::new(),
         };
-        // An empty repository needs an announcement that readers know of; otherwise it could not be told from none.
-        if declared.refs.is_empty() && facts.hosting(coordinate) != Hosting::Announced {
-            continue;
+        let states = facts.states.iter().map(|known| &known.item);
+        places.nowhere = states.map(|state| places.nowhere_of(facts, state)).collect();
+        places
+    }
+
+    fn nowhere_of(&self, facts: &Facts, state: &State) -> Result<BTreeSet<Oid>, Missing> {
+        let mut nowhere = BTreeSet::new();
+        let declared = state.declared.iter().flat_map(|declared| &declared.refs);
+        let of_one_set = open_to(facts, state);
+        for (name, oid) in declared {
+            match self.in_one_set(oid, of_one_set) {
+                Some((_, kind)) => check_kind(name, kind)?,
+                None => drop(nowhere.insert(*oid)),
+            }
         }
-        if let Ok(copies) = find_objects(facts, objects, coordinate, (state, declared)) {
-            return Some(NextState {
-                state,
-                declared,
-                copies: Some(copies),
-            });
+        Ok(nowhere)
+    }
+
+    /// Returns the first of these repositories that has an object.
+    fn in_one_set(&self, oid: &Oid, of_one_set: &[usize]) -> Option<(usize, ObjectKind)> {
+        let having = self.repositories.get(oid)?;
+        let is_meant = |(at, _): &&(usize, ObjectKind)| of_one_set.binary_search(at).is_ok();
+        having.iter().find(is_meant).copied()
+    }
+
+    /// Returns what is kept aside for a repository with a state.
+    fn parts(&self, facts: &Facts, at: usize, state: usize) -> Option<&'f BTreeMap<Oid, ObjectKind>> {
+        let parts = self.parts.get(&facts.hosted()[at])?;
+        parts.get(&facts.states[state].item.revision.event_id)
+    }
+
+    /// Returns what is kept aside, if a repository gets everything that a state declares with it.
+    fn lacking(
+        &self,
+        facts: &Facts,
+        at: usize,
+        state: usize,
+    ) -> Result<Option<&'f BTreeMap<Oid, ObjectKind>>, Missing> {
+        let nowhere = self.nowhere[state].as_ref().map_err(Clone::clone)?;
+        if nowhere.is_empty() {
+            return Ok(self.parts(facts, at, state));
+        }
+        let parts = self.parts(facts, at, state);
+        let is_missing = |oid: &&Oid| parts.is_none_or(|parts| !parts.contains_key(*oid));
+        let missing: BTreeSet<Oid> = nowhere.iter().filter(is_missing).copied().collect();
+        match missing.is_empty() {
+            true => Ok(parts),
+            false => Err(Missing::Objects(missing)),
         }
     }
-    let state = facts.governing_state(coordinate)?;
-    let declared = state.declared.as_ref().ok()?;
-    Some(NextState {
-        state,
-        declared,
-        copies: find_objects(facts, objects, coordinate, (state, declared)).ok(),
-    })
+
+    /// Finds every object that a state declares: in a repository for which it is authoritative itself, aside with the
+    /// state, or in another one of the kind.
+    fn sources(&self, facts: &Facts, at: usize, state: usize) -> Result<ObjectSources, Missing> {
+        let parts = self.lacking(facts, at, state)?;
+        let known = &facts.states[state].item;
+        let mut sources = ObjectSources::default();
+        for (name, oid) in known.declared.iter().flat_map(|declared| &declared.refs) {
+            let having = self.repositories.get(oid).map_or(&[][..], Vec::as_slice);
+            if having.binary_search_by_key(&at, |(at, _)| *at).is_ok() {
+                continue;
+            }
+            if let Some(kind) = parts.and_then(|parts| parts.get(oid)) {
+                check_kind(name, *kind)?;
+                sources.parts.insert(*oid);
+            } else if let Some((other, _)) = self.in_one_set(oid, open_to(facts, known)) {
+                let other = facts.hosted()[other].clone();
+                sources.copies.entry(other).or_default().insert(*oid);
+            }
+        }
+        Ok(sources)
+    }
 }
 
-/// Where the objects that a repository lacks are found: other repositories, with what each has of them.
-type Copies = BTreeMap<Coordinate, BTreeSet<Oid>>;
+fn check_kind(name: &RefName, kind: ObjectKind) -> Result<(), Missing> {
+    match name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
+        true => Err(Missing::BranchIsNoCommit(name.clone())),
+        false => Ok(()),
+    }
+}
+
+/// Where the objects that a repository lacks are found.
+#[derive(Default)]
+struct ObjectSources {
+    /// Other repositories, with what each has of them.
+    copies: BTreeMap<Coordinate, BTreeSet<Oid>>,
+    /// Aside, with the state.
+    parts: BTreeSet<Oid>,
+}
 
 /// What a state declares and no repository has that it may come from.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 enum Missing {
     #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
     Objects(BTreeSet<Oid>),
@@ -205,58 +358,20 @@ fn list(oids: &BTreeSet<Oid>) -> String {
     texts.join(" ")
 }
 
-/// Finds every declared object: in the repository itself, or in another one for which the state's author is confirmed
-/// too. Nobody's repository is copied because a stranger declares what it has.
-fn find_objects(
-    facts: &Facts,
-    objects: &ObjectPlaces<'_>,
-    coordinate: &Coordinate,
-    (state, declared): (&State, &Declared),
-) -> Result<Copies, Missing> {
-    let mut of_one_set = None;
-    let mut copies = Copies::new();
-    let mut missing = BTreeSet::new();
-    for (name, oid) in &declared.refs {
-        let places = objects.get(oid).map_or(&[][..], Vec::as_slice);
-        let own = places.binary_search_by_key(&coordinate, |(place, _)| *place).ok();
-        let found = match own {
-            Some(own) => Some(&places[own]),
-            None if places.is_empty() => None,
-            None => {
-                let of_one_set = of_one_set.get_or_insert_with(|| NextStates::open_to(facts, state));
-                places.iter().find(|(place, _)| of_one_set.contains(place))
-            }
-        };
-        let Some((place, kind)) = found else {
-            missing.insert(*oid);
-            continue;
-        };
-        if name.namespace() == Namespace::Branch && *kind != ObjectKind::Commit {
-            return Err(Missing::BranchIsNoCommit(name.clone()));
-        }
-        if *place != coordinate {
-            copies.entry((*place).clone()).or_default().insert(*oid);
-        }
-    }
-    match missing.is_empty() {
-        true => Ok(copies),
-        false => Err(Missing::Objects(missing)),
-    }
-}
-
 fn align(coordinate: &Coordinate, next_state: &NextState<'_>, on_disk: Option<&OnDisk>) -> Option<Alignment> {
-    let copies = next_state.copies.clone()?;
+    let sources = next_state.sources.as_ref()?;
     let nothing = OnDisk::default();
     let current = on_disk.unwrap_or(&nothing);
     let updates = differences(&current.refs, &next_state.declared.refs);
     let head = head_for(next_state.declared, current.head.as_ref());
-    if updates.is_empty() && (head.is_none() || on_disk.is_none()) {
+    if updates.is_empty() && sources.parts.is_empty() && (head.is_none() || on_disk.is_none()) {
         return None;
     }
     Some(Alignment {
         coordinate: coordinate.clone(),
         state_id: next_state.state.revision.event_id,
-        copies,
+        copies: sources.copies.clone(),
+        parts: sources.parts.clone(),
         updates,
         head,
     })

@@ -11,6 +11,8 @@ mod retention;
 
 use std::collections::BTreeSet;
 
+use nostr::event::EventId;
+
 use self::alignment::NextStates;
 use self::plan::Outcome;
 use self::ref_room::RefRoom;
@@ -20,7 +22,6 @@ use super::Facts;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
-use crate::nip34::State;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
@@ -62,7 +63,28 @@ pub fn plan(facts: &Facts, disk: &Disk, settings: &PlanSettings) -> Plan {
     pull_requests::plan_pull_requests(facts, disk, &next_states, room, &mut plan);
     plan_expiry(facts, settings.sleep_secs, &mut plan);
     pull_requests::plan_unstaging(facts, disk, &mut plan);
+    plan.parts_ended = ended_parts(facts, disk, &next_states, &plan);
     plan
+}
+
+/// Parts of a state live as long as it may become that of their repository, unless everything is there already.
+fn ended_parts(
+    facts: &Facts,
+    disk: &Disk,
+    next_states: &NextStates<'_>,
+    plan: &Plan,
+) -> BTreeSet<(Coordinate, EventId)> {
+    let expires = |state_id: &EventId| plan.expired.iter().any(|(expired, _)| expired == state_id);
+    let decidable = |at: &&Coordinate| facts.is_settled(at) && !next_states.is_broken(at);
+    let mut ended = BTreeSet::new();
+    for at in disk.parts.keys().filter(decidable) {
+        let has_ended = |state_id: &&EventId| {
+            plan.ended.contains(state_id) || expires(state_id) || !next_states.wants_parts(at, state_id)
+        };
+        let of_repository = disk.parts[at].keys().filter(has_ended);
+        ended.extend(of_repository.map(|state_id| (at.clone(), *state_id)));
+    }
+    ended
 }
 
 fn plan_announcements(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
@@ -103,77 +125,68 @@ fn announcement_outcome(
         }
         return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
     }
-    let namesakes = facts.namesakes_of(&coordinate.identifier).into_iter();
-    let listing: Vec<Coordinate> = namesakes
-        .flat_map(|namesakes| namesakes.all_naming(&coordinate.owner))
-        .collect();
-    match listing.iter().find(|listing| plan.is_announced(facts, listing)) {
+    let namesakes = facts.namesakes_of(&coordinate.identifier);
+    let places = namesakes.map_or(&[][..], |namesakes| namesakes.all_naming(&coordinate.owner));
+    let mut listing = places.iter().map(|place| &facts.hosted()[*place]);
+    match listing.clone().find(|listing| plan.is_announced(facts, listing)) {
         Some(listing) => Outcome::Release {
             after: plan.announcements_before(facts, [listing]),
         },
-        None if listing.iter().any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
+        None if listing.any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
 
 fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
-    let held = facts.states.iter().filter(|known| known.status == EventStatus::Held);
-    let mut held: Vec<&State> = held.map(|known| &known.item).collect();
-    held.sort_by_key(|state| state.revision);
-    for state in held {
-        let outcome = state_outcome(facts, next_states, plan, state);
-        if let Outcome::Release { .. } = outcome {
-            plan.relies_on.extend(next_states.brought_to(state).cloned());
+    // The oldest first.
+    for (place, known) in facts.states.iter().enumerate().rev() {
+        if known.status != EventStatus::Held {
+            continue;
         }
-        plan.record(facts, &state.revision.event_id, outcome);
+        let outcome = state_outcome(facts, next_states, plan, place);
+        if let Outcome::Release { .. } = outcome {
+            plan.relies_on.extend(next_states.brought_to(place).cloned());
+        }
+        plan.record(facts, &known.item.revision.event_id, outcome);
     }
 }
 
-fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, state: &State) -> Outcome {
-    let (broken, repositories): (BTreeSet<_>, BTreeSet<_>) = NextStates::open_to(facts, state)
-        .into_iter()
-        .partition(|coordinate| next_states.is_broken(coordinate));
-    let is_decidable = broken.is_empty();
+/// `place`: of the state (see [`Facts::states`]).
+fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place: usize) -> Outcome {
+    let state = &facts.states[place].item;
+    let all = alignment::open_to(facts, state);
+    let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
+    let is_decidable = repositories.clone().count() == all.len();
     let public = facts.served_state_by(&state.author, &state.identifier);
-    let next = next_states.newest_by(&state.author, &state.identifier);
+    let next = next_states.newest_by_author_of(state);
     let is_superseded = public.max(next) > Some(state.revision);
     if is_superseded && is_decidable {
         return Outcome::End;
     }
-    if repositories.is_empty() && is_decidable {
+    if all.is_empty() {
         return Outcome::Wait(AUTHOR_UNCONFIRMED.to_owned());
     }
-    let aligned = repositories
-        .iter()
-        .any(|coordinate| next_states.is_next(coordinate, state));
-    let overtaken = repositories
-        .iter()
-        .all(|coordinate| next_states.is_overtaken(coordinate, state));
-    let is_settled = facts.is_settled(&state.home());
+    let aligned = next_states.brought_to(place).next().is_some();
+    let overtaken = || repositories.clone().all(|at| next_states.is_overtaken(at, state));
     // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
     // author; it changes no ref.
     let complete_without_refs = || {
-        is_settled
-            && overtaken
-            && repositories
-                .iter()
-                .any(|at| next_states.missing(facts, at, state).is_none())
+        facts.is_settled(&state.home()) && overtaken() && repositories.clone().any(|at| next_states.has_all(at, place))
     };
     if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
         return Outcome::Release {
-            after: plan.announcements_before(facts, repositories.iter()),
+            after: plan.announcements_before(facts, repositories.map(|at| &facts.hosted()[at])),
         };
     }
     if !is_decidable {
         return Outcome::Undecided;
     }
-    let missing = repositories
-        .iter()
-        .find_map(|coordinate| next_states.missing(facts, coordinate, state));
+    let missing = repositories.clone().find_map(|at| next_states.missing(at, place));
     Outcome::Wait(missing.unwrap_or_else(|| "its repository".to_owned()))
 }
 
 fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
+    let mut looked_at = BTreeSet::new();
     for entry in facts.entries.values() {
         let id = entry.event.id;
         let overdue = !entry.status.counts_as_served() && entry.deadline <= facts.now;
@@ -196,11 +209,16 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
             Expiry::Gone
         };
         let state = facts.states.iter().find(|known| known.item.revision.event_id == id);
-        let looked_at = state.map(|known| NextStates::open_to(facts, &known.item));
-        plan.relies_on.extend(looked_at.into_iter().flatten());
+        looked_at.extend(
+            state
+                .into_iter()
+                .flat_map(|known| alignment::open_to(facts, &known.item)),
+        );
         plan.expired.push((id, expiry));
         plan.waiting.remove(&id);
     }
+    plan.relies_on
+        .extend(looked_at.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
 }
 
 /// What a state waits for that is authoritative nowhere.
@@ -215,6 +233,7 @@ mod tests {
 
     use super::*;
     use crate::git::ObjectKind;
+    use crate::git::Oid;
     use crate::rules::OnDisk;
     use crate::rules::Staged;
     use crate::rules::facts::tests::NOW;
@@ -307,6 +326,89 @@ mod tests {
         let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
 
         assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+    }
+
+    /// What is kept of a state, beside the repository of the first key.
+    fn parts(state: &Event, commits: &str) -> BTreeMap<EventId, BTreeMap<Oid, ObjectKind>> {
+        let objects = commits.chars().map(|digit| (oid(digit), ObjectKind::Commit));
+        BTreeMap::from([(state.id, objects.collect())])
+    }
+
+    #[test]
+    fn parts_move_in_together_and_then_they_end() {
+        let state = state_event(1, "r", 5, &[("heads/main", 'a'), ("tags/v1", 'b'), ("tags/v2", 'c')]);
+        let scene = || Scene::default().held([own(), state.clone()]);
+        for (story, commits, kept, aligned, ended) in [
+            ("one is missing", "a", "b", None, false),
+            ("the rest is aside", "a", "bc", Some("bc"), false),
+            ("all is aside", "", "abc", Some("abc"), false),
+            ("all has moved in", "abc", "bc", Some(""), true),
+        ] {
+            let mut disk = disk(&[], commits);
+            disk.parts.insert(coordinate(1, "r"), parts(&state, kept));
+
+            let plan = look(scene(), &disk);
+
+            let moved = plan.alignments.first().map(|alignment| alignment.parts.clone());
+            assert_eq!(
+                moved,
+                aligned.map(|digits| digits.chars().map(oid).collect()),
+                "{story}"
+            );
+            assert_eq!(released(&plan).is_empty(), aligned.is_none(), "{story}");
+            assert_eq!(!plan.parts_ended.is_empty(), ended, "{story}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn parts_serve_their_own_state_and_end_with_it() {
+        let older = state_event(1, "r", 5, &[("heads/main", 'a'), ("tags/v1", 'b')]);
+        let newer = state_event(1, "r", 6, &[("heads/main", 'a'), ("tags/v1", 'c')]);
+        let announced = || Scene::default().served([own()]);
+        for (story, scene, commits, ended) in [
+            ("it is held", announced().held([older.clone()]), "", false),
+            (
+                "a newer one is held too",
+                announced().held([older.clone(), newer.clone()]),
+                "c",
+                false,
+            ),
+            (
+                "a newer one is complete",
+                announced().held([older.clone(), newer.clone()]),
+                "ac",
+                true,
+            ),
+            (
+                "it is overtaken",
+                announced().served([newer]).held([older.clone()]),
+                "ac",
+                true,
+            ),
+            ("it is nowhere", announced(), "", true),
+            ("it expires", announced().held_until(NOW - 1, [older.clone()]), "", true),
+            ("its data was lost", announced().served([older.clone()]), "", false),
+            (
+                "its repository is not hosted",
+                Scene::default().held([older.clone()]),
+                "",
+                true,
+            ),
+        ] {
+            let mut disk = disk(&[], commits);
+            disk.parts.insert(coordinate(1, "r"), parts(&older, "a"));
+
+            let plan = look(scene, &disk);
+
+            let expected = (coordinate(1, "r"), older.id);
+            assert_eq!(plan.parts_ended.contains(&expected), ended, "{story}: {plan:?}");
+            disk.broken.insert(coordinate(1, "r"));
+            let unread = look(announced(), &disk);
+            assert!(
+                unread.parts_ended.is_empty(),
+                "{story}: nothing is decided about what cannot be read"
+            );
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Alignment {
     pub state_id: EventId,
     /// Repositories to copy objects from first, with the tips that each has and this one lacks.
     pub copies: BTreeMap<Coordinate, BTreeSet<Oid>>,
+    /// The tips that are kept aside with the state, and move in first with all that came in parts.
+    pub parts: BTreeSet<Oid>,
     /// The changes of branches and tags, none of them void.
     pub updates: Vec<RefUpdate>,
     /// The branch that HEAD shall name; `None`: it stays.
@@ -84,6 +86,8 @@ pub struct Plan {
     pub installations: Vec<Installation>,
     /// Staged commits that nothing names any more.
     pub unstage: BTreeSet<Staged>,
+    /// States of which nothing is kept aside any more, and for which repository it was.
+    pub parts_ended: BTreeSet<(Coordinate, EventId)>,
     /// Placeholders that have ended: their event is here, or their time is over.
     pub placeholders_ended: Vec<Placeholder>,
     /// Events that are complete, in the order in which they are published.
@@ -161,6 +165,7 @@ impl Plan {
     /// Leaves out what may be put in order whenever these repositories are reconciled, and needs the lock of others.
     pub fn confine_to(&mut self, locked: &BTreeSet<Coordinate>) {
         self.unstage.retain(|staged| locked.contains(&staged.coordinate));
+        self.parts_ended.retain(|(coordinate, _)| locked.contains(coordinate));
         self.placeholders_ended
             .retain(|ended| locked.contains(&ended.coordinate));
         self.data_missing.retain(|coordinate| locked.contains(coordinate));

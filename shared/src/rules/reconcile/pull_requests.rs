@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 
 use super::alignment::NextStates;
 use super::plan::Installation;
@@ -23,7 +22,6 @@ use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::Staged;
-use crate::rules::namesakes::Namesakes;
 
 pub(super) fn plan_pull_requests(
     facts: &Facts,
@@ -35,20 +33,22 @@ pub(super) fn plan_pull_requests(
     let staged = staged_by_event(disk);
     for known in &facts.pull_requests {
         let pull_request = &known.item;
-        let confirming = |known: &Namesakes, key: &PublicKey| known.all_confirming(key).collect();
-        let repositories: Vec<Coordinate> = facts.offered_to(pull_request, confirming).into_iter().collect();
+        let places = facts.offered_to(pull_request).into_iter();
+        let repositories: Vec<&Coordinate> = places.map(|place| &facts.hosted()[place]).collect();
         let sources = Sources::of(facts, disk, pull_request, &repositories, &staged);
-        let announced: Vec<&Coordinate> = repositories
-            .iter()
-            .filter(|coordinate| plan.is_announced(facts, coordinate))
-            .collect();
+        let is_announced = |at: &&Coordinate| plan.is_announced(facts, at);
+        let announced: Vec<&Coordinate> = repositories.iter().copied().filter(is_announced).collect();
         let installable: Vec<&Coordinate> = announced.iter().copied().filter(|at| sources.has_for(at)).collect();
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
         // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
-        let mut open: BTreeSet<Coordinate> = installable.iter().copied().filter(|at| is_open(at)).cloned().collect();
-        let lacks: Vec<String> = open.iter().filter_map(|at| room.lack(at, pull_request)).collect();
-        open.retain(|at| room.lack(at, pull_request).is_none());
+        let (mut open, mut lacks) = (BTreeSet::new(), Vec::new());
+        for at in installable.iter().filter(|at| is_open(at)) {
+            match room.lack(at, pull_request) {
+                None => drop(open.insert((*at).clone())),
+                Some(lack) => lacks.push(lack),
+            }
+        }
         if known.status == EventStatus::Held {
             let outcome = if !open.is_empty() {
                 Outcome::Release {
@@ -99,7 +99,7 @@ fn has_commit(disk: &Disk, pull_request: &PullRequest, coordinate: &Coordinate) 
 /// Where the commit of a PR is.
 struct Sources<'a> {
     facts: &'a Facts,
-    /// The repositories that have it.
+    /// The repositories that have it, in order.
     having: Vec<&'a Coordinate>,
     /// The repositories that it is staged for, under its event.
     staged: Vec<&'a Coordinate>,
@@ -110,14 +110,14 @@ impl<'a> Sources<'a> {
         facts: &'a Facts,
         disk: &Disk,
         pull_request: &PullRequest,
-        repositories: &'a [Coordinate],
+        repositories: &[&'a Coordinate],
         staged: &StagedByEvent<'a>,
     ) -> Self {
         let staged = staged.get(&pull_request.event_id).into_iter().flatten();
         let has_it = |coordinate: &&Coordinate| has_commit(disk, pull_request, coordinate);
         Self {
             facts,
-            having: repositories.iter().filter(has_it).collect(),
+            having: repositories.iter().copied().filter(has_it).collect(),
             staged: staged
                 .filter(|staged| staged.commit_oid == pull_request.commit_oid)
                 .map(|staged| &staged.coordinate)
@@ -136,7 +136,7 @@ impl<'a> Sources<'a> {
     /// Returns where a repository gets the commit from: itself, what is staged for it, or a repository with which it
     /// has a maintainer in common. A stranger's PR copies nobody's repository into another's.
     fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
-        if self.having.contains(&coordinate) {
+        if self.having.binary_search(&coordinate).is_ok() {
             return Some(InstallationSource::Here);
         }
         if self.staged.contains(&coordinate) {

@@ -13,6 +13,7 @@ mod late_binding;
 mod limits;
 mod metrics;
 mod operator_mistakes;
+mod parts;
 mod plugin_lines;
 mod pull_request_refs;
 mod pull_requests;

@@ -260,3 +260,37 @@ async fn a_crash_between_the_objects_of_a_pr_and_its_ref_costs_no_ref() {
     })
     .await;
 }
+
+/// What was answered `ok` for a part is a promise that it is here.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_state_survive_a_killed_gateway() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let git = &served.git;
+    let mut refs = vec![("refs/heads/main", served.commit.clone())];
+    for name in ["refs/heads/a", "refs/heads/b", "refs/heads/c"] {
+        refs.push((name, git.commit(&name.replace('/', "-")).await));
+    }
+    let declared: Vec<(&str, &str)> = refs.iter().map(|(name, oid)| (*name, oid.as_str())).collect();
+    let state = served.repository.state(now() - 10, &declared);
+    assert_eq!(nostr.send(&state).await, held());
+    for (name, oid) in &refs[1..3] {
+        let said = git.push(&served.url, &[&format!("{oid}:{name}")]).await;
+        assert!(said.ok && said.stderr.contains("still missing: "), "{}", said.stderr);
+
+        world.kill_gateway().await;
+        world.start_gateway().await;
+    }
+    let before = served.refs().await;
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    let (name, oid) = &refs[3];
+    git.push(&served.url, &[&format!("{oid}:{name}")]).await.expect_ok();
+
+    let mut nostr = world.nostr().await;
+    assert!(nostr.serves(&state).await);
+    assert_eq!(served.refs().await.len(), 4);
+    let clone = world.clone(&served.repository, "clone").await.unwrap();
+    clone.run(&["fsck", "--connectivity-only"]).await.expect_ok();
+}

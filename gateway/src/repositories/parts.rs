@@ -1,0 +1,262 @@
+//! What came of states in parts, beside the repository and out of the sight of clones: one object directory for each
+//! state, with all that was pushed of it so far. With what the repository has it is whole.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nostr::event::EventId;
+use shared::git::Oid;
+use shared::nip34::Coordinate;
+use shared::rules::Parts;
+
+use crate::repositories::error::RepositoryError;
+use crate::repositories::kept::KeptParts;
+use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
+use crate::repositories::layout::in_background;
+use crate::repositories::layout::sync;
+use crate::repositories::objects::ReadError;
+use crate::repositories::objects::kinds_in;
+use crate::repositories::objects::object_kinds;
+use crate::repositories::packs::move_packs;
+use crate::repositories::packs::share_packs;
+use crate::repositories::quarantine::Quarantine;
+use crate::repositories::repository::Repository;
+use crate::repositories::staging::check_complete;
+use crate::repositories::staging::names;
+use crate::repositories::staging::place_aside;
+use crate::repositories::staging::remove_unless_in_use;
+
+/// What is kept of the states of one repository. Change it under the repository's lock.
+#[derive(Debug, Clone)]
+pub(super) struct PartsOf {
+    repository: Repository,
+    path: PathBuf,
+}
+
+impl PartsOf {
+    /// Returns what is kept beside `repository`, which need not be on disk.
+    pub(super) fn repository(repository: &Repository) -> Self {
+        Self {
+            path: repository.store().layout().parts(repository.coordinate()),
+            repository: repository.clone(),
+        }
+    }
+
+    pub(super) fn coordinate(&self) -> &Coordinate {
+        self.repository.coordinate()
+    }
+
+    fn object_dir(&self, state_id: &EventId) -> PathBuf {
+        self.path.join(state_id.to_hex())
+    }
+
+    /// Returns what is kept of a state that declares `tips`; `None`: nothing.
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    pub(super) async fn kept(&self, state_id: EventId, tips: BTreeSet<Oid>) -> Result<Option<KeptParts>, ReadError> {
+        let object_dir = self.object_dir(&state_id);
+        let looked_for = object_dir.clone();
+        if !in_background(move || looked_for.is_dir()).await {
+            return Ok(None);
+        }
+        let here = object_kinds(vec![object_dir.clone()], tips.into_iter().collect()).await?;
+        Ok(Some(KeptParts {
+            state_id,
+            object_dir,
+            tips: here.into_keys().collect(),
+        }))
+    }
+
+    /// Returns which of `oids` are kept, by state. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be listed or looked up.
+    pub(super) fn read(&self, oids: &[Oid]) -> Result<Parts, ReadError> {
+        let state_ids = self.state_ids()?.into_iter();
+        state_ids
+            .map(|state_id| Ok((state_id, kinds_in(&[self.object_dir(&state_id)], oids)?)))
+            .collect()
+    }
+
+    /// Moves what `quarantine` holds to the other parts of a state. It is one pack: all of it is there or nothing.
+    ///
+    /// # Errors
+    /// [`FileError`] if a file cannot be moved.
+    pub(super) async fn keep(&self, state_id: &EventId, quarantine: Quarantine) -> Result<(), FileError> {
+        let (own, to, repository) = (self.path.clone(), self.object_dir(state_id), self.repository.clone());
+        let from = quarantine.object_dir().to_owned();
+        let kept = in_background(move || place_aside(&repository, &own, &to, || move_packs(&from, &to))).await;
+        drop(quarantine);
+        kept
+    }
+
+    /// Puts all that is kept of a state into the repository too, which is made if need be, if `tips` are complete
+    /// there. Sets no ref. What is kept stays until [`PartsOf::remove`]: until then a crash in between is made up for
+    /// by [`finish_moving_in`].
+    ///
+    /// # Errors
+    /// [`RepositoryError::Incomplete`]: what it built on is gone, and so is it; it has to be pushed again. Otherwise it
+    /// is as it was.
+    pub(super) async fn move_in(&self, state_id: &EventId, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
+        self.repository.create().await?;
+        let from = self.object_dir(state_id);
+        match check_complete(&self.repository, &from, tips).await {
+            Err(error @ RepositoryError::Incomplete { .. }) => {
+                self.remove(state_id).await?;
+                return Err(error);
+            }
+            checked => checked?,
+        }
+        let to = self.repository.object_dir();
+        Ok(in_background(move || {
+            let mark = from.join(MOVING_IN);
+            File::create(&mark).map_err(failed("make", &mark))?;
+            sync(&[mark, from.clone()])?;
+            share_packs(&from, &to)
+        })
+        .await?)
+    }
+
+    /// Removes what is kept of a state, at once or not at all. Nothing there is no error.
+    ///
+    /// # Errors
+    /// [`FileError`] if it is still there.
+    pub(super) async fn remove(&self, state_id: &EventId) -> Result<(), FileError> {
+        let (own, path) = (self.path.clone(), self.object_dir(state_id));
+        let gone = self.repository.store().layout().fresh_quarantine();
+        in_background(move || {
+            if path.is_dir() {
+                fs::rename(&path, &gone).map_err(failed("remove", &path))?;
+                sync(std::slice::from_ref(&own))?;
+                fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
+            }
+            remove_unless_in_use(&own)
+        })
+        .await
+    }
+
+    fn state_ids(&self) -> Result<Vec<EventId>, FileError> {
+        let names = names(&self.path)?.into_iter();
+        Ok(names.filter_map(|name| EventId::from_hex(&name).ok()).collect())
+    }
+}
+
+/// Finishes what a crash has left half done for the repositories that are locked: of several packs that refer to each
+/// other, a repository has all or none. Blocks.
+///
+/// # Errors
+/// [`FileError`] if a file cannot be put there.
+pub(super) fn finish_moving_in(parts: &[PartsOf], locked: &BTreeSet<Coordinate>) -> Result<(), FileError> {
+    for parts in parts.iter().filter(|parts| locked.contains(parts.coordinate())) {
+        for state_id in parts.state_ids()? {
+            let (from, to) = (parts.object_dir(&state_id), parts.repository.object_dir());
+            if is_moving_in(&from) && to.is_dir() {
+                share_packs(&from, &to)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_moving_in(object_dir: &Path) -> bool {
+    object_dir.join(MOVING_IN).exists()
+}
+
+/// There while packs of an object directory are put into the repository.
+const MOVING_IN: &str = "moving-in";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::pack::IngestLimits;
+    use crate::repositories::testing::World;
+
+    fn state_id(digit: char) -> EventId {
+        EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
+    }
+
+    /// Keeps what a commit needs, less what is kept already.
+    async fn keep(parts: &PartsOf, from: &Repository, tip: Oid, before: &[Oid]) {
+        let kept = parts
+            .kept(state_id('a'), before.iter().copied().collect())
+            .await
+            .unwrap();
+        let have = (&parts.repository, kept.as_ref());
+        let limits = IngestLimits::default();
+        let pack = Quarantine::copy_beyond(&[from.object_dir()], &[tip], have, &limits).await;
+        parts.keep(&state_id('a'), pack.unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn parts_build_on_each_other_and_move_in_whole() {
+        for world in World::of_every_git().await {
+            let (from, into) = (world.repository("from"), world.repository("into"));
+            let commits @ [one, two] = world.two_commits(&from).await;
+            let (parts, tips) = (PartsOf::repository(&into), BTreeSet::from(commits));
+            keep(&parts, &from, one, &[]).await;
+            keep(&parts, &from, two, &[one]).await;
+            assert_eq!(World::packs(&parts.object_dir(&state_id('a'))).len(), 2);
+            assert!(!into.exists().await);
+            assert_eq!(parts.read(&commits).unwrap()[&state_id('a')].len(), 2);
+
+            parts.move_in(&state_id('a'), &tips).await.unwrap();
+
+            world
+                .git(&into, &["rev-list", "--objects", &two.to_string()], b"")
+                .await;
+            parts.remove(&state_id('a')).await.unwrap();
+            parts.remove(&state_id('a')).await.unwrap();
+            assert!(!world.store.layout().parts_of(&into.coordinate().owner).exists());
+            assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
+            assert_eq!(world.quarantine_entries(), 0);
+        }
+    }
+
+    /// A gateway is killed after the first of two packs.
+    #[tokio::test]
+    async fn what_a_crash_left_half_moved_in_is_finished() {
+        let world = World::new().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let commits @ [one, two] = world.two_commits(&from).await;
+        let parts = PartsOf::repository(&into);
+        keep(&parts, &from, one, &[]).await;
+        keep(&parts, &from, two, &[one]).await;
+        parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+        let first = World::packs(&into.object_dir()).remove(0);
+        fs::remove_file(first.with_extension("idx")).unwrap();
+        assert!(into.object_kinds(&commits).await.unwrap().len() < 2);
+
+        finish_moving_in(std::slice::from_ref(&parts), &BTreeSet::new()).unwrap();
+        assert!(into.object_kinds(&commits).await.unwrap().len() < 2, "without the lock");
+        finish_moving_in(&[parts], &[into.coordinate().clone()].into()).unwrap();
+
+        assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn parts_whose_base_is_gone_do_not_move_in() {
+        let world = World::new().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let [one, two] = world.two_commits(&from).await;
+        let parts = PartsOf::repository(&into);
+        keep(&parts, &from, one, &[]).await;
+        parts.move_in(&state_id('a'), &[one].into()).await.unwrap();
+        parts.remove(&state_id('a')).await.unwrap();
+        world
+            .git(&into, &["update-ref", "refs/heads/a", &one.to_string()], b"")
+            .await;
+        keep(&parts, &from, two, &[]).await;
+        fs::remove_dir_all(into.path()).unwrap();
+
+        let moved = parts.move_in(&state_id('a'), &[two].into()).await;
+
+        assert!(matches!(moved, Err(RepositoryError::Incomplete { .. })), "{moved:?}");
+        assert!(into.object_kinds(&[two]).await.unwrap().is_empty());
+        assert!(parts.read(&[two]).unwrap().is_empty(), "they have to come again");
+    }
+}
