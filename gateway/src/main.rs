@@ -9,6 +9,7 @@ mod fairness;
 mod fetch;
 mod git;
 mod http;
+mod meter;
 mod options;
 mod process;
 mod push;
@@ -89,6 +90,15 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
             }
             GatewayCommand::Config(options) => {
                 print(&options.run()?)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            GatewayCommand::Completions { shell } => {
+                let mut definition = GatewayCommand::definition();
+                clap_complete::generate(shell, &mut definition, "grasp-gateway", &mut io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+            GatewayCommand::Man { folder } => {
+                clap_mangen::generate_to(GatewayCommand::definition(), folder)?;
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Purgatory(options) => {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use shared::agreement::Program;
 use shared::agreement::keep_agreement;
+use shared::decision_counts::DecisionCounts;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
@@ -29,9 +30,11 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::address::AdminParts;
 use crate::admin::address::admin_routes;
 use crate::admin::health::Health;
 use crate::admin::own_address::is_own;
+use crate::admin::survey::keep_surveying;
 use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
@@ -49,8 +52,10 @@ use crate::http::server;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
 use crate::http::websocket::WebSockets;
+use crate::meter::Meter;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
+use crate::push::audit::PushLog;
 use crate::push::commit::Committer;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
@@ -76,7 +81,7 @@ pub(crate) struct Server {
     ending: Ending,
     drain: Duration,
     deleted_retention_secs: u64,
-    admin: Option<(TcpListener, Arc<Health>)>,
+    admin: Option<(TcpListener, Health)>,
 }
 
 impl Server {
@@ -150,7 +155,7 @@ impl Server {
             ending,
             drain: *options.times.drain,
             deleted_retention_secs: options.times.deleted_retention_days * DAY_SECS,
-            admin: admin_listener.map(|listener| (listener, Arc::new(health))),
+            admin: admin_listener.map(|listener| (listener, health)),
         })
     }
 
@@ -197,7 +202,14 @@ impl Server {
             stopped.clone().cancelled_owned(),
         ));
         if let Some((listener, health)) = self.admin {
-            let routes = admin_routes(health, Arc::clone(&self.gateway.pusher.log));
+            let purgatory = health.purgatory.clone();
+            let parts = AdminParts {
+                health,
+                gateway: Arc::clone(&self.gateway),
+                surveys: keep_surveying(purgatory.clone()),
+                purgatory,
+            };
+            let routes = admin_routes(Arc::new(parts));
             log_admin_address(&listener);
             tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));
         }
@@ -296,12 +308,14 @@ fn pusher(
     ending: &Ending,
 ) -> Pusher {
     let limits = &options.server_limits;
+    let purgatory = reconciler.loader.purgatory.clone();
     Pusher {
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
             purgatory: reconciler.loader.purgatory.clone(),
             incoming: Shares::new(limits.of_transfers()),
             least_rate: limits.least_rate(),
+            received_bytes: Meter::default(),
             checks: Slots::new(limits.uploads_max),
             check_wait: *limits.upload_wait,
             hold_secs: options.rules.hold.as_secs(),
@@ -315,7 +329,7 @@ fn pusher(
         committer: Committer { reconciler },
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
-        log: Arc::default(),
+        log: Arc::new(PushLog::new(purgatory)),
     }
 }
 
@@ -395,7 +409,8 @@ async fn relay(
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
-        refusals: RefusalLog::default(),
+        refusals: RefusalLog::new(purgatory.clone()),
+        decisions: DecisionCounts::begin(purgatory.clone()),
     };
     let database = data_dir.join("relay");
     let limits = RelayLimits {
@@ -423,11 +438,11 @@ const WORKER_ENDED: &str = "the worker that releases events ended";
 fn log_admin_address(listener: &TcpListener) {
     match listener.local_addr() {
         Ok(address) if address.ip().is_loopback() => {
-            tracing::info!(%address, "/livez, /readyz and /metrics are here");
+            tracing::info!(%address, "a page about the purgatory, /livez, /readyz and /metrics are here");
         }
         Ok(address) => tracing::warn!(
             %address,
-            "/livez, /readyz and /metrics are here, where others than this host may reach them"
+            "a page about the purgatory, /livez, /readyz and /metrics are here, where others than this host may reach them"
         ),
         Err(error) => tracing::warn!(%error, "cannot tell the admin address"),
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use plugin::chain::Chain;
 use shared::agreement::Program;
 use shared::agreement::keep_agreement;
+use shared::decision_counts::DecisionCounts;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_watch::ConfigWatch;
@@ -74,6 +75,8 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
     let _entered = runtime.enter();
     let purgatory = runtime.block_on(Purgatory::connect(&options.redis(), options.held_limits))?;
     let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
+    let refusals = RefusalLog::new(purgatory.clone());
+    let decisions = DecisionCounts::begin(purgatory.clone());
     let policy = WritePolicy {
         loader: FactLoader {
             purgatory,
@@ -86,7 +89,8 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
-        refusals: RefusalLog::default(),
+        refusals,
+        decisions,
     };
     // Beside the first event, not before it: strfry counts our start into its time-out.
     runtime.spawn(keep_agreement(Program::Plugin, policy.loader.clone(), policy.hold_secs));

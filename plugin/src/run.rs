@@ -14,6 +14,7 @@ use plugin::protocol::Request;
 use plugin::protocol::Subject;
 use plugin::protocol::answer_line;
 use shared::nip01::check_date;
+use shared::purgatory::NotedRefusal;
 use shared::refusal_log::excerpt;
 use shared::rules::Refusal;
 use shared::rules::must_belong;
@@ -66,9 +67,7 @@ impl Answerer {
             Subject::Ours(event) | Subject::Inexact { event, .. } => event,
         };
         let answer = self.answer_for(event, request, line).await;
-        if let Answer::Refuse(reason) = &answer {
-            self.policy.log_refusal(event, &request.source, reason);
-        }
+        self.policy.note(event, &request.source, &answer);
         answer
     }
 
@@ -129,6 +128,13 @@ fn refuse_malformed(policy: &WritePolicy, request: &Request, reason: &str) -> An
     if policy.refusals.permits(source) {
         let (id, source) = (excerpt(&request.id), excerpt(source));
         tracing::info!(event.id = id, source, reason = excerpt(&reason), "event refused");
+        policy.refusals.note(NotedRefusal {
+            request: id.to_owned(),
+            what: "event".to_owned(),
+            source: source.to_owned(),
+            reason: reason.clone(),
+            ..NotedRefusal::default()
+        });
     }
     Answer::Refuse(reason)
 }

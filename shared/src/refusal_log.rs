@@ -1,5 +1,5 @@
-//! What is refused, in the log: one line for each refusal, as long as they are few. A flood of them fills no disk, and
-//! the lines of one source hide those of no other.
+//! What is refused, in the log and in the purgatory: one line for each refusal, as long as they are few. A flood of
+//! them fills no disk, and the lines of one source hide those of no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +9,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::purgatory::NotedRefusal;
+use crate::purgatory::Purgatory;
 use crate::purgatory::source_group;
 
 /// Decides which refusals are logged. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct RefusalLog(Arc<Mutex<Counts>>);
+#[derive(Clone)]
+pub struct RefusalLog {
+    counts: Arc<Mutex<Counts>>,
+    purgatory: Purgatory,
+}
 
 /// What was logged of one span of time.
 #[derive(Debug, Default)]
@@ -34,12 +39,29 @@ enum Turn {
 }
 
 impl RefusalLog {
+    /// Makes the log of a program that has this purgatory.
+    pub fn new(purgatory: Purgatory) -> Self {
+        let counts = Arc::default();
+        Self { counts, purgatory }
+    }
+
+    /// Notes a refusal that is logged where an operator finds it later. Nobody waits for that, and the log has it when
+    /// the purgatory does not answer. Must be called inside a tokio runtime.
+    pub fn note(&self, refusal: NotedRefusal) {
+        let purgatory = self.purgatory.clone();
+        tokio::spawn(async move {
+            if let Err(error) = purgatory.note_refusal(&refusal).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a refusal is only in the log");
+            }
+        });
+    }
+
     /// Whether to log one more refusal of `source` (`IP4 203.0.113.7`). Notes in the log when lines are left out, and
     /// afterwards how many were.
     pub fn permits(&self, source: &str) -> bool {
         let (source, now) = (source_group(source), Instant::now());
         let (turn, left_out) = {
-            let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             let left_out = counts.begin(now);
             (counts.count(&source), left_out)
         };

@@ -13,6 +13,8 @@ use nostr::event::Event;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
+use crate::decision_counts::Decision;
+use crate::decision_counts::DecisionCounts;
 use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
@@ -26,6 +28,7 @@ use crate::purgatory::Behind;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
+use crate::purgatory::NotedRefusal;
 use crate::purgatory::PurgatoryError;
 use crate::purgatory::Room;
 use crate::purgatory::Standing;
@@ -51,6 +54,16 @@ pub enum Answer {
     Refuse(String),
 }
 
+impl Answer {
+    fn decision(&self) -> Decision {
+        match self {
+            Self::Accept => Decision::Accepted,
+            Self::Hold(_) => Decision::Held,
+            Self::Refuse(_) => Decision::Refused,
+        }
+    }
+}
+
 /// The answer to a client whose event is held (GRASP-01, "Purgatory").
 pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrives";
 
@@ -69,6 +82,8 @@ pub struct WritePolicy {
     pub recently_accepted: RecentlyAccepted,
     /// Which refusals are logged.
     pub refusals: RefusalLog,
+    /// How many events were accepted, held and refused.
+    pub decisions: DecisionCounts,
 }
 
 /// The events that were accepted a moment ago. A relay asks about a whole batch before it stores any of it, so an issue
@@ -130,10 +145,16 @@ impl WritePolicy {
         let deadline = self.deadline();
         let considered = self.consider(event, source, deadline).await;
         let answer = self.complete(event, considered, deadline).await;
-        if let Answer::Refuse(reason) = &answer {
+        self.note(event, source, &answer);
+        answer
+    }
+
+    /// Counts an answer, and logs a refusal.
+    pub fn note(&self, event: &Event, source: &str, answer: &Answer) {
+        self.decisions.add(event.kind.as_u16(), answer.decision());
+        if let Answer::Refuse(reason) = answer {
             self.log_refusal(event, source, reason);
         }
-        answer
     }
 
     /// Returns when an event that arrives now has to be answered.
@@ -187,15 +208,24 @@ impl WritePolicy {
     /// Logs that an event was refused, unless its source has many refused.
     pub fn log_refusal(&self, event: &Event, source: &str, reason: &str) {
         if self.refusals.permits(source) {
+            let repositories = named_repositories(event);
             tracing::info!(
                 event.id = %event.id,
                 event.kind = event.kind.as_u16(),
                 event.author = %event.pubkey,
-                repositories = excerpt(&named_repositories(event)),
+                repositories = excerpt(&repositories),
                 source = excerpt(source),
                 reason = excerpt(reason),
                 "event refused"
             );
+            self.refusals.note(NotedRefusal {
+                request: event.id.to_hex(),
+                what: format!("event of kind {}", event.kind),
+                source: source.to_owned(),
+                author: event.pubkey.to_hex(),
+                repositories,
+                reason: reason.to_owned(),
+            });
         }
     }
 

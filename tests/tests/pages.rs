@@ -15,6 +15,7 @@ use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::repository::Repository;
+use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 /// An identifier that a URL cannot carry as it is, and that ends like a path.
@@ -140,6 +141,61 @@ async fn a_page_that_is_not_there_leads_home() {
 
     assert_eq!(text(&mut browser, "h1").await, json!(["Not found"]));
     assert_eq!(browser.read("document.querySelector('header a').href").await, home);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_what_waits() {
+    let options = Options {
+        gateway: &["--admin-bind=127.0.0.1:0"],
+        ..Options::default()
+    };
+    let world = World::start(Kind::Embedded, options).await;
+    let mut browser = Browser::start().await;
+    let admin = format!("http://{}", world.admin_authority().await);
+    browser.open(&admin, WIDE).await;
+    let repository = waiting(&world).await;
+    let id = repository.identifier.clone();
+    let unannounced = Repository::new("<b>elsewhere").state(now(), &[]);
+    assert!(!world.nostr().await.send(&unannounced).await.taken);
+
+    // Without anybody's doing.
+    eventually("what waits is shown", async || {
+        let shown = browser.attempt("document.querySelector('li').innerText").await;
+        let shown = shown.as_str().unwrap_or_default();
+        ["announcement held", &id[..20], "waits for a push", " left"]
+            .iter()
+            .all(|part| shown.contains(part))
+    })
+    .await;
+    eventually("what was refused is shown", async || {
+        let shown = browser.attempt("document.body.innerText").await;
+        let shown = shown.as_str().unwrap_or_default();
+        shown.contains("/<b>elsewhere: restricted: no announcement here")
+    })
+    .await;
+    for (name, path) in [("admin", "/?still"), ("admin-event", "event")] {
+        if path == "event" {
+            browser.open(&format!("{admin}/?still"), WIDE).await;
+        }
+        let url = match path {
+            "event" => browser.read("document.querySelector('li a').href + '?still'").await,
+            path => json!(format!("{admin}{path}")),
+        };
+        for (width, scheme) in [(320, "light"), (1280, "dark")] {
+            browser.open(url.as_str().unwrap(), View { width, scheme }).await;
+            let seen = browser.read(LEGIBILITY).await;
+            let story = format!("{name} {width} {scheme}: {seen}");
+            assert!(seen["scroll"].as_u64().unwrap() <= u64::from(width), "{story}");
+            assert_eq!((&seen["outside"], &seen["scripts"]), (&json!([]), &json!(0)), "{story}");
+            assert!(seen["contrast"].as_f64().unwrap() >= 4.5, "{story}");
+            leave_picture(&mut browser, &format!("{name}-{width}-{scheme}")).await;
+        }
+    }
+    let described = text(&mut browser, "pre").await.to_string();
+    assert!(
+        described.contains("a state (kind 30618) by") && described.contains("purgatory release"),
+        "{described}"
+    );
 }
 
 /// A repository with everything that a page can show.

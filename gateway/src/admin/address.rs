@@ -1,8 +1,11 @@
-//! The admin address: what supervisors and Prometheus ask. Never the address that clients know.
+//! The admin address: what supervisors, Prometheus and an operator's browser ask. Never the address that clients know.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use nostr::event::EventId;
+use shared::purgatory::Purgatory;
+use tokio::sync::watch;
 use warp::Filter;
 use warp::http::Method;
 use warp::http::StatusCode;
@@ -10,36 +13,93 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::admin::health::Health;
-use crate::admin::pages::metrics;
-use crate::admin::pages::readiness;
+use crate::admin::html;
+use crate::admin::metrics::Figures;
+use crate::admin::metrics::metrics;
+use crate::admin::purgatory::description;
+use crate::admin::readiness::readiness;
+use crate::admin::survey::LastSurvey;
 use crate::http::reply;
-use crate::push::audit::PushLog;
+use crate::http::routes::Gateway;
+
+/// What the admin address tells about.
+pub(crate) struct AdminParts {
+    pub(crate) health: Health,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) purgatory: Purgatory,
+    pub(crate) surveys: watch::Receiver<LastSurvey>,
+}
 
 /// Returns what the admin address answers.
 pub(crate) fn admin_routes(
-    health: Arc<Health>,
-    pushes: Arc<PushLog>,
+    parts: Arc<AdminParts>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let answer = move |method: Method, path: warp::path::FullPath| {
-        let (health, pushes) = (Arc::clone(&health), Arc::clone(&pushes));
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let answer = move |method: Method, path: warp::path::FullPath, query: String| {
+        let parts = Arc::clone(&parts);
         async move {
-            if !matches!(method, Method::GET | Method::HEAD) {
-                return reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-            }
-            match path.as_str() {
-                "/livez" => reply::text(StatusCode::OK, "alive\n"),
-                "/readyz" => match readiness(&health.look().await) {
-                    (true, text) => reply::text(StatusCode::OK, text),
-                    (false, text) => reply::text(StatusCode::SERVICE_UNAVAILABLE, text),
-                },
-                "/metrics" => {
-                    let page = metrics(&health.look().await, pushes.counts()).into_response();
-                    reply::with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page)
-                }
-                _ => reply::text(StatusCode::NOT_FOUND, "here are /livez, /readyz and /metrics\n"),
+            match matches!(method, Method::GET | Method::HEAD) {
+                true => parts.answer(path.as_str(), &query).await,
+                false => reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"),
             }
         }
     };
     // Nothing of these rejects a request.
-    warp::method().and(warp::path::full()).then(answer)
+    warp::method().and(warp::path::full()).and(query).then(answer)
+}
+
+impl AdminParts {
+    async fn answer(&self, path: &str, query: &str) -> Response {
+        let is_live = query != "still";
+        match path {
+            "/livez" => reply::text(StatusCode::OK, "alive\n"),
+            "/readyz" => match readiness(&self.health.look().await) {
+                (true, text) => reply::text(StatusCode::OK, text),
+                (false, text) => reply::text(StatusCode::SERVICE_UNAVAILABLE, text),
+            },
+            "/metrics" => {
+                let page = self.metrics().await.into_response();
+                reply::with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page)
+            }
+            "/" => {
+                let (_, readiness) = readiness(&self.health.look().await);
+                let page = html::everything(&self.surveys.borrow(), &readiness, is_live);
+                reply::html(StatusCode::OK, page)
+            }
+            _ => match path.strip_prefix("/events/").and_then(|id| EventId::from_hex(id).ok()) {
+                Some(event_id) => self.answer_event(&event_id, is_live).await,
+                None => reply::text(StatusCode::NOT_FOUND, "here are /, /livez, /readyz and /metrics\n"),
+            },
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        let vitals = self.health.look().await;
+        let (pusher, upload_pack) = (&self.gateway.pusher, &self.gateway.upload_pack);
+        let reconciler = &pusher.committer.reconciler;
+        let (releases, release_durations) = reconciler.publisher.counts();
+        let (fetches, sent_bytes) = upload_pack.counts();
+        let [received_bytes] = pusher.receiver.received_bytes.counts();
+        let last = self.surveys.borrow();
+        metrics(&Figures {
+            vitals: &vitals,
+            survey: last.as_ref().and_then(|survey| survey.as_ref().ok()),
+            pushes: pusher.log.counts(),
+            releases,
+            release_durations,
+            fetches,
+            bytes: [received_bytes, sent_bytes],
+            reads: self.gateway.reader.counts(),
+            slots: [("check", pusher.receiver.checks.load()), ("fetch", upload_pack.load())],
+            git_commands: reconciler.repositories.git_commands(),
+        })
+    }
+
+    async fn answer_event(&self, event_id: &EventId, is_live: bool) -> Response {
+        match description(&self.purgatory, event_id).await {
+            Ok(Some(text)) => reply::html(StatusCode::OK, html::event(event_id, &text, is_live)),
+            Ok(None) => reply::html(StatusCode::NOT_FOUND, html::no_event()),
+            Err(error) => reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        }
+    }
 }

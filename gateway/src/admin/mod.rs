@@ -4,10 +4,15 @@
 pub(crate) mod address;
 pub(crate) mod doctor;
 pub(crate) mod health;
+mod html;
+mod metrics;
 mod needs;
 pub(crate) mod own_address;
-mod pages;
 pub(crate) mod purgatory;
+mod readiness;
+mod refusals;
 pub(crate) mod repo;
 mod rows;
+pub(crate) mod survey;
 mod table;
+mod watch;

@@ -22,18 +22,22 @@ use crate::admin::needs::Need;
 use crate::admin::needs::needs;
 use crate::admin::needs::repository;
 use crate::admin::needs::surroundings;
+use crate::admin::refusals::refusals;
 use crate::admin::rows::Row;
 use crate::admin::rows::Tally;
 use crate::admin::rows::kind_name;
 use crate::admin::rows::list;
 use crate::admin::rows::status_name;
+use crate::admin::survey::each_row;
 use crate::admin::table::plain;
 use crate::admin::table::span;
+use crate::admin::watch::watch;
 use crate::command_error::CommandError;
 use crate::options::purgatory::ListOptions;
 use crate::options::purgatory::NamedEvent;
 use crate::options::purgatory::PurgatoryAction;
 use crate::options::purgatory::PurgatoryOptions;
+use crate::options::purgatory::RefusalsOptions;
 use crate::options::purgatory::ReleaseOptions;
 
 /// What a command answers, and how it ends: with a failure where what was asked for is not so.
@@ -73,6 +77,8 @@ pub(crate) async fn run(options: &PurgatoryOptions) -> Result<CommandAnswer, Com
             drop_entry(&purgatory, &entry, options.reach.json).await
         }
         PurgatoryAction::Release(options) => release(&purgatory, options).await,
+        PurgatoryAction::Refusals(options) => list_refusals(&purgatory, options).await,
+        PurgatoryAction::Watch(reach) => watch(&purgatory, reach.json).await.map(|()| String::new().into()),
     }
 }
 
@@ -124,27 +130,6 @@ async fn count_rows(purgatory: &Purgatory, is_json: bool) -> Result<CommandAnswe
     Ok(tally.show(&counts, is_json).into())
 }
 
-/// Hands over what there is, one by one, as long as more is wanted; returns whether that was all.
-async fn each_row(purgatory: &Purgatory, mut wants_more: impl FnMut(Row) -> bool) -> Result<bool, PurgatoryError> {
-    let mut seen = BTreeSet::new();
-    for index in [InventoryIndex::Waiting, InventoryIndex::Releasing] {
-        let mut cursor = Some("0".to_owned());
-        while let Some(from) = cursor {
-            let page = purgatory.list_page(index, &from).await?;
-            let new: BTreeSet<EventId> = page.event_ids.into_iter().filter(|id| seen.insert(*id)).collect();
-            let entries = purgatory.entries(&new).await?;
-            let rows = entries.iter().map(Row::of);
-            for row in rows.chain(page.placeholders.iter().map(Row::awaiting)) {
-                if !wants_more(row) {
-                    return Ok(false);
-                }
-            }
-            cursor = page.next;
-        }
-    }
-    Ok(true)
-}
-
 /// Finds the entry of an event.
 async fn find(purgatory: &Purgatory, named: &NamedEvent) -> Result<Entry, CommandError> {
     let event_id = match named {
@@ -179,13 +164,46 @@ async fn find_by_beginning(purgatory: &Purgatory, beginning: &str) -> Result<Eve
     }
 }
 
-async fn needs_of(purgatory: &Purgatory, entry: &Entry) -> Result<Vec<Need>, CommandError> {
-    let around = purgatory.read(&surroundings(entry)).await.map_err(failed)?;
+async fn list_refusals(purgatory: &Purgatory, options: &RefusalsOptions) -> Result<CommandAnswer, CommandError> {
+    let is_json = options.reach.json;
+    let now = purgatory.counts().await.map_err(failed)?.now;
+    let Some(request) = &options.request else {
+        let mut latest = purgatory.refusals(options.count).await.map_err(failed)?;
+        latest.truncate(options.count);
+        return Ok(refusals(&latest, now, is_json).into());
+    };
+    let mut found = purgatory.refusals(usize::MAX).await.map_err(failed)?;
+    found.retain(|(_, refusal)| refusal.request.starts_with(request));
+    let code = if found.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    };
+    let text = refusals(&found, now, is_json);
+    Ok(CommandAnswer { text, code })
+}
+
+async fn needs_of(purgatory: &Purgatory, entry: &Entry) -> Result<Vec<Need>, PurgatoryError> {
+    let around = purgatory.read(&surroundings(entry)).await?;
     Ok(needs(entry, &around))
 }
 
+/// Describes an event and what it waits for; `None`: it is not there.
+///
+/// # Errors
+/// The purgatory does not answer.
+pub(super) async fn description(purgatory: &Purgatory, event_id: &EventId) -> Result<Option<String>, PurgatoryError> {
+    let found = purgatory.entries(&BTreeSet::from([*event_id])).await?;
+    let Some(entry) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    let needs = needs_of(purgatory, &entry).await?;
+    let now = purgatory.counts().await?.now;
+    Ok(Some(describe(&entry, &needs, now)))
+}
+
 async fn show(purgatory: &Purgatory, entry: &Entry, is_json: bool) -> Result<CommandAnswer, CommandError> {
-    let needs = needs_of(purgatory, entry).await?;
+    let needs = needs_of(purgatory, entry).await.map_err(failed)?;
     let now = purgatory.counts().await.map_err(failed)?.now;
     Ok(match is_json {
         true => format!("{:#}\n", to_json(entry, &needs)),
@@ -311,7 +329,7 @@ async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<Comm
     let waited = wait_for_gateway(purgatory, &entry, *options.wait).await;
     let (after, is_dirty) = waited.map_err(failed)?;
     let needs = match &after {
-        Some(entry) => needs_of(purgatory, entry).await?,
+        Some(entry) => needs_of(purgatory, entry).await.map_err(failed)?,
         None => Vec::new(),
     };
     let outcome = outcome(after.as_ref(), is_dirty);

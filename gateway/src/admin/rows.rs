@@ -24,16 +24,16 @@ use crate::admin::table::table;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) event_id: EventId,
-    kind: &'static str,
+    pub(super) kind: &'static str,
     /// `None`: a commit whose event is not here.
     pub(super) status: Option<EntryStatus>,
     pub(super) author: Option<PublicKey>,
-    repositories: Vec<Coordinate>,
+    pub(super) repositories: Vec<Coordinate>,
     /// Unix seconds; `None`: not recorded.
-    held_since: Option<u64>,
+    pub(super) held_since: Option<u64>,
     /// `None`: it has none.
     deadline: Option<u64>,
-    waits_for: String,
+    pub(super) waits_for: String,
 }
 
 impl Row {
@@ -69,33 +69,64 @@ impl Row {
         }
     }
 
-    fn cells(&self, now: u64) -> Vec<String> {
-        let repository = match &self.repositories[..] {
+    /// Returns by what rows are in order, and told apart.
+    pub(super) fn order(&self) -> (u64, EventId, Vec<Coordinate>) {
+        let since = self.held_since.unwrap_or(u64::MAX);
+        (since, self.event_id, self.repositories.clone())
+    }
+
+    /// Returns the beginning of its id.
+    pub(super) fn short_id(&self) -> String {
+        self.event_id.to_hex()[..ID_DIGITS].to_owned()
+    }
+
+    /// Returns its status in a word.
+    pub(super) fn status_name(&self) -> &'static str {
+        self.status.map_or("early", status_name)
+    }
+
+    /// Returns its repository, or the first of them.
+    pub(super) fn short_repository(&self) -> String {
+        match &self.repositories[..] {
             [] => String::new(),
             [only] => short_repository(only),
             [first, rest @ ..] => format!("{} and {} more", short_repository(first), rest.len()),
-        };
+        }
+    }
+
+    /// Returns since when it waits; empty: that is not recorded.
+    pub(super) fn age(&self, now: u64) -> String {
         let age = self.held_since.map(|since| span(now.saturating_sub(since)));
+        age.unwrap_or_default()
+    }
+
+    /// Returns how much time it has; empty: it has no deadline.
+    pub(super) fn left(&self, now: u64) -> String {
         let left = self.deadline.map(|deadline| match deadline.checked_sub(now) {
             Some(secs) => span(secs),
             None => "over".to_owned(),
         });
+        left.unwrap_or_default()
+    }
+
+    fn cells(&self, now: u64) -> Vec<String> {
         vec![
-            self.event_id.to_hex()[..ID_DIGITS].to_owned(),
+            self.short_id(),
             self.kind.to_owned(),
-            self.status.map_or("early", status_name).to_owned(),
-            repository,
-            age.unwrap_or_default(),
-            left.unwrap_or_default(),
+            self.status_name().to_owned(),
+            self.short_repository(),
+            self.age(now),
+            self.left(now),
             plain(&self.waits_for),
         ]
     }
 
-    fn to_json(&self) -> Value {
+    /// Returns it for scripts.
+    pub(super) fn to_json(&self) -> Value {
         json!({
             "event": self.event_id.to_hex(),
             "kind": self.kind,
-            "status": self.status.map_or("early", status_name),
+            "status": self.status_name(),
             "author": self.author.as_ref().map(npub),
             "repositories": self.repositories.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "held_since": self.held_since,
@@ -105,10 +136,16 @@ impl Row {
     }
 }
 
+/// Returns the rows with the oldest first, and each once.
+pub(super) fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_by_cached_key(Row::order);
+    rows.dedup_by_key(|row| row.order());
+    rows
+}
+
 /// Writes rows, the oldest first. `left_out` tells whether there are more.
-pub(super) fn list(mut rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> String {
-    rows.sort_by_key(|row| (row.held_since.unwrap_or(u64::MAX), row.event_id));
-    rows.dedup_by_key(|row| (row.event_id, row.repositories.clone()));
+pub(super) fn list(rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> String {
+    let rows = in_order(rows);
     if is_json {
         let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
         return format!("{:#}\n", json!({"now": now, "left_out": left_out, "entries": rows}));
@@ -135,7 +172,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn add(&mut self, row: &Row) {
-        let status = row.status.map_or("early", status_name);
+        let status = row.status_name();
         *self.by_kind_and_status.entry((row.kind, status)).or_default() += 1;
         self.read += 1;
         if let Some(since) = row.held_since {
@@ -234,10 +271,10 @@ const IDENTIFIER_CHARS: usize = 30;
 const WAITS_FOR_CHARS: usize = 120;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn row(id: char, since: u64, status: EntryStatus) -> Row {
+    pub(in crate::admin) fn row(id: char, since: u64, status: EntryStatus) -> Row {
         Row {
             event_id: EventId::from_hex(&id.to_string().repeat(64)).unwrap(),
             kind: "state",

@@ -27,6 +27,19 @@ pub(crate) struct Slot {
     payer: IpAddr,
 }
 
+/// How much slots are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotLoad {
+    /// How many there are.
+    pub(crate) max: usize,
+    /// How many are in use.
+    pub(crate) used: usize,
+    /// How many requests wait for one.
+    pub(crate) waiting: usize,
+    /// How many addresses have one.
+    pub(crate) addresses: usize,
+}
+
 #[derive(Debug, Default)]
 struct SlotTable {
     used: usize,
@@ -124,6 +137,17 @@ impl Slots {
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
         self.table().used
+    }
+
+    /// Returns how much they are used now.
+    pub(crate) fn load(&self) -> SlotLoad {
+        let table = self.table();
+        SlotLoad {
+            max: self.slots_max,
+            used: table.used,
+            waiting: table.waiting.len(),
+            addresses: table.used_by.len(),
+        }
     }
 }
 

@@ -84,9 +84,15 @@ impl Found {
         }
     }
 
-    /// Answers a request that needs a repository that can be read.
+    /// Answers a request of git that needs a repository that can be read.
     pub(crate) fn refusal(&self) -> Response {
-        let (status, text) = match self {
+        let (status, text) = self.refusal_text();
+        reply::text(status, text)
+    }
+
+    /// Returns why it cannot be read, as a line of text.
+    pub(crate) fn refusal_text(&self) -> (StatusCode, &'static str) {
+        match self {
             // git shows the text of a refusal to the person, but no page (docs/facts/git-http.md 3.2).
             Self::NotHosted => (StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
             Self::DataMissing(_) => (
@@ -101,8 +107,7 @@ impl Found {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the repository cannot be read now, try again later\n",
             ),
-        };
-        reply::text(status, text)
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::fairness::shares::Claim;
 use crate::fairness::shares::ShareLimits;
 use crate::fairness::shares::Shares;
+use crate::fairness::slots::SlotLoad;
 use crate::fairness::slots::Slots;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::conversation::Conversation;
@@ -31,6 +32,7 @@ use crate::fetch::slot::FetchSlot;
 use crate::fetch::spool::FetchSpool;
 use crate::git::error::GitError;
 use crate::http::body::BodyLimits;
+use crate::meter::Meter;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
 use crate::repositories::repository::RepositoryStore;
@@ -48,7 +50,29 @@ pub(crate) struct UploadPack {
     slots: Slots,
     /// Gits that wait for slow readers.
     paused: Shares,
+    /// What became of requests.
+    pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
+    /// How many bytes were sent.
+    pub(super) sent_bytes: Meter<1>,
 }
+
+/// What became of the request of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FetchOutcome {
+    /// It is answered.
+    Answered,
+    /// There is no room or no turn for it.
+    Busy,
+    /// It cannot be understood, or does not come.
+    Malformed,
+    /// Something fails here.
+    Failed,
+    /// There is nothing to read here, or not now.
+    Unreadable,
+}
+
+/// In the order of [`FetchOutcome`].
+pub(crate) const FETCH_OUTCOMES: [&str; 5] = ["answered", "busy", "malformed", "failed", "unreadable"];
 
 /// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
 /// it ends the git that writes it.
@@ -88,9 +112,22 @@ impl UploadPack {
             fetches: Shares::new(fetches),
             slots: Slots::new(limits.children_max),
             paused: Shares::new(paused),
+            outcomes: Meter::default(),
+            sent_bytes: Meter::default(),
             store,
             limits,
         }
+    }
+
+    /// Returns how many requests there were of each outcome, and how many bytes were sent.
+    pub(crate) fn counts(&self) -> ([u64; FETCH_OUTCOMES.len()], u64) {
+        let [sent_bytes] = self.sent_bytes.counts();
+        (self.outcomes.counts(), sent_bytes)
+    }
+
+    /// Returns how much the slots of git are used.
+    pub(crate) fn load(&self) -> SlotLoad {
+        self.slots.load()
     }
 
     /// Answers the fetch request `body`, which is not compressed (any more), of a client at `address` from the

@@ -21,6 +21,7 @@ use crate::fetch::cache::ReadCache;
 use crate::fetch::changes::Changes;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
+use crate::meter::Meter;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::refs::RefSnapshot;
@@ -32,6 +33,9 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
+    /// How often somebody has asked, and how often that was loaded.
+    asked: Meter<1>,
+    loaded: Meter<1>,
     changes: Changes,
     /// What a repository without refs offers.
     nothing: Arc<Advertised>,
@@ -44,6 +48,8 @@ impl Reader {
             loader,
             repositories,
             cache: ReadCache::new(changes.clone(), CACHE_BYTES_MAX),
+            asked: Meter::default(),
+            loaded: Meter::default(),
             changes,
             nothing: Arc::new(Advertised::new(Arc::new(RefSnapshot::empty()))),
         }
@@ -57,6 +63,7 @@ impl Reader {
     /// Returns what a reader finds at `coordinate`: as it was at most a second ago, and not before a change that this
     /// gateway has made or seen.
     pub(crate) async fn find(&self, coordinate: &Coordinate) -> Arc<Finding> {
+        self.asked.add(0, 1);
         let access = self.loader.access.current();
         // Boxed: loads are rare, and what they hold would be part of every request.
         let load = |before| Box::pin(self.load(coordinate, before));
@@ -110,7 +117,14 @@ impl Reader {
         self.cache.peek(coordinate, &self.loader.access.current())
     }
 
+    /// Returns how often somebody has asked, and how often that was loaded and not known already.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let ([asked], [loaded]) = (self.asked.counts(), self.loaded.counts());
+        (asked, loaded)
+    }
+
     async fn load(&self, coordinate: &Coordinate, before: Option<Arc<Finding>>) -> Finding {
+        self.loaded.add(0, 1);
         let (found, facts, audience) = match self.facts(coordinate).await {
             Ok(facts) => {
                 let (found, audience) = self.by_facts(coordinate, &facts, before.as_deref()).await;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use futures_util::TryStreamExt;
 use shared::nip34::Coordinate;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -9,6 +10,7 @@ use warp::reply::Response;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
 use crate::fetch::process::FetchAnswer;
+use crate::fetch::process::FetchOutcome;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
@@ -26,12 +28,36 @@ pub(crate) async fn upload_pack(
 ) -> Response {
     let finding = reader.find(coordinate).await;
     let Found::Readable { path, advertised } = &finding.found else {
+        process.outcomes.add(FetchOutcome::Unreadable as usize, 1);
         return finding.found.refusal();
     };
-    match process.fetch((path, advertised), address, protocol, body).await {
-        Ok(FetchAnswer::Whole(answer)) => reply::git(RESULT_TYPE, answer),
-        Ok(FetchAnswer::Streamed(answer)) => reply::git_stream(RESULT_TYPE, answer),
+    let answer = process.fetch((path, advertised), address, protocol, body).await;
+    process.outcomes.add(outcome(&answer) as usize, 1);
+    let sent = process.sent_bytes.clone();
+    match answer {
+        Ok(FetchAnswer::Whole(answer)) => {
+            sent.add(0, answer.len() as u64);
+            reply::git(RESULT_TYPE, answer)
+        }
+        Ok(FetchAnswer::Streamed(answer)) => {
+            let counted = answer.inspect_ok(move |bytes| sent.add(0, bytes.len() as u64));
+            reply::git_stream(RESULT_TYPE, counted)
+        }
         Err(error) => refusal(&error),
+    }
+}
+
+fn outcome(answer: &Result<FetchAnswer, UploadPackError>) -> FetchOutcome {
+    match answer {
+        Ok(_) => FetchOutcome::Answered,
+        Err(UploadPackError::Busy) => FetchOutcome::Busy,
+        Err(UploadPackError::Git(_) | UploadPackError::Failed(_)) => FetchOutcome::Failed,
+        Err(
+            UploadPackError::PktLine(_)
+            | UploadPackError::Malformed(_)
+            | UploadPackError::Body(_)
+            | UploadPackError::TooSlow(_),
+        ) => FetchOutcome::Malformed,
     }
 }
 

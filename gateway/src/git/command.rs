@@ -106,6 +106,11 @@ impl Git {
         Invocation::new(self.command(subcommand), subcommand, self.permits.clone())
     }
 
+    /// Returns how many commands have a permit.
+    pub(crate) fn commands_in_use(&self) -> usize {
+        self.permits.in_use()
+    }
+
     /// Waits for a permit for a short git command that [`Invocation::output`] does not run.
     pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
         self.permits.wait(subcommand, deadline).await

@@ -12,7 +12,10 @@ use crate::git::error::GitError;
 
 /// The permits of all git commands.
 #[derive(Debug, Clone)]
-pub(crate) struct CommandPermits(Arc<Semaphore>);
+pub(crate) struct CommandPermits {
+    count: usize,
+    free: Arc<Semaphore>,
+}
 
 /// A permit for one git command; dropping it gives it to the next one.
 #[must_use = "a permit that is dropped counts no more"]
@@ -21,7 +24,15 @@ pub(crate) struct CommandPermit(#[expect(dead_code, reason = "held, not read")] 
 
 impl CommandPermits {
     pub(crate) fn new(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count)))
+        Self {
+            count,
+            free: Arc::new(Semaphore::new(count)),
+        }
+    }
+
+    /// Returns how many are in use.
+    pub(crate) fn in_use(&self) -> usize {
+        self.count - self.free.available_permits()
     }
 
     /// Waits for a permit, in the order of asking.
@@ -29,7 +40,7 @@ impl CommandPermits {
     /// # Errors
     /// [`GitError::Busy`] after `deadline`.
     pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
-        match timeout(deadline, Arc::clone(&self.0).acquire_owned()).await {
+        match timeout(deadline, Arc::clone(&self.free).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(CommandPermit(permit)),
             Ok(Err(_)) | Err(_) => Err(GitError::Busy {
                 command: subcommand.to_owned(),

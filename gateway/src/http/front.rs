@@ -30,16 +30,18 @@ pub(super) async fn root(reader: &Reader, relay_info: &RelayInfo, headers: &Head
 /// Answers with the page of a repository, or that the client that sent `headers` has it.
 pub(super) async fn page(reader: &Reader, coordinate: &Coordinate, headers: &HeaderMap) -> Response {
     let finding = reader.find(coordinate).await;
+    let service = &reader.loader.service;
     if let Found::DataMissing(_) | Found::NoState = finding.found {
-        return finding.found.refusal();
+        let (status, text) = finding.found.refusal_text();
+        return reply::html(status, pages::unavailable(service, text));
     }
     let Some(facts) = &finding.facts else {
-        let text = "the relay or Redis does not answer: try again later\n";
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+        let text = "the relay or Redis does not answer: try again later";
+        return reply::html(StatusCode::SERVICE_UNAVAILABLE, pages::unavailable(service, text));
     };
     match finding.page(facts, |facts| pages::repository::repository(coordinate, facts)) {
         Some(page) => reply::html_tagged(page, headers),
-        None => reply::html(StatusCode::NOT_FOUND, pages::not_found(&reader.loader.service)),
+        None => reply::html(StatusCode::NOT_FOUND, pages::not_found(service)),
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod connections;
 mod connections_tests;
 mod front;
 mod large_files;
-mod pages;
+pub(crate) mod pages;
 pub(crate) mod relay_info;
 pub(crate) mod reply;
 pub(crate) mod routes;

@@ -15,6 +15,7 @@ use clap::Args;
 use clap::Command;
 use clap::CommandFactory;
 use clap::Parser;
+use clap_complete::Shell;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_file::ConfigFile;
 use shared::options::config_file::DEFAULT_FILE;
@@ -79,6 +80,18 @@ pub(crate) enum GatewayCommand {
     Purgatory(Box<PurgatoryOptions>),
     /// Works on the repositories of a data directory, whether a gateway runs or not.
     Repo(Box<RepoOptions>),
+    /// Prints what a shell needs to complete this program's options.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Writes the man pages of this program, one for each command.
+    Man {
+        /// The folder that they are written into.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 impl GatewayCommand {
@@ -116,7 +129,7 @@ impl ProgramOptions for GatewayCommand {
         match self {
             Self::Serve(options) => options.check(errors),
             Self::Doctor(options) => options.server.check(errors),
-            Self::Declare(_) | Self::Config(_) | Self::Repo(_) => {}
+            Self::Declare(_) | Self::Config(_) | Self::Repo(_) | Self::Completions { .. } | Self::Man { .. } => {}
             Self::Purgatory(options) => options.reach().check(errors),
         }
     }
@@ -502,6 +515,24 @@ mod tests {
     }
 
     #[test]
+    fn shells_and_man_know_every_command() {
+        let mut completions = Vec::new();
+        let mut definition = GatewayCommand::definition();
+        clap_complete::generate(Shell::Bash, &mut definition, "grasp-gateway", &mut completions);
+        let completions = String::from_utf8(completions).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+
+        clap_mangen::generate_to(GatewayCommand::definition(), &folder).unwrap();
+
+        for part in ["--redis-url", "purgatory", "refusals", "--request"] {
+            assert!(completions.contains(part), "{part}");
+        }
+        let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(page("grasp-gateway-serve.1").contains("redis\\-url"));
+        assert!(page("grasp-gateway-purgatory-refusals.1").contains("beginning of either"));
+    }
+
+    #[test]
     fn the_reference_of_options_is_up_to_date() {
         let command = GatewayCommand::definition();
         options_reference::check_file("grasp-gateway", command.find_subcommand("serve").unwrap());
@@ -510,7 +541,7 @@ mod tests {
             check_document(&format!("grasp-gateway {name}"), options);
         }
         let purgatory = command.find_subcommand("purgatory").unwrap();
-        for name in ["list", "release"] {
+        for name in ["list", "release", "refusals"] {
             let options = purgatory.find_subcommand(name).unwrap();
             check_document(&format!("grasp-gateway purgatory {name}"), options);
         }

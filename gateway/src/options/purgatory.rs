@@ -39,6 +39,12 @@ pub(crate) enum PurgatoryAction {
     /// Has a running gateway reconcile an event's repositories now, and tells what is still missing. An event that the
     /// relay refuses is tried again.
     Release(ReleaseOptions),
+    /// Lists what was refused lately, events and pushes: from where, whose, and why. The server remembers the last
+    /// 3,000 refusals that stand in its log, for a day.
+    Refusals(RefusalsOptions),
+    /// Shows what waits until it is stopped, and what is refused meanwhile: a list on a terminal, elsewhere a line for
+    /// each change.
+    Watch(ReachOptions),
 }
 
 #[derive(Args)]
@@ -80,6 +86,19 @@ pub(crate) struct ReleaseOptions {
     pub(crate) reach: ReachOptions,
 }
 
+#[derive(Args)]
+pub(crate) struct RefusalsOptions {
+    /// Only that of the push that reads this number, or of the event with this id, or the beginning of either. It is an
+    /// error if there is none.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request: Option<String>,
+    /// How many are listed at most, the latest first.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = number(1..=3_000_usize))]
+    pub(crate) count: usize,
+    #[command(flatten)]
+    pub(crate) reach: ReachOptions,
+}
+
 /// An event by its id, or by the beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NamedEvent {
@@ -106,8 +125,9 @@ impl PurgatoryOptions {
         match &self.action {
             PurgatoryAction::List(options) => &options.reach,
             PurgatoryAction::Show(options) | PurgatoryAction::Drop(options) => &options.reach,
-            PurgatoryAction::Stats(reach) => reach,
+            PurgatoryAction::Stats(reach) | PurgatoryAction::Watch(reach) => reach,
             PurgatoryAction::Release(options) => &options.reach,
+            PurgatoryAction::Refusals(options) => &options.reach,
         }
     }
 }

@@ -18,6 +18,7 @@ use wire::report::Report;
 use wire::report::ReportWriter;
 
 use crate::http::reply;
+use crate::push::outcome::PushOutcome;
 
 /// What became of a push, for its client.
 pub(super) struct PushResult {
@@ -25,6 +26,8 @@ pub(super) struct PushResult {
     pub(super) notes: Vec<String>,
     /// What became of the pack and of each command.
     pub(super) report: Report,
+    /// Why not, if any command is refused.
+    pub(super) refusal: PushOutcome,
 }
 
 impl PushResult {
@@ -34,11 +37,12 @@ impl PushResult {
             unpack_error: None,
             commands,
         };
-        Self { notes, report }
+        let refusal = PushOutcome::Rules;
+        Self { notes, report, refusal }
     }
 
     /// A push that failed as a whole.
-    pub(super) fn failed(commands: Vec<Commanded>, reason: String) -> Self {
+    pub(super) fn failed(commands: Vec<Commanded>, reason: String, refusal: PushOutcome) -> Self {
         let report = Report {
             unpack_error: Some(reason.clone()),
             commands,
@@ -46,6 +50,7 @@ impl PushResult {
         Self {
             notes: vec![reason],
             report,
+            refusal,
         }
     }
 

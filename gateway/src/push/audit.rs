@@ -5,11 +5,11 @@ use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use relay::source_type;
 use shared::nip34::Coordinate;
+use shared::purgatory::NotedRefusal;
+use shared::purgatory::Purgatory;
 use shared::refusal_log::RefusalLog;
 use shared::refusal_log::excerpt;
 use shared::rules::Commanded;
@@ -19,32 +19,29 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::http::reply;
+use crate::meter::Meter;
 use crate::push::answer::PushResult;
+use crate::push::outcome::PUSH_OUTCOMES;
+use crate::push::outcome::PushOutcome;
 
 /// What is kept of all pushes.
-#[derive(Debug, Default)]
 pub(crate) struct PushLog {
     refusals: RefusalLog,
-    taken: AtomicU64,
-    refused: AtomicU64,
-}
-
-/// How many pushes were answered since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PushCounts {
-    /// With every ref as the pusher wanted it.
-    pub(crate) taken: u64,
-    /// With at least one ref refused.
-    pub(crate) refused: u64,
+    outcomes: Meter<{ PUSH_OUTCOMES.len() }>,
 }
 
 impl PushLog {
-    /// Returns how many there were.
-    pub(crate) fn counts(&self) -> PushCounts {
-        PushCounts {
-            taken: self.taken.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+    /// Makes the log of a server that has this purgatory.
+    pub(crate) fn new(purgatory: Purgatory) -> Self {
+        Self {
+            refusals: RefusalLog::new(purgatory),
+            outcomes: Meter::default(),
         }
+    }
+
+    /// Returns how many there were of each outcome.
+    pub(crate) fn counts(&self) -> [u64; PUSH_OUTCOMES.len()] {
+        self.outcomes.counts()
     }
 }
 
@@ -84,22 +81,24 @@ impl Audit {
         let report = &result.report;
         let refused = refusals(&report.commands);
         if report.unpack_error.is_none() && refused.is_empty() {
-            self.log.taken.fetch_add(1, Ordering::Relaxed);
+            self.log.outcomes.add(PushOutcome::Taken as usize, 1);
             return result;
         }
-        if self.is_refusal_logged() {
+        if self.is_refusal_logged(result.refusal) {
             let reason = match report.unpack_error.as_deref() {
                 Some(error) => error.to_owned(),
                 None => result.notes.join("; "),
             };
+            let refs = shown(&refused);
             tracing::info!(
                 repo.coordinate = %self.coordinate,
                 commands = report.commands.len(),
                 refused = refused.len(),
-                refs = excerpt(&shown(&refused)),
+                refs = excerpt(&refs),
                 reason = excerpt(&reason),
                 "push refused"
             );
+            self.note([reason, refs].join("; ").trim_matches([';', ' ']));
             result.notes.push(format!(
                 "request {}: the server's log has it under this number",
                 self.request_id
@@ -124,22 +123,43 @@ impl Audit {
     }
 
     fn log_http(&self, status: StatusCode, reason: &str) {
-        if self.is_refusal_logged() {
+        let outcome = match status {
+            StatusCode::NOT_FOUND => PushOutcome::Absent,
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => PushOutcome::Malformed,
+            _ => PushOutcome::Unavailable,
+        };
+        if self.is_refusal_logged(outcome) {
             tracing::info!(
                 repo.coordinate = %self.coordinate,
                 status = status.as_u16(),
                 reason = excerpt(reason),
                 "push refused"
             );
+            self.note(reason);
         }
     }
 
+    /// Notes the refusal where an operator finds it later.
+    fn note(&self, reason: &str) {
+        self.log.refusals.note(NotedRefusal {
+            request: self.request_id.clone(),
+            what: "push".to_owned(),
+            source: self.source(),
+            repositories: self.coordinate.to_string(),
+            reason: reason.to_owned(),
+            ..NotedRefusal::default()
+        });
+    }
+
+    /// Returns where the push comes from, as a relay names it.
+    fn source(&self) -> String {
+        format!("{} {}", source_type(self.address), self.address)
+    }
+
     /// Counts a refusal, and tells whether to log it.
-    fn is_refusal_logged(&self) -> bool {
-        self.log.refused.fetch_add(1, Ordering::Relaxed);
-        self.log
-            .refusals
-            .permits(&format!("{} {}", source_type(self.address), self.address))
+    fn is_refusal_logged(&self, outcome: PushOutcome) -> bool {
+        self.log.outcomes.add(outcome as usize, 1);
+        self.log.refusals.permits(&self.source())
     }
 }
 

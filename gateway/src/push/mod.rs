@@ -7,6 +7,7 @@ mod answer;
 pub(crate) mod audit;
 pub(crate) mod commit;
 mod error;
+pub(crate) mod outcome;
 pub(crate) mod publication;
 pub(crate) mod receive;
 mod request;
@@ -35,6 +36,7 @@ use crate::push::audit::PushLog;
 use crate::push::commit::Committed;
 use crate::push::commit::Committer;
 use crate::push::error::PushError;
+use crate::push::outcome::PushOutcome;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Pack;
 use crate::push::receive::ReceiveError;
@@ -81,7 +83,10 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
         Err(error) => {
             drain(&mut body, DRAIN).await;
             tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "push not decided");
-            return answer::whole(capabilities, &audit.end(failed(&request, error.to_pusher())));
+            return answer::whole(
+                capabilities,
+                &audit.end(failed(&request, error.to_pusher(), PushOutcome::Unavailable)),
+            );
         }
     };
     if !decision.acts() {
@@ -182,7 +187,11 @@ impl Pusher {
                 let logged = &error as &dyn std::error::Error;
                 tracing::warn!(repo.coordinate = %request.coordinate, error = logged, "push not carried out");
                 let reason = error.to_pusher();
-                PushResult::of(Commanded::refuse_all(&request.list.commands, &reason), vec![reason])
+                let commands = Commanded::refuse_all(&request.list.commands, &reason);
+                PushResult {
+                    refusal: PushOutcome::Unavailable,
+                    ..PushResult::of(commands, vec![reason])
+                }
             }
         }
     }
@@ -193,7 +202,7 @@ async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &mut Body) ->
     match error {
         UnreadCommands::Malformed(capabilities, error) => {
             drain(body, DRAIN).await;
-            let result = PushResult::failed(Vec::new(), error.to_string());
+            let result = PushResult::failed(Vec::new(), error.to_string(), PushOutcome::Malformed);
             answer::whole(&capabilities, &audit.end(result))
         }
         UnreadCommands::Body(error) => {
@@ -213,12 +222,12 @@ fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
     } else {
         tracing::debug!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
     }
-    failed(request, error.to_string())
+    failed(request, error.to_string(), error.outcome())
 }
 
 /// Refuses every command for one reason.
-fn failed(request: &PushRequest, reason: String) -> PushResult {
-    PushResult::failed(Commanded::refuse_all(&request.list.commands, &reason), reason)
+fn failed(request: &PushRequest, reason: String, outcome: PushOutcome) -> PushResult {
+    PushResult::failed(Commanded::refuse_all(&request.list.commands, &reason), reason, outcome)
 }
 
 /// Read and forgotten of a push that is refused, before the answer.

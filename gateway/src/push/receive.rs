@@ -27,6 +27,8 @@ use crate::http::body::Body;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
+use crate::meter::Meter;
+use crate::push::outcome::PushOutcome;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
 use crate::repositories::disk_use::Incoming;
@@ -44,6 +46,8 @@ pub(crate) struct Receiver {
     pub(crate) purgatory: Purgatory,
     /// What is received and not yet checked, by address.
     pub(crate) incoming: Shares,
+    /// How many bytes of packs have come.
+    pub(crate) received_bytes: Meter<1>,
     /// How slowly a pack may come.
     pub(crate) least_rate: LeastRate,
     /// What the check of a pack needs.
@@ -101,6 +105,16 @@ pub(super) enum ReceiveError {
 }
 
 impl ReceiveError {
+    /// Returns what became of the push, for metrics.
+    pub(super) fn outcome(&self) -> PushOutcome {
+        let is_limit = matches!(self, Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::TooSlow(_));
+        match self.is_ours() {
+            _ if is_limit => PushOutcome::Limit,
+            true => PushOutcome::Unavailable,
+            false => PushOutcome::Pack,
+        }
+    }
+
     /// Whether the server is the reason, and not the push.
     pub(super) fn is_ours(&self) -> bool {
         match self {
@@ -201,6 +215,7 @@ impl Receiver {
         while let Some(bytes) = patience.wait(pack.next()).await?? {
             patience.moved(bytes.len());
             claim.grow(bytes.len() as u64)?;
+            self.received_bytes.add(0, bytes.len() as u64);
             spool.push(&bytes).await?;
         }
         Ok(spool)
@@ -374,6 +389,7 @@ mod tests {
                     bytes_max: 1 << 20,
                 }),
                 least_rate,
+                received_bytes: Meter::default(),
                 checks: Slots::new(1),
                 check_wait: brief,
                 hold_secs: 60,

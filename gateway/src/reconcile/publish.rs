@@ -30,6 +30,8 @@ use shared::rules::Remedy;
 use shared::rules::decide_remedy;
 use tokio::time::Instant;
 
+use crate::meter::Durations;
+use crate::meter::Meter;
 use crate::reconcile::in_flight::InFlight;
 use crate::strfry_import::ImportError;
 use crate::strfry_import::Imported;
@@ -50,7 +52,13 @@ pub(crate) struct Publisher {
     /// no news, may have changed what was decided without them.
     unsettled: Mutex<BTreeSet<Coordinate>>,
     lease_secs: u64,
+    /// How attempts to publish have ended, and how long those took that served an event.
+    outcomes: Meter<{ RELEASE_OUTCOMES.len() }>,
+    durations: Durations,
 }
+
+/// How an attempt to publish ended, by its place.
+pub(crate) const RELEASE_OUTCOMES: [&str; 5] = ["served", "dropped", "given-back", "retried", "stuck"];
 
 /// What became of the events of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +87,14 @@ impl Publisher {
             own: Cache::new(OWN_MAX),
             unsettled: Mutex::default(),
             lease_secs,
+            outcomes: Meter::default(),
+            durations: Durations::default(),
         }
+    }
+
+    /// Returns how many attempts to publish have ended in each way, and how long those took that served an event.
+    pub(crate) fn counts(&self) -> ([u64; RELEASE_OUTCOMES.len()], &Durations) {
+        (self.outcomes.counts(), &self.durations)
     }
 
     /// Marks what is complete as releasing, and remembers it until it has left.
@@ -161,10 +176,15 @@ impl Publisher {
     /// Returns the event if it is not served and may be yet.
     async fn publish_one(&self, leased: &Leased, left_behind: &BTreeSet<EventId>) -> Option<EventId> {
         let Leased { event, lease, after } = leased;
+        let start = Instant::now();
         let settlement = match after.is_disjoint(left_behind) {
             true => self.bring_in(event).await,
             false => Settlement::GiveBack,
         };
+        self.outcomes.add(place(&settlement), 1);
+        if settlement == Settlement::Served {
+            self.durations.add(start.elapsed());
+        }
         let id = event.id;
         match &settlement {
             Settlement::Served => tracing::info!(event.id = %id, "released"),
@@ -303,6 +323,17 @@ impl Publisher {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+}
+
+/// Returns the place of a settlement in [`RELEASE_OUTCOMES`].
+fn place(settlement: &Settlement) -> usize {
+    match settlement {
+        Settlement::Served => 0,
+        Settlement::Dropped => 1,
+        Settlement::GiveBack => 2,
+        Settlement::Retry { .. } => 3,
+        Settlement::Stuck { .. } => 4,
     }
 }
 

@@ -151,6 +151,11 @@ impl Repositories {
         Ok(owners)
     }
 
+    /// Returns how many short git commands run.
+    pub(crate) fn git_commands(&self) -> usize {
+        self.store.git().commands_in_use()
+    }
+
     /// Returns how much one push may bring.
     pub(crate) fn limits(&self) -> &IngestLimits {
         &self.limits

@@ -1,8 +1,8 @@
 //! The purgatory: events that are not served until their git data is here.
 //!
-//! `entry`, `hold`, `release`, `reading`, `inventory` and `limits` are what it holds and answers, as values. With the
-//! feature `io`, [`Purgatory`] is the one door to the two stores that can hold it, Redis and this process's memory;
-//! `shared/tests/purgatory/` is the contract of both.
+//! `entry`, `hold`, `release`, `reading`, `inventory`, `refusal` and `limits` are what it holds and answers, as values.
+//! With the feature `io`, [`Purgatory`] is the one door to the two stores that can hold it, Redis and this process's
+//! memory; `shared/tests/purgatory/` is the contract of both.
 
 mod entry;
 mod hold;
@@ -10,6 +10,7 @@ mod inventory;
 mod limits;
 mod looks;
 mod reading;
+mod refusal;
 mod release;
 #[cfg(feature = "io")]
 mod store;
@@ -20,6 +21,7 @@ pub use inventory::*;
 pub use limits::*;
 pub use looks::*;
 pub use reading::*;
+pub use refusal::*;
 pub use release::*;
 
 #[cfg(feature = "io")]

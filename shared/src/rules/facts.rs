@@ -9,6 +9,8 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::Access;
+use super::EventStatus;
+use super::Hosting;
 use super::MaintainerMode;
 use super::Membership;
 use super::Service;
@@ -29,42 +31,8 @@ use crate::nip34::Identifier;
 use crate::nip34::PullRequest;
 use crate::nip34::State;
 use crate::purgatory::Entry;
-use crate::purgatory::EntryStatus;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Reading;
-
-/// The status of an event between its author and its readers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventStatus {
-    /// The relay has it.
-    Served,
-    /// Complete and on its way into the relay, or stuck there: counts as served.
-    Releasing,
-    /// Waits in the purgatory for its data.
-    Held,
-    /// An expired announcement that an authorised state may still wake.
-    Asleep,
-}
-
-impl EventStatus {
-    /// Whether the event counts as served.
-    pub fn counts_as_served(self) -> bool {
-        match self {
-            Self::Served | Self::Releasing => true,
-            Self::Held | Self::Asleep => false,
-        }
-    }
-}
-
-impl From<EntryStatus> for EventStatus {
-    fn from(status: EntryStatus) -> Self {
-        match status {
-            EntryStatus::Held => Self::Held,
-            EntryStatus::Asleep => Self::Asleep,
-            EntryStatus::Releasing | EntryStatus::Stuck => Self::Releasing,
-        }
-    }
-}
 
 /// A parsed event and its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,17 +41,6 @@ pub struct Known<T> {
     pub item: T,
     /// Its status.
     pub status: EventStatus,
-}
-
-/// Whether this server hosts a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hosting {
-    /// No announcement that counts names this server.
-    Absent,
-    /// The announcement waits in the purgatory: the repository can be pushed to, and reads as empty.
-    Waiting,
-    /// The announcement is served.
-    Announced,
 }
 
 /// The coordinates that facts were read about.
@@ -250,7 +207,7 @@ impl Facts {
         let whole = coordinates.filter(|coordinate| !self.covered.partial.contains(coordinate));
         let hosted = whole.filter_map(|coordinate| match self.find_hosting(coordinate) {
             Hosting::Absent => None,
-            hosting => Some((coordinate.clone(), hosting)),
+            hosting @ (Hosting::Waiting | Hosting::Announced) => Some((coordinate.clone(), hosting)),
         });
         (self.index.hosted, self.index.hosting) = hosted.collect();
         self.index.namesakes = self.namesakes();
@@ -531,6 +488,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::git::Oid;
+    use crate::purgatory::EntryStatus;
 
     // The same in every run: which of two events of one second has the lower id depends on them.
     static KEYS: LazyLock<Vec<Keys>> = LazyLock::new(|| {

@@ -3,6 +3,7 @@
 mod accept;
 mod access;
 mod disk;
+mod event_status;
 mod facts;
 mod maintainers;
 mod namesakes;
@@ -18,6 +19,7 @@ mod state_match;
 pub use accept::*;
 pub use access::*;
 pub use disk::*;
+pub use event_status::*;
 pub use facts::*;
 pub use maintainers::MEMBERS_MAX;
 pub use maintainers::MaintainerMode;

@@ -800,10 +800,7 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     fixture.purgatory.delete(&deletion).await.unwrap();
     let vanished = fixture.purgatory.vanish(&author.public_key(), 0).await;
     assert_eq!(vanished.unwrap(), 0, "all are later");
-    fixture.purgatory.check_server().await.unwrap();
-    let epoch = fixture.purgatory.epoch().await.unwrap();
-    fixture.purgatory.begin_epoch(&epoch).await.unwrap();
-    fixture.purgatory.tell_settings("plugin", "{}", LONG).await.unwrap();
+    fill_keys_of_the_server(&fixture.purgatory).await;
 
     let server = fixture.server();
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;
@@ -825,6 +822,17 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
         seen.insert(form);
     }
     assert_eq!(seen, keys.into_keys().collect());
+}
+
+/// Writes what stands for no event.
+async fn fill_keys_of_the_server(purgatory: &Purgatory) {
+    purgatory.check_server().await.unwrap();
+    let epoch = purgatory.epoch().await.unwrap();
+    purgatory.begin_epoch(&epoch).await.unwrap();
+    purgatory.tell_settings("plugin", "{}", LONG).await.unwrap();
+    purgatory.note_refusal(&NotedRefusal::default()).await.unwrap();
+    let decisions = [("state:held".to_owned(), 1)];
+    purgatory.add_decisions(&decisions).await.unwrap();
 }
 
 /// Finds the documented form of a key: the same parts, where `<...>` stands for any one part.

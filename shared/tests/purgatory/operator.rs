@@ -14,6 +14,8 @@ on_both_stores! {
     what_waits_for_a_dropped_event_is_due
     a_stuck_event_is_due_when_an_operator_wants_it
     the_pull_requests_of_a_repository_are_listed_whole
+    the_latest_refusals_are_remembered
+    decisions_add_up
 }
 
 async fn listed(purgatory: &Purgatory, index: InventoryIndex) -> (BTreeSet<EventId>, Vec<Placeholder>) {
@@ -152,4 +154,41 @@ async fn the_pull_requests_of_a_repository_are_listed_whole(fixture: Fixture) {
     assert_eq!(dropped, Some(EntryStatus::Releasing));
     assert_eq!(purgatory.dirty_number(&at).await.unwrap(), None);
     assert_eq!(purgatory.pull_requests(&at).await.unwrap(), ids(&offered[1..]));
+}
+
+async fn the_latest_refusals_are_remembered(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let refusal = |number: usize| NotedRefusal {
+        request: format!("{number:06}"),
+        what: "push".to_owned(),
+        source: "IP4 203.0.113.7".to_owned(),
+        reason: "é\u{1b}\n\"".repeat(1_000),
+        ..NotedRefusal::default()
+    };
+    for number in 0..3_010 {
+        purgatory.note_refusal(&refusal(number)).await.unwrap();
+    }
+    let numbers = |refusals: Vec<(u64, NotedRefusal)>| -> Vec<String> {
+        refusals.into_iter().map(|(_, refusal)| refusal.request).collect()
+    };
+
+    let latest = purgatory.refusals(40).await.unwrap();
+    let all = purgatory.refusals(usize::MAX).await.unwrap();
+
+    assert!((40..100).contains(&latest.len()));
+    assert!(latest[0].0 > 0 && latest[0].1.reason.starts_with("é\u{1b}\n\""));
+    assert!(latest[0].1.reason.len() < 1_000, "as much as a person reads");
+    assert_eq!(numbers(latest)[..2], ["003009", "003008"]);
+    assert_eq!(numbers(all).len(), 3_000, "no more are kept");
+}
+
+async fn decisions_add_up(fixture: Fixture) {
+    let purgatory = &fixture.purgatory;
+    let names = ["state:held", "state:refused", "other:accepted"].map(str::to_owned);
+    let counts = |first: u64, second: u64| [(names[0].clone(), first), (names[1].clone(), second)];
+
+    purgatory.add_decisions(&counts(1, 1 << 40)).await.unwrap();
+    purgatory.add_decisions(&counts(2, 1)).await.unwrap();
+
+    assert_eq!(purgatory.decisions(&names).await.unwrap(), [3, (1 << 40) + 1, 0]);
 }

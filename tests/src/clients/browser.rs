@@ -127,6 +127,13 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
+    /// Returns the value of a JavaScript expression in the page, or nothing while another page takes its place.
+    pub async fn attempt(&mut self, expression: &str) -> Value {
+        let evaluate = json!({"expression": expression, "returnByValue": true});
+        let mut answer = self.answer("Runtime.evaluate", evaluate).await;
+        answer["result"]["result"]["value"].take()
+    }
+
     /// Returns the whole page as a PNG in Base64.
     ///
     /// # Panics
@@ -138,6 +145,12 @@ impl Browser {
     }
 
     async fn command(&mut self, method: &str, params: Value) -> Value {
+        let mut answer = self.answer(method, params).await;
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].take()
+    }
+
+    async fn answer(&mut self, method: &str, params: Value) -> Value {
         self.last_id += 1;
         let mut message = json!({"id": self.last_id, "method": method, "params": params});
         if !self.session.is_empty() {
@@ -148,10 +161,9 @@ impl Browser {
             let Message::Text(text) = self.socket.next().await.unwrap().unwrap() else {
                 continue;
             };
-            let mut answer: Value = serde_json::from_str(&text).unwrap();
+            let answer: Value = serde_json::from_str(&text).unwrap();
             if answer["id"] == self.last_id {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].take();
+                return answer;
             }
         }
     }

@@ -218,6 +218,19 @@ impl World {
         self.gateway.output()
     }
 
+    /// Returns the admin address of a gateway with `--admin-bind`, which tells in its log which port it got.
+    pub async fn admin_authority(&self) -> String {
+        let mut authority = None;
+        eventually("the gateway tells its admin address", async || {
+            let log = self.gateway_log();
+            let line = log.lines().find(|line| line.contains("/readyz and /metrics are here"));
+            authority = line.and_then(|line| Some(line.rsplit_once("address=")?.1.trim().to_owned()));
+            authority.is_some()
+        })
+        .await;
+        authority.unwrap()
+    }
+
     /// Stops the relay; the gateway has to do without.
     pub async fn stop_relay(&mut self) {
         let neighbours = self

@@ -29,6 +29,7 @@ use shared::purgatory::HoldOutcome;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
 use shared::purgatory::Looked;
+use shared::purgatory::NotedRefusal;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::RedisSettings;
@@ -282,6 +283,18 @@ impl Bench {
         self.begin().await;
         self.purgatory.dirty(10_000).await?;
         costs.push(self.end("list 10,000 dirty repositories").await);
+
+        self.begin().await;
+        for number in 0..3_100 {
+            let refusal = NotedRefusal {
+                request: number.to_string(),
+                reason: "\u{1b}".repeat(1_000),
+                ..NotedRefusal::default()
+            };
+            self.purgatory.note_refusal(&refusal).await?;
+        }
+        self.purgatory.refusals(usize::MAX).await?;
+        costs.push(self.end("note 3,100 refusals and list them").await);
 
         self.begin().await;
         let oid = "a".repeat(40).parse().unwrap();

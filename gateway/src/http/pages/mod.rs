@@ -42,20 +42,42 @@ pub(crate) fn not_found(service: &Service) -> String {
     )
 }
 
+/// The page for a repository that cannot be shown now, and why.
+pub(crate) fn unavailable(service: &Service, reason: &str) -> String {
+    page(
+        service,
+        "Not available now",
+        &format!(
+            "<h1>Not available now</h1><p class=\"notice\" role=\"status\">{}.</p>\
+             <p>Load the page again later. git shows the same reason to whoever clones.</p>\
+             <p>Its announcement may name other servers that have it: \
+             <a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows where.</p>",
+            escape(reason.trim_end()),
+        ),
+    )
+}
+
 fn page(service: &Service, title: &str, body: &str) -> String {
+    document(&service.to_string(), title, None, body)
+}
+
+/// Returns a whole document, under the name of a site. `reload_secs`: after how long a browser asks for it again.
+pub(crate) fn document(site: &str, title: &str, reload_secs: Option<u32>, body: &str) -> String {
+    let reload = reload_secs.map(|secs| format!("<meta http-equiv=\"refresh\" content=\"{secs}\">"));
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">\
+         <meta name=\"color-scheme\" content=\"light dark\">{reload}\
          <title>{title}</title><style>{STYLE}</style></head>\
-         <body><header><a href=\"/\">{host}</a></header><main>{body}</main></body></html>\n",
+         <body><header><a href=\"/\">{site}</a></header><main>{body}</main></body></html>\n",
+        reload = reload.unwrap_or_default(),
         title = escape(title),
-        host = escape(&service.to_string()),
+        site = escape(site),
     )
 }
 
 /// Escapes text for HTML, in elements and in quoted attributes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -22,6 +22,7 @@ use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::limits::Limits;
 use crate::purgatory::looks::Looked;
 use crate::purgatory::looks::Looks;
+use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Release;
 use crate::purgatory::release::Settlement;
 
@@ -168,6 +169,19 @@ impl Argv {
         })
     }
 
+    /// Adds a refusal, each text only as far as a person reads it.
+    pub(super) fn refusal(self, refusal: &NotedRefusal) -> Self {
+        let texts = [
+            &refusal.request,
+            &refusal.what,
+            &refusal.source,
+            &refusal.author,
+            &refusal.repositories,
+            &refusal.reason,
+        ];
+        self.json(texts.map(|text| &text[..text.floor_char_boundary(REFUSAL_TEXT_BYTES_MAX)]))
+    }
+
     pub(super) fn json(self, texts: impl IntoIterator<Item: ToString>) -> Self {
         self.arg(json(texts))
     }
@@ -193,6 +207,9 @@ impl Argv {
             .arg(json(coordinates))
     }
 }
+
+/// Longest text of a refusal.
+const REFUSAL_TEXT_BYTES_MAX: usize = 400;
 
 /// Returns whom an announcement lists as maintainers.
 fn listed_by(event: &Event) -> Vec<PublicKey> {

@@ -22,6 +22,7 @@ use crate::purgatory::looks::Look;
 use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Reading;
+use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Lease;
 use crate::purgatory::release::Leased;
 use crate::purgatory::release::MarkedReleasing;
@@ -213,6 +214,25 @@ pub(super) fn counts([now, waiting, waiting_bytes, releasing, placeholders, dirt
         placeholders,
         dirty,
     }
+}
+
+/// Reads the answer of `refusals_page.lua`.
+pub(super) fn refusals(raw: Vec<(u64, String)>) -> Result<Vec<(u64, NotedRefusal)>, Malformed> {
+    let read = |(at, json): (u64, String)| {
+        let texts: Result<[String; 6], _> = serde_json::from_str(&json);
+        let [request, what, source, author, repositories, reason] =
+            texts.map_err(|_| malformed("the refusals", "member", json))?;
+        let refusal = NotedRefusal {
+            request,
+            what,
+            source,
+            author,
+            repositories,
+            reason,
+        };
+        Ok((at / 1_000_000, refusal))
+    };
+    raw.into_iter().map(read).collect()
 }
 
 fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {

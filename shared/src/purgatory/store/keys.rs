@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 29] = [
+const SCRIPT_KEYS: [(&str, &str); 31] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -17,6 +17,8 @@ const SCRIPT_KEYS: [(&str, &str); 29] = [
     ("entries", "{purgatory}:entries"),
     ("bytes", "{purgatory}:bytes"),
     ("placeholders", "{purgatory}:placeholders"),
+    ("refusals", "{purgatory}:refusals"),
+    ("decisions", "{purgatory}:decisions"),
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
     ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),
@@ -94,7 +96,14 @@ const BEHIND_KEPT_FREE: usize = 16;
 const BEHIND_SHARE_MAX: usize = 8;
 
 /// How many entries, and coordinates of them, one call changes.
-const PAGE_MAX: usize = 32;
+pub(super) const PAGE_MAX: usize = 32;
+
+/// How many refusals are remembered: what one program logs in five minutes of a flood from everywhere
+/// ([`RefusalLog`](crate::refusal_log::RefusalLog)), at most 8 MB.
+const REFUSALS_MAX: usize = 3_000;
+
+/// For how long, after the last of them: they have addresses of people.
+const REFUSALS_SECS: u64 = 24 * 60 * 60;
 
 /// How many PRs that something has happened to are looked at under one lock, and as many others: setting the ref of one
 /// takes some ten milliseconds, for which a push of the owner waits.
@@ -134,6 +143,7 @@ pub(super) fn lua_table() -> String {
          page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
          behind_max = {BEHIND_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, behind_share_max = {BEHIND_SHARE_MAX}, \
+         refusals_max = {REFUSALS_MAX}, refusals_secs = {REFUSALS_SECS}, \
          listing_max = {}, listed_max = {LISTED_MAX} }}",
         names.collect::<String>(),
         Reading::LISTED_BY_MAX

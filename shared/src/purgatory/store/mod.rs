@@ -51,6 +51,7 @@ use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
 use crate::purgatory::reading::Reading;
+use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Lease;
 use crate::purgatory::release::Leased;
 use crate::purgatory::release::MarkedReleasing;
@@ -275,6 +276,23 @@ operations! {
     pub fn tell_settings(program: &str, settings: &str, secs: u64) -> (String, String) =
         ("tell the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
 
+    /// Notes what was refused, for an operator, in place of the oldest if there are many. Not when Redis is full.
+    pub fn note_refusal(refusal: &NotedRefusal) -> () =
+        ("note a refusal", |argv| argv.refusal(refusal), |_: u64| Ok(()));
+
+    /// Returns a page of what was refused, and when, the latest first, behind the first `skipped`.
+    fn refusals_page(skipped: usize) -> Vec<(u64, NotedRefusal)> =
+        ("list refusals", |argv| argv.arg(skipped), decode::refusals);
+
+    /// Adds to counts of decisions, which are fewer than a hundred by name.
+    pub fn add_decisions(counts: &[(String, u64)]) -> () =
+        ("count decisions", |argv| counts.iter().fold(argv, |argv, (name, count)| argv.arg(name).arg(count)),
+         |_: u64| Ok(()));
+
+    /// Returns counts of decisions by these names.
+    pub fn decisions(names: &[String]) -> Vec<u64> =
+        ("read counts of decisions", |argv| argv.args(names), Ok);
+
     /// Makes an event due that is releasing or stuck, and returns whether it is one.
     pub fn make_due(event_id: &EventId) -> bool =
         ("make an event due", |argv| argv.arg(event_id), Ok);
@@ -365,7 +383,12 @@ mod tests {
             .collect();
 
         let refused: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
-        let adding = ["hold an event", "keep deleted events out", "record a placeholder"];
+        let adding = [
+            "hold an event",
+            "keep deleted events out",
+            "record a placeholder",
+            "note a refusal",
+        ];
         assert_eq!(refused, adding);
     }
 }

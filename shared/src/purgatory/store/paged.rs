@@ -11,6 +11,7 @@ use super::DirtyIndex;
 use super::Purgatory;
 use super::decode::ReadingCursor;
 use super::error::PurgatoryError;
+use super::keys::PAGE_MAX;
 use super::pages::ENTRIES_MAX;
 use super::pages::IDS_MAX;
 use super::pages::NAMES_MAX;
@@ -23,6 +24,7 @@ use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Reading;
+use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::MarkedReleasing;
 use crate::purgatory::release::Release;
 
@@ -290,6 +292,22 @@ impl Purgatory {
             self.note_waiting_page(page).await?;
         }
         Ok(())
+    }
+
+    /// Returns the latest refusals, and when each was, the last first: at most about `count_max`.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn refusals(&self, count_max: usize) -> Result<Vec<(u64, NotedRefusal)>, PurgatoryError> {
+        let mut refusals = Vec::new();
+        loop {
+            let page = self.refusals_page(refusals.len()).await?;
+            let is_last = page.len() < PAGE_MAX;
+            refusals.extend(page);
+            if is_last || refusals.len() >= count_max {
+                return Ok(refusals);
+            }
+        }
     }
 
     /// Has everything reconciled that is held.

@@ -236,8 +236,8 @@ struct ObjectPlaces<'f> {
     repositories: BTreeMap<&'f Oid, Vec<(usize, ObjectKind)>>,
     /// What is kept aside with states.
     parts: &'f BTreeMap<Coordinate, Parts>,
-    /// By state: what it declares and none of the repositories has for which it is authoritative. Nobody's repository is
-    /// copied because a stranger declares what it has.
+    /// By state: what it declares and none of the repositories has for which it is authoritative. Nobody's repository
+    /// is copied because a stranger declares what it has.
     nowhere: Vec<Result<BTreeSet<Oid>, Missing>>,
 }
 

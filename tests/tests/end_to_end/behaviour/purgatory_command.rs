@@ -6,6 +6,7 @@ use tests::clients::git::GitClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::process::Process;
 use tests::harness::process::program;
 use tests::harness::process::shell;
 use tests::harness::redis::RedisSetup;
@@ -13,6 +14,7 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::Served;
 use crate::fixture::held;
 
 /// A repository that is announced and declared, and not pushed.
@@ -61,17 +63,7 @@ impl Waiting {
 
     /// Runs the command; returns whether it succeeded, and what it wrote.
     async fn run(&self, arguments: &[&str]) -> (bool, String) {
-        let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-        let (program, port) = (program("grasp-gateway"), self.world.redis_port().unwrap());
-        // The variable of these tests would be named as none of the program's.
-        let command = format!(
-            "env -u GRASP_AUDIT_BIN GRASP_REDIS_URL=redis://127.0.0.1:{port} {} purgatory {} 2>&1; echo \"exit $?\"",
-            program.display(),
-            quoted.join(" ")
-        );
-        let output = shell(&command, "").await;
-        let (text, code) = output.trim_end().rsplit_once("exit ").unwrap();
-        (code == "0", text.to_owned())
+        run(&self.world, arguments).await
     }
 
     async fn expect(&self, arguments: &[&str], parts: &[&str]) -> String {
@@ -82,6 +74,21 @@ impl Waiting {
         }
         text
     }
+}
+
+/// Runs the command beside a world; returns whether it succeeded, and what it wrote.
+async fn run(world: &World, arguments: &[&str]) -> (bool, String) {
+    let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+    let (program, port) = (program("grasp-gateway"), world.redis_port().unwrap());
+    // The variable of these tests would be named as none of the program's.
+    let command = format!(
+        "env -u GRASP_AUDIT_BIN GRASP_REDIS_URL=redis://127.0.0.1:{port} {} purgatory {} 2>&1; echo \"exit $?\"",
+        program.display(),
+        quoted.join(" ")
+    );
+    let output = shell(&command, "").await;
+    let (text, code) = output.trim_end().rsplit_once("exit ").unwrap();
+    (code == "0", text.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,6 +194,66 @@ async fn a_dropped_event_is_gone_and_can_be_sent_again() {
     assert_eq!(nostr.send(&waiting.state).await, held());
     waiting.git.push(&url, &["main"]).await.expect_ok();
     waiting.expect(&["list"], &["nothing waits"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_reads_what_changes() {
+    let waiting = Waiting::new().await;
+    let port = waiting.world.redis_port().unwrap();
+    let arguments = ["purgatory", "watch"].map(str::to_owned);
+    let log = waiting.world.folder().join("watch.log");
+    let redis = ("GRASP_REDIS_URL", format!("redis://127.0.0.1:{port}"));
+    let watching = Process::start_with(&program("grasp-gateway"), &arguments, &log, &[redis]);
+    let state = waiting.state.id.to_hex();
+    let told = async |name: &str, part: &str| {
+        let output = watching.output();
+        let mut lines = output.lines().filter(|line| line.starts_with(name));
+        lines.any(|line| line.contains(part))
+    };
+    eventually("what was there is told", async || told("new", &state[..12]).await).await;
+
+    let other = waiting.git.commit("two").await;
+    let url = waiting.world.url(&waiting.repository);
+    waiting.git.push(&url, &["main"]).await.expect_refused();
+    eventually("a refusal is told", async || told("refused", &other[..8]).await).await;
+    waiting.expect(&["drop", &state], &[]).await;
+    eventually("what left is told", async || told("gone", &state[..12]).await).await;
+    assert!(!watching.output().contains('\u{1b}'), "no terminal reads it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_explained_by_one_command() {
+    let options = Options {
+        redis: RedisSetup::Alone,
+        ..Options::default()
+    };
+    let world = World::start(Kind::Strfry, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let undeclared = served.git.commit("two").await;
+    let said = served.git.push(&served.url, &["main"]).await.expect_refused();
+    let number = said.split_once("request ").unwrap().1.split_once(':').unwrap().0;
+    let unannounced = Repository::new("elsewhere").state(now(), &[("refs/heads/main", &undeclared)]);
+    assert!(!nostr.send(&unannounced).await.taken);
+    let event_id = unannounced.id.to_hex();
+    let explained = async |request: &str, parts: &[&str]| {
+        let (succeeded, text) = run(&world, &["refusals", "--request", request]).await;
+        succeeded && text.lines().count() == 1 && parts.iter().all(|part| text.contains(part))
+    };
+
+    let name = format!("{}/r", served.repository.npub());
+    let parts = [&name, "IP4 127.0.0.1", "refs/heads/main", &undeclared[..8]];
+    eventually("the push is explained", async || explained(number, &parts).await).await;
+    let parts = ["IP4 127.0.0.1", "/elsewhere", "no announcement here"];
+    eventually("the event is explained", async || explained(&event_id, &parts).await).await;
+
+    let (_, text) = run(&world, &["refusals", "--count=1"]).await;
+    assert!(text.contains(&event_id) && !text.contains(number), "{text}");
+    let (_, json) = run(&world, &["refusals", "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["refusals"][1]["request"], number);
+    let (succeeded, text) = run(&world, &["refusals", "--request", "ffffffffffffffff"]).await;
+    assert!(!succeeded && text.contains("no refusal is remembered"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,8 +62,15 @@ fn copy_tree(from: &Path, to: &Path) {
 async fn assert_missing(world: &World, served: &Served, logged: &str) {
     let said = served.git.run(&["ls-remote", &served.url]).await.expect_refused();
     assert!(said.contains("the data of this repository is missing here"), "{said}");
-    let page = world.get(&format!("/{}/r.git", served.repository.npub()), "").await;
-    assert_eq!(page.0, 503);
+    let (status, page) = world.get(&format!("/{}/r.git", served.repository.npub()), "").await;
+    assert_eq!(status, 503);
+    for part in [
+        "<h1>Not available now</h1>",
+        "the data of this repository is missing here",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert!(!said.contains("<h1>"), "git shows text: {said}");
     eventually("the log says it loudly", async || {
         let log = world.gateway_log();
         let mut lines = log.lines().filter(|line| line.contains("ERROR"));

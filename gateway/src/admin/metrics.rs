@@ -1,0 +1,333 @@
+//! The server's numbers in Prometheus' text format (its "Exposition formats"). No label has a value that a client can
+//! choose. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fmt::Write;
+use std::time::Duration;
+
+use shared::decision_counts::DecisionCount;
+
+use crate::admin::health::PartAnswer;
+use crate::admin::health::Vitals;
+use crate::admin::survey::Survey;
+use crate::fairness::slots::SlotLoad;
+use crate::fetch::process::FETCH_OUTCOMES;
+use crate::meter::Durations;
+use crate::push::outcome::PUSH_OUTCOMES;
+use crate::reconcile::publish::RELEASE_OUTCOMES;
+
+/// What is written.
+pub(super) struct Figures<'a> {
+    pub(super) vitals: &'a Vitals,
+    /// `None`: the purgatory could not be read.
+    pub(super) survey: Option<&'a Survey>,
+    /// In the order of [`PUSH_OUTCOMES`].
+    pub(super) pushes: [u64; PUSH_OUTCOMES.len()],
+    /// In the order of [`RELEASE_OUTCOMES`].
+    pub(super) releases: [u64; RELEASE_OUTCOMES.len()],
+    /// How long those took that served an event.
+    pub(super) release_durations: &'a Durations,
+    /// In the order of [`FETCH_OUTCOMES`].
+    pub(super) fetches: [u64; FETCH_OUTCOMES.len()],
+    /// Bytes of packs that came, and of fetches that were sent.
+    pub(super) bytes: [u64; 2],
+    /// How often readers have asked, and how often that was loaded.
+    pub(super) reads: (u64, u64),
+    /// What the slots are for, and how much they are used.
+    pub(super) slots: [(&'static str, SlotLoad); 2],
+    /// How many short git commands run.
+    pub(super) git_commands: usize,
+}
+
+/// Writes the metrics.
+pub(super) fn metrics(figures: &Figures<'_>) -> String {
+    let mut page = MetricsPage::default();
+    page.family("grasp_build_info", "gauge", "The version that runs.");
+    page.value("grasp_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.parts(figures.vitals);
+    if let Some(survey) = figures.survey {
+        page.purgatory(survey);
+    }
+    page.git(figures);
+    page.releases(figures);
+    page.slots(figures);
+    page.text
+}
+
+#[derive(Default)]
+struct MetricsPage {
+    text: String,
+}
+
+impl MetricsPage {
+    fn parts(&mut self, vitals: &Vitals) {
+        let parts = [
+            ("redis", answered(&vitals.redis)),
+            ("relay", answered(&vitals.relay)),
+            ("disk", answered(&vitals.disk)),
+        ];
+        let help = "Whether a part that the server needs answers.";
+        let up = parts.map(|(part, (is_up, _))| (part, u8::from(is_up)));
+        self.by("grasp_part_up", "gauge", help, "part", up);
+        let took = parts.map(|(part, (_, took))| (part, took.as_secs_f64()));
+        self.by(
+            "grasp_part_answer_seconds",
+            "gauge",
+            "How long its answer took.",
+            "part",
+            took,
+        );
+        if let Ok(counts) = &vitals.redis.answer {
+            let waits = [("waiting", counts.waiting), ("releasing", counts.releasing)];
+            self.by(
+                "grasp_purgatory_events",
+                "gauge",
+                "Events in the purgatory.",
+                "status",
+                waits,
+            );
+            self.one(
+                "grasp_purgatory_waiting_bytes",
+                "Bytes of events that wait.",
+                counts.waiting_bytes,
+            );
+            let help = "PR commits that were pushed before their events.";
+            self.one("grasp_purgatory_early_commits", help, counts.placeholders);
+            let help = "Repositories that a gateway has to reconcile.";
+            self.one("grasp_purgatory_dirty_repositories", help, counts.dirty);
+        }
+        if let Ok(room) = &vitals.disk.answer {
+            self.one(
+                "grasp_disk_free_bytes",
+                "Free bytes where the repositories are.",
+                room.bytes_free,
+            );
+        }
+    }
+
+    fn purgatory(&mut self, survey: &Survey) {
+        let mut counts = BTreeMap::<_, u64>::new();
+        let mut oldest = BTreeMap::<_, u64>::new();
+        for row in &survey.rows {
+            *counts.entry((row.kind, row.status_name())).or_default() += 1;
+            let age = row
+                .held_since
+                .map_or(0, |since| survey.counts.now.saturating_sub(since));
+            let most = oldest.entry(row.status_name()).or_default();
+            *most = age.max(*most);
+        }
+        let name = "grasp_purgatory_read_events";
+        self.family(
+            name,
+            "gauge",
+            "Events in the purgatory by kind, of the first 10,000 that were read.",
+        );
+        for ((kind, status), count) in counts {
+            self.value(name, &[("kind", kind), ("status", status)], count);
+        }
+        self.one(
+            "grasp_purgatory_unread_events",
+            "Events that were not read.",
+            survey.unread(),
+        );
+        let help = "Since when the oldest that was read is there.";
+        self.by("grasp_purgatory_oldest_seconds", "gauge", help, "status", oldest);
+        let name = "grasp_events_total";
+        self.family(
+            name,
+            "counter",
+            "Events that all plugins and gateways have decided about.",
+        );
+        for DecisionCount { kind, decision, count } in &survey.decisions {
+            self.value(name, &[("kind", kind), ("decision", decision)], count);
+        }
+    }
+
+    fn git(&mut self, figures: &Figures<'_>) {
+        let [taken, refused @ ..] = figures.pushes;
+        let outcomes = [("taken", taken), ("refused", refused.iter().sum())];
+        let help = "Pushes that were answered, by what became of them.";
+        self.by("grasp_pushes_total", "counter", help, "outcome", outcomes);
+        let reasons = PUSH_OUTCOMES.into_iter().zip(figures.pushes).skip(1);
+        self.by(
+            "grasp_pushes_refused_total",
+            "counter",
+            "Refused pushes, by why.",
+            "reason",
+            reasons,
+        );
+        let fetches = FETCH_OUTCOMES.into_iter().zip(figures.fetches);
+        let help = "Requests of fetches, by what became of them.";
+        self.by("grasp_fetches_total", "counter", help, "outcome", fetches);
+        let bytes = ["received", "sent"].into_iter().zip(figures.bytes);
+        let help = "Bytes of packs that were pushed, and of answers to fetches.";
+        self.by("grasp_git_bytes_total", "counter", help, "direction", bytes);
+        let (asked, loaded) = figures.reads;
+        let reads = [("memory", asked.saturating_sub(loaded)), ("loaded", loaded)];
+        let help = "What readers asked for, by where it was found.";
+        self.by("grasp_reads_total", "counter", help, "from", reads);
+    }
+
+    fn releases(&mut self, figures: &Figures<'_>) {
+        let releases = RELEASE_OUTCOMES.into_iter().zip(figures.releases);
+        let help = "Attempts to publish a complete event, by how they ended.";
+        self.by("grasp_releases_total", "counter", help, "outcome", releases);
+        let name = "grasp_release_seconds";
+        self.family(name, "histogram", "How long the relay took to serve a complete event.");
+        let (within, count, secs) = figures.release_durations.read();
+        for (bound, count) in within {
+            self.value("grasp_release_seconds_bucket", &[("le", &bound.to_string())], count);
+        }
+        self.value("grasp_release_seconds_bucket", &[("le", "+Inf")], count);
+        self.value("grasp_release_seconds_sum", &[], secs);
+        self.value("grasp_release_seconds_count", &[], count);
+    }
+
+    fn slots(&mut self, figures: &Figures<'_>) {
+        for (name, help, read) in SLOT_FAMILIES {
+            let loads = figures.slots.map(|(work, load)| (work, read(load)));
+            self.by(name, "gauge", help, "work", loads);
+        }
+        let slots = figures.slots.map(|(work, load)| (work, load.used));
+        let processes = slots.into_iter().chain([("command", figures.git_commands)]);
+        let help = "Git processes that work, by what for.";
+        self.by("grasp_git_processes", "gauge", help, "work", processes);
+    }
+
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.text
+            .push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> = labels.iter().map(|(label, text)| format!("{label}={text:?}")).collect();
+        let labels = match labels.is_empty() {
+            true => String::new(),
+            false => format!("{{{}}}", labels.join(",")),
+        };
+        writeln!(self.text, "{name}{labels} {value}").expect("a string takes any text");
+    }
+
+    /// Writes a gauge without labels.
+    fn one(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.value(name, &[], value);
+    }
+
+    /// Writes a family with one label.
+    fn by(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, impl Display)>,
+    ) {
+        self.family(name, kind, help);
+        for (text, value) in values {
+            self.value(name, &[(label, text)], value);
+        }
+    }
+}
+
+fn answered<T>(found: &PartAnswer<T>) -> (bool, Duration) {
+    (found.answer.is_ok(), found.took)
+}
+
+type SlotFamily = (&'static str, &'static str, fn(SlotLoad) -> usize);
+
+const SLOT_FAMILIES: [SlotFamily; 4] = [
+    ("grasp_slots", "Slots of git, by what for.", |load| load.max),
+    ("grasp_slots_used", "Slots in use.", |load| load.used),
+    ("grasp_slots_waiting", "Requests that wait for a slot.", |load| {
+        load.waiting
+    }),
+    ("grasp_slots_addresses", "Addresses that have a slot.", |load| {
+        load.addresses
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use shared::purgatory::EntryStatus;
+    use shared::purgatory::InventoryCounts;
+
+    use super::*;
+    use crate::admin::health::Ailment;
+    use crate::admin::health::DiskRoom;
+    use crate::admin::rows::tests::row;
+
+    fn found<T>(answer: Result<T, Ailment>) -> PartAnswer<T> {
+        PartAnswer {
+            answer,
+            took: Duration::from_millis(2),
+        }
+    }
+
+    fn page(redis: Result<InventoryCounts, Ailment>, survey: Option<&Survey>) -> String {
+        let vitals = Vitals {
+            redis: found(redis),
+            relay: found(Ok(())),
+            disk: found(Ok(DiskRoom { bytes_free: 5 })),
+        };
+        let load = SlotLoad {
+            max: 4,
+            used: 3,
+            waiting: 2,
+            addresses: 1,
+        };
+        metrics(&Figures {
+            vitals: &vitals,
+            survey,
+            pushes: [7, 1, 0, 2, 0, 0, 0],
+            releases: [5, 0, 0, 0, 1],
+            release_durations: &Durations::default(),
+            fetches: [9, 0, 0, 0, 0],
+            bytes: [10, 20],
+            reads: (12, 4),
+            slots: [("check", load), ("fetch", load)],
+            git_commands: 6,
+        })
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_number() {
+        let counts = InventoryCounts {
+            now: 70,
+            waiting: 3,
+            ..InventoryCounts::default()
+        };
+        let survey = Survey {
+            counts,
+            rows: vec![row('a', 10, EntryStatus::Held), row('b', 20, EntryStatus::Held)],
+            ..Survey::default()
+        };
+        let text = page(Ok(counts), Some(&survey));
+        for line in [
+            "grasp_part_up{part=\"redis\"} 1",
+            "grasp_part_answer_seconds{part=\"relay\"} 0.002",
+            "grasp_purgatory_events{status=\"waiting\"} 3",
+            "grasp_purgatory_read_events{kind=\"state\",status=\"held\"} 2",
+            "grasp_purgatory_unread_events 1",
+            "grasp_purgatory_oldest_seconds{status=\"held\"} 60",
+            "grasp_disk_free_bytes 5",
+            "grasp_pushes_total{outcome=\"taken\"} 7",
+            "grasp_pushes_total{outcome=\"refused\"} 3",
+            "grasp_pushes_refused_total{reason=\"limit\"} 2",
+            "grasp_reads_total{from=\"memory\"} 8",
+            "grasp_git_bytes_total{direction=\"sent\"} 20",
+            "grasp_releases_total{outcome=\"stuck\"} 1",
+            "grasp_release_seconds_bucket{le=\"+Inf\"} 0",
+            "grasp_slots_waiting{work=\"fetch\"} 2",
+            "grasp_git_processes{work=\"command\"} 6",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        let blind = page(Err(Ailment::Silent), None);
+        assert!(
+            blind.contains("grasp_part_up{part=\"redis\"} 0") && !blind.contains("grasp_purgatory"),
+            "{blind}"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Whether the server is ready, as text. Pure.
+
+use crate::admin::health::PartAnswer;
+use crate::admin::health::Vitals;
+
+/// Whether everything answers, and what each part has said, a line each.
+pub(super) fn readiness(vitals: &Vitals) -> (bool, String) {
+    let lines = [
+        ("redis", line(&vitals.redis)),
+        ("relay", line(&vitals.relay)),
+        ("disk", line(&vitals.disk)),
+    ];
+    let is_ready = vitals.redis.answer.is_ok() && vitals.relay.answer.is_ok() && vitals.disk.answer.is_ok();
+    let mut text = String::from(if is_ready { "ready\n" } else { "not ready\n" });
+    for (part, line) in lines {
+        text.extend([part, ": ", &line, "\n"]);
+    }
+    (is_ready, text)
+}
+
+fn line<T>(found: &PartAnswer<T>) -> String {
+    match &found.answer {
+        Ok(_) => format!("ok ({} ms)", found.took.as_millis()),
+        // One line each, whatever the part has answered.
+        Err(ailment) => ailment.to_string().replace(char::is_control, " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::purgatory::InventoryCounts;
+
+    use super::*;
+    use crate::admin::health::Ailment;
+    use crate::admin::health::DiskRoom;
+
+    fn found<T>(answer: Result<T, Ailment>) -> PartAnswer<T> {
+        PartAnswer {
+            answer,
+            took: Duration::from_millis(2),
+        }
+    }
+
+    fn well() -> Vitals {
+        Vitals {
+            redis: found(Ok(InventoryCounts {
+                waiting: 3,
+                ..InventoryCounts::default()
+            })),
+            relay: found(Ok(())),
+            disk: found(Ok(DiskRoom { bytes_free: 5 })),
+        }
+    }
+
+    #[test]
+    fn the_server_is_ready_when_every_part_is() {
+        assert_eq!(
+            readiness(&well()),
+            (
+                true,
+                "ready\nredis: ok (2 ms)\nrelay: ok (2 ms)\ndisk: ok (2 ms)\n".to_owned()
+            )
+        );
+        let without_relay = Vitals {
+            relay: found(Err(Ailment::Failed("no answer\nready".to_owned()))),
+            ..well()
+        };
+        let (is_ready, text) = readiness(&without_relay);
+        assert!(
+            !is_ready && text.starts_with("not ready\n") && text.contains("relay: no answer ready\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! `grasp-gateway purgatory watch`: what waits, as it changes.
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+
+use serde_json::Value;
+use serde_json::json;
+use shared::purgatory::Purgatory;
+use tokio::time::Instant;
+
+use crate::admin::refusals;
+use crate::admin::rows::Row;
+use crate::admin::rows::list;
+use crate::admin::survey::Survey;
+use crate::admin::survey::pause_after;
+use crate::admin::table::plain;
+use crate::command_error::CommandError;
+
+/// Shows what waits until nobody reads it any more. A Redis that fails is waited for.
+pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), CommandError> {
+    let is_terminal = io::stdout().is_terminal() && !is_json;
+    let mut start = Instant::now();
+    let first = Survey::take(purgatory).await;
+    let mut last = first.map_err(CommandError::because("cannot use the purgatory"))?;
+    let mut text = match is_terminal {
+        true => screen(&last),
+        false => lines(&between(&Survey::default(), &last), is_json),
+    };
+    loop {
+        if !write(&text).map_err(CommandError::because("cannot write"))? {
+            return Ok(());
+        }
+        tokio::time::sleep(pause_after(start.elapsed())).await;
+        start = Instant::now();
+        text = match Survey::take(purgatory).await {
+            Ok(next) => {
+                let text = match is_terminal {
+                    true => screen(&next),
+                    false => lines(&between(&last, &next), is_json),
+                };
+                last = next;
+                text
+            }
+            Err(error) => match is_json {
+                true => format!("{}\n", json!({"change": "error", "error": error.to_string()})),
+                false => format!("cannot use the purgatory: {error}\n"),
+            },
+        };
+    }
+}
+
+/// Writes it, and returns whether somebody reads.
+fn write(text: &str) -> io::Result<bool> {
+    let mut output = io::stdout();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
+}
+
+/// One thing that has changed between two surveys.
+#[derive(Debug, PartialEq)]
+struct Change {
+    /// `new`, `changed`, `gone`, or `refused`.
+    name: &'static str,
+    /// For a person.
+    line: String,
+    /// For scripts.
+    json: Value,
+}
+
+/// Returns what has changed: what came, what has another status or waits for something else, what is gone, and what
+/// was refused. Of what there is too much to be read nothing is said.
+fn between(before: &Survey, after: &Survey) -> Vec<Change> {
+    let find = |rows: &[Row], wanted: &Row| {
+        let found = rows.binary_search_by_key(&wanted.order(), Row::order);
+        found.ok().map(|place| rows[place].clone())
+    };
+    let change = |name, row: &Row| Change {
+        name,
+        line: line(row),
+        json: row.to_json(),
+    };
+    let mut changes = Vec::new();
+    for row in &after.rows {
+        match find(&before.rows, row) {
+            None => changes.push(change("new", row)),
+            Some(old) if (old.status, &old.waits_for) != (row.status, &row.waits_for) => {
+                changes.push(change("changed", row));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_whole = after.unread() == 0;
+    let gone = before
+        .rows
+        .iter()
+        .filter(|row| is_whole && find(&after.rows, row).is_none());
+    changes.extend(gone.map(|row| change("gone", row)));
+    let new = after
+        .refusals
+        .iter()
+        .filter(|refusal| !before.refusals.contains(refusal));
+    changes.extend(new.rev().map(|(at, refusal)| Change {
+        name: "refused",
+        line: refusals::line(refusal),
+        json: refusals::to_json(*at, refusal),
+    }));
+    changes
+}
+
+fn line(row: &Row) -> String {
+    format!(
+        "{} {} {} {} waits for {}",
+        row.short_id(),
+        row.kind,
+        row.status_name(),
+        row.short_repository(),
+        plain(&row.waits_for)
+    )
+}
+
+fn lines(changes: &[Change], is_json: bool) -> String {
+    let lines = changes.iter().map(|change| match is_json {
+        true => format!("{}\n", json!({"change": change.name, "what": change.json})),
+        false => format!("{:<8}{}\n", change.name, change.line),
+    });
+    lines.collect()
+}
+
+/// Writes what a terminal shows: from its first line on, with nothing left of what stood there.
+fn screen(survey: &Survey) -> String {
+    let counts = &survey.counts;
+    let shown: Vec<Row> = survey.rows.iter().take(ROWS_SHOWN).cloned().collect();
+    let left_out = survey.rows.len() > shown.len() || survey.unread() > 0;
+    let refused: String = survey
+        .refusals
+        .iter()
+        .take(REFUSALS_SHOWN)
+        .map(|(at, refusal)| refusals::refusals(&[(*at, refusal.clone())], counts.now, false))
+        .collect();
+    format!(
+        "\u{1b}[H\u{1b}[2J{} wait ({} bytes), {} leave, {} early commits, {} repositories to reconcile\n\n{}\n{refused}",
+        counts.waiting,
+        counts.waiting_bytes,
+        counts.releasing,
+        counts.placeholders,
+        counts.dirty,
+        list(shown, counts.now, false, left_out)
+    )
+}
+
+/// The oldest, which matter most.
+const ROWS_SHOWN: usize = 20;
+
+/// Below them.
+const REFUSALS_SHOWN: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use shared::purgatory::InventoryCounts;
+    use shared::purgatory::NotedRefusal;
+
+    use super::*;
+    use crate::admin::rows::in_order;
+    use crate::admin::rows::tests::row;
+    use shared::purgatory::EntryStatus;
+
+    #[test]
+    fn only_what_changes_is_told() {
+        let survey = |rows: Vec<Row>, refusals: Vec<(u64, NotedRefusal)>| Survey {
+            counts: InventoryCounts {
+                waiting: rows.len() as u64,
+                ..InventoryCounts::default()
+            },
+            rows: in_order(rows),
+            refusals,
+            ..Survey::default()
+        };
+        let refusal = |request: &str| NotedRefusal {
+            request: request.to_owned(),
+            ..NotedRefusal::default()
+        };
+        let [stays, goes, moves] = ['a', 'b', 'c'].map(|id| row(id, 10, EntryStatus::Held));
+        let comes = row('d', 5, EntryStatus::Held);
+        let moved = row('c', 10, EntryStatus::Stuck);
+        let before = survey(vec![stays.clone(), goes, moves], vec![(1, refusal("old"))]);
+        let refused = vec![(3, refusal("later")), (2, refusal("new")), (1, refusal("old"))];
+        let after = survey(vec![stays, moved, comes], refused);
+
+        let names = |changes: Vec<Change>| -> Vec<String> {
+            let short = |change: Change| format!("{} {}", change.name, &change.line[..1]);
+            changes.into_iter().map(short).collect()
+        };
+
+        let told = between(&before, &after);
+        assert!(
+            told[3].line.contains("new") && told[4].line.contains("later"),
+            "{told:?}"
+        );
+        assert_eq!(names(told)[..3], ["new d", "changed c", "gone b"]);
+        assert_eq!(between(&after, &after), []);
+        // What is not read may be there.
+        let cut = Survey {
+            counts: InventoryCounts {
+                waiting: 9,
+                ..after.counts
+            },
+            ..after
+        };
+        assert!(!names(between(&before, &cut)).contains(&"gone b".to_owned()));
+    }
+}

@@ -1,0 +1,23 @@
+//! What became of pushes, in words that metrics use.
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PushOutcome {
+    /// Every ref is as the pusher wanted it.
+    Taken,
+    /// The rules refuse at least one ref.
+    Rules,
+    /// The pack is no good, or did not come whole.
+    Pack,
+    /// There is no room or no turn for it.
+    Limit,
+    /// Something that it needs does not work here.
+    Unavailable,
+    /// What is asked cannot be understood.
+    Malformed,
+    /// There is no such repository here.
+    Absent,
+}
+
+/// In the order of [`PushOutcome`].
+pub(crate) const PUSH_OUTCOMES: [&str; 7] = ["taken", "rules", "pack", "limit", "unavailable", "malformed", "absent"];
