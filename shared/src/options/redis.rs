@@ -1,5 +1,6 @@
 //! What both programs take as options about their Redis.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::options::values::milliseconds;
 use crate::options::values::number;
 use crate::purgatory::RedisPlace;
 use crate::purgatory::RedisSettings;
+use crate::purgatory::RedisTls;
 
 /// The value of `--redis-url`: one URL or several by commas, each perhaps with a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,8 +34,8 @@ impl FromStr for RedisUrls {
         match urls.iter().all(|url| is_redis(url)) {
             true => Ok(Self(urls.into_iter().map(str::to_owned).collect())),
             false => Err(Expected(
-                "a URL such as redis://127.0.0.1:6379 or unix:///run/redis/redis.sock, or several of the first form by \
-                 commas; a password with special characters belongs into --redis-password-file"
+                "a URL such as redis://127.0.0.1:6379, rediss:// for TLS, or unix:///run/redis/redis.sock, or several of \
+                 the first form by commas; a password with special characters belongs into --redis-password-file"
                     .to_owned(),
             )),
         }
@@ -42,7 +44,13 @@ impl FromStr for RedisUrls {
 
 /// A comma ends a URL only where the next one begins: a password may have one too.
 fn split(text: &str) -> Vec<&str> {
-    let ends = text.match_indices(",redis://").map(|(place, _)| place);
+    let begins = |place: usize| {
+        ["redis://", "rediss://"]
+            .iter()
+            .any(|scheme| text[place + 1..].starts_with(scheme))
+    };
+    let commas = text.match_indices(',').map(|(place, _)| place);
+    let ends = commas.filter(|place| begins(*place));
     let mut urls = Vec::new();
     let mut begin = 0;
     for end in ends {
@@ -59,12 +67,41 @@ fn is_redis(text: &str) -> bool {
             .host_str()
             .is_some_and(|host| !host.is_empty() && !host.contains(','));
         match url.scheme() {
-            "redis" => is_one_host,
+            "redis" | TLS => is_one_host,
             SOCKET => url.host_str().is_none() && url.path().len() > 1,
             _ => false,
         }
     })
 }
+
+/// The scheme of a URL of Redis behind TLS.
+const TLS: &str = "rediss";
+
+/// What a file of certificates or keys holds, which is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+struct PemFile(Vec<u8>);
+
+impl FromStr for PemFile {
+    type Err = Expected;
+
+    /// Reads the file of this name.
+    fn from_str(path: &str) -> Result<Self, Expected> {
+        let bytes = std::fs::read(path);
+        let bytes = bytes.map_err(|error| Expected(format!("a PEM file that can be read ({error})")))?;
+        match bytes.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
+            true => Ok(Self(bytes)),
+            false => Err(Expected("a file with a `-----BEGIN` line (PEM)".to_owned())),
+        }
+    }
+}
+
+impl fmt::Debug for PemFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PemFile")
+    }
+}
+
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
 /// What the URLs name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -95,6 +132,16 @@ pub struct RedisOptions {
     redis_password_file: Option<RedisPassword>,
     #[arg(skip = RedisPassword::of_environment())]
     password_of_environment: Option<RedisPassword>,
+    /// File with the certificates (PEM) of whoever has signed that of Redis, for rediss:// [default: those that the
+    /// system trusts].
+    #[arg(long, value_name = "FILE")]
+    redis_ca_file: Option<PemFile>,
+    /// File with our own certificate (PEM), for a Redis that asks for one.
+    #[arg(long, value_name = "FILE")]
+    redis_cert_file: Option<PemFile>,
+    /// File with its key (PEM).
+    #[arg(long, value_name = "FILE")]
+    redis_key_file: Option<PemFile>,
     /// How long an answer of Redis may take. After several slower ones in a row Redis counts as unavailable until it is
     /// faster: git events and pushes are refused meanwhile, and everything else goes on.
     #[arg(long = "redis-slow-ms", value_name = "MS", value_parser = milliseconds(1..=SLOW_MS_MAX),
@@ -123,6 +170,18 @@ impl RedisOptions {
                 "--redis-url names a Unix socket: sentinels and nodes of a cluster name each other by host and port",
             );
         }
+        if self.redis_cert_file.is_some() != self.redis_key_file.is_some() {
+            errors.push("--redis-cert-file and --redis-key-file belong together: give both, or none");
+        }
+        let is_tls = |url: &String| Url::parse(url).is_ok_and(|url| url.scheme() == TLS);
+        if urls.0.iter().any(is_tls) && !urls.0.iter().all(is_tls) {
+            errors.push(
+                "--redis-url names some servers by TLS and others without: either all begin with rediss://, or none",
+            );
+        }
+        if (self.redis_ca_file.is_some() || self.redis_cert_file.is_some()) && !urls.0.iter().any(is_tls) {
+            errors.push("--redis-ca-file and --redis-cert-file are for TLS: --redis-url begins with rediss:// then");
+        }
         let has_password = |url: &String| Url::parse(url).is_ok_and(|url| has_password(&url));
         if self.password().is_some() && urls.0.iter().any(has_password) {
             errors.push(format!(
@@ -136,10 +195,19 @@ impl RedisOptions {
         let slow = *self.redis_slow;
         RedisSettings {
             place: self.place(urls),
+            tls: self.tls(),
             slow,
             call_timeout: (slow * CALL_FACTOR).clamp(*call.start(), *call.end()),
             replicas: self.redis_replicas,
             replicas_wait: *self.redis_wait,
+        }
+    }
+
+    fn tls(&self) -> RedisTls {
+        let bytes = |file: &Option<PemFile>| file.as_ref().map(|file| file.0.clone());
+        RedisTls {
+            authorities: bytes(&self.redis_ca_file),
+            own: bytes(&self.redis_cert_file).zip(bytes(&self.redis_key_file)),
         }
     }
 
@@ -258,6 +326,37 @@ mod tests {
             ("unix:///", &[]),
         ] {
             assert_eq!(settings(url, mode).unwrap_err().lines.len(), 1, "{url}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_files_for_a_redis_behind_tls() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (pem, text) = (file("pem", "-----BEGIN CERTIFICATE-----"), file("text", "hello"));
+        let option = |name: &str, path: &str| format!("--redis-{name}-file={path}");
+        let [ca, cert, key] = ["ca", "cert", "key"].map(|name| option(name, &pem));
+        let with = |url: &str, options: &[&String]| {
+            let options: Vec<&str> = options.iter().map(|option| option.as_str()).collect();
+            settings(url, &options)
+        };
+
+        let bytes = std::fs::read(&pem).unwrap();
+        let tls = with("rediss://h", &[&ca, &cert, &key]).unwrap().tls;
+        assert!(tls.authorities.as_ref() == Some(&bytes) && tls.own == Some((bytes.clone(), bytes)));
+        assert!(with("rediss://a:1,rediss://b:2", &[&"--redis-mode=cluster".to_owned(), &ca]).is_ok());
+        for (url, wrong) in [
+            ("rediss://h", vec![&cert]),
+            ("rediss://h", vec![&key]),
+            ("redis://h", vec![&ca]),
+            ("rediss://h", vec![&option("ca", &text)]),
+            ("rediss://h", vec![&option("ca", "/nowhere")]),
+        ] {
+            assert_eq!(with(url, &wrong).unwrap_err().lines.len(), 1, "{url} {wrong:?}");
         }
     }
 

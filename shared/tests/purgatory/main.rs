@@ -14,3 +14,4 @@ mod on_redis;
 mod operator;
 mod related;
 mod server;
+mod tls;

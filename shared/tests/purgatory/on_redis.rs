@@ -18,7 +18,7 @@ use crate::fixture::*;
 use crate::server::RedisServer;
 
 /// Everything must be well again this long after Redis is (docs/reliability.md).
-const RECOVERY: Duration = Duration::from_secs(2);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(2);
 /// Longest wait for an answer from a Redis that is gone.
 const PATIENCE: Duration = Duration::from_millis(1500);
 

@@ -63,6 +63,7 @@ pub use self::memory::Clock;
 pub use self::notifications::Notifications;
 pub use self::redis::RedisPlace;
 pub use self::redis::RedisSettings;
+pub use self::redis::RedisTls;
 pub(crate) use self::source_group::source_group;
 
 /// The events that wait for their git data, and all that is known about them. Clones are the same purgatory.

@@ -52,7 +52,7 @@ impl RedisConnection {
     /// Prepares a connection; nothing is sent.
     pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
         Ok(Self(Arc::new(ConnectionState {
-            discovery: Discovery::new(&settings.place)?,
+            discovery: Discovery::new(&settings.place, &settings.tls)?,
             settings: settings.clone(),
             open: Mutex::default(),
             breaker: Breaker::new(settings.slow),

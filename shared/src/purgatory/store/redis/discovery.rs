@@ -9,19 +9,22 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use redis::Client;
+use redis::ClientTlsConfig;
 use redis::ConnectionAddr;
 use redis::ConnectionInfo;
 use redis::ErrorKind;
 use redis::IntoConnectionInfo;
 use redis::ProtocolVersion;
-use redis::RedisConnectionInfo;
 use redis::RedisError;
 use redis::RedisResult;
+use redis::TlsCertificates;
+use redis::TlsMode;
 use redis::cmd;
-use redis::sentinel::Sentinel;
-use redis::sentinel::SentinelNodeConnectionInfo;
+use redis::sentinel::SentinelClientBuilder;
+use redis::sentinel::SentinelServerType;
 
 use super::settings::RedisPlace;
+use super::settings::RedisTls;
 use super::within::within;
 use crate::purgatory::store::keys;
 
@@ -33,6 +36,7 @@ pub(super) enum Discovery {
     Sentinel {
         sentinels: Vec<ConnectionInfo>,
         master_name: String,
+        certificates: TlsCertificates,
     },
     /// Any of these nodes.
     Cluster(Vec<ConnectionInfo>),
@@ -40,13 +44,18 @@ pub(super) enum Discovery {
 
 impl Discovery {
     /// Reads the URLs; nothing is sent.
-    pub(super) fn new(place: &RedisPlace) -> RedisResult<Self> {
-        let read_all = |urls: &[String]| urls.iter().map(|url| read(url)).collect::<RedisResult<Vec<_>>>();
+    pub(super) fn new(place: &RedisPlace, tls: &RedisTls) -> RedisResult<Self> {
+        let certificates = certificates(tls);
+        let read_all = |urls: &[String]| {
+            let addresses = urls.iter().map(|url| read(url, &certificates));
+            addresses.collect::<RedisResult<Vec<_>>>()
+        };
         Ok(match place {
-            RedisPlace::Single(url) => Self::Single(read(url)?),
+            RedisPlace::Single(url) => Self::Single(read(url, &certificates)?),
             RedisPlace::Sentinel { urls, master_name } => Self::Sentinel {
                 sentinels: read_all(urls)?,
                 master_name: master_name.clone(),
+                certificates,
             },
             RedisPlace::Cluster(urls) => Self::Cluster(read_all(urls)?),
         })
@@ -59,8 +68,13 @@ impl Discovery {
         Box::pin(async {
             match self {
                 Self::Single(address) => Client::open(address.clone()),
-                Self::Sentinel { sentinels, master_name } => {
-                    first_of(sentinels, async |sentinel| ask_sentinel(sentinel, master_name).await).await
+                Self::Sentinel {
+                    sentinels,
+                    master_name,
+                    certificates,
+                } => {
+                    let ask = async |sentinel| ask_sentinel(sentinel, master_name, certificates).await;
+                    first_of(sentinels, ask).await
                 }
                 Self::Cluster(nodes) => first_of(nodes, ask_node).await,
             }
@@ -85,12 +99,30 @@ where
 
 /// Each sentinel for itself: asked together by the library, one that is silent would hold up the others for as long as
 /// connecting may take. Sentinels have passwords of their own, and none by default: those in the URL are the master's.
-async fn ask_sentinel(sentinel: ConnectionInfo, master_name: &str) -> RedisResult<Client> {
-    let master = SentinelNodeConnectionInfo::default().set_redis_connection_info(sentinel.redis_settings().clone());
-    let sentinel = sentinel.set_redis_settings(RedisConnectionInfo::default());
-    Sentinel::build(vec![sentinel])?
-        .async_master_for(master_name, Some(&master))
-        .await
+/// The master is behind TLS where they are.
+async fn ask_sentinel(
+    sentinel: ConnectionInfo,
+    master_name: &str,
+    certificates: &TlsCertificates,
+) -> RedisResult<Client> {
+    let address = sentinel.addr().clone();
+    let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
+    let master = sentinel.redis_settings();
+    let mut builder = SentinelClientBuilder::new([address], master_name, SentinelServerType::Master)?
+        .set_client_to_redis_db(master.db())
+        .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    if let Some(user) = master.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = master.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if is_tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates.clone());
+    }
+    builder.build()?.async_get_client().await
 }
 
 /// Asks a node for a key: one that is not the master of its slot names that one.
@@ -108,17 +140,47 @@ async fn ask_node(node: ConnectionInfo) -> RedisResult<Client> {
 /// Returns how to reach the master that `node` has named, `host:port`.
 fn at(node: &ConnectionInfo, master: &str) -> Option<ConnectionInfo> {
     let (host, port) = master.rsplit_once(':')?;
-    // An empty one means "the same host as this node's".
-    let host = match (host, node.addr()) {
-        ("", ConnectionAddr::Tcp(own, _)) => own,
-        (host, _) => host,
+    let port = port.parse().ok()?;
+    let (own, certificates) = match node.addr() {
+        ConnectionAddr::Tcp(own, _) => (own, None),
+        ConnectionAddr::TcpTls {
+            host: own, tls_params, ..
+        } => (own, Some(tls_params)),
+        // No node is asked by a socket.
+        ConnectionAddr::Unix(_) | _ => return None,
     };
-    let address = ConnectionAddr::Tcp(host.to_owned(), port.parse().ok()?);
+    // An empty one means "the same host as this node's".
+    let host = if host.is_empty() { own } else { host }.to_owned();
+    let address = match certificates {
+        None => ConnectionAddr::Tcp(host, port),
+        Some(certificates) => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: certificates.clone(),
+        },
+    };
     Some(node.clone().set_addr(address))
 }
 
-fn read(url: &str) -> RedisResult<ConnectionInfo> {
+fn certificates(tls: &RedisTls) -> TlsCertificates {
+    let own = tls.own.clone();
+    TlsCertificates {
+        client_tls: own.map(|(client_cert, client_key)| ClientTlsConfig {
+            client_cert,
+            client_key,
+        }),
+        root_cert: tls.authorities.clone(),
+    }
+}
+
+fn read(url: &str, certificates: &TlsCertificates) -> RedisResult<ConnectionInfo> {
     let address = url.into_connection_info()?;
+    let client = match matches!(address.addr(), ConnectionAddr::TcpTls { .. }) {
+        true => Client::build_with_tls(address, certificates.clone())?,
+        false => Client::open(address)?,
+    };
+    let address = client.get_connection_info().clone();
     // With RESP3 the library reports a lost connection at once, and not only after the next command failed on it.
     let resp3 = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(address.set_redis_settings(resp3))
@@ -137,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_master_is_where_a_node_says() {
-        let node = read("redis://user:secret@10.0.0.1:7000").unwrap();
+        let certificates = certificates(&RedisTls::default());
+        let node = read("redis://user:secret@10.0.0.1:7000", &certificates).unwrap();
         for (named, host, port) in [
             ("10.0.0.2:7001", "10.0.0.2", 7001),
             ("2001:db8::2:7001", "2001:db8::2", 7001),
@@ -149,5 +212,9 @@ mod tests {
         }
         assert!(at(&node, "10.0.0.2").is_none());
         assert!(at(&node, "10.0.0.2:70010").is_none());
+        let node = read("rediss://10.0.0.1:7000", &certificates).unwrap();
+        let master = at(&node, ":7001").unwrap();
+        let same = matches!(master.addr(), ConnectionAddr::TcpTls { host, port: 7001, insecure: false, .. } if host == "10.0.0.1");
+        assert!(same, "{master:?}");
     }
 }

@@ -11,4 +11,5 @@ mod within;
 
 pub use settings::RedisPlace;
 pub use settings::RedisSettings;
+pub use settings::RedisTls;
 pub(super) use store::RedisStore;

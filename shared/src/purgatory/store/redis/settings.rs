@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct RedisSettings {
     /// Where it is.
     pub place: RedisPlace,
+    /// What `rediss://` is spoken with.
+    pub tls: RedisTls,
     /// Answers that take longer are slow; after several slow ones in a row Redis is not used until it is faster.
     pub slow: Duration,
     /// How long one call may take, connecting included.
@@ -18,7 +20,17 @@ pub struct RedisSettings {
     pub replicas_wait: Duration,
 }
 
-/// Where Redis is. URLs are `redis://user:password@host:port/database`, or `unix:///path?user=…&pass=…&db=…`.
+/// Whom to trust and who to be at a Redis behind TLS.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct RedisTls {
+    /// Certificates (PEM) of whoever signs that of Redis; `None`: those that the system trusts.
+    pub authorities: Option<Vec<u8>>,
+    /// Our own certificate and its key (PEM), if Redis asks for one.
+    pub own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Where Redis is. URLs are `redis://user:password@host:port/database`, `rediss://` by TLS, or
+/// `unix:///path?user=…&pass=…&db=…`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RedisPlace {
     /// One server.
@@ -45,6 +57,7 @@ impl RedisSettings {
     pub fn at(url: &str) -> Self {
         Self {
             place: RedisPlace::Single(url.to_owned()),
+            tls: RedisTls::default(),
             slow: Self::SLOW,
             call_timeout: CALL_TIMEOUT,
             replicas: 0,
@@ -57,6 +70,13 @@ impl fmt::Debug for RedisPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs may hold a password.
         f.write_str("RedisPlace")
+    }
+}
+
+impl fmt::Debug for RedisTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One of them is a secret.
+        f.write_str("RedisTls")
     }
 }
 
