@@ -114,19 +114,19 @@ pub async fn keep_agreement(program: Program, loader: FactLoader, hold_secs: u64
     let (mut of_redis, mut of_others) = (Sightings::default(), Sightings::default());
     for round in 0_usize.. {
         ticks.tick().await;
+        let own = ToldSettings::of(&loader, hold_secs);
+        let text = json!(own.0).to_string();
+        let told = loader
+            .purgatory
+            .tell_settings(&program.to_string(), &text, TOLD_SECS)
+            .await;
         if round.is_multiple_of(REDIS_ROUNDS)
             && let Some(found) = redis_faults(&loader.purgatory).await
         {
             log(of_redis.note(found, 1));
         }
-        let own = ToldSettings::of(&loader, hold_secs);
-        let text = json!(own.0).to_string();
         // A Redis that does not answer is named where it is used.
-        let Ok(told) = loader
-            .purgatory
-            .tell_settings(&program.to_string(), &text, TOLD_SECS)
-            .await
-        else {
+        let Ok(told) = told else {
             continue;
         };
         let others = [(told.0, Program::Gateway), (told.1, Program::Plugin)];
@@ -140,7 +140,7 @@ pub async fn keep_agreement(program: Program, loader: FactLoader, hold_secs: u64
 /// Returns what is wrong with Redis; `None`: it does not answer, which is named where it is used.
 async fn redis_faults(purgatory: &Purgatory) -> Option<BTreeSet<String>> {
     match purgatory.check_server().await {
-        Ok(warnings) => Some(warnings.into_iter().collect()),
+        Ok(faults) => Some(faults.iter().map(ToString::to_string).collect()),
         Err(PurgatoryError::Unavailable { .. }) => None,
         Err(error) => {
             let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));

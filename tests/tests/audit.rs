@@ -44,7 +44,7 @@ async fn passes_whole(kind: Kind) {
 
 #[expect(clippy::disallowed_methods, reason = "the suite is no git")]
 async fn run(world: &World, arguments: &[&str]) -> Output {
-    let program = std::env::var_os("GRASP_AUDIT_BIN").expect("GRASP_AUDIT_BIN names the suite: scripts/install-audit");
+    let program = std::env::var_os("AUDIT_BIN").expect("AUDIT_BIN names the suite: scripts/install-audit");
     let output = tokio::process::Command::new(program)
         .args(arguments)
         .args(["--relay", &format!("ws://{}", world.authority())])

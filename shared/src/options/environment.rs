@@ -137,7 +137,7 @@ mod tests {
             ("GRASP_REDSI_URL", Some("GRASP_REDIS_URL")),
             ("GRASP_LOGS", Some("GRASP_LOG")),
             ("GRASP_TEST_REDIS", None),
-            ("GRASP_AUDIT_BIN", None),
+            ("AUDIT_BIN", None),
         ] {
             let found = unknown([name.to_owned()].into_iter(), &known);
 

@@ -15,10 +15,10 @@ pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
         )];
     };
     match loader.purgatory.check_server().await {
-        Ok(warnings) if warnings.is_empty() => vec![Observation::well("it answers, and keeps what it has")],
-        Ok(warnings) => warnings
+        Ok(faults) if faults.is_empty() => vec![Observation::well("it answers, and keeps what it has")],
+        Ok(faults) => faults
             .into_iter()
-            .map(|warning| Observation::wrong(warning, SETTINGS_MEND))
+            .map(|fault| Observation::wrong(fault.finding, fault.mend))
             .collect(),
         Err(error) => {
             let text = causes(&error);
@@ -95,9 +95,6 @@ pub(super) fn judge_clock(whose: &str, shows: u64) -> Observation {
         ),
     }
 }
-
-const SETTINGS_MEND: &str = "redis-cli CONFIG SET appendonly yes appendfsync always maxmemory-policy noeviction && \
-                             redis-cli CONFIG REWRITE";
 
 const RIGHTS_MEND: &str = "give the user the rights in docs/redis.md: redis-cli ACL SETUSER <user> \
                            '~{purgatory}:*' '&{purgatory}:wake' +@all -@dangerous +info '+config|get'";

@@ -1,12 +1,16 @@
 //! Whether the relay is strfry, asks our plugin, and the plugin agrees with the gateway.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 use shared::agreement::Program;
 use shared::agreement::ToldSettings;
 use shared::agreement::differences;
 use shared::load_facts::FactLoader;
+use shared::purgatory::Purgatory;
+use shared::purgatory::PurgatoryError;
 use shared::relay_client::PublishOutcome;
 
 use crate::admin::doctor::observation::Observation;
@@ -149,7 +153,7 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
         return Vec::new();
     };
     let own = ToldSettings::of(loader, patient.options.rules.hold.as_secs());
-    let Ok([gateway, plugin]) = ToldSettings::read(&loader.purgatory).await else {
+    let Ok([gateway, plugin]) = told(&loader.purgatory).await else {
         // It was named before.
         return Vec::new();
     };
@@ -184,6 +188,21 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
     }
     found
 }
+
+/// Returns what gateway and plugin have told. strfry may have started the plugin for our probe, a moment ago.
+async fn told(purgatory: &Purgatory) -> Result<[Option<ToldSettings>; 2], PurgatoryError> {
+    let begun = Instant::now();
+    loop {
+        let told = ToldSettings::read(purgatory).await?;
+        if told[1].is_some() || begun.elapsed() > PLUGIN_TELLS {
+            return Ok(told);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// How long a plugin takes at most, from its start until it has told what it runs with.
+const PLUGIN_TELLS: Duration = Duration::from_secs(2);
 
 const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
                               ws://127.0.0.1:7777";

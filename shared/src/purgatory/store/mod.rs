@@ -64,6 +64,7 @@ pub use self::notifications::Notifications;
 pub use self::redis::RedisPlace;
 pub use self::redis::RedisSettings;
 pub use self::redis::RedisTls;
+pub use self::redis::ServerFault;
 pub(crate) use self::source_group::source_group;
 
 /// The events that wait for their git data, and all that is known about them. Clones are the same purgatory.
@@ -327,11 +328,11 @@ impl Purgatory {
         })
     }
 
-    /// Returns one warning for each setting of the server that can lose held events, or that it does not let us read.
+    /// Returns what can lose held events or keeps the server from being used.
     ///
     /// # Errors
     /// [`PurgatoryError::TooOld`] if the scripts cannot run on it.
-    pub async fn check_server(&self) -> Result<Vec<String>, PurgatoryError> {
+    pub async fn check_server(&self) -> Result<Vec<ServerFault>, PurgatoryError> {
         match &self.backend {
             Backend::Redis(redis) => redis.check_server().await,
             Backend::Memory(_) => Ok(Vec::new()),

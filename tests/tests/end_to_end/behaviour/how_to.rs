@@ -59,7 +59,7 @@ async fn every_command_of_the_how_tos_does_what_it_says() {
             .replace("<npub>", &npub)
             .replace("<identifier>", "r");
         let head = format!(
-            "set -e; export PATH='{}':$PATH GRASP_REDIS_URL=redis://127.0.0.1:{redis}; unset GRASP_AUDIT_BIN\n",
+            "set -e; export PATH='{}':$PATH GRASP_REDIS_URL=redis://127.0.0.1:{redis}; unset AUDIT_BIN\n",
             programs.display()
         );
         shell(&(head + &recipe), "").await

@@ -138,11 +138,11 @@ async fn what_comes_by_a_stream_is_dated_as_clients_may_date_it() {
 
 /// Whatever is in a line, strfry waits for one answer to it, with its id and in its order, and reads 8,192 bytes at
 /// most.
-/// `GRASP_TEST_LINES` says how many are tried (scripts/plugin-lines).
+/// `TEST_LINES` says how many are tried (scripts/plugin-lines).
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_has_one_answer_in_order_with_its_id() {
     let world = World::start(Kind::Strfry, Options::default()).await;
-    let asked_for = std::env::var("GRASP_TEST_LINES").ok();
+    let asked_for = std::env::var("TEST_LINES").ok();
     let count: usize = asked_for.map_or(2_000, |count| count.parse().unwrap());
     let (input, output) = (world.folder().join("lines"), world.folder().join("answers"));
     let files = format!("<{} >{}", input.display(), output.display());

@@ -82,7 +82,7 @@ async fn run(world: &World, arguments: &[&str]) -> (bool, String) {
     let (program, port) = (program("grasp-gateway"), world.redis_port().unwrap());
     // The variable of these tests would be named as none of the program's.
     let command = format!(
-        "env -u GRASP_AUDIT_BIN GRASP_REDIS_URL=redis://127.0.0.1:{port} {} purgatory {} 2>&1; echo \"exit $?\"",
+        "env -u AUDIT_BIN GRASP_REDIS_URL=redis://127.0.0.1:{port} {} purgatory {} 2>&1; echo \"exit $?\"",
         program.display(),
         quoted.join(" ")
     );

@@ -2,6 +2,8 @@
 //! lets our user do, and how fast it writes.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -39,6 +41,21 @@ const SETTINGS: [(&str, &str, &str); 4] = [
         "redis drops held events when it is full",
     ),
 ];
+
+/// What is wrong with a server, and how that is mended.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerFault {
+    /// What was found, and what is at stake.
+    pub finding: String,
+    /// What to do, where possible a command.
+    pub mend: String,
+}
+
+impl fmt::Display for ServerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; to mend it: {}", self.finding, self.mend)
+    }
+}
 
 /// What the server reports about itself, and lets us do.
 pub(super) struct ServerReport {
@@ -81,9 +98,9 @@ pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Se
 }
 
 impl ServerReport {
-    /// Returns a warning for every setting that is off or cannot be read, every command that fails, and a disk whose
-    /// writes take longer than `slow`.
-    pub(super) fn check(self, slow: Duration) -> Result<Vec<String>, PurgatoryError> {
+    /// Returns every setting that is off or cannot be read, the commands that fail, and a disk whose writes take longer
+    /// than `slow`.
+    pub(super) fn check(self, slow: Duration) -> Result<Vec<ServerFault>, PurgatoryError> {
         if let Some(version) = self.version.filter(|version| !is_new_enough(version)) {
             return Err(PurgatoryError::TooOld { version });
         }
@@ -91,29 +108,43 @@ impl ServerReport {
             .iter()
             .filter_map(|(name, wanted, risk)| match self.settings.get(*name) {
                 Some(found) if found == wanted => None,
-                Some(found) => Some(format!("redis has {name} {found}, not {wanted}: {risk}")),
-                None => Some(format!(
-                    "redis does not report its {name}; make sure that it is {wanted}: otherwise {risk}"
-                )),
+                Some(found) => Some(ServerFault {
+                    finding: format!("redis has {name} {found}, not {wanted}: {risk}"),
+                    mend: format!("redis-cli CONFIG SET {name} {wanted} && redis-cli CONFIG REWRITE"),
+                }),
+                None => Some(ServerFault {
+                    finding: format!("redis does not report its {name}: if it is not {wanted}, {risk}"),
+                    mend: format!("make sure that it is, or {RIGHTS}"),
+                }),
             });
-        let failing = self.failing.iter().map(|(command, answer)| {
-            format!(
-                "redis does not do {command} for the purgatory ({answer}), so git events and pushes will be refused: give \
-                 its user the rights that docs/redis.md names, or take a Redis {} or newer",
-                PurgatoryError::VERSION_MIN
-            )
-        });
-        let late = (self.write > slow).then(|| {
-            format!(
-                "redis takes {} ms for a write, and --redis-slow-ms calls more than {} ms slow, so that git events and \
-                 pushes will be refused again and again: put its append-only file on a faster disk, or raise the limit",
-                self.write.as_millis(),
+        let late = (self.write > slow).then(|| ServerFault {
+            finding: format!(
+                "redis takes longer for a write than --redis-slow-ms calls slow ({} ms): git events and pushes will be \
+                 refused again and again",
                 slow.as_millis()
-            )
+            ),
+            mend: "put its append-only file on a faster disk, or raise the limit".to_owned(),
         });
-        Ok(settings.chain(failing).chain(late).collect())
+        Ok(settings.chain(refused(&self.failing)).chain(late).collect())
     }
 }
+
+/// Names the commands that fail, all at once: for want of one right it may be most of them.
+fn refused(failing: &[(String, String)]) -> Option<ServerFault> {
+    let (_, answer) = failing.first()?;
+    let commands: BTreeSet<&str> = failing.iter().map(|(command, _)| command.as_str()).collect();
+    let commands = Vec::from_iter(commands).join(", ");
+    Some(ServerFault {
+        finding: format!(
+            "redis does not do {commands} for the purgatory ({answer}): git events and pushes will be refused"
+        ),
+        mend: format!("{RIGHTS}; or take a Redis {} or newer", PurgatoryError::VERSION_MIN),
+    })
+}
+
+/// What our user needs: the row in docs/redis.md.
+const RIGHTS: &str = "give the user the rights in docs/redis.md: redis-cli ACL SETUSER <user> '~{purgatory}:*' \
+                      '&{purgatory}:wake' +@all -@dangerous +info '+config|get'";
 
 /// How many writes are timed: the fastest counts, since one may be late for a reason that passes.
 const WRITES: usize = 3;
@@ -163,13 +194,20 @@ mod tests {
         let off = server(Some("7.0.0"), SETTINGS.map(|(name, ..)| (name, "off")));
         let warnings = off.check(SLOW).unwrap();
         for ((name, wanted, _), warning) in SETTINGS.iter().zip(&warnings) {
-            assert!(warning.contains(&format!("{name} off, not {wanted}")), "{warning}");
+            assert!(
+                warning.finding.contains(&format!("{name} off, not {wanted}")),
+                "{warning}"
+            );
+            assert!(
+                warning.mend.contains(&format!("CONFIG SET {name} {wanted}")),
+                "{warning}"
+            );
         }
         assert_eq!(warnings.len(), SETTINGS.len());
     }
 
     #[test]
-    fn a_disk_slower_than_the_limit_is_named_with_both_times() {
+    fn a_disk_slower_than_the_limit_is_named() {
         let late = ServerReport {
             write: Duration::from_millis(60),
             ..server(Some("7.0.0"), GOOD)
@@ -178,11 +216,7 @@ mod tests {
         let warnings = late.check(SLOW).unwrap();
 
         assert_eq!(warnings.len(), 1);
-        assert!(
-            warnings[0].contains("60 ms") && warnings[0].contains("50 ms"),
-            "{}",
-            warnings[0]
-        );
+        assert!(warnings[0].finding.contains("(50 ms)"), "{}", warnings[0]);
     }
 
     /// One that only the probe does not try is refused when the first event comes.

@@ -9,6 +9,7 @@ mod settings;
 mod store;
 mod within;
 
+pub use check::ServerFault;
 pub use settings::RedisPlace;
 pub use settings::RedisSettings;
 pub use settings::RedisTls;

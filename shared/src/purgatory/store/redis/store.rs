@@ -6,6 +6,7 @@ use redis::cmd;
 use tokio::sync::watch;
 
 use super::check;
+use super::check::ServerFault;
 use super::connection::RedisConnection;
 use super::listen::listen;
 use super::settings::RedisSettings;
@@ -90,7 +91,7 @@ impl RedisStore {
         }
     }
 
-    pub(in crate::purgatory::store) async fn check_server(&self) -> Result<Vec<String>, PurgatoryError> {
+    pub(in crate::purgatory::store) async fn check_server(&self) -> Result<Vec<ServerFault>, PurgatoryError> {
         let server = self.connection.run(check::ask).await;
         server
             .map_err(|source| PurgatoryError::of("check the server", source))?
