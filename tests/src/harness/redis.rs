@@ -1,11 +1,14 @@
 //! The Redis of a world: a real one with the shipped configuration, which can be killed, and reached through a proxy;
 //! or several that are one (`redis_topology.rs`).
 
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::faults::clock::MovableClock;
@@ -220,12 +223,22 @@ async fn start(folder: &Path, port: u16, clock: Option<&MovableClock>) -> Proces
     let environment = clock.map(MovableClock::environment).unwrap_or_default();
     let program = Path::new("redis-server");
     let mut redis = Process::start_with(program, &arguments(folder, port), &log, &environment);
-    eventually("Redis listens", async || {
+    eventually("Redis answers", async || {
         assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
-        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        has_loaded(port).await.unwrap_or(false)
     })
     .await;
     redis
+}
+
+/// Whether it does not read its file any more, whatever else it answers: it may want a password.
+async fn has_loaded(port: u16) -> io::Result<bool> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
+    connection.write_all(b"PING\r\n").await?;
+    let mut answer = [0; 8];
+    connection.read_exact(&mut answer[..1]).await?;
+    let read = connection.read(&mut answer[1..]).await?;
+    Ok(!answer[..=read].starts_with(b"-LOADIN"))
 }
 
 /// Returns the arguments of a Redis with the shipped configuration that keeps its data in `folder`.
