@@ -51,10 +51,9 @@ impl Quarantine {
     ) -> Result<Self, RepositoryError> {
         let quarantine = Self::open_beside(have, kept).await?;
         let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        let refs = have.refs().await?;
-        let of_refs = refs.iter().flat_map(|refs| refs.refs.values());
+        let of_refs = have.tips().await?;
         let kept = kept.into_iter().flat_map(|kept| &kept.tips);
-        revs.extend(of_refs.chain(kept).map(|oid| format!("^{oid}\n")));
+        revs.extend(of_refs.iter().chain(kept).map(|oid| format!("^{oid}\n")));
         quarantine.fill(from, revs, limits).await?;
         Ok(quarantine)
     }

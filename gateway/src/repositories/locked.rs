@@ -116,7 +116,7 @@ impl LockedRepository<'_> {
         tips: &BTreeSet<Oid>,
     ) -> Result<(), RepositoryError> {
         let declared = received.into_declared(tips, self.limits).await?;
-        Ok(PartsOf::repository(&self.repository).keep(state_id, declared).await?)
+        Ok(PartsOf::of(&self.repository).keep(state_id, declared).await?)
     }
 
     /// Removes what is kept aside with a state.
@@ -124,7 +124,7 @@ impl LockedRepository<'_> {
     /// # Errors
     /// It is still there.
     pub(crate) async fn end_parts(&self, state_id: &EventId) -> Result<(), RepositoryError> {
-        Ok(PartsOf::repository(&self.repository).remove(state_id).await?)
+        Ok(PartsOf::of(&self.repository).remove(state_id).await?)
     }
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
@@ -166,7 +166,7 @@ impl LockedRepository<'_> {
             self.bring(source, tips.iter().copied().collect()).await?;
         }
         if !alignment.parts.is_empty() {
-            let parts = PartsOf::repository(&self.repository);
+            let parts = PartsOf::of(&self.repository);
             parts.move_in(&alignment.state_id, &alignment.parts).await?;
         }
         self.apply(&RefTransaction {

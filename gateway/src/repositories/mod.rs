@@ -243,7 +243,7 @@ impl Repositories {
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let with_authors = !facts.pull_requests.is_empty();
         let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
-        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::repository(&self.at(at))).collect();
+        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::of(&self.at(at))).collect();
         let read = in_background(move || {
             sweep_staged(&layout, &locked, &pull_request_ids)?;
             finish_moving_in(&parts, &locked)?;
@@ -293,7 +293,7 @@ impl Repositories {
         coordinate: &Coordinate,
         (state_id, tips): (EventId, BTreeSet<Oid>),
     ) -> Result<Option<KeptParts>, RepositoryError> {
-        Ok(PartsOf::repository(&self.at(coordinate)).kept(state_id, tips).await?)
+        Ok(PartsOf::of(&self.at(coordinate)).kept(state_id, tips).await?)
     }
 
     /// Tells whether anything is kept aside of the states of a repository.

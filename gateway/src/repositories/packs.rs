@@ -12,6 +12,7 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
+use crate::repositories::objects::ReadError;
 
 /// Moves the packs of the object directory `from` into `to`, both on one file system.
 ///
@@ -90,6 +91,23 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
         }
     }
     Ok(packs)
+}
+
+/// Opens every pack of an object directory with its index. Blocks.
+///
+/// # Errors
+/// [`ReadError`] if one of them cannot be opened: then nothing tells which objects are here.
+pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
+    let dir = object_dir.join("pack");
+    for name in packs_in(&dir)? {
+        let path = dir.join(name).with_extension("pack");
+        File::open(&path).map_err(failed("open", &path))?;
+        let bundle = gix::odb::pack::Bundle::at(&path, gix::hash::Kind::Sha1);
+        if !bundle.is_ok_and(|bundle| bundle.pack.checksum() == bundle.index.pack_checksum()) {
+            return Err(ReadError::Malformed { path });
+        }
+    }
+    Ok(())
 }
 
 /// Marks a pack whose objects are all in another one (maintenance/).

@@ -22,6 +22,7 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::packs::move_packs;
+use crate::repositories::packs::open_packs;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
@@ -39,7 +40,7 @@ pub(super) struct PartsOf {
 
 impl PartsOf {
     /// Returns what is kept beside `repository`, which need not be on disk.
-    pub(super) fn repository(repository: &Repository) -> Self {
+    pub(super) fn of(repository: &Repository) -> Self {
         Self {
             path: repository.store().layout().parts(repository.coordinate()),
             repository: repository.clone(),
@@ -105,13 +106,17 @@ impl PartsOf {
     pub(super) async fn move_in(&self, state_id: &EventId, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let from = self.object_dir(state_id);
-        match check_complete(&self.repository, &from, tips).await {
-            Err(error @ RepositoryError::Incomplete { .. }) => {
-                self.remove(state_id).await?;
-                return Err(error);
-            }
-            checked => checked?,
+        let mut checked = check_complete(&self.repository, &from, tips).await;
+        if let Err(RepositoryError::Incomplete { .. }) = checked {
+            // Their pushers have heard ok: they go only if all can be read, and something is missing nevertheless.
+            let object_dirs = [from.clone(), self.repository.object_dir()];
+            in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
+            checked = check_complete(&self.repository, &from, tips).await;
         }
+        if let Err(RepositoryError::Incomplete { .. }) = checked {
+            self.remove(state_id).await?;
+        }
+        checked?;
         let to = self.repository.object_dir();
         Ok(in_background(move || {
             let mark = from.join(MOVING_IN);
@@ -197,7 +202,7 @@ mod tests {
         for world in World::of_every_git().await {
             let (from, into) = (world.repository("from"), world.repository("into"));
             let commits @ [one, two] = world.two_commits(&from).await;
-            let (parts, tips) = (PartsOf::repository(&into), BTreeSet::from(commits));
+            let (parts, tips) = (PartsOf::of(&into), BTreeSet::from(commits));
             keep(&parts, &from, one, &[]).await;
             keep(&parts, &from, two, &[one]).await;
             assert_eq!(World::packs(&parts.object_dir(&state_id('a'))).len(), 2);
@@ -223,7 +228,7 @@ mod tests {
         let world = World::new().await;
         let (from, into) = (world.repository("from"), world.repository("into"));
         let commits @ [one, two] = world.two_commits(&from).await;
-        let parts = PartsOf::repository(&into);
+        let parts = PartsOf::of(&into);
         keep(&parts, &from, one, &[]).await;
         keep(&parts, &from, two, &[one]).await;
         parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
@@ -243,7 +248,7 @@ mod tests {
         let world = World::new().await;
         let (from, into) = (world.repository("from"), world.repository("into"));
         let [one, two] = world.two_commits(&from).await;
-        let parts = PartsOf::repository(&into);
+        let parts = PartsOf::of(&into);
         keep(&parts, &from, one, &[]).await;
         parts.move_in(&state_id('a'), &[one].into()).await.unwrap();
         parts.remove(&state_id('a')).await.unwrap();
@@ -258,5 +263,94 @@ mod tests {
         assert!(matches!(moved, Err(RepositoryError::Incomplete { .. })), "{moved:?}");
         assert!(into.object_kinds(&[two]).await.unwrap().is_empty());
         assert!(parts.read(&[two]).unwrap().is_empty(), "they have to come again");
+    }
+
+    /// git took a pack that it could not open for one that is not there, and the parts went.
+    #[tokio::test]
+    async fn parts_stay_while_a_pack_cannot_be_read() {
+        for world in World::of_every_git().await {
+            let (from, into) = (world.repository("from"), world.repository("into"));
+            let [one, two] = world.two_commits(&from).await;
+            let (parts, tips) = (PartsOf::of(&into), BTreeSet::from([two]));
+            keep(&parts, &from, one, &[]).await;
+            parts.move_in(&state_id('a'), &[one].into()).await.unwrap();
+            parts.remove(&state_id('a')).await.unwrap();
+            let set = ["update-ref", "refs/heads/a", &one.to_string()].map(str::to_owned);
+            world.git(&into, &set.each_ref().map(String::as_str), b"").await;
+            keep(&parts, &from, two, &[]).await;
+            set_lost_ref(&into);
+            for pack in [&into.object_dir(), &parts.object_dir(&state_id('a'))].map(|dir| World::packs(dir).remove(0)) {
+                let whole = fs::read(&pack).unwrap();
+                let cut = whole[..whole.len() - 5].to_vec();
+                for unreadable in [None, Some(cut)] {
+                    fs::remove_file(&pack).unwrap();
+                    match &unreadable {
+                        None => fs::create_dir(&pack).unwrap(),
+                        Some(bytes) => fs::write(&pack, bytes).unwrap(),
+                    }
+
+                    let moved = parts.move_in(&state_id('a'), &tips).await;
+
+                    assert!(
+                        matches!(moved, Err(RepositoryError::Read(_) | RepositoryError::Git(_))),
+                        "{moved:?}"
+                    );
+                    match &unreadable {
+                        None => fs::remove_dir(&pack).unwrap(),
+                        Some(_) => fs::remove_file(&pack).unwrap(),
+                    }
+                    fs::write(&pack, &whole).unwrap();
+                }
+            }
+
+            parts.move_in(&state_id('a'), &tips).await.unwrap();
+
+            assert_eq!(into.object_kinds(&[two]).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_stay_when_git_is_killed() {
+        let world = World::whose_git_can_be_killed().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let commits @ [_, two] = world.two_commits(&from).await;
+        let parts = PartsOf::of(&into);
+        keep(&parts, &from, two, &[]).await;
+
+        for how in [
+            "kill -KILL $$",
+            "echo 'fatal: Out of memory, malloc failed'>&2; exit 128",
+        ] {
+            world.fail_git("rev-list", how);
+            let moved = parts.move_in(&state_id('a'), &commits.into()).await;
+
+            assert!(matches!(moved, Err(RepositoryError::Git(_))), "{moved:?}");
+        }
+        world.fail_git("rev-list", ":");
+        parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+    }
+
+    /// Every set of parts went, for ever.
+    #[tokio::test]
+    async fn a_ref_whose_object_is_lost_keeps_no_parts_out() {
+        for world in World::of_every_git().await {
+            let (from, into) = (world.repository("from"), world.repository("into"));
+            let commits @ [one, two] = world.two_commits(&from).await;
+            into.create().await.unwrap();
+            set_lost_ref(&into);
+            let parts = PartsOf::of(&into);
+            keep(&parts, &from, one, &[]).await;
+            keep(&parts, &from, two, &[one]).await;
+
+            parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+
+            assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
+        }
+    }
+
+    fn set_lost_ref(repository: &Repository) {
+        let dir = repository.path().join("refs/nostr");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("ab".repeat(32)), format!("{}\n", "12".repeat(20))).unwrap();
     }
 }

@@ -14,7 +14,10 @@ use shared::nip34::Coordinate;
 use shared::rules::Staged;
 
 use crate::git::error::GitError;
+use crate::process::exceeded_limit;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::ingest::DISK_FAULTS;
+use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
@@ -152,13 +155,15 @@ impl Staging {
 /// Asked of git, because what was there when the objects came may be gone.
 ///
 /// # Errors
-/// [`RepositoryError::Incomplete`] if they do not.
+/// [`RepositoryError::Incomplete`] if they do not, or if git could not open a pack and did not mention it.
 pub(super) async fn check_complete(
     repository: &Repository,
     object_dir: &Path,
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
-    let revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    let mut revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    let of_refs = repository.tips().await?;
+    revs.extend(of_refs.iter().map(|tip| format!("^{tip}\n")));
     let checked = repository
         .store()
         .git()
@@ -169,16 +174,25 @@ pub(super) async fn check_complete(
         // Looks for every object and prints none.
         .arg("--quiet")
         .arg("--stdin")
-        .arg("--not")
-        .arg("--all")
         .output(revs.as_bytes(), CHECK_DEADLINE)
         .await;
     match checked {
         Ok(_) => Ok(()),
-        Err(GitError::Failed { message, .. }) => Err(RepositoryError::Incomplete { message }),
+        Err(GitError::Failed { status, message, .. }) if !exceeded_limit(status) && !is_fault_of_ours(&message) => {
+            Err(RepositoryError::Incomplete { message })
+        }
         Err(error) => Err(error.into()),
     }
 }
+
+/// Whether git failed for something else than an object that is missing.
+fn is_fault_of_ours(message: &str) -> bool {
+    let faults = [DISK_FAULTS, MEMORY_FAULTS, UNREADABLE].concat();
+    faults.iter().any(|fault| message.contains(fault))
+}
+
+/// What git says of packs that it cannot use (git `packfile.c`, `object-file.c`).
+const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
 /// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably.
 /// Blocks.
