@@ -182,6 +182,7 @@ impl<'r> Workshop<'r> {
         in_background(move || sync(&new_files(&objects)?)).await?;
         Ok(RenewedPacks {
             quarantine: self.quarantine,
+            linked: found.packs.iter().map(|pack| pack.name.clone()).collect(),
             indexed,
             replaced,
         })
@@ -420,24 +421,37 @@ mod tests {
         whole.maintain(repository.coordinate(), Effort::All).await.unwrap();
         assert_eq!(files(&repository, REPLACED), 0);
         assert_whole(&world, &repository, &commits).await;
+    }
 
-        // What was made of packs that are gone meanwhile does not move in.
-        let late = RenewedPacks {
-            quarantine: Quarantine::open(&repository).await.unwrap(),
-            indexed: BTreeSet::new(),
-            replaced: plan.combine.clone(),
-        };
-        let dir = late.quarantine.object_dir().join("pack");
-        fs::create_dir(&dir).unwrap();
-        for extension in ["pack", "idx"] {
-            fs::write(
-                dir.join(first).with_extension(extension),
-                "of a pack that is not here any more",
-            )
-            .unwrap();
+    /// It was made again, of a pack and nothing else: nobody could create it any more; and in one that was pushed anew
+    /// the objects of the old one became fetchable.
+    #[tokio::test]
+    async fn what_was_made_of_a_repository_that_is_gone_does_not_move_in() {
+        for world in World::of_every_git().await {
+            let (repository, commits) = of_many_pushes(&world, "a").await;
+            let settings = MaintenanceSettings::DEFAULT;
+            let found = found_packs(&repository.object_dir()).unwrap();
+            let plan = plan(&found, Effort::All, &settings);
+            let renewed = async || {
+                let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
+                workshop.renew(&found, &plan).await.unwrap()
+            };
+            let [one_gone, gone, anew] = [renewed().await, renewed().await, renewed().await];
+            let objects = repository.object_dir();
+            for extension in ["idx", "pack"] {
+                let first = objects.join("pack").join(&found.packs[0].name);
+                fs::remove_file(first.with_extension(extension)).unwrap();
+            }
+
+            assert!(!one_gone.put_in_place(&objects).unwrap());
+            fs::remove_dir_all(repository.path()).unwrap();
+            assert!(!gone.put_in_place(&objects).unwrap());
+            assert!(!repository.path().exists());
+            repository.create().await.unwrap();
+            assert!(!anew.put_in_place(&objects).unwrap());
+
+            assert!(repository.object_kinds(&commits).await.unwrap().is_empty());
         }
-        assert!(!late.put_in_place(&objects).unwrap());
-        assert_whole(&world, &repository, &commits).await;
     }
 
     #[tokio::test]
