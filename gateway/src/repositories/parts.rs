@@ -133,12 +133,10 @@ impl PartsOf {
     /// [`FileError`] if it is still there.
     pub(super) async fn remove(&self, state_id: &EventId) -> Result<(), FileError> {
         let (own, path) = (self.path.clone(), self.object_dir(state_id));
-        let gone = self.repository.store().layout().fresh_quarantine();
+        let layout = self.repository.store().layout().clone();
         in_background(move || {
             if path.is_dir() {
-                fs::rename(&path, &gone).map_err(failed("remove", &path))?;
-                sync(std::slice::from_ref(&own))?;
-                fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
+                layout.remove_at_once(&path)?;
             }
             remove_unless_in_use(&own)
         })
