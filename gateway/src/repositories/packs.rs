@@ -67,17 +67,25 @@ fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Resul
     sync(&[to])
 }
 
-/// Returns the names, without extension, of the packs in `dir` that are complete, not empty and not replaced.
+/// Returns the names, without extension, of the packs in `dir` that are complete, not empty and not replaced. Nobody
+/// else needs to stand still: whatever maintenance does meanwhile, together they have every object.
 pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
+    let replaced = replaced_in(dir)?;
+    packs_besides(&replaced, dir)
+}
+
+/// Returns the packs that were replaced. Those that have their objects are listed by whoever begins to list after this.
+fn replaced_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
+    let is_replaced = |path: &PathBuf| path.extension() == Some(OsStr::new(REPLACED));
+    let replaced = files(dir)?.into_iter().filter(is_replaced);
+    Ok(replaced.filter_map(|path| path.file_stem().map(PathBuf::from)).collect())
+}
+
+fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let mut packs = BTreeSet::new();
-    for entry in entries {
-        let path = entry.map_err(failed("list", dir))?.path();
-        if path.extension() != Some(OsStr::new("idx")) || path.with_extension(REPLACED).exists() {
+    for path in files(dir)? {
+        let Some(stem) = path.file_stem().map(PathBuf::from) else { continue };
+        if path.extension() != Some(OsStr::new("idx")) || replaced.contains(&stem) {
             continue;
         }
         let pack = path.with_extension("pack");
@@ -86,11 +94,22 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
             Err(_) if !path.exists() => continue,
             found => found.map_err(failed("look at", &pack))?.len(),
         };
-        if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
-            packs.insert(PathBuf::from(stem));
+        if len > EMPTY_PACK_BYTES {
+            packs.insert(stem);
         }
     }
     Ok(packs)
+}
+
+/// Returns what is in a directory; nothing if it does not exist.
+fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("list", dir)(error)),
+    };
+    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
+    paths.collect()
 }
 
 /// Opens every pack of an object directory with its index. Blocks.
@@ -115,3 +134,27 @@ pub(super) const REPLACED: &str = "replaced";
 
 /// A header of 12 bytes and a hash: what a push sends whose objects are all here.
 const EMPTY_PACK_BYTES: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One repository got half of the history of another, whose packs were combined while they were listed.
+    #[test]
+    fn a_listing_during_maintenance_misses_no_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(dir.path().join(name), [0; 100]).unwrap();
+        let names = |packs: &[&str]| packs.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        for name in ["old.pack", "old.idx"] {
+            write(name);
+        }
+
+        let before = replaced_in(dir.path()).unwrap();
+        for name in ["new.pack", "new.idx", "old.replaced"] {
+            write(name);
+        }
+
+        assert_eq!(packs_besides(&before, dir.path()).unwrap(), names(&["new", "old"]));
+        assert_eq!(packs_in(dir.path()).unwrap(), names(&["new"]));
+    }
+}
