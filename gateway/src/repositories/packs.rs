@@ -35,34 +35,39 @@ pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
         }
         match fs::hard_link(from, to) {
             // A file system without hard links, or with too many to this one.
-            Err(_) => fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()),
+            Err(_) => copy(from, to),
             Ok(()) => Ok(()),
         }
     })
 }
 
+/// Nobody sees half of a copy.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    // A name that is swept (sweep.rs).
+    let beside = to.with_file_name(format!("tmp_{}", to.file_name().unwrap_or_default().display()));
+    fs::copy(from, &beside)?;
+    File::open(&beside)?.sync_all()?;
+    fs::rename(&beside, to)
+}
+
 /// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
 fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), FileError> {
     let (from, to) = (from.join("pack"), to.join("pack"));
-    let packs = packs_in(&from)?;
+    let mut packs = packs_in(&from)?;
     if packs.is_empty() {
         return Ok(());
     }
     make_dir(&to)?;
-    for pack in packs {
-        // Named by the hash of its content: the same pack is there already.
-        if to.join(&pack).with_extension("idx").exists() {
-            continue;
-        }
-        // git before 2.41 writes no `.rev` unless told to.
-        let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
-        let files = ["pack", "rev", "idx"].map(|extension| from.join(&pack).with_extension(extension));
-        let files: Vec<PathBuf> = files.into_iter().filter(is_here).collect();
-        sync(&files)?;
-        for file in &files {
-            let name = file.file_name().unwrap_or_default();
-            place(file, &to.join(name)).map_err(failed("place", file))?;
-        }
+    // Named by the hash of its content: the same pack is there already.
+    packs.retain(|pack| !to.join(pack).with_extension("idx").exists());
+    // git before 2.41 writes no `.rev` unless told to.
+    let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
+    let files_of = |pack: &PathBuf| ["pack", "rev", "idx"].map(|extension| from.join(pack).with_extension(extension));
+    let files: Vec<PathBuf> = packs.iter().flat_map(files_of).filter(is_here).collect();
+    sync(&files)?;
+    for file in &files {
+        let name = file.file_name().unwrap_or_default();
+        place(file, &to.join(name)).map_err(failed("place", file))?;
     }
     sync(&[to])
 }
@@ -78,13 +83,17 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
 fn replaced_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let is_replaced = |path: &PathBuf| path.extension() == Some(OsStr::new(REPLACED));
     let replaced = files(dir)?.into_iter().filter(is_replaced);
-    Ok(replaced.filter_map(|path| path.file_stem().map(PathBuf::from)).collect())
+    Ok(replaced
+        .filter_map(|path| path.file_stem().map(PathBuf::from))
+        .collect())
 }
 
 fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let mut packs = BTreeSet::new();
     for path in files(dir)? {
-        let Some(stem) = path.file_stem().map(PathBuf::from) else { continue };
+        let Some(stem) = path.file_stem().map(PathBuf::from) else {
+            continue;
+        };
         if path.extension() != Some(OsStr::new("idx")) || replaced.contains(&stem) {
             continue;
         }
@@ -140,6 +149,22 @@ mod tests {
     use super::*;
 
     /// One repository got half of the history of another, whose packs were combined while they were listed.
+    /// Where hard links cannot be made; half of an index kept the whole one out for ever.
+    #[test]
+    fn a_copy_is_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to] = ["from.idx", "to.idx"].map(|name| dir.path().join(name));
+        // It can be opened and not read.
+        copy(Path::new("/proc/self/mem"), &to).unwrap_err();
+        assert!(!to.exists());
+
+        fs::write(&from, "content").unwrap();
+        copy(&from, &to).unwrap();
+
+        assert_eq!(fs::read_to_string(&to).unwrap(), "content");
+        assert_eq!(files(dir.path()).unwrap().len(), 2);
+    }
+
     #[test]
     fn a_listing_during_maintenance_misses_no_object() {
         let dir = tempfile::tempdir().unwrap();
