@@ -73,11 +73,19 @@ impl PartsOf {
         }))
     }
 
-    /// Returns which of `oids` are kept, by state. Blocks.
+    /// Returns which of `oids` are kept, by state, after [`PartsOf::finish_moving_in`] if it is among those locked.
+    /// Blocks.
     ///
     /// # Errors
-    /// It cannot be listed or looked up.
-    pub(super) fn read(&self, oids: &[Oid]) -> Result<Parts, ReadError> {
+    /// It cannot be finished, listed or looked up.
+    pub(super) fn finish_and_read(&self, locked: &BTreeSet<Coordinate>, oids: &[Oid]) -> Result<Parts, ReadError> {
+        if locked.contains(self.coordinate()) {
+            self.finish_moving_in()?;
+        }
+        self.read(oids)
+    }
+
+    fn read(&self, oids: &[Oid]) -> Result<Parts, ReadError> {
         let state_ids = self.state_ids()?.into_iter();
         state_ids
             .map(|state_id| Ok((state_id, kinds_in(&[self.object_dir(&state_id)], oids)?)))
@@ -98,7 +106,7 @@ impl PartsOf {
 
     /// Puts all that is kept of a state into the repository too, which is made if need be, if `tips` are complete
     /// there. Sets no ref. What is kept stays until [`PartsOf::remove`]: until then a crash in between is made up for
-    /// by [`finish_moving_in`].
+    /// by [`PartsOf::finish_moving_in`].
     ///
     /// # Errors
     /// [`RepositoryError::Incomplete`]: what it built on is gone, and so is it; it has to be pushed again. Otherwise it
@@ -143,27 +151,22 @@ impl PartsOf {
         .await
     }
 
-    fn state_ids(&self) -> Result<Vec<EventId>, FileError> {
-        let names = names(&self.path)?.into_iter();
-        Ok(names.filter_map(|name| EventId::from_hex(&name).ok()).collect())
-    }
-}
-
-/// Finishes what a crash has left half done for the repositories that are locked: of several packs that refer to each
-/// other, a repository has all or none. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a file cannot be put there.
-pub(super) fn finish_moving_in(parts: &[PartsOf], locked: &BTreeSet<Coordinate>) -> Result<(), FileError> {
-    for parts in parts.iter().filter(|parts| locked.contains(parts.coordinate())) {
-        for state_id in parts.state_ids()? {
-            let (from, to) = (parts.object_dir(&state_id), parts.repository.object_dir());
+    /// Finishes what a crash has left half done: of several packs that refer to each other, a repository has all or
+    /// none. Call it under its lock. Blocks.
+    fn finish_moving_in(&self) -> Result<(), FileError> {
+        for state_id in self.state_ids()? {
+            let (from, to) = (self.object_dir(&state_id), self.repository.object_dir());
             if is_moving_in(&from) && to.is_dir() {
                 share_packs(&from, &to)?;
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn state_ids(&self) -> Result<Vec<EventId>, FileError> {
+        let names = names(&self.path)?.into_iter();
+        Ok(names.filter_map(|name| EventId::from_hex(&name).ok()).collect())
+    }
 }
 
 fn is_moving_in(object_dir: &Path) -> bool {
@@ -234,9 +237,10 @@ mod tests {
         fs::remove_file(first.with_extension("idx")).unwrap();
         assert!(into.object_kinds(&commits).await.unwrap().len() < 2);
 
-        finish_moving_in(std::slice::from_ref(&parts), &BTreeSet::new()).unwrap();
+        parts.finish_and_read(&BTreeSet::new(), &[]).unwrap();
         assert!(into.object_kinds(&commits).await.unwrap().len() < 2, "without the lock");
-        finish_moving_in(&[parts], &[into.coordinate().clone()].into()).unwrap();
+        let locked = [into.coordinate().clone()].into();
+        parts.finish_and_read(&locked, &[]).unwrap();
 
         assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
     }
