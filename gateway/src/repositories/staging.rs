@@ -206,14 +206,26 @@ pub(super) fn place_aside(
     place_packs: impl FnOnce() -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     make_dir(own)?;
-    let file = own.join(COORDINATE_FILE);
-    fs::write(&file, format!("{}\n", repository.coordinate())).map_err(failed("write", &file))?;
+    note_coordinate(repository, own)?;
     // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
     make_dir(&to.join("pack"))?;
     place_packs()?;
     let root = repository.store().layout().root();
     let dirs = to.ancestors().take_while(|dir| *dir != root);
     sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
+}
+
+/// Notes whose a directory is. Without the note, or with half of it, nobody finds what is in it.
+fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError> {
+    let (file, line) = (own.join(COORDINATE_FILE), format!("{}\n", repository.coordinate()));
+    if fs::read(&file).is_ok_and(|noted| noted == line.as_bytes()) {
+        return Ok(());
+    }
+    // Where a crash leaves it to be swept.
+    let fresh = repository.store().layout().fresh_quarantine();
+    fs::write(&fresh, line).map_err(failed("write", &fresh))?;
+    sync(std::slice::from_ref(&fresh))?;
+    fs::rename(&fresh, &file).map_err(failed("replace", &file))
 }
 
 /// Lists everything that is staged for these repositories. Blocks.
@@ -379,6 +391,32 @@ mod tests {
         Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
             .await
             .unwrap()
+    }
+
+    /// It was cut to nothing and written anew each time; after a power cut nobody found what was there.
+    #[tokio::test]
+    async fn the_note_whose_a_directory_is_is_replaced_only_if_it_is_wrong() {
+        use std::os::unix::fs::MetadataExt;
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let own = world.store.layout().staging(repository.coordinate());
+        make_dir(&own).unwrap();
+        let file = own.join(COORDINATE_FILE);
+        let inode = || fs::metadata(&file).unwrap().ino();
+        fs::write(&file, "30617:half").unwrap();
+        // Open, so that nobody else gets its number.
+        let (_half, half_inode) = (fs::File::open(&file).unwrap(), inode());
+
+        note_coordinate(&repository, &own).unwrap();
+        let noted = (inode(), fs::metadata(&file).unwrap().ctime_nsec());
+        note_coordinate(&repository, &own).unwrap();
+
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            format!("{}\n", repository.coordinate())
+        );
+        assert_ne!(noted.0, half_inode, "beside it, and then in its place");
+        assert_eq!(noted, (inode(), fs::metadata(&file).unwrap().ctime_nsec()));
     }
 
     #[tokio::test]
