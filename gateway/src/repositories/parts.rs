@@ -2,7 +2,6 @@
 //! state, with all that was pushed of it so far. With what the repository has it is whole.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
@@ -178,6 +177,8 @@ const MOVING_IN: &str = "moving-in";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
