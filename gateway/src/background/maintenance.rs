@@ -8,7 +8,7 @@ use crate::repositories::Repositories;
 use crate::repositories::maintenance::Effort;
 use crate::repositories::maintenance::Maintained;
 
-/// Maintains what was touched, for ever. What fails is tried again when it is touched again, and by the re-check.
+/// Maintains what was touched, for ever. What fails is tried again by the re-check.
 pub(super) async fn maintain_touched(repositories: &Repositories) {
     loop {
         let coordinate = repositories.touched().next().await;
@@ -26,8 +26,9 @@ pub(super) async fn maintain_touched(repositories: &Repositories) {
                 tracing::info!(repo.coordinate = %coordinate, refs, combined, indexed, removed, secs, "{text}");
             }
             Err(error) => {
+                repositories.touched().leave_out(&coordinate);
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository, left out until the daily visit");
             }
         }
         rest(began).await;

@@ -126,7 +126,7 @@ async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs:
     if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
         log(&error, "cannot tell whether a repository is still announced");
     }
-    reconciler.repositories.touched().note(coordinate);
+    reconciler.repositories.touched().note_daily(coordinate);
     if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
         log(&error, "cannot tell which PRs have ended");
     }

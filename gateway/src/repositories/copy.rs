@@ -51,10 +51,9 @@ impl Quarantine {
     ) -> Result<Self, RepositoryError> {
         let quarantine = Self::open_beside(have, kept).await?;
         let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        let refs = have.refs().await?;
-        let of_refs = refs.iter().flat_map(|refs| refs.refs.values());
+        let of_refs = have.tips().await?;
         let kept = kept.into_iter().flat_map(|kept| &kept.tips);
-        revs.extend(of_refs.chain(kept).map(|oid| format!("^{oid}\n")));
+        revs.extend(of_refs.iter().chain(kept).map(|oid| format!("^{oid}\n")));
         quarantine.fill(from, revs, limits).await?;
         Ok(quarantine)
     }
@@ -114,20 +113,17 @@ impl Quarantine {
 /// # Errors
 /// [`RepositoryError`]; then `into` is as before, or has some of it.
 pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
-    let objects = from.object_dir();
-    let quarantine = Quarantine::open(into).await?;
-    let (shared, fresh) = (objects.clone(), quarantine.object_dir().to_owned());
-    let is_shared = in_background(move || {
-        let is_whole = holds_only_packs(&shared)? && packs_in(&shared.join("pack"))?.len() <= SHARED_PACKS_MAX;
-        if is_whole {
-            share_packs(&shared, &fresh)?;
-        }
-        Ok::<_, FileError>(is_whole)
+    let (shared, objects) = (from.object_dir(), from.object_dir());
+    let can_be_shared = in_background(move || {
+        Ok::<_, FileError>(holds_only_packs(&objects)? && packs_in(&objects.join("pack"))?.len() <= SHARED_PACKS_MAX)
     });
-    if !is_shared.await? {
+    if !can_be_shared.await? {
         return Ok(false);
     }
-    quarantine.migrate().await?;
+    into.create().await?;
+    let to = into.object_dir();
+    // Straight there, so that only what is new costs a link.
+    in_background(move || share_packs(&shared, &to)).await?;
     Ok(true)
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     if line_with(&["No space left on device", "Disk quota exceeded"]).is_some() {
         return Err(IngestError::DiskFull);
     }
-    if line_with(&["Out of memory", "out of memory", "mmap failed", "Cannot allocate"]).is_some() {
+    if line_with(MEMORY_FAULTS).is_some() {
         return Err(IngestError::TooExpensive);
     }
     if line_with(&["exceeds maximum allowed size", "File too large"]).is_some() {
@@ -101,9 +101,12 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     Err(IngestError::Broken { message })
 }
 
+/// What git says where it gets no memory.
+pub(super) const MEMORY_FAULTS: &[&str] = &["Out of memory", "out of memory", "mmap failed", "Cannot allocate"];
+
 /// What git says of a disk that fails it, where it does not name a lack of room: without an inode for the directory, a
 /// temporary file in it cannot be made.
-const DISK_FAULTS: &[&str] = &[
+pub(super) const DISK_FAULTS: &[&str] = &[
     "nable to create temporary file",
     "Input/output error",
     "Read-only file system",

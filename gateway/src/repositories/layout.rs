@@ -177,6 +177,17 @@ impl Layout {
             .join(format!("{}-{n}", self.inner.instance))
     }
 
+    /// Removes a directory of the data directory, at once or not at all: what a crash leaves of it is swept. Blocks.
+    ///
+    /// # Errors
+    /// It is still there, or what is left of it in the quarantine.
+    pub(super) fn remove_at_once(&self, dir: &Path) -> Result<(), FileError> {
+        let gone = self.fresh_quarantine();
+        fs::rename(dir, &gone).map_err(failed("remove", dir))?;
+        sync(&[dir.parent().unwrap_or(dir).to_owned()])?;
+        fs::remove_dir_all(&gone).map_err(failed("remove", &gone))
+    }
+
     /// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
     ///
     /// # Errors

@@ -18,7 +18,6 @@ use shared::rules::Staged;
 use crate::repositories::copy::copy_objects;
 use crate::repositories::copy::share_objects;
 use crate::repositories::error::RepositoryError;
-use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
@@ -116,7 +115,7 @@ impl LockedRepository<'_> {
         tips: &BTreeSet<Oid>,
     ) -> Result<(), RepositoryError> {
         let declared = received.into_declared(tips, self.limits).await?;
-        Ok(PartsOf::repository(&self.repository).keep(state_id, declared).await?)
+        Ok(PartsOf::of(&self.repository).keep(state_id, declared).await?)
     }
 
     /// Removes what is kept aside with a state.
@@ -124,7 +123,7 @@ impl LockedRepository<'_> {
     /// # Errors
     /// It is still there.
     pub(crate) async fn end_parts(&self, state_id: &EventId) -> Result<(), RepositoryError> {
-        Ok(PartsOf::repository(&self.repository).remove(state_id).await?)
+        Ok(PartsOf::of(&self.repository).remove(state_id).await?)
     }
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
@@ -166,7 +165,7 @@ impl LockedRepository<'_> {
             self.bring(source, tips.iter().copied().collect()).await?;
         }
         if !alignment.parts.is_empty() {
-            let parts = PartsOf::repository(&self.repository);
+            let parts = PartsOf::of(&self.repository);
             parts.move_in(&alignment.state_id, &alignment.parts).await?;
         }
         self.apply(&RefTransaction {
@@ -256,14 +255,13 @@ impl LockedRepository<'_> {
         Ok(())
     }
 
-    /// Removes the repository with all that is in it.
+    /// Removes the repository with all that is in it: half of one could neither be read nor made again.
     ///
     /// # Errors
-    /// Some of it is still there.
+    /// It is as it was, or some of it is in the quarantine.
     pub(crate) async fn remove(&self) -> Result<(), RepositoryError> {
-        let path = self.repository.path();
-        let removed = tokio::fs::remove_dir_all(path).await;
-        Ok(removed.map_err(failed("remove", path))?)
+        let (layout, path) = (self.store.layout().clone(), self.repository.path().to_owned());
+        Ok(in_background(move || layout.remove_at_once(&path)).await?)
     }
 
     /// Notes since when the repository is kept although nobody announces it here; `None`: it is announced again.
@@ -340,5 +338,36 @@ impl LockedRepository<'_> {
             applied => return applied,
         }
         self.repository.apply(transaction).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::Repositories;
+    use crate::repositories::testing::World;
+
+    /// A gateway that was killed meanwhile left a directory in the place of the repository, for ever.
+    #[tokio::test]
+    async fn a_repository_goes_at_once_or_not_at_all() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let commits = world.two_commits(&repository).await;
+        let all = Repositories::new(world.store.clone(), IngestLimits::default());
+        let locked = all.lock(&[repository.coordinate().clone()].into()).await.unwrap();
+        let locked = locked.repository(repository.coordinate()).unwrap();
+        let (quarantine, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
+
+        // It is taken away first, and where that cannot be done nothing is.
+        std::fs::rename(&quarantine, &elsewhere).unwrap();
+        locked.remove().await.unwrap_err();
+        assert!(repository.exists().await);
+        assert_eq!(repository.object_kinds(&commits).await.unwrap().len(), 2);
+
+        std::fs::rename(&elsewhere, &quarantine).unwrap();
+        locked.remove().await.unwrap();
+        assert!(!repository.path().exists());
+        assert_eq!(world.quarantine_entries(), 0);
+        repository.create().await.unwrap();
     }
 }

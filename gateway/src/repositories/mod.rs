@@ -72,7 +72,6 @@ use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::parts::PartsOf;
-use crate::repositories::parts::finish_moving_in;
 use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::refs::Head;
@@ -243,14 +242,18 @@ impl Repositories {
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let with_authors = !facts.pull_requests.is_empty();
         let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
-        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::repository(&self.at(at))).collect();
+        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::of(&self.at(at))).collect();
         let read = in_background(move || {
             sweep_staged(&layout, &locked, &pull_request_ids)?;
-            finish_moving_in(&parts, &locked)?;
             let mut disk = Disk {
                 staged: staged_for_events(&layout, &coordinates, &pull_request_ids)?,
                 ..Disk::default()
             };
+            // First: with what is finished by it the repositories are read.
+            let parts_read: Vec<_> = parts
+                .iter()
+                .map(|parts| parts.finish_and_read(&locked, &oids))
+                .collect();
             for repository in hosted {
                 let coordinate = repository.coordinate();
                 match read_one(&repository, &oids, with_authors) {
@@ -259,9 +262,9 @@ impl Repositories {
                     Err(error) => note_broken(&mut disk, coordinate, &error),
                 }
             }
-            for parts in parts {
+            for (parts, read) in parts.iter().zip(parts_read) {
                 let coordinate = parts.coordinate();
-                match parts.read(&oids) {
+                match read {
                     Ok(parts) if parts.is_empty() => {}
                     Ok(parts) => drop(disk.parts.insert(coordinate.clone(), parts)),
                     Err(error) => note_broken(&mut disk, coordinate, &error),
@@ -293,7 +296,7 @@ impl Repositories {
         coordinate: &Coordinate,
         (state_id, tips): (EventId, BTreeSet<Oid>),
     ) -> Result<Option<KeptParts>, RepositoryError> {
-        Ok(PartsOf::repository(&self.at(coordinate)).kept(state_id, tips).await?)
+        Ok(PartsOf::of(&self.at(coordinate)).kept(state_id, tips).await?)
     }
 
     /// Tells whether anything is kept aside of the states of a repository.
@@ -373,3 +376,47 @@ fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result
 
 /// Bytes and key of each owner, a line each, in the data directory.
 const DISK_USE_FILE: &str = "disk-use";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use shared::purgatory::Reading;
+    use shared::rules::Access;
+    use shared::rules::Covered;
+    use shared::rules::MaintainerMode;
+
+    use super::*;
+    use crate::repositories::testing::World;
+
+    /// Nothing was decided for any of them.
+    #[tokio::test]
+    async fn parts_that_cannot_be_finished_break_one_repository_only() {
+        let world = World::new().await;
+        let state_id = "aa".repeat(32);
+        let [broken, whole] = ["broken", "whole"].map(|name| world.repository(name));
+        for repository in [&broken, &whole] {
+            repository.create().await.unwrap();
+            let parts = world.store.layout().parts(repository.coordinate()).join(&state_id);
+            fs::create_dir_all(parts.join("pack")).unwrap();
+            fs::write(parts.join("moving-in"), "").unwrap();
+            if repository.coordinate() == broken.coordinate() {
+                fs::write(parts.join("pack/pack-of-which-only-this-is-left.idx"), "").unwrap();
+            }
+        }
+        let covered = Covered {
+            coordinates: [&broken, &whole].map(|at| at.coordinate().clone()).into(),
+            ..Covered::default()
+        };
+        let all = Repositories::new(world.store.clone(), IngestLimits::default());
+        let locked = all.lock(&covered.coordinates).await.unwrap();
+        let (service, access) = ("svc".parse().unwrap(), Arc::new(Access::default()));
+        let (mode, reading) = (MaintainerMode::default(), Reading::default());
+        let facts = Facts::assemble(service, mode, access, covered, reading, Vec::new());
+
+        let disk = all.read(&facts, &BTreeSet::new(), &locked).await.unwrap();
+
+        assert_eq!(disk.broken, [broken.coordinate().clone()].into());
+        assert!(disk.parts.keys().eq([whole.coordinate()]));
+    }
+}

@@ -12,6 +12,7 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
+use crate::repositories::objects::ReadError;
 
 /// Moves the packs of the object directory `from` into `to`, both on one file system.
 ///
@@ -34,49 +35,66 @@ pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
         }
         match fs::hard_link(from, to) {
             // A file system without hard links, or with too many to this one.
-            Err(_) => fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()),
+            Err(_) => copy(from, to),
             Ok(()) => Ok(()),
         }
     })
 }
 
+/// Nobody sees half of a copy.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    // A name that is swept (sweep.rs).
+    let beside = to.with_file_name(format!("tmp_{}", to.file_name().unwrap_or_default().display()));
+    fs::copy(from, &beside)?;
+    File::open(&beside)?.sync_all()?;
+    fs::rename(&beside, to)
+}
+
 /// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
 fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), FileError> {
     let (from, to) = (from.join("pack"), to.join("pack"));
-    let packs = packs_in(&from)?;
+    let mut packs = packs_in(&from)?;
     if packs.is_empty() {
         return Ok(());
     }
     make_dir(&to)?;
-    for pack in packs {
-        // Named by the hash of its content: the same pack is there already.
-        if to.join(&pack).with_extension("idx").exists() {
-            continue;
-        }
-        // git before 2.41 writes no `.rev` unless told to.
-        let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
-        let files = ["pack", "rev", "idx"].map(|extension| from.join(&pack).with_extension(extension));
-        let files: Vec<PathBuf> = files.into_iter().filter(is_here).collect();
-        sync(&files)?;
-        for file in &files {
-            let name = file.file_name().unwrap_or_default();
-            place(file, &to.join(name)).map_err(failed("place", file))?;
-        }
+    // Named by the hash of its content: the same pack is there already.
+    packs.retain(|pack| !to.join(pack).with_extension("idx").exists());
+    // git before 2.41 writes no `.rev` unless told to.
+    let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
+    let files_of = |pack: &PathBuf| ["pack", "rev", "idx"].map(|extension| from.join(pack).with_extension(extension));
+    let files: Vec<PathBuf> = packs.iter().flat_map(files_of).filter(is_here).collect();
+    sync(&files)?;
+    for file in &files {
+        let name = file.file_name().unwrap_or_default();
+        place(file, &to.join(name)).map_err(failed("place", file))?;
     }
     sync(&[to])
 }
 
-/// Returns the names, without extension, of the packs in `dir` that are complete, not empty and not replaced.
+/// Returns the names, without extension, of the packs in `dir` that are complete, not empty and not replaced. Nobody
+/// else needs to stand still: whatever maintenance does meanwhile, together they have every object.
 pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
+    let replaced = replaced_in(dir)?;
+    packs_besides(&replaced, dir)
+}
+
+/// Returns the packs that were replaced. Those that have their objects are listed by whoever begins to list after this.
+fn replaced_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
+    let is_replaced = |path: &PathBuf| path.extension() == Some(OsStr::new(REPLACED));
+    let replaced = files(dir)?.into_iter().filter(is_replaced);
+    Ok(replaced
+        .filter_map(|path| path.file_stem().map(PathBuf::from))
+        .collect())
+}
+
+fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let mut packs = BTreeSet::new();
-    for entry in entries {
-        let path = entry.map_err(failed("list", dir))?.path();
-        if path.extension() != Some(OsStr::new("idx")) || path.with_extension(REPLACED).exists() {
+    for path in files(dir)? {
+        let Some(stem) = path.file_stem().map(PathBuf::from) else {
+            continue;
+        };
+        if path.extension() != Some(OsStr::new("idx")) || replaced.contains(&stem) {
             continue;
         }
         let pack = path.with_extension("pack");
@@ -85,11 +103,39 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
             Err(_) if !path.exists() => continue,
             found => found.map_err(failed("look at", &pack))?.len(),
         };
-        if let (Some(stem), true) = (path.file_stem(), len > EMPTY_PACK_BYTES) {
-            packs.insert(PathBuf::from(stem));
+        if len > EMPTY_PACK_BYTES {
+            packs.insert(stem);
         }
     }
     Ok(packs)
+}
+
+/// Returns what is in a directory; nothing if it does not exist.
+fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("list", dir)(error)),
+    };
+    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
+    paths.collect()
+}
+
+/// Opens every pack of an object directory with its index. Blocks.
+///
+/// # Errors
+/// [`ReadError`] if one of them cannot be opened: then nothing tells which objects are here.
+pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
+    let dir = object_dir.join("pack");
+    for name in packs_in(&dir)? {
+        let path = dir.join(name).with_extension("pack");
+        File::open(&path).map_err(failed("open", &path))?;
+        let bundle = gix::odb::pack::Bundle::at(&path, gix::hash::Kind::Sha1);
+        if !bundle.is_ok_and(|bundle| bundle.pack.checksum() == bundle.index.pack_checksum()) {
+            return Err(ReadError::Malformed { path });
+        }
+    }
+    Ok(())
 }
 
 /// Marks a pack whose objects are all in another one (maintenance/).
@@ -97,3 +143,43 @@ pub(super) const REPLACED: &str = "replaced";
 
 /// A header of 12 bytes and a hash: what a push sends whose objects are all here.
 const EMPTY_PACK_BYTES: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One repository got half of the history of another, whose packs were combined while they were listed.
+    /// Where hard links cannot be made; half of an index kept the whole one out for ever.
+    #[test]
+    fn a_copy_is_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to] = ["from.idx", "to.idx"].map(|name| dir.path().join(name));
+        // It can be opened and not read.
+        copy(Path::new("/proc/self/mem"), &to).unwrap_err();
+        assert!(!to.exists());
+
+        fs::write(&from, "content").unwrap();
+        copy(&from, &to).unwrap();
+
+        assert_eq!(fs::read_to_string(&to).unwrap(), "content");
+        assert_eq!(files(dir.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_listing_during_maintenance_misses_no_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(dir.path().join(name), [0; 100]).unwrap();
+        let names = |packs: &[&str]| packs.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        for name in ["old.pack", "old.idx"] {
+            write(name);
+        }
+
+        let before = replaced_in(dir.path()).unwrap();
+        for name in ["new.pack", "new.idx", "old.replaced"] {
+            write(name);
+        }
+
+        assert_eq!(packs_besides(&before, dir.path()).unwrap(), names(&["new", "old"]));
+        assert_eq!(packs_in(dir.path()).unwrap(), names(&["new"]));
+    }
+}

@@ -2,7 +2,6 @@
 //! state, with all that was pushed of it so far. With what the repository has it is whole.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,6 +21,7 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::packs::move_packs;
+use crate::repositories::packs::open_packs;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
@@ -39,7 +39,7 @@ pub(super) struct PartsOf {
 
 impl PartsOf {
     /// Returns what is kept beside `repository`, which need not be on disk.
-    pub(super) fn repository(repository: &Repository) -> Self {
+    pub(super) fn of(repository: &Repository) -> Self {
         Self {
             path: repository.store().layout().parts(repository.coordinate()),
             repository: repository.clone(),
@@ -72,11 +72,19 @@ impl PartsOf {
         }))
     }
 
-    /// Returns which of `oids` are kept, by state. Blocks.
+    /// Returns which of `oids` are kept, by state, after [`PartsOf::finish_moving_in`] if it is among those locked.
+    /// Blocks.
     ///
     /// # Errors
-    /// It cannot be listed or looked up.
-    pub(super) fn read(&self, oids: &[Oid]) -> Result<Parts, ReadError> {
+    /// It cannot be finished, listed or looked up.
+    pub(super) fn finish_and_read(&self, locked: &BTreeSet<Coordinate>, oids: &[Oid]) -> Result<Parts, ReadError> {
+        if locked.contains(self.coordinate()) {
+            self.finish_moving_in()?;
+        }
+        self.read(oids)
+    }
+
+    fn read(&self, oids: &[Oid]) -> Result<Parts, ReadError> {
         let state_ids = self.state_ids()?.into_iter();
         state_ids
             .map(|state_id| Ok((state_id, kinds_in(&[self.object_dir(&state_id)], oids)?)))
@@ -97,7 +105,7 @@ impl PartsOf {
 
     /// Puts all that is kept of a state into the repository too, which is made if need be, if `tips` are complete
     /// there. Sets no ref. What is kept stays until [`PartsOf::remove`]: until then a crash in between is made up for
-    /// by [`finish_moving_in`].
+    /// by [`PartsOf::finish_moving_in`].
     ///
     /// # Errors
     /// [`RepositoryError::Incomplete`]: what it built on is gone, and so is it; it has to be pushed again. Otherwise it
@@ -105,13 +113,17 @@ impl PartsOf {
     pub(super) async fn move_in(&self, state_id: &EventId, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let from = self.object_dir(state_id);
-        match check_complete(&self.repository, &from, tips).await {
-            Err(error @ RepositoryError::Incomplete { .. }) => {
-                self.remove(state_id).await?;
-                return Err(error);
-            }
-            checked => checked?,
+        let mut checked = check_complete(&self.repository, &from, tips).await;
+        if let Err(RepositoryError::Incomplete { .. }) = checked {
+            // Their pushers have heard ok: they go only if all can be read, and something is missing nevertheless.
+            let object_dirs = [from.clone(), self.repository.object_dir()];
+            in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
+            checked = check_complete(&self.repository, &from, tips).await;
         }
+        if let Err(RepositoryError::Incomplete { .. }) = checked {
+            self.remove(state_id).await?;
+        }
+        checked?;
         let to = self.repository.object_dir();
         Ok(in_background(move || {
             let mark = from.join(MOVING_IN);
@@ -128,39 +140,32 @@ impl PartsOf {
     /// [`FileError`] if it is still there.
     pub(super) async fn remove(&self, state_id: &EventId) -> Result<(), FileError> {
         let (own, path) = (self.path.clone(), self.object_dir(state_id));
-        let gone = self.repository.store().layout().fresh_quarantine();
+        let layout = self.repository.store().layout().clone();
         in_background(move || {
             if path.is_dir() {
-                fs::rename(&path, &gone).map_err(failed("remove", &path))?;
-                sync(std::slice::from_ref(&own))?;
-                fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
+                layout.remove_at_once(&path)?;
             }
             remove_unless_in_use(&own)
         })
         .await
     }
 
-    fn state_ids(&self) -> Result<Vec<EventId>, FileError> {
-        let names = names(&self.path)?.into_iter();
-        Ok(names.filter_map(|name| EventId::from_hex(&name).ok()).collect())
-    }
-}
-
-/// Finishes what a crash has left half done for the repositories that are locked: of several packs that refer to each
-/// other, a repository has all or none. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a file cannot be put there.
-pub(super) fn finish_moving_in(parts: &[PartsOf], locked: &BTreeSet<Coordinate>) -> Result<(), FileError> {
-    for parts in parts.iter().filter(|parts| locked.contains(parts.coordinate())) {
-        for state_id in parts.state_ids()? {
-            let (from, to) = (parts.object_dir(&state_id), parts.repository.object_dir());
+    /// Finishes what a crash has left half done: of several packs that refer to each other, a repository has all or
+    /// none. Call it under its lock. Blocks.
+    fn finish_moving_in(&self) -> Result<(), FileError> {
+        for state_id in self.state_ids()? {
+            let (from, to) = (self.object_dir(&state_id), self.repository.object_dir());
             if is_moving_in(&from) && to.is_dir() {
                 share_packs(&from, &to)?;
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn state_ids(&self) -> Result<Vec<EventId>, FileError> {
+        let names = names(&self.path)?.into_iter();
+        Ok(names.filter_map(|name| EventId::from_hex(&name).ok()).collect())
+    }
 }
 
 fn is_moving_in(object_dir: &Path) -> bool {
@@ -172,6 +177,8 @@ const MOVING_IN: &str = "moving-in";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
@@ -197,7 +204,7 @@ mod tests {
         for world in World::of_every_git().await {
             let (from, into) = (world.repository("from"), world.repository("into"));
             let commits @ [one, two] = world.two_commits(&from).await;
-            let (parts, tips) = (PartsOf::repository(&into), BTreeSet::from(commits));
+            let (parts, tips) = (PartsOf::of(&into), BTreeSet::from(commits));
             keep(&parts, &from, one, &[]).await;
             keep(&parts, &from, two, &[one]).await;
             assert_eq!(World::packs(&parts.object_dir(&state_id('a'))).len(), 2);
@@ -223,7 +230,7 @@ mod tests {
         let world = World::new().await;
         let (from, into) = (world.repository("from"), world.repository("into"));
         let commits @ [one, two] = world.two_commits(&from).await;
-        let parts = PartsOf::repository(&into);
+        let parts = PartsOf::of(&into);
         keep(&parts, &from, one, &[]).await;
         keep(&parts, &from, two, &[one]).await;
         parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
@@ -231,9 +238,10 @@ mod tests {
         fs::remove_file(first.with_extension("idx")).unwrap();
         assert!(into.object_kinds(&commits).await.unwrap().len() < 2);
 
-        finish_moving_in(std::slice::from_ref(&parts), &BTreeSet::new()).unwrap();
+        parts.finish_and_read(&BTreeSet::new(), &[]).unwrap();
         assert!(into.object_kinds(&commits).await.unwrap().len() < 2, "without the lock");
-        finish_moving_in(&[parts], &[into.coordinate().clone()].into()).unwrap();
+        let locked = [into.coordinate().clone()].into();
+        parts.finish_and_read(&locked, &[]).unwrap();
 
         assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
     }
@@ -243,7 +251,7 @@ mod tests {
         let world = World::new().await;
         let (from, into) = (world.repository("from"), world.repository("into"));
         let [one, two] = world.two_commits(&from).await;
-        let parts = PartsOf::repository(&into);
+        let parts = PartsOf::of(&into);
         keep(&parts, &from, one, &[]).await;
         parts.move_in(&state_id('a'), &[one].into()).await.unwrap();
         parts.remove(&state_id('a')).await.unwrap();
@@ -258,5 +266,94 @@ mod tests {
         assert!(matches!(moved, Err(RepositoryError::Incomplete { .. })), "{moved:?}");
         assert!(into.object_kinds(&[two]).await.unwrap().is_empty());
         assert!(parts.read(&[two]).unwrap().is_empty(), "they have to come again");
+    }
+
+    /// git took a pack that it could not open for one that is not there, and the parts went.
+    #[tokio::test]
+    async fn parts_stay_while_a_pack_cannot_be_read() {
+        for world in World::of_every_git().await {
+            let (from, into) = (world.repository("from"), world.repository("into"));
+            let [one, two] = world.two_commits(&from).await;
+            let (parts, tips) = (PartsOf::of(&into), BTreeSet::from([two]));
+            keep(&parts, &from, one, &[]).await;
+            parts.move_in(&state_id('a'), &[one].into()).await.unwrap();
+            parts.remove(&state_id('a')).await.unwrap();
+            let set = ["update-ref", "refs/heads/a", &one.to_string()].map(str::to_owned);
+            world.git(&into, &set.each_ref().map(String::as_str), b"").await;
+            keep(&parts, &from, two, &[]).await;
+            set_lost_ref(&into);
+            for pack in [&into.object_dir(), &parts.object_dir(&state_id('a'))].map(|dir| World::packs(dir).remove(0)) {
+                let whole = fs::read(&pack).unwrap();
+                let cut = whole[..whole.len() - 5].to_vec();
+                for unreadable in [None, Some(cut)] {
+                    fs::remove_file(&pack).unwrap();
+                    match &unreadable {
+                        None => fs::create_dir(&pack).unwrap(),
+                        Some(bytes) => fs::write(&pack, bytes).unwrap(),
+                    }
+
+                    let moved = parts.move_in(&state_id('a'), &tips).await;
+
+                    assert!(
+                        matches!(moved, Err(RepositoryError::Read(_) | RepositoryError::Git(_))),
+                        "{moved:?}"
+                    );
+                    match &unreadable {
+                        None => fs::remove_dir(&pack).unwrap(),
+                        Some(_) => fs::remove_file(&pack).unwrap(),
+                    }
+                    fs::write(&pack, &whole).unwrap();
+                }
+            }
+
+            parts.move_in(&state_id('a'), &tips).await.unwrap();
+
+            assert_eq!(into.object_kinds(&[two]).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_stay_when_git_is_killed() {
+        let world = World::whose_git_can_be_killed().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let commits @ [_, two] = world.two_commits(&from).await;
+        let parts = PartsOf::of(&into);
+        keep(&parts, &from, two, &[]).await;
+
+        for how in [
+            "kill -KILL $$",
+            "echo 'fatal: Out of memory, malloc failed'>&2; exit 128",
+        ] {
+            world.fail_git("rev-list", how);
+            let moved = parts.move_in(&state_id('a'), &commits.into()).await;
+
+            assert!(matches!(moved, Err(RepositoryError::Git(_))), "{moved:?}");
+        }
+        world.fail_git("rev-list", ":");
+        parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+    }
+
+    /// Every set of parts went, for ever.
+    #[tokio::test]
+    async fn a_ref_whose_object_is_lost_keeps_no_parts_out() {
+        for world in World::of_every_git().await {
+            let (from, into) = (world.repository("from"), world.repository("into"));
+            let commits @ [one, two] = world.two_commits(&from).await;
+            into.create().await.unwrap();
+            set_lost_ref(&into);
+            let parts = PartsOf::of(&into);
+            keep(&parts, &from, one, &[]).await;
+            keep(&parts, &from, two, &[one]).await;
+
+            parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+
+            assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
+        }
+    }
+
+    fn set_lost_ref(repository: &Repository) {
+        let dir = repository.path().join("refs/nostr");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("ab".repeat(32)), format!("{}\n", "12".repeat(20))).unwrap();
     }
 }

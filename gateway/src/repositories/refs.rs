@@ -1,4 +1,4 @@
-//! RefReading the refs of a repository: loose files first, then `packed-refs`, as git does and gix does not.
+//! Reading the refs of a repository: loose files first, then `packed-refs`, as git does and gix does not.
 //!
 //! In the other order a `git pack-refs` in between hides refs (git `refs/files-backend.c`; docs/facts/git-http.md 1 and
 //! 2.1). A reading during which `HEAD` or a loose ref was replaced may hold half of a transaction, and is made again.

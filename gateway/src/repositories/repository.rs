@@ -4,6 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use shared::git::Oid;
 use shared::nip34::Coordinate;
 
 use crate::git::command::Git;
@@ -16,6 +17,7 @@ use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
 use crate::repositories::maintenance::TouchedRepositories;
 use crate::repositories::objects::ReadError;
+use crate::repositories::objects::object_kinds;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::sweep::has_leftovers;
@@ -146,6 +148,17 @@ impl Repository {
         in_background(move || Ok(super::refs::read_refs(&path, None)?.map(|read| read.snapshot))).await
     }
 
+    /// Returns what its refs point at and what is here: whoever has these needs nothing of what they reach. With one
+    /// that is lost git walks nothing at all.
+    ///
+    /// # Errors
+    /// As [`Repository::refs`], and if an object that exists cannot be read.
+    pub(super) async fn tips(&self) -> Result<Vec<Oid>, ReadError> {
+        let refs = self.refs().await?.map(|snapshot| snapshot.refs).unwrap_or_default();
+        let here = object_kinds(vec![self.object_dir()], refs.into_values().collect()).await?;
+        Ok(here.into_keys().collect())
+    }
+
     /// Returns its refs, from memory if the disk says that nothing changed; `None` if it is not on disk.
     ///
     /// # Errors
@@ -168,7 +181,6 @@ mod tests {
     use shared::git::ObjectKind;
 
     use super::*;
-    use crate::repositories::objects::object_kinds;
     use crate::repositories::refs::Head;
     use crate::repositories::testing;
     use crate::repositories::testing::World;

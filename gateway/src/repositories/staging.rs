@@ -14,7 +14,10 @@ use shared::nip34::Coordinate;
 use shared::rules::Staged;
 
 use crate::git::error::GitError;
+use crate::process::exceeded_limit;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::ingest::DISK_FAULTS;
+use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
@@ -152,13 +155,15 @@ impl Staging {
 /// Asked of git, because what was there when the objects came may be gone.
 ///
 /// # Errors
-/// [`RepositoryError::Incomplete`] if they do not.
+/// [`RepositoryError::Incomplete`] if they do not, or if git could not open a pack and did not mention it.
 pub(super) async fn check_complete(
     repository: &Repository,
     object_dir: &Path,
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
-    let revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    let mut revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    let of_refs = repository.tips().await?;
+    revs.extend(of_refs.iter().map(|tip| format!("^{tip}\n")));
     let checked = repository
         .store()
         .git()
@@ -169,16 +174,25 @@ pub(super) async fn check_complete(
         // Looks for every object and prints none.
         .arg("--quiet")
         .arg("--stdin")
-        .arg("--not")
-        .arg("--all")
         .output(revs.as_bytes(), CHECK_DEADLINE)
         .await;
     match checked {
         Ok(_) => Ok(()),
-        Err(GitError::Failed { message, .. }) => Err(RepositoryError::Incomplete { message }),
+        Err(GitError::Failed { status, message, .. }) if !exceeded_limit(status) && !is_fault_of_ours(&message) => {
+            Err(RepositoryError::Incomplete { message })
+        }
         Err(error) => Err(error.into()),
     }
 }
+
+/// Whether git failed for something else than an object that is missing.
+fn is_fault_of_ours(message: &str) -> bool {
+    let faults = [DISK_FAULTS, MEMORY_FAULTS, UNREADABLE].concat();
+    faults.iter().any(|fault| message.contains(fault))
+}
+
+/// What git says of packs that it cannot use (git `packfile.c`, `object-file.c`).
+const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
 /// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably.
 /// Blocks.
@@ -192,14 +206,26 @@ pub(super) fn place_aside(
     place_packs: impl FnOnce() -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     make_dir(own)?;
-    let file = own.join(COORDINATE_FILE);
-    fs::write(&file, format!("{}\n", repository.coordinate())).map_err(failed("write", &file))?;
+    note_coordinate(repository, own)?;
     // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
     make_dir(&to.join("pack"))?;
     place_packs()?;
     let root = repository.store().layout().root();
     let dirs = to.ancestors().take_while(|dir| *dir != root);
     sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
+}
+
+/// Notes whose a directory is. Without the note, or with half of it, nobody finds what is in it.
+fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError> {
+    let (file, line) = (own.join(COORDINATE_FILE), format!("{}\n", repository.coordinate()));
+    if fs::read(&file).is_ok_and(|noted| noted == line.as_bytes()) {
+        return Ok(());
+    }
+    // Where a crash leaves it to be swept.
+    let fresh = repository.store().layout().fresh_quarantine();
+    fs::write(&fresh, line).map_err(failed("write", &fresh))?;
+    sync(std::slice::from_ref(&fresh))?;
+    fs::rename(&fresh, &file).map_err(failed("replace", &file))
 }
 
 /// Lists everything that is staged for these repositories. Blocks.
@@ -365,6 +391,32 @@ mod tests {
         Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
             .await
             .unwrap()
+    }
+
+    /// It was cut to nothing and written anew each time; after a power cut nobody found what was there.
+    #[tokio::test]
+    async fn the_note_whose_a_directory_is_is_replaced_only_if_it_is_wrong() {
+        use std::os::unix::fs::MetadataExt;
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let own = world.store.layout().staging(repository.coordinate());
+        make_dir(&own).unwrap();
+        let file = own.join(COORDINATE_FILE);
+        let inode = || fs::metadata(&file).unwrap().ino();
+        fs::write(&file, "30617:half").unwrap();
+        // Open, so that nobody else gets its number.
+        let (_half, half_inode) = (fs::File::open(&file).unwrap(), inode());
+
+        note_coordinate(&repository, &own).unwrap();
+        let noted = (inode(), fs::metadata(&file).unwrap().ctime_nsec());
+        note_coordinate(&repository, &own).unwrap();
+
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            format!("{}\n", repository.coordinate())
+        );
+        assert_ne!(noted.0, half_inode, "beside it, and then in its place");
+        assert_eq!(noted, (inode(), fs::metadata(&file).unwrap().ctime_nsec()));
     }
 
     #[tokio::test]

@@ -97,8 +97,6 @@ impl Packs {
             .arg("--objects")
             .arg("--no-object-names")
             .arg("--stdin")
-            .arg("--not")
-            .arg("--all")
             .limits(ChildLimits {
                 memory_bytes: limits.memory_bytes_max,
                 cpu_secs: limits.cpu_secs_max,
@@ -112,8 +110,9 @@ impl Packs {
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.find(tip).is_some());
         let mut revs: String = here.map(|tip| format!("{tip}\n")).collect();
+        let of_refs = self.repository.tips().await?;
         let kept = kept.into_iter().flat_map(|kept| &kept.tips);
-        revs.extend(kept.map(|tip| format!("^{tip}\n")));
+        revs.extend(of_refs.iter().chain(kept).map(|tip| format!("^{tip}\n")));
         let (walked, marked) = tokio::join!(
             rev_list.output(revs.as_bytes(), 0, max),
             mark_printed(stdout, &mut marks)

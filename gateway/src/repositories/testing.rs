@@ -1,6 +1,7 @@
 //! What the tests of this folder share: a data directory, and real git to fill repositories with.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +55,27 @@ impl World {
             worlds.push(Self::with(git, own).await);
         }
         worlds
+    }
+
+    /// Its git does as [`World::fail_git`] has it.
+    pub(crate) async fn whose_git_can_be_killed() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Git::discover(dir.path()).await.unwrap();
+        let program = dir.path().join("git-that-fails");
+        let script = format!(
+            "#!/bin/sh\n[ -e \"$0.how\" ] && . \"$0.how\"\nexec {} \"$@\"\n",
+            git.program().display()
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let git = Git::at(program, dir.path()).await.unwrap();
+        Self::with(git, dir).await
+    }
+
+    /// Has the shell do something first whenever this subcommand is run.
+    pub(crate) fn fail_git(&self, subcommand: &str, how: &str) {
+        let script = format!("case \" $* \" in *\" {subcommand} \"*) {how};; esac\n");
+        std::fs::write(self.path().join("git-that-fails.how"), script).unwrap();
     }
 
     pub(crate) async fn below(path: &Path) -> Self {

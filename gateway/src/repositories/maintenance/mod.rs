@@ -156,9 +156,13 @@ impl<'r> Workshop<'r> {
         let mut replaced = BTreeSet::new();
         let dir = self.quarantine.object_dir().join("pack");
         if !plan.combine.is_empty() {
-            let combined = self.combine(&plan.combine).await?;
-            let (dir, names) = (dir.clone(), plan.combine.clone());
-            replaced = in_background(move || contained_packs(&dir, &names, &combined)).await;
+            match self.combine(&plan.combine).await {
+                Ok(combined) => {
+                    let (dir, names) = (dir.clone(), plan.combine.clone());
+                    replaced = in_background(move || contained_packs(&dir, &names, &combined)).await;
+                }
+                Err(error) => self.do_without(&error, "the packs of a repository are not combined"),
+            }
         }
         let mut indexed = in_background(move || packs_in(&dir)).await?;
         indexed.retain(|name| !replaced.contains(name));
@@ -166,7 +170,7 @@ impl<'r> Workshop<'r> {
         let largest = largest.max_by_key(|pack| pack.bytes).map(|pack| pack.name.clone());
         if let Err(error) = self.index(&indexed, largest.as_deref(), Some("--bitmap")).await {
             // Something is missing, or its limits are too small for bitmaps.
-            self.log_without(&error, "a repository gets no bitmaps");
+            self.do_without(&error, "a repository gets no bitmaps");
             self.index(&indexed, largest.as_deref(), None).await?;
         }
         let graph = self
@@ -175,13 +179,14 @@ impl<'r> Workshop<'r> {
             .arg("--reachable")
             .arg("--no-progress");
         if let Err(error) = self.run(graph, "commit-graph", "").await {
-            self.log_without(&error, "a repository gets no commit-graph");
+            self.do_without(&error, "a repository gets no commit-graph");
         }
         let objects = self.quarantine.object_dir().to_owned();
         // Here, so that the lock is not held meanwhile.
         in_background(move || sync(&new_files(&objects)?)).await?;
         Ok(RenewedPacks {
             quarantine: self.quarantine,
+            linked: found.packs.iter().map(|pack| pack.name.clone()).collect(),
             indexed,
             replaced,
         })
@@ -248,9 +253,11 @@ impl<'r> Workshop<'r> {
         Err(error.into())
     }
 
-    fn log_without(&self, error: &RepositoryError, text: &str) {
+    fn do_without(&self, error: &RepositoryError, text: &str) {
+        let repository = self.repository;
+        repository.store().touched().leave_out(repository.coordinate());
         let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %self.repository.coordinate(), error, "{text}");
+        tracing::warn!(repo.coordinate = %repository.coordinate(), error, "{text}, left out until the daily visit");
     }
 }
 
@@ -420,24 +427,37 @@ mod tests {
         whole.maintain(repository.coordinate(), Effort::All).await.unwrap();
         assert_eq!(files(&repository, REPLACED), 0);
         assert_whole(&world, &repository, &commits).await;
+    }
 
-        // What was made of packs that are gone meanwhile does not move in.
-        let late = RenewedPacks {
-            quarantine: Quarantine::open(&repository).await.unwrap(),
-            indexed: BTreeSet::new(),
-            replaced: plan.combine.clone(),
-        };
-        let dir = late.quarantine.object_dir().join("pack");
-        fs::create_dir(&dir).unwrap();
-        for extension in ["pack", "idx"] {
-            fs::write(
-                dir.join(first).with_extension(extension),
-                "of a pack that is not here any more",
-            )
-            .unwrap();
+    /// It was made again, of a pack and nothing else: nobody could create it any more; and in one that was pushed anew
+    /// the objects of the old one became fetchable.
+    #[tokio::test]
+    async fn what_was_made_of_a_repository_that_is_gone_does_not_move_in() {
+        for world in World::of_every_git().await {
+            let (repository, commits) = of_many_pushes(&world, "a").await;
+            let settings = MaintenanceSettings::DEFAULT;
+            let found = found_packs(&repository.object_dir()).unwrap();
+            let plan = plan(&found, Effort::All, &settings);
+            let renewed = async || {
+                let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
+                workshop.renew(&found, &plan).await.unwrap()
+            };
+            let [one_gone, gone, anew] = [renewed().await, renewed().await, renewed().await];
+            let objects = repository.object_dir();
+            for extension in ["idx", "pack"] {
+                let first = objects.join("pack").join(&found.packs[0].name);
+                fs::remove_file(first.with_extension(extension)).unwrap();
+            }
+
+            assert!(!one_gone.put_in_place(&objects).unwrap());
+            fs::remove_dir_all(repository.path()).unwrap();
+            assert!(!gone.put_in_place(&objects).unwrap());
+            assert!(!repository.path().exists());
+            repository.create().await.unwrap();
+            assert!(!anew.put_in_place(&objects).unwrap());
+
+            assert!(repository.object_kinds(&commits).await.unwrap().is_empty());
         }
-        assert!(!late.put_in_place(&objects).unwrap());
-        assert_whole(&world, &repository, &commits).await;
     }
 
     #[tokio::test]
@@ -457,6 +477,26 @@ mod tests {
             fs::copy(from, to).unwrap();
         }
         assert_eq!(contained_packs(&dir, &names, copy), [last.clone()].into());
+    }
+
+    /// It was tried anew after each push, for an hour at a time, and all others waited.
+    #[tokio::test]
+    async fn packs_that_cannot_be_combined_are_indexed_and_left_out_for_a_day() {
+        let world = World::whose_git_can_be_killed().await;
+        let (repository, commits) = of_many_pushes(&world, "a").await;
+        let all = repositories(&world, Duration::ZERO);
+        world.fail_git("pack-objects", "exit 1");
+
+        let done = all.maintain(repository.coordinate(), Effort::All).await.unwrap();
+
+        assert_eq!((done.combined, done.indexed), (0, commits.len()));
+        assert_whole(&world, &repository, &commits).await;
+        let (given_up, other) = (repository.coordinate(), world.repository("other"));
+        all.touched().note(given_up);
+        all.touched().note(other.coordinate());
+        assert_eq!(all.touched().next().await, *other.coordinate());
+        all.touched().note_daily(given_up);
+        assert_eq!(all.touched().next().await, *given_up);
     }
 
     #[tokio::test]

@@ -25,6 +25,8 @@ use crate::repositories::quarantine::Quarantine;
 #[derive(Debug)]
 pub(crate) struct RenewedPacks {
     pub(super) quarantine: Quarantine,
+    /// The packs of the repository that it was made from.
+    pub(super) linked: BTreeSet<PathBuf>,
     /// The packs that its multi-pack index has.
     pub(super) indexed: BTreeSet<PathBuf>,
     /// The packs whose objects are all in a new one.
@@ -39,12 +41,8 @@ impl RenewedPacks {
     /// [`FileError`]; then the repository has what it had, and perhaps some of the new.
     pub(in crate::repositories) fn put_in_place(self, object_dir: &Path) -> Result<bool, FileError> {
         let (from, to) = (self.quarantine.object_dir(), object_dir);
-        let (new_packs, here) = (packs_in(&from.join("pack"))?, packs_in(&to.join("pack"))?);
-        let is_new = |name: &PathBuf| {
-            self.indexed.contains(name) && !from.join("pack").join(name).with_extension("pack").is_symlink()
-        };
-        let needed = new_packs.iter().filter(|name| !is_new(name));
-        if !needed.into_iter().all(|name| here.contains(name)) {
+        // Not asked of the quarantine: a link to a pack that is gone is no pack there.
+        if self.linked.is_empty() || !self.linked.is_subset(&packs_in(&to.join("pack"))?) {
             return Ok(false);
         }
         move_packs(from, to)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use shared::nip34::Coordinate;
@@ -11,18 +12,42 @@ use tokio::sync::Notify;
 /// A queue of repositories, each in it once.
 #[derive(Debug, Default)]
 pub(crate) struct TouchedRepositories {
-    waiting: Mutex<(VecDeque<Coordinate>, BTreeSet<Coordinate>)>,
+    waiting: Mutex<Waiting>,
     is_noted: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<Coordinate>,
+    queued: BTreeSet<Coordinate>,
+    /// Those whose maintenance was in vain: whoever pushes to one again and again would keep it from all others.
+    left_out: BTreeSet<Coordinate>,
+}
+
 impl TouchedRepositories {
-    /// Notes a repository. Where too many wait it is left to the daily re-check.
+    /// Notes a repository. Where too many wait, or where its maintenance was in vain, it is left to the daily re-check.
     pub(crate) fn note(&self, coordinate: &Coordinate) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.0.len() < WAITING_MAX && waiting.1.insert(coordinate.clone()) {
-            waiting.0.push_back(coordinate.clone());
+        let mut waiting = self.waiting();
+        let is_meant = waiting.queue.len() < WAITING_MAX && !waiting.left_out.contains(coordinate);
+        if is_meant && waiting.queued.insert(coordinate.clone()) {
+            waiting.queue.push_back(coordinate.clone());
             self.is_noted.notify_one();
         }
+    }
+
+    /// As [`TouchedRepositories::note`], once a day for each repository.
+    pub(crate) fn note_daily(&self, coordinate: &Coordinate) {
+        self.waiting().left_out.remove(coordinate);
+        self.note(coordinate);
+    }
+
+    /// Notes that the maintenance of a repository was in vain.
+    pub(crate) fn leave_out(&self, coordinate: &Coordinate) {
+        let mut waiting = self.waiting();
+        if waiting.left_out.len() >= WAITING_MAX {
+            waiting.left_out.clear();
+        }
+        waiting.left_out.insert(coordinate.clone());
     }
 
     /// Waits for the next one, and takes it.
@@ -36,10 +61,14 @@ impl TouchedRepositories {
     }
 
     fn take(&self) -> Option<Coordinate> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let coordinate = waiting.0.pop_front()?;
-        waiting.1.remove(&coordinate);
+        let mut waiting = self.waiting();
+        let coordinate = waiting.queue.pop_front()?;
+        waiting.queued.remove(&coordinate);
         Some(coordinate)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
