@@ -28,8 +28,8 @@ pub struct Hold {
     pub behind: Option<Behind>,
 }
 
-/// What a related event may wait behind. It has the deadline of the first of these that is here, is released when the
-/// relay has that one, and ends with it.
+/// What a related event may wait behind: those of these that are here. It has the latest deadline of theirs, is
+/// released when the relay has the first of them, and ends with the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
     /// The events that it refers to.
