@@ -47,7 +47,8 @@ pub struct Standing {
     pub own: Option<EntryStatus>,
     /// Whether it has an event that this one refers to.
     pub is_any_here: bool,
-    /// The last lease: as long as it is the same, nothing that was not here has been published.
+    /// The last lease: as long as it is the same, nothing has been published. Empty if one is here: when that has gone,
+    /// it may be served.
     pub last_lease: String,
 }
 

@@ -21,6 +21,8 @@ on_both_stores! {
     a_related_event_waits_behind_all_that_it_refers_to
     a_related_event_ends_with_the_last_that_it_waits_behind
     what_may_have_left_meanwhile_is_absent
+    what_was_here_and_has_gone_is_absent
+    an_author_vanishes_whole_with_comments_on_their_own_pr
     related_events_have_limits
 }
 
@@ -357,6 +359,48 @@ async fn what_may_have_left_meanwhile_is_absent(p: Fixture) {
         .unwrap();
 
     assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Absent);
+}
+
+/// It was here, on its way to the relay, when the purgatory was asked, and nothing was leased since.
+async fn what_was_here_and_has_gone_is_absent(p: Fixture) {
+    let (pr, comment) = (pr(&Keys::generate()), comment());
+    let leased = p.purgatory.mark_releasing(&[released(&pr)], LONG).await.unwrap().leased;
+    let mut hold = behind(&p, &comment, &[&pr]).await;
+    hold.behind.as_mut().unwrap().may_be_early = true;
+    let settled = p.purgatory.settle(&pr.id, leased[0].lease, &Settlement::Served);
+    assert!(settled.await.unwrap());
+
+    assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Absent);
+}
+
+/// They left with the PR while the pages of its author's events were counted, and others were skipped for them.
+async fn an_author_vanishes_whole_with_comments_on_their_own_pr(p: Fixture) {
+    let author = Keys::generate();
+    let hold_always = async |hold: Hold| {
+        let hold = Hold {
+            room: Room::Always,
+            ..hold
+        };
+        assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+    };
+    let mut events = Vec::new();
+    // More than a page, each PR with its comments right behind it.
+    for at in 0..6 {
+        let pr = event(&author, 1618, "unused", at);
+        hold_always(offered(&pr)).await;
+        events.push(pr.clone());
+        for number in 0..15 {
+            let comment = event(&author, COMMENT, "unused", 10 * number + at);
+            hold_always(behind(&p, &comment, &[&pr]).await).await;
+            events.push(comment);
+        }
+    }
+
+    p.purgatory.vanish(&author.public_key(), LONG).await.unwrap();
+
+    let left = p.purgatory.entries(&ids(&events)).await.unwrap();
+    assert_eq!(left.len(), 0);
+    assert_eq!(p.purgatory.counts().await.unwrap().waiting, 0);
 }
 
 async fn related_events_have_limits(p: Fixture) {
