@@ -275,13 +275,14 @@ impl WritePolicy {
             return Ok(Refusal::Blocked.into());
         }
         let references = References::of(event);
-        if self.recently_accepted.connect(&references) {
-            return Ok(Considered::Belongs(references));
-        }
-        let (standing, is_related) = tokio::join!(
-            self.loader.purgatory.standing(&event.id, &references.ids),
-            self.loader.is_related(event, &references),
-        );
+        let is_related = async {
+            match self.recently_accepted.connect(&references) {
+                true => Ok(true),
+                false => self.loader.is_related(event, &references).await,
+            }
+        };
+        let (standing, is_related) =
+            tokio::join!(self.loader.purgatory.standing(&event.id, &references.ids), is_related);
         let is_releasing = |standing: &Standing| standing.own.is_some_and(EntryStatus::counts_as_served);
         if standing.as_ref().is_ok_and(is_releasing) {
             return Ok(Considered::Answered(Answer::Accept));

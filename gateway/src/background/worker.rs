@@ -131,7 +131,15 @@ impl Worker {
         self.follow_epoch().await?;
         let purgatory = self.reconciler.loader.purgatory.clone();
         self.reconciler.publisher.mark_unsettled().await?;
-        purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await?;
+        match purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await {
+            // One entry that a script cannot read must not keep back all others.
+            Err(error @ PurgatoryError::Script { .. }) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "what is overdue is not marked, will try again");
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
         // Those that rest or run come first in the list: however many they are, they hide no others.

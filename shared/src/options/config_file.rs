@@ -19,6 +19,7 @@ use crate::options::config_errors::STAND_IN;
 use crate::options::config_errors::expectation;
 use crate::options::environment::has_variable;
 use crate::options::environment::nearest;
+use crate::options::redis_password::has_password;
 
 /// The commented file with every setting and its default, as `config --print-default` prints it.
 pub const DEFAULT_FILE: &str = include_str!("../../../strfry-config/config.toml");
@@ -227,7 +228,9 @@ fn with_default(command: Command, key: &str, value: &str) -> Command {
 /// Returns what the option's own parser has against a value.
 fn mistake_in(setting: &Setting, argument: &Arg) -> Option<String> {
     let Setting { key, value, .. } = setting;
-    if Url::parse(value).is_ok_and(|url| url.password().is_some()) {
+    // A password may have a comma itself.
+    let mut texts = std::iter::once(value.as_str()).chain(value.split(','));
+    if texts.any(|text| Url::parse(text.trim()).is_ok_and(|url| has_password(&url))) {
         return Some(format!(
             "{key} has a password: put it into a file of its own, which redis-password-file names"
         ));
@@ -307,6 +310,31 @@ mod tests {
         let text = mistakes.join("\n");
         for line in ["line 1:", "line 3:", "line 4: table", "line 7:"] {
             assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    /// Everybody may read the file.
+    #[test]
+    fn a_password_in_any_url_of_a_value_is_a_mistake() {
+        for (value, expected) in [
+            ("redis://user:secret@h", true),
+            ("redis://:a,b@h", true),
+            ("unix:///run/redis.sock?pass=secret", true),
+            ("redis://one, redis://user:secret@two", true),
+            ("redis://one,unix:///run/redis.sock?user=me&pass=secret", true),
+            ("redis://one,redis://user@two", false),
+        ] {
+            let setting = Setting {
+                key: "redis-url".to_owned(),
+                value: value.to_owned(),
+                line: 1,
+            };
+            let mistake = mistake_in(&setting, &Arg::new("redis-url").long("redis-url"));
+            assert_eq!(
+                mistake.is_some_and(|mistake| mistake.contains("has a password")),
+                expected,
+                "{value}"
+            );
         }
     }
 

@@ -28,8 +28,8 @@ pub struct Hold {
     pub behind: Option<Behind>,
 }
 
-/// What a related event may wait behind. It has the deadline of the first of these that is here, is released when the
-/// relay has that one, and ends with it.
+/// What a related event may wait behind: those of these that are here. It has the latest deadline of theirs, is
+/// released when the relay has the first of them, and ends with the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
     /// The events that it refers to.
@@ -47,7 +47,8 @@ pub struct Standing {
     pub own: Option<EntryStatus>,
     /// Whether it has an event that this one refers to.
     pub is_any_here: bool,
-    /// The last lease: as long as it is the same, nothing that was not here has been published.
+    /// The last lease: as long as it is the same, nothing has been published. Empty if one is here: when that has gone,
+    /// it may be served.
     pub last_lease: String,
 }
 

@@ -16,7 +16,13 @@ on_both_stores! {
     a_related_event_is_deleted_by_its_own_author
     a_related_event_waits_behind_what_an_earlier_one_waits_behind
     an_early_related_event_waits_for_its_pr_and_ends_without_it
+    what_waits_behind_an_early_one_waits_behind_what_that_one_waits_behind
+    a_thread_that_was_sent_from_its_end_is_one_level_deep
+    a_related_event_waits_behind_all_that_it_refers_to
+    a_related_event_ends_with_the_last_that_it_waits_behind
     what_may_have_left_meanwhile_is_absent
+    what_was_here_and_has_gone_is_absent
+    an_author_vanishes_whole_with_comments_on_their_own_pr
     related_events_have_limits
 }
 
@@ -208,6 +214,139 @@ async fn an_early_related_event_waits_for_its_pr_and_ends_without_it(p: Fixture)
     assert_eq!(status(&p, &early[0]).await, None);
 }
 
+async fn hold_early(p: &Fixture, related: &Event, refers_to: &[&Event]) -> HoldOutcome {
+    let mut hold = behind(p, related, refers_to).await;
+    hold.room = Room::Always;
+    hold.behind.as_mut().unwrap().may_be_early = true;
+    p.purgatory.hold(&hold).await.unwrap()
+}
+
+async fn serve(p: &Fixture, pr: &Event) {
+    let leased = p.purgatory.mark_releasing(&[released(pr)], LONG).await.unwrap().leased;
+    let settled = p.purgatory.settle(&pr.id, leased[0].lease, &Settlement::Served).await;
+    assert!(settled.unwrap());
+}
+
+async fn entry(p: &Fixture, event: &Event) -> Option<Entry> {
+    p.purgatory.entries(&ids([event])).await.unwrap().pop()
+}
+
+/// A client may send a reply, the comment that it replies to and the PR in any order.
+async fn what_waits_behind_an_early_one_waits_behind_what_that_one_waits_behind(p: Fixture) {
+    let (pr, comment, reply) = (pr(&Keys::generate()), comment(), comment());
+    assert_eq!(hold_early(&p, &reply, &[&comment]).await, HoldOutcome::Held);
+    assert_eq!(hold_early(&p, &comment, &[&pr]).await, HoldOutcome::Held);
+    p.purgatory.hold(&offered(&pr)).await.unwrap();
+    let entry = entry(&p, &reply).await.unwrap();
+    assert_eq!(entry.waiting_for, format!("event {}", pr.id));
+    assert_eq!(entry.after, ids([&pr, &comment]));
+
+    serve(&p, &pr).await;
+
+    // The reply is published behind the comment.
+    let first = take(&p).await;
+    assert_eq!(ids(first.iter().map(|leased| &leased.event)), ids([&comment]));
+    let settled = p.purgatory.settle(&comment.id, first[0].lease, &Settlement::Served);
+    assert!(settled.await.unwrap());
+    assert_eq!(ids(take(&p).await.iter().map(|leased| &leased.event)), ids([&reply]));
+}
+
+/// Strangers sent such threads to any depth, and their end took all of it in one call, or failed for ever.
+async fn a_thread_that_was_sent_from_its_end_is_one_level_deep(p: Fixture) {
+    let pr = pr(&Keys::generate());
+    let thread: Vec<Event> = (0..40).map(|_| comment()).collect();
+    for (place, comment) in thread.iter().enumerate() {
+        let refers_to = thread.get(place + 1).unwrap_or(&pr);
+        assert_eq!(
+            hold_early(&p, comment, &[refers_to]).await,
+            HoldOutcome::Held,
+            "{place}"
+        );
+    }
+    // What the last one waits behind, all of them do for which there is a place, and none is missing but for that.
+    let mut count = 0;
+    for comment in &thread {
+        let Some(entry) = entry(&p, comment).await else {
+            continue;
+        };
+        assert_eq!(entry.waiting_for, format!("event {}", pr.id));
+        count += 1;
+    }
+    assert_eq!(count, 32);
+
+    let last = Hold {
+        room: Room::Always,
+        ..offered(&pr)
+    };
+    assert_eq!(p.purgatory.hold(&last).await.unwrap(), HoldOutcome::Held);
+    p.purgatory.end(&ids([&pr])).await.unwrap();
+
+    assert_eq!(p.purgatory.counts().await.unwrap().waiting, 0);
+}
+
+async fn a_related_event_waits_behind_all_that_it_refers_to(p: Fixture) {
+    for served in [0, 1] {
+        let prs = [pr(&Keys::generate()), pr(&Keys::generate())];
+        let (comments, early) = ([comment(), comment()], comment());
+        assert_eq!(hold_early(&p, &early, &[&prs[0], &prs[1]]).await, HoldOutcome::Held);
+        for pr in &prs {
+            assert_eq!(p.purgatory.hold(&offered(pr)).await.unwrap(), HoldOutcome::Held);
+        }
+        for comment in &comments {
+            let outcome = hold_behind(&p, comment, &[&prs[0], &prs[1]]).await;
+            assert_eq!(outcome, HoldOutcome::Held);
+        }
+        // One of the comments leaves by itself, and leaves nothing behind.
+        p.purgatory.drop_entry(&comments[1].id).await.unwrap();
+
+        p.purgatory.end(&ids([&prs[1 - served]])).await.unwrap();
+        let entry = entry(&p, &comments[0]).await.unwrap();
+        assert_eq!(entry.waiting_for, format!("event {}", prs[served].id));
+        serve(&p, &prs[served]).await;
+
+        let due = take(&p).await;
+        let both = ids([&comments[0], &early]);
+        assert_eq!(ids(due.iter().map(|leased| &leased.event)), both, "{served}");
+        for leased in due {
+            let settled = p.purgatory.settle(&leased.event.id, leased.lease, &Settlement::Served);
+            assert!(settled.await.unwrap());
+        }
+    }
+
+    // The relay does not take the one, and has the other.
+    let (prs, comment) = ([pr(&Keys::generate()), pr(&Keys::generate())], comment());
+    for pr in &prs {
+        assert_eq!(p.purgatory.hold(&offered(pr)).await.unwrap(), HoldOutcome::Held);
+    }
+    let outcome = hold_behind(&p, &comment, &[&prs[0], &prs[1]]).await;
+    assert_eq!(outcome, HoldOutcome::Held);
+    let marked = p.purgatory.mark_releasing(&[released(&prs[0])], LONG).await.unwrap();
+    let refused = Settlement::Stuck {
+        after_secs: LONG,
+        error: "blocked: no".to_owned(),
+    };
+    p.purgatory
+        .settle(&prs[0].id, marked.leased[0].lease, &refused)
+        .await
+        .unwrap();
+    serve(&p, &prs[1]).await;
+    assert_eq!(ids(take(&p).await.iter().map(|leased| &leased.event)), ids([&comment]));
+}
+
+async fn a_related_event_ends_with_the_last_that_it_waits_behind(p: Fixture) {
+    let (prs, comment) = ([pr(&Keys::generate()), pr(&Keys::generate())], comment());
+    for pr in &prs {
+        assert_eq!(p.purgatory.hold(&offered(pr)).await.unwrap(), HoldOutcome::Held);
+    }
+    let outcome = hold_behind(&p, &comment, &[&prs[0], &prs[1]]).await;
+    assert_eq!(outcome, HoldOutcome::Held);
+
+    for (pr, left) in prs.iter().zip([2, 0]) {
+        p.purgatory.end(&ids([pr])).await.unwrap();
+        assert_eq!(p.purgatory.counts().await.unwrap().waiting, left);
+    }
+}
+
 /// The relay did not have the PR when it was asked, and the purgatory does not have it any more: it may be served.
 async fn what_may_have_left_meanwhile_is_absent(p: Fixture) {
     let (pr, comment) = (pr(&Keys::generate()), comment());
@@ -220,6 +359,48 @@ async fn what_may_have_left_meanwhile_is_absent(p: Fixture) {
         .unwrap();
 
     assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Absent);
+}
+
+/// It was here, on its way to the relay, when the purgatory was asked, and nothing was leased since.
+async fn what_was_here_and_has_gone_is_absent(p: Fixture) {
+    let (pr, comment) = (pr(&Keys::generate()), comment());
+    let leased = p.purgatory.mark_releasing(&[released(&pr)], LONG).await.unwrap().leased;
+    let mut hold = behind(&p, &comment, &[&pr]).await;
+    hold.behind.as_mut().unwrap().may_be_early = true;
+    let settled = p.purgatory.settle(&pr.id, leased[0].lease, &Settlement::Served);
+    assert!(settled.await.unwrap());
+
+    assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Absent);
+}
+
+/// They left with the PR while the pages of its author's events were counted, and others were skipped for them.
+async fn an_author_vanishes_whole_with_comments_on_their_own_pr(p: Fixture) {
+    let author = Keys::generate();
+    let hold_always = async |hold: Hold| {
+        let hold = Hold {
+            room: Room::Always,
+            ..hold
+        };
+        assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+    };
+    let mut events = Vec::new();
+    // More than a page, each PR with its comments right behind it.
+    for at in 0..6 {
+        let pr = event(&author, 1618, "unused", at);
+        hold_always(offered(&pr)).await;
+        events.push(pr.clone());
+        for number in 0..15 {
+            let comment = event(&author, COMMENT, "unused", 10 * number + at);
+            hold_always(behind(&p, &comment, &[&pr]).await).await;
+            events.push(comment);
+        }
+    }
+
+    p.purgatory.vanish(&author.public_key(), LONG).await.unwrap();
+
+    let left = p.purgatory.entries(&ids(&events)).await.unwrap();
+    assert_eq!(left.len(), 0);
+    assert_eq!(p.purgatory.counts().await.unwrap().waiting, 0);
 }
 
 async fn related_events_have_limits(p: Fixture) {

@@ -327,17 +327,7 @@ impl Bench {
             for _ in 0..100 {
                 let related = event(&Keys::generate(), 1111, "", 1, 0);
                 let refers_to: BTreeSet<EventId> = others.iter().copied().chain([pr.event.id]).collect();
-                let standing = self.purgatory.standing(&related.id, &refers_to).await?;
-                let behind = Behind {
-                    refers_to,
-                    last_lease: standing.last_lease,
-                    may_be_early: false,
-                };
-                let hold = Hold {
-                    behind: Some(behind),
-                    ..hold(related, &[])
-                };
-                self.purgatory.hold(&hold).await?;
+                self.hold_behind(related, refers_to).await?;
             }
         }
         costs.push(self.end("hold as many as may be behind each of 3 PRs").await);
@@ -363,7 +353,46 @@ impl Bench {
             .end(&prs[1..].iter().map(|pr| pr.event.id).collect())
             .await?;
         costs.push(self.end("end two PRs and what waits behind them").await);
+        costs.extend(self.early(&names).await?);
         Ok(costs)
+    }
+
+    /// Has all that came before an event wait behind as many others as one may wait behind.
+    async fn early(&mut self, names: &[String]) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        let author = Keys::generate();
+        let prs: Vec<Hold> = (0..4).map(|at| hold(event(&author, 1618, "", at, 0), names)).collect();
+        let middle = event(&Keys::generate(), 1111, "", 1, 0);
+        for _ in 0..32 {
+            let early = event(&Keys::generate(), 1111, "", 1, 0);
+            self.hold_behind(early, [middle.id].into()).await?;
+        }
+        for pr in &prs {
+            self.purgatory.hold(pr).await?;
+        }
+        self.begin().await;
+        self.hold_behind(middle, prs.iter().map(|pr| pr.event.id).collect())
+            .await?;
+        costs.push(self.end("hold what others wait behind").await);
+        self.begin().await;
+        self.purgatory.end(&prs.iter().map(|pr| pr.event.id).collect()).await?;
+        costs.push(self.end("end all that they wait behind").await);
+        Ok(costs)
+    }
+
+    async fn hold_behind(&self, related: Event, refers_to: BTreeSet<EventId>) -> Result<(), PurgatoryError> {
+        let standing = self.purgatory.standing(&related.id, &refers_to).await?;
+        let behind = Behind {
+            refers_to,
+            last_lease: standing.last_lease,
+            may_be_early: true,
+        };
+        let hold = Hold {
+            behind: Some(behind),
+            ..hold(related, &[])
+        };
+        self.purgatory.hold(&hold).await?;
+        Ok(())
     }
 
     /// Looks at as many PRs as one repository may have waiting.

@@ -100,6 +100,30 @@ async fn a_plugin_chained_for_all_is_asked_once_about_an_event_and_before_it_is_
     assert_eq!(nostr.send(&twice).await.message, "blocked: asked twice");
 }
 
+/// An event that refers to it was accepted a moment ago, so that it belonged to something served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_chained_for_all_is_not_asked_again_about_a_comment_that_is_released() {
+    let world = World::start(Kind::Strfry, FOR_ALL).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let author = Keys::generate();
+    let commit = served.git.commit("pr").await;
+    let pr = served.repository.pull_request(&author, &commit);
+    let comment = [tag(&["E", &pr.id.to_hex()]), tag(&["K", "1618"])];
+    let comment = sign(&author, nip34::COMMENT, now(), &comment);
+    assert_eq!(nostr.send(&pr).await, held());
+    assert_eq!(nostr.send(&comment).await, held());
+    let address = served.repository.coordinate().to_string();
+    let issue = [tag(&["a", &address]), tag(&["q", &comment.id.to_hex()])];
+    let issue = sign(&author, nip34::ISSUE, now(), &issue);
+    assert!(nostr.send(&issue).await.taken);
+
+    let refspec = format!("{commit}:refs/nostr/{}", pr.id);
+    served.git.push(&served.url, &[&refspec]).await.expect_ok();
+
+    eventually("it follows its PR", async || nostr.serves(&comment).await).await;
+}
+
 /// strfry would kill it, or wait 10 s for it, for every event.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_chained_plugin_costs_only_what_is_said_about_its_errors() {

@@ -3,10 +3,12 @@
 //! takes while they wait, or are protected (NIP-70).
 
 use nostr::event::Event;
+use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use relay::RelayLimits;
 use tests::clients::git::Said;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -17,6 +19,7 @@ use tests::harness::strfry_import::Import;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::Served;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::in_both_worlds;
@@ -66,6 +69,33 @@ async fn a_state_that_the_relay_refuses_is_told_to_the_pusher_and_gives_way_to_a
         })
         .await;
     }
+}
+
+/// A script that failed at something overdue kept the worker from everything behind that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_no_script_can_read_keeps_nothing_else_back() {
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let author = Keys::generate();
+    let commit = served.git.commit("pr").await;
+    let pr = served.repository.pull_request(&author, &commit);
+    let status = sign(&author, 1633, now(), &[tag(&["e", &pr.id.to_hex(), "", "root"])]);
+    assert_eq!(nostr.send(&pr).await, held());
+    assert_eq!(nostr.send(&status).await, held());
+    let id = "ab".repeat(32);
+    let entry = format!("{{purgatory}}:entry:{id}");
+    let () = world.redis().ask(&["SET", &entry, "no hash"]).await;
+    let () = world.redis().ask(&["ZADD", "{purgatory}:deadlines", "0", &id]).await;
+    eventually("it is in the way", async || {
+        world.gateway_log().contains("what is overdue is not marked")
+    })
+    .await;
+
+    let refspec = format!("{commit}:refs/nostr/{}", pr.id);
+    served.git.push(&served.url, &[&refspec]).await.expect_ok();
+
+    eventually("the worker publishes", async || nostr.serves(&status).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +228,7 @@ impl Protected {
         let git = world.git("work").await;
         let commit = git.commit("one").await;
         let announcement = world.announcement(&repository, now(), &[tag(&["-"])]);
-        let state = tests::clients::nostr::sign(
+        let state = sign(
             &repository.owner,
             shared::nip34::STATE,
             now(),

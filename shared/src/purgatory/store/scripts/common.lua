@@ -114,7 +114,8 @@ local function find_entry(id)
     return nil
   end
   local coordinates = cjson.decode(fields[4])
-  touched = touched + #coordinates
+  local after = #coordinates == 0 and cjson.decode(fields[9])
+  touched = touched + (after and #after or #coordinates)
   return {
     status = fields[1],
     author = fields[2],
@@ -124,8 +125,8 @@ local function find_entry(id)
     deadline = tonumber(fields[6]),
     bytes = fields[7] or '0',
     source_group = fields[8] or '',
-    -- Of a related event, which has no coordinates: the event that it waits behind, and perhaps another one.
-    after = #coordinates == 0 and cjson.decode(fields[9]),
+    -- Of a related event, which has no coordinates: what it waits behind, and what is published before it.
+    after = after,
   }
 end
 
@@ -352,13 +353,34 @@ local function ids_behind(id)
   return ids
 end
 
--- Marks as releasing what waits behind an entry that is served now.
+local function ids_as_json(ids)
+  return #ids == 0 and '[]' or '["' .. table.concat(ids, '","') .. '"]'
+end
+
+-- Returns what a related event waits behind.
+local function ids_before(id, entry)
+  local before = {}
+  for _, other in ipairs(entry.after) do
+    if redis.call('ZSCORE', K.behind .. other, entry.author .. ':' .. id) then
+      before[#before + 1] = other
+    end
+  end
+  return before
+end
+
+-- Marks as releasing what waits behind an entry that is served now: whatever else it waits behind, the first is enough.
 local function release_behind(id)
   for _, other in ipairs(ids_behind(id)) do
     local entry = find_entry(other)
     if entry and is_waiting(entry) then
+      local after = {}
+      for _, before in ipairs(entry.after) do
+        if redis.call('ZREM', K.behind .. before, entry.author .. ':' .. other) == 0 then
+          after[#after + 1] = before
+        end
+      end
       clear_deadline(other, entry)
-      redis.call('HSET', K.entry .. other, 'status', 'releasing', 'waiting_for', '')
+      redis.call('HSET', K.entry .. other, 'status', 'releasing', 'waiting_for', '', 'after', ids_as_json(after))
       redis.call('PERSIST', K.entry .. other)
       redis.call('ZADD', K.releasing, decimal(NOW), other)
       wake()
@@ -367,22 +389,11 @@ local function release_behind(id)
   redis.call('DEL', K.behind .. id)
 end
 
--- Removes an entry, and what waits behind it. What is staged for a PR goes with it, which a gateway looks for; of one that is served it went when the
+-- Removes one entry. What is staged for a PR goes with it, which a gateway looks for; of one that is served it went when the
 -- commit was installed, but in other repositories it may still be needed.
-local remove_entry
-function remove_entry(id, entry, is_served)
-  local others = ids_behind(id)
-  for _, other in ipairs(others) do
-    local related = find_entry(other)
-    if related and is_waiting(related) then
-      remove_entry(other, related)
-    end
-  end
-  if #others > 0 then
-    redis.call('DEL', K.behind .. id)
-  end
-  if is_related(entry) then
-    redis.call('ZREM', K.behind .. entry.after[1], entry.author .. ':' .. id)
+local function remove_alone(id, entry, is_served)
+  for _, other in ipairs(is_related(entry) and entry.after or {}) do
+    redis.call('ZREM', K.behind .. other, entry.author .. ':' .. id)
   end
   clear_deadline(id, entry)
   redis.call('DEL', K.waiting .. id)
@@ -398,6 +409,24 @@ function remove_entry(id, entry, is_served)
   if is_pull_request(entry) and not (is_served and #entry.coordinates == 1) then
     ask_for_look(id, entry.coordinates)
   end
+end
+
+-- Removes an entry, and what waits behind it and nothing else. Nothing waits behind these (hold_entry.lua).
+local function remove_entry(id, entry, is_served)
+  for _, other in ipairs(ids_behind(id)) do
+    local related = find_entry(other)
+    if related and is_waiting(related) then
+      redis.call('ZREM', K.behind .. id, related.author .. ':' .. other)
+      local left = ids_before(other, related)
+      if #left == 0 then
+        remove_alone(other, related)
+      else
+        redis.call('HSET', K.entry .. other, 'waiting_for', 'event ' .. left[1])
+      end
+    end
+  end
+  redis.call('DEL', K.behind .. id)
+  remove_alone(id, entry, is_served)
 end
 
 -- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its coordinates are added

@@ -15,7 +15,8 @@
 --          "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event refers to is not here, or may have
 --          left since it was looked for.
 --          All but the first two changed nothing.
--- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys, or 100 ids.
+-- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys; of a related event
+--       O(100 ids), and O(K.after_max) for each of at most K.behind_max that wait behind it.
 -- Errors: OOM (Redis is at maxmemory).
 
 local id = ARGV[1]
@@ -57,33 +58,92 @@ if found then
   return { extended, 'already:' .. found.status }
 end
 
--- What a related event waits behind: the first that is here of those that it refers to, or what that waits behind itself.
-local first_id, first
-local after, after_json, waiting_for = {}, '[]', ''
+-- Of a related event: what it may wait behind, and `earlier` ones, which wait behind that too, and are only published
+-- before it. So nothing waits behind what waits behind another event, however long a thread is.
+local firsts, earlier = {}, {}
 if is_related(entry) then
-  for _, other in ipairs(cjson.decode(ARGV[21])) do
-    first_id = first_id or other
-    local found_other = find_entry(other)
-    if found_other then
-      first_id, first, after = other, found_other, { other }
-      if is_related(found_other) and is_waiting(found_other) then
-        first_id = found_other.after[1]
-        first, after = find_entry(first_id), { first_id, other }
-      end
-      break
+  local refers_to = cjson.decode(ARGV[21])
+  for _, other in ipairs(refers_to) do
+    local found_other = #firsts + #earlier < K.after_max and find_entry(other)
+    if found_other and is_related(found_other) and is_waiting(found_other) then
+      add_all(firsts, ids_before(other, found_other))
+      add_all(earlier, { other })
+    elseif found_other then
+      add_all(firsts, { other })
     end
   end
-  local is_early = ARGV[23] == '1' and ARGV[22] == (redis.call('GET', K.leases) or '0')
-  if not first_id or not (first or is_early) then
+  if #firsts == 0 and ARGV[23] == '1' and ARGV[22] == (redis.call('GET', K.leases) or '0') then
+    firsts = refers_to
+  end
+  if #firsts == 0 then
     return { 0, 'absent' }
   end
-  if #after == 0 then
-    after = { first_id }
+end
+
+local first_entries = setmetatable({}, {
+  __index = function(entries, first_id)
+    entries[first_id] = find_entry(first_id) or false
+    return entries[first_id]
+  end,
+})
+
+-- Whether there is a place behind an event for one more of an author. Strangers have a part of the places, each a few; the
+-- others are its author's and the repositories' owners'.
+local function has_room_behind(first_id, own)
+  local key, first = K.behind .. first_id, first_entries[first_id]
+  local is_stranger = not (first and first.author == own)
+  for _, coordinate in ipairs(first and first.coordinates or {}) do
+    is_stranger = is_stranger and string.sub(coordinate, 7, 70) ~= own
   end
-  if first then
-    deadline = math.max(is_waiting(first) and first.deadline or 0, NOW + tonumber(ARGV[8]))
+  local room = K.behind_max - (is_stranger and K.behind_kept_free or 0)
+  local share = redis.call('ZLEXCOUNT', key, '[' .. own .. ':', '(' .. own .. ';')
+  return redis.call('ZCARD', key) < room and not (is_stranger and share >= K.behind_share_max)
+end
+
+-- Returns those of `firsts` behind which there is room for one more of an author, so many at most.
+local function firsts_with_room(author, count_max)
+  local with_room = {}
+  for _, first_id in ipairs(firsts) do
+    if #with_room < count_max and has_room_behind(first_id, author) then
+      with_room[#with_room + 1] = first_id
+    end
   end
-  entry.after, after_json, waiting_for = after, '["' .. table.concat(after, '","') .. '"]', 'event ' .. first_id
+  return with_room
+end
+
+local function wait_behind(other, author, behind)
+  for _, first_id in ipairs(behind) do
+    redis.call('ZADD', K.behind .. first_id, '0', author .. ':' .. other)
+    end_not_before(K.behind .. first_id, decimal(deadline + K.backstop_secs))
+  end
+end
+
+-- What has come before this event, and waits behind it, waits behind what this one waits behind, or ends if there is no room.
+local function pass_on(other)
+  local related = find_entry(other)
+  if not related or not is_waiting(related) then
+    return
+  end
+  local member, others_before = related.author .. ':' .. other, {}
+  redis.call('ZREM', K.behind .. id, member)
+  for _, before in ipairs(related.after) do
+    if before ~= id then
+      others_before[#others_before + 1] = before
+    end
+  end
+  local behind = firsts_with_room(related.author, K.after_max - #others_before)
+  wait_behind(other, related.author, behind)
+  add_all(behind, others_before)
+  if #behind < K.after_max then
+    behind[#behind + 1] = id
+  end
+  related.after = behind
+  local left = ids_before(other, related)
+  if #left == 0 then
+    remove_alone(other, related)
+  else
+    redis.call('HSET', K.entry .. other, 'after', ids_as_json(behind), 'waiting_for', 'event ' .. left[1])
+  end
 end
 
 local old_id, old
@@ -136,20 +196,15 @@ local function full_coordinate()
   return nil
 end
 
--- Strangers have a part of the places behind an event, each a few; the others are its author's and the repositories' owners'.
-local function full_behind()
-  if not is_related(entry) then
-    return nil
-  end
-  local key, own = K.behind .. first_id, entry.author
-  local is_stranger = not (first and first.author == own)
-  for _, coordinate in ipairs(first and first.coordinates or {}) do
-    is_stranger = is_stranger and string.sub(coordinate, 7, 70) ~= own
-  end
-  local room = K.behind_max - (is_stranger and K.behind_kept_free or 0)
-  local share = redis.call('ZLEXCOUNT', key, '[' .. own .. ':', '(' .. own .. ';')
-  if redis.call('ZCARD', key) >= room or (is_stranger and share >= K.behind_share_max) then
-    return 'behind'
+local behind = firsts_with_room(entry.author, K.after_max)
+local after, waiting_for = {}, ''
+if is_related(entry) and #behind > 0 then
+  waiting_for = 'event ' .. behind[1]
+  add_all(after, behind)
+  add_all(after, earlier)
+  for _, first_id in ipairs(behind) do
+    local first = first_entries[first_id]
+    deadline = first and is_waiting(first) and math.max(deadline, first.deadline) or deadline
   end
 end
 
@@ -161,7 +216,7 @@ local same_source = old and old.source_group == entry.source_group
 local full = full_set(sets.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
   or full_set(sets.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
   or full_coordinate()
-  or full_behind()
+  or (is_related(entry) and #behind == 0 and 'behind')
   or full_set(sets.all, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
 if full then
   return { 0, 'full:' .. full }
@@ -175,11 +230,13 @@ redis.call('HSET', K.entry .. id,
   'created_at', entry.created_at, 'status', 'held', 'source', ARGV[7],
   'source_group', entry.source_group, 'bytes', entry.bytes,
   'held_since', decimal(NOW), 'last_seen', decimal(NOW),
-  'waiting_for', waiting_for, 'release_error', '', 'after', after_json, 'lease', '')
+  'waiting_for', waiting_for, 'release_error', '', 'after', ids_as_json(after), 'lease', '')
 add_to_indices(id, entry)
 if is_related(entry) then
-  redis.call('ZADD', K.behind .. first_id, '0', entry.author .. ':' .. id)
-  end_not_before(K.behind .. first_id, decimal(deadline + K.backstop_secs))
+  wait_behind(id, entry.author, behind)
+  for _, other in ipairs(ids_behind(id)) do
+    pass_on(other)
+  end
 end
 if entry.kind == '30617' then
   add_listings(entry.coordinates[1], cjson.decode(ARGV[20]), '1', dirty)

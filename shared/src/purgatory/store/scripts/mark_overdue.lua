@@ -31,10 +31,17 @@ local function follow(member)
   if not entry or not is_related(entry) then
     return false
   end
-  local first = find_entry(entry.after[1])
-  if first then
-    set_deadline(member, entry, math.max(is_waiting(first) and first.deadline or 0, NOW + tonumber(ARGV[2])))
-    end_not_before(K.behind .. entry.after[1], decimal(NOW + K.backstop_secs))
+  local deadline, is_any_here = NOW + tonumber(ARGV[2]), false
+  for _, other in ipairs(ids_before(member, entry)) do
+    local first = find_entry(other)
+    if first then
+      is_any_here = true
+      deadline = is_waiting(first) and math.max(deadline, first.deadline) or deadline
+      end_not_before(K.behind .. other, decimal(NOW + K.backstop_secs))
+    end
+  end
+  if is_any_here then
+    set_deadline(member, entry, deadline)
   else
     remove_entry(member, entry)
   end

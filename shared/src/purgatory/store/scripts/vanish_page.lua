@@ -25,7 +25,11 @@ for _, member in ipairs(page) do
       add_all(dirty, entry.coordinates)
     end
     vanished = vanished + 1
-  else
+  end
+end
+-- What waits behind a removed entry has gone with it, and may have been looked at before.
+for place = 1, looked_at do
+  if redis.call('ZSCORE', K.author .. author, page[place]) then
     kept = kept + 1
   end
 end
