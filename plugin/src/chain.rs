@@ -126,7 +126,7 @@ impl Chain {
         };
         std::thread::Builder::new().spawn(move || {
             runtime.block_on(sigterm.recv());
-            group.signal(Signal::TERM);
+            group.end();
             std::process::exit(0);
         })?;
         Ok(())
@@ -134,7 +134,7 @@ impl Chain {
 
     /// Ends the child at the end of our input.
     pub fn end(&self) {
-        self.group.signal(Signal::TERM);
+        self.group.end();
     }
 
     /// Whether it is asked about an event that we let in.
@@ -205,7 +205,17 @@ impl ChildGroup {
             kill_process_group(group, signal).ok();
         }
     }
+
+    /// Ends it as this process ends: also one that does not want to.
+    fn end(&self) {
+        self.signal(Signal::TERM);
+        std::thread::sleep(END_PATIENCE);
+        self.signal(Signal::KILL);
+    }
 }
+
+/// How long it has for its own end; strfry's writer waits for ours.
+const END_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Starts and asks the child.
 struct Runner {

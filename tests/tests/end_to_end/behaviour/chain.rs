@@ -186,7 +186,7 @@ async fn a_chained_plugin_that_was_killed_or_hangs_is_used_again() {
 async fn a_chained_plugin_that_hangs_ends_with_ours() {
     let world = World::start(Kind::Strfry, Options::default()).await;
     let pid = world.folder().join("chained.pid");
-    let command = format!("--chain 'echo $$ >{}; exec sleep 600'", pid.display());
+    let command = format!("--chain 'trap \"\" TERM; echo $$ >{}; exec sleep 600'", pid.display());
     let check = format!("if kill -0 $(cat {}); then echo runs; fi 2>/dev/null", pid.display());
     let runs = async || shell(&check, "").await.contains("runs");
 
