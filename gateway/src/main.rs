@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use crate::options::GatewayCommand;
 use crate::options::GatewayOptions;
+use crate::options::completions::completions;
 use crate::start::Server;
 use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::log_directives;
@@ -93,8 +94,7 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Completions { shell } => {
-                let mut definition = GatewayCommand::definition();
-                clap_complete::generate(shell, &mut definition, "grasp-gateway", &mut io::stdout());
+                print(&completions(shell, GatewayCommand::definition()))?;
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Man { folder } => {

@@ -1,5 +1,6 @@
 //! The options of the gateway, by command.
 
+pub(crate) mod completions;
 pub(crate) mod maintenance;
 pub(crate) mod purgatory;
 pub(crate) mod reach;
@@ -296,7 +297,7 @@ fn public_url(text: &str) -> Result<Url, Expected> {
     url.ok_or_else(|| Expected::new("an origin such as https://git.example.com".to_owned()))
 }
 
-/// A variable that is set to nothing is how an environment file leaves it unset.
+/// Nothing is the default.
 fn networks(text: &str) -> Result<TrustedProxies, Expected> {
     match text {
         "" => Ok(TrustedProxies::default()),
@@ -314,6 +315,7 @@ mod tests {
     use options_reference::check_document;
 
     use super::*;
+    use crate::options::completions::completions;
 
     fn serve(arguments: &[&str]) -> Result<Box<GatewayOptions>, ConfigErrors> {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
@@ -515,16 +517,32 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_text_in_the_file_is_as_if_the_setting_were_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(
+            &path,
+            "admin-bind = ''\nredis-url = ''\nhold-secs = ''\ntrusted-proxies = []\n",
+        )
+        .unwrap();
+
+        let read = check_file::<GatewayCommand>(&path, &["grasp-gateway", "serve"].map(OsString::from));
+
+        let Ok(GatewayCommand::Serve(options)) = read else {
+            panic!("{:?}", read.err());
+        };
+        assert_eq!((options.listen.admin_bind, options.redis()), (None, None));
+        assert_eq!(options.rules.hold.as_secs(), 1800);
+    }
+
+    #[test]
     fn shells_and_man_know_every_command() {
-        let mut completions = Vec::new();
-        let mut definition = GatewayCommand::definition();
-        clap_complete::generate(Shell::Bash, &mut definition, "grasp-gateway", &mut completions);
-        let completions = String::from_utf8(completions).unwrap();
+        let completions = completions(Shell::Fish, GatewayCommand::definition());
         let folder = tempfile::tempdir().unwrap();
 
         clap_mangen::generate_to(GatewayCommand::definition(), &folder).unwrap();
 
-        for part in ["--redis-url", "purgatory", "refusals", "--request"] {
+        for part in ["redis-url", "purgatory", "refusals", "request"] {
             assert!(completions.contains(part), "{part}");
         }
         let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();

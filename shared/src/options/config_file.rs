@@ -111,6 +111,9 @@ impl ConfigFile {
                 }
                 continue;
             };
+            if setting.value.is_empty() {
+                continue;
+            }
             let Some(mistake) = mistake_in(setting, &argument) else {
                 command = with_default(command, &setting.key, &setting.value);
                 continue;
