@@ -8,11 +8,11 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> String {
     let mut written = Vec::new();
     clap_complete::generate(shell, &mut command, PROGRAM, &mut written);
     let script = String::from_utf8_lossy(&written).into_owned();
-    match shell {
+    match shell == Shell::Bash {
         // clap_complete names the blocks of subcommands otherwise than it calls them, where the program's name has a
         // dash (`src/aot/shells/bash.rs`): no subcommand would be completed.
-        Shell::Bash => script.replace("grasp__subcmd__gateway", "grasp__gateway"),
-        _ => script,
+        true => script.replace("grasp__subcmd__gateway", "grasp__gateway"),
+        false => script,
     }
 }
 

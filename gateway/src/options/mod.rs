@@ -278,6 +278,7 @@ impl GatewayOptions {
     }
 
     fn check(&self, errors: &mut ConfigErrors) {
+        self.check_addresses(errors);
         let has_relay_url = self.relay_url.is_some() || errors.has_invalid("relay-url");
         if let Some(urls) = &self.redis_url {
             self.redis.check(urls, errors);
@@ -286,6 +287,28 @@ impl GatewayOptions {
         }
         self.strfry.check(has_relay_url, errors);
         self.rules.check(errors);
+    }
+
+    /// Names two uses of one address. Names of hosts are found only when the server starts.
+    fn check_addresses(&self, errors: &mut ConfigErrors) {
+        let bind = self.listen.bind;
+        if bind.port() == 0 || errors.has_invalid("bind") {
+            return;
+        }
+        if self.listen.admin_bind == Some(bind) {
+            errors.push(format!(
+                "--admin-bind is the address of --bind, {bind}: give it one of its own"
+            ));
+        }
+        if self
+            .relay_url
+            .as_ref()
+            .is_some_and(|url| url.authority() == bind.to_string())
+        {
+            errors.push(format!(
+                "--relay-url is the address of --bind, {bind}: it must name strfry"
+            ));
+        }
     }
 }
 
@@ -470,7 +493,7 @@ mod tests {
             "line 5: redis-url has a password",
             "repos-deny in line 6",
             "line 7: there is no setting surplus\n",
-            "line 8: gateway: it must be a text",
+            "line 8: the file has no tables: remove the line [gateway]",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
@@ -514,6 +537,25 @@ mod tests {
         ] {
             assert_eq!(errors(arguments).lines.len(), 1, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn one_address_for_two_uses_is_a_mistake() {
+        let redis = "--redis-url=redis://127.0.0.1:6379";
+        for (arguments, named) in [
+            (
+                &["--admin-bind=127.0.0.1:7334"][..],
+                "--admin-bind is the address of --bind",
+            ),
+            (
+                &["--relay-url=ws://127.0.0.1:7334", redis],
+                "--relay-url is the address of --bind",
+            ),
+        ] {
+            let lines = errors(arguments).lines;
+            assert!(lines.len() == 1 && lines[0].starts_with(named), "{lines:?}");
+        }
+        assert!(serve(&["--bind=127.0.0.1:0", "--admin-bind=127.0.0.1:0"]).is_ok());
     }
 
     #[test]

@@ -121,6 +121,7 @@ pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> C
         .value_name("FILE")
         .env(variable_of(config_file::OPTION))
         .value_parser(OsStringValueParser::new())
+        .help_heading(None)
         .help(format!(
             "File with these settings for both programs (TOML); variables and options win over it [default: {} if it \
              is there]",
