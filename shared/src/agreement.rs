@@ -210,7 +210,7 @@ mod tests {
 
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("the plugin runs with version 2, and not 1 as here: install"));
-        assert!(found[1].contains("domain b.example, and not a.example") && found[1].contains("config.toml"));
+        assert!(found[1].contains("domain b.example, and not a.example") && found[1].contains("gateway.env"));
         assert!(differences(&told("a", "1"), &told("a", "1"), Program::Plugin).is_empty());
     }
 
