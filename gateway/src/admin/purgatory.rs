@@ -18,7 +18,6 @@ use shared::purgatory::PurgatoryError;
 use tokio::time::Instant;
 use wire::path::npub;
 
-use crate::admin::doctor::mend_of;
 use crate::admin::needs::Need;
 use crate::admin::needs::needs;
 use crate::admin::needs::repository;
@@ -419,7 +418,7 @@ fn absent(event: &NamedEvent) -> CommandError {
 }
 
 fn failed(error: PurgatoryError) -> CommandError {
-    CommandError::because(format!("cannot use the purgatory: {}", mend_of(&error)))(error)
+    CommandError::because("cannot use the purgatory")(error)
 }
 
 /// Between two looks whether a gateway has reconciled.

@@ -338,7 +338,6 @@ mod tests {
     use options_reference::check_document;
 
     use super::*;
-    use crate::options::completions::completions;
 
     fn serve(arguments: &[&str]) -> Result<Box<GatewayOptions>, ConfigErrors> {
         let arguments = ["grasp-gateway", "serve"].iter().chain(arguments);
@@ -579,7 +578,10 @@ mod tests {
 
     #[test]
     fn shells_and_man_know_every_command() {
-        let completions = completions(Shell::Fish, GatewayCommand::definition());
+        let mut completions = Vec::new();
+        let mut definition = GatewayCommand::definition();
+        clap_complete::generate(Shell::Fish, &mut definition, "grasp-gateway", &mut completions);
+        let completions = String::from_utf8(completions).unwrap();
         let folder = tempfile::tempdir().unwrap();
 
         clap_mangen::generate_to(GatewayCommand::definition(), &folder).unwrap();

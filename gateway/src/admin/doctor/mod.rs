@@ -14,13 +14,11 @@ use std::future::ready;
 use std::pin::Pin;
 use std::time::Duration;
 
-use shared::purgatory::PurgatoryError;
 use tokio::time::timeout;
 
 use crate::admin::doctor::observation::Diagnosis;
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::doctor::patient::causes;
 use crate::admin::purgatory::CommandAnswer;
 use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
@@ -129,11 +127,6 @@ pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, Comman
         },
         code: diagnosis.code(),
     })
-}
-
-/// Returns what mends an error of Redis.
-pub(super) fn mend_of(error: &PurgatoryError) -> &'static str {
-    redis::mend_of(&causes(error))
 }
 
 /// For one check.
