@@ -121,12 +121,18 @@ async fn send(
         PublishOutcome::Replaced => "it has a newer one".to_owned(),
         PublishOutcome::Deleted => "its author has deleted it".to_owned(),
         PublishOutcome::Expired => "it has expired".to_owned(),
-        PublishOutcome::Busy(answer) | PublishOutcome::Refused(answer) => answer,
+        PublishOutcome::Busy(answer) => match relay.information().await {
+            Ok(_) => answer,
+            Err(error) => return Err(CommandError::because(NOT_REACHED)(error)),
+        },
+        PublishOutcome::Refused(answer) => answer,
     };
     Err(CommandError::new(format!(
         "the relay did not accept the event of kind {kind}: {answer}"
     )))
 }
+
+const NOT_REACHED: &str = "cannot reach the relay that --relay-url names; does the server run?";
 
 /// For the relay's answer.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(10);

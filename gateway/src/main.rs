@@ -27,8 +27,10 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::command_error::CommandError;
 use crate::options::GatewayCommand;
 use crate::options::GatewayOptions;
+use crate::options::completions::completions;
 use crate::start::Server;
 use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::log_directives;
@@ -93,12 +95,13 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Completions { shell } => {
-                let mut definition = GatewayCommand::definition();
-                clap_complete::generate(shell, &mut definition, "grasp-gateway", &mut io::stdout());
+                print(&completions(shell, GatewayCommand::definition()))?;
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Man { folder } => {
-                clap_mangen::generate_to(GatewayCommand::definition(), folder)?;
+                clap_mangen::generate_to(GatewayCommand::definition(), &folder).map_err(CommandError::because(
+                    format!("cannot write the man pages into {}", folder.display()),
+                ))?;
                 Ok(ExitCode::SUCCESS)
             }
             GatewayCommand::Purgatory(options) => {
@@ -139,7 +142,7 @@ async fn run_server(
         "serving"
     );
     server.keep_agreement(options);
-    tokio::spawn(ConfigWatch::new(server.lists(), options.file.clone()).follow(hang_up));
+    tokio::spawn(ConfigWatch::new(server.lists(), options.file.clone(), GatewayCommand::definition()).follow(hang_up));
     let signals = [stop.clone(), cut.clone()];
     tokio::spawn(async move {
         for signal in signals {

@@ -212,7 +212,29 @@ async fn mistakes_of_strfry_are_named() {
         assert_eq!(diagnosis.code, 1);
     }
     world.stop_relay().await;
-    assert!(world.doctor(&[]).await.names("relay", "systemctl start strfry"));
+
+    let diagnosis = world.doctor(&[]).await;
+
+    assert!(diagnosis.names("relay", "systemctl start strfry"), "{diagnosis:#?}");
+    let others = diagnosis.named();
+    let blames = |(check, text): &(&str, String)| *check == "plugin" || text.contains("no plugin runs");
+    assert!(!others.iter().any(blames), "only strfry is away: {others:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_down_is_named_and_not_its_proxy() {
+    let mut site = Site::start(Proxy::Nginx).await;
+    let public = format!("--public-url=http://{}", site.authority);
+    site.world.kill_gateway().await;
+
+    let diagnosis = site.world.doctor(&[&public]).await;
+
+    for check in ["domain", "git over http", "websocket and client address"] {
+        assert!(
+            diagnosis.names(check, "systemctl status grasp-gateway strfry"),
+            "{check}: {diagnosis:#?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

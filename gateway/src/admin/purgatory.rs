@@ -22,6 +22,7 @@ use crate::admin::needs::Need;
 use crate::admin::needs::needs;
 use crate::admin::needs::repository;
 use crate::admin::needs::surroundings;
+use crate::admin::refusals::none_remembered;
 use crate::admin::refusals::refusals;
 use crate::admin::rows::Row;
 use crate::admin::rows::Tally;
@@ -167,17 +168,22 @@ async fn find_by_beginning(purgatory: &Purgatory, beginning: &str) -> Result<Eve
 async fn list_refusals(purgatory: &Purgatory, options: &RefusalsOptions) -> Result<CommandAnswer, CommandError> {
     let is_json = options.reach.json;
     let now = purgatory.counts().await.map_err(failed)?.now;
-    let Some(request) = &options.request else {
+    let Some(request) = options.request.as_deref().map(str::to_ascii_lowercase) else {
         let mut latest = purgatory.refusals(options.count).await.map_err(failed)?;
         latest.truncate(options.count);
         return Ok(refusals(&latest, now, is_json).into());
     };
     let mut found = purgatory.refusals(usize::MAX).await.map_err(failed)?;
-    found.retain(|(_, refusal)| refusal.request.starts_with(request));
-    let code = if found.is_empty() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+    found.retain(|(_, refusal)| refusal.request.starts_with(&request));
+    if found.is_empty() && !is_json {
+        return Ok(CommandAnswer {
+            text: none_remembered(&request),
+            code: ExitCode::FAILURE,
+        });
+    }
+    let code = match found.is_empty() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
     };
     let text = refusals(&found, now, is_json);
     Ok(CommandAnswer { text, code })
@@ -406,7 +412,8 @@ fn is_pull_request(entry: &Entry) -> bool {
 
 fn absent(event: &NamedEvent) -> CommandError {
     CommandError::new(format!(
-        "event {event} is not in the purgatory: it was never held, or has been served, or has expired"
+        "event {event} is not in the purgatory: it was never held, or has been served, or has expired; if it \
+         was refused: grasp-gateway purgatory refusals --request {event}"
     ))
 }
 

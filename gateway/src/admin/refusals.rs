@@ -18,14 +18,22 @@ pub(super) fn refusals(refusals: &[(u64, NotedRefusal)], now: u64, is_json: bool
         return format!("{:#}\n", json!({"now": now, "refusals": refusals}));
     }
     if refusals.is_empty() {
-        return "no refusal is remembered: none was logged since, or it was more than a day or 3,000 refusals ago\n"
-            .to_owned();
+        return "no refusal is remembered: there was none for a day\n".to_owned();
     }
     let lines = refusals.iter().map(|(at, refusal)| {
         let ago = span(now.saturating_sub(*at));
         format!("{ago} ago: {}\n", line(refusal))
     });
     lines.collect()
+}
+
+/// Writes that the refusal with this number, or of this event, is not found.
+pub(super) fn none_remembered(request: &str) -> String {
+    let request = plain(request);
+    format!(
+        "no refusal {request} is remembered: it was more than a day or 3,000 refusals ago, or its address had more than \
+         20 a minute; journalctl -u grasp-gateway -g {request}\n"
+    )
 }
 
 /// Writes a refusal as one line.

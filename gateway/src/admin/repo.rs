@@ -1,8 +1,11 @@
 //! `grasp-gateway repo`: works on the repositories of a data directory, beside a gateway or without one.
 
+use std::fs;
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -65,13 +68,8 @@ async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> R
 /// Opens a data directory that is there: none is made in the place of one that was misspelt.
 async fn open(options: &MaintainOptions) -> Result<Repositories, CommandError> {
     let data_dir = &options.data_dir;
-    if !data_dir.join("repositories").is_dir() {
-        let text = format!(
-            "there are no repositories in {}: name the gateway's with --data-dir",
-            data_dir.display()
-        );
-        return Err(CommandError::new(text));
-    }
+    let owner = owner_of(data_dir)?;
+    check_user(data_dir, owner, rustix::process::geteuid().as_raw())?;
     let layout = Layout::new(data_dir).map_err(CommandError::because("cannot use the data directory"))?;
     let git = Git::discover(layout.root())
         .await
@@ -79,6 +77,28 @@ async fn open(options: &MaintainOptions) -> Result<Repositories, CommandError> {
     let store = RepositoryStore::open(git, layout, CACHED_REFS_MAX).await;
     let store = store.map_err(CommandError::because("cannot prepare the repositories"))?;
     Ok(Repositories::new(store, IngestLimits::DEFAULT).with_maintenance(options.maintenance.settings()))
+}
+
+/// Returns the user whose repositories are in a data directory.
+fn owner_of(data_dir: &Path) -> Result<u32, CommandError> {
+    let found = fs::metadata(data_dir.join("repositories"));
+    let found = found.map_err(CommandError::because(format!(
+        "there are no repositories in {}: name the gateway's with --data-dir",
+        data_dir.display()
+    )))?;
+    Ok(found.uid())
+}
+
+/// Refuses another user than the gateway's: the gateway could not read what that one writes.
+fn check_user(data_dir: &Path, owner: u32, own: u32) -> Result<(), CommandError> {
+    match owner == own {
+        true => Ok(()),
+        false => Err(CommandError::new(format!(
+            "{} belongs to user {owner}, and this is run by user {own}, whose files the gateway cannot read: \
+             runuser -u grasp -- grasp-gateway repo maintain ...",
+            data_dir.display()
+        ))),
+    }
 }
 
 async fn all(repositories: &Repositories) -> Result<Vec<Coordinate>, CommandError> {
@@ -161,3 +181,26 @@ const CACHED_REFS_MAX: usize = 1_000;
 const PAGE: usize = 1_000;
 
 const BAR_WIDTH: usize = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_user_that_owns_the_repositories_maintains_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = owner_of(folder.path()).unwrap_err();
+        fs::create_dir(folder.path().join("repositories")).unwrap();
+
+        let owner = owner_of(folder.path()).unwrap();
+
+        let cause = std::error::Error::source(&missing).unwrap().to_string();
+        assert!(cause.contains("No such file"), "{cause}");
+        assert!(check_user(folder.path(), owner, rustix::process::geteuid().as_raw()).is_ok());
+        for (owner, own) in [(33, 0), (0, 33)] {
+            let refused = check_user(folder.path(), owner, own).unwrap_err().to_string();
+            let users = format!("user {owner}, and this is run by user {own}");
+            assert!(refused.contains(&users) && refused.contains("runuser"), "{refused}");
+        }
+    }
+}

@@ -3,7 +3,10 @@
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
+use httpdate::fmt_http_date;
 use serde_json::Value;
 use serde_json::json;
 use shared::purgatory::Purgatory;
@@ -25,7 +28,7 @@ pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), Co
     let mut last = first.map_err(CommandError::because("cannot use the purgatory"))?;
     let mut text = match is_terminal {
         true => screen(&last),
-        false => lines(&between(&Survey::default(), &last), is_json),
+        false => lines(&between(&before(&last), &last), last.counts.now, is_json),
     };
     loop {
         if !write(&text).map_err(CommandError::because("cannot write"))? {
@@ -37,7 +40,7 @@ pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), Co
             Ok(next) => {
                 let text = match is_terminal {
                     true => screen(&next),
-                    false => lines(&between(&last, &next), is_json),
+                    false => lines(&between(&last, &next), next.counts.now, is_json),
                 };
                 last = next;
                 text
@@ -47,6 +50,14 @@ pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), Co
                 false => format!("cannot use the purgatory: {error}\n"),
             },
         };
+    }
+}
+
+/// Returns what a first survey is compared with: what waits is new to the reader, and what was refused is over.
+fn before(first: &Survey) -> Survey {
+    Survey {
+        refusals: first.refusals.clone(),
+        ..Survey::default()
     }
 }
 
@@ -121,10 +132,11 @@ fn line(row: &Row) -> String {
     )
 }
 
-fn lines(changes: &[Change], is_json: bool) -> String {
+fn lines(changes: &[Change], now: u64, is_json: bool) -> String {
+    let time = fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
     let lines = changes.iter().map(|change| match is_json {
         true => format!("{}\n", json!({"change": change.name, "what": change.json})),
-        false => format!("{:<8}{}\n", change.name, change.line),
+        false => format!("{time} {:<8}{}\n", change.name, change.line),
     });
     lines.collect()
 }
@@ -199,8 +211,11 @@ mod tests {
             told[3].line.contains("new") && told[4].line.contains("later"),
             "{told:?}"
         );
+        assert!(lines(&told, 0, false).starts_with("Thu, 01 Jan 1970 00:00:00 GMT new "));
         assert_eq!(names(told)[..3], ["new d", "changed c", "gone b"]);
         assert_eq!(between(&after, &after), []);
+        let first = names(between(&super::before(&after), &after));
+        assert_eq!(first, ["new d", "new a", "new c"], "old refusals are not told");
         // What is not read may be there.
         let cut = Survey {
             counts: InventoryCounts {

@@ -235,7 +235,8 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
         Loss::Everything if was_known => {
             tracing::error!("Redis has lost everything that was held: its authors have to send it again");
         }
-        Loss::Nothing | Loss::OnlyOwnReleases | Loss::LastWrites | Loss::Everything => {
+        Loss::Everything => tracing::info!("a new purgatory begins: this Redis has none yet"),
+        Loss::Nothing | Loss::OnlyOwnReleases | Loss::LastWrites => {
             tracing::info!(?loss, "another epoch of the purgatory");
         }
     }

@@ -1,5 +1,6 @@
 //! The options of the gateway, by command.
 
+pub(crate) mod completions;
 pub(crate) mod maintenance;
 pub(crate) mod purgatory;
 pub(crate) mod reach;
@@ -277,6 +278,7 @@ impl GatewayOptions {
     }
 
     fn check(&self, errors: &mut ConfigErrors) {
+        self.check_addresses(errors);
         let has_relay_url = self.relay_url.is_some() || errors.has_invalid("relay-url");
         if let Some(urls) = &self.redis_url {
             self.redis.check(urls, errors);
@@ -285,6 +287,28 @@ impl GatewayOptions {
         }
         self.strfry.check(has_relay_url, errors);
         self.rules.check(errors);
+    }
+
+    /// Names two uses of one address. Names of hosts are found only when the server starts.
+    fn check_addresses(&self, errors: &mut ConfigErrors) {
+        let bind = self.listen.bind;
+        if bind.port() == 0 || errors.has_invalid("bind") {
+            return;
+        }
+        if self.listen.admin_bind == Some(bind) {
+            errors.push(format!(
+                "--admin-bind is the address of --bind, {bind}: give it one of its own"
+            ));
+        }
+        if self
+            .relay_url
+            .as_ref()
+            .is_some_and(|url| url.authority() == bind.to_string())
+        {
+            errors.push(format!(
+                "--relay-url is the address of --bind, {bind}: it must name strfry"
+            ));
+        }
     }
 }
 
@@ -296,7 +320,7 @@ fn public_url(text: &str) -> Result<Url, Expected> {
     url.ok_or_else(|| Expected::new("an origin such as https://git.example.com".to_owned()))
 }
 
-/// A variable that is set to nothing is how an environment file leaves it unset.
+/// Nothing is the default.
 fn networks(text: &str) -> Result<TrustedProxies, Expected> {
     match text {
         "" => Ok(TrustedProxies::default()),
@@ -468,7 +492,7 @@ mod tests {
             "line 5: redis-url has a password",
             "repos-deny in line 6",
             "line 7: there is no setting surplus\n",
-            "line 8: gateway: it must be a text",
+            "line 8: the file has no tables: remove the line [gateway]",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
@@ -515,16 +539,54 @@ mod tests {
     }
 
     #[test]
+    fn one_address_for_two_uses_is_a_mistake() {
+        let redis = "--redis-url=redis://127.0.0.1:6379";
+        for (arguments, named) in [
+            (
+                &["--admin-bind=127.0.0.1:7334"][..],
+                "--admin-bind is the address of --bind",
+            ),
+            (
+                &["--relay-url=ws://127.0.0.1:7334", redis],
+                "--relay-url is the address of --bind",
+            ),
+        ] {
+            let lines = errors(arguments).lines;
+            assert!(lines.len() == 1 && lines[0].starts_with(named), "{lines:?}");
+        }
+        assert!(serve(&["--bind=127.0.0.1:0", "--admin-bind=127.0.0.1:0"]).is_ok());
+    }
+
+    #[test]
+    fn an_empty_text_in_the_file_is_as_if_the_setting_were_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(
+            &path,
+            "admin-bind = ''\nredis-url = ''\nhold-secs = ''\ntrusted-proxies = []\n",
+        )
+        .unwrap();
+
+        let read = check_file::<GatewayCommand>(&path, &["grasp-gateway", "serve"].map(OsString::from));
+
+        let Ok(GatewayCommand::Serve(options)) = read else {
+            panic!("{:?}", read.err());
+        };
+        assert_eq!((options.listen.admin_bind, options.redis()), (None, None));
+        assert_eq!(options.rules.hold.as_secs(), 1800);
+    }
+
+    #[test]
     fn shells_and_man_know_every_command() {
         let mut completions = Vec::new();
         let mut definition = GatewayCommand::definition();
-        clap_complete::generate(Shell::Bash, &mut definition, "grasp-gateway", &mut completions);
+        clap_complete::generate(Shell::Fish, &mut definition, "grasp-gateway", &mut completions);
         let completions = String::from_utf8(completions).unwrap();
         let folder = tempfile::tempdir().unwrap();
 
         clap_mangen::generate_to(GatewayCommand::definition(), &folder).unwrap();
 
-        for part in ["--redis-url", "purgatory", "refusals", "--request"] {
+        for part in ["redis-url", "purgatory", "refusals", "request"] {
             assert!(completions.contains(part), "{part}");
         }
         let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();

@@ -36,7 +36,7 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot start because of configuration errors:")?;
+        f.write_str("configuration errors:")?;
         self.lines.iter().try_for_each(|error| write!(f, "\n  - {error}"))
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration file: one TOML file for both programs, whose keys are the names of the options. Its values become
 //! the defaults of the options, so that variables and flags win, and are checked by the options' own parsers.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -84,7 +85,11 @@ impl ConfigFile {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let line = error.span().map_or(1, |span| line_of(span.start));
-            let mistake = file.at(line, error.message());
+            let key = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+            let mistake = match error.message() {
+                "duplicate key" => file.at(line, &format!("duplicate key {key}")),
+                message => file.at(line, message),
+            };
             file.mistakes.push(mistake);
         }
         for (key, value) in table.get_ref() {
@@ -93,7 +98,10 @@ impl ConfigFile {
             match text_of(value) {
                 Some(value) => file.settings.push(Setting { key, value, line }),
                 None => {
-                    let mistake = format!("{key}: it must be a text, a number, true or false, or a list of texts");
+                    let mistake = match value.get_ref().is_table() {
+                        true => format!("the file has no tables: remove the line [{key}]"),
+                        false => format!("{key}: it must be a text, a number, true or false, or a list of texts"),
+                    };
                     file.mistakes.push(file.at(line, &mistake));
                 }
             }
@@ -112,6 +120,9 @@ impl ConfigFile {
                 }
                 continue;
             };
+            if setting.value.is_empty() {
+                continue;
+            }
             let Some(mistake) = mistake_in(setting, &argument) else {
                 command = with_default(command, &setting.key, &setting.value);
                 continue;
@@ -149,11 +160,6 @@ impl ConfigFile {
     /// Returns where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Returns what cannot be understood at all.
-    pub(super) fn mistakes(&self) -> &[String] {
-        &self.mistakes
     }
 
     /// Returns the keys that do not have the same value in both.
@@ -248,10 +254,17 @@ fn mistake_in(setting: &Setting, argument: &Arg) -> Option<String> {
 fn unknown(key: &str, command: &Command) -> String {
     let own = keys_of(command);
     let known = default_keys().map(str::to_owned).chain(own).collect();
-    match nearest(key, &known) {
+    match nearest(key, &known).or_else(|| begun_by(key, &known)) {
         Some(meant) => format!("there is no setting {key}: did you mean {meant}?"),
         None => format!("there is no setting {key}"),
     }
+}
+
+/// Returns the only key that is longer by a word or more.
+fn begun_by(key: &str, known: &BTreeSet<String>) -> Option<String> {
+    let mut longer = known.iter().filter(|known| known.starts_with(&format!("{key}-")));
+    let only = longer.next()?;
+    longer.next().is_none().then(|| only.clone())
 }
 
 fn keys_of(command: &Command) -> Vec<String> {
@@ -308,7 +321,12 @@ mod tests {
     fn every_line_that_is_no_setting_is_named() {
         let mistakes = file("a = \nb = 1\nb = 2\n[table]\nc = 1979-05-27\n\n= x\n").mistakes;
         let text = mistakes.join("\n");
-        for line in ["line 1:", "line 3:", "line 4: table", "line 7:"] {
+        for line in [
+            "line 1:",
+            "line 3: duplicate key b",
+            "line 4: the file has no tables: remove the line [table]",
+            "line 7:",
+        ] {
             assert!(text.contains(line), "{line} in {text}");
         }
     }
@@ -334,6 +352,25 @@ mod tests {
                 mistake.is_some_and(|mistake| mistake.contains("has a password")),
                 expected,
                 "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_setting_that_was_meant_is_named() {
+        let command = Command::new("test");
+        for (key, meant) in [
+            ("redis-password", Some("redis-password-file")),
+            ("holdsecs", Some("hold-secs")),
+            ("redis", None),
+            ("held", None),
+        ] {
+            let text = unknown(key, &command);
+            let named = meant.map(|meant| format!("did you mean {meant}?"));
+            assert_eq!(
+                text.split_once(": ").map(|(_, named)| named),
+                named.as_deref(),
+                "{text}"
             );
         }
     }

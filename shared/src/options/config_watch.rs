@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use clap::Command;
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
 use crate::options::access_files::AccessFiles;
+use crate::options::config_errors::ConfigErrors;
 use crate::options::config_file::ConfigFile;
 
 /// Follows what the operator changes, for as long as the program runs.
@@ -14,12 +16,18 @@ pub struct ConfigWatch {
     lists: AccessFiles,
     /// As it was at the start.
     file: Option<ConfigFile>,
+    /// The program's options, which check what stands in the file.
+    definition: Command,
 }
 
 impl ConfigWatch {
     /// Follows these lists, and the file that the program was started with.
-    pub fn new(lists: AccessFiles, file: Option<ConfigFile>) -> Self {
-        Self { lists, file }
+    pub fn new(lists: AccessFiles, file: Option<ConfigFile>, definition: Command) -> Self {
+        Self {
+            lists,
+            file,
+            definition,
+        }
     }
 
     /// Reads the lists again at each SIGHUP, which would end the program otherwise. Then, and when the file changes,
@@ -42,7 +50,7 @@ impl ConfigWatch {
             let Some(file) = &self.file else {
                 continue;
             };
-            let change = FileChange::since(file);
+            let change = FileChange::since(file, &self.definition);
             if is_asked || change != last {
                 change.log(file);
             }
@@ -59,11 +67,13 @@ struct FileChange {
 }
 
 impl FileChange {
-    fn since(file: &ConfigFile) -> Self {
+    fn since(file: &ConfigFile, definition: &Command) -> Self {
         let now = file.read_again();
+        let mut errors = ConfigErrors::default();
+        now.put_into(definition.clone(), &mut errors);
         Self {
             keys: file.keys_that_differ(&now),
-            mistakes: now.mistakes().to_vec(),
+            mistakes: errors.lines,
         }
     }
 
@@ -72,7 +82,7 @@ impl FileChange {
         if !self.mistakes.is_empty() {
             tracing::error!(
                 mistakes = self.mistakes.join("; "),
-                "the configuration file cannot be read any more: the next start would fail"
+                "the configuration file has mistakes: the next start would fail"
             );
         } else if keys.is_empty() {
             tracing::info!(%path, "the configuration file is as at the start");

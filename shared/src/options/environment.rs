@@ -82,7 +82,8 @@ pub(super) fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
         .iter()
         .map(|known| (strsim::osa_distance(&bare(name), &bare(known)), known));
     let (distance, nearest) = distances.min()?;
-    (distance <= TYPOS_MAX).then(|| nearest.clone())
+    let own = bare(name.strip_prefix(PREFIX).unwrap_or(name));
+    (distance <= TYPOS_MAX.min(own.len() / 3)).then(|| nearest.clone())
 }
 
 /// Returns what is logged: what `GRASP_LOG` says, or `default` without it.
@@ -120,7 +121,7 @@ const PREFIX: &str = "GRASP_";
 
 const LOG: &str = "GRASP_LOG";
 
-/// Characters in which a name may differ from the one that was meant.
+/// Characters in which a name may differ from the one that was meant; a short one, in a third of them.
 const TYPOS_MAX: usize = 2;
 
 #[cfg(test)]
@@ -136,6 +137,7 @@ mod tests {
             ("GRASP_RELAYURL", Some("GRASP_RELAY_URL")),
             ("GRASP_REDSI_URL", Some("GRASP_REDIS_URL")),
             ("GRASP_LOGS", Some("GRASP_LOG")),
+            ("GRASP_FOO", None),
             ("GRASP_TEST_REDIS", None),
             ("AUDIT_BIN", None),
         ] {

@@ -71,10 +71,11 @@ fn read_with_file<O: ProgramOptions>(
 }
 
 fn read<O: ProgramOptions>(
-    mut command: Command,
+    command: Command,
     mut errors: ConfigErrors,
     arguments: &[OsString],
 ) -> Result<O, ConfigErrors> {
+    let mut command = without_empty_variables(command);
     loop {
         let read = command.clone().try_get_matches_from(arguments);
         let error = match read.and_then(|mut matches| O::from_arg_matches_mut(&mut matches)) {
@@ -120,6 +121,7 @@ pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> C
         .value_name("FILE")
         .env(variable_of(config_file::OPTION))
         .value_parser(OsStringValueParser::new())
+        .help_heading(None)
         .help(format!(
             "File with these settings for both programs (TOML); variables and options win over it [default: {} if it \
              is there]",
@@ -131,6 +133,18 @@ pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> C
             Some(long) if has_one(&long) => argument.env(variable_of(&long)),
             Some(_) | None => argument,
         })
+}
+
+/// A variable that is set to nothing is how an environment file leaves it unset.
+fn without_empty_variables(command: Command) -> Command {
+    let command = command.mut_subcommands(without_empty_variables);
+    command.mut_args(|argument| {
+        let set = argument.get_env().and_then(std::env::var_os);
+        match set.is_some_and(|value| value.is_empty()) {
+            true => argument.env(None::<&str>),
+            false => argument,
+        }
+    })
 }
 
 fn without_variables(command: Command) -> Command {
@@ -237,6 +251,9 @@ mod tests {
         /// A variable that cargo sets for every test.
         #[arg(long, env = "CARGO_PKG_NAME", default_value_t = 1, value_parser = number(1..=9_u64))]
         from_variable: u64,
+        /// A variable that cargo sets to nothing, as the version has no such part.
+        #[arg(long, env = "CARGO_PKG_VERSION_PRE", value_parser = number(1..=9_u64))]
+        from_empty: Option<u64>,
         #[arg(long, hide_env_values = true, value_parser = parsed::<u64>("a number"))]
         secret: Option<u64>,
         #[arg(long, value_parser = ["on", "off"])]
@@ -270,6 +287,15 @@ mod tests {
         assert_eq!(options.domain.to_string(), "a.example");
         assert_eq!((options.count, options.from_variable, options.secret), (7, 2, None));
         assert_eq!((options.state.as_deref(), options.path), (Some("on"), None));
+    }
+
+    #[test]
+    fn an_empty_variable_is_as_if_it_were_not_there() {
+        assert_eq!(std::env::var("CARGO_PKG_VERSION_PRE").as_deref(), Ok(""));
+
+        let options = read(&["--domain=a.example", "--from-variable=2"]).ok().unwrap();
+
+        assert_eq!(options.from_empty, None);
     }
 
     #[test]

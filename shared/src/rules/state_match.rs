@@ -114,12 +114,16 @@ fn differences(resulting: &BTreeMap<RefName, Oid>, declared: &Declared) -> Strin
         .iter()
         .take(3)
         .map(|name| {
-            let (pushed, wanted) = (value(resulting.get(*name)), value(declared.refs.get(*name)));
-            format!("{name} would be {pushed}, the newest state says {wanted}")
+            let pushed = value(resulting.get(*name));
+            match declared.refs.get(*name) {
+                Some(wanted) => format!("{name} would be {pushed}, the newest state declares {}", wanted.short()),
+                None => format!("{name} would be {pushed}, the newest state declares no such ref"),
+            }
         })
         .collect();
     if differing.len() > 3 {
         texts.push(format!("and {} more", differing.len() - 3));
     }
+    texts.push("publish a state that declares it, then push again".to_owned());
     texts.join("; ")
 }

@@ -41,23 +41,36 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
         Err(error) => return vec![not_reached(patient, &error)],
     };
     let document: Option<Value> = serde_json::from_slice(answer.body()).ok();
-    let mut found = vec![
-        match document.is_some_and(|document| document.get("supported_grasps").is_some()) {
-            true => Observation::well(format!("{url} leads to a GRASP server")),
-            false => Observation::wrong(
-                format!("at {url} answers something else ({})", answer.status()),
-                format!(
-                    "let the reverse proxy pass everything on to {}",
-                    patient.options.listen.bind
-                ),
+    let is_grasp = document.is_some_and(|document| document.get("supported_grasps").is_some());
+    let mut found = vec![match broken_path(patient, answer.status()) {
+        Some(broken) => broken,
+        None if is_grasp => Observation::well(format!("{url} leads to a GRASP server")),
+        None => Observation::wrong(
+            format!("at {url} answers something else ({})", answer.status()),
+            format!(
+                "let the reverse proxy pass everything on to {}",
+                patient.options.listen.bind
             ),
-        },
-    ];
+        ),
+    }];
     let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
     if let Some(secs) = date.and_then(secs_of) {
         found.push(judge_clock("the clock there", secs));
     }
     found
+}
+
+/// Names a part behind the reverse proxy that is away, if an answer's status tells of one.
+fn broken_path(patient: &Patient<'_>, status: StatusCode) -> Option<Observation> {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT).then(|| {
+        Observation::wrong(
+            format!(
+                "{status}: the reverse proxy does not reach the gateway at {}, or the gateway does not reach strfry",
+                patient.options.listen.bind
+            ),
+            "systemctl status grasp-gateway strfry",
+        )
+    })
 }
 
 fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
@@ -82,14 +95,16 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
     let request = Request::get(format!("{path}/info/refs?service=git-upload-pack"));
     match ask(&patient.public_url, request, nothing()).await {
         Ok(answer) if answer.status() == StatusCode::OK => vec![Observation::well("git finds a repository")],
-        Ok(answer) => vec![Observation::wrong(
-            format!("git gets {} for a repository that is here", answer.status()),
-            format!(
-                "let the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use this \
-                 Redis?",
-                patient.options.listen.bind
-            ),
-        )],
+        Ok(answer) => vec![broken_path(patient, answer.status()).unwrap_or_else(|| {
+            Observation::wrong(
+                format!("git gets {} for a repository that is here", answer.status()),
+                format!(
+                    "let the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use \
+                     this Redis?",
+                    patient.options.listen.bind
+                ),
+            )
+        })],
         // It was named before.
         Err(_) => Vec::new(),
     }
@@ -149,7 +164,7 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
     let url = patient.public_url.as_str().replacen("http", "ws", 1);
     let mut socket = match tokio_tungstenite::client_async(url, stream).await {
         Ok((socket, _)) => socket,
-        Err(error) => return vec![no_upgrade(&error)],
+        Err(error) => return vec![no_upgrade(patient, &error)],
     };
     let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) else {
         return vec![Observation::well("WebSockets are passed on")];
@@ -192,12 +207,16 @@ where
     false
 }
 
-fn no_upgrade(error: &WebSocketError) -> Observation {
-    let why = if let WebSocketError::Http(answer) = error {
-        format!("they get {}", answer.status())
+fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
+    let status = if let WebSocketError::Http(answer) = error {
+        Some(answer.status())
     } else {
-        error.to_string()
+        None
     };
+    if let Some(broken) = status.and_then(|status| broken_path(patient, status)) {
+        return broken;
+    }
+    let why = status.map_or_else(|| error.to_string(), |status| format!("they get {status}"));
     Observation::wrong(
         format!("WebSockets are not passed on: {why}"),
         "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \

@@ -72,6 +72,10 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
         return vec![Observation::well("not used: the built-in relay decides by itself")];
     };
+    if is_away(loader).await {
+        // It was named before.
+        return Vec::new();
+    }
     let Some(unsent) = Probe::new(&patient.service) else {
         return Vec::new();
     };
@@ -82,12 +86,18 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
         }
         ProbeAnswer::HeldElsewhere => Observation::wrong(
             "it holds events in another Redis than the gateway's, or in another database of it",
-            "give both the same redis-url, for instance in /etc/grasp/config.toml, and restart strfry",
+            "give both the same redis-url (the plugin: --redis-url in relay.writePolicy.plugin of strfry.conf; the \
+             gateway: GRASP_REDIS_URL in /etc/grasp/gateway.env), then: systemctl restart strfry grasp-gateway",
         ),
         ProbeAnswer::Unread(text) => Observation::wrong(text.clone(), mend_of(text)),
         ProbeAnswer::Stored => Observation::wrong("strfry stores git events without asking it", PLUGIN_MEND),
         ProbeAnswer::Refused(text) => judge_refusal(text, &patient.service.to_string()),
     }]
+}
+
+/// Whether the relay does not answer: nothing is wrong with its plugin then.
+async fn is_away(loader: &FactLoader) -> bool {
+    loader.relay.information().await.is_err()
 }
 
 async fn send(mut probe: Probe, loader: &FactLoader) -> Probe {
@@ -124,7 +134,8 @@ fn judge_refusal(text: &str, domain: &str) -> Observation {
         Observation::wrong(
             refused,
             format!(
-                "give the plugin the domain {domain} too, for instance in /etc/grasp/config.toml, and restart strfry"
+                "give the plugin the domain {domain} too: --domain in relay.writePolicy.plugin of strfry.conf (an \
+                 option there wins over /etc/grasp/config.toml), then: systemctl restart strfry"
             ),
         )
     } else if text.contains("internal error") {
@@ -178,6 +189,8 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
                     None => Observation::wrong(text, ""),
                 }));
             }
+            // The plugin ends with its relay, which was named before.
+            None if program == Program::Plugin && is_away(loader).await => {}
             None => found.push(Observation::wrong(format!("no {program} runs with this Redis"), mend)),
         }
     }
@@ -207,8 +220,8 @@ const PLUGIN_TELLS: Duration = Duration::from_secs(2);
 const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
                               ws://127.0.0.1:7777";
 
-const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin = \"exec /usr/bin/grasp-plugin\", then: systemctl \
-                           restart strfry";
+const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin as in strfry-config/strfry.conf, with --domain, \
+                           --relay-url and --redis-url; then: systemctl restart strfry";
 
 /// As `strfry-config/strfry.conf` has it.
 const MESSAGE_BYTES: u64 = 393_216;

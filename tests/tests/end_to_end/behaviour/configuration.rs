@@ -79,6 +79,9 @@ async fn what_needs_a_restart_is_named_when_the_file_changes() {
     logged("which needs a restart").await;
     logged("keys=\"drain-secs, hold-secs\"").await;
 
+    write(folder.path(), &settings("hold-secs = 'never'\n"));
+    logged("line 3: hold-secs is").await;
+
     write(folder.path(), &settings("hold-secs = \n"));
     shell(&format!("kill -s HUP {}", gateway.id()), "").await;
     logged("the next start would fail").await;

@@ -207,7 +207,7 @@ async fn whoever_watches_reads_what_changes() {
     let state = waiting.state.id.to_hex();
     let told = async |name: &str, part: &str| {
         let output = watching.output();
-        let mut lines = output.lines().filter(|line| line.starts_with(name));
+        let mut lines = output.lines().filter(|line| line.contains(&format!("GMT {name}")));
         lines.any(|line| line.contains(part))
     };
     eventually("what was there is told", async || told("new", &state[..12]).await).await;
@@ -252,8 +252,17 @@ async fn a_refusal_is_explained_by_one_command() {
     let (_, json) = run(&world, &["refusals", "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["refusals"][1]["request"], number);
+    assert!(
+        explained(&number.to_uppercase(), &[&name]).await,
+        "capitals are the same number"
+    );
     let (succeeded, text) = run(&world, &["refusals", "--request", "ffffffffffffffff"]).await;
-    assert!(!succeeded && text.contains("no refusal is remembered"), "{text}");
+    assert!(
+        !succeeded && text.contains("no refusal ffffffffffffffff is remembered"),
+        "{text}"
+    );
+    let (_, text) = run(&world, &["show", &event_id]).await;
+    assert!(text.contains(&format!("refusals --request {event_id}")), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
