@@ -3,6 +3,7 @@
 //! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
 //! decided in `shared::rules`; here it is done.
 
+mod carry_out;
 pub(crate) mod error;
 mod in_flight;
 pub(crate) mod known_events;
@@ -21,7 +22,6 @@ use shared::purgatory::Expiry;
 use shared::purgatory::Leased;
 use shared::purgatory::Release;
 use shared::refusal_log::excerpt;
-use shared::rules::Alignment;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::Installation;
@@ -34,13 +34,17 @@ use shared::rules::listings_to_note;
 use shared::rules::plan;
 
 use crate::fetch::changes::Changes;
+use crate::reconcile::carry_out::Failed;
+use crate::reconcile::carry_out::change_repositories;
+use crate::reconcile::carry_out::clear_notes;
+use crate::reconcile::carry_out::end_parts;
+use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
-use crate::repositories::error::RepositoryError;
 
 /// Brings repositories to where the facts demand, and marks as releasing what is complete.
 pub(crate) struct Reconciler {
@@ -348,43 +352,6 @@ fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> 
     homes.filter(|home| !facts.is_settled(home)).cloned().collect()
 }
 
-/// What could not be done on disk.
-enum Failed {
-    /// A repository could not be brought to its state.
-    Alignment(Coordinate),
-    /// The ref of a PR could not be set in a repository.
-    Installation(Coordinate, EventId),
-}
-
-/// Does what is planned for repositories, up to what fails.
-async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
-    for alignment in &plan.alignments {
-        let coordinate = &alignment.coordinate;
-        if let Err(error) = align(locked, alignment).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
-            return Err(Failed::Alignment(coordinate.clone()));
-        }
-    }
-    for installation in &plan.installations {
-        let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
-        if let Err(error) = install(locked, installation).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
-            return Err(Failed::Installation(coordinate.clone(), event_id));
-        }
-    }
-    Ok(())
-}
-
-async fn align(locked: &LockedRepositories<'_>, alignment: &Alignment) -> Result<(), RepositoryError> {
-    locked.repository(&alignment.coordinate)?.align(alignment).await
-}
-
-async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -> Result<(), RepositoryError> {
-    locked.repository(&installation.coordinate)?.install(installation).await
-}
-
 /// Returns the repositories that get objects by a plan which nobody looks at again: those that are dirty are.
 fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<Coordinate> {
     let brought = |installation: &&Installation| installation.source != InstallationSource::Here;
@@ -394,65 +361,6 @@ fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<C
         .filter(brought)
         .map(|installation| &installation.coordinate);
     installed.filter(|at| !dirty.contains_key(at)).cloned().collect()
-}
-
-/// Removes what is staged for nothing any more; returns what of it is not gone.
-async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
-    let mut still_staged = BTreeSet::new();
-    for staged in &plan.unstage {
-        let unstaged = match locked.repository(&staged.coordinate) {
-            Ok(repository) => repository.unstage(staged).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = unstaged {
-            still_staged.insert(staged.clone());
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %staged.coordinate, error, "cannot remove a staged commit, will try again");
-        }
-    }
-    still_staged
-}
-
-/// Removes what is kept of states in parts for nothing any more. Returns the repositories where that fails.
-async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
-    let mut broken = BTreeSet::new();
-    for (coordinate, state_id) in &plan.parts_ended {
-        let ended = match locked.repository(coordinate) {
-            Ok(repository) => repository.end_parts(state_id).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            broken.insert(coordinate.clone());
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot remove parts of a state, will try again");
-        }
-    }
-    broken
-}
-
-/// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
-async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
-    let mut broken = BTreeSet::new();
-    let hosted = facts
-        .hosted()
-        .iter()
-        .filter(|hosted| locked.coordinates().contains(hosted));
-    for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
-        if let Err(error) = clear_note(locked, coordinate).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
-            broken.insert(coordinate.clone());
-        }
-    }
-    broken
-}
-
-async fn clear_note(locked: &LockedRepositories<'_>, coordinate: &Coordinate) -> Result<(), RepositoryError> {
-    let repository = locked.repository(coordinate)?;
-    if repository.reading().is_stateless().await? {
-        repository.note_stateless(false).await?;
-    }
-    Ok(())
 }
 
 /// Returns the notes on what entries wait for that differ from those written.

@@ -15,6 +15,7 @@ mod related;
 mod remedy;
 mod service;
 mod state_match;
+mod verdict;
 
 pub use accept::*;
 pub use access::*;
@@ -31,3 +32,5 @@ pub use refusal::*;
 pub use related::*;
 pub use remedy::*;
 pub use service::*;
+pub use verdict::PushTarget;
+pub use verdict::Verdict;

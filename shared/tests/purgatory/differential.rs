@@ -364,6 +364,8 @@ async fn assert_nothing_is_left(server: &RedisServer, world: &World, purgatory: 
     for (name, number) in purgatory.dirty(9).await.unwrap() {
         assert!(purgatory.clear_dirty(&name, number).await.unwrap());
     }
+    // What commits were said to be staged for is looked at in a round.
+    purgatory.begin_rounds(&world.coordinates()).await.unwrap();
     for (name, _) in purgatory.dirty_pull_requests(9).await.unwrap() {
         let mut has_more = true;
         while has_more {

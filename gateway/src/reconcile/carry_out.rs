@@ -1,0 +1,110 @@
+//! What a plan changes in repositories: each step with what is to be known of its failure.
+
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+use shared::nip34::Coordinate;
+use shared::rules::Alignment;
+use shared::rules::Facts;
+use shared::rules::Installation;
+use shared::rules::Plan;
+use shared::rules::Staged;
+
+use crate::repositories::LockedRepositories;
+use crate::repositories::error::RepositoryError;
+
+/// What could not be done on disk.
+pub(super) enum Failed {
+    /// A repository could not be brought to its state.
+    Alignment(Coordinate),
+    /// The ref of a PR could not be set in a repository.
+    Installation(Coordinate, EventId),
+}
+
+/// Does what is planned for repositories, up to what fails.
+pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
+    for alignment in &plan.alignments {
+        let coordinate = &alignment.coordinate;
+        if let Err(error) = align(locked, alignment).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            return Err(Failed::Alignment(coordinate.clone()));
+        }
+    }
+    for installation in &plan.installations {
+        let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
+        if let Err(error) = install(locked, installation).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
+            return Err(Failed::Installation(coordinate.clone(), event_id));
+        }
+    }
+    Ok(())
+}
+
+async fn align(locked: &LockedRepositories<'_>, alignment: &Alignment) -> Result<(), RepositoryError> {
+    locked.repository(&alignment.coordinate)?.align(alignment).await
+}
+
+async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -> Result<(), RepositoryError> {
+    locked.repository(&installation.coordinate)?.install(installation).await
+}
+
+/// Removes what is staged for nothing any more; returns what of it is not gone.
+pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
+    let mut still_staged = BTreeSet::new();
+    for staged in &plan.unstage {
+        let unstaged = match locked.repository(&staged.coordinate) {
+            Ok(repository) => repository.unstage(staged).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = unstaged {
+            still_staged.insert(staged.clone());
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %staged.coordinate, error, "cannot remove a staged commit, will try again");
+        }
+    }
+    still_staged
+}
+
+/// Removes what is kept of states in parts for nothing any more. Returns the repositories where that fails.
+pub(super) async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
+    let mut broken = BTreeSet::new();
+    for (coordinate, state_id) in &plan.parts_ended {
+        let ended = match locked.repository(coordinate) {
+            Ok(repository) => repository.end_parts(state_id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            broken.insert(coordinate.clone());
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot remove parts of a state, will try again");
+        }
+    }
+    broken
+}
+
+/// Takes the note off repositories whose events were lost and are there again. Returns those where that fails.
+pub(super) async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) -> BTreeSet<Coordinate> {
+    let mut broken = BTreeSet::new();
+    let hosted = facts
+        .hosted()
+        .iter()
+        .filter(|hosted| locked.coordinates().contains(hosted));
+    for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
+        if let Err(error) = clear_note(locked, coordinate).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            broken.insert(coordinate.clone());
+        }
+    }
+    broken
+}
+
+async fn clear_note(locked: &LockedRepositories<'_>, coordinate: &Coordinate) -> Result<(), RepositoryError> {
+    let repository = locked.repository(coordinate)?;
+    if repository.reading().is_stateless().await? {
+        repository.note_stateless(false).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What one command of a push gets by itself, and what its pusher reads beside the ref.
+
+use std::collections::BTreeMap;
+
+use nostr::event::EventId;
+
+use super::Facts;
+use super::state_match::Match;
+use super::state_match::is_in_place;
+use crate::git::Namespace;
+use crate::git::Oid;
+use crate::git::RefName;
+use crate::git::RefUpdate;
+use crate::nip34::Coordinate;
+use crate::nip34::State;
+
+/// What to do with one command of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The ref has the wanted value already: reported ok, nothing to do.
+    InPlace,
+    /// A branch or tag that the matching state declares so.
+    Allow(RefUpdate),
+    /// A branch or tag that a state declares so, with others that this push does not bring about: its objects are kept
+    /// aside with the state, and the ref moves together with the others, which may be at once.
+    Part(RefUpdate),
+    /// A PR commit: its objects are kept aside until its event is here and its repository served, which may be at once.
+    Stage {
+        /// The event that names the commit.
+        event_id: EventId,
+        /// The commit.
+        commit_oid: Oid,
+    },
+    /// Refused; git prints the reason after the ref.
+    Refuse {
+        /// Why, for the pusher.
+        reason: String,
+    },
+}
+
+/// The repository that a push goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct PushTarget<'a> {
+    /// Its coordinate.
+    pub coordinate: &'a Coordinate,
+    /// Its refs; none, if there is nothing on disk (not yet, or not any more).
+    pub refs: &'a BTreeMap<RefName, Oid>,
+}
+
+pub(super) fn refuse(reason: impl Into<String>) -> Verdict {
+    Verdict::Refuse { reason: reason.into() }
+}
+
+/// Decides about one command by the state that the push matches.
+pub(super) fn decide_update(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'_>) -> Verdict {
+    match update.name.namespace() {
+        Namespace::Branch | Namespace::Tag => decide_governed(target, update, matched),
+        Namespace::PullRequest(event_id) => decide_pull_request(facts, target, update, event_id),
+        Namespace::MalformedPullRequest => refuse("not an event id: refs/nostr/<64 lower-case hex digits>"),
+        Namespace::Other => refuse("only refs/heads/, refs/tags/ and refs/nostr/<event-id> can be pushed"),
+    }
+}
+
+fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'_>) -> Verdict {
+    if is_in_place(update, target.refs) {
+        return Verdict::InPlace;
+    }
+    if target.refs.get(&update.name).copied() != update.old {
+        return refuse("stale: the ref has changed since you fetched; fetch first");
+    }
+    match matched {
+        Match::NotNeeded | Match::State(_) => Verdict::Allow(update.clone()),
+        Match::Part(_) => Verdict::Part(update.clone()),
+        Match::None { newest: None, .. } => refuse("no state event declares this"),
+        Match::None {
+            newest: Some(state), ..
+        } => refuse(not_declared(update, state)),
+    }
+}
+
+/// Tells why an update does not fit to a state, as git prints it after the ref.
+fn not_declared(update: &RefUpdate, state: &State) -> String {
+    let declared = match &state.declared {
+        Ok(declared) => declared,
+        Err(fault) => return format!("no push can bring about the newest state event: {fault}"),
+    };
+    match (declared.refs.get(&update.name), update.new) {
+        (Some(wanted), new) if Some(*wanted) != new => format!("the state event declares {} here", wanted.short()),
+        (None, Some(_)) => "the state event does not declare this ref".to_owned(),
+        (Some(_) | None, _) => "the state event declares other refs too that this push does not bring about".to_owned(),
+    }
+}
+
+fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate, event_id: EventId) -> Verdict {
+    if is_in_place(update, target.refs) {
+        return Verdict::InPlace;
+    }
+    match (update.new, facts.pull_request(&event_id)) {
+        (None, Some(_)) => refuse("this is the commit of a PR event; it stays as long as the event"),
+        (None, None) => refuse("cannot be deleted: it expires by itself if its PR event does not arrive"),
+        (Some(new), Some(known)) if known.item.commit_oid != new => refuse(format!(
+            "the PR event names commit {}, not {}",
+            known.item.commit_oid.short(),
+            new.short()
+        )),
+        (Some(_), Some(known)) if !facts.is_offered_to(&known.item, target.coordinate) => {
+            refuse("the PR event is not offered to this repository")
+        }
+        // Kept aside in any case. What moves in, and where, a reconcile decides; it finds what is staged even after a
+        // crash.
+        (Some(commit_oid), Some(_) | None) => Verdict::Stage { event_id, commit_oid },
+    }
+}
