@@ -25,7 +25,7 @@ use tests::harness::process::program;
 use tests::harness::process::signal;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
-use tokio::net::TcpStream;
+use tests::harness::wait::is_listened_at;
 
 const ADD: &str = "return redis.call('INCR', KEYS[1])";
 
@@ -41,7 +41,7 @@ async fn a_script_is_stopped_at_each_moment_and_cut_or_not() {
     );
     eventually("Redis listens", async || {
         assert!(redis.is_running(), "{}", redis.output());
-        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        is_listened_at(("127.0.0.1", port)).await
     })
     .await;
     let proxy = TcpProxy::start(port, Wire::Redis).await;
@@ -131,7 +131,7 @@ impl Waiting {
         let mut gateway = Process::start_with(&program("grasp-gateway"), &arguments, &log, &path);
         eventually("the gateway listens", async || {
             assert!(gateway.is_running(), "{}", gateway.output());
-            TcpStream::connect(&authority).await.is_ok()
+            is_listened_at(&authority).await
         })
         .await;
         let repository = Repository::new("r");
@@ -174,8 +174,10 @@ impl Waiting {
     /// Waits until a git with that subcommand has ended and nobody knows.
     async fn stop_behind(wrapper: &GitWrapper, subcommand: &str) -> StoppedGit {
         loop {
-            let stopped = wrapper.stop_at(0, GitMoment::After).await.unwrap();
-            if stopped.subcommand == subcommand {
+            // One that was killed meanwhile, as a git that waits for a push is, comes to no end.
+            if let Ok(stopped) = wrapper.stop_at(0, GitMoment::After).await
+                && stopped.subcommand == subcommand
+            {
                 return stopped;
             }
         }

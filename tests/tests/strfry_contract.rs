@@ -36,6 +36,7 @@ use tests::harness::plugin_host::PluginHost;
 use tests::harness::process::program;
 use tests::harness::process::shell;
 use tests::harness::strfry::strfry_configuration;
+use tests::harness::wait::is_listened_at;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::process::Child;
@@ -594,10 +595,7 @@ impl World {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        eventually("strfry listens", async || {
-            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-        })
-        .await;
+        eventually("strfry listens", async || is_listened_at(("127.0.0.1", port)).await).await;
         Self::new(port, folder, Relay::Strfry(child))
     }
 

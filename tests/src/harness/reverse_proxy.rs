@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use tokio::net::TcpStream;
-
 use crate::harness::options::Kind;
 use crate::harness::options::Options;
 use crate::harness::process::Process;
 use crate::harness::process::free_port;
 use crate::harness::repository::Repository;
 use crate::harness::wait::eventually;
+use crate::harness::wait::is_listened_at;
 use crate::harness::world::World;
 
 /// Which reverse proxy.
@@ -57,7 +56,7 @@ impl Site {
         };
         eventually("the proxy listens", async || {
             assert!(process.is_running(), "{proxy:?} has ended:\n{}", process.output());
-            TcpStream::connect(&authority).await.is_ok()
+            is_listened_at(&authority).await
         })
         .await;
         Self {

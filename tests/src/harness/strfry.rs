@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
-use tokio::net::TcpStream;
-
 use crate::harness::process::Process;
 use crate::harness::wait::eventually;
+use crate::harness::wait::is_listened_at;
 
 /// The name of its configuration in a test's folder.
 pub const STRFRY_CONF: &str = "strfry.conf";
@@ -20,10 +19,7 @@ pub async fn start_strfry(folder: &Path, port: u16, plugin: &str) -> Process {
     let binary = strfry_binary().expect("STRFRY_BIN names it");
     let arguments = strfry_arguments(folder, port, plugin);
     let strfry = Process::start(&binary, &arguments, &folder.join("strfry.log"));
-    eventually("strfry listens", async || {
-        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-    })
-    .await;
+    eventually("strfry listens", async || is_listened_at(("127.0.0.1", port)).await).await;
     strfry
 }
 

@@ -13,7 +13,6 @@ use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use wire::path::repository_path;
 
 use crate::clients::git::GitClient;
@@ -41,6 +40,7 @@ use crate::harness::repository::Repository;
 use crate::harness::strfry::STRFRY_CONF;
 use crate::harness::strfry_import::Import;
 use crate::harness::wait::eventually;
+use crate::harness::wait::is_listened_at;
 
 /// A running server with everything it needs.
 pub struct World {
@@ -91,7 +91,7 @@ impl World {
         let (port, gateway) = (self.port, &mut self.gateway);
         eventually("the gateway listens", async || {
             assert!(gateway.is_running(), "the gateway has ended:\n{}", gateway.output());
-            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            is_listened_at(("127.0.0.1", port)).await
         })
         .await;
     }

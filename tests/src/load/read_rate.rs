@@ -19,6 +19,7 @@ use crate::harness::process::free_port;
 use crate::harness::process::harness_program;
 use crate::harness::repository::Repository;
 use crate::harness::wait::eventually;
+use crate::harness::wait::is_listened_at;
 use crate::harness::world::World;
 
 /// One kind of request, and how often it was answered.
@@ -44,7 +45,7 @@ impl ReadRate {
         let log = world.folder().join("constant.log");
         let _warp = Process::start(&harness_program("constant-server"), &[constant.to_string()], &log);
         let authority = format!("127.0.0.1:{constant}");
-        eventually("warp answers", async || TcpStream::connect(&authority).await.is_ok()).await;
+        eventually("warp answers", async || is_listened_at(&authority).await).await;
         let one = repository_path(&served(world, "one", 0).await.coordinate());
         let many = repository_path(&served(world, "many", TAGS).await.coordinate());
         let info_refs =

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nostr::event::EventId;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use super::disk_faults::Means;
 use super::options::Options;
@@ -25,6 +24,7 @@ use crate::harness::process::signal;
 use crate::harness::redis;
 use crate::harness::strfry::strfry_arguments;
 use crate::harness::strfry::strfry_binary;
+use crate::harness::wait::is_listened_at;
 use crate::harness::wait::within;
 
 /// How many gateways there are.
@@ -313,7 +313,7 @@ impl Command {
             if !process.is_running() {
                 process = start();
             }
-            TcpStream::connect(("127.0.0.1", self.port)).await.is_ok()
+            is_listened_at(("127.0.0.1", self.port)).await
         })
         .await;
         process

@@ -14,8 +14,8 @@ use tests::harness::process::program;
 use tests::harness::process::shell;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
+use tests::harness::wait::is_listened_at;
 use tests::harness::world::World;
-use tokio::net::TcpStream;
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let file = folder.join("config.toml");
@@ -34,7 +34,7 @@ fn serve(folder: &Path, arguments: &[String], environment: &[(&str, String)]) ->
 }
 
 async fn listens(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    is_listened_at(("127.0.0.1", port)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

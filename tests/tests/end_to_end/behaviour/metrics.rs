@@ -15,6 +15,7 @@ use tests::harness::process::free_port;
 use tests::harness::process::shell;
 use tests::harness::redis::RedisSetup;
 use tests::harness::wait::eventually;
+use tests::harness::wait::is_listened_at;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
@@ -172,9 +173,6 @@ async fn prometheus(world: &World, programs: &Path, admin: &str) -> (String, Pro
         format!("--web.listen-address={address}"),
     ];
     let running = Process::start(&programs.join("prometheus"), &arguments, &folder.join("log"));
-    eventually("Prometheus listens", async || {
-        tokio::net::TcpStream::connect(&address).await.is_ok()
-    })
-    .await;
+    eventually("Prometheus listens", async || is_listened_at(&address).await).await;
     (address, running)
 }
