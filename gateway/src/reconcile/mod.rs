@@ -274,6 +274,10 @@ impl Reconciler {
             }
         }
         plan.keep_aside(&extended);
+        // After the facts: what the purgatory has lost was not there to be read.
+        if plan.removes() && purgatory.epoch().await?.is_unknown() {
+            plan.keep_all_aside();
+        }
         for placeholder in &plan.placeholders_ended {
             purgatory
                 .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)

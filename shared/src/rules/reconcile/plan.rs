@@ -177,6 +177,17 @@ impl Plan {
         self.parts_ended.retain(|(_, state_id)| !event_ids.contains(state_id));
     }
 
+    /// Whether it removes anything that is kept aside.
+    pub fn removes(&self) -> bool {
+        !self.unstage.is_empty() || !self.parts_ended.is_empty()
+    }
+
+    /// Leaves all that is kept aside: whoever wants it is not known for certain.
+    pub fn keep_all_aside(&mut self) {
+        self.unstage.clear();
+        self.parts_ended.clear();
+    }
+
     pub(super) fn releases(&self, event_id: &EventId) -> bool {
         self.release_ids.contains(event_id)
     }

@@ -1,9 +1,14 @@
 //! Redis comes back without its data (docs/redis.md, `{purgatory}:epoch`): events that were releasing are served all
 //! the same, nothing on disk is removed, and refs that a lost state has set are set back.
 
+use std::time::Duration;
+
 use nostr::event::Event;
+use nostr::key::Keys;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::faults::tcp_proxy::Moment;
+use tests::faults::tcp_proxy::Then;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::redis::RedisSetup;
@@ -15,6 +20,7 @@ use crate::fixture::Served;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
+use crate::fixture::settled;
 
 /// How Redis loses everything.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +189,53 @@ async fn a_commit_that_waits_for_its_pr_is_kept_although_redis_loses_everything(
     assert!(refs.contains(&(name, offered)), "{refs:?}");
 }
 
+/// It may be lost while the gateway looks whether anything waits for that commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_kept_whenever_redis_loses_everything_behind_its_push() {
+    let options = Options {
+        is_redis_behind_proxy: true,
+        ..ALONE
+    };
+    let mut world = World::start(Kind::Strfry, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let mut direct = redis(&world).await;
+    let mut lost = 0;
+    for skip in COMMANDS_BEHIND_A_PUSH {
+        settled(&world).await;
+        let offered = served.git.commit(&format!("offered {skip}")).await;
+        let pull_request = served.repository.pull_request(&Keys::generate(), &offered);
+        let refspec = format!("HEAD:refs/nostr/{}", pull_request.id);
+        let refspecs = [refspec.as_str()];
+        let noticed = world.gateway_log().matches(WRITTEN_AGAIN).count();
+        let stopped = world.redis().proxy().stop_at(skip, Moment::BeforeCommand);
+        let empties = async {
+            let Ok(Ok(stopped)) = tokio::time::timeout(Duration::from_secs(5), stopped).await else {
+                return false;
+            };
+            let () = redis::cmd("FLUSHALL").query_async(&mut direct).await.unwrap();
+            stopped.then(Then::GoOn);
+            true
+        };
+        let (said, is_emptied) = tokio::join!(served.git.push(&served.url, &refspecs), empties);
+        if !is_emptied || !said.ok {
+            continue;
+        }
+        lost += 1;
+        eventually("the gateway has noticed", async || {
+            world.gateway_log().matches(WRITTEN_AGAIN).count() > noticed
+        })
+        .await;
+
+        assert_eq!(nostr.send(&pull_request).await, held());
+        eventually(&format!("the PR of {skip} is served"), async || {
+            nostr.serves(&pull_request).await
+        })
+        .await;
+    }
+    assert!(lost > 0);
+}
+
 /// Another server answers, with what the one before had: it may have less.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
@@ -271,6 +324,11 @@ async fn release_without_end(world: &World, nostr: &mut NostrClient, served: &Se
 const BUSY: Option<(bool, &str)> = Some((false, "error: busy"));
 
 /// What is done to Redis here is done to one server.
+const WRITTEN_AGAIN: &str = "whatever could be is written again";
+
+/// Commands from about the placeholder of a push to the end of the look that it asks for.
+const COMMANDS_BEHIND_A_PUSH: std::ops::Range<u64> = 12..24;
+
 const ALONE: Options = Options {
     redis: RedisSetup::Alone,
     ..Options::DEFAULT
