@@ -61,7 +61,7 @@ pub(crate) struct UploadPack {
 pub(super) enum FetchOutcome {
     /// It is answered.
     Answered,
-    /// There is no room or no turn for it.
+    /// There is no room or no slot for it.
     Busy,
     /// It cannot be understood, or does not come.
     Malformed,

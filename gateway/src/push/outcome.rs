@@ -7,9 +7,9 @@ pub(crate) enum PushOutcome {
     Taken,
     /// The rules refuse at least one ref.
     Rules,
-    /// The pack is no good, or did not come whole.
+    /// The pack is malformed, or did not come whole.
     Pack,
-    /// There is no room or no turn for it.
+    /// There is no room or no slot for it, or it came too slowly.
     Limit,
     /// Something that it needs does not work here.
     Unavailable,
