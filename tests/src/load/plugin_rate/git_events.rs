@@ -9,6 +9,7 @@ use crate::load::plugin_rate::row::Bound;
 use crate::load::plugin_rate::row::Row;
 use crate::load::plugin_rate::site::SerialSet;
 use crate::load::plugin_rate::site::Site;
+use crate::load::scale::median;
 use crate::load::scale::ms;
 use crate::load::scale::script_calls;
 
@@ -23,14 +24,14 @@ enum Contract {
     Nothing,
 }
 
-/// Times of one kind of events.
+/// Times of one kind of events. Of each the median counts: now and then a disk takes long for one flush.
+#[derive(Default)]
 struct Times {
-    set: Duration,
-    empty: Duration,
-    full: Duration,
-    /// How often a script was called, at most once less for each event than the plugin did.
+    set: Vec<Duration>,
+    empty: Vec<Duration>,
+    full: Vec<Duration>,
+    /// How often a script was called for each event.
     scripts: u64,
-    events: u32,
 }
 
 /// Asks about each kind of events on a server that holds nothing and on one that holds `held`, in turns with setting
@@ -57,31 +58,25 @@ pub(super) async fn rows(empty: &mut Site, mut full: Option<(&mut Site, usize)>,
 
 async fn measure(empty: &mut Site, mut full: Option<&mut Site>, set: &mut SerialSet, lines: &[Line]) -> Times {
     let calls_before = script_calls(&empty.redis).await;
-    let mut times = Times {
-        set: Duration::ZERO,
-        empty: Duration::ZERO,
-        full: Duration::ZERO,
-        scripts: 0,
-        events: u32::try_from(lines.len()).unwrap(),
-    };
+    let mut times = Times::default();
     for turn in lines.chunks(lines.len().div_ceil(TURNS)) {
         tokio::task::block_in_place(|| {
-            times.set += turn.iter().map(|line| set.set(line.event_bytes)).sum::<Duration>();
-            times.empty += empty.plugin.one_by_one(turn).into_iter().sum::<Duration>();
+            times.set.extend(turn.iter().map(|line| set.set(line.event_bytes)));
+            times.empty.extend(empty.plugin.one_by_one(turn));
             if let Some(full) = &mut full {
-                times.full += full.plugin.one_by_one(turn).into_iter().sum::<Duration>();
+                times.full.extend(full.plugin.one_by_one(turn));
             }
         });
     }
     let calls = script_calls(&empty.redis).await - calls_before;
     // What else the plugin does every few seconds is in the rest.
-    times.scripts = calls / u64::from(times.events);
+    times.scripts = calls / lines.len() as u64;
     times
 }
 
 impl Times {
     fn rows(&self, name: &str, contract: Contract, held: Option<usize>) -> Vec<Row> {
-        let [set, empty] = [self.set, self.empty].map(|time| f64::from(self.events) / time.as_secs_f64());
+        let [set, empty] = [&self.set, &self.empty].map(|times| 1.0 / median(times).as_secs_f64());
         let of_set = |bound| Row {
             name: name.to_owned(),
             text: format!("{empty:.0} a second, SET {set:.0}"),
@@ -107,7 +102,7 @@ impl Times {
             bound: matches!(contract, Contract::OfSet(_)).then_some(Bound::AtMost(2.0)),
         });
         if let Some(held) = held {
-            let [full, empty] = [self.full, self.empty].map(|time| time / self.events);
+            let [full, empty] = [&self.full, &self.empty].map(|times| median(times));
             rows.push(Row {
                 name: format!("{name}, with {held} held"),
                 text: format!("{:.3} ms each, with none {:.3} ms", ms(full), ms(empty)),

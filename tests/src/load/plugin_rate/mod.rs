@@ -30,7 +30,9 @@ use crate::load::plugin_rate::site::RelayProcess;
 use crate::load::plugin_rate::site::Site;
 use crate::load::plugin_rate::site::plugin_command;
 use crate::load::plugin_rate::site::smallest_plugin;
+use crate::load::scale::held::event_bytes;
 use crate::load::scale::held::fill_redis;
+use crate::load::scale::median;
 
 pub use crate::load::plugin_rate::row::Bound;
 pub use crate::load::plugin_rate::row::Row;
@@ -127,10 +129,7 @@ fn pass_through(ours: &mut Asked, c_plugin: &mut Asked, notes: &[Line]) -> Vec<R
         times[0].extend(ours.one_by_one(turn));
         times[1].extend(c_plugin.one_by_one(turn));
     }
-    let [line, c_line] = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    });
+    let [line, c_line] = times.map(|times| median(&times).as_secs_f64());
     let mut streams = [Duration::ZERO; 2];
     for turn in turns() {
         streams[0] += ours.in_a_stream(turn);
@@ -193,7 +192,7 @@ async fn publish(client: &mut NostrClient, events: &[Event]) -> Duration {
 /// Redis' memory for each held event: its JSON and what is beside it.
 fn memory(redis_bytes: u64, held: usize) -> Row {
     let of_each = redis_bytes as f64 / held as f64;
-    let event_bytes = crate::load::scale::held::event_bytes() as f64;
+    let event_bytes = event_bytes() as f64;
     Row {
         name: format!("Redis' memory, with {held} held"),
         text: format!("{event_bytes} bytes of JSON each"),

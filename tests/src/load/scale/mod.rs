@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::harness::redis::RedisServer;
 
 /// Returns the median of some times.
-fn median(times: &[Duration]) -> Duration {
+pub(super) fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()
