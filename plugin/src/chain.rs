@@ -9,15 +9,14 @@ use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use clap::Args;
-use clap::ValueEnum;
 use nostr::event::Event;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process_group;
 use serde_json::Value;
-use shared::options::values::HumanDuration;
-use shared::options::values::milliseconds;
+use shared::options::chain::ChainOptions;
+use shared::options::chain::ChainScope;
+use shared::options::chain::OnError;
 use shared::rules::Refusal;
 use shared::rules::is_about_git;
 use shared::write_policy::Answer;
@@ -38,46 +37,6 @@ use tokio::time::timeout;
 
 use crate::protocol::ANSWER_BYTES_MAX;
 
-/// The options about another plugin.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Another plugin")]
-pub struct ChainOptions {
-    /// Another write policy plugin of strfry's, which this one runs and asks: strfry itself takes only one. A command
-    /// line for /bin/sh. It is asked when an event arrives, and not again when a held event is released.
-    #[arg(long, value_name = "COMMAND")]
-    chain: Option<String>,
-    /// What it is asked about: others, events that have nothing to do with git; all, also those that may wait here or
-    /// belong to what is served here.
-    #[arg(long, value_name = "SCOPE", value_enum, hide_possible_values = true, default_value_t = ChainScope::Others)]
-    chain_for: ChainScope,
-    /// How long an event waits for its answer. One that takes longer is waited for beside, up to 10 s: meanwhile no
-    /// event waits for it, and --chain-on-error says what happens to them.
-    #[arg(long = "chain-timeout-ms", value_name = "MS", value_parser = milliseconds(1..=TIMEOUT_MS_MAX),
-          default_value_t = HumanDuration::new(Duration::from_secs(1)))]
-    chain_timeout: HumanDuration,
-    /// What happens to an event that it gives no valid answer about: accept or refuse. strfry refuses.
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true, default_value_t = OnError::Refuse)]
-    chain_on_error: OnError,
-}
-
-/// What a chained plugin is asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ChainScope {
-    /// What is not git's business.
-    Others,
-    /// Whatever arrives.
-    All,
-}
-
-/// What becomes of an event that a chained plugin does not answer for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnError {
-    /// The relay stores it, unless we refuse it.
-    Accept,
-    /// It is refused.
-    Refuse,
-}
-
 /// A chained plugin. It is started at once, and anew when it has ended or broken the protocol.
 pub struct Chain {
     scope: ChainScope,
@@ -91,7 +50,7 @@ pub struct Chain {
 impl Chain {
     /// Returns the chained plugin, if there is to be one.
     pub fn new(options: ChainOptions) -> Option<Self> {
-        let command = options.chain?;
+        let command = options.command?;
         let group = ChildGroup::default();
         // Beside the first event: a script takes its time to start. If it fails, the next start reports it.
         let running = RunningPlugin::start(&command, &group).ok();
@@ -103,9 +62,9 @@ impl Chain {
             start_at: Instant::now(),
         };
         Some(Self {
-            scope: options.chain_for,
-            timeout: *options.chain_timeout,
-            on_error: options.chain_on_error,
+            scope: options.scope,
+            timeout: *options.timeout,
+            on_error: options.on_error,
             runner: Arc::new(Mutex::new(runner)),
             group,
         })
@@ -370,9 +329,6 @@ fn parse_answer(answer: &Value, event_id: &str) -> Result<Answer, ChainError> {
         Some(_) | None => Err(ChainError::Protocol("it has no action that strfry knows")),
     }
 }
-
-/// Longest wait for one answer that can be asked for: with ours, far below strfry's own 10 s.
-const TIMEOUT_MS_MAX: u64 = 5_000;
 
 /// How long it may take beside, before it is ended: as long as strfry would wait, its start included.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::error::Error>> {
     let _entered = runtime.enter();
     let purgatory = runtime.block_on(Purgatory::connect(&options.redis(), options.held_limits))?;
-    let relay = RelayClient::new(options.relay_url, RELAY_TIMEOUT);
+    let relay = RelayClient::impatient(options.relay_url, RELAY_TIMEOUT);
     let refusals = RefusalLog::new(purgatory.clone());
     let decisions = DecisionCounts::begin(purgatory.clone());
     let policy = WritePolicy {

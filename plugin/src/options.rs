@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use plugin::chain::ChainOptions;
+use shared::options::chain::ChainOptions;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_file::ConfigFile;
 use shared::options::held_limits::Limits;

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use nostr::event::Event;
-use serde_json::json;
 use shared::nip34;
 use shared::rules::OtherKinds;
 use shared::rules::may_concern;
@@ -16,6 +15,68 @@ use crate::event::read_event;
 use crate::json::members;
 use crate::json::number;
 use crate::json::text;
+
+/// A line of strfry, looked through as far as every answer needs it. Nothing of it is copied: most lines are about
+/// events that are none of ours, and strfry's writer waits.
+pub struct ScannedLine<'l> {
+    /// As [`Request::id`].
+    pub id: Cow<'l, str>,
+    kind: Option<u16>,
+    event: &'l [u8],
+    source_type: Cow<'l, str>,
+    source_info: Cow<'l, str>,
+}
+
+impl<'l> ScannedLine<'l> {
+    /// Looks through a line. Whatever is in it, there is something to answer, and by the id that strfry waits for.
+    pub fn of(line: &'l [u8]) -> Self {
+        let (mut event, mut source_type, mut source_info) = (&b""[..], Cow::default(), Cow::default());
+        for (name, value) in members(line) {
+            match &*name {
+                "event" => event = value,
+                "sourceType" => source_type = text(value).unwrap_or_default(),
+                "sourceInfo" => source_info = text(value).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        let (mut id, mut kind) = (Cow::default(), None);
+        for (name, value) in members(event) {
+            match &*name {
+                "id" => id = text(value).unwrap_or_default(),
+                "kind" => kind = number(value),
+                _ => {}
+            }
+        }
+        if quoted_len_max(&id) > ID_BYTES_MAX && quoted_len(&id) > ID_BYTES_MAX {
+            id = Cow::default();
+        }
+        Self {
+            id,
+            kind: kind.and_then(|kind| u16::try_from(kind).ok()),
+            event,
+            source_type,
+            source_info,
+        }
+    }
+
+    /// Whether any rule here may speak of the event.
+    pub fn may_concern(&self, other_kinds: OtherKinds) -> bool {
+        may_concern(self.kind, other_kinds)
+    }
+
+    /// Reads the rest.
+    pub fn read(self, other_kinds: OtherKinds) -> Request {
+        Request {
+            verified: matches!(&*self.source_type, "IP4" | "IP6"),
+            source: format!("{} {}", self.source_type, self.source_info).trim().to_owned(),
+            subject: match self.may_concern(other_kinds) {
+                true => subject(self.event),
+                false => Subject::NotOurs,
+            },
+            id: self.id.into_owned(),
+        }
+    }
+}
 
 /// A line of strfry, read as far as we need it.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,44 +113,7 @@ pub enum Subject {
     },
 }
 
-impl Request {
-    /// Reads a line. Whatever is in it, there is something to answer, and by the id that strfry waits for.
-    pub fn parse(line: &[u8], other_kinds: OtherKinds) -> Self {
-        let (mut event, mut source_type, mut source_info) = (&b""[..], Cow::default(), Cow::default());
-        for (name, value) in members(line) {
-            match &*name {
-                "event" => event = value,
-                "sourceType" => source_type = text(value).unwrap_or_default(),
-                "sourceInfo" => source_info = text(value).unwrap_or_default(),
-                _ => {}
-            }
-        }
-        let (mut id, mut kind) = (Cow::default(), None);
-        for (name, value) in members(event) {
-            match &*name {
-                "id" => id = text(value).unwrap_or_default(),
-                "kind" => kind = number(value),
-                _ => {}
-            }
-        }
-        Self {
-            id: if quoted_len(&id) <= ID_BYTES_MAX {
-                id.into_owned()
-            } else {
-                String::new()
-            },
-            verified: matches!(&*source_type, "IP4" | "IP6"),
-            source: format!("{source_type} {source_info}").trim().to_owned(),
-            subject: subject(event, kind, other_kinds),
-        }
-    }
-}
-
-fn subject(event: &[u8], kind: Option<u64>, other_kinds: OtherKinds) -> Subject {
-    let kind = kind.and_then(|kind| u16::try_from(kind).ok());
-    if !may_concern(kind, other_kinds) {
-        return Subject::NotOurs;
-    }
+fn subject(event: &[u8]) -> Subject {
     let malformed = |fault: EventFault| Subject::Malformed {
         reason: fault.to_string(),
     };
@@ -117,25 +141,33 @@ fn is_held_kind(kind: u16) -> bool {
     )
 }
 
-/// Writes the line that answers a request, with its line feed.
+/// Writes the line that answers a request, with its line feed, in place of what is in `line`.
 ///
 /// It has at most [`ANSWER_BYTES_MAX`] bytes, since strfry kills a plugin that writes a longer one, and no `msg` of
 /// `null`, for the same reason.
-pub fn answer_line(id: &str, answer: &Answer) -> String {
-    let mut line = match answer {
-        Answer::Accept => json!({"id": id, "action": "accept"}),
+pub fn write_answer(line: &mut Vec<u8>, id: &str, answer: &Answer) {
+    let (start, message) = match answer {
+        Answer::Accept => (r#"{"action":"accept","id":"#, None),
         // OK *true* with the message, and nothing stored: what GRASP-01 wants for the purgatory.
-        Answer::Hold(message) => json!({"id": id, "action": "shadowReject", "msg": shortened(message, id)}),
-        Answer::Refuse(message) => json!({"id": id, "action": "reject", "msg": shortened(message, id)}),
+        Answer::Hold(message) => (r#"{"action":"shadowReject","id":"#, Some(&**message)),
+        Answer::Refuse(message) => (r#"{"action":"reject","id":"#, Some(message.as_str())),
+    };
+    line.clear();
+    line.extend_from_slice(start.as_bytes());
+    quote(line, id);
+    if let Some(message) = message {
+        line.extend_from_slice(br#","msg":"#);
+        quote(line, shortened(message, id));
     }
-    .to_string();
-    line.push('\n');
-    line
+    line.extend_from_slice(b"}\n");
+}
+
+fn quote(line: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(line, text).expect("a text is JSON, and memory takes it");
 }
 
 fn shortened<'m>(message: &'m str, id: &str) -> &'m str {
-    // JSON may write one byte as six (`\u0000`).
-    let room = ANSWER_BYTES_MAX.saturating_sub(FRAME_BYTES + quoted_len(id)) / 6;
+    let room = ANSWER_BYTES_MAX.saturating_sub(FRAME_BYTES + quoted_len(id)) / QUOTED_BYTE_MAX;
     let mut end = message.len().min(room).min(MESSAGE_BYTES_MAX);
     while !message.is_char_boundary(end) {
         end -= 1;
@@ -146,6 +178,13 @@ fn shortened<'m>(message: &'m str, id: &str) -> &'m str {
 fn quoted_len(text: &str) -> usize {
     serde_json::to_string(text).map_or(usize::MAX, |quoted| quoted.len())
 }
+
+fn quoted_len_max(text: &str) -> usize {
+    QUOTED_BYTE_MAX * text.len() + 2
+}
+
+/// JSON may write one byte as six (`\u0000`).
+const QUOTED_BYTE_MAX: usize = 6;
 
 /// An id is 64 hex digits, and 66 bytes with the `0x` that strfry takes too. One of a stream, which strfry has not
 /// checked, may be any text; any longer, as JSON writes it, and an answer that echoes it could be longer than strfry
@@ -169,6 +208,7 @@ mod tests {
     use nostr::event::Tag;
     use nostr::key::Keys;
     use serde_json::Value;
+    use serde_json::json;
 
     use super::*;
 
@@ -179,7 +219,13 @@ mod tests {
     }
 
     fn request(line: &[u8]) -> Request {
-        Request::parse(line, OtherKinds::Accept)
+        ScannedLine::of(line).read(OtherKinds::Accept)
+    }
+
+    fn answer_line(id: &str, answer: &Answer) -> String {
+        let mut line = b"another answer".to_vec();
+        write_answer(&mut line, id, answer);
+        String::from_utf8(line).unwrap()
     }
 
     fn event(kind: u16) -> Value {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::BufRead;
+use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::mem;
@@ -11,8 +12,9 @@ use nostr::event::Event;
 use nostr::types::Timestamp;
 use plugin::chain::Chain;
 use plugin::protocol::Request;
+use plugin::protocol::ScannedLine;
 use plugin::protocol::Subject;
-use plugin::protocol::answer_line;
+use plugin::protocol::write_answer;
 use shared::nip01::check_date;
 use shared::purgatory::NotedRefusal;
 use shared::refusal_log::excerpt;
@@ -38,22 +40,24 @@ pub(crate) struct Answerer {
 /// # Errors
 /// Standard output is gone, so nobody waits for answers any more.
 pub(crate) fn run(answerer: &Arc<Answerer>, runtime: &Handle) -> io::Result<()> {
-    let (mut stdin, mut stdout) = (io::stdin().lock(), io::stdout().lock());
-    let mut line = Vec::new();
+    let mut stdin = BufReader::with_capacity(READ_BYTES, io::stdin().lock());
+    let mut stdout = io::stdout().lock();
+    let other_kinds = answerer.policy.other_kinds;
+    let (mut line, mut answer_line) = (Vec::new(), Vec::new());
     while read_line(&mut stdin, &mut line) {
-        let request = Request::parse(&line, answerer.policy.other_kinds);
-        let (id, answer) = match (&request.subject, &answerer.chain) {
-            (Subject::NotOurs, None) => (request.id, Answer::Accept),
-            _ => {
-                let (answerer, id, line) = (Arc::clone(answerer), request.id.clone(), mem::take(&mut line));
-                let answered = runtime.spawn(async move { answerer.answer(&request, &line).await });
-                // Whatever goes wrong, strfry's writer must not be left waiting.
-                let answer = runtime.block_on(answered);
-                let panicked = |_| Answer::Refuse(Refusal::Unavailable("the write policy").to_string());
-                (id, answer.unwrap_or_else(panicked))
-            }
-        };
-        stdout.write_all(answer_line(&id, &answer).as_bytes())?;
+        let scanned = ScannedLine::of(&line);
+        if answerer.chain.is_none() && !scanned.may_concern(other_kinds) {
+            write_answer(&mut answer_line, &scanned.id, &Answer::Accept);
+        } else {
+            let request = scanned.read(other_kinds);
+            let (answerer, id, line) = (Arc::clone(answerer), request.id.clone(), mem::take(&mut line));
+            let answered = runtime.spawn(async move { answerer.answer(&request, &line).await });
+            // Whatever goes wrong, strfry's writer must not be left waiting.
+            let panicked = |_| Answer::Refuse(Refusal::Unavailable("the write policy").to_string());
+            let answer = runtime.block_on(answered).unwrap_or_else(panicked);
+            write_answer(&mut answer_line, &id, &answer);
+        }
+        stdout.write_all(&answer_line)?;
         stdout.flush()?;
     }
     Ok(())
@@ -171,6 +175,9 @@ fn read_line(stdin: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
         }
     }
 }
+
+/// Read at a time: as much as a pipe has, so that hardly any line takes a second step.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Longest line read: far above any `events.maxEventSize`.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;

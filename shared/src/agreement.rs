@@ -7,7 +7,6 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use bitcoin_hashes::sha256;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
@@ -41,14 +40,12 @@ pub struct ToldSettings(BTreeMap<String, String>);
 impl ToldSettings {
     /// Returns what a program runs with that decides by these.
     pub fn of(loader: &FactLoader, hold_secs: u64) -> Self {
-        let lists = format!("{:?}", loader.access.current());
-        let lists = sha256::Hash::hash(lists.as_bytes()).to_string();
         let settings = [
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("domain", loader.service.to_string()),
             ("hold-secs", hold_secs.to_string()),
             ("maintainer-mode", format!("{:?}", loader.mode).to_lowercase()),
-            ("lists", lists.chars().take(DIGEST_CHARS).collect()),
+            ("lists", loader.access.digest()),
         ];
         Self(settings.map(|(name, value)| (name.to_owned(), value)).into())
     }
@@ -191,9 +188,6 @@ const ENOUGH: usize = 4;
 
 /// Rounds between two checks of Redis' settings.
 const REDIS_ROUNDS: usize = 4;
-
-/// Enough to tell one content of lists from another.
-const DIGEST_CHARS: usize = 16;
 
 #[cfg(test)]
 mod tests {

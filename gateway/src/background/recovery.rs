@@ -65,7 +65,7 @@ pub(super) fn loss(known: Option<&str>, found: &Epoch) -> Loss {
 /// See [`ReconcileError`].
 pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) -> Result<String, ReconcileError> {
     for release in reconciler.publisher.in_flight() {
-        hold_again(reconciler, release).await?;
+        restore(reconciler, release).await?;
     }
     let recovery = Recovery { reconciler, found };
     let done = async {
@@ -254,11 +254,17 @@ impl<'r> Recovery<'r> {
     }
 }
 
-/// Holds what was releasing. A reconcile releases it again. It is not marked as releasing right here: another gateway
-/// may have set its refs back meanwhile, and only a reconcile sets them before the mark.
-async fn hold_again(reconciler: &Reconciler, release: Release) -> Result<(), PurgatoryError> {
+/// Writes again what was releasing. It is held, and a reconcile releases it again. It is not marked as releasing right
+/// here: another gateway may have set its refs back meanwhile, and only a reconcile sets them before the mark. But a
+/// related event has no refs, no reconcile knows it, and what it waited behind has left: it is due at once.
+async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), PurgatoryError> {
+    let event_id = release.event.id;
+    if release.coordinates.is_empty() {
+        let marked = reconciler.loader.purgatory.mark_releasing(&[release], 0).await?;
+        tracing::info!(event.id = %event_id, is_due = !marked.leased.is_empty(), "written again");
+        return Ok(());
+    }
     let Release { event, coordinates, .. } = release;
-    let event_id = event.id;
     let hold = Hold {
         event,
         coordinates,

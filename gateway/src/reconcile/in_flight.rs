@@ -42,11 +42,12 @@ impl InFlight {
     /// Remembers an event that another gateway, or this one before its start, had found complete.
     pub(crate) fn remember_event(&self, event: &Event) {
         let is_known = self.lock().releases.iter().any(|known| known.event.id == event.id);
-        let git_event = GitEvent::parse(event).ok().flatten();
-        if let Some(git_event) = git_event.filter(|_| !is_known) {
+        if !is_known {
+            let git_event = GitEvent::parse(event).ok().flatten();
             self.remember(&Release {
                 event: event.clone(),
-                coordinates: git_event.coordinates(),
+                // A related event has none.
+                coordinates: git_event.map(|git_event| git_event.coordinates()).unwrap_or_default(),
                 after: BTreeSet::new(),
             });
         }
@@ -132,13 +133,22 @@ mod tests {
     }
 
     #[test]
-    fn what_others_found_complete_is_known_by_its_coordinates() {
+    fn what_others_found_complete_is_known_by_its_coordinates_and_related_events_without() {
         let in_flight = InFlight::default();
         let event = state(1);
+        let comment = EventBuilder::new(Kind::from_u16(1111), "")
+            .finalize(&Keys::generate())
+            .unwrap();
 
         in_flight.remember_event(&event);
+        in_flight.remember_event(&comment);
 
-        assert_eq!(in_flight.all(), [release(&event, &[])]);
+        let of_comment = Release {
+            event: comment,
+            coordinates: BTreeSet::new(),
+            after: BTreeSet::new(),
+        };
+        assert_eq!(in_flight.all(), [release(&event, &[]), of_comment]);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
+
+use bitcoin_hashes::sha256;
 
 use crate::rules::Access;
 use crate::rules::AccessList;
@@ -49,63 +51,96 @@ pub struct AccessFiles {
 #[derive(Debug)]
 struct Current {
     access: Arc<Access>,
-    stamps: [Option<SystemTime>; 3],
-    checked_at: Instant,
+    digest: String,
 }
 
 impl AccessFiles {
-    /// Reads the lists.
+    /// Reads the lists, now and whenever they change.
     pub fn open(paths: AccessPaths) -> Result<Self, AccessFileError> {
         let stamps = stamps(&paths);
-        let current = Current {
-            access: Arc::new(read(&paths)?),
-            stamps,
-            checked_at: Instant::now(),
-        };
-        let current = Arc::new(Mutex::new(current));
-        Ok(Self { paths, current })
+        let current = Arc::new(Mutex::new(Current::read(&paths)?));
+        let files = Self { paths, current };
+        if files.paths != AccessPaths::default() {
+            files.follow(stamps);
+        }
+        Ok(files)
     }
 
-    /// Reads the lists again, changed or not. One that has become unusable keeps its last content.
-    pub fn reload(&self) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.reload(&self.paths, stamps(&self.paths));
+    /// Reads the lists once, and forgets them.
+    pub(super) fn check(paths: &AccessPaths) -> Result<(), AccessFileError> {
+        read(paths).map(drop)
     }
 
-    /// Returns the lists as they were at most a second ago. A list that has become unusable keeps its last content.
-    pub fn current(&self) -> Arc<Access> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.checked_at.elapsed() >= RELOAD_INTERVAL {
-            current.checked_at = Instant::now();
-            let stamps = stamps(&self.paths);
-            if stamps != current.stamps {
-                current.reload(&self.paths, stamps);
+    /// Reads the lists again, changed or not, and returns whether they could be read. One that has become unusable
+    /// keeps its last content. It takes as long as they are: nobody who decides waits for it.
+    pub fn reload(&self) -> bool {
+        match Current::read(&self.paths) {
+            Ok(mut lists) => {
+                std::mem::swap(&mut *self.lock(), &mut lists);
+                let changed = lists.digest != self.digest();
+                tracing::info!(changed, "the operator's lists are read again");
+                true
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "lists not reloaded");
+                false
             }
         }
-        Arc::clone(&current.access)
+    }
+
+    /// Returns the lists as they were a second ago, or as long as it takes to read them. A list that has become
+    /// unusable keeps its last content.
+    pub fn current(&self) -> Arc<Access> {
+        Arc::clone(&self.lock().access)
+    }
+
+    /// Returns what tells one content of the lists from another.
+    pub fn digest(&self) -> String {
+        self.lock().digest.clone()
+    }
+
+    /// Reads the lists again when they change, in a thread of its own, for as long as anybody has them.
+    fn follow(&self, mut last: Stamps) {
+        let (paths, current) = (self.paths.clone(), Arc::downgrade(&self.current));
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(RELOAD_INTERVAL);
+                let Some(current) = current.upgrade() else {
+                    return;
+                };
+                let now = stamps(&paths);
+                let paths = paths.clone();
+                if now != last && (Self { paths, current }).reload() {
+                    last = now;
+                }
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Current {
-    fn reload(&mut self, paths: &AccessPaths, stamps: [Option<SystemTime>; 3]) {
-        match read(paths) {
-            Ok(access) => {
-                tracing::info!(changed = access != *self.access, "the operator's lists are read again");
-                self.access = Arc::new(access);
-                self.stamps = stamps;
-            }
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "lists not reloaded"),
-        }
+    fn read(paths: &AccessPaths) -> Result<Self, AccessFileError> {
+        let access = read(paths)?;
+        let digest = sha256::Hash::hash(format!("{access:?}").as_bytes()).to_string();
+        Ok(Self {
+            access: Arc::new(access),
+            digest: digest.chars().take(DIGEST_CHARS).collect(),
+        })
     }
 }
 
-fn stamps(paths: &AccessPaths) -> [Option<SystemTime>; 3] {
-    let stamp = |path: &Option<PathBuf>| fs::metadata(path.as_ref()?).ok()?.modified().ok();
-    [
-        stamp(&paths.allowed),
-        stamp(&paths.denied),
-        stamp(&paths.denied_authors),
-    ]
+/// When each list was written, and how long it is.
+type Stamps = [Option<(SystemTime, u64)>; 3];
+
+fn stamps(paths: &AccessPaths) -> Stamps {
+    [&paths.allowed, &paths.denied, &paths.denied_authors].map(|path| {
+        let metadata = fs::metadata(path.as_ref()?).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    })
 }
 
 fn read(paths: &AccessPaths) -> Result<Access, AccessFileError> {
@@ -132,3 +167,6 @@ fn read_list(
 
 /// Between two checks of the files' times.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Enough to tell one content of lists from another.
+const DIGEST_CHARS: usize = 16;

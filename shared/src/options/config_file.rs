@@ -9,12 +9,14 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Arg;
+use clap::Args;
 use clap::Command;
 use toml::Spanned;
 use toml::de::DeTable;
 use toml::de::DeValue;
 use url::Url;
 
+use crate::options::chain::ChainOptions;
 use crate::options::config_errors::ConfigErrors;
 use crate::options::config_errors::STAND_IN;
 use crate::options::config_errors::expectation;
@@ -114,7 +116,9 @@ impl ConfigFile {
     pub(super) fn put_into(&self, mut command: Command, errors: &mut ConfigErrors) -> Command {
         errors.lines.extend_from_slice(&self.mistakes);
         for setting in &self.settings {
-            let Some(argument) = find(&command, &setting.key) else {
+            // With one of the plugin's the gateway could start, and the plugin could not.
+            let found = find(&command, &setting.key).or_else(|| of_the_plugin(&setting.key));
+            let Some(argument) = found else {
                 if !default_keys().any(|key| key == setting.key) {
                     errors.push(self.at(setting.line, &unknown(&setting.key, &command)));
                 }
@@ -213,6 +217,14 @@ fn find(command: &Command, key: &str) -> Option<Arg> {
     let mut arguments = command.get_arguments();
     let found = arguments.find(|argument| is_setting(argument, key)).cloned();
     found.or_else(|| command.get_subcommands().find_map(|command| find(command, key)))
+}
+
+/// Returns the option of this name if only the plugin has it.
+fn of_the_plugin(key: &str) -> Option<Arg> {
+    let own = ChainOptions::augment_args(Command::new("grasp-plugin"));
+    own.get_arguments()
+        .find(|argument| argument.get_long() == Some(key))
+        .cloned()
 }
 
 fn is_setting(argument: &Arg, key: &str) -> bool {
@@ -354,6 +366,21 @@ mod tests {
                 "{value}"
             );
         }
+    }
+
+    #[test]
+    fn what_only_the_plugin_has_is_checked_by_every_program_that_reads_the_file() {
+        let file = file("chain = 'exec /x'\nchain-for = 'both'\nchain-timeout-ms = 0\nchain-on-error = 'accept'\n");
+        let mut errors = ConfigErrors::default();
+
+        file.put_into(Command::new("grasp-gateway"), &mut errors);
+
+        assert_eq!(errors.lines.len(), 2, "{errors}");
+        assert!(errors.lines[0].starts_with("c.toml, line 2: chain-for"), "{errors}");
+        assert!(
+            errors.lines[1].starts_with("c.toml, line 3: chain-timeout-ms"),
+            "{errors}"
+        );
     }
 
     #[test]

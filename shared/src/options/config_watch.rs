@@ -45,7 +45,8 @@ impl ConfigWatch {
                 _ = ticks.tick() => false,
             };
             if is_asked {
-                self.lists.reload();
+                let lists = self.lists.clone();
+                tokio::task::spawn_blocking(move || lists.reload());
             }
             let Some(file) = &self.file else {
                 continue;

@@ -1,6 +1,7 @@
 //! The options of both programs: how they are read, which units they take, and the groups that both have.
 
 pub mod access_files;
+pub mod chain;
 pub mod config_errors;
 pub mod config_file;
 pub mod config_watch;

@@ -30,7 +30,7 @@ pub struct RuleOptions {
 impl RuleOptions {
     /// Adds what is wrong with the operator's lists.
     pub fn check(&self, errors: &mut ConfigErrors) {
-        if let Err(error) = AccessFiles::open(self.lists.clone()) {
+        if let Err(error) = AccessFiles::check(&self.lists) {
             errors.push(format!("{error}: {}", error.source));
         }
     }

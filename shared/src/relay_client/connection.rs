@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use futures_util::StreamExt;
+use futures_util::stream;
 use futures_util::stream::SplitSink;
 use futures_util::stream::SplitStream;
 use nostr::event::Event;
@@ -170,8 +171,11 @@ async fn read(mut stream: SplitStream<RelaySocket>, pending: &Mutex<Pending>) {
 }
 
 async fn write(mut sink: SplitSink<RelaySocket, Message>, mut messages: mpsc::Receiver<String>) {
-    while let Some(message) = messages.recv().await {
-        if let Err(error) = sink.send(Message::text(message)).await {
+    let mut batch = Vec::new();
+    while messages.recv_many(&mut batch, MESSAGES_MAX).await > 0 {
+        // What is asked together is written together.
+        let mut frames = stream::iter(batch.drain(..).map(|message| Ok(Message::text(message))));
+        if let Err(error) = sink.send_all(&mut frames).await {
             tracing::debug!(%error, "the connection to the relay is lost");
             return;
         }

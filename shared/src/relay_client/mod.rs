@@ -16,6 +16,9 @@ mod query;
 mod subscribe;
 
 use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nostr::event::Event;
@@ -48,6 +51,10 @@ struct ClientInner {
     connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
     publishes: Semaphore,
+    /// Whether each question waits for a relay that has not answered the last one.
+    is_patient: bool,
+    /// Whether it has not, and is not to be asked: never for the patient.
+    is_silent: AtomicBool,
 }
 
 impl RelayClient {
@@ -55,6 +62,16 @@ impl RelayClient {
     ///
     /// `timeout` bounds each wait for the relay: connecting, one page of a query, one answer to an event.
     pub fn new(url: RelayUrl, timeout: Duration) -> Self {
+        Self::with_patience(url, timeout, true)
+    }
+
+    /// Returns a client that waits only once for a relay that hangs: from then on everything fails at once, until the
+    /// relay has answered a question that nobody waits for.
+    pub fn impatient(url: RelayUrl, timeout: Duration) -> Self {
+        Self::with_patience(url, timeout, false)
+    }
+
+    fn with_patience(url: RelayUrl, timeout: Duration, is_patient: bool) -> Self {
         Self {
             inner: Arc::new(ClientInner {
                 url,
@@ -62,6 +79,8 @@ impl RelayClient {
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
                 publishes: Semaphore::new(PUBLISHES_MAX),
+                is_patient,
+                is_silent: AtomicBool::new(false),
             }),
         }
     }
@@ -132,9 +151,31 @@ impl RelayClient {
             .map_err(|_| RelayError::Timeout)?
     }
 
+    async fn ask<T, F>(&self, permits: &Semaphore, request: impl Fn(Arc<RelayConnection>) -> F) -> Result<T, RelayError>
+    where
+        F: Future<Output = Result<T, RelayError>>,
+    {
+        let ClientInner {
+            is_patient, is_silent, ..
+        } = &*self.inner;
+        if is_silent.load(Ordering::Relaxed) {
+            return Err(RelayError::Timeout);
+        }
+        let answer = self.ask_anyhow(permits, request).await;
+        if matches!(answer, Err(RelayError::Timeout)) && !is_patient && !is_silent.swap(true, Ordering::Relaxed) {
+            tracing::error!("the relay does not answer in time: it is not asked until it does");
+            tokio::spawn(until_it_answers(Arc::downgrade(&self.inner)));
+        }
+        answer
+    }
+
     /// Asks on the connection, and once more on a new one where it turns out to be gone, as it is after a restart of
     /// the relay: asking or publishing twice does no harm.
-    async fn ask<T, F>(&self, permits: &Semaphore, request: impl Fn(Arc<RelayConnection>) -> F) -> Result<T, RelayError>
+    async fn ask_anyhow<T, F>(
+        &self,
+        permits: &Semaphore,
+        request: impl Fn(Arc<RelayConnection>) -> F,
+    ) -> Result<T, RelayError>
     where
         F: Future<Output = Result<T, RelayError>>,
     {
@@ -161,6 +202,25 @@ impl RelayClient {
         connected.await.map_err(|_| RelayError::Timeout)?
     }
 }
+
+/// Asks a relay that has fallen silent until it answers, or nobody asks any more.
+async fn until_it_answers(client: Weak<ClientInner>) {
+    let anything = [Filter::new().limit(1)];
+    while let Some(inner) = client.upgrade() {
+        let client = RelayClient { inner };
+        let answer = client.ask_anyhow(&client.inner.queries, |connection| query::any(connection, &anything));
+        if !matches!(answer.await, Err(RelayError::Timeout)) {
+            client.inner.is_silent.store(false, Ordering::Relaxed);
+            tracing::info!("the relay is asked again");
+            return;
+        }
+        drop(client);
+        tokio::time::sleep(PROBE_PAUSE).await;
+    }
+}
+
+/// Between two questions to a silent relay.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests;

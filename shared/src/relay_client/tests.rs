@@ -302,6 +302,36 @@ async fn publish_without_an_answer_is_worth_another_attempt() {
     assert!(matches!(outcome, PublishOutcome::Busy(_)), "{outcome:?}");
 }
 
+/// Each git event held the relay's only writer up for as long as one question may take.
+#[tokio::test]
+async fn a_relay_that_hangs_is_waited_for_once_by_the_impatient_and_asked_again_when_it_answers() {
+    let (hangs, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let (is_hanging, count) = (Arc::clone(&hangs), Arc::clone(&asked));
+    let patient = relay(3, move |_, message| {
+        count.fetch_add(usize::from(message[2]["kinds"] == json!([1618])), Ordering::SeqCst);
+        match is_hanging.load(Ordering::SeqCst) {
+            true => Vec::new(),
+            false => stored(&[], 3, message),
+        }
+    })
+    .await;
+    let client = RelayClient::impatient(patient.inner.url.clone(), Duration::from_millis(500));
+    let ask = async || client.query(vec![Filter::new().kind(Kind::from_u16(1618))]).await;
+
+    for _ in 0..100 {
+        assert!(matches!(within(ask()).await, Err(RelayError::Timeout)));
+    }
+
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    hangs.store(false, Ordering::SeqCst);
+    within(async {
+        while ask().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn subscription_says_when_it_stands_and_comes_back() {
     let live = events([9]);

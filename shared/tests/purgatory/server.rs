@@ -13,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use shared::purgatory::RedisPlace;
 use tempfile::TempDir;
+use tests::harness::process::redis_program;
 use tests::harness::redis_topology::Mode;
 use tests::harness::redis_topology::Topology;
 
@@ -160,7 +161,7 @@ pub(crate) fn topology_place(topology: &Topology) -> RedisPlace {
 
 #[expect(clippy::disallowed_methods, reason = "redis-server, not git")]
 fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
-    Command::new("redis-server")
+    Command::new(redis_program())
         .args(arguments)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(dir)

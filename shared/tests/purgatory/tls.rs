@@ -1,7 +1,6 @@
 //! A Redis behind TLS: by a certificate that is trusted, and with one of our own where it asks for one.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::path::PathBuf;
 
 use nostr::key::Keys;
@@ -16,6 +15,7 @@ use shared::purgatory::*;
 use tempfile::TempDir;
 use tests::harness::process::Process;
 use tests::harness::process::free_port;
+use tests::harness::process::redis_program;
 
 use crate::fixture::*;
 use crate::on_redis::RECOVERY;
@@ -133,11 +133,7 @@ async fn sentinels_behind_tls_name_a_master_behind_tls() {
     std::fs::write(&configuration, text).unwrap();
     let mut arguments = vec![configuration.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
     arguments.extend(certificates.arguments(port));
-    let _sentinel = Process::start(
-        Path::new("redis-server"),
-        &arguments,
-        &folder.path().join("sentinel.log"),
-    );
+    let _sentinel = Process::start(&redis_program(), &arguments, &folder.path().join("sentinel.log"));
     let place = || RedisPlace::Sentinel {
         urls: vec![format!("rediss://127.0.0.1:{port}/")],
         master_name: "grasp".to_owned(),

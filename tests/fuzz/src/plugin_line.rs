@@ -3,16 +3,17 @@
 use nostr::event::Event;
 use plugin::protocol::ANSWER_BYTES_MAX;
 use plugin::protocol::Request;
+use plugin::protocol::ScannedLine;
 use plugin::protocol::Subject;
-use plugin::protocol::answer_line;
+use plugin::protocol::write_answer;
 use serde_json::Value;
 use shared::rules::OtherKinds;
 use shared::write_policy::Answer;
 
 /// Reads a line. Whatever stands in it, the answer is one line that strfry can read, for the event that it asked about.
 pub fn plugin_line(data: &[u8]) {
-    let request = Request::parse(data, OtherKinds::Accept);
-    let strict = Request::parse(data, OtherKinds::Refuse);
+    let request = ScannedLine::of(data).read(OtherKinds::Accept);
+    let strict = ScannedLine::of(data).read(OtherKinds::Refuse);
     assert_eq!((&request.id, request.verified), (&strict.id, strict.verified));
     agrees_with_a_parser(data, &request);
     if let Subject::Ours(event) = &request.subject {
@@ -27,7 +28,9 @@ pub fn plugin_line(data: &[u8]) {
         (Answer::Hold("purgatory: waits".into()), "shadowReject"),
         (Answer::Refuse(text), "reject"),
     ] {
-        check(&answer_line(&request.id, &answer), &request.id, action);
+        let mut line = Vec::new();
+        write_answer(&mut line, &request.id, &answer);
+        check(std::str::from_utf8(&line).expect("UTF-8"), &request.id, action);
     }
 }
 

@@ -58,6 +58,11 @@ fn program_directory() -> PathBuf {
     }
 }
 
+/// The program of a Redis: Redis' own, or another one that `REDIS_SERVER_BIN` names, such as Valkey's.
+pub fn redis_program() -> PathBuf {
+    std::env::var_os("REDIS_SERVER_BIN").map_or_else(|| "redis-server".into(), PathBuf::from)
+}
+
 #[expect(clippy::disallowed_methods, reason = "cargo is no git")]
 fn std_command(program: &str) -> std::process::Command {
     std::process::Command::new(program)

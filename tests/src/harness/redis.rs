@@ -16,6 +16,7 @@ use crate::faults::frames::Wire;
 use crate::faults::tcp_proxy::TcpProxy;
 use crate::harness::process::Process;
 use crate::harness::process::free_port;
+use crate::harness::process::redis_program;
 use crate::harness::redis_topology::Mode;
 use crate::harness::redis_topology::Topology;
 use crate::harness::wait::eventually;
@@ -221,8 +222,7 @@ impl RedisServer {
 async fn start(folder: &Path, port: u16, clock: Option<&MovableClock>) -> Process {
     let log = folder.join("redis.log");
     let environment = clock.map(MovableClock::environment).unwrap_or_default();
-    let program = Path::new("redis-server");
-    let mut redis = Process::start_with(program, &arguments(folder, port), &log, &environment);
+    let mut redis = Process::start_with(&redis_program(), &arguments(folder, port), &log, &environment);
     eventually("Redis answers", async || {
         assert!(redis.is_running(), "Redis has ended:\n{}", redis.output());
         has_loaded(port).await.unwrap_or(false)

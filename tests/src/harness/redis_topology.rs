@@ -14,6 +14,8 @@ use redis::FromRedisValue;
 use redis::RedisResult;
 use redis::cmd;
 
+use crate::harness::process::redis_program;
+
 /// How several servers are one Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -269,7 +271,7 @@ impl Node {
             {
                 continue;
             }
-            let child = Command::new("redis-server")
+            let child = Command::new(redis_program())
                 .args(arguments)
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
                 .arg(folder)

@@ -6,6 +6,7 @@ pub mod measure;
 pub mod namesakes;
 pub mod noise;
 mod other_user;
+pub mod plugin_rate;
 pub mod process_memory;
 pub mod push_memory;
 pub mod push_time;

@@ -1,6 +1,7 @@
 //! What can go wrong between this program and Redis.
 
 use std::fmt;
+use std::sync::Arc;
 
 use redis::ErrorKind;
 use redis::ServerErrorKind;
@@ -11,10 +12,12 @@ use redis::ServerErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum PurgatoryError {
     /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. It passes.
-    #[error("cannot {operation} in the purgatory: redis is unavailable")]
+    #[error("cannot {operation} in the purgatory: redis is unavailable ({server})")]
     Unavailable {
         /// What was attempted.
         operation: &'static str,
+        /// Which Redis.
+        server: Arc<str>,
         /// The error of the connection or the server.
         #[source]
         source: redis::RedisError,
@@ -52,10 +55,12 @@ pub enum PurgatoryError {
         source: redis::RedisError,
     },
     /// Redis refused the command or the script: a wrong password, a missing right, or a bug.
-    #[error("cannot {operation} in the purgatory: redis refused")]
+    #[error("cannot {operation} in the purgatory: redis refused ({server})")]
     Script {
         /// What was attempted.
         operation: &'static str,
+        /// Which Redis.
+        server: Arc<str>,
         /// The error of the server.
         #[source]
         source: redis::RedisError,
@@ -74,8 +79,9 @@ impl PurgatoryError {
     /// Oldest Redis: `#!lua` flags came with 7.0 (Redis manual, "Lua API reference", script flags).
     pub const VERSION_MIN: &str = "7.0";
 
-    /// Reads the client library's error about `operation`.
-    pub(super) fn of(operation: &'static str, source: redis::RedisError) -> Self {
+    /// Reads the client library's error about `operation` at a server.
+    pub(super) fn of(operation: &'static str, server: &Arc<str>, source: redis::RedisError) -> Self {
+        let server = Arc::clone(server);
         if source.code() == Some("OOM") {
             return Self::Full { operation };
         }
@@ -87,12 +93,20 @@ impl PurgatoryError {
                 ErrorKind::Io | ErrorKind::Server(ServerErrorKind::TryAgain)
             );
         if is_passing_code || is_passing_kind {
-            return Self::Unavailable { operation, source };
+            return Self::Unavailable {
+                operation,
+                server,
+                source,
+            };
         }
         if matches!(source.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) {
             return Self::malformed(operation, source);
         }
-        Self::Script { operation, source }
+        Self::Script {
+            operation,
+            server,
+            source,
+        }
     }
 
     /// Makes the error of an answer that cannot be read.

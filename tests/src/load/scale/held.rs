@@ -22,6 +22,7 @@ use crate::clients::nostr::NostrClient;
 use crate::clients::nostr::now;
 use crate::harness::options::Kind;
 use crate::harness::options::Options;
+use crate::harness::redis::RedisServer;
 use crate::harness::repository::Repository;
 use crate::harness::wait::within;
 use crate::harness::world::World;
@@ -125,21 +126,30 @@ pub async fn one(world: &World, nostr: &mut NostrClient, number: usize) -> (Vec<
     (events, push)
 }
 
-/// Holds events of repositories that are pushed later, by the script that holds every event, and returns how many bytes
-/// Redis takes more.
+/// Holds events of repositories that are pushed later, and returns how many bytes Redis takes more.
 ///
 /// # Panics
 /// One of them is not held.
 pub async fn fill(world: &mut World, count: usize) -> u64 {
     world.kill_gateway().await;
+    let taken = fill_redis(world.redis(), count).await;
+    world.start_gateway().await;
+    taken
+}
+
+/// Holds events by the script that holds every event, and returns how many bytes Redis takes more.
+///
+/// # Panics
+/// One of them is not held.
+pub async fn fill_redis(redis: &RedisServer, count: usize) -> u64 {
     for [setting, value] in [["maxmemory", "0"], ["appendfsync", "no"]] {
-        world.redis().ask::<()>(&["CONFIG", "SET", setting, value]).await;
+        redis.ask::<()>(&["CONFIG", "SET", setting, value]).await;
     }
-    let before = used_bytes(world).await;
+    let before = used_bytes(redis).await;
     let settings = RedisSettings {
         slow: PATIENCE,
         call_timeout: PATIENCE,
-        ..RedisSettings::at(&world.redis().url())
+        ..RedisSettings::at(&redis.url())
     };
     let purgatory = Purgatory::connect(&settings, LIMITS).await.unwrap();
     let authors: Vec<Keys> = (0..count.div_ceil(PER_AUTHOR)).map(|_| Keys::generate()).collect();
@@ -153,20 +163,16 @@ pub async fn fill(world: &mut World, count: usize) -> u64 {
         .for_each(async |outcome| assert_eq!(outcome.unwrap(), HoldOutcome::Held))
         .await;
     // As after a day: nothing of it is new.
-    world.redis().ask::<()>(&["DEL", "{purgatory}:dirty"]).await;
-    world
-        .redis()
-        .ask::<()>(&["CONFIG", "SET", "appendfsync", "always"])
-        .await;
-    let taken = used_bytes(world).await.saturating_sub(before);
+    redis.ask::<()>(&["DEL", "{purgatory}:dirty"]).await;
+    redis.ask::<()>(&["CONFIG", "SET", "appendfsync", "always"]).await;
+    let taken = used_bytes(redis).await.saturating_sub(before);
     // Its file is written anew when it has grown: that is over then, too.
     within(PATIENCE, "Redis has written its file anew", async || {
-        let persistence: String = world.redis().ask(&["INFO", "persistence"]).await;
+        let persistence: String = redis.ask(&["INFO", "persistence"]).await;
         let done = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
         done.iter().all(|done| persistence.contains(done))
     })
     .await;
-    world.start_gateway().await;
     taken
 }
 
@@ -178,10 +184,15 @@ async fn script_time(world: &mut World) -> Duration {
     Duration::from_secs_f64(average.map_or(0.0, |micros| micros.parse().unwrap()) / 1e6)
 }
 
-async fn used_bytes(world: &mut World) -> u64 {
-    let memory: String = world.redis().ask(&["INFO", "memory"]).await;
+async fn used_bytes(redis: &RedisServer) -> u64 {
+    let memory: String = redis.ask(&["INFO", "memory"]).await;
     let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:"));
     used.and_then(|used| used.trim().parse().ok()).unwrap()
+}
+
+/// Returns how many bytes one of the events has that fill a Redis, as JSON.
+pub fn event_bytes() -> usize {
+    hold(&Keys::generate(), 0).event.as_json().len()
 }
 
 fn hold(author: &Keys, number: usize) -> Hold {

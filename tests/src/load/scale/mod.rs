@@ -6,13 +6,26 @@ pub mod start;
 
 use std::time::Duration;
 
+use crate::harness::redis::RedisServer;
+
 /// Returns the median of some times.
-fn median(times: &[Duration]) -> Duration {
+pub(super) fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-fn ms(time: Duration) -> f64 {
+/// Returns milliseconds.
+pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Returns how many scripts Redis has run since it last forgot.
+pub(super) async fn script_calls(redis: &RedisServer) -> u64 {
+    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+    let calls = stats.lines().filter_map(|line| {
+        let values = line.strip_prefix("cmdstat_evalsha:calls=")?;
+        values.split(',').next()?.parse::<u64>().ok()
+    });
+    calls.sum()
 }

@@ -30,6 +30,7 @@ use crate::load::scale::disk::lay_out;
 use crate::load::scale::disk::repositories;
 use crate::load::scale::median;
 use crate::load::scale::ms;
+use crate::load::scale::script_calls;
 
 /// What one start took.
 #[derive(Debug)]
@@ -182,16 +183,6 @@ impl Drop for Watched {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// Returns how many scripts Redis has run since it last forgot.
-async fn script_calls(redis: &RedisServer) -> u64 {
-    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
-    let calls = stats.lines().filter_map(|line| {
-        let values = line.strip_prefix("cmdstat_evalsha:calls=")?;
-        values.split(',').next()?.parse::<u64>().ok()
-    });
-    calls.sum()
 }
 
 /// Puts the announcement and the state of each repository into the relay's database.

@@ -20,6 +20,7 @@ mod metrics;
 mod operator_mistakes;
 mod parts;
 mod plugin_lines;
+mod plugin_rate;
 mod pull_request_refs;
 mod pull_requests;
 mod purgatory_command;

@@ -7,6 +7,8 @@ use nostr::event::Event;
 use nostr::key::Keys;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
 use tests::faults::tcp_proxy::Moment;
 use tests::faults::tcp_proxy::Then;
 use tests::harness::options::Kind;
@@ -79,6 +81,48 @@ async fn what_is_being_released_is_served_although_redis_loses_everything() {
         let clone = world.clone(&repository, "clone-new").await.unwrap();
         assert_eq!(clone.rev_parse("HEAD").await, commit);
     }
+}
+
+/// It waited behind its PR, which is served; no reconcile would find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comment_that_is_being_released_is_served_although_redis_loses_everything() {
+    let (mut world, mut nostr) = slow_relay_world().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let author = Keys::generate();
+    let offered = served.git.commit("offered").await;
+    let pull_request = served.repository.pull_request(&author, &offered);
+    let of_pull_request = [tag(&["E", &pull_request.id.to_hex()]), tag(&["K", "1618"])];
+    let comment = sign(&author, 1111, now(), &of_pull_request);
+    for event in [&pull_request, &comment] {
+        assert_eq!(nostr.send(event).await, held());
+    }
+    let stopped = world.relay_proxy().stop_at(0, Moment::BeforeAnswer);
+    let refspec = format!("HEAD:refs/nostr/{}", pull_request.id);
+    let refspecs = [refspec.as_str()];
+    let is_published = async {
+        let stopped = stopped.await.unwrap();
+        world.relay_proxy().set_answer(BUSY);
+        stopped.then(Then::GoOn);
+    };
+    let (said, ()) = tokio::join!(served.git.push(&served.url, &refspecs), is_published);
+    said.expect_ok();
+    let comment_id = comment.id.to_hex();
+    eventually("the relay does not take the comment", async || {
+        let error = field(&mut redis(&world).await, &comment_id, "release_error").await;
+        error.is_some_and(|error| !error.is_empty())
+    })
+    .await;
+
+    let before = world.gateway_log().matches(WRITTEN_AGAIN).count();
+    empty(&mut world, Emptied::ByFlushAll).await;
+    eventually("the gateway has noticed", async || {
+        world.gateway_log().matches(WRITTEN_AGAIN).count() > before
+    })
+    .await;
+    world.relay_proxy().set_answer(None);
+
+    eventually("the comment is served", async || nostr.serves(&comment).await).await;
+    assert!(nostr.serves(&pull_request).await);
 }
 
 /// The gateway that knew the state died together with Redis: nobody has it.

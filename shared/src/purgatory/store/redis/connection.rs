@@ -36,6 +36,8 @@ pub(super) struct RedisConnection(Arc<ConnectionState>);
 
 struct ConnectionState {
     discovery: Discovery,
+    /// Where it is, for messages.
+    server: Arc<str>,
     settings: RedisSettings,
     open: Mutex<Option<OpenConnection>>,
     breaker: Breaker,
@@ -51,12 +53,19 @@ struct OpenConnection {
 impl RedisConnection {
     /// Prepares a connection; nothing is sent.
     pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
+        let discovery = Discovery::new(&settings.place, &settings.tls)?;
         Ok(Self(Arc::new(ConnectionState {
-            discovery: Discovery::new(&settings.place, &settings.tls)?,
+            server: discovery.to_string().into(),
+            discovery,
             settings: settings.clone(),
             open: Mutex::default(),
             breaker: Breaker::new(settings.slow),
         })))
+    }
+
+    /// Returns where Redis is, without user and password.
+    pub(super) fn server(&self) -> &Arc<str> {
+        &self.0.server
     }
 
     /// Finds the Redis to ask, for a connection of another kind.
@@ -83,6 +92,7 @@ impl RedisConnection {
             let slow_ms = self.0.settings.slow.as_millis();
             let why = failure.map_or(format!("slower than {slow_ms} ms again and again"), ToString::to_string);
             tracing::error!(
+                server = %self.0.server,
                 why,
                 "Redis fails or is slow: git events and pushes are refused until it answers in time"
             );
@@ -169,7 +179,7 @@ async fn probe(shared: Weak<ConnectionState>) {
             Ok(true) => {
                 shared.breaker.close();
                 let away_ms = since.elapsed().as_millis();
-                tracing::info!(away_ms, "Redis answers in time again");
+                tracing::info!(server = %shared.server, away_ms, "Redis answers in time again");
                 return;
             }
             Ok(false) => {}

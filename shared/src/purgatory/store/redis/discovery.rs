@@ -4,6 +4,7 @@
 //! Asked again whenever the connection is lost, or Redis answers that it is not the one (`connection.rs`). What a node
 //! of a cluster answers is documented in the Redis manual ("Redis cluster specification", MOVED redirection).
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -79,6 +80,23 @@ impl Discovery {
                 Self::Cluster(nodes) => first_of(nodes, ask_node).await,
             }
         })
+    }
+}
+
+/// Names servers without users and passwords.
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |addresses: &[ConnectionInfo]| {
+            let names: Vec<String> = addresses.iter().map(|address| address.addr().to_string()).collect();
+            names.join(", ")
+        };
+        match self {
+            Self::Single(address) => write!(f, "{}", address.addr()),
+            Self::Sentinel {
+                sentinels, master_name, ..
+            } => write!(f, "{master_name} of the sentinels {}", all(sentinels)),
+            Self::Cluster(nodes) => write!(f, "the cluster of {}", all(nodes)),
+        }
     }
 }
 
@@ -196,6 +214,33 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_are_named_without_passwords() {
+        let urls = || ["redis://user:secret@10.0.0.1:7000/2", "redis://10.0.0.2:7001"].map(str::to_owned);
+        for (place, name) in [
+            (RedisPlace::Single(urls()[0].clone()), "10.0.0.1:7000"),
+            (
+                RedisPlace::Single("unix:///run/redis.sock?user=user&pass=secret".to_owned()),
+                "/run/redis.sock",
+            ),
+            (
+                RedisPlace::Sentinel {
+                    urls: urls().into(),
+                    master_name: "mymaster".to_owned(),
+                },
+                "mymaster of the sentinels 10.0.0.1:7000, 10.0.0.2:7001",
+            ),
+            (
+                RedisPlace::Cluster(urls().into()),
+                "the cluster of 10.0.0.1:7000, 10.0.0.2:7001",
+            ),
+        ] {
+            let discovery = Discovery::new(&place, &RedisTls::default()).ok().unwrap();
+
+            assert_eq!(discovery.to_string(), name);
+        }
+    }
 
     #[test]
     fn a_master_is_where_a_node_says() {

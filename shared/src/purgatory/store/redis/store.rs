@@ -1,5 +1,6 @@
 //! The purgatory in one Redis: each operation is one call of one script.
 
+use redis::RedisError;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
@@ -57,7 +58,7 @@ impl RedisStore {
             call.key(keys::fixed()).arg(argv.args);
             Ok((call.invoke_async(&mut connection).await?, connection))
         });
-        let (answer, connection) = asked.await.map_err(|source| PurgatoryError::of(script.name, source))?;
+        let (answer, connection) = asked.await.map_err(|source| self.error(script.name, source))?;
         if argv.is_replicated {
             self.await_replicas(script.name, connection).await?;
         }
@@ -81,7 +82,7 @@ impl RedisStore {
         wait.arg(wanted).arg(wait_ms);
         let limit = self.settings.replicas_wait + self.settings.call_timeout;
         let confirmed = within(limit, wait.query_async(&mut connection)).await;
-        match confirmed.map_err(|source| PurgatoryError::of(operation, source))? {
+        match confirmed.map_err(|source| self.error(operation, source))? {
             confirmed if confirmed < wanted => Err(PurgatoryError::Unconfirmed {
                 operation,
                 confirmed,
@@ -94,8 +95,12 @@ impl RedisStore {
     pub(in crate::purgatory::store) async fn check_server(&self) -> Result<Vec<ServerFault>, PurgatoryError> {
         let server = self.connection.run(check::ask).await;
         server
-            .map_err(|source| PurgatoryError::of("check the server", source))?
+            .map_err(|source| self.error("check the server", source))?
             .check(self.settings.slow)
+    }
+
+    fn error(&self, operation: &'static str, source: RedisError) -> PurgatoryError {
+        PurgatoryError::of(operation, self.connection.server(), source)
     }
 
     pub(in crate::purgatory::store) fn listen(&self) -> watch::Receiver<u64> {

@@ -1,0 +1,110 @@
+//! How long answers take while Redis or the relay hangs or is down, after the first second.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::harness::wait::eventually;
+use crate::load::plugin_rate::lines::Line;
+use crate::load::plugin_rate::row::Bound;
+use crate::load::plugin_rate::row::Row;
+use crate::load::plugin_rate::site::RelayProcess;
+use crate::load::plugin_rate::site::Site;
+use crate::load::scale::ms;
+
+/// What fails.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    RedisHangs,
+    RelayHangs,
+    RedisIsDown,
+    RelayIsDown,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RedisHangs => "Redis hangs",
+            Self::RelayHangs => "the relay hangs",
+            Self::RedisIsDown => "Redis is down",
+            Self::RelayIsDown => "the relay is down",
+        }
+    }
+
+    async fn begin(self, site: &mut Site, relay: &mut RelayProcess) {
+        match self {
+            Self::RedisHangs => site.redis.signal("STOP").await,
+            Self::RelayHangs => relay.process.signal("STOP").await,
+            Self::RedisIsDown => site.redis.kill().await,
+            Self::RelayIsDown => relay.process.kill().await,
+        }
+    }
+
+    async fn end(self, site: &mut Site, relay: &RelayProcess) {
+        match self {
+            Self::RedisHangs => site.redis.signal("CONT").await,
+            Self::RelayHangs => relay.process.signal("CONT").await,
+            Self::RedisIsDown => site.redis.start_again().await,
+            // The last one.
+            Self::RelayIsDown => {}
+        }
+    }
+}
+
+/// Asks while each fails; `lines` are about git, any answer to them is one.
+pub(super) async fn rows(site: &mut Site, relay: &mut RelayProcess, lines: &[Line], patience: Duration) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for fault in [
+        Fault::RedisHangs,
+        Fault::RelayHangs,
+        Fault::RedisIsDown,
+        Fault::RelayIsDown,
+    ] {
+        eventually("everybody answers", async || is_well(site, &lines[0])).await;
+        fault.begin(site, relay).await;
+        rows.push(tokio::task::block_in_place(|| row(fault, site, lines, patience)));
+        fault.end(site, relay).await;
+    }
+    rows
+}
+
+fn is_well(site: &mut Site, announcement: &Line) -> bool {
+    let wrong = site.plugin.wrong.len();
+    let held = Line {
+        action: Some("shadowReject"),
+        ..announcement.clone()
+    };
+    tokio::task::block_in_place(|| site.plugin.ask(&held));
+    let is_well = site.plugin.wrong.len() == wrong;
+    site.plugin.wrong.truncate(wrong);
+    is_well
+}
+
+fn row(fault: Fault, site: &mut Site, lines: &[Line], patience: Duration) -> Row {
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    for line in lines.iter().cycle() {
+        let is_counted = begun.elapsed() >= FIRST;
+        let took = site.plugin.ask(line);
+        if is_counted {
+            times.push(took);
+        }
+        if times.len() >= lines.len() || begun.elapsed() >= FIRST + patience && !times.is_empty() {
+            break;
+        }
+    }
+    times.sort();
+    let late = times[(times.len() * 99).div_ceil(100) - 1];
+    Row {
+        name: format!("while {}", fault.name()),
+        text: format!(
+            "of {} answers after the first second all but one in a hundred",
+            times.len()
+        ),
+        value: ms(late),
+        unit: "ms",
+        bound: Some(Bound::AtMost(20.0)),
+    }
+}
+
+/// What a plugin may take to find that somebody does not answer.
+const FIRST: Duration = Duration::from_secs(1);
