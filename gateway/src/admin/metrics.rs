@@ -268,6 +268,7 @@ mod tests {
     fn page(redis: Result<InventoryCounts, Ailment>, survey: Option<&Survey>) -> String {
         let vitals = Vitals {
             redis: found(redis),
+            has_redis: true,
             relay: found(Ok(())),
             disk: found(Ok(DiskRoom { bytes_free: 5 })),
         };

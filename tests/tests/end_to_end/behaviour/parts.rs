@@ -170,6 +170,8 @@ async fn a_part_is_counted_as_kept_and_the_last_one_as_taken() {
         assert!(page.contains(&format!("grasp_pushes_total{line}")), "{line} in {page}");
     }
     assert_eq!(world.gateway_log().matches("is_kept_aside=true").count(), 3);
+    let ready = http::request(&admin, "GET /readyz HTTP/1.1\r\n", b"").await.text();
+    assert!(ready.contains("redis: not used: held events are in memory"), "{ready}");
 }
 
 /// `git push origin main`, where a tag is declared too.
