@@ -1,6 +1,8 @@
 //! The options of the gateway, by command.
 
 pub(crate) mod completions;
+#[cfg(test)]
+mod compose_tests;
 pub(crate) mod maintenance;
 pub(crate) mod purgatory;
 pub(crate) mod reach;
