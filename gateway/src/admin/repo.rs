@@ -35,6 +35,7 @@ use crate::options::repo::RepoCheckOptions;
 use crate::options::repo::RepoListOptions;
 use crate::options::repo::RepoOptions;
 use crate::options::repo::RepoShowOptions;
+use crate::options::server::GatewayOptions;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::Layout;
@@ -52,10 +53,7 @@ pub(crate) async fn run(options: &RepoOptions) -> Result<CommandAnswer, CommandE
     match &options.action {
         RepoAction::List(options) => list_sizes(options).await,
         RepoAction::Show(options) => show(options).await,
-        RepoAction::Check(options) => {
-            let repositories = open(&options.server.data_dir, options.server.maintenance.settings()).await?;
-            check(options, &Inspector::new(&options.server, repositories).await?).await
-        }
+        RepoAction::Check(options) => check(options, &inspector(&options.server).await?).await,
         RepoAction::Repair(options) => repair(options).await,
         RepoAction::Maintain(options) => maintain(options).await,
     }
@@ -93,8 +91,7 @@ async fn list_sizes(options: &RepoListOptions) -> Result<CommandAnswer, CommandE
 }
 
 async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> {
-    let repositories = open(&options.server.data_dir, options.server.maintenance.settings()).await?;
-    let inspector = Inspector::new(&options.server, repositories).await?;
+    let inspector = inspector(&options.server).await?;
     let coordinate = &options.repository.0;
     let inspection = inspector.inspect(coordinate, options.refs_only).await?;
     let rows = rows_about(inspector.purgatory(), coordinate).await.map_err(failed)?;
@@ -116,9 +113,8 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
             "--redis-url must be given: a gateway without Redis reconciles what is cloned, and all when it starts",
         ));
     }
-    let repositories = open(&server.data_dir, server.maintenance.settings()).await?;
-    let inspector = Inspector::new(server, repositories).await?;
-    check(&options.check, &inspector.repairing_within(*options.wait)).await
+    let inspector = inspector(server).await?.repairing_within(*options.wait);
+    check(&options.check, &inspector).await
 }
 
 /// Writes what is wrong with each repository; it is a failure if anything is.
@@ -170,6 +166,11 @@ async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> R
         return Err(RepositoryError::NoRepository);
     }
     repositories.maintain(coordinate, Effort::All).await
+}
+
+async fn inspector(server: &GatewayOptions) -> Result<Inspector, CommandError> {
+    let repositories = open(&server.data_dir, server.maintenance.settings()).await?;
+    Inspector::new(server, repositories).await
 }
 
 /// Opens a data directory that is there: none is made in the place of one that was misspelt.
