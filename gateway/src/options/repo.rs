@@ -45,11 +45,10 @@ pub(crate) enum RepoAction {
 
 #[derive(Args)]
 pub(crate) struct RepoListOptions {
-    /// What is listed, and in which order: the largest repositories first, repositories by name, or the owners who have
-    /// most.
+    /// size: the largest repositories first; name: repositories by name; owner: the owners who have most, and how much.
     #[arg(
         long,
-        value_name = "size|name|owner",
+        value_name = "ORDER",
         value_enum,
         default_value = "size",
         hide_possible_values = true
