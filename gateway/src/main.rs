@@ -109,7 +109,11 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
                 print(&answer.text)?;
                 Ok(answer.code)
             }
-            GatewayCommand::Repo(options) => Ok(admin::repo::run(&options).await?),
+            GatewayCommand::Repo(options) => {
+                let answer = admin::repo::run(&options).await?;
+                print(&answer.text)?;
+                Ok(answer.code)
+            }
         }
     });
     // Threads that wait for a disk, or for the lock file of another server, can be cut off anywhere.

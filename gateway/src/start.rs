@@ -107,12 +107,13 @@ impl Server {
                  (relay.bind and relay.port), such as ws://127.0.0.1:7777"
             )));
         }
-        let service = match &options.listen.domain {
-            Some(service) => service.clone(),
-            None => address.to_string().parse().map_err(CommandError::because(format!(
-                "cannot derive a domain from the address {address}: give one with --domain"
-            )))?,
-        };
+        let service = options.listen.service_at(address)?;
+        if options.listen.domain.is_none() && address.ip().is_unspecified() {
+            tracing::warn!(
+                "without --domain this server goes by {service}, by which no other host reaches it: what names it in \
+                 its clone and relays tags is refused or not found; give the host that clients use with --domain"
+            );
+        }
         let admin_listener = match options.listen.admin_bind {
             Some(address) => Some(bind(address).await?.0),
             None => None,
@@ -135,6 +136,7 @@ impl Server {
             relay: loader.relay.clone(),
             data_dir: store.layout().root().to_owned(),
             disk_free_min: limits.disk_free_min.0,
+            has_redis: options.redis().is_some(),
             state: Mutex::default(),
         };
         let gateway = Gateway {

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
+use crate::command_error::causes;
+
 /// Looks after the parts that the server needs.
 pub(crate) struct Health {
     pub(crate) purgatory: Purgatory,
@@ -24,6 +26,8 @@ pub(crate) struct Health {
     pub(crate) data_dir: PathBuf,
     /// What has to be free there.
     pub(crate) disk_free_min: u64,
+    /// Whether what waits is in Redis, and not in memory.
+    pub(crate) has_redis: bool,
     pub(crate) state: Mutex<HealthState>,
 }
 
@@ -39,6 +43,8 @@ pub(crate) struct HealthState {
 pub(crate) struct Vitals {
     /// What waits there.
     pub(crate) redis: PartAnswer<InventoryCounts>,
+    /// `false`: what waits is in memory.
+    pub(crate) has_redis: bool,
     /// That it answers a query.
     pub(crate) relay: PartAnswer<()>,
     /// What is free.
@@ -71,13 +77,7 @@ pub(crate) enum Ailment {
 impl Ailment {
     /// An error with its causes, for one line.
     fn of(error: impl std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self::Failed(text)
+        Self::Failed(causes(&error))
     }
 }
 
@@ -102,7 +102,12 @@ impl Health {
             within(self.ask_relay()),
             within(self.ask_disk(&mut state.disk_look)),
         );
-        let vitals = Vitals { redis, relay, disk };
+        let vitals = Vitals {
+            redis,
+            has_redis: self.has_redis,
+            relay,
+            disk,
+        };
         state.last = Some((Instant::now(), vitals.clone()));
         vitals
     }

@@ -149,11 +149,11 @@ impl MetricsPage {
     }
 
     fn git(&mut self, figures: &Figures<'_>) {
-        let [taken, refused @ ..] = figures.pushes;
-        let outcomes = [("taken", taken), ("refused", refused.iter().sum())];
+        let [taken, kept, refused @ ..] = figures.pushes;
+        let outcomes = [("taken", taken), ("kept", kept), ("refused", refused.iter().sum())];
         let help = "Pushes that were answered, by what became of them.";
         self.by("grasp_pushes_total", "counter", help, "outcome", outcomes);
-        let reasons = PUSH_OUTCOMES.into_iter().zip(figures.pushes).skip(1);
+        let reasons = PUSH_OUTCOMES.into_iter().zip(figures.pushes).skip(2);
         self.by(
             "grasp_pushes_refused_total",
             "counter",
@@ -277,6 +277,7 @@ mod tests {
     fn page(redis: Result<InventoryCounts, Ailment>, survey: Option<&Survey>) -> String {
         let vitals = Vitals {
             redis: found(redis),
+            has_redis: true,
             relay: found(Ok(())),
             disk: found(Ok(DiskRoom { bytes_free: 5 })),
         };
@@ -289,7 +290,7 @@ mod tests {
         metrics(&Figures {
             vitals: &vitals,
             survey,
-            pushes: [7, 1, 0, 2, 0, 0, 0],
+            pushes: [7, 4, 1, 0, 2, 0, 0, 0],
             releases: [5, 0, 0, 0, 1],
             release_durations: &Durations::default(),
             fetches: [9, 0, 0, 0, 0],
@@ -326,6 +327,7 @@ mod tests {
             "grasp_purgatory_oldest_seconds{status=\"held\"} 60",
             "grasp_disk_free_bytes 5",
             "grasp_pushes_total{outcome=\"taken\"} 7",
+            "grasp_pushes_total{outcome=\"kept\"} 4",
             "grasp_pushes_total{outcome=\"refused\"} 3",
             "grasp_pushes_refused_total{reason=\"limit\"} 2",
             "grasp_reads_total{from=\"memory\"} 8",

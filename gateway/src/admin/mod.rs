@@ -3,13 +3,18 @@
 
 pub(crate) mod address;
 pub(crate) mod doctor;
+mod facts_source;
 pub(crate) mod health;
 mod html;
+mod inspection;
+mod inspector;
 mod metrics;
 mod needs;
 pub(crate) mod own_address;
+mod progress_lines;
 pub(crate) mod purgatory;
 mod readiness;
+mod redis_mends;
 mod refusals;
 pub(crate) mod repo;
 mod rows;

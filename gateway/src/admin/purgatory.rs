@@ -22,6 +22,7 @@ use crate::admin::needs::Need;
 use crate::admin::needs::needs;
 use crate::admin::needs::repository;
 use crate::admin::needs::surroundings;
+use crate::admin::redis_mends::mend_of;
 use crate::admin::refusals::none_remembered;
 use crate::admin::refusals::refusals;
 use crate::admin::rows::Row;
@@ -30,10 +31,12 @@ use crate::admin::rows::kind_name;
 use crate::admin::rows::list;
 use crate::admin::rows::status_name;
 use crate::admin::survey::each_row;
+use crate::admin::survey::rows_about;
 use crate::admin::table::plain;
 use crate::admin::table::span;
 use crate::admin::watch::watch;
 use crate::command_error::CommandError;
+use crate::command_error::causes;
 use crate::options::purgatory::ListOptions;
 use crate::options::purgatory::NamedEvent;
 use crate::options::purgatory::PurgatoryAction;
@@ -92,15 +95,8 @@ async fn list_rows(purgatory: &Purgatory, options: &ListOptions) -> Result<Comma
     let now = purgatory.counts().await.map_err(failed)?.now;
     let (rows, left_out) = match &options.repository {
         Some(named) => {
-            let pull_requests = purgatory.pull_requests(&named.0).await.map_err(failed)?;
-            let coordinates = BTreeSet::from([named.0.clone()]);
-            let reading = purgatory
-                .read_with(&coordinates, &pull_requests)
-                .await
-                .map_err(failed)?;
-            let entries = reading.entries.iter().map(Row::of);
-            let rows = entries.chain(reading.placeholders.iter().map(Row::awaiting));
-            let mut rows: Vec<Row> = rows.filter(is_wanted).collect();
+            let mut rows = rows_about(purgatory, &named.0).await.map_err(failed)?;
+            rows.retain(is_wanted);
             let left_out = rows.len() > options.count;
             rows.truncate(options.count);
             (rows, left_out)
@@ -417,8 +413,10 @@ fn absent(event: &NamedEvent) -> CommandError {
     ))
 }
 
-fn failed(error: PurgatoryError) -> CommandError {
-    CommandError::because("cannot use the purgatory")(error)
+/// Names what mends it too.
+pub(super) fn failed(error: PurgatoryError) -> CommandError {
+    let mend = mend_of(&causes(&error));
+    CommandError::because(format!("cannot use the purgatory: {mend}"))(error)
 }
 
 /// Between two looks whether a gateway has reconciled.

@@ -6,7 +6,13 @@ use crate::admin::health::Vitals;
 /// Whether everything answers, and what each part has said, a line each.
 pub(super) fn readiness(vitals: &Vitals) -> (bool, String) {
     let lines = [
-        ("redis", line(&vitals.redis)),
+        (
+            "redis",
+            match vitals.has_redis {
+                true => line(&vitals.redis),
+                false => "not used: held events are in memory, and end with the process".to_owned(),
+            },
+        ),
         ("relay", line(&vitals.relay)),
         ("disk", line(&vitals.disk)),
     ];
@@ -49,6 +55,7 @@ mod tests {
                 waiting: 3,
                 ..InventoryCounts::default()
             })),
+            has_redis: true,
             relay: found(Ok(())),
             disk: found(Ok(DiskRoom { bytes_free: 5 })),
         }
@@ -62,6 +69,15 @@ mod tests {
                 true,
                 "ready\nredis: ok (2 ms)\nrelay: ok (2 ms)\ndisk: ok (2 ms)\n".to_owned()
             )
+        );
+        let in_memory = Vitals {
+            has_redis: false,
+            ..well()
+        };
+        let (is_ready, text) = readiness(&in_memory);
+        assert!(
+            is_ready && text.contains("redis: not used: held events are in memory"),
+            "{text}"
         );
         let without_relay = Vitals {
             relay: found(Err(Ailment::Failed("no answer\nready".to_owned()))),

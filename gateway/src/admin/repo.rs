@@ -1,46 +1,148 @@
-//! `grasp-gateway repo`: works on the repositories of a data directory, beside a gateway or without one.
+//! `grasp-gateway repo`: looks at the repositories of a data directory and works on them, beside a gateway or without
+//! one. What is wrong with one is decided in `inspection`.
 
 use std::fs;
-use std::io;
-use std::io::IsTerminal;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
+use std::time::SystemTime;
 
+use bytesize::ByteSize;
+use serde_json::Value;
+use serde_json::json;
 use shared::nip34::Coordinate;
+use wire::path::npub;
 
+use crate::admin::facts_source::unix_secs;
+use crate::admin::inspector::Inspector;
 use crate::admin::needs::repository;
+use crate::admin::progress_lines::ProgressLines;
+use crate::admin::purgatory::CommandAnswer;
+use crate::admin::purgatory::failed;
+use crate::admin::rows::Row;
+use crate::admin::rows::list;
+use crate::admin::survey::rows_about;
+use crate::admin::table::table;
 use crate::command_error::CommandError;
 use crate::git::command::Git;
+use crate::options::repo::ListedBy;
 use crate::options::repo::MaintainOptions;
+use crate::options::repo::NamedRepositories;
+use crate::options::repo::RepairOptions;
 use crate::options::repo::RepoAction;
+use crate::options::repo::RepoCheckOptions;
+use crate::options::repo::RepoListOptions;
 use crate::options::repo::RepoOptions;
+use crate::options::repo::RepoShowOptions;
+use crate::options::server::GatewayOptions;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::Layout;
 use crate::repositories::maintenance::Effort;
 use crate::repositories::maintenance::Maintained;
+use crate::repositories::maintenance::MaintenanceSettings;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::RepositoryStore;
 
-/// Does what the operator asks for, and writes what is done as it is done.
+/// Does what the operator asks for. What takes long is written as it is done.
 ///
 /// # Errors
-/// There is no such data directory or repository, or nobody reads what is written.
-pub(crate) async fn run(options: &RepoOptions) -> Result<ExitCode, CommandError> {
+/// There is no such data directory, the facts about a repository cannot be read, or nobody reads what is written.
+pub(crate) async fn run(options: &RepoOptions) -> Result<CommandAnswer, CommandError> {
     match &options.action {
+        RepoAction::List(options) => list_sizes(options).await,
+        RepoAction::Show(options) => show(options).await,
+        RepoAction::Check(options) => check(options, &inspector(&options.server).await?).await,
+        RepoAction::Repair(options) => repair(options).await,
         RepoAction::Maintain(options) => maintain(options).await,
     }
 }
 
-async fn maintain(options: &MaintainOptions) -> Result<ExitCode, CommandError> {
-    let repositories = open(options).await?;
-    let coordinates = match options.all {
-        true => all(&repositories).await?,
-        false => options.repositories.iter().map(|named| named.0.clone()).collect(),
+async fn list_sizes(options: &RepoListOptions) -> Result<CommandAnswer, CommandError> {
+    let repositories = open(&options.data_dir, MaintenanceSettings::DEFAULT).await?;
+    let mut coordinates = all(&repositories).await?;
+    coordinates.retain(|coordinate| options.owner.is_none_or(|owner| coordinate.owner == owner));
+    let (disk_use, unread) = (repositories.disk_use(), CommandError::because("cannot read the sizes"));
+    // Largest first.
+    let mut sizes: Vec<(String, u64)> = match options.by {
+        ListedBy::Owner => {
+            let sizes = disk_use.by_owner(coordinates).await.map_err(unread)?;
+            sizes.iter().map(|(owner, bytes)| (npub(owner), *bytes)).collect()
+        }
+        ListedBy::Size | ListedBy::Name => {
+            let sizes = disk_use.of(coordinates).await.map_err(unread)?;
+            sizes.iter().map(|(at, bytes)| (repository(at), *bytes)).collect()
+        }
     };
+    if options.by == ListedBy::Name {
+        sizes.sort();
+    }
+    if options.json {
+        let rows = sizes.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes}));
+        return Ok(format!("{:#}\n", Value::Array(rows.collect())).into());
+    }
+    let all: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    let rows = sizes
+        .into_iter()
+        .map(|(name, bytes)| vec![ByteSize(bytes).to_string(), name]);
+    let text = table(&["SIZE", "WHOSE"], rows);
+    Ok(format!("{text}{} in all\n", ByteSize(all)).into())
+}
+
+async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> {
+    let inspector = inspector(&options.server).await?;
+    let coordinate = &options.repository.0;
+    let inspection = inspector.inspect(coordinate, options.refs_only).await?;
+    let rows = rows_about(inspector.purgatory(), coordinate).await.map_err(failed)?;
+    Ok(match options.json {
+        true => {
+            let mut shown = inspection.to_json();
+            shown["held"] = rows.iter().map(Row::to_json).collect();
+            format!("{shown:#}\n")
+        }
+        false => inspection.text() + &list(rows, unix_secs(SystemTime::now()), false, false),
+    }
+    .into())
+}
+
+async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> {
+    let server = &options.check.server;
+    if server.redis().is_none() {
+        return Err(CommandError::new(
+            "--redis-url must be given: a gateway without Redis reconciles what is cloned, and all when it starts",
+        ));
+    }
+    let inspector = inspector(server).await?.repairing_within(*options.wait);
+    check(&options.check, &inspector).await
+}
+
+/// Writes what is wrong with each repository; it is a failure if anything is.
+async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<CommandAnswer, CommandError> {
+    let coordinates = named(&options.named, &inspector.repositories).await?;
+    let mut progress = ProgressLines::new(coordinates.len());
+    let mut faulty = 0;
+    for coordinate in &coordinates {
+        progress.begin(coordinate)?;
+        let inspection = inspector.inspect(coordinate, options.refs_only).await?;
+        let faults = inspection.faults();
+        faulty += usize::from(!faults.is_empty());
+        match (options.json, faults.is_empty()) {
+            (true, _) => progress.end_with(&inspection.to_json().to_string())?,
+            (false, true) => progress.end(coordinate, "ok")?,
+            (false, false) => progress.end(coordinate, &format!("WRONG\n    {}", faults.join("\n    ")))?,
+        }
+    }
+    let text = format!("{} checked, {faulty} wrong\n", coordinates.len());
+    Ok(CommandAnswer {
+        text: if options.json { String::new() } else { text },
+        code: ExitCode::from(u8::from(faulty > 0)),
+    })
+}
+
+async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandError> {
+    let repositories = open(&options.data_dir, options.maintenance.settings()).await?;
+    let coordinates = named(&options.named, &repositories).await?;
     let mut progress = ProgressLines::new(coordinates.len());
     let mut code = ExitCode::SUCCESS;
     for coordinate in coordinates {
@@ -55,7 +157,8 @@ async fn maintain(options: &MaintainOptions) -> Result<ExitCode, CommandError> {
         };
         progress.end(&coordinate, &text)?;
     }
-    Ok(code)
+    let text = String::new();
+    Ok(CommandAnswer { text, code })
 }
 
 async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> Result<Maintained, RepositoryError> {
@@ -65,9 +168,13 @@ async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> R
     repositories.maintain(coordinate, Effort::All).await
 }
 
+async fn inspector(server: &GatewayOptions) -> Result<Inspector, CommandError> {
+    let repositories = open(&server.data_dir, server.maintenance.settings()).await?;
+    Inspector::new(server, repositories).await
+}
+
 /// Opens a data directory that is there: none is made in the place of one that was misspelt.
-async fn open(options: &MaintainOptions) -> Result<Repositories, CommandError> {
-    let data_dir = &options.data_dir;
+async fn open(data_dir: &Path, maintenance: MaintenanceSettings) -> Result<Repositories, CommandError> {
     let owner = owner_of(data_dir)?;
     check_user(data_dir, owner, rustix::process::geteuid().as_raw())?;
     let layout = Layout::new(data_dir).map_err(CommandError::because("cannot use the data directory"))?;
@@ -76,7 +183,7 @@ async fn open(options: &MaintainOptions) -> Result<Repositories, CommandError> {
         .map_err(CommandError::because("cannot use git"))?;
     let store = RepositoryStore::open(git, layout, CACHED_REFS_MAX).await;
     let store = store.map_err(CommandError::because("cannot prepare the repositories"))?;
-    Ok(Repositories::new(store, IngestLimits::DEFAULT).with_maintenance(options.maintenance.settings()))
+    Ok(Repositories::new(store, IngestLimits::DEFAULT).with_maintenance(maintenance))
 }
 
 /// Returns the user whose repositories are in a data directory.
@@ -95,9 +202,16 @@ fn check_user(data_dir: &Path, owner: u32, own: u32) -> Result<(), CommandError>
         true => Ok(()),
         false => Err(CommandError::new(format!(
             "{} belongs to user {owner}, and this is run by user {own}, whose files the gateway cannot read: \
-             runuser -u grasp -- grasp-gateway repo maintain ...",
+             runuser -u grasp -- grasp-gateway repo ...",
             data_dir.display()
         ))),
+    }
+}
+
+async fn named(named: &NamedRepositories, repositories: &Repositories) -> Result<Vec<Coordinate>, CommandError> {
+    match named.all {
+        true => all(repositories).await,
+        false => Ok(named.repositories.iter().map(|named| named.0.clone()).collect()),
     }
 }
 
@@ -130,64 +244,18 @@ fn describe(done: Maintained, began: Instant) -> String {
     }
 }
 
-/// A line for each repository that is done, and below them, on a terminal, a bar.
-struct ProgressLines {
-    count: usize,
-    done: usize,
-    is_terminal: bool,
-}
-
-impl ProgressLines {
-    fn new(count: usize) -> Self {
-        Self {
-            count,
-            done: 0,
-            is_terminal: io::stdout().is_terminal(),
-        }
-    }
-
-    fn begin(&self, coordinate: &Coordinate) -> Result<(), CommandError> {
-        if !self.is_terminal {
-            return Ok(());
-        }
-        let filled = BAR_WIDTH * self.done / self.count.max(1);
-        let bar = format!("{}{}", "#".repeat(filled), "-".repeat(BAR_WIDTH - filled));
-        write(&format!(
-            "\r\x1b[K[{bar}] {}/{} {}",
-            self.done,
-            self.count,
-            repository(coordinate)
-        ))
-    }
-
-    fn end(&mut self, coordinate: &Coordinate, text: &str) -> Result<(), CommandError> {
-        self.done += 1;
-        let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
-        let (done, count) = (self.done, self.count);
-        write(&format!("{clear}{done}/{count} {}: {text}\n", repository(coordinate)))
-    }
-}
-
-fn write(text: &str) -> Result<(), CommandError> {
-    let mut stdout = io::stdout();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(CommandError::because("cannot write what was done"))
-}
-
 /// Refs are read once each.
 const CACHED_REFS_MAX: usize = 1_000;
 
 /// Repositories listed at a time.
 const PAGE: usize = 1_000;
 
-const BAR_WIDTH: usize = 30;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_user_that_owns_the_repositories_maintains_them() {
+    fn only_the_user_that_owns_the_repositories_works_on_them() {
         let folder = tempfile::tempdir().unwrap();
         let missing = owner_of(folder.path()).unwrap_err();
         fs::create_dir(folder.path().join("repositories")).unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nostr::event::EventId;
 use shared::decision_counts::DecisionCount;
 use shared::decision_counts::decisions;
+use shared::nip34::Coordinate;
 use shared::purgatory::InventoryCounts;
 use shared::purgatory::InventoryIndex;
 use shared::purgatory::NotedRefusal;
@@ -99,6 +100,15 @@ pub(super) async fn each_row(
         }
     }
     Ok(true)
+}
+
+/// Reads what belongs to one repository.
+pub(super) async fn rows_about(purgatory: &Purgatory, coordinate: &Coordinate) -> Result<Vec<Row>, PurgatoryError> {
+    let pull_requests = purgatory.pull_requests(coordinate).await?;
+    let coordinates = BTreeSet::from([coordinate.clone()]);
+    let reading = purgatory.read_with(&coordinates, &pull_requests).await?;
+    let entries = reading.entries.iter().map(Row::of);
+    Ok(entries.chain(reading.placeholders.iter().map(Row::awaiting)).collect())
 }
 
 /// Rows of one survey: some seconds of Redis' time, 10 MB here.

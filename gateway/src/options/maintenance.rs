@@ -2,6 +2,7 @@
 
 use clap::Args;
 use shared::options::values::ByteCount;
+use shared::options::values::Expected;
 use shared::options::values::HumanDuration;
 use shared::options::values::SECS_MAX;
 use shared::options::values::number;
@@ -28,7 +29,8 @@ pub(crate) struct MaintenanceOptions {
           default_value_t = secs(MaintenanceSettings::DEFAULT.duration_max.as_secs()))]
     maintenance_max: HumanDuration,
     /// Most memory of a git process that maintains a repository.
-    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(MaintenanceSettings::DEFAULT.memory_bytes_max))]
+    #[arg(long, value_name = "BYTES", value_parser = memory_of_git,
+          default_value_t = ByteCount(MaintenanceSettings::DEFAULT.memory_bytes_max))]
     maintenance_memory_bytes_max: ByteCount,
 }
 
@@ -42,6 +44,13 @@ impl MaintenanceOptions {
             memory_bytes_max: self.maintenance_memory_bytes_max.0,
         }
     }
+}
+
+/// git does not even start with less.
+fn memory_of_git(text: &str) -> Result<ByteCount, Expected> {
+    let least = ByteCount(64 << 20);
+    let enough = text.parse().ok().filter(|bytes: &ByteCount| bytes.0 >= least.0);
+    enough.ok_or_else(|| Expected::new(format!("a size of at least {least}, such as 4GiB")))
 }
 
 #[cfg(test)]
@@ -70,14 +79,21 @@ mod tests {
             "--maintenance-packs-max=2",
             "--replaced-packs-keep-secs=3",
             "--maintenance-secs-max=4",
-            "--maintenance-memory-bytes-max=5",
+            "--maintenance-memory-bytes-max=64MiB",
         ]);
         let expected = MaintenanceSettings {
             packs_max: 2,
             keep_replaced: Duration::from_secs(3),
             duration_max: Duration::from_secs(4),
-            memory_bytes_max: 5,
+            memory_bytes_max: 64 << 20,
         };
         assert_eq!(given, expected);
+        for silly in [
+            "--maintenance-memory-bytes-max=1",
+            "--maintenance-packs-max=0",
+            "--maintenance-secs-max=0",
+        ] {
+            assert!(MaintenanceOnly::try_parse_from(["test", silly]).is_err(), "{silly}");
+        }
     }
 }

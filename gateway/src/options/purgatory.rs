@@ -188,7 +188,8 @@ impl fmt::Display for NamedEvent {
     }
 }
 
-fn author(text: &str) -> Result<PublicKey, Expected> {
+/// Reads a key as people write it.
+pub(super) fn author(text: &str) -> Result<PublicKey, Expected> {
     key_of(text).ok_or_else(|| Expected::new("a public key: npub, nprofile or hex".to_owned()))
 }
 

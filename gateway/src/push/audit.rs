@@ -81,7 +81,12 @@ impl Audit {
         let report = &result.report;
         let refused = refusals(&report.commands);
         if report.unpack_error.is_none() && refused.is_empty() {
-            self.log.outcomes.add(PushOutcome::Taken as usize, 1);
+            let is_part = |command: &Commanded| matches!(command.verdict, Verdict::Part(_));
+            let outcome = match report.commands.iter().any(is_part) {
+                true => PushOutcome::Kept,
+                false => PushOutcome::Taken,
+            };
+            self.log.outcomes.add(outcome as usize, 1);
             return result;
         }
         if self.is_refusal_logged(result.refusal) {

@@ -112,7 +112,7 @@ impl Committer {
                 Err(error) => log_unfinished(coordinate, &error),
             }
         }
-        tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), refused = decision.refused(), "push decided");
+        tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), refused = decision.refused(), is_kept_aside = decision.is_part(), "push decided");
         Ok(Committed { decision, leased })
     }
 

@@ -5,6 +5,8 @@
 pub(crate) enum PushOutcome {
     /// Every ref is as the pusher wanted it.
     Taken,
+    /// It is a part of a state, and is kept aside until the rest comes.
+    Kept,
     /// The rules refuse at least one ref.
     Rules,
     /// The pack is malformed, or did not come whole.
@@ -20,4 +22,13 @@ pub(crate) enum PushOutcome {
 }
 
 /// In the order of [`PushOutcome`].
-pub(crate) const PUSH_OUTCOMES: [&str; 7] = ["taken", "rules", "pack", "limit", "unavailable", "malformed", "absent"];
+pub(crate) const PUSH_OUTCOMES: [&str; 8] = [
+    "taken",
+    "kept",
+    "rules",
+    "pack",
+    "limit",
+    "unavailable",
+    "malformed",
+    "absent",
+];

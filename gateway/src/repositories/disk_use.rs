@@ -2,6 +2,7 @@
 //! and in all. Sizes are read from the directories themselves, an owner's every few minutes, and what comes in between
 //! is added: nothing is kept that a crash could make wrong.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -189,15 +190,29 @@ impl DiskUse {
     /// # Errors
     /// [`FileError`] if a directory cannot be read.
     pub(crate) async fn by_owner(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(PublicKey, u64)>, FileError> {
+        let mut owners: BTreeMap<PublicKey, u64> = BTreeMap::new();
+        for (coordinate, bytes) in self.of(coordinates).await? {
+            *owners.entry(coordinate.owner).or_default() += bytes;
+        }
+        let mut owners: Vec<(PublicKey, u64)> = owners.into_iter().collect();
+        owners.sort_by_key(|(_, bytes)| Reverse(*bytes));
+        Ok(owners)
+    }
+
+    /// Measures these repositories, and returns what each has, the largest first.
+    ///
+    /// # Errors
+    /// [`FileError`] if a directory cannot be read.
+    pub(crate) async fn of(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(Coordinate, u64)>, FileError> {
         let layout = self.layout.clone();
         in_background(move || {
-            let mut owners: BTreeMap<PublicKey, u64> = BTreeMap::new();
-            for coordinate in coordinates {
-                *owners.entry(coordinate.owner).or_default() += bytes_of(&layout.repository(&coordinate))?;
-            }
-            let mut owners: Vec<(PublicKey, u64)> = owners.into_iter().collect();
-            owners.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-            Ok(owners)
+            let measure = |coordinate: Coordinate| {
+                let bytes = bytes_of(&layout.repository(&coordinate))?;
+                Ok((coordinate, bytes))
+            };
+            let mut sizes = coordinates.into_iter().map(measure).collect::<Result<Vec<_>, _>>()?;
+            sizes.sort_by(|(a, a_bytes), (b, b_bytes)| (b_bytes, a).cmp(&(a_bytes, b)));
+            Ok(sizes)
         })
         .await
     }

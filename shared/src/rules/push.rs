@@ -252,6 +252,7 @@ impl PushDecision {
     }
 
     /// Refuses the parts of a state that were not kept in the end, and tells the pusher what is still missing of it.
+    /// Those whose refs are set are parts no more.
     /// `refs` is what is on disk now; `here`: what of the state is here, in the repository or aside.
     pub fn judge_parts(&mut self, refs: &BTreeMap<RefName, Oid>, here: &BTreeSet<Oid>) {
         let mut is_kept = false;
@@ -259,10 +260,8 @@ impl PushDecision {
             let Verdict::Part(update) = &commanded.verdict else {
                 continue;
             };
-            if is_in_place(update, refs) {
-                continue;
-            }
             match update.new.is_none_or(|new| here.contains(&new)) {
+                _ if is_in_place(update, refs) => commanded.verdict = Verdict::InPlace,
                 true => is_kept = true,
                 false => commanded.verdict = refuse(OVERTAKEN),
             }
@@ -731,7 +730,7 @@ mod tests {
                 "p",
                 Some("as soon as this server can"),
             ),
-            ("all is set", declared, "abc", "p", None),
+            ("all is set", declared, "abc", "i", None),
             ("lost", MAIN_B, "", "r", None),
         ] {
             let mut decision = part();

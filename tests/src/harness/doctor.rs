@@ -1,4 +1,4 @@
-//! `grasp-gateway doctor` as the operator of a world calls it.
+//! `grasp-gateway doctor` and `grasp-gateway repo` as the operator of a world calls them.
 
 use serde_json::Value;
 
@@ -41,6 +41,17 @@ impl World {
     /// It answers no JSON.
     pub async fn doctor(&self, more: &[&str]) -> Diagnosis {
         self.doctor_with(more, "").await
+    }
+
+    /// Calls `grasp-gateway repo` with the options of the gateway; returns how it ends, and what it writes.
+    pub async fn repo(&self, words: &[&str]) -> (i32, String) {
+        let options = self.gateway_arguments();
+        let words = words.iter().copied().chain(options.iter().skip(1).map(String::as_str));
+        let quoted: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        let program = program("grasp-gateway").display().to_string();
+        let answer = shell(&format!("{program} repo {} 2>&1; echo $?", quoted.join(" ")), "").await;
+        let (text, code) = answer.trim_end().rsplit_once('\n').unwrap_or(("", &answer));
+        (code.trim().parse().unwrap_or(-1), format!("{text}\n"))
     }
 
     /// Calls it with environment variables too.

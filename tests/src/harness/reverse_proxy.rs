@@ -79,7 +79,7 @@ fn start_caddy(world: &World, authority: &str, edits: &[(&str, &str)]) -> Proces
     let site = shipped(
         "Caddyfile",
         &[
-            ("git.example.com {", &format!("http://{authority} {{")),
+            ("{$GRASP_DOMAIN:git.example.com} {", &format!("http://{authority} {{")),
             (
                 "reverse_proxy 127.0.0.1:7334",
                 &format!("reverse_proxy {}", world.authority()),

@@ -14,7 +14,7 @@ use shared::options::values::ByteCount;
 
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::doctor::patient::causes;
+use crate::command_error::causes;
 use crate::descriptors;
 use crate::git::command::Git;
 

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::doctor::patient::causes;
+use crate::admin::facts_source::unix_secs;
+use crate::admin::redis_mends::mend_of;
+use crate::command_error::causes;
 
 pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
@@ -26,25 +28,6 @@ pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
             vec![Observation::wrong(text, mend)]
         }
     }
-}
-
-/// What Redis answers has a word for each reason.
-pub(super) fn mend_of(text: &str) -> &'static str {
-    let mends = [
-        (
-            "WRONGPASS",
-            "put the password of Redis into the file that redis-password-file names",
-        ),
-        (
-            "NOAUTH",
-            "Redis asks for a password: put it into a file, and name that with redis-password-file",
-        ),
-        ("NoPerm", RIGHTS_MEND),
-        ("can't run this command", RIGHTS_MEND),
-        ("too old", "install Redis 7.0 or newer"),
-    ];
-    let found = mends.iter().find(|(word, _)| text.contains(word));
-    found.map_or("systemctl start redis-server; or correct redis-url", |(_, mend)| mend)
 }
 
 pub(super) async fn write_time(patient: &Patient<'_>) -> Vec<Observation> {
@@ -84,8 +67,7 @@ pub(super) async fn clock(patient: &Patient<'_>) -> Vec<Observation> {
 
 /// Compares a clock with ours.
 pub(super) fn judge_clock(whose: &str, shows: u64) -> Observation {
-    let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let off = ours.map_or(0, |since| since.as_secs()).abs_diff(shows);
+    let off = unix_secs(SystemTime::now()).abs_diff(shows);
     let text = format!("{whose} is {off} s off this host's");
     match off {
         0..=CLOCK_FINE_SECS => Observation::well(text),
@@ -95,9 +77,6 @@ pub(super) fn judge_clock(whose: &str, shows: u64) -> Observation {
         ),
     }
 }
-
-const RIGHTS_MEND: &str = "give the user the rights in docs/redis.md: redis-cli ACL SETUSER <user> \
-                           '~{purgatory}:*' '&{purgatory}:wake' +@all -@dangerous +info '+config|get'";
 
 const WRITES: usize = 10;
 

@@ -15,11 +15,11 @@ use shared::relay_client::PublishOutcome;
 
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::doctor::patient::causes;
 use crate::admin::doctor::probe::Probe;
 use crate::admin::doctor::probe::ProbeAnswer;
-use crate::admin::doctor::redis::mend_of;
 use crate::admin::own_address::is_own;
+use crate::admin::redis_mends::mend_of;
+use crate::command_error::causes;
 
 pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
     let (Some(loader), Some(url)) = (&patient.behind, &patient.options.relay_url) else {

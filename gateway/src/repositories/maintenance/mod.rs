@@ -24,7 +24,6 @@ use shared::nip34::Coordinate;
 
 use crate::git::error::GitError;
 use crate::git::invocation::Invocation;
-use crate::process::ChildLimits;
 use crate::repositories::Line;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
@@ -228,11 +227,7 @@ impl<'r> Workshop<'r> {
             .env("GIT_OBJECT_DIRECTORY", self.quarantine.object_dir())
             // Refs may have moved on to objects that came after the packs were listed.
             .alternates(self.quarantine.alternates())
-            .limits(ChildLimits {
-                memory_bytes: self.settings.memory_bytes_max,
-                cpu_secs: self.settings.duration_max.as_secs(),
-                file_bytes: FILE_BYTES_MAX,
-            })
+            .limits(self.settings.child_limits())
     }
 
     /// Runs a git that everything else comes before, and returns the line that it prints.
@@ -285,9 +280,6 @@ fn link_packs(from: &Path, to: &Path, names: &[PathBuf]) -> Result<(), FileError
 
 /// The name of a pack.
 const PRINTED_BYTES_MAX: usize = 100;
-
-/// No repository is as large; `u64::MAX` means something else ([`ChildLimits`]).
-const FILE_BYTES_MAX: u64 = 1 << 50;
 
 #[cfg(test)]
 mod tests {

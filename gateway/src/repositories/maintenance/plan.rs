@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::process::ChildLimits;
+
 /// The packs of a repository, by their names without extension.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct FoundPacks {
@@ -53,7 +55,19 @@ impl MaintenanceSettings {
         duration_max: Duration::from_secs(3600),
         memory_bytes_max: 4 << 30,
     };
+
+    /// Returns what one git may use.
+    pub(in crate::repositories) fn child_limits(&self) -> ChildLimits {
+        ChildLimits {
+            memory_bytes: self.memory_bytes_max,
+            cpu_secs: self.duration_max.as_secs(),
+            file_bytes: FILE_BYTES_MAX,
+        }
+    }
 }
+
+/// No repository is as large; `u64::MAX` means something else ([`ChildLimits`]).
+const FILE_BYTES_MAX: u64 = 1 << 50;
 
 /// How much to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

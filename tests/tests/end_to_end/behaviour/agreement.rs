@@ -2,6 +2,7 @@
 //! later.
 
 use tests::clients::nostr::now;
+use tests::harness::gateway::Detour;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::redis::RedisSetup;
@@ -59,6 +60,30 @@ async fn settings_that_differ_are_named_by_both_with_the_mend() {
     .await;
     let settings: String = world.redis().ask(&["GET", "{purgatory}:settings:plugin"]).await;
     assert!(settings.contains(&world.authority()), "{settings}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_that_differ_are_named_by_each() {
+    let world = world().await;
+    let detour = Detour {
+        launcher: ["env", "GRASP_MAINTAINER_MODE=recursive"].map(str::to_owned).into(),
+        ..Detour::default()
+    };
+
+    let other = world.another_gateway(&detour).await;
+
+    for (log, text) in [
+        (
+            &(|| world.gateway_log()) as &dyn Fn() -> String,
+            "runs with maintainer-mode recursive, and not hybrid",
+        ),
+        (&|| other.log(), "runs with maintainer-mode hybrid, and not recursive"),
+    ] {
+        eventually("it is named", async || {
+            log().contains(&format!("the gateway {text} as here"))
+        })
+        .await;
+    }
 }
 
 /// It was checked at the gateway's start only.

@@ -59,8 +59,12 @@ async fn every_command_of_the_how_tos_does_what_it_says() {
             .replace("<npub>", &npub)
             .replace("<identifier>", "r");
         let head = format!(
-            "set -e; export PATH='{}':$PATH GRASP_REDIS_URL=redis://127.0.0.1:{redis}; unset AUDIT_BIN\n",
-            programs.display()
+            "set -e; export PATH='{}':$PATH GRASP_REDIS_URL=redis://127.0.0.1:{redis} GRASP_DATA_DIR='{}' GRASP_DOMAIN={}; \
+             export GRASP_RELAY_URL=ws://127.0.0.1:{}; unset AUDIT_BIN\n",
+            programs.display(),
+            data.display(),
+            world.authority(),
+            world.relay_port()
         );
         shell(&(head + &recipe), "").await
     };
@@ -82,7 +86,12 @@ async fn every_command_of_the_how_tos_does_what_it_says() {
     assert!(output("Explain").contains("refs/heads/main"));
     let found = output("Find out");
     assert!(found.contains("still waits") && found.contains("dropped"), "{found}");
-    assert!(output("See who").contains("r.git"));
+    assert!(output("See who").contains(&format!("{npub}/r\n")));
+    let checked = output("Check the");
+    assert!(
+        checked.contains("r: ok") && checked.contains("its announcement is served"),
+        "{checked}"
+    );
     let page = format!("/{npub}/r.git");
     eventually("it is taken down", async || world.get(&page, "").await.0 == 404).await;
     let denied = std::fs::read_to_string(world.folder().join("authors-deny")).unwrap();

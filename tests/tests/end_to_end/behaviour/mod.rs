@@ -30,6 +30,7 @@ mod readers;
 mod redis_password;
 mod refusal_log;
 mod related;
+mod repo_command;
 mod scale;
 mod several_owners;
 mod slow_clients;

@@ -3,6 +3,7 @@
 use nostr::event::Event;
 use tests::clients::git::GitClient;
 use tests::clients::git::Said;
+use tests::clients::http;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
@@ -145,6 +146,32 @@ async fn three_branches_and_a_tag_come_one_at_a_time(kind: Kind) {
         }
     }
     declared.is_served(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_counted_as_kept_and_the_last_one_as_taken() {
+    let options = Options {
+        gateway: &["--admin-bind=127.0.0.1:0"],
+        ..Options::default()
+    };
+    let world = World::start(Kind::Embedded, options).await;
+    let declared = Declared::new(&world).await;
+    for name in NAMES {
+        declared.push(&[name]).await.expect_ok();
+    }
+    let admin = world.admin_authority().await;
+    let page = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+
+    for line in [
+        "{outcome=\"kept\"} 3\n",
+        "{outcome=\"taken\"} 1\n",
+        "{outcome=\"refused\"} 0\n",
+    ] {
+        assert!(page.contains(&format!("grasp_pushes_total{line}")), "{line} in {page}");
+    }
+    assert_eq!(world.gateway_log().matches("is_kept_aside=true").count(), 3);
+    let ready = http::request(&admin, "GET /readyz HTTP/1.1\r\n", b"").await.text();
+    assert!(ready.contains("redis: not used: held events are in memory"), "{ready}");
 }
 
 /// `git push origin main`, where a tag is declared too.
