@@ -101,13 +101,24 @@ impl Staging {
         in_background(move || place_aside(&repository, &own, &to, || place_packs(&from, &to))).await
     }
 
-    /// Removes what is staged for `event_id` at `commit_oid`. Nothing there is no error.
+    /// Removes what is staged for `event_id` at `commit_oid`, at once or not at all. Nothing there is no error.
     ///
     /// # Errors
-    /// [`FileError`] if a file cannot be removed.
+    /// [`FileError`] if it is still there.
     pub(super) async fn remove(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), FileError> {
-        let (path, root) = (self.object_dir(event_id, commit_oid), self.path.clone());
-        in_background(move || remove_with_empty_parents(&path, &root)).await
+        let (path, own) = (self.object_dir(event_id, commit_oid), self.path.clone());
+        let (of_event, layout) = (
+            self.path.join(event_id.to_hex()),
+            self.repository.store().layout().clone(),
+        );
+        in_background(move || {
+            if path.is_dir() {
+                layout.remove_at_once(&path)?;
+            }
+            remove_if_empty(&of_event)?;
+            remove_unless_in_use(&own)
+        })
+        .await
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
@@ -228,90 +239,75 @@ fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError>
     fs::rename(&fresh, &file).map_err(failed("replace", &file))
 }
 
-/// Lists everything that is staged for these repositories. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a directory cannot be listed.
-pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, FileError> {
-    let mut found = BTreeSet::new();
-    for coordinate in coordinates {
-        let events = names(&layout.staging(coordinate))?.into_iter();
-        let event_ids = events.filter_map(|name| EventId::from_hex(&name).ok()).collect();
-        found.extend(staged_for_events(layout, &[coordinate.clone()].into(), &event_ids)?);
-    }
-    Ok(found)
+/// What is staged for some events, as far as it can be read.
+#[derive(Debug, Default)]
+pub(super) struct FoundStaged {
+    pub(super) staged: BTreeSet<Staged>,
+    /// Where that cannot be told.
+    pub(super) unreadable: BTreeSet<(Coordinate, EventId)>,
 }
 
-/// Lists what is staged for these events in these repositories, whatever else is. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a directory cannot be listed.
+/// Lists everything that is staged for these repositories. What cannot be read is logged and left out. Blocks.
+pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
+    let mut found = BTreeSet::new();
+    for coordinate in coordinates {
+        let events = names(&layout.staging(coordinate)).unwrap_or_else(|error| {
+            log_unreadable(coordinate, &error);
+            Vec::new()
+        });
+        let event_ids = events.iter().filter_map(|name| EventId::from_hex(name).ok()).collect();
+        let nothing_locked = BTreeSet::new();
+        found.extend(staged_for_events(layout, &[coordinate.clone()].into(), &event_ids, &nothing_locked).staged);
+    }
+    found
+}
+
+/// Lists what is staged for these events in these repositories, whatever else is, and removes what a crash left of that
+/// of those that are locked. What cannot be read is logged, and hides nothing else. Blocks.
 pub(super) fn staged_for_events(
     layout: &Layout,
     coordinates: &BTreeSet<Coordinate>,
     event_ids: &BTreeSet<EventId>,
-) -> Result<BTreeSet<Staged>, FileError> {
-    let mut found = BTreeSet::new();
-    for coordinate in having_staged(layout, coordinates)? {
+    locked: &BTreeSet<Coordinate>,
+) -> FoundStaged {
+    let mut found = FoundStaged::default();
+    for coordinate in coordinates {
+        let own = layout.staging(coordinate);
+        // One look where nothing is staged, however many events there are.
+        if own.try_exists().is_ok_and(|exists| !exists) {
+            continue;
+        }
         for event_id in event_ids {
-            let directory = layout.staging(coordinate).join(event_id.to_hex());
-            found.extend(names(&directory)?.iter().filter_map(|commit_oid| {
-                Some(Staged {
+            match commits_staged(&own, event_id, locked.contains(coordinate)) {
+                Ok(commit_oids) => found.staged.extend(commit_oids.into_iter().map(|commit_oid| Staged {
                     coordinate: coordinate.clone(),
                     event_id: *event_id,
-                    commit_oid: commit_oid.parse().ok()?,
-                })
-            }));
-        }
-    }
-    Ok(found)
-}
-
-/// Removes what a crash left of what was staged for these events in these repositories. Blocks; call it under their
-/// locks.
-///
-/// # Errors
-/// [`FileError`] if a directory cannot be listed or removed.
-pub(super) fn sweep_staged(
-    layout: &Layout,
-    coordinates: &BTreeSet<Coordinate>,
-    event_ids: &BTreeSet<EventId>,
-) -> Result<(), FileError> {
-    for coordinate in having_staged(layout, coordinates)? {
-        for event_id in event_ids {
-            let directory = layout.staging(coordinate).join(event_id.to_hex());
-            if directory.is_dir() && names(&directory)?.is_empty() {
-                remove_with_empty_parents(&directory, &layout.staging(coordinate))?;
+                    commit_oid,
+                })),
+                Err(error) => {
+                    log_unreadable(coordinate, &error);
+                    found.unreadable.insert((coordinate.clone(), *event_id));
+                }
             }
         }
     }
-    Ok(())
+    found
 }
 
-/// Returns the repositories for which anything is staged.
-fn having_staged<'c>(layout: &Layout, coordinates: &'c BTreeSet<Coordinate>) -> Result<Vec<&'c Coordinate>, FileError> {
-    let mut having = Vec::new();
-    for coordinate in coordinates {
-        let staging = layout.staging(coordinate);
-        if staging.try_exists().map_err(failed("look for", &staging))? {
-            having.push(coordinate);
-        }
+/// Returns what is staged for an event; under the lock of its repository, what a crash left of it goes.
+fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec<Oid>, FileError> {
+    let directory = own.join(event_id.to_hex());
+    let names = names(&directory)?;
+    if is_locked && names.is_empty() && directory.is_dir() {
+        remove_if_empty(&directory)?;
+        remove_unless_in_use(own)?;
     }
-    Ok(having)
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
-fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), FileError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", path)(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    if let Some(event) = path.parent().filter(|parent| *parent != root) {
-        remove_if_empty(event)?;
-    }
-    remove_unless_in_use(root)
+fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(repo.coordinate = %coordinate, error, "cannot read what is staged, will try again");
 }
 
 /// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
@@ -374,7 +370,7 @@ mod tests {
     /// Returns what is staged for `repository`.
     fn here(world: &World, repository: &Repository) -> Vec<(EventId, Oid)> {
         let coordinates = [repository.coordinate().clone()].into();
-        let staged = staged_for(world.store.layout(), &coordinates).unwrap();
+        let staged = staged_for(world.store.layout(), &coordinates);
         assert!(
             staged
                 .iter()
@@ -497,15 +493,65 @@ mod tests {
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
-        sweep_staged(
-            world.store.layout(),
-            &[upstream.coordinate().clone()].into(),
-            &[a].into(),
-        )
-        .unwrap();
+        let coordinates = [upstream.coordinate().clone()].into();
+        staged_for_events(world.store.layout(), &coordinates, &[a].into(), &coordinates);
 
         let of_identifier = world.store.layout().staging_of(&upstream.coordinate().identifier);
         assert!(!of_identifier.exists());
+    }
+
+    /// It hid everything that was staged, and the re-check asked for it again and again, for ever.
+    #[tokio::test]
+    async fn what_cannot_be_read_is_named_and_hides_nothing_else() {
+        let world = World::new().await;
+        let (fork, one_is_bad) = (world.repository("fork"), world.repository("one-is-bad"));
+        let [one, _] = world.two_commits(&fork).await;
+        let (all_bad, whole) = (world.repository("all-bad"), world.repository("whole"));
+        let [a, b] = ['a', 'b'].map(event_id);
+        for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
+            let quarantine = quarantine(&fork, one, repository).await;
+            Staging::of(repository).put(&id, &one, quarantine).await.unwrap();
+        }
+        fs::write(Staging::of(&one_is_bad).path.join(b.to_hex()), "no directory").unwrap();
+        let bad = Staging::of(&all_bad).path;
+        make_dir(bad.parent().unwrap()).unwrap();
+        fs::write(&bad, "no directory").unwrap();
+        let coordinates: BTreeSet<_> = [&one_is_bad, &all_bad, &whole].map(|at| at.coordinate().clone()).into();
+
+        let found = staged_for_events(world.store.layout(), &coordinates, &[a, b].into(), &coordinates);
+
+        let staged = found.staged.iter().map(|staged| (&staged.coordinate, staged.event_id));
+        let expected = [(&one_is_bad, a), (&whole, a), (&whole, b)].map(|(at, id)| (at.coordinate(), id));
+        assert_eq!(staged.collect::<BTreeSet<_>>(), expected.into());
+        let unreadable = [(&one_is_bad, b), (&all_bad, a), (&all_bad, b)];
+        assert_eq!(
+            found.unreadable,
+            unreadable.map(|(at, id)| (at.coordinate().clone(), id)).into()
+        );
+        assert_eq!(staged_for(world.store.layout(), &coordinates), found.staged);
+    }
+
+    /// A gateway that was killed meanwhile left some of its packs, and whatever was left counted as all of it.
+    #[tokio::test]
+    async fn a_staged_commit_goes_at_once_or_not_at_all() {
+        let world = World::new().await;
+        let (fork, upstream) = (world.repository("fork"), world.repository("upstream"));
+        let [one, _] = world.two_commits(&fork).await;
+        let (staging, a) = (Staging::of(&upstream), event_id('a'));
+        staging
+            .put(&a, &one, quarantine(&fork, one, &upstream).await)
+            .await
+            .unwrap();
+        let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
+
+        fs::rename(&place, &elsewhere).unwrap();
+        staging.remove(&a, &one).await.unwrap_err();
+        assert_eq!(World::packs(&staging.object_dir(&a, &one)).len(), 1);
+
+        fs::rename(&elsewhere, &place).unwrap();
+        staging.remove(&a, &one).await.unwrap();
+        assert!(here(&world, &upstream).is_empty());
+        assert_eq!(world.quarantine_entries(), 0);
     }
 
     #[tokio::test]
