@@ -7,6 +7,7 @@ pub(crate) mod disk_use;
 pub(crate) mod error;
 mod expected;
 mod fsck;
+mod generation;
 mod gitmodules;
 mod ingest;
 pub(crate) mod kept;

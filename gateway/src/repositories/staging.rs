@@ -15,7 +15,9 @@ use shared::rules::Staged;
 
 use crate::git::error::GitError;
 use crate::process::exceeded_limit;
+use crate::repositories::creation::replace_coordinate;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::generation::WholeWith;
 use crate::repositories::ingest::DISK_FAULTS;
 use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
@@ -69,10 +71,7 @@ impl Staging {
         commit_oid: &Oid,
         quarantine: Quarantine,
     ) -> Result<(), FileError> {
-        let from = quarantine.object_dir().to_owned();
-        let placed = self.place(event_id, commit_oid, from, move_packs).await;
-        drop(quarantine);
-        placed
+        self.place(event_id, commit_oid, &quarantine, move_packs).await
     }
 
     /// Puts what `quarantine` holds to these names too: on the disk it stands once.
@@ -85,20 +84,27 @@ impl Staging {
         commit_oid: &Oid,
         quarantine: &Quarantine,
     ) -> Result<(), FileError> {
-        let from = quarantine.object_dir().to_owned();
-        self.place(event_id, commit_oid, from, share_packs).await
+        self.place(event_id, commit_oid, quarantine, share_packs).await
     }
 
     async fn place(
         &self,
         event_id: &EventId,
         commit_oid: &Oid,
-        from: PathBuf,
+        quarantine: &Quarantine,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
     ) -> Result<(), FileError> {
-        let to = self.object_dir(event_id, commit_oid);
+        let (from, to) = (
+            quarantine.object_dir().to_owned(),
+            self.object_dir(event_id, commit_oid),
+        );
         let (own, repository) = (self.path.clone(), self.repository.clone());
-        in_background(move || place_aside(&repository, &own, &to, || place_packs(&from, &to))).await
+        // Parts may go at any time.
+        let whole_with = match quarantine.kept() {
+            None => quarantine.whole_with().clone(),
+            Some(_) => WholeWith::Unknown,
+        };
+        in_background(move || place_aside(&repository, (&own, &to), whole_with, || place_packs(&from, &to))).await
     }
 
     /// Removes what is staged for `event_id` at `commit_oid`, at once or not at all. Nothing there is no error.
@@ -125,8 +131,6 @@ impl Staging {
     /// complete there: those that the commit needs, and nothing else that came with it. Sets no ref, and leaves the
     /// object directory, which says that one is wanted.
     ///
-    /// Completeness is asked of git, because what was an alternate when they came may be gone.
-    ///
     /// # Errors
     /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
     pub(super) async fn admit(
@@ -146,7 +150,7 @@ impl Staging {
         }
         let path = self.object_dir(event_id, commit_oid);
         let tips = BTreeSet::from([*commit_oid]);
-        check_complete(&self.repository, &path, &tips).await?;
+        check_aside(&self.repository, &path, &tips).await?;
         let to = self.repository.object_dir();
         if Packs::new(&path, &self.repository, None)
             .have_surplus(&tips, limits)
@@ -161,15 +165,30 @@ impl Staging {
 }
 
 /// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that `tips`
-/// need.
+/// need. That is known unless objects have left the repository since those beside it were checked.
 ///
-/// Asked of git, because what was there when the objects came may be gone.
+/// # Errors
+/// As [`check_complete`].
+pub(super) async fn check_aside(
+    repository: &Repository,
+    object_dir: &Path,
+    tips: &BTreeSet<Oid>,
+) -> Result<(), RepositoryError> {
+    let (path, beside) = (repository.path().to_owned(), object_dir.to_owned());
+    match in_background(move || WholeWith::read(&beside).holds_for(&path)).await? {
+        true => Ok(()),
+        false => check_complete(repository, &[object_dir.to_owned()], tips).await,
+    }
+}
+
+/// Makes sure that a repository, which must be on disk, and object directories beside it together have all that `tips`
+/// need. git walks all that no ref reaches.
 ///
 /// # Errors
 /// [`RepositoryError::Incomplete`] if they do not, or if git could not open a pack and did not mention it.
 pub(super) async fn check_complete(
     repository: &Repository,
-    object_dir: &Path,
+    object_dirs: &[PathBuf],
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
     let mut revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
@@ -180,7 +199,7 @@ pub(super) async fn check_complete(
         .git()
         .invoke("rev-list")
         .repository(repository.path())
-        .alternates(&[object_dir.to_owned()])
+        .alternates(object_dirs)
         .arg("--objects")
         // Looks for every object and prints none.
         .arg("--quiet")
@@ -205,25 +224,27 @@ fn is_fault_of_ours(message: &str) -> bool {
 /// What git says of packs that it cannot use (git `packfile.c`, `object-file.c`).
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
-/// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably.
-/// Blocks.
+/// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
+/// with what they are whole with. Blocks.
 ///
 /// # Errors
 /// [`FileError`] if a file cannot be put there.
 pub(super) fn place_aside(
     repository: &Repository,
-    own: &Path,
-    to: &Path,
+    (own, to): (&Path, &Path),
+    whole_with: WholeWith,
     place_packs: impl FnOnce() -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     make_dir(own)?;
     note_coordinate(repository, own)?;
+    let is_new = !to.is_dir();
     // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
     make_dir(&to.join("pack"))?;
+    whole_with.note(to, is_new)?;
     place_packs()?;
     let root = repository.store().layout().root();
-    let dirs = to.ancestors().take_while(|dir| *dir != root);
-    sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
+    let dirs = to.ancestors().take_while(|dir| *dir != root).map(Path::to_owned);
+    sync(&dirs.chain([WholeWith::note_in(to)]).collect::<Vec<_>>())
 }
 
 /// Notes whose a directory is. Without the note, or with half of it, nobody finds what is in it.
@@ -232,11 +253,7 @@ fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError>
     if fs::read(&file).is_ok_and(|noted| noted == line.as_bytes()) {
         return Ok(());
     }
-    // Where a crash leaves it to be swept.
-    let fresh = repository.store().layout().fresh_quarantine();
-    fs::write(&fresh, line).map_err(failed("write", &fresh))?;
-    sync(std::slice::from_ref(&fresh))?;
-    fs::rename(&fresh, &file).map_err(failed("replace", &file))
+    replace_coordinate(repository.store().layout(), repository.coordinate(), own)
 }
 
 /// What is staged for some events, as far as it can be read.
