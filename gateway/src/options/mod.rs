@@ -142,7 +142,8 @@ fn is_about_redis(long: &str) -> bool {
 }
 
 fn is_about_disk(long: &str) -> bool {
-    long == "data-dir" || long.starts_with("maintenance-") || long.starts_with("replaced-")
+    let beginnings = ["maintenance-", "replaced-", "unreachable-"];
+    long == "data-dir" || beginnings.iter().any(|beginning| long.starts_with(beginning))
 }
 
 /// The options of `config`.

@@ -136,7 +136,7 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
 }
 
 /// Whether every object in a directory is in a pack of it.
-fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
+pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
     let entries = fs::read_dir(object_dir).map_err(failed("list", object_dir))?;
     for entry in entries {
         let name = entry.map_err(failed("list", object_dir))?.file_name();

@@ -21,6 +21,7 @@ use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
+use crate::repositories::maintenance::Removable;
 use crate::repositories::maintenance::RenewedPacks;
 use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::pack::IngestLimits;
@@ -156,6 +157,20 @@ impl LockedRepository<'_> {
     pub(crate) async fn unstage(&self, staged: &Staged) -> Result<(), RepositoryError> {
         let staging = Staging::of(&self.repository);
         Ok(staging.remove(&staged.event_id, &staged.commit_oid).await?)
+    }
+
+    /// Removes unreachable objects that were found removable, unless a ref, or one of `wanted`, names one of them;
+    /// returns how many packs. `None`: it has to be found out again.
+    ///
+    /// # Errors
+    /// Some may have gone.
+    pub(crate) async fn remove_unreachable(
+        &self,
+        removable: Removable,
+        wanted: BTreeSet<Oid>,
+    ) -> Result<Option<usize>, RepositoryError> {
+        let repository = self.repository.clone();
+        Ok(in_background(move || removable.remove(&repository, &wanted)).await?)
     }
 
     /// Brings the repository to what a state declares: objects first, then all refs and HEAD.

@@ -16,6 +16,7 @@ mod lock_key;
 mod locked;
 mod locks;
 pub(crate) mod maintenance;
+mod marks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;

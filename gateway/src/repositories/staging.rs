@@ -327,6 +327,25 @@ fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
     tracing::error!(repo.coordinate = %coordinate, error, "cannot read what is staged, will try again");
 }
 
+/// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.
+/// Blocks.
+///
+/// # Errors
+/// [`FileError`] if they cannot be listed.
+pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>, FileError> {
+    let (layout, coordinate) = (repository.store().layout(), repository.coordinate());
+    let mut dirs = directories_in(&layout.parts(coordinate))?;
+    for event in directories_in(&layout.staging(coordinate))? {
+        dirs.extend(directories_in(&event)?);
+    }
+    Ok(dirs)
+}
+
+fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let paths = names(dir)?.into_iter().map(|name| dir.join(name));
+    Ok(paths.filter(|path| path.is_dir()).collect())
+}
+
 /// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
 ///
 /// # Errors
