@@ -3,6 +3,7 @@
 //!
 //! The program is `tests/src/bin/git-wrapper.rs`; this is the test's end of it.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
@@ -64,6 +65,8 @@ struct Failing {
 struct Traps {
     trap: Option<Trap>,
     failing: Option<Failing>,
+    /// How often each subcommand has run.
+    runs: BTreeMap<String, u64>,
 }
 
 /// A directory to put first in `PATH`.
@@ -129,6 +132,15 @@ impl GitWrapper {
             sprung,
         });
         stopped
+    }
+
+    /// Returns how often a subcommand has run.
+    ///
+    /// # Panics
+    /// Another thread panicked while it counted.
+    pub fn runs(&self, subcommand: &str) -> u64 {
+        let traps = self.traps.lock().unwrap();
+        traps.runs.get(subcommand).copied().unwrap_or_default()
     }
 
     /// Takes the trap away.
@@ -198,6 +210,7 @@ enum Awaits {
 
 impl Traps {
     fn take(&mut self, subcommand: &str) -> Awaits {
+        *self.runs.entry(subcommand.to_owned()).or_default() += 1;
         let is_meant = |trap: &&mut Trap| trap.subcommand.as_ref().is_none_or(|meant| meant == subcommand);
         match self.trap.as_mut().filter(is_meant) {
             Some(armed) if armed.countdown > 0 => armed.countdown -= 1,
