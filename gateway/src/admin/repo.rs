@@ -233,12 +233,13 @@ fn describe(done: Maintained, began: Instant) -> String {
         combined,
         indexed,
         removed,
+        separated,
     } = done;
     match done == Maintained::default() {
         true => "nothing to do".to_owned(),
         false => format!(
-            "{combined} packs combined, {indexed} indexed, {removed} replaced ones removed, {refs} refs packed, \
-             in {:.1} s",
+            "{combined} packs combined, {indexed} indexed, {removed} replaced ones removed, {separated} of unreachable \
+             objects set apart, {refs} refs packed, in {:.1} s",
             began.elapsed().as_secs_f64()
         ),
     }

@@ -28,10 +28,10 @@ pub(super) async fn mark_repositories(reconciler: &Reconciler, page: &[Coordinat
 /// Has it looked into what is staged for repositories, and waits as [`mark_repositories`] does.
 ///
 /// # Errors
-/// As [`mark_page`], and what is staged cannot be listed.
+/// As [`mark_page`].
 pub(super) async fn mark_staged(reconciler: &Reconciler, page: &[Coordinate]) -> Result<(), ReconcileError> {
     for coordinate in page {
-        let staged = reconciler.repositories.staged(&[coordinate.clone()].into()).await?;
+        let staged = reconciler.repositories.staged(&[coordinate.clone()].into()).await;
         let event_ids: BTreeSet<_> = staged.iter().map(|staged| staged.event_id).collect();
         let asked = reconciler.loader.purgatory.ask_for_looks(coordinate, &event_ids);
         mark_page(reconciler, asked).await?;

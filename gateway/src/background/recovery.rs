@@ -291,7 +291,7 @@ async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -
     let coordinates = BTreeSet::from([coordinate.clone()]);
     let _locked = reconciler.repositories.lock(&coordinates).await?;
     let purgatory = &reconciler.loader.purgatory;
-    for staged in &reconciler.repositories.staged(&coordinates).await? {
+    for staged in &reconciler.repositories.staged(&coordinates).await {
         let (event_id, commit_oid) = (&staged.event_id, staged.commit_oid);
         let put = purgatory.put_placeholder(event_id, &coordinate, commit_oid, reconciler.hold_secs);
         if put.await? == PlaceholderOutcome::Full {

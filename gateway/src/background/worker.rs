@@ -40,7 +40,7 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
         () = follow_relay(&reconciler) => {}
         () = recheck_everything(&reconciler, retention_secs) => {}
         () = follow_deletions(&reconciler) => {}
-        () = maintain_touched(&reconciler.repositories) => {}
+        () = maintain_touched(&reconciler) => {}
         () = worker.run() => {}
     }
     // An interrupted reconcile would be repaired at the next start, but need not be.

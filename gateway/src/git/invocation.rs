@@ -86,6 +86,11 @@ impl Invocation {
         }
     }
 
+    /// Returns which of git's commands it is.
+    pub(crate) fn subcommand(&self) -> &str {
+        &self.subcommand
+    }
+
     /// Starts the child with pipes on stdout and stderr and `stdin` as its input.
     ///
     /// # Errors

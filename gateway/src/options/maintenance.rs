@@ -24,6 +24,12 @@ pub(crate) struct MaintenanceOptions {
     #[arg(long = "replaced-packs-keep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
           default_value_t = secs(MaintenanceSettings::DEFAULT.keep_replaced.as_secs()))]
     replaced_packs_keep: HumanDuration,
+    /// For how long objects that no ref reaches are kept at least, after that was found out: a state that names one of
+    /// them again needs no push then. They are looked for four times in this time. 0: the next maintenance removes
+    /// them.
+    #[arg(long = "unreachable-keep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
+          default_value_t = secs(MaintenanceSettings::DEFAULT.keep_unreachable.as_secs()))]
+    unreachable_keep: HumanDuration,
     /// Most time of a git process that maintains a repository.
     #[arg(long = "maintenance-secs-max", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(MaintenanceSettings::DEFAULT.duration_max.as_secs()))]
@@ -40,6 +46,7 @@ impl MaintenanceOptions {
         MaintenanceSettings {
             packs_max: self.maintenance_packs_max,
             keep_replaced: *self.replaced_packs_keep,
+            keep_unreachable: *self.unreachable_keep,
             duration_max: *self.maintenance_max,
             memory_bytes_max: self.maintenance_memory_bytes_max.0,
         }
@@ -78,12 +85,14 @@ mod tests {
         let given = read(&[
             "--maintenance-packs-max=2",
             "--replaced-packs-keep-secs=3",
+            "--unreachable-keep-secs=6",
             "--maintenance-secs-max=4",
             "--maintenance-memory-bytes-max=64MiB",
         ]);
         let expected = MaintenanceSettings {
             packs_max: 2,
             keep_replaced: Duration::from_secs(3),
+            keep_unreachable: Duration::from_secs(6),
             duration_max: Duration::from_secs(4),
             memory_bytes_max: 64 << 20,
         };

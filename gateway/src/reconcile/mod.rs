@@ -162,7 +162,7 @@ impl Reconciler {
             let mut disk = self
                 .repositories
                 .read(&loaded.facts, &loaded.scope.pull_request_ids, locked)
-                .await?;
+                .await;
             disk.broken.extend(broken.iter().cloned());
             disk.uninstallable.extend(uninstallable.iter().cloned());
             let mut considered = disk.clone();

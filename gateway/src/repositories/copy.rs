@@ -12,6 +12,7 @@ use shared::git::Oid;
 use crate::git::error::GitError;
 use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::generation::Generation;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
 use crate::repositories::kept::KeptParts;
@@ -108,7 +109,8 @@ impl Quarantine {
 /// Shares all that a repository has with another: each pack stands on the disk once, under a name in both. Only what a
 /// signed event has declared moves into a repository, so nothing else becomes fetchable by it.
 ///
-/// Returns whether that could be done: not where objects stand outside of packs, as an operator's tools leave them.
+/// Returns whether that could be done: not where objects stand outside of packs, as an operator's tools leave them, or
+/// go at the same time.
 ///
 /// # Errors
 /// [`RepositoryError`]; then `into` is as before, or has some of it.
@@ -122,13 +124,19 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
     }
     into.create().await?;
     let to = into.object_dir();
-    // Straight there, so that only what is new costs a link.
-    in_background(move || share_packs(&shared, &to)).await?;
-    Ok(true)
+    let source = from.path().to_owned();
+    in_background(move || {
+        let before = Generation::of(&source)?;
+        // Straight there, so that only what is new costs a link.
+        share_packs(&shared, &to)?;
+        // Objects may have gone from there meanwhile, which nothing has locked.
+        Ok(Generation::of(&source)? == before)
+    })
+    .await
 }
 
 /// Whether every object in a directory is in a pack of it.
-fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
+pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
     let entries = fs::read_dir(object_dir).map_err(failed("list", object_dir))?;
     for entry in entries {
         let name = entry.map_err(failed("list", object_dir))?.file_name();

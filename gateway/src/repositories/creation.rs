@@ -10,6 +10,7 @@ use shared::nip34::Coordinate;
 
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
@@ -43,6 +44,16 @@ pub(super) fn lay_out(path: &Path, coordinate: Option<&Coordinate>) -> Result<()
         fs::write(&file, content).map_err(failed("write", &file))?;
     }
     Ok(())
+}
+
+/// Replaces the note whose a directory is, at once or not at all.
+pub(super) fn replace_coordinate(layout: &Layout, coordinate: &Coordinate, dir: &Path) -> Result<(), FileError> {
+    let file = dir.join(COORDINATE_FILE);
+    // Where a crash leaves it to be swept.
+    let fresh = layout.fresh_quarantine();
+    fs::write(&fresh, format!("{coordinate}\n")).map_err(failed("write", &fresh))?;
+    sync(std::slice::from_ref(&fresh))?;
+    fs::rename(&fresh, &file).map_err(failed("replace", &file))
 }
 
 /// Makes a repository that was laid out durable, with all that is in it, and moves it to `place`. Returns whether it is

@@ -23,7 +23,6 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
-use crate::repositories::packs::REPLACED;
 
 /// How many bytes on disk there may be. Packs that several repositories share count for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,17 +241,9 @@ impl DiskUse {
     }
 }
 
-/// Without what maintenance has replaced and removes soon: nobody's pushes are refused for that.
+/// With what maintenance has replaced, until that is gone: whoever has packs replaced fast pays for them.
 fn bytes_of(repository: &Path) -> Result<u64, FileError> {
-    let packs = repository.join("objects/pack");
-    let mut replaced = 0;
-    for entry in entries(&packs)? {
-        if entry.path().extension().is_some_and(|ext| ext == REPLACED) {
-            let pack = entry.path().with_extension("pack");
-            replaced += fs::metadata(pack).map_or(0, |found| found.len());
-        }
-    }
-    Ok(bytes_below(&packs)?.saturating_sub(replaced))
+    bytes_below(&repository.join("objects/pack"))
 }
 
 fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> {
@@ -317,6 +308,8 @@ mod tests {
         let world = World::new().await;
         let (a, b) = (world.repository("a"), world.repository("b"));
         write(&a.path().join("objects/pack/x.pack"), 600);
+        // It counts until it is gone.
+        write(&a.path().join("objects/pack/x.replaced"), 0);
         write(&b.path().join("objects/pack/y.pack"), 100);
         let staging = world.store.layout().staging(a.coordinate());
         write(&staging.join("event/commit/pack/z.pack"), 300);

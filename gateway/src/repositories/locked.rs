@@ -21,16 +21,19 @@ use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
+use crate::repositories::maintenance::Removable;
 use crate::repositories::maintenance::RenewedPacks;
 use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::parts::PartsOf;
+use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
 use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::staging::Staging;
+use crate::repositories::staging::check_complete;
 
 /// Some repositories, locked until it is dropped.
 #[must_use = "dropping it at once locks nothing"]
@@ -101,7 +104,7 @@ impl LockedRepository<'_> {
     /// # Errors
     /// They are not there, or not whole.
     pub(crate) async fn take_in(&self, received: Received, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
-        Ok(received.into_declared(tips, self.limits).await?.migrate().await?)
+        Ok(self.declared(received, tips).await?.migrate().await?)
     }
 
     /// Keeps `tips`, and what they need, aside with the state that declares them.
@@ -114,7 +117,7 @@ impl LockedRepository<'_> {
         received: Received,
         tips: &BTreeSet<Oid>,
     ) -> Result<(), RepositoryError> {
-        let declared = received.into_declared(tips, self.limits).await?;
+        let declared = self.declared(received, tips).await?;
         Ok(PartsOf::of(&self.repository).keep(state_id, declared).await?)
     }
 
@@ -130,21 +133,21 @@ impl LockedRepository<'_> {
     /// what the commit does not need stays outside when it moves in.
     ///
     /// # Errors
-    /// It is not there.
+    /// It is not there, or not whole.
     pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
         let (staging, whole) = (Staging::of(&self.repository), received.whole());
+        self.recheck(whole, &[staged.commit_oid].into()).await?;
         Ok(staging.share(&staged.event_id, &staged.commit_oid, whole).await?)
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
     ///
     /// # Errors
-    /// It is not there.
+    /// It is not there, or not whole.
     pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
-        let staging = Staging::of(&self.repository);
-        Ok(staging
-            .put(&staged.event_id, &staged.commit_oid, received.into_whole())
-            .await?)
+        let (staging, whole) = (Staging::of(&self.repository), received.into_whole());
+        self.recheck(&whole, &[staged.commit_oid].into()).await?;
+        Ok(staging.put(&staged.event_id, &staged.commit_oid, whole).await?)
     }
 
     /// Removes what is staged.
@@ -154,6 +157,20 @@ impl LockedRepository<'_> {
     pub(crate) async fn unstage(&self, staged: &Staged) -> Result<(), RepositoryError> {
         let staging = Staging::of(&self.repository);
         Ok(staging.remove(&staged.event_id, &staged.commit_oid).await?)
+    }
+
+    /// Removes unreachable objects that were found removable, unless a ref, or one of `wanted`, names one of them;
+    /// returns how many packs. `None`: it has to be found out again.
+    ///
+    /// # Errors
+    /// Some may have gone.
+    pub(crate) async fn remove_unreachable(
+        &self,
+        removable: Removable,
+        wanted: BTreeSet<Oid>,
+    ) -> Result<Option<usize>, RepositoryError> {
+        let repository = self.repository.clone();
+        Ok(in_background(move || removable.remove(&repository, &wanted)).await?)
     }
 
     /// Brings the repository to what a state declares: objects first, then all refs and HEAD.
@@ -304,6 +321,24 @@ impl LockedRepository<'_> {
     pub(super) async fn remove_replaced_packs(&self, names: Vec<PathBuf>) -> Result<usize, RepositoryError> {
         let object_dir = self.repository.object_dir();
         Ok(in_background(move || remove_replaced(&object_dir, &names)).await?)
+    }
+
+    /// Returns what `tips` need of a push.
+    async fn declared(&self, received: Received, tips: &BTreeSet<Oid>) -> Result<Quarantine, RepositoryError> {
+        let declared = received.into_declared(tips, self.limits).await?;
+        self.recheck(&declared, tips).await?;
+        Ok(declared)
+    }
+
+    /// Makes sure that what came in was not checked with objects that have gone since. That is all but never so, and
+    /// then a walk under the lock is better than a push that has to come again.
+    async fn recheck(&self, quarantine: &Quarantine, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
+        if quarantine.is_still_whole().await? {
+            return Ok(());
+        }
+        let mut object_dirs = vec![quarantine.object_dir().to_owned()];
+        object_dirs.extend(quarantine.kept().map(|kept| kept.object_dir.clone()));
+        check_complete(&self.repository, &object_dirs, tips).await
     }
 
     /// Brings `tips` and what they need from another repository of its maintainers.

@@ -8,6 +8,7 @@ pub(crate) mod disk_use;
 pub(crate) mod error;
 mod expected;
 mod fsck;
+mod generation;
 mod gitmodules;
 mod ingest;
 pub(crate) mod kept;
@@ -16,6 +17,7 @@ mod lock_key;
 mod locked;
 mod locks;
 pub(crate) mod maintenance;
+mod marks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
@@ -80,9 +82,9 @@ use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::spool::Spool;
+use crate::repositories::staging::FoundStaged;
 use crate::repositories::staging::staged_for;
 use crate::repositories::staging::staged_for_events;
-use crate::repositories::staging::sweep_staged;
 use crate::repositories::sweep::sweep_quarantine;
 use crate::repositories::walk::DiskWalk;
 use crate::repositories::walk::WalkOf;
@@ -214,30 +216,21 @@ impl Repositories {
         in_background(move || sweep_quarantine(&quarantine)).await
     }
 
-    /// Returns what is staged for these repositories.
-    ///
-    /// # Errors
-    /// The staging area cannot be read.
-    pub(crate) async fn staged(&self, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, RepositoryError> {
-        if coordinates.is_empty() {
-            return Ok(BTreeSet::new());
-        }
+    /// Returns what is staged for these repositories, as far as it can be read.
+    pub(crate) async fn staged(&self, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
         let (layout, coordinates) = (self.store.layout().clone(), coordinates.clone());
-        Ok(in_background(move || staged_for(&layout, &coordinates)).await?)
+        in_background(move || staged_for(&layout, &coordinates)).await
     }
 
     /// Reads what is on disk of the repositories that `facts` are about, and of what is staged for them only what is
-    /// for these events; removes what a crash left of that of those that are locked. One that cannot be read is
-    /// broken, which says nothing about the others.
-    ///
-    /// # Errors
-    /// The staging area cannot be read.
+    /// for these events; removes what a crash left of that of those that are locked. What cannot be read is named, and
+    /// tells nothing about the rest.
     pub(crate) async fn read(
         &self,
         facts: &Facts,
         pull_request_ids: &BTreeSet<EventId>,
         locked: &LockedRepositories<'_>,
-    ) -> Result<Disk, RepositoryError> {
+    ) -> Disk {
         let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
         let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
@@ -245,9 +238,11 @@ impl Repositories {
         let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
         let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::of(&self.at(at))).collect();
         let read = in_background(move || {
-            sweep_staged(&layout, &locked, &pull_request_ids)?;
+            let FoundStaged { staged, unreadable } =
+                staged_for_events(&layout, &coordinates, &pull_request_ids, &locked);
             let mut disk = Disk {
-                staged: staged_for_events(&layout, &coordinates, &pull_request_ids)?,
+                staged,
+                uninstallable: unreadable,
                 ..Disk::default()
             };
             // First: with what is finished by it the repositories are read.
@@ -271,7 +266,7 @@ impl Repositories {
                     Err(error) => note_broken(&mut disk, coordinate, &error),
                 }
             }
-            Ok(disk)
+            disk
         });
         read.await
     }
@@ -413,7 +408,7 @@ mod tests {
         let (mode, reading) = (MaintainerMode::default(), Reading::default());
         let facts = Facts::assemble(service, mode, access, covered, reading, Vec::new());
 
-        let disk = all.read(&facts, &BTreeSet::new(), &locked).await.unwrap();
+        let disk = all.read(&facts, &BTreeSet::new(), &locked).await;
 
         assert_eq!(disk.broken, [broken.coordinate().clone()].into());
         assert!(disk.parts.keys().eq([whole.coordinate()]));

@@ -207,7 +207,7 @@ impl Objects {
     }
 }
 
-fn to_oid(id: &gix::oid) -> Option<Oid> {
+pub(super) fn to_oid(id: &gix::oid) -> Option<Oid> {
     let bytes = <[u8; Oid::LEN]>::try_from(id.as_bytes());
     bytes.ok().and_then(Oid::from_bytes)
 }

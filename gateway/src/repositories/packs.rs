@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -81,11 +82,24 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
 
 /// Returns the packs that were replaced. Those that have their objects are listed by whoever begins to list after this.
 fn replaced_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
-    let is_replaced = |path: &PathBuf| path.extension() == Some(OsStr::new(REPLACED));
-    let replaced = files(dir)?.into_iter().filter(is_replaced);
-    Ok(replaced
-        .filter_map(|path| path.file_stem().map(PathBuf::from))
-        .collect())
+    let replaced = marked_with(REPLACED, dir)?;
+    Ok(replaced.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Returns the packs beside which a file with this extension is, and when it was made; that time is none if the file is
+/// gone by now.
+pub(super) fn marked_with(extension: &str, dir: &Path) -> Result<Vec<(PathBuf, Option<SystemTime>)>, FileError> {
+    let mut marked = Vec::new();
+    for path in files(dir)? {
+        if let (Some(stem), true) = (path.file_stem(), path.extension() == Some(OsStr::new(extension))) {
+            let since = match fs::metadata(&path).and_then(|meta| meta.modified()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                since => Some(since.map_err(failed("look at", &path))?),
+            };
+            marked.push((stem.into(), since));
+        }
+    }
+    Ok(marked)
 }
 
 fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
@@ -140,6 +154,9 @@ pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
 
 /// Marks a pack whose objects are all in another one (maintenance/).
 pub(super) const REPLACED: &str = "replaced";
+
+/// Marks a pack of objects that no ref reaches (maintenance/).
+pub(super) const UNREACHABLE: &str = "unreachable";
 
 /// A header of 12 bytes and a hash: what a push sends whose objects are all here.
 const EMPTY_PACK_BYTES: u64 = 32;

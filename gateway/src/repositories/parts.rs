@@ -22,10 +22,11 @@ use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::open_packs;
+use crate::repositories::packs::packs_in;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
-use crate::repositories::staging::check_complete;
+use crate::repositories::staging::check_aside;
 use crate::repositories::staging::names;
 use crate::repositories::staging::place_aside;
 use crate::repositories::staging::remove_unless_in_use;
@@ -64,10 +65,14 @@ impl PartsOf {
         if !in_background(move || looked_for.is_dir()).await {
             return Ok(None);
         }
+        let pack_dir = object_dir.join("pack");
+        // Before what they have is looked up: they go together.
+        let packs = in_background(move || packs_in(&pack_dir)).await?;
         let here = object_kinds(vec![object_dir.clone()], tips.into_iter().collect()).await?;
         Ok(Some(KeptParts {
             state_id,
             object_dir,
+            packs,
             tips: here.into_keys().collect(),
         }))
     }
@@ -97,10 +102,11 @@ impl PartsOf {
     /// [`FileError`] if a file cannot be moved.
     pub(super) async fn keep(&self, state_id: &EventId, quarantine: Quarantine) -> Result<(), FileError> {
         let (own, to, repository) = (self.path.clone(), self.object_dir(state_id), self.repository.clone());
-        let from = quarantine.object_dir().to_owned();
-        let kept = in_background(move || place_aside(&repository, &own, &to, || move_packs(&from, &to))).await;
-        drop(quarantine);
-        kept
+        in_background(move || {
+            let (from, whole_with) = (quarantine.object_dir(), quarantine.whole_with().clone());
+            place_aside(&repository, (&own, &to), whole_with, || move_packs(from, &to))
+        })
+        .await
     }
 
     /// Puts all that is kept of a state into the repository too, which is made if need be, if `tips` are complete
@@ -113,13 +119,10 @@ impl PartsOf {
     pub(super) async fn move_in(&self, state_id: &EventId, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let from = self.object_dir(state_id);
-        let mut checked = check_complete(&self.repository, &from, tips).await;
-        if let Err(RepositoryError::Incomplete { .. }) = checked {
-            // Their pushers have heard ok: they go only if all can be read, and something is missing nevertheless.
-            let object_dirs = [from.clone(), self.repository.object_dir()];
-            in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
-            checked = check_complete(&self.repository, &from, tips).await;
-        }
+        // Their pushers have heard ok: they go only if all can be read, and something is missing nevertheless.
+        let object_dirs = [from.clone(), self.repository.object_dir()];
+        in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
+        let checked = check_aside(&self.repository, &from, tips).await;
         if let Err(RepositoryError::Incomplete { .. }) = checked {
             self.remove(state_id).await?;
         }
@@ -180,6 +183,8 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::repositories::generation::Generation;
+    use crate::repositories::generation::WholeWith;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
 
@@ -319,6 +324,8 @@ mod tests {
         let commits @ [_, two] = world.two_commits(&from).await;
         let parts = PartsOf::of(&into);
         keep(&parts, &from, two, &[]).await;
+        // From before it was noted what they are whole with.
+        fs::remove_file(WholeWith::note_in(&parts.object_dir(&state_id('a')))).unwrap();
 
         for how in [
             "kill -KILL $$",
@@ -331,6 +338,30 @@ mod tests {
         }
         world.fail_git("rev-list", ":");
         parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+    }
+
+    /// The whole history was walked under the lock.
+    #[tokio::test]
+    async fn parts_are_walked_only_if_objects_have_left_the_repository_since() {
+        let world = World::whose_git_can_be_killed().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let [one, two] = world.two_commits(&from).await;
+        let (parts, tips) = (PartsOf::of(&into), BTreeSet::from([two]));
+        crate::repositories::copy::copy_objects(&[from.object_dir()], &[one], &into, &IngestLimits::default())
+            .await
+            .unwrap();
+        let set = ["update-ref", "refs/heads/a", &one.to_string()].map(str::to_owned);
+        world.git(&into, &set.each_ref().map(String::as_str), b"").await;
+        keep(&parts, &from, two, &[]).await;
+        world.fail_git("rev-list", "kill -KILL $$");
+
+        parts.move_in(&state_id('a'), &tips).await.unwrap();
+        Generation::renew(&into).unwrap();
+        parts.move_in(&state_id('a'), &tips).await.unwrap_err();
+        world.fail_git("rev-list", ":");
+        keep(&parts, &from, two, &[]).await;
+        assert_eq!(WholeWith::read(&parts.object_dir(&state_id('a'))), WholeWith::Unknown);
+        parts.move_in(&state_id('a'), &tips).await.unwrap();
     }
 
     /// Every set of parts went, for ever.

@@ -14,11 +14,13 @@ use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::fsck;
+use crate::repositories::generation::WholeWith;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
+use crate::repositories::packs::packs_in;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
@@ -30,6 +32,8 @@ pub(crate) struct Quarantine {
     path: PathBuf,
     objects: PathBuf,
     alternates: Vec<PathBuf>,
+    whole_with: WholeWith,
+    kept: Option<KeptParts>,
 }
 
 impl Quarantine {
@@ -47,18 +51,25 @@ impl Quarantine {
     /// The same.
     pub(super) async fn open_beside(repository: &Repository, kept: Option<&KeptParts>) -> Result<Self, FileError> {
         let repository = repository.clone();
-        let kept = kept.map(|kept| kept.object_dir.clone());
+        let kept = kept.cloned();
         in_background(move || {
             let path = repository.store().layout().fresh_quarantine();
             let objects = path.join("objects");
             make_new_dir(&path)?;
             make_new_dir(&objects)?;
-            let alternates = Some(repository.object_dir()).filter(|dir| dir.is_dir());
+            let of_repository = Some(repository.object_dir()).filter(|dir| dir.is_dir());
+            let whole_with = match of_repository {
+                Some(_) => WholeWith::repository(repository.path())?,
+                None => WholeWith::Nothing,
+            };
+            let of_kept = kept.as_ref().map(|kept| kept.object_dir.clone());
             Ok(Self {
                 repository,
                 path,
                 objects,
-                alternates: alternates.into_iter().chain(kept).collect(),
+                alternates: of_repository.into_iter().chain(of_kept).collect(),
+                whole_with,
+                kept,
             })
         })
         .await
@@ -72,6 +83,30 @@ impl Quarantine {
     /// Returns the object directories that its objects may refer to.
     pub(crate) fn alternates(&self) -> &[PathBuf] {
         &self.alternates
+    }
+
+    /// Returns what its objects are whole with, and what is kept aside, when they are checked.
+    pub(super) fn whole_with(&self) -> &WholeWith {
+        &self.whole_with
+    }
+
+    /// Returns what is kept aside to which its objects may refer.
+    pub(super) fn kept(&self) -> Option<&KeptParts> {
+        self.kept.as_ref()
+    }
+
+    /// Tells whether what was checked is known to be whole still. Under the repository's lock it stays so.
+    ///
+    /// # Errors
+    /// [`FileError`] if the repository, or what is kept aside, cannot be looked at.
+    pub(super) async fn is_still_whole(&self) -> Result<bool, FileError> {
+        let (whole_with, kept) = (self.whole_with.clone(), self.kept.clone());
+        let path = self.repository.path().to_owned();
+        in_background(move || {
+            let is_kept = |kept: &KeptParts| Ok(kept.packs.is_subset(&packs_in(&kept.object_dir.join("pack"))?));
+            Ok(kept.as_ref().map_or(Ok(true), is_kept)? && whole_with.holds_for(&path)?)
+        })
+        .await
     }
 
     /// Prepares to become the repository, where there is none: what is expected to migrate is prepared while git works.

@@ -15,7 +15,9 @@ use shared::rules::Staged;
 
 use crate::git::error::GitError;
 use crate::process::exceeded_limit;
+use crate::repositories::creation::replace_coordinate;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::generation::WholeWith;
 use crate::repositories::ingest::DISK_FAULTS;
 use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
@@ -69,10 +71,7 @@ impl Staging {
         commit_oid: &Oid,
         quarantine: Quarantine,
     ) -> Result<(), FileError> {
-        let from = quarantine.object_dir().to_owned();
-        let placed = self.place(event_id, commit_oid, from, move_packs).await;
-        drop(quarantine);
-        placed
+        self.place(event_id, commit_oid, &quarantine, move_packs).await
     }
 
     /// Puts what `quarantine` holds to these names too: on the disk it stands once.
@@ -85,36 +84,52 @@ impl Staging {
         commit_oid: &Oid,
         quarantine: &Quarantine,
     ) -> Result<(), FileError> {
-        let from = quarantine.object_dir().to_owned();
-        self.place(event_id, commit_oid, from, share_packs).await
+        self.place(event_id, commit_oid, quarantine, share_packs).await
     }
 
     async fn place(
         &self,
         event_id: &EventId,
         commit_oid: &Oid,
-        from: PathBuf,
+        quarantine: &Quarantine,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
     ) -> Result<(), FileError> {
-        let to = self.object_dir(event_id, commit_oid);
+        let (from, to) = (
+            quarantine.object_dir().to_owned(),
+            self.object_dir(event_id, commit_oid),
+        );
         let (own, repository) = (self.path.clone(), self.repository.clone());
-        in_background(move || place_aside(&repository, &own, &to, || place_packs(&from, &to))).await
+        // Parts may go at any time.
+        let whole_with = match quarantine.kept() {
+            None => quarantine.whole_with().clone(),
+            Some(_) => WholeWith::Unknown,
+        };
+        in_background(move || place_aside(&repository, (&own, &to), whole_with, || place_packs(&from, &to))).await
     }
 
-    /// Removes what is staged for `event_id` at `commit_oid`. Nothing there is no error.
+    /// Removes what is staged for `event_id` at `commit_oid`, at once or not at all. Nothing there is no error.
     ///
     /// # Errors
-    /// [`FileError`] if a file cannot be removed.
+    /// [`FileError`] if it is still there.
     pub(super) async fn remove(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), FileError> {
-        let (path, root) = (self.object_dir(event_id, commit_oid), self.path.clone());
-        in_background(move || remove_with_empty_parents(&path, &root)).await
+        let (path, own) = (self.object_dir(event_id, commit_oid), self.path.clone());
+        let (of_event, layout) = (
+            self.path.join(event_id.to_hex()),
+            self.repository.store().layout().clone(),
+        );
+        in_background(move || {
+            if path.is_dir() {
+                layout.remove_at_once(&path)?;
+            }
+            remove_if_empty(&of_event)?;
+            remove_unless_in_use(&own)
+        })
+        .await
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
     /// complete there: those that the commit needs, and nothing else that came with it. Sets no ref, and leaves the
     /// object directory, which says that one is wanted.
-    ///
-    /// Completeness is asked of git, because what was an alternate when they came may be gone.
     ///
     /// # Errors
     /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
@@ -135,7 +150,7 @@ impl Staging {
         }
         let path = self.object_dir(event_id, commit_oid);
         let tips = BTreeSet::from([*commit_oid]);
-        check_complete(&self.repository, &path, &tips).await?;
+        check_aside(&self.repository, &path, &tips).await?;
         let to = self.repository.object_dir();
         if Packs::new(&path, &self.repository, None)
             .have_surplus(&tips, limits)
@@ -150,15 +165,30 @@ impl Staging {
 }
 
 /// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that `tips`
-/// need.
+/// need. That is known unless objects have left the repository since those beside it were checked.
 ///
-/// Asked of git, because what was there when the objects came may be gone.
+/// # Errors
+/// As [`check_complete`].
+pub(super) async fn check_aside(
+    repository: &Repository,
+    object_dir: &Path,
+    tips: &BTreeSet<Oid>,
+) -> Result<(), RepositoryError> {
+    let (path, beside) = (repository.path().to_owned(), object_dir.to_owned());
+    match in_background(move || WholeWith::read(&beside).holds_for(&path)).await? {
+        true => Ok(()),
+        false => check_complete(repository, &[object_dir.to_owned()], tips).await,
+    }
+}
+
+/// Makes sure that a repository, which must be on disk, and object directories beside it together have all that `tips`
+/// need. git walks all that no ref reaches.
 ///
 /// # Errors
 /// [`RepositoryError::Incomplete`] if they do not, or if git could not open a pack and did not mention it.
 pub(super) async fn check_complete(
     repository: &Repository,
-    object_dir: &Path,
+    object_dirs: &[PathBuf],
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
     let mut revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
@@ -169,7 +199,7 @@ pub(super) async fn check_complete(
         .git()
         .invoke("rev-list")
         .repository(repository.path())
-        .alternates(&[object_dir.to_owned()])
+        .alternates(object_dirs)
         .arg("--objects")
         // Looks for every object and prints none.
         .arg("--quiet")
@@ -194,25 +224,27 @@ fn is_fault_of_ours(message: &str) -> bool {
 /// What git says of packs that it cannot use (git `packfile.c`, `object-file.c`).
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
-/// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably.
-/// Blocks.
+/// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
+/// with what they are whole with. Blocks.
 ///
 /// # Errors
 /// [`FileError`] if a file cannot be put there.
 pub(super) fn place_aside(
     repository: &Repository,
-    own: &Path,
-    to: &Path,
+    (own, to): (&Path, &Path),
+    whole_with: WholeWith,
     place_packs: impl FnOnce() -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     make_dir(own)?;
     note_coordinate(repository, own)?;
+    let is_new = !to.is_dir();
     // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
     make_dir(&to.join("pack"))?;
+    whole_with.note(to, is_new)?;
     place_packs()?;
     let root = repository.store().layout().root();
-    let dirs = to.ancestors().take_while(|dir| *dir != root);
-    sync(&dirs.map(Path::to_owned).collect::<Vec<_>>())
+    let dirs = to.ancestors().take_while(|dir| *dir != root).map(Path::to_owned);
+    sync(&dirs.chain([WholeWith::note_in(to)]).collect::<Vec<_>>())
 }
 
 /// Notes whose a directory is. Without the note, or with half of it, nobody finds what is in it.
@@ -221,97 +253,97 @@ fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError>
     if fs::read(&file).is_ok_and(|noted| noted == line.as_bytes()) {
         return Ok(());
     }
-    // Where a crash leaves it to be swept.
-    let fresh = repository.store().layout().fresh_quarantine();
-    fs::write(&fresh, line).map_err(failed("write", &fresh))?;
-    sync(std::slice::from_ref(&fresh))?;
-    fs::rename(&fresh, &file).map_err(failed("replace", &file))
+    replace_coordinate(repository.store().layout(), repository.coordinate(), own)
 }
 
-/// Lists everything that is staged for these repositories. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a directory cannot be listed.
-pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> Result<BTreeSet<Staged>, FileError> {
+/// What is staged for some events, as far as it can be read.
+#[derive(Debug, Default)]
+pub(super) struct FoundStaged {
+    pub(super) staged: BTreeSet<Staged>,
+    /// Where that cannot be told.
+    pub(super) unreadable: BTreeSet<(Coordinate, EventId)>,
+}
+
+/// Lists everything that is staged for these repositories. What cannot be read is logged and left out. Blocks.
+pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
     let mut found = BTreeSet::new();
     for coordinate in coordinates {
-        let events = names(&layout.staging(coordinate))?.into_iter();
-        let event_ids = events.filter_map(|name| EventId::from_hex(&name).ok()).collect();
-        found.extend(staged_for_events(layout, &[coordinate.clone()].into(), &event_ids)?);
+        let events = names(&layout.staging(coordinate)).unwrap_or_else(|error| {
+            log_unreadable(coordinate, &error);
+            Vec::new()
+        });
+        let event_ids = events.iter().filter_map(|name| EventId::from_hex(name).ok()).collect();
+        let nothing_locked = BTreeSet::new();
+        found.extend(staged_for_events(layout, &[coordinate.clone()].into(), &event_ids, &nothing_locked).staged);
     }
-    Ok(found)
+    found
 }
 
-/// Lists what is staged for these events in these repositories, whatever else is. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a directory cannot be listed.
+/// Lists what is staged for these events in these repositories, whatever else is, and removes what a crash left of that
+/// of those that are locked. What cannot be read is logged, and hides nothing else. Blocks.
 pub(super) fn staged_for_events(
     layout: &Layout,
     coordinates: &BTreeSet<Coordinate>,
     event_ids: &BTreeSet<EventId>,
-) -> Result<BTreeSet<Staged>, FileError> {
-    let mut found = BTreeSet::new();
-    for coordinate in having_staged(layout, coordinates)? {
+    locked: &BTreeSet<Coordinate>,
+) -> FoundStaged {
+    let mut found = FoundStaged::default();
+    for coordinate in coordinates {
+        let own = layout.staging(coordinate);
+        // One look where nothing is staged, however many events there are.
+        if own.try_exists().is_ok_and(|exists| !exists) {
+            continue;
+        }
         for event_id in event_ids {
-            let directory = layout.staging(coordinate).join(event_id.to_hex());
-            found.extend(names(&directory)?.iter().filter_map(|commit_oid| {
-                Some(Staged {
+            match commits_staged(&own, event_id, locked.contains(coordinate)) {
+                Ok(commit_oids) => found.staged.extend(commit_oids.into_iter().map(|commit_oid| Staged {
                     coordinate: coordinate.clone(),
                     event_id: *event_id,
-                    commit_oid: commit_oid.parse().ok()?,
-                })
-            }));
-        }
-    }
-    Ok(found)
-}
-
-/// Removes what a crash left of what was staged for these events in these repositories. Blocks; call it under their
-/// locks.
-///
-/// # Errors
-/// [`FileError`] if a directory cannot be listed or removed.
-pub(super) fn sweep_staged(
-    layout: &Layout,
-    coordinates: &BTreeSet<Coordinate>,
-    event_ids: &BTreeSet<EventId>,
-) -> Result<(), FileError> {
-    for coordinate in having_staged(layout, coordinates)? {
-        for event_id in event_ids {
-            let directory = layout.staging(coordinate).join(event_id.to_hex());
-            if directory.is_dir() && names(&directory)?.is_empty() {
-                remove_with_empty_parents(&directory, &layout.staging(coordinate))?;
+                    commit_oid,
+                })),
+                Err(error) => {
+                    log_unreadable(coordinate, &error);
+                    found.unreadable.insert((coordinate.clone(), *event_id));
+                }
             }
         }
     }
-    Ok(())
+    found
 }
 
-/// Returns the repositories for which anything is staged.
-fn having_staged<'c>(layout: &Layout, coordinates: &'c BTreeSet<Coordinate>) -> Result<Vec<&'c Coordinate>, FileError> {
-    let mut having = Vec::new();
-    for coordinate in coordinates {
-        let staging = layout.staging(coordinate);
-        if staging.try_exists().map_err(failed("look for", &staging))? {
-            having.push(coordinate);
-        }
+/// Returns what is staged for an event; under the lock of its repository, what a crash left of it goes.
+fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec<Oid>, FileError> {
+    let directory = own.join(event_id.to_hex());
+    let names = names(&directory)?;
+    if is_locked && names.is_empty() && directory.is_dir() {
+        remove_if_empty(&directory)?;
+        remove_unless_in_use(own)?;
     }
-    Ok(having)
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// Removes `path`, and what lies between it and `root`, and `root`, if nothing else is there.
-fn remove_with_empty_parents(path: &Path, root: &Path) -> Result<(), FileError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", path)(error));
-        }
-        Ok(()) | Err(_) => {}
+fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(repo.coordinate = %coordinate, error, "cannot read what is staged, will try again");
+}
+
+/// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.
+/// Blocks.
+///
+/// # Errors
+/// [`FileError`] if they cannot be listed.
+pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>, FileError> {
+    let (layout, coordinate) = (repository.store().layout(), repository.coordinate());
+    let mut dirs = directories_in(&layout.parts(coordinate))?;
+    for event in directories_in(&layout.staging(coordinate))? {
+        dirs.extend(directories_in(&event)?);
     }
-    if let Some(event) = path.parent().filter(|parent| *parent != root) {
-        remove_if_empty(event)?;
-    }
-    remove_unless_in_use(root)
+    Ok(dirs)
+}
+
+fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let paths = names(dir)?.into_iter().map(|name| dir.join(name));
+    Ok(paths.filter(|path| path.is_dir()).collect())
 }
 
 /// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
@@ -374,7 +406,7 @@ mod tests {
     /// Returns what is staged for `repository`.
     fn here(world: &World, repository: &Repository) -> Vec<(EventId, Oid)> {
         let coordinates = [repository.coordinate().clone()].into();
-        let staged = staged_for(world.store.layout(), &coordinates).unwrap();
+        let staged = staged_for(world.store.layout(), &coordinates);
         assert!(
             staged
                 .iter()
@@ -497,15 +529,65 @@ mod tests {
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
-        sweep_staged(
-            world.store.layout(),
-            &[upstream.coordinate().clone()].into(),
-            &[a].into(),
-        )
-        .unwrap();
+        let coordinates = [upstream.coordinate().clone()].into();
+        staged_for_events(world.store.layout(), &coordinates, &[a].into(), &coordinates);
 
         let of_identifier = world.store.layout().staging_of(&upstream.coordinate().identifier);
         assert!(!of_identifier.exists());
+    }
+
+    /// It hid everything that was staged, and the re-check asked for it again and again, for ever.
+    #[tokio::test]
+    async fn what_cannot_be_read_is_named_and_hides_nothing_else() {
+        let world = World::new().await;
+        let (fork, one_is_bad) = (world.repository("fork"), world.repository("one-is-bad"));
+        let [one, _] = world.two_commits(&fork).await;
+        let (all_bad, whole) = (world.repository("all-bad"), world.repository("whole"));
+        let [a, b] = ['a', 'b'].map(event_id);
+        for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
+            let quarantine = quarantine(&fork, one, repository).await;
+            Staging::of(repository).put(&id, &one, quarantine).await.unwrap();
+        }
+        fs::write(Staging::of(&one_is_bad).path.join(b.to_hex()), "no directory").unwrap();
+        let bad = Staging::of(&all_bad).path;
+        make_dir(bad.parent().unwrap()).unwrap();
+        fs::write(&bad, "no directory").unwrap();
+        let coordinates: BTreeSet<_> = [&one_is_bad, &all_bad, &whole].map(|at| at.coordinate().clone()).into();
+
+        let found = staged_for_events(world.store.layout(), &coordinates, &[a, b].into(), &coordinates);
+
+        let staged = found.staged.iter().map(|staged| (&staged.coordinate, staged.event_id));
+        let expected = [(&one_is_bad, a), (&whole, a), (&whole, b)].map(|(at, id)| (at.coordinate(), id));
+        assert_eq!(staged.collect::<BTreeSet<_>>(), expected.into());
+        let unreadable = [(&one_is_bad, b), (&all_bad, a), (&all_bad, b)];
+        assert_eq!(
+            found.unreadable,
+            unreadable.map(|(at, id)| (at.coordinate().clone(), id)).into()
+        );
+        assert_eq!(staged_for(world.store.layout(), &coordinates), found.staged);
+    }
+
+    /// A gateway that was killed meanwhile left some of its packs, and whatever was left counted as all of it.
+    #[tokio::test]
+    async fn a_staged_commit_goes_at_once_or_not_at_all() {
+        let world = World::new().await;
+        let (fork, upstream) = (world.repository("fork"), world.repository("upstream"));
+        let [one, _] = world.two_commits(&fork).await;
+        let (staging, a) = (Staging::of(&upstream), event_id('a'));
+        staging
+            .put(&a, &one, quarantine(&fork, one, &upstream).await)
+            .await
+            .unwrap();
+        let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
+
+        fs::rename(&place, &elsewhere).unwrap();
+        staging.remove(&a, &one).await.unwrap_err();
+        assert_eq!(World::packs(&staging.object_dir(&a, &one)).len(), 1);
+
+        fs::rename(&elsewhere, &place).unwrap();
+        staging.remove(&a, &one).await.unwrap();
+        assert!(here(&world, &upstream).is_empty());
+        assert_eq!(world.quarantine_entries(), 0);
     }
 
     #[tokio::test]

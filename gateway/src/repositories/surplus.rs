@@ -10,21 +10,17 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use gix::odb::pack::index::File as PackIndex;
 use shared::git::Oid;
-use tokio::io::AsyncBufReadExt;
-use tokio::io::AsyncRead;
-use tokio::io::BufReader;
 
 use crate::git::error::GitError;
 use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::in_background;
+use crate::repositories::marks::Marks;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
 use crate::repositories::pack::IngestLimits;
-use crate::repositories::packs::packs_in;
 use crate::repositories::repository::Repository;
 
 /// Some packs, and the repository that they are for.
@@ -108,15 +104,12 @@ impl Packs {
             source,
         };
         let stdout = rev_list.stdout.take();
-        let here = tips.iter().filter(|tip| marks.find(tip).is_some());
+        let here = tips.iter().filter(|tip| marks.have(tip));
         let mut revs: String = here.map(|tip| format!("{tip}\n")).collect();
         let of_refs = self.repository.tips().await?;
         let kept = kept.into_iter().flat_map(|kept| &kept.tips);
         revs.extend(of_refs.iter().chain(kept).map(|tip| format!("^{tip}\n")));
-        let (walked, marked) = tokio::join!(
-            rev_list.output(revs.as_bytes(), 0, max),
-            mark_printed(stdout, &mut marks)
-        );
+        let (walked, marked) = tokio::join!(rev_list.output(revs.as_bytes(), 0, max), marks.mark_printed(stdout));
         marked.map_err(failed)?;
         match walked.map_err(failed)? {
             Some(walked) if walked.status.success() => {
@@ -133,18 +126,6 @@ impl Packs {
             .into()),
         }
     }
-}
-
-/// Marks the objects that are listed, one a line.
-async fn mark_printed(stdout: Option<impl AsyncRead + Unpin>, marks: &mut Marks) -> std::io::Result<()> {
-    let Some(stdout) = stdout else { return Ok(()) };
-    let mut lines = BufReader::new(stdout).lines();
-    while let Some(line) = lines.next_line().await? {
-        if let Ok(oid) = line.parse() {
-            marks.mark(&oid);
-        }
-    }
-    Ok(())
 }
 
 /// How far a walk in this process came.
@@ -176,78 +157,6 @@ fn walk(object_dir: PathBuf, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Re
         next.extend(links.into_iter().filter(|linked| marks.mark(linked)));
     }
     Ok(Walked::Surplus(marks.leave_surplus(of_repository)?))
-}
-
-/// The objects of some packs, each marked or not.
-struct Marks {
-    packs: Vec<(PackIndex, Vec<bool>)>,
-}
-
-impl Marks {
-    fn open(object_dir: &Path) -> Result<Self, ReadError> {
-        let dir = object_dir.join("pack");
-        let mut packs = Vec::new();
-        for name in packs_in(&dir)? {
-            let path = dir.join(name).with_extension("idx");
-            let index = PackIndex::at(&path, gix::hash::Kind::Sha1).map_err(|_| ReadError::Malformed { path })?;
-            let count = index.num_objects() as usize;
-            packs.push((index, vec![false; count]));
-        }
-        Ok(Self { packs })
-    }
-
-    fn len(&self) -> usize {
-        self.packs.iter().map(|(_, marked)| marked.len()).sum()
-    }
-
-    fn clear(&mut self) {
-        self.packs.iter_mut().for_each(|(_, marked)| marked.fill(false));
-    }
-
-    /// Finds an object: in which pack, and where in it.
-    fn find(&self, oid: &Oid) -> Option<(usize, usize)> {
-        let id = gix::ObjectId::Sha1(*oid.as_bytes());
-        let found = |(pack, (index, _)): (usize, &(PackIndex, _))| Some((pack, index.lookup(id)? as usize));
-        self.packs.iter().enumerate().find_map(found)
-    }
-
-    /// Marks an object; returns whether it is there and was not marked.
-    fn mark(&mut self, oid: &Oid) -> bool {
-        let Some((pack, place)) = self.find(oid) else {
-            return false;
-        };
-        !std::mem::replace(&mut self.packs[pack].1[place], true)
-    }
-
-    /// Tells whether any object is in this object directory. Blocks.
-    fn meet(&self, object_dir: &Path) -> Result<bool, ReadError> {
-        let there = Self::open(object_dir)?;
-        let mut oids = self.packs.iter().flat_map(|(index, _)| index.iter());
-        Ok(oids.any(|entry| there.packs.iter().any(|(index, _)| index.lookup(entry.oid).is_some())))
-    }
-
-    /// Tells whether an object is left that is neither marked nor in the repository. Blocks.
-    fn leave_surplus(&self, of_repository: PathBuf) -> Result<bool, ReadError> {
-        let mut here = None;
-        for (index, marked) in &self.packs {
-            let left = index.iter().zip(marked).filter(|(_, marked)| !**marked);
-            for (entry, _) in left {
-                let here = match &here {
-                    Some(here) => here,
-                    None => here.insert(Objects::open(std::slice::from_ref(&of_repository))?),
-                };
-                let bytes = <[u8; Oid::LEN]>::try_from(entry.oid.as_bytes());
-                let is_here = match bytes.ok().and_then(Oid::from_bytes) {
-                    Some(oid) => here.kind(oid)?.is_some(),
-                    None => false,
-                };
-                if !is_here {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
 }
 
 /// Most objects of a pack that is walked in this process.

@@ -6,21 +6,30 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::maintenance::plan::FoundPack;
 use crate::repositories::maintenance::plan::FoundPacks;
+use crate::repositories::marks::Marks;
 use crate::repositories::packs::REPLACED;
+use crate::repositories::packs::UNREACHABLE;
+use crate::repositories::packs::marked_with;
 use crate::repositories::packs::packs_in;
+use crate::repositories::refs::read_refs;
 
 /// Lists the packs of an object directory. Blocks.
 pub(super) fn found_packs(object_dir: &Path) -> Result<FoundPacks, FileError> {
     let dir = object_dir.join("pack");
     let mut found = FoundPacks {
         indexed: indexed_packs(&dir),
+        replaced: ages(REPLACED, &dir)?,
+        sorted_before: sorted_before(object_dir)?,
         ..FoundPacks::default()
     };
+    let unreachable: BTreeSet<PathBuf> = ages(UNREACHABLE, &dir)?.into_iter().map(|(name, _)| name).collect();
     for name in packs_in(&dir)? {
         let path = dir.join(&name).with_extension("pack");
         let meta = match fs::metadata(&path) {
@@ -28,29 +37,65 @@ pub(super) fn found_packs(object_dir: &Path) -> Result<FoundPacks, FileError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             meta => meta.map_err(failed("look at", &path))?,
         };
+        if unreachable.contains(&name) {
+            found.unreachable.insert(name);
+            continue;
+        }
         found.packs.push(FoundPack {
             name,
             bytes: meta.len(),
             is_shared: meta.nlink() > 1,
         });
     }
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        Err(error) => return Err(failed("list", &dir)(error)),
-    };
-    for entry in entries {
-        let path = entry.map_err(failed("list", &dir))?.path();
-        if let (Some(stem), true) = (path.file_stem(), path.extension().is_some_and(|ext| ext == REPLACED)) {
-            let since = match fs::metadata(&path).and_then(|meta| meta.modified()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                since => since.map_err(failed("look at", &path))?,
-            };
-            // A clock that was set back: it stays for longer.
-            found.replaced.push((stem.into(), since.elapsed().unwrap_or_default()));
-        }
+    if is_reached_again(object_dir, &found.unreachable) {
+        found.sorted_before = Duration::MAX;
     }
     Ok(found)
+}
+
+/// Tells whether a ref names an object that none reached: what was found out then does not hold any more. Blocks.
+fn is_reached_again(object_dir: &Path, unreachable: &BTreeSet<PathBuf>) -> bool {
+    if unreachable.is_empty() {
+        return false;
+    }
+    // Whoever sorts them tells what cannot be read.
+    let refs = read_refs(object_dir.parent().unwrap_or(object_dir), None)
+        .ok()
+        .flatten();
+    let tips = refs.map(|read| read.snapshot.refs).unwrap_or_default();
+    Marks::of(&object_dir.join("pack"), unreachable.clone()).is_ok_and(|marks| tips.values().any(|tip| marks.have(tip)))
+}
+
+/// Returns the packs of a directory beside which there is a file with this extension, and for how long. Blocks.
+///
+/// # Errors
+/// [`FileError`] if that cannot be told.
+pub(super) fn ages(extension: &str, pack_dir: &Path) -> Result<Vec<(PathBuf, Duration)>, FileError> {
+    let marked = marked_with(extension, pack_dir)?.into_iter();
+    // A clock that was set back: it stays for longer.
+    let age = |since: SystemTime| since.elapsed().unwrap_or_default();
+    Ok(marked.filter_map(|(name, since)| Some((name, age(since?)))).collect())
+}
+
+/// Notes that it is looked now for objects that no ref reaches. Blocks.
+///
+/// # Errors
+/// [`FileError`] if that cannot be written.
+pub(super) fn note_sorted(object_dir: &Path) -> Result<(), FileError> {
+    let note = object_dir.with_file_name(SORTED);
+    fs::write(&note, "").map_err(failed("write", &note))
+}
+
+/// Returns how long ago that was noted, or the repository was made.
+fn sorted_before(object_dir: &Path) -> Result<Duration, FileError> {
+    for name in [SORTED, "config"] {
+        let path = object_dir.with_file_name(name);
+        match fs::metadata(&path).and_then(|meta| meta.modified()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            since => return Ok(since.map_err(failed("look at", &path))?.elapsed().unwrap_or_default()),
+        }
+    }
+    Ok(Duration::ZERO)
 }
 
 /// Returns the packs that the multi-pack index of a directory has; none if there is none that can be read.
@@ -61,22 +106,28 @@ pub(super) fn indexed_packs(pack_dir: &Path) -> BTreeSet<PathBuf> {
     names.iter().map(|name| name.with_extension("")).collect()
 }
 
-/// Returns those of some packs that can go because each of their objects is in another one. Whatever git did, no object
-/// goes with them. Blocks.
-pub(super) fn contained_packs(pack_dir: &Path, names: &BTreeSet<PathBuf>, other: &Path) -> BTreeSet<PathBuf> {
+/// Returns those of some packs that can go because each of their objects is in one of the others. Whatever git did, no
+/// object goes with them. Blocks.
+pub(super) fn contained_packs(
+    pack_dir: &Path,
+    names: &BTreeSet<PathBuf>,
+    others: &BTreeSet<PathBuf>,
+) -> BTreeSet<PathBuf> {
     let open = |name: &Path| {
         let path = pack_dir.join(name).with_extension("idx");
         gix::odb::pack::index::File::at(path, gix::hash::Kind::Sha1).ok()
     };
-    let Some(whole) = open(other) else {
+    let Some(wholes) = others.iter().map(|other| open(other)).collect::<Option<Vec<_>>>() else {
         return BTreeSet::new();
     };
-    let is_contained =
-        |name: &&PathBuf| open(name).is_some_and(|pack| pack.iter().all(|entry| whole.lookup(entry.oid).is_some()));
+    let is_in_one = |oid| wholes.iter().any(|whole| whole.lookup(oid).is_some());
+    let is_contained = |name: &&PathBuf| open(name).is_some_and(|pack| pack.iter().all(|entry| is_in_one(entry.oid)));
     // One of them may have all that is in the others.
-    let others = names.iter().filter(|name| *name != other);
-    others.filter(is_contained).cloned().collect()
+    names.difference(others).filter(is_contained).cloned().collect()
 }
+
+/// A file in a repository: when it was looked the last time for objects that no ref reaches.
+const SORTED: &str = "grasp-sorted";
 
 /// git's name for it, in the directory of packs.
 pub(super) const MULTI_PACK_INDEX: &str = "multi-pack-index";

@@ -1,6 +1,7 @@
 //! Keeping the packs of a repository fast to read: small ones are combined, and a multi-pack index with bitmaps, and a
 //! commit-graph, are written over all of them. No large pack is written again for it, so what repositories share stays
-//! shared.
+//! shared. What no ref reaches comes into packs of its own, which go when they are old and nothing needs them
+//! (removable.rs).
 //!
 //! All that takes time is done in a quarantine, in which the packs of the repository are linked; a crash leaves that to
 //! be swept, and a git that outlives its gateway writes nothing elsewhere. Under the lock finished files are renamed
@@ -11,40 +12,29 @@
 
 mod found;
 mod plan;
+mod removable;
 mod switch;
 mod touched;
-
-use std::collections::BTreeSet;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Stdio;
+mod workshop;
 
 use shared::nip34::Coordinate;
 
-use crate::git::error::GitError;
-use crate::git::invocation::Invocation;
 use crate::repositories::Line;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
-use crate::repositories::layout::FileError;
-use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
-use crate::repositories::layout::make_dir;
-use crate::repositories::layout::sync;
-use crate::repositories::maintenance::found::contained_packs;
 use crate::repositories::maintenance::found::found_packs;
 pub(crate) use crate::repositories::maintenance::plan::Effort;
 use crate::repositories::maintenance::plan::FoundPacks;
 use crate::repositories::maintenance::plan::MaintenancePlan;
 pub(crate) use crate::repositories::maintenance::plan::MaintenanceSettings;
 use crate::repositories::maintenance::plan::plan;
+pub(crate) use crate::repositories::maintenance::removable::Removable;
+use crate::repositories::maintenance::removable::find_removable;
 pub(super) use crate::repositories::maintenance::switch::RenewedPacks;
-use crate::repositories::maintenance::switch::new_files;
 pub(super) use crate::repositories::maintenance::switch::remove_replaced;
 pub(crate) use crate::repositories::maintenance::touched::TouchedRepositories;
-use crate::repositories::packs::packs_in;
-use crate::repositories::quarantine::Quarantine;
+use crate::repositories::maintenance::workshop::Workshop;
 use crate::repositories::repository::Repository;
 
 /// What was done.
@@ -58,6 +48,8 @@ pub(crate) struct Maintained {
     pub(crate) indexed: usize,
     /// Packs that nobody reads any more, and that are gone.
     pub(crate) removed: usize,
+    /// Packs of objects that no ref reaches, which others have no more.
+    pub(crate) separated: usize,
 }
 
 impl Repositories {
@@ -87,7 +79,7 @@ impl Repositories {
                 repository.remove_replaced_packs(plan.remove.clone()).await?
             }
         };
-        let renewed = match plan.is_indexed_anew {
+        let renewed = match plan.is_indexed_anew || plan.is_sorted {
             true => self.renew(&repository, &found, &plan).await?,
             false => Maintained::default(),
         };
@@ -98,6 +90,14 @@ impl Repositories {
         })
     }
 
+    /// Finds unreachable objects that can go; `None`: there are none.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if something cannot be read.
+    pub(crate) async fn find_removable(&self, coordinate: &Coordinate) -> Result<Option<Removable>, RepositoryError> {
+        find_removable(self.at(coordinate), &self.maintenance).await
+    }
+
     async fn renew(
         &self,
         repository: &Repository,
@@ -105,15 +105,26 @@ impl Repositories {
         plan: &MaintenancePlan,
     ) -> Result<Maintained, RepositoryError> {
         let coordinate = repository.coordinate();
-        if !self.disk_use.has_room(found.bytes_of(&plan.combine)).await? {
+        let workshop = Workshop::open(repository, found, &self.maintenance).await?;
+        let sorted = match plan.is_sorted {
+            true => workshop.sort(found).await?,
+            false => None,
+        };
+        if sorted.is_none() && !plan.is_indexed_anew {
+            return Ok(Maintained::default());
+        }
+        let separation = sorted.as_ref().map(|sorted| &sorted.separation);
+        let made_anew = separation.map_or(&plan.combine, |separation| &separation.split);
+        if !self.disk_use.has_room(found.bytes_of(made_anew)).await? {
             tracing::warn!(repo.coordinate = %coordinate, "no room on the disk to maintain a repository");
             return Ok(Maintained::default());
         }
-        let workshop = Workshop::open(repository, found, &self.maintenance).await?;
-        let renewed = workshop.renew(found, plan).await?;
+        let is_separated = sorted.is_some();
+        let renewed = workshop.renew(found, plan, sorted).await?;
         let maintained = Maintained {
-            combined: renewed.replaced.len(),
+            combined: if is_separated { 0 } else { renewed.replaced.len() },
             indexed: renewed.indexed.len(),
+            separated: renewed.unreachable.difference(&found.unreachable).count(),
             ..Maintained::default()
         };
         let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
@@ -122,170 +133,14 @@ impl Repositories {
     }
 }
 
-/// Where packs and indexes are made: a quarantine in which the packs of the repository can be read.
-struct Workshop<'r> {
-    repository: &'r Repository,
-    quarantine: Quarantine,
-    settings: &'r MaintenanceSettings,
-}
-
-impl<'r> Workshop<'r> {
-    async fn open(
-        repository: &'r Repository,
-        found: &FoundPacks,
-        settings: &'r MaintenanceSettings,
-    ) -> Result<Self, RepositoryError> {
-        let quarantine = Quarantine::open(repository).await?;
-        let names: Vec<PathBuf> = found.packs.iter().map(|pack| pack.name.clone()).collect();
-        let (from, objects) = (repository.object_dir().join("pack"), quarantine.object_dir().to_owned());
-        in_background(move || {
-            make_dir(&objects.join("info"))?;
-            link_packs(&from, &objects.join("pack"), &names)
-        })
-        .await?;
-        Ok(Self {
-            repository,
-            quarantine,
-            settings,
-        })
-    }
-
-    /// Makes what the plan wants.
-    async fn renew(self, found: &FoundPacks, plan: &MaintenancePlan) -> Result<RenewedPacks, RepositoryError> {
-        let mut replaced = BTreeSet::new();
-        let dir = self.quarantine.object_dir().join("pack");
-        if !plan.combine.is_empty() {
-            match self.combine(&plan.combine).await {
-                Ok(combined) => {
-                    let (dir, names) = (dir.clone(), plan.combine.clone());
-                    replaced = in_background(move || contained_packs(&dir, &names, &combined)).await;
-                }
-                Err(error) => self.do_without(&error, "the packs of a repository are not combined"),
-            }
-        }
-        let mut indexed = in_background(move || packs_in(&dir)).await?;
-        indexed.retain(|name| !replaced.contains(name));
-        let largest = found.packs.iter().filter(|pack| indexed.contains(&pack.name));
-        let largest = largest.max_by_key(|pack| pack.bytes).map(|pack| pack.name.clone());
-        if let Err(error) = self.index(&indexed, largest.as_deref(), Some("--bitmap")).await {
-            // Something is missing, or its limits are too small for bitmaps.
-            self.do_without(&error, "a repository gets no bitmaps");
-            self.index(&indexed, largest.as_deref(), None).await?;
-        }
-        let graph = self
-            .git("commit-graph")
-            .arg("write")
-            .arg("--reachable")
-            .arg("--no-progress");
-        if let Err(error) = self.run(graph, "commit-graph", "").await {
-            self.do_without(&error, "a repository gets no commit-graph");
-        }
-        let objects = self.quarantine.object_dir().to_owned();
-        // Here, so that the lock is not held meanwhile.
-        in_background(move || sync(&new_files(&objects)?)).await?;
-        Ok(RenewedPacks {
-            quarantine: self.quarantine,
-            linked: found.packs.iter().map(|pack| pack.name.clone()).collect(),
-            indexed,
-            replaced,
-        })
-    }
-
-    /// Makes one pack of several, with all that is in them, and returns its name.
-    async fn combine(&self, packs: &BTreeSet<PathBuf>) -> Result<PathBuf, RepositoryError> {
-        let combine = self.git("pack-objects").arg("--stdin-packs").arg("--quiet");
-        let combine = combine
-            .arg("--delta-base-offset")
-            .arg(self.quarantine.object_dir().join("pack/pack"));
-        let printed = self.run(combine, "pack-objects", &lines(packs, "pack")).await?;
-        Ok(format!("pack-{}", String::from_utf8_lossy(&printed).trim_end()).into())
-    }
-
-    /// Writes the multi-pack index. Of the largest pack whole stretches are sent as they are.
-    async fn index(
-        &self,
-        packs: &BTreeSet<PathBuf>,
-        largest: Option<&Path>,
-        bitmap: Option<&str>,
-    ) -> Result<(), RepositoryError> {
-        let mut index = self.git("multi-pack-index").arg("write").arg("--no-progress");
-        index = index.arg("--stdin-packs");
-        if let Some(name) = largest {
-            index = index.arg(format!("--preferred-pack={}.pack", name.display()));
-        }
-        if let Some(bitmap) = bitmap {
-            index = index.arg(bitmap);
-        }
-        self.run(index, "multi-pack-index", &lines(packs, "idx"))
-            .await
-            .map(drop)
-    }
-
-    fn git(&self, subcommand: &str) -> Invocation {
-        let git = self.repository.store().git().invoke(subcommand);
-        git.repository(self.repository.path())
-            .env("GIT_OBJECT_DIRECTORY", self.quarantine.object_dir())
-            // Refs may have moved on to objects that came after the packs were listed.
-            .alternates(self.quarantine.alternates())
-            .limits(self.settings.child_limits())
-    }
-
-    /// Runs a git that everything else comes before, and returns the line that it prints.
-    async fn run(&self, git: Invocation, command: &str, input: &str) -> Result<Vec<u8>, RepositoryError> {
-        let (command, deadline) = (command.to_owned(), self.settings.duration_max);
-        let child = git.spawn(Stdio::piped())?;
-        child.let_others_first();
-        let error = match child.output(input.as_bytes(), PRINTED_BYTES_MAX, deadline).await {
-            Ok(Some(output)) if output.status.success() => return Ok(output.stdout),
-            Ok(Some(output)) => GitError::Failed {
-                command,
-                status: output.status,
-                message: output.stderr.summary(),
-            },
-            Ok(None) => GitError::Deadline { command, deadline },
-            Err(source) => GitError::Run { command, source },
-        };
-        Err(error.into())
-    }
-
-    fn do_without(&self, error: &RepositoryError, text: &str) {
-        let repository = self.repository;
-        repository.store().touched().leave_out(repository.coordinate());
-        let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %repository.coordinate(), error, "{text}, left out until the daily visit");
-    }
-}
-
-fn lines(packs: &BTreeSet<PathBuf>, extension: &str) -> String {
-    let line = |name: &PathBuf| format!("{}.{extension}\n", name.display());
-    packs.iter().map(line).collect()
-}
-
-/// Makes packs of one directory readable in another.
-fn link_packs(from: &Path, to: &Path, names: &[PathBuf]) -> Result<(), FileError> {
-    make_dir(to)?;
-    for name in names {
-        for extension in ["pack", "rev", "idx"] {
-            let (file, link) = (
-                from.join(name).with_extension(extension),
-                to.join(name).with_extension(extension),
-            );
-            if file.exists() {
-                symlink(&file, &link).map_err(failed("link", &link))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The name of a pack.
-const PRINTED_BYTES_MAX: usize = 100;
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::path::PathBuf;
     use std::time::Duration;
 
     use shared::git::Oid;
@@ -293,8 +148,10 @@ mod tests {
     use super::*;
     use crate::repositories::copy::copy_objects;
     use crate::repositories::copy::share_objects;
+    use crate::repositories::maintenance::found::contained_packs;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::packs::REPLACED;
+    use crate::repositories::packs::packs_in;
     use crate::repositories::testing::World;
 
     fn repositories(world: &World, keep_replaced: Duration) -> Repositories {
@@ -398,7 +255,7 @@ mod tests {
         let settings = MaintenanceSettings::DEFAULT;
         let renewed = async || {
             let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
-            workshop.renew(&found, &plan).await.unwrap()
+            workshop.renew(&found, &plan, None).await.unwrap()
         };
 
         // Killed after the pack was moved, after the bitmaps, and while packs were marked and removed.
@@ -432,7 +289,7 @@ mod tests {
             let plan = plan(&found, Effort::All, &settings);
             let renewed = async || {
                 let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
-                workshop.renew(&found, &plan).await.unwrap()
+                workshop.renew(&found, &plan, None).await.unwrap()
             };
             let [one_gone, gone, anew] = [renewed().await, renewed().await, renewed().await];
             let objects = repository.object_dir();
@@ -460,15 +317,18 @@ mod tests {
         let names: BTreeSet<PathBuf> = packs_in(&dir).unwrap();
         let (first, last) = (names.first().unwrap(), names.last().unwrap());
 
-        assert!(contained_packs(&dir, &names, first).is_empty());
-        assert!(contained_packs(&dir, &names, Path::new("pack-of-nothing")).is_empty());
+        assert!(contained_packs(&dir, &names, &[first.clone()].into()).is_empty());
+        assert!(contained_packs(&dir, &names, &["pack-of-nothing".into()].into()).is_empty());
         // Another name for one of them.
         let copy = Path::new("pack-1234");
         for extension in ["pack", "idx"] {
             let [from, to] = [last.as_path(), copy].map(|name| dir.join(name).with_extension(extension));
             fs::copy(from, to).unwrap();
         }
-        assert_eq!(contained_packs(&dir, &names, copy), [last.clone()].into());
+        assert_eq!(
+            contained_packs(&dir, &names, &[copy.to_owned()].into()),
+            [last.clone()].into()
+        );
     }
 
     /// It was tried anew after each push, for an hour at a time, and all others waited.
@@ -530,7 +390,7 @@ mod tests {
             let plan = plan(&found, Effort::All, &settings);
 
             let workshop = Workshop::open(&repository, &found, &settings).await.unwrap();
-            let renewed = workshop.renew(&found, &plan).await.unwrap();
+            let renewed = workshop.renew(&found, &plan, None).await.unwrap();
             assert!(renewed.put_in_place(&repository.object_dir()).unwrap());
 
             assert_eq!(files(&repository, "bitmap"), 1);

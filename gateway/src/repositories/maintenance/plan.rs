@@ -1,6 +1,7 @@
 //! What is to be done about the packs of a repository, given which there are. No files here.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,9 +16,19 @@ pub(crate) struct FoundPacks {
     pub(super) indexed: BTreeSet<PathBuf>,
     /// Those whose objects are all in others, and for how long they have been.
     pub(super) replaced: Vec<(PathBuf, Duration)>,
+    /// Those of objects that no ref reaches.
+    pub(super) unreachable: BTreeSet<PathBuf>,
+    /// How long ago it was looked for such objects, if that holds still.
+    pub(super) sorted_before: Duration,
 }
 
 impl FoundPacks {
+    /// Returns the names of all that have objects which are nowhere else.
+    pub(super) fn names(&self) -> BTreeSet<PathBuf> {
+        let used = self.packs.iter().map(|pack| pack.name.clone());
+        used.chain(self.unreachable.iter().cloned()).collect()
+    }
+
     /// Returns how many bytes these packs have.
     pub(super) fn bytes_of(&self, names: &BTreeSet<PathBuf>) -> u64 {
         let packs = self.packs.iter().filter(|pack| names.contains(&pack.name));
@@ -41,6 +52,8 @@ pub(crate) struct MaintenanceSettings {
     pub(crate) packs_max: usize,
     /// For how long a pack stays after its objects are in another: whoever has begun to read may need it.
     pub(crate) keep_replaced: Duration,
+    /// For how long objects that no ref reaches stay at least.
+    pub(crate) keep_unreachable: Duration,
     /// Longest time of one git.
     pub(crate) duration_max: Duration,
     /// Most memory of one git.
@@ -52,6 +65,7 @@ impl MaintenanceSettings {
     pub(crate) const DEFAULT: Self = Self {
         packs_max: 16,
         keep_replaced: Duration::from_secs(6 * 3600),
+        keep_unreachable: Duration::from_secs(14 * 24 * 3600),
         duration_max: Duration::from_secs(3600),
         memory_bytes_max: 4 << 30,
     };
@@ -87,6 +101,19 @@ pub(super) struct MaintenancePlan {
     pub(super) is_indexed_anew: bool,
     /// Packs that nobody reads any more.
     pub(super) remove: Vec<PathBuf>,
+    /// Whether it is looked for objects that no ref reaches.
+    pub(super) is_sorted: bool,
+}
+
+/// What is to be done about objects that no ref reaches.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Separation {
+    /// Packs that have some, of which two are made.
+    pub(super) split: BTreeSet<PathBuf>,
+    /// Packs that have nothing else.
+    pub(super) unreachable: BTreeSet<PathBuf>,
+    /// Packs that had nothing else, and do now.
+    pub(super) reached_again: BTreeSet<PathBuf>,
 }
 
 /// Decides what to do.
@@ -104,11 +131,29 @@ pub(super) fn plan(found: &FoundPacks, effort: Effort, settings: &MaintenanceSet
     let all: u64 = found.packs.iter().map(|pack| pack.bytes).sum();
     let has_grown = bytes >= GROWTH_BYTES_MIN.max(all / GROWTH_PARTS);
     let old = found.replaced.iter().filter(|(_, age)| *age >= settings.keep_replaced);
+    let is_sorted = effort == Effort::All || found.sorted_before >= settings.keep_unreachable / SORTED_PER_RETENTION;
     MaintenancePlan {
+        is_sorted: is_sorted && !found.packs.is_empty(),
         is_indexed_anew: !combine.is_empty() || is_due(count) || has_grown,
         combine,
         remove: old.map(|(name, _)| name.clone()).collect(),
     }
+}
+
+/// Decides about packs, given how many of the objects of each refs reach, and how many it has. None that repositories
+/// share is made anew.
+pub(super) fn separate<'p>(found: &FoundPacks, counts: impl Iterator<Item = (&'p Path, usize, usize)>) -> Separation {
+    let mut separation = Separation::default();
+    for (name, reached, all) in counts {
+        let pack = found.packs.iter().find(|pack| pack.name == name);
+        match pack {
+            Some(_) if reached == 0 => separation.unreachable.insert(name.to_owned()),
+            Some(pack) if reached < all && !pack.is_shared => separation.split.insert(name.to_owned()),
+            None if reached > 0 => separation.reached_again.insert(name.to_owned()),
+            Some(_) | None => false,
+        };
+    }
+    separation
 }
 
 /// Returns the small packs of which one is made, so that of those left each has twice the bytes of the next smaller one
@@ -136,6 +181,9 @@ const GROWTH_BYTES_MIN: u64 = 1 << 20;
 /// The index is written anew when this part of the repository is not in it: then bitmaps cover the rest.
 const GROWTH_PARTS: u64 = 10;
 
+/// It is looked for unreachable objects so many times in the time that they stay, which is so much longer at most.
+const SORTED_PER_RETENTION: u32 = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +200,7 @@ mod tests {
         let found = FoundPacks {
             packs: packs.iter().map(|(name, bytes)| pack(name, *bytes)).collect(),
             indexed: indexed.iter().map(PathBuf::from).collect(),
-            replaced: Vec::new(),
+            ..FoundPacks::default()
         };
         let settings = MaintenanceSettings {
             packs_max: 4,
@@ -232,11 +280,72 @@ mod tests {
             packs: vec![shared, pack("a", 1), pack("b", 1)],
             indexed: BTreeSet::new(),
             replaced: vec![("young".into(), keep / 2), ("old".into(), keep)],
+            ..FoundPacks::default()
         };
 
         let plan = plan(&found, Effort::All, &MaintenanceSettings::DEFAULT);
 
         assert_eq!(plan.combine, [PathBuf::from("a"), PathBuf::from("b")].into());
         assert_eq!(plan.remove, [PathBuf::from("old")]);
+    }
+
+    #[test]
+    fn it_is_looked_for_unreachable_objects_a_few_times_before_they_go() {
+        let settings = MaintenanceSettings::DEFAULT;
+        let due = settings.keep_unreachable / SORTED_PER_RETENTION;
+        let is_sorted = |sorted_before: Duration, packs: &[FoundPack], effort| {
+            let found = FoundPacks {
+                packs: packs.to_vec(),
+                sorted_before,
+                ..FoundPacks::default()
+            };
+            plan(&found, effort, &settings).is_sorted
+        };
+        let some = [pack("a", 1)];
+
+        assert!(is_sorted(due, &some, Effort::WhereItPays));
+        assert!(!is_sorted(due / 2, &some, Effort::WhereItPays));
+        assert!(is_sorted(due / 2, &some, Effort::All));
+        assert!(!is_sorted(due, &[], Effort::All));
+    }
+
+    #[test]
+    fn packs_are_split_by_what_refs_reach() {
+        let shared = |name| FoundPack {
+            is_shared: true,
+            ..pack(name, 1)
+        };
+        let found = FoundPacks {
+            packs: vec![
+                pack("all", 1),
+                pack("some", 1),
+                pack("none", 1),
+                shared("shared"),
+                shared("nobodys"),
+            ],
+            unreachable: ["still".into(), "again".into()].into(),
+            ..FoundPacks::default()
+        };
+        let counts = [
+            ("all", 2, 2),
+            ("some", 1, 2),
+            ("none", 0, 2),
+            ("shared", 1, 2),
+            ("nobodys", 0, 2),
+            ("still", 0, 2),
+            ("again", 1, 2),
+        ];
+
+        let separation = separate(
+            &found,
+            counts
+                .iter()
+                .map(|(name, reached, all)| (Path::new(name), *reached, *all)),
+        );
+
+        let names = |names: &[&str]| names.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        assert_eq!(separation.split, names(&["some"]));
+        assert_eq!(separation.unreachable, names(&["none", "nobodys"]));
+        assert_eq!(separation.reached_again, names(&["again"]));
     }
 }

@@ -16,6 +16,7 @@ use crate::repositories::layout::sync;
 use crate::repositories::maintenance::found::MULTI_PACK_INDEX;
 use crate::repositories::maintenance::found::indexed_packs;
 use crate::repositories::packs::REPLACED;
+use crate::repositories::packs::UNREACHABLE;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
 use crate::repositories::quarantine::Quarantine;
@@ -29,8 +30,10 @@ pub(crate) struct RenewedPacks {
     pub(super) linked: BTreeSet<PathBuf>,
     /// The packs that its multi-pack index has.
     pub(super) indexed: BTreeSet<PathBuf>,
-    /// The packs whose objects are all in a new one.
+    /// The packs whose objects are all in new ones.
     pub(super) replaced: BTreeSet<PathBuf>,
+    /// The packs that have only objects that no ref reaches.
+    pub(super) unreachable: BTreeSet<PathBuf>,
 }
 
 impl RenewedPacks {
@@ -45,40 +48,62 @@ impl RenewedPacks {
         if self.linked.is_empty() || !self.linked.is_subset(&packs_in(&to.join("pack"))?) {
             return Ok(false);
         }
+        let pack_dir = to.join("pack");
+        // One may have been replaced, or nobody's, before: the same objects have the same name.
+        for name in self.indexed.iter().chain(&self.unreachable) {
+            remove(&pack_dir.join(name).with_extension(REPLACED))?;
+        }
+        for name in &self.indexed {
+            remove(&pack_dir.join(name).with_extension(UNREACHABLE))?;
+        }
         move_packs(from, to)?;
-        move_index(&from.join("pack"), &to.join("pack"))?;
+        match self.indexed.is_empty() {
+            true => remove_index(&pack_dir)?,
+            false => move_index(&from.join("pack"), &pack_dir)?,
+        }
         let graph = from.join("info/commit-graph");
         if graph.exists() {
             let info = to.join("info");
             make_dir(&info)?;
             rename(&graph, &info.join("commit-graph"))?;
         }
-        for name in &self.replaced {
-            let marker = to.join("pack").join(name).with_extension(REPLACED);
-            File::create(&marker).map_err(failed("make", &marker))?;
+        // Last what lets packs go.
+        for (names, extension) in [(&self.unreachable, UNREACHABLE), (&self.replaced, REPLACED)] {
+            for name in names {
+                let marker = pack_dir.join(name).with_extension(extension);
+                File::create(&marker).map_err(failed("make", &marker))?;
+            }
         }
-        sync(&[to.join("pack")])?;
+        sync(&[pack_dir])?;
         Ok(true)
     }
 }
 
+/// Tells whether a file belongs to a multi-pack index, and is not that.
+fn is_beside(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.starts_with(MULTI_PACK_INDEX) && name != MULTI_PACK_INDEX
+}
+
+/// Removes a multi-pack index, and what belongs to it.
+fn remove_index(pack_dir: &Path) -> Result<(), FileError> {
+    remove(&pack_dir.join(MULTI_PACK_INDEX))?;
+    files(pack_dir)?
+        .iter()
+        .filter(|path| is_beside(path))
+        .try_for_each(|path| remove(path))
+}
+
 /// Moves a multi-pack index: its bitmaps first, so that whoever finds it finds them. Those of the old one go last.
 fn move_index(from: &Path, to: &Path) -> Result<(), FileError> {
-    let is_beside = |path: &PathBuf| {
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        name.starts_with(MULTI_PACK_INDEX) && name != MULTI_PACK_INDEX
-    };
-    let mut old: BTreeSet<PathBuf> = files(to)?.into_iter().filter(is_beside).collect();
+    let mut old: BTreeSet<PathBuf> = files(to)?.into_iter().filter(|path| is_beside(path)).collect();
     for file in files(from)?.iter().filter(|path| is_beside(path)) {
         let place = to.join(file.file_name().unwrap_or_default());
         rename(file, &place)?;
         old.remove(&place);
     }
     rename(&from.join(MULTI_PACK_INDEX), &to.join(MULTI_PACK_INDEX))?;
-    for file in old {
-        fs::remove_file(&file).map_err(failed("remove", &file))?;
-    }
-    Ok(())
+    old.iter().try_for_each(|file| remove(file))
 }
 
 /// Removes packs that were replaced, if no index of ours names them, and returns how many. Call it under the lock of
@@ -94,17 +119,29 @@ pub(in crate::repositories) fn remove_replaced(object_dir: &Path, names: &[PathB
         .filter(|name| !indexed.contains(*name) && dir.join(name).with_extension(REPLACED).exists());
     let mut removed = 0;
     for name in unread {
-        // Its index first: with that it is seen. What says that it can be removed goes last.
-        for extension in ["idx", "bitmap", "rev", "pack", REPLACED] {
-            let file = dir.join(name).with_extension(extension);
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &file)(error)),
-                Ok(()) | Err(_) => {}
-            }
-        }
+        remove_pack(&dir, name, REPLACED)?;
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Removes a pack that a marker with this extension lets go, and the marker. Blocks.
+///
+/// # Errors
+/// [`FileError`]; what is left has its marker still.
+pub(super) fn remove_pack(pack_dir: &Path, name: &Path, marker: &str) -> Result<(), FileError> {
+    // Its index first: with that it is seen.
+    let files = ["idx", "bitmap", "rev", "pack", marker].into_iter();
+    files
+        .map(|extension| pack_dir.join(name).with_extension(extension))
+        .try_for_each(|file| remove(&file))
+}
+
+fn remove(file: &Path) -> Result<(), FileError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", file)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Returns the files of a quarantine that are not links into the repository.

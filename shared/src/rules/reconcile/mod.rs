@@ -883,20 +883,22 @@ mod tests {
             pull_request_event(3, &coordinate(1, "r"), 'c'),
             pull_request_event(4, &coordinate(1, "r"), 'd'),
         );
+        // What is staged for it cannot be read.
+        let unread = pull_request_event(5, &coordinate(1, "r"), 'e');
         let state = state_event(1, "r", 5, MAIN_A);
         let scene = Scene::default()
             .served([own()])
             .held([state.clone()])
-            .held_until(NOW, [request.clone(), other.clone()]);
+            .held_until(NOW, [request.clone(), other.clone(), unread.clone()]);
         let mut disk = disk(&[], "a");
         disk.staged = BTreeSet::from([staged(request.id, 'c'), staged(other.id, 'd')]);
-        disk.uninstallable.insert((coordinate(1, "r"), request.id));
+        disk.uninstallable = [&request, &unread].map(|event| (coordinate(1, "r"), event.id)).into();
 
         let plan = look(scene, &disk);
 
         assert_eq!(released(&plan), [state.id, other.id]);
         assert_eq!(plan.installations.len(), 1);
-        assert_eq!(plan.undecided, BTreeSet::from([request.id]));
+        assert_eq!(plan.undecided, BTreeSet::from([request.id, unread.id]));
         assert!(plan.expired.is_empty() && plan.unstage.is_empty(), "{plan:?}");
     }
 

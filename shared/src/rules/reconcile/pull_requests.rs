@@ -40,6 +40,7 @@ pub(super) fn plan_pull_requests(
         let announced: Vec<&Coordinate> = repositories.iter().copied().filter(is_announced).collect();
         let installable: Vec<&Coordinate> = announced.iter().copied().filter(|at| sources.has_for(at)).collect();
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
+        let is_unknown = |at: &&Coordinate| next_states.is_broken(at) || is_uninstallable(at);
         // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
         let (mut open, mut lacks) = (BTreeSet::new(), Vec::new());
@@ -56,7 +57,7 @@ pub(super) fn plan_pull_requests(
                 }
             } else if let Some(lack) = lacks.first() {
                 Outcome::Wait(lack.clone())
-            } else if repositories.iter().any(|at| next_states.is_broken(at)) || !installable.is_empty() {
+            } else if repositories.iter().any(is_unknown) || !installable.is_empty() {
                 Outcome::Undecided
             } else if sources.is_anywhere() && announced.is_empty() {
                 Outcome::Wait("announcement not served".to_owned())

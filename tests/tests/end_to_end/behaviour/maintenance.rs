@@ -1,5 +1,6 @@
 //! The packs of repositories are maintained by the gateway and by its operator, and no reader is harmed.
 
+use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::process::program;
@@ -15,6 +16,7 @@ use crate::fixture::in_both_worlds;
 in_both_worlds!(
     readers_see_every_push_whole_while_refs_change_and_packs_are_maintained,
     a_large_push_is_indexed_without_anybody_asking,
+    commits_that_no_ref_and_no_held_state_names_go,
 );
 
 /// `steady-reading` is the longer form.
@@ -47,9 +49,7 @@ async fn a_large_push_is_indexed_without_anybody_asking(kind: Kind) {
     std::fs::copy(world.folder().join("large"), work.join("large")).unwrap();
     served.git.run(&["add", "large"]).await.expect_ok();
     let commit = served.git.commit("large one").await;
-    let state = served
-        .repository
-        .state(tests::clients::nostr::now(), &[("refs/heads/main", &commit)]);
+    let state = served.repository.state(now(), &[("refs/heads/main", &commit)]);
     assert!(world.nostr().await.send(&state).await.taken);
 
     served.git.push(&served.url, &["main"]).await.expect_ok();
@@ -73,6 +73,59 @@ async fn a_large_push_is_indexed_without_anybody_asking(kind: Kind) {
     world.kill_gateway().await;
     world.start_gateway().await;
     assert!(world.clone(&served.repository, "another").await.is_some());
+}
+
+async fn commits_that_no_ref_and_no_held_state_names_go(kind: Kind) {
+    let options = Options {
+        gateway: &["--unreachable-keep-secs=0"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let (mut repositories, mut seconds) = (Vec::new(), Vec::new());
+    for name in ["wanted", "forgotten"] {
+        let served = Served::new(&world, &mut nostr, name).await;
+        let second = served.git.commit("two").await;
+        let state = served.repository.state(now() - 50, &[("refs/heads/main", &second)]);
+        assert!(nostr.send(&state).await.taken);
+        served.git.push(&served.url, &["main"]).await.expect_ok();
+        repositories.push(served);
+        seconds.push(second);
+    }
+    let [wanted, forgotten] = [&repositories[0], &repositories[1]];
+    let third = wanted.git.commit("three").await;
+    let declared = [("refs/heads/main", &*seconds[0]), ("refs/heads/other", &third)];
+    assert!(nostr.send(&wanted.repository.state(now() - 30, &declared)).await.taken);
+    let has = async |served: &Served, oid: &str| {
+        let owner = served.repository.owner.public_key().to_hex();
+        let path = world.repositories().join(owner);
+        let path = path.join(format!("{}.git", served.repository.identifier));
+        let said = shell(
+            &format!("git -C {} cat-file -e {oid} && echo yes || echo no", path.display()),
+            "",
+        )
+        .await;
+        said.trim() == "yes"
+    };
+
+    // One after the other is maintained.
+    for served in [wanted, forgotten] {
+        let back = served
+            .repository
+            .state(now() - 40, &[("refs/heads/main", &served.commit)]);
+        assert!(nostr.send(&back).await.taken);
+        let expected = [("refs/heads/main".to_owned(), served.commit.clone())];
+        eventually("the branch is set back", async || served.refs().await == expected).await;
+    }
+
+    eventually("what nobody wants is gone", async || !has(forgotten, &seconds[1]).await).await;
+    assert!(has(wanted, &seconds[0]).await);
+    assert!(world.clone(&forgotten.repository, "clone").await.is_some());
+    // It need not be pushed again.
+    let other = format!("{third}:refs/heads/other");
+    wanted.git.push(&wanted.url, &[&other]).await.expect_ok();
+    eventually("both branches are there", async || wanted.refs().await.len() == 2).await;
+    assert!(world.clone(&wanted.repository, "another").await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
