@@ -34,7 +34,6 @@ use crate::admin::address::AdminParts;
 use crate::admin::address::admin_routes;
 use crate::admin::health::Health;
 use crate::admin::own_address::is_own;
-use crate::admin::survey::keep_surveying;
 use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
@@ -202,13 +201,7 @@ impl Server {
             stopped.clone().cancelled_owned(),
         ));
         if let Some((listener, health)) = self.admin {
-            let purgatory = health.purgatory.clone();
-            let parts = AdminParts {
-                health,
-                gateway: Arc::clone(&self.gateway),
-                surveys: keep_surveying(purgatory.clone()),
-                purgatory,
-            };
+            let parts = AdminParts::new(health, Arc::clone(&self.gateway));
             let routes = admin_routes(Arc::new(parts));
             log_admin_address(&listener);
             tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));
