@@ -44,7 +44,7 @@ use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
 use crate::http::client_address::TrustedProxies;
-use crate::http::relay_info::RelayInfo;
+use crate::http::front::Front;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
 use crate::http::server;
@@ -138,7 +138,7 @@ impl Server {
         };
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
-            relay_info: RelayInfo::default(),
+            front: Front::new(Arc::clone(&reader), repositories),
             upload_pack: UploadPack::new(store, limits.of_fetches()),
             pusher: Arc::new(pusher(options, (reconciler, &reader), &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),

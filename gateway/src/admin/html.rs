@@ -8,6 +8,7 @@ use crate::admin::rows::Row;
 use crate::admin::rows::Tally;
 use crate::admin::survey::LastSurvey;
 use crate::admin::survey::Survey;
+use crate::http::pages::PageHead;
 use crate::http::pages::document;
 use crate::http::pages::escape;
 
@@ -122,7 +123,13 @@ fn reload_link(is_live: bool) -> String {
 }
 
 fn page(title: &str, is_live: bool, body: &str) -> String {
-    document("grasp-gateway", title, is_live.then_some(RELOAD_SECS), body)
+    let head = PageHead {
+        site: "grasp-gateway",
+        title,
+        reload_secs: is_live.then_some(RELOAD_SECS),
+        ..PageHead::default()
+    };
+    document(&head, body)
 }
 
 /// The oldest, which matter most.
