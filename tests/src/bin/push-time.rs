@@ -47,12 +47,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn print(what: &str, times: &PushTimes) -> std::io::Result<()> {
-    let (into_world, into_file) = times.medians();
-    writeln!(
-        std::io::stdout(),
-        "{what}: p50 {:.1} ms; file:// {:.1} ms; {:.2} times",
-        into_world.as_secs_f64() * 1e3,
-        into_file.as_secs_f64() * 1e3,
-        into_world.as_secs_f64() / into_file.as_secs_f64(),
-    )
+    let [into_world, into_file, refused] = times.medians().map(|median| median.as_secs_f64() * 1e3);
+    let ratio = into_world / into_file;
+    let mut line = format!("{what}: p50 {into_world:.1} ms; file:// {into_file:.1} ms; {ratio:.2} times");
+    if !times.refused.is_empty() {
+        let ratio = refused / into_file;
+        line += &format!("; one that is refused, which is the client's own time, {refused:.1} ms, {ratio:.2} times");
+    }
+    writeln!(std::io::stdout(), "{line}")
 }

@@ -18,6 +18,8 @@ pub struct PushTimes {
     pub into_world: Vec<Duration>,
     /// Into a bare repository on the same disk, by `file://`.
     pub into_file: Vec<Duration>,
+    /// Into a world that refuses them: what a client takes by itself to push by HTTP.
+    pub refused: Vec<Duration>,
 }
 
 impl PushTimes {
@@ -32,6 +34,8 @@ impl PushTimes {
             let git = world.git(&format!("client{number}")).await;
             let commit = git.commit("one").await;
             times.into_file.push(push_into_file(world, &git, number).await);
+            let other = Repository::new(&format!("refused{number}"));
+            times.refused.push(push_refused(world, &mut nostr, &git, &other).await);
             let repository = Repository::new(&format!("r{number}"));
             let took = push_into_world(world, &mut nostr, &git, &repository, &commit).await;
             times.into_world.push(took);
@@ -39,9 +43,9 @@ impl PushTimes {
         times
     }
 
-    /// Returns the median of each: into the world, and by `file://`.
-    pub fn medians(&self) -> (Duration, Duration) {
-        (median(&self.into_world), median(&self.into_file))
+    /// Returns the median of each: into the world, by `file://`, and of those that are refused.
+    pub fn medians(&self) -> [Duration; 3] {
+        [&self.into_world, &self.into_file, &self.refused].map(|times| median(times))
     }
 }
 
@@ -94,6 +98,18 @@ async fn push_into_file(world: &World, git: &GitClient, number: usize) -> Durati
     let path = bare_repository(world, git, number).await;
     let started = Instant::now();
     git.push(&format!("file://{path}"), &["main"]).await.expect_ok();
+    started.elapsed()
+}
+
+/// Publishes a repository with another commit than it then pushes, which is refused before anything is done with it.
+async fn push_refused(world: &World, nostr: &mut NostrClient, git: &GitClient, repository: &Repository) -> Duration {
+    let announcement = world.announcement(repository, now(), &[]);
+    let state = repository.state(now(), &[("refs/heads/main", &"1".repeat(40))]);
+    for event in [&announcement, &state] {
+        assert!(nostr.send(event).await.taken);
+    }
+    let started = Instant::now();
+    git.push(&world.url(repository), &["main"]).await.expect_refused();
     started.elapsed()
 }
 
