@@ -134,7 +134,9 @@ impl Front {
                 return *refusal;
             }
         };
+        let mut is_new = false;
         let rendered = async {
+            is_new = true;
             // Another gateway may have made it.
             if finding.refs().is_some_and(|refs| !refs.refs.is_empty()) {
                 self.repositories.hosted().add([coordinate.clone()]);
@@ -144,7 +146,11 @@ impl Front {
             let (contents, counts) = tokio::join!(contents, counts);
             repository(coordinate, facts, &contents, counts)
         };
-        match finding.page(rendered).await {
+        let page = finding.page(rendered).await;
+        if is_new {
+            self.reader.weigh(coordinate, &finding);
+        }
+        match page {
             Some(page) => reply::html_tagged(page, headers),
             None => Found::NotHosted.refusal(),
         }
@@ -158,7 +164,9 @@ impl Front {
             (Ok(_), None) => return finding.found.refusal(),
             (Err(refusal), _) => return *refusal,
         };
+        let mut is_new = false;
         let written = async {
+            is_new = true;
             let releases = self.repositories.at(coordinate).releases(Arc::clone(refs)).await;
             let releases = releases.unwrap_or_else(|error| {
                 let error = &error as &dyn std::error::Error;
@@ -167,7 +175,11 @@ impl Front {
             });
             feed(coordinate, name_of(coordinate, facts), &facts.service, &releases)
         };
-        reply::feed_tagged(finding.feed(written).await, headers)
+        let feed = finding.feed(written).await;
+        if is_new {
+            self.reader.weigh(coordinate, &finding);
+        }
+        reply::feed_tagged(feed, headers)
     }
 
     /// Returns what is shown of the commit that HEAD leads to; nothing, if it cannot be read.
