@@ -34,7 +34,6 @@ use crate::admin::address::AdminParts;
 use crate::admin::address::admin_routes;
 use crate::admin::health::Health;
 use crate::admin::own_address::is_own;
-use crate::admin::survey::keep_surveying;
 use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
@@ -45,7 +44,7 @@ use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
 use crate::http::client_address::TrustedProxies;
-use crate::http::relay_info::RelayInfo;
+use crate::http::front::Front;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
 use crate::http::server;
@@ -141,7 +140,7 @@ impl Server {
         };
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
-            relay_info: RelayInfo::default(),
+            front: Front::new(Arc::clone(&reader), repositories),
             upload_pack: UploadPack::new(store, limits.of_fetches()),
             pusher: Arc::new(pusher(options, (reconciler, &reader), &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
@@ -204,13 +203,7 @@ impl Server {
             stopped.clone().cancelled_owned(),
         ));
         if let Some((listener, health)) = self.admin {
-            let purgatory = health.purgatory.clone();
-            let parts = AdminParts {
-                health,
-                gateway: Arc::clone(&self.gateway),
-                surveys: keep_surveying(purgatory.clone()),
-                purgatory,
-            };
+            let parts = AdminParts::new(health, Arc::clone(&self.gateway));
             let routes = admin_routes(Arc::new(parts));
             log_admin_address(&listener);
             tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));

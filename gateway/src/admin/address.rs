@@ -4,13 +4,19 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::Stream;
+use futures_util::StreamExt;
 use nostr::event::EventId;
+use nostr::key::Keys;
 use shared::purgatory::Purgatory;
 use tokio::sync::watch;
+use url::form_urlencoded;
+use warp::Buf;
 use warp::Filter;
-use warp::http::HeaderValue;
+use warp::http::HeaderMap;
 use warp::http::Method;
 use warp::http::StatusCode;
+use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
@@ -19,17 +25,22 @@ use crate::admin::html;
 use crate::admin::metrics::Figures;
 use crate::admin::metrics::metrics;
 use crate::admin::purgatory::description;
+use crate::admin::purgatory::drop_now;
+use crate::admin::purgatory::release_now;
 use crate::admin::readiness::readiness;
 use crate::admin::survey::LastSurvey;
+use crate::admin::survey::keep_surveying;
 use crate::http::reply;
 use crate::http::routes::Gateway;
 
 /// What the admin address tells about.
 pub(crate) struct AdminParts {
-    pub(crate) health: Health,
-    pub(crate) gateway: Arc<Gateway>,
-    pub(crate) purgatory: Purgatory,
-    pub(crate) surveys: watch::Receiver<LastSurvey>,
+    health: Health,
+    gateway: Arc<Gateway>,
+    purgatory: Purgatory,
+    surveys: watch::Receiver<LastSurvey>,
+    /// What forms send back: other sites' pages cannot read it, nor what they make a browser send contain it.
+    token: String,
 }
 
 /// Returns what the admin address answers.
@@ -37,28 +48,58 @@ pub(crate) fn admin_routes(
     parts: Arc<AdminParts>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let host = warp::header::value("host")
-        .map(Some)
-        .or(warp::any().map(|| None))
-        .unify();
-    let answer = move |method: Method, path: warp::path::FullPath, query: String, host: Option<HeaderValue>| {
+    let answer = move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, body| {
         let parts = Arc::clone(&parts);
         async move {
-            let host = host.as_ref().and_then(|host| host.to_str().ok());
-            match matches!(method, Method::GET | Method::HEAD) {
-                true if !is_page(path.as_str()) || host.is_none_or(is_no_name) => {
-                    parts.answer(path.as_str(), &query).await
-                }
-                true => reply::text(
-                    StatusCode::FORBIDDEN,
-                    "the pages are shown by address: http://127.0.0.1:<port>/\n",
-                ),
-                false => reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"),
+            let path = path.as_str();
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            if is_page(path) && !host.is_none_or(is_no_name) {
+                let text = "the pages are shown by address: http://127.0.0.1:<port>/\n";
+                return reply::text(StatusCode::FORBIDDEN, text);
+            }
+            match method {
+                Method::GET | Method::HEAD => parts.answer(path, &query).await,
+                Method::POST if is_page(path) => parts.act(path, &headers, body).await,
+                _ => reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"),
             }
         }
     };
-    // Nothing of these rejects a request.
-    warp::method().and(warp::path::full()).and(query).and(host).then(answer)
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(answer)
+        .or_else(|rejection: warp::Rejection| async move { Err(rejection) })
+        .recover(|_| async { Ok::<_, Infallible>(reply::text(StatusCode::BAD_REQUEST, "malformed request\n")) })
+        .unify()
+}
+
+/// What an operator does about an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Release,
+    Drop,
+}
+
+/// Returns which event a path is about, and what is to be done about it.
+fn action_in(path: &str) -> Option<(EventId, Action)> {
+    let (event_id, action) = path.strip_prefix("/events/")?.split_once('/')?;
+    let action = match action {
+        "release" => Action::Release,
+        "drop" => Action::Drop,
+        _ => return None,
+    };
+    Some((EventId::from_hex(event_id).ok()?, action))
+}
+
+/// Whether a request comes from a page of this address, or from no page. The browser tells, and not the page.
+fn is_from_own_page(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_own = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == text(header::HOST);
+    headers
+        .get(header::ORIGIN)
+        .is_none_or(|origin| origin.to_str().is_ok_and(is_own))
 }
 
 /// Whether a path shows what waits and whom it is from, and not only figures.
@@ -80,6 +121,19 @@ fn is_no_name(host: &str) -> bool {
 }
 
 impl AdminParts {
+    /// Tells about `gateway`, and acts on the purgatory that `health` looks at.
+    pub(crate) fn new(health: Health, gateway: Arc<Gateway>) -> Self {
+        let purgatory = health.purgatory.clone();
+        Self {
+            surveys: keep_surveying(purgatory.clone()),
+            purgatory,
+            health,
+            gateway,
+            // As hard to guess as a key.
+            token: Keys::generate().public_key().to_hex(),
+        }
+    }
+
     async fn answer(&self, path: &str, query: &str) -> Response {
         let is_live = query != "still";
         match path {
@@ -98,9 +152,42 @@ impl AdminParts {
                 reply::html(StatusCode::OK, page)
             }
             _ => match path.strip_prefix("/events/").and_then(|id| EventId::from_hex(id).ok()) {
-                Some(event_id) => self.answer_event(&event_id, is_live).await,
+                Some(event_id) => self.answer_event(&event_id).await,
                 None => reply::text(StatusCode::NOT_FOUND, "here are /, /livez, /readyz and /metrics\n"),
             },
+        }
+    }
+
+    /// Does what a form asks for. Its token is known only to who was shown the form.
+    async fn act(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    ) -> Response {
+        let Some((event_id, action)) = action_in(path) else {
+            return reply::text(StatusCode::NOT_FOUND, "an event can be released or dropped\n");
+        };
+        if !is_from_own_page(headers) {
+            return reply::text(StatusCode::FORBIDDEN, "this is done from the page of the event only\n");
+        }
+        let Some(form) = read_form(body).await else {
+            return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "this is more than the form sends\n");
+        };
+        let mut fields = form_urlencoded::parse(&form);
+        if !fields.any(|(name, value)| name == "token" && value == self.token.as_str()) {
+            let text = "the form is older than the gateway: load the page of the event again\n";
+            return reply::text(StatusCode::FORBIDDEN, text);
+        }
+        tracing::info!(event.id = %event_id, ?action, "asked for on the admin page");
+        let done = match action {
+            Action::Release => release_now(&self.purgatory, &event_id).await,
+            Action::Drop => drop_now(&self.purgatory, &event_id).await,
+        };
+        match done {
+            Ok(Some(text)) => reply::html(StatusCode::OK, html::done(&event_id, &text)),
+            Ok(None) => reply::html(StatusCode::NOT_FOUND, html::no_event()),
+            Err(error) => reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         }
     }
 
@@ -127,14 +214,31 @@ impl AdminParts {
         })
     }
 
-    async fn answer_event(&self, event_id: &EventId, is_live: bool) -> Response {
+    async fn answer_event(&self, event_id: &EventId) -> Response {
         match description(&self.purgatory, event_id).await {
-            Ok(Some(text)) => reply::html(StatusCode::OK, html::event(event_id, &text, is_live)),
+            Ok(Some(text)) => reply::html(StatusCode::OK, html::event(event_id, &text, &self.token)),
             Ok(None) => reply::html(StatusCode::NOT_FOUND, html::no_event()),
             Err(error) => reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         }
     }
 }
+
+/// Reads what a form sends; `None`: it is too much, or broke off.
+async fn read_form(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Option<Vec<u8>> {
+    let mut body = std::pin::pin!(body);
+    let mut form = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.ok()?;
+        if form.len() + chunk.remaining() > FORM_BYTES_MAX {
+            return None;
+        }
+        form.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    Some(form)
+}
+
+/// Of a form: a token.
+const FORM_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -162,6 +266,45 @@ mod tests {
         ] {
             assert!(!is_no_name(host), "{host}");
         }
-        assert!(is_page("/") && is_page("/events/00") && !is_page("/metrics") && !is_page("/readyz"));
+        assert!(
+            is_page("/events/00/drop")
+                && is_page("/")
+                && is_page("/events/00")
+                && !is_page("/metrics")
+                && !is_page("/readyz")
+        );
+    }
+
+    #[test]
+    fn only_pages_of_this_address_act() {
+        for (origin, is_own) in [
+            (None, true),
+            (Some("http://127.0.0.1:7335"), true),
+            (Some("https://127.0.0.1:7335"), true),
+            (Some("null"), false),
+            (Some("http://127.0.0.1:7336"), false),
+            (Some("http://127.0.0.1"), false),
+            (Some("http://evil.example"), false),
+            (Some("http://evil.example/?http://127.0.0.1:7335"), false),
+            (Some(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "127.0.0.1:7335".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            assert_eq!(is_from_own_page(&headers), is_own, "{origin:?}");
+        }
+        let id = "a".repeat(64);
+        assert_eq!(action_in(&format!("/events/{id}/drop")).unwrap().1, Action::Drop);
+        for path in [
+            "/",
+            "/events/",
+            "/events/x/drop",
+            &format!("/events/{id}/drop/"),
+            &format!("/events/{id}"),
+        ] {
+            assert_eq!(action_in(path), None, "{path}");
+        }
     }
 }

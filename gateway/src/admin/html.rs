@@ -8,6 +8,7 @@ use crate::admin::rows::Row;
 use crate::admin::rows::Tally;
 use crate::admin::survey::LastSurvey;
 use crate::admin::survey::Survey;
+use crate::http::pages::PageHead;
 use crate::http::pages::document;
 use crate::http::pages::escape;
 
@@ -26,16 +27,35 @@ pub(super) fn everything(last: &LastSurvey, readiness: &str, is_live: bool) -> S
     page("The purgatory", is_live, &body)
 }
 
-/// The page of one event, as `purgatory show` describes it.
-pub(super) fn event(event_id: &EventId, description: &str, is_live: bool) -> String {
+/// The page of one event, as `purgatory show` describes it, with what can be done about it by who was shown `token`.
+pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> String {
+    let form = |action: &str, button: &str| {
+        format!(
+            "<form method=\"post\" action=\"/events/{event_id}/{action}\">\
+             <input type=\"hidden\" name=\"token\" value=\"{token}\"><button>{button}</button></form>"
+        )
+    };
     let body = format!(
-        "<h1>A held event</h1>{}<pre>{}</pre>\
-         <p>To have it reconciled now, or to remove it, with the gateway's Redis:</p>\
+        "<h1>A held event</h1><pre>{}</pre>\
+         <h2>Have it reconciled now</h2><p>It is released if it is complete.</p>{}\
+         <h2>Remove it</h2><details><summary>Nothing of it stays; its author can send it again</summary>{}</details>\
+         <p>The same by command, with the gateway's Redis:</p>\
          <pre>grasp-gateway purgatory release {event_id}\ngrasp-gateway purgatory drop {event_id}</pre>",
-        reload_link(is_live),
         escape(description),
+        form("release", "Release"),
+        form("drop", "Drop"),
     );
-    page("A held event", is_live, &body)
+    page("A held event", false, &body)
+}
+
+/// The page of what was done about an event.
+pub(super) fn done(event_id: &EventId, text: &str) -> String {
+    let body = format!(
+        "<h1>A held event</h1><pre role=\"status\">{}</pre>\
+         <p><a href=\"/events/{event_id}\">The event</a>, <a href=\"/\">the purgatory</a></p>",
+        escape(text),
+    );
+    page("A held event", false, &body)
 }
 
 /// The page of an event that is not there.
@@ -103,7 +123,13 @@ fn reload_link(is_live: bool) -> String {
 }
 
 fn page(title: &str, is_live: bool, body: &str) -> String {
-    document("grasp-gateway", title, is_live.then_some(RELOAD_SECS), body)
+    let head = PageHead {
+        site: "grasp-gateway",
+        title,
+        reload_secs: is_live.then_some(RELOAD_SECS),
+        ..PageHead::default()
+    };
+    document(&head, body)
 }
 
 /// The oldest, which matter most.

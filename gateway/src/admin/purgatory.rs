@@ -264,15 +264,30 @@ async fn drop_entry(purgatory: &Purgatory, entry: &Entry, is_json: bool) -> Resu
     let event_id = entry.event.id;
     let status = purgatory.drop_entry(&event_id).await.map_err(failed)?;
     let status = status.ok_or_else(|| absent(&NamedEvent::Whole(event_id)))?;
-    let status = status_name(status);
     Ok(match is_json {
         true => format!(
             "{:#}\n",
-            json!({"dropped": event_id.to_hex(), "status": status, "signed": entry.event})
+            json!({"dropped": event_id.to_hex(), "status": status_name(status), "signed": entry.event})
         ),
-        false => format!("dropped {event_id}, which was {status}; its author can send it again\n"),
+        false => dropped(&event_id, status),
     }
     .into())
+}
+
+fn dropped(event_id: &EventId, status: EntryStatus) -> String {
+    format!(
+        "dropped {event_id}, which was {}; its author can send it again\n",
+        status_name(status)
+    )
+}
+
+/// Removes an event as `purgatory drop` does, and returns what an operator reads; `None`: it is not there.
+///
+/// # Errors
+/// The purgatory does not answer.
+pub(super) async fn drop_now(purgatory: &Purgatory, event_id: &EventId) -> Result<Option<String>, PurgatoryError> {
+    let status = purgatory.drop_entry(event_id).await?;
+    Ok(status.map(|status| dropped(event_id, status)))
 }
 
 /// How an attempt to release an event ended.
@@ -322,49 +337,83 @@ async fn wait_for_gateway(
     }
 }
 
-async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<CommandAnswer, CommandError> {
-    let entry = find(purgatory, &options.event).await?;
-    if entry.status.counts_as_served() {
-        purgatory.make_due(&entry.event.id).await.map_err(failed)?;
+/// What became of an attempt to release an event.
+struct Attempt {
+    event_id: EventId,
+    released: Released,
+    needs: Vec<Need>,
+}
+
+impl Attempt {
+    /// Returns a word for scripts, and what a person reads.
+    fn told(&self) -> (&'static str, &'static str) {
+        match self.released {
+            Released::Left => (
+                "left",
+                "it has left the purgatory: the relay has it, or nobody wants it any more",
+            ),
+            Released::Releasing => ("releasing", "it is complete: a gateway publishes it"),
+            Released::Refused => ("refused", "it is complete, and the relay refuses it"),
+            Released::Waits => ("waits", "its repository is reconciled, and it still waits"),
+            Released::NobodyCame => (
+                "nobody-came",
+                "no gateway has reconciled its repository: does one run, and does the relay answer?",
+            ),
+        }
     }
-    have_reconciled(purgatory, &entry).await.map_err(failed)?;
-    let waited = wait_for_gateway(purgatory, &entry, *options.wait).await;
-    let (after, is_dirty) = waited.map_err(failed)?;
+
+    fn text(&self) -> String {
+        let needs = self.needs.iter().map(|need| format!("waits for   {need}\n"));
+        format!("{}: {}\n{}", self.event_id, self.told().1, needs.collect::<String>())
+    }
+}
+
+async fn attempt(purgatory: &Purgatory, entry: &Entry, wait: Duration) -> Result<Attempt, PurgatoryError> {
+    if entry.status.counts_as_served() {
+        purgatory.make_due(&entry.event.id).await?;
+    }
+    have_reconciled(purgatory, entry).await?;
+    let (after, is_dirty) = wait_for_gateway(purgatory, entry, wait).await?;
     let needs = match &after {
-        Some(entry) => needs_of(purgatory, entry).await.map_err(failed)?,
+        Some(entry) => needs_of(purgatory, entry).await?,
         None => Vec::new(),
     };
-    let outcome = outcome(after.as_ref(), is_dirty);
-    let code = match outcome {
+    Ok(Attempt {
+        event_id: entry.event.id,
+        released: outcome(after.as_ref(), is_dirty),
+        needs,
+    })
+}
+
+/// Tries to release an event as `purgatory release` does, and returns what came of it; `None`: it is not there.
+///
+/// # Errors
+/// The purgatory does not answer.
+pub(super) async fn release_now(purgatory: &Purgatory, event_id: &EventId) -> Result<Option<String>, PurgatoryError> {
+    let found = purgatory.entries(&BTreeSet::from([*event_id])).await?;
+    let Some(entry) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    Ok(Some(attempt(purgatory, &entry, PAGE_WAIT).await?.text()))
+}
+
+async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<CommandAnswer, CommandError> {
+    let entry = find(purgatory, &options.event).await?;
+    let attempt = attempt(purgatory, &entry, *options.wait).await.map_err(failed)?;
+    let code = match attempt.released {
         Released::Left | Released::Releasing => ExitCode::SUCCESS,
         Released::Waits | Released::Refused | Released::NobodyCame => ExitCode::FAILURE,
     };
-    let (name, told) = match outcome {
-        Released::Left => (
-            "left",
-            "it has left the purgatory: the relay has it, or nobody wants it any more",
-        ),
-        Released::Releasing => ("releasing", "it is complete: a gateway publishes it"),
-        Released::Refused => ("refused", "it is complete, and the relay refuses it"),
-        Released::Waits => ("waits", "its repository is reconciled, and it still waits"),
-        Released::NobodyCame => (
-            "nobody-came",
-            "no gateway has reconciled its repository: does one run, and does the relay answer?",
-        ),
-    };
-    let event_id = entry.event.id;
     let text = match options.reach.json {
         true => {
-            let needs: Vec<Value> = needs.iter().map(Need::to_json).collect();
+            let needs: Vec<Value> = attempt.needs.iter().map(Need::to_json).collect();
+            let (name, _) = attempt.told();
             format!(
                 "{:#}\n",
-                json!({"event": event_id.to_hex(), "outcome": name, "needs": needs})
+                json!({"event": attempt.event_id.to_hex(), "outcome": name, "needs": needs})
             )
         }
-        false => {
-            let needs = needs.iter().map(|need| format!("waits for   {need}\n"));
-            format!("{event_id}: {told}\n{}", needs.collect::<String>())
-        }
+        false => attempt.text(),
     };
     Ok(CommandAnswer { text, code })
 }
@@ -421,6 +470,9 @@ pub(super) fn failed(error: PurgatoryError) -> CommandError {
 
 /// Between two looks whether a gateway has reconciled.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// For how long a page waits for a gateway: an operator looks at it.
+const PAGE_WAIT: Duration = Duration::from_secs(5);
 
 /// Rows that `stats` reads: about a minute of Redis' time.
 const COUNTED_MAX: u64 = 100_000;

@@ -53,6 +53,16 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
     let repositories = &reconciler.repositories;
     let swept = repositories.sweep_quarantine().await?;
     tracing::debug!(swept, "swept the work in progress of killed gateways");
+    let mut walk = repositories.walk();
+    loop {
+        let page = walk.next_page(NAMES_PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        let began = Instant::now();
+        repositories.list_hosted(&page).await;
+        rest(began).await;
+    }
     wait_for_epoch(reconciler).await;
     let mut walk = repositories.walk_staged();
     loop {
@@ -145,6 +155,9 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// Repositories at once: fewer than are reconciled at once, so that what is live waits for none of them.
 const PAGE: usize = 4;
+
+/// Repositories whose names are read at once: some milliseconds of the disk's time.
+const NAMES_PAGE: usize = 500;
 
 /// How much longer than the work the rest is.
 const RESTS: u32 = 4;

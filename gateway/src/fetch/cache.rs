@@ -29,7 +29,7 @@ use crate::fetch::changes::Changes;
 pub(crate) trait Shareable: Send + Sync + 'static {
     /// Who may have it.
     fn audience(&self) -> Audience;
-    /// How many bytes of memory it takes at most, with all that it comes to keep.
+    /// How many bytes of memory it takes at most, with all that it comes to keep, unless that is weighed again.
     fn bytes(&self) -> u64;
 }
 
@@ -154,6 +154,14 @@ impl<T: Shareable> ReadCache<T> {
         let holds = self.inner.holds(&kept.load, coordinate, access, Instant::now());
         let result = kept.load.result.get().filter(|_| holds)?;
         (result.audience() == Audience::Everybody).then(|| Arc::clone(result))
+    }
+
+    /// Counts the bytes of a result again, which has come to keep more.
+    pub(crate) fn weigh(&self, coordinate: &Coordinate, result: &Arc<T>) {
+        let is_own = |kept: &Kept<T>| kept.load.result.get().is_some_and(|own| Arc::ptr_eq(own, result));
+        if let Some(kept) = self.inner.kept.peek(coordinate).filter(is_own) {
+            self.keep(coordinate, &kept.load, result);
+        }
     }
 
     /// Keeps a result for others, unless it is too large.
@@ -435,6 +443,23 @@ mod tests {
         assert_eq!(first.await, 0);
         // One load more, for all of them.
         assert_eq!(later.await, [1; 100]);
+    }
+
+    #[tokio::test]
+    async fn only_what_is_kept_is_weighed_again() {
+        let counted = CountedLoads::new(Audience::Everybody, MANY);
+        counted.get("r").await;
+        let before = counted.cache.inner.kept.weight();
+        let own = counted.cache.peek(&coordinate("r"), &counted.access).unwrap();
+        let another = Arc::new(Numbered(7, Audience::Everybody, 5000));
+
+        counted.cache.weigh(&coordinate("r"), &own);
+        counted.cache.weigh(&coordinate("r"), &another);
+
+        assert_eq!(
+            (counted.cache.inner.kept.weight(), counted.peek("r")),
+            (before, Some(0))
+        );
     }
 
     #[tokio::test(start_paused = true)]

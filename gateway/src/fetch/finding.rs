@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 
 use bytes::Bytes;
 use nostr::event::Event;
 use shared::git::RefName;
 use shared::rules::Facts;
+use tokio::sync::OnceCell;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -17,6 +17,7 @@ use crate::fetch::cache::Audience;
 use crate::fetch::cache::Shareable;
 use crate::http::reply;
 use crate::http::tagged::TaggedBody;
+use crate::repositories::refs::RefSnapshot;
 
 /// What a reader finds at a coordinate.
 pub(crate) enum Found {
@@ -46,7 +47,8 @@ pub(crate) struct Finding {
     pub(crate) facts: Option<Facts>,
     audience: Audience,
     /// Made when it is asked for first.
-    page: OnceLock<Option<TaggedBody>>,
+    page: OnceCell<Option<TaggedBody>>,
+    feed: OnceCell<TaggedBody>,
 }
 
 impl Finding {
@@ -56,7 +58,8 @@ impl Finding {
             found,
             facts,
             audience,
-            page: OnceLock::new(),
+            page: OnceCell::new(),
+            feed: OnceCell::new(),
         }
     }
 
@@ -68,10 +71,24 @@ impl Finding {
         }
     }
 
-    /// Returns the page that `render` made of `facts` when it was asked for first; `None`: there is nothing to show.
-    pub(crate) fn page(&self, facts: &Facts, render: impl FnOnce(&Facts) -> Option<String>) -> Option<&TaggedBody> {
-        let page = || Some(TaggedBody::new(Bytes::from(render(facts)?)));
-        self.page.get_or_init(page).as_ref()
+    /// Returns the page that was `rendered` when it was asked for first; `None`: there is nothing to show.
+    pub(crate) async fn page(&self, rendered: impl Future<Output = Option<String>>) -> Option<&TaggedBody> {
+        let page = async || Some(TaggedBody::new(Bytes::from(rendered.await?)));
+        self.page.get_or_init(page).await.as_ref()
+    }
+
+    /// Returns the feed of releases, as [`Finding::page`] returns the page.
+    pub(crate) async fn feed(&self, written: impl Future<Output = String>) -> &TaggedBody {
+        let feed = async || TaggedBody::new(Bytes::from(written.await));
+        self.feed.get_or_init(feed).await
+    }
+
+    /// Returns the refs of what can be read.
+    pub(crate) fn refs(&self) -> Option<&Arc<RefSnapshot>> {
+        match &self.found {
+            Found::Readable { advertised, .. } => Some(advertised.refs()),
+            Found::DataMissing(_) | Found::NoState | Found::NotHosted | Found::Unavailable => None,
+        }
     }
 }
 
@@ -118,7 +135,10 @@ impl Shareable for Finding {
 
     fn bytes(&self) -> u64 {
         let of_refs = self.advertised().map_or(0, |advertised| advertised.bytes());
-        of_refs + self.facts.as_ref().map_or(0, bytes_of)
+        let page = self.page.get().and_then(Option::as_ref);
+        let made = page.into_iter().chain(self.feed.get());
+        let of_made: usize = made.map(|body| body.bytes.len()).sum();
+        of_refs + self.facts.as_ref().map_or(0, bytes_of) + of_made as u64
     }
 }
 

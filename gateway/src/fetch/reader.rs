@@ -112,6 +112,11 @@ impl Reader {
         }
     }
 
+    /// Counts what a finding takes now that a page or a feed was made of it.
+    pub(crate) fn weigh(&self, coordinate: &Coordinate, finding: &Arc<Finding>) {
+        self.cache.weigh(coordinate, finding);
+    }
+
     /// Returns what a reader would find without anything being loaded.
     pub(crate) fn recent(&self, coordinate: &Coordinate) -> Option<Arc<Finding>> {
         self.cache.peek(coordinate, &self.loader.access.current())

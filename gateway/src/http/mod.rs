@@ -5,8 +5,10 @@ pub(crate) mod client_address;
 pub(crate) mod connections;
 #[cfg(test)]
 mod connections_tests;
-mod front;
+mod failure;
+pub(crate) mod front;
 mod large_files;
+mod open_counts;
 pub(crate) mod pages;
 pub(crate) mod relay_info;
 pub(crate) mod reply;

@@ -37,12 +37,19 @@ pub(crate) fn html_tagged(page: &TaggedBody, headers: &HeaderMap) -> Response {
 
 fn page_of(status: StatusCode, page: Response) -> Response {
     let mut response = with_type(status, "text/html; charset=utf-8", page);
-    // Pages have neither scripts nor foreign content, and stand in no frame.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+    // Pages have neither scripts nor foreign content, stand in no frame, and send what is filled in to nobody else.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; \
+                  base-uri 'none'";
     response
         .headers_mut()
         .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     response
+}
+
+/// Answers with a feed (RFC 4287), or that the client that sent `headers` has it.
+pub(crate) fn feed_tagged(feed: &TaggedBody, headers: &HeaderMap) -> Response {
+    let complete = |body| with_type(StatusCode::OK, "application/atom+xml; charset=utf-8", body);
+    tagged(feed, headers, complete)
 }
 
 /// Answers with bytes of git's smart protocol.

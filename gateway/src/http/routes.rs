@@ -23,10 +23,8 @@ use crate::fetch::upload_pack;
 use crate::http::body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
-use crate::http::front;
+use crate::http::front::Front;
 use crate::http::large_files;
-use crate::http::pages;
-use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
 use crate::http::server::Peer;
 use crate::http::websocket::WebSockets;
@@ -49,8 +47,8 @@ pub(crate) struct Gateway {
     pub(crate) pusher: Arc<Pusher>,
     /// What passes WebSockets on to the relay.
     pub(crate) websockets: WebSockets,
-    /// The relay's information document.
-    pub(crate) relay_info: RelayInfo,
+    /// What answers visitors.
+    pub(crate) front: Front,
     /// Proxies whose headers about the client's address are believed.
     pub(crate) trusted_proxies: TrustedProxies,
 }
@@ -59,6 +57,7 @@ pub(crate) struct Gateway {
 struct RequestHead {
     method: Method,
     target: Target,
+    query: String,
     headers: HeaderMap,
     client: IpAddr,
     /// What the connection counts by, also once it is a WebSocket.
@@ -86,6 +85,7 @@ pub(crate) fn routes(
                 let head = RequestHead {
                     method,
                     target: Target::parse(path.as_str(), &query),
+                    query,
                     client: gateway.trusted_proxies.client(address, &headers),
                     headers,
                     connection_permit: peer.and_then(|peer| peer.permit),
@@ -130,9 +130,10 @@ async fn answer(
             }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
-        Target::Root if reads => front::root(&gateway.reader, &gateway.relay_info, &head.headers).await,
+        Target::Root if reads => gateway.front.root(&head.query, &head.headers).await,
         Target::Repository { coordinate, endpoint } => match endpoint {
-            Endpoint::Page if reads => front::page(&gateway.reader, coordinate, &head.headers).await,
+            Endpoint::Page if reads => gateway.front.repository(coordinate, &head.headers).await,
+            Endpoint::Releases if reads => gateway.front.releases(coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
                 let answer = info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await;
@@ -150,13 +151,18 @@ async fn answer(
                 service_request(&gateway, coordinate.clone(), *service, &head, body).await
             }
             Endpoint::LargeFiles => large_files::refuse(&head.headers, body).await,
-            Endpoint::Page | Endpoint::InfoRefs(_) | Endpoint::UnknownService | Endpoint::Service(_) => {
-                method_not_allowed()
-            }
+            Endpoint::Page
+            | Endpoint::Releases
+            | Endpoint::InfoRefs(_)
+            | Endpoint::UnknownService
+            | Endpoint::Service(_) => method_not_allowed(),
         },
         Target::Elsewhere { location } if reads => reply::moved(location),
         Target::Root | Target::Elsewhere { .. } => method_not_allowed(),
-        Target::Nothing => reply::html(StatusCode::NOT_FOUND, pages::not_found(&gateway.reader.loader.service)),
+        Target::Nothing => reply::text(
+            StatusCode::NOT_FOUND,
+            "there is no such page or repository on this server\n",
+        ),
     }
 }
 

@@ -2,11 +2,11 @@
 //! the time for a request's head nor the number of connections (docs/facts/git-http.md 7).
 
 use std::convert::Infallible;
-use std::future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -36,6 +36,8 @@ use crate::fairness::least_rate::LeastRate;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
+use crate::http::failure::presented;
+use crate::http::failure::shows_pages;
 use crate::http::reply;
 use crate::http::slow_reader::Paced;
 
@@ -154,13 +156,15 @@ async fn converse<S>(
     let (address, stopping) = (peer.address, ending.stopping);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        let shows_pages = shows_pages(request.headers());
         let answer = in_origin_form(request).map(|request| service.clone().call(request));
         let stopping = stopping.clone();
         async move {
-            let mut response = match answer {
+            let response = match answer {
                 Ok(answer) => answer.await?,
                 Err(refusal) => *refusal,
             };
+            let mut response = presented(response, shows_pages).await;
             // So that a client opens another connection for its next request, rather than find this one closed.
             if stopping.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 close_after(&mut response);
@@ -205,11 +209,11 @@ fn in_origin_form(mut request: Request<Incoming>) -> Result<Request<Incoming>, B
 /// Answers a connection that is one too many of its address.
 async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
     // No async closure: rustc 1.95 panics over one here when it compiles incrementally.
-    let answer = service_fn(|_: Request<Incoming>| {
+    let answer = service_fn(|request: Request<Incoming>| {
         let text = "too many connections from your address\n";
         let mut response = reply::busy(StatusCode::TOO_MANY_REQUESTS, 10, text);
         close_after(&mut response);
-        future::ready(Ok::<_, Infallible>(response))
+        presented(response, shows_pages(request.headers())).map(Ok::<_, Infallible>)
     });
     let builder = builder(REQUEST_WAIT_MIN);
     let answered = builder.serve_connection(TokioIo::new(stream), answer);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use shared::rules::Commanded;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 use wire::command_list::PushCapabilities;
@@ -19,6 +19,7 @@ use wire::report::ReportWriter;
 
 use crate::http::reply;
 use crate::push::outcome::PushOutcome;
+use crate::push::progress::Stage;
 
 /// What became of a push, for its client.
 pub(super) struct PushResult {
@@ -72,16 +73,17 @@ pub(super) fn probe() -> Response {
 }
 
 /// Answers with the result of some work, which is done in a task: whether the client is still there or not, it
-/// finishes. Until then the client hears from time to time that it goes on.
+/// finishes. A client that has to wait hears meanwhile how far it is.
 pub(super) fn in_task(
     tasks: &TaskTracker,
     capabilities: &PushCapabilities,
+    stages: watch::Receiver<Stage>,
     work: impl Future<Output = PushResult> + Send + 'static,
 ) -> Response {
     let writer = ReportWriter::new(capabilities);
     let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
     tasks.spawn(async move {
-        let result = with_keepalives(work, writer, &sender, KEEPALIVE_INTERVAL).await;
+        let result = with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
         // A client that has gone hears nothing.
         drop(sender.send(result.bytes(writer)).await);
     });
@@ -90,32 +92,46 @@ pub(super) fn in_task(
     reply::git_stream(RESULT_TYPE, chunks)
 }
 
-/// Does some work, and sends a sign of life every `interval` until it is done.
-async fn with_keepalives(
+/// When a client hears of a push.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Most pushes are done before, and show nothing.
+    first: Duration,
+    /// Between two signs of life: below the 15 s after which clients give up (docs/facts/grasp.md 0.5).
+    again: Duration,
+}
+
+impl Pace {
+    const DEFAULT: Self = Self {
+        first: Duration::from_secs(1),
+        again: Duration::from_secs(5),
+    };
+}
+
+/// Does some work, and sends how far it is: once it has taken long, at each change, and as a sign of life.
+async fn with_progress(
     work: impl Future<Output = PushResult>,
+    mut stages: watch::Receiver<Stage>,
     writer: ReportWriter,
     client: &mpsc::Sender<Bytes>,
-    interval: Duration,
+    pace: Pace,
 ) -> PushResult {
-    let mut keepalive = tokio::time::interval_at(Instant::now() + interval, interval);
-    keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut next, mut is_slow) = (Instant::now() + pace.first, false);
     tokio::pin!(work);
     loop {
         tokio::select! {
             result = &mut work => return result,
-            _ = keepalive.tick() => drop(client.try_send(writer.remote_text(KEEPALIVE_TEXT))),
+            () = tokio::time::sleep_until(next) => {}
+            Ok(()) = stages.changed(), if is_slow => {}
         }
+        let stage = *stages.borrow_and_update();
+        drop(client.try_send(writer.progress(&stage.to_string())));
+        (next, is_slow) = (Instant::now() + pace.again, true);
     }
 }
 
 /// `gitprotocol-http(5)`, "Smart Service git-receive-pack".
 const RESULT_TYPE: &str = "application/x-git-receive-pack-result";
-
-/// Between two signs of life: below the 15 s after which clients give up (docs/facts/grasp.md 0.5).
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What the pusher reads meanwhile.
-const KEEPALIVE_TEXT: &str = "waiting for the push to be checked and for the relay to store its events";
 
 /// Pieces of an answer that may wait for a slow client.
 const ANSWER_CHUNKS_MAX: usize = 4;
@@ -124,26 +140,80 @@ const ANSWER_CHUNKS_MAX: usize = 4;
 mod tests {
     use super::*;
 
+    fn writer() -> ReportWriter {
+        ReportWriter::new(&PushCapabilities {
+            side_band_64k: true,
+            ..PushCapabilities::default()
+        })
+    }
+
     /// A push whose events took long to be released looked dead to the client and to proxies, which cut it off
     /// (ngit-grasp before 2.0.0).
     #[tokio::test]
     async fn a_push_shows_signs_of_life_while_it_is_finished() {
-        let writer = ReportWriter::new(&PushCapabilities {
-            side_band_64k: true,
-            ..PushCapabilities::default()
-        });
+        let writer = writer();
         let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+        let (_progress, stages) = watch::channel(Stage::Storing);
         // The work continues until the client has heard of it twice.
         let work = async {
             for _ in 0..2 {
-                assert_eq!(receiver.recv().await, Some(writer.remote_text(KEEPALIVE_TEXT)));
+                let heard = writer.progress("checked, storing it");
+                assert_eq!(receiver.recv().await, Some(heard));
             }
             PushResult::of(Vec::new(), Vec::new())
         };
+        let brief = Pace {
+            first: Duration::from_millis(5),
+            again: Duration::from_millis(5),
+        };
 
-        let finished = with_keepalives(work, writer, &sender, Duration::from_millis(5));
+        let finished = with_progress(work, stages, writer, &sender, brief);
         let result = tokio::time::timeout(Duration::from_secs(10), finished).await;
 
         assert!(result.is_ok(), "no sign of life");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_shows_how_far_it_is_once_it_takes_long() {
+        let writer = writer();
+        let (sender, mut receiver) = mpsc::channel(10);
+        let (progress, stages) = watch::channel(Stage::Checking {
+            received_bytes: 4_200_000,
+        });
+        let work = async {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            progress.send_replace(Stage::Storing);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            progress.send_replace(Stage::Publishing { events: 2 });
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            PushResult::of(Vec::new(), Vec::new())
+        };
+
+        with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
+
+        drop(sender);
+        let mut heard = Vec::new();
+        while let Some(text) = receiver.recv().await {
+            heard.push(text);
+        }
+        let waiting = "stored, waiting for the relay to store 2 events";
+        let expected = ["checked, storing it", waiting, waiting].map(|text| writer.progress(text));
+        assert_eq!(heard, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_that_is_soon_done_shows_nothing() {
+        let (sender, mut receiver) = mpsc::channel(10);
+        let (progress, stages) = watch::channel(Stage::Storing);
+        let work = async {
+            tokio::time::sleep(Duration::from_millis(950)).await;
+            progress.send_replace(Stage::Publishing { events: 1 });
+            PushResult::of(Vec::new(), Vec::new())
+        };
+
+        with_progress(work, stages, writer(), &sender, Pace::DEFAULT).await;
+
+        drop(sender);
+        assert_eq!(receiver.recv().await, None);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod commit;
 mod error;
 pub(crate) mod outcome;
+mod progress;
 pub(crate) mod publication;
 pub(crate) mod receive;
 mod request;
@@ -20,6 +21,7 @@ use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -38,6 +40,7 @@ use crate::push::commit::Committed;
 use crate::push::commit::Committer;
 use crate::push::error::PushError;
 use crate::push::outcome::PushOutcome;
+use crate::push::progress::Stage;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Pack;
 use crate::push::receive::ReceiveError;
@@ -107,11 +110,13 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
+            let received_bytes = pack.as_ref().map_or(0, Pack::bytes);
+            let (progress, stages) = watch::channel(Stage::Checking { received_bytes });
             let work = async move {
                 let pack = (pack, extension);
-                audit.end(pusher.finish(request, decision, pack).await)
+                audit.end(pusher.finish(request, decision, pack, &progress).await)
             };
-            answer::in_task(&tasks, &capabilities, work.instrument(Span::current()))
+            answer::in_task(&tasks, &capabilities, stages, work.instrument(Span::current()))
         }
         Err(error) => {
             drain(&mut body, DRAIN).await;
@@ -182,6 +187,7 @@ impl Pusher {
         request: PushRequest,
         decision: PushDecision,
         (pack, extension): (Option<Pack>, JoinHandle<()>),
+        progress: &watch::Sender<Stage>,
     ) -> PushResult {
         let checked = self.receiver.check(&request, pack, &decision);
         let (received, _) = tokio::join!(self.receiver.extending(&decision.extend, checked), extension);
@@ -189,12 +195,15 @@ impl Pusher {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
+        progress.send_replace(Stage::Storing);
         let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
             true => Line::Strangers,
             false => Line::Owners,
         };
         match self.committer.commit(&request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
+                let events = leased.len() + decision.awaited.len();
+                progress.send_replace(Stage::Publishing { events });
                 let note = self.publisher.publish(leased, &decision.awaited).await;
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)

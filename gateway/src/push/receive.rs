@@ -65,6 +65,13 @@ pub(super) struct Pack {
     pusher: IpAddr,
 }
 
+impl Pack {
+    /// Returns how large it is.
+    pub(super) fn bytes(&self) -> u64 {
+        self.spool.bytes()
+    }
+}
+
 /// Why a pack was not taken. The text is for the pusher.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReceiveError {

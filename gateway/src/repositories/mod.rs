@@ -10,6 +10,8 @@ mod expected;
 mod fsck;
 mod generation;
 mod gitmodules;
+pub(crate) mod head_contents;
+pub(crate) mod hosted_index;
 mod ingest;
 pub(crate) mod kept;
 pub(crate) mod layout;
@@ -30,6 +32,7 @@ pub(crate) mod received;
 mod ref_cache;
 pub(crate) mod ref_transaction;
 pub(crate) mod refs;
+pub(crate) mod releases;
 pub(crate) mod repository;
 pub(crate) mod spool;
 mod staging;
@@ -59,6 +62,7 @@ use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::expected::ExpectedPushes;
 use crate::repositories::expected::Ready;
+use crate::repositories::hosted_index::HostedIndex;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -127,6 +131,23 @@ impl Repositories {
     /// Returns those whose refs have changed.
     pub(crate) fn touched(&self) -> &TouchedRepositories {
         self.store.touched()
+    }
+
+    /// Returns the names of those that are hosted.
+    pub(crate) fn hosted(&self) -> &HostedIndex {
+        self.store.hosted()
+    }
+
+    /// Adds those of these repositories to the names of the hosted ones that no note keeps from being served.
+    pub(crate) async fn list_hosted(&self, coordinates: &[Coordinate]) {
+        let repositories: Vec<Repository> = coordinates.iter().map(|coordinate| self.at(coordinate)).collect();
+        let served = in_background(move || {
+            let served = repositories.iter().filter(|repository| !repository.is_kept_unserved());
+            served
+                .map(|repository| repository.coordinate().clone())
+                .collect::<Vec<_>>()
+        });
+        self.hosted().add(served.await);
     }
 
     /// Returns how much of the disk they take.

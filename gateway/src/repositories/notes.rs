@@ -36,6 +36,13 @@ impl Repository {
         Ok(noted.map_err(failed("look for", &path))?)
     }
 
+    /// Whether one of these notes is there. Blocks.
+    pub(super) fn is_kept_unserved(&self) -> bool {
+        [UNHOSTED_SINCE, STATELESS]
+            .iter()
+            .any(|name| self.path().join(name).exists())
+    }
+
     pub(super) async fn write_unhosted(&self, since: Option<u64>) -> Result<(), FileError> {
         self.write_note(UNHOSTED_SINCE, since.map(|since| format!("{since}\n")))
             .await

@@ -140,6 +140,17 @@ impl Objects {
         }
     }
 
+    /// Returns the content of an object of this kind. `None`: none such is here, it has more bytes than that, or it
+    /// costs too much to read.
+    pub(super) fn content(&self, oid: Oid, kind: ObjectKind, bytes_max: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        match self.find(oid)? {
+            Some(found) if found.kind == kind && found.size_bytes <= bytes_max => {
+                self.read(oid, &found, |object| Ok(object.data.to_vec()))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// Reads an object that was found, unless that costs too much.
     fn read<T>(
         &self,

@@ -124,6 +124,7 @@ impl Quarantine {
             prepare(&self.repository, &self.path)?;
             let place = self.repository.path();
             if !is_repository(place) && put_in_place(&self.path, place)? {
+                self.store().hosted().add([self.repository.coordinate().clone()]);
                 return Ok(());
             }
             move_packs(&self.objects, &place.join("objects"))

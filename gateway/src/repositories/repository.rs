@@ -12,6 +12,7 @@ use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
+use crate::repositories::hosted_index::HostedIndex;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
@@ -35,6 +36,7 @@ struct Inner {
     layout: Layout,
     cache: RefCache,
     touched: TouchedRepositories,
+    hosted: HostedIndex,
 }
 
 impl RepositoryStore {
@@ -62,6 +64,7 @@ impl RepositoryStore {
                 layout,
                 cache: RefCache::new(cached_refs_max),
                 touched: TouchedRepositories::default(),
+                hosted: HostedIndex::default(),
             }),
         })
     }
@@ -87,6 +90,11 @@ impl RepositoryStore {
     /// Returns those whose refs have changed.
     pub(super) fn touched(&self) -> &TouchedRepositories {
         &self.inner.touched
+    }
+
+    /// Returns the names of those that are hosted.
+    pub(crate) fn hosted(&self) -> &HostedIndex {
+        &self.inner.hosted
     }
 
     /// Returns the git that works on them.

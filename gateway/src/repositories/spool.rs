@@ -43,6 +43,11 @@ impl Spool {
         }
     }
 
+    /// Returns how many bytes have come.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Adds the next bytes of the pack.
     ///
     /// # Errors

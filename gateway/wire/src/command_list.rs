@@ -45,6 +45,8 @@ pub struct PushCapabilities {
     pub report_status: bool,
     /// `side-band-64k`
     pub side_band_64k: bool,
+    /// `quiet`: no progress is shown.
+    pub quiet: bool,
     /// `atomic`: all or nothing.
     pub atomic: bool,
     /// `push-options`: they follow the commands.
@@ -281,6 +283,7 @@ fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError>
         match (name, value) {
             ("report-status" | "report-status-v2", None) => capabilities.report_status = true,
             ("side-band-64k", None) => capabilities.side_band_64k = true,
+            ("quiet", None) => capabilities.quiet = true,
             ("atomic", None) => capabilities.atomic = true,
             ("push-options", None) => capabilities.push_options = true,
             ("push-cert", _) => return Err(CommandListError::PushCert),
@@ -418,7 +421,7 @@ mod tests {
         assert!(list.expects_pack());
         let capabilities = list.capabilities;
         assert!(capabilities.report_status && capabilities.side_band_64k);
-        assert!(capabilities.atomic);
+        assert!(capabilities.atomic && capabilities.quiet);
     }
 
     #[test]

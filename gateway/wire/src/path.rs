@@ -37,6 +37,8 @@ pub enum Target {
 pub enum Endpoint {
     /// Its page.
     Page,
+    /// The feed of its releases.
+    Releases,
     /// `info/refs?service=…`: the refs, advertised for a service.
     InfoRefs(GitService),
     /// `info/refs` for anything else, the files of the "dumb" protocol among it.
@@ -88,6 +90,7 @@ impl Target {
         };
         let endpoint = match rest {
             [] => Some(Endpoint::Page),
+            [RELEASES] => Some(Endpoint::Releases),
             ["info", "refs"] => Some(service_in(query).map_or(Endpoint::UnknownService, Endpoint::InfoRefs)),
             ["info", "lfs", ..] => Some(Endpoint::LargeFiles),
             [service] => GitService::parse(service).map(Endpoint::Service),
@@ -115,6 +118,7 @@ impl Endpoint {
         let page = repository_path(coordinate);
         match self {
             Self::Page => Some(page),
+            Self::Releases => Some(format!("{page}/{RELEASES}")),
             // git takes what comes before this for the repository, if it is what it asked for (git `http.c`,
             // `update_url_from_redirect`).
             Self::InfoRefs(service) => Some(format!("{page}/info/refs?service={}", service.as_str())),
@@ -137,11 +141,19 @@ pub fn repository_path(coordinate: &Coordinate) -> String {
     format!("/{}/{}.git", npub(&coordinate.owner), coordinate.identifier.encoded())
 }
 
+/// Returns the path of the feed of a repository's releases, encoded.
+pub fn releases_path(coordinate: &Coordinate) -> String {
+    format!("{}/{RELEASES}", repository_path(coordinate))
+}
+
 /// Returns the one spelling of a public key that paths use.
 pub fn npub(key: &PublicKey) -> String {
     let Ok(npub) = key.to_bech32();
     npub
 }
+
+/// No git asks for it.
+const RELEASES: &str = "releases.atom";
 
 fn coordinate(npub: &str, repository: &str) -> Option<(Coordinate, Spelling)> {
     let owner = PublicKey::from_bech32(npub).ok()?;

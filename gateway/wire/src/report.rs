@@ -22,6 +22,7 @@ pub struct Report {
 #[derive(Debug, Clone, Copy)]
 pub struct ReportWriter {
     side_band: bool,
+    quiet: bool,
     report: bool,
 }
 
@@ -30,6 +31,7 @@ impl ReportWriter {
     pub fn new(capabilities: &PushCapabilities) -> Self {
         Self {
             side_band: capabilities.side_band_64k,
+            quiet: capabilities.quiet,
             report: capabilities.report_status,
         }
     }
@@ -40,6 +42,19 @@ impl ReportWriter {
         if self.side_band {
             let lines = text.lines().map(|line| neutral(line) + "\n");
             band(BAND_TEXT, lines.collect::<String>().as_bytes(), &mut out);
+        }
+        out.freeze()
+    }
+
+    /// Returns `text` as [`ReportWriter::remote_text`] does to who wants to read of progress, and else a packet of
+    /// nothing, as git keeps a connection alive (`receive-pack.c`, `copy_to_sideband`).
+    pub fn progress(&self, text: &str) -> Bytes {
+        if !self.quiet {
+            return self.remote_text(text);
+        }
+        let mut out = BytesMut::new();
+        if self.side_band {
+            PktLine::Data(&[BAND_REPORT]).encode(&mut out);
         }
         out.freeze()
     }
@@ -154,6 +169,22 @@ mod tests {
         assert!(plain.remote_text("hello").is_empty());
         assert!(writer(false, false).finish(&refused("refs/heads/b", "x")).is_empty());
         assert_eq!(writer(true, false).finish(&refused("refs/heads/b", "x")), "0000");
+    }
+
+    #[test]
+    fn progress_is_shown_to_who_wants_it_and_a_sign_of_life_to_others() {
+        let writer = |side_band_64k, quiet| {
+            ReportWriter::new(&PushCapabilities {
+                side_band_64k,
+                quiet,
+                ..PushCapabilities::default()
+            })
+        };
+
+        assert_eq!(writer(true, false).progress("half"), "000a\x02half\n");
+        assert_eq!(writer(true, true).progress("half"), "0005\x01");
+        assert!(writer(false, false).progress("half").is_empty());
+        assert!(writer(false, true).progress("half").is_empty());
     }
 
     #[test]

@@ -134,6 +134,28 @@ impl Browser {
         answer["result"]["result"]["value"].take()
     }
 
+    /// Presses a key, as a person does who has no mouse.
+    ///
+    /// # Panics
+    /// The browser is gone.
+    pub async fn press(&mut self, (key, code): (&str, u32)) {
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            if key == "Enter" {
+                event["text"] = json!("\r");
+            }
+            self.command("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    /// Types a text where the keyboard is.
+    ///
+    /// # Panics
+    /// The browser is gone.
+    pub async fn type_text(&mut self, text: &str) {
+        self.command("Input.insertText", json!({"text": text})).await;
+    }
+
     /// Returns the whole page as a PNG in Base64.
     ///
     /// # Panics

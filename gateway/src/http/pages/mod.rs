@@ -1,79 +1,105 @@
 //! The web pages, and what all of them share. Everything that comes from outside is escaped; no scripts, and nothing
 //! that a browser would have to fetch. Pure.
 
+pub(crate) mod feed;
+pub(crate) mod landing;
+mod readme;
 pub(crate) mod repository;
 
 use shared::rules::Service;
+use warp::http::StatusCode;
 
-/// The page at `/`.
-pub(crate) fn landing(service: &Service) -> String {
-    let origin = escape(&service.http_origin());
-    page(
-        service,
-        &service.to_string(),
-        &format!(
-            "<h1>Git repositories over nostr</h1>\
-             <p>Pushes are authorised by events that the maintainers sign, not by accounts on this server \
-             (<a href=\"https://gitworkshop.dev/danconwaydev.com/grasp\">GRASP</a>, \
-             <a href=\"https://nips.nostr.com/34\">NIP-34</a>).</p>\
-             <dl><dt>Relay</dt><dd><code>{relay}</code></dd>\
-             <dt>Repositories</dt><dd><code>{origin}/&lt;npub&gt;/&lt;identifier&gt;.git</code></dd></dl>\
-             <h2>Host a repository</h2>\
-             <p>List this server in the repository's announcement, then push. With \
-             <a href=\"https://gitworkshop.dev/ngit\">ngit</a>:</p>\
-             <pre>ngit init --grasp-server {origin}</pre>\
-             <h2>Browse</h2>\
-             <p><a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows repositories with their issues and \
-             pull requests. Every repository also has a page here, at its clone URL.</p>",
-            relay = escape(&service.relay_url()),
+/// What a page has besides its body.
+#[derive(Debug, Default)]
+pub(crate) struct PageHead<'h> {
+    /// Whose page it is: the name of the link home.
+    pub(crate) site: &'h str,
+    pub(crate) title: &'h str,
+    /// After how long a browser asks for it again.
+    pub(crate) reload_secs: Option<u32>,
+    /// Where what is new is read by machines (Atom); a path.
+    pub(crate) feed: Option<&'h str>,
+}
+
+/// The page of a failure: what a client that shows no pages reads of it, and what to do.
+pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option<u32>) -> String {
+    let (title, advice) = match status {
+        StatusCode::NOT_FOUND => (
+            "Not found",
+            "Look for it by its name on the <a href=\"/\">start page</a>. A repository appears here, under its owner's \
+             npub and its identifier, once its announcement names this server. An announcement without a push expires.",
         ),
-    )
-}
-
-/// The page for everything that does not exist here.
-pub(crate) fn not_found(service: &Service) -> String {
-    page(
-        service,
-        "Not found",
-        "<h1>Not found</h1>\
-         <p>There is no such page or repository on this server.</p>\
-         <p>A repository appears here, under its owner's npub and its identifier, once its announcement names this \
-         server. An announcement without a push expires.</p>",
-    )
-}
-
-/// The page for a repository that cannot be shown now, and why.
-pub(crate) fn unavailable(service: &Service, reason: &str) -> String {
-    page(
-        service,
-        "Not available now",
-        &format!(
-            "<h1>Not available now</h1><p class=\"notice\" role=\"status\">{}.</p>\
-             <p>Load the page again later. git shows the same reason to whoever clones.</p>\
-             <p>Its announcement may name other servers that have it: \
-             <a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows where.</p>",
-            escape(reason.trim_end()),
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            "Too large",
+            "Send less at once. A large repository can be pushed branch by branch.",
         ),
-    )
+        StatusCode::TOO_MANY_REQUESTS => (
+            "Too many at once",
+            "Load the page again later, and close what else is open from your network to this server.",
+        ),
+        StatusCode::SERVICE_UNAVAILABLE => (
+            "Not available now",
+            "Load the page again later; git shows the same reason. The announcement of a repository may name other \
+             servers that have it: <a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows where.",
+        ),
+        other => (
+            other.canonical_reason().unwrap_or("Failed"),
+            "The <a href=\"/\">start page</a> tells what this server is for.",
+        ),
+    };
+    let wait = retry_after_secs.map_or_else(String::new, |secs| format!(" In {secs} seconds there may be room."));
+    let body = format!(
+        "<h1>{title}</h1><p class=\"notice\" role=\"status\">{}.</p><p>{advice}{wait}</p>",
+        escape(reason.trim_end_matches('.')),
+    );
+    let head = PageHead {
+        site: "Start page",
+        title,
+        ..PageHead::default()
+    };
+    document(&head, &body)
 }
 
-fn page(service: &Service, title: &str, body: &str) -> String {
-    document(&service.to_string(), title, None, body)
+fn page(service: &Service, title: &str, feed: Option<&str>, body: &str) -> String {
+    let head = PageHead {
+        site: &service.to_string(),
+        title,
+        feed,
+        ..PageHead::default()
+    };
+    document(&head, body)
 }
 
-/// Returns a whole document, under the name of a site. `reload_secs`: after how long a browser asks for it again.
-pub(crate) fn document(site: &str, title: &str, reload_secs: Option<u32>, body: &str) -> String {
-    let reload = reload_secs.map(|secs| format!("<meta http-equiv=\"refresh\" content=\"{secs}\">"));
+/// Returns a whole document.
+pub(crate) fn document(head: &PageHead<'_>, body: &str) -> String {
+    let reload = head
+        .reload_secs
+        .map(|secs| format!("<meta http-equiv=\"refresh\" content=\"{secs}\">"));
+    let feed = head.feed.map(|path| {
+        format!(
+            "<link rel=\"alternate\" type=\"application/atom+xml\" title=\"Releases\" href=\"{}\">",
+            escape(path)
+        )
+    });
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">{reload}\
+         <meta name=\"color-scheme\" content=\"light dark\">{reload}{feed}\
          <title>{title}</title><style>{STYLE}</style></head>\
          <body><header><a href=\"/\">{site}</a></header><main>{body}</main></body></html>\n",
         reload = reload.unwrap_or_default(),
-        title = escape(title),
-        site = escape(site),
+        feed = feed.unwrap_or_default(),
+        title = escape(head.title),
+        site = escape(head.site),
     )
+}
+
+/// Returns the start of a text that is too long for a row.
+fn excerpt(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Escapes text for HTML, in elements and in quoted attributes.
@@ -106,7 +132,7 @@ mod tests {
             "&lt;img src=x onerror=&#39;a&#39;&gt;&quot;&amp;"
         );
         let service = "svc".parse().unwrap();
-        assert!(!page(&service, "</title><script>", "").contains("<script>"));
+        assert!(!page(&service, "</title><script>", None, "").contains("<script>"));
     }
 
     #[test]

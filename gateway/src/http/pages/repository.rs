@@ -1,4 +1,7 @@
-//! The page of a repository: its description from its events, how to clone it, and what it still waits for.
+//! The page of a repository: its description from its events, how to clone it, what it still waits for, its README and
+//! its last commits. Pure.
+
+use std::cmp::Reverse;
 
 use nostr::event::Kind;
 use nostr::key::PublicKey;
@@ -17,13 +20,81 @@ use shared::rules::Facts;
 use shared::rules::Hosting;
 use shared::rules::Service;
 
+use crate::http::open_counts::OpenCount;
 use crate::http::pages::escape;
+use crate::http::pages::excerpt;
+use crate::http::pages::feed::timestamp;
 use crate::http::pages::page;
+use crate::http::pages::readme::readme_html;
+use crate::repositories::head_contents::CommitLine;
+use crate::repositories::head_contents::HeadContents;
+use crate::repositories::releases::version_order;
 use wire::path::npub;
+use wire::path::releases_path;
 use wire::path::repository_path;
 
+/// What a page shows of a commit, as HTML: the same for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    readme: String,
+    commits: String,
+}
+
+impl Contents {
+    /// Renders what was read.
+    pub(crate) fn new(read: &HeadContents) -> Self {
+        let readme = read.readme.as_ref().map(|readme| {
+            let (html, is_whole) = readme_html(readme);
+            let more = match is_whole {
+                true => "",
+                false => "<p class=\"quiet\">This is not all of it.</p>",
+            };
+            format!("<h2>README</h2><article dir=\"auto\">{html}</article>{more}")
+        });
+        let rows: String = read.commits.iter().map(commit_row).collect();
+        Self {
+            readme: readme.unwrap_or_default(),
+            commits: match rows.is_empty() {
+                true => String::new(),
+                false => format!("<h2>Last commits</h2><table>{rows}</table>"),
+            },
+        }
+    }
+
+    /// Returns how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.readme.len() + self.commits.len()
+    }
+}
+
+fn commit_row(commit: &CommitLine) -> String {
+    let date = commit.time.map(timestamp).unwrap_or_default();
+    format!(
+        "<tr><td><bdi>{}</bdi><br><span class=\"quiet\"><bdi>{}</bdi> <time>{}</time></span></td>\
+         <td><code title=\"{}\">{}</code></td></tr>",
+        escape(&excerpt(&commit.title, TITLE_CHARS_MAX)),
+        escape(&excerpt(&commit.author, AUTHOR_CHARS_MAX)),
+        date.get(..DATE_CHARS).unwrap_or_default(),
+        commit.oid,
+        commit.oid.short(),
+    )
+}
+
+/// Returns the name of a repository: its owner's, or its identifier.
+pub(crate) fn name_of<'n>(coordinate: &'n Coordinate, facts: &'n Facts) -> &'n str {
+    let announced = facts.announcement(coordinate).map(|known| known.item.name.as_str());
+    announced
+        .filter(|name| !name.is_empty())
+        .unwrap_or(coordinate.identifier.as_str())
+}
+
 /// The page of a repository; `None` if it is not hosted here.
-pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<String> {
+pub(crate) fn repository(
+    coordinate: &Coordinate,
+    facts: &Facts,
+    contents: &Contents,
+    open: Option<OpenCount>,
+) -> Option<String> {
     let notice = match facts.hosting(coordinate) {
         Hosting::Absent => return None,
         Hosting::Waiting => notice(
@@ -38,27 +109,25 @@ pub(crate) fn repository(coordinate: &Coordinate, facts: &Facts) -> Option<Strin
     } + &unfulfillable(coordinate, facts);
     let announcement = &facts.announcement(coordinate)?.item;
     let identifier = coordinate.identifier.as_str();
-    let name = if announcement.name.is_empty() {
-        identifier
-    } else {
-        &announcement.name
-    };
+    let name = excerpt(name_of(coordinate, facts), NAME_CHARS_MAX);
     let body = format!(
         // Each with a direction of its own: text from right to left does not reorder what surrounds it.
         "<h1 dir=\"auto\">{name}</h1>{identifier}\
-         <p class=\"description\" dir=\"auto\">{description}</p>{notice}{access}{maintainers}{refs}",
-        name = escape(name),
+         <p class=\"description\" dir=\"auto\">{description}</p>{notice}{access}{readme}{refs}{commits}{maintainers}",
+        name = escape(&name),
         identifier = if name == identifier {
             String::new()
         } else {
             format!("<p class=\"quiet\"><code><bdi>{}</bdi></code></p>", escape(identifier))
         },
-        description = escape(&announcement.description),
-        access = access(coordinate, &facts.service),
+        description = escape(&excerpt(&announcement.description, DESCRIPTION_CHARS_MAX)),
+        access = access(coordinate, &facts.service, open),
+        readme = contents.readme,
+        commits = contents.commits,
         maintainers = maintainers(coordinate, facts),
         refs = refs(coordinate, facts),
     );
-    Some(page(&facts.service, name, &body))
+    Some(page(&facts.service, &name, Some(&releases_path(coordinate)), &body))
 }
 
 fn notice(text: &str, secs_left: Option<u64>) -> String {
@@ -91,18 +160,29 @@ fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
     (announcement.status == EventStatus::Held).then(|| entry.deadline.saturating_sub(facts.now))
 }
 
-fn access(coordinate: &Coordinate, service: &Service) -> String {
+fn access(coordinate: &Coordinate, service: &Service, open: Option<OpenCount>) -> String {
     let address = nostr_address(coordinate, service);
     format!(
         "<h2>Clone</h2>\
-         <h3>with git</h3><pre>git clone {origin}{path}</pre>\
+         <h3>with git</h3><pre class=\"copy\">git clone {origin}{path}</pre>\
          <h3>with <a href=\"https://gitworkshop.dev/ngit\">ngit</a>, to open pull requests too</h3>\
-         <pre>git clone nostr://{address}</pre>\
-         <p>Issues, pull requests and files: <a href=\"https://gitworkshop.dev/{address}\">gitworkshop.dev</a></p>",
+         <pre class=\"copy\">git clone nostr://{address}</pre>\
+         <p>Files, {open}: <a href=\"https://gitworkshop.dev/{address}\">gitworkshop.dev</a></p>",
+        open = open.map_or_else(|| "issues and pull requests".to_owned(), open_text),
         origin = escape(&service.http_origin()),
         path = escape(&repository_path(coordinate)),
         address = escape(&address),
     )
+}
+
+fn open_text(open: OpenCount) -> String {
+    let count = |number: usize, one: &str| match number {
+        1 => format!("1 open {one}"),
+        number => format!("{number} open {one}s"),
+    };
+    let (issues, pull_requests) = (count(open.issues, "issue"), count(open.pull_requests, "pull request"));
+    let newest = if open.is_partial { " among the newest" } else { "" };
+    format!("{issues} and {pull_requests}{newest}")
 }
 
 /// Returns the repository's address as ngit and gitworkshop.dev read it: `<npub>/<relay host>/<identifier>` (ngit
@@ -129,6 +209,7 @@ fn maintainers(coordinate: &Coordinate, facts: &Facts) -> String {
     let items: String = owner
         .into_iter()
         .chain(others)
+        .take(MAINTAINERS_SHOWN_MAX)
         .map(|maintainer| {
             let owner = if *maintainer == coordinate.owner {
                 " <span class=\"mark\">owner</span>"
@@ -141,7 +222,11 @@ fn maintainers(coordinate: &Coordinate, facts: &Facts) -> String {
     if items.is_empty() {
         return String::new();
     }
-    format!("<h2>Maintainers</h2><ul>{items}</ul>")
+    let more = match confirmed.len().saturating_sub(MAINTAINERS_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!("<p class=\"quiet\">and {more} more</p>"),
+    };
+    format!("<h2>Maintainers</h2><ul>{items}</ul>{more}")
 }
 
 fn refs(coordinate: &Coordinate, facts: &Facts) -> String {
@@ -156,8 +241,18 @@ fn refs(coordinate: &Coordinate, facts: &Facts) -> String {
             .filter(move |(name, _)| name.namespace() == namespace);
         refs.collect::<Vec<_>>()
     };
+    let mut tags = of(Namespace::Tag);
+    tags.sort_by_cached_key(|(name, _)| Reverse(version_order(name.as_str())));
+    let releases = match tags.is_empty() {
+        true => String::new(),
+        false => format!(
+            "<p><a href=\"{}\">Feed of releases</a> (Atom)</p>",
+            escape(&releases_path(coordinate))
+        ),
+    };
     table("Branches", "refs/heads/", &of(Namespace::Branch), declared)
-        + &table("Tags", "refs/tags/", &of(Namespace::Tag), declared)
+        + &table("Tags", "refs/tags/", &tags, declared)
+        + &releases
 }
 
 fn table(title: &str, prefix: &str, refs: &[(&RefName, &Oid)], declared: &Declared) -> String {
@@ -174,21 +269,43 @@ fn table(title: &str, prefix: &str, refs: &[(&RefName, &Oid)], declared: &Declar
         )
     };
     // The default branch first, or it could be among those that are not shown.
-    let rows: String = head
+    let mut bytes = 0;
+    let rows: Vec<String> = head
         .iter()
         .map(|entry| row(entry, " <span class=\"mark\">default</span>"))
         .chain(others.iter().map(|entry| row(entry, "")))
-        .take(REFS_SHOWN_MAX)
+        .take_while(|row| {
+            bytes += row.len();
+            bytes <= REFS_BYTES_MAX
+        })
         .collect();
-    let more = match refs.len().saturating_sub(REFS_SHOWN_MAX) {
+    let more = match refs.len() - rows.len() {
         0 => String::new(),
         more => format!("<p class=\"quiet\">and {more} more</p>"),
     };
-    format!("<h2>{title}</h2><table>{rows}</table>{more}")
+    format!("<h2>{title}</h2><table>{}</table>{more}", rows.concat())
 }
 
-/// Branches, and tags, listed on a page.
-const REFS_SHOWN_MAX: usize = 250;
+/// Of the rows of branches, and of those of tags, in a page of 30 KB: some twenty of each.
+const REFS_BYTES_MAX: usize = 2500;
+
+/// Maintainers listed on a page, of 200 at most.
+const MAINTAINERS_SHOWN_MAX: usize = 20;
+
+/// Of a name; identifiers are no longer.
+const NAME_CHARS_MAX: usize = 255;
+
+/// Of the title of a commit.
+const TITLE_CHARS_MAX: usize = 100;
+
+/// Of the name of an author.
+const AUTHOR_CHARS_MAX: usize = 40;
+
+/// Of a description.
+const DESCRIPTION_CHARS_MAX: usize = 1000;
+
+/// Of a time, the day.
+const DATE_CHARS: usize = "1970-01-01".len();
 
 #[cfg(test)]
 mod tests {

@@ -62,7 +62,8 @@ fn copy_tree(from: &Path, to: &Path) {
 async fn assert_missing(world: &World, served: &Served, logged: &str) {
     let said = served.git.run(&["ls-remote", &served.url]).await.expect_refused();
     assert!(said.contains("the data of this repository is missing here"), "{said}");
-    let (status, page) = world.get(&format!("/{}/r.git", served.repository.npub()), "").await;
+    let path = format!("/{}/r.git", served.repository.npub());
+    let (status, page) = world.get(&path, "accept: text/html\r\n").await;
     assert_eq!(status, 503);
     for part in [
         "<h1>Not available now</h1>",

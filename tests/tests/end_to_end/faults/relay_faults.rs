@@ -253,14 +253,19 @@ async fn what_the_relay_cannot_store_now_is_tried_again_until_it_can() {
     }
     behind.proxy.set_answer(Some((false, "error: no space left")));
 
-    for said in [
-        behind.push().await,
-        git.push(&behind.world.url(&repository), &["main"]).await,
-    ] {
+    let quiet = behind.push().await;
+    // As on a terminal.
+    let shown = git
+        .run(&["push", "--progress", &behind.world.url(&repository), "main"])
+        .await;
+    for said in [&quiet, &shown] {
         assert!(said.ok, "{}", said.stderr);
         let later = "stored; the relay does not answer now, its events are served when it is back";
         assert!(said.stderr.contains(later), "{}", said.stderr);
     }
+    let waits = "remote: stored, waiting for the relay to store ";
+    assert!(shown.stderr.contains(&format!("{waits}2 events")), "{}", shown.stderr);
+    assert!(!quiet.stderr.contains(waits), "{}", quiet.stderr);
     let mut redis = redis(&behind.world).await;
     let error = field(&mut redis, &announcement.id.to_hex(), "release_error").await;
     assert_eq!(error.as_deref(), Some("error: no space left"));

@@ -1,0 +1,51 @@
+//! What is refused is refused with a status and a line of text, which git shows to its user. A browser gets the same
+//! line on a page, with what to do about it: made here, for every answer.
+
+use http_body_util::BodyExt;
+use http_body_util::Limited;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::header;
+use warp::reply::Response;
+
+use crate::http::pages;
+use crate::http::reply;
+
+/// Tells whether the client that sent `headers` shows pages. git, and scripts, accept anything.
+pub(super) fn shows_pages(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).into_iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|accepted| accepted.contains("text/html"))
+}
+
+/// Returns an answer as the client gets it: a failure as a page, if it shows pages.
+pub(super) async fn presented(mut answer: Response, shows_pages: bool) -> Response {
+    let status = answer.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return answer;
+    }
+    answer
+        .headers_mut()
+        .append(header::VARY, HeaderValue::from_static("Accept"));
+    let content_type = answer.headers().get(header::CONTENT_TYPE);
+    let is_text = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+    if !shows_pages || !is_text {
+        return answer;
+    }
+    let (head, body) = answer.into_parts();
+    let text = Limited::new(body, TEXT_BYTES_MAX).collect().await;
+    let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).into_owned());
+    let retry_after = head.headers.get(header::RETRY_AFTER);
+    let retry_after_secs = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let page = pages::failure(status, text.unwrap_or_default().trim_end(), retry_after_secs);
+    let mut page = reply::html(status, page);
+    for (name, value) in &head.headers {
+        if !page.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+            page.headers_mut().append(name, value.clone());
+        }
+    }
+    page
+}
+
+/// Of a line for a person.
+const TEXT_BYTES_MAX: usize = 4096;
