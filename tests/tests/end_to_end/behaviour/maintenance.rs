@@ -17,7 +17,7 @@ in_both_worlds!(
     a_large_push_is_indexed_without_anybody_asking,
 );
 
-/// `steady-reading` is the longer form.
+/// `scripts/bench --only steady` is the longer form.
 async fn readers_see_every_push_whole_while_refs_change_and_packs_are_maintained(kind: Kind) {
     let options = Options {
         gateway: &["--maintenance-packs-max=2"],
