@@ -43,30 +43,21 @@ pub fn measurements(sizes: &Sizes) -> Vec<Measurement> {
 
 fn reads(sizes: &Sizes) -> Measurement {
     let (many, all) = (format!("{} tags", sizes.tags), format!("{} refs", sizes.refs));
-    let one = "one branch";
     let rates = [
-        (format!("info/refs, {one}"), ReadRequest::InfoRefs, 0, 0.5),
-        (
-            format!("info/refs of version 2, {one}"),
-            ReadRequest::InfoRefsV2,
-            0,
-            0.5,
-        ),
-        (format!("ls-refs, {one}"), ReadRequest::LsRefs, 0, 0.5),
-        (format!("info/refs, {many}"), ReadRequest::InfoRefs, sizes.tags, 0.6),
-        (
-            format!("info/refs of version 2, {many}"),
-            ReadRequest::InfoRefsV2,
-            sizes.tags,
-            0.5,
-        ),
-        (format!("ls-refs, {many}"), ReadRequest::LsRefs, sizes.tags, 0.6),
-        (format!("page, {one}"), ReadRequest::Page, 0, 0.4),
+        ("info/refs", ReadRequest::InfoRefs, 0, 0.5),
+        ("info/refs of version 2", ReadRequest::InfoRefsV2, 0, 0.5),
+        ("ls-refs", ReadRequest::LsRefs, 0, 0.5),
+        ("info/refs", ReadRequest::InfoRefs, sizes.tags, 0.6),
+        ("info/refs of version 2", ReadRequest::InfoRefsV2, sizes.tags, 0.6),
+        ("ls-refs", ReadRequest::LsRefs, sizes.tags, 0.6),
+        ("page", ReadRequest::Page, 0, 0.4),
     ];
-    let (requests, mut rows): (Vec<_>, Vec<_>) = rates
-        .into_iter()
-        .map(|(what, request, tags, least)| ((request, tags), Row::beside(WARP, what, "/s", AtLeast(least))))
-        .unzip();
+    let rate = |(what, request, tags, least)| {
+        let size = if tags == 0 { "one branch" } else { &many };
+        let row = Row::beside(WARP, format!("{what}, {size}"), "/s", AtLeast(least));
+        ((request, tags), row)
+    };
+    let (requests, mut rows): (Vec<_>, Vec<_>) = rates.map(rate).into_iter().unzip();
     rows.extend([
         Row::alone(format!("first info/refs after a push, {many}"), "ms", AtMost(2.0)),
         Row::beside(WARP, format!("info/refs, {all}"), "ms", AtMost(3.0)),
@@ -146,15 +137,15 @@ fn clones(sizes: &Sizes) -> Measurement {
 
 fn memory(part: Part, (kind, world): NamedWorld, bytes: usize, pushes: usize) -> Measurement {
     let size = format!("{} MB", bytes / 1_000_000);
+    let pushed = match pushes {
+        1 => format!("a push of {size}"),
+        _ => format!("{pushes} pushes of {size} together"),
+    };
     Measurement {
         part,
         rows: vec![
             Row::alone(format!("memory of an idle gateway, {world}"), "MB", AtMost(20.0)),
-            Row::alone(
-                format!("more in {pushes} pushes of {size}, {world}"),
-                "MB",
-                AtMost(48.0),
-            ),
+            Row::alone(format!("more in {pushed}, {world}"), "MB", AtMost(48.0)),
             Row::alone(format!("more in a clone of {size}, {world}"), "MB", AtMost(48.0)),
         ],
         measure: Measure::Memory { kind, bytes, pushes },
