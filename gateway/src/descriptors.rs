@@ -5,6 +5,7 @@ use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
+use crate::fetch::answers::KEPT_MAX;
 use crate::options::server_limits::ServerLimits;
 
 /// Raises the number of open files from what the system gives at first to what it allows, logs a warning if it is less
@@ -37,7 +38,7 @@ pub(crate) fn needed(limits: &ServerLimits) -> u64 {
     let processes = limits.uploads_max + limits.fetches_max + limits.git_commands_max;
     let count =
         limits.connections_max + WEBSOCKET_DESCRIPTORS * limits.websockets_max + PROCESS_DESCRIPTORS * processes;
-    (count + transfers) as u64 + REST_DESCRIPTORS
+    (count + transfers + KEPT_MAX) as u64 + REST_DESCRIPTORS
 }
 
 /// One to the client, and one to the relay.

@@ -119,6 +119,7 @@ impl AdminParts {
             releases,
             release_durations,
             fetches,
+            answers: upload_pack.answer_load(),
             bytes: [received_bytes, sent_bytes],
             reads: self.gateway.reader.counts(),
             slots: [("check", pusher.receiver.checks.load()), ("fetch", upload_pack.load())],

@@ -12,6 +12,8 @@ use crate::admin::health::PartAnswer;
 use crate::admin::health::Vitals;
 use crate::admin::survey::Survey;
 use crate::fairness::slots::SlotLoad;
+use crate::fetch::answers::ANSWER_SOURCES;
+use crate::fetch::answers::AnswerLoad;
 use crate::fetch::process::FETCH_OUTCOMES;
 use crate::meter::Durations;
 use crate::push::outcome::PUSH_OUTCOMES;
@@ -30,6 +32,8 @@ pub(super) struct Figures<'a> {
     pub(super) release_durations: &'a Durations,
     /// In the order of [`FETCH_OUTCOMES`].
     pub(super) fetches: [u64; FETCH_OUTCOMES.len()],
+    /// How many clones were answered from where.
+    pub(super) answers: AnswerLoad,
     /// Bytes of packs that came, and of fetches that were sent.
     pub(super) bytes: [u64; 2],
     /// How often readers have asked, and how often that was loaded.
@@ -160,6 +164,11 @@ impl MetricsPage {
         let fetches = FETCH_OUTCOMES.into_iter().zip(figures.fetches);
         let help = "Requests of fetches, by what became of them.";
         self.by("grasp_fetches_total", "counter", help, "outcome", fetches);
+        let sources = ANSWER_SOURCES.into_iter().zip(figures.answers.sources);
+        let help = "Clones, by whether git answered each, or one that it was answering or has answered.";
+        self.by("grasp_clones_total", "counter", help, "from", sources);
+        let help = "Bytes on disk of answers that clones share or that are kept for the next.";
+        self.one("grasp_fetch_cache_bytes", help, figures.answers.bytes);
         let bytes = ["received", "sent"].into_iter().zip(figures.bytes);
         let help = "Bytes of packs that were pushed, and of answers to fetches.";
         self.by("grasp_git_bytes_total", "counter", help, "direction", bytes);
@@ -284,6 +293,10 @@ mod tests {
             releases: [5, 0, 0, 0, 1],
             release_durations: &Durations::default(),
             fetches: [9, 0, 0, 0, 0],
+            answers: AnswerLoad {
+                sources: [3, 1, 2],
+                bytes: 30,
+            },
             bytes: [10, 20],
             reads: (12, 4),
             slots: [("check", load), ("fetch", load)],
@@ -317,6 +330,8 @@ mod tests {
             "grasp_pushes_refused_total{reason=\"limit\"} 2",
             "grasp_reads_total{from=\"memory\"} 8",
             "grasp_git_bytes_total{direction=\"sent\"} 20",
+            "grasp_clones_total{from=\"kept\"} 2",
+            "grasp_fetch_cache_bytes 30",
             "grasp_releases_total{outcome=\"stuck\"} 1",
             "grasp_release_seconds_bucket{le=\"+Inf\"} 0",
             "grasp_slots_waiting{work=\"fetch\"} 2",

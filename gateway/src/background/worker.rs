@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -318,7 +319,9 @@ const LOOKS_MAX: usize = 2;
 /// Returns how many repositories are reconciled at the same time. More than there are processors would make pushes and
 /// pages wait; one that waits for a lock or for the relay leaves the others one place at least.
 fn reconciles_max() -> usize {
-    available_parallelism().map_or(2, usize::from).clamp(2, 8)
+    // Asked once: it reads some files.
+    static MAX: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(2, usize::from).clamp(2, 8));
+    *MAX
 }
 
 /// Between two attempts to decide about an overdue entry.

@@ -6,8 +6,11 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 
+use bitcoin_hashes::HashEngine;
+use bitcoin_hashes::sha256;
 use bytes::Bytes;
 use shared::git::Oid;
+use shared::git::RefName;
 
 use crate::fetch::advertise;
 use crate::fetch::ls_refs::LsRefs;
@@ -24,6 +27,9 @@ pub(crate) struct Advertised {
     receive_pack: OnceLock<TaggedBody>,
     /// The latest requests.
     ls_refs: Mutex<Vec<(LsRefs, Bytes)>>,
+    /// What each ref that clients see points at, sorted.
+    tips: OnceLock<Vec<Oid>>,
+    tags: OnceLock<sha256::Hash>,
 }
 
 impl Advertised {
@@ -34,6 +40,8 @@ impl Advertised {
             upload_pack: OnceLock::new(),
             receive_pack: OnceLock::new(),
             ls_refs: Mutex::default(),
+            tips: OnceLock::new(),
+            tags: OnceLock::new(),
         }
     }
 
@@ -85,6 +93,21 @@ impl Advertised {
         answer
     }
 
+    /// Whether a ref that clients see points at this object.
+    pub(super) fn is_tip(&self, oid: &Oid) -> bool {
+        let tips = self.tips.get_or_init(|| {
+            let mut tips: Vec<Oid> = advertise::visible(&self.refs).map(|(_, oid)| *oid).collect();
+            tips.sort_unstable();
+            tips
+        });
+        tips.binary_search(oid).is_ok()
+    }
+
+    /// Returns a name of all tags as they are.
+    pub(super) fn tags(&self) -> sha256::Hash {
+        *self.tags.get_or_init(|| tags_of(&self.refs))
+    }
+
     /// Returns how many bytes it takes at most, once every answer is made.
     pub(crate) fn bytes(&self) -> u64 {
         let refs = self.refs.refs.keys().map(|name| name.as_str().len());
@@ -97,6 +120,19 @@ impl Advertised {
             .sum();
         (ADVERTISED_BYTES + of_refs + of_peeled) as u64
     }
+}
+
+/// Returns a name of all tags as they are.
+pub(super) fn tags_of(refs: &RefSnapshot) -> sha256::Hash {
+    let mut engine = sha256::HashEngine::new();
+    let is_tag = |name: &RefName| name.as_str().starts_with("refs/tags/");
+    for (name, oid) in refs.refs.iter().filter(|(name, _)| is_tag(name)) {
+        engine.input(name.as_str().as_bytes());
+        // No name has this byte.
+        engine.input(b"\0");
+        engine.input(oid.as_bytes());
+    }
+    engine.finalize()
 }
 
 /// What clients that fetch by version 2 are told.
@@ -114,8 +150,8 @@ const ANSWERS_MAX: usize = 2 + LS_REFS_KEPT_MAX;
 /// A line of an answer without the name: the oid, and `peeled:` or `^{}` with another.
 const LINE_BYTES: usize = 64;
 
-/// A ref in a map, without its name.
-const REF_BYTES: usize = 64;
+/// A ref in a map, without its name, and once more among the tips.
+const REF_BYTES: usize = 84;
 
 /// What no ref adds to: heads and capabilities of the answers, and prefixes.
 const ADVERTISED_BYTES: usize = ANSWERS_MAX * 512 + LS_REFS_KEPT_MAX * PREFIX_BYTES_KEPT_MAX;

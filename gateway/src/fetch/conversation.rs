@@ -1,7 +1,8 @@
 //! One run of `git upload-pack`, within limits. Its request is here before it begins, and what it answers is taken at
-//! once: no client holds it.
+//! once: no client holds it. Sending the answer is for each client apart.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,9 @@ use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::Claim;
 use crate::fetch::slot::FetchSlot;
 use crate::fetch::spool::FetchSpool;
+use crate::fetch::spool::SpoolReader;
 use crate::process::ChildProcess;
+use crate::repositories::disk_use::DiskLimits;
 
 /// What one fetch may cost, and all together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,10 @@ pub(crate) struct UploadPackLimits {
     pub(crate) spool_bytes_max: u64,
     /// The same of one answer: git waits for the reader with the rest.
     pub(crate) answer_bytes_max: u64,
+    /// Most bytes of answers that are shared by clients or kept for the next; below 4 each client has its own.
+    pub(crate) kept_bytes_max: u64,
+    /// Bytes of the disk that stay free.
+    pub(crate) disk_free_min: u64,
     /// Longest time of one answer.
     pub(crate) duration_max: Duration,
     /// Most bytes of a request.
@@ -56,6 +63,8 @@ impl UploadPackLimits {
         transfers_max: 256,
         spool_bytes_max: 4 << 30,
         answer_bytes_max: 1 << 30,
+        kept_bytes_max: 4 << 30,
+        disk_free_min: DiskLimits::DEFAULT.free_min,
         duration_max: Duration::from_secs(6 * 3600),
         // 100,000 objects wanted are 5 MB, what a client has is at most 1 MB more.
         request_bytes_max: 8 << 20,
@@ -68,50 +77,47 @@ impl UploadPackLimits {
 pub(super) struct Conversation {
     pub(super) child: ChildProcess,
     /// All that the client asks.
-    pub(super) request: FetchSpool,
-    pub(super) answer: FetchSpool,
+    pub(super) request: SpoolReader,
+    pub(super) answer: Arc<FetchSpool>,
     pub(super) slot: FetchSlot,
 }
 
+/// How git ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GitEnd {
+    /// With an answer.
+    Answered,
+    /// It has told the client why there is none.
+    Refused,
+    /// Before its answer was whole: nobody reads it.
+    Abandoned,
+}
+
 impl Conversation {
-    /// Runs `git upload-pack` until it has ended and its answer is sent, or the client is gone or too slow. An error is
-    /// for the log: the answer is not whole.
-    pub(super) async fn run(
-        self,
-        claim: &Claim,
-        client: mpsc::Sender<Bytes>,
-        limits: UploadPackLimits,
-    ) -> io::Result<()> {
+    /// Lets git answer into the spool, and gives its slot back when it has ended. An error is for the log: the answer
+    /// is not whole.
+    pub(super) async fn run(self, duration_max: Duration) -> io::Result<GitEnd> {
         let Self {
             child,
             request,
             answer,
             slot,
         } = self;
-        let work = async {
-            run_git(child, &request, &answer, slot).await?;
-            answer.end().await;
-            Ok(())
-        };
-        let whole = async { tokio::try_join!(work, send(&answer, &client, limits)) };
         tokio::select! {
-            ended = timeout(limits.duration_max, whole) => {
-                ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(drop)
+            ended = timeout(duration_max, run_git(child, request, &answer, slot)) => {
+                ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
-            // Nobody reads the answer; a git that still runs is killed with `child`.
-            () = client.closed() => Ok(()),
-            () = claim.ended() => Err(io::Error::other("its place was needed for another address")),
+            () = answer.abandoned() => Ok(GitEnd::Abandoned),
         }
     }
 }
 
-/// Lets git answer into the spool, and gives its slot back when it has ended.
 async fn run_git(
     mut child: ChildProcess,
-    request: &FetchSpool,
+    request: SpoolReader,
     answer: &FetchSpool,
     mut slot: FetchSlot,
-) -> io::Result<()> {
+) -> io::Result<GitEnd> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let answered = async { tokio::try_join!(spool(stdout, answer, &mut slot), child.wait()) };
     tokio::pin!(answered);
@@ -126,14 +132,14 @@ async fn run_git(
     if status.code().is_none() {
         return Err(io::Error::other("git upload-pack was killed"));
     }
-    // A git that ends with a status of its own has told the client why, in the answer.
-    if !status.success() {
-        tracing::info!(%status, message = stderr.summary(), "git upload-pack refused");
+    if status.success() {
+        return Ok(GitEnd::Answered);
     }
-    Ok(())
+    tracing::info!(%status, message = stderr.summary(), "git upload-pack refused");
+    Ok(GitEnd::Refused)
 }
 
-async fn ask(request: &FetchSpool, stdin: Option<ChildStdin>) -> io::Result<()> {
+async fn ask(mut request: SpoolReader, stdin: Option<ChildStdin>) -> io::Result<()> {
     let Some(mut stdin) = stdin else {
         return Ok(());
     };
@@ -164,8 +170,24 @@ async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut Fetc
     }
 }
 
-/// Sends the answer as fast as the client takes it, or gives the client up.
-async fn send(answer: &FetchSpool, client: &mpsc::Sender<Bytes>, limits: UploadPackLimits) -> io::Result<()> {
+/// Sends an answer to a client, until it is all sent, or the client is gone or too slow. An error is for the log: the
+/// client does not get all.
+pub(super) async fn deliver(
+    answer: SpoolReader,
+    claim: &Claim,
+    client: mpsc::Sender<Bytes>,
+    limits: UploadPackLimits,
+) -> io::Result<()> {
+    tokio::select! {
+        ended = timeout(limits.duration_max, send(answer, &client, limits)) => {
+            ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+        () = client.closed() => Ok(()),
+        () = claim.ended() => Err(io::Error::other("its place was needed for another address")),
+    }
+}
+
+async fn send(mut answer: SpoolReader, client: &mpsc::Sender<Bytes>, limits: UploadPackLimits) -> io::Result<()> {
     let mut patience = limits.least_rate.begin();
     while let Some(bytes) = answer.next().await? {
         let len = bytes.len();

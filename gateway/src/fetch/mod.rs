@@ -2,6 +2,8 @@
 
 mod advertise;
 pub(crate) mod advertised;
+mod answer_key;
+pub(crate) mod answers;
 mod cache;
 pub(crate) mod changes;
 pub(crate) mod conversation;
@@ -14,6 +16,7 @@ pub(crate) mod ls_refs;
 pub(crate) mod process;
 pub(crate) mod reader;
 mod request;
+mod room;
 mod slot;
 mod spool;
 pub(crate) mod upload_pack;

@@ -1,9 +1,11 @@
-//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`. A slot is taken when the request is here, and given
-//! back when git has ended, however slow the client is.
+//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, or from what it has answered to another client that
+//! asked the same. A slot is taken when the request is here, and given back when git has ended, however slow the client
+//! is.
 
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,20 +23,35 @@ use crate::fairness::shares::Claim;
 use crate::fairness::shares::ShareLimits;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::SlotLoad;
-use crate::fairness::slots::Slots;
 use crate::fetch::advertised::Advertised;
+use crate::fetch::advertised::tags_of;
+use crate::fetch::answer_key::AnswerKey;
+use crate::fetch::answer_key::AnswerKeyParser;
+use crate::fetch::answers::AnswerCache;
+use crate::fetch::answers::AnswerLoad;
+use crate::fetch::answers::Begun;
 use crate::fetch::conversation::Conversation;
+use crate::fetch::conversation::GitEnd;
 use crate::fetch::conversation::UploadPackLimits;
+use crate::fetch::conversation::deliver;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
+use crate::fetch::slot::FetchKind;
 use crate::fetch::slot::FetchSlot;
+use crate::fetch::slot::FetchSlots;
+use crate::fetch::slot::FetchTurn;
 use crate::fetch::spool::FetchSpool;
+use crate::fetch::spool::Payer;
+use crate::fetch::spool::SpoolEnd;
+use crate::fetch::spool::SpoolReader;
 use crate::git::error::GitError;
 use crate::http::body::BodyLimits;
 use crate::meter::Meter;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
+use crate::repositories::disk_use::bytes_free;
+use crate::repositories::layout::in_background;
 use crate::repositories::repository::RepositoryStore;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
@@ -47,9 +64,11 @@ pub(crate) struct UploadPack {
     /// Fetches, by address, with what waits on disk.
     fetches: Shares,
     /// Gits that run.
-    slots: Slots,
+    slots: FetchSlots,
     /// Gits that wait for slow readers.
     paused: Shares,
+    /// What several clients get.
+    answers: AnswerCache,
     /// What became of requests.
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
     /// How many bytes were sent.
@@ -73,6 +92,28 @@ pub(super) enum FetchOutcome {
 
 /// In the order of [`FetchOutcome`].
 pub(crate) const FETCH_OUTCOMES: [&str; 5] = ["answered", "busy", "malformed", "failed", "unreadable"];
+
+/// A request that is here.
+struct Fetch {
+    path: PathBuf,
+    address: IpAddr,
+    protocol: Option<GitProtocol>,
+    claim: Arc<Claim>,
+    /// All that the client asks.
+    request: SpoolReader,
+    kind: FetchKind,
+    /// `None`: the answer is for this client only.
+    key: Option<AnswerKey>,
+}
+
+/// An answer that is being written. Dropped before it is whole, the rest does not come.
+struct Filling(Arc<FetchSpool>);
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.0.end(SpoolEnd::CutOff);
+    }
+}
 
 /// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
 /// it ends the git that writes it.
@@ -110,7 +151,8 @@ impl UploadPack {
         };
         Self {
             fetches: Shares::new(fetches),
-            slots: Slots::new(limits.children_max),
+            slots: FetchSlots::new(limits.children_max),
+            answers: AnswerCache::new(limits.kept_bytes_max),
             paused: Shares::new(paused),
             outcomes: Meter::default(),
             sent_bytes: Meter::default(),
@@ -128,6 +170,11 @@ impl UploadPack {
     /// Returns how much the slots of git are used.
     pub(crate) fn load(&self) -> SlotLoad {
         self.slots.load()
+    }
+
+    /// Returns how much answers are shared.
+    pub(crate) fn answer_load(&self) -> AnswerLoad {
+        self.answers.load()
     }
 
     /// Answers the fetch request `body`, which is not compressed (any more), of a client at `address` from the
@@ -159,7 +206,7 @@ impl UploadPack {
                 Ok(FetchAnswer::Whole(advertised.ls_refs(request.ls_refs().await?)))
             }
             Some(_) => {
-                let answer = self.answer(path, address, protocol, request).await?;
+                let answer = self.answer((path, advertised), address, protocol, request).await?;
                 Ok(FetchAnswer::Streamed(answer))
             }
         }
@@ -167,7 +214,7 @@ impl UploadPack {
 
     async fn answer<R>(
         &self,
-        path: &Path,
+        (path, advertised): (&Path, &Advertised),
         address: IpAddr,
         protocol: Option<GitProtocol>,
         request: FetchRequest<R>,
@@ -177,32 +224,30 @@ impl UploadPack {
     {
         let claim = self.fetches.enter(address).map_err(|_| UploadPackError::Busy)?;
         let claim = Arc::new(claim);
-        let prepared = async {
-            let request = self.receive(request, &claim).await?;
-            let slot = timeout(self.limits.queue_wait_max, self.slots.acquire(address)).await;
-            let slot = slot.map_err(|_| UploadPackError::Busy)?;
-            Ok::<_, UploadPackError>((request, slot))
+        let opened = async {
+            let mut key = AnswerKeyParser::new(path, advertised, protocol.as_ref());
+            let request = self.receive(request, &claim, &mut key).await?;
+            let key = key.key(path);
+            let fetch = Fetch {
+                path: path.to_owned(),
+                address,
+                protocol,
+                claim: Arc::clone(&claim),
+                request,
+                kind: key.as_ref().map_or(FetchKind::Part, |_| FetchKind::Clone),
+                key,
+            };
+            self.open(fetch).await
         };
-        let (request, slot) = tokio::select! {
-            prepared = prepared => prepared?,
+        let reader = tokio::select! {
+            opened = opened => opened?,
             () = claim.ended() => return Err(UploadPackError::Busy),
-        };
-        let conversation = Conversation {
-            child: self.spawn(path, protocol.as_ref())?,
-            request,
-            answer: self.spool(&claim, self.limits.answer_bytes_max),
-            slot: FetchSlot {
-                slots: self.slots.clone(),
-                paused: self.paused.clone(),
-                reader: address,
-                slot: Some(slot),
-            },
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let limits = self.limits;
         // A task of its own: it must notice a client that is gone or asleep even while nobody polls the answer.
         let run = tokio::spawn(async move {
-            let ended = conversation.run(&claim, sender, limits).await;
+            let ended = deliver(reader, &claim, sender, limits).await;
             ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
         });
         let mut answer = Box::pin(answer(chunks, run).peekable());
@@ -214,26 +259,129 @@ impl UploadPack {
     }
 
     /// Receives the rest of a request: git does not wait for a client that asks slowly.
-    async fn receive<R>(&self, mut request: FetchRequest<R>, claim: &Arc<Claim>) -> Result<FetchSpool, UploadPackError>
+    async fn receive<R>(
+        &self,
+        mut request: FetchRequest<R>,
+        claim: &Arc<Claim>,
+        key: &mut AnswerKeyParser<'_>,
+    ) -> Result<SpoolReader, UploadPackError>
     where
         R: AsyncRead + Unpin,
     {
-        let spool = self.spool(claim, self.limits.request_bytes_max);
+        let payer = Payer::of_fetch(claim);
+        let reader = FetchSpool::begin(self.store.layout().clone(), payer, self.limits.request_bytes_max);
         let mut patience = self.limits.least_rate.begin();
         let mut chunk = Some(request.take_start());
         while let Some(bytes) = chunk {
-            if !spool.offer(&bytes).await {
+            key.take(&bytes);
+            if !reader.spool().offer(&bytes).await {
                 return Err(UploadPackError::Busy);
             }
             patience.moved(bytes.len());
             chunk = patience.wait(request.next()).await??;
         }
-        spool.end().await;
-        Ok(spool)
+        reader.spool().end(SpoolEnd::Whole);
+        Ok(reader)
     }
 
-    fn spool(&self, claim: &Arc<Claim>, bytes_max: u64) -> FetchSpool {
-        FetchSpool::new(self.store.layout().clone(), Arc::clone(claim), bytes_max)
+    /// Returns the answer from its beginning: one that others get too, or one that git begins.
+    async fn open(&self, mut fetch: Fetch) -> Result<SpoolReader, UploadPackError> {
+        let mut begun = self.answers.begun();
+        let turn = timeout(
+            self.limits.queue_wait_max,
+            self.slots.acquire(fetch.kind, fetch.address),
+        );
+        tokio::pin!(turn);
+        let turn = loop {
+            if let Some(reader) = self.find(fetch.key.as_ref()).await {
+                return Ok(reader);
+            }
+            tokio::select! {
+                turn = &mut turn => break turn.map_err(|_| UploadPackError::Busy)?,
+                // The sender is here as well.
+                _ = begun.changed() => {}
+            }
+        };
+        if fetch.key.is_some() && !self.is_disk_free().await {
+            self.answers.give_way();
+            fetch.key = None;
+        }
+        let layout = self.store.layout().clone();
+        let make = |payer| FetchSpool::begin(layout, payer, self.limits.answer_bytes_max);
+        let reader = match &fetch.key {
+            Some(key) => match self.answers.begin(key, &fetch.claim, make) {
+                Begun::Already(reader) => return Ok(reader),
+                Begun::Now(reader) => reader,
+            },
+            None => make(Payer::of_fetch(&fetch.claim)),
+        };
+        self.let_git_answer(fetch, turn, Filling(Arc::clone(reader.spool())))?;
+        Ok(reader)
+    }
+
+    async fn find(&self, key: Option<&AnswerKey>) -> Option<SpoolReader> {
+        let reader = self.answers.find(key?)?;
+        if reader.spool().is_ended() {
+            self.answers.keep(key?, reader.spool()).await;
+        }
+        Some(reader)
+    }
+
+    /// Whether there is room for an answer that stays. What cannot be told is no room.
+    async fn is_disk_free(&self) -> bool {
+        let layout = self.store.layout().clone();
+        let free = in_background(move || bytes_free(layout.root())).await;
+        let needed = self.limits.disk_free_min.saturating_add(self.limits.answer_bytes_max);
+        free.is_ok_and(|free| free >= needed)
+    }
+
+    fn let_git_answer(&self, fetch: Fetch, turn: FetchTurn, answer: Filling) -> Result<(), GitError> {
+        let conversation = Conversation {
+            child: self.spawn(&fetch.path, fetch.protocol.as_ref())?,
+            request: fetch.request,
+            answer: Arc::clone(&answer.0),
+            slot: FetchSlot {
+                slots: self.slots.clone(),
+                kind: fetch.kind,
+                paused: self.paused.clone(),
+                reader: fetch.address,
+                slot: Some(turn),
+            },
+        };
+        let this = self.clone();
+        // A task of its own: whoever comes to read the same depends on nobody who reads it already.
+        tokio::spawn(async move {
+            match conversation.run(this.limits.duration_max).await {
+                Ok(GitEnd::Abandoned) => {}
+                Ok(end @ (GitEnd::Answered | GitEnd::Refused)) => this.finish(fetch.key.as_ref(), &answer.0, end).await,
+                Err(error) => tracing::warn!(%error, "git could not answer a fetch"),
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends an answer that git has written, and keeps it if it is worth it.
+    async fn finish(&self, key: Option<&AnswerKey>, answer: &Arc<FetchSpool>, end: GitEnd) {
+        let Some(key) = key else {
+            return answer.end(SpoolEnd::Whole);
+        };
+        let is_for_others = end == GitEnd::Answered && self.has_tags_of(key).await;
+        if !is_for_others {
+            self.answers.forget(key, answer);
+        }
+        answer.end(SpoolEnd::Whole);
+        if is_for_others {
+            self.answers.keep(key, answer).await;
+        }
+    }
+
+    /// Whether the tags are those that a key names. git may have seen others than this process before.
+    async fn has_tags_of(&self, key: &AnswerKey) -> bool {
+        let Some(tags) = key.tags else {
+            return true;
+        };
+        let refs = self.store.cached_refs_of(key.repository.to_path_buf()).await;
+        refs.is_ok_and(|refs| refs.is_some_and(|refs| tags_of(&refs) == tags))
     }
 
     fn spawn(&self, path: &Path, protocol: Option<&GitProtocol>) -> Result<ChildProcess, GitError> {
@@ -290,6 +438,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::BytesMut;
+    use futures_util::future::join_all;
     use shared::git::Oid;
     use tokio::io::AsyncReadExt;
     use tokio_util::io::StreamReader;
@@ -611,5 +760,135 @@ mod tests {
             .await;
 
         assert!(matches!(answer, Err(UploadPackError::Body(_))));
+    }
+    /// Returns the refs of a repository as readers find them.
+    async fn refs(repository: &Repository) -> Advertised {
+        Advertised::new(repository.cached_refs().await.unwrap().unwrap())
+    }
+
+    /// How many answers came from git, from one that was being written, and from one that was kept.
+    fn sources(server: &UploadPack) -> [u64; 3] {
+        server.answer_load().sources
+    }
+
+    async fn cloned(server: &UploadPack, repository: &Repository, request: &[u8]) -> Vec<u8> {
+        let refs = refs(repository).await;
+        let answer = server
+            .fetch((repository.path(), &refs), READER, v2(), body(request))
+            .await;
+        joined(&whole(answer.unwrap()).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn clones_at_once_cost_one_git_and_the_next_none() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let server = server(&world, UploadPackLimits::DEFAULT);
+        let request = fetch_of(commit);
+
+        let all = join_all((0..8).map(|_| cloned(&server, &repository, &request))).await;
+
+        assert!(all.iter().all(|answer| *answer == all[0] && answer.len() > 3 << 20));
+        assert_eq!(sources(&server), [1, 7, 0]);
+        assert!(cloned(&server, &repository, &request).await == all[0]);
+        assert_eq!(sources(&server), [1, 7, 1]);
+        assert_eq!(server.fetches.in_use(), (0, 0), "what is kept is in nobody's share");
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_twice_is_kept_and_nothing_else_is() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let server = server(&world, UploadPackLimits::DEFAULT);
+        let once = cloned(&server, &repository, &fetch_of(commit)).await;
+        assert_eq!(server.answer_load().bytes, 0);
+
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(cloned(&server, &repository, &fetch_of(commit)).await);
+        }
+
+        assert!(answers.iter().all(|answer| *answer == once));
+        assert_eq!(sources(&server), [2, 0, 2]);
+        assert!(server.answer_load().bytes > 3 << 20);
+    }
+
+    /// A client that declines tags gets what was kept; one that takes them does not, once there are others.
+    #[tokio::test]
+    async fn other_refs_are_another_answer() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let server = server(&world, UploadPackLimits::DEFAULT);
+        let want = format!("want {commit}\n");
+        let with_tags = lines(&["command=fetch", "0001", "include-tag\n", &want, "done\n", "0000"]);
+        for request in [&with_tags, &fetch_of(commit)] {
+            for _ in 0..2 {
+                cloned(&server, &repository, request).await;
+            }
+        }
+        world
+            .git(&repository, &["tag", "-a", "-m", "x", "one", &commit.to_string()], b"")
+            .await;
+
+        cloned(&server, &repository, &with_tags).await;
+        assert_eq!(sources(&server), [5, 0, 0]);
+        cloned(&server, &repository, &fetch_of(commit)).await;
+        assert_eq!(sources(&server), [5, 0, 1]);
+
+        // It is not a ref any more: git is asked, which may have it still.
+        world
+            .git(&repository, &["update-ref", "-d", "refs/heads/master"], b"")
+            .await;
+        world.git(&repository, &["tag", "-d", "one"], b"").await;
+        cloned(&server, &repository, &fetch_of(commit)).await;
+        assert_eq!(sources(&server), [5, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_repository_keeps_no_more_than_its_part() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let want = format!("want {commit}\n");
+        let shallow = lines(&["command=fetch", "0001", "deepen 1\n", &want, "done\n", "0000"]);
+        let limits = |kept_bytes_max| UploadPackLimits {
+            kept_bytes_max,
+            ..UploadPackLimits::DEFAULT
+        };
+        // Room for one of two.
+        let one = server(&world, limits(16 << 20));
+        for request in [&fetch_of(commit), &shallow] {
+            for _ in 0..3 {
+                cloned(&one, &repository, request).await;
+            }
+        }
+        assert_eq!(sources(&one), [4, 0, 2]);
+        cloned(&one, &repository, &fetch_of(commit)).await;
+        assert_eq!(sources(&one), [5, 0, 2]);
+        assert!(one.answer_load().bytes <= 4 << 20);
+
+        for too_few in [8 << 20, 0] {
+            let server = server(&world, limits(too_few));
+            let request = fetch_of(commit);
+            let answers = join_all((0..4).map(|_| cloned(&server, &repository, &request))).await;
+            assert!(answers.iter().all(|answer| *answer == answers[0]));
+            for _ in 0..3 {
+                assert!(cloned(&server, &repository, &request).await == answers[0]);
+            }
+            assert_eq!((sources(&server)[2], server.answer_load().bytes), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_the_first_has_gone_gets_all_of_it() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let server = server(&world, UploadPackLimits::DEFAULT);
+        let (refs, request) = (refs(&repository).await, fetch_of(commit));
+        for _ in 0..3 {
+            let gone = server.fetch((repository.path(), &refs), READER, v2(), body(&request));
+            drop(gone.await.unwrap());
+
+            assert!(cloned(&server, &repository, &request).await.len() > 3 << 20);
+        }
     }
 }

@@ -297,4 +297,4 @@ const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// For what was found in the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
-const CACHE_BYTES_MAX: u64 = 64 << 20;
+const CACHE_BYTES_MAX: u64 = 32 << 20;

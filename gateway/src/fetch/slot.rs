@@ -1,4 +1,5 @@
 //! The slot of one git that answers a fetch. It is held while git works: a git that waits for its reader gives it back.
+//! One slot is for those that bring what a client lacks: they do not wait behind clones.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,19 +11,75 @@ use tokio::time::timeout_at;
 
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slot;
+use crate::fairness::slots::SlotLoad;
 use crate::fairness::slots::Slots;
 use crate::fetch::spool::FetchSpool;
+
+/// The slots of all gits that answer fetches. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct FetchSlots {
+    all: Slots,
+    /// How many of them clones may have.
+    clones: Slots,
+}
+
+/// What a fetch asks for, as far as it decides when it has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FetchKind {
+    /// All that refs reach: work for git, and long.
+    Clone,
+    /// What is new to somebody who has a part already, or single objects.
+    Part,
+}
+
+/// A slot, and for a clone one of the clones' too.
+pub(super) type FetchTurn = (Option<Slot>, Slot);
+
+impl FetchSlots {
+    /// Makes so many slots. All but one are for clones, if there is more than one.
+    pub(super) fn new(slots_max: usize) -> Self {
+        Self {
+            all: Slots::new(slots_max),
+            clones: Slots::new(slots_max.saturating_sub(1).max(1)),
+        }
+    }
+
+    /// Waits for a slot, for a client at `address`.
+    pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> FetchTurn {
+        let clone = match kind {
+            FetchKind::Clone => Some(self.clones.acquire(address).await),
+            FetchKind::Part => None,
+        };
+        (clone, self.all.acquire(address).await)
+    }
+
+    /// Returns how much they are used.
+    pub(super) fn load(&self) -> SlotLoad {
+        let load = self.all.load();
+        SlotLoad {
+            waiting: load.waiting + self.clones.load().waiting,
+            ..load
+        }
+    }
+
+    /// Returns how many are in use.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.all.in_use()
+    }
+}
 
 /// A slot that is given back while its git waits.
 pub(super) struct FetchSlot {
     /// What it is one of.
-    pub(super) slots: Slots,
+    pub(super) slots: FetchSlots,
+    pub(super) kind: FetchKind,
     /// The places of gits that wait.
     pub(super) paused: Shares,
     /// Whose fetch it is.
     pub(super) reader: IpAddr,
     /// `None` while git waits.
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<FetchTurn>,
 }
 
 impl FetchSlot {
@@ -48,7 +105,7 @@ impl FetchSlot {
             while !spool.offer(bytes).await {
                 spool.taken().await;
             }
-            self.slots.acquire(self.reader).await
+            self.slots.acquire(self.kind, self.reader).await
         };
         let slot = tokio::select! {
             slot = resumed => slot,
@@ -61,3 +118,35 @@ impl FetchSlot {
 
 /// A reader on a fast line has taken what is in memory by then.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_small_fetch_does_not_wait_behind_clones() {
+        let slots = FetchSlots::new(2);
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let _clone = slots.acquire(FetchKind::Clone, address(1)).await;
+        let mut next = Box::pin(slots.acquire(FetchKind::Clone, address(2)));
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!(slots.load().waiting, 1);
+
+        let part = slots.acquire(FetchKind::Part, address(3)).now_or_never();
+
+        assert!(part.is_some());
+        assert!(next.now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_single_slot_is_for_everything() {
+        let slots = FetchSlots::new(1);
+        let reader = IpAddr::from([192, 0, 2, 1]);
+
+        drop(slots.acquire(FetchKind::Clone, reader).await);
+
+        assert!(slots.acquire(FetchKind::Part, reader).now_or_never().is_some());
+    }
+}

@@ -59,10 +59,14 @@ pub(crate) struct ServerLimits {
           default_value_t = secs(90))]
     pub(crate) upload_wait: HumanDuration,
     /// Most git processes that answer fetches at the same time; a fetch that waits longer than 30 s for a slot gets
-    /// 503. One address (a /64 of IPv6) has three quarters of them at most.
+    /// 503. One address (a /64 of IPv6) has three quarters of them at most, and clones have all but one.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
+    /// Most bytes on disk of answers to clones that are kept for who asks the same; one repository has a quarter of
+    /// them at most. An answer is kept when it was asked for twice. 1: none is.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.kept_bytes_max))]
+    pub(crate) fetch_cache_bytes_max: ByteCount,
     /// Most short git commands (update-ref, rev-list, pack-objects) at the same time; more wait.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
     pub(crate) git_commands_max: usize,
@@ -155,6 +159,8 @@ impl ServerLimits {
             transfers_max: self.transfers_max,
             spool_bytes_max: self.spool_bytes_max.0,
             memory_bytes_max: self.fetch_memory_bytes_max.0,
+            kept_bytes_max: self.fetch_cache_bytes_max.0,
+            disk_free_min: self.disk_free_min.0,
             ..UploadPackLimits::DEFAULT
         }
     }
@@ -228,6 +234,7 @@ mod tests {
             "--disk-per-repository-max=19",
             "--staged-per-repository-max=20",
             "--disk-free-min=21",
+            "--fetch-cache-bytes-max=22",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
@@ -245,6 +252,7 @@ mod tests {
         let disk = limits.of_disk();
         assert_eq!((disk.per_owner, disk.per_repository), (18, 19));
         assert_eq!((disk.staged_per_repository, disk.free_min), (20, 21));
+        assert_eq!((fetches.disk_free_min, fetches.kept_bytes_max), (21, 22));
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5 << 10, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::load_facts::FactsScope;
@@ -153,17 +155,15 @@ impl Committer {
         // One whose event is here needs no placeholder: what that names stays staged.
         let is_known = |staged: &&Staged| loaded.facts.pull_request(&staged.event_id).is_some();
         let unknown: Vec<&Staged> = to_stage.iter().filter(|staged| !is_known(staged)).collect();
-        for staged in unknown {
-            self.record(staged, loaded).await?;
-        }
+        self.record(&unknown, loaded).await?;
         let tips = decision.allowed_tips();
         if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
             repository.stage_whole(staged, received).await?;
             return Ok(());
         }
-        for staged in &to_stage {
-            repository.stage(staged, &received).await?;
-        }
+        // All are waited for, whatever one of them meets: none is written behind the lock.
+        let staged = join_all(to_stage.iter().map(|staged| repository.stage(staged, &received)));
+        staged.await.into_iter().collect::<Result<(), _>>()?;
         match &decision.state {
             Some(_) | None if tips.is_empty() => {}
             // What is aside moves in together.
@@ -175,24 +175,20 @@ impl Committer {
         Ok(())
     }
 
-    /// Records that a PR commit is kept aside, in Redis and in the facts.
-    async fn record(&self, staged: &Staged, loaded: &mut Loaded) -> Result<(), PushError> {
-        let Staged {
-            coordinate,
-            event_id,
-            commit_oid,
-        } = staged;
+    /// Records that PR commits are kept aside, in Redis and in the facts. All at once: Redis makes them durable
+    /// together, and others wait for the lock.
+    async fn record(&self, unknown: &[&Staged], loaded: &mut Loaded) -> Result<(), PushError> {
         let (purgatory, hold_secs) = (&self.reconciler.loader.purgatory, self.reconciler.hold_secs);
-        match purgatory
-            .put_placeholder(event_id, coordinate, *commit_oid, hold_secs)
-            .await?
-        {
-            PlaceholderOutcome::Recorded => {
-                loaded.facts.note_placeholder(staged, hold_secs);
-                Ok(())
+        let recorded = try_join_all(unknown.iter().map(|staged| {
+            purgatory.put_placeholder(&staged.event_id, &staged.coordinate, staged.commit_oid, hold_secs)
+        }));
+        for (staged, outcome) in unknown.iter().zip(recorded.await?) {
+            match outcome {
+                PlaceholderOutcome::Recorded => loaded.facts.note_placeholder(staged, hold_secs),
+                PlaceholderOutcome::Full => return Err(PushError::PlaceholdersFull),
             }
-            PlaceholderOutcome::Full => Err(PushError::PlaceholdersFull),
         }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::rules::Commanded;
 use shared::rules::PushDecision;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use tracing::Span;
@@ -97,7 +98,7 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
             &audit.end(PushResult::of(decision.commands, decision.notes)),
         );
     }
-    pusher.receiver.extend(&decision.extend).await;
+    let extension = pusher.extend(&decision);
     let received = async {
         pusher.receiver.check_room(&request, &decision).await?;
         let receiver = &pusher.receiver;
@@ -106,7 +107,10 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
-            let work = async move { audit.end(pusher.finish(request, decision, pack).await) };
+            let work = async move {
+                let pack = (pack, extension);
+                audit.end(pusher.finish(request, decision, pack).await)
+            };
             answer::in_task(&tasks, &capabilities, work.instrument(Span::current()))
         }
         Err(error) => {
@@ -166,10 +170,22 @@ impl Pusher {
         request.decide(&facts, &reconciler.repositories).await
     }
 
-    /// Finishes a push of which every byte is here.
-    async fn finish(self: Arc<Self>, request: PushRequest, decision: PushDecision, pack: Option<Pack>) -> PushResult {
+    /// Extends the deadlines of what a push waits for, beside it.
+    fn extend(self: &Arc<Self>, decision: &PushDecision) -> JoinHandle<()> {
+        let (pusher, event_ids) = (Arc::clone(self), decision.extend.clone());
+        tokio::spawn(async move { pusher.receiver.extend(&event_ids).await })
+    }
+
+    /// Finishes a push of which every byte is here, when its events are extended.
+    async fn finish(
+        self: Arc<Self>,
+        request: PushRequest,
+        decision: PushDecision,
+        (pack, extension): (Option<Pack>, JoinHandle<()>),
+    ) -> PushResult {
         let checked = self.receiver.check(&request, pack, &decision);
-        let received = match self.receiver.extending(&decision.extend, checked).await {
+        let (received, _) = tokio::join!(self.receiver.extending(&decision.extend, checked), extension);
+        let received = match received {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };

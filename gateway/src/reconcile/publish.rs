@@ -157,6 +157,7 @@ impl Publisher {
     pub(crate) async fn publish(&self, leased: Vec<Leased>) -> BTreeSet<EventId> {
         let mut left_behind = BTreeSet::new();
         let mut open = leased;
+        let mut to_settle = Vec::new();
         while !open.is_empty() {
             let ids: BTreeSet<EventId> = open.iter().map(|leased| leased.event.id).collect();
             let (mut ready, later): (Vec<_>, Vec<_>) =
@@ -167,15 +168,22 @@ impl Publisher {
                 ready = std::mem::take(&mut open);
             }
             let published = ready.iter().map(|leased| self.publish_one(leased, &left_behind));
-            let settled = join_all(published).await;
-            left_behind.extend(settled.into_iter().flatten());
+            // What follows waits for the relay's answers only.
+            let settled = self.settle_all(std::mem::take(&mut to_settle));
+            let (settlements, ()) = tokio::join!(join_all(published), settled);
+            for (leased, settlement) in ready.into_iter().zip(settlements) {
+                if !ends(&settlement) {
+                    left_behind.insert(leased.event.id);
+                }
+                to_settle.push((leased, settlement));
+            }
         }
+        self.settle_all(to_settle).await;
         left_behind
     }
 
-    /// Returns the event if it is not served and may be yet.
-    async fn publish_one(&self, leased: &Leased, left_behind: &BTreeSet<EventId>) -> Option<EventId> {
-        let Leased { event, lease, after } = leased;
+    async fn publish_one(&self, leased: &Leased, left_behind: &BTreeSet<EventId>) -> Settlement {
+        let Leased { event, after, .. } = leased;
         let start = Instant::now();
         let settlement = match after.is_disjoint(left_behind) {
             true => self.bring_in(event).await,
@@ -197,23 +205,32 @@ impl Publisher {
                 tracing::error!(event.id = %id, error, "the relay refuses to take a released event");
             }
         }
-        let is_left_behind = match settlement {
-            Settlement::Served | Settlement::Dropped => false,
-            Settlement::GiveBack | Settlement::Retry { .. } | Settlement::Stuck { .. } => true,
-        };
-        if !is_left_behind {
+        if ends(&settlement) {
             self.in_flight.forget(&id);
         }
+        settlement
+    }
+
+    async fn settle_all(&self, settlements: Vec<(Leased, Settlement)>) {
+        let settled = settlements
+            .iter()
+            .map(|(leased, settlement)| self.settle(leased, settlement));
+        join_all(settled).await;
+    }
+
+    async fn settle(&self, leased: &Leased, settlement: &Settlement) {
+        let Leased { event, lease, .. } = leased;
+        let id = event.id;
         let counts = self
             .purgatory
-            .settle(&id, *lease, &settlement)
+            .settle(&id, *lease, settlement)
             .await
             .unwrap_or_else(|error| {
                 // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
                 tracing::warn!(event.id = %id, error = &error as &dyn std::error::Error, "cannot settle");
                 false
             });
-        if settlement != Settlement::Served || !counts {
+        if *settlement != Settlement::Served || !counts {
             // If the relay commits it later all the same, that is news.
             self.own.remove(&id);
         }
@@ -222,7 +239,6 @@ impl Publisher {
             let coordinates = git_event.map(|git_event| git_event.coordinates()).unwrap_or_default();
             self.lock_unsettled().extend(coordinates);
         }
-        is_left_behind.then_some(id)
     }
 
     /// Marks dirty what has to be decided anew because a settlement did not count.
@@ -323,6 +339,14 @@ impl Publisher {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+}
+
+/// Whether an attempt leaves nothing to be done for its event.
+fn ends(settlement: &Settlement) -> bool {
+    match settlement {
+        Settlement::Served | Settlement::Dropped => true,
+        Settlement::GiveBack | Settlement::Retry { .. } | Settlement::Stuck { .. } => false,
     }
 }
 

@@ -275,7 +275,8 @@ fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
     }
 }
 
-fn bytes_free(dir: &Path) -> Result<u64, FileError> {
+/// Returns how many bytes are free on the disk of `dir`. Blocks.
+pub(crate) fn bytes_free(dir: &Path) -> Result<u64, FileError> {
     let found = rustix::fs::statvfs(dir).map_err(|errno| failed("look at", dir)(errno.into()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

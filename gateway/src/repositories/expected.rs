@@ -8,6 +8,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use shared::nip34::Coordinate;
+use tokio::task::JoinHandle;
+
 use crate::process::ChildProcess;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestError;
@@ -24,50 +27,70 @@ pub(super) struct Ready {
     pub(super) index_pack: ChildProcess,
 }
 
-/// What is ready for the pushes that are expected. Cheap to clone.
+impl Ready {
+    async fn make(repository: Repository, limits: IngestLimits) -> Result<Self, IngestError> {
+        let quarantine = Quarantine::open(&repository).await?;
+        let index_pack = quarantine.index_small_pack(&limits).spawn(Stdio::piped())?;
+        Ok(Self { quarantine, index_pack })
+    }
+}
+
+/// What is made ready for the pushes that are expected. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ExpectedPushes {
-    ready: Arc<Mutex<Vec<Ready>>>,
+    expected: Arc<Mutex<Vec<ExpectedPush>>>,
+}
+
+/// A push that is expected, and what is made ready for it: a push that comes sooner waits for that, which takes less
+/// than to begin once more.
+#[derive(Debug)]
+struct ExpectedPush {
+    coordinate: Coordinate,
+    ready: JoinHandle<Result<Ready, IngestError>>,
 }
 
 impl ExpectedPushes {
     /// Starts a git for a push into `repository`, unless enough wait already, and ends it if no push comes.
-    ///
-    /// # Errors
-    /// [`IngestError`] if it cannot be started: the push will start its own.
-    pub(super) async fn expect(&self, repository: &Repository, limits: &IngestLimits) -> Result<(), IngestError> {
-        if self.lock().len() >= READY_MAX {
-            return Ok(());
-        }
-        let quarantine = Quarantine::open(repository).await?;
-        let index_pack = quarantine.index_small_pack(limits).spawn(Stdio::piped())?;
-        let path = quarantine.object_dir().to_owned();
-        {
-            let mut ready = self.lock();
-            if ready.len() >= READY_MAX {
-                return Ok(());
+    pub(super) async fn expect(&self, repository: &Repository, limits: &IngestLimits) {
+        let id = {
+            let mut expected = self.lock();
+            if expected.len() >= READY_MAX {
+                return;
             }
-            ready.push(Ready { quarantine, index_pack });
-        }
+            let ready = tokio::spawn(Ready::make(repository.clone(), *limits));
+            let id = ready.id();
+            let coordinate = repository.coordinate().clone();
+            expected.push(ExpectedPush { coordinate, ready });
+            id
+        };
         tokio::time::sleep(EXPECTED_FOR).await;
-        let is_it = |ready: &mut Ready| ready.quarantine.object_dir() == path;
-        let unused: Vec<Ready> = self.lock().extract_if(.., is_it).collect();
+        let unused: Vec<ExpectedPush> = self
+            .lock()
+            .extract_if(.., |expected| expected.ready.id() == id)
+            .collect();
         drop(unused);
-        Ok(())
     }
 
-    /// Takes what is ready for a push into `repository`, if it can still be used.
+    /// Takes what is ready for a push into `repository`, if it can be used.
     pub(super) async fn take(&self, repository: &Repository) -> Option<Ready> {
-        let is_meant = |ready: &mut Ready| ready.quarantine.repository().coordinate() == repository.coordinate();
-        let mut taken = self.lock().extract_if(.., is_meant).next()?;
+        let is_meant = |expected: &mut ExpectedPush| expected.coordinate == *repository.coordinate();
+        let expected = self.lock().extract_if(.., is_meant).next()?;
+        let mut taken = match expected.ready.await.ok()? {
+            Ok(ready) => ready,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(repo.coordinate = %repository.coordinate(), error, "was not ready for a push");
+                return None;
+            }
+        };
         // It knows the objects of the repository only if there was one when it was started.
         let (was_here, object_dir) = (!taken.quarantine.alternates().is_empty(), repository.object_dir());
         let is_here = in_background(move || object_dir.is_dir()).await;
         (was_here == is_here && taken.index_pack.is_running()).then_some(taken)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Ready>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<ExpectedPush>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,12 +120,35 @@ mod tests {
         let (limits, others) = (IngestLimits::default(), expected.clone());
         let repository = repository.clone();
         tokio::spawn(async move { others.expect(&repository, &limits).await });
-        let is_ready = async {
+        let is_expected = async {
             while expected.lock().len() == before {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), is_ready).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), is_expected)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until everything is ready.
+    async fn all_ready(expected: &ExpectedPushes) {
+        let are_ready = async {
+            while !expected.lock().iter().all(|one| one.ready.is_finished()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), are_ready).await.unwrap();
+    }
+
+    /// Two gits were started for a push that came while the first one was.
+    #[tokio::test]
+    async fn a_push_that_comes_at_once_waits_for_what_is_made_ready() {
+        let world = World::new().await;
+        let (server, expected) = (world.repository("server"), ExpectedPushes::default());
+
+        expect(&expected, &server).await;
+
+        assert!(expected.take(&server).await.is_some());
     }
 
     #[tokio::test]
@@ -113,6 +159,7 @@ mod tests {
             server.create().await.unwrap();
             let (expected, limits) = (ExpectedPushes::default(), IngestLimits::default());
             expect(&expected, &server).await;
+            all_ready(&expected).await;
             let first = Quarantine::open(&server).await.unwrap();
             let pack = spool(&world, &pusher, &format!("{one}\n")).await;
             first.ingest(None, pack, &limits).await.unwrap();
@@ -136,17 +183,22 @@ mod tests {
 
         expect(&expected, &server).await;
         assert!(expected.take(&other).await.is_none());
+        all_ready(&expected).await;
         server.create().await.unwrap();
         assert!(expected.take(&server).await.is_none(), "it looks for no objects there");
 
         expect(&expected, &server).await;
-        let killed = Ready {
+        let mut killed = Ready {
             index_pack: world.store.git().invoke("version").spawn(Stdio::null()).unwrap(),
             ..expected.take(&server).await.unwrap()
         };
-        expected.lock().push(killed);
-        let is_gone = async { while expected.lock()[0].index_pack.is_running() {} };
-        is_gone.await;
+        while killed.index_pack.is_running() {
+            tokio::task::yield_now().await;
+        }
+        expected.lock().push(ExpectedPush {
+            coordinate: server.coordinate().clone(),
+            ready: tokio::spawn(async { Ok(killed) }),
+        });
         assert!(expected.take(&server).await.is_none(), "it has ended");
         assert_eq!(world.quarantine_entries(), 0);
     }
@@ -160,7 +212,8 @@ mod tests {
         }
 
         let one_more = world.repository("more");
-        expected.expect(&one_more, &IngestLimits::default()).await.unwrap();
+        expected.expect(&one_more, &IngestLimits::default()).await;
+        all_ready(&expected).await;
 
         assert_eq!(world.quarantine_entries(), READY_MAX);
         assert!(expected.take(&one_more).await.is_none());

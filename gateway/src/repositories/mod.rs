@@ -277,9 +277,7 @@ impl Repositories {
 
     /// Makes ready for a push into a repository that is about to come, and waits until it has come, or does not.
     pub(crate) async fn expect_push(&self, coordinate: &Coordinate) {
-        if let Err(error) = self.expected.expect(&self.at(coordinate), &self.limits).await {
-            tracing::debug!(repo.coordinate = %coordinate, error = &error as &dyn std::error::Error, "cannot make ready for a push");
-        }
+        self.expected.expect(&self.at(coordinate), &self.limits).await;
     }
 
     /// Opens a spool for a pack that arrives.

@@ -75,6 +75,15 @@ impl RepositoryStore {
         }
     }
 
+    /// Returns the refs of the repository at `path`, as [`Repository::cached_refs`] does.
+    ///
+    /// # Errors
+    /// As [`Repository::refs`].
+    pub(crate) async fn cached_refs_of(&self, path: PathBuf) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
+        let this = self.clone();
+        in_background(move || this.inner.cache.snapshot(&path)).await
+    }
+
     /// Returns those whose refs have changed.
     pub(super) fn touched(&self) -> &TouchedRepositories {
         &self.inner.touched
@@ -164,8 +173,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::refs`].
     pub(crate) async fn cached_refs(&self) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
-        let this = self.clone();
-        in_background(move || this.store.inner.cache.snapshot(&this.path)).await
+        self.store.cached_refs_of(self.path.clone()).await
     }
 
     /// Drops what [`Repository::cached_refs`] remembers.

@@ -361,9 +361,13 @@ impl Facts {
     fn places_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<usize> {
         let namesakes = self.namesakes_of(&coordinate.identifier).into_iter();
         let authorised = namesakes.flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted));
-        let mut places: Vec<usize> = authorised.collect();
-        places.sort_unstable();
+        // Marked instead of sorted: hundreds of maintainers may have a repository and a state each.
+        let mut is_authorised = vec![false; self.states.len()];
+        authorised.for_each(|place| is_authorised[place] = true);
+        let places = is_authorised.into_iter().enumerate();
         places
+            .filter_map(|(place, is_authorised)| is_authorised.then_some(place))
+            .collect()
     }
 
     /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the

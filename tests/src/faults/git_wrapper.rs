@@ -3,6 +3,7 @@
 //!
 //! The program is `tests/src/bin/git-wrapper.rs`; this is the test's end of it.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
@@ -65,10 +66,10 @@ struct Failing {
 /// What awaits a run of git.
 #[derive(Default)]
 struct Traps {
-    /// How many runs there were.
-    runs: u64,
     trap: Option<Trap>,
     failing: Option<Failing>,
+    /// How often each subcommand has run.
+    runs: BTreeMap<String, u64>,
 }
 
 /// Starts the gateway of a world with a wrapper before git.
@@ -125,12 +126,12 @@ impl GitWrapper {
         self.set_trap(None, skip, moment)
     }
 
-    /// Returns how often git was run.
+    /// Returns how often git was run, whatever its subcommand.
     ///
     /// # Panics
     /// Another thread panicked while it set a trap.
-    pub fn runs(&self) -> u64 {
-        self.traps.lock().unwrap().runs
+    pub fn all_runs(&self) -> u64 {
+        self.traps.lock().unwrap().runs.values().sum()
     }
 
     /// Waits until a run of this subcommand stops at that moment. All others go on, and one that is killed before is
@@ -156,6 +157,15 @@ impl GitWrapper {
             sprung,
         });
         stopped
+    }
+
+    /// Returns how often a subcommand has run.
+    ///
+    /// # Panics
+    /// Another thread panicked while it counted.
+    pub fn runs(&self, subcommand: &str) -> u64 {
+        let traps = self.traps.lock().unwrap();
+        traps.runs.get(subcommand).copied().unwrap_or_default()
     }
 
     /// Takes the trap away.
@@ -225,7 +235,7 @@ enum Awaits {
 
 impl Traps {
     fn take(&mut self, subcommand: &str) -> Awaits {
-        self.runs += 1;
+        *self.runs.entry(subcommand.to_owned()).or_default() += 1;
         let is_meant = |trap: &&mut Trap| trap.subcommand.as_ref().is_none_or(|meant| meant == subcommand);
         match self.trap.as_mut().filter(is_meant) {
             Some(armed) if armed.countdown > 0 => armed.countdown -= 1,

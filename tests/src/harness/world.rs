@@ -223,7 +223,8 @@ impl World {
         let mut authority = None;
         eventually("the gateway tells its admin address", async || {
             let log = self.gateway_log();
-            let line = log.lines().find(|line| line.contains("/readyz and /metrics are here"));
+            // It may have been started again.
+            let line = log.lines().rfind(|line| line.contains("/readyz and /metrics are here"));
             authority = line.and_then(|line| Some(line.rsplit_once("address=")?.1.trim().to_owned()));
             authority.is_some()
         })

@@ -23,6 +23,8 @@ pub struct PushTimes {
     pub into_world: Vec<Duration>,
     /// Into a bare repository on the same disk, by `file://`.
     pub into_file: Vec<Duration>,
+    /// Into a world that refuses them: what a client takes by itself to push by HTTP.
+    pub refused: Vec<Duration>,
 }
 
 impl PushTimes {
@@ -39,6 +41,8 @@ impl PushTimes {
             let bare = bare_repository(world.folder(), &git, number).await;
             let push = async { git.push(&bare, &["main"]).await.expect_ok() };
             times.into_file.push(time(push).await);
+            let other = Repository::new(&format!("refused{number}"));
+            times.refused.push(push_refused(world, &mut nostr, &git, &other).await);
             let repository = Repository::new(&format!("r{number}"));
             let published = push_into_world(world, &mut nostr, &git, &repository, &commit).await;
             times.events.push(published.events.iter().sum());
@@ -47,9 +51,9 @@ impl PushTimes {
         times
     }
 
-    /// Returns the median of each in milliseconds: into the world, and by `file://`.
-    pub fn medians(&self) -> [f64; 2] {
-        [&self.into_world, &self.into_file].map(|times| ms(median(times)))
+    /// Returns the median of each in milliseconds: into the world, by `file://`, and of those that are refused.
+    pub fn medians(&self) -> [f64; 3] {
+        [&self.into_world, &self.into_file, &self.refused].map(|times| ms(median(times)))
     }
 }
 
@@ -89,6 +93,18 @@ pub struct PublishTimes {
     pub events: [Duration; 2],
     /// The push, with both served at its end.
     pub push: Duration,
+}
+
+/// Publishes a repository with another commit than it then pushes, which is refused before anything is done with it.
+async fn push_refused(world: &World, nostr: &mut NostrClient, git: &GitClient, repository: &Repository) -> Duration {
+    let announcement = world.announcement(repository, now(), &[]);
+    let state = repository.state(now(), &[("refs/heads/main", &"1".repeat(40))]);
+    for event in [&announcement, &state] {
+        assert!(nostr.send(event).await.taken);
+    }
+    let started = Instant::now();
+    git.push(&world.url(repository), &["main"]).await.expect_refused();
+    started.elapsed()
 }
 
 /// Publishes a repository and pushes a commit into it.

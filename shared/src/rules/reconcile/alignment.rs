@@ -34,8 +34,8 @@ pub(super) struct NextStates<'f> {
     next: Vec<Option<NextState<'f>>>,
     /// By state: the repositories that are at it, or are brought to it.
     brought: Vec<Vec<usize>>,
-    /// By repository.
-    is_broken: Vec<bool>,
+    /// The repositories that cannot be read or changed, in order.
+    broken: Vec<usize>,
     /// The newest state of each author and identifier that a repository is brought to.
     newest: BTreeMap<Coordinate, Revision>,
 }
@@ -56,11 +56,13 @@ impl<'f> NextStates<'f> {
             objects: ObjectPlaces::of(facts, disk),
             next: Vec::new(),
             brought: vec![Vec::new(); facts.states.len()],
-            is_broken: hosted.iter().map(|at| disk.broken.contains(at)).collect(),
+            broken: (0..hosted.len())
+                .filter(|at| disk.broken.contains(&hosted[*at]))
+                .collect(),
             newest: BTreeMap::new(),
         };
         for at in 0..hosted.len() {
-            let next = (!next_states.is_broken[at])
+            let next = (!next_states.is_broken_at(at))
                 .then(|| next_states.choose_one(at))
                 .flatten();
             if let Some((
@@ -146,7 +148,13 @@ impl<'f> NextStates<'f> {
 
     /// Tells the same of the repository at a place.
     pub(super) fn is_broken_at(&self, at: usize) -> bool {
-        self.is_broken[at]
+        self.broken.binary_search(&at).is_ok()
+    }
+
+    /// Tells whether any of these can be neither read nor changed; they are in order.
+    pub(super) fn is_any_broken(&self, repositories: &[usize]) -> bool {
+        let mut broken = self.broken.iter();
+        broken.any(|at| repositories.binary_search(at).is_ok())
     }
 
     /// Tells whether nothing of the repository is missing.

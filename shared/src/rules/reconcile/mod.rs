@@ -156,7 +156,7 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
     let state = &facts.states[place].item;
     let all = alignment::open_to(facts, state);
     let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
-    let is_decidable = repositories.clone().count() == all.len();
+    let is_decidable = !next_states.is_any_broken(all);
     let public = facts.served_state_by(&state.author, &state.identifier);
     let next = next_states.newest_by_author_of(state);
     let is_superseded = public.max(next) > Some(state.revision);

@@ -56,9 +56,9 @@ pub(super) async fn clones(commits: usize, rounds: usize, figures: &mut Figures<
     for request in race.requests(rounds).await {
         first.push(race.turn(&request).await);
         race.by_server(&request).await;
-        let before = gits.runs();
+        let before = gits.all_runs();
         third.push(race.by_server(&request).await);
-        runs += gits.runs() - before;
+        runs += gits.all_runs() - before;
         cat.push(race.by_cat().await);
     }
     figures.beside(medians(&first));

@@ -79,7 +79,9 @@ impl Measure {
             Self::SmallPushes { kind, repositories } => {
                 let world = World::start(*kind, Options::default()).await;
                 let times = PushTimes::measure(&world, *repositories).await;
-                figures.beside(times.medians());
+                let [into_world, into_file, refused] = times.medians();
+                figures.beside([into_world, into_file]);
+                figures.beside([refused, into_file]);
                 figures.alone(ms(median(&times.events)));
             }
             Self::ManyRefs {
@@ -89,7 +91,8 @@ impl Measure {
             } => {
                 let world = World::start(*kind, Options::default()).await;
                 for times in measure_many_refs(&world, *repositories, *refs).await {
-                    figures.beside(times.medians());
+                    let [into_world, into_file, _] = times.medians();
+                    figures.beside([into_world, into_file]);
                 }
             }
             Self::Clones { commits, rounds } => clones(*commits, *rounds, figures).await,

@@ -96,14 +96,14 @@ impl Reads {
                 clone.run(&["-c", &version, "fetch", "--quiet"]).await.expect_ok();
             }
         }
-        figures.alone((self.gits.runs() - before) as f64);
+        figures.alone((self.gits.all_runs() - before) as f64);
     }
 
     /// Waits until the server has run no git for a second, and returns how many it has run.
     async fn runs_at_rest(&self) -> u64 {
-        let (mut runs, mut looks) = (self.gits.runs(), 0);
+        let (mut runs, mut looks) = (self.gits.all_runs(), 0);
         eventually("the server runs no git", async || {
-            let now = self.gits.runs();
+            let now = self.gits.all_runs();
             looks = if now == runs { looks + 1 } else { 0 };
             runs = now;
             looks > 100

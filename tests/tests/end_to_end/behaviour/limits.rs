@@ -180,7 +180,7 @@ async fn the_gateway_takes_all_descriptors_and_says_if_they_are_too_few() {
         let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
 
         assert_eq!(open_files.split_whitespace().nth(3), Some("4000"), "{open_files}");
-        assert_eq!(output.contains("needed=13504"), too_few, "{output}");
+        assert_eq!(output.contains("needed=13760"), too_few, "{output}");
         drop(gateway);
         std::fs::remove_file(&log).unwrap();
     }

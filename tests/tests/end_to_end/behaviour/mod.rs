@@ -3,6 +3,7 @@
 mod access;
 mod admin_address;
 mod agreement;
+mod answers;
 mod chain;
 mod clients;
 mod configuration;

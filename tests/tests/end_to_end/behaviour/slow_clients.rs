@@ -128,7 +128,7 @@ async fn clones_that_are_read_slowly_keep_nobody_waiting(kind: Kind) {
 
 async fn clones_that_find_no_room_on_disk_keep_nobody_waiting(kind: Kind) {
     let options = Options {
-        gateway: &["--fetches-max=1", "--spool-bytes-max=4MiB"],
+        gateway: &["--fetches-max=1", "--spool-bytes-max=4MiB", "--fetch-cache-bytes-max=1"],
         ..Options::default()
     };
     let world = World::start(kind, options).await;

@@ -1,0 +1,154 @@
+//! What clones of the same cost together: git runs once for those at the same time, and not at all for what was asked
+//! for twice. What nobody may read any more is in no answer that was kept.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use tests::clients::git::GitClient;
+use tests::clients::http;
+use tests::clients::nostr::NostrClient;
+use tests::clients::nostr::now;
+use tests::clients::slow::Stranger;
+use tests::clients::slow::has_begun;
+use tests::faults::git_wrapper::GitMoment;
+use tests::harness::options::Kind;
+use tests::harness::options::Options;
+use tests::harness::wait::eventually;
+use tests::harness::world::World;
+use tests::load::noise::noise;
+use tokio::task::JoinSet;
+
+use crate::fixture::Served;
+use crate::fixture::held;
+use crate::fixture::in_both_worlds;
+use crate::fixture::wrap_git;
+
+in_both_worlds!(
+    clones_of_the_same_cost_git_once_and_a_fetch_of_nothing_new_never,
+    what_nobody_may_read_any_more_is_in_no_kept_answer,
+    a_gateway_killed_over_an_answer_leaves_nothing_of_it,
+);
+
+/// Clones into a folder of this name.
+async fn clone(world: &World, served: &Served, name: &str) -> GitClient {
+    let cloned = world.clone(&served.repository, name).await;
+    cloned.expect("it is cloned")
+}
+
+async fn declare_and_push(nostr: &mut NostrClient, served: &Served, created_at: u64, commit: &str) {
+    let state = served.repository.state(created_at, &[("refs/heads/main", commit)]);
+    assert_eq!(nostr.send(&state).await, held());
+    let refspec = format!("+{commit}:refs/heads/main");
+    served.git.push(&served.url, &[&refspec]).await.expect_ok();
+}
+
+async fn clones_of_the_same_cost_git_once_and_a_fetch_of_nothing_new_never(kind: Kind) {
+    let options = Options {
+        gateway: &["--admin-bind=127.0.0.1:0", "--fetches-max=2"],
+        ..Options::default()
+    };
+    let mut world = World::start(kind, options).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let wrapper = wrap_git(&mut world).await;
+    let admin = world.admin_authority().await;
+    let stopped = wrapper.run_of("upload-pack", GitMoment::Before);
+    tokio::pin!(stopped);
+    let mut clones = JoinSet::new();
+    for number in 0..CLONES {
+        let (url, folder) = (served.url.clone(), world.folder().join(format!("clone {number}")));
+        clones.spawn(async move { GitClient::clone_from(&url, &folder).await });
+    }
+    let stopped = stopped.await;
+    eventually("all but one wait for the same git", async || {
+        let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+        metrics.contains(&format!("grasp_clones_total{{from=\"shared\"}} {}\n", CLONES - 1))
+    })
+    .await;
+
+    drop(stopped);
+
+    while let Some(cloned) = clones.join_next().await {
+        assert_eq!(
+            cloned.unwrap().expect("it is cloned").rev_parse("HEAD").await,
+            served.commit
+        );
+    }
+    assert_eq!(wrapper.runs("upload-pack"), 1);
+    let another = clone(&world, &served, "another").await;
+    another.run(&["fsck", "--strict"]).await.expect_ok();
+    another.run(&["fetch", "--tags", "origin"]).await.expect_ok();
+    assert_eq!(wrapper.runs("upload-pack"), 1);
+}
+
+async fn what_nobody_may_read_any_more_is_in_no_kept_answer(kind: Kind) {
+    let options = Options {
+        with_deny_list: true,
+        ..Options::default()
+    };
+    let mut world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let wrapper = wrap_git(&mut world).await;
+    let mut nostr = world.nostr().await;
+    let secret = served.git.commit_file("secret", b"a password").await;
+    declare_and_push(&mut nostr, &served, now() - 60, &secret).await;
+    for number in 0..2 {
+        clone(&world, &served, &format!("with {number}")).await;
+    }
+    let runs = wrapper.runs("upload-pack");
+    clone(&world, &served, "kept with").await;
+    assert_eq!(wrapper.runs("upload-pack"), runs);
+
+    // Back to what was before.
+    declare_and_push(&mut nostr, &served, now() - 50, &served.commit).await;
+
+    let without = clone(&world, &served, "without").await;
+    assert_eq!(without.rev_parse("HEAD").await, served.commit);
+    assert!(!without.run(&["cat-file", "-e", &secret]).await.ok);
+
+    for number in 0..2 {
+        clone(&world, &served, &format!("kept {number}")).await;
+    }
+    let denied = format!("{}/r\n", served.repository.npub());
+    std::fs::write(world.deny_list(), denied).unwrap();
+    let page = format!("/{}/r.git", served.repository.npub());
+    eventually("it is not served", async || world.get(&page, "").await.0 == 404).await;
+    assert!(world.clone(&served.repository, "denied").await.is_none());
+}
+
+/// Both the one that is kept and the one that is being written.
+async fn a_gateway_killed_over_an_answer_leaves_nothing_of_it(kind: Kind) {
+    let mut world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let commit = served.git.commit_file("large", &noise(1, LARGE_BYTES)).await;
+    declare_and_push(&mut nostr, &served, now() - 60, &commit).await;
+    let stranger = Stranger::of(&served.url);
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let socket = stranger.begin_clone(&commit).await;
+        has_begun(&socket).await;
+        slow.push(socket);
+    }
+
+    world.kill_gateway().await;
+
+    assert_eq!(
+        filled_files(&world.folder().join("data/quarantine")),
+        Vec::<PathBuf>::new()
+    );
+    world.start_gateway().await;
+    for number in 0..3 {
+        let cloned = clone(&world, &served, &format!("after {number}")).await;
+        assert_eq!(cloned.rev_parse("HEAD").await, commit);
+    }
+}
+
+fn filled_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let filled = entries.filter(|entry| entry.metadata().is_ok_and(|found| found.is_file() && found.len() > 0));
+    filled.map(|entry| entry.path()).collect()
+}
+
+const CLONES: usize = 5;
+const LARGE_BYTES: usize = 9 << 20;
