@@ -1,9 +1,10 @@
-//! warp with a constant body: what a server costs that does nothing (`scripts/read-rate`).
+//! warp with a constant body: what a server costs that does nothing (`scripts/bench`).
 //!
 //! `constant-server <port>`: `/<bytes>` is answered with so many.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
 use warp::Filter;
 
@@ -18,4 +19,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-static BODY: [u8; 1 << 20] = [b'x'; 1 << 20];
+/// Room for 100,000 refs.
+static BODY: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 16 << 20]);

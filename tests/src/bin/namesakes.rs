@@ -8,8 +8,8 @@ use std::io::Write;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::world::World;
+use tests::load::measure::median;
 use tests::load::namesakes::NamesakeTimes;
-use tests::load::push_time::median;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

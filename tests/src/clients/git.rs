@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// A working directory with a repository in it.
@@ -25,6 +27,16 @@ pub struct Said {
 }
 
 impl Said {
+    fn of(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            ok: output.status.success(),
+            // `--porcelain` writes the results of a push to standard output.
+            stderr: text(&output.stderr) + &text(&output.stdout),
+            stdout: text(&output.stdout),
+        }
+    }
+
     /// Returns standard output.
     ///
     /// # Panics
@@ -120,8 +132,57 @@ impl GitClient {
     ///
     /// # Panics
     /// It takes longer.
-    #[expect(clippy::disallowed_methods, reason = "this is the client's git, not the server's")]
     pub async fn run_within(&self, time: Duration, arguments: &[&str]) -> Said {
+        let output = tokio::time::timeout(time, self.command(arguments).output()).await;
+        let output = output.unwrap_or_else(|_| panic!("git {arguments:?} does not end"));
+        Said::of(output.unwrap())
+    }
+
+    /// Runs git on an input that is made piece by piece.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub async fn run_on(&self, input: impl IntoIterator<Item = Vec<u8>>, arguments: &[&str]) -> Said {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let write = async move {
+            for piece in input {
+                // One that has ended already says why.
+                if stdin.write_all(&piece).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        Said::of(output.unwrap())
+    }
+
+    /// Lets refs name an object.
+    pub async fn set_refs(&self, names: &[String], oid: &str) {
+        let lines = names.iter().map(|name| format!("update {name} {oid}\n").into_bytes());
+        self.run_on(lines, &["update-ref", "--stdin"]).await.expect_ok();
+    }
+
+    /// Returns the branches and tags, as `(name, oid)`.
+    pub async fn refs(&self) -> Vec<(String, String)> {
+        let list = [
+            "for-each-ref",
+            "--format=%(refname) %(objectname)",
+            "refs/heads",
+            "refs/tags",
+        ];
+        let said = self.run(&list).await.expect_ok();
+        let refs = said.lines().filter_map(|line| line.split_once(' '));
+        refs.map(|(name, oid)| (name.to_owned(), oid.to_owned())).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the client's git, not the server's")]
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
         command
             .args(arguments)
@@ -137,16 +198,6 @@ impl GitClient {
             .env_remove("GIT_DIR")
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = tokio::time::timeout(time, command.output()).await;
-        let output = output
-            .unwrap_or_else(|_| panic!("git {arguments:?} does not end"))
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said {
-            ok: output.status.success(),
-            // `--porcelain` writes the results of a push to standard output.
-            stderr: text(&output.stderr) + &text(&output.stdout),
-            stdout: text(&output.stdout),
-        }
+        command
     }
 }

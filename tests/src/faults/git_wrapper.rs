@@ -17,7 +17,10 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use crate::harness::gateway::Detour;
 use crate::harness::process::harness_program;
+use crate::harness::wait::eventually;
+use crate::harness::world::World;
 
 /// The socket that the wrapper asks at, beside it.
 pub const SOCKET: &str = "git.sock";
@@ -69,6 +72,20 @@ struct Traps {
     runs: BTreeMap<String, u64>,
 }
 
+/// Starts the gateway of a world with a wrapper before git.
+pub async fn wrap_git(world: &mut World) -> GitWrapper {
+    let wrapper = GitWrapper::install(&world.folder().join("bin"));
+    let detour = Detour {
+        path: Some(wrapper.path()),
+        ..Detour::default()
+    };
+    let logged = world.gateway_log().len();
+    world.send_gateway_round(detour).await;
+    // It listens before it has asked git all that it asks at the start.
+    eventually("it serves", async || world.gateway_log()[logged..].contains("serving")).await;
+    wrapper
+}
+
 /// A directory to put first in `PATH`.
 pub struct GitWrapper {
     directory: PathBuf,
@@ -107,6 +124,14 @@ impl GitWrapper {
     /// Another thread panicked while it set one.
     pub fn stop_at(&self, skip: u64, moment: GitMoment) -> oneshot::Receiver<StoppedGit> {
         self.set_trap(None, skip, moment)
+    }
+
+    /// Returns how often git was run, whatever its subcommand.
+    ///
+    /// # Panics
+    /// Another thread panicked while it set a trap.
+    pub fn all_runs(&self) -> u64 {
+        self.traps.lock().unwrap().runs.values().sum()
     }
 
     /// Waits until a run of this subcommand stops at that moment. All others go on, and one that is killed before is

@@ -302,6 +302,14 @@ impl World {
         self.folder.path().join("data/repositories")
     }
 
+    /// Returns where the gateway keeps a repository.
+    pub fn repository_dir(&self, repository: &Repository) -> PathBuf {
+        let owner = repository.owner.public_key().to_hex();
+        self.repositories()
+            .join(owner)
+            .join(format!("{}.git", repository.identifier))
+    }
+
     /// Returns `host:port`.
     pub fn authority(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -1,19 +1,24 @@
 //! How long a `git push` takes, start to end with its events served, beside a push to `file://`: a small one, and one
 //! of many refs.
 
+use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::clients::git::GitClient;
 use crate::clients::nostr::NostrClient;
 use crate::clients::nostr::now;
-use crate::harness::process::shell;
 use crate::harness::repository::Repository;
 use crate::harness::world::World;
+use crate::load::measure::median;
+use crate::load::measure::ms;
+use crate::load::publisher::Publisher;
 
 /// What was measured, of one push each into fresh repositories, in turns.
 #[derive(Debug, Default)]
 pub struct PushTimes {
+    /// Until an announcement and a state were answered, one after the other, both together.
+    pub events: Vec<Duration>,
     /// Into a world, with its events served at the end.
     pub into_world: Vec<Duration>,
     /// Into a bare repository on the same disk, by `file://`.
@@ -33,19 +38,22 @@ impl PushTimes {
         for number in 0..repositories {
             let git = world.git(&format!("client{number}")).await;
             let commit = git.commit("one").await;
-            times.into_file.push(push_into_file(world, &git, number).await);
+            let bare = bare_repository(world.folder(), &git, number).await;
+            let push = async { git.push(&bare, &["main"]).await.expect_ok() };
+            times.into_file.push(time(push).await);
             let other = Repository::new(&format!("refused{number}"));
             times.refused.push(push_refused(world, &mut nostr, &git, &other).await);
             let repository = Repository::new(&format!("r{number}"));
-            let took = push_into_world(world, &mut nostr, &git, &repository, &commit).await;
-            times.into_world.push(took);
+            let published = push_into_world(world, &mut nostr, &git, &repository, &commit).await;
+            times.events.push(published.events.iter().sum());
+            times.into_world.push(published.push);
         }
         times
     }
 
-    /// Returns the median of each: into the world, by `file://`, and of those that are refused.
-    pub fn medians(&self) -> [Duration; 3] {
-        [&self.into_world, &self.into_file, &self.refused].map(|times| median(times))
+    /// Returns the median of each in milliseconds: into the world, by `file://`, and of those that are refused.
+    pub fn medians(&self) -> [f64; 3] {
+        [&self.into_world, &self.into_file, &self.refused].map(|times| ms(median(times)))
     }
 }
 
@@ -55,50 +63,36 @@ impl PushTimes {
 /// # Panics
 /// A push fails, or its events are not served.
 pub async fn measure_many_refs(world: &World, repositories: usize, refs: usize) -> [PushTimes; 2] {
-    let mut nostr = world.nostr().await;
+    let branches: Vec<String> = (1..refs).map(|branch| format!("refs/heads/b{branch}")).collect();
     let mut times = [PushTimes::default(), PushTimes::default()];
     for number in 0..repositories {
-        let git = world.git(&format!("client{number}")).await;
-        let repository = Repository::new(&format!("r{number}"));
-        let bare = format!("file://{}", bare_repository(world, &git, number).await);
-        let announcement = world.announcement(&repository, now(), &[]);
-        assert!(nostr.send(&announcement).await.taken);
-        let names: Vec<String> = (1..refs).map(|branch| format!("refs/heads/b{branch}")).collect();
-        let directory = world.folder().join(format!("client{number}"));
-        let move_refs = format!("git -C '{}' update-ref --stdin", directory.display());
-        for (round, times) in times.iter_mut().enumerate() {
-            let commit = git.commit(&format!("round {round}")).await;
-            let moved: String = names.iter().map(|name| format!("update {name} {commit}\n")).collect();
-            shell(&move_refs, &moved).await;
-            let mut declared: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), commit.as_str())).collect();
-            declared.push(("refs/heads/main", &commit));
-            let state = repository.state(now() + round as u64, &declared);
-            assert!(nostr.send(&state).await.taken);
-            for (url, took) in [
-                (&bare, &mut times.into_file),
-                (&world.url(&repository), &mut times.into_world),
-            ] {
-                let started = Instant::now();
-                git.push(url, &["refs/heads/*:refs/heads/*"]).await.expect_ok();
-                took.push(started.elapsed());
-            }
-            assert!(nostr.serves(&state).await);
+        let mut publisher = Publisher::announce(world, &format!("r{number}")).await;
+        let bare = bare_repository(world.folder(), &publisher.git, number).await;
+        for times in &mut times {
+            publisher.commit(&branches).await;
+            let state = publisher.declare().await;
+            times.into_file.push(time(publisher.push_to(&bare)).await);
+            times.into_world.push(time(publisher.push_to(&publisher.url)).await);
+            publisher.expect_served(&state).await;
         }
     }
     times
 }
 
-async fn bare_repository(world: &World, git: &GitClient, number: usize) -> String {
-    let path = world.folder().join(format!("bare{number}.git")).display().to_string();
+/// Makes a bare repository and returns its URL.
+async fn bare_repository(folder: &Path, git: &GitClient, number: usize) -> String {
+    let path = folder.join(format!("bare{number}.git")).display().to_string();
     git.run(&["init", "--quiet", "--bare", &path]).await.expect_ok();
-    path
+    format!("file://{path}")
 }
 
-async fn push_into_file(world: &World, git: &GitClient, number: usize) -> Duration {
-    let path = bare_repository(world, git, number).await;
-    let started = Instant::now();
-    git.push(&format!("file://{path}"), &["main"]).await.expect_ok();
-    started.elapsed()
+/// What it took to publish a repository.
+#[derive(Debug)]
+pub struct PublishTimes {
+    /// Until the announcement and the state were answered.
+    pub events: [Duration; 2],
+    /// The push, with both served at its end.
+    pub push: Duration,
 }
 
 /// Publishes a repository with another commit than it then pushes, which is refused before anything is done with it.
@@ -113,7 +107,7 @@ async fn push_refused(world: &World, nostr: &mut NostrClient, git: &GitClient, r
     started.elapsed()
 }
 
-/// Publishes a repository and pushes a commit into it; returns how long the push took.
+/// Publishes a repository and pushes a commit into it.
 ///
 /// # Panics
 /// An event is refused, the push fails, or its events are not served.
@@ -123,23 +117,25 @@ pub async fn push_into_world(
     git: &GitClient,
     repository: &Repository,
     commit: &str,
-) -> Duration {
+) -> PublishTimes {
     let announcement = world.announcement(repository, now(), &[]);
     let state = repository.state(now(), &[("refs/heads/main", commit)]);
-    for event in [&announcement, &state] {
+    let mut events = [Duration::ZERO; 2];
+    for (event, took) in [&announcement, &state].into_iter().zip(&mut events) {
+        let sent = Instant::now();
         let answer = nostr.send(event).await;
+        *took = sent.elapsed();
         assert!(answer.taken, "{answer:?}");
     }
     let started = Instant::now();
     git.push(&world.url(repository), &["main"]).await.expect_ok();
-    let took = started.elapsed();
+    let push = started.elapsed();
     assert!(nostr.serves(&state).await);
-    took
+    PublishTimes { events, push }
 }
 
-/// Returns the median of times.
-pub fn median(times: &[Duration]) -> Duration {
-    let mut times = times.to_vec();
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+async fn time<T>(work: impl Future<Output = T>) -> Duration {
+    let started = Instant::now();
+    work.await;
+    started.elapsed()
 }

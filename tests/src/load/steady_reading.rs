@@ -3,13 +3,10 @@
 
 use std::cell::Cell;
 
-use crate::clients::git::GitClient;
-use crate::clients::nostr::NostrClient;
-use crate::clients::nostr::now;
 use crate::harness::process::program;
 use crate::harness::process::shell;
-use crate::harness::repository::Repository;
 use crate::harness::world::World;
+use crate::load::publisher::Publisher;
 
 /// What was seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,21 +33,21 @@ pub struct Readings {
 /// # Panics
 /// A push or a run of maintenance fails.
 pub async fn read_while_refs_change(world: &World, updates: usize) -> Readings {
-    let (repository, readings, is_done) = (
-        Repository::new("steady"),
-        Cell::new(Readings::default()),
-        Cell::new(false),
-    );
+    let (readings, is_done) = (Cell::new(Readings::default()), Cell::new(false));
     let note = |change: &dyn Fn(&mut Readings)| {
         let mut noted = readings.get();
         change(&mut noted);
         readings.set(noted);
     };
-    let mut pusher = Pusher::new(world, &repository).await;
-    pusher.push(0).await;
+    let mut publisher = Publisher::announce(world, "steady").await;
+    let (repository, url) = (publisher.repository.clone(), publisher.url.clone());
+    let branches: Vec<String> = (1..REFS).map(|number| format!("refs/heads/b{number}")).collect();
+    publisher.commit(&branches).await;
+    publisher.publish().await;
     let push = async {
-        for round in 1..=updates.div_ceil(REFS) {
-            pusher.push(round).await;
+        for _ in 0..updates.div_ceil(REFS) {
+            publisher.commit(&branches).await;
+            publisher.publish().await;
             note(&|seen| seen.updates += REFS);
         }
         is_done.set(true);
@@ -58,7 +55,7 @@ pub async fn read_while_refs_change(world: &World, updates: usize) -> Readings {
     let reader = world.git("reader").await;
     let list = async {
         while !is_done.get() {
-            let refs = reader.ls_remote(&world.url(&repository)).await;
+            let refs = reader.ls_remote(&url).await;
             let branches: Vec<&(String, String)> = refs.iter().filter(|(name, _)| name.starts_with("refs/")).collect();
             note(&|seen| {
                 seen.listings += 1;
@@ -102,45 +99,6 @@ pub async fn maintain_all(world: &World) -> String {
     let said = shell(&command, "").await;
     assert!(!said.contains("failed") && !said.contains("WARN"), "{said}");
     said
-}
-
-struct Pusher<'w> {
-    world: &'w World,
-    repository: &'w Repository,
-    git: GitClient,
-    nostr: NostrClient,
-    names: Vec<String>,
-}
-
-impl<'w> Pusher<'w> {
-    async fn new(world: &'w World, repository: &'w Repository) -> Self {
-        let mut nostr = world.nostr().await;
-        assert!(nostr.send(&world.announcement(repository, now(), &[])).await.taken);
-        Self {
-            world,
-            repository,
-            git: world.git("pusher").await,
-            nostr,
-            names: (1..REFS).map(|number| format!("refs/heads/b{number}")).collect(),
-        }
-    }
-
-    async fn push(&mut self, round: usize) {
-        let commit = self.git.commit(&format!("round {round}")).await;
-        let moved: String = self
-            .names
-            .iter()
-            .map(|name| format!("update {name} {commit}\n"))
-            .collect();
-        let directory = self.world.folder().join("pusher");
-        shell(&format!("git -C '{}' update-ref --stdin", directory.display()), &moved).await;
-        let mut declared: Vec<(&str, &str)> = self.names.iter().map(|name| (name.as_str(), commit.as_str())).collect();
-        declared.push(("refs/heads/main", &commit));
-        let state = self.repository.state(now() + round as u64, &declared);
-        assert!(self.nostr.send(&state).await.taken);
-        let url = self.world.url(self.repository);
-        self.git.push(&url, &["refs/heads/*:refs/heads/*"]).await.expect_ok();
-    }
 }
 
 /// Refs of one push.

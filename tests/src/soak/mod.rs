@@ -13,7 +13,7 @@ mod kills;
 mod ledger;
 mod load;
 mod options;
-mod random;
+pub(crate) mod random;
 mod refs;
 mod server;
 mod summary;

@@ -5,11 +5,11 @@ use nostr::key::SecretKey;
 
 /// A source of numbers.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// A source that belongs to `seed` and a purpose.
-    pub(super) fn new(seed: u64, purpose: u64) -> Self {
+    pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         let mut random = Self(seed ^ purpose.wrapping_mul(0xd1b5_4a32_d192_ed03));
         random.next();
         random
@@ -23,12 +23,17 @@ impl Random {
     }
 
     /// A number below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
+    /// An index of a list of so many.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or_default()
+    }
+
     /// True `percent` times in a hundred.
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
@@ -36,18 +41,17 @@ impl Random {
     ///
     /// # Panics
     /// There are none.
-    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        let index = usize::try_from(self.below(choices.len() as u64)).unwrap_or_default();
-        choices[index]
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())]
     }
 
     /// A valid object id that no object has.
-    pub(super) fn oid(&mut self) -> String {
+    pub(crate) fn oid(&mut self) -> String {
         format!("{:016x}{:016x}{:08x}", self.next(), self.next(), self.below(1 << 32))
     }
 
     /// Somebody's keys.
-    pub(super) fn keys(&mut self) -> Keys {
+    pub(crate) fn keys(&mut self) -> Keys {
         let bytes: Vec<u8> = (0..4).flat_map(|_| self.next().to_be_bytes()).collect();
         // As good as every number is a key.
         SecretKey::from_slice(&bytes).map_or_else(|_| self.keys(), Keys::new)

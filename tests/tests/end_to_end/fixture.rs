@@ -6,8 +6,7 @@ use tests::clients::git::GitClient;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::OkMessage;
 use tests::clients::nostr::now;
-use tests::faults::git_wrapper::GitWrapper;
-use tests::harness::gateway::Detour;
+pub(crate) use tests::faults::git_wrapper::wrap_git;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
@@ -113,20 +112,6 @@ pub(crate) async fn field(redis: &mut MultiplexedConnection, event_id: &str, nam
 pub(crate) fn in_quarantine(world: &World) -> usize {
     let entries = std::fs::read_dir(world.folder().join("data/quarantine")).unwrap();
     entries.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
-}
-
-/// Starts the gateway with a wrapper before git.
-pub(crate) async fn wrap_git(world: &mut World) -> GitWrapper {
-    let wrapper = GitWrapper::install(&world.folder().join("bin"));
-    let detour = Detour {
-        path: Some(wrapper.path()),
-        ..Detour::default()
-    };
-    let logged = world.gateway_log().len();
-    world.send_gateway_round(detour).await;
-    // It listens before it has asked git all that it asks at the start.
-    eventually("it serves", async || world.gateway_log()[logged..].contains("serving")).await;
-    wrapper
 }
 
 /// Waits until the worker has found nothing to do for longer than it rests between two steps.

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
+use crate::load::measure::median;
+use crate::load::measure::ms;
 use crate::load::plugin_rate::lines::GitLines;
 use crate::load::plugin_rate::lines::Line;
 use crate::load::plugin_rate::row::Bound;
 use crate::load::plugin_rate::row::Row;
 use crate::load::plugin_rate::site::SerialSet;
 use crate::load::plugin_rate::site::Site;
-use crate::load::scale::median;
-use crate::load::scale::ms;
 use crate::load::scale::script_calls;
 
 /// What has to be so of a kind of events, with nothing held.

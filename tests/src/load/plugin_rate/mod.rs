@@ -22,6 +22,7 @@ use crate::clients::nostr::now;
 use crate::clients::nostr::sign;
 use crate::clients::nostr::tag;
 use crate::harness::process::program;
+use crate::load::measure::median;
 use crate::load::plugin_rate::asked::Asked;
 use crate::load::plugin_rate::lines::Line;
 use crate::load::plugin_rate::lines::LineMaker;
@@ -32,7 +33,6 @@ use crate::load::plugin_rate::site::plugin_command;
 use crate::load::plugin_rate::site::smallest_plugin;
 use crate::load::scale::held::event_bytes;
 use crate::load::scale::held::fill_redis;
-use crate::load::scale::median;
 
 pub use crate::load::plugin_rate::row::Bound;
 pub use crate::load::plugin_rate::row::Row;

@@ -4,12 +4,12 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::harness::wait::eventually;
+use crate::load::measure::ms;
 use crate::load::plugin_rate::lines::Line;
 use crate::load::plugin_rate::row::Bound;
 use crate::load::plugin_rate::row::Row;
 use crate::load::plugin_rate::site::RelayProcess;
 use crate::load::plugin_rate::site::Site;
-use crate::load::scale::ms;
 
 /// What fails.
 #[derive(Debug, Clone, Copy)]

@@ -26,14 +26,9 @@ pub fn repositories(count: usize, owners: usize) -> Vec<Repository> {
 /// # Panics
 /// The model is not on disk, or they cannot be written.
 pub fn lay_out<'r>(world: &World, model: &Repository, repositories: impl IntoIterator<Item = &'r Repository>) {
-    let place = |repository: &Repository| {
-        let owner = repository.owner.public_key().to_hex();
-        let name = format!("{}.git", repository.identifier);
-        world.repositories().join(owner).join(name)
-    };
-    let mut model = place(model);
+    let mut model = world.repository_dir(model);
     for (number, repository) in repositories.into_iter().enumerate() {
-        let copy = place(repository);
+        let copy = world.repository_dir(repository);
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         link_tree(&model, &copy).unwrap();
         note(&copy, &repository.coordinate()).unwrap();

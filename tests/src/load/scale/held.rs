@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::time::Duration;
-use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -26,8 +25,10 @@ use crate::harness::redis::RedisServer;
 use crate::harness::repository::Repository;
 use crate::harness::wait::within;
 use crate::harness::world::World;
-use crate::load::scale::median;
-use crate::load::scale::ms;
+use crate::load::measure::median;
+use crate::load::measure::ms;
+use crate::load::push_time::PublishTimes;
+use crate::load::push_time::push_into_world;
 
 /// What was measured.
 #[derive(Debug)]
@@ -65,10 +66,10 @@ impl HeldCosts {
                 }
             }
             for (place, world) in [&empty, &full].into_iter().enumerate() {
-                let (event, push) = one(world, &mut nostr[place], number).await;
+                let took = one(world, &mut nostr[place], number).await;
                 if number >= WARM_UP {
-                    events[place].extend(event);
-                    times[place].push(push);
+                    events[place].extend(took.events);
+                    times[place].push(took.push);
                 }
             }
         }
@@ -102,28 +103,15 @@ impl fmt::Display for HeldCosts {
     }
 }
 
-/// Publishes a fresh repository and pushes it. Returns how long each event and the push took.
+/// Publishes a fresh repository and pushes it.
 ///
 /// # Panics
 /// An event is refused, the push fails, or its events are not served.
-pub async fn one(world: &World, nostr: &mut NostrClient, number: usize) -> (Vec<Duration>, Duration) {
+pub async fn one(world: &World, nostr: &mut NostrClient, number: usize) -> PublishTimes {
     let repository = Repository::new(&format!("r{number}"));
     let git = world.git(&format!("client{number}")).await;
     let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    let mut events = Vec::new();
-    for event in [&announcement, &state] {
-        let sent = Instant::now();
-        let answer = nostr.send(event).await;
-        events.push(sent.elapsed());
-        assert!(answer.taken, "{answer:?}");
-    }
-    let started = Instant::now();
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
-    let push = started.elapsed();
-    assert!(nostr.serves(&state).await);
-    (events, push)
+    push_into_world(world, nostr, &git, &repository, &commit).await
 }
 
 /// Holds events of repositories that are pushed later, and returns how many bytes Redis takes more.

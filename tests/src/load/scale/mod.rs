@@ -4,21 +4,7 @@ pub mod disk;
 pub mod held;
 pub mod start;
 
-use std::time::Duration;
-
 use crate::harness::redis::RedisServer;
-
-/// Returns the median of some times.
-pub(super) fn median(times: &[Duration]) -> Duration {
-    let mut times = times.to_vec();
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-/// Returns milliseconds.
-pub(super) fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
 
 /// Returns how many scripts Redis has run since it last forgot.
 pub(super) async fn script_calls(redis: &RedisServer) -> u64 {

@@ -24,12 +24,12 @@ use crate::harness::redis::RedisServer;
 use crate::harness::repository::Repository;
 use crate::harness::strfry::strfry_binary;
 use crate::harness::world::World;
+use crate::load::measure::median;
+use crate::load::measure::ms;
 use crate::load::process_memory::peak_kib;
 use crate::load::push_time::push_into_world;
 use crate::load::scale::disk::lay_out;
 use crate::load::scale::disk::repositories;
-use crate::load::scale::median;
-use crate::load::scale::ms;
 use crate::load::scale::script_calls;
 
 /// What one start took.
@@ -110,7 +110,7 @@ impl Start {
             let fresh = Repository::new(&format!("fresh{number}"));
             let git = world.git(&format!("{}-{number}", fresh.npub())).await;
             let commit = git.commit("one").await;
-            times.push(push_into_world(world, &mut nostr, &git, &fresh, &commit).await);
+            times.push(push_into_world(world, &mut nostr, &git, &fresh, &commit).await.push);
         }
         tokio::time::sleep(watch.saturating_sub(started.elapsed())).await;
         Self {

@@ -19,7 +19,7 @@ in_both_worlds!(
     commits_that_no_ref_and_no_held_state_names_go,
 );
 
-/// `steady-reading` is the longer form.
+/// `scripts/bench --only steady` is the longer form.
 async fn readers_see_every_push_whole_while_refs_change_and_packs_are_maintained(kind: Kind) {
     let options = Options {
         gateway: &["--maintenance-packs-max=2"],
