@@ -21,9 +21,9 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::packs_in;
-use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
+use crate::repositories::sharing::share_all;
 
 impl Quarantine {
     /// Copies what `tips` need, less what the refs of `have` reach, from the object directories `from` into a new
@@ -113,7 +113,7 @@ impl Quarantine {
 /// go at the same time.
 ///
 /// # Errors
-/// [`RepositoryError`]; then `into` is as before, or has some of it.
+/// [`RepositoryError`]; then `into` has what it had, or gets rid of what it has got when it is read next.
 pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
     let (shared, objects) = (from.object_dir(), from.object_dir());
     let can_be_shared = in_background(move || {
@@ -123,12 +123,11 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
         return Ok(false);
     }
     into.create().await?;
-    let to = into.object_dir();
-    let source = from.path().to_owned();
+    let (source, into) = (from.path().to_owned(), into.clone());
     in_background(move || {
         let before = Generation::of(&source)?;
         // Straight there, so that only what is new costs a link.
-        share_packs(&shared, &to)?;
+        share_all(&shared, &into)?;
         // Objects may have gone from there meanwhile, which nothing has locked.
         Ok(Generation::of(&source)? == before)
     })

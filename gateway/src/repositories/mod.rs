@@ -34,6 +34,7 @@ pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod releases;
 pub(crate) mod repository;
+mod sharing;
 pub(crate) mod spool;
 mod staging;
 mod surplus;

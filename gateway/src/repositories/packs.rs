@@ -20,7 +20,8 @@ use crate::repositories::objects::ReadError;
 /// # Errors
 /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
 pub(super) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
-    place_packs(from, to, |from, to| fs::rename(from, to))
+    let packs = packs_in(&from.join("pack"))?;
+    place_packs(packs, from, to, |from, to| fs::rename(from, to))
 }
 
 /// Puts the packs of the object directory `from` into `to` too. They stand on the disk once: packs never change.
@@ -28,7 +29,15 @@ pub(super) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`] if a file cannot be put there; those put before are whole and stay.
 pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
-    place_packs(from, to, |from, to| {
+    share_some(packs_in(&from.join("pack"))?, from, to)
+}
+
+/// Puts these packs of the object directory `from` into `to` too.
+///
+/// # Errors
+/// As [`share_packs`].
+pub(super) fn share_some(packs: BTreeSet<PathBuf>, from: &Path, to: &Path) -> Result<(), FileError> {
+    place_packs(packs, from, to, |from, to| {
         // Without its index it is nobody's: a crash left it.
         match fs::remove_file(to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -52,9 +61,13 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
-fn place_packs(from: &Path, to: &Path, place: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), FileError> {
+fn place_packs(
+    mut packs: BTreeSet<PathBuf>,
+    from: &Path,
+    to: &Path,
+    place: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), FileError> {
     let (from, to) = (from.join("pack"), to.join("pack"));
-    let mut packs = packs_in(&from)?;
     if packs.is_empty() {
         return Ok(());
     }

@@ -20,6 +20,7 @@ use crate::repositories::packs::UNREACHABLE;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
 use crate::repositories::quarantine::Quarantine;
+use crate::repositories::sharing::is_sharing;
 
 /// What maintenance has made of the packs of a repository, and what it replaces.
 #[must_use = "dropping it removes it"]
@@ -45,7 +46,7 @@ impl RenewedPacks {
     pub(in crate::repositories) fn put_in_place(self, object_dir: &Path) -> Result<bool, FileError> {
         let (from, to) = (self.quarantine.object_dir(), object_dir);
         // Not asked of the quarantine: a link to a pack that is gone is no pack there.
-        if self.linked.is_empty() || !self.linked.is_subset(&packs_in(&to.join("pack"))?) {
+        if self.linked.is_empty() || is_sharing(to) || !self.linked.is_subset(&packs_in(&to.join("pack"))?) {
             return Ok(false);
         }
         let pack_dir = to.join("pack");
