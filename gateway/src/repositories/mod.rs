@@ -23,6 +23,7 @@ mod marks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod pack_changes;
 mod packed_refs;
 mod packs;
 mod parts;
@@ -34,7 +35,6 @@ pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod releases;
 pub(crate) mod repository;
-mod sharing;
 pub(crate) mod spool;
 mod staging;
 mod surplus;
@@ -79,6 +79,7 @@ use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pack_changes::finish_changes;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
@@ -206,6 +207,7 @@ impl Repositories {
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
         let locked = self.locks.lock(coordinates.clone(), line).await?;
+        finish_changes(&self.store, coordinates).await?;
         Ok(LockedRepositories::new(locked, &self.locks, &self.store, &self.limits))
     }
 
