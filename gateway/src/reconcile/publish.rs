@@ -136,7 +136,7 @@ impl Publisher {
     pub(crate) async fn take_due(&self, count_max: usize) -> Result<Vec<Leased>, PurgatoryError> {
         let due = self.purgatory.take_due(count_max, self.lease_secs).await?;
         for leased in &due {
-            self.in_flight.remember_event(&leased.event);
+            self.in_flight.remember_leased(leased);
             self.own.insert(leased.event.id, ());
         }
         Ok(due)

@@ -140,16 +140,24 @@ impl Repositories {
         self.store.hosted()
     }
 
-    /// Adds those of these repositories to the names of the hosted ones that no note keeps from being served.
+    /// Lists those of these repositories among the hosted ones that no note keeps from being served, and no others:
+    /// another gateway may have written the notes.
     pub(crate) async fn list_hosted(&self, coordinates: &[Coordinate]) {
         let repositories: Vec<Repository> = coordinates.iter().map(|coordinate| self.at(coordinate)).collect();
-        let served = in_background(move || {
-            let served = repositories.iter().filter(|repository| !repository.is_kept_unserved());
-            served
-                .map(|repository| repository.coordinate().clone())
-                .collect::<Vec<_>>()
+        let read = in_background(move || {
+            let (unserved, served): (Vec<_>, Vec<_>) = repositories.iter().partition(|one| one.is_kept_unserved());
+            [unserved, served].map(|found| {
+                found
+                    .into_iter()
+                    .map(|one| one.coordinate().clone())
+                    .collect::<Vec<_>>()
+            })
         });
-        self.hosted().add(served.await);
+        let [unserved, served] = read.await;
+        self.hosted().add(served);
+        for coordinate in &unserved {
+            self.hosted().remove(coordinate);
+        }
     }
 
     /// Returns how much of the disk they take.
@@ -406,6 +414,28 @@ mod tests {
 
     use super::*;
     use crate::repositories::testing::World;
+
+    /// They stayed in the list until somebody opened their page.
+    #[tokio::test]
+    async fn what_another_gateway_has_noted_as_unserved_leaves_the_list_of_hosted_ones() {
+        let world = World::new().await;
+        let [gone, stateless, served] = ["gone", "stateless", "served"].map(|name| world.repository(name));
+        let coordinates = [&gone, &stateless, &served].map(|one| one.coordinate().clone());
+        for repository in [&gone, &stateless, &served] {
+            repository.create().await.unwrap();
+        }
+        let repositories = Repositories::new(world.store.clone(), IngestLimits::default());
+        repositories.list_hosted(&coordinates).await;
+        let listed_before = repositories.hosted().page("", 0).found;
+        gone.write_unhosted(Some(1)).await.unwrap();
+        stateless.write_stateless(true).await.unwrap();
+
+        repositories.list_hosted(&coordinates).await;
+
+        assert_eq!(listed_before, 3);
+        let listed = repositories.hosted().page("", 0).coordinates;
+        assert_eq!(listed, [served.coordinate().clone()]);
+    }
 
     /// Nothing was decided for any of them.
     #[tokio::test]
