@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use bitcoin_hashes::HashEngine;
 use bitcoin_hashes::sha256;
-use bytes::Buf;
-use bytes::BytesMut;
 use shared::git::Oid;
 
 use crate::fetch::advertised::Advertised;
@@ -29,11 +27,10 @@ pub(super) struct AnswerKey {
     pub(super) tags: Option<sha256::Hash>,
 }
 
-/// Reads a request piece by piece.
+/// Reads a request line by line.
 pub(super) struct AnswerKeyParser<'a> {
     advertised: &'a Advertised,
     engine: sha256::HashEngine,
-    rest: BytesMut,
     part: Part,
     takes_tags: bool,
     wants_any: bool,
@@ -59,7 +56,6 @@ impl<'a> AnswerKeyParser<'a> {
         let mut parser = Self {
             advertised,
             engine: sha256::HashEngine::new(),
-            rest: BytesMut::new(),
             part: match version {
                 ProtocolVersion::V2 => Part::Capabilities,
                 ProtocolVersion::V0 | ProtocolVersion::V1 => Part::FirstWant,
@@ -73,33 +69,14 @@ impl<'a> AnswerKeyParser<'a> {
         parser
     }
 
-    /// Takes the next bytes of it.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        if !self.is_known {
-            return;
-        }
-        let mut rest = std::mem::take(&mut self.rest);
-        rest.extend_from_slice(bytes);
-        while self.is_known {
-            let (frame, len) = match PktLine::decode(&rest) {
-                Ok(Some(found)) => found,
-                Ok(None) => {
-                    self.rest = rest;
-                    return;
-                }
-                Err(_) => {
-                    self.is_known = false;
-                    return;
-                }
-            };
-            self.is_known = self.frame(&frame).is_some();
-            rest.advance(len);
-        }
+    /// Takes the next line of it, or what is between lines.
+    pub(super) fn take(&mut self, frame: &PktLine<'_>) {
+        self.is_known = self.is_known && self.frame(frame).is_some();
     }
 
     /// Returns the name of the answer, at the end of the request; `None`: it is for this client only.
     pub(super) fn key(mut self, repository: &Path) -> Option<AnswerKey> {
-        if !self.is_known || !self.wants_any || !self.rest.is_empty() {
+        if !self.is_known || !self.wants_any {
             return None;
         }
         let tags = self.takes_tags.then(|| self.advertised.tags());
@@ -233,18 +210,6 @@ mod tests {
         }))
     }
 
-    fn request(lines: &[&str]) -> Vec<u8> {
-        let mut out = BytesMut::new();
-        for line in lines {
-            match *line {
-                "0000" => PktLine::Flush.encode(&mut out),
-                "0001" => PktLine::Delimiter.encode(&mut out),
-                line => PktLine::Data(line.as_bytes()).encode(&mut out),
-            }
-        }
-        out.to_vec()
-    }
-
     fn key_of(advertised: &Advertised, lines: &[&str]) -> Option<AnswerKey> {
         key_by(2, advertised, lines)
     }
@@ -253,8 +218,12 @@ mod tests {
         let path = Path::new("/r.git");
         let protocol = GitProtocol::parse(&format!("version={version}"));
         let mut parser = AnswerKeyParser::new(path, advertised, protocol.as_ref());
-        for piece in request(lines).chunks(7) {
-            parser.take(piece);
+        for line in lines {
+            parser.take(&match *line {
+                "0000" => PktLine::Flush,
+                "0001" => PktLine::Delimiter,
+                line => PktLine::Data(line.as_bytes()),
+            });
         }
         parser.key(path)
     }
@@ -340,9 +309,6 @@ mod tests {
             assert_eq!(key_of(&refs, &lines), None, "{line}");
         }
         assert_eq!(key_of(&refs, &["command=fetch", "0001", "done", "0000"]), None);
-        let mut half = AnswerKeyParser::new(Path::new("/r.git"), &refs, None);
-        half.take(&request(&[&want])[..20]);
-        assert_eq!(half.key(Path::new("/r.git")), None);
     }
 
     #[test]
