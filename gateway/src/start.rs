@@ -123,8 +123,9 @@ impl Server {
             .map_err(CommandError::because("cannot use the purgatory"))?;
         let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
+        let upload_pack = UploadPack::new(store.clone(), options.server_limits.of_fetches());
         let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload())
-            .with_disk_limits(options.server_limits.of_disk())
+            .with_disk_limits(options.server_limits.of_disk(), upload_pack.spare())
             .with_maintenance(options.maintenance.settings());
         let changes = Changes::new();
         let reader = Arc::new(Reader::new(loader.clone(), repositories.clone(), changes.clone()));
@@ -141,7 +142,7 @@ impl Server {
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
             front: Front::new(Arc::clone(&reader), repositories),
-            upload_pack: UploadPack::new(store, limits.of_fetches()),
+            upload_pack,
             pusher: Arc::new(pusher(options, (reconciler, &reader), &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
             reader,

@@ -165,9 +165,9 @@ impl MetricsPage {
         let help = "Requests of fetches, by what became of them.";
         self.by("grasp_fetches_total", "counter", help, "outcome", fetches);
         let sources = ANSWER_SOURCES.into_iter().zip(figures.answers.sources);
-        let help = "Clones, by whether git answered each, or one that it was answering or has answered.";
+        let help = "Clones, by whether git answered each, or one that asked the same before.";
         self.by("grasp_clones_total", "counter", help, "from", sources);
-        let help = "Bytes on disk of answers that clones share or that are kept for the next.";
+        let help = "Bytes on disk of answers to clones that are kept for the next.";
         self.one("grasp_fetch_cache_bytes", help, figures.answers.bytes);
         let bytes = ["received", "sent"].into_iter().zip(figures.bytes);
         let help = "Bytes of packs that were pushed, and of answers to fetches.";
@@ -295,7 +295,7 @@ mod tests {
             release_durations: &Durations::default(),
             fetches: [9, 0, 0, 0, 0],
             answers: AnswerLoad {
-                sources: [3, 1, 2],
+                sources: [3, 2],
                 bytes: 30,
             },
             bytes: [10, 20],

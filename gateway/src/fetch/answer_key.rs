@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use bitcoin_hashes::HashEngine;
 use bitcoin_hashes::sha256;
-use bytes::Buf;
-use bytes::BytesMut;
 use shared::git::Oid;
 
 use crate::fetch::advertised::Advertised;
 use wire::pkt_line::PktLine;
 use wire::protocol::GitProtocol;
+use wire::protocol::ProtocolVersion;
 
 /// Names the answer to a request of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,24 +27,39 @@ pub(super) struct AnswerKey {
     pub(super) tags: Option<sha256::Hash>,
 }
 
-/// Reads a request piece by piece.
+/// Reads a request line by line.
 pub(super) struct AnswerKeyParser<'a> {
     advertised: &'a Advertised,
     engine: sha256::HashEngine,
-    rest: BytesMut,
+    part: Part,
     takes_tags: bool,
     wants_any: bool,
     /// Everything so far is known to be the same for every client.
     is_known: bool,
 }
 
+/// Where in a request the next line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Version 2, before the delimiter: what the client can do.
+    Capabilities,
+    /// The other versions: the first line, which says that behind what it wants.
+    FirstWant,
+    /// What is wanted, and how.
+    Arguments,
+}
+
 impl<'a> AnswerKeyParser<'a> {
     /// Begins a request of this protocol to the repository at `path` with these refs.
     pub(super) fn new(path: &Path, advertised: &'a Advertised, protocol: Option<&GitProtocol>) -> Self {
+        let version = protocol.map_or(ProtocolVersion::V0, GitProtocol::version);
         let mut parser = Self {
             advertised,
             engine: sha256::HashEngine::new(),
-            rest: BytesMut::new(),
+            part: match version {
+                ProtocolVersion::V2 => Part::Capabilities,
+                ProtocolVersion::V0 | ProtocolVersion::V1 => Part::FirstWant,
+            },
             takes_tags: false,
             wants_any: false,
             is_known: true,
@@ -55,39 +69,14 @@ impl<'a> AnswerKeyParser<'a> {
         parser
     }
 
-    /// Takes the next bytes of it.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        if !self.is_known {
-            return;
-        }
-        let mut rest = std::mem::take(&mut self.rest);
-        rest.extend_from_slice(bytes);
-        while self.is_known {
-            let (frame, len) = match PktLine::decode(&rest) {
-                Ok(Some(found)) => found,
-                Ok(None) => {
-                    self.rest = rest;
-                    return;
-                }
-                Err(_) => {
-                    self.is_known = false;
-                    return;
-                }
-            };
-            match frame {
-                PktLine::Data(line) => {
-                    self.is_known = self.line(line.strip_suffix(b"\n").unwrap_or(line)).is_some();
-                }
-                // No line of a request has these bytes.
-                PktLine::Flush | PktLine::Delimiter | PktLine::ResponseEnd => self.add(&rest[..len]),
-            }
-            rest.advance(len);
-        }
+    /// Takes the next line of it, or what is between lines.
+    pub(super) fn take(&mut self, frame: &PktLine<'_>) {
+        self.is_known = self.is_known && self.frame(frame).is_some();
     }
 
     /// Returns the name of the answer, at the end of the request; `None`: it is for this client only.
     pub(super) fn key(mut self, repository: &Path) -> Option<AnswerKey> {
-        if !self.is_known || !self.wants_any || !self.rest.is_empty() {
+        if !self.is_known || !self.wants_any {
             return None;
         }
         let tags = self.takes_tags.then(|| self.advertised.tags());
@@ -101,31 +90,62 @@ impl<'a> AnswerKeyParser<'a> {
         })
     }
 
-    /// Adds one line; `None`: it says something that not every client would, or that is not known.
-    fn line(&mut self, line: &[u8]) -> Option<()> {
-        let line = std::str::from_utf8(line).ok()?;
-        let Some(want) = line.strip_prefix("want ") else {
-            return self.word(line);
-        };
-        let (oid, capabilities) = want.split_once(' ').unwrap_or((want, ""));
-        let oid = oid.parse::<Oid>().ok().filter(|oid| self.advertised.is_tip(oid))?;
-        self.wants_any = true;
-        self.add(oid.as_bytes());
-        capabilities
-            .split_ascii_whitespace()
-            .try_for_each(|word| self.word(word))
+    /// Adds one frame; `None`: it says something that not every client would, or that is not known.
+    fn frame(&mut self, frame: &PktLine<'_>) -> Option<()> {
+        match (frame, self.part) {
+            (PktLine::Data(line), part) => return self.line(line, part),
+            (PktLine::Delimiter, Part::Capabilities) => self.part = Part::Arguments,
+            (PktLine::Flush, Part::Arguments) => {}
+            (PktLine::Flush | PktLine::Delimiter | PktLine::ResponseEnd, _) => return None,
+        }
+        // No line is empty.
+        self.add(b"");
+        Some(())
     }
 
-    fn word(&mut self, word: &str) -> Option<()> {
-        match word {
-            // Who asks makes no difference.
-            _ if ["agent=", "session-id="].iter().any(|own| word.starts_with(own)) => return Some(()),
-            "include-tag" => self.takes_tags = true,
-            _ if WORDS.contains(&word) || ARGUMENTS.iter().any(|start| word.starts_with(start)) => {}
-            _ => return None,
+    /// Adds all bytes of a line that git reads, but for the client's name where git takes one.
+    fn line(&mut self, line: &[u8], part: Part) -> Option<()> {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        // For git other white space ends a word, too, and a NUL the line.
+        let is_plain = text.iter().all(|byte| *byte == b' ' || byte.is_ascii_graphic());
+        let text = std::str::from_utf8(text).ok().filter(|_| is_plain)?;
+        match part {
+            Part::Capabilities if text.starts_with(AGENT) => return Some(()),
+            Part::Capabilities if ["command=fetch", "object-format=sha1"].contains(&text) => {}
+            Part::FirstWant => {
+                self.part = Part::Arguments;
+                return self.first_want(text);
+            }
+            Part::Arguments => self.argument(text)?,
+            Part::Capabilities => return None,
         }
-        self.add(word.as_bytes());
+        self.add(line);
         Some(())
+    }
+
+    fn first_want(&mut self, line: &str) -> Option<()> {
+        let mut words = line.strip_prefix("want ")?.split(' ');
+        let oid = words.next()?;
+        self.want(oid)?;
+        let words: Vec<_> = words.filter(|word| !word.starts_with(AGENT)).collect();
+        self.takes_tags = words.contains(&"include-tag");
+        self.add(format!("{oid} {}", words.join(" ")).as_bytes());
+        words.iter().all(|word| CAPABILITIES.contains(word)).then_some(())
+    }
+
+    fn argument(&mut self, line: &str) -> Option<()> {
+        if let Some(oid) = line.strip_prefix("want ") {
+            return self.want(oid);
+        }
+        self.takes_tags |= line == "include-tag";
+        let is_known = ARGUMENTS.contains(&line) || VALUED.iter().any(|start| line.starts_with(start));
+        is_known.then_some(())
+    }
+
+    fn want(&mut self, oid: &str) -> Option<()> {
+        let oid = oid.parse::<Oid>().ok()?;
+        self.wants_any = true;
+        self.advertised.is_tip(&oid).then_some(())
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -134,14 +154,15 @@ impl<'a> AnswerKeyParser<'a> {
     }
 }
 
-/// Of requests that name no ref and nothing that the client has: `deepen-not` and `want-ref` do, and `have` and
-/// `shallow` (`gitprotocol-v2(5)`, `gitprotocol-capabilities(5)`).
-const WORDS: [&str; 17] = [
-    "command=fetch",
+/// Who asks makes no difference.
+const AGENT: &str = "agent=";
+
+/// What clients of versions 0 and 1 can do (`gitprotocol-capabilities(5)`) that makes no answer one for them only.
+const CAPABILITIES: [&str; 16] = [
     "object-format=sha1",
-    "done",
     "thin-pack",
     "no-progress",
+    "include-tag",
     "ofs-delta",
     "deepen-relative",
     "multi_ack",
@@ -156,8 +177,19 @@ const WORDS: [&str; 17] = [
     "allow-reachable-sha1-in-want",
 ];
 
+/// Lines that name no ref and nothing that the client has: `deepen-not` and `want-ref` do, and `have` and `shallow`
+/// (`gitprotocol-v2(5)`).
+const ARGUMENTS: [&str; 6] = [
+    "done",
+    "thin-pack",
+    "no-progress",
+    "include-tag",
+    "ofs-delta",
+    "deepen-relative",
+];
+
 /// The same, with a value behind them.
-const ARGUMENTS: [&str; 3] = ["deepen ", "deepen-since ", "filter "];
+const VALUED: [&str; 3] = ["deepen ", "deepen-since ", "filter "];
 
 #[cfg(test)]
 mod tests {
@@ -178,41 +210,30 @@ mod tests {
         }))
     }
 
-    fn request(lines: &[&str]) -> Vec<u8> {
-        let mut out = BytesMut::new();
-        for line in lines {
-            match *line {
-                "0000" => PktLine::Flush.encode(&mut out),
-                "0001" => PktLine::Delimiter.encode(&mut out),
-                line => PktLine::Data(line.as_bytes()).encode(&mut out),
-            }
-        }
-        out.to_vec()
+    fn key_of(advertised: &Advertised, lines: &[&str]) -> Option<AnswerKey> {
+        key_by(2, advertised, lines)
     }
 
-    fn key_of(advertised: &Advertised, lines: &[&str]) -> Option<AnswerKey> {
+    fn key_by(version: u8, advertised: &Advertised, lines: &[&str]) -> Option<AnswerKey> {
         let path = Path::new("/r.git");
-        let mut parser = AnswerKeyParser::new(path, advertised, GitProtocol::parse("version=2").as_ref());
-        for piece in request(lines).chunks(7) {
-            parser.take(piece);
+        let protocol = GitProtocol::parse(&format!("version={version}"));
+        let mut parser = AnswerKeyParser::new(path, advertised, protocol.as_ref());
+        for line in lines {
+            parser.take(&match *line {
+                "0000" => PktLine::Flush,
+                "0001" => PktLine::Delimiter,
+                line => PktLine::Data(line.as_bytes()),
+            });
         }
         parser.key(path)
     }
 
     #[test]
-    fn who_asks_makes_no_difference_and_what_is_asked_does() {
+    fn who_asks_makes_no_difference_where_git_takes_a_name_and_what_is_asked_does() {
         let refs = advertised(&[("refs/heads/main", MAIN), ("refs/tags/one", TAG)]);
         let (main, tag) = (format!("want {MAIN}\n"), format!("want {TAG}\n"));
         let first = ["command=fetch", "agent=git/2.47", "0001", &main, "done\n", "0000"];
-        let same = [
-            "command=fetch",
-            "agent=x",
-            "session-id=7",
-            "0001",
-            &main,
-            "done",
-            "0000",
-        ];
+        let same = ["command=fetch", "agent=x y\n", "0001", &main, "done\n", "0000"];
         assert!(key_of(&refs, &first).is_some());
         assert_eq!(key_of(&refs, &first), key_of(&refs, &same));
         let mut keys: Vec<_> = [
@@ -229,6 +250,41 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), 7);
+        assert_eq!(
+            key_of(&refs, &["command=fetch", "session-id=7", "0001", &main, "0000"]),
+            None
+        );
+        assert_eq!(key_of(&refs, &["command=fetch", "0001", &main, "0001", "0000"]), None);
+    }
+
+    #[test]
+    fn older_versions_name_the_client_behind_the_first_want_only() {
+        let refs = advertised(&[("refs/heads/main", MAIN), ("refs/tags/one", TAG)]);
+        let first = |words: &str| key_by(1, &refs, &[&format!("want {MAIN}{words}\n"), "0000", "done\n"]);
+        let plain = first(" multi_ack_detailed side-band-64k thin-pack");
+        assert!(plain.is_some() && first("").is_some());
+        assert_eq!(
+            plain,
+            first(" agent=git/2 multi_ack_detailed side-band-64k agent=x thin-pack")
+        );
+        assert_ne!(plain, first(" multi_ack_detailed thin-pack side-band-64k"));
+        for words in [
+            " multi_ack_detailed\x0cside-band-64k thin-pack",
+            " multi_ack_detailed\tside-band-64k thin-pack",
+            " multi_ack_detailed\0side-band-64k thin-pack",
+            " multi_ack_detailed side-band-64k\nthin-pack",
+            "  thin-pack",
+            " thin-pack ",
+            " session-id=7",
+            " agent=x\x0bside-band-64k",
+        ] {
+            assert_eq!(first(words), None, "{words:?}");
+        }
+        let word = key_by(1, &refs, &[&format!("want {MAIN} thin-pack"), "0000"]);
+        let line = key_by(1, &refs, &[&format!("want {MAIN}"), "thin-pack", "0000"]);
+        assert!(word.is_some() && word != line);
+        let second = format!("want {TAG} thin-pack");
+        assert_eq!(key_by(1, &refs, &[&format!("want {MAIN}"), &second, "0000"]), None);
     }
 
     #[test]
@@ -245,14 +301,14 @@ mod tests {
             "want 4444444444444444444444444444444444444444",
             "want x",
             "server-option=x",
+            "agent=x",
+            "session-id=x",
+            "want 1111111111111111111111111111111111111111 thin-pack",
         ] {
             let lines = ["command=fetch", "0001", &want, line, "0000"];
             assert_eq!(key_of(&refs, &lines), None, "{line}");
         }
         assert_eq!(key_of(&refs, &["command=fetch", "0001", "done", "0000"]), None);
-        let mut half = AnswerKeyParser::new(Path::new("/r.git"), &refs, None);
-        half.take(&request(&[&want])[..20]);
-        assert_eq!(half.key(Path::new("/r.git")), None);
     }
 
     #[test]
@@ -260,20 +316,18 @@ mod tests {
         let one = advertised(&[("refs/heads/main", MAIN), ("refs/tags/one", TAG)]);
         let two = advertised(&[("refs/heads/main", MAIN), ("refs/tags/two", TAG)]);
         let want = format!("want {MAIN} include-tag agent=x");
-        assert_ne!(key_of(&one, &[&want, "0000"]), key_of(&two, &[&want, "0000"]));
+        assert_ne!(key_by(0, &one, &[&want, "0000"]), key_by(0, &two, &[&want, "0000"]));
         let want = format!("want {MAIN}");
-        assert_eq!(key_of(&one, &[&want, "0000"]), key_of(&two, &[&want, "0000"]));
-        assert_eq!(key_of(&one, &[&want, "0000"]).unwrap().tags, None);
+        assert_eq!(key_by(0, &one, &[&want, "0000"]), key_by(0, &two, &[&want, "0000"]));
+        assert_eq!(key_by(0, &one, &[&want, "0000"]).unwrap().tags, None);
     }
 
     #[test]
     fn a_ref_that_went_away_is_no_tip() {
         let want = format!("want {GONE}");
         let before = advertised(&[("refs/heads/main", MAIN), ("refs/heads/gone", GONE)]);
-        assert!(key_of(&before, &[&want, "0000"]).is_some());
-        assert_eq!(
-            key_of(&advertised(&[("refs/heads/main", MAIN)]), &[&want, "0000"]),
-            None
-        );
+        let after = advertised(&[("refs/heads/main", MAIN)]);
+        assert!(key_by(0, &before, &[&want, "0000"]).is_some());
+        assert_eq!(key_by(0, &after, &[&want, "0000"]), None);
     }
 }

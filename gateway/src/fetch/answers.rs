@@ -1,68 +1,80 @@
-//! Answers that several clients get: one that is being written for somebody goes to all who ask the same meanwhile, and
-//! one that was asked for twice stays on disk for the next ones. A file without a name holds each, so that nothing is
-//! left of it when it gives way, or when the gateway dies.
+//! Answers of git that others get, too: those that are whole, and were asked for twice. Each is in a file without a
+//! name. Nobody reads along while git writes; who asks for the same meanwhile may wait for the end of it.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
 
 use bitcoin_hashes::sha256;
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::fairness::shares::Claim;
 use crate::fetch::answer_key::AnswerKey;
-use crate::fetch::room::AnswerDisk;
-use crate::fetch::room::AnswerRoom;
-use crate::fetch::room::Evict;
-use crate::fetch::room::GivesWay;
-use crate::fetch::spool::FetchSpool;
-use crate::fetch::spool::Payer;
-use crate::fetch::spool::SpoolReader;
+use crate::fetch::spool_file::SpoolFile;
 use crate::meter::Meter;
+use crate::repositories::disk_use::Spare;
+use crate::repositories::layout::in_background;
 
 /// The answers of one gateway. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerCache {
-    known: Arc<KnownAnswers>,
-    disk: Arc<AnswerDisk>,
+    known: Arc<Mutex<KnownAnswers>>,
     /// What was asked for lately.
-    asked: Arc<Cache<sha256::Hash, Asked>>,
-    /// Held while it is decided who lets git answer.
-    beginning: Arc<Mutex<()>>,
-    begun: watch::Sender<()>,
+    asked: Arc<Cache<sha256::Hash, AskedBefore>>,
+    /// Tells when an answer is kept, or is not written any more.
+    news: watch::Sender<()>,
+    bytes_max: u64,
     /// Where answers came from, in the order of [`ANSWER_SOURCES`].
     sources: Meter<{ ANSWER_SOURCES.len() }>,
 }
 
-/// Where answers to clones come from: git, one that git was writing for somebody, or one that was kept.
-pub(crate) const ANSWER_SOURCES: [&str; 3] = ["git", "shared", "kept"];
+/// Where answers to clones come from: git, or one that was kept.
+pub(crate) const ANSWER_SOURCES: [&str; 2] = ["git", "kept"];
 
 /// How much answers are shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AnswerLoad {
     /// In the order of [`ANSWER_SOURCES`].
     pub(crate) sources: [u64; ANSWER_SOURCES.len()],
-    /// How much of the disk those take that are shared or kept.
+    /// How much of the disk those take that are kept.
     pub(crate) bytes: u64,
 }
 
-/// An answer that git has to write, unless somebody has begun it already.
-pub(super) enum Begun {
-    /// This is it.
-    Already(SpoolReader),
-    /// It is to be written here.
-    Now(SpoolReader),
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(super) struct WholeAnswer {
+    pub(super) file: Arc<SpoolFile>,
+    pub(super) len: u64,
+}
+
+/// Where an answer is.
+pub(super) enum Sought {
+    /// Here.
+    Kept(WholeAnswer),
+    /// Somebody else's git writes it, or is about to.
+    WrittenForAnother,
+    /// To be written by the git of who asks.
+    Nowhere(Writing),
+}
+
+/// An answer that somebody's git writes, or is about to, for which others may wait until this is dropped.
+#[derive(Debug)]
+pub(super) struct Writing {
+    answers: AnswerCache,
+    key: AnswerKey,
+    /// Somebody else has asked for it.
+    is_wanted: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum AskedBefore {
     /// The next one who asks has it kept.
     Once,
     /// It is larger than what one repository may have here.
@@ -70,13 +82,19 @@ enum Asked {
 }
 
 #[derive(Debug, Default)]
-struct KnownAnswers(Mutex<HashMap<AnswerKey, KnownAnswer>>);
+struct KnownAnswers {
+    kept: Vec<KeptAnswer>,
+    /// With whether somebody else has asked for each.
+    written: HashMap<AnswerKey, Arc<AtomicBool>>,
+    /// Whether a task forgets what is too old.
+    is_swept: bool,
+}
 
 #[derive(Debug)]
-struct KnownAnswer {
-    spool: Weak<FetchSpool>,
-    /// The same, once it stays when nobody reads it.
-    kept: Option<Arc<FetchSpool>>,
+struct KeptAnswer {
+    key: AnswerKey,
+    answer: WholeAnswer,
+    made: Instant,
     used: Instant,
 }
 
@@ -85,150 +103,211 @@ impl AnswerCache {
     pub(super) fn new(bytes_max: u64) -> Self {
         Self {
             known: Arc::default(),
-            disk: AnswerDisk::new(bytes_max),
             asked: Arc::new(Cache::new(ASKED_MAX)),
-            beginning: Arc::default(),
-            begun: watch::Sender::new(()),
+            news: watch::Sender::new(()),
+            bytes_max,
             sources: Meter::default(),
         }
     }
 
-    /// Tells when an answer is begun.
-    pub(super) fn begun(&self) -> watch::Receiver<()> {
-        self.begun.subscribe()
+    /// Tells when it is worth while to ask again.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
-    /// Returns the answer if it is here, or being written.
-    pub(super) fn find(&self, key: &AnswerKey) -> Option<SpoolReader> {
-        let spool = {
-            let mut known = self.known.lock();
-            let answer = known.get_mut(key)?;
-            answer.used = Instant::now();
-            answer.spool.upgrade()?
-        };
-        let source = if spool.is_ended() { 2 } else { 1 };
-        let reader = spool.share(self.room(key))?;
-        self.sources.add(source, 1);
-        Some(reader)
-    }
-
-    /// Begins an answer in a spool that `make` makes, for a fetch with this claim. The second time it is to stay.
-    pub(super) fn begin(&self, key: &AnswerKey, claim: &Arc<Claim>, make: impl FnOnce(Payer) -> SpoolReader) -> Begun {
-        let _beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reader) = self.find(key) {
-            return Begun::Already(reader);
+    /// Returns where an answer is.
+    pub(super) fn seek(&self, key: &AnswerKey) -> Sought {
+        let mut known = self.known();
+        if let Some(answer) = known.find(key) {
+            self.sources.add(1, 1);
+            return Sought::Kept(answer);
         }
-        self.sources.add(0, 1);
+        let is_too_large = self.asked.get(&key.digest) == Some(AskedBefore::TooLarge);
+        match known.written.get(key).filter(|_| !is_too_large) {
+            Some(is_wanted) => {
+                is_wanted.store(true, Ordering::Relaxed);
+                Sought::WrittenForAnother
+            }
+            None => Sought::Nowhere(self.begin_in(&mut known, key)),
+        }
+    }
+
+    /// Returns an answer that is kept.
+    pub(super) fn find(&self, key: &AnswerKey) -> Option<WholeAnswer> {
+        let answer = self.known().find(key)?;
+        self.sources.add(1, 1);
+        Some(answer)
+    }
+
+    /// Begins an answer, in the place of one that somebody else's git is slow with.
+    pub(super) fn begin(&self, key: &AnswerKey) -> Writing {
+        self.begin_in(&mut self.known(), key)
+    }
+
+    fn begin_in(&self, known: &mut KnownAnswers, key: &AnswerKey) -> Writing {
         let asked = self.asked.get(&key.digest);
-        let room = (asked == Some(Asked::Once)).then(|| self.room(key));
-        let reader = make(Payer {
-            room,
-            ..Payer::of_fetch(claim)
-        });
-        if asked != Some(Asked::TooLarge) && self.disk.per_repository_max() > 0 {
-            self.asked.insert(key.digest, Asked::Once);
-            self.known.add(key, reader.spool());
-            self.begun.send_replace(());
+        if asked.is_none() {
+            self.asked.insert(key.digest, AskedBefore::Once);
         }
-        Begun::Now(reader)
-    }
-
-    /// Keeps an answer that is whole, if it is asked for again and again.
-    pub(super) async fn keep(&self, key: &AnswerKey, spool: &Arc<FetchSpool>) {
-        if spool.settle().await {
-            self.known.keep(key, spool);
-        } else if spool.len() > self.disk.per_repository_max() {
-            self.asked.insert(key.digest, Asked::TooLarge);
+        let is_wanted = Arc::new(AtomicBool::new(asked == Some(AskedBefore::Once)));
+        known.written.insert(key.clone(), Arc::clone(&is_wanted));
+        Writing {
+            answers: self.clone(),
+            key: key.clone(),
+            is_wanted,
         }
     }
 
-    /// Gives an answer to nobody else.
-    pub(super) fn forget(&self, key: &AnswerKey, spool: &Arc<FetchSpool>) {
-        let mut known = self.known.lock();
-        if known.get(key).is_some_and(|answer| answer.is(spool)) {
-            known.remove(key);
-        }
+    /// Counts one that git answers.
+    pub(super) fn count_git(&self) {
+        self.sources.add(0, 1);
     }
 
-    /// Forgets what is kept, for the disk has to be free for something else.
-    pub(super) fn give_way(&self) {
-        self.known.lock().retain(|_, answer| answer.kept.is_none());
+    /// Notes how long an answer of git is.
+    pub(super) fn note_len(&self, key: &AnswerKey, len: u64) {
+        if len > self.per_repository_max() {
+            self.asked.insert(key.digest, AskedBefore::TooLarge);
+        }
     }
 
     /// Returns how much is shared.
     pub(super) fn load(&self) -> AnswerLoad {
         AnswerLoad {
             sources: self.sources.counts(),
-            bytes: self.disk.bytes(),
+            bytes: self.known().kept.iter().map(|kept| kept.answer.len).sum(),
         }
     }
 
-    fn room(&self, key: &AnswerKey) -> AnswerRoom {
-        let known: Weak<KnownAnswers> = Arc::downgrade(&self.known);
-        AnswerRoom::new(&self.disk, known, &key.repository)
+    /// Returns how many bytes one repository may have.
+    pub(super) fn per_repository_max(&self) -> u64 {
+        self.bytes_max / PARTS
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownAnswers> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spare for AnswerCache {
+    fn give_way(&self) {
+        // What is read is on disk until it was.
+        let gone: Vec<_> = self.known().kept.extract_if(.., |kept| kept.is_idle()).collect();
+        drop(gone);
+    }
+}
+
+impl Writing {
+    /// Whether it is to be kept if it has so many bytes.
+    pub(super) fn is_kept_with(&self, bytes: u64) -> bool {
+        self.is_wanted.load(Ordering::Relaxed) && bytes <= self.answers.per_repository_max()
+    }
+
+    /// Keeps the answer, for which others may have to give way.
+    pub(super) async fn keep(self, answer: WholeAnswer) {
+        let gone = {
+            let mut known = self.answers.known();
+            let mut gone = known.take_old();
+            let is_first = known.find(&self.key).is_none();
+            if is_first && known.make_room(&self.key, answer.len, self.answers.bytes_max, &mut gone) {
+                if !std::mem::replace(&mut known.is_swept, true) {
+                    tokio::spawn(sweep(Arc::downgrade(&self.answers.known)));
+                }
+                let now = Instant::now();
+                let key = self.key.clone();
+                known.kept.push(KeptAnswer {
+                    key,
+                    answer,
+                    made: now,
+                    used: now,
+                });
+            }
+            gone
+        };
+        in_background(move || drop(gone)).await;
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let mut known = self.answers.known();
+        let is_own = |is_wanted| Arc::ptr_eq(is_wanted, &self.is_wanted);
+        if known.written.get(&self.key).is_some_and(is_own) {
+            known.written.remove(&self.key);
+        }
+        drop(known);
+        self.answers.news.send_replace(());
     }
 }
 
 impl KnownAnswers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AnswerKey, KnownAnswer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn find(&mut self, key: &AnswerKey) -> Option<WholeAnswer> {
+        let found = self.kept.iter_mut().find(|kept| kept.key == *key && !kept.is_old())?;
+        found.used = Instant::now();
+        Some(found.answer.clone())
     }
 
-    /// Adds an answer that is begun, and removes what nobody reads or asks for any more.
-    fn add(&self, key: &AnswerKey, spool: &Arc<FetchSpool>) {
-        let now = Instant::now();
-        let mut known = self.lock();
-        known.retain(|_, answer| match &answer.kept {
-            Some(_) => now.saturating_duration_since(answer.used) < UNUSED_MAX,
-            None => answer.spool.strong_count() > 0,
-        });
-        let answer = KnownAnswer {
-            spool: Arc::downgrade(spool),
-            kept: None,
-            used: now,
+    /// Takes out what nobody gets any more, and nobody reads.
+    fn take_old(&mut self) -> Vec<KeptAnswer> {
+        self.kept
+            .extract_if(.., |kept| kept.is_old() && kept.is_idle())
+            .collect()
+    }
+
+    /// Moves those to `gone` that were not used longest, of those that nobody reads, until there is room; `false`:
+    /// there is none.
+    fn make_room(&mut self, key: &AnswerKey, len: u64, bytes_max: u64, gone: &mut Vec<KeptAnswer>) -> bool {
+        loop {
+            let is_own = |kept: &KeptAnswer| kept.key.repository == key.repository;
+            let bytes = |counts: &dyn Fn(&KeptAnswer) -> bool| {
+                let counted = self.kept.iter().filter(|kept| counts(kept));
+                counted.map(|kept| kept.answer.len).sum::<u64>().saturating_add(len)
+            };
+            let from_own = bytes(&is_own) > bytes_max / PARTS;
+            if !from_own && bytes(&|_| true) <= bytes_max && self.kept.len() < KEPT_MAX {
+                return true;
+            }
+            let places = self.kept.iter().enumerate();
+            let may_go = places.filter(|(_, kept)| kept.is_idle() && (!from_own || is_own(kept)));
+            let Some((place, _)) = may_go.min_by_key(|(_, kept)| kept.used) else {
+                return false;
+            };
+            gone.push(self.kept.swap_remove(place));
+        }
+    }
+}
+
+impl KeptAnswer {
+    /// Whether nobody gets it any more.
+    fn is_old(&self) -> bool {
+        self.made.elapsed() > AGE_MAX || self.answer.file.has_failed()
+    }
+
+    /// Whether it only stays here. Others come to have it under the lock.
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.answer.file) == 1
+    }
+}
+
+/// Forgets what is too old, until nothing is left.
+async fn sweep(known: Weak<Mutex<KnownAnswers>>) {
+    loop {
+        tokio::time::sleep(SWEEP_PAUSE).await;
+        let Some(known) = known.upgrade() else { return };
+        let (gone, is_swept) = {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = known.take_old();
+            known.is_swept = !known.kept.is_empty();
+            (gone, known.is_swept)
         };
-        known.insert(key.clone(), answer);
-    }
-
-    fn keep(&self, key: &AnswerKey, spool: &Arc<FetchSpool>) {
-        let mut known = self.lock();
-        if known.values().filter(|answer| answer.kept.is_some()).count() >= KEPT_MAX
-            && !evict_from(&mut known, |_| true)
-        {
+        in_background(move || drop(gone)).await;
+        if !is_swept {
             return;
         }
-        if let Some(answer) = known.get_mut(key).filter(|answer| answer.is(spool)) {
-            answer.kept = Some(Arc::clone(spool));
-        }
     }
 }
 
-impl Evict for KnownAnswers {
-    fn evict(&self, repository: &Path, gives_way: GivesWay) -> bool {
-        evict_from(&mut self.lock(), |key| match gives_way {
-            GivesWay::Own => *key.repository == *repository,
-            GivesWay::Any => true,
-        })
-    }
-}
-
-/// Removes the one that was not used longest, of those that nobody reads.
-fn evict_from(known: &mut HashMap<AnswerKey, KnownAnswer>, may_go: impl Fn(&AnswerKey) -> bool) -> bool {
-    let idle = known.iter().filter(|(key, answer)| answer.is_idle() && may_go(key));
-    let oldest = idle.min_by_key(|(_, answer)| answer.used).map(|(key, _)| key.clone());
-    oldest.and_then(|key| known.remove(&key)).is_some()
-}
-
-impl KnownAnswer {
-    fn is(&self, spool: &Arc<FetchSpool>) -> bool {
-        std::ptr::eq(self.spool.as_ptr(), Arc::as_ptr(spool))
-    }
-
-    /// Whether it only stays here. Readers are made under the lock.
-    fn is_idle(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| Arc::strong_count(kept) == 1)
-    }
-}
+/// One repository has one of so many parts of the disk: who can fill it keeps room for others' answers.
+const PARTS: u64 = 4;
 
 /// Each is an open file.
 pub(crate) const KEPT_MAX: usize = 256;
@@ -237,5 +316,95 @@ pub(crate) const KEPT_MAX: usize = 256;
 /// ask for.
 const ASKED_MAX: usize = 4096;
 
-/// What nobody has asked for in so long has no use, and its repository may be gone.
-const UNUSED_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Since git has written an answer: what was wrong with it, is so for no longer, and its repository may be gone.
+const AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Between two looks for what is too old.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repositories::layout::Layout;
+
+    fn key(number: usize) -> AnswerKey {
+        AnswerKey {
+            repository: std::path::Path::new(if number.is_multiple_of(2) { "/a.git" } else { "/b.git" }).into(),
+            digest: sha256::Hash::hash(&number.to_be_bytes()),
+            tags: None,
+        }
+    }
+
+    async fn answer(layout: &Layout, len: u64) -> WholeAnswer {
+        let file = SpoolFile::make(layout).await.unwrap();
+        WholeAnswer { file, len }
+    }
+
+    #[tokio::test]
+    async fn who_asks_meanwhile_waits_and_has_it_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, answers) = (Layout::new(dir.path()).unwrap(), AnswerCache::new(100));
+        let Sought::Nowhere(first) = answers.seek(&key(0)) else {
+            panic!()
+        };
+        assert!(!first.is_kept_with(25));
+        let mut news = answers.news();
+
+        assert!(matches!(answers.seek(&key(0)), Sought::WrittenForAnother));
+        assert!(first.is_kept_with(25) && !first.is_kept_with(26));
+        let own = answers.begin(&key(0));
+        first.keep(answer(&layout, 25).await).await;
+
+        news.changed().await.unwrap();
+        assert!(matches!(answers.seek(&key(0)), Sought::Kept(_)));
+        own.keep(answer(&layout, 20).await).await;
+        assert_eq!(answers.load().bytes, 25, "one of two");
+        assert!(matches!(answers.seek(&key(1)), Sought::Nowhere(_)));
+        assert!(
+            matches!(answers.seek(&key(1)), Sought::Nowhere(_)),
+            "nobody writes it any more"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_an_hour_old_or_cannot_be_read_is_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, answers) = (Layout::new(dir.path()).unwrap(), AnswerCache::new(100));
+        let (old, lost) = (answer(&layout, 10).await, answer(&layout, 10).await);
+        answers.begin(&key(0)).keep(old).await;
+        answers.begin(&key(1)).keep(lost.clone()).await;
+        assert!(lost.file.read(0, 10).await.is_err());
+        assert!(answers.find(&key(1)).is_none());
+        tokio::time::advance(AGE_MAX).await;
+        assert!(answers.find(&key(0)).is_some());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(answers.find(&key(0)).is_none());
+
+        drop(lost);
+        while answers.load().bytes > 0 {
+            tokio::time::advance(SWEEP_PAUSE).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_new_and_the_disk_make_others_give_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, answers) = (Layout::new(dir.path()).unwrap(), AnswerCache::new(1 << 20));
+        for number in 0..KEPT_MAX {
+            answers.begin(&key(number)).keep(answer(&layout, 1).await).await;
+        }
+        for number in (1..KEPT_MAX).chain([0]) {
+            assert!(answers.find(&key(number)).is_some());
+            answers.begin(&key(number)).keep(answer(&layout, 1).await).await;
+        }
+        assert_eq!(answers.load().bytes, KEPT_MAX as u64);
+        answers.begin(&key(KEPT_MAX)).keep(answer(&layout, 1).await).await;
+        assert!(answers.find(&key(1)).is_none() && answers.find(&key(2)).is_some());
+
+        let read = answers.find(&key(0)).unwrap();
+        answers.give_way();
+
+        assert_eq!(answers.load().bytes, read.len);
+    }
+}

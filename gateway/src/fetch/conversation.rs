@@ -39,7 +39,9 @@ pub(crate) struct UploadPackLimits {
     pub(crate) spool_bytes_max: u64,
     /// The same of one answer: git waits for the reader with the rest.
     pub(crate) answer_bytes_max: u64,
-    /// Most bytes of answers that are shared by clients or kept for the next; below 4 each client has its own.
+    /// Longest wait for an answer that git writes for somebody else just now.
+    pub(crate) another_wait_max: Duration,
+    /// Most bytes of answers that are kept for others; below 4 none is.
     pub(crate) kept_bytes_max: u64,
     /// Bytes of the disk that stay free.
     pub(crate) disk_free_min: u64,
@@ -63,6 +65,8 @@ impl UploadPackLimits {
         transfers_max: 256,
         spool_bytes_max: 4 << 30,
         answer_bytes_max: 1 << 30,
+        // Most clones take git no longer. Of one that does, a client has lost no more than this.
+        another_wait_max: Duration::from_secs(5),
         kept_bytes_max: 4 << 30,
         disk_free_min: DiskLimits::DEFAULT.free_min,
         duration_max: Duration::from_secs(6 * 3600),

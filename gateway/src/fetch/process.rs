@@ -1,5 +1,5 @@
-//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, or from what it has answered to another client that
-//! asked the same. A slot is taken when the request is here, and given back when git has ended, however slow the client
+//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, or from what it has answered to others that asked
+//! the same. A slot is taken when the request is here, and given back when git has ended, however slow the client
 //! is.
 
 use std::io;
@@ -14,9 +14,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
+use shared::git::Oid;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::fairness::shares::Claim;
@@ -26,15 +28,18 @@ use crate::fairness::slots::SlotLoad;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::advertised::tags_of;
 use crate::fetch::answer_key::AnswerKey;
-use crate::fetch::answer_key::AnswerKeyParser;
 use crate::fetch::answers::AnswerCache;
 use crate::fetch::answers::AnswerLoad;
-use crate::fetch::answers::Begun;
+use crate::fetch::answers::Sought;
+use crate::fetch::answers::WholeAnswer;
+use crate::fetch::answers::Writing;
+use crate::fetch::asked::AskedParser;
 use crate::fetch::conversation::Conversation;
 use crate::fetch::conversation::GitEnd;
 use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::conversation::deliver;
 use crate::fetch::error::UploadPackError;
+use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::request::FetchRequest;
 use crate::fetch::slot::FetchKind;
@@ -42,7 +47,6 @@ use crate::fetch::slot::FetchSlot;
 use crate::fetch::slot::FetchSlots;
 use crate::fetch::slot::FetchTurn;
 use crate::fetch::spool::FetchSpool;
-use crate::fetch::spool::Payer;
 use crate::fetch::spool::SpoolEnd;
 use crate::fetch::spool::SpoolReader;
 use crate::git::error::GitError;
@@ -50,8 +54,10 @@ use crate::http::body::BodyLimits;
 use crate::meter::Meter;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
+use crate::repositories::disk_use::Spare;
 use crate::repositories::disk_use::bytes_free;
 use crate::repositories::layout::in_background;
+use crate::repositories::objects::object_kinds;
 use crate::repositories::repository::RepositoryStore;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
@@ -67,7 +73,7 @@ pub(crate) struct UploadPack {
     slots: FetchSlots,
     /// Gits that wait for slow readers.
     paused: Shares,
-    /// What several clients get.
+    /// What other clients get, too.
     answers: AnswerCache,
     /// What became of requests.
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
@@ -94,16 +100,39 @@ pub(super) enum FetchOutcome {
 pub(crate) const FETCH_OUTCOMES: [&str; 5] = ["answered", "busy", "malformed", "failed", "unreadable"];
 
 /// A request that is here.
-struct Fetch {
-    path: PathBuf,
+pub(crate) enum ReceivedFetch {
+    /// A probe, or of a client that wants nothing after all.
+    Nothing,
+    /// For refs.
+    LsRefs(LsRefs),
+    /// For a pack.
+    Pack(PackRequest),
+}
+
+/// A request for a pack.
+pub(crate) struct PackRequest {
     address: IpAddr,
     protocol: Option<GitProtocol>,
     claim: Arc<Claim>,
     /// All that the client asks.
-    request: SpoolReader,
+    bytes: SpoolReader,
+}
+
+/// A request for a pack that was understood.
+struct Fetch {
+    path: PathBuf,
+    request: PackRequest,
     kind: FetchKind,
     /// `None`: the answer is for this client only.
     key: Option<AnswerKey>,
+}
+
+/// What a fetch has waited for.
+enum Awaited {
+    /// An answer that was kept.
+    Kept(WholeAnswer),
+    /// Its own git, and whether others may have what it answers.
+    Git(FetchTurn, Option<Writing>),
 }
 
 /// An answer that is being written. Dropped before it is whole, the rest does not come.
@@ -177,18 +206,22 @@ impl UploadPack {
         self.answers.load()
     }
 
-    /// Answers the fetch request `body`, which is not compressed (any more), of a client at `address` from the
-    /// repository at `path`, of which `advertised` are the refs.
+    /// Returns what gives way to pushes.
+    pub(crate) fn spare(&self) -> Arc<dyn Spare> {
+        Arc::new(self.answers.clone())
+    }
+
+    /// Receives the fetch request `body`, which is not compressed (any more), of a client at `address`. git does not
+    /// wait for a client that asks slowly.
     ///
     /// # Errors
-    /// [`UploadPackError`] until the first byte of the answer.
-    pub(crate) async fn fetch<R>(
+    /// [`UploadPackError`]: it does not come, is none, or there is no room for it.
+    pub(crate) async fn receive<R>(
         &self,
-        (path, advertised): (&Path, &Advertised),
         address: IpAddr,
         protocol: Option<GitProtocol>,
         body: R,
-    ) -> Result<FetchAnswer, UploadPackError>
+    ) -> Result<ReceivedFetch, UploadPackError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
@@ -200,45 +233,65 @@ impl UploadPack {
         let mut request = FetchRequest::new(body, limits);
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
         match request.first_line().await? {
-            // A probe, or a client that wants nothing after all.
-            None => Ok(FetchAnswer::Whole(Bytes::new())),
+            None => return Ok(ReceivedFetch::Nothing),
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
-                Ok(FetchAnswer::Whole(advertised.ls_refs(request.ls_refs().await?)))
+                return Ok(ReceivedFetch::LsRefs(request.ls_refs().await?));
             }
-            Some(_) => {
-                let answer = self.answer((path, advertised), address, protocol, request).await?;
-                Ok(FetchAnswer::Streamed(answer))
-            }
+            Some(_) => {}
         }
-    }
-
-    async fn answer<R>(
-        &self,
-        (path, advertised): (&Path, &Advertised),
-        address: IpAddr,
-        protocol: Option<GitProtocol>,
-        request: FetchRequest<R>,
-    ) -> Result<UploadPackAnswer, UploadPackError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
         let claim = self.fetches.enter(address).map_err(|_| UploadPackError::Busy)?;
         let claim = Arc::new(claim);
-        let opened = async {
-            let mut key = AnswerKeyParser::new(path, advertised, protocol.as_ref());
-            let request = self.receive(request, &claim, &mut key).await?;
-            let key = key.key(path);
-            let fetch = Fetch {
-                path: path.to_owned(),
-                address,
-                protocol,
-                claim: Arc::clone(&claim),
-                request,
-                kind: key.as_ref().map_or(FetchKind::Part, |_| FetchKind::Clone),
-                key,
-            };
-            self.open(fetch).await
+        let bytes = tokio::select! {
+            bytes = self.receive_rest(request, &claim) => bytes?,
+            () = claim.ended() => return Err(UploadPackError::Busy),
         };
+        Ok(ReceivedFetch::Pack(PackRequest {
+            address,
+            protocol,
+            claim,
+            bytes,
+        }))
+    }
+
+    async fn receive_rest<R>(
+        &self,
+        mut request: FetchRequest<R>,
+        claim: &Arc<Claim>,
+    ) -> Result<SpoolReader, UploadPackError>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let layout = self.store.layout().clone();
+        let reader = FetchSpool::begin(layout, claim, self.limits.request_bytes_max, None);
+        let mut patience = self.limits.least_rate.begin();
+        let mut chunk = Some(request.take_start());
+        while let Some(bytes) = chunk {
+            if !reader.spool().offer(&bytes).await {
+                return Err(UploadPackError::Busy);
+            }
+            patience.moved(bytes.len());
+            chunk = patience.wait(request.next()).await??;
+        }
+        reader.spool().end(SpoolEnd::Whole);
+        Ok(reader)
+    }
+
+    /// Answers a request from the repository at `path`, of which `advertised` are the refs.
+    ///
+    /// # Errors
+    /// [`UploadPackError`] until the first byte of the answer.
+    pub(crate) async fn answer(
+        &self,
+        (path, advertised): (&Path, &Advertised),
+        request: ReceivedFetch,
+    ) -> Result<FetchAnswer, UploadPackError> {
+        let request = match request {
+            ReceivedFetch::Nothing => return Ok(FetchAnswer::Whole(Bytes::new())),
+            ReceivedFetch::LsRefs(request) => return Ok(FetchAnswer::Whole(advertised.ls_refs(request))),
+            ReceivedFetch::Pack(request) => request,
+        };
+        let claim = Arc::clone(&request.claim);
+        let opened = async { self.open(self.understand((path, advertised), request).await?).await };
         let reader = tokio::select! {
             opened = opened => opened?,
             () = claim.ended() => return Err(UploadPackError::Busy),
@@ -254,102 +307,129 @@ impl UploadPack {
         // Until the first bytes a failure can still be told as one.
         match answer.as_mut().peek().await {
             Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
-            Some(Ok(_)) | None => Ok(answer),
+            Some(Ok(_)) | None => Ok(FetchAnswer::Streamed(answer)),
         }
     }
 
-    /// Receives the rest of a request: git does not wait for a client that asks slowly.
-    async fn receive<R>(
+    /// Receives a request, and answers it by the refs of before.
+    #[cfg(test)]
+    pub(super) async fn fetch<R>(
         &self,
-        mut request: FetchRequest<R>,
-        claim: &Arc<Claim>,
-        key: &mut AnswerKeyParser<'_>,
-    ) -> Result<SpoolReader, UploadPackError>
+        found: (&Path, &Advertised),
+        address: IpAddr,
+        protocol: Option<GitProtocol>,
+        body: R,
+    ) -> Result<FetchAnswer, UploadPackError>
     where
-        R: AsyncRead + Unpin,
+        R: AsyncRead + Send + Unpin + 'static,
     {
-        let payer = Payer::of_fetch(claim);
-        let reader = FetchSpool::begin(self.store.layout().clone(), payer, self.limits.request_bytes_max);
-        let mut patience = self.limits.least_rate.begin();
-        let mut chunk = Some(request.take_start());
-        while let Some(bytes) = chunk {
-            key.take(&bytes);
-            if !reader.spool().offer(&bytes).await {
-                return Err(UploadPackError::Busy);
-            }
-            patience.moved(bytes.len());
-            chunk = patience.wait(request.next()).await??;
-        }
-        reader.spool().end(SpoolEnd::Whole);
-        Ok(reader)
+        self.answer(found, self.receive(address, protocol, body).await?).await
     }
 
-    /// Returns the answer from its beginning: one that others get too, or one that git begins.
-    async fn open(&self, mut fetch: Fetch) -> Result<SpoolReader, UploadPackError> {
-        let mut begun = self.answers.begun();
-        let turn = timeout(
-            self.limits.queue_wait_max,
-            self.slots.acquire(fetch.kind, fetch.address),
-        );
-        tokio::pin!(turn);
-        let turn = loop {
-            if let Some(reader) = self.find(fetch.key.as_ref()).await {
-                return Ok(reader);
-            }
-            tokio::select! {
-                turn = &mut turn => break turn.map_err(|_| UploadPackError::Busy)?,
-                // The sender is here as well.
-                _ = begun.changed() => {}
-            }
-        };
-        if fetch.key.is_some() && !self.is_disk_free().await {
-            self.answers.give_way();
-            fetch.key = None;
+    /// Finds out what a request asks for.
+    async fn understand(
+        &self,
+        (path, advertised): (&Path, &Advertised),
+        mut request: PackRequest,
+    ) -> Result<Fetch, UploadPackError> {
+        let mut parser = AskedParser::new(path, advertised, request.protocol.as_ref());
+        while let Some(bytes) = request.bytes.next().await.map_err(UploadPackError::Failed)? {
+            parser.take(&bytes);
         }
-        let layout = self.store.layout().clone();
-        let make = |payer| FetchSpool::begin(layout, payer, self.limits.answer_bytes_max);
-        let reader = match &fetch.key {
-            Some(key) => match self.answers.begin(key, &fetch.claim, make) {
-                Begun::Already(reader) => return Ok(reader),
-                Begun::Now(reader) => reader,
+        request.bytes.rewind();
+        let asked = parser.asked(path);
+        let has_part = !asked.wants_tip || has_any(path, asked.haves).await;
+        Ok(Fetch {
+            path: path.to_owned(),
+            request,
+            kind: match has_part {
+                true => FetchKind::Part,
+                false => FetchKind::Clone,
             },
-            None => make(Payer::of_fetch(&fetch.claim)),
+            key: asked.key,
+        })
+    }
+
+    /// Returns the answer from its beginning: one that is kept, or one that git begins.
+    async fn open(&self, fetch: Fetch) -> Result<SpoolReader, UploadPackError> {
+        let turn = timeout(self.limits.queue_wait_max, self.turn(&fetch)).await;
+        let layout = self.store.layout().clone();
+        let (turn, writing) = match turn.map_err(|_| UploadPackError::Busy)? {
+            Awaited::Kept(answer) => return Ok(FetchSpool::of_whole(layout, &fetch.request.claim, answer)),
+            Awaited::Git(turn, writing) => (turn, writing),
         };
+        if fetch.key.is_some() {
+            self.answers.count_git();
+        }
+        let reader = FetchSpool::begin(layout, &fetch.request.claim, self.limits.answer_bytes_max, writing);
         self.let_git_answer(fetch, turn, Filling(Arc::clone(reader.spool())))?;
         Ok(reader)
     }
 
-    async fn find(&self, key: Option<&AnswerKey>) -> Option<SpoolReader> {
-        let reader = self.answers.find(key?)?;
-        if reader.spool().is_ended() {
-            self.answers.keep(key?, reader.spool()).await;
+    /// Waits for a slot, or for the answer. What somebody else's git writes is waited for a moment, out of the queue.
+    async fn turn(&self, fetch: &Fetch) -> Awaited {
+        let acquired = self.slots.acquire(fetch.kind, fetch.request.address);
+        let Some(key) = fetch.key.as_ref().filter(|_| self.answers.per_repository_max() > 0) else {
+            return Awaited::Git(acquired.await, None);
+        };
+        let mut news = self.answers.news();
+        let patience = sleep(self.limits.another_wait_max);
+        tokio::pin!(acquired, patience);
+        let writing = loop {
+            match self.answers.seek(key) {
+                Sought::Kept(answer) => return Awaited::Kept(answer),
+                Sought::Nowhere(writing) => break writing,
+                Sought::WrittenForAnother => {}
+            }
+            tokio::select! {
+                // The sender is here as well.
+                _ = news.changed() => {}
+                () = &mut patience => break self.answers.begin(key),
+            }
+        };
+        loop {
+            tokio::select! {
+                biased;
+                _ = news.changed() => {
+                    if let Some(answer) = self.answers.find(key) {
+                        return Awaited::Kept(answer);
+                    }
+                }
+                turn = &mut acquired => return Awaited::Git(turn, Some(writing)),
+            }
         }
-        Some(reader)
     }
 
-    /// Whether there is room for an answer that stays. What cannot be told is no room.
+    /// Whether there is room for an answer that stays, else those give way that do. What cannot be told is no room.
     async fn is_disk_free(&self) -> bool {
         let layout = self.store.layout().clone();
-        let free = in_background(move || bytes_free(layout.root())).await;
         let needed = self.limits.disk_free_min.saturating_add(self.limits.answer_bytes_max);
-        free.is_ok_and(|free| free >= needed)
+        let answers = self.answers.clone();
+        let is_free = in_background(move || {
+            let is_free = bytes_free(layout.root()).is_ok_and(|free| free >= needed);
+            if !is_free {
+                answers.give_way();
+            }
+            is_free
+        });
+        is_free.await
     }
 
     fn let_git_answer(&self, fetch: Fetch, turn: FetchTurn, answer: Filling) -> Result<(), GitError> {
         let conversation = Conversation {
-            child: self.spawn(&fetch.path, fetch.protocol.as_ref())?,
-            request: fetch.request,
+            child: self.spawn(&fetch.path, fetch.request.protocol.as_ref())?,
+            request: fetch.request.bytes,
             answer: Arc::clone(&answer.0),
             slot: FetchSlot {
                 slots: self.slots.clone(),
                 kind: fetch.kind,
                 paused: self.paused.clone(),
-                reader: fetch.address,
+                reader: fetch.request.address,
                 slot: Some(turn),
             },
         };
         let this = self.clone();
-        // A task of its own: whoever comes to read the same depends on nobody who reads it already.
+        // A task of its own: what is kept depends on nobody who has read it already.
         tokio::spawn(async move {
             match conversation.run(this.limits.duration_max).await {
                 Ok(GitEnd::Abandoned) => {}
@@ -361,17 +441,20 @@ impl UploadPack {
     }
 
     /// Ends an answer that git has written, and keeps it if it is worth it.
-    async fn finish(&self, key: Option<&AnswerKey>, answer: &Arc<FetchSpool>, end: GitEnd) {
-        let Some(key) = key else {
-            return answer.end(SpoolEnd::Whole);
-        };
-        let is_for_others = end == GitEnd::Answered && self.has_tags_of(key).await;
-        if !is_for_others {
-            self.answers.forget(key, answer);
-        }
+    async fn finish(&self, key: Option<&AnswerKey>, answer: &FetchSpool, end: GitEnd) {
+        let writing = answer.take_writing();
         answer.end(SpoolEnd::Whole);
-        if is_for_others {
-            self.answers.keep(key, answer).await;
+        let (Some(key), len) = (key, answer.len()) else {
+            return;
+        };
+        self.answers.note_len(key, len);
+        let writing = writing.filter(|writing| end == GitEnd::Answered && writing.is_kept_with(len));
+        let Some(writing) = writing else { return };
+        if self.has_tags_of(key).await && self.is_disk_free().await {
+            match answer.whole().await {
+                Ok(answer) => writing.keep(answer).await,
+                Err(error) => tracing::warn!(%error, "cannot keep an answer"),
+            }
         }
     }
 
@@ -403,6 +486,16 @@ impl UploadPack {
         }
         invocation.spawn(Stdio::piped())
     }
+}
+
+/// Whether any of these objects is in the repository at `path`: a client that has one has a part of it already. What
+/// cannot be told is none.
+async fn has_any(path: &Path, oids: Vec<Oid>) -> bool {
+    if oids.is_empty() {
+        return false;
+    }
+    let found = object_kinds(vec![path.join("objects")], oids).await;
+    found.is_ok_and(|found| !found.is_empty())
 }
 
 /// Returns what `run` sends, and an error behind it if `run` fails.
@@ -439,7 +532,6 @@ mod tests {
 
     use bytes::BytesMut;
     use futures_util::future::join_all;
-    use shared::git::Oid;
     use tokio::io::AsyncReadExt;
     use tokio_util::io::StreamReader;
 
@@ -766,8 +858,8 @@ mod tests {
         Advertised::new(repository.cached_refs().await.unwrap().unwrap())
     }
 
-    /// How many answers came from git, from one that was being written, and from one that was kept.
-    fn sources(server: &UploadPack) -> [u64; 3] {
+    /// How many answers came from git, and from one that was kept.
+    fn sources(server: &UploadPack) -> [u64; 2] {
         server.answer_load().sources
     }
 
@@ -783,15 +875,19 @@ mod tests {
     async fn clones_at_once_cost_one_git_and_the_next_none() {
         let world = World::new().await;
         let (repository, commit) = large(&world).await;
-        let server = server(&world, UploadPackLimits::DEFAULT);
+        let patient = UploadPackLimits {
+            another_wait_max: Duration::from_secs(60),
+            ..UploadPackLimits::DEFAULT
+        };
+        let server = server(&world, patient);
         let request = fetch_of(commit);
 
         let all = join_all((0..8).map(|_| cloned(&server, &repository, &request))).await;
 
         assert!(all.iter().all(|answer| *answer == all[0] && answer.len() > 3 << 20));
-        assert_eq!(sources(&server), [1, 7, 0]);
+        assert_eq!(sources(&server), [1, 7]);
         assert!(cloned(&server, &repository, &request).await == all[0]);
-        assert_eq!(sources(&server), [1, 7, 1]);
+        assert_eq!(sources(&server), [1, 8]);
         assert_eq!(server.fetches.in_use(), (0, 0), "what is kept is in nobody's share");
     }
 
@@ -809,7 +905,7 @@ mod tests {
         }
 
         assert!(answers.iter().all(|answer| *answer == once));
-        assert_eq!(sources(&server), [2, 0, 2]);
+        assert_eq!(sources(&server), [2, 2]);
         assert!(server.answer_load().bytes > 3 << 20);
     }
 
@@ -831,9 +927,9 @@ mod tests {
             .await;
 
         cloned(&server, &repository, &with_tags).await;
-        assert_eq!(sources(&server), [5, 0, 0]);
+        assert_eq!(sources(&server), [5, 0]);
         cloned(&server, &repository, &fetch_of(commit)).await;
-        assert_eq!(sources(&server), [5, 0, 1]);
+        assert_eq!(sources(&server), [5, 1]);
 
         // It is not a ref any more: git is asked, which may have it still.
         world
@@ -841,7 +937,7 @@ mod tests {
             .await;
         world.git(&repository, &["tag", "-d", "one"], b"").await;
         cloned(&server, &repository, &fetch_of(commit)).await;
-        assert_eq!(sources(&server), [5, 0, 1]);
+        assert_eq!(sources(&server), [5, 1]);
     }
 
     #[tokio::test]
@@ -861,9 +957,9 @@ mod tests {
                 cloned(&one, &repository, request).await;
             }
         }
-        assert_eq!(sources(&one), [4, 0, 2]);
+        assert_eq!(sources(&one), [4, 2]);
         cloned(&one, &repository, &fetch_of(commit)).await;
-        assert_eq!(sources(&one), [5, 0, 2]);
+        assert_eq!(sources(&one), [5, 2]);
         assert!(one.answer_load().bytes <= 4 << 20);
 
         for too_few in [8 << 20, 0] {
@@ -874,7 +970,72 @@ mod tests {
             for _ in 0..3 {
                 assert!(cloned(&server, &repository, &request).await == answers[0]);
             }
-            assert_eq!((sources(&server)[2], server.answer_load().bytes), (0, 0));
+            assert_eq!((sources(&server)[1], server.answer_load().bytes), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_git_of_a_slow_one_has_its_own_in_the_end() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let limits = UploadPackLimits {
+            another_wait_max: Duration::from_millis(10),
+            answer_bytes_max: 1 << 20,
+            ..UploadPackLimits::DEFAULT
+        };
+        let server = server(&world, limits);
+        let (refs, request) = (refs(&repository).await, fetch_of(commit));
+        let slow = server.fetch((repository.path(), &refs), READER, v2(), body(&request));
+        let slow = slow.await.unwrap();
+
+        for _ in 0..3 {
+            assert!(cloned(&server, &repository, &request).await.len() > 3 << 20);
+        }
+
+        assert!(whole(slow).await.unwrap().len() > 3 << 20);
+        assert_eq!(
+            (sources(&server)[1], server.answer_load().bytes),
+            (0, 0),
+            "no beginning was left"
+        );
+    }
+
+    /// A clone that says something which git does not know took the slot that is not for clones.
+    #[tokio::test]
+    async fn a_clone_is_one_whatever_else_it_says() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let server = server(&world, UploadPackLimits::DEFAULT);
+        let refs = refs(&repository).await;
+        let tree = world.oid(&repository, &["rev-parse", "HEAD^{tree}"], b"").await;
+        let (want, missing) = (format!("want {commit}\n"), format!("have {}1\n", "0".repeat(39)));
+        let (have, object) = (format!("have {commit}\n"), format!("want {tree}\n"));
+        for (lines_of, expected) in [
+            (vec!["command=fetch", "0001", &want, "done", "0000"], FetchKind::Clone),
+            (
+                vec!["command=fetch", "0001", &want, &missing, "done", "0000"],
+                FetchKind::Clone,
+            ),
+            (
+                vec!["command=fetch", "server-option=x", "0001", &want, "0000"],
+                FetchKind::Clone,
+            ),
+            (
+                vec!["command=fetch", "0001", &object, &want, "wait-for-done", "0000"],
+                FetchKind::Clone,
+            ),
+            (
+                vec!["command=fetch", "0001", &want, &missing, &have, "0000"],
+                FetchKind::Part,
+            ),
+            (vec!["command=fetch", "0001", &object, "done", "0000"], FetchKind::Part),
+        ] {
+            let request = server.receive(READER, v2(), body(&lines(&lines_of))).await.unwrap();
+            let ReceivedFetch::Pack(request) = request else {
+                panic!()
+            };
+            let fetch = server.understand((repository.path(), &refs), request).await.unwrap();
+            assert_eq!(fetch.kind, expected, "{lines_of:?}");
         }
     }
 

@@ -26,12 +26,25 @@ pub(crate) async fn upload_pack(
     protocol: Option<GitProtocol>,
     body: Body,
 ) -> Response {
-    let finding = reader.find(coordinate).await;
-    let Found::Readable { path, advertised } = &finding.found else {
+    let unreadable = |found: &Found| {
         process.outcomes.add(FetchOutcome::Unreadable as usize, 1);
-        return finding.found.refusal();
+        found.refusal()
     };
-    let answer = process.fetch((path, advertised), address, protocol, body).await;
+    let finding = reader.find(coordinate).await;
+    if !matches!(finding.found, Found::Readable { .. }) {
+        return unreadable(&finding.found);
+    }
+    let answer = match process.receive(address, protocol, body).await {
+        Ok(request) => {
+            // It may have taken minutes.
+            let finding = reader.find(coordinate).await;
+            let Found::Readable { path, advertised } = &finding.found else {
+                return unreadable(&finding.found);
+            };
+            process.answer((path, advertised), request).await
+        }
+        Err(error) => Err(error),
+    };
     process.outcomes.add(outcome(&answer) as usize, 1);
     let sent = process.sent_bytes.clone();
     match answer {

@@ -59,12 +59,13 @@ pub(crate) struct ServerLimits {
           default_value_t = secs(90))]
     pub(crate) upload_wait: HumanDuration,
     /// Most git processes that answer fetches at the same time; a fetch that waits longer than 30 s for a slot gets
-    /// 503. One address (a /64 of IPv6) has three quarters of them at most, and clones have all but one.
+    /// 503. One address (a /64 of IPv6) has three quarters of them at most, and clones have all but one. Who asks for
+    /// what one of them is writing for another waits for that first, 5 s at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
     /// Most bytes on disk of answers to clones that are kept for who asks the same; one repository has a quarter of
-    /// them at most. An answer is kept when it was asked for twice. 1: none is.
+    /// them at most. An answer is kept when it was asked for twice, for an hour. 1: none is.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.kept_bytes_max))]
     pub(crate) fetch_cache_bytes_max: ByteCount,
     /// Most short git commands (update-ref, rev-list, pack-objects) at the same time; more wait.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -89,7 +90,14 @@ pub(crate) enum NoRoom {
 pub(crate) struct DiskUse {
     layout: Layout,
     limits: DiskLimits,
+    spare: Option<Arc<dyn Spare>>,
     owners: Mutex<BTreeMap<PublicKey, Measured>>,
+}
+
+/// What is on disk only as long as nothing else needs the room.
+pub(crate) trait Spare: std::fmt::Debug + Send + Sync {
+    /// Frees what it can. Blocks.
+    fn give_way(&self);
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,11 +107,12 @@ struct Measured {
 }
 
 impl DiskUse {
-    /// Measures what is below `layout`.
-    pub(crate) fn new(layout: Layout, limits: DiskLimits) -> Self {
+    /// Measures what is below `layout`. `spare` gives way where too little is free.
+    pub(crate) fn new(layout: Layout, limits: DiskLimits, spare: Option<Arc<dyn Spare>>) -> Self {
         Self {
             layout,
             limits,
+            spare,
             owners: Mutex::default(),
         }
     }
@@ -113,7 +122,7 @@ impl DiskUse {
     /// # Errors
     /// [`NoRoom`], of whom.
     pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
-        let (layout, limits) = (self.layout.clone(), self.limits);
+        let (layout, limits, spare) = (self.layout.clone(), self.limits, self.spare.clone());
         let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
         let packs = incoming.object_dir.map(|dir| dir.join("pack"));
         let Incoming {
@@ -124,7 +133,7 @@ impl DiskUse {
         let known = self.known(&owner);
         let measured = in_background(move || {
             let bytes = packs.map_or(Ok(0), |packs| bytes_below(&packs))?;
-            let is_free = bytes_free(layout.root())? >= limits.free_min;
+            let is_free = is_free(&layout, limits.free_min, spare.as_deref())?;
             let staged = if is_staged {
                 bytes_below(&layout.staging(&coordinate))?
             } else {
@@ -173,8 +182,9 @@ impl DiskUse {
     /// # Errors
     /// [`FileError`]: the file system does not tell.
     pub(super) async fn has_room(&self, bytes: u64) -> Result<bool, FileError> {
-        let (layout, free_min) = (self.layout.clone(), self.limits.free_min);
-        in_background(move || Ok(bytes_free(layout.root())? >= free_min.saturating_add(bytes))).await
+        let (layout, spare) = (self.layout.clone(), self.spare.clone());
+        let needed = self.limits.free_min.saturating_add(bytes);
+        in_background(move || is_free(&layout, needed, spare.as_deref())).await
     }
 
     /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
@@ -241,6 +251,16 @@ impl DiskUse {
     }
 }
 
+/// Whether so many bytes are free, if need be when what can give way has.
+fn is_free(layout: &Layout, bytes: u64, spare: Option<&dyn Spare>) -> Result<bool, FileError> {
+    let is_free = || Ok(bytes_free(layout.root())? >= bytes);
+    match spare {
+        Some(spare) if !is_free()? => spare.give_way(),
+        Some(_) | None => {}
+    }
+    is_free()
+}
+
 /// With what maintenance has replaced, until that is gone: whoever has packs replaced fast pays for them.
 fn bytes_of(repository: &Path) -> Result<u64, FileError> {
     bytes_below(&repository.join("objects/pack"))
@@ -295,6 +315,9 @@ const OWNERS_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::repositories::testing::World;
 
@@ -325,7 +348,7 @@ mod tests {
             staged_per_repository: 400,
             free_min: 0,
         };
-        let disk = DiskUse::new(world.store.layout().clone(), limits);
+        let disk = DiskUse::new(world.store.layout().clone(), limits, None);
         let pack = world.store.layout().root().join("received");
         let check = async |of: &crate::repositories::repository::Repository, bytes, moves_in| {
             write(&pack.join("pack/p.pack"), bytes);
@@ -361,7 +384,8 @@ mod tests {
             free_min: u64::MAX,
             ..limits
         };
-        let disk = DiskUse::new(world.store.layout().clone(), full);
+        let spare = Arc::new(Spared::default());
+        let disk = DiskUse::new(world.store.layout().clone(), full, Some(Arc::clone(&spare) as _));
         let incoming = Incoming {
             coordinate: a.coordinate(),
             object_dir: None,
@@ -369,5 +393,16 @@ mod tests {
             is_staged_by_stranger: false,
         };
         assert!(matches!(disk.check(incoming).await, Err(NoRoom::Disk)));
+        assert!(!disk.has_room(0).await.unwrap());
+        assert_eq!(spare.0.load(Ordering::SeqCst), 2, "it was asked to give way before");
+    }
+
+    #[derive(Debug, Default)]
+    struct Spared(AtomicUsize);
+
+    impl Spare for Spared {
+        fn give_way(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }

@@ -60,6 +60,7 @@ use shared::rules::Staged;
 
 use crate::repositories::disk_use::DiskLimits;
 use crate::repositories::disk_use::DiskUse;
+use crate::repositories::disk_use::Spare;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::expected::ExpectedPushes;
 use crate::repositories::expected::Ready;
@@ -111,7 +112,7 @@ impl Repositories {
     pub(crate) fn new(store: RepositoryStore, limits: IngestLimits) -> Self {
         Self {
             locks: Arc::new(Locks::new(store.layout().clone())),
-            disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT)),
+            disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT, None)),
             expected: ExpectedPushes::default(),
             maintenance: MaintenanceSettings::DEFAULT,
             store,
@@ -119,9 +120,9 @@ impl Repositories {
         }
     }
 
-    /// Bounds the disk that they take.
-    pub(crate) fn with_disk_limits(self, limits: DiskLimits) -> Self {
-        let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits));
+    /// Bounds the disk that they take, for which `spare` gives way.
+    pub(crate) fn with_disk_limits(self, limits: DiskLimits, spare: Arc<dyn Spare>) -> Self {
+        let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits, Some(spare)));
         Self { disk_use, ..self }
     }
 

@@ -52,6 +52,16 @@ impl Stranger {
     /// # Panics
     /// The server cannot be reached.
     pub async fn begin_clone(&self, commit: &str) -> TcpStream {
+        let (mut socket, rest) = self.begin_to_ask(commit).await;
+        socket.write_all(&rest).await.unwrap();
+        socket
+    }
+
+    /// Begins to ask for a clone that has this commit. Returns the rest of what is to be asked.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn begin_to_ask(&self, commit: &str) -> (TcpStream, Vec<u8>) {
         let lines = ["command=fetch\n", "0001", "no-progress\n"];
         let want = format!("want {commit}\n");
         let body: String = lines
@@ -62,14 +72,11 @@ impl Stranger {
                 line => format!("{:04x}{line}", line.len() + 4),
             })
             .collect();
-        let body = body + "0000";
-        self.post(
-            "git-upload-pack",
-            "git-protocol: version=2\r\n",
-            body.as_bytes(),
-            body.len(),
-        )
-        .await
+        let rest = b"0000".to_vec();
+        let length = body.len() + rest.len();
+        let headers = "git-protocol: version=2\r\n";
+        let socket = self.post("git-upload-pack", headers, body.as_bytes(), length).await;
+        (socket, rest)
     }
 
     async fn post(&self, service: &str, headers: &str, body: &[u8], length: usize) -> TcpStream {

@@ -1,5 +1,5 @@
-//! What clones of the same cost together: git runs once for those at the same time, and not at all for what was asked
-//! for twice. What nobody may read any more is in no answer that was kept.
+//! What clones of the same cost together: git does not run for what was asked for twice. What nobody may read any more
+//! is in no answer that was kept.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,12 +10,13 @@ use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::clients::slow::Stranger;
 use tests::clients::slow::has_begun;
-use tests::faults::git_wrapper::GitMoment;
+use tests::clients::slow::rest;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::load::noise::noise;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 use crate::fixture::Served;
@@ -24,8 +25,9 @@ use crate::fixture::in_both_worlds;
 use crate::fixture::wrap_git;
 
 in_both_worlds!(
-    clones_of_the_same_cost_git_once_and_a_fetch_of_nothing_new_never,
+    clones_of_what_was_asked_for_twice_and_a_fetch_of_nothing_new_cost_no_git,
     what_nobody_may_read_any_more_is_in_no_kept_answer,
+    a_slow_request_is_answered_as_of_its_end,
     a_gateway_killed_over_an_answer_leaves_nothing_of_it,
 );
 
@@ -42,7 +44,7 @@ async fn declare_and_push(nostr: &mut NostrClient, served: &Served, created_at: 
     served.git.push(&served.url, &[&refspec]).await.expect_ok();
 }
 
-async fn clones_of_the_same_cost_git_once_and_a_fetch_of_nothing_new_never(kind: Kind) {
+async fn clones_of_what_was_asked_for_twice_and_a_fetch_of_nothing_new_cost_no_git(kind: Kind) {
     let options = Options {
         gateway: &["--admin-bind=127.0.0.1:0", "--fetches-max=2"],
         ..Options::default()
@@ -50,34 +52,29 @@ async fn clones_of_the_same_cost_git_once_and_a_fetch_of_nothing_new_never(kind:
     let mut world = World::start(kind, options).await;
     let served = Served::new(&world, &mut world.nostr().await, "r").await;
     let wrapper = wrap_git(&mut world).await;
-    let admin = world.admin_authority().await;
-    let stopped = wrapper.run_of("upload-pack", GitMoment::Before);
-    tokio::pin!(stopped);
+    for number in 0..2 {
+        clone(&world, &served, &format!("first {number}")).await;
+    }
     let mut clones = JoinSet::new();
     for number in 0..CLONES {
         let (url, folder) = (served.url.clone(), world.folder().join(format!("clone {number}")));
         clones.spawn(async move { GitClient::clone_from(&url, &folder).await });
     }
-    let stopped = stopped.await;
-    eventually("all but one wait for the same git", async || {
-        let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
-        metrics.contains(&format!("grasp_clones_total{{from=\"shared\"}} {}\n", CLONES - 1))
-    })
-    .await;
-
-    drop(stopped);
-
     while let Some(cloned) = clones.join_next().await {
         assert_eq!(
             cloned.unwrap().expect("it is cloned").rev_parse("HEAD").await,
             served.commit
         );
     }
-    assert_eq!(wrapper.runs("upload-pack"), 1);
+    assert_eq!(wrapper.runs("upload-pack"), 2);
     let another = clone(&world, &served, "another").await;
     another.run(&["fsck", "--strict"]).await.expect_ok();
     another.run(&["fetch", "--tags", "origin"]).await.expect_ok();
-    assert_eq!(wrapper.runs("upload-pack"), 1);
+    assert_eq!(wrapper.runs("upload-pack"), 2);
+    let admin = world.admin_authority().await;
+    let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+    let kept = format!("grasp_clones_total{{from=\"kept\"}} {}\n", CLONES + 1);
+    assert!(metrics.contains(&kept), "{metrics}");
 }
 
 async fn what_nobody_may_read_any_more_is_in_no_kept_answer(kind: Kind) {
@@ -114,6 +111,44 @@ async fn what_nobody_may_read_any_more_is_in_no_kept_answer(kind: Kind) {
     let page = format!("/{}/r.git", served.repository.npub());
     eventually("it is not served", async || world.get(&page, "").await.0 == 404).await;
     assert!(world.clone(&served.repository, "denied").await.is_none());
+}
+
+/// Where it began, what it wants was a ref of a repository that is served.
+async fn a_slow_request_is_answered_as_of_its_end(kind: Kind) {
+    let options = Options {
+        with_deny_list: true,
+        ..Options::default()
+    };
+    let mut world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let wrapper = wrap_git(&mut world).await;
+    let mut nostr = world.nostr().await;
+    let stranger = Stranger::of(&served.url);
+    let secret = served.git.commit_file("secret", b"a password").await;
+    declare_and_push(&mut nostr, &served, now() - 60, &secret).await;
+    for _ in 0..3 {
+        let kept = rest(stranger.begin_clone(&secret).await).await;
+        assert!(String::from_utf8_lossy(&kept).contains("packfile"));
+    }
+    assert_eq!(wrapper.runs("upload-pack"), 2);
+    let (mut moved, rest_of_moved) = stranger.begin_to_ask(&secret).await;
+    let (mut denied, rest_of_denied) = stranger.begin_to_ask(&served.commit).await;
+    declare_and_push(&mut nostr, &served, now() - 50, &served.commit).await;
+
+    moved.write_all(&rest_of_moved).await.unwrap();
+
+    rest(moved).await;
+    assert_eq!(wrapper.runs("upload-pack"), 3, "git is asked whether it has it still");
+
+    std::fs::write(world.deny_list(), format!("{}/r\n", served.repository.npub())).unwrap();
+    let page = format!("/{}/r.git", served.repository.npub());
+    eventually("it is not served", async || world.get(&page, "").await.0 == 404).await;
+
+    denied.write_all(&rest_of_denied).await.unwrap();
+
+    let answer = String::from_utf8_lossy(&rest(denied).await).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
 }
 
 /// Both the one that is kept and the one that is being written.
