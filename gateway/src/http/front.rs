@@ -10,7 +10,6 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
-use shared::rules::Access;
 use shared::rules::Facts;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
@@ -42,15 +41,8 @@ pub(crate) struct Front {
     open_counts: OpenCounts,
     /// What is shown of commits. It never changes.
     contents: Cache<(Coordinate, Oid), Arc<Contents>, ContentsBytes>,
-    /// The landing page as most see it.
-    landing: Mutex<Option<Landing>>,
-}
-
-/// The landing page without a search, and what it was made of.
-struct Landing {
-    version: u64,
-    access: Arc<Access>,
-    page: TaggedBody,
+    /// The landing page as most see it, without a search, and which version of the names it shows.
+    landing: Mutex<Option<(u64, TaggedBody)>>,
 }
 
 #[derive(Debug, Clone)]
@@ -87,7 +79,7 @@ impl Front {
                 let document = self.relay_info.document(&loader.relay, &loader.access.current()).await;
                 reply::with_type(StatusCode::OK, RELAY_INFO_TYPE, document.into_response())
             }
-            false => reply::html_tagged(&self.landing(&Search::parse(query)), headers),
+            false => reply::html_tagged(&self.landing(&Search::parse(query)).await, headers),
         };
         answer
             .headers_mut()
@@ -95,29 +87,24 @@ impl Front {
         answer
     }
 
-    fn landing(&self, search: &Search) -> TaggedBody {
+    async fn landing(&self, search: &Search) -> TaggedBody {
         let (hosted, access) = (self.repositories.hosted(), self.reader.loader.access.current());
+        self.repositories.list_permitted(&access).await;
         // Before the page: what comes meanwhile makes it old.
         let version = hosted.version();
         let render = || {
-            let mut page = hosted.page(&search.name, search.page);
-            page.coordinates.retain(|coordinate| access.permits(coordinate));
+            let page = hosted.page(&search.name, search.page);
             TaggedBody::new(Bytes::from(landing(&self.reader.loader.service, search, &page)))
         };
         if *search != Search::default() {
             return render();
         }
         let mut kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_current = |kept: &&Landing| kept.version == version && Arc::ptr_eq(&kept.access, &access);
-        if let Some(landing) = kept.as_ref().filter(is_current) {
-            return landing.page.clone();
+        if let Some((_, page)) = kept.as_ref().filter(|(shown, _)| *shown == version) {
+            return page.clone();
         }
         let page = render();
-        *kept = Some(Landing {
-            version,
-            access: Arc::clone(&access),
-            page: page.clone(),
-        });
+        *kept = Some((version, page.clone()));
         page
     }
 
