@@ -26,8 +26,8 @@ use crate::http::pages::feed::feed;
 use crate::http::pages::landing::Search;
 use crate::http::pages::landing::landing;
 use crate::http::pages::repository::Contents;
+use crate::http::pages::repository::Outline;
 use crate::http::pages::repository::name_of;
-use crate::http::pages::repository::repository;
 use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
 use crate::http::tagged::TaggedBody;
@@ -38,18 +38,20 @@ pub(crate) struct Front {
     reader: Arc<Reader>,
     repositories: Repositories,
     relay_info: RelayInfo,
-    open_counts: OpenCounts,
-    /// What is shown of commits. It never changes.
-    contents: Cache<(Coordinate, Oid), Arc<Contents>, ContentsBytes>,
+    open_counts: Arc<OpenCounts>,
+    /// What is shown of commits, by how many bytes there are for it. It never changes.
+    contents: Cache<ContentsOf, Arc<Contents>, ContentsBytes>,
     /// The landing page as most see it, without a search, and which version of the names it shows.
     landing: Mutex<Option<(u64, TaggedBody)>>,
 }
 
+type ContentsOf = (Coordinate, Oid, usize);
+
 #[derive(Debug, Clone)]
 struct ContentsBytes;
 
-impl Weighter<(Coordinate, Oid), Arc<Contents>> for ContentsBytes {
-    fn weight(&self, _: &(Coordinate, Oid), contents: &Arc<Contents>) -> u64 {
+impl Weighter<ContentsOf, Arc<Contents>> for ContentsBytes {
+    fn weight(&self, _: &ContentsOf, contents: &Arc<Contents>) -> u64 {
         CONTENTS_BYTES + contents.bytes() as u64
     }
 }
@@ -61,7 +63,7 @@ impl Front {
             reader,
             repositories,
             relay_info: RelayInfo::default(),
-            open_counts: OpenCounts::new(),
+            open_counts: Arc::new(OpenCounts::new()),
             contents: Cache::with_weighter(CONTENTS_EXPECTED, CONTENTS_BYTES_MAX, ContentsBytes),
             landing: Mutex::default(),
         }
@@ -128,10 +130,10 @@ impl Front {
             if finding.refs().is_some_and(|refs| !refs.refs.is_empty()) {
                 self.repositories.hosted().add([coordinate.clone()]);
             }
-            let contents = self.contents(coordinate, &finding);
             let counts = self.open_counts.of(&self.reader.loader.relay, coordinate, facts);
-            let (contents, counts) = tokio::join!(contents, counts);
-            repository(coordinate, facts, &contents, counts)
+            let outline = Outline::new(coordinate, facts, counts)?;
+            let contents = self.contents(coordinate, &finding, outline.room()).await;
+            Some(outline.page(&contents))
         };
         let page = finding.page(rendered).await;
         if is_new {
@@ -169,18 +171,19 @@ impl Front {
         reply::feed_tagged(feed, headers)
     }
 
-    /// Returns what is shown of the commit that HEAD leads to; nothing, if it cannot be read.
-    async fn contents(&self, coordinate: &Coordinate, finding: &Finding) -> Arc<Contents> {
+    /// Returns what is shown, in so many bytes, of the commit that HEAD leads to; nothing, if it cannot be read.
+    async fn contents(&self, coordinate: &Coordinate, finding: &Finding, bytes_max: usize) -> Arc<Contents> {
         let Some(head) = finding.refs().and_then(|refs| refs.head_oid()) else {
             return Arc::default();
         };
-        let key = (coordinate.clone(), head);
+        let key = (coordinate.clone(), head, bytes_max);
         if let Some(contents) = self.contents.get(&key) {
             return contents;
         }
-        match self.repositories.at(coordinate).head_contents(head).await {
-            Ok(read) => {
-                let contents = Arc::new(Contents::new(&read));
+        let repository = self.repositories.at(coordinate);
+        let rendered = repository.head_contents(head, move |read| Arc::new(Contents::new(read, bytes_max)));
+        match rendered.await {
+            Ok(contents) => {
                 self.contents.insert(key, Arc::clone(&contents));
                 contents
             }
