@@ -116,8 +116,10 @@ impl Front {
         let facts = match facts_to_show(&finding) {
             Ok(facts) => facts,
             Err(refusal) => {
-                // Its announcement may have been deleted since it was listed.
-                if matches!(finding.found, Found::NotHosted) && finding.facts.is_some() {
+                // Its announcement may have been deleted since it was listed. What is denied is not shown anyway, and
+                // has to be there when it is permitted again.
+                let is_permitted = |facts: &Facts| facts.access.permits(coordinate);
+                if matches!(finding.found, Found::NotHosted) && finding.facts.as_ref().is_some_and(is_permitted) {
                     self.repositories.hosted().remove(coordinate);
                 }
                 return *refusal;

@@ -62,6 +62,10 @@ async fn lists_are_read_again_when_they_change(kind: Kind) {
     assert!(nostr.send(&world.announcement(&other, now(), &[])).await.taken);
 
     std::fs::write(world.deny_list(), "").unwrap();
+    eventually("it is listed again before anybody opens its page", async || {
+        world.get("/?name=r", "").await.1.contains("One repository.")
+    })
+    .await;
     eventually("it is served again", async || world.get(&page, "").await.0 == 200).await;
     assert!(is_listed().await);
 }
