@@ -57,6 +57,16 @@ pub enum FactsError {
     Relay(#[from] RelayError),
 }
 
+impl FactsError {
+    /// Tells whether Redis or the relay is away: other facts cannot be read now either.
+    pub fn is_of_a_neighbour(&self) -> bool {
+        match self {
+            Self::Purgatory(_) => true,
+            Self::Relay(error) => error.is_passing(),
+        }
+    }
+}
+
 impl FactLoader {
     /// Loads the facts about `scope`, and the dirty numbers of its coordinates.
     ///

@@ -1,8 +1,10 @@
 //! Looks at repositories: on disk, and at the facts about them. What it means is decided in `inspection`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::load_facts::FactLoader;
+use shared::load_facts::FactsError;
 use shared::nip34::Coordinate;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
@@ -13,7 +15,6 @@ use crate::admin::facts_source::loader_of;
 use crate::admin::facts_source::unix_secs;
 use crate::admin::inspection::FoundOnDisk;
 use crate::admin::inspection::Inspection;
-use crate::admin::purgatory::failed;
 use crate::command_error::CommandError;
 use crate::command_error::causes;
 use crate::options::server::GatewayOptions;
@@ -24,8 +25,8 @@ use crate::repositories::error::RepositoryError;
 pub(super) struct Inspector {
     pub(super) repositories: Repositories,
     loader: FactLoader,
-    /// For how long to wait until a gateway has reconciled what is looked at; `None`: nobody is asked to.
-    repair_wait: Option<Duration>,
+    /// What no gateway has reconciled, although it was asked to.
+    unreconciled: BTreeSet<Coordinate>,
 }
 
 impl Inspector {
@@ -33,14 +34,30 @@ impl Inspector {
         Ok(Self {
             repositories,
             loader: loader_of(server).await?,
-            repair_wait: None,
+            unreconciled: BTreeSet::new(),
         })
     }
 
-    /// Has a gateway reconcile each repository before it is looked at.
-    pub(super) fn repairing_within(self, wait: Duration) -> Self {
-        let repair_wait = Some(wait);
-        Self { repair_wait, ..self }
+    /// Has a gateway reconcile repositories before they are looked at, and waits until it has not ended one for `wait`.
+    pub(super) async fn reconcile(&mut self, coordinates: &[Coordinate], wait: Duration) -> Result<(), PurgatoryError> {
+        let purgatory = &self.loader.purgatory;
+        for page in coordinates.chunks(PAGE) {
+            purgatory.mark_dirty(&page.iter().cloned().collect()).await?;
+        }
+        let mut end = Instant::now() + wait;
+        for coordinate in coordinates {
+            while purgatory.dirty_number(coordinate).await?.is_some() {
+                if Instant::now() >= end {
+                    self.unreconciled.insert(coordinate.clone());
+                    break;
+                }
+                sleep(LOOK_AGAIN).await;
+                if purgatory.dirty_number(coordinate).await?.is_none() {
+                    end = Instant::now() + wait;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn purgatory(&self) -> &Purgatory {
@@ -51,11 +68,9 @@ impl Inspector {
     ///
     /// # Errors
     /// The facts about it cannot be read. What cannot be read on disk is found.
-    pub(super) async fn inspect(&self, coordinate: &Coordinate, refs_only: bool) -> Result<Inspection, CommandError> {
+    pub(super) async fn inspect(&self, coordinate: &Coordinate, refs_only: bool) -> Result<Inspection, FactsError> {
         let mut broken = Vec::new();
-        if let Some(wait) = self.repair_wait
-            && !self.reconcile(coordinate, wait).await.map_err(failed)?
-        {
+        if self.unreconciled.contains(coordinate) {
             broken.push("no gateway has reconciled it: does one run, and does the relay answer?".to_owned());
         }
         if !refs_only && self.repositories.at(coordinate).exists().await {
@@ -71,11 +86,8 @@ impl Inspector {
         self.compare(coordinate, &broken).await
     }
 
-    async fn compare(&self, coordinate: &Coordinate, broken: &[String]) -> Result<Inspection, CommandError> {
-        let facts = self.loader.load_about(coordinate).await;
-        let facts = facts.map_err(CommandError::because(format!(
-            "cannot tell what is declared of {coordinate}"
-        )))?;
+    async fn compare(&self, coordinate: &Coordinate, broken: &[String]) -> Result<Inspection, FactsError> {
+        let facts = self.loader.load_about(coordinate).await?;
         let on_disk = match self.read(coordinate).await {
             Ok(on_disk) => on_disk,
             Err(error) => FoundOnDisk {
@@ -99,20 +111,10 @@ impl Inspector {
             broken: Vec::new(),
         })
     }
-
-    /// Has a gateway reconcile a repository; returns whether one has.
-    async fn reconcile(&self, coordinate: &Coordinate, wait: Duration) -> Result<bool, PurgatoryError> {
-        let (end, purgatory) = (Instant::now() + wait, self.purgatory());
-        purgatory.mark_dirty(&[coordinate.clone()].into()).await?;
-        while purgatory.dirty_number(coordinate).await?.is_some() {
-            if Instant::now() >= end {
-                return Ok(false);
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-        Ok(true)
-    }
 }
 
 /// Between two looks at what a gateway may be changing.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Repositories marked by one call of Redis.
+const PAGE: usize = 100;

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use bytesize::ByteSize;
 use serde_json::Value;
 use serde_json::json;
+use shared::load_facts::FactsError;
 use shared::nip34::Coordinate;
 use wire::path::npub;
 
@@ -25,6 +26,7 @@ use crate::admin::rows::list;
 use crate::admin::survey::rows_about;
 use crate::admin::table::table;
 use crate::command_error::CommandError;
+use crate::command_error::causes;
 use crate::git::command::Git;
 use crate::options::repo::ListedBy;
 use crate::options::repo::MaintainOptions;
@@ -93,7 +95,8 @@ async fn list_sizes(options: &RepoListOptions) -> Result<CommandAnswer, CommandE
 async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> {
     let inspector = inspector(&options.server).await?;
     let coordinate = &options.repository.0;
-    let inspection = inspector.inspect(coordinate, options.refs_only).await?;
+    let inspection = inspector.inspect(coordinate, options.refs_only).await;
+    let inspection = inspection.map_err(unread(coordinate))?;
     let rows = rows_about(inspector.purgatory(), coordinate).await.map_err(failed)?;
     Ok(match options.json {
         true => {
@@ -113,18 +116,34 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
             "--redis-url must be given: a gateway without Redis reconciles what is cloned, and all when it starts",
         ));
     }
-    let inspector = inspector(server).await?.repairing_within(*options.wait);
+    let mut inspector = inspector(server).await?;
+    let coordinates = named(&options.check.named, &inspector.repositories).await?;
+    inspector.reconcile(&coordinates, *options.wait).await.map_err(failed)?;
     check(&options.check, &inspector).await
 }
 
-/// Writes what is wrong with each repository; it is a failure if anything is.
+/// Writes what is wrong with each repository; it is a failure if anything is, or if that of one cannot be told.
 async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<CommandAnswer, CommandError> {
     let coordinates = named(&options.named, &inspector.repositories).await?;
     let mut progress = ProgressLines::new(coordinates.len());
-    let mut faulty = 0;
+    let (mut faulty, mut unknown) = (0, 0);
     for coordinate in &coordinates {
         progress.begin(coordinate)?;
-        let inspection = inspector.inspect(coordinate, options.refs_only).await?;
+        let inspection = match inspector.inspect(coordinate, options.refs_only).await {
+            Ok(inspection) => inspection,
+            // It would be the same with the next one.
+            Err(error) if error.is_of_a_neighbour() => return Err(unread(coordinate)(error)),
+            Err(error) => {
+                unknown += 1;
+                let why = causes(&error);
+                match options.json {
+                    true => progress
+                        .end_with(&json!({"repository": coordinate.to_string(), "cannot_tell": why}).to_string())?,
+                    false => progress.end(coordinate, &format!("cannot tell: {why}"))?,
+                }
+                continue;
+            }
+        };
         let faults = inspection.faults();
         faulty += usize::from(!faults.is_empty());
         match (options.json, faults.is_empty()) {
@@ -133,11 +152,18 @@ async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<Comm
             (false, false) => progress.end(coordinate, &format!("WRONG\n    {}", faults.join("\n    ")))?,
         }
     }
-    let text = format!("{} checked, {faulty} wrong\n", coordinates.len());
+    let mut text = format!("{} checked, {faulty} wrong", coordinates.len());
+    if unknown > 0 {
+        text += &format!(", {unknown} that cannot be told");
+    }
     Ok(CommandAnswer {
-        text: if options.json { String::new() } else { text },
-        code: ExitCode::from(u8::from(faulty > 0)),
+        text: if options.json { String::new() } else { text + "\n" },
+        code: ExitCode::from(u8::from(faulty + unknown > 0)),
     })
+}
+
+fn unread(coordinate: &Coordinate) -> impl FnOnce(FactsError) -> CommandError {
+    CommandError::because(format!("cannot tell what is declared of {coordinate}"))
 }
 
 async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandError> {

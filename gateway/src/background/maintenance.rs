@@ -49,8 +49,8 @@ pub(super) async fn maintain_touched(reconciler: &Reconciler) {
     }
 }
 
-/// Removes objects of a repository that no ref reaches, that have been kept for long enough, and that no event wants;
-/// returns how many packs of them.
+/// Removes objects of a repository that no ref reaches, that have been kept for long enough, and that no state or
+/// staged commit wants; returns how many packs of them.
 async fn remove_unreachable(reconciler: &Reconciler, coordinate: &Coordinate) -> Result<usize, ReconcileError> {
     let (repositories, loader) = (&reconciler.repositories, &reconciler.loader);
     for _ in 0..ATTEMPTS_MAX {

@@ -256,7 +256,8 @@ impl<'r> Recovery<'r> {
 
 /// Writes again what was releasing. It is held, and a reconcile releases it again. It is not marked as releasing right
 /// here: another gateway may have set its refs back meanwhile, and only a reconcile sets them before the mark. But a
-/// related event has no refs, no reconcile knows it, and what it waited behind has left: it is due at once.
+/// related event has no refs, and no reconcile knows it: it is marked with what it follows, and due as soon as none of
+/// that is releasing.
 async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), PurgatoryError> {
     let event_id = release.event.id;
     if release.coordinates.is_empty() {

@@ -96,13 +96,14 @@ fn volumes_files_and_ports_of_the_containers_fit_together() {
             }
         }
         let runs_once = name == "plugin";
-        let has_network = ["host", "plugin"].contains(&name.as_str());
-        assert_eq!(service["network_mode"] == "service:host", !has_network, "{name}");
-        assert_eq!(service["healthcheck"].is_object(), !has_network, "{name}");
+        assert_eq!(service["network_mode"] == "host", !runs_once, "{name}");
+        assert_eq!(service["healthcheck"].is_object(), !runs_once, "{name}");
         assert_eq!(service["restart"] == "unless-stopped", !runs_once, "{name}");
-        assert!(
-            service["ports"].is_null() || name == "host",
-            "{name} is reached from outside"
+        // A new volume is root's.
+        assert_eq!(
+            service["user"] == "root",
+            ["plugin", "strfry"].contains(&&**name),
+            "{name}"
         );
     }
     let volumes = compose["volumes"].as_object().unwrap();
@@ -118,9 +119,14 @@ fn volumes_files_and_ports_of_the_containers_fit_together() {
     assert!(conf.contains(&format!("db = \"{}/\"", mounts(strfry)["strfry"])));
     let port = variables["GRASP_RELAY_URL"].strip_prefix("ws://127.0.0.1:").unwrap();
     assert!(conf.contains(&format!("port = {port}\n")));
+    for address in ["GRASP_BIND", "GRASP_ADMIN_BIND"].map(|name| &variables[name]) {
+        assert!(address.starts_with("127.0.0.1:"), "{address} is reached from outside");
+    }
+    assert!(conf.contains("    bind = \"127.0.0.1\"\n"));
     let listens = format!("0100007F:{:04X}", port.parse::<u16>().unwrap());
     assert!(strfry["healthcheck"]["test"].to_string().contains(&listens));
     let conf = shipped("redis.conf");
+    assert!(conf.contains("\nbind 127.0.0.1 "));
     assert!(conf.contains(&format!("dir {}\n", mounts(redis)["redis"])) && conf.contains("\nappendfsync always\n"));
     assert_eq!(redis["working_dir"], mounts(redis)["redis"]);
     assert_eq!(

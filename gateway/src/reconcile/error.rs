@@ -23,8 +23,8 @@ impl ReconcileError {
     /// Whether the relay or Redis is the reason, and not the repositories.
     pub(crate) fn is_of_a_neighbour(&self) -> bool {
         match self {
-            Self::Facts(FactsError::Relay(error)) => error.is_passing(),
-            Self::Facts(FactsError::Purgatory(_)) | Self::Purgatory(_) => true,
+            Self::Facts(error) => error.is_of_a_neighbour(),
+            Self::Purgatory(_) => true,
             Self::Repository(_) => false,
         }
     }

@@ -1,14 +1,13 @@
 //! The events that this gateway brings into the relay, whole and in memory: a Redis that loses them gets them back
 //! (docs/redis.md).
 
-use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use nostr::event::Event;
 use nostr::event::EventId;
+use shared::purgatory::Leased;
 use shared::purgatory::Release;
 use shared::rules::GitEvent;
 
@@ -40,7 +39,8 @@ impl InFlight {
     }
 
     /// Remembers an event that another gateway, or this one before its start, had found complete.
-    pub(crate) fn remember_event(&self, event: &Event) {
+    pub(crate) fn remember_leased(&self, leased: &Leased) {
+        let Leased { event, after, .. } = leased;
         let is_known = self.lock().releases.iter().any(|known| known.event.id == event.id);
         if !is_known {
             let git_event = GitEvent::parse(event).ok().flatten();
@@ -48,7 +48,7 @@ impl InFlight {
                 event: event.clone(),
                 // A related event has none.
                 coordinates: git_event.map(|git_event| git_event.coordinates()).unwrap_or_default(),
-                after: BTreeSet::new(),
+                after: after.clone(),
             });
         }
     }
@@ -91,11 +91,15 @@ const BYTES_MAX: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use nostr::event::Event;
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Kind;
     use nostr::event::Tag;
     use nostr::key::Keys;
+    use shared::purgatory::Lease;
 
     use super::*;
 
@@ -114,6 +118,14 @@ mod tests {
         }
     }
 
+    fn leased(event: &Event, after: &[EventId]) -> Leased {
+        Leased {
+            event: event.clone(),
+            lease: Lease(1),
+            after: after.iter().copied().collect(),
+        }
+    }
+
     #[test]
     fn what_has_not_left_is_known_in_order_with_what_it_waits_for() {
         let in_flight = InFlight::default();
@@ -122,7 +134,7 @@ mod tests {
             in_flight.remember(&release(event, &[first.id]));
         }
 
-        in_flight.remember_event(&third);
+        in_flight.remember_leased(&leased(&third, &[]));
         in_flight.forget(&second.id);
         in_flight.forget(&second.id);
 
@@ -133,20 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn what_others_found_complete_is_known_by_its_coordinates_and_related_events_without() {
+    fn what_others_found_complete_is_known_with_what_it_follows_and_related_events_without_coordinates() {
         let in_flight = InFlight::default();
         let event = state(1);
         let comment = EventBuilder::new(Kind::from_u16(1111), "")
             .finalize(&Keys::generate())
             .unwrap();
 
-        in_flight.remember_event(&event);
-        in_flight.remember_event(&comment);
+        in_flight.remember_leased(&leased(&event, &[]));
+        in_flight.remember_leased(&leased(&comment, &[event.id]));
 
         let of_comment = Release {
             event: comment,
             coordinates: BTreeSet::new(),
-            after: BTreeSet::new(),
+            after: BTreeSet::from([event.id]),
         };
         assert_eq!(in_flight.all(), [release(&event, &[]), of_comment]);
     }

@@ -136,7 +136,7 @@ impl Publisher {
     pub(crate) async fn take_due(&self, count_max: usize) -> Result<Vec<Leased>, PurgatoryError> {
         let due = self.purgatory.take_due(count_max, self.lease_secs).await?;
         for leased in &due {
-            self.in_flight.remember_event(&leased.event);
+            self.in_flight.remember_leased(leased);
             self.own.insert(leased.event.id, ());
         }
         Ok(due)
@@ -168,7 +168,7 @@ impl Publisher {
                 ready = std::mem::take(&mut open);
             }
             let published = ready.iter().map(|leased| self.publish_one(leased, &left_behind));
-            // What follows waits for the relay's answers only.
+            // Beside each other: what follows needs the relay's answers, and not that the purgatory knows them.
             let settled = self.settle_all(std::mem::take(&mut to_settle));
             let (settlements, ()) = tokio::join!(join_all(published), settled);
             for (leased, settlement) in ready.into_iter().zip(settlements) {

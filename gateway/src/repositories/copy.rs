@@ -12,7 +12,6 @@ use shared::git::Oid;
 use crate::git::error::GitError;
 use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
-use crate::repositories::generation::Generation;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
 use crate::repositories::kept::KeptParts;
@@ -20,10 +19,10 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pack_changes::share_all;
 use crate::repositories::packs::packs_in;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
-use crate::repositories::sharing::share_all;
 
 impl Quarantine {
     /// Copies what `tips` need, less what the refs of `have` reach, from the object directories `from` into a new
@@ -113,9 +112,9 @@ impl Quarantine {
 /// go at the same time.
 ///
 /// # Errors
-/// [`RepositoryError`]; then `into` has what it had, or gets rid of what it has got when it is read next.
+/// [`RepositoryError`]; then `into` has what it had, or loses what it has got when it is locked next.
 pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
-    let (shared, objects) = (from.object_dir(), from.object_dir());
+    let objects = from.object_dir();
     let can_be_shared = in_background(move || {
         Ok::<_, FileError>(holds_only_packs(&objects)? && packs_in(&objects.join("pack"))?.len() <= SHARED_PACKS_MAX)
     });
@@ -123,15 +122,8 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
         return Ok(false);
     }
     into.create().await?;
-    let (source, into) = (from.path().to_owned(), into.clone());
-    in_background(move || {
-        let before = Generation::of(&source)?;
-        // Straight there, so that only what is new costs a link.
-        share_all(&shared, &into)?;
-        // Objects may have gone from there meanwhile, which nothing has locked.
-        Ok(Generation::of(&source)? == before)
-    })
-    .await
+    let (from, into) = (from.clone(), into.clone());
+    Ok(in_background(move || share_all(&from, &into)).await?)
 }
 
 /// Whether every object in a directory is in a pack of it.

@@ -1,5 +1,5 @@
 //! Whether what was found out about a repository outside of its lock still holds under the lock: it does if no object
-//! has left the repository since. It was not removed and made again, nor has maintenance removed objects.
+//! has left the repository since. It was not removed and made again, nor were packs taken out of it.
 
 use std::fs;
 use std::fs::File;
@@ -13,6 +13,7 @@ use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::sync;
+use crate::repositories::packs::changing_packs;
 use crate::repositories::repository::Repository;
 
 /// A repository from its making, or from the last time that objects were removed, until that happens again.
@@ -23,7 +24,7 @@ use crate::repositories::repository::Repository;
 pub(super) struct Generation(String);
 
 impl Generation {
-    /// Returns that of a repository; `None`: it is not on disk. Blocks.
+    /// Returns that of a repository; `None`: it is not on disk, or packs are just leaving it. Blocks.
     ///
     /// # Errors
     /// [`FileError`] if it is there and cannot be told.
@@ -32,12 +33,13 @@ impl Generation {
         // Opened, because a file system that hosts share may remember for a while which file a name meant.
         match File::open(&path).and_then(|file| file.metadata()) {
             // Nobody can set the time of the change of an inode, as a copy or a restored backup sets the other times.
-            Ok(found) => Ok(Some(Self(format!(
-                "{} {}.{:09}",
-                found.ino(),
-                found.ctime(),
-                found.ctime_nsec()
-            )))),
+            Ok(found) => {
+                let (at, part) = (found.ctime(), found.ctime_nsec());
+                let generation = Self(format!("{} {at}.{part:09}", found.ino()));
+                // Looked for last: where it is not there, all have left that leave with the beginning of this one.
+                let is_changing = changing_packs(&repository.join("objects")).exists();
+                Ok((!is_changing).then_some(generation))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("look at", &path)(error)),
         }

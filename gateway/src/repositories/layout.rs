@@ -244,6 +244,14 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .map_err(failed("make the directory", path))
 }
 
+/// Removes a file; nothing there is no error.
+pub(super) fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Makes files and the entries of directories durable: a rename is one only after this. All at the same time, because a
 /// file system writes once for those that wait together, and once for each that comes alone.
 ///

@@ -25,6 +25,7 @@ use crate::repositories::maintenance::Removable;
 use crate::repositories::maintenance::RenewedPacks;
 use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pack_changes::finish_changes;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
@@ -72,7 +73,11 @@ impl<'r> LockedRepositories<'r> {
     /// # Errors
     /// A lock file cannot be made or locked.
     pub(crate) async fn try_extend(&mut self, coordinates: &BTreeSet<Coordinate>) -> Result<bool, RepositoryError> {
-        self.locks.try_extend(&mut self.locked, coordinates).await
+        let has_locked = self.locks.try_extend(&mut self.locked, coordinates).await?;
+        if has_locked {
+            finish_changes(self.store, coordinates).await?;
+        }
+        Ok(has_locked)
     }
 
     /// Returns a repository to change.

@@ -23,6 +23,7 @@ mod marks;
 mod notes;
 pub(crate) mod objects;
 pub(crate) mod pack;
+mod pack_changes;
 mod packed_refs;
 mod packs;
 mod parts;
@@ -34,7 +35,6 @@ pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod releases;
 pub(crate) mod repository;
-mod sharing;
 mod sorted;
 pub(crate) mod spool;
 mod staging;
@@ -81,6 +81,7 @@ use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pack_changes::finish_changes;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
@@ -223,6 +224,7 @@ impl Repositories {
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
         let locked = self.locks.lock(coordinates.clone(), line).await?;
+        finish_changes(&self.store, coordinates).await?;
         Ok(LockedRepositories::new(locked, &self.locks, &self.store, &self.limits))
     }
 
@@ -421,6 +423,28 @@ mod tests {
 
     use super::*;
     use crate::repositories::testing::World;
+
+    /// They stayed in the list until somebody opened their page.
+    #[tokio::test]
+    async fn what_another_gateway_has_noted_as_unserved_leaves_the_list_of_hosted_ones() {
+        let world = World::new().await;
+        let [gone, stateless, served] = ["gone", "stateless", "served"].map(|name| world.repository(name));
+        let coordinates = [&gone, &stateless, &served].map(|one| one.coordinate().clone());
+        for repository in [&gone, &stateless, &served] {
+            repository.create().await.unwrap();
+        }
+        let repositories = Repositories::new(world.store.clone(), IngestLimits::default());
+        repositories.list_hosted(&coordinates).await;
+        let listed_before = repositories.hosted().page("", 0).found;
+        gone.write_unhosted(Some(1)).await.unwrap();
+        stateless.write_stateless(true).await.unwrap();
+
+        repositories.list_hosted(&coordinates).await;
+
+        assert_eq!(listed_before, 3);
+        let listed = repositories.hosted().page("", 0).coordinates;
+        assert_eq!(listed, [served.coordinate().clone()]);
+    }
 
     /// Nothing was decided for any of them.
     #[tokio::test]

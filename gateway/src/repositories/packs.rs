@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
+use crate::repositories::layout::remove_file;
 use crate::repositories::layout::sync;
 use crate::repositories::objects::ReadError;
 
@@ -21,7 +22,9 @@ use crate::repositories::objects::ReadError;
 /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
 pub(super) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
     let packs = packs_in(&from.join("pack"))?;
-    place_packs(packs, from, to, |from, to| fs::rename(from, to))
+    place_packs(packs, from, to, |from, to| {
+        fs::rename(from, to).map_err(failed("move", from))
+    })
 }
 
 /// Puts the packs of the object directory `from` into `to` too. They stand on the disk once: packs never change.
@@ -39,13 +42,10 @@ pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
 pub(super) fn share_some(packs: BTreeSet<PathBuf>, from: &Path, to: &Path) -> Result<(), FileError> {
     place_packs(packs, from, to, |from, to| {
         // Without its index it is nobody's: a crash left it.
-        match fs::remove_file(to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove_file(to)?;
         match fs::hard_link(from, to) {
             // A file system without hard links, or with too many to this one.
-            Err(_) => copy(from, to),
+            Err(_) => copy(from, to).map_err(failed("share", from)),
             Ok(()) => Ok(()),
         }
     })
@@ -65,7 +65,7 @@ fn place_packs(
     mut packs: BTreeSet<PathBuf>,
     from: &Path,
     to: &Path,
-    place: impl Fn(&Path, &Path) -> io::Result<()>,
+    place: impl Fn(&Path, &Path) -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     let (from, to) = (from.join("pack"), to.join("pack"));
     if packs.is_empty() {
@@ -81,7 +81,7 @@ fn place_packs(
     sync(&files)?;
     for file in &files {
         let name = file.file_name().unwrap_or_default();
-        place(file, &to.join(name)).map_err(failed("place", file))?;
+        place(file, &to.join(name))?;
     }
     sync(&[to])
 }
@@ -137,6 +137,24 @@ fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<Pa
     Ok(packs)
 }
 
+/// Removes a pack, and what lets it go: a marker with this extension. Blocks.
+///
+/// # Errors
+/// [`FileError`]; what is left has its marker still.
+pub(super) fn remove_pack(pack_dir: &Path, name: &Path, marker: &str) -> Result<(), FileError> {
+    // Its index first: with that it is seen.
+    let files = ["idx", "bitmap", "rev", "pack", marker].into_iter();
+    files
+        .map(|extension| pack_dir.join(name).with_extension(extension))
+        .try_for_each(|file| remove_file(&file))
+}
+
+/// Returns where the packs of an object directory are noted that come or go together and have not all done so
+/// (`pack_changes.rs`).
+pub(super) fn changing_packs(object_dir: &Path) -> PathBuf {
+    object_dir.join("info/changing-packs")
+}
+
 /// Returns what is in a directory; nothing if it does not exist.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let entries = match fs::read_dir(dir) {
@@ -178,7 +196,6 @@ const EMPTY_PACK_BYTES: u64 = 32;
 mod tests {
     use super::*;
 
-    /// One repository got half of the history of another, whose packs were combined while they were listed.
     /// Where hard links cannot be made; half of an index kept the whole one out for ever.
     #[test]
     fn a_copy_is_there_whole_or_not_at_all() {
@@ -195,6 +212,7 @@ mod tests {
         assert_eq!(files(dir.path()).unwrap().len(), 2);
     }
 
+    /// One repository got half of the history of another, whose packs were combined while they were listed.
     #[test]
     fn a_listing_during_maintenance_misses_no_object() {
         let dir = tempfile::tempdir().unwrap();

@@ -26,7 +26,6 @@ use crate::repositories::packs::packs_in;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
-use crate::repositories::sharing::undo_sharing;
 use crate::repositories::staging::check_aside;
 use crate::repositories::staging::names;
 use crate::repositories::staging::place_aside;
@@ -78,14 +77,13 @@ impl PartsOf {
         }))
     }
 
-    /// Returns which of `oids` are kept, by state. Of a repository that is among those locked, what a crash has left
-    /// half done is undone or finished before. Blocks.
+    /// Returns which of `oids` are kept, by state, after [`PartsOf::finish_moving_in`] if it is among those locked.
+    /// Blocks.
     ///
     /// # Errors
     /// It cannot be finished, listed or looked up.
     pub(super) fn finish_and_read(&self, locked: &BTreeSet<Coordinate>, oids: &[Oid]) -> Result<Parts, ReadError> {
         if locked.contains(self.coordinate()) {
-            undo_sharing(&self.repository)?;
             self.finish_moving_in()?;
         }
         self.read(oids)

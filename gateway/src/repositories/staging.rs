@@ -164,8 +164,9 @@ impl Staging {
     }
 }
 
-/// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that `tips`
-/// need. That is known unless objects have left the repository since those beside it were checked.
+/// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that
+/// `tips` need, and notes that. It is known unless objects have left the repository since those beside it were checked.
+/// Call it under the lock of the repository.
 ///
 /// # Errors
 /// As [`check_complete`].
@@ -175,10 +176,13 @@ pub(super) async fn check_aside(
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
     let (path, beside) = (repository.path().to_owned(), object_dir.to_owned());
-    match in_background(move || WholeWith::read(&beside).holds_for(&path)).await? {
-        true => Ok(()),
-        false => check_complete(repository, &[object_dir.to_owned()], tips).await,
+    if in_background(move || WholeWith::read(&beside).holds_for(&path)).await? {
+        return Ok(());
     }
+    check_complete(repository, &[object_dir.to_owned()], tips).await?;
+    // Not walked again where it cannot move in now.
+    let (path, beside) = (repository.path().to_owned(), object_dir.to_owned());
+    Ok(in_background(move || WholeWith::repository(&path)?.note(&beside, true)).await?)
 }
 
 /// Makes sure that a repository, which must be on disk, and object directories beside it together have all that `tips`

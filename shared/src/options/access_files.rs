@@ -71,21 +71,20 @@ impl AccessFiles {
         read(paths).map(drop)
     }
 
-    /// Reads the lists again, changed or not, and returns whether they could be read. One that has become unusable
-    /// keeps its last content. It takes as long as they are: nobody who decides waits for it.
-    pub fn reload(&self) -> bool {
-        match Current::read(&self.paths) {
-            Ok(mut lists) => {
-                std::mem::swap(&mut *self.lock(), &mut lists);
-                let changed = lists.digest != self.digest();
-                tracing::info!(changed, "the operator's lists are read again");
-                true
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "lists not reloaded");
-                false
-            }
+    /// Reads the lists again, changed or not, because the operator asks for it, and logs what came of it. One that has
+    /// become unusable keeps its last content. It takes as long as they are: nobody who decides waits for it.
+    pub fn reload(&self) {
+        if let Err(error) = self.read_again() {
+            log_failure(&error);
         }
+    }
+
+    fn read_again(&self) -> Result<(), AccessFileError> {
+        let mut lists = Current::read(&self.paths)?;
+        std::mem::swap(&mut *self.lock(), &mut lists);
+        let changed = lists.digest != self.digest();
+        tracing::info!(changed, "the operator's lists are read again");
+        Ok(())
     }
 
     /// Returns the lists as they were a second ago, or as long as it takes to read them. A list that has become
@@ -103,6 +102,7 @@ impl AccessFiles {
     fn follow(&self, mut last: Stamps) {
         let (paths, current) = (self.paths.clone(), Arc::downgrade(&self.current));
         std::thread::spawn(move || {
+            let mut failures = Failures::default();
             loop {
                 std::thread::sleep(RELOAD_INTERVAL);
                 let Some(current) = current.upgrade() else {
@@ -110,8 +110,13 @@ impl AccessFiles {
                 };
                 let now = stamps(&paths);
                 let paths = paths.clone();
-                if now != last && (Self { paths, current }).reload() {
-                    last = now;
+                if now == last {
+                    continue;
+                }
+                match (Self { paths, current }).read_again() {
+                    Ok(()) => (last, failures) = (now, Failures::default()),
+                    Err(error) if failures.is_new(&error) => log_failure(&error),
+                    Err(_) => {}
                 }
             }
         });
@@ -130,6 +135,25 @@ impl Current {
             access: Arc::new(access),
             digest: digest.chars().take(DIGEST_CHARS).collect(),
         })
+    }
+}
+
+fn log_failure(error: &AccessFileError) {
+    tracing::error!(error = error as &dyn std::error::Error, "lists not reloaded");
+}
+
+/// The last failure to read the lists: a file that stays unusable is tried each second, and logged once.
+#[derive(Default)]
+struct Failures {
+    last: String,
+}
+
+impl Failures {
+    fn is_new(&mut self, error: &AccessFileError) -> bool {
+        let text = format!("{error}: {}", error.source);
+        let is_new = text != self.last;
+        self.last = text;
+        is_new
     }
 }
 
@@ -170,3 +194,29 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Enough to tell one content of lists from another.
 const DIGEST_CHARS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_stays_unusable_is_logged_once_and_again_when_its_fault_is_another() {
+        let mut failures = Failures::default();
+        let mut is_new = |path: &str, reason: &str| {
+            failures.is_new(&AccessFileError {
+                path: path.into(),
+                source: io::Error::other(reason.to_owned()),
+            })
+        };
+
+        let news = [
+            is_new("a", "line 1"),
+            is_new("a", "line 1"),
+            is_new("a", "line 2"),
+            is_new("b", "line 2"),
+            is_new("a", "line 1"),
+        ];
+
+        assert_eq!(news, [true, false, true, true, true]);
+    }
+}

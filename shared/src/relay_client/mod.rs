@@ -51,10 +51,9 @@ struct ClientInner {
     connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
     publishes: Semaphore,
-    /// Whether each question waits for a relay that has not answered the last one.
-    is_patient: bool,
-    /// Whether it has not, and is not to be asked: never for the patient.
-    is_silent: AtomicBool,
+    /// Whether the relay has not answered the last question, and is not asked until it does; `None`: each question
+    /// waits.
+    silent: Option<AtomicBool>,
 }
 
 impl RelayClient {
@@ -62,16 +61,16 @@ impl RelayClient {
     ///
     /// `timeout` bounds each wait for the relay: connecting, one page of a query, one answer to an event.
     pub fn new(url: RelayUrl, timeout: Duration) -> Self {
-        Self::with_patience(url, timeout, true)
+        Self::with(url, timeout, None)
     }
 
     /// Returns a client that waits only once for a relay that hangs: from then on everything fails at once, until the
     /// relay has answered a question that nobody waits for.
     pub fn impatient(url: RelayUrl, timeout: Duration) -> Self {
-        Self::with_patience(url, timeout, false)
+        Self::with(url, timeout, Some(AtomicBool::new(false)))
     }
 
-    fn with_patience(url: RelayUrl, timeout: Duration, is_patient: bool) -> Self {
+    fn with(url: RelayUrl, timeout: Duration, silent: Option<AtomicBool>) -> Self {
         Self {
             inner: Arc::new(ClientInner {
                 url,
@@ -79,8 +78,7 @@ impl RelayClient {
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
                 publishes: Semaphore::new(PUBLISHES_MAX),
-                is_patient,
-                is_silent: AtomicBool::new(false),
+                silent,
             }),
         }
     }
@@ -155,15 +153,14 @@ impl RelayClient {
     where
         F: Future<Output = Result<T, RelayError>>,
     {
-        let ClientInner {
-            is_patient, is_silent, ..
-        } = &*self.inner;
-        if is_silent.load(Ordering::Relaxed) {
+        let Some(silent) = &self.inner.silent else {
+            return self.ask_now(permits, request).await;
+        };
+        if silent.load(Ordering::Relaxed) {
             return Err(RelayError::Timeout);
         }
-        let answer = self.ask_anyhow(permits, request).await;
-        if matches!(answer, Err(RelayError::Timeout)) && !is_patient && !is_silent.swap(true, Ordering::Relaxed) {
-            tracing::error!("the relay does not answer in time: it is not asked until it does");
+        let answer = self.ask_now(permits, request).await;
+        if matches!(answer, Err(RelayError::Timeout)) && !silent.swap(true, Ordering::Relaxed) {
             tokio::spawn(until_it_answers(Arc::downgrade(&self.inner)));
         }
         answer
@@ -171,7 +168,7 @@ impl RelayClient {
 
     /// Asks on the connection, and once more on a new one where it turns out to be gone, as it is after a restart of
     /// the relay: asking or publishing twice does no harm.
-    async fn ask_anyhow<T, F>(
+    async fn ask_now<T, F>(
         &self,
         permits: &Semaphore,
         request: impl Fn(Arc<RelayConnection>) -> F,
@@ -203,16 +200,25 @@ impl RelayClient {
     }
 }
 
-/// Asks a relay that has fallen silent until it answers, or nobody asks any more.
+/// Asks a relay that has fallen silent until it answers, or nobody asks any more. One late answer is not worth a line.
 async fn until_it_answers(client: Weak<ClientInner>) {
     let anything = [Filter::new().limit(1)];
+    let mut is_logged = false;
     while let Some(inner) = client.upgrade() {
         let client = RelayClient { inner };
-        let answer = client.ask_anyhow(&client.inner.queries, |connection| query::any(connection, &anything));
+        let answer = client.ask_now(&client.inner.queries, |connection| query::any(connection, &anything));
         if !matches!(answer.await, Err(RelayError::Timeout)) {
-            client.inner.is_silent.store(false, Ordering::Relaxed);
-            tracing::info!("the relay is asked again");
+            if let Some(silent) = &client.inner.silent {
+                silent.store(false, Ordering::Relaxed);
+            }
+            if is_logged {
+                tracing::info!("the relay is asked again");
+            }
             return;
+        }
+        if !is_logged {
+            tracing::error!("the relay does not answer in time: it is not asked until it does");
+            is_logged = true;
         }
         drop(client);
         tokio::time::sleep(PROBE_PAUSE).await;

@@ -87,12 +87,7 @@ fn show(progress: &Progress<'_>) {
         text += "\r\x1b[K";
     }
     if let Some(line) = ended {
-        let [part, what, here, beside, ratio, bound, verdict] = line.cells();
-        let figures: Vec<String> = [here, beside, ratio, bound, verdict]
-            .into_iter()
-            .filter(|cell| !cell.is_empty())
-            .collect();
-        text += &format!("{done}/{count} {part}: {what}: {}\n", figures.join("; "));
+        text += &format!("{done}/{count} {}\n", line.sentence());
     }
     if let (true, Some(now)) = (is_terminal, now) {
         let filled = BAR_WIDTH * done / count;

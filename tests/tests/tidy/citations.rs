@@ -4,6 +4,7 @@
 use std::fs;
 
 use crate::tree::assert_none;
+use crate::tree::documents;
 use crate::tree::root;
 use crate::tree::sources;
 
@@ -231,6 +232,46 @@ fn without_comment_mark(line: &str) -> &str {
     let marks = ["//!", "///", "//", "--", "#"];
     let mark = marks.iter().find(|mark| line.starts_with(*mark));
     mark.map_or(line, |mark| &line[mark.len()..]).trim_start()
+}
+
+/// As root they are refused: the gateway could not read what root writes.
+#[test]
+fn no_command_that_needs_the_gateways_user_stands_without_it() {
+    let (mut seen, mut without) = (0, Vec::new());
+    for document in documents() {
+        let is_for_operators = ["README.md", "docs/how-to.md", "docs/operations.md"].contains(&&*document.path);
+        for block in document.text.split("\n\n").filter(|_| is_for_operators) {
+            // In prose a note beside it is enough; what is copied has its user.
+            let is_copied = block.starts_with("```") || block.starts_with('|');
+            let units: Vec<&str> = if is_copied {
+                block.lines().collect()
+            } else {
+                vec![block]
+            };
+            for unit in units {
+                if !["grasp-gateway repo ", "grasp-gateway doctor"]
+                    .iter()
+                    .any(|command| unit.contains(command))
+                {
+                    continue;
+                }
+                seen += 1;
+                let is_noted = ["runuser -u", "exec gateway grasp-gateway"]
+                    .iter()
+                    .any(|user| unit.contains(user))
+                    || !is_copied && unit.contains("gateway's user");
+                if !is_noted {
+                    without.push(format!("{}: {unit}", document.path));
+                }
+            }
+        }
+    }
+
+    assert!(seen > 8, "only {seen} commands are seen");
+    assert_none(
+        &without,
+        "`runuser -u grasp --` stands before what only the gateway's user may run",
+    );
 }
 
 #[test]

@@ -5,25 +5,28 @@
 //! a tip that was wanted since, tells that something else is to be read.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use shared::git::Oid;
 
 use crate::repositories::copy::holds_only_packs;
 use crate::repositories::error::RepositoryError;
-use crate::repositories::generation::Generation;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::maintenance::found::ages;
 use crate::repositories::maintenance::found::found_packs;
 use crate::repositories::maintenance::found::indexed_packs;
 use crate::repositories::maintenance::plan::MaintenanceSettings;
-use crate::repositories::maintenance::switch::remove_pack;
 use crate::repositories::maintenance::workshop::Workshop;
 use crate::repositories::marks::Marks;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
+use crate::repositories::pack_changes::remove_all;
 use crate::repositories::packs::REPLACED;
 use crate::repositories::packs::UNREACHABLE;
 use crate::repositories::packs::packs_in;
@@ -44,7 +47,7 @@ impl Removable {
     /// come that was not read. Call it under the lock of the repository. Blocks.
     ///
     /// # Errors
-    /// [`ReadError`]; some may have gone.
+    /// [`ReadError`]; all have gone or none, as soon as the repository is locked next.
     pub(in crate::repositories) fn remove(
         &self,
         repository: &Repository,
@@ -72,10 +75,7 @@ impl Removable {
         if is_wanted || !indexed_packs(&pack_dir).is_disjoint(&self.due) {
             return Ok(Some(0));
         }
-        Generation::renew(repository)?;
-        self.due
-            .iter()
-            .try_for_each(|name| remove_pack(&pack_dir, name, UNREACHABLE))?;
+        remove_all(repository, &self.due)?;
         Ok(Some(self.due.len()))
     }
 }
@@ -102,8 +102,26 @@ pub(super) async fn find_removable(
     let Some(marks) = workshop.mark_reached(&found).await? else {
         return Ok(None);
     };
-    let names = found.names();
-    Ok(in_background(move || read_others(&repository, due, &names, &marks)).await?)
+    let (names, pack_dir) = (found.names(), repository.object_dir().join("pack"));
+    let all_due = due.clone();
+    let removable = in_background(move || read_others(&repository, due, &names, &marks)).await?;
+    if removable.is_none() {
+        in_background(move || postpone(&pack_dir, &all_due, keep)).await?;
+    }
+    Ok(removable)
+}
+
+/// Lets packs that are needed wait for a quarter of their time more: whether they still are costs a walk.
+fn postpone(pack_dir: &Path, names: &BTreeSet<PathBuf>, keep: Duration) -> Result<(), FileError> {
+    let since = SystemTime::now() - keep * 3 / 4;
+    for name in names {
+        let marker = pack_dir.join(name).with_extension(UNREACHABLE);
+        // It may be gone by now.
+        if let Ok(file) = File::open(&marker) {
+            file.set_modified(since).map_err(failed("date", &marker))?;
+        }
+    }
+    Ok(())
 }
 
 /// The packs that are due, and those that stay.
@@ -183,7 +201,6 @@ fn packs_to_read(repository: &Repository, due: &BTreeSet<PathBuf>) -> Result<BTr
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use nostr::event::EventId;
     use shared::rules::Staged;
@@ -191,6 +208,7 @@ mod tests {
     use super::*;
     use crate::repositories::Repositories;
     use crate::repositories::copy::copy_objects;
+    use crate::repositories::generation::Generation;
     use crate::repositories::maintenance::plan::Effort;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::quarantine::Quarantine;
@@ -529,5 +547,20 @@ mod tests {
         scene.push("a", scene.reached[1]).await;
         scene.maintain().await;
         scene.assert_whole().await;
+    }
+    /// In a repository with many pushes nothing ever went.
+    #[tokio::test]
+    async fn what_is_set_apart_has_its_time_from_then_on() {
+        let scene = Scene::new().await;
+        let [marker] = scene.pack_files(UNREACHABLE).try_into().unwrap();
+        let hour = Duration::from_secs(3600);
+        let set_apart = File::open(&marker).unwrap();
+        set_apart.set_modified(SystemTime::now() - hour).unwrap();
+        let more = scene.world.commit(&scene.work, "more", &[scene.reached[1]]).await;
+        scene.push("more", more).await;
+
+        scene.maintain().await;
+
+        assert!(fs::metadata(&marker).unwrap().modified().unwrap().elapsed().unwrap() >= hour);
     }
 }

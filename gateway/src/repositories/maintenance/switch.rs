@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
+use crate::repositories::layout::remove_file;
 use crate::repositories::layout::sync;
 use crate::repositories::maintenance::found::MULTI_PACK_INDEX;
 use crate::repositories::maintenance::found::indexed_packs;
@@ -19,8 +20,8 @@ use crate::repositories::packs::REPLACED;
 use crate::repositories::packs::UNREACHABLE;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
+use crate::repositories::packs::remove_pack;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::sharing::is_sharing;
 
 /// What maintenance has made of the packs of a repository, and what it replaces.
 #[must_use = "dropping it removes it"]
@@ -46,16 +47,16 @@ impl RenewedPacks {
     pub(in crate::repositories) fn put_in_place(self, object_dir: &Path) -> Result<bool, FileError> {
         let (from, to) = (self.quarantine.object_dir(), object_dir);
         // Not asked of the quarantine: a link to a pack that is gone is no pack there.
-        if self.linked.is_empty() || is_sharing(to) || !self.linked.is_subset(&packs_in(&to.join("pack"))?) {
+        if self.linked.is_empty() || !self.linked.is_subset(&packs_in(&to.join("pack"))?) {
             return Ok(false);
         }
         let pack_dir = to.join("pack");
         // One may have been replaced, or nobody's, before: the same objects have the same name.
         for name in self.indexed.iter().chain(&self.unreachable) {
-            remove(&pack_dir.join(name).with_extension(REPLACED))?;
+            remove_file(&pack_dir.join(name).with_extension(REPLACED))?;
         }
         for name in &self.indexed {
-            remove(&pack_dir.join(name).with_extension(UNREACHABLE))?;
+            remove_file(&pack_dir.join(name).with_extension(UNREACHABLE))?;
         }
         move_packs(from, to)?;
         match self.indexed.is_empty() {
@@ -72,7 +73,13 @@ impl RenewedPacks {
         for (names, extension) in [(&self.unreachable, UNREACHABLE), (&self.replaced, REPLACED)] {
             for name in names {
                 let marker = pack_dir.join(name).with_extension(extension);
-                File::create(&marker).map_err(failed("make", &marker))?;
+                // What is marked already has its time from then on.
+                match File::create_new(&marker) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(failed("make", &marker)(error));
+                    }
+                    Ok(_) | Err(_) => {}
+                }
             }
         }
         sync(&[pack_dir])?;
@@ -88,11 +95,11 @@ fn is_beside(path: &Path) -> bool {
 
 /// Removes a multi-pack index, and what belongs to it.
 fn remove_index(pack_dir: &Path) -> Result<(), FileError> {
-    remove(&pack_dir.join(MULTI_PACK_INDEX))?;
+    remove_file(&pack_dir.join(MULTI_PACK_INDEX))?;
     files(pack_dir)?
         .iter()
         .filter(|path| is_beside(path))
-        .try_for_each(|path| remove(path))
+        .try_for_each(|path| remove_file(path))
 }
 
 /// Moves a multi-pack index: its bitmaps first, so that whoever finds it finds them. Those of the old one go last.
@@ -104,7 +111,7 @@ fn move_index(from: &Path, to: &Path) -> Result<(), FileError> {
         old.remove(&place);
     }
     rename(&from.join(MULTI_PACK_INDEX), &to.join(MULTI_PACK_INDEX))?;
-    old.iter().try_for_each(|file| remove(file))
+    old.iter().try_for_each(|file| remove_file(file))
 }
 
 /// Removes packs that were replaced, if no index of ours names them, and returns how many. Call it under the lock of
@@ -124,25 +131,6 @@ pub(in crate::repositories) fn remove_replaced(object_dir: &Path, names: &[PathB
         removed += 1;
     }
     Ok(removed)
-}
-
-/// Removes a pack that a marker with this extension lets go, and the marker. Blocks.
-///
-/// # Errors
-/// [`FileError`]; what is left has its marker still.
-pub(super) fn remove_pack(pack_dir: &Path, name: &Path, marker: &str) -> Result<(), FileError> {
-    // Its index first: with that it is seen.
-    let files = ["idx", "bitmap", "rev", "pack", marker].into_iter();
-    files
-        .map(|extension| pack_dir.join(name).with_extension(extension))
-        .try_for_each(|file| remove(&file))
-}
-
-fn remove(file: &Path) -> Result<(), FileError> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", file)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Returns the files of a quarantine that are not links into the repository.

@@ -44,7 +44,7 @@ pub(super) fn plan_pull_request(
     if status != EventStatus::Held {
         return;
     }
-    if errors.broken().meets(repositories) || is_here && open.is_empty() && !announced.is_empty() {
+    if errors.all().meets(repositories) || is_here && open.is_empty() && !announced.is_empty() {
         plan.undecided.add(Event::PullRequest);
     }
     if is_here && !open.is_empty() {

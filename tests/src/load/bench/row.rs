@@ -20,10 +20,12 @@ pub enum Part {
     Large,
     /// How costs grow. Only where it is asked for.
     Growth,
+    /// The plugin by itself: another program measures it (`scripts/plugin-rate`).
+    Plugin,
 }
 
 impl Part {
-    /// All of them.
+    /// All of the table.
     pub const ALL: [Self; 7] = [
         Self::Read,
         Self::Push,
@@ -44,12 +46,13 @@ impl Part {
             Self::Steady => "steady",
             Self::Large => "large",
             Self::Growth => "growth",
+            Self::Plugin => "plugin",
         }
     }
 
     /// Whether it is measured without being asked for.
     pub fn is_usual(self) -> bool {
-        !matches!(self, Self::Large | Self::Growth)
+        !matches!(self, Self::Large | Self::Growth | Self::Plugin)
     }
 }
 
@@ -128,6 +131,16 @@ impl Line {
     /// What stands above the columns.
     pub const HEADING: [&str; 7] = ["part", "what", "here", "beside it", "ratio", "bound", ""];
 
+    /// A line about the plugin: its figure, and the one beside it, which counts only where the row names one.
+    pub fn of_plugin(row: Row, [ours, beside]: [f64; 2]) -> Self {
+        let beside = row.beside.map(|_| beside);
+        Self {
+            part: Part::Plugin,
+            figure: Some(Figure { ours, beside }),
+            row,
+        }
+    }
+
     /// Returns whether it is as good as it has to be, in a word.
     pub fn verdict(&self) -> &'static str {
         let Some(value) = self.figure.map(|figure| figure.value()) else {
@@ -139,6 +152,13 @@ impl Line {
             Bound::None => return "",
         };
         if holds { "holds" } else { "over" }
+    }
+
+    /// Returns it as one sentence.
+    pub fn sentence(&self) -> String {
+        let [part, what, figures @ ..] = self.cells();
+        let figures = figures.into_iter().filter(|cell| !cell.is_empty());
+        format!("{part}: {what}: {}", figures.collect::<Vec<_>>().join("; "))
     }
 
     /// Returns what stands in the columns.

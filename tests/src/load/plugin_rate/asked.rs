@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::load::plugin_rate::lines::Line;
+use crate::load::plugin_rate::lines::PluginLine;
 
 /// A running plugin, ended when it is dropped. Its methods wait without tokio, which would take longer than a plugin
 /// does.
@@ -45,12 +45,12 @@ impl Asked {
     }
 
     /// Asks about one event after the other, and returns how long each answer took.
-    pub(super) fn one_by_one(&mut self, lines: &[Line]) -> Vec<Duration> {
+    pub(super) fn one_by_one(&mut self, lines: &[PluginLine]) -> Vec<Duration> {
         lines.iter().map(|line| self.ask(line)).collect()
     }
 
     /// Asks about one event, and returns how long the answer took.
-    pub(super) fn ask(&mut self, line: &Line) -> Duration {
+    pub(super) fn ask(&mut self, line: &PluginLine) -> Duration {
         let mut answer = Vec::new();
         let asked_at = Instant::now();
         self.stdin.write_all(line.text.as_bytes()).unwrap();
@@ -61,7 +61,7 @@ impl Asked {
     }
 
     /// Writes all lines as fast as they are read, and returns how long all answers took.
-    pub(super) fn in_a_stream(&mut self, lines: &[Line]) -> Duration {
+    pub(super) fn in_a_stream(&mut self, lines: &[PluginLine]) -> Duration {
         let mut answers = vec![Vec::new(); lines.len()];
         let input: Vec<u8> = lines.iter().flat_map(|line| line.text.bytes()).collect();
         let started = Instant::now();
@@ -78,7 +78,7 @@ impl Asked {
         took
     }
 
-    fn check(&mut self, line: &Line, answer: &[u8]) {
+    fn check(&mut self, line: &PluginLine, answer: &[u8]) {
         let read: Value = serde_json::from_slice(answer).unwrap_or_default();
         let is_as_expected = read["id"] == *line.event_id
             && line

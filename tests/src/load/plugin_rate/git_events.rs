@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use crate::load::bench::row::Bound;
+use crate::load::bench::row::Line;
+use crate::load::bench::row::Row;
 use crate::load::measure::median;
 use crate::load::measure::ms;
 use crate::load::plugin_rate::lines::GitLines;
-use crate::load::plugin_rate::lines::Line;
-use crate::load::plugin_rate::row::Bound;
-use crate::load::plugin_rate::row::Row;
+use crate::load::plugin_rate::lines::PluginLine;
 use crate::load::plugin_rate::site::SerialSet;
 use crate::load::plugin_rate::site::Site;
 use crate::load::scale::script_calls;
@@ -36,27 +37,27 @@ struct Times {
 
 /// Asks about each kind of events on a server that holds nothing and on one that holds `held`, in turns with setting
 /// as many bytes on the first.
-pub(super) async fn rows(empty: &mut Site, mut full: Option<(&mut Site, usize)>, lines: &GitLines) -> Vec<Row> {
+pub(super) async fn lines(empty: &mut Site, mut full: Option<(&mut Site, usize)>, asked: &GitLines) -> Vec<Line> {
     let mut set = SerialSet::open(&empty.redis);
-    let mut rows = Vec::new();
-    for (name, lines, contract) in [
-        ("announcements", &lines.announcements, Contract::OfSet(0.55)),
-        ("states", &lines.states, Contract::OfSet(0.55)),
-        ("PRs", &lines.pull_requests, Contract::Nothing),
+    let mut lines = Vec::new();
+    for (name, asked, contract) in [
+        ("announcements", &asked.announcements, Contract::OfSet(0.55)),
+        ("states", &asked.states, Contract::OfSet(0.55)),
+        ("PRs", &asked.pull_requests, Contract::Nothing),
         (
             "comments on what is served",
-            &lines.comments,
+            &asked.comments,
             Contract::PerSecond(2_500.0),
         ),
-        ("comments behind held PRs", &lines.held_comments, Contract::Nothing),
+        ("comments behind held PRs", &asked.held_comments, Contract::Nothing),
     ] {
-        let times = measure(empty, full.as_mut().map(|(site, _)| &mut **site), &mut set, lines).await;
-        rows.extend(times.rows(name, contract, full.as_ref().map(|(_, held)| *held)));
+        let times = measure(empty, full.as_mut().map(|(site, _)| &mut **site), &mut set, asked).await;
+        lines.extend(times.lines(name, contract, full.as_ref().map(|(_, held)| *held)));
     }
-    rows
+    lines
 }
 
-async fn measure(empty: &mut Site, mut full: Option<&mut Site>, set: &mut SerialSet, lines: &[Line]) -> Times {
+async fn measure(empty: &mut Site, mut full: Option<&mut Site>, set: &mut SerialSet, lines: &[PluginLine]) -> Times {
     let calls_before = script_calls(&empty.redis).await;
     let mut times = Times::default();
     for turn in lines.chunks(lines.len().div_ceil(TURNS)) {
@@ -75,43 +76,30 @@ async fn measure(empty: &mut Site, mut full: Option<&mut Site>, set: &mut Serial
 }
 
 impl Times {
-    fn rows(&self, name: &str, contract: Contract, held: Option<usize>) -> Vec<Row> {
-        let [set, empty] = [&self.set, &self.empty].map(|times| 1.0 / median(times).as_secs_f64());
-        let of_set = |bound| Row {
-            name: name.to_owned(),
-            text: format!("{empty:.0} a second, SET {set:.0}"),
-            value: empty / set,
-            unit: "of it",
-            bound,
+    fn lines(&self, name: &str, contract: Contract, held: Option<usize>) -> Vec<Line> {
+        let rates = [&self.empty, &self.set].map(|times| 1.0 / median(times).as_secs_f64());
+        let (of_set, steps) = match contract {
+            Contract::OfSet(least) => (
+                Row::beside("SET", name, "a second", Bound::AtLeast(least)),
+                Bound::AtMost(2.0),
+            ),
+            Contract::Nothing => (Row::beside("SET", name, "a second", Bound::None), Bound::None),
+            Contract::PerSecond(least) => (Row::alone(name, "a second", Bound::AtLeast(least)), Bound::None),
         };
-        let mut rows = vec![match contract {
-            Contract::OfSet(least) => of_set(Some(Bound::AtLeast(least))),
-            Contract::Nothing => of_set(None),
-            Contract::PerSecond(least) => Row {
-                value: empty,
-                unit: "a second",
-                bound: Some(Bound::AtLeast(least)),
-                ..of_set(None)
-            },
-        }];
-        rows.push(Row {
-            name: format!("{name}, steps of Redis"),
-            text: "of each".to_owned(),
-            value: self.scripts as f64,
-            unit: "scripts",
-            bound: matches!(contract, Contract::OfSet(_)).then_some(Bound::AtMost(2.0)),
-        });
+        let steps = Row::alone(format!("{name}, steps of Redis"), "scripts", steps);
+        let mut lines = vec![
+            Line::of_plugin(of_set, rates),
+            Line::of_plugin(steps, [self.scripts as f64, 0.0]),
+        ];
         if let Some(held) = held {
-            let [full, empty] = [&self.full, &self.empty].map(|times| median(times));
-            rows.push(Row {
-                name: format!("{name}, with {held} held"),
-                text: format!("{:.3} ms each, with none {:.3} ms", ms(full), ms(empty)),
-                value: full.as_secs_f64() / empty.as_secs_f64(),
-                unit: "times",
-                bound: Some(Bound::AtMost(1.2)),
-            });
+            let what = format!("{name}, with {held} held");
+            let row = Row::beside("with none", what, "ms", Bound::AtMost(1.2));
+            lines.push(Line::of_plugin(
+                row,
+                [&self.full, &self.empty].map(|times| ms(median(times))),
+            ));
         }
-        rows
+        lines
     }
 }
 

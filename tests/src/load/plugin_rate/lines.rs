@@ -12,7 +12,7 @@ use crate::clients::nostr::now;
 
 /// A line, and what is answered to it.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct PluginLine {
     /// With its line feed.
     pub(super) text: String,
     /// The event's id.
@@ -25,13 +25,13 @@ pub(super) struct Line {
 
 /// The lines about some repositories, one of each kind about each: in this order each is answered as expected.
 pub(super) struct GitLines {
-    pub(super) announcements: Vec<Line>,
-    pub(super) states: Vec<Line>,
-    pub(super) pull_requests: Vec<Line>,
+    pub(super) announcements: Vec<PluginLine>,
+    pub(super) states: Vec<PluginLine>,
+    pub(super) pull_requests: Vec<PluginLine>,
     /// About what is served.
-    pub(super) comments: Vec<Line>,
+    pub(super) comments: Vec<PluginLine>,
     /// Which wait behind the PRs.
-    pub(super) held_comments: Vec<Line>,
+    pub(super) held_comments: Vec<PluginLine>,
 }
 
 /// Makes lines of which no two are about the same event.
@@ -47,7 +47,7 @@ impl LineMaker {
     }
 
     /// Makes notes, which are none of git's business.
-    pub(super) fn notes(&mut self, count: usize) -> Vec<Line> {
+    pub(super) fn notes(&mut self, count: usize) -> Vec<PluginLine> {
         let author = Keys::generate();
         let tags = json!([["p", "a".repeat(64)], ["t", "introductions"]]);
         (0..count)
@@ -113,7 +113,7 @@ impl LineMaker {
         lines
     }
 
-    fn line(&mut self, author: &Keys, kind: u16, tags: &Value, action: Option<&'static str>) -> Line {
+    fn line(&mut self, author: &Keys, kind: u16, tags: &Value, action: Option<&'static str>) -> PluginLine {
         self.number += 1;
         // What `scale::held` holds has the numbers below.
         let event_id = format!("{:064x}", (1_u64 << 40) + self.number as u64);
@@ -123,7 +123,7 @@ impl LineMaker {
         let client = format!("192.0.{}.{}", self.number / 250 % 250, self.number % 250);
         let line =
             json!({"event": event, "receivedAt": now(), "sourceInfo": client, "sourceType": "IP4", "type": "new"});
-        Line {
+        PluginLine {
             text: format!("{line}\n"),
             event_id,
             event_bytes,

@@ -5,7 +5,6 @@ mod asked;
 mod git_events;
 mod lines;
 mod outage;
-mod row;
 mod site;
 
 use std::path::PathBuf;
@@ -22,10 +21,13 @@ use crate::clients::nostr::now;
 use crate::clients::nostr::sign;
 use crate::clients::nostr::tag;
 use crate::harness::process::program;
+use crate::load::bench::row::Bound;
+use crate::load::bench::row::Line;
+use crate::load::bench::row::Row;
 use crate::load::measure::median;
 use crate::load::plugin_rate::asked::Asked;
-use crate::load::plugin_rate::lines::Line;
 use crate::load::plugin_rate::lines::LineMaker;
+use crate::load::plugin_rate::lines::PluginLine;
 use crate::load::plugin_rate::site::DOMAIN;
 use crate::load::plugin_rate::site::RelayProcess;
 use crate::load::plugin_rate::site::Site;
@@ -33,9 +35,6 @@ use crate::load::plugin_rate::site::plugin_command;
 use crate::load::plugin_rate::site::smallest_plugin;
 use crate::load::scale::held::event_bytes;
 use crate::load::scale::held::fill_redis;
-
-pub use crate::load::plugin_rate::row::Bound;
-pub use crate::load::plugin_rate::row::Row;
 
 /// How much is measured; 0 leaves a part out.
 #[derive(Debug, Clone)]
@@ -58,7 +57,7 @@ pub struct PluginRate {
 #[derive(Debug)]
 pub struct PluginRates {
     /// What was measured.
-    pub rows: Vec<Row>,
+    pub lines: Vec<Line>,
     /// Answers that were none, or not the expected ones.
     pub wrong: Vec<String>,
 }
@@ -75,11 +74,11 @@ impl PluginRate {
         let mut relay = RelayProcess::start(&folder.path().join("relay"), &smallest).await;
         let mut empty = Site::start(&folder.path().join("empty"), &plugin, relay.port).await;
         let mut c_plugin = Asked::start(&smallest);
-        let mut lines = LineMaker::new(DOMAIN);
-        let mut rows = Vec::new();
+        let mut maker = LineMaker::new(DOMAIN);
+        let mut lines = Vec::new();
         if self.notes > 0 {
-            let notes = lines.notes(self.notes);
-            rows.extend(tokio::task::block_in_place(|| {
+            let notes = maker.notes(self.notes);
+            lines.extend(tokio::task::block_in_place(|| {
                 pass_through(&mut empty.plugin, &mut c_plugin, &notes)
             }));
         }
@@ -87,39 +86,38 @@ impl PluginRate {
             let log = folder.path().join("second-plugin.log");
             let command = plugin_command(&plugin, &empty.redis, relay.port, &log);
             let ours = RelayProcess::start(&folder.path().join("ours"), &command).await;
-            rows.push(through_relays(&ours, &relay, self.published).await);
+            lines.push(through_relays(&ours, &relay, self.published).await);
         }
         let mut wrong = std::mem::take(&mut c_plugin.wrong);
         if self.git_events > 0 {
             let served = sign(&Keys::generate(), 1, now(), &[]);
             let answer = NostrClient::connect(&relay.url()).await.send(&served).await;
             assert!(answer.taken, "{answer:?}");
-            let git = lines.about_repositories(self.git_events, &served.id.to_hex());
+            let git = maker.about_repositories(self.git_events, &served.id.to_hex());
             let mut full = None;
             if self.held > 0 {
                 let site = Site::start(&folder.path().join("full"), &plugin, relay.port).await;
                 let bytes = fill_redis(&site.redis, self.held).await;
-                rows.push(memory(bytes, self.held));
+                lines.push(memory(bytes, self.held));
                 full = Some(site);
             }
             let held = self.held;
             let with = full.as_mut().map(|site| (site, held));
-            rows.extend(git_events::rows(&mut empty, with, &git).await);
+            lines.extend(git_events::lines(&mut empty, with, &git).await);
             wrong.extend(full.map(|site| site.plugin.wrong.clone()).unwrap_or_default());
 
-            let git = lines.about_repositories(self.git_events, &served.id.to_hex());
-            let lines: Vec<Line> = git.announcements.into_iter().chain(git.comments).collect();
-            let any = lines.into_iter().map(|line| Line { action: None, ..line });
-            let any: Vec<Line> = any.collect();
-            rows.extend(outage::rows(&mut empty, &mut relay, &any, self.patience).await);
+            let git = maker.about_repositories(self.git_events, &served.id.to_hex());
+            let asked = git.announcements.into_iter().chain(git.comments);
+            let any: Vec<PluginLine> = asked.map(|line| PluginLine { action: None, ..line }).collect();
+            lines.extend(outage::lines(&mut empty, &mut relay, &any, self.patience).await);
         }
         wrong.append(&mut empty.plugin.wrong);
-        PluginRates { rows, wrong }
+        PluginRates { lines, wrong }
     }
 }
 
 /// Asks both about the same events, in turns, first with one line in flight and then with many.
-fn pass_through(ours: &mut Asked, c_plugin: &mut Asked, notes: &[Line]) -> Vec<Row> {
+fn pass_through(ours: &mut Asked, c_plugin: &mut Asked, notes: &[PluginLine]) -> Vec<Line> {
     // Programs start with their first event.
     ours.ask(&notes[0]);
     c_plugin.ask(&notes[0]);
@@ -136,21 +134,18 @@ fn pass_through(ours: &mut Asked, c_plugin: &mut Asked, notes: &[Line]) -> Vec<R
         streams[1] += c_plugin.in_a_stream(turn);
     }
     let [stream, c_stream] = streams.map(|time| time.as_secs_f64() / notes.len() as f64);
-    let row = |name: &str, ours: f64, theirs: f64, bound| Row {
-        name: name.to_owned(),
-        text: format!("{:.1} us, the C plugin {:.1} us", ours * 1e6, theirs * 1e6),
-        value: ours / theirs,
-        unit: "times",
-        bound,
+    let beside = |what, times: [f64; 2], bound| {
+        let row = Row::beside("the C plugin", what, "us", bound);
+        Line::of_plugin(row, times.map(|secs| secs * 1e6))
     };
     vec![
-        row("pass-through, line by line", line, c_line, Some(Bound::AtMost(1.25))),
-        row("pass-through, in a stream", stream, c_stream, None),
+        beside("pass-through, line by line", [line, c_line], Bound::AtMost(1.25)),
+        beside("pass-through, in a stream", [stream, c_stream], Bound::None),
     ]
 }
 
 /// Publishes through a relay with our plugin and through one with the C plugin, in turns.
-async fn through_relays(ours: &RelayProcess, with_c_plugin: &RelayProcess, count: usize) -> Row {
+async fn through_relays(ours: &RelayProcess, with_c_plugin: &RelayProcess, count: usize) -> Line {
     let author = Keys::generate();
     let note = |number: usize| sign(&author, 1, now(), &[tag(&["n", &number.to_string()])]);
     let notes: Vec<Event> = (0..count).map(note).collect();
@@ -164,14 +159,12 @@ async fn through_relays(ours: &RelayProcess, with_c_plugin: &RelayProcess, count
             *time += publish(client, turn).await;
         }
     }
-    let [ours, theirs] = times.map(|time| count as f64 / time.as_secs_f64());
-    Row {
-        name: "pass-through, through a relay".to_owned(),
-        text: format!("{ours:.0} a second, with the C plugin {theirs:.0}"),
-        value: ours / theirs,
-        unit: "of it",
-        bound: Some(Bound::AtLeast(0.98)),
-    }
+    let rates = times.map(|time| count as f64 / time.as_secs_f64());
+    let what = "pass-through, through a relay";
+    Line::of_plugin(
+        Row::beside("with the C plugin", what, "a second", Bound::AtLeast(0.98)),
+        rates,
+    )
 }
 
 /// Publishes events without waiting for each answer.
@@ -190,16 +183,16 @@ async fn publish(client: &mut NostrClient, events: &[Event]) -> Duration {
 }
 
 /// Redis' memory for each held event: its JSON and what is beside it.
-fn memory(redis_bytes: u64, held: usize) -> Row {
-    let of_each = redis_bytes as f64 / held as f64;
+fn memory(redis_bytes: u64, held: usize) -> Line {
     let event_bytes = event_bytes() as f64;
-    Row {
-        name: format!("Redis' memory, with {held} held"),
-        text: format!("{event_bytes} bytes of JSON each"),
-        value: of_each,
-        unit: "bytes each",
-        bound: Some(Bound::AtMost(1.6 * event_bytes + 600.0)),
-    }
+    let most = Bound::AtMost(1.6 + 600.0 / event_bytes);
+    let row = Row::beside(
+        "their JSON",
+        format!("Redis' memory, with {held} held"),
+        "bytes each",
+        most,
+    );
+    Line::of_plugin(row, [redis_bytes as f64 / held as f64, event_bytes])
 }
 
 /// Each is measured so often, in turns with what it is compared with: a machine is not equally fast all the time.

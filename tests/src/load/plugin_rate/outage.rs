@@ -4,10 +4,11 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::harness::wait::eventually;
+use crate::load::bench::row::Bound;
+use crate::load::bench::row::Line;
+use crate::load::bench::row::Row;
 use crate::load::measure::ms;
-use crate::load::plugin_rate::lines::Line;
-use crate::load::plugin_rate::row::Bound;
-use crate::load::plugin_rate::row::Row;
+use crate::load::plugin_rate::lines::PluginLine;
 use crate::load::plugin_rate::site::RelayProcess;
 use crate::load::plugin_rate::site::Site;
 
@@ -50,26 +51,31 @@ impl Fault {
     }
 }
 
-/// Asks while each fails; `lines` are about git, any answer to them is one.
-pub(super) async fn rows(site: &mut Site, relay: &mut RelayProcess, lines: &[Line], patience: Duration) -> Vec<Row> {
-    let mut rows = Vec::new();
+/// Asks while each fails; `asked` are about git, any answer to them is one.
+pub(super) async fn lines(
+    site: &mut Site,
+    relay: &mut RelayProcess,
+    asked: &[PluginLine],
+    patience: Duration,
+) -> Vec<Line> {
+    let mut lines = Vec::new();
     for fault in [
         Fault::RedisHangs,
         Fault::RelayHangs,
         Fault::RedisIsDown,
         Fault::RelayIsDown,
     ] {
-        eventually("everybody answers", async || is_well(site, &lines[0])).await;
+        eventually("everybody answers", async || is_well(site, &asked[0])).await;
         fault.begin(site, relay).await;
-        rows.push(tokio::task::block_in_place(|| row(fault, site, lines, patience)));
+        lines.push(tokio::task::block_in_place(|| line(fault, site, asked, patience)));
         fault.end(site, relay).await;
     }
-    rows
+    lines
 }
 
-fn is_well(site: &mut Site, announcement: &Line) -> bool {
+fn is_well(site: &mut Site, announcement: &PluginLine) -> bool {
     let wrong = site.plugin.wrong.len();
-    let held = Line {
+    let held = PluginLine {
         action: Some("shadowReject"),
         ..announcement.clone()
     };
@@ -79,31 +85,24 @@ fn is_well(site: &mut Site, announcement: &Line) -> bool {
     is_well
 }
 
-fn row(fault: Fault, site: &mut Site, lines: &[Line], patience: Duration) -> Row {
+/// Of answers after the first second, the slowest but one in a hundred.
+fn line(fault: Fault, site: &mut Site, asked: &[PluginLine], patience: Duration) -> Line {
     let begun = Instant::now();
     let mut times = Vec::new();
-    for line in lines.iter().cycle() {
+    for line in asked.iter().cycle() {
         let is_counted = begun.elapsed() >= FIRST;
         let took = site.plugin.ask(line);
         if is_counted {
             times.push(took);
         }
-        if times.len() >= lines.len() || begun.elapsed() >= FIRST + patience && !times.is_empty() {
+        if times.len() >= asked.len() || begun.elapsed() >= FIRST + patience && !times.is_empty() {
             break;
         }
     }
     times.sort();
     let late = times[(times.len() * 99).div_ceil(100) - 1];
-    Row {
-        name: format!("while {}", fault.name()),
-        text: format!(
-            "of {} answers after the first second all but one in a hundred",
-            times.len()
-        ),
-        value: ms(late),
-        unit: "ms",
-        bound: Some(Bound::AtMost(20.0)),
-    }
+    let row = Row::alone(format!("while {}", fault.name()), "ms", Bound::AtMost(20.0));
+    Line::of_plugin(row, [ms(late), 0.0])
 }
 
 /// What a plugin may take to find that somebody does not answer.

@@ -26,6 +26,7 @@ mod pull_requests;
 mod purgatory_command;
 mod push_cost;
 mod pushes;
+mod quickstart;
 mod readers;
 mod redis_password;
 mod refusal_log;

@@ -117,6 +117,9 @@ async fn each_fault_is_named_and_a_gateway_mends_what_it_can() {
     let name = format!("{}/moved", moved.repository.npub());
     let (code, text) = world.repo(&["repair", "--wait-secs=1", &name]).await;
     assert!(code == 1 && text.contains("no gateway has reconciled it"), "{text}");
+    let (code, text) = world.repo(&["repair", "--all", "--refs-only", "--wait-secs=1"]).await;
+    let unreconciled = text.matches("no gateway has reconciled it").count();
+    assert!(code == 1 && unreconciled == 3, "{text}");
     world.start_gateway().await;
     eventually("it is mended", async || world.repo(&["repair", &name]).await.0 == 0).await;
     let (code, text) = world.repo(&["check", &name]).await;
