@@ -123,11 +123,17 @@ async fn a_served_repository_is_described() {
         .await;
     assert_eq!(oids, json!([[8, 40], [8, 40], [8, 40], [8, 40], [8, 40]]));
     assert_eq!(text(&mut browser, "article h3").await, json!(["Tools"]));
-    let open = text(&mut browser, "main").await.to_string();
-    assert!(open.contains("0 open issues and 0 open pull requests"), "{open}");
     // One click, or one touch, selects the whole line.
     let selects = "[...document.querySelectorAll('.copy')].map(e => getComputedStyle(e).userSelect)";
     assert_eq!(browser.read(selects).await, json!(["all", "all"]));
+    // No page waits until they are counted.
+    let path = world.url(&repository);
+    let path = path.split_once(&world.authority()).unwrap().1;
+    eventually("what is open is counted", async || {
+        let (_, page) = world.get(path, "").await;
+        page.contains("0 open issues and 0 open pull requests")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use crate::background::retention::keep_or_remove;
 use crate::background::retention::sweep;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
+use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
 /// Visits everything now and once a day, for ever.
@@ -53,16 +54,7 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
     let repositories = &reconciler.repositories;
     let swept = repositories.sweep_quarantine().await?;
     tracing::debug!(swept, "swept the work in progress of killed gateways");
-    let mut walk = repositories.walk();
-    loop {
-        let page = walk.next_page(NAMES_PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        let began = Instant::now();
-        repositories.list_hosted(&page).await;
-        rest(began).await;
-    }
+    list_names(repositories).await?;
     wait_for_epoch(reconciler).await;
     let mut walk = repositories.walk_staged();
     loop {
@@ -99,6 +91,27 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
         visited.extend(page);
         rest(began).await;
     }
+}
+
+/// Lists what is on disk, and what is no longer there no more.
+async fn list_names(repositories: &Repositories) -> Result<(), RepositoryError> {
+    let listed_before = repositories.all_hosted().await;
+    let mut walk = repositories.walk();
+    loop {
+        let page = walk.next_page(NAMES_PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        let began = Instant::now();
+        repositories.list_hosted(&page).await;
+        rest(began).await;
+    }
+    for page in listed_before.chunks(NAMES_PAGE) {
+        let began = Instant::now();
+        repositories.list_hosted(page).await;
+        rest(began).await;
+    }
+    Ok(())
 }
 
 /// Waits until what Redis may have lost is made up for: nothing counts as unhosted because it was forgotten.
@@ -164,3 +177,33 @@ const RESTS: u32 = 4;
 
 /// 80,000 repositories that each take as long as may be are visited in less than a day.
 const REST_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::repositories::pack::IngestLimits;
+    use crate::repositories::testing::World;
+
+    #[tokio::test]
+    async fn names_follow_what_another_gateway_has_made_removed_or_ceased_to_serve() {
+        let world = World::new().await;
+        let repositories = Repositories::new(world.store.clone(), IngestLimits::default());
+        let [made, removed, unserved] = ["made", "removed", "unserved"].map(|name| world.repository(name));
+        for repository in [&removed, &unserved] {
+            world.commit(repository, "c", &[]).await;
+        }
+        list_names(&repositories).await.unwrap();
+        assert_eq!(repositories.hosted().page("", 0).found, 2);
+
+        world.commit(&made, "c", &[]).await;
+        world.store.hosted().remove(made.coordinate());
+        fs::remove_dir_all(removed.path()).unwrap();
+        fs::write(unserved.path().join("grasp-unhosted-since"), "1\n").unwrap();
+        list_names(&repositories).await.unwrap();
+
+        let listed = repositories.hosted().page("", 0).coordinates;
+        assert_eq!(listed, [made.coordinate().clone()]);
+    }
+}

@@ -260,6 +260,7 @@ const LOADS_EXPECTED: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
     use std::sync::atomic::AtomicUsize;
 
     use futures_util::FutureExt;
@@ -269,9 +270,9 @@ mod tests {
     use super::*;
     use crate::repositories::testing::coordinate;
 
-    /// What a load of these tests returns: which load it was, for whom.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Numbered(usize, Audience, u64);
+    /// What a load of these tests returns: which load it was, for whom, and how large it is.
+    #[derive(Debug)]
+    struct Numbered(usize, Audience, AtomicU64);
 
     impl Shareable for Numbered {
         fn audience(&self) -> Audience {
@@ -279,7 +280,7 @@ mod tests {
         }
 
         fn bytes(&self) -> u64 {
-            self.2
+            self.2.load(Ordering::SeqCst)
         }
     }
 
@@ -314,7 +315,7 @@ mod tests {
             let load = async |_| {
                 let number = self.begun.fetch_add(1, Ordering::SeqCst);
                 self.let_end.acquire().await.unwrap().forget();
-                Numbered(number, self.audience, bytes)
+                Numbered(number, self.audience, bytes.into())
             };
             let coordinate = coordinate(name);
             let result = self.cache.get(&coordinate, &self.access, load);
@@ -451,15 +452,20 @@ mod tests {
         counted.get("r").await;
         let before = counted.cache.inner.kept.weight();
         let own = counted.cache.peek(&coordinate("r"), &counted.access).unwrap();
-        let another = Arc::new(Numbered(7, Audience::Everybody, 5000));
+        let another = Arc::new(Numbered(7, Audience::Everybody, 5000.into()));
 
+        own.2.fetch_add(4000, Ordering::SeqCst);
         counted.cache.weigh(&coordinate("r"), &own);
         counted.cache.weigh(&coordinate("r"), &another);
 
         assert_eq!(
             (counted.cache.inner.kept.weight(), counted.peek("r")),
-            (before, Some(0))
+            (before + 4000, Some(0))
         );
+        // What has become too large is kept no longer.
+        own.2.store(200 << 10, Ordering::SeqCst);
+        counted.cache.weigh(&coordinate("r"), &own);
+        assert_eq!((counted.cache.inner.kept.weight(), counted.peek("r")), (0, None));
     }
 
     #[tokio::test(start_paused = true)]

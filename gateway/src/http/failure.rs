@@ -39,8 +39,9 @@ pub(super) async fn presented(mut answer: Response, shows_pages: bool) -> Respon
     let retry_after_secs = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
     let page = pages::failure(status, text.unwrap_or_default().trim_end(), retry_after_secs);
     let mut page = reply::html(status, page);
+    let own = page.headers().clone();
     for (name, value) in &head.headers {
-        if !page.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+        if !own.contains_key(name) && name != header::CONTENT_LENGTH {
             page.headers_mut().append(name, value.clone());
         }
     }
@@ -49,3 +50,31 @@ pub(super) async fn presented(mut answer: Response, shows_pages: bool) -> Respon
 
 /// Of a line for a person.
 const TEXT_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use warp::http::StatusCode;
+
+    use super::*;
+
+    /// A cache that knew one of them only would give git the page, or one version of git's protocol the other's.
+    #[tokio::test]
+    async fn a_page_has_every_value_of_every_header_of_the_text() {
+        let mut answer = reply::text(StatusCode::SERVICE_UNAVAILABLE, "busy\n");
+        for value in ["Git-Protocol", "Origin"] {
+            let value = HeaderValue::from_static(value);
+            answer.headers_mut().append(header::VARY, value);
+        }
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
+
+        let page = presented(answer, true).await;
+
+        let varies: Vec<&HeaderValue> = page.headers().get_all(header::VARY).iter().collect();
+        assert_eq!(varies, ["Git-Protocol", "Origin", "Accept"]);
+        let of = |name| page.headers().get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(of(header::CONTENT_TYPE), ["text/html; charset=utf-8"]);
+        assert_eq!(of(header::RETRY_AFTER), ["7"]);
+    }
+}

@@ -10,7 +10,6 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
-use shared::rules::Access;
 use shared::rules::Facts;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
@@ -27,8 +26,8 @@ use crate::http::pages::feed::feed;
 use crate::http::pages::landing::Search;
 use crate::http::pages::landing::landing;
 use crate::http::pages::repository::Contents;
+use crate::http::pages::repository::Outline;
 use crate::http::pages::repository::name_of;
-use crate::http::pages::repository::repository;
 use crate::http::relay_info::RelayInfo;
 use crate::http::reply;
 use crate::http::tagged::TaggedBody;
@@ -39,25 +38,20 @@ pub(crate) struct Front {
     reader: Arc<Reader>,
     repositories: Repositories,
     relay_info: RelayInfo,
-    open_counts: OpenCounts,
-    /// What is shown of commits. It never changes.
-    contents: Cache<(Coordinate, Oid), Arc<Contents>, ContentsBytes>,
-    /// The landing page as most see it.
-    landing: Mutex<Option<Landing>>,
+    open_counts: Arc<OpenCounts>,
+    /// What is shown of commits, by how many bytes there are for it. It never changes.
+    contents: Cache<ContentsOf, Arc<Contents>, ContentsBytes>,
+    /// The landing page as most see it, without a search, and which version of the names it shows.
+    landing: Mutex<Option<(u64, TaggedBody)>>,
 }
 
-/// The landing page without a search, and what it was made of.
-struct Landing {
-    version: u64,
-    access: Arc<Access>,
-    page: TaggedBody,
-}
+type ContentsOf = (Coordinate, Oid, usize);
 
 #[derive(Debug, Clone)]
 struct ContentsBytes;
 
-impl Weighter<(Coordinate, Oid), Arc<Contents>> for ContentsBytes {
-    fn weight(&self, _: &(Coordinate, Oid), contents: &Arc<Contents>) -> u64 {
+impl Weighter<ContentsOf, Arc<Contents>> for ContentsBytes {
+    fn weight(&self, _: &ContentsOf, contents: &Arc<Contents>) -> u64 {
         CONTENTS_BYTES + contents.bytes() as u64
     }
 }
@@ -69,7 +63,7 @@ impl Front {
             reader,
             repositories,
             relay_info: RelayInfo::default(),
-            open_counts: OpenCounts::new(),
+            open_counts: Arc::new(OpenCounts::new()),
             contents: Cache::with_weighter(CONTENTS_EXPECTED, CONTENTS_BYTES_MAX, ContentsBytes),
             landing: Mutex::default(),
         }
@@ -87,7 +81,7 @@ impl Front {
                 let document = self.relay_info.document(&loader.relay, &loader.access.current()).await;
                 reply::with_type(StatusCode::OK, RELAY_INFO_TYPE, document.into_response())
             }
-            false => reply::html_tagged(&self.landing(&Search::parse(query)), headers),
+            false => reply::html_tagged(&self.landing(&Search::parse(query)).await, headers),
         };
         answer
             .headers_mut()
@@ -95,29 +89,24 @@ impl Front {
         answer
     }
 
-    fn landing(&self, search: &Search) -> TaggedBody {
+    async fn landing(&self, search: &Search) -> TaggedBody {
         let (hosted, access) = (self.repositories.hosted(), self.reader.loader.access.current());
+        self.repositories.list_permitted(&access).await;
         // Before the page: what comes meanwhile makes it old.
         let version = hosted.version();
         let render = || {
-            let mut page = hosted.page(&search.name, search.page);
-            page.coordinates.retain(|coordinate| access.permits(coordinate));
+            let page = hosted.page(&search.name, search.page);
             TaggedBody::new(Bytes::from(landing(&self.reader.loader.service, search, &page)))
         };
         if *search != Search::default() {
             return render();
         }
         let mut kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_current = |kept: &&Landing| kept.version == version && Arc::ptr_eq(&kept.access, &access);
-        if let Some(landing) = kept.as_ref().filter(is_current) {
-            return landing.page.clone();
+        if let Some((_, page)) = kept.as_ref().filter(|(shown, _)| *shown == version) {
+            return page.clone();
         }
         let page = render();
-        *kept = Some(Landing {
-            version,
-            access: Arc::clone(&access),
-            page: page.clone(),
-        });
+        *kept = Some((version, page.clone()));
         page
     }
 
@@ -127,8 +116,10 @@ impl Front {
         let facts = match facts_to_show(&finding) {
             Ok(facts) => facts,
             Err(refusal) => {
-                // Its announcement may have been deleted since it was listed.
-                if matches!(finding.found, Found::NotHosted) && finding.facts.is_some() {
+                // Its announcement may have been deleted since it was listed. What is denied is not shown anyway, and
+                // has to be there when it is permitted again.
+                let is_permitted = |facts: &Facts| facts.access.permits(coordinate);
+                if matches!(finding.found, Found::NotHosted) && finding.facts.as_ref().is_some_and(is_permitted) {
                     self.repositories.hosted().remove(coordinate);
                 }
                 return *refusal;
@@ -141,10 +132,10 @@ impl Front {
             if finding.refs().is_some_and(|refs| !refs.refs.is_empty()) {
                 self.repositories.hosted().add([coordinate.clone()]);
             }
-            let contents = self.contents(coordinate, &finding);
             let counts = self.open_counts.of(&self.reader.loader.relay, coordinate, facts);
-            let (contents, counts) = tokio::join!(contents, counts);
-            repository(coordinate, facts, &contents, counts)
+            let outline = Outline::new(coordinate, facts, counts)?;
+            let contents = self.contents(coordinate, &finding, outline.room()).await;
+            Some(outline.page(&contents))
         };
         let page = finding.page(rendered).await;
         if is_new {
@@ -182,18 +173,19 @@ impl Front {
         reply::feed_tagged(feed, headers)
     }
 
-    /// Returns what is shown of the commit that HEAD leads to; nothing, if it cannot be read.
-    async fn contents(&self, coordinate: &Coordinate, finding: &Finding) -> Arc<Contents> {
+    /// Returns what is shown, in so many bytes, of the commit that HEAD leads to; nothing, if it cannot be read.
+    async fn contents(&self, coordinate: &Coordinate, finding: &Finding, bytes_max: usize) -> Arc<Contents> {
         let Some(head) = finding.refs().and_then(|refs| refs.head_oid()) else {
             return Arc::default();
         };
-        let key = (coordinate.clone(), head);
+        let key = (coordinate.clone(), head, bytes_max);
         if let Some(contents) = self.contents.get(&key) {
             return contents;
         }
-        match self.repositories.at(coordinate).head_contents(head).await {
-            Ok(read) => {
-                let contents = Arc::new(Contents::new(&read));
+        let repository = self.repositories.at(coordinate);
+        let rendered = repository.head_contents(head, move |read| Arc::new(Contents::new(read, bytes_max)));
+        match rendered.await {
+            Ok(contents) => {
                 self.contents.insert(key, Arc::clone(&contents));
                 contents
             }

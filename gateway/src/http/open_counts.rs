@@ -1,8 +1,9 @@
 //! How many issues and PRs of a repository are open (NIP-34, "Status"), by what the relay has. Whoever wants may send
-//! them, so that only the newest are counted, from time to time, and the page does not wait long for it.
+//! them, so that only the newest are counted, from time to time, and no page waits for it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nostr::event::Event;
@@ -22,8 +23,9 @@ use tokio::time::Instant;
 
 /// Counts what is open.
 pub(super) struct OpenCounts {
+    /// What was counted last, and when that began; `None`: it could not be told.
     counted: Cache<Coordinate, (Instant, Option<OpenCount>)>,
-    counting: Semaphore,
+    counting: Arc<Semaphore>,
 }
 
 /// How many are open.
@@ -40,32 +42,43 @@ impl OpenCounts {
     pub(super) fn new() -> Self {
         Self {
             counted: Cache::new(COUNTED_MAX),
-            counting: Semaphore::new(COUNTING_MAX),
+            counting: Arc::new(Semaphore::new(COUNTING_MAX)),
         }
     }
 
-    /// Returns how many are open, as it was at most a minute ago; `None`: it cannot be told now.
-    pub(super) async fn of(&self, relay: &RelayClient, coordinate: &Coordinate, facts: &Facts) -> Option<OpenCount> {
-        if let Some((when, count)) = self.counted.get(coordinate)
-            && when.elapsed() < AGE_MAX
-        {
-            return count;
+    /// Returns how many were open when they were counted last; `None`: that is not known. If that was more than a
+    /// minute ago, they are counted for those who ask later, unless others are being counted.
+    pub(super) fn of(
+        self: &Arc<Self>,
+        relay: &RelayClient,
+        coordinate: &Coordinate,
+        facts: &Facts,
+    ) -> Option<OpenCount> {
+        let counted = self.counted.get(coordinate);
+        let last = counted.and_then(|(_, count)| count);
+        if counted.is_some_and(|(when, _)| when.elapsed() < AGE_MAX) {
+            return last;
         }
-        let maintainers = facts.membership(coordinate).confirmed;
-        let counting = async {
-            let _permit = self.counting.acquire().await.ok()?;
-            match count(relay, coordinate, &maintainers.into_iter().collect()).await {
-                Ok(count) => Some(count),
-                Err(error) => {
+        let Ok(permit) = Arc::clone(&self.counting).try_acquire_owned() else {
+            return last;
+        };
+        // Nobody else counts them meanwhile.
+        let began = Instant::now();
+        self.counted.insert(coordinate.clone(), (began, last));
+        let (this, relay, coordinate) = (Arc::clone(self), relay.clone(), coordinate.clone());
+        let maintainers = facts.membership(&coordinate).confirmed.into_iter().collect();
+        tokio::spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(COUNTING_TIME_MAX, count(&relay, &coordinate, &maintainers)).await {
+                Ok(Ok(count)) => this.counted.insert(coordinate, (began, Some(count))),
+                Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(repo.coordinate = %coordinate, error, "cannot count what is open");
-                    None
                 }
+                Err(_) => tracing::debug!(repo.coordinate = %coordinate, "to count what is open takes too long"),
             }
-        };
-        let count = tokio::time::timeout(WAIT_MAX, counting).await.ok().flatten();
-        self.counted.insert(coordinate.clone(), (Instant::now(), count));
-        count
+        });
+        last
     }
 }
 
@@ -126,11 +139,11 @@ fn open(offered: &[Event], statuses: &[Event], maintainers: &BTreeSet<PublicKey>
     }
 }
 
-/// For how long a count is shown.
+/// After how long they are counted again.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
-/// For how long a page waits for it.
-const WAIT_MAX: Duration = Duration::from_millis(500);
+/// For how long others are not counted because of one repository.
+const COUNTING_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Repositories whose count is kept, some 300 bytes each.
 const COUNTED_MAX: usize = 10_000;
@@ -154,8 +167,12 @@ mod tests {
     use nostr::event::Tag;
     use nostr::key::Keys;
     use nostr::types::Timestamp;
+    use shared::purgatory::Reading;
+    use shared::rules::Covered;
+    use shared::rules::MaintainerMode;
 
     use super::*;
+    use crate::repositories::testing::coordinate;
 
     fn event(keys: &Keys, kind: u16, about: Option<&Event>, secs: u64) -> Event {
         EventBuilder::new(Kind::from_u16(kind), "")
@@ -192,5 +209,39 @@ mod tests {
             is_partial: false,
         };
         assert_eq!(count, expected);
+    }
+
+    /// Others' repositories are being counted, and the relay does not answer.
+    #[tokio::test]
+    async fn no_page_waits_and_what_is_not_counted_now_is_counted_later() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", silent.local_addr().unwrap());
+        let relay = RelayClient::new(url.parse().unwrap(), Duration::from_secs(60));
+        let counts = Arc::new(OpenCounts::new());
+        let facts = Facts::assemble(
+            "git.example.com".parse().unwrap(),
+            MaintainerMode::default(),
+            Arc::default(),
+            Covered::default(),
+            Reading::default(),
+            Vec::new(),
+        );
+        let [one, two, three] = ["one", "two", "three"].map(coordinate);
+        let known = OpenCount {
+            issues: 3,
+            ..OpenCount::default()
+        };
+        let long_ago = Instant::now() - 2 * AGE_MAX;
+        counts.counted.insert(two.clone(), (long_ago, Some(known)));
+
+        for _ in 0..2 {
+            assert_eq!(counts.of(&relay, &one, &facts), None);
+        }
+        assert_eq!(counts.counting.available_permits(), COUNTING_MAX - 1);
+        assert_eq!(counts.of(&relay, &two, &facts), Some(known));
+        assert_eq!(counts.counting.available_permits(), COUNTING_MAX - 2);
+        assert_eq!(counts.of(&relay, &three, &facts), None);
+
+        assert!(counts.counted.get(&three).is_none());
     }
 }

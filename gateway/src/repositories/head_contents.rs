@@ -42,18 +42,22 @@ pub(crate) struct CommitLine {
 }
 
 impl Repository {
-    /// Reads what is shown of the commit `head`.
+    /// Reads what is shown of the commit `head`, and returns what `render` makes of it, away from the async threads.
     ///
     /// # Errors
     /// An object that exists cannot be read.
-    pub(crate) async fn head_contents(&self, head: Oid) -> Result<HeadContents, ReadError> {
+    pub(crate) async fn head_contents<T: Send + 'static>(
+        &self,
+        head: Oid,
+        render: impl FnOnce(&HeadContents) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
         let object_dir = self.object_dir();
         in_background(move || {
             let objects = Objects::open(&[object_dir])?;
-            Ok(HeadContents {
+            Ok(render(&HeadContents {
                 readme: readme(&objects, head)?,
                 commits: last_commits(&objects, head)?,
-            })
+            }))
         })
         .await
     }
@@ -174,12 +178,15 @@ mod tests {
             );
         }
 
-        let contents = repository.head_contents(head.unwrap()).await.unwrap();
+        let read = |read: &HeadContents| {
+            assert!(read.commits[0].time.is_some());
+            let titles = read.commits.iter().map(|commit| commit.title.clone());
+            titles.collect::<Vec<_>>()
+        };
+        let titles = repository.head_contents(head.unwrap(), read).await.unwrap();
 
-        let titles: Vec<&str> = contents.commits.iter().map(|commit| commit.title.as_str()).collect();
         assert_eq!(titles.len(), COMMITS_MAX);
-        assert_eq!((titles[0], titles[9]), ("number 14", "number 5"));
-        assert!(contents.commits[0].time.is_some());
+        assert_eq!((titles[0].as_str(), titles[9].as_str()), ("number 14", "number 5"));
     }
 
     #[test]

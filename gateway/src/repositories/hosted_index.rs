@@ -1,31 +1,45 @@
 //! The names of the repositories that are hosted here, in memory, sorted: a page of them costs the same whoever asks,
-//! however many there are. It is filled by a walk over the disk, and follows what this gateway does.
+//! however many there are. It is filled by a walk over the disk, and follows what this gateway does. What the
+//! operator's lists do not permit is kept aside: it is neither shown nor counted.
 //!
-//! What another gateway on the same disk makes, the next walk finds.
+//! What another gateway on the same disk makes or removes, the next walk finds.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
 use std::sync::RwLockWriteGuard;
 
 use shared::nip34::Coordinate;
+use shared::rules::Access;
+
+use crate::repositories::sorted::SortedPieces;
 
 /// The names, by which a repository is found.
 #[derive(Debug, Default)]
 pub(crate) struct HostedIndex {
+    /// Locked for one name at a time.
     names: RwLock<Names>,
+    /// Held while other lists of the operator are applied.
+    applying: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Names {
-    /// Sorted by name and owner.
-    all: Vec<Arc<Hosted>>,
-    /// Sorted in the same way: every word with what follows it in its name.
-    words: Vec<Word>,
-    /// Counts the changes.
+    /// By name and owner.
+    shown: SortedPieces<Arc<Hosted>>,
+    /// Every word with what follows it in its name.
+    words: SortedPieces<Word>,
+    /// What `access` does not permit.
+    hidden: BTreeSet<Coordinate>,
+    access: Arc<Access>,
+    /// The lists by which everything in it is shown or hidden.
+    applied: Arc<Access>,
+    /// Counts the changes of what is shown.
     version: u64,
 }
 
@@ -58,30 +72,53 @@ pub(crate) struct HostedPage {
 impl HostedIndex {
     /// Adds repositories, those that are there already too.
     pub(crate) fn add(&self, coordinates: impl IntoIterator<Item = Coordinate>) {
-        let mut names = self.write();
-        let hosted = coordinates.into_iter().map(Hosted::of);
-        let mut added: BTreeSet<Hosted> = hosted.filter(|hosted| names.place(hosted).is_err()).collect();
-        while names.all.len() + added.len() > NAMES_MAX && added.pop_last().is_some() {}
-        if added.is_empty() {
-            return;
+        for coordinate in coordinates {
+            self.write().add(coordinate);
         }
-        let added: Vec<Arc<Hosted>> = added.into_iter().map(Arc::new).collect();
-        insert(&mut names.words, added.iter().flat_map(Word::all_of).collect());
-        insert(&mut names.all, added);
-        names.version += 1;
     }
 
     /// Removes a repository.
     pub(crate) fn remove(&self, coordinate: &Coordinate) {
         let mut names = self.write();
-        if let Ok(place) = names.place(&Hosted::of(coordinate.clone())) {
-            let hosted = names.all.remove(place);
-            names.words.retain(|word| !Arc::ptr_eq(&word.of, &hosted));
-            names.version += 1;
-        }
+        names.hidden.remove(coordinate);
+        names.unlist(&Arc::new(Hosted::of(coordinate.clone())));
     }
 
-    /// Returns a number that changes with what is in it.
+    /// Returns all there are, shown or not: away from the async threads.
+    pub(crate) fn all(&self) -> Vec<Coordinate> {
+        let hidden = self.read().hidden.clone();
+        let shown = self.shown();
+        let shown = shown.iter().map(|hosted| hosted.coordinate.clone());
+        shown.chain(hidden).collect()
+    }
+
+    /// Whether it shows what `access` permits, and nothing else.
+    pub(crate) fn shows_by(&self, access: &Arc<Access>) -> bool {
+        Arc::ptr_eq(&self.read().applied, access)
+    }
+
+    /// Shows what `access` permits, and nothing else. It goes over all names: away from the async threads.
+    pub(crate) fn show_by(&self, access: &Arc<Access>) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shows_by(access) {
+            return;
+        }
+        let hidden = {
+            let mut names = self.write();
+            names.access = Arc::clone(access);
+            take(&mut names.hidden)
+        };
+        self.add(hidden);
+        for hosted in self.shown().iter().filter(|hosted| !access.permits(&hosted.coordinate)) {
+            let mut names = self.write();
+            if names.unlist(hosted) {
+                names.hidden.insert(hosted.coordinate.clone());
+            }
+        }
+        self.write().applied = Arc::clone(access);
+    }
+
+    /// Returns a number that changes with what is shown.
     pub(crate) fn version(&self) -> u64 {
         self.read().version
     }
@@ -91,14 +128,23 @@ impl HostedIndex {
     pub(crate) fn page(&self, searched: &str, number: usize) -> HostedPage {
         let (searched, names) = (searched.trim().to_lowercase(), self.read());
         if searched.is_empty() {
-            return page_of(&names.all, number, |hosted| &hosted.coordinate);
+            return page_of(&names.shown, (0, names.shown.len()), number, |hosted| {
+                &hosted.coordinate
+            });
         }
-        let start = names.words.partition_point(|word| word.text() < searched.as_str());
-        let found = names.words[start..].partition_point(|word| word.text().starts_with(&searched));
-        let mut page = page_of(&names.words[start..start + found], number, |word| &word.of.coordinate);
+        let is_before = |word: &Word| word.text() < searched.as_str();
+        let start = names.words.partition_point(is_before);
+        let end = names
+            .words
+            .partition_point(|word| is_before(word) || word.text().starts_with(&searched));
+        let mut page = page_of(&names.words, (start, end), number, |word| &word.of.coordinate);
         let mut seen = BTreeSet::new();
         page.coordinates.retain(|coordinate| seen.insert(coordinate.clone()));
         page
+    }
+
+    fn shown(&self) -> Vec<Arc<Hosted>> {
+        self.read().shown.from(0).cloned().collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Names> {
@@ -110,34 +156,54 @@ impl HostedIndex {
     }
 }
 
-/// Inserts `added` where they belong: moving the rest costs least for one, sorting for many.
-fn insert<T: Ord>(sorted: &mut Vec<T>, added: Vec<T>) {
-    if added.len() > SORTED_FROM {
-        sorted.extend(added);
-        sorted.sort();
-        return;
-    }
-    for item in added {
-        let place = sorted.partition_point(|other| *other < item);
-        sorted.insert(place, item);
-    }
-}
-
-fn page_of<T>(rows: &[T], number: usize, coordinate: impl Fn(&T) -> &Coordinate) -> HostedPage {
-    let pages = rows.len().div_ceil(ROWS_MAX).max(1);
+/// Returns a page of the rows from `start` to `end`.
+fn page_of<T: Ord>(
+    rows: &SortedPieces<T>,
+    (start, end): (usize, usize),
+    number: usize,
+    coordinate: impl Fn(&T) -> &Coordinate,
+) -> HostedPage {
+    let found = end - start;
+    let pages = found.div_ceil(ROWS_MAX).max(1);
     let number = number.min(pages - 1);
-    let shown = rows.iter().skip(number * ROWS_MAX).take(ROWS_MAX);
+    let before = number * ROWS_MAX;
+    let shown = rows.from(start + before).take(ROWS_MAX.min(found - before));
     HostedPage {
         coordinates: shown.map(|row| coordinate(row).clone()).collect(),
-        found: rows.len(),
+        found,
         number,
         pages,
     }
 }
 
 impl Names {
-    fn place(&self, hosted: &Hosted) -> Result<usize, usize> {
-        self.all.binary_search_by(|other| (**other).cmp(hosted))
+    fn add(&mut self, coordinate: Coordinate) {
+        let is_full = self.shown.len() + self.hidden.len() >= NAMES_MAX;
+        if !self.access.permits(&coordinate) {
+            if !is_full {
+                self.hidden.insert(coordinate);
+            }
+            return;
+        }
+        let hosted = Arc::new(Hosted::of(coordinate));
+        if !is_full && self.shown.insert(Arc::clone(&hosted)) {
+            for word in Word::all_of(&hosted) {
+                self.words.insert(word);
+            }
+            self.version += 1;
+        }
+    }
+
+    /// Shows a repository no longer; returns whether it was shown.
+    fn unlist(&mut self, hosted: &Arc<Hosted>) -> bool {
+        let was_shown = self.shown.remove(hosted);
+        if was_shown {
+            for word in Word::all_of(hosted) {
+                self.words.remove(&word);
+            }
+            self.version += 1;
+        }
+        was_shown
     }
 }
 
@@ -215,10 +281,7 @@ impl Eq for Word {}
 /// On a page, which has a budget of 30 KB.
 const ROWS_MAX: usize = 20;
 
-/// As many as cost more to insert than to sort in, among some 100,000.
-const SORTED_FROM: usize = 2 * WORDS_MAX;
-
-/// Some 70 MB. More are hosted all the same, and found by who knows their names.
+/// Some 100 MB. More are hosted all the same, and found by who knows their names.
 const NAMES_MAX: usize = 250_000;
 
 /// Words of a name by which it is found.
@@ -228,6 +291,13 @@ const WORDS_MAX: usize = 8;
 mod tests {
     use super::*;
     use crate::repositories::testing::coordinate;
+
+    fn denying(names: &str) -> Arc<Access> {
+        Arc::new(Access {
+            denied: names.parse().unwrap(),
+            ..Access::default()
+        })
+    }
 
     fn index(names: &[&str]) -> HostedIndex {
         let index = HostedIndex::default();
@@ -274,6 +344,36 @@ mod tests {
         index.remove(&coordinate("a"));
         index.remove(&coordinate("a"));
         assert_eq!(names(&index.page("", 0)), ["b"]);
+    }
+
+    /// Whoever tries a name letter by letter learns nothing of what is denied, and no page is empty because of it.
+    #[test]
+    fn what_the_operator_denies_is_neither_shown_nor_counted_until_it_is_permitted() {
+        let index = index(&["a", "secret", "secret-two"]);
+        index.show_by(&denying("secret\nsecret-two\nlater"));
+
+        index.add(["secret", "later"].map(coordinate));
+
+        assert_eq!((names(&index.page("", 0)), index.page("", 0).found), (vec!["a"], 1));
+        for searched in ["s", "secret", "two", "later"] {
+            assert_eq!(index.page(searched, 0).found, 0, "{searched}");
+        }
+        index.remove(&coordinate("secret-two"));
+        let version = index.version();
+        index.show_by(&denying("a"));
+        assert_eq!(names(&index.page("", 0)), ["later", "secret"]);
+        assert_ne!(index.version(), version);
+        assert_eq!(index.all().len(), 3);
+    }
+
+    #[test]
+    fn lists_that_are_applied_are_told_from_others_of_the_same_content() {
+        let (index, access) = (index(&["a"]), denying("b"));
+        assert!(!index.shows_by(&access));
+
+        index.show_by(&access);
+
+        assert!(index.shows_by(&access) && !index.shows_by(&denying("b")));
     }
 
     #[test]

@@ -283,7 +283,7 @@ impl LockedRepository<'_> {
     /// It is as it was, or some of it is in the quarantine.
     pub(crate) async fn remove(&self) -> Result<(), RepositoryError> {
         let (layout, path) = (self.store.layout().clone(), self.repository.path().to_owned());
-        self.list(false);
+        self.repository.list(false);
         Ok(in_background(move || layout.remove_at_once(&path)).await?)
     }
 
@@ -292,7 +292,7 @@ impl LockedRepository<'_> {
     /// # Errors
     /// The note cannot be written.
     pub(crate) async fn note_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
-        self.list(since.is_none());
+        self.repository.list(since.is_none());
         Ok(self.repository.write_unhosted(since).await?)
     }
 
@@ -301,17 +301,8 @@ impl LockedRepository<'_> {
     /// # Errors
     /// The note cannot be written.
     pub(crate) async fn note_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
-        self.list(!is_stateless);
+        self.repository.list(!is_stateless);
         Ok(self.repository.write_stateless(is_stateless).await?)
-    }
-
-    /// Lists the repository among those that are hosted, or does not.
-    fn list(&self, is_hosted: bool) {
-        let (hosted, coordinate) = (self.store.hosted(), self.repository.coordinate());
-        match is_hosted {
-            true => hosted.add([coordinate.clone()]),
-            false => hosted.remove(coordinate),
-        }
     }
 
     /// Packs the refs that have files of their own.

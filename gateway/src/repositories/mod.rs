@@ -35,6 +35,7 @@ pub(crate) mod ref_transaction;
 pub(crate) mod refs;
 pub(crate) mod releases;
 pub(crate) mod repository;
+mod sorted;
 pub(crate) mod spool;
 mod staging;
 mod surplus;
@@ -53,6 +54,7 @@ use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
+use shared::rules::Access;
 use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::OnDisk;
@@ -141,23 +143,30 @@ impl Repositories {
         self.store.hosted()
     }
 
-    /// Lists those of these repositories among the hosted ones that no note keeps from being served, and no others:
-    /// another gateway may have written the notes.
+    /// Lists those of these repositories among the hosted ones that are on disk and that no note keeps from being
+    /// served, and the others no longer.
     pub(crate) async fn list_hosted(&self, coordinates: &[Coordinate]) {
         let repositories: Vec<Repository> = coordinates.iter().map(|coordinate| self.at(coordinate)).collect();
-        let read = in_background(move || {
-            let (unserved, served): (Vec<_>, Vec<_>) = repositories.iter().partition(|one| one.is_kept_unserved());
-            [unserved, served].map(|found| {
-                found
-                    .into_iter()
-                    .map(|one| one.coordinate().clone())
-                    .collect::<Vec<_>>()
-            })
-        });
-        let [unserved, served] = read.await;
-        self.hosted().add(served);
-        for coordinate in &unserved {
-            self.hosted().remove(coordinate);
+        in_background(move || {
+            for repository in repositories {
+                let is_served = repository.path().is_dir() && !repository.is_kept_unserved();
+                repository.list(is_served);
+            }
+        })
+        .await;
+    }
+
+    /// Returns all that are listed among the hosted ones.
+    pub(crate) async fn all_hosted(&self) -> Vec<Coordinate> {
+        let this = self.clone();
+        in_background(move || this.hosted().all()).await
+    }
+
+    /// Lists those among the hosted ones that `access` permits, and the others no longer.
+    pub(crate) async fn list_permitted(&self, access: &Arc<Access>) {
+        if !self.hosted().shows_by(access) {
+            let (this, access) = (self.clone(), Arc::clone(access));
+            in_background(move || this.hosted().show_by(&access)).await;
         }
     }
 

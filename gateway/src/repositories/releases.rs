@@ -29,7 +29,8 @@ pub(crate) struct TaggedRelease {
 }
 
 impl Repository {
-    /// Reads the latest releases among `refs`, the newest first.
+    /// Reads the latest releases among `refs`, the newest first: of thousands of tags, among those that have the
+    /// highest versions.
     ///
     /// # Errors
     /// An object that exists cannot be read.
@@ -44,8 +45,16 @@ impl Repository {
             let mut tags: Vec<(&str, Oid)> = tags.collect();
             tags.sort_by_cached_key(|(name, _)| Reverse(version_order(name)));
             let mut releases = Vec::new();
+            let mut bytes = 0;
             for (name, oid) in tags.into_iter().take(TAGS_READ_MAX) {
-                releases.extend(release(&objects, name, oid)?);
+                let Some((kind, content)) = tag_or_commit(&objects, oid)? else {
+                    continue;
+                };
+                bytes += content.len();
+                if bytes > TAGS_BYTES_MAX {
+                    break;
+                }
+                releases.extend(release(name, oid, kind, &content));
             }
             releases.sort_by_key(|release| Reverse(release.time.seconds));
             releases.truncate(RELEASES_MAX);
@@ -55,28 +64,34 @@ impl Repository {
     }
 }
 
-/// Reads one tag, annotated or not; `None`: it has no time, or costs too much to read.
-fn release(objects: &Objects, name: &str, oid: Oid) -> Result<Option<TaggedRelease>, ReadError> {
-    let read = |time: Option<Time>, message: &[u8]| {
-        Some(TaggedRelease {
-            name: name.to_owned(),
-            oid,
-            time: time?,
-            message: String::from_utf8_lossy(&message[..message.len().min(MESSAGE_BYTES_MAX)]).into_owned(),
-        })
-    };
-    if let Some(content) = objects.content(oid, ObjectKind::Tag, COMMIT_BYTES_MAX)? {
-        let tag = TagRef::from_bytes(&content, Sha1).ok();
-        return Ok(tag.and_then(|tag| {
-            let tagger = tag.tagger().ok().flatten();
-            read(tagger.and_then(|tagger| tagger.time().ok()), tag.message)
-        }));
+/// Reads what a tag names; `None`: it is neither an annotated tag nor a commit, or costs too much to read.
+fn tag_or_commit(objects: &Objects, oid: Oid) -> Result<Option<(ObjectKind, Vec<u8>)>, ReadError> {
+    for kind in [ObjectKind::Tag, ObjectKind::Commit] {
+        if let Some(content) = objects.content(oid, kind, COMMIT_BYTES_MAX)? {
+            return Ok(Some((kind, content)));
+        }
     }
-    let Some(content) = objects.content(oid, ObjectKind::Commit, COMMIT_BYTES_MAX)? else {
-        return Ok(None);
+    Ok(None)
+}
+
+/// Returns the release that a tag is, annotated or not; `None`: it has no time.
+fn release(name: &str, oid: Oid, kind: ObjectKind, content: &[u8]) -> Option<TaggedRelease> {
+    let (time, message) = match kind {
+        ObjectKind::Tag => {
+            let tag = TagRef::from_bytes(content, Sha1).ok()?;
+            (tag.tagger().ok()??.time().ok()?, tag.message)
+        }
+        ObjectKind::Commit | ObjectKind::Tree | ObjectKind::Blob => {
+            let commit = CommitRef::from_bytes(content, Sha1).ok()?;
+            (commit.time().ok()?, commit.message)
+        }
     };
-    let commit = CommitRef::from_bytes(&content, Sha1).ok();
-    Ok(commit.and_then(|commit| read(commit.time().ok(), commit.message)))
+    Some(TaggedRelease {
+        name: name.to_owned(),
+        oid,
+        time,
+        message: String::from_utf8_lossy(&message[..message.len().min(MESSAGE_BYTES_MAX)]).into_owned(),
+    })
 }
 
 /// Returns by what names with numbers are sorted, so that 1.10 comes after 1.9: each run of digits has its length
@@ -105,8 +120,11 @@ pub(crate) fn version_order(name: &str) -> Vec<u8> {
     order
 }
 
-/// Tags that are read, by the order of their versions: each may cost as much as an object may.
-const TAGS_READ_MAX: usize = 50;
+/// Tags that are read; more than few have.
+const TAGS_READ_MAX: usize = 2000;
+
+/// Of these: as many tags of some 500 bytes as are read, or fewer.
+const TAGS_BYTES_MAX: usize = 1 << 20;
 
 /// In a feed.
 const RELEASES_MAX: usize = 20;
@@ -155,5 +173,34 @@ mod tests {
             .collect();
         assert_eq!(named, [("v2", "plain"), ("v1", "t")]);
         assert_eq!(releases[1].time.seconds, 1_700_000_000);
+    }
+
+    /// Somebody tags a maintenance release of an old version.
+    #[tokio::test]
+    async fn the_newest_release_is_first_whatever_its_name_among_hundreds() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let old = world.commit(&repository, "old", &[]).await;
+        let text = world
+            .git(&repository, &["cat-file", "commit", &old.to_string()], b"")
+            .await;
+        let text = String::from_utf8(text).unwrap().replace("1700000000", "1800000000");
+        let new = world
+            .oid(
+                &repository,
+                &["hash-object", "-w", "-t", "commit", "--stdin"],
+                text.as_bytes(),
+            )
+            .await;
+        let mut refs = RefSnapshot::empty();
+        for number in 0..500 {
+            refs.refs.insert(format!("refs/tags/v2.{number}").parse().unwrap(), old);
+        }
+        refs.refs.insert("refs/tags/v0.1.1".parse().unwrap(), new);
+
+        let releases = repository.releases(Arc::new(refs)).await.unwrap();
+
+        let names: Vec<&str> = releases.iter().map(|release| release.name.as_str()).collect();
+        assert_eq!((names.len(), names[0], names[1]), (RELEASES_MAX, "v0.1.1", "v2.499"));
     }
 }

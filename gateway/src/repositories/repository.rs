@@ -137,6 +137,14 @@ impl Repository {
         &self.store
     }
 
+    /// Lists it among those that are hosted, or does not.
+    pub(super) fn list(&self, is_hosted: bool) {
+        match is_hosted {
+            true => self.store.hosted().add([self.coordinate.clone()]),
+            false => self.store.hosted().remove(&self.coordinate),
+        }
+    }
+
     /// Tells whether it is on disk.
     pub(crate) async fn exists(&self) -> bool {
         let path = self.path.clone();

@@ -5,7 +5,7 @@ use shared::rules::Service;
 use url::form_urlencoded;
 
 use crate::http::pages::escape;
-use crate::http::pages::excerpt;
+use crate::http::pages::escaped_excerpt;
 use crate::http::pages::page;
 use crate::repositories::hosted_index::HostedPage;
 use wire::path::npub;
@@ -94,7 +94,7 @@ fn row(coordinate: &Coordinate) -> String {
     format!(
         "<li><a href=\"{}\"><bdi>{}</bdi></a> <span class=\"quiet\">{}…{}</span></li>",
         escape(&repository_path(coordinate)),
-        escape(&excerpt(coordinate.identifier.as_str(), NAME_CHARS_SHOWN)),
+        escaped_excerpt(coordinate.identifier.as_str(), NAME_CHARS_SHOWN),
         &npub[..12],
         &npub[npub.len() - 4..],
     )
@@ -130,6 +130,7 @@ const NAME_CHARS_SHOWN: usize = 60;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::pages::PAGE_BYTES_MAX;
     use crate::repositories::testing::coordinate;
 
     fn hosted(names: &[&str], number: usize, pages: usize) -> HostedPage {
@@ -187,6 +188,6 @@ mod tests {
 
         let page = shown(&Search::default(), &hosted(&names, 0, 1));
 
-        assert!(page.len() <= 30_000, "{}", page.len());
+        assert!(page.len() <= PAGE_BYTES_MAX, "{}", page.len());
     }
 }

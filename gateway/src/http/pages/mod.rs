@@ -102,21 +102,54 @@ fn excerpt(text: &str, chars_max: usize) -> String {
     }
 }
 
+/// Returns an excerpt for HTML, with a bound in bytes too.
+fn escaped_excerpt(text: &str, chars_max: usize) -> String {
+    let excerpt = excerpt(text, chars_max);
+    match beginning(&excerpt, chars_max * CHAR_BYTES) {
+        shown if shown == excerpt => escape(shown),
+        shown => escape(shown) + "…",
+    }
+}
+
+/// Returns the start of a text that has so many bytes when it is escaped.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let mut bytes = 0;
+    let mut chars = text.char_indices();
+    let end = chars.find(|(_, c)| {
+        bytes += entity(*c).map_or(c.len_utf8(), str::len);
+        bytes > bytes_max
+    });
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
 /// Escapes text for HTML, in elements and in quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(c),
+        match entity(c) {
+            Some(entity) => escaped.push_str(entity),
+            None => escaped.push(c),
         }
     }
     escaped
 }
+
+fn entity(c: char) -> Option<&'static str> {
+    match c {
+        '&' => Some("&amp;"),
+        '<' => Some("&lt;"),
+        '>' => Some("&gt;"),
+        '"' => Some("&quot;"),
+        '\'' => Some("&#39;"),
+        _ => None,
+    }
+}
+
+/// Of a page for everybody.
+const PAGE_BYTES_MAX: usize = 30_000;
+
+/// Of a character of an excerpt, on average: those of most scripts have no more.
+const CHAR_BYTES: usize = 3;
 
 /// Inline, so that a page is one request and needs nothing else to be allowed (`reply::html`).
 const STYLE: &str = include_str!("style.css");
@@ -131,6 +164,8 @@ mod tests {
             escape("<img src=x onerror='a'>\"&"),
             "&lt;img src=x onerror=&#39;a&#39;&gt;&quot;&amp;"
         );
+        assert_eq!(beginning("a<é", 5), "a<");
+        assert_eq!(escaped_excerpt("<<<", 2), "&lt;…");
         let service = "svc".parse().unwrap();
         assert!(!page(&service, "</title><script>", None, "").contains("<script>"));
     }

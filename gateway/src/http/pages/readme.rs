@@ -4,7 +4,9 @@
 //! Tags are left out rather than sanitized: what is let through is what this file and `pulldown_cmark` write, and a
 //! page may load nothing anyway. The text between tags stays.
 
-use std::mem::take;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::fmt;
 
 use pulldown_cmark::CodeBlockKind;
 use pulldown_cmark::CowStr;
@@ -15,66 +17,122 @@ use pulldown_cmark::Options;
 use pulldown_cmark::Parser;
 use pulldown_cmark::Tag;
 use pulldown_cmark::TagEnd;
-use pulldown_cmark::html::push_html;
+use pulldown_cmark::html::write_html_fmt;
 
+use crate::http::pages::beginning;
 use crate::http::pages::escape;
 use crate::repositories::head_contents::Readme;
 
-/// Returns the README as HTML, and whether that is all of it.
-pub(super) fn readme_html(readme: &Readme) -> (String, bool) {
-    let text = &readme.text[..end_of_lines(&readme.text)];
-    let is_whole = readme.is_whole && text.len() == readme.text.len();
-    match readme.is_markdown {
-        true => {
-            let (html, is_all) = markdown_html(text);
-            (html, is_whole && is_all)
-        }
+/// Returns as much of the README as HTML as `bytes_max` have room for, and whether that is all of it.
+pub(super) fn readme_html(readme: &Readme, bytes_max: usize) -> (String, bool) {
+    let (html, is_all) = match readme.is_markdown {
+        true => markdown_html(&readme.text, bytes_max),
         false => {
-            let mut shown = text;
-            while escape(shown).len() > HTML_BYTES_MAX {
-                shown = &shown[..shown.floor_char_boundary(shown.len() / 2)];
-            }
-            (format!("<pre>{}</pre>", escape(shown)), is_whole && shown == text)
+            let shown = beginning(&readme.text, bytes_max.saturating_sub("<pre></pre>".len()));
+            (format!("<pre>{}</pre>", escape(shown)), shown == readme.text)
         }
-    }
+    };
+    (html, is_all && readme.is_whole)
 }
 
-/// Returns where the last whole line ends that is shown.
-fn end_of_lines(text: &str) -> usize {
-    if text.len() <= TEXT_BYTES_MAX {
-        return text.len();
-    }
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    text[..end].rfind('\n').unwrap_or(end)
-}
-
-/// Renders block by block, until there is no room for the next one.
-fn markdown_html(text: &str) -> (String, bool) {
+fn markdown_html(text: &str, bytes_max: usize) -> (String, bool) {
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let (mut html, mut block) = (String::new(), Vec::new());
-    let (mut depth, mut deepest) = (0_usize, 0);
-    for event in Parser::new_ext(text, options) {
-        if matches!(event, Event::Start(_)) {
-            depth += 1;
-        } else if matches!(event, Event::End(_)) {
-            depth = depth.saturating_sub(1);
+    let (html, is_cut) = (RefCell::default(), Cell::new(false));
+    let events = Beginning {
+        events: Parser::new_ext(text, options),
+        open: Vec::new(),
+        html: &html,
+        bytes_max,
+        is_cut: &is_cut,
+    };
+    write_html_fmt(Written(&html), events).expect("a string takes whatever is written");
+    (html.into_inner(), !is_cut.get())
+}
+
+/// A document for as long as there is room for what is written of it, and then the ends of what is open: a line of a
+/// table can stand for a hundred thousand cells, and a link for a long target that is written elsewhere.
+struct Beginning<'t, 'h> {
+    events: Parser<'t>,
+    open: Vec<TagEnd>,
+    /// What is written of the events so far.
+    html: &'h RefCell<String>,
+    bytes_max: usize,
+    is_cut: &'h Cell<bool>,
+}
+
+impl<'t> Iterator for Beginning<'t, '_> {
+    type Item = Event<'t>;
+
+    fn next(&mut self) -> Option<Event<'t>> {
+        loop {
+            let shown = match self.is_cut.get() {
+                true => harmless(Event::End(self.open.pop()?)),
+                false => {
+                    let event = self.events.next()?;
+                    self.take(event)
+                }
+            };
+            if shown.is_some() {
+                return shown;
+            }
         }
-        deepest = deepest.max(depth);
-        block.extend(harmless(event));
-        if depth > 0 {
-            continue;
-        }
-        let mut rendered = String::new();
-        if deepest <= DEPTH_MAX {
-            push_html(&mut rendered, take(&mut block).into_iter());
-        }
-        if deepest > DEPTH_MAX || html.len() + rendered.len() > HTML_BYTES_MAX {
-            return (html, false);
-        }
-        html.push_str(&rendered);
-        deepest = 0;
     }
-    (html, true)
+}
+
+impl Beginning<'_, '_> {
+    /// Returns what is shown of the next piece; where that is not all of it, the document ends.
+    fn take<'e>(&mut self, event: Event<'e>) -> Option<Event<'e>> {
+        let room = self.bytes_max.saturating_sub(self.html.borrow().len() + ENDS_BYTES);
+        let is_end = matches!(event, Event::End(_));
+        let start = if let Event::Start(tag) = &event {
+            Some(tag.to_end())
+        } else {
+            None
+        };
+        let (shown, is_all) = match start.is_some() && self.open.len() >= DEPTH_MAX {
+            true => (None, false),
+            false => harmless(event).map_or((None, true), |event| fitting(event, room)),
+        };
+        if is_all {
+            self.open.extend(start);
+            if is_end {
+                self.open.pop();
+            }
+        }
+        self.is_cut.set(!is_all);
+        shown
+    }
+}
+
+/// Returns what of a piece there is room for, and whether that is all of it.
+fn fitting(event: Event<'_>, room: usize) -> (Option<Event<'_>>, bool) {
+    if let Event::Text(text) = event {
+        let (text, is_all) = start_of(text, room);
+        return (Some(Event::Text(text)), is_all);
+    }
+    if let Event::Code(text) = event {
+        let (text, is_all) = start_of(text, room);
+        return (Some(Event::Code(text)), is_all);
+    }
+    let is_all = room > 0 && !matches!(&event, Event::InlineHtml(html) if html.len() > room);
+    (is_all.then_some(event), is_all)
+}
+
+fn start_of(text: CowStr<'_>, room: usize) -> (CowStr<'_>, bool) {
+    match beginning(&text, room).len() {
+        all if all == text.len() => (text, true),
+        end => (text[..end].to_owned().into(), false),
+    }
+}
+
+/// Writes where others read how much there is.
+struct Written<'h>(&'h RefCell<String>);
+
+impl fmt::Write for Written<'_> {
+    fn write_str(&mut self, html: &str) -> fmt::Result {
+        self.0.borrow_mut().push_str(html);
+        Ok(())
+    }
 }
 
 /// Returns what is shown of one piece of a document.
@@ -139,11 +197,8 @@ fn lower(level: HeadingLevel) -> HeadingLevel {
     }
 }
 
-/// Of the text of a README. Most are shorter, and the page has a budget of 30 KB in all.
-const TEXT_BYTES_MAX: usize = 14 * 1024;
-
-/// Of what is shown of it: quotes in quotes make much of little.
-const HTML_BYTES_MAX: usize = 16 * 1024;
+/// Kept for the ends of what is open, and for one piece that is no text.
+const ENDS_BYTES: usize = (DEPTH_MAX + 4) * "</blockquote>\n\n".len();
 
 /// Elements in elements: browsers give up on some hundreds.
 const DEPTH_MAX: usize = 32;
@@ -152,13 +207,15 @@ const DEPTH_MAX: usize = 32;
 mod tests {
     use super::*;
 
+    const HTML_BYTES: usize = 16 * 1024;
+
     fn shown(text: &str) -> String {
         let readme = Readme {
             text: text.to_owned(),
             is_markdown: true,
             is_whole: true,
         };
-        readme_html(&readme).0
+        readme_html(&readme, HTML_BYTES).0
     }
 
     #[test]
@@ -223,32 +280,47 @@ mod tests {
         assert!(!html.contains("class="), "{html}");
     }
 
+    /// The beginning is shown, as far as it goes, also of a document that is one block, and nothing stays open.
     #[test]
     fn a_readme_has_a_bound_whatever_it_is_made_of() {
-        for (text, is_shown) in [
-            ("word ".repeat(2_000_000), true),
-            ("a\n\n".repeat(100_000), true),
-            ("> ".repeat(100_000), false),
-            ("- ".repeat(100_000), false),
-            (">".repeat(40) + "a", false),
-            ("[".repeat(100_000), true),
-            ("*_".repeat(100_000), false),
-            ("`".repeat(99_999), true),
-            ("|a".repeat(50_000) + "\n" + &"|-".repeat(50_000), true),
-            ("&#0;<".repeat(10_000), true),
+        let wide = "|a".repeat(1500) + "\n" + &"|-".repeat(1500) + "\n" + &"a\n".repeat(5000);
+        let target = format!("[r]: https://a.example/{}\n\n{}", "x".repeat(4000), "[r] ".repeat(3000));
+        for (text, is_markdown, part) in [
+            ("word ".repeat(4000), true, "<p>word word"),
+            ("a\n\n".repeat(8000), true, "<p>a</p>\n<p>a</p>"),
+            ("> ".repeat(20_000), true, "<blockquote>"),
+            ("1. ".repeat(20_000), true, "<li>"),
+            (">".repeat(40) + "a", true, "<blockquote>"),
+            ("[".repeat(20_000), true, "[[["),
+            ("*_".repeat(20_000), true, "<em>_</em>"),
+            ("`".repeat(19_999), true, "<pre>"),
+            ("a `".to_owned() + &"b<".repeat(7000) + "`", true, "<code>b&lt;b"),
+            ("|a".repeat(3000) + "\n" + &"|-".repeat(3000), true, "<th>a</th>"),
+            (wide, true, "<td>a</td>"),
+            (target, true, "xxx"),
+            ("```\n".to_owned() + &"x <\n".repeat(9000), true, "x &lt;"),
+            ("&#0;<".repeat(10_000), true, "&lt;"),
+            ("'<é".repeat(10_000), false, "<pre>&#39;&lt;é"),
         ] {
-            let readme = Readme {
-                text: text.clone(),
-                is_markdown: true,
-                is_whole: true,
-            };
+            for bytes_max in [1000, HTML_BYTES] {
+                let readme = Readme {
+                    text: text[..text.floor_char_boundary(HTML_BYTES)].to_owned(),
+                    is_markdown,
+                    is_whole: text.len() <= HTML_BYTES,
+                };
 
-            let (html, is_whole) = readme_html(&readme);
+                let (html, is_whole) = readme_html(&readme, bytes_max);
 
-            let story = &text[..20];
-            assert!(html.len() <= HTML_BYTES_MAX, "{story}");
-            assert!(!is_whole, "{story}");
-            assert!(!is_shown || !html.is_empty() || text.starts_with('&'), "{story}");
+                let story = format!("{:?}: {html}", &text[..20]);
+                assert!(html.len() <= bytes_max, "{} {story}", html.len());
+                assert!(!is_whole, "{story}");
+                assert!(html.contains(part) || bytes_max < HTML_BYTES, "{story}");
+                for tag in ["p", "blockquote", "li", "em", "code", "pre", "table", "tr", "td", "a"] {
+                    let count = |end| html.matches(&format!("<{end}{tag}")).count();
+                    let also = html.matches("<pre").count() * usize::from(tag == "p");
+                    assert!(count("") - also == count("/") - also, "{tag} {story}");
+                }
+            }
         }
     }
 
@@ -260,7 +332,7 @@ mod tests {
             is_whole: false,
         };
 
-        let (html, is_whole) = readme_html(&readme);
+        let (html, is_whole) = readme_html(&readme, HTML_BYTES);
 
         assert_eq!(html, "<pre>&lt;b&gt;not bold&lt;/b&gt;\n# no heading</pre>");
         assert!(!is_whole);

@@ -1,7 +1,7 @@
 //! The page of a repository: its description from its events, how to clone it, what it still waits for, its README and
 //! its last commits. Pure.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use nostr::event::Kind;
 use nostr::key::PublicKey;
@@ -14,14 +14,15 @@ use shared::git::Oid;
 use shared::git::RefName;
 use shared::nip34;
 use shared::nip34::Coordinate;
-use shared::nip34::Declared;
 use shared::rules::EventStatus;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use shared::rules::Service;
 
 use crate::http::open_counts::OpenCount;
+use crate::http::pages::PAGE_BYTES_MAX;
 use crate::http::pages::escape;
+use crate::http::pages::escaped_excerpt;
 use crate::http::pages::excerpt;
 use crate::http::pages::feed::timestamp;
 use crate::http::pages::page;
@@ -41,23 +42,25 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Renders what was read.
-    pub(crate) fn new(read: &HeadContents) -> Self {
+    /// Renders what was read, into at most so many bytes.
+    pub(crate) fn new(read: &HeadContents, bytes_max: usize) -> Self {
+        let rows: String = read.commits.iter().map(commit_row).collect();
+        let commits = match rows.is_empty() {
+            true => String::new(),
+            false => format!("<h2>Last commits</h2><table>{rows}</table>"),
+        };
+        let room = bytes_max.saturating_sub(commits.len() + README_FRAME_BYTES);
         let readme = read.readme.as_ref().map(|readme| {
-            let (html, is_whole) = readme_html(readme);
+            let (html, is_whole) = readme_html(readme, room.min(README_BYTES_MAX));
             let more = match is_whole {
                 true => "",
                 false => "<p class=\"quiet\">This is not all of it.</p>",
             };
             format!("<h2>README</h2><article dir=\"auto\">{html}</article>{more}")
         });
-        let rows: String = read.commits.iter().map(commit_row).collect();
         Self {
             readme: readme.unwrap_or_default(),
-            commits: match rows.is_empty() {
-                true => String::new(),
-                false => format!("<h2>Last commits</h2><table>{rows}</table>"),
-            },
+            commits,
         }
     }
 
@@ -72,8 +75,8 @@ fn commit_row(commit: &CommitLine) -> String {
     format!(
         "<tr><td><bdi>{}</bdi><br><span class=\"quiet\"><bdi>{}</bdi> <time>{}</time></span></td>\
          <td><code title=\"{}\">{}</code></td></tr>",
-        escape(&excerpt(&commit.title, TITLE_CHARS_MAX)),
-        escape(&excerpt(&commit.author, AUTHOR_CHARS_MAX)),
+        escaped_excerpt(&commit.title, TITLE_CHARS_MAX),
+        escaped_excerpt(&commit.author, AUTHOR_CHARS_MAX),
         date.get(..DATE_CHARS).unwrap_or_default(),
         commit.oid,
         commit.oid.short(),
@@ -88,46 +91,72 @@ pub(crate) fn name_of<'n>(coordinate: &'n Coordinate, facts: &'n Facts) -> &'n s
         .unwrap_or(coordinate.identifier.as_str())
 }
 
-/// The page of a repository; `None` if it is not hosted here.
-pub(crate) fn repository(
-    coordinate: &Coordinate,
-    facts: &Facts,
-    contents: &Contents,
-    open: Option<OpenCount>,
-) -> Option<String> {
-    let notice = match facts.hosting(coordinate) {
-        Hosting::Absent => return None,
-        Hosting::Waiting => notice(
-            "This repository is announced but not served yet: its git data has not been pushed.",
-            held_secs(coordinate, facts),
-        ),
-        Hosting::Announced if facts.candidate_states(coordinate).is_empty() => String::new(),
-        Hosting::Announced => notice(
-            "Its maintainers have declared a newer state: its git data has not been pushed yet.",
-            None,
-        ),
-    } + &unfulfillable(coordinate, facts);
-    let announcement = &facts.announcement(coordinate)?.item;
-    let identifier = coordinate.identifier.as_str();
-    let name = excerpt(name_of(coordinate, facts), NAME_CHARS_MAX);
-    let body = format!(
-        // Each with a direction of its own: text from right to left does not reorder what surrounds it.
-        "<h1 dir=\"auto\">{name}</h1>{identifier}\
-         <p class=\"description\" dir=\"auto\">{description}</p>{notice}{access}{readme}{refs}{commits}{maintainers}",
-        name = escape(&name),
-        identifier = if name == identifier {
-            String::new()
-        } else {
-            format!("<p class=\"quiet\"><code><bdi>{}</bdi></code></p>", escape(identifier))
-        },
-        description = escape(&excerpt(&announcement.description, DESCRIPTION_CHARS_MAX)),
-        access = access(coordinate, &facts.service, open),
-        readme = contents.readme,
-        commits = contents.commits,
-        maintainers = maintainers(coordinate, facts),
-        refs = refs(coordinate, facts),
-    );
-    Some(page(&facts.service, &name, Some(&releases_path(coordinate)), &body))
+/// The page of a repository without what it shows of a commit.
+#[derive(Debug)]
+pub(crate) struct Outline<'f> {
+    service: &'f Service,
+    title: String,
+    feed: String,
+    opening: String,
+    refs: String,
+    maintainers: String,
+}
+
+impl<'f> Outline<'f> {
+    /// Writes it; `None` if the repository is not hosted here.
+    pub(crate) fn new(coordinate: &Coordinate, facts: &'f Facts, open: Option<OpenCount>) -> Option<Self> {
+        let notice = match facts.hosting(coordinate) {
+            Hosting::Absent => return None,
+            Hosting::Waiting => notice(
+                "This repository is announced but not served yet: its git data has not been pushed.",
+                held_secs(coordinate, facts),
+            ),
+            Hosting::Announced if facts.candidate_states(coordinate).is_empty() => String::new(),
+            Hosting::Announced => notice(
+                "Its maintainers have declared a newer state: its git data has not been pushed yet.",
+                None,
+            ),
+        } + &unfulfillable(coordinate, facts);
+        let announcement = &facts.announcement(coordinate)?.item;
+        let (identifier, name) = (coordinate.identifier.as_str(), name_of(coordinate, facts));
+        let opening = format!(
+            // Each with a direction of its own: text from right to left does not reorder what surrounds it.
+            "<h1 dir=\"auto\">{shown}</h1>{identifier}\
+             <p class=\"description\" dir=\"auto\">{description}</p>{notice}{access}",
+            shown = escaped_excerpt(name, NAME_CHARS_MAX),
+            identifier = match name == identifier {
+                true => String::new(),
+                false => format!(
+                    "<p class=\"quiet\"><code><bdi>{}</bdi></code></p>",
+                    escaped_excerpt(identifier, NAME_CHARS_MAX)
+                ),
+            },
+            description = escaped_excerpt(&announcement.description, DESCRIPTION_CHARS_MAX),
+            access = access(coordinate, &facts.service, open),
+        );
+        Some(Self {
+            service: &facts.service,
+            title: excerpt(name, TITLE_CHARS_MAX),
+            feed: releases_path(coordinate),
+            opening,
+            refs: refs(coordinate, facts),
+            maintainers: maintainers(coordinate, facts),
+        })
+    }
+
+    /// Returns for how many bytes there is room, in steps: for each of them a README is rendered once.
+    pub(crate) fn room(&self) -> usize {
+        let room = PAGE_BYTES_MAX.saturating_sub(self.page(&Contents::default()).len());
+        room - room % ROOM_STEP_BYTES
+    }
+
+    /// Returns the page.
+    pub(crate) fn page(&self, contents: &Contents) -> String {
+        let Contents { readme, commits } = contents;
+        let (opening, refs, maintainers) = (&self.opening, &self.refs, &self.maintainers);
+        let body = format!("{opening}{readme}{refs}{commits}{maintainers}");
+        page(self.service, &self.title, Some(&self.feed), &body)
+    }
 }
 
 fn notice(text: &str, secs_left: Option<u64>) -> String {
@@ -235,51 +264,72 @@ fn refs(coordinate: &Coordinate, facts: &Facts) -> String {
         return String::new();
     };
     let of = |namespace| {
-        let refs = declared
+        declared
             .refs
             .iter()
-            .filter(move |(name, _)| name.namespace() == namespace);
-        refs.collect::<Vec<_>>()
+            .filter(move |(name, _)| name.namespace() == namespace)
     };
-    let mut tags = of(Namespace::Tag);
-    tags.sort_by_cached_key(|(name, _)| Reverse(version_order(name.as_str())));
-    let releases = match tags.is_empty() {
-        true => String::new(),
-        false => format!(
+    let default = declared.head.as_ref();
+    // The default branch first, or it could be among those that are not shown.
+    let (head, others): (Vec<_>, Vec<_>) = of(Namespace::Branch).partition(|(name, _)| default == Some(name));
+    let (branches_count, branches) = (head.len() + others.len(), head.into_iter().chain(others));
+    let tags = of(Namespace::Tag).map(|(name, oid)| (version_order(name.as_str()), name, oid));
+    let (tags_count, tags) = (of(Namespace::Tag).count(), highest(tags, ROWS_MAX));
+    let tags = tags.iter().rev().map(|(_, name, oid)| (*name, *oid));
+    let releases = match tags_count {
+        0 => String::new(),
+        _ => format!(
             "<p><a href=\"{}\">Feed of releases</a> (Atom)</p>",
             escape(&releases_path(coordinate))
         ),
     };
-    table("Branches", "refs/heads/", &of(Namespace::Branch), declared)
-        + &table("Tags", "refs/tags/", &tags, declared)
+    table("Branches", "refs/heads/", branches_count, branches, default)
+        + &table("Tags", "refs/tags/", tags_count, tags, default)
         + &releases
 }
 
-fn table(title: &str, prefix: &str, refs: &[(&RefName, &Oid)], declared: &Declared) -> String {
-    if refs.is_empty() {
+/// Returns the highest of very many, without sorting the others.
+fn highest<T: Ord>(all: impl Iterator<Item = T>, count_max: usize) -> BTreeSet<T> {
+    let mut highest = BTreeSet::new();
+    for one in all {
+        highest.insert(one);
+        if highest.len() > count_max {
+            highest.pop_first();
+        }
+    }
+    highest
+}
+
+/// A table of the first of `count` refs.
+fn table<'r>(
+    title: &str,
+    prefix: &str,
+    count: usize,
+    refs: impl Iterator<Item = (&'r RefName, &'r Oid)>,
+    default: Option<&RefName>,
+) -> String {
+    if count == 0 {
         return String::new();
     }
-    let (head, others): (Vec<_>, Vec<_>) = refs.iter().partition(|(name, _)| declared.head.as_ref() == Some(name));
-    let row = |(name, oid): &(&RefName, &Oid), mark: &str| {
+    let row = |(name, oid): (&RefName, &Oid)| {
         let short = name.as_str().strip_prefix(prefix).unwrap_or(name.as_str());
+        let mark = match default == Some(name) {
+            true => " <span class=\"mark\">default</span>",
+            false => "",
+        };
         format!(
             "<tr><td><bdi>{}</bdi>{mark}</td><td><code title=\"{oid}\">{}</code></td></tr>",
             escape(short),
             oid.short()
         )
     };
-    // The default branch first, or it could be among those that are not shown.
     let mut bytes = 0;
-    let rows: Vec<String> = head
-        .iter()
-        .map(|entry| row(entry, " <span class=\"mark\">default</span>"))
-        .chain(others.iter().map(|entry| row(entry, "")))
-        .take_while(|row| {
-            bytes += row.len();
-            bytes <= REFS_BYTES_MAX
-        })
-        .collect();
-    let more = match refs.len() - rows.len() {
+    let rows = refs.map(row).take(ROWS_MAX).take_while(|row| {
+        bytes += row.len();
+        bytes <= REFS_BYTES_MAX
+    });
+    let rows: Vec<String> = rows.collect();
+    let more = match count - rows.len() {
         0 => String::new(),
         more => format!("<p class=\"quiet\">and {more} more</p>"),
     };
@@ -289,13 +339,25 @@ fn table(title: &str, prefix: &str, refs: &[(&RefName, &Oid)], declared: &Declar
 /// Of the rows of branches, and of those of tags, in a page of 30 KB: some twenty of each.
 const REFS_BYTES_MAX: usize = 2500;
 
+/// Rows of branches, and of tags: more have no room.
+const ROWS_MAX: usize = 25;
+
+/// Of a README: quotes in quotes make much of little.
+const README_BYTES_MAX: usize = 16 * 1024;
+
+/// Around a README.
+const README_FRAME_BYTES: usize = 128;
+
+/// A README is rendered once for each of the rooms that there may be.
+const ROOM_STEP_BYTES: usize = 1024;
+
 /// Maintainers listed on a page, of 200 at most.
 const MAINTAINERS_SHOWN_MAX: usize = 20;
 
 /// Of a name; identifiers are no longer.
 const NAME_CHARS_MAX: usize = 255;
 
-/// Of the title of a commit.
+/// Of the title of a commit, or of the page.
 const TITLE_CHARS_MAX: usize = 100;
 
 /// Of the name of an author.
@@ -309,9 +371,20 @@ const DATE_CHARS: usize = "1970-01-01".len();
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use nostr::event::Event;
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Tag;
+    use nostr::key::Keys;
     use nostr::nips::nip19::FromBech32;
+    use shared::purgatory::Reading;
+    use shared::rules::Covered;
+    use shared::rules::MaintainerMode;
 
     use super::*;
+    use crate::repositories::head_contents::Readme;
 
     fn repository(identifier: &str) -> Coordinate {
         Coordinate {
@@ -351,5 +424,102 @@ mod tests {
         let address = nostr_address(&repository(&"🦀".repeat(63)), &"git.example.com".parse().unwrap());
 
         assert!(address.starts_with("naddr1"), "{address}");
+    }
+
+    fn signed(keys: &Keys, kind: u16, tags: Vec<Vec<String>>) -> Event {
+        EventBuilder::new(Kind::from_u16(kind), "")
+            .tags(tags.into_iter().map(|tag| Tag::parse(tag).unwrap()))
+            .finalize(keys)
+            .unwrap()
+    }
+
+    /// Everything about a repository that anybody can write, as long as it may be, of characters that take most.
+    fn facts_at_their_limits(keys: &[Keys], identifier: &str) -> Facts {
+        let tag = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<String>>();
+        let (service, long): (Service, String) = ("git.example.com".parse().unwrap(), "'".repeat(5000));
+        let announcements = keys.iter().map(|own| {
+            let npub = own.public_key().to_bech32().unwrap();
+            let others = keys.iter().map(|other| other.public_key().to_hex());
+            let tags = vec![
+                tag(&["d", identifier]),
+                tag(&["name", &long]),
+                tag(&["description", &long]),
+                tag(&[
+                    "clone",
+                    &format!("https://git.example.com/{npub}/{}.git", "x".repeat(10)),
+                ]),
+                tag(&["relays", &service.relay_url()]),
+                ["maintainers".to_owned()].into_iter().chain(others).collect(),
+            ];
+            signed(own, nip34::ANNOUNCEMENT, tags)
+        });
+        let mut tags = vec![tag(&["d", identifier]), tag(&["HEAD", "ref: refs/heads/main"])];
+        for number in 0..2000 {
+            for kind in ["heads", "tags"] {
+                tags.push(tag(&[
+                    &format!("refs/{kind}/{number}{}", "'".repeat(20)),
+                    &"1".repeat(40),
+                ]));
+            }
+        }
+        tags.push(tag(&["refs/heads/main", &"2".repeat(40)]));
+        let state = signed(&keys[0], nip34::STATE, tags);
+        let coordinates = keys.iter().map(|own| Coordinate {
+            owner: own.public_key(),
+            identifier: identifier.parse().unwrap(),
+        });
+        let covered = Covered {
+            coordinates: coordinates.collect(),
+            ..Covered::default()
+        };
+        let events = announcements.chain([state]).collect();
+        let (mode, access, reading) = (MaintainerMode::default(), Arc::default(), Reading::default());
+        Facts::assemble(service, mode, access, covered, reading, events)
+    }
+
+    #[test]
+    fn a_page_with_everything_at_its_limit_stays_in_its_budget_and_shows_of_everything() {
+        let keys: Vec<Keys> = (0..30).map(|_| Keys::generate()).collect();
+        for (identifier, character) in [("r".to_owned(), "a"), ("'".repeat(255), "'"), ("🦀".repeat(63), "🦀")] {
+            let facts = facts_at_their_limits(&keys, &identifier);
+            let coordinate = Coordinate {
+                owner: keys[0].public_key(),
+                identifier: identifier.parse().unwrap(),
+            };
+            let commit = || CommitLine {
+                oid: "3".repeat(40).parse().unwrap(),
+                title: character.repeat(500),
+                author: character.repeat(500),
+                time: None,
+            };
+            let read = HeadContents {
+                readme: Some(Readme {
+                    text: "<'\n\n".repeat(4000),
+                    is_markdown: true,
+                    is_whole: false,
+                }),
+                commits: (0..10).map(|_| commit()).collect(),
+            };
+            let open = OpenCount {
+                issues: 100,
+                pull_requests: 100,
+                is_partial: true,
+            };
+
+            let outline = Outline::new(&coordinate, &facts, Some(open)).unwrap();
+            let page = outline.page(&Contents::new(&read, outline.room()));
+
+            assert!(page.len() <= PAGE_BYTES_MAX, "{}: {identifier}", page.len());
+            for part in [
+                "<article dir=\"auto\"><p>&lt;'</p>\n<p>",
+                "This is not all of it.",
+                "<bdi>main</bdi> <span class=\"mark\">default",
+                "<bdi>1999&#39;",
+                "Last commits",
+                "and 10 more",
+            ] {
+                assert!(page.contains(part), "{part} in {page}");
+            }
+        }
     }
 }

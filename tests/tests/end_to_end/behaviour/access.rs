@@ -25,6 +25,16 @@ async fn lists_are_read_again_when_they_change(kind: Kind) {
     let served = Served::new(&world, &mut nostr, "r").await;
     let page = format!("/{}/r.git", served.repository.npub());
     assert_eq!(world.get(&page, "").await.0, 200);
+    let is_listed = async || {
+        let (_, list) = world.get("/", "").await;
+        let (_, found) = world.get("/?name=r", "").await;
+        let is_found = found.contains("One repository.");
+        assert_eq!(list.contains("One repository."), is_found, "{list}");
+        assert_eq!(list.contains(&page), is_found, "{list}");
+        assert_eq!(found.contains("No name has a word"), !is_found, "{found}");
+        is_found
+    };
+    assert!(is_listed().await);
 
     std::fs::write(
         world.deny_list(),
@@ -36,6 +46,7 @@ async fn lists_are_read_again_when_they_change(kind: Kind) {
         world.get(&page, "").await.0 == 404
     })
     .await;
+    assert!(!is_listed().await);
     let refused = async |nostr: &mut tests::clients::nostr::NostrClient| {
         let answer = nostr.send(&world.announcement(&served.repository, now(), &[])).await;
         !answer.taken && answer.message.starts_with("blocked: ")
@@ -51,5 +62,10 @@ async fn lists_are_read_again_when_they_change(kind: Kind) {
     assert!(nostr.send(&world.announcement(&other, now(), &[])).await.taken);
 
     std::fs::write(world.deny_list(), "").unwrap();
+    eventually("it is listed again before anybody opens its page", async || {
+        world.get("/?name=r", "").await.1.contains("One repository.")
+    })
+    .await;
     eventually("it is served again", async || world.get(&page, "").await.0 == 200).await;
+    assert!(is_listed().await);
 }
