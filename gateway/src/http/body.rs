@@ -157,6 +157,12 @@ async fn to_the_end(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) -> 
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// Tells whether a body follows the head of a request (RFC 9112, 6).
+pub(crate) fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0")
+}
+
 #[cfg(test)]
 mod tests {
     use async_compression::tokio::write::GzipEncoder;

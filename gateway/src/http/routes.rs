@@ -21,6 +21,7 @@ use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::fetch::upload_pack;
 use crate::http::body;
+use crate::http::body::has_body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::front::Front;
@@ -196,12 +197,6 @@ async fn service_request(
         }
         GitService::ReceivePack => push::receive_pack(Arc::clone(&gateway.pusher), coordinate, client, body).await,
     }
-}
-
-/// Tells whether a body follows the head of a request (RFC 9112, 6).
-fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH);
-    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0")
 }
 
 fn protocol(headers: &HeaderMap) -> Option<GitProtocol> {

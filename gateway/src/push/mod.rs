@@ -11,11 +11,11 @@ pub(crate) mod outcome;
 mod progress;
 pub(crate) mod publication;
 pub(crate) mod receive;
+mod refusal;
 mod request;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
@@ -31,7 +31,6 @@ use warp::reply::Response;
 
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
-use crate::http::body::BodyLimits;
 use crate::http::body::drain;
 use crate::push::answer::PushResult;
 use crate::push::audit::Audit;
@@ -43,10 +42,12 @@ use crate::push::outcome::PushOutcome;
 use crate::push::progress::Stage;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Pack;
-use crate::push::receive::ReceiveError;
 use crate::push::receive::Receiver;
+use crate::push::refusal::DRAIN;
+use crate::push::refusal::failed;
+use crate::push::refusal::pack_refused;
+use crate::push::refusal::refuse_unread;
 use crate::push::request::PushRequest;
-use crate::push::request::UnreadCommands;
 use crate::repositories::Line;
 
 /// Answers pushes.
@@ -221,43 +222,3 @@ impl Pusher {
         }
     }
 }
-
-/// Answers a push whose commands could not be read.
-async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &mut Body) -> Response {
-    match error {
-        UnreadCommands::Malformed(capabilities, error) => {
-            drain(body, DRAIN).await;
-            let result = PushResult::failed(Vec::new(), error.to_string(), PushOutcome::Malformed);
-            answer::whole(&capabilities, &audit.end(result))
-        }
-        UnreadCommands::Body(error) => {
-            audit.refuse_http(StatusCode::BAD_REQUEST, &format!("cannot read the push: {error}"))
-        }
-        UnreadCommands::Timeout => {
-            let text = "the commands of the push did not arrive in time";
-            audit.refuse_http(StatusCode::REQUEST_TIMEOUT, text)
-        }
-    }
-}
-
-fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
-    let logged = error as &dyn std::error::Error;
-    if error.is_ours() {
-        tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack");
-    } else {
-        tracing::debug!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
-    }
-    failed(request, error.to_string(), error.outcome())
-}
-
-/// Refuses every command for one reason.
-fn failed(request: &PushRequest, reason: String, outcome: PushOutcome) -> PushResult {
-    PushResult::failed(Commanded::refuse_all(&request.list.commands, &reason), reason, outcome)
-}
-
-/// Read and forgotten of a push that is refused, before the answer.
-const DRAIN: BodyLimits = BodyLimits {
-    bytes_max: 1 << 30,
-    stall_max: Duration::from_secs(10),
-    duration_max: Duration::from_secs(600),
-};

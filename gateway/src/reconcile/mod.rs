@@ -7,29 +7,23 @@ mod carry_out;
 pub(crate) mod error;
 mod in_flight;
 pub(crate) mod known_events;
+mod noted;
 pub(crate) mod publish;
 pub(crate) mod pull_request_events;
+pub(crate) mod reconciled;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use nostr::event::EventId;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::purgatory::DirtyNumber;
-use shared::purgatory::Expiry;
-use shared::purgatory::Leased;
-use shared::purgatory::Release;
-use shared::refusal_log::excerpt;
 use shared::rules::Disk;
 use shared::rules::Facts;
-use shared::rules::Installation;
-use shared::rules::InstallationSource;
 use shared::rules::Listing;
 use shared::rules::Plan;
 use shared::rules::PlanSettings;
-use shared::rules::Staged;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
 
@@ -41,8 +35,14 @@ use crate::reconcile::carry_out::end_parts;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
+use crate::reconcile::noted::changed_notes;
+use crate::reconcile::noted::growing;
+use crate::reconcile::noted::log_expired;
+use crate::reconcile::noted::look_at_members;
+use crate::reconcile::noted::unsettled_homes;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
+pub(crate) use crate::reconcile::reconciled::Reconciled;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
 
@@ -80,50 +80,6 @@ struct Left {
     coordinates: BTreeSet<Coordinate>,
     /// Whether it has tried to lock more.
     has_tried: bool,
-}
-
-/// What a reconcile left to do.
-#[derive(Debug, Default)]
-#[must_use = "what a reconcile has leased must be published"]
-pub(crate) struct Reconciled {
-    /// The events that are complete, to be published in this order.
-    pub(crate) leased: Vec<Leased>,
-    /// Events that are complete too, and are published as soon as what they are ordered after is served.
-    pub(crate) waiting: BTreeSet<EventId>,
-    /// Of the repositories asked about, those that could not be read or changed: they stay dirty.
-    pub(crate) broken: BTreeSet<Coordinate>,
-    /// PRs whose ref could not be set in a repository.
-    pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Events that wait until a repository can be read or changed.
-    pub(crate) undecided: BTreeSet<EventId>,
-    /// Repositories that others held, which are dirty now.
-    pub(crate) left: BTreeSet<Coordinate>,
-    /// What stays staged of the PRs that were looked at.
-    pub(crate) staged: BTreeSet<Staged>,
-    /// What could not be removed of what was staged for them.
-    pub(crate) still_staged: BTreeSet<Staged>,
-    /// Coordinates to lock and reconcile together with these, before a PR of several can expire.
-    pub(crate) also_lock: BTreeSet<Coordinate>,
-}
-
-impl Reconciled {
-    /// Adds what another reconcile has left, of more repositories.
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.leased.extend(other.leased);
-        self.waiting.extend(other.waiting);
-        self.broken.extend(other.broken);
-        self.uninstallable.extend(other.uninstallable);
-        self.undecided.extend(other.undecided);
-        self.left.extend(other.left);
-        self.staged = other.staged;
-        self.still_staged = other.still_staged;
-    }
-
-    /// Whether everything that was planned for a repository was done.
-    pub(crate) fn is_done_for(&self, coordinate: &Coordinate) -> bool {
-        let is_uninstallable = self.uninstallable.iter().any(|(at, _)| at == coordinate);
-        !self.broken.contains(coordinate) && !is_uninstallable
-    }
 }
 
 impl Reconciler {
@@ -181,7 +137,7 @@ impl Reconciler {
             // What fails is planned for no more, and nothing else waits for it.
             match change_repositories(locked, &plan).await {
                 Ok(()) => {
-                    self.note_installed(&plan);
+                    self.pull_request_events.note_installed(&plan.installations);
                     let count = moved_in.len();
                     let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
                     moved_in.extend(with_parts.map(|alignment| alignment.coordinate.clone()));
@@ -194,18 +150,6 @@ impl Reconciler {
                 Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
                 Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
             }
-        }
-    }
-
-    fn note_installed(&self, plan: &Plan) {
-        for installed in &plan.installations {
-            let Installation {
-                event_id,
-                author,
-                coordinate,
-                ..
-            } = installed;
-            self.pull_request_events.note(*event_id, *author, coordinate);
         }
     }
 
@@ -256,7 +200,7 @@ impl Reconciler {
         if !others.is_empty() {
             purgatory.mark_dirty(&others).await?;
         }
-        self.look_at_members(loaded, &plan).await?;
+        look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
         // An entry that nobody decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
@@ -298,7 +242,7 @@ impl Reconciler {
             // What these facts do not reach is left to whoever reads more.
             let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
             // Again: who looked meanwhile has found these repositories locked.
-            self.look_at_members(loaded, &plan).await?;
+            look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
             for (coordinate, number) in settled {
                 purgatory.clear_dirty(coordinate, *number).await?;
             }
@@ -315,64 +259,4 @@ impl Reconciler {
             also_lock: plan.also_lock,
         })
     }
-}
-
-/// Logs that an event has expired, and what it waited for until then.
-fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
-    let Some(entry) = facts.entries.get(event_id) else {
-        return;
-    };
-    let repositories: Vec<String> = entry.coordinates.iter().map(ToString::to_string).collect();
-    tracing::info!(
-        event.id = %event_id,
-        event.kind = entry.event.kind.as_u16(),
-        event.author = %entry.event.pubkey,
-        repositories = excerpt(&repositories.join(" ")),
-        waited_for = excerpt(&entry.waiting_for),
-        ?expiry,
-        "expired"
-    );
-}
-
-impl Reconciler {
-    /// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it.
-    /// Its own are looked at when its dirty mark is cleared.
-    async fn look_at_members(&self, loaded: &Loaded, plan: &Plan) -> Result<(), ReconcileError> {
-        let facts = &loaded.facts;
-        let is_aligned = !plan.alignments.is_empty();
-        let is_of_pull_request = |release: &Release| facts.pull_request(&release.event.id).is_some();
-        if is_aligned || !plan.releases.iter().all(is_of_pull_request) {
-            let covered = facts.covered.coordinates.iter();
-            let members = covered.filter(|at| !loaded.scope.coordinates.contains(at));
-            self.loader.purgatory.begin_rounds(&members.cloned().collect()).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Returns the homes of released events that others list whom these facts do not reach.
-fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
-    let homes = releases.iter().flat_map(|release| &release.coordinates);
-    homes.filter(|home| !facts.is_settled(home)).cloned().collect()
-}
-
-/// Returns the repositories that get objects by a plan which nobody looks at again: those that are dirty are.
-fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<Coordinate> {
-    let brought = |installation: &&Installation| installation.source != InstallationSource::Here;
-    let installed = plan
-        .installations
-        .iter()
-        .filter(brought)
-        .map(|installation| &installation.coordinate);
-    installed.filter(|at| !dirty.contains_key(at)).cloned().collect()
-}
-
-/// Returns the notes on what entries wait for that differ from those written.
-fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
-    let written = |event_id: &EventId| facts.entries.get(event_id).map(|entry| entry.waiting_for.as_str());
-    waiting
-        .iter()
-        .filter(|(event_id, text)| written(event_id) != Some(text.as_str()))
-        .map(|(event_id, text)| (*event_id, text.clone()))
-        .collect()
 }

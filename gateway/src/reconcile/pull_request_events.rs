@@ -13,6 +13,7 @@ use nostr::key::PublicKey;
 use quick_cache::sync::Cache;
 use shared::nip34;
 use shared::nip34::Coordinate;
+use shared::rules::Installation;
 use tokio::sync::Notify;
 
 /// PRs that have refs here, the least used forgotten first: what is forgotten, or was never known, the daily re-check
@@ -49,6 +50,13 @@ impl PullRequestEvents {
         let mut coordinates = known.map(|known| known.coordinates).unwrap_or_default();
         if coordinates.insert(coordinate.clone()) {
             self.known.insert(event_id, KnownPullRequest { author, coordinates });
+        }
+    }
+
+    /// Remembers the refs that a plan has set.
+    pub(super) fn note_installed(&self, installations: &[Installation]) {
+        for installed in installations {
+            self.note(installed.event_id, installed.author, &installed.coordinate);
         }
     }
 

@@ -32,5 +32,6 @@ pub use refusal::*;
 pub use related::*;
 pub use remedy::*;
 pub use service::*;
+pub use verdict::Commanded;
 pub use verdict::PushTarget;
 pub use verdict::Verdict;

@@ -18,6 +18,7 @@ use super::Staged;
 use super::state_match::Match;
 use super::state_match::is_in_place;
 use super::state_match::match_state;
+use super::verdict::Commanded;
 use super::verdict::PushTarget;
 use super::verdict::Verdict;
 use super::verdict::decide_update;
@@ -28,39 +29,6 @@ use crate::git::PushCommand;
 use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
-
-/// One command of a push and its verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commanded {
-    /// The ref name as sent, for the report.
-    pub name: String,
-    /// What to do with it.
-    pub verdict: Verdict,
-}
-
-impl Commanded {
-    /// Refuses every command for one reason.
-    pub fn refuse_all(commands: &[PushCommand], reason: &str) -> Vec<Self> {
-        let refused = |command: &PushCommand| Self {
-            name: command.name.clone(),
-            verdict: refuse(reason),
-        };
-        commands.iter().map(refused).collect()
-    }
-
-    fn is_refused(&self) -> bool {
-        matches!(self.verdict, Verdict::Refuse { .. })
-    }
-
-    /// Returns the object that the ref shall name; `None`: the command sets none.
-    fn tip(&self) -> Option<Oid> {
-        match &self.verdict {
-            Verdict::Allow(update) | Verdict::Part(update) => update.new,
-            Verdict::Stage { commit_oid, .. } => Some(*commit_oid),
-            Verdict::InPlace | Verdict::Refuse { .. } => None,
-        }
-    }
-}
 
 /// What to do with a push.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use super::state_match::Match;
 use super::state_match::is_in_place;
 use crate::git::Namespace;
 use crate::git::Oid;
+use crate::git::PushCommand;
 use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
@@ -36,6 +37,39 @@ pub enum Verdict {
         /// Why, for the pusher.
         reason: String,
     },
+}
+
+/// One command of a push and its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commanded {
+    /// The ref name as sent, for the report.
+    pub name: String,
+    /// What to do with it.
+    pub verdict: Verdict,
+}
+
+impl Commanded {
+    /// Refuses every command for one reason.
+    pub fn refuse_all(commands: &[PushCommand], reason: &str) -> Vec<Self> {
+        let refused = |command: &PushCommand| Self {
+            name: command.name.clone(),
+            verdict: refuse(reason),
+        };
+        commands.iter().map(refused).collect()
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.verdict, Verdict::Refuse { .. })
+    }
+
+    /// Returns the object that the ref shall name; `None`: the command sets none.
+    pub(super) fn tip(&self) -> Option<Oid> {
+        match &self.verdict {
+            Verdict::Allow(update) | Verdict::Part(update) => update.new,
+            Verdict::Stage { commit_oid, .. } => Some(*commit_oid),
+            Verdict::InPlace | Verdict::Refuse { .. } => None,
+        }
+    }
 }
 
 /// The repository that a push goes to.

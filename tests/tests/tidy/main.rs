@@ -21,6 +21,7 @@ use crate::tree::root;
 use crate::tree::rust_sources;
 use crate::tree::sources;
 use crate::tree::without_comments_and_literals;
+use crate::tree::without_tests;
 use crate::tree::words_of;
 
 #[test]
@@ -36,6 +37,36 @@ fn every_file_says_what_is_in_it() {
         "a file begins with `//!`: what lives here and what does not, so that a reader knows whether to go on",
     );
 }
+
+/// A push is read in the five files that its walkthrough names, without what they import and their tests.
+#[test]
+fn a_push_is_told_in_less_than_a_thousand_lines() {
+    let is_import = |line: &&str| {
+        let item = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        (item.starts_with("use ") || item.starts_with("mod ")) && item.ends_with(';')
+    };
+    let lines = |path: &&str| {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let lines = without_tests(&text).lines().filter(|line| !line.trim().is_empty());
+        lines.filter(|line| !is_import(line)).count()
+    };
+
+    let all: usize = PUSH.iter().map(lines).sum();
+
+    assert!(
+        all < 1000,
+        "{all} lines in {PUSH:?}: move what is not the story to where it belongs"
+    );
+}
+
+/// In the order of docs/ARCHITECTURE.md, "Walkthrough: a push".
+const PUSH: [&str; 5] = [
+    "gateway/src/http/routes.rs",
+    "gateway/src/push/mod.rs",
+    "shared/src/rules/push.rs",
+    "gateway/src/push/commit.rs",
+    "gateway/src/reconcile/mod.rs",
+];
 
 #[test]
 fn no_file_is_too_long_without_saying_why() {

@@ -1,0 +1,52 @@
+//! What a reconcile leaves to do to whoever has asked for it.
+
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+use shared::nip34::Coordinate;
+use shared::purgatory::Leased;
+use shared::rules::Staged;
+
+/// What a reconcile left to do.
+#[derive(Debug, Default)]
+#[must_use = "what a reconcile has leased must be published"]
+pub(crate) struct Reconciled {
+    /// The events that are complete, to be published in this order.
+    pub(crate) leased: Vec<Leased>,
+    /// Events that are complete too, and are published as soon as what they are ordered after is served.
+    pub(crate) waiting: BTreeSet<EventId>,
+    /// Of the repositories asked about, those that could not be read or changed: they stay dirty.
+    pub(crate) broken: BTreeSet<Coordinate>,
+    /// PRs whose ref could not be set in a repository.
+    pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
+    /// Events that wait until a repository can be read or changed.
+    pub(crate) undecided: BTreeSet<EventId>,
+    /// Repositories that others held, which are dirty now.
+    pub(crate) left: BTreeSet<Coordinate>,
+    /// What stays staged of the PRs that were looked at.
+    pub(crate) staged: BTreeSet<Staged>,
+    /// What could not be removed of what was staged for them.
+    pub(crate) still_staged: BTreeSet<Staged>,
+    /// Coordinates to lock and reconcile together with these, before a PR of several can expire.
+    pub(crate) also_lock: BTreeSet<Coordinate>,
+}
+
+impl Reconciled {
+    /// Adds what another reconcile has left, of more repositories.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.leased.extend(other.leased);
+        self.waiting.extend(other.waiting);
+        self.broken.extend(other.broken);
+        self.uninstallable.extend(other.uninstallable);
+        self.undecided.extend(other.undecided);
+        self.left.extend(other.left);
+        self.staged = other.staged;
+        self.still_staged = other.still_staged;
+    }
+
+    /// Whether everything that was planned for a repository was done.
+    pub(crate) fn is_done_for(&self, coordinate: &Coordinate) -> bool {
+        let is_uninstallable = self.uninstallable.iter().any(|(at, _)| at == coordinate);
+        !self.broken.contains(coordinate) && !is_uninstallable
+    }
+}
