@@ -14,7 +14,7 @@ use crate::admin::survey::Survey;
 use crate::fairness::slots::SlotLoad;
 use crate::fetch::answers::ANSWER_SOURCES;
 use crate::fetch::answers::AnswerLoad;
-use crate::fetch::process::FETCH_OUTCOMES;
+use crate::fetch::outcome::FETCH_OUTCOMES;
 use crate::meter::Durations;
 use crate::push::outcome::PUSH_OUTCOMES;
 use crate::reconcile::publish::RELEASE_OUTCOMES;

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use futures_util::Stream;
+use futures_util::stream;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::fairness::least_rate::LeastRate;
@@ -172,6 +175,26 @@ async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut Fetc
         }
         slot.add(answer, &buffer.split().freeze()).await?;
     }
+}
+
+/// Returns what `run` sends, and an error behind it if `run` fails.
+pub(super) fn sent_by(
+    run: JoinHandle<io::Result<()>>,
+    chunks: mpsc::Receiver<Bytes>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync {
+    stream::unfold((chunks, Some(run)), |(mut chunks, run)| async move {
+        match chunks.recv().await {
+            Some(chunk) => Some((Ok(chunk), (chunks, run))),
+            None => match run?.await {
+                Ok(Ok(())) => None,
+                Ok(Err(_)) | Err(_) => Some((Err(cut_off()), (chunks, None))),
+            },
+        }
+    })
+}
+
+pub(super) fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "git upload-pack was cut off")
 }
 
 /// Sends an answer to a client, until it is all sent, or the client is gone or too slow. An error is for the log: the

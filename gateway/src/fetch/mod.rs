@@ -14,6 +14,7 @@ pub(crate) mod finding;
 mod git_wire_tests;
 pub(crate) mod info_refs;
 pub(crate) mod ls_refs;
+pub(crate) mod outcome;
 pub(crate) mod process;
 pub(crate) mod reader;
 mod request;

@@ -13,11 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
-use futures_util::stream;
 use shared::git::Oid;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
@@ -37,10 +35,13 @@ use crate::fetch::asked::AskedParser;
 use crate::fetch::conversation::Conversation;
 use crate::fetch::conversation::GitEnd;
 use crate::fetch::conversation::UploadPackLimits;
+use crate::fetch::conversation::cut_off;
 use crate::fetch::conversation::deliver;
+use crate::fetch::conversation::sent_by;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::is_ls_refs;
+use crate::fetch::outcome::FETCH_OUTCOMES;
 use crate::fetch::request::FetchRequest;
 use crate::fetch::slot::FetchKind;
 use crate::fetch::slot::FetchSlot;
@@ -80,24 +81,6 @@ pub(crate) struct UploadPack {
     /// How many bytes were sent.
     pub(super) sent_bytes: Meter<1>,
 }
-
-/// What became of the request of a fetch.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FetchOutcome {
-    /// It is answered.
-    Answered,
-    /// There is no room or no slot for it.
-    Busy,
-    /// It cannot be understood, or does not come.
-    Malformed,
-    /// Something fails here.
-    Failed,
-    /// There is nothing to read here, or not now.
-    Unreadable,
-}
-
-/// In the order of [`FetchOutcome`].
-pub(crate) const FETCH_OUTCOMES: [&str; 5] = ["answered", "busy", "malformed", "failed", "unreadable"];
 
 /// A request that is here.
 pub(crate) enum ReceivedFetch {
@@ -161,7 +144,7 @@ impl FetchAnswer {
     /// Returns it as it is sent.
     pub(crate) fn into_stream(self) -> UploadPackAnswer {
         match self {
-            Self::Whole(bytes) => Box::pin(stream::iter([Ok(bytes)])),
+            Self::Whole(bytes) => Box::pin(futures_util::stream::iter([Ok(bytes)])),
             Self::Streamed(answer) => answer,
         }
     }
@@ -303,7 +286,7 @@ impl UploadPack {
             let ended = deliver(reader, &claim, sender, limits).await;
             ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
         });
-        let mut answer = Box::pin(answer(chunks, run).peekable());
+        let mut answer = Box::pin(sent_by(run, chunks).peekable());
         // Until the first bytes a failure can still be told as one.
         match answer.as_mut().peek().await {
             Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
@@ -498,26 +481,6 @@ async fn has_any(path: &Path, oids: Vec<Oid>) -> bool {
     found.is_ok_and(|found| !found.is_empty())
 }
 
-/// Returns what `run` sends, and an error behind it if `run` fails.
-fn answer(
-    chunks: mpsc::Receiver<Bytes>,
-    run: JoinHandle<io::Result<()>>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync {
-    stream::unfold((chunks, Some(run)), |(mut chunks, run)| async move {
-        match chunks.recv().await {
-            Some(chunk) => Some((Ok(chunk), (chunks, run))),
-            None => match run?.await {
-                Ok(Ok(())) => None,
-                Ok(Err(_)) | Err(_) => Some((Err(cut_off()), (chunks, None))),
-            },
-        }
-    })
-}
-
-fn cut_off() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "git upload-pack was cut off")
-}
-
 /// What is ahead of the reader is in the spool.
 const CHUNKS_AHEAD: usize = 1;
 /// A git that waits for its reader costs the memory of its list of objects and no CPU.
@@ -532,6 +495,7 @@ mod tests {
 
     use bytes::BytesMut;
     use futures_util::future::join_all;
+    use futures_util::stream;
     use tokio::io::AsyncReadExt;
     use tokio_util::io::StreamReader;
 

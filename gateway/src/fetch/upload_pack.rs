@@ -9,8 +9,8 @@ use warp::reply::Response;
 
 use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
+use crate::fetch::outcome::FetchOutcome;
 use crate::fetch::process::FetchAnswer;
-use crate::fetch::process::FetchOutcome;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;

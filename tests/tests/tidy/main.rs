@@ -74,8 +74,7 @@ fn no_file_is_too_long_without_saying_why() {
     for source in rust_sources() {
         // Tests are tables, and as long as what they list.
         let is_test = source.path.starts_with("tests/tests/") || source.path.contains("/tests/");
-        let tests_at = |line: &str| line.trim_start() == "#[cfg(test)]";
-        let lines = source.text.lines().take_while(|line| !tests_at(line)).count();
+        let lines = without_tests(&source.text).lines().count();
         let mut header = source.text.lines().take_while(|line| line.starts_with("//!"));
         if !is_test && lines > LINES_MAX && !header.any(|line| line.contains("long because")) {
             long.push(format!("{}: {lines} lines", source.path));

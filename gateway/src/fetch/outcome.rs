@@ -1,0 +1,19 @@
+//! What became of fetches, in words that metrics use.
+
+/// What became of the request of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FetchOutcome {
+    /// It is answered.
+    Answered,
+    /// There is no room or no slot for it.
+    Busy,
+    /// It cannot be understood, or does not come.
+    Malformed,
+    /// Something fails here.
+    Failed,
+    /// There is nothing to read here, or not now.
+    Unreadable,
+}
+
+/// In the order of [`FetchOutcome`].
+pub(crate) const FETCH_OUTCOMES: [&str; 5] = ["answered", "busy", "malformed", "failed", "unreadable"];
