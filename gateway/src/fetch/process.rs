@@ -818,6 +818,27 @@ mod tests {
         assert!(matches!(answer, Err(UploadPackError::Body(_))));
     }
     /// Returns the refs of a repository as readers find them.
+    /// Whoever reads the beginning of an answer has to see that the rest is missing, and nobody else gets it.
+    #[tokio::test]
+    async fn an_answer_whose_git_dies_is_cut_off_and_not_kept() {
+        let world = World::whose_git_can_be_killed().await;
+        let (repository, commit) = large(&world).await;
+        let (server, advertised) = (server(&world, UploadPackLimits::DEFAULT), refs(&repository).await);
+        let request = fetch_of(commit);
+        world.fail_git("upload-pack", "git \"$@\" | head -c 1000000; kill -KILL $$");
+
+        for _ in 0..3 {
+            let found = (repository.path(), &advertised);
+            let answer = server.fetch(found, READER, v2(), body(&request)).await.unwrap();
+            let chunks: Vec<_> = answer.into_stream().collect().await;
+
+            let (last, before) = chunks.split_last().unwrap();
+            assert!(last.is_err() && before.iter().all(Result::is_ok));
+            assert!(before.iter().flatten().map(Bytes::len).sum::<usize>() <= 1_000_000);
+        }
+        assert_eq!((sources(&server), server.answer_load().bytes), ([3, 0], 0));
+    }
+
     async fn refs(repository: &Repository) -> Advertised {
         Advertised::new(repository.cached_refs().await.unwrap().unwrap())
     }
