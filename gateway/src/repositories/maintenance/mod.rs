@@ -14,7 +14,6 @@ mod found;
 mod plan;
 mod removable;
 mod switch;
-mod touched;
 mod workshop;
 
 use shared::nip34::Coordinate;
@@ -33,7 +32,6 @@ pub(crate) use crate::repositories::maintenance::removable::Removable;
 use crate::repositories::maintenance::removable::find_removable;
 pub(super) use crate::repositories::maintenance::switch::RenewedPacks;
 pub(super) use crate::repositories::maintenance::switch::remove_replaced;
-pub(crate) use crate::repositories::maintenance::touched::TouchedRepositories;
 use crate::repositories::maintenance::workshop::Workshop;
 use crate::repositories::repository::Repository;
 
