@@ -113,7 +113,7 @@ impl World {
 
     async fn walk(&self, of: WalkOf) -> Vec<Coordinate> {
         let mut walk = DiskWalk::new(self.store.layout().clone(), of);
-        walk.next_page(usize::MAX).await.unwrap()
+        walk.next_page(usize::MAX).await.unwrap().unwrap_or_default()
     }
 
     /// Counts what lies in the quarantine beside the locks of instances.
