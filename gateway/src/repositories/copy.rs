@@ -80,13 +80,10 @@ impl Quarantine {
                 file_bytes: limits.pack_bytes_max,
             })
             .spawn(Stdio::piped())?;
-        let piped = |source| GitError::Run {
-            command: "pack-objects".to_owned(),
-            source,
-        };
+        let piped = GitError::run("pack-objects");
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
         let stdout = stdout.map_err(|kind| piped(kind.into()))?;
-        let pack: Stdio = stdout.try_into().map_err(piped)?;
+        let pack: Stdio = stdout.try_into().map_err(&piped)?;
         let index_pack = self.index_pack(limits).spawn(pack)?;
         let max = limits.duration_max;
         let (packed, indexed) = tokio::join!(
