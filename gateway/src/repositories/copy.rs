@@ -10,7 +10,6 @@ use std::process::Stdio;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
-use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
@@ -74,11 +73,7 @@ impl Quarantine {
             .arg("--thin")
             .arg("--delta-base-offset")
             .arg("--quiet")
-            .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
-                file_bytes: limits.pack_bytes_max,
-            })
+            .limits(limits.child_limits())
             .spawn(Stdio::piped())?;
         let piped = GitError::run("pack-objects");
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);

@@ -14,7 +14,6 @@ use shared::git::Oid;
 
 use crate::git::error::GitError;
 use crate::git::error::ended;
-use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::in_background;
@@ -94,11 +93,7 @@ impl Packs {
             .arg("--objects")
             .arg("--no-object-names")
             .arg("--stdin")
-            .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
-                file_bytes: limits.pack_bytes_max,
-            })
+            .limits(limits.child_limits())
             .spawn(Stdio::piped())?;
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.have(tip));
