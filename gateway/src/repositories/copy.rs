@@ -1,7 +1,6 @@
 //! Bringing what some commits and tags need from one place to another: by sharing packs, which costs a link each, or by
 //! copying objects, `pack-objects` piped into `index-pack`.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -15,7 +14,7 @@ use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
-use crate::repositories::layout::failed;
+use crate::repositories::layout::entries;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::share_all;
@@ -120,14 +119,8 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
 
 /// Whether every object in a directory is in a pack of it.
 pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
-    let entries = fs::read_dir(object_dir).map_err(failed("list", object_dir))?;
-    for entry in entries {
-        let name = entry.map_err(failed("list", object_dir))?.file_name();
-        if name != "pack" && name != "info" {
-            return Ok(false);
-        }
-    }
-    Ok(!object_dir.join("info/alternates").exists())
+    let mut names = entries(object_dir)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.all(|name| name == "pack" || name == "info") && !object_dir.join("info/alternates").exists())
 }
 
 /// Most packs that are shared: some 100 ms under the lock. What has more is copied, and packed by it.
@@ -149,6 +142,8 @@ pub(super) async fn copy_objects(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::repositories::testing::World;
 

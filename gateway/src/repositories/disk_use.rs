@@ -5,7 +5,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -22,6 +21,7 @@ use shared::options::values::ByteCount;
 
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
@@ -268,7 +268,7 @@ fn bytes_of(repository: &Path) -> Result<u64, FileError> {
 
 fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> {
     let mut bytes = 0;
-    for repository in entries(&layout.repositories_of(owner))? {
+    for repository in entries_if_any(&layout.repositories_of(owner))? {
         bytes += bytes_of(&repository.path())?;
     }
     // Those of virtual ones too.
@@ -280,7 +280,7 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
     let (mut bytes, mut seen) = (0, BTreeSet::new());
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
-        for entry in entries(&dir)? {
+        for entry in entries_if_any(&dir)? {
             match entry.metadata() {
                 Ok(found) if found.is_dir() => dirs.push(entry.path()),
                 Ok(found) if seen.insert(found.ino()) => bytes += found.len(),
@@ -292,13 +292,6 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
         }
     }
     Ok(bytes)
-}
-
-fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
-    match fs::read_dir(dir).and_then(Iterator::collect) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read.map_err(failed("list", dir)),
-    }
 }
 
 /// Returns how many bytes are free on the disk of `dir`. Blocks.
@@ -315,6 +308,7 @@ const OWNERS_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
 

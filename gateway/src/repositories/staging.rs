@@ -23,6 +23,7 @@ use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
@@ -381,17 +382,8 @@ fn remove_if_empty(dir: &Path) -> Result<(), FileError> {
 
 /// Returns the names in `dir`; none if it does not exist.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
-    entries
-        .map(|entry| {
-            let entry = entry.map_err(failed("list", dir))?;
-            Ok(entry.file_name().to_string_lossy().into_owned())
-        })
-        .collect()
+    let names = entries_if_any(dir)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
 }
 
 /// A whole history of a large repository is walked in about a minute.
