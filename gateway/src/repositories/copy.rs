@@ -23,25 +23,12 @@ use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 
 impl Quarantine {
-    /// Copies what `tips` need, less what the refs of `have` reach, from the object directories `from` into a new
-    /// quarantine, from where it can migrate or be staged. `have` need not be on disk.
+    /// Copies what `tips` need, less what the refs of `have` reach and what is kept aside for it, from the object
+    /// directories `from` into a new quarantine, from where it can migrate or be staged. `have` need not be on disk.
     ///
     /// # Errors
-    /// [`RepositoryError::Incomplete`] if an object is missing in `from` and `have`.
-    pub(super) async fn copy_of(
-        from: &[PathBuf],
-        tips: &[Oid],
-        have: &Repository,
-        limits: &IngestLimits,
-    ) -> Result<Self, RepositoryError> {
-        Self::copy_beyond(from, tips, (have, None), limits).await
-    }
-
-    /// As [`Quarantine::copy_of`], less what is kept aside for the repository with a state.
-    ///
-    /// # Errors
-    /// The same.
-    pub(super) async fn copy_beyond(
+    /// [`RepositoryError::Incomplete`] if an object is missing in `from`, in `have` and aside.
+    pub(super) async fn copy(
         from: &[PathBuf],
         tips: &[Oid],
         (have, kept): (&Repository, Option<&KeptParts>),
@@ -126,26 +113,13 @@ pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
 /// Most packs that are shared: some 100 ms under the lock. What has more is copied, and packed by it.
 const SHARED_PACKS_MAX: usize = 2_000;
 
-/// Copies what `tips` need from the object directories `from` into `into`, which must be on disk.
-///
-/// # Errors
-/// [`RepositoryError`]; then `into` is as before.
-pub(super) async fn copy_objects(
-    from: &[PathBuf],
-    tips: &[Oid],
-    into: &Repository,
-    limits: &IngestLimits,
-) -> Result<(), RepositoryError> {
-    let quarantine = Quarantine::copy_of(from, tips, into, limits).await?;
-    Ok(quarantine.migrate().await?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     #[tokio::test]
     async fn what_the_tips_need_is_copied_and_no_more() {

@@ -64,7 +64,7 @@ impl Received {
                 "a push brings more than it declares: the rest is left out"
             );
             let have = (whole.repository(), kept.as_ref());
-            declared = Some(Quarantine::copy_beyond(&readable, &here, have, limits).await?);
+            declared = Some(Quarantine::copy(&readable, &here, have, limits).await?);
         }
         Ok(Self {
             whole,
@@ -104,7 +104,7 @@ impl Received {
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
         let have = (self.whole.repository(), self.kept.as_ref());
-        Quarantine::copy_beyond(&readable(&self.whole), &tips, have, limits).await
+        Quarantine::copy(&readable(&self.whole), &tips, have, limits).await
     }
 }
 

@@ -158,7 +158,7 @@ impl Staging {
             .await?
         {
             let from = [path.clone(), to];
-            let needed = Quarantine::copy_of(&from, &[*commit_oid], &self.repository, limits).await?;
+            let needed = Quarantine::copy(&from, &[*commit_oid], (&self.repository, None), limits).await?;
             return Ok(needed.migrate().await?);
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
@@ -416,7 +416,7 @@ mod tests {
 
     async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
         let dirs = [from.object_dir()];
-        Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
+        Quarantine::copy(&dirs, &[tip], (have, None), &IngestLimits::default())
             .await
             .unwrap()
     }
@@ -592,7 +592,7 @@ mod tests {
         let (fork, base) = (world.repository("fork"), world.repository("base"));
         let [one, two] = world.two_commits(&fork).await;
         base.create().await.unwrap();
-        crate::repositories::copy::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+        crate::repositories::testing::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
             .await
             .unwrap();
         world

@@ -144,13 +144,13 @@ mod tests {
     use shared::git::Oid;
 
     use super::*;
-    use crate::repositories::copy::copy_objects;
     use crate::repositories::copy::share_objects;
     use crate::repositories::maintenance::found::contained_packs;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::packs::REPLACED;
     use crate::repositories::packs::packs_in;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     fn repositories(world: &World, keep_replaced: Duration) -> Repositories {
         let settings = MaintenanceSettings {
