@@ -10,12 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use nostr::key::PublicKey;
+use quick_cache::sync::Cache;
 use shared::nip34::Coordinate;
 use shared::options::values::ByteCount;
 
@@ -91,7 +92,7 @@ pub(crate) struct DiskUse {
     layout: Layout,
     limits: DiskLimits,
     spare: Option<Arc<dyn Spare>>,
-    owners: Mutex<BTreeMap<PublicKey, Measured>>,
+    owners: Cache<PublicKey, Measured>,
 }
 
 /// What is on disk only as long as nothing else needs the room.
@@ -100,9 +101,9 @@ pub(crate) trait Spare: std::fmt::Debug + Send + Sync {
     fn give_way(&self);
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Measured {
-    bytes: u64,
+    bytes: Arc<AtomicU64>,
     at: Instant,
 }
 
@@ -113,7 +114,7 @@ impl DiskUse {
             layout,
             limits,
             spare,
-            owners: Mutex::default(),
+            owners: Cache::new(OWNERS_MAX),
         }
     }
 
@@ -189,8 +190,8 @@ impl DiskUse {
 
     /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
     fn add(&self, owner: &PublicKey, bytes: u64) {
-        if let Some(measured) = self.owners().get_mut(owner) {
-            measured.bytes = measured.bytes.saturating_add(bytes);
+        if let Some(measured) = self.owners.get(owner) {
+            measured.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -227,27 +228,16 @@ impl DiskUse {
     }
 
     fn known(&self, owner: &PublicKey) -> Option<u64> {
-        let owners = self.owners();
-        let measured = owners.get(owner)?;
-        (measured.at.elapsed() < MEASURED_FOR).then_some(measured.bytes)
+        let measured = self.owners.get(owner)?;
+        (measured.at.elapsed() < MEASURED_FOR).then(|| measured.bytes.load(Ordering::Relaxed))
     }
 
     fn note(&self, owner: PublicKey, bytes: u64) {
-        let mut owners = self.owners();
-        if owners.len() >= OWNERS_MAX {
-            owners.clear();
-        }
-        owners.insert(
-            owner,
-            Measured {
-                bytes,
-                at: Instant::now(),
-            },
-        );
-    }
-
-    fn owners(&self) -> std::sync::MutexGuard<'_, BTreeMap<PublicKey, Measured>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+        let measured = Measured {
+            bytes: Arc::new(bytes.into()),
+            at: Instant::now(),
+        };
+        self.owners.insert(owner, measured);
     }
 }
 
@@ -310,7 +300,6 @@ const OWNERS_MAX: usize = 100_000;
 mod tests {
     use std::fs;
     use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::repositories::testing::World;
