@@ -27,7 +27,6 @@ use shared::rules::PlanSettings;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
 
-use crate::fetch::changes::Changes;
 use crate::reconcile::carry_out::Failed;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
@@ -45,6 +44,7 @@ use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
+use crate::repositories::changes::Changes;
 
 /// Brings repositories to where the facts demand, and marks as releasing what is complete.
 pub(crate) struct Reconciler {

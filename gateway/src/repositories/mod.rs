@@ -1,6 +1,7 @@
 //! The repositories of this server as the rules see them: what is on disk as facts, and the locks that hand out what
 //! can be changed ([`LockedRepository`]). No rules here: which repository gets what is decided in `shared::rules`.
 
+pub(crate) mod changes;
 mod connectivity;
 mod copy;
 mod creation;
