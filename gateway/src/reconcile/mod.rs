@@ -15,6 +15,7 @@ pub(crate) mod reconciled;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use nostr::event::EventId;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
@@ -74,12 +75,38 @@ pub(crate) struct Loaded {
     dirty: BTreeMap<Coordinate, DirtyNumber>,
 }
 
-/// Repositories that a reconcile leaves to others.
+/// What came of the attempts of a reconcile so far. What was in vain is planned for no more, and nothing else waits for
+/// it.
 #[derive(Debug, Default)]
-struct Left {
-    coordinates: BTreeSet<Coordinate>,
-    /// Whether it has tried to lock more.
-    has_tried: bool,
+struct Attempts {
+    /// Repositories that could not be changed.
+    broken: BTreeSet<Coordinate>,
+    /// PRs whose ref could not be set in a repository.
+    uninstallable: BTreeSet<(Coordinate, EventId)>,
+    /// Repositories that are left to whoever has their locks.
+    left: BTreeSet<Coordinate>,
+    /// Whether more repositories were to be locked.
+    has_tried_to_lock: bool,
+    /// Repositories into which came what was kept aside in parts.
+    moved_in: BTreeSet<Coordinate>,
+}
+
+impl Attempts {
+    fn note_failed(&mut self, failed: Failed) {
+        match failed {
+            Failed::Alignment(coordinate) => drop(self.broken.insert(coordinate)),
+            Failed::Installation(coordinate, event_id) => drop(self.uninstallable.insert((coordinate, event_id))),
+        }
+    }
+
+    /// Notes where parts have moved in by a plan; returns whether there are more such repositories than before.
+    fn note_moved_in(&mut self, plan: &Plan) -> bool {
+        let count = self.moved_in.len();
+        let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
+        self.moved_in
+            .extend(with_parts.map(|alignment| alignment.coordinate.clone()));
+        self.moved_in.len() > count
+    }
 }
 
 impl Reconciler {
@@ -112,21 +139,13 @@ impl Reconciler {
             "reconcile repositories"
         );
         self.known_events.note(&loaded.facts);
-        let (mut broken, mut uninstallable) = (clear_notes(locked, &loaded.facts).await, BTreeSet::new());
-        let (mut left, mut moved_in) = (Left::default(), BTreeSet::new());
+        let mut attempts = Attempts {
+            broken: clear_notes(locked, &loaded.facts).await,
+            ..Attempts::default()
+        };
         loop {
-            let mut disk = self
-                .repositories
-                .read(&loaded.facts, &loaded.scope.pull_request_ids, locked)
-                .await;
-            disk.broken.extend(broken.iter().cloned());
-            disk.uninstallable.extend(uninstallable.iter().cloned());
-            let mut considered = disk.clone();
-            considered.broken.extend(left.coordinates.iter().cloned());
-            let mut plan = plan(&loaded.facts, &considered, &self.settings);
-            plan.confine_to(locked.coordinates());
-            let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
-            if self.leave(locked, loaded, unlocked, &mut left).await? {
+            let (plan, disk) = self.plan(locked, loaded, &attempts).await;
+            if self.leave(locked, loaded, &plan, &mut attempts).await? {
                 continue;
             }
             // Before the objects: whatever else they complete is looked at afterwards.
@@ -134,23 +153,34 @@ impl Reconciler {
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            // What fails is planned for no more, and nothing else waits for it.
-            match change_repositories(locked, &plan).await {
-                Ok(()) => {
-                    self.pull_request_events.note_installed(&plan.installations);
-                    let count = moved_in.len();
-                    let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
-                    moved_in.extend(with_parts.map(|alignment| alignment.coordinate.clone()));
-                    if moved_in.len() > count {
-                        // Others may copy it now, and nothing of it is wanted aside any more.
-                        continue;
-                    }
-                    return self.act(locked, loaded, plan, disk, left).await;
-                }
-                Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
-                Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
+            if let Err(failed) = change_repositories(locked, &plan).await {
+                attempts.note_failed(failed);
+                continue;
             }
+            self.pull_request_events.note_installed(&plan.installations);
+            // Others may copy it now, and nothing of it is wanted aside any more.
+            if attempts.note_moved_in(&plan) {
+                continue;
+            }
+            return self.act(locked, loaded, (plan, disk), attempts.left).await;
         }
+    }
+
+    /// Reads the disk, and plans what is to be done with it.
+    async fn plan(
+        &self,
+        locked: &LockedRepositories<'_>,
+        Loaded { facts, scope, .. }: &Loaded,
+        attempts: &Attempts,
+    ) -> (Plan, Disk) {
+        let mut disk = self.repositories.read(facts, &scope.pull_request_ids, locked).await;
+        disk.broken.extend(attempts.broken.iter().cloned());
+        disk.uninstallable.extend(attempts.uninstallable.iter().cloned());
+        let mut considered = disk.clone();
+        considered.broken.extend(attempts.left.iter().cloned());
+        let mut plan = plan(facts, &considered, &self.settings);
+        plan.confine_to(locked.coordinates());
+        (plan, disk)
     }
 
     /// Locks repositories that a plan needs too, or leaves them to whoever reconciles them, and returns whether there
@@ -160,18 +190,19 @@ impl Reconciler {
         &self,
         locked: &mut LockedRepositories<'_>,
         loaded: &mut Loaded,
-        unlocked: BTreeSet<Coordinate>,
-        left: &mut Left,
+        plan: &Plan,
+        attempts: &mut Attempts,
     ) -> Result<bool, ReconcileError> {
+        let unlocked: BTreeSet<_> = plan.needed().difference(locked.coordinates()).cloned().collect();
         if unlocked.is_empty() {
             return Ok(false);
         }
-        if !left.has_tried && locked.try_extend(&unlocked).await? {
+        if !attempts.has_tried_to_lock && locked.try_extend(&unlocked).await? {
             *loaded = self.load(locked, loaded.scope.clone()).await?;
         } else {
-            left.coordinates.extend(unlocked);
+            attempts.left.extend(unlocked);
         }
-        left.has_tried = true;
+        attempts.has_tried_to_lock = true;
         Ok(true)
     }
 
@@ -180,9 +211,8 @@ impl Reconciler {
         &self,
         locked: &LockedRepositories<'_>,
         loaded: &Loaded,
-        mut plan: Plan,
-        disk: Disk,
-        left: Left,
+        (mut plan, disk): (Plan, Disk),
+        left: BTreeSet<Coordinate>,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
             let text = "the repository's data is missing here: not served until it is pushed again";
@@ -192,7 +222,7 @@ impl Reconciler {
         // What is released may matter to repositories that these facts do not reach, or that others hold: they are
         // marked before it counts as served.
         let mut others = unsettled_homes(&loaded.facts, &plan.releases);
-        others.extend(left.coordinates.iter().cloned());
+        others.extend(left.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
         let (mut own, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
@@ -253,7 +283,7 @@ impl Reconciler {
             broken: own,
             uninstallable: disk.uninstallable,
             undecided: plan.undecided,
-            left: left.coordinates,
+            left,
             staged: disk.staged.difference(&plan.unstage).cloned().collect(),
             still_staged,
             also_lock: plan.also_lock,
