@@ -218,20 +218,53 @@ impl Reconciler {
             let text = "the repository's data is missing here: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
-        let purgatory = &self.loader.purgatory;
-        // What is released may matter to repositories that these facts do not reach, or that others hold: they are
-        // marked before it counts as served.
-        let mut others = unsettled_homes(&loaded.facts, &plan.releases);
-        others.extend(left.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
-        let (mut own, foreign): (BTreeSet<_>, BTreeSet<_>) =
+        let (mut broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
-        others.extend(foreign);
+        let others = left.iter().cloned().chain(foreign);
+        self.mark_others(loaded, &plan, others.collect()).await?;
+        let marked = self.publisher.mark_releasing(&plan.releases).await?;
+        self.end_and_expire(&loaded.facts, &mut plan).await?;
+        self.note_remaining(&loaded.facts, &plan).await?;
+        let still_staged = unstage(locked, &plan).await;
+        broken.extend(end_parts(locked, &plan).await);
+        // What failed stays dirty, and is tried again; a PR by itself.
+        if broken.is_empty() {
+            self.clear_dirty(loaded, &plan).await?;
+        }
+        Ok(Reconciled {
+            leased: marked.leased,
+            waiting: marked.waiting,
+            broken,
+            uninstallable: disk.uninstallable,
+            undecided: plan.undecided,
+            left,
+            staged: disk.staged.difference(&plan.unstage).cloned().collect(),
+            still_staged,
+            also_lock: plan.also_lock,
+        })
+    }
+
+    /// Marks dirty what these facts do not reach, or others hold: what is released may matter to it. Before anything
+    /// counts as served.
+    async fn mark_others(
+        &self,
+        loaded: &Loaded,
+        plan: &Plan,
+        mut others: BTreeSet<Coordinate>,
+    ) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
+        others.extend(unsettled_homes(&loaded.facts, &plan.releases));
         if !others.is_empty() {
             purgatory.mark_dirty(&others).await?;
         }
-        look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
-        let marked = self.publisher.mark_releasing(&plan.releases).await?;
+        Ok(look_at_members(purgatory, (&loaded.facts, &loaded.scope), plan).await?)
+    }
+
+    /// Ends entries, before anything of theirs is removed. What is kept aside stays for those that a push has extended
+    /// meanwhile: it waits for this lock, and what came before it has to be here.
+    async fn end_and_expire(&self, facts: &Facts, plan: &mut Plan) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
         // An entry that nobody decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
             purgatory.extend(&plan.undecided, self.hold_secs).await?;
@@ -242,8 +275,7 @@ impl Reconciler {
         let mut extended = Vec::new();
         for (event_id, expiry) in &plan.expired {
             match purgatory.expire(event_id, *expiry).await? {
-                true => log_expired(&loaded.facts, event_id, *expiry),
-                // Extended meanwhile, by a push that waits for this lock: what came before it has to be here.
+                true => log_expired(facts, event_id, *expiry),
                 false => extended.push(*event_id),
             }
         }
@@ -252,41 +284,39 @@ impl Reconciler {
         if plan.removes() && purgatory.epoch().await?.is_unknown() {
             plan.keep_all_aside();
         }
+        Ok(())
+    }
+
+    /// Ends placeholders, before their commits are removed, which the next reconcile finds without them; and notes what
+    /// the remaining entries wait for.
+    async fn note_remaining(&self, facts: &Facts, plan: &Plan) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
         for placeholder in &plan.placeholders_ended {
             purgatory
                 .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
                 .await?;
         }
-        let changed = changed_notes(&loaded.facts, &plan.waiting);
+        let changed = changed_notes(facts, &plan.waiting);
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        let still_staged = unstage(locked, &plan).await;
-        own.extend(end_parts(locked, &plan).await);
-        // What failed stays dirty, and is tried again; a PR by itself.
-        if own.is_empty() {
-            for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
-                let Listing { keys, is_served } = listing;
-                purgatory.note_listings(&coordinate, &keys, is_served).await?;
-            }
-            // What these facts do not reach is left to whoever reads more.
-            let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
-            // Again: who looked meanwhile has found these repositories locked.
-            look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
-            for (coordinate, number) in settled {
-                purgatory.clear_dirty(coordinate, *number).await?;
-            }
+        Ok(())
+    }
+
+    /// Clears the marks that the facts were read with. Last: what is undone until now stays dirty.
+    async fn clear_dirty(&self, loaded: &Loaded, plan: &Plan) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
+        for (coordinate, listing) in listings_to_note(&loaded.facts, plan) {
+            let Listing { keys, is_served } = listing;
+            purgatory.note_listings(&coordinate, &keys, is_served).await?;
         }
-        Ok(Reconciled {
-            leased: marked.leased,
-            waiting: marked.waiting,
-            broken: own,
-            uninstallable: disk.uninstallable,
-            undecided: plan.undecided,
-            left,
-            staged: disk.staged.difference(&plan.unstage).cloned().collect(),
-            still_staged,
-            also_lock: plan.also_lock,
-        })
+        // Again: who looked meanwhile has found these repositories locked.
+        look_at_members(purgatory, (&loaded.facts, &loaded.scope), plan).await?;
+        // What these facts do not reach is left to whoever reads more.
+        let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
+        for (coordinate, number) in settled {
+            purgatory.clear_dirty(coordinate, *number).await?;
+        }
+        Ok(())
     }
 }
