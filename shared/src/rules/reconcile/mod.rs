@@ -157,23 +157,26 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
     let all = alignment::open_to(facts, state);
     let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
     let is_decidable = !next_states.is_any_broken(all);
-    let public = facts.served_state_by(&state.author, &state.identifier);
+    let served = facts.served_state_by(&state.author, &state.identifier);
     let next = next_states.newest_by_author_of(state);
-    let is_superseded = public.max(next) > Some(state.revision);
-    if is_superseded && is_decidable {
-        return Outcome::End;
+    if served.max(next) > Some(state.revision) {
+        return match is_decidable {
+            true => Outcome::End,
+            false => Outcome::Undecided,
+        };
     }
     if all.is_empty() {
         return Outcome::Wait(AUTHOR_UNCONFIRMED.to_owned());
     }
-    let aligned = next_states.brought_to(place).next().is_some();
-    let overtaken = || repositories.clone().all(|at| next_states.is_overtaken(at, state));
-    // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
-    // author; it changes no ref.
-    let complete_without_refs = || {
-        facts.is_settled(&state.home()) && overtaken() && repositories.clone().any(|at| next_states.has_all(at, place))
+    let is_aligned = next_states.brought_to(place).next().is_some();
+    // What is overtaken in every repository is still served once its data is here, for those who follow its author; it
+    // changes no ref.
+    let is_complete_without_refs = || {
+        facts.is_settled(&state.home())
+            && repositories.clone().all(|at| next_states.is_overtaken(at, state))
+            && repositories.clone().any(|at| next_states.has_all(at, place))
     };
-    if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
+    if is_aligned || is_decidable && is_complete_without_refs() {
         return Outcome::Release {
             after: plan.announcements_before(facts, repositories.map(|at| &facts.hosted()[at])),
         };
