@@ -99,52 +99,51 @@ impl Outwards {
 
     /// Returns the coordinates that were read, and about which of them not everything that decides was.
     pub(crate) fn covered(&self, scope: &FactsScope) -> Covered {
-        let edges = self
-            .lists
-            .iter()
-            .flat_map(|(at, listed)| listed.iter().map(move |to| (at, to)));
-        let is_cut = edges.clone().filter(|(_, listed)| !self.read.contains(*listed));
-        let mut partial = spread(is_cut.map(|(at, _)| at), edges.map(|(at, listed)| (listed, at)));
-        // Of those asked about the nearest members count, however many they list.
-        partial.retain(|coordinate| !scope.coordinates.contains(coordinate));
-
-        let is_asked =
-            |coordinate: &Coordinate| scope.reach != Reach::Members && scope.coordinates.contains(coordinate);
-        // Of those asked about only what may be beyond the reach is open.
-        let is_near = |(listed, owners): &(&Coordinate, &BTreeSet<PublicKey>)| {
-            is_asked(listed) && (scope.reach == Reach::FULL || owners.len() < Reading::LISTED_BY_MAX)
-        };
-        let listed_by = self.reading.listed_by.iter().filter(|pair| !is_near(pair));
-        let edges: Vec<(Coordinate, &Coordinate)> = listed_by
-            .clone()
-            .flat_map(|(listed, owners)| owners.iter().map(move |owner| (at(*owner, &listed.identifier), listed)))
-            .collect();
-        let is_unread = |listing: &Coordinate| !self.read.contains(listing) || partial.contains(listing);
-        let is_open = edges
-            .iter()
-            .filter(|(listing, _)| is_unread(listing))
-            .map(|(_, listed)| *listed);
-        let by_many = listed_by
-            .filter(|(_, owners)| owners.len() >= Reading::LISTED_BY_MAX)
-            .map(|(listed, _)| listed);
-        let unsettled = spread(
-            is_open.chain(by_many),
-            edges.iter().map(|(listing, listed)| (listing, *listed)),
-        );
+        let partial = self.partial(scope);
         Covered {
             coordinates: self.read.clone(),
-            unsettled,
+            unsettled: self.unsettled(scope, &partial),
             partial,
         }
     }
+
+    /// Returns those of whose members not all were read. Of those asked about the nearest members count, however many
+    /// they list.
+    fn partial(&self, scope: &FactsScope) -> BTreeSet<Coordinate> {
+        let is_cut = self.lists.iter().filter(|(_, listed)| !listed.is_subset(&self.read));
+        let lists = self.lists.iter();
+        let edges = lists.flat_map(|(at, listed)| listed.iter().map(move |listed| (listed, at)));
+        let mut partial = spread(is_cut.map(|(at, _)| at).collect(), edges);
+        partial.retain(|coordinate| !scope.coordinates.contains(coordinate));
+        partial
+    }
+
+    /// Returns those that are listed, or led to, by somebody who was not read.
+    fn unsettled(&self, scope: &FactsScope, partial: &BTreeSet<Coordinate>) -> BTreeSet<Coordinate> {
+        let (mut open, mut edges) = (Vec::new(), Vec::new());
+        for (listed, owners) in &self.reading.listed_by {
+            let is_asked = scope.reach != Reach::Members && scope.coordinates.contains(listed);
+            let by_many = owners.len() >= Reading::LISTED_BY_MAX;
+            // Of those asked about only what may be beyond the reach is open.
+            if is_asked && (scope.reach == Reach::FULL || !by_many) {
+                continue;
+            }
+            let listing: Vec<Coordinate> = owners.iter().map(|owner| at(*owner, &listed.identifier)).collect();
+            let is_unread = |listing: &Coordinate| !self.read.contains(listing) || partial.contains(listing);
+            if by_many || listing.iter().any(is_unread) {
+                open.push(listed);
+            }
+            edges.extend(listing.into_iter().map(|listing| (listing, listed)));
+        }
+        spread(open, edges.iter().map(|(listing, listed)| (listing, *listed)))
+    }
 }
 
-/// Returns `first`, and whatever is reached from them by `edges`.
+/// Returns those that are `open`, and whatever is reached from them by `edges`.
 fn spread<'c>(
-    first: impl Iterator<Item = &'c Coordinate>,
+    mut open: Vec<&'c Coordinate>,
     edges: impl Iterator<Item = (&'c Coordinate, &'c Coordinate)>,
 ) -> BTreeSet<Coordinate> {
-    let mut open: Vec<&Coordinate> = first.collect();
     if open.is_empty() {
         return BTreeSet::new();
     }
