@@ -9,6 +9,7 @@ mod fairness;
 mod fetch;
 mod git;
 mod http;
+mod logged;
 mod meter;
 mod options;
 mod process;

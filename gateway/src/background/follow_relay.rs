@@ -22,6 +22,7 @@ use crate::background::live_work::mark_page;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::mark_dirty;
 use crate::background::relay_history::RelayHistory;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 
@@ -55,10 +56,7 @@ async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
         }
         let mut history = RelayHistory::since(followed(), since);
         while let Err(error) = mark_some(reconciler, &mut history).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot catch up with the relay, will try again"
-            );
+            tracing::warn!(error = logged(&error), "cannot catch up with the relay, will try again");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }

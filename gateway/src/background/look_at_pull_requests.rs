@@ -10,6 +10,7 @@ use shared::purgatory::Looked;
 use shared::rules::Staged;
 
 use crate::background::reconcile_dirty::reconcile_all_that_it_takes;
+use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
@@ -44,8 +45,7 @@ pub(super) async fn look_at_pull_requests(
     };
     if let Err(error) = noted.await {
         // What was leased must be published all the same.
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %coordinate, error, "cannot note that PRs were looked at");
+        tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot note that PRs were looked at");
     }
     Ok(reconciled)
 }

@@ -5,6 +5,7 @@ use shared::nip34::Coordinate;
 use tokio::time::Instant;
 
 use crate::background::recheck::rest;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Line;
@@ -33,16 +34,14 @@ pub(super) async fn maintain_touched(reconciler: &Reconciler) {
             }
             Err(error) => {
                 repositories.touched().leave_out(&coordinate);
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository, left out until the daily visit");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot maintain a repository, left out until the daily visit");
             }
         }
         match remove_unreachable(reconciler, &coordinate).await {
             Ok(0) => {}
             Ok(packs) => tracing::info!(repo.coordinate = %coordinate, packs, "unreachable objects are removed"),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which unreachable objects can go");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot tell which unreachable objects can go");
             }
         }
         rest(began).await;

@@ -13,6 +13,7 @@ use shared::nip34::Coordinate;
 use shared::rules::ended_pull_requests;
 
 use crate::background::recheck::RETRY_PAUSE;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
@@ -34,8 +35,7 @@ pub(super) async fn follow_deletions(reconciler: &Reconciler) {
         let mut is_late = false;
         for (coordinate, event_ids) in doubted {
             if let Err(error) = remove_ended(reconciler, &coordinate, &event_ids).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which PRs have ended, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot tell which PRs have ended, will try again");
                 events.put_back(coordinate, event_ids);
                 is_late = true;
             }

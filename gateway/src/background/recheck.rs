@@ -15,6 +15,7 @@ use crate::background::live_work::mark_staged;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::background::retention::sweep;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Repositories;
@@ -25,8 +26,7 @@ pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: 
     loop {
         let began = Instant::now();
         if let Err(error) = sweep_and_visit(reconciler, retention_secs).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot list the repositories");
+            tracing::warn!(error = logged(&error), "cannot list the repositories");
         }
         tracing::debug!(secs = began.elapsed().as_secs(), "everything on disk is visited");
         tokio::time::sleep_until(began + RECHECK_INTERVAL).await;
@@ -42,10 +42,7 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
         reconciler.changes.note(coordinate);
     }
     while let Err(error) = reconciler.loader.purgatory.mark_dirty(coordinates).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot mark coordinates dirty, will try again"
-        );
+        tracing::warn!(error = logged(&error), "cannot mark coordinates dirty, will try again");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -113,10 +110,7 @@ async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
     mark: impl Fn(&'p Reconciler, &'p [Coordinate]) -> M,
 ) {
     while let Err(error) = mark(reconciler, page).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot re-check repositories, will try again"
-        );
+        tracing::warn!(error = logged(&error), "cannot re-check repositories, will try again");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -125,8 +119,7 @@ async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
 /// again by the next re-check; until then it is kept.
 async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs: u64) {
     let log = |error: &ReconcileError, text: &str| {
-        let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %coordinate, error, "{text}");
+        tracing::warn!(repo.coordinate = %coordinate, error = logged(error), "{text}");
     };
     if let Err(error) = sweep(reconciler, coordinate).await {
         log(&error, "cannot sweep a repository");

@@ -7,6 +7,7 @@ use shared::load_facts::FactsScope;
 use shared::load_facts::Reach;
 use shared::nip34::Coordinate;
 
+use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
@@ -57,9 +58,8 @@ pub(super) async fn reconcile_all_that_it_takes(
         Ok(together) => reconciled.extend(together),
         // What was leased must be published all the same.
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
             tracing::warn!(
-                error,
+                error = logged(&error),
                 "cannot reconcile all repositories that a PR is offered to, will try again when its deadline is checked next"
             );
         }

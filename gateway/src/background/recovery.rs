@@ -27,6 +27,7 @@ use crate::background::live_work::mark_staged;
 use crate::background::recheck::RETRY_PAUSE;
 use crate::background::relay_history::RelayHistory;
 use crate::background::retention::STATELESS;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
@@ -155,8 +156,7 @@ impl<'r> Recovery<'r> {
             for coordinate in &page {
                 while let Err(error) = restore(self.reconciler, coordinate.clone()).await {
                     if !error.is_of_a_neighbour() {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(repo.coordinate = %coordinate, error, "cannot restore what was lost about a repository");
+                        tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot restore what was lost about a repository");
                         break;
                     }
                     self.wait_after(error).await?;
@@ -224,7 +224,7 @@ impl<'r> Recovery<'r> {
             return Err(error.into());
         }
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = logged(&error),
             "cannot make up for what Redis has lost now, will continue"
         );
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -269,8 +269,7 @@ async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), Purgat
         Ok(outcome) => tracing::info!(event.id = %event_id, ?outcome, "written again"),
         // The others may have room, or be there already. It is on the master, or its author has to send it again.
         Err(error @ (PurgatoryError::Full { .. } | PurgatoryError::Unconfirmed { .. })) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(event.id = %event_id, error, "not written again for certain");
+            tracing::warn!(event.id = %event_id, error = logged(&error), "not written again for certain");
         }
         Err(error) => return Err(error),
     }
@@ -309,8 +308,7 @@ async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> R
         Ok(refs) => has_lost_its_state(&facts, &coordinate, &refs.map(|refs| refs.refs).unwrap_or_default()),
         // Kept, whatever it has.
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot read a repository");
             !facts.declares_refs(&coordinate)
         }
     };

@@ -7,6 +7,8 @@ use nostr::types::Timestamp;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayError;
 
+use crate::logged::logged;
+
 /// What matches a filter, of some seconds, as far as it was not read yet.
 #[derive(Debug)]
 pub(super) struct RelayHistory {
@@ -46,7 +48,7 @@ impl RelayHistory {
                 }
                 Err(error @ (RelayError::TooMany { .. } | RelayError::Stalled { .. })) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = logged(&error),
                         "some events of one second are left out: what they are about is visited by the next re-check"
                     );
                     relay.newest(vec![filter.limit(EVENTS_MAX)]).await?

@@ -28,6 +28,7 @@ use crate::background::reconcile_dirty::reconcile_dirty;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
+use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 
@@ -111,8 +112,7 @@ impl Worker {
             let pause = match self.step().await {
                 Ok(()) => TICK,
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the purgatory does not answer");
+                    tracing::warn!(error = logged(&error), "the purgatory does not answer");
                     RETRY_PAUSE
                 }
             };
@@ -135,8 +135,7 @@ impl Worker {
         match purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await {
             // One entry that a script cannot read must not keep back all others.
             Err(error @ PurgatoryError::Script { .. }) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "what is overdue is not marked, will try again");
+                tracing::error!(error = logged(&error), "what is overdue is not marked, will try again");
             }
             Ok(_) => {}
             Err(error) => return Err(error),
@@ -248,7 +247,7 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
         }
         Err(error) => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = logged(&error),
                 "cannot make up for what Redis has lost, will try again"
             );
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -280,12 +279,11 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
             ending
         }
         Err(error) => {
-            let logged = &error as &dyn std::error::Error;
             if error.is_of_a_neighbour() {
-                tracing::warn!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot decide, will try again");
                 ReconcileEnding::NotNow
             } else {
-                tracing::error!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
+                tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot decide, will try again");
                 ReconcileEnding::Failed
             }
         }
@@ -293,8 +291,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
     if let (Work::Repository(coordinate), true) = (work, ending != ReconcileEnding::Done) {
         // To the end of the queue: what cannot be decided now must not stand before what can.
         if let Err(error) = reconciler.loader.purgatory.mark_dirty(&[coordinate].into()).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot mark a coordinate dirty");
+            tracing::warn!(error = logged(&error), "cannot mark a coordinate dirty");
         }
     }
     ending

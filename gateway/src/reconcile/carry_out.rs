@@ -10,6 +10,7 @@ use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::Staged;
 
+use crate::logged::logged;
 use crate::repositories::LockedRepositories;
 use crate::repositories::error::RepositoryError;
 
@@ -26,16 +27,14 @@ pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
         if let Err(error) = align(locked, alignment).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot change a repository, will try again");
             return Err(Failed::Alignment(coordinate.clone()));
         }
     }
     for installation in &plan.installations {
         let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
         if let Err(error) = install(locked, installation).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
+            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
             return Err(Failed::Installation(coordinate.clone(), event_id));
         }
     }
@@ -60,8 +59,7 @@ pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTr
         };
         if let Err(error) = unstaged {
             still_staged.insert(staged.clone());
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %staged.coordinate, error, "cannot remove a staged commit, will try again");
+            tracing::error!(repo.coordinate = %staged.coordinate, error = logged(&error), "cannot remove a staged commit, will try again");
         }
     }
     still_staged
@@ -77,8 +75,7 @@ pub(super) async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> B
         };
         if let Err(error) = ended {
             broken.insert(coordinate.clone());
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot remove parts of a state, will try again");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot remove parts of a state, will try again");
         }
     }
     broken
@@ -93,8 +90,7 @@ pub(super) async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) 
         .filter(|hosted| locked.coordinates().contains(hosted));
     for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
         if let Err(error) = clear_note(locked, coordinate).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot change a repository, will try again");
             broken.insert(coordinate.clone());
         }
     }

@@ -30,6 +30,7 @@ use shared::rules::Remedy;
 use shared::rules::decide_remedy;
 use tokio::time::Instant;
 
+use crate::logged::logged;
 use crate::meter::Durations;
 use crate::meter::Meter;
 use crate::reconcile::in_flight::InFlight;
@@ -227,7 +228,7 @@ impl Publisher {
             .await
             .unwrap_or_else(|error| {
                 // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
-                tracing::warn!(event.id = %id, error = &error as &dyn std::error::Error, "cannot settle");
+                tracing::warn!(event.id = %id, error = logged(&error), "cannot settle");
                 false
             });
         if *settlement != Settlement::Served || !counts {

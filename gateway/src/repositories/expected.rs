@@ -11,6 +11,7 @@ use std::time::Duration;
 use shared::nip34::Coordinate;
 use tokio::task::JoinHandle;
 
+use crate::logged::logged;
 use crate::process::ChildProcess;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestError;
@@ -78,8 +79,7 @@ impl ExpectedPushes {
         let mut taken = match expected.ready.await.ok()? {
             Ok(ready) => ready,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(repo.coordinate = %repository.coordinate(), error, "was not ready for a push");
+                tracing::debug!(repo.coordinate = %repository.coordinate(), error = logged(&error), "was not ready for a push");
                 return None;
             }
         };

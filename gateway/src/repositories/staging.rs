@@ -14,6 +14,7 @@ use shared::nip34::Coordinate;
 use shared::rules::Staged;
 
 use crate::git::error::GitError;
+use crate::logged::logged;
 use crate::process::exceeded_limit;
 use crate::repositories::creation::replace_coordinate;
 use crate::repositories::error::RepositoryError;
@@ -328,8 +329,7 @@ fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec
 }
 
 fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
-    let error = error as &dyn std::error::Error;
-    tracing::error!(repo.coordinate = %coordinate, error, "cannot read what is staged, will try again");
+    tracing::error!(repo.coordinate = %coordinate, error = logged(error), "cannot read what is staged, will try again");
 }
 
 /// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::logged::logged;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
@@ -136,10 +137,7 @@ fn add_files(dir: &Path, depth: usize, is_stale: &dyn Fn(&str) -> bool, found: &
 }
 
 fn log_unswept(error: &FileError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "cannot sweep what a killed gateway left"
-    );
+    tracing::warn!(error = logged(error), "cannot sweep what a killed gateway left");
 }
 
 /// Deepest directory of refs looked into: more components than a path of 4096 bytes can have.

@@ -16,6 +16,7 @@ use crate::git::error::GitError;
 use crate::git::error::ended;
 use crate::git::error::succeeded;
 use crate::git::invocation::Invocation;
+use crate::logged::logged;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -292,8 +293,7 @@ impl<'r> Workshop<'r> {
     fn do_without(&self, error: &RepositoryError, text: &str) {
         let repository = self.repository;
         repository.store().touched().leave_out(repository.coordinate());
-        let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %repository.coordinate(), error, "{text}, left out until the daily visit");
+        tracing::warn!(repo.coordinate = %repository.coordinate(), error = logged(error), "{text}, left out until the daily visit");
     }
 }
 
