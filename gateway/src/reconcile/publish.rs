@@ -190,7 +190,7 @@ impl Publisher {
             true => self.bring_in(event).await,
             false => Settlement::GiveBack,
         };
-        self.outcomes.add(place(&settlement), 1);
+        self.outcomes.add(outcome_index(&settlement), 1);
         if settlement == Settlement::Served {
             self.durations.add(start.elapsed());
         }
@@ -351,8 +351,8 @@ fn ends(settlement: &Settlement) -> bool {
     }
 }
 
-/// Returns the place of a settlement in [`RELEASE_OUTCOMES`].
-fn place(settlement: &Settlement) -> usize {
+/// Returns which of [`RELEASE_OUTCOMES`] a settlement is.
+fn outcome_index(settlement: &Settlement) -> usize {
     match settlement {
         Settlement::Served => 0,
         Settlement::Dropped => 1,

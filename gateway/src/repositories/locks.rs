@@ -83,7 +83,7 @@ impl Locks {
         let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
         let numbers: BTreeSet<u16> = numbers.collect();
         let locked = timeout(self.wait_max, async {
-            let _turn = match (line, numbers.first()) {
+            let _line = match (line, numbers.first()) {
                 (Line::Strangers, Some(number)) => Some(mutex(&self.strangers, *number).lock_owned().await),
                 (Line::Owners | Line::Strangers, _) => None,
             };

@@ -13,7 +13,7 @@ use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::surplus::Packs;
+use crate::repositories::surplus::NewPacks;
 
 /// The objects of a push.
 #[must_use = "dropping it removes the objects in it"]
@@ -42,7 +42,7 @@ impl Received {
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
         let readable = readable(&whole);
-        let packs = Packs::new(whole.object_dir(), whole.repository(), kept.as_ref());
+        let packs = NewPacks::new(whole.object_dir(), whole.repository(), kept.as_ref());
         let surplus = async {
             if tips.is_empty() {
                 return Ok(false);

@@ -141,7 +141,7 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
         let bare = packed.refs.iter().map(|(name, oid)| (name.clone(), *oid));
         unknown = bare.filter(|(name, _)| !packed.peeled.contains_key(name)).collect();
     }
-    peel(path, unknown, known, &mut packed.peeled)?;
+    peel_unknown(path, unknown, known, &mut packed.peeled)?;
     let snapshot = RefSnapshot {
         refs: packed.refs,
         peeled: packed.peeled,
@@ -200,7 +200,7 @@ impl RefReading {
 }
 
 /// Looks up what each of `unknown` points at if it is a tag.
-fn peel(
+fn peel_unknown(
     repository: &Path,
     unknown: Vec<(RefName, Oid)>,
     known: Option<&RefSnapshot>,

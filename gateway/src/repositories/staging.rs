@@ -34,7 +34,7 @@ use crate::repositories::packs::move_packs;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
-use crate::repositories::surplus::Packs;
+use crate::repositories::surplus::NewPacks;
 
 /// What is staged for one repository. Change it under the repository's lock.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ impl Staging {
         let tips = BTreeSet::from([*commit_oid]);
         check_aside(&self.repository, &path, &tips).await?;
         let to = self.repository.object_dir();
-        if Packs::new(&path, &self.repository, None)
+        if NewPacks::new(&path, &self.repository, None)
             .have_surplus(&tips, limits)
             .await?
         {

@@ -24,13 +24,13 @@ use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::Repository;
 
 /// Some packs, and the repository that they are for.
-pub(super) struct Packs {
+pub(super) struct NewPacks {
     object_dir: PathBuf,
     repository: Repository,
     kept: Option<KeptParts>,
 }
 
-impl Packs {
+impl NewPacks {
     /// Takes the packs of an object directory, for a repository that need not be on disk, or to be kept with what is
     /// kept aside for it.
     pub(super) fn new(object_dir: &Path, repository: &Repository, kept: Option<&KeptParts>) -> Self {
@@ -192,7 +192,7 @@ mod tests {
                 ("a tip that did not come", format!("{two}\n^{one}\n"), vec![one], true),
             ] {
                 let quarantine = packed(&world, &from, &into, &revs).await;
-                let packs = Packs::new(quarantine.object_dir(), &into, None);
+                let packs = NewPacks::new(quarantine.object_dir(), &into, None);
                 let tips = tips.into_iter().collect();
                 let marks = Marks::open(&packs.object_dir).unwrap();
 
@@ -211,7 +211,7 @@ mod tests {
         let [_, two] = world.two_commits(&from).await;
         for (revs, tips) in [(format!("{two}\n"), [two].into()), (String::new(), BTreeSet::new())] {
             let quarantine = packed(&world, &from, &into, &revs).await;
-            let packs = Packs::new(quarantine.object_dir(), &into, None);
+            let packs = NewPacks::new(quarantine.object_dir(), &into, None);
             let marks = Marks::open(&packs.object_dir).unwrap();
 
             assert!(!packs.have_surplus(&tips, &IngestLimits::default()).await.unwrap());

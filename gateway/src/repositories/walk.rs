@@ -19,12 +19,12 @@ use crate::repositories::layout::in_background;
 #[derive(Debug)]
 pub(crate) struct DiskWalk {
     /// `None`: it is over, or it was given up in the middle of a page.
-    place: Option<Place>,
+    position: Option<Position>,
 }
 
 /// Where a walk is.
 #[derive(Debug)]
-struct Place {
+struct Position {
     layout: Layout,
     of: WalkOf,
     /// `None`: it has not begun.
@@ -47,7 +47,7 @@ impl DiskWalk {
     /// Begins a walk.
     pub(super) fn new(layout: Layout, of: WalkOf) -> Self {
         Self {
-            place: Some(Place {
+            position: Some(Position {
                 layout,
                 of,
                 outer: None,
@@ -62,21 +62,21 @@ impl DiskWalk {
     /// # Errors
     /// The data directory cannot be listed; the walk is over then.
     pub(crate) async fn next_page(&mut self, count_max: usize) -> Result<Option<Vec<Coordinate>>, FileError> {
-        let Some(mut place) = self.place.take() else {
+        let Some(mut position) = self.position.take() else {
             return Ok(None);
         };
-        let (place, page) = in_background(move || {
-            let page = place.next_page(count_max);
-            (place, page)
+        let (position, page) = in_background(move || {
+            let page = position.next_page(count_max);
+            (position, page)
         })
         .await;
         let page = Some(page?).filter(|page| !page.is_empty());
-        self.place = page.is_some().then_some(place);
+        self.position = page.is_some().then_some(position);
         Ok(page)
     }
 }
 
-impl Place {
+impl Position {
     fn next_page(&mut self, count_max: usize) -> Result<Vec<Coordinate>, FileError> {
         let mut page = Vec::new();
         while page.len() < count_max {

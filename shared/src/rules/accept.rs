@@ -133,8 +133,8 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
 
 fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission {
     let coordinate = &announcement.coordinate;
-    let public = facts.served_announcement(coordinate);
-    if public.is_some_and(|known| known.item.revision > announcement.revision) {
+    let served = facts.served_announcement(coordinate);
+    if served.is_some_and(|known| known.item.revision > announcement.revision) {
         return Refusal::Replaced.into();
     }
     let hold = |extend| Admission::Hold {
@@ -149,7 +149,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         return hold(waiting_states(announcement, facts));
     }
     // An announcement that de-lists a served one of ours is released, so that readers see it.
-    if !names_us && public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
+    if !names_us && served.is_some_and(|known| facts.service.is_named_by(&known.item)) {
         return hold(BTreeSet::new());
     }
     let ends: BTreeSet<EventId> = facts

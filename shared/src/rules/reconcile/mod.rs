@@ -108,11 +108,11 @@ fn announcement_outcome(
 ) -> Outcome {
     let coordinate = &announcement.coordinate;
     let at_once = Outcome::Release { after: BTreeSet::new() };
-    if let Some(public) = facts.served_announcement(coordinate) {
-        if public.item.revision > announcement.revision {
+    if let Some(served) = facts.served_announcement(coordinate) {
+        if served.item.revision > announcement.revision {
             return Outcome::End;
         }
-        if facts.service.is_named_by(&public.item) {
+        if facts.service.is_named_by(&served.item) {
             return at_once;
         }
     }

@@ -192,7 +192,7 @@ impl Plan {
         self.release_ids.contains(event_id)
     }
 
-    /// Tells whether the repository's announcement is public, or will be by this plan.
+    /// Tells whether the repository's announcement counts as served, or will by this plan.
     pub(super) fn is_announced(&self, facts: &Facts, coordinate: &Coordinate) -> bool {
         match facts.hosting(coordinate) {
             Hosting::Announced => true,
@@ -216,8 +216,8 @@ impl Plan {
             let Some(known) = facts.announcement(coordinate) else {
                 continue;
             };
-            let public = facts.served_announcement(coordinate);
-            if public.is_some_and(|known| known.status == EventStatus::Served) {
+            let served = facts.served_announcement(coordinate);
+            if served.is_some_and(|known| known.status == EventStatus::Served) {
                 return BTreeSet::new();
             }
             let id = known.item.revision.event_id;
