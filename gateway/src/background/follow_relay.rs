@@ -18,8 +18,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::live_work::mark_page;
-use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::mark_dirty;
 use crate::background::relay_history::RelayHistory;
 use crate::logged::logged;

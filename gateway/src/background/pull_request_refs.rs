@@ -12,7 +12,7 @@ use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::rules::ended_pull_requests;
 
-use crate::background::recheck::RETRY_PAUSE;
+use crate::background::RETRY_PAUSE;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;

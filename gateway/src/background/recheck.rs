@@ -9,6 +9,7 @@ use std::time::Duration;
 use shared::nip34::Coordinate;
 use tokio::time::Instant;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::disk_report::report_disk_use;
 use crate::background::live_work::mark_repositories;
 use crate::background::live_work::mark_staged;
@@ -137,9 +138,6 @@ async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs:
 pub(super) async fn rest(began: Instant) {
     tokio::time::sleep((began.elapsed() * RESTS).min(REST_MAX)).await;
 }
-
-/// After a failure.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// From the beginning of a re-check to that of the next.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);

@@ -21,10 +21,10 @@ use shared::purgatory::Release;
 use shared::purgatory::Room;
 use shared::rules::has_lost_its_state;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::live_work::mark_page;
 use crate::background::live_work::mark_repositories;
 use crate::background::live_work::mark_staged;
-use crate::background::recheck::RETRY_PAUSE;
 use crate::background::relay_history::RelayHistory;
 use crate::background::retention::STATELESS;
 use crate::logged::logged;

@@ -18,11 +18,11 @@ use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::follow_relay::follow_relay;
 use crate::background::look_at_pull_requests::look_at_pull_requests;
 use crate::background::maintenance::maintain_touched;
 use crate::background::pull_request_refs::follow_deletions;
-use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::recheck_everything;
 use crate::background::reconcile_dirty::reconcile_dirty;
 use crate::background::recovery::Loss;

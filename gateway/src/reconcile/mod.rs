@@ -3,6 +3,7 @@
 //! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
 //! decided in `shared::rules`; here it is done.
 
+mod attempts;
 mod carry_out;
 pub(crate) mod error;
 mod in_flight;
@@ -15,31 +16,28 @@ pub(crate) mod reconciled;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use nostr::event::EventId;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::purgatory::DirtyNumber;
 use shared::rules::Disk;
 use shared::rules::Facts;
-use shared::rules::Listing;
 use shared::rules::Plan;
 use shared::rules::PlanSettings;
-use shared::rules::listings_to_note;
 use shared::rules::plan;
 
-use crate::reconcile::carry_out::Failed;
+use crate::reconcile::attempts::Attempts;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
 use crate::reconcile::carry_out::end_parts;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
-use crate::reconcile::noted::changed_notes;
+use crate::reconcile::noted::clear_dirty;
+use crate::reconcile::noted::end_and_expire;
 use crate::reconcile::noted::growing;
-use crate::reconcile::noted::log_expired;
-use crate::reconcile::noted::look_at_members;
-use crate::reconcile::noted::unsettled_homes;
+use crate::reconcile::noted::mark_others;
+use crate::reconcile::noted::note_remaining;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
@@ -73,40 +71,6 @@ pub(crate) struct Loaded {
     /// What they were loaded about.
     scope: FactsScope,
     dirty: BTreeMap<Coordinate, DirtyNumber>,
-}
-
-/// What came of the attempts of a reconcile so far. What was in vain is planned for no more, and nothing else waits for
-/// it.
-#[derive(Debug, Default)]
-struct Attempts {
-    /// Repositories that could not be changed.
-    broken: BTreeSet<Coordinate>,
-    /// PRs whose ref could not be set in a repository.
-    uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Repositories that are left to whoever has their locks.
-    left: BTreeSet<Coordinate>,
-    /// Whether more repositories were to be locked.
-    has_tried_to_lock: bool,
-    /// Repositories into which came what was kept aside in parts.
-    moved_in: BTreeSet<Coordinate>,
-}
-
-impl Attempts {
-    fn note_failed(&mut self, failed: Failed) {
-        match failed {
-            Failed::Alignment(coordinate) => drop(self.broken.insert(coordinate)),
-            Failed::Installation(coordinate, event_id) => drop(self.uninstallable.insert((coordinate, event_id))),
-        }
-    }
-
-    /// Notes where parts have moved in by a plan; returns whether there are more such repositories than before.
-    fn note_moved_in(&mut self, plan: &Plan) -> bool {
-        let count = self.moved_in.len();
-        let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
-        self.moved_in
-            .extend(with_parts.map(|alignment| alignment.coordinate.clone()));
-        self.moved_in.len() > count
-    }
 }
 
 impl Reconciler {
@@ -206,11 +170,12 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// Writes to the purgatory what was planned. The refs are set already: what is marked as releasing can be fetched.
+    /// Writes to the purgatory what was planned, in an order that each step gives the reason for. The refs are set
+    /// already: what is marked as releasing can be fetched.
     async fn act(
         &self,
         locked: &LockedRepositories<'_>,
-        loaded: &Loaded,
+        Loaded { facts, scope, dirty }: &Loaded,
         (mut plan, disk): (Plan, Disk),
         left: BTreeSet<Coordinate>,
     ) -> Result<Reconciled, ReconcileError> {
@@ -218,19 +183,20 @@ impl Reconciler {
             let text = "the repository's data is missing here: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
+        let purgatory = &self.loader.purgatory;
         // What fails of another repository is tried again when that is reconciled.
         let (mut broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
-            (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
+            (disk.broken.into_iter()).partition(|coordinate| scope.coordinates.contains(coordinate));
         let others = left.iter().cloned().chain(foreign);
-        self.mark_others(loaded, &plan, others.collect()).await?;
+        mark_others(purgatory, (facts, scope), &plan, others.collect()).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
-        self.end_and_expire(&loaded.facts, &mut plan).await?;
-        self.note_remaining(&loaded.facts, &plan).await?;
+        end_and_expire(purgatory, facts, &mut plan, self.hold_secs).await?;
+        note_remaining(purgatory, facts, &plan).await?;
         let still_staged = unstage(locked, &plan).await;
         broken.extend(end_parts(locked, &plan).await);
         // What failed stays dirty, and is tried again; a PR by itself.
         if broken.is_empty() {
-            self.clear_dirty(loaded, &plan).await?;
+            clear_dirty(purgatory, (facts, scope), dirty, &plan).await?;
         }
         Ok(Reconciled {
             leased: marked.leased,
@@ -243,80 +209,5 @@ impl Reconciler {
             still_staged,
             also_lock: plan.also_lock,
         })
-    }
-
-    /// Marks dirty what these facts do not reach, or others hold: what is released may matter to it. Before anything
-    /// counts as served.
-    async fn mark_others(
-        &self,
-        loaded: &Loaded,
-        plan: &Plan,
-        mut others: BTreeSet<Coordinate>,
-    ) -> Result<(), ReconcileError> {
-        let purgatory = &self.loader.purgatory;
-        others.extend(unsettled_homes(&loaded.facts, &plan.releases));
-        if !others.is_empty() {
-            purgatory.mark_dirty(&others).await?;
-        }
-        Ok(look_at_members(purgatory, (&loaded.facts, &loaded.scope), plan).await?)
-    }
-
-    /// Ends entries, before anything of theirs is removed. What is kept aside stays for those that a push has extended
-    /// meanwhile: it waits for this lock, and what came before it has to be here.
-    async fn end_and_expire(&self, facts: &Facts, plan: &mut Plan) -> Result<(), ReconcileError> {
-        let purgatory = &self.loader.purgatory;
-        // An entry that nobody decides about must not end by itself meanwhile.
-        if !plan.undecided.is_empty() {
-            purgatory.extend(&plan.undecided, self.hold_secs).await?;
-        }
-        if !plan.ended.is_empty() {
-            purgatory.end(&plan.ended).await?;
-        }
-        let mut extended = Vec::new();
-        for (event_id, expiry) in &plan.expired {
-            match purgatory.expire(event_id, *expiry).await? {
-                true => log_expired(facts, event_id, *expiry),
-                false => extended.push(*event_id),
-            }
-        }
-        plan.keep_aside(&extended);
-        // After the facts: what the purgatory has lost was not there to be read.
-        if plan.removes() && purgatory.epoch().await?.is_unknown() {
-            plan.keep_all_aside();
-        }
-        Ok(())
-    }
-
-    /// Ends placeholders, before their commits are removed, which the next reconcile finds without them; and notes what
-    /// the remaining entries wait for.
-    async fn note_remaining(&self, facts: &Facts, plan: &Plan) -> Result<(), ReconcileError> {
-        let purgatory = &self.loader.purgatory;
-        for placeholder in &plan.placeholders_ended {
-            purgatory
-                .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
-                .await?;
-        }
-        let changed = changed_notes(facts, &plan.waiting);
-        if !changed.is_empty() {
-            purgatory.note_waiting(&changed).await?;
-        }
-        Ok(())
-    }
-
-    /// Clears the marks that the facts were read with. Last: what is undone until now stays dirty.
-    async fn clear_dirty(&self, loaded: &Loaded, plan: &Plan) -> Result<(), ReconcileError> {
-        let purgatory = &self.loader.purgatory;
-        for (coordinate, listing) in listings_to_note(&loaded.facts, plan) {
-            let Listing { keys, is_served } = listing;
-            purgatory.note_listings(&coordinate, &keys, is_served).await?;
-        }
-        // Again: who looked meanwhile has found these repositories locked.
-        look_at_members(purgatory, (&loaded.facts, &loaded.scope), plan).await?;
-        // What these facts do not reach is left to whoever reads more.
-        let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
-        for (coordinate, number) in settled {
-            purgatory.clear_dirty(coordinate, *number).await?;
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! What the purgatory is told beside the fate of events: what to look at again, and what each event waits for.
+//! What the purgatory is told of a plan besides which events are complete, a function for each step
+//! (`reconcile/mod.rs` has their order): what to look at again, which events end, and what the others wait for.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -15,10 +16,93 @@ use shared::refusal_log::excerpt;
 use shared::rules::Facts;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
+use shared::rules::Listing;
 use shared::rules::Plan;
+use shared::rules::listings_to_note;
+
+/// Marks dirty what these facts do not reach, or others hold: what is released may matter to it. Before anything
+/// counts as served.
+pub(super) async fn mark_others(
+    purgatory: &Purgatory,
+    (facts, scope): (&Facts, &FactsScope),
+    plan: &Plan,
+    mut others: BTreeSet<Coordinate>,
+) -> Result<(), PurgatoryError> {
+    others.extend(unsettled_homes(facts, &plan.releases));
+    if !others.is_empty() {
+        purgatory.mark_dirty(&others).await?;
+    }
+    look_at_members(purgatory, (facts, scope), plan).await
+}
+
+/// Ends entries, before anything of theirs is removed. What is kept aside stays for those that a push has extended
+/// meanwhile: it waits for this lock, and what came before it has to be here.
+pub(super) async fn end_and_expire(
+    purgatory: &Purgatory,
+    facts: &Facts,
+    plan: &mut Plan,
+    hold_secs: u64,
+) -> Result<(), PurgatoryError> {
+    // An entry that nobody decides about must not end by itself meanwhile.
+    if !plan.undecided.is_empty() {
+        purgatory.extend(&plan.undecided, hold_secs).await?;
+    }
+    if !plan.ended.is_empty() {
+        purgatory.end(&plan.ended).await?;
+    }
+    let mut extended = Vec::new();
+    for (event_id, expiry) in &plan.expired {
+        match purgatory.expire(event_id, *expiry).await? {
+            true => log_expired(facts, event_id, *expiry),
+            false => extended.push(*event_id),
+        }
+    }
+    plan.keep_aside(&extended);
+    // After the facts: what the purgatory has lost was not there to be read.
+    if plan.removes() && purgatory.epoch().await?.is_unknown() {
+        plan.keep_all_aside();
+    }
+    Ok(())
+}
+
+/// Ends placeholders, before their commits are removed, which the next reconcile finds without them; and notes what
+/// the remaining entries wait for.
+pub(super) async fn note_remaining(purgatory: &Purgatory, facts: &Facts, plan: &Plan) -> Result<(), PurgatoryError> {
+    for placeholder in &plan.placeholders_ended {
+        purgatory
+            .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
+            .await?;
+    }
+    let changed = changed_notes(facts, &plan.waiting);
+    if !changed.is_empty() {
+        purgatory.note_waiting(&changed).await?;
+    }
+    Ok(())
+}
+
+/// Clears the marks that the facts were read with. Last: what is undone until now stays dirty.
+pub(super) async fn clear_dirty(
+    purgatory: &Purgatory,
+    (facts, scope): (&Facts, &FactsScope),
+    dirty: &BTreeMap<Coordinate, DirtyNumber>,
+    plan: &Plan,
+) -> Result<(), PurgatoryError> {
+    for (coordinate, listing) in listings_to_note(facts, plan) {
+        let Listing { keys, is_served } = listing;
+        purgatory.note_listings(&coordinate, &keys, is_served).await?;
+    }
+    // Again: who looked meanwhile has found these repositories locked.
+    look_at_members(purgatory, (facts, scope), plan).await?;
+    // What these facts do not reach is left to whoever reads more.
+    let settled = dirty.iter().filter(|(at, _)| facts.is_settled(at));
+    for (coordinate, number) in settled {
+        purgatory.clear_dirty(coordinate, *number).await?;
+    }
+    Ok(())
+}
 
 /// Logs that an event has expired, and what it waited for until then.
-pub(super) fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
+fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     let Some(entry) = facts.entries.get(event_id) else {
         return;
     };
@@ -36,7 +120,7 @@ pub(super) fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
 
 /// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it. Its
 /// own are looked at when its dirty mark is cleared.
-pub(super) async fn look_at_members(
+async fn look_at_members(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
     plan: &Plan,
@@ -52,7 +136,7 @@ pub(super) async fn look_at_members(
 }
 
 /// Returns the homes of released events that others list whom these facts do not reach.
-pub(super) fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
+fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
     let homes = releases.iter().flat_map(|release| &release.coordinates);
     homes.filter(|home| !facts.is_settled(home)).cloned().collect()
 }
@@ -69,7 +153,7 @@ pub(super) fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) ->
 }
 
 /// Returns the notes on what entries wait for that differ from those written.
-pub(super) fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
+fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
     let written = |event_id: &EventId| facts.entries.get(event_id).map(|entry| entry.waiting_for.as_str());
     waiting
         .iter()
