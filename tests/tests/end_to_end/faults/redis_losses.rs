@@ -19,6 +19,7 @@ use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
+use crate::fixture::Waiting;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
@@ -154,17 +155,10 @@ async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
         ..ALONE
     })
     .await;
-    let repository = Repository::new("r");
-    let url = world.url(&repository);
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
     world.relay_proxy().set_answer(BUSY);
-    git.push(&url, &["main"]).await.expect_ok();
-    let path = format!("/{}/r.git/info/refs?service=git-upload-pack", repository.npub());
+    let served = waiting.push().await;
+    let path = format!("/{}/r.git/info/refs?service=git-upload-pack", served.repository.npub());
 
     world.kill_gateway().await;
     empty(&mut world, Emptied::ByRestart).await;
@@ -195,14 +189,14 @@ async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
     assert_eq!(world.get(&path, "").await.0, 503);
 
     let mut nostr = world.nostr().await;
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    assert_eq!(nostr.send(&served.announcement).await, held());
+    assert_eq!(nostr.send(&served.state).await, held());
     eventually("both are served without a push", async || {
-        nostr.serves(&announcement).await && nostr.serves(&state).await
+        nostr.serves(&served.announcement).await && nostr.serves(&served.state).await
     })
     .await;
-    let clone = world.clone(&repository, "clone").await.unwrap();
-    assert_eq!(clone.rev_parse("HEAD").await, commit);
+    let clone = world.clone(&served.repository, "clone").await.unwrap();
+    assert_eq!(clone.rev_parse("HEAD").await, served.commit);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,14 +279,8 @@ async fn a_commit_is_kept_whenever_redis_loses_everything_behind_its_push() {
 async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
-    let repository = Repository::new("r");
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
-    let id = state.id.to_hex();
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
+    let id = waiting.state.id.to_hex();
     let noted = async |world: &World| field(&mut redis(world).await, &id, "waiting_for").await.unwrap();
     eventually("the gateway has looked", async || !noted(&world).await.is_empty()).await;
     // What the last look wrote, and the mark for it, never reached this server.
@@ -303,8 +291,8 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     world.redis().start_again().await;
 
     eventually("the gateway has looked again", async || !noted(&world).await.is_empty()).await;
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
-    assert!(nostr.serves(&state).await);
+    let served = waiting.push().await;
+    assert!(nostr.serves(&served.state).await);
 }
 
 /// It may not even have heard of the state whose refs were set. The model of the protocol found it.
