@@ -56,8 +56,8 @@ impl DiskWalk {
         }
     }
 
-    /// Returns at most the next `count_max` coordinates, in no order; `None`: the walk is over. What is not in the place
-    /// of its coordinate, or cannot be read, is logged and left out.
+    /// Returns at most the next `count_max` coordinates, in no order; `None`: the walk is over. What is not in the
+    /// place of its coordinate, or cannot be read, is logged and left out.
     ///
     /// # Errors
     /// The data directory cannot be listed; the walk is over then.
