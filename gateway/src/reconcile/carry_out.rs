@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
-use shared::rules::Alignment;
 use shared::rules::Facts;
-use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::Staged;
 
@@ -26,14 +24,16 @@ pub(super) enum Failed {
 pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
-        if let Err(error) = align(locked, alignment).await {
+        let aligned = async { locked.repository(coordinate)?.align(alignment).await };
+        if let Err(error) = aligned.await {
             tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot change a repository, will try again");
             return Err(Failed::Alignment(coordinate.clone()));
         }
     }
     for installation in &plan.installations {
         let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
-        if let Err(error) = install(locked, installation).await {
+        let installed = async { locked.repository(coordinate)?.install(installation).await };
+        if let Err(error) = installed.await {
             tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
             return Err(Failed::Installation(coordinate.clone(), event_id));
         }
@@ -41,23 +41,12 @@ pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &
     Ok(())
 }
 
-async fn align(locked: &LockedRepositories<'_>, alignment: &Alignment) -> Result<(), RepositoryError> {
-    locked.repository(&alignment.coordinate)?.align(alignment).await
-}
-
-async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -> Result<(), RepositoryError> {
-    locked.repository(&installation.coordinate)?.install(installation).await
-}
-
 /// Removes what is staged for nothing any more; returns what of it is not gone.
 pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
     let mut still_staged = BTreeSet::new();
     for staged in &plan.unstage {
-        let unstaged = match locked.repository(&staged.coordinate) {
-            Ok(repository) => repository.unstage(staged).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = unstaged {
+        let unstaged = async { locked.repository(&staged.coordinate)?.unstage(staged).await };
+        if let Err(error) = unstaged.await {
             still_staged.insert(staged.clone());
             tracing::error!(repo.coordinate = %staged.coordinate, error = logged(&error), "cannot remove a staged commit, will try again");
         }
@@ -69,11 +58,8 @@ pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTr
 pub(super) async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
     for (coordinate, state_id) in &plan.parts_ended {
-        let ended = match locked.repository(coordinate) {
-            Ok(repository) => repository.end_parts(state_id).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
+        let ended = async { locked.repository(coordinate)?.end_parts(state_id).await };
+        if let Err(error) = ended.await {
             broken.insert(coordinate.clone());
             tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot remove parts of a state, will try again");
         }
