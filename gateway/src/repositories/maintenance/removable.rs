@@ -464,10 +464,10 @@ mod tests {
         let locked = locked.repository(scene.repository.coordinate()).unwrap();
         let whole = received.pop().unwrap();
 
-        let taken = locked.take_in(received.pop().unwrap(), &tips).await;
+        let taken = locked.take_in(received.pop().unwrap(), &tips, None).await;
         assert!(matches!(taken, Err(RepositoryError::Incomplete { .. })), "{taken:?}");
         assert!(!scene.is_here(child).await);
-        locked.take_in(whole, &tips).await.unwrap();
+        locked.take_in(whole, &tips, None).await.unwrap();
 
         assert!(scene.is_here(child).await && scene.is_here(scene.unreached).await);
         scene.set("again", child).await;
