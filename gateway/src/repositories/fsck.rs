@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Reads from the document what each fault gets: whether it is taken.
+    /// Reads from the document whether each fault is allowed.
     fn documented() -> BTreeMap<String, bool> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/clients.md");
         let text = std::fs::read_to_string(path).unwrap();
@@ -296,13 +296,13 @@ mod tests {
         let mut documented = BTreeMap::new();
         for row in table.lines().filter(|line| line.starts_with("| `")) {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-            let is_taken = match cells[2] {
-                "taken" => true,
+            let is_allowed = match cells[2] {
+                "allowed" => true,
                 "refused" => false,
                 other => panic!("{other}: {row}"),
             };
             let names = cells[1].split('`').skip(1).step_by(2);
-            documented.extend(names.map(|name| (name.to_owned(), is_taken)));
+            documented.extend(names.map(|name| (name.to_owned(), is_allowed)));
         }
         documented
     }
