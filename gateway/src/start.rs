@@ -233,7 +233,7 @@ impl Server {
             ending.stopping.cancel();
             tracing::info!(
                 drain_secs = self.drain.as_secs(),
-                "stopping: what runs is finished; another signal ends it at once"
+                "stopping: running requests are finished; another signal ends them at once"
             );
             tokio::select! {
                 () = tokio::time::sleep(self.drain) => {}
@@ -244,7 +244,7 @@ impl Server {
             ended = work => ended,
             () = end => {
                 ending.cut.cancel();
-                tracing::warn!("work that had not ended was cut off; the next start continues it");
+                tracing::warn!("unfinished work was cut off; the next start continues it");
                 Ok(())
             }
         };
@@ -434,13 +434,13 @@ const WORKER_ENDED: &str = "the worker that releases events ended";
 fn log_admin_address(listener: &TcpListener) {
     match listener.local_addr() {
         Ok(address) if address.ip().is_loopback() => {
-            tracing::info!(%address, "a page about the purgatory, /livez, /readyz and /metrics are here");
+            tracing::info!(%address, "this address serves a page about the purgatory, /livez, /readyz and /metrics");
         }
         Ok(address) => tracing::warn!(
             %address,
-            "a page about the purgatory, /livez, /readyz and /metrics are here, where others than this host may reach them"
+            "this address serves a page about the purgatory, /livez, /readyz and /metrics, where others than this host may reach them"
         ),
-        Err(error) => tracing::warn!(%error, "cannot tell the admin address"),
+        Err(error) => tracing::warn!(%error, "cannot determine the admin address"),
     }
 }
 

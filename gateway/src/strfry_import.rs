@@ -93,7 +93,7 @@ impl StrfryImport {
             }
             Some(_) => {}
             // Built without its tags: each import says by itself whether it can be understood.
-            None => tracing::warn!(found, "cannot tell the version of strfry; 1.1.0 or newer is needed"),
+            None => tracing::warn!(found, "cannot determine the version of strfry; 1.1.0 or newer is needed"),
         }
         Ok(Self {
             program,

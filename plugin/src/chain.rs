@@ -222,7 +222,7 @@ impl Runner {
         tracing::warn!(
             error = error as &dyn std::error::Error,
             pause_secs = pause.as_secs(),
-            "the chained plugin fails; --chain-on-error stands in for it"
+            "the chained plugin fails; --chain-on-error applies"
         );
         if let Some(running) = self.running.take() {
             running.end(&self.group).await;
@@ -320,7 +320,7 @@ fn parse_answer(answer: &Value, event_id: &str) -> Result<Answer, ChainError> {
     }
     let message = match answer.get("msg") {
         None => "",
-        Some(message) => message.as_str().ok_or(ChainError::Protocol("msg is no string"))?,
+        Some(message) => message.as_str().ok_or(ChainError::Protocol("msg is not a string"))?,
     };
     match answer.get("action").and_then(Value::as_str) {
         Some("accept") => Ok(Answer::Accept),

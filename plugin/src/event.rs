@@ -44,10 +44,10 @@ pub(crate) enum EventFault {
     #[error("too many elements of tags: at most {TAG_ELEMENTS_MAX}")]
     TooManyElements,
     /// A number, `null` or the like.
-    #[error("an element of a tag is no string")]
+    #[error("an element of a tag is not a string")]
     NoString,
     /// Nothing in it that can be read.
-    #[error("a tag is empty, or no array of strings")]
+    #[error("a tag is empty or not an array of strings")]
     EmptyTag,
 }
 

@@ -157,7 +157,7 @@ impl FactLoader {
             pull_requests = scope.pull_request_ids.len(),
             entries,
             asked,
-            "ask the relay for facts"
+            "query the relay for facts"
         );
         let (mut served, requested) = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests))?;
         // Of PRs that are served already only their ids were known.

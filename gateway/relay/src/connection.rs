@@ -213,7 +213,7 @@ impl Client {
                 match self.send_stored(&subscription, looked_up, &mut sent).await? {
                     Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
                         let max = self.relay.limits.results_max;
-                        let reason = format!("error: more than {max} events: ask with fewer filters, or lower limits");
+                        let reason = format!("error: more than {max} events match: use fewer filters or lower limits");
                         return self.close(&subscription, &reason).await;
                     }
                     Ok(()) => {}

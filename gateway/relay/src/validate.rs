@@ -123,7 +123,7 @@ fn check_deletion(event: &Event) -> Result<(), InvalidEvent> {
     for (name, max) in [("e", DELETED_IDS_MAX), ("a", DELETED_COORDINATES_MAX)] {
         if tag_values(event, name).count() > max {
             return refuse(format!(
-                "invalid: a deletion has at most {max} {name} tags here: send several"
+                "invalid: a deletion may have at most {max} {name} tags on this relay: split it"
             ));
         }
     }
@@ -138,7 +138,7 @@ fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
     }
     let mut identifiers = tag_values(event, "d");
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
-        return refuse("invalid: an addressable event needs one d tag here");
+        return refuse("invalid: an addressable event needs exactly one d tag on this relay");
     };
     if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
         return refuse(format!(
@@ -264,11 +264,11 @@ mod tests {
             (30617, &[&["d", &longest]], ""),
             (30617, &[&["d", &long[..183]]], "invalid: the d tag is over"),
             (30617, &[&["d", "x\0"]], "invalid: the d tag is over"),
-            (30617, &[], "invalid: an addressable event needs one d tag"),
+            (30617, &[], "invalid: an addressable event needs exactly one d tag"),
             (
                 30617,
                 &[&["d", "x"], &["d", "y"]],
-                "invalid: an addressable event needs one d tag",
+                "invalid: an addressable event needs exactly one d tag",
             ),
             (1, &[&["-"]], "blocked: event marked as protected"),
         ];
@@ -293,10 +293,10 @@ mod tests {
                 5,
                 ["a", &coordinate],
                 101,
-                "invalid: a deletion has at most 100 a tags here",
+                "invalid: a deletion may have at most 100 a tags on this relay",
             ),
             (5, ["e", &id], 1_000, ""),
-            (5, ["e", &id], 1_001, "invalid: a deletion has at most 1000 e tags here"),
+            (5, ["e", &id], 1_001, "invalid: a deletion may have at most 1000 e tags on this relay"),
             (1, ["e", &id], 1_001, ""),
         ] {
             let event = EventBuilder::new(Kind::from(kind), "")

@@ -54,7 +54,7 @@ pub(crate) fn admin_routes(
             let path = path.as_str();
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
             if is_page(path) && !host.is_none_or(is_no_name) {
-                let text = "the pages are shown by address: http://127.0.0.1:<port>/\n";
+                let text = "open these pages by IP address: http://127.0.0.1:<port>/\n";
                 return reply::text(StatusCode::FORBIDDEN, text);
             }
             match method {
@@ -153,7 +153,7 @@ impl AdminParts {
             }
             _ => match path.strip_prefix("/events/").and_then(|id| EventId::from_hex(id).ok()) {
                 Some(event_id) => self.answer_event(&event_id).await,
-                None => reply::text(StatusCode::NOT_FOUND, "here are /, /livez, /readyz and /metrics\n"),
+                None => reply::text(StatusCode::NOT_FOUND, "not found; this address has /, /livez, /readyz and /metrics\n"),
             },
         }
     }
@@ -166,20 +166,20 @@ impl AdminParts {
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Response {
         let Some((event_id, action)) = action_in(path) else {
-            return reply::text(StatusCode::NOT_FOUND, "an event can be released or dropped\n");
+            return reply::text(StatusCode::NOT_FOUND, "unknown action: an event can be released or dropped\n");
         };
         if !is_from_own_page(headers) {
-            return reply::text(StatusCode::FORBIDDEN, "this is done from the page of the event only\n");
+            return reply::text(StatusCode::FORBIDDEN, "refused: use the buttons on the page of the event\n");
         }
         let Some(form) = read_form(body).await else {
-            return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "this is more than the form sends\n");
+            return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than the form\n");
         };
         let mut fields = form_urlencoded::parse(&form);
         if !fields.any(|(name, value)| name == "token" && value == self.token.as_str()) {
-            let text = "the form is older than the gateway: load the page of the event again\n";
+            let text = "the gateway has restarted since the form was loaded: reload the page of the event\n";
             return reply::text(StatusCode::FORBIDDEN, text);
         }
-        tracing::info!(event.id = %event_id, ?action, "asked for on the admin page");
+        tracing::info!(event.id = %event_id, ?action, "requested on the admin page");
         let done = match action {
             Action::Release => release_now(&self.purgatory, &event_id).await,
             Action::Drop => drop_now(&self.purgatory, &event_id).await,

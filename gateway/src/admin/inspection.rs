@@ -118,9 +118,9 @@ impl Inspection {
             let name = &found.name;
             match (found.here, found.declared) {
                 (Some(here), Some(declared)) => format!("{name} is at {here}, and {of_state} declares {declared}"),
-                (None, Some(declared)) => format!("{name} is not here, and {of_state} declares {declared}"),
+                (None, Some(declared)) => format!("{name} does not exist, and {of_state} declares {declared}"),
                 (Some(here), None) => format!("{name} is at {here}, and {of_state} does not declare it"),
-                (None, None) => format!("{name} is neither here nor declared"),
+                (None, None) => format!("{name} neither exists nor is declared"),
             }
         });
         let mut faults: Vec<String> = shown.collect();
@@ -134,7 +134,7 @@ impl Inspection {
         match self.status {
             RepositoryStatus::Served => "its announcement is served".to_owned(),
             RepositoryStatus::Waiting => "its announcement waits in the purgatory".to_owned(),
-            RepositoryStatus::Denied => "one of the operator's lists takes it down".to_owned(),
+            RepositoryStatus::Denied => "the operator's lists exclude it".to_owned(),
             RepositoryStatus::NotAnnounced => match self.on_disk.unhosted_since {
                 Some(since) => format!(
                     "no announcement that names this server, for {}: removed after --deleted-retention-days",

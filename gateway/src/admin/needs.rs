@@ -233,7 +233,7 @@ impl fmt::Display for Need {
                 let owners = npubs(listed_by).join(" or ");
                 write!(
                     f,
-                    "{} to count as maintainer in the repository of {owners}, who lists them",
+                    "{} to become a maintainer of the repository of {owners}, who lists them",
                     npub(author)
                 )
             }

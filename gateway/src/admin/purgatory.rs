@@ -155,7 +155,7 @@ async fn find_by_beginning(purgatory: &Purgatory, beginning: &str) -> Result<Eve
     match (found.next(), found.next()) {
         (Some(event_id), None) => Ok(event_id),
         (Some(_), Some(_)) => Err(CommandError::new(format!(
-            "several ids begin with {beginning}: give more of it"
+            "several ids begin with {beginning}: give more digits"
         ))),
         (None, _) => Err(absent(&NamedEvent::Beginning(beginning.to_owned()))),
     }
@@ -221,7 +221,7 @@ fn describe(entry: &Entry, needs: &[Need], now: u64) -> String {
     let ends = match (entry.status.counts_as_served(), entry.deadline.checked_sub(now)) {
         (true, _) => "it does not expire".to_owned(),
         (false, Some(secs)) => format!("{} left", span(secs)),
-        (false, None) => "its time is over".to_owned(),
+        (false, None) => "its deadline has passed".to_owned(),
     };
     let mut text = format!(
         "event       {}\nkind        {} ({})\nauthor      {}\nrepository  {}\nstatus      {} for {}, {ends}\n\
@@ -350,11 +350,11 @@ impl Attempt {
         match self.released {
             Released::Left => (
                 "left",
-                "it has left the purgatory: the relay has it, or nobody wants it any more",
+                "it has left the purgatory: the relay has it, or it was dropped or has expired",
             ),
             Released::Releasing => ("releasing", "it is complete: a gateway publishes it"),
             Released::Refused => ("refused", "it is complete, and the relay refuses it"),
-            Released::Waits => ("waits", "its repository is reconciled, and it still waits"),
+            Released::Waits => ("waits", "its repository was reconciled, and it still waits"),
             Released::NobodyCame => (
                 "nobody-came",
                 "no gateway has reconciled its repository: does one run, and does the relay answer?",

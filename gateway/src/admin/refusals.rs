@@ -18,7 +18,7 @@ pub(super) fn refusals(refusals: &[(u64, NotedRefusal)], now: u64, is_json: bool
         return format!("{:#}\n", json!({"now": now, "refusals": refusals}));
     }
     if refusals.is_empty() {
-        return "no refusal is remembered: there was none for a day\n".to_owned();
+        return "no refusals within the last day\n".to_owned();
     }
     let lines = refusals.iter().map(|(at, refusal)| {
         let ago = span(now.saturating_sub(*at));
@@ -31,8 +31,7 @@ pub(super) fn refusals(refusals: &[(u64, NotedRefusal)], now: u64, is_json: bool
 pub(super) fn none_remembered(request: &str) -> String {
     let request = plain(request);
     format!(
-        "no refusal {request} is remembered: it was more than a day or 3,000 refusals ago, or its address had more than \
-         20 a minute; journalctl -u grasp-gateway -g {request}\n"
+        "no refusal {request} is recorded: it is older than a day or than the last 3,000 refusals, or its address had more than 20 a minute; journalctl -u grasp-gateway -g {request}\n"
     )
 }
 

@@ -113,7 +113,7 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
     let server = &options.check.server;
     if server.redis().is_none() {
         return Err(CommandError::new(
-            "--redis-url must be given: a gateway without Redis reconciles what is cloned, and all when it starts",
+            "--redis-url must be given: a gateway without Redis reconciles a repository when it is cloned, and all of them when it starts",
         ));
     }
     let mut inspector = inspector(server).await?;
@@ -154,7 +154,7 @@ async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<Comm
     }
     let mut text = format!("{} checked, {faulty} wrong", coordinates.len());
     if unknown > 0 {
-        text += &format!(", {unknown} that cannot be told");
+        text += &format!(", {unknown} unknown");
     }
     Ok(CommandAnswer {
         text: if options.json { String::new() } else { text + "\n" },
@@ -163,7 +163,7 @@ async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<Comm
 }
 
 fn unread(coordinate: &Coordinate) -> impl FnOnce(FactsError) -> CommandError {
-    CommandError::because(format!("cannot tell what is declared of {coordinate}"))
+    CommandError::because(format!("cannot read the facts about {coordinate}"))
 }
 
 async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandError> {
@@ -216,7 +216,7 @@ async fn open(data_dir: &Path, maintenance: MaintenanceSettings) -> Result<Repos
 fn owner_of(data_dir: &Path) -> Result<u32, CommandError> {
     let found = fs::metadata(data_dir.join("repositories"));
     let found = found.map_err(CommandError::because(format!(
-        "there are no repositories in {}: name the gateway's with --data-dir",
+        "there are no repositories in {}: give the gateway's directory with --data-dir",
         data_dir.display()
     )))?;
     Ok(found.uid())
@@ -227,7 +227,7 @@ fn check_user(data_dir: &Path, owner: u32, own: u32) -> Result<(), CommandError>
     match owner == own {
         true => Ok(()),
         false => Err(CommandError::new(format!(
-            "{} belongs to user {owner}, and this is run by user {own}, whose files the gateway cannot read: \
+            "{} belongs to user {owner}, and this command runs as user {own}, whose files the gateway could not read: \
              runuser -u grasp -- grasp-gateway repo ...",
             data_dir.display()
         ))),

@@ -156,7 +156,7 @@ pub(super) fn list(rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> S
     let head = ["EVENT", "KIND", "STATUS", "REPOSITORY", "SINCE", "LEFT", "WAITS FOR"];
     let mut text = table(&head, rows.iter().map(|row| row.cells(now)));
     if left_out {
-        text.push_str("There are more: name a --repository or an --author, or raise --count.\n");
+        text.push_str("There are more: filter by --repository or --author, or raise --count.\n");
     }
     text
 }
@@ -219,11 +219,11 @@ impl Tally {
             ));
         }
         if self.read < all {
-            text.push_str(&format!("counted are {} of {all}\n", self.read));
+            text.push_str(&format!("counted: {} of {all}\n", self.read));
         }
         let (bytes, dirty) = (counts.waiting_bytes, counts.dirty);
         text.push_str(&format!(
-            "bytes of what waits: {bytes}\nrepositories to reconcile: {dirty}\n"
+            "bytes of waiting events: {bytes}\nrepositories to reconcile: {dirty}\n"
         ));
         text
     }
@@ -336,7 +336,7 @@ pub(super) mod tests {
             text.contains("oldest held: 1m, aaaaaaaaaaaa") && text.contains("oldest stuck: 1m 5s"),
             "{text}"
         );
-        assert!(text.contains("counted are 3 of 10"), "{text}");
+        assert!(text.contains("counted: 3 of 10"), "{text}");
         assert_eq!(json["oldest"]["held"]["held_since"], 10);
         assert_eq!(json["by_kind_and_status"][0]["count"], 2);
     }

@@ -153,7 +153,7 @@ fn screen(survey: &Survey) -> String {
         .map(|(at, refusal)| refusals::refusals(&[(*at, refusal.clone())], counts.now, false))
         .collect();
     format!(
-        "\u{1b}[H\u{1b}[2J{} wait ({} bytes), {} leave, {} early commits, {} repositories to reconcile\n\n{}\n{refused}",
+        "\u{1b}[H\u{1b}[2J{} waiting ({} bytes), {} releasing, {} early commits, {} repositories to reconcile\n\n{}\n{refused}",
         counts.waiting,
         counts.waiting_bytes,
         counts.releasing,

@@ -45,7 +45,7 @@ pub(super) async fn look_at_pull_requests(
     if let Err(error) = noted.await {
         // What was leased must be published all the same.
         let error = &error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %coordinate, error, "cannot note that PRs were looked at");
+        tracing::warn!(repo.coordinate = %coordinate, error, "cannot record that PRs were reconciled");
     }
     Ok(reconciled)
 }

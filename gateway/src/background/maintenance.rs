@@ -28,21 +28,21 @@ pub(super) async fn maintain_touched(reconciler: &Reconciler) {
             }) => {
                 let secs = began.elapsed().as_secs();
                 let at = &coordinate;
-                let text = "a repository is maintained";
+                let text = "repository maintained";
                 tracing::info!(repo.coordinate = %at, refs, combined, indexed, removed, separated, secs, "{text}");
             }
             Err(error) => {
                 repositories.touched().leave_out(&coordinate);
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository, left out until the daily visit");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository, left out until the daily re-check");
             }
         }
         match remove_unreachable(reconciler, &coordinate).await {
             Ok(0) => {}
-            Ok(packs) => tracing::info!(repo.coordinate = %coordinate, packs, "unreachable objects are removed"),
+            Ok(packs) => tracing::info!(repo.coordinate = %coordinate, packs, "unreachable objects removed"),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which unreachable objects can go");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot determine which unreachable objects can be removed");
             }
         }
         rest(began).await;

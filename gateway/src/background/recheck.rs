@@ -28,7 +28,7 @@ pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: 
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot list the repositories");
         }
-        tracing::debug!(secs = began.elapsed().as_secs(), "everything on disk is visited");
+        tracing::debug!(secs = began.elapsed().as_secs(), "the re-check has visited everything on disk");
         tokio::time::sleep_until(began + RECHECK_INTERVAL).await;
     }
 }
@@ -53,7 +53,7 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
 async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result<(), RepositoryError> {
     let repositories = &reconciler.repositories;
     let swept = repositories.sweep_quarantine().await?;
-    tracing::debug!(swept, "swept the work in progress of killed gateways");
+    tracing::debug!(swept, "removed what killed gateways left unfinished");
     list_names(repositories).await?;
     wait_for_epoch(reconciler).await;
     let mut walk = repositories.walk_staged();
@@ -144,14 +144,14 @@ async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs:
         tracing::warn!(repo.coordinate = %coordinate, error, "{text}");
     };
     if let Err(error) = sweep(reconciler, coordinate).await {
-        log(&error, "cannot sweep a repository");
+        log(&error, "cannot clean up a repository");
     }
     if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
-        log(&error, "cannot tell whether a repository is still announced");
+        log(&error, "cannot determine whether a repository is still announced");
     }
     reconciler.repositories.touched().note_daily(coordinate);
     if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
-        log(&error, "cannot tell which PRs have ended");
+        log(&error, "cannot determine which PRs have ended");
     }
 }
 

@@ -235,7 +235,7 @@ impl<'r> Recovery<'r> {
         }
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "cannot make up for what Redis has lost now, will continue"
+            "cannot restore what Redis has lost, will continue"
         );
         tokio::time::sleep(RETRY_PAUSE).await;
         match self.check_epoch().await {

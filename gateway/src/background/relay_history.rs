@@ -47,7 +47,7 @@ impl RelayHistory {
                 Err(error @ (RelayError::TooMany { .. } | RelayError::Stalled { .. })) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "some events of one second are left out: what they are about is visited by the next re-check"
+                        "some events with the same timestamp are left out: the next re-check reconciles their repositories"
                     );
                     relay.newest(vec![filter.limit(EVENTS_MAX)]).await?
                 }

@@ -47,11 +47,11 @@ pub(super) async fn keep_or_remove(
         Retention::Keep => repository.note_unhosted(None).await?,
         Retention::KeepUnhosted { since } if unhosted_since == Some(since) => {}
         Retention::KeepUnhosted { since } => {
-            tracing::info!(repo.coordinate = %coordinate, "no longer announced here, data kept for now");
+            tracing::info!(repo.coordinate = %coordinate, "no longer announced, data kept for now");
             repository.note_unhosted(Some(since)).await?;
         }
         Retention::Remove => {
-            tracing::warn!(repo.coordinate = %coordinate, "not announced here for long enough, data removed");
+            tracing::warn!(repo.coordinate = %coordinate, "not announced for long enough, data removed");
             repository.remove().await?;
         }
     }
@@ -79,5 +79,4 @@ async fn lock<'r>(
 }
 
 /// What the operator reads of a repository whose state is gone.
-pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it is kept on disk, \
-                                     and served again when they are published again";
+pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it stays on disk, and is served again once they are published again";

@@ -136,7 +136,7 @@ impl Worker {
             // One entry that a script cannot read must not keep back all others.
             Err(error @ PurgatoryError::Script { .. }) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "what is overdue is not marked, will try again");
+                tracing::error!(error, "cannot mark overdue entries, will try again");
             }
             Ok(_) => {}
             Err(error) => return Err(error),
@@ -234,22 +234,22 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
     match loss {
         // An empty Redis is what a new server begins with.
         Loss::Everything if was_known => {
-            tracing::error!("Redis has lost everything that was held: its authors have to send it again");
+            tracing::error!("Redis has lost all held events: their authors must send them again");
         }
         Loss::Everything => tracing::info!("a new purgatory begins: this Redis has none yet"),
         Loss::Nothing | Loss::OnlyOwnReleases | Loss::LastWrites => {
-            tracing::info!(?loss, "another epoch of the purgatory");
+            tracing::info!(?loss, "a new epoch of the purgatory begins");
         }
     }
     match recover(reconciler, loss, found).await {
         Ok(epoch) => {
-            tracing::info!(epoch, "whatever could be is written again");
+            tracing::info!(epoch, "restored what this gateway knew");
             Some(epoch)
         }
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "cannot make up for what Redis has lost, will try again"
+                "cannot restore what Redis has lost, will try again"
             );
             tokio::time::sleep(RETRY_PAUSE).await;
             None

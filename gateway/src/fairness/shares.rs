@@ -40,7 +40,7 @@ pub(crate) struct Claim {
 
 /// All is in use, and nobody has more of it than whoever asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("all of it is in use, and your address has as much as any other")]
+#[error("everything is in use, and your address has as large a share as any other")]
 pub(crate) struct AllInUse;
 
 #[derive(Debug, Default)]

@@ -210,7 +210,7 @@ pub(super) async fn deliver(
             ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
         () = client.closed() => Ok(()),
-        () = claim.ended() => Err(io::Error::other("its place was needed for another address")),
+        () = claim.ended() => Err(io::Error::other("its slot was needed for another address")),
     }
 }
 

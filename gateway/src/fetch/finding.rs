@@ -114,11 +114,11 @@ impl Found {
             Self::NotHosted => (StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
             Self::DataMissing(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
+                "the data of this repository is missing on this server; a maintainer must push it again\n",
             ),
             Self::NoState => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the events of this repository were lost here; it is back after its maintainer has published them again\n",
+                "this server has lost the events of this repository; a maintainer must publish them again\n",
             ),
             Self::Readable { .. } | Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,

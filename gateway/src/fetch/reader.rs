@@ -106,7 +106,7 @@ impl Reader {
             Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is kept of a state");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the parts of a state");
                 Vec::new()
             }
         }
@@ -211,7 +211,7 @@ impl Reader {
             Ok(Some(refs)) => refs,
             Ok(None) => {
                 let error = error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is hosted");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot determine what is hosted");
                 return Found::Unavailable;
             }
             Err(error) => return unreadable(coordinate, &error),

@@ -77,7 +77,7 @@ impl Git {
                     tracing::warn!(
                         git.version = found,
                         "git has known faults that a client can reach (docs/operations.md, \"Git processes\"): upgrade to \
-                         {mended} or newer, unless your distribution has mended this version"
+                         {mended} or newer, unless your distribution has fixed this version"
                     );
                 }
                 write_config(&config, version)?;

@@ -56,7 +56,7 @@ pub(crate) enum GitError {
         deadline: Duration,
     },
     /// The child printed more than is kept.
-    #[error("git {command} printed more than it should")]
+    #[error("git {command} printed more than expected")]
     TooMuch {
         /// The subcommand.
         command: String,

@@ -191,7 +191,7 @@ impl Front {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read what a page shows of a repository");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the content of a repository's page");
                 Arc::default()
             }
         }

@@ -73,9 +73,9 @@ impl OpenCounts {
                 Ok(Ok(count)) => this.counted.insert(coordinate, (began, Some(count))),
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(repo.coordinate = %coordinate, error, "cannot count what is open");
+                    tracing::debug!(repo.coordinate = %coordinate, error, "cannot count open issues and PRs");
                 }
-                Err(_) => tracing::debug!(repo.coordinate = %coordinate, "to count what is open takes too long"),
+                Err(_) => tracing::debug!(repo.coordinate = %coordinate, "counting open issues and PRs takes too long"),
             }
         });
         last

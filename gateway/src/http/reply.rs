@@ -111,7 +111,7 @@ fn uncached(content_type: &'static str, response: Response) -> Response {
 
 /// Answers that what was asked for is read at `location`, a path of this server, and always will be.
 pub(crate) fn moved(location: &str) -> Response {
-    let mut response = text(StatusCode::PERMANENT_REDIRECT, format!("this is at {location}\n"));
+    let mut response = text(StatusCode::PERMANENT_REDIRECT, format!("moved to {location}\n"));
     // A path that `wire::path` wrote is ASCII without control characters.
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(header::LOCATION, location);

@@ -195,7 +195,7 @@ fn in_origin_form(mut request: Request<Incoming>) -> Result<Request<Incoming>, B
         Err(Box::new(response))
     };
     if request.method() == Method::CONNECT {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy\n");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "this server is not a proxy\n");
     }
     let path_and_query = match request.uri().path_and_query() {
         Some(path) if path.as_str().starts_with('/') => path.clone(),
@@ -218,7 +218,7 @@ async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
     let builder = builder(REQUEST_WAIT_MIN);
     let answered = builder.serve_connection(TokioIo::new(stream), answer);
     let ended = tokio::time::timeout(REFUSE_TIMEOUT, answered).await;
-    tracing::debug!(?ended, "refused a connection too many of its address");
+    tracing::debug!(?ended, "refused a connection: its address has too many");
     drop(refusal);
 }
 

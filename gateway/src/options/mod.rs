@@ -48,22 +48,22 @@ pub(crate) enum GatewayCommand {
     Serve(Box<GatewayOptions>),
     /// Signs a repository's announcement and state, sends them to a relay and prints the clone URL.
     ///
-    /// For trying a server out with nothing but git.
+    /// To try a server with git alone.
     Declare(DeclareOptions),
-    /// Looks at everything that a server with these settings needs, from inside and as clients reach it, and names what
-    /// is wrong and what mends it.
+    /// Checks everything that a server with these settings needs, from inside and as clients reach it, and reports each
+    /// problem with its correction.
     ///
-    /// Ends with 0: all is well; 1: something is wrong; 2: nothing is, and something may become so.
+    /// Exit status 0: no problem; 1: an error; 2: only warnings.
     Doctor(Box<DoctorOptions>),
     /// Prints the configuration file with all settings, or checks one.
     Config(ConfigOptions),
-    /// Looks into the purgatory: what waits, what for, and since when; and acts on single events in it.
+    /// Shows the purgatory: which events wait, for what, and since when; and acts on single events.
     ///
-    /// With the Redis of the gateway, whether a gateway runs or not.
+    /// Needs the gateway's Redis, and no running gateway.
     Purgatory(Box<PurgatoryOptions>),
-    /// Looks at the repositories of a data directory and works on them, whether a gateway runs or not.
+    /// Shows, checks and maintains the repositories of a data directory. A gateway need not run.
     Repo(Box<RepoOptions>),
-    /// Prints what a shell needs to complete this program's options.
+    /// Prints shell completions for this program.
     Completions {
         /// The shell.
         #[arg(value_name = "SHELL", value_enum)]
@@ -141,7 +141,7 @@ pub(crate) struct ConfigOptions {
     /// Print the file with all settings, commented, with their defaults.
     #[arg(long)]
     print_default: bool,
-    /// Check a file, as a server without other options and variables would: every mistake is named with its line.
+    /// Check a file, as a server without other options and variables would: reports every mistake with its line.
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
 }
@@ -160,7 +160,7 @@ impl ConfigOptions {
     }
 }
 
-/// The options of `doctor`: all options of the server, which is looked at as it would be started.
+/// The options of `doctor`: all options of the server, which is checked as it would be started.
 #[derive(Args)]
 pub(crate) struct DoctorOptions {
     /// Where clients reach the server [default: the domain, by https unless it has a port].

@@ -105,7 +105,7 @@ impl Audit {
             );
             self.note([reason, refs].join("; ").trim_matches([';', ' ']));
             result.notes.push(format!(
-                "request {}: the server's log has it under this number",
+                "request {}: the server's log has details under this number",
                 self.request_id
             ));
         }

@@ -193,8 +193,8 @@ impl Committer {
 }
 
 fn log_unfinished(coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {
-    tracing::warn!(repo.coordinate = %coordinate, error, "the push is stored and not released yet, will try again");
+    tracing::warn!(repo.coordinate = %coordinate, error, "the push is stored but its events are not released yet, will try again");
 }
 
 /// What a pusher reads whose repository could not be reconciled to the end.
-const RELEASED_LATER: &str = "stored; the events are released as soon as this server can";
+const RELEASED_LATER: &str = "stored; the events will be released as soon as possible";

@@ -84,10 +84,10 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
     let capabilities = &request.list.capabilities;
     let decision = match pusher.decide(&request).await {
         Ok(Some(decision)) => decision,
-        Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository here"),
+        Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
             drain(&mut body, DRAIN).await;
-            tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "push not decided");
+            tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "cannot decide about a push");
             return answer::whole(
                 capabilities,
                 &audit.end(failed(&request, error.to_pusher(), PushOutcome::Unavailable)),
@@ -211,7 +211,7 @@ impl Pusher {
             }
             Err(error) => {
                 let logged = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %request.coordinate, error = logged, "push not carried out");
+                tracing::warn!(repo.coordinate = %request.coordinate, error = logged, "push failed");
                 let reason = error.to_pusher();
                 let commands = Commanded::refuse_all(&request.list.commands, &reason);
                 PushResult {

@@ -17,7 +17,7 @@ pub(crate) enum PushOutcome {
     Unavailable,
     /// What is asked cannot be understood.
     Malformed,
-    /// There is no such repository here.
+    /// There is no such repository on this server.
     Absent,
 }
 

@@ -60,16 +60,16 @@ impl PushPublisher {
         match published {
             Ok(Publication::Done) => None,
             Ok(Publication::Pending) => {
-                Some("stored; the relay does not answer now, its events are served when it is back".to_owned())
+                Some("stored; the relay does not answer right now, the events will be served when it is back".to_owned())
             }
             Ok(Publication::Stuck { event_id, reason }) => Some(format!(
                 "stored, but the relay refuses to serve event {event_id}: {reason}"
             )),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot tell whether events are served");
+                tracing::warn!(error, "cannot determine whether events are served");
                 Some(
-                    "stored; the purgatory (Redis) does not answer now, its events are served when it is back"
+                    "stored; the purgatory (Redis) does not answer right now, the events will be served when it is back"
                         .to_owned(),
                 )
             }

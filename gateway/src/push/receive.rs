@@ -89,12 +89,11 @@ pub(super) enum ReceiveError {
     NoRoom(#[from] NoRoom),
     #[error(transparent)]
     Unsorted(UnsortedError),
-    #[error("bytes follow a push that only deletes")]
+    #[error("the push only deletes refs, but data follows its commands")]
     TrailingBytes,
     /// Nothing builds on the parts of another state than its own.
     #[error(
-        "the push builds on what the server has only as a part of a state that is not complete yet ({message}): push \
-         again when it is"
+        "the push builds on a part of a state that is not complete yet ({message}): push again when it is"
     )]
     BuildsOnParts {
         /// git's words.
@@ -155,7 +154,7 @@ impl From<RepositoryError> for ReceiveError {
             RepositoryError::Ingest(error) => Self::Ingest(error),
             RepositoryError::File(error) => Self::Ingest(error.into()),
             RepositoryError::Incomplete { ref message } => Self::Unsorted(UnsortedError {
-                text: format!("the push does not bring all that it declares: {message}"),
+                text: format!("the pack lacks objects that the push needs: {message}"),
                 is_ours: false,
                 source: error,
             }),
@@ -168,7 +167,7 @@ impl From<RepositoryError> for ReceiveError {
             | RepositoryError::Refused { .. }
             | RepositoryError::NotStaged { .. }
             | RepositoryError::NotLocked { .. }) => Self::Unsorted(UnsortedError {
-                text: "the server cannot sort what the push brought right now, push again later".to_owned(),
+                text: "the server cannot process the pack right now, push again later".to_owned(),
                 is_ours: true,
                 source,
             }),
@@ -306,7 +305,7 @@ impl Receiver {
         if let Err(error) = self.purgatory.extend(event_ids, self.hold_secs).await {
             // The push continues: whether it still has its events is decided at its end.
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot extend the events that a push waits for");
+            tracing::warn!(error, "cannot extend the deadlines of a push's events");
         }
     }
 }

@@ -9,13 +9,13 @@ use crate::repositories::error::RepositoryError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
     /// There are no facts, so nothing was decided.
-    #[error("no facts to decide on")]
+    #[error("cannot load the facts")]
     Facts(#[from] FactsError),
     /// The purgatory went away in the middle.
     #[error("cannot write to the purgatory")]
     Purgatory(#[from] PurgatoryError),
     /// Something on disk could not be read, changed or locked.
-    #[error("cannot bring the repositories to their state")]
+    #[error("cannot align the repositories")]
     Repository(#[from] RepositoryError),
 }
 

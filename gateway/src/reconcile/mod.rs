@@ -185,7 +185,7 @@ impl Reconciler {
         left: Left,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
-            let text = "the repository's data is missing here: not served until it is pushed again";
+            let text = "the repository's data is missing: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;

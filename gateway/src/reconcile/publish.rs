@@ -196,13 +196,13 @@ impl Publisher {
         let id = event.id;
         match &settlement {
             Settlement::Served => tracing::info!(event.id = %id, "released"),
-            Settlement::Dropped => tracing::info!(event.id = %id, "ruled out by what the relay has, dropped"),
+            Settlement::Dropped => tracing::info!(event.id = %id, "the relay has a newer version or a deletion, event dropped"),
             Settlement::GiveBack => {
-                tracing::info!(event.id = %id, "not released yet: it follows one that is not served")
+                tracing::info!(event.id = %id, "not released yet: it waits for an event that is not served")
             }
             Settlement::Retry { error, .. } => tracing::warn!(event.id = %id, error, "not released yet"),
             Settlement::Stuck { error, .. } => {
-                tracing::error!(event.id = %id, error, "the relay refuses to take a released event");
+                tracing::error!(event.id = %id, error, "the relay refuses a complete event");
             }
         }
         if ends(&settlement) {
@@ -409,7 +409,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const OWN_MAX: usize = 10_000;
 
 /// strfry took it, and the relay does not have it.
-const NOT_CONFIRMED: &str = "strfry import took it, but the relay does not serve it: \
+const NOT_CONFIRMED: &str = "strfry import accepted it, but the relay does not serve it: \
                              is --strfry-conf the relay's, with an absolute path in db?";
 
 #[cfg(test)]

@@ -65,15 +65,15 @@ pub(crate) struct Incoming<'c> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoRoom {
     #[error(
-        "the repositories of this owner have {} of {} that an owner may have here: delete one, or ask the operator",
+        "the repositories of this owner use {} of the {} that an owner may use on this server: delete one, or ask the operator",
         ByteCount(*used),
         ByteCount(*max)
     )]
     Owner { used: u64, max: u64 },
-    #[error("this repository has {} of {} that it may have here: ask the operator", ByteCount(*used), ByteCount(*max))]
+    #[error("this repository uses {} of the {} that it may use on this server: ask the operator", ByteCount(*used), ByteCount(*max))]
     Repository { used: u64, max: u64 },
     #[error(
-        "commits of PRs that wait beside this repository have {} of {} that they may: publish the PR events, or push \
+        "PR commits that wait for their events use {} of the {} that they may use for this repository: publish the PR events, or push \
          again later",
         ByteCount(*used),
         ByteCount(*max)
@@ -81,7 +81,7 @@ pub(crate) enum NoRoom {
     Staged { used: u64, max: u64 },
     #[error("the server's disk is full")]
     Disk,
-    #[error("the push cannot be stored here")]
+    #[error("the push cannot be stored on this server")]
     Unread(#[from] FileError),
 }
 

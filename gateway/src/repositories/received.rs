@@ -61,7 +61,7 @@ impl Received {
             let here: Vec<Oid> = here.into_keys().collect();
             tracing::debug!(
                 tips = here.len(),
-                "a push brings more than it declares: the rest is left out"
+                "a push has undeclared objects: they are left out"
             );
             let have = (whole.repository(), kept.as_ref());
             declared = Some(Quarantine::copy_beyond(&readable, &here, have, limits).await?);

@@ -172,7 +172,7 @@ fn changed(before: &PackedRefs, updates: &[RefUpdate], objects: &Objects) -> Res
             continue;
         };
         let Some(kind) = objects.kind(oid)? else {
-            return Err(refusal(name, "its object is not here"));
+            return Err(refusal(name, "its object does not exist"));
         };
         if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
             return Err(refusal(name, "a branch must be a commit"));
@@ -196,7 +196,7 @@ fn check_names(packed: &PackedRefs, created: &BTreeSet<RefName>) -> Result<(), R
         if above.any(|(slash, _)| names.contains(&name.as_str()[..slash]))
             || from_below.next().is_some_and(|other| other.starts_with(&below))
         {
-            return Err(refusal(name, "another ref stands where it needs a directory"));
+            return Err(refusal(name, "another ref has the name of a directory that it needs"));
         }
     }
     Ok(())

@@ -328,7 +328,7 @@ fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec
 
 fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
     let error = error as &dyn std::error::Error;
-    tracing::error!(repo.coordinate = %coordinate, error, "cannot read what is staged, will try again");
+    tracing::error!(repo.coordinate = %coordinate, error, "cannot read staged objects, will try again");
 }
 
 /// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.

@@ -143,7 +143,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
 fn log_unswept(error: &FileError) {
     tracing::warn!(
         error = error as &dyn std::error::Error,
-        "cannot sweep what a killed gateway left"
+        "cannot remove what a killed gateway left unfinished"
     );
 }
 

@@ -550,7 +550,7 @@ mod tests {
             .collect();
 
         let twice = "the push has more than one command for this ref";
-        let beside = "the push has two refs that cannot exist side by side";
+        let beside = "the push has two refs that cannot both exist";
         assert_eq!(
             texts,
             [

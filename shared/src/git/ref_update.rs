@@ -47,7 +47,7 @@ pub enum CommandDefect {
         deletes: bool,
     },
     /// The push would make two refs of which one is a directory of the other.
-    #[error("the push has two refs that cannot exist side by side")]
+    #[error("the push has two refs that cannot both exist")]
     DirectoryConflict,
     /// The push has too many refs of PRs before this one.
     #[error("a push has at most {max} refs of PRs, push the others separately")]

@@ -32,7 +32,7 @@ pub struct State {
 pub enum Unfulfillable {
     /// A ref has the first digits of an object id only. Such a state is held, and expires: the public audit sends one
     /// and wants it answered OK (docs/facts/grasp.md 1.1).
-    #[error("{} has only the first digits of an object id", excerpt(.0.as_str()))]
+    #[error("{} has an abbreviated object id", excerpt(.0.as_str()))]
     Abbreviated(RefName),
     /// Anything else.
     #[error(transparent)]
@@ -106,7 +106,7 @@ impl Declared {
                 directory = parent;
                 if parent.parse().is_ok_and(|parent: RefName| refs.contains_key(&parent)) {
                     let (name, parent) = (excerpt(name.as_str()), excerpt(parent));
-                    return Err(malformed(format!("{name} and {parent} cannot exist side by side")));
+                    return Err(malformed(format!("{name} and {parent} cannot both exist")));
                 }
             }
         }
@@ -232,7 +232,7 @@ mod tests {
         for (tags, defect) in [
             (
                 &[&["refs/heads/main", "abc123"][..]][..],
-                "refs/heads/main has only the first digits of an object id",
+                "refs/heads/main has an abbreviated object id",
             ),
             (
                 &[&["refs/heads/main", "abc123"], &["refs/heads/other", ""]],
@@ -253,7 +253,7 @@ mod tests {
             ),
             (
                 &[&["refs/heads/a", A], &["refs/heads/a-b", A], &["refs/heads/a/c/d", A]],
-                "refs/heads/a/c/d and refs/heads/a cannot exist side by side",
+                "refs/heads/a/c/d and refs/heads/a cannot both exist",
             ),
         ] {
             assert_eq!(declared(tags).unwrap_err().to_string(), defect);

@@ -20,11 +20,12 @@ use crate::rules::AccessListError;
 /// The paths of the lists; `None`: there is no such list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct AccessPaths {
-    /// File with the only repositories to host: a key, key/identifier or identifier a line, `#` for comments; keys as
-    /// npub, nprofile or hex. Read again when it changes [default: everybody's].
+    /// File with the only repositories to host: a key, key/identifier or identifier per line, `#` for comments; keys as
+    /// npub, nprofile or hex. Read again when it changes [default: all].
     #[arg(long = "repos-allow", value_name = "FILE")]
     pub allowed: Option<PathBuf>,
-    /// File with repositories not to host, even if --repos-allow has them; as --repos-allow [default: none].
+    /// File with repositories not to host, even if --repos-allow has them; same format as --repos-allow [default:
+    /// none].
     #[arg(long = "repos-deny", value_name = "FILE")]
     pub denied: Option<PathBuf>,
     /// File with the keys of authors whose events are ignored, as npub, nprofile or hex [default: none].
@@ -83,7 +84,7 @@ impl AccessFiles {
         let mut lists = Current::read(&self.paths)?;
         std::mem::swap(&mut *self.lock(), &mut lists);
         let changed = lists.digest != self.digest();
-        tracing::info!(changed, "the operator's lists are read again");
+        tracing::info!(changed, "the operator's lists were reloaded");
         Ok(())
     }
 

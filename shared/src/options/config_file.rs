@@ -250,7 +250,7 @@ fn mistake_in(setting: &Setting, argument: &Arg) -> Option<String> {
     let mut texts = std::iter::once(value.as_str()).chain(value.split(','));
     if texts.any(|text| Url::parse(text.trim()).is_ok_and(|url| has_password(&url))) {
         return Some(format!(
-            "{key} has a password: put it into a file of its own, which redis-password-file names"
+            "{key} contains a password: put it into a separate file, and name that in redis-password-file"
         ));
     }
     if !argument.get_action().takes_values() {

@@ -86,7 +86,7 @@ impl FileChange {
                 "the configuration file has mistakes: the next start would fail"
             );
         } else if keys.is_empty() {
-            tracing::info!(%path, "the configuration file is as at the start");
+            tracing::info!(%path, "the configuration file is again as at the start");
         } else {
             tracing::warn!(%path, keys, "the configuration file has changed, which needs a restart");
         }

@@ -27,7 +27,7 @@ pub trait ProgramOptions: Parser {
         with_variables(Self::command())
     }
 
-    /// Adds what is wrong with options whose values are valid one by one.
+    /// Adds the errors of options whose values are valid one by one.
     fn check(&self, errors: &mut ConfigErrors);
 }
 
@@ -123,7 +123,7 @@ pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> C
         .value_parser(OsStringValueParser::new())
         .help_heading(None)
         .help(format!(
-            "File with these settings for both programs (TOML); variables and options win over it [default: {} if it \
+            "File with these settings for both programs (TOML); variables and options override it [default: {} if it \
              is there]",
             config_file::USUAL_PLACE
         ));

@@ -37,6 +37,6 @@ pub struct InventoryCounts {
     pub releasing: u64,
     /// Commits that were pushed before their events.
     pub placeholders: u64,
-    /// Repositories that a gateway has to reconcile.
+    /// Repositories that a gateway must reconcile.
     pub dirty: u64,
 }

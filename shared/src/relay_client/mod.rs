@@ -212,12 +212,12 @@ async fn until_it_answers(client: Weak<ClientInner>) {
                 silent.store(false, Ordering::Relaxed);
             }
             if is_logged {
-                tracing::info!("the relay is asked again");
+                tracing::info!("the relay answers again: queries continue");
             }
             return;
         }
         if !is_logged {
-            tracing::error!("the relay does not answer in time: it is not asked until it does");
+            tracing::error!("the relay does not answer in time: no queries until it does");
             is_logged = true;
         }
         drop(client);

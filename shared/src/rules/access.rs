@@ -81,7 +81,7 @@ impl AccessList {
     pub fn of_authors(text: &str) -> Result<Self, AccessListError> {
         let mut list = Self::default();
         for (number, line) in entries(text) {
-            let owner = key_of(line).ok_or_else(|| error(number, line, "is no public key: npub, nprofile or hex"))?;
+            let owner = key_of(line).ok_or_else(|| error(number, line, "is not a public key (npub, nprofile or hex)"))?;
             list.owners.insert(owner);
         }
         Ok(list)

@@ -196,7 +196,7 @@ impl PushDecision {
             let Some(tip) = commanded.tip() else { continue };
             let is_tag = commanded.name.starts_with("refs/tags/");
             match kinds.get(&tip) {
-                None => commanded.verdict = refuse(format!("object {} did not come with the push", tip.short())),
+                None => commanded.verdict = refuse(format!("object {} is missing from the push", tip.short())),
                 Some(kind) if !is_tag && *kind != ObjectKind::Commit => {
                     commanded.verdict = refuse(format!("object {} is not a commit", tip.short()));
                 }
@@ -246,7 +246,7 @@ impl PushDecision {
             .filter(|commanded| matches!(commanded.verdict, Verdict::Stage { .. }));
         for commanded in staged.skip(STAGED_MAX) {
             commanded.verdict = refuse(format!(
-                "one push may bring {STAGED_MAX} PR commits, push the others separately"
+                "a push may have {STAGED_MAX} PR commits, push the others separately"
             ));
         }
     }
@@ -292,8 +292,7 @@ const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches 
 const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
 
 /// The same where the repository could not be changed. It stays dirty, so this is tried again.
-const NOT_SET_YET: &str = "not set yet: the repository cannot be changed now; what was pushed is here, and this server \
-                           tries again by itself";
+const NOT_SET_YET: &str = "not set yet: the repository cannot be changed right now; the pushed objects are stored, and this server will set the refs by itself";
 
 /// Returns the events that count as served, are not served yet, and are about what a push asks for.
 fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpdate]) -> BTreeSet<EventId> {

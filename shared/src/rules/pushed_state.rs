@@ -44,14 +44,14 @@ impl PushedState {
         let missing = self.refs.iter().filter(|(_, oid)| !here.contains(oid));
         let names: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();
         if names.is_empty() {
-            return "stored; the branches and tags are set as soon as this server can".to_owned();
+            return "stored; the branches and tags will be set as soon as possible".to_owned();
         }
         let mut shown = names[..names.len().min(MISSING_NAMED_MAX)].join(", ");
         if names.len() > MISSING_NAMED_MAX {
             shown.push_str(&format!(" and {} more", names.len() - MISSING_NAMED_MAX));
         }
         format!(
-            "kept until the rest of the state event is here; then all branches and tags are set at once; still missing: \
+            "kept until the rest of the state event has been pushed; then all branches and tags are set at once; still missing: \
              {shown}"
         )
     }

@@ -72,10 +72,10 @@ pub(super) fn match_state<'f>(
                  declares what you push, then push again"
             .to_owned(),
         Some(Err(fault)) => {
-            format!("no push can bring about the newest state event: {fault}; publish a corrected one")
+            format!("no push can fulfil the newest state event: {fault}; publish a corrected one")
         }
         Some(Ok(declared)) => format!(
-            "no state event declares what this push makes: {}",
+            "no state event declares the result of this push: {}",
             differences(&resulting, declared)
         ),
     };

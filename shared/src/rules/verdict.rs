@@ -116,12 +116,12 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
 fn not_declared(update: &RefUpdate, state: &State) -> String {
     let declared = match &state.declared {
         Ok(declared) => declared,
-        Err(fault) => return format!("no push can bring about the newest state event: {fault}"),
+        Err(fault) => return format!("no push can fulfil the newest state event: {fault}"),
     };
     match (declared.refs.get(&update.name), update.new) {
         (Some(wanted), new) if Some(*wanted) != new => format!("the state event declares {} here", wanted.short()),
         (None, Some(_)) => "the state event does not declare this ref".to_owned(),
-        (Some(_) | None, _) => "the state event declares other refs too that this push does not bring about".to_owned(),
+        (Some(_) | None, _) => "the state event also declares other refs, which this push does not set".to_owned(),
     }
 }
 

@@ -110,8 +110,8 @@ pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, Comman
     for check in &CHECKS {
         let found = timeout(CHECK_MAX, (check.run)(&patient)).await;
         let found = found.unwrap_or_else(|_| {
-            let text = format!("it has not ended within {} s", CHECK_MAX.as_secs());
-            vec![Observation::wrong(text, "see whether what it asks hangs")]
+            let text = format!("this check did not end within {} s", CHECK_MAX.as_secs());
+            vec![Observation::wrong(text, "see whether the service that it checks hangs")]
         });
         diagnosis
             .0

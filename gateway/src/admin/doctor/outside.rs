@@ -36,9 +36,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 /// Why the server is not reached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutsideError {
-    #[error("its name is not found: {0}")]
+    #[error("its name cannot be resolved: {0}")]
     Name(io::Error),
-    #[error("nobody listens there: {0}")]
+    #[error("nothing listens there: {0}")]
     Connect(io::Error),
     #[error("TLS fails: {0}")]
     Tls(io::Error),
@@ -51,10 +51,10 @@ pub(super) enum OutsideError {
 impl OutsideError {
     pub(super) fn mend(&self, host: &str) -> String {
         match self {
-            Self::Name(_) => format!("let {host} name this server (DNS, A and AAAA), or correct domain"),
+            Self::Name(_) => format!("point {host} at this server (DNS, A and AAAA), or correct domain"),
             Self::Connect(_) => "start the reverse proxy, and let its port through the firewall".to_owned(),
             Self::Tls(_) => format!("give the reverse proxy a certificate for {host}"),
-            Self::Http(_) | Self::Silent => "let the reverse proxy pass everything on to the gateway".to_owned(),
+            Self::Http(_) | Self::Silent => "make the reverse proxy pass everything on to the gateway".to_owned(),
         }
     }
 }

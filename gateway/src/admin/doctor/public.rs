@@ -46,9 +46,9 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
         Some(broken) => broken,
         None if is_grasp => Observation::well(format!("{url} leads to a GRASP server")),
         None => Observation::wrong(
-            format!("at {url} answers something else ({})", answer.status()),
+            format!("{url} is not answered by a GRASP server ({})", answer.status()),
             format!(
-                "let the reverse proxy pass everything on to {}",
+                "make the reverse proxy pass everything on to {}",
                 patient.options.listen.bind
             ),
         ),
@@ -97,9 +97,9 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
         Ok(answer) if answer.status() == StatusCode::OK => vec![Observation::well("git finds a repository")],
         Ok(answer) => vec![broken_path(patient, answer.status()).unwrap_or_else(|| {
             Observation::wrong(
-                format!("git gets {} for a repository that is here", answer.status()),
+                format!("git gets {} for a repository that exists", answer.status()),
                 format!(
-                    "let the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use \
+                    "make the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use \
                      this Redis?",
                     patient.options.listen.bind
                 ),
@@ -118,7 +118,7 @@ pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
         .boxed();
     match ask(&patient.public_url, push(&path), body).await {
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => vec![Observation::wrong(
-            format!("a push of {LARGE_BYTES} bytes is refused (413): by the reverse proxy"),
+            format!("the reverse proxy refuses a push of {LARGE_BYTES} bytes (413)"),
             "nginx: client_max_body_size 0; then: systemctl reload nginx",
         )],
         Ok(_) => vec![Observation::well(format!("{LARGE_BYTES} bytes pass"))],
@@ -140,10 +140,10 @@ pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
         // That was named before.
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => Vec::new(),
         Ok(_) | Err(OutsideError::Http(_)) => {
-            vec![Observation::well("the gateway hears of a push before its last byte")]
+            vec![Observation::well("the gateway receives a push while it is still being sent")]
         }
         Err(OutsideError::Silent) => vec![Observation::warning(
-            "the reverse proxy keeps a push back until its last byte: large ones time out, and fill its disk",
+            "the reverse proxy buffers a push until its last byte: large ones time out, and fill its disk",
             "nginx: proxy_request_buffering off; then: systemctl reload nginx",
         )],
         Err(error) => vec![not_reached(patient, &error)],
@@ -233,11 +233,11 @@ fn judge_source(source: &str, own: IpAddr) -> Observation {
     let text = format!("an event by {own} has the source {source}");
     match seen {
         Some(seen) if seen.to_canonical() == own.to_canonical() => Observation::well(text),
-        Some(seen) if !seen.is_loopback() => Observation::well(format!("{text}, which is not this host's neighbour's")),
+        Some(seen) if !seen.is_loopback() => Observation::well(format!("{text}, which is not a loopback address")),
         Some(_) | None => Observation::wrong(
             format!("{text}: all clients count as one, and share its limits"),
             "trusted-proxies = [\"127.0.0.1\", \"::1\"] (the proxy's address) for the gateway, realIpHeader = \
-             \"x-real-ip\" in strfry.conf, and the proxy has to send X-Forwarded-For; then restart gateway and strfry",
+             \"x-real-ip\" in strfry.conf, and the proxy must send X-Forwarded-For; then restart gateway and strfry",
         ),
     }
 }

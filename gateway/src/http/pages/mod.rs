@@ -26,7 +26,7 @@ pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option
     let (title, advice) = match status {
         StatusCode::NOT_FOUND => (
             "Not found",
-            "Look for it by its name on the <a href=\"/\">start page</a>. A repository appears here, under its owner's \
+            "Search for its name on the <a href=\"/\">start page</a>. A repository appears here, under its owner's \
              npub and its identifier, once its announcement names this server. An announcement without a push expires.",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => (
@@ -34,20 +34,20 @@ pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option
             "Send less at once. A large repository can be pushed branch by branch.",
         ),
         StatusCode::TOO_MANY_REQUESTS => (
-            "Too many at once",
-            "Load the page again later, and close what else is open from your network to this server.",
+            "Too many requests",
+            "Reload the page later, and close other connections from your network to this server.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Not available now",
-            "Load the page again later; git shows the same reason. The announcement of a repository may name other \
+            "Reload the page later; git shows the same reason. The announcement of a repository may name other \
              servers that have it: <a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows where.",
         ),
         other => (
             other.canonical_reason().unwrap_or("Failed"),
-            "The <a href=\"/\">start page</a> tells what this server is for.",
+            "The <a href=\"/\">start page</a> explains what this server is for.",
         ),
     };
-    let wait = retry_after_secs.map_or_else(String::new, |secs| format!(" In {secs} seconds there may be room."));
+    let wait = retry_after_secs.map_or_else(String::new, |secs| format!(" Try again in {secs} seconds."));
     let body = format!(
         "<h1>{title}</h1><p class=\"notice\" role=\"status\">{}.</p><p>{advice}{wait}</p>",
         escape(reason.trim_end_matches('.')),

@@ -54,7 +54,7 @@ impl Contents {
             let (html, is_whole) = readme_html(readme, room.min(README_BYTES_MAX));
             let more = match is_whole {
                 true => "",
-                false => "<p class=\"quiet\">This is not all of it.</p>",
+                false => "<p class=\"quiet\">The rest of the README is not shown.</p>",
             };
             format!("<h2>README</h2><article dir=\"auto\">{html}</article>{more}")
         });
@@ -176,7 +176,7 @@ fn unfulfillable(coordinate: &Coordinate, facts: &Facts) -> String {
     fault.map_or_else(String::new, |fault| {
         let fault = escape(&fault.to_string());
         notice(
-            &format!("No push can bring about the newest state that they have declared: {fault}."),
+            &format!("No push can fulfil the newest state that they have declared: {fault}."),
             None,
         )
     })
@@ -512,7 +512,7 @@ mod tests {
             assert!(page.len() <= PAGE_BYTES_MAX, "{}: {identifier}", page.len());
             for part in [
                 "<article dir=\"auto\"><p>&lt;'</p>\n<p>",
-                "This is not all of it.",
+                "The rest of the README is not shown.",
                 "<bdi>main</bdi> <span class=\"mark\">default",
                 "<bdi>1999&#39;",
                 "Last commits",

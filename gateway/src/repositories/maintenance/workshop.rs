@@ -107,7 +107,7 @@ impl<'r> Workshop<'r> {
                     let (dir, names) = (dir.clone(), plan.combine.clone());
                     replaced = in_background(move || contained_packs(&dir, &names, &[combined].into())).await;
                 }
-                Err(error) => self.do_without(&error, "the packs of a repository are not combined"),
+                Err(error) => self.do_without(&error, "cannot combine the packs of a repository"),
             }
         }
         let mut indexed = in_background(move || packs_in(&dir)).await?;
@@ -133,7 +133,7 @@ impl<'r> Workshop<'r> {
         let largest = largest.max_by_key(|pack| pack.bytes).map(|pack| pack.name.clone());
         if let Err(error) = self.index(indexed, largest.as_deref(), Some("--bitmap")).await {
             // Something is missing, or its limits are too small for bitmaps.
-            self.do_without(&error, "a repository gets no bitmaps");
+            self.do_without(&error, "cannot write bitmaps for a repository");
             self.index(indexed, largest.as_deref(), None).await?;
         }
         let graph = self
@@ -142,7 +142,7 @@ impl<'r> Workshop<'r> {
             .arg("--reachable")
             .arg("--no-progress");
         if let Err(error) = self.run(graph, "").await {
-            self.do_without(&error, "a repository gets no commit-graph");
+            self.do_without(&error, "cannot write a commit-graph for a repository");
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl<'r> Workshop<'r> {
             Ok(Some(marks)) => marks,
             Ok(None) => return Ok(None),
             Err(error) => {
-                self.do_without(&error, "it is not looked for unreachable objects of a repository");
+                self.do_without(&error, "cannot look for unreachable objects of a repository");
                 return Ok(None);
             }
         };
@@ -311,7 +311,7 @@ impl<'r> Workshop<'r> {
         let repository = self.repository;
         repository.store().touched().leave_out(repository.coordinate());
         let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %repository.coordinate(), error, "{text}, left out until the daily visit");
+        tracing::warn!(repo.coordinate = %repository.coordinate(), error, "{text}, left out until the daily re-check");
     }
 }
 

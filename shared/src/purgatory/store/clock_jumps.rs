@@ -70,7 +70,7 @@ impl Noticed {
             if now > before.saturating_add(LATE.as_secs()) {
                 tracing::warn!(
                     secs = now - before,
-                    "Redis' clock has jumped: no deadline is reached by that"
+                    "Redis' clock has jumped: deadlines are extended accordingly"
                 );
                 self.jumps.push(Jump { before, after: now });
                 if self.jumps.len() > JUMPS_MAX {

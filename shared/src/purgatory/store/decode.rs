@@ -95,7 +95,7 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Coordinate, 
 pub(super) fn looks((last_change, members): (String, Vec<(String, String)>)) -> Result<Looks, Malformed> {
     let look = |(member, score): (String, String)| {
         let id = member.rsplit(':').next().unwrap_or_default();
-        let event_id = EventId::from_hex(id).map_err(|_| malformed("a PR to look at", "id", id))?;
+        let event_id = EventId::from_hex(id).map_err(|_| malformed("a PR to reconcile", "id", id))?;
         Ok(Look {
             event_id,
             member,

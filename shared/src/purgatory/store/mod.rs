@@ -141,25 +141,25 @@ operations! {
 
     /// Returns what has to be looked at of the PRs of a coordinate, one page of it.
     pub fn looks_page(coordinate: &Coordinate) -> Looks =
-        ("list PRs to look at", |argv| argv.arg(coordinate), decode::looks);
+        ("list PRs to reconcile", |argv| argv.arg(coordinate), decode::looks);
 
     /// Notes that PRs of a coordinate were looked at, but for those that something has happened to since `looks` were
     /// read, and returns whether there is more to look at.
     pub fn note_looked(coordinate: &Coordinate, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> bool =
-        ("note what was looked at", |argv| argv.arg(coordinate).looked(looks, found), Ok);
+        ("record reconciled PRs", |argv| argv.arg(coordinate).looked(looks, found), Ok);
 
     /// Has it looked into what is staged in a repository for one page of events.
     fn ask_for_looks_page(coordinate: &Coordinate, event_ids: &[EventId]) -> () =
-        ("have PRs looked at", |argv| argv.arg(coordinate).args(event_ids), |_: u64| Ok(()));
+        ("mark PRs for a reconcile", |argv| argv.arg(coordinate).args(event_ids), |_: u64| Ok(()));
 
     /// Has all PRs of one page of coordinates looked at.
     fn begin_rounds_page(coordinates: &[&Coordinate]) -> () =
-        ("have all PRs looked at", |argv| argv.args(coordinates), |_: u64| Ok(()));
+        ("mark all PRs for a reconcile", |argv| argv.args(coordinates), |_: u64| Ok(()));
 
     /// Has at most `count_max` entries and placeholders reconciled whose deadline is past, and returns how many it
     /// found. Nothing expires by this, and each is found again after `recheck_secs` if it is still there.
     pub fn mark_overdue(count_max: usize, recheck_secs: u64) -> usize =
-        ("mark what is overdue", |argv| argv.bounded(count_max).bounded(recheck_secs), Ok);
+        ("mark overdue entries", |argv| argv.bounded(count_max).bounded(recheck_secs), Ok);
 
     /// Marks one page of events as releasing; `own` are those that earlier pages have leased.
     fn mark_releasing_page(releases: &[Release], own: &BTreeSet<EventId>, lease_secs: u64) -> MarkedReleasing =
@@ -169,7 +169,7 @@ operations! {
     /// Leases to the caller at most `count_max` releasing entries whose time has come and none of whose
     /// [`Release::after`] is still releasing, earliest first.
     pub fn take_due(count_max: usize, lease_secs: u64) -> Vec<Leased> =
-        ("take what is due", |argv| argv.bounded(count_max).bounded(lease_secs), decode::leased);
+        ("take due entries", |argv| argv.bounded(count_max).bounded(lease_secs), decode::leased);
 
     /// Records how an attempt to publish ended, and returns whether it did: not if the lease is not the current one.
     /// What is ordered after an entry that is removed is due at once. An entry that is dropped makes its coordinates
@@ -192,7 +192,7 @@ operations! {
 
     /// Keeps out what its author asked to delete: event ids, addresses, or everything (`author`) made up to a time.
     fn gate(author: &PublicKey, created_at: u64, targets: &[String]) -> () =
-        ("keep deleted events out", |argv| argv.arg(author).arg(created_at).args(targets), |_: u64| Ok(()));
+        ("record deletions", |argv| argv.arg(author).arg(created_at).args(targets), |_: u64| Ok(()));
 
     /// Removes one page of what its author asked to delete, from `cursor` on, and returns how many entries, and the
     /// next cursor.
@@ -206,7 +206,7 @@ operations! {
 
     /// Notes what one page of entries waits for.
     fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =
-        ("note what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
+        ("record what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
 
     /// Records a commit that was pushed before its event, in place of an earlier one for the same event and repository.
     /// Raises no dirty number: the push does, once the objects are there too.
@@ -236,7 +236,7 @@ operations! {
     /// Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before; one of them
     /// `is_served`, or all are held. Returns how many are not listed any more.
     pub fn note_listings(coordinate: &Coordinate, lists: &BTreeSet<PublicKey>, is_served: bool) -> usize =
-        ("note whom an announcement lists", |argv| argv.listing(coordinate, lists, is_served), Ok);
+        ("index the maintainers of an announcement", |argv| argv.listing(coordinate, lists, is_served), Ok);
 
     /// Returns the repositories whose announcements, held or served, list the owner of one of these coordinates, with
     /// the same identifier, as maintainer: at most `count_max`, of each coordinate those with a served one first.
@@ -255,11 +255,11 @@ operations! {
     /// Returns how many coordinates are dirty, or have PRs to look at, whose number is above `after` and at most
     /// `until`.
     pub fn dirty_between(after: u64, until: u64) -> usize =
-        ("count what is dirty", |argv| argv.arg(after).arg(until), Ok);
+        ("count dirty coordinates", |argv| argv.arg(after).arg(until), Ok);
 
     /// Returns a page of what there is, from `cursor` on, `"0"` at first.
     pub fn list_page(index: InventoryIndex, cursor: &str) -> InventoryPage =
-        ("list what there is", |argv| argv.index(index).arg(cursor), decode::listed);
+        ("list entries", |argv| argv.index(index).arg(cursor), decode::listed);
 
     /// Returns a page of the index members of a coordinate's PRs, those behind `after`.
     fn pull_requests_page(coordinate: &Coordinate, after: &str) -> Vec<String> =
@@ -267,7 +267,7 @@ operations! {
 
     /// Counts what there is.
     pub fn counts() -> InventoryCounts =
-        ("count what there is", |argv| argv, |raw| Ok(decode::counts(raw)));
+        ("count entries", |argv| argv, |raw| Ok(decode::counts(raw)));
 
     /// Removes an entry in any status, and returns which it had; `None`: there is none.
     pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
@@ -276,7 +276,7 @@ operations! {
     /// Tells for so many seconds what a program runs with, unless that is empty, and returns what gateways and what
     /// plugins have told last; empty: nothing.
     pub fn tell_settings(program: &str, settings: &str, secs: u64) -> (String, String) =
-        ("tell the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
+        ("write the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
 
     /// Notes what was refused, for an operator, in place of the oldest if there are many. Not when Redis is full.
     pub fn note_refusal(refusal: &NotedRefusal) -> () =
@@ -387,7 +387,7 @@ mod tests {
         let refused: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
         let adding = [
             "hold an event",
-            "keep deleted events out",
+            "record deletions",
             "record a placeholder",
             "note a refusal",
         ];

@@ -349,7 +349,7 @@ struct ObjectSources {
 enum Missing {
     #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
     Objects(BTreeSet<Oid>),
-    #[error("nothing: it can never be fulfilled, {0} names an object that is no commit")]
+    #[error("nothing: it can never be fulfilled, {0} names an object that is not a commit")]
     BranchIsNoCommit(RefName),
 }
 

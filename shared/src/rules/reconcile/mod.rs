@@ -222,7 +222,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
 }
 
 /// What a state waits for that is authoritative nowhere.
-pub const AUTHOR_UNCONFIRMED: &str = "its author to be a confirmed maintainer of a repository that is hosted here";
+pub const AUTHOR_UNCONFIRMED: &str = "its author to be a confirmed maintainer of a repository that is hosted on this server";
 
 #[cfg(test)]
 mod tests {
@@ -442,7 +442,7 @@ mod tests {
         let plan = look(Scene::default().held([own(), state.clone()]), &disk);
 
         assert!(plan.releases.is_empty(), "{plan:?}");
-        assert!(plan.waiting[&state.id].contains("no commit"), "{plan:?}");
+        assert!(plan.waiting[&state.id].contains("not a commit"), "{plan:?}");
     }
 
     #[test]

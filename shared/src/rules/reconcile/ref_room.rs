@@ -71,7 +71,7 @@ impl<'f> RefRoom<'f> {
             return Some(full("one author", limits.refs_per_author_max));
         }
         let is_full = taken.by_strangers >= limits.refs_per_repository_max;
-        is_full.then(|| full("all who are no maintainers", limits.refs_per_repository_max))
+        is_full.then(|| full("all non-maintainers together", limits.refs_per_repository_max))
     }
 
     /// Notes that a repository gets the ref of a PR.
@@ -119,7 +119,7 @@ impl Taken {
 }
 
 fn full(whose: &str, max: usize) -> String {
-    format!("room for its ref: a repository has {max} refs of PRs of {whose} at most here")
+    format!("room for its ref: a repository may have at most {max} PR refs of {whose}")
 }
 
 #[cfg(test)]

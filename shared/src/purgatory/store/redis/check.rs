@@ -53,7 +53,7 @@ pub struct ServerFault {
 
 impl fmt::Display for ServerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; to mend it: {}", self.finding, self.mend)
+        write!(f, "{}; to fix it: {}", self.finding, self.mend)
     }
 }
 
@@ -119,7 +119,7 @@ impl ServerReport {
             });
         let late = (self.write > slow).then(|| ServerFault {
             finding: format!(
-                "redis takes longer for a write than --redis-slow-ms calls slow ({} ms): git events and pushes will be \
+                "a write to redis takes longer than --redis-slow-ms ({} ms): git events and pushes will be \
                  refused again and again",
                 slow.as_millis()
             ),
@@ -136,7 +136,7 @@ fn refused(failing: &[(String, String)]) -> Option<ServerFault> {
     let commands = Vec::from_iter(commands).join(", ");
     Some(ServerFault {
         finding: format!(
-            "redis does not do {commands} for the purgatory ({answer}): git events and pushes will be refused"
+            "redis does not run {commands} for the purgatory ({answer}): git events and pushes will be refused"
         ),
         mend: format!("{RIGHTS}; or take a Redis {} or newer", PurgatoryError::VERSION_MIN),
     })

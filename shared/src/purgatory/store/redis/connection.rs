@@ -90,7 +90,7 @@ impl RedisConnection {
         };
         if opened {
             let slow_ms = self.0.settings.slow.as_millis();
-            let why = failure.map_or(format!("slower than {slow_ms} ms again and again"), ToString::to_string);
+            let why = failure.map_or(format!("slower than {slow_ms} ms repeatedly"), ToString::to_string);
             tracing::error!(
                 server = %self.0.server,
                 why,

@@ -43,7 +43,7 @@ impl RedisStore {
             .connection
             .run(async |mut connection| load.exec_async(&mut connection).await);
         if let Err(error) = loaded.await {
-            tracing::debug!(%error, "purgatory scripts not loaded ahead");
+            tracing::debug!(%error, "purgatory scripts not preloaded");
         }
     }
 
