@@ -8,8 +8,8 @@ use rustix::process::setrlimit;
 use crate::fetch::answers::KEPT_MAX;
 use crate::options::server_limits::ServerLimits;
 
-/// Raises the number of open files from what the system gives at first to what it allows, logs a warning if it is less
-/// than the limits of the server may need, and returns it; `None`: there is no limit.
+/// Raises the number of open files from the system's soft limit to its hard limit, logs a warning if that is less than
+/// the limits of the server may need, and returns it; `None`: there is no limit.
 pub(crate) fn raise(limits: &ServerLimits) -> Option<u64> {
     let allowed = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {

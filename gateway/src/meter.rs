@@ -16,7 +16,7 @@ impl<const N: usize> Default for Meter<N> {
 }
 
 impl<const N: usize> Meter<N> {
-    /// Adds to the one at `place`; what has no place is not counted.
+    /// Adds to the one at `place`; a `place` out of range is not counted.
     pub(crate) fn add(&self, place: usize, count: u64) {
         if let Some(counter) = self.0.get(place) {
             counter.fetch_add(count, Ordering::Relaxed);

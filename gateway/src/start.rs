@@ -84,7 +84,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Prepares everything and begins to listen: on the socket of an activation, or where the configuration says.
+    /// Prepares everything and begins to listen: on the socket of an activation, or on the configured address.
     ///
     /// # Errors
     /// See [`CommandError`]; nothing is left running then.
@@ -171,7 +171,7 @@ impl Server {
         self.gateway.reader.loader.access.clone()
     }
 
-    /// Tells others in Redis, if there is one, what this server runs with, and names what does not agree.
+    /// Reports the settings of this server in Redis, if there is one, and logs differences from others.
     pub(crate) fn keep_agreement(&self, options: &GatewayOptions) {
         if options.redis().is_some() {
             let loader = self.gateway.reader.loader.clone();
@@ -188,7 +188,7 @@ impl Server {
     /// have until `cut` is done, and no longer than the drain time. The built-in relay is stopped last.
     ///
     /// # Errors
-    /// The worker ended, without which nothing is released: the server ends, for whoever supervises it to start again.
+    /// The worker ended, without which nothing is released: the server ends, so that its supervisor restarts it.
     pub(crate) async fn run(
         self,
         stop: impl Future<Output = ()>,
@@ -255,8 +255,8 @@ impl Server {
     }
 }
 
-/// Opens the data directory and what works on it. However much is in it, none of it is looked at here: what killed
-/// gateways left is swept when the re-check comes there.
+/// Opens the data directory and the parts that work on it. It reads none of the repositories, however many there are:
+/// the re-check removes later what killed gateways left.
 async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, CommandError> {
     let layout = Layout::new(&options.data_dir).map_err(CommandError::because("cannot use the data directory"))?;
     let git = Git::discover(layout.root())
@@ -365,7 +365,7 @@ async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError
     match purgatory.check_server().await {
         // `keep_agreement` names the warnings.
         Ok(_) => {}
-        // It may come up later than we do: until then pushes are refused and reads go on.
+        // It may start later than this program: until then pushes are refused and reads continue.
         Err(error @ PurgatoryError::Unavailable { .. }) => {
             tracing::error!(error = &error as &dyn std::error::Error, "Redis does not answer");
         }
@@ -470,7 +470,7 @@ const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one answer of the write policy, with its look-ups.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For how long a lease lasts: whoever has it is the only one that publishes the event (docs/ARCHITECTURE.md rule 4).
+/// The duration of a lease: only its holder publishes the event (docs/ARCHITECTURE.md rule 4).
 const LEASE_SECS: u64 = 15;
 
 const DAY_SECS: u64 = 86_400;

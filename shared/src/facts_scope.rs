@@ -29,7 +29,8 @@ pub enum Reach {
     /// repository itself.
     #[default]
     Members,
-    /// Besides, to the repositories that list its owner, and so on: all that decides about what its owner has signed.
+    /// In addition, to the repositories that list its owner, and so on: everything that decides about the owner's
+    /// events.
     Listing {
         /// How many of them at most, those with a served announcement first.
         most: usize,

@@ -58,7 +58,7 @@ pub enum FactsError {
 }
 
 impl FactsError {
-    /// Tells whether Redis or the relay is away: other facts cannot be read now either.
+    /// Whether Redis or the relay is down: other facts cannot be read now either.
     pub fn is_of_a_neighbour(&self) -> bool {
         match self {
             Self::Purgatory(_) => true,

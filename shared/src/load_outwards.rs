@@ -1,6 +1,6 @@
-//! Facts outwards from a coordinate: what its owner has published, what those have whom it lists as maintainers, and so
-//! on. Whoever is not reached this way does not exist for it, whatever he publishes under the same identifier
-//! (docs/ARCHITECTURE.md rule 9).
+//! Facts outwards from a coordinate: first what its owner has published, then what the maintainers whom the owner lists
+//! have published, and so on. An author who is not reached this way does not exist for it, even with events under the
+//! same identifier (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::purgatory::Reading;
 use crate::rules::Covered;
 use crate::rules::MEMBERS_MAX;
 
-/// What was found so far.
+/// The coordinates found so far.
 #[derive(Default)]
 pub(crate) struct Outwards {
     /// The coordinates that were or are being read.
@@ -68,7 +68,7 @@ impl Outwards {
 
     fn add_reading(&mut self, reading: Reading) {
         let all = &mut self.reading;
-        // Decisions are made at the time of the first: what came later is not overdue by it.
+        // Decisions use the time of the first read: later events are not overdue by it.
         if all.now == 0 {
             all.now = reading.now;
         }
@@ -110,7 +110,7 @@ impl Outwards {
 
         let is_asked =
             |coordinate: &Coordinate| scope.reach != Reach::Members && scope.coordinates.contains(coordinate);
-        // Of those asked about only what may be beyond the reach is open.
+        // Of the queried authors, only those beyond the reach are open.
         let is_near = |(listed, owners): &(&Coordinate, &BTreeSet<PublicKey>)| {
             is_asked(listed) && (scope.reach == Reach::FULL || owners.len() < Reading::LISTED_BY_MAX)
         };
@@ -179,7 +179,7 @@ fn at(owner: PublicKey, identifier: &Identifier) -> Coordinate {
     }
 }
 
-/// How many times whoever is listed lists others: no honest set of maintainers is deeper.
+/// The depth of listings: no honest set of maintainers is deeper.
 pub(crate) const ROUNDS_MAX: usize = 16;
 
 #[cfg(test)]

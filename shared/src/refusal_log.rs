@@ -1,5 +1,5 @@
-//! What is refused, in the log and in the purgatory: one line for each refusal, as long as they are few. A flood of
-//! them fills no disk, and the lines of one source hide those of no other.
+//! Refusals, in the log and in the purgatory: one line for each, as long as they are few. A flood of them does not fill
+//! the disk, and the lines of one source hide those of no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct RefusalLog {
     purgatory: Purgatory,
 }
 
-/// What was logged of one span of time.
+/// The lines logged in one span of time.
 #[derive(Debug, Default)]
 struct Counts {
     since: Option<Instant>,

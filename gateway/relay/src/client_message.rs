@@ -15,7 +15,7 @@ use crate::validate::validate;
 /// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ClientMessage {
-    /// An event, or why it is none that can be stored.
+    /// An event, or the reason why it cannot be stored.
     Event {
         /// How the answer names it.
         id: String,

@@ -1,7 +1,7 @@
-//! The database of the built-in relay: `nostr-lmdb`, with what it leaves out or gets wrong made good here.
+//! The database of the built-in relay: `nostr-lmdb`, with corrections for what it leaves out or gets wrong.
 //!
-//! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and
-//! the environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. What is made good:
+//! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and the
+//! environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. These points are corrected:
 //!
 //! - NIP-09 is done here and its own switched off: there, a deletion of an event that comes later has no effect, an
 //!   older deletion of a coordinate takes the place of a newer one, and one tag that names another author's event
@@ -82,7 +82,7 @@ impl EventStore {
         loop {
             let permit = self.readers.acquire().await;
             let mut items = self.database.negentropy_items(limited.clone()).await?;
-            // Expired ones count for the database's limit, and are not among what it returns.
+            // Expired events count for the database's limit, but are not among its results.
             let is_whole =
                 limited.limit.is_none() || items.len() >= limit || self.database.count(limited.clone()).await? < limit;
             drop(permit);
@@ -112,7 +112,7 @@ impl EventStore {
         Ok(live)
     }
 
-    /// Deletes some of what has expired among the newest that match; `false`: there is none.
+    /// Deletes some expired events among the newest that match; `false`: there are none.
     async fn delete_expired(&self, filter: &Filter, limit: usize) -> Result<bool, DatabaseError> {
         // These queries are not in pages, so there is one at a time.
         let _alone = self.parsers.acquire_many(PARSERS_MAX as u32).await;
@@ -173,8 +173,8 @@ impl EventStore {
         future::join_all(saves).await
     }
 
-    /// Saves a deletion and does what it asks, in the other order: should the process end between the two, the
-    /// client has had no OK and sends it again.
+    /// Saves a deletion after carrying it out: if the process ends between the two, the client has had no OK and sends
+    /// it again.
     async fn save_deletion(&self, deletion: &Event) -> Result<SaveEventStatus, DatabaseError> {
         if self.has(&deletion.id).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate));
@@ -258,7 +258,7 @@ fn addresses(deletion: &Event) -> BTreeSet<Address> {
         .collect()
 }
 
-/// Tells whether the database would find any events for this filter with a limit, not the newest.
+/// Whether the database would return arbitrary events for this filter with a limit, instead of the newest.
 fn walks_in_order_of_ids(filter: &Filter) -> bool {
     let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
     let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());

@@ -1,4 +1,4 @@
-//! What waits to be sent to one client: bounded in messages and in bytes.
+//! The queue of messages to one client: bounded in messages and in bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +43,14 @@ impl Outbound {
         (outbound, queued)
     }
 
-    /// Sends, waiting while the client is slow: for what it asked for.
+    /// Sends a requested message, waiting while the client is slow.
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.acquire_many_owned(self.cost(&text)).await.map_err(|_| Gone)?;
         self.queue.send((Message::text(text), bytes)).await.map_err(|_| Gone)
     }
 
-    /// Sends without waiting: for what it did not ask for just now. A client that is too slow for that is dropped.
+    /// Sends a live message without waiting. A client that is too slow for it is dropped.
     pub(super) fn send_at_once(&self, text: String) {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.try_acquire_many_owned(self.cost(&text));
@@ -69,7 +69,7 @@ impl Outbound {
     }
 }
 
-/// Writes what is queued, and pings in between, until the client is gone.
+/// Writes the queue, with pings in between, until the client is gone.
 pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue) {
     loop {
         let sent = match tokio::time::timeout(PING_EVERY, queue.recv()).await {

@@ -115,7 +115,7 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
     Ok(())
 }
 
-/// Refuses a deletion that is many: each coordinate is a look-up, in the only writer.
+/// Refuses a deletion with too many targets: each coordinate is a look-up, in the only writer.
 fn check_deletion(event: &Event) -> Result<(), InvalidEvent> {
     if event.kind != Kind::EventDeletion {
         return Ok(());

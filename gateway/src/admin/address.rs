@@ -33,13 +33,13 @@ use crate::admin::survey::keep_surveying;
 use crate::http::reply;
 use crate::http::routes::Gateway;
 
-/// What the admin address tells about.
+/// The parts that the admin address reports on.
 pub(crate) struct AdminParts {
     health: Health,
     gateway: Arc<Gateway>,
     purgatory: Purgatory,
     surveys: watch::Receiver<LastSurvey>,
-    /// What forms send back: other sites' pages cannot read it, nor what they make a browser send contain it.
+    /// The secret that forms send back: pages of other sites cannot read it, nor make a browser send it.
     token: String,
 }
 
@@ -82,7 +82,7 @@ enum Action {
     Drop,
 }
 
-/// Returns which event a path is about, and what is to be done about it.
+/// Returns the event and the action that a path names.
 fn action_in(path: &str) -> Option<(EventId, Action)> {
     let (event_id, action) = path.strip_prefix("/events/")?.split_once('/')?;
     let action = match action {
@@ -93,7 +93,8 @@ fn action_in(path: &str) -> Option<(EventId, Action)> {
     Some((EventId::from_hex(event_id).ok()?, action))
 }
 
-/// Whether a request comes from a page of this address, or from no page. The browser tells, and not the page.
+/// Whether a request comes from a page of this address, or from no page. The browser states this, and a page cannot
+/// change it.
 fn is_from_own_page(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let is_own = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == text(header::HOST);
@@ -102,7 +103,7 @@ fn is_from_own_page(headers: &HeaderMap) -> bool {
         .is_none_or(|origin| origin.to_str().is_ok_and(is_own))
 }
 
-/// Whether a path shows what waits and whom it is from, and not only figures.
+/// Whether a path shows waiting events and their sources, and not only figures.
 fn is_page(path: &str) -> bool {
     path == "/" || path.starts_with("/events/")
 }
@@ -121,7 +122,7 @@ fn is_no_name(host: &str) -> bool {
 }
 
 impl AdminParts {
-    /// Tells about `gateway`, and acts on the purgatory that `health` looks at.
+    /// Reports on `gateway`, and acts on the purgatory that `health` checks.
     pub(crate) fn new(health: Health, gateway: Arc<Gateway>) -> Self {
         let purgatory = health.purgatory.clone();
         Self {
@@ -158,7 +159,7 @@ impl AdminParts {
         }
     }
 
-    /// Does what a form asks for. Its token is known only to who was shown the form.
+    /// Carries out a form. Only clients that were shown the form know its token.
     async fn act(
         &self,
         path: &str,

@@ -13,8 +13,8 @@ use shared::relay_client::RelayClient;
 use crate::command_error::CommandError;
 use crate::options::server::GatewayOptions;
 
-/// Returns what loads the facts of a server with these options; nothing is asked yet. What waits in the memory of a
-/// server without Redis is not among them.
+/// Returns what loads the facts of a server with these options; it queries nothing yet. The facts do not include the
+/// purgatory of a server without Redis, which is in that server's memory.
 ///
 /// # Errors
 /// They do not tell where something is.

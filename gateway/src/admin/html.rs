@@ -12,7 +12,7 @@ use crate::http::pages::PageHead;
 use crate::http::pages::document;
 use crate::http::pages::escape;
 
-/// The page of everything. `readiness` is what `/readyz` says.
+/// The page of everything. `readiness` is the text of `/readyz`.
 pub(super) fn everything(last: &LastSurvey, readiness: &str, is_live: bool) -> String {
     let found = match last {
         Some(Ok(survey)) => purgatory(survey),
@@ -27,7 +27,8 @@ pub(super) fn everything(last: &LastSurvey, readiness: &str, is_live: bool) -> S
     page("The purgatory", is_live, &body)
 }
 
-/// The page of one event, as `purgatory show` describes it, with what can be done about it by who was shown `token`.
+/// The page of one event, as `purgatory show` describes it, with the actions that a client which was shown `token` may
+/// take.
 pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> String {
     let form = |action: &str, button: &str| {
         format!(
@@ -48,7 +49,7 @@ pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> Strin
     page("A held event", false, &body)
 }
 
-/// The page of what was done about an event.
+/// The page with the result of an action on an event.
 pub(super) fn done(event_id: &EventId, text: &str) -> String {
     let body = format!(
         "<h1>A held event</h1><pre role=\"status\">{}</pre>\

@@ -19,7 +19,7 @@ use crate::meter::Durations;
 use crate::push::outcome::PUSH_OUTCOMES;
 use crate::reconcile::publish::RELEASE_OUTCOMES;
 
-/// What is written.
+/// The figures that are written.
 pub(super) struct Figures<'a> {
     pub(super) vitals: &'a Vitals,
     /// `None`: the purgatory could not be read.

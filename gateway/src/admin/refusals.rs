@@ -1,4 +1,4 @@
-//! What was refused lately, as an operator reads it. Pure.
+//! Recent refusals, as an operator reads them. Pure.
 
 use nostr::key::PublicKey;
 use serde_json::Value;
@@ -63,7 +63,7 @@ pub(super) fn to_json(at: u64, refusal: &NotedRefusal) -> Value {
     })
 }
 
-/// Returns the repositories that it names as people name them; what is none stays as it is.
+/// Returns the repositories that it names in the form that people use; other text stays as it is.
 fn repositories(refusal: &NotedRefusal) -> String {
     match refusal.repositories.as_str() {
         "" => "no repository".to_owned(),

@@ -1,5 +1,5 @@
-//! `grasp-gateway repo`: looks at the repositories of a data directory and works on them, beside a gateway or without
-//! one. What is wrong with one is decided in `inspection`.
+//! `grasp-gateway repo`: shows, checks and maintains the repositories of a data directory, with or without a running
+//! gateway. `inspection` decides what is wrong with one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -50,7 +50,7 @@ use crate::repositories::repository::RepositoryStore;
 /// Does what the operator asks for. What takes long is written as it is done.
 ///
 /// # Errors
-/// There is no such data directory, the facts about a repository cannot be read, or nobody reads what is written.
+/// There is no such data directory, the facts about a repository cannot be read, or the output is closed.
 pub(crate) async fn run(options: &RepoOptions) -> Result<CommandAnswer, CommandError> {
     match &options.action {
         RepoAction::List(options) => list_sizes(options).await,
@@ -122,7 +122,7 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
     check(&options.check, &inspector).await
 }
 
-/// Writes what is wrong with each repository; it is a failure if anything is, or if that of one cannot be told.
+/// Writes the problems of each repository; it is a failure if there are any, or if the check of one fails.
 async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<CommandAnswer, CommandError> {
     let coordinates = named(&options.named, &inspector.repositories).await?;
     let mut progress = ProgressLines::new(coordinates.len());

@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    /// Returns by what rows are in order, and told apart.
+    /// Returns the key that orders and distinguishes rows.
     pub(super) fn order(&self) -> (u64, EventId, Vec<Coordinate>) {
         let since = self.held_since.unwrap_or(u64::MAX);
         (since, self.event_id, self.repositories.clone())
@@ -143,7 +143,7 @@ pub(super) fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-/// Writes rows, the oldest first. `left_out` tells whether there are more.
+/// Writes rows, the oldest first. `left_out`: whether there are more.
 pub(super) fn list(rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> String {
     let rows = in_order(rows);
     if is_json {
@@ -161,7 +161,7 @@ pub(super) fn list(rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> S
     text
 }
 
-/// What is counted of what was read.
+/// Counts of the rows that were read.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     by_kind_and_status: BTreeMap<(&'static str, &'static str), u64>,
@@ -187,7 +187,7 @@ impl Tally {
         self.read
     }
 
-    /// Writes what was counted, here and by the purgatory itself.
+    /// Writes the counts of these rows and those of the purgatory itself.
     pub(super) fn show(&self, counts: &InventoryCounts, is_json: bool) -> String {
         let all = counts.waiting + counts.releasing + counts.placeholders;
         if is_json {

@@ -11,7 +11,7 @@ use crate::repositories::Line;
 use crate::repositories::maintenance::Effort;
 use crate::repositories::maintenance::Maintained;
 
-/// Maintains what was touched, for ever. What fails is tried again by the re-check.
+/// Maintains touched repositories, for ever. The re-check retries those that fail.
 pub(super) async fn maintain_touched(reconciler: &Reconciler) {
     let repositories = &reconciler.repositories;
     loop {

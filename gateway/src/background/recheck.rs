@@ -1,5 +1,6 @@
-//! The daily re-check: visits everything on disk, for what is silent (an expired entry of the relay, a restored backup)
-//! or was committed with an early date, removes what nobody announces any more, and sweeps what killed gateways left.
+//! The daily re-check: visits everything on disk, for changes without an event (an expired entry of the relay, a
+//! restored backup) or with an early date, removes repositories that are not announced any more, and cleans up after
+//! killed gateways.
 //!
 //! It takes its time: a few repositories at once, each page when the one before is reconciled, and then a rest.
 
@@ -93,7 +94,7 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
     }
 }
 
-/// Lists what is on disk, and what is no longer there no more.
+/// Lists the repositories on disk, and removes from the list those that no longer exist.
 async fn list_names(repositories: &Repositories) -> Result<(), RepositoryError> {
     let listed_before = repositories.all_hosted().await;
     let mut walk = repositories.walk();
@@ -166,7 +167,7 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// From the beginning of a re-check to that of the next.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// Repositories at once: fewer than are reconciled at once, so that what is live waits for none of them.
+/// Repositories at once: fewer than are reconciled at once, so that live work waits for none of them.
 const PAGE: usize = 4;
 
 /// Repositories whose names are read at once: some milliseconds of the disk's time.

@@ -51,11 +51,11 @@ pub(super) async fn reconcile_all_that_it_takes(
     if reconciled.also_lock.is_subset(&scope.coordinates) {
         return Ok(reconciled);
     }
-    // Once: what would need even more is reconciled when its own coordinates are.
+    // Once: repositories that would need even more are reconciled with their own coordinates.
     let coordinates = scope.coordinates.union(&reconciled.also_lock).cloned().collect();
     match reconcile_together(reconciler, FactsScope { coordinates, ..scope }).await {
         Ok(together) => reconciled.extend(together),
-        // What was leased must be published all the same.
+        // Leased events must be published anyway.
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(

@@ -1,5 +1,5 @@
-//! Reads what the relay has stored some at a time: neither how much that is nor how much of it is of one second decides
-//! whether it comes to its end, or what is in memory.
+//! Reads the relay's stored events in pages: neither their number nor how many have the same timestamp decides whether
+//! it finishes, or how much is in memory.
 
 use nostr::event::Event;
 use nostr::filter::Filter;
@@ -61,7 +61,7 @@ impl RelayHistory {
         Ok(None)
     }
 
-    /// Counts what was returned last as done.
+    /// Counts the events that were returned last as done.
     pub(super) fn advance(&mut self) {
         self.spans.pop();
     }

@@ -31,8 +31,8 @@ pub(super) async fn keep_or_remove(
     }
     let locked = lock(reconciler, coordinate).await?;
     let facts = reconciler.loader.load_about(coordinate).await?;
-    // After the facts, and before the note: a purgatory that has lost something since it was read, or was not whole
-    // then, tells so or has left its note.
+    // After the facts, and before the note: a purgatory that has lost something since it was read, or was not complete
+    // then, reports that or has left its note.
     if reconciler.loader.purgatory.epoch().await?.is_unknown() {
         return Ok(());
     }

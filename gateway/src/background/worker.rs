@@ -1,7 +1,7 @@
 //! Reconciles whatever is dirty or overdue and publishes whatever is due, until it is stopped.
 //!
-//! Notifications only make it fast: everything it does follows from what stands in the purgatory, so a lost message
-//! costs a tick, and a crash nothing.
+//! Notifications only save time: everything that the worker does follows from the purgatory, so a lost message costs a
+//! tick, and a crash nothing.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -31,8 +31,8 @@ use crate::background::recovery::recover;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 
-/// Works until `stop` is done, and ends what it has begun. What nobody announces any more is removed after
-/// `retention_secs`.
+/// Works until `stop` is done, and finishes the work in progress. Repositories that are not announced any more are
+/// removed after `retention_secs`.
 pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: impl Future<Output = ()>) {
     let mut worker = Worker::new(Arc::clone(&reconciler));
     tokio::select! {
@@ -59,7 +59,7 @@ enum ReconcileEnding {
     Failed,
 }
 
-/// What is reconciled at a time. Neither the failures of a repository nor those of its PRs keep the other back.
+/// The unit of a reconcile. Failures of a repository do not delay its PRs, nor the other way round.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
     /// What a repository's owner and its maintainers have signed.
@@ -87,7 +87,7 @@ struct Worker {
     publishing: JoinSet<BTreeSet<nostr::event::EventId>>,
     /// The epoch of the purgatory, as far as this gateway knows.
     epoch: Option<String>,
-    /// Makes up for what was lost with an epoch; the name of the next one, if that was done.
+    /// Recovers from the loss of an epoch; returns the name of the next one if that succeeded.
     recovery: JoinSet<Option<String>>,
 }
 
@@ -199,7 +199,7 @@ impl Worker {
         self.running.insert(work.clone());
         let reconciler = Arc::clone(&self.reconciler);
         self.reconciles.spawn(async move {
-            // In a task of its own, so that even a panic comes back with what it was about.
+            // In a task of its own, so that a panic can be attributed to its work.
             let reconcile = tokio::spawn(reconcile_and_publish(reconciler, work.clone()));
             let ending = reconcile.await.unwrap_or_else(|error| {
                 tracing::error!(repo.coordinate = %work.coordinate(), %error, "a reconcile ended abnormally");
@@ -229,7 +229,7 @@ impl Worker {
     }
 }
 
-/// Returns the name of the epoch that begins after what was lost is made up for; `None`: it is not.
+/// Returns the name of the epoch that begins after the recovery; `None`: the recovery failed.
 async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_known: bool) -> Option<String> {
     match loss {
         // An empty Redis is what a new server begins with.
@@ -260,7 +260,7 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
 fn ending_of(work: &Work, reconciled: &Reconciled) -> ReconcileEnding {
     match work {
         Work::Repository(_) if !reconciled.broken.is_empty() => ReconcileEnding::Failed,
-        // What waits for a repository that cannot be read is looked at when that can be.
+        // PRs that wait for an unreadable repository are reconciled when it can be read.
         Work::PullRequests(_) if !reconciled.still_staged.is_empty() => ReconcileEnding::Failed,
         Work::PullRequests(_) if !reconciled.left.is_empty() => ReconcileEnding::NotNow,
         Work::Repository(_) | Work::PullRequests(_) => ReconcileEnding::Done,
@@ -291,7 +291,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
         }
     };
     if let (Work::Repository(coordinate), true) = (work, ending != ReconcileEnding::Done) {
-        // To the end of the queue: what cannot be decided now must not stand before what can.
+        // To the end of the queue: work that cannot be decided now must not precede work that can.
         if let Err(error) = reconciler.loader.purgatory.mark_dirty(&[coordinate].into()).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot mark a coordinate dirty");
@@ -309,11 +309,11 @@ const FAILURES_COUNTED: u32 = 7;
 /// Coordinates and overdue entries taken in one step.
 const BATCH: usize = 64;
 
-/// Events published at the same time: they fit into their lease unless the relay and an import are slow. What is late
-/// is taken again, and the relay answers `duplicate`.
+/// Events published at the same time: they fit into their lease unless the relay and an import are slow. A late one is
+/// taken again, and the relay answers `duplicate`.
 const PUBLISHED_AT_ONCE: usize = 32;
 
-/// Repositories whose PRs are looked at at the same time. What is done for repositories takes none of these places.
+/// Repositories whose PRs are reconciled at the same time. Reconciles of repositories take none of these slots.
 const LOOKS_MAX: usize = 2;
 
 /// Returns how many repositories are reconciled at the same time. More than there are processors would make pushes and

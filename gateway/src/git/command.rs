@@ -212,11 +212,11 @@ pub(crate) mod tests {
                 .unwrap();
 
             assert_eq!(value, b"refs/grasp\n");
-            // What git does not understand in it, it tells every client.
+            // git reports to every client what it does not understand in it.
             let hash = git.invoke("hash-object").arg("--stdin").spawn(Stdio::piped()).unwrap();
             let output = hash.output(b"", 100, Duration::from_secs(10)).await.unwrap().unwrap();
             assert_eq!(output.stderr.text(), "");
-            // With another tree the attributes of what was pushed would count.
+            // With another tree, the attributes of the pushed files would apply.
             let attribute = git.invoke("config").arg("--get").arg("attr.tree");
             let value = attribute.output(b"", Duration::from_secs(10)).await.unwrap();
             let empty_tree = git.invoke("hash-object").arg("-t").arg("tree").arg("--stdin");

@@ -12,7 +12,7 @@ pub(crate) struct GitVersion {
 }
 
 impl GitVersion {
-    /// Debian 12's, the oldest that is tested. What needs it: `upload-pack --http-backend-info-refs` (2.34),
+    /// Debian 12's, the oldest that is tested. These need it: `upload-pack --http-backend-info-refs` (2.34),
     /// `core.fsync` (2.36), `safe.directory=*` (2.35.3).
     pub(crate) const MINIMUM: Self = Self::of(2, 39, 0);
     const MULTI_PACK_REUSE: Self = Self::of(2, 44, 0);
@@ -41,8 +41,8 @@ impl GitVersion {
         (self < mended).then_some(mended)
     }
 
-    /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a
-    /// bad boolean and ends.
+    /// Whether `pack.allowPackReuse` accepts `multi` (git 2.44 release notes); an older git treats the word as a bad
+    /// boolean and ends.
     pub(crate) fn has_multi_pack_reuse(self) -> bool {
         self >= Self::MULTI_PACK_REUSE
     }

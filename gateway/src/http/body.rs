@@ -29,7 +29,7 @@ pub(crate) struct EncodingError {
     pub(crate) encoding: String,
 }
 
-/// Makes the body readable, and decompresses it. What comes out has no bound of its own: read it by a [`BodyReader`].
+/// Makes the body readable, and decompresses it. The output has no bound of its own: read it with a [`BodyReader`].
 ///
 /// # Errors
 /// The body has an encoding that no git client uses.
@@ -140,7 +140,7 @@ impl<R: AsyncRead + Unpin> BodyReader<R> {
     }
 }
 
-/// Reads and forgets what is left of a body: a client that is still sending does not read an answer
+/// Reads and discards the rest of a body: a client that is still sending does not read an answer
 /// (docs/facts/git-http.md 3.2).
 pub(crate) async fn drain(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) {
     if let Err(error) = to_the_end(body, limits).await {

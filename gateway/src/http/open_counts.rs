@@ -1,5 +1,5 @@
-//! How many issues and PRs of a repository are open (NIP-34, "Status"), by what the relay has. Whoever wants may send
-//! them, so that only the newest are counted, from time to time, and no page waits for it.
+//! How many issues and PRs of a repository are open (NIP-34, "Status"), according to the relay. Anyone may send them,
+//! so only the newest are counted, from time to time, and no page waits for it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,9 +21,9 @@ use shared::rules::Facts;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Counts what is open.
+/// Counts open issues and PRs.
 pub(super) struct OpenCounts {
-    /// What was counted last, and when that began; `None`: it could not be told.
+    /// The last count, and when it began; `None`: it failed.
     counted: Cache<Coordinate, (Instant, Option<OpenCount>)>,
     counting: Arc<Semaphore>,
 }
@@ -46,8 +46,8 @@ impl OpenCounts {
         }
     }
 
-    /// Returns how many were open when they were counted last; `None`: that is not known. If that was more than a
-    /// minute ago, they are counted for those who ask later, unless others are being counted.
+    /// Returns how many were open at the last count; `None`: unknown. If that was more than a minute ago, they are
+    /// counted for later requests, unless others are being counted.
     pub(super) fn of(
         self: &Arc<Self>,
         relay: &RelayClient,
@@ -154,7 +154,7 @@ const COUNTING_MAX: usize = 2;
 /// Issues and PRs that are counted.
 const OFFERED_MAX: usize = 100;
 
-/// Their authors, and the maintainers, of whom there are 200 at most.
+/// Their authors, and the maintainers, at most 200.
 const AUTHORS_MAX: usize = 300;
 
 /// Statuses of those: few have more than two.

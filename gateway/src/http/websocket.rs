@@ -145,8 +145,8 @@ fn request(target: &str, headers: &HeaderMap, client: IpAddr) -> hyper::http::Re
     Ok(request)
 }
 
-/// Tells whether a header goes on to the relay. Not what belongs to one connection; and not what states who the client
-/// is, or anybody could claim any address.
+/// Whether a header is passed on to the relay. Not those of a single connection, and not those that state who the
+/// client is, or any client could claim any address.
 fn is_passed_on(name: &HeaderName) -> bool {
     let kept_back = [
         header::CONNECTION,

@@ -102,7 +102,7 @@ impl ProgramOptions for GatewayCommand {
     }
 
     fn check(&self, errors: &mut ConfigErrors) {
-        // A server that does not follow what it was meant to be told may serve the wrong relay from the right Redis.
+        // A server that ignores a setting which it was meant to have may serve the wrong relay from the right Redis.
         let unknown = unknown_variables(&Self::definition()).into_iter();
         let misspelt = unknown.filter(|variable| variable.meant.is_some());
         errors.lines.extend(misspelt.map(|variable| variable.to_string()));
@@ -147,7 +147,7 @@ pub(crate) struct ConfigOptions {
 }
 
 impl ConfigOptions {
-    /// Returns what was asked for.
+    /// Returns the requested text.
     ///
     /// # Errors
     /// Every mistake in the file.

@@ -1,4 +1,4 @@
-//! The options of the server, which the commands that look at it take too.
+//! The options of the server, which the commands that inspect it take too.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

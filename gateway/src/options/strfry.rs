@@ -34,7 +34,7 @@ impl StrfryOptions {
         })
     }
 
-    /// Adds what can be found wrong without running it.
+    /// Adds errors that can be found without running it.
     pub(crate) fn check(&self, has_relay_url: bool, errors: &mut ConfigErrors) {
         let Some(StrfryPaths { program, config }) = self.paths() else {
             if path(self.strfry_bin.as_ref())

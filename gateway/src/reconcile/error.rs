@@ -5,7 +5,7 @@ use shared::purgatory::PurgatoryError;
 
 use crate::repositories::error::RepositoryError;
 
-/// Why a reconcile did not come to its end: what it had not done stays to be done, and the coordinates stay dirty.
+/// Why a reconcile did not finish: the rest remains to be done, and the coordinates stay dirty.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
     /// There are no facts, so nothing was decided.

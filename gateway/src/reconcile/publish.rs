@@ -1,4 +1,4 @@
-//! Publishes what is complete into the relay, and settles it by the relay's answer (docs/ARCHITECTURE.md, "The life of
+//! Publishes complete events into the relay, and settles them by the relay's answer (docs/ARCHITECTURE.md, "The life of
 //! an event").
 
 use std::collections::BTreeSet;
@@ -42,14 +42,14 @@ use crate::strfry_import::StrfryImport;
 pub(crate) struct Publisher {
     relay: RelayClient,
     purgatory: Purgatory,
-    /// The way into the relay for what it refuses from clients, where the operator gives one.
+    /// The way into the relay for events that it refuses from clients, if the operator has configured one.
     import: Option<StrfryImport>,
     in_flight: InFlight,
     /// The events that this gateway is releasing, or has released: it counted as served before the relay had it, so its
     /// commit is no news.
     own: Cache<EventId, ()>,
-    /// Identifiers of events whose settlement did not count: their entries had gone before, and the commit, which was
-    /// no news, may have changed what was decided without them.
+    /// Coordinates of events whose settlement had no effect: their entries had gone before, and the commit, which was
+    /// ignored as our own, may have changed what was decided without them.
     unsettled: Mutex<BTreeSet<Coordinate>>,
     lease_secs: u64,
     /// How attempts to publish have ended, and how long those took that served an event.
@@ -60,14 +60,14 @@ pub(crate) struct Publisher {
 /// How an attempt to publish ended, by its place.
 pub(crate) const RELEASE_OUTCOMES: [&str; 5] = ["served", "dropped", "given-back", "retried", "stuck"];
 
-/// What became of the events of a push.
+/// The outcome of the events of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Publication {
     /// None is releasing any more: whatever was complete can be queried.
     Done,
     /// The relay has not taken all of them yet.
     Pending,
-    /// The relay refused one for good; what can be queried without it can be.
+    /// The relay refused one permanently; those that do not depend on it can be queried.
     Stuck {
         /// The event that it refused: one of the push, or one that must be served before.
         event_id: EventId,
@@ -97,7 +97,7 @@ impl Publisher {
         (self.outcomes.counts(), &self.durations)
     }
 
-    /// Marks what is complete as releasing, and remembers it until it has left.
+    /// Marks complete events as releasing, and remembers them until they have left.
     ///
     /// # Errors
     /// The purgatory did not do it.
@@ -152,8 +152,8 @@ impl Publisher {
         self.in_flight.all()
     }
 
-    /// Publishes events and settles each: all at once, but each after those it is ordered after. Returns those that are
-    /// not served yet; whoever takes them when they are due tries again.
+    /// Publishes events and settles each: all at once, but each after those that it is ordered after. Returns those
+    /// that are not served yet; they are tried again when they are due.
     pub(crate) async fn publish(&self, leased: Vec<Leased>) -> BTreeSet<EventId> {
         let mut left_behind = BTreeSet::new();
         let mut open = leased;
@@ -226,7 +226,7 @@ impl Publisher {
             .settle(&id, *lease, settlement)
             .await
             .unwrap_or_else(|error| {
-                // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
+                // The lease runs out, and the relay answers `duplicate` to the next one that takes it.
                 tracing::warn!(event.id = %id, error = &error as &dyn std::error::Error, "cannot settle");
                 false
             });
@@ -241,7 +241,7 @@ impl Publisher {
         }
     }
 
-    /// Marks dirty what has to be decided anew because a settlement did not count.
+    /// Marks dirty what must be decided again because a settlement had no effect.
     ///
     /// # Errors
     /// The purgatory did not do it; it is tried again with the next call.
@@ -267,7 +267,7 @@ impl Publisher {
             RelayAnswer::Settles(settlement) => return settlement,
             RelayAnswer::Refuses(refusal) => refusal,
         };
-        // NIP-70 and times come before everything else: strfry refuses what it has, and what it has a newer version of.
+        // NIP-70 and timestamps are checked first: strfry refuses such events even if it has them or a newer version.
         match self.at_relay(event).await {
             Ok(AtRelay::Absent) => {}
             Ok(AtRelay::Served) => return Settlement::Served,
@@ -306,7 +306,7 @@ impl Publisher {
         }
     }
 
-    /// Asks the relay what it has of an event.
+    /// Queries the relay for an event and its newer versions.
     async fn at_relay(&self, event: &Event) -> Result<AtRelay, RelayError> {
         let mut filters = vec![Filter::new().id(event.id)];
         if let Some(identifier) = event.tags.identifier().filter(|_| event.kind.is_addressable()) {
@@ -329,7 +329,7 @@ impl Publisher {
         loop {
             let mut entries = self.purgatory.entries(event_ids).await?;
             let before: BTreeSet<EventId> = entries.iter().flat_map(|entry| entry.after.clone()).collect();
-            // What they are ordered after are announcements, which are ordered after nothing but announcements.
+            // They are ordered after announcements, which are ordered after nothing but announcements.
             entries.extend(self.purgatory.entries(&before).await?);
             match Progress::of(event_ids, &entries) {
                 Progress::Done => return Ok(Publication::Done),
@@ -402,7 +402,7 @@ const RETRY_SECS: u64 = 1;
 /// Until the next attempt after a refusal: the operator may have raised a limit meanwhile.
 const STUCK_RETRY_SECS: u64 = 3600;
 
-/// Between two readings of what somebody else publishes.
+/// Between two reads of events that another program publishes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Events of our own remembered: more than are published between a commit of the relay and its echo.

@@ -16,8 +16,7 @@ use shared::nip34::Coordinate;
 use shared::rules::Installation;
 use tokio::sync::Notify;
 
-/// PRs that have refs here, the least used forgotten first: what is forgotten, or was never known, the daily re-check
-/// finds.
+/// PRs that have refs here, the least used forgotten first. The daily re-check finds forgotten and unknown ones.
 pub(crate) struct PullRequestEvents {
     known: Cache<EventId, KnownPullRequest>,
     doubted: Mutex<Doubted>,
@@ -86,7 +85,7 @@ impl PullRequestEvents {
         meant.for_each(|(event_id, known)| self.doubt(event_id, known));
     }
 
-    /// Takes what is doubted, as soon as anything is.
+    /// Takes the doubted PRs, as soon as there are any.
     pub(crate) async fn take_doubted(&self) -> Doubted {
         loop {
             let changed = self.changed.notified();
@@ -98,7 +97,7 @@ impl PullRequestEvents {
         }
     }
 
-    /// Doubts again what could not be looked for.
+    /// Doubts again those that could not be searched.
     pub(crate) fn put_back(&self, coordinate: Coordinate, event_ids: BTreeSet<EventId>) {
         self.doubted().entry(coordinate).or_default().extend(event_ids);
         self.changed.notify_one();

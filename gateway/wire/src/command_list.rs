@@ -24,10 +24,10 @@ pub struct CommandList {
     pub commands: Vec<PushCommand>,
     /// The forms of an answer that the pusher's git can read.
     pub capabilities: PushCapabilities,
-    /// How many push options came, which nothing here looks at.
+    /// How many push options the push has, which this server ignores.
     pub push_options: usize,
-    /// Whether the pusher's clone is shallow. Where its history ends is of no interest: what the push brings has to be
-    /// complete together with what is here, like that of any other.
+    /// Whether the pusher's clone is shallow. Where its history ends is irrelevant: the pushed objects must be complete
+    /// together with those of the repository, as in any other push.
     pub is_shallow: bool,
 }
 

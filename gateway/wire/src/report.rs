@@ -46,8 +46,8 @@ impl ReportWriter {
         out.freeze()
     }
 
-    /// Returns `text` as [`ReportWriter::remote_text`] does to who wants to read of progress, and else a packet of
-    /// nothing, as git keeps a connection alive (`receive-pack.c`, `copy_to_sideband`).
+    /// Returns `text` as [`ReportWriter::remote_text`] does for clients that want progress, and otherwise an empty
+    /// packet, which git sends to keep a connection alive (`receive-pack.c`, `copy_to_sideband`).
     pub fn progress(&self, text: &str) -> Bytes {
         if !self.quiet {
             return self.remote_text(text);

@@ -34,8 +34,8 @@ pub enum Namespace {
 pub struct RefNameError(String);
 
 impl RefName {
-    /// Longest name. Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`, and bounds
-    /// what is done for each of its directories.
+    /// Longest name. Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`, and bounds the
+    /// work for each of its directories.
     pub const BYTES_MAX: usize = 1024;
 
     /// Returns the full name.

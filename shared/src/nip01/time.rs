@@ -14,7 +14,7 @@ pub enum TimeDefect {
     /// It is older than [`AGE_SECS_MAX`].
     #[error("created_at too early")]
     TooOld,
-    /// Its `expiration` tag is none.
+    /// Its `expiration` tag is malformed.
     #[error("invalid expiration")]
     MalformedExpiration,
     /// The time of its `expiration` tag has come.

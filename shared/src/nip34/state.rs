@@ -23,7 +23,7 @@ pub struct State {
     pub author: PublicKey,
     /// The repositories it speaks of.
     pub identifier: Identifier,
-    /// What it declares, or why no repository can ever be brought to it. A relay may serve it all the same.
+    /// What it declares, or why no repository can ever be aligned to it. A relay may serve it anyway.
     pub declared: Result<Declared, Unfulfillable>,
 }
 
@@ -99,7 +99,7 @@ impl Declared {
                 return Err(malformed(format!("{} is declared twice", excerpt(name.as_str()))));
             }
         }
-        // A directory sorts before what is in it, but not always right before: `a`, `a-b`, `a/c`.
+        // A directory sorts before its content, but not always right before: `a`, `a-b`, `a/c`.
         for name in refs.keys() {
             let mut directory = name.as_str();
             while let Some((parent, _)) = directory.rsplit_once('/') {
@@ -118,8 +118,8 @@ impl Declared {
     }
 }
 
-/// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) say nothing that the tag object does not,
-/// and a symbolic value names another ref that stands for itself.
+/// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) add nothing to the tag object, and a symbolic
+/// value names another ref that is declared itself.
 fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, Unfulfillable> {
     let governed = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
     if !governed || name.ends_with("^{}") || value.starts_with("ref: ") {

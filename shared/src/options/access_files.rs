@@ -72,8 +72,8 @@ impl AccessFiles {
         read(paths).map(drop)
     }
 
-    /// Reads the lists again, changed or not, because the operator asks for it, and logs what came of it. One that has
-    /// become unusable keeps its last content. It takes as long as they are: nobody who decides waits for it.
+    /// Reads the lists again, changed or not, at the operator's request, and logs the result. A list that has become
+    /// unusable keeps its last content. It takes time for long lists, but no decision waits for it.
     pub fn reload(&self) {
         if let Err(error) = self.read_again() {
             log_failure(&error);
@@ -94,12 +94,12 @@ impl AccessFiles {
         Arc::clone(&self.lock().access)
     }
 
-    /// Returns what tells one content of the lists from another.
+    /// Returns a digest of the content of the lists.
     pub fn digest(&self) -> String {
         self.lock().digest.clone()
     }
 
-    /// Reads the lists again when they change, in a thread of its own, for as long as anybody has them.
+    /// Reads the lists again when they change, in a thread of its own, for as long as they are in use.
     fn follow(&self, mut last: Stamps) {
         let (paths, current) = (self.paths.clone(), Arc::downgrade(&self.current));
         std::thread::spawn(move || {

@@ -27,7 +27,7 @@ use crate::options::redis_password::has_password;
 /// The commented file with every setting and its default, as `config --print-default` prints it.
 pub const DEFAULT_FILE: &str = include_str!("../../../strfry-config/config.toml");
 
-/// What stands in the file, and which lines of it cannot be understood.
+/// The content of the file, and the lines that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -43,8 +43,7 @@ struct Setting {
 }
 
 impl ConfigFile {
-    /// Reads the file that `--config` or `GRASP_CONFIG` names, or else the one at the usual place; `None`: there is
-    /// none.
+    /// Reads the file that `--config` or `GRASP_CONFIG` names, or the one at the usual path; `None`: there is none.
     pub(super) fn of_program(arguments: &[OsString]) -> Option<Self> {
         let named = named_by(arguments).or_else(|| std::env::var_os(VARIABLE).filter(|path| !path.is_empty()));
         match named {
@@ -112,7 +111,7 @@ impl ConfigFile {
         file
     }
 
-    /// Makes what the file says the defaults of `command` and of its subcommands, and adds every mistake in it.
+    /// Makes the settings of the file the defaults of `command` and of its subcommands, and adds every mistake in it.
     pub(super) fn put_into(&self, mut command: Command, errors: &mut ConfigErrors) -> Command {
         errors.lines.extend_from_slice(&self.mistakes);
         for setting in &self.settings {
@@ -212,7 +211,7 @@ fn text_of(value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
-/// Returns the option of this name; one that has no variable is of one command only, and stands in no file.
+/// Returns the option of this name; one without a variable belongs to a single command, and is in no file.
 fn find(command: &Command, key: &str) -> Option<Arg> {
     let mut arguments = command.get_arguments();
     let found = arguments.find(|argument| is_setting(argument, key)).cloned();

@@ -16,7 +16,7 @@ pub struct ConfigWatch {
     lists: AccessFiles,
     /// As it was at the start.
     file: Option<ConfigFile>,
-    /// The program's options, which check what stands in the file.
+    /// The program's options, which check the settings of the file.
     definition: Command,
 }
 
@@ -30,8 +30,8 @@ impl ConfigWatch {
         }
     }
 
-    /// Reads the lists again at each SIGHUP, which would end the program otherwise. Then, and when the file changes,
-    /// tells which settings need a restart.
+    /// Reads the lists again at each SIGHUP, which would otherwise end the program. Then, and when the file changes,
+    /// logs which settings need a restart.
     pub async fn follow(self, mut hang_up: Signal) {
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,7 +60,7 @@ impl ConfigWatch {
     }
 }
 
-/// What is not as it was in the file.
+/// The difference from the file at the start.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FileChange {
     keys: Vec<String>,
@@ -93,5 +93,5 @@ impl FileChange {
     }
 }
 
-/// Between two looks at the file.
+/// Between two checks of the file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The limits of what is held as options, the same for both programs: each enforces them by itself.
+//! The limits of held events as options, the same for both programs: each enforces them by itself.
 
 use clap::Args;
 

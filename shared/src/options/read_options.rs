@@ -206,7 +206,7 @@ fn set_aside(command: Command, failed: &Arg) -> Command {
     command.mut_arg(failed.get_id(), falls_back).arg(takes_anything)
 }
 
-/// Names the option or the variable, its value, and what is expected instead.
+/// Names the option or the variable, its value, and the expected form.
 fn describe(error: &clap::Error, argument: &Arg, arguments: &[OsString]) -> String {
     let flag = format!("--{}", argument.get_long().unwrap_or_default());
     let variable = argument

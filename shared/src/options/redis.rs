@@ -189,7 +189,8 @@ impl RedisOptions {
         }
     }
 
-    /// Returns what the purgatory needs. How long one call may take grows with what is called slow, within `call`.
+    /// Returns the settings of the purgatory. The time limit of a call grows with the threshold for slow answers,
+    /// within `call`.
     pub fn settings(&self, urls: &RedisUrls, call: RangeInclusive<Duration>) -> RedisSettings {
         let slow = *self.redis_slow;
         RedisSettings {
@@ -237,7 +238,7 @@ impl RedisOptions {
 /// Longest answer that can be called fast.
 const SLOW_MS_MAX: u64 = 10_000;
 
-/// More replicas than anybody keeps.
+/// More replicas than any real installation has.
 const REPLICAS_MAX: u64 = 16;
 
 /// Longest wait for replicas: the plugin answers within a second in any case.

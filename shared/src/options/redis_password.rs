@@ -14,7 +14,7 @@ use crate::options::values::Expected;
 pub(super) struct RedisPassword(String);
 
 impl RedisPassword {
-    /// Returns what stands in the environment; `None`: nothing.
+    /// Returns the password of the environment; `None`: there is none.
     pub(super) fn of_environment() -> Option<Self> {
         let password = std::env::var(VARIABLE).ok()?;
         (!password.is_empty()).then_some(Self(password))

@@ -15,7 +15,7 @@ pub use humantime::Duration as HumanDuration;
 pub struct Expected(pub(super) String);
 
 impl Expected {
-    /// What ends the sentence "it must be ...".
+    /// The end of the sentence "it must be ...".
     pub fn new(expected: String) -> Self {
         Self(expected)
     }
@@ -59,7 +59,7 @@ pub fn byte_count(text: &str) -> Result<u64, Expected> {
     text.parse().map(|ByteCount(bytes)| bytes)
 }
 
-/// Returns a parser of what has a `FromStr` of its own; `expected` ends the sentence "it must be ...".
+/// Returns a parser for a type with a `FromStr` of its own; `expected` ends the sentence "it must be ...".
 pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Expected> + Clone {
     move |text| text.parse().map_err(|_| Expected(expected.to_owned()))
 }

@@ -1,8 +1,8 @@
 //! The loopback relay client: queries that are whole or an error, publishing with one outcome a variant, and a
 //! subscription that reports when it may have missed something.
 //!
-//! What it relies on in strfry is listed in `docs/strfry-contract.md`. Signatures are not checked: the relay has
-//! checked them, and it is the operator's own.
+//! `docs/strfry-contract.md` lists what it relies on in strfry. Signatures are not checked: the relay has checked them,
+//! and it is the operator's own.
 
 mod address;
 mod connection;
@@ -119,7 +119,7 @@ impl RelayClient {
             .await
     }
 
-    /// Tells whether any stored event matches one of `filters`.
+    /// Whether any stored event matches one of `filters`.
     pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
         self.ask(&self.inner.queries, |connection| query::any(connection, &filters))
             .await
@@ -142,7 +142,7 @@ impl RelayClient {
         LiveSubscription::new(self.inner.url.clone(), self.inner.timeout, filters)
     }
 
-    /// Returns the relay's information document (NIP-11), read anew.
+    /// Reads the relay's information document (NIP-11) and returns it.
     pub async fn information(&self) -> Result<serde_json::Value, RelayError> {
         tokio::time::timeout(self.inner.timeout, information::fetch(&self.inner.url))
             .await

@@ -1,9 +1,9 @@
-//! The relay's answer to an event, read as what became of it.
+//! The outcome of a published event, from the relay's answer.
 //!
 //! The texts are strfry's (`RelayWriter.cpp`, `RelayIngester.cpp`, `events.cpp`) and NIP-01's prefixes;
 //! `tests/tests/strfry_contract.rs` pins them.
 
-/// What became of a published event.
+/// The outcome of a published event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "only some outcomes mean that the relay has the event"]
 pub enum PublishOutcome {

@@ -20,7 +20,7 @@ use super::message::RelayMessage;
 /// What a subscription reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// From here on nothing is missed until the next `Connected`. What was stored before has to be asked for.
+    /// From here on nothing is missed until the next `Connected`. Events that were stored before must be queried.
     Connected,
     /// An event was stored. It may come twice; those stored during a break do not come.
     Event(Box<Event>),

@@ -9,7 +9,7 @@ use nostr::key::PublicKey;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
-/// An operator's lists. The default hosts everybody's repositories.
+/// An operator's lists. The default hosts all repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
     /// The only repositories that are hosted, if there is such a list.
@@ -34,9 +34,9 @@ pub struct AccessList {
 pub struct AccessListError {
     /// Which line, from 1.
     pub number: usize,
-    /// Its text; of what may be a secret key only the beginning.
+    /// Its text; only the beginning of a possible secret key.
     pub text: String,
-    /// What is wrong with it.
+    /// Its fault.
     fault: &'static str,
 }
 
@@ -53,8 +53,8 @@ impl Access {
         self.denied_authors.owners.contains(author)
     }
 
-    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if everybody's repositories
-    /// are hosted.
+    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if all repositories are
+    /// hosted.
     pub fn criteria(&self) -> &'static str {
         let denies = self.denied != AccessList::default() || self.denied_authors != AccessList::default();
         match (self.allowed.is_some(), denies) {
@@ -74,7 +74,7 @@ impl AccessList {
 }
 
 impl AccessList {
-    /// Reads a list of authors, of whom a key is the only name.
+    /// Reads a list of authors, who can be named only by key.
     ///
     /// # Errors
     /// A line is no key.

@@ -41,7 +41,7 @@ struct Circles {
 /// The places of the hosted repositories that name each key.
 #[derive(Debug, Clone)]
 struct NamedIn {
-    /// As a maintainer who is confirmed.
+    /// As a confirmed maintainer.
     confirmed: Vec<Vec<usize>>,
     /// In whatever way, other repositories than the key's own.
     at_all: Vec<Vec<usize>>,
@@ -56,7 +56,7 @@ pub(super) enum Counted {
     IfAwake,
 }
 
-/// What is known of one identifier.
+/// The repositories of one identifier.
 #[derive(Debug, Default)]
 pub(super) struct Namesake<'f> {
     /// The newest announcement of each author that is held or counts as served.
@@ -212,8 +212,8 @@ impl Namesakes {
         (confirming, is_invited)
     }
 
-    /// Returns the places, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves the
-    /// sets of all of them at the first question: for whoever decides about all of them.
+    /// Returns the positions, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves
+    /// the sets of all of them at the first call: for decisions about all of them.
     pub(super) fn all_confirming(&self, key: &PublicKey) -> &[usize] {
         let number = self.number(key);
         number.map_or(&[], |number| &self.named_in().confirmed[number])

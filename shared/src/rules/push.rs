@@ -38,12 +38,11 @@ pub struct PushDecision {
     /// Events whose deadlines the push extends while it runs: the state that it fulfils, if that is held, and the
     /// announcement of its repository, if that is held.
     pub extend: BTreeSet<EventId>,
-    /// Events that are releasing and declare what is in place already: the push succeeds when they are served.
+    /// Releasing events that declare refs which already have their values: the push succeeds when they are served.
     pub awaited: BTreeSet<EventId>,
     /// Sentences for the pusher (`remote:` lines).
     pub notes: Vec<String>,
-    /// Whether a PR commit is kept aside for anybody but a maintainer: nobody has signed an event of it yet, or a
-    /// stranger has.
+    /// Whether a PR commit is staged for a non-maintainer: its event is not signed yet, or by a stranger.
     pub is_staged_by_stranger: bool,
     /// The state that the branches and tags fulfil, or a part of it; `None`: they change nothing, or are refused.
     pub state: Option<PushedState>,
@@ -54,7 +53,7 @@ pub struct PushDecision {
 /// Whether a client wants all of its commands or none (git's `atomic` capability).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Atomicity {
-    /// Each command stands for itself.
+    /// Each command is independent.
     PerRef,
     /// One refusal refuses all.
     AllOrNothing,
@@ -81,7 +80,7 @@ pub fn decide_push(
     if let Match::Part(state) = matched
         && updates.iter().any(|update| update.name.pull_request_id().is_some())
     {
-        // What is kept aside for one is not there for the other.
+        // The kept parts of one do not exist for the other.
         matched = Match::None {
             newest: Some(state),
             explanation: PULL_REQUESTS_APART.to_owned(),
@@ -129,8 +128,8 @@ pub fn decide_push(
 }
 
 impl PushDecision {
-    /// Whether the push leaves anything to do. It does where everything is in place, too: whoever put it there may not
-    /// have released its events yet, and facts and refs are of one moment only under the lock.
+    /// Whether the push leaves work to do. It does even if everything is in place: the events of whoever put it there
+    /// may not be released yet, and facts and refs are of one moment only under the lock.
     pub fn acts(&self) -> bool {
         self.has_effect() || !self.is_refused()
     }
@@ -162,8 +161,8 @@ impl PushDecision {
         self.commands.iter().any(is_part)
     }
 
-    /// Returns the state with whose parts the objects of the push are whole. A push that brings PR commits has to do
-    /// without them: what is kept aside is nothing that others may refer to.
+    /// Returns the state whose parts make the objects of the push complete. A push with PR commits cannot use them:
+    /// other objects cannot refer to kept parts.
     pub fn parts_of(&self) -> Option<&PushedState> {
         let is_staged = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Stage { .. });
         self.state.as_ref().filter(|_| !self.commands.iter().any(is_staged))
@@ -206,7 +205,7 @@ impl PushDecision {
         self.refuse_together();
     }
 
-    /// Refuses commands whose refs are not what the push asked for in the end. `refs` is what is on disk now;
+    /// Refuses commands whose refs do not have the requested values in the end. `refs` is what is on disk now;
     /// `is_changed`: everything planned for the repository was done.
     pub fn judge_result(&mut self, refs: &BTreeMap<RefName, Oid>, is_changed: bool) {
         let reason = if is_changed { OVERTAKEN } else { NOT_SET_YET };
@@ -219,9 +218,9 @@ impl PushDecision {
         }
     }
 
-    /// Refuses the parts of a state that were not kept in the end, and tells the pusher what is still missing of it.
-    /// Those whose refs are set are parts no more.
-    /// `refs` is what is on disk now; `here`: what of the state is here, in the repository or aside.
+    /// Refuses the parts of a state that were not kept in the end, and adds a note with the refs that are still
+    /// missing. Refs that are set are not parts any more. `refs` is what is on disk now; `here`: the objects of the
+    /// state that are present, in the repository or aside.
     pub fn judge_parts(&mut self, refs: &BTreeMap<RefName, Oid>, here: &BTreeSet<Oid>) {
         let mut is_kept = false;
         for commanded in &mut self.commands {

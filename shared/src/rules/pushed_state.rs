@@ -39,7 +39,7 @@ impl PushedState {
         self.refs.values().copied().collect()
     }
 
-    /// Tells the pusher of a part which refs of the state are not here yet, the first of them by name.
+    /// Names the refs of the state whose objects are still missing, the first of them by name, in a note.
     pub(super) fn still_missing(&self, here: &BTreeSet<Oid>) -> String {
         let missing = self.refs.iter().filter(|(_, oid)| !here.contains(oid));
         let names: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();

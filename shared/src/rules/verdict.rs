@@ -112,7 +112,7 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
     }
 }
 
-/// Tells why an update does not fit to a state, as git prints it after the ref.
+/// Returns why an update does not match a state, as git prints it after the ref.
 fn not_declared(update: &RefUpdate, state: &State) -> String {
     let declared = match &state.declared {
         Ok(declared) => declared,
@@ -140,8 +140,7 @@ fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate
         (Some(_), Some(known)) if !facts.is_offered_to(&known.item, target.coordinate) => {
             refuse("the PR event is not offered to this repository")
         }
-        // Kept aside in any case. What moves in, and where, a reconcile decides; it finds what is staged even after a
-        // crash.
+        // Staged in any case. A reconcile decides what moves in, and where; it finds staged objects even after a crash.
         (Some(commit_oid), Some(_) | None) => Verdict::Stage { event_id, commit_oid },
     }
 }

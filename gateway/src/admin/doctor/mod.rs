@@ -1,5 +1,5 @@
-//! `grasp-gateway doctor`: looks at everything that the server needs, from inside and as clients reach it, and names
-//! what is wrong with the command that mends it. One row for each check.
+//! `grasp-gateway doctor`: checks everything that the server needs, from inside and as clients reach it, and reports
+//! each problem with the command that corrects it. One row for each check.
 
 mod host;
 mod observation;
@@ -26,7 +26,7 @@ use crate::options::DoctorOptions;
 /// What a check finds.
 type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 
-/// One check: its name, and what it does.
+/// One check: its name and its function.
 struct Check {
     name: &'static str,
     run: for<'p> fn(&'p Patient<'_>) -> Findings<'p>,
@@ -100,7 +100,7 @@ const CHECKS: [Check; 16] = [
     },
 ];
 
-/// Looks at everything.
+/// Runs all checks.
 ///
 /// # Errors
 /// The options do not say where anything is.

@@ -86,7 +86,7 @@ pub(super) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), 
     Err(OutsideError::Connect(failure))
 }
 
-/// Loopback has many addresses: by one of its own a client is told from the proxy.
+/// Loopback has many addresses: with an address of its own, a client can be distinguished from the proxy.
 async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_loopback() => {

@@ -1,4 +1,4 @@
-//! What the doctor looks at.
+//! The server that the doctor checks.
 
 use shared::load_facts::FactLoader;
 use shared::rules::Service;
@@ -11,7 +11,7 @@ use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 use crate::options::GatewayOptions;
 
-/// What is looked at.
+/// The server that is checked.
 pub(super) struct Patient<'o> {
     pub(super) options: &'o GatewayOptions,
     pub(super) service: Service,

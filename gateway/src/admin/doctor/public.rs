@@ -1,4 +1,4 @@
-//! Whether clients reach everything under the server's one name, and are told from each other.
+//! Whether clients reach everything under the server's one name, and can be distinguished.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -60,7 +60,7 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
     found
 }
 
-/// Names a part behind the reverse proxy that is away, if an answer's status tells of one.
+/// Names a service behind the reverse proxy that is down, if the status of an answer shows that.
 fn broken_path(patient: &Patient<'_>, status: StatusCode) -> Option<Observation> {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT).then(|| {
         Observation::wrong(
@@ -110,7 +110,7 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// More than nginx takes unless it is told otherwise.
+/// More than nginx accepts by default.
 pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
     let path = held_path(patient).unwrap_or_else(|| NOBODYS.to_owned());
     let body = Full::new(Bytes::from(vec![0; LARGE_BYTES]))
@@ -122,7 +122,7 @@ pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
             "nginx: client_max_body_size 0; then: systemctl reload nginx",
         )],
         Ok(_) => vec![Observation::well(format!("{LARGE_BYTES} bytes pass"))],
-        // The answer came before the end, which not every proxy tells well.
+        // The answer came before the end of the request, which not every proxy passes on well.
         Err(OutsideError::Http(_)) => vec![Observation::well("the gateway answers a large push before its end")],
         Err(error) => vec![not_reached(patient, &error)],
     }
@@ -224,7 +224,7 @@ fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
     )
 }
 
-/// Tells whether the address that an event came from is the client's, `own`, or that of what stands before the relay.
+/// Whether the address that an event came from is the client's, `own`, or that of a proxy in front of the relay.
 fn judge_source(source: &str, own: IpAddr) -> Observation {
     let seen = source
         .split(' ')
@@ -263,7 +263,7 @@ const TRICKLE_BYTES: usize = 64 << 10;
 
 const TRICKLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// A repository of which there is none.
+/// A repository that does not exist.
 const NOBODYS: &str = "/npub1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqzqujme/nothing.git";
 
 #[cfg(test)]

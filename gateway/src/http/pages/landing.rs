@@ -1,4 +1,5 @@
-//! The page at `/`: what this server is, how to host a repository here, and what is hosted, to be searched by name.
+//! The page at `/`: what this server is, how to host a repository on it, and the list of hosted repositories with a
+//! search by name.
 
 use shared::nip34::Coordinate;
 use shared::rules::Service;
@@ -21,7 +22,7 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Reads a query as forms write it; what is not understood is left out.
+    /// Reads a query as forms write it; unknown parts are ignored.
     pub(crate) fn parse(query: &str) -> Self {
         let mut search = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -121,7 +122,7 @@ fn turn(search: &Search, hosted: &HostedPage) -> String {
     )
 }
 
-/// Of what is searched for: more than any word has.
+/// Of a search text: longer than any word.
 const NAME_CHARS_MAX: usize = 100;
 
 /// Of a name in the list.

@@ -9,7 +9,7 @@ pub(crate) mod repository;
 use shared::rules::Service;
 use warp::http::StatusCode;
 
-/// What a page has besides its body.
+/// A page without its body.
 #[derive(Debug, Default)]
 pub(crate) struct PageHead<'h> {
     /// Whose page it is: the name of the link home.
@@ -17,7 +17,7 @@ pub(crate) struct PageHead<'h> {
     pub(crate) title: &'h str,
     /// After how long a browser asks for it again.
     pub(crate) reload_secs: Option<u32>,
-    /// Where what is new is read by machines (Atom); a path.
+    /// The path of the Atom feed.
     pub(crate) feed: Option<&'h str>,
 }
 
@@ -145,7 +145,7 @@ fn entity(c: char) -> Option<&'static str> {
     }
 }
 
-/// Of a page for everybody.
+/// Of any page.
 const PAGE_BYTES_MAX: usize = 30_000;
 
 /// Of a character of an excerpt, on average: those of most scripts have no more.

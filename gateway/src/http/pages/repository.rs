@@ -1,5 +1,5 @@
-//! The page of a repository: its description from its events, how to clone it, what it still waits for, its README and
-//! its last commits. Pure.
+//! The page of a repository: its description from its events, how to clone it, what it waits for, its README and its
+//! last commits. Pure.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Renders what was read, into at most so many bytes.
+    /// Renders the contents, into at most so many bytes.
     pub(crate) fn new(read: &HeadContents, bytes_max: usize) -> Self {
         let rows: String = read.commits.iter().map(commit_row).collect();
         let commits = match rows.is_empty() {
@@ -91,7 +91,7 @@ pub(crate) fn name_of<'n>(coordinate: &'n Coordinate, facts: &'n Facts) -> &'n s
         .unwrap_or(coordinate.identifier.as_str())
 }
 
-/// The page of a repository without what it shows of a commit.
+/// The page of a repository without the content of a commit.
 #[derive(Debug)]
 pub(crate) struct Outline<'f> {
     service: &'f Service,
@@ -433,7 +433,8 @@ mod tests {
             .unwrap()
     }
 
-    /// Everything about a repository that anybody can write, as long as it may be, of characters that take most.
+    /// Everything about a repository that untrusted authors can write, at its maximum length, in the characters that
+    /// take most.
     fn facts_at_their_limits(keys: &[Keys], identifier: &str) -> Facts {
         let tag = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<String>>();
         let (service, long): (Service, String) = ("git.example.com".parse().unwrap(), "'".repeat(5000));

@@ -98,7 +98,8 @@ impl<'f> NextStates<'f> {
                     false => return None,
                 }
             };
-            // An empty repository needs an announcement that readers know of; otherwise it could not be told from none.
+            // An empty repository needs an announcement that readers know of; otherwise it would look like a missing
+            // one.
             if is_candidate && declared.refs.is_empty() && !is_announced {
                 continue;
             }
@@ -136,7 +137,7 @@ impl<'f> NextStates<'f> {
         missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
-    /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
+    /// Whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
     pub(super) fn has_refs(&self, coordinate: &Coordinate) -> bool {
         let next = self.next(coordinate);
         next.is_some_and(|next| next.sources.is_some() && !next.declared.refs.is_empty())
@@ -146,18 +147,18 @@ impl<'f> NextStates<'f> {
         self.disk.broken.contains(coordinate)
     }
 
-    /// Tells the same of the repository at a place.
+    /// Whether the same holds for the repository at a position.
     pub(super) fn is_broken_at(&self, at: usize) -> bool {
         self.broken.binary_search(&at).is_ok()
     }
 
-    /// Tells whether any of these can be neither read nor changed; they are in order.
+    /// Whether any of these can be neither read nor changed; they are in order.
     pub(super) fn is_any_broken(&self, repositories: &[usize]) -> bool {
         let mut broken = self.broken.iter();
         broken.any(|at| repositories.binary_search(at).is_ok())
     }
 
-    /// Tells whether nothing of the repository is missing.
+    /// Whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
         !self.is_broken(coordinate) && self.next(coordinate).is_none_or(|next| next.sources.is_some())
     }
@@ -167,7 +168,7 @@ impl<'f> NextStates<'f> {
         self.brought[state].iter().map(|at| &self.facts.hosted()[*at])
     }
 
-    /// Tells whether a repository is at, or is brought to, a newer state than this one.
+    /// Whether a repository is at, or is brought to, a newer state than this one.
     pub(super) fn is_overtaken(&self, at: usize, state: &State) -> bool {
         let next = self.next[at].as_ref();
         next.is_some_and(|next| next.state.revision > state.revision)
@@ -178,14 +179,14 @@ impl<'f> NextStates<'f> {
         self.newest.get(&author_of(state)).copied()
     }
 
-    /// Tells whether a repository has everything that a state declares, or another one has that shares it.
+    /// Whether a repository has everything that a state declares, or another one has it that shares it.
     pub(super) fn has_all(&self, at: usize, state: usize) -> bool {
-        // What is kept aside moves in only with its state.
+        // Kept parts move in only with their state.
         let sources = self.objects.sources(self.facts, at, state);
         self.missing(at, state).is_none() && sources.is_some_and(|sources| sources.parts.is_empty())
     }
 
-    /// Tells whether what is kept aside with a state may still move into the repository.
+    /// Whether the kept parts of a state may still move into the repository.
     pub(super) fn wants_parts(&self, coordinate: &Coordinate, state_id: &EventId) -> bool {
         let Ok(at) = self.facts.hosted().binary_search(coordinate) else {
             // Where its maintainers are not all known, nothing is decided. Where it is not hosted, it may wake again.
@@ -242,10 +243,10 @@ fn author_of(state: &State) -> Coordinate {
 struct ObjectPlaces<'f> {
     /// Which repositories have an object, in their order.
     repositories: BTreeMap<&'f Oid, Vec<(usize, ObjectKind)>>,
-    /// What is kept aside with states.
+    /// The kept parts of states.
     parts: &'f BTreeMap<Coordinate, Parts>,
-    /// By state: what it declares and none of the repositories has for which it is authoritative. Nobody's repository
-    /// is copied because a stranger declares what it has.
+    /// By state: the declared objects that none of the repositories has for which it is authoritative. No repository is
+    /// copied because a stranger declares its objects.
     nowhere: Vec<Result<BTreeSet<Oid>, Missing>>,
 }
 
@@ -288,7 +289,7 @@ impl<'f> ObjectPlaces<'f> {
         having.iter().find(is_meant).copied()
     }
 
-    /// Returns what is kept aside for a repository with a state.
+    /// Returns the kept parts of a state for a repository.
     fn parts(&self, facts: &Facts, at: usize, state: usize) -> Option<&'f BTreeMap<Oid, ObjectKind>> {
         let parts = self.parts.get(&facts.hosted()[at])?;
         parts.get(&facts.states[state].item.revision.event_id)
@@ -302,8 +303,8 @@ impl<'f> ObjectPlaces<'f> {
         Ok(nowhere.iter().filter(move |oid| !is_aside(oid)))
     }
 
-    /// Finds every object that a state declares: in the repository itself, aside with the state, or in another one of
-    /// those for which it is authoritative. `None`: some are nowhere, or not what they should be.
+    /// Finds every object that a state declares: in the repository itself, among the kept parts of the state, or in
+    /// another repository for which the state is authoritative. `None`: some are missing, or not of the right kind.
     fn sources(&self, facts: &Facts, at: usize, state: usize) -> Option<ObjectSources> {
         if self.lacking(facts, at, state).ok()?.next().is_some() {
             return None;
@@ -395,8 +396,8 @@ fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oi
         .collect()
 }
 
-/// Returns what HEAD shall name if that is another branch than now: the declared one, or where the state says nothing
-/// and HEAD names no branch of it, the one that a reader would expect.
+/// Returns the branch that HEAD must name if it differs from the current one: the declared one, or if the state
+/// declares none and HEAD names no branch of it, the one that a reader would expect.
 fn head_for(declared: &Declared, current: Option<&RefName>) -> Option<RefName> {
     let is_branch = |name: &&RefName| name.namespace() == Namespace::Branch;
     let kept = || current.filter(|name| declared.refs.contains_key(name));

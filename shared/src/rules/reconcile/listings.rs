@@ -1,5 +1,5 @@
-//! Whose notes of whom their announcements list have to be written anew: by these notes whoever decides about what
-//! somebody has signed finds the repositories of others that it matters to (docs/ARCHITECTURE.md rule 9).
+//! Which entries of the index of listings must be rewritten: a decision about an author's event uses this index to find
+//! the repositories of others that the event concerns (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -47,7 +47,7 @@ pub enum InstallationSource {
     Staged,
     /// It is copied from another repository.
     Repository(Coordinate),
-    /// It is copied from what is staged for another repository.
+    /// It is copied from the staged objects of another repository.
     StagedElsewhere(Coordinate),
 }
 
@@ -112,7 +112,7 @@ pub struct Plan {
     pub also_lock: BTreeSet<Coordinate>,
 }
 
-/// What becomes of a held event now.
+/// The decision about a held event.
 pub(super) enum Outcome {
     /// It is complete, and goes after these announcements.
     Release { after: BTreeSet<EventId> },
@@ -120,7 +120,7 @@ pub(super) enum Outcome {
     End,
     /// It waits, for this.
     Wait(String),
-    /// What becomes of it is decided when its repository can be read and changed again.
+    /// It is decided when its repository can be read and changed again.
     Undecided,
 }
 
@@ -140,7 +140,7 @@ impl Plan {
         };
         match outcome {
             Outcome::Release { after } => self.release(entry, after),
-            // Whoever reads more may find another reason to keep it, or to let it wait for.
+            // A reconcile that reads more may find another reason to keep it, or to let it wait.
             Outcome::End | Outcome::Wait(_) if !entry.coordinates.iter().all(|at| facts.is_settled(at)) => {}
             Outcome::End => {
                 self.ended.insert(*event_id);
@@ -162,7 +162,8 @@ impl Plan {
         aligned.chain(installed).chain(&self.relies_on).cloned().collect()
     }
 
-    /// Leaves out what may be put in order whenever these repositories are reconciled, and needs the lock of others.
+    /// Leaves out everything that can be done when these repositories are reconciled, and that needs the lock of
+    /// others.
     pub fn confine_to(&mut self, locked: &BTreeSet<Coordinate>) {
         self.unstage.retain(|staged| locked.contains(&staged.coordinate));
         self.parts_ended.retain(|(coordinate, _)| locked.contains(coordinate));
@@ -171,7 +172,7 @@ impl Plan {
         self.data_missing.retain(|coordinate| locked.contains(coordinate));
     }
 
-    /// Leaves what is kept aside for these events, which have not expired after all.
+    /// Leaves the kept parts of these events, which have not expired after all.
     pub fn keep_aside(&mut self, event_ids: &[EventId]) {
         self.unstage.retain(|staged| !event_ids.contains(&staged.event_id));
         self.parts_ended.retain(|(_, state_id)| !event_ids.contains(state_id));
@@ -182,7 +183,7 @@ impl Plan {
         !self.unstage.is_empty() || !self.parts_ended.is_empty()
     }
 
-    /// Leaves all that is kept aside: whoever wants it is not known for certain.
+    /// Leaves all kept parts: it is not known for certain who needs them.
     pub fn keep_all_aside(&mut self) {
         self.unstage.clear();
         self.parts_ended.clear();
@@ -192,7 +193,7 @@ impl Plan {
         self.release_ids.contains(event_id)
     }
 
-    /// Tells whether the repository's announcement is public, or will be by this plan.
+    /// Whether the repository's announcement counts as served, or will by this plan.
     pub(super) fn is_announced(&self, facts: &Facts, coordinate: &Coordinate) -> bool {
         match facts.hosting(coordinate) {
             Hosting::Announced => true,
@@ -203,9 +204,9 @@ impl Plan {
         }
     }
 
-    /// Returns the announcement that what depends on one of these repositories is published after: none if one of them
-    /// is served already, else one that is on its way. Not all of them, or a stranger's that the relay refuses could
-    /// hold up everybody's.
+    /// Returns the announcement after which events of one of these repositories are published: none if one of them is
+    /// served already, otherwise one that is being released. Not all of them, or a stranger's that the relay refuses
+    /// could delay everyone's.
     pub(super) fn announcements_before<'c>(
         &self,
         facts: &Facts,

@@ -1,4 +1,4 @@
-//! When a PR is complete, where its commit goes, and what becomes of commits that came before their event (GRASP-01,
+//! When a PR is complete, where its commit goes, and what happens to commits that arrived before their event (GRASP-01,
 //! "Pull Requests"; docs/ARCHITECTURE.md rule 6).
 
 use std::collections::BTreeMap;
@@ -134,8 +134,8 @@ impl<'a> Sources<'a> {
         self.for_repository(coordinate).is_some()
     }
 
-    /// Returns where a repository gets the commit from: itself, what is staged for it, or a repository with which it
-    /// has a maintainer in common. A stranger's PR copies nobody's repository into another's.
+    /// Returns where a repository gets the commit from: itself, its staged objects, or a repository with a common
+    /// maintainer. A stranger's PR copies no repository into another owner's.
     fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
         if self.having.binary_search(&coordinate).is_ok() {
             return Some(InstallationSource::Here);
@@ -156,7 +156,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What is staged for each event.
+/// The staged objects of each event.
 type StagedByEvent<'d> = BTreeMap<EventId, Vec<&'d Staged>>;
 
 fn staged_by_event(disk: &Disk) -> StagedByEvent<'_> {
