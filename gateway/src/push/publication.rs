@@ -41,7 +41,8 @@ impl PushPublisher {
             .spawn(async move { reconciler.publisher.publish(leased).await });
         let published = async {
             let Ok(left_behind) = own.await else {
-                // It ended abnormally; whoever takes the events when their lease has run out publishes them.
+                // It ended abnormally; the events are published by the next one that takes them, when their lease has
+                // run out.
                 return Ok(Publication::Pending);
             };
             let awaited: BTreeSet<EventId> = others.union(&left_behind).copied().collect();

@@ -1,5 +1,5 @@
-//! The body of a push: its pack is spooled, and the events that wait for it are extended meanwhile. Receiving ends with
-//! the client; the check of what was received does not.
+//! The body of a push: its pack is spooled, and meanwhile the deadlines of the events that wait for it are extended.
+//! Receiving ends with the client; the check of a received pack does not.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -44,7 +44,7 @@ pub(crate) struct Receiver {
     pub(crate) repositories: Repositories,
     /// Where deadlines are extended.
     pub(crate) purgatory: Purgatory,
-    /// What is received and not yet checked, by address.
+    /// Received packs that are not yet checked, by address.
     pub(crate) incoming: Shares,
     /// How many bytes of packs have come.
     pub(crate) received_bytes: Meter<1>,
@@ -111,7 +111,7 @@ pub(super) enum ReceiveError {
 }
 
 impl ReceiveError {
-    /// Returns what became of the push, for metrics.
+    /// Returns the outcome of the push, for metrics.
     pub(super) fn outcome(&self) -> PushOutcome {
         let is_limit = matches!(self, Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::TooSlow(_));
         match self.is_ours() {
@@ -138,7 +138,7 @@ impl ReceiveError {
     }
 }
 
-/// Why what a push declares could not be told from what else it brought.
+/// Why the declared objects of a push could not be separated from the others.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct UnsortedError {
@@ -211,7 +211,7 @@ impl Receiver {
         let mut spool = self.repositories.spool();
         let limits = self.repositories.limits();
         let limits = BodyLimits {
-            // The spool bounds them, and says so in the words of a push.
+            // The spool bounds them, and reports it in the words of a push.
             bytes_max: u64::MAX,
             stall_max: limits.stall_max,
             duration_max: limits.duration_max,
@@ -310,7 +310,7 @@ impl Receiver {
     }
 }
 
-/// Tells where what a push brings goes, by what is decided so far.
+/// Returns where the objects of a push go, by the decision so far.
 fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
     Incoming {
         coordinate,

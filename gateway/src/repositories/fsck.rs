@@ -51,7 +51,7 @@ mod tests {
     enum Faulty {
         /// A commit with these lines between its tree and its message.
         By(&'static str),
-        /// A whole object of this kind, in which `TREE` and `BLOB` stand for ids.
+        /// A complete object of this kind, in which `TREE` and `BLOB` stand for ids.
         Text(&'static str, &'static str),
         /// A tree of these modes and names.
         Tree(&'static [(&'static str, &'static str)]),
@@ -342,7 +342,7 @@ mod tests {
                 match (taken, documented[id]) {
                     (Ok(_), true) => {}
                     (Err(IngestError::Fsck { message }), false) => {
-                        // Of an entry without a name, git says another.
+                        // For an entry without a name, git reports another fault.
                         let fault = if id == "emptyName" { "badTree" } else { id };
                         assert!(
                             message.contains("object ") && message.contains(fault),

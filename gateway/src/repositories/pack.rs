@@ -49,7 +49,7 @@ pub(crate) enum IngestError {
     /// The request ends where the pack should begin.
     #[error("the push has no pack")]
     NoPack,
-    /// What is there is no pack of a version that git knows.
+    /// The data is not a pack of a version that git knows.
     #[error("the data after the commands is not a pack")]
     NotAPack,
     /// More objects than the limit.

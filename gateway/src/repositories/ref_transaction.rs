@@ -113,7 +113,7 @@ fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Appli
     }
     let packed_path = repository.join("packed-refs");
     let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
-    // What was read before the lock may have been changed by an operator's git.
+    // An operator's git may have changed the refs since they were read, before the lock.
     let current = read()?;
     let objects = Objects::open(&[repository.join("objects")])?;
     let before = packed(&current, &objects)?;
@@ -256,15 +256,15 @@ fn take_in_loose(
     Ok(())
 }
 
-/// A file that says that another is being changed, until it takes that one's place. Dropped, it is removed: else nobody
-/// could change the other any more.
+/// A file that shows that another file is being changed, until it replaces that one. It is removed on drop: otherwise
+/// nothing could change the other file any more.
 struct LockFile {
     path: PathBuf,
     is_placed: bool,
 }
 
 impl LockFile {
-    /// Makes it. Waits a moment for whoever has one: an operator's git.
+    /// Creates it. Waits a moment while another process has one: an operator's git.
     fn make(path: &Path) -> Result<Self, RepositoryError> {
         let began = Instant::now();
         loop {

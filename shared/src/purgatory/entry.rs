@@ -48,7 +48,7 @@ pub struct Entry {
     pub held_since: u64,
     /// When it expires unless it is complete by then, unix seconds. Without meaning while it is releasing.
     pub deadline: u64,
-    /// What it waits for, written by the gateway when it last reconciled; empty before the first time.
+    /// The needs that the gateway found at its last reconcile; empty before the first.
     pub waiting_for: String,
     /// What the relay answered to the last attempt to publish it; empty if there was none.
     pub release_error: String,

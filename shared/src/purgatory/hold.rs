@@ -1,4 +1,4 @@
-//! Holding: what is to be held and what became of it, and what becomes of what has waited too long.
+//! Holding: events to hold and the result, and the end of events that have waited too long.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ use crate::nip34::Coordinate;
 pub struct Hold {
     /// The event, verified.
     pub event: Event,
-    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Empty only of a related event.
+    /// The coordinates that it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Empty only for a
+    /// related event.
     pub coordinates: BTreeSet<Coordinate>,
     /// Where it came from, see [`Entry::source`](super::Entry::source).
     pub source: String,
@@ -36,7 +37,7 @@ pub struct Behind {
     pub refers_to: BTreeSet<EventId>,
     /// [`Standing::last_lease`] when the relay did not have them.
     pub last_lease: String,
-    /// Whether it may come before what it refers to, and wait for that for [`Hold::hold_secs`].
+    /// Whether it may arrive before the event that it refers to, and wait for that for [`Hold::hold_secs`].
     pub may_be_early: bool,
 }
 
@@ -61,7 +62,7 @@ pub enum Room {
     Always,
 }
 
-/// What became of a [`Hold`].
+/// The result of a [`Hold`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldOutcome {
     /// The event is held; its coordinates are dirty.
@@ -79,7 +80,7 @@ pub enum HoldOutcome {
     Absent,
 }
 
-/// What became of a placeholder to record.
+/// The result of recording a placeholder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaceholderOutcome {
     /// It is recorded, and replaces an earlier one for the same event and repository.

@@ -1,4 +1,4 @@
-//! What is read from the purgatory: the facts about some coordinates, and which epoch it is.
+//! Reads from the purgatory: the facts about some coordinates, and the current epoch.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

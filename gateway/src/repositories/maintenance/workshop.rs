@@ -36,7 +36,7 @@ use crate::repositories::packs::packs_in;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 
-/// What refs reach, and what is to be done about the rest.
+/// The reachable objects, and the decision about the rest.
 pub(super) struct Sorted {
     marks: Marks,
     pub(super) separation: Separation,
@@ -127,7 +127,7 @@ impl<'r> Workshop<'r> {
         })
     }
 
-    /// Writes what is read instead of each pack, as far as it can be written.
+    /// Writes the files that readers use instead of each pack, as far as possible.
     async fn index_all(&self, found: &FoundPacks, indexed: &BTreeSet<PathBuf>) -> Result<(), RepositoryError> {
         let largest = found.packs.iter().filter(|pack| indexed.contains(&pack.name));
         let largest = largest.max_by_key(|pack| pack.bytes).map(|pack| pack.name.clone());
@@ -147,7 +147,7 @@ impl<'r> Workshop<'r> {
         Ok(())
     }
 
-    /// Tells what refs reach from what they do not; `None`: nothing is to be done about that, or it cannot be told.
+    /// Separates reachable from unreachable objects; `None`: nothing must be done, or they cannot be determined.
     ///
     /// # Errors
     /// It cannot be noted that it was looked for.
@@ -207,7 +207,7 @@ impl<'r> Workshop<'r> {
         Ok(Some(marks))
     }
 
-    /// Makes two packs of these, one of what is marked.
+    /// Splits these packs into two packs, one of the marked objects.
     async fn split(&self, marks: Marks, names: &BTreeSet<PathBuf>) -> Result<Split, RepositoryError> {
         let marks = Arc::new(marks);
         Ok(Split {

@@ -1,5 +1,5 @@
-//! Whether the server can be trusted with held events: its version, the settings of `strfry-config/redis.conf`, what it
-//! lets our user do, and how fast it writes.
+//! Whether the server can be trusted with held events: its version, the settings of `strfry-config/redis.conf`, the
+//! rights of our user, and the speed of its writes.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::purgatory::store::keys;
 /// Tries what the scripts do.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("probe.lua")));
 
-/// What each setting has to be, and what is at stake.
+/// The required value of each setting, and the risk.
 const SETTINGS: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "held events are lost when redis restarts"),
     (
@@ -42,10 +42,10 @@ const SETTINGS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// What is wrong with a server, and how that is mended.
+/// A problem of a server, and its correction.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerFault {
-    /// What was found, and what is at stake.
+    /// The problem, and the risk.
     pub finding: String,
     /// What to do, where possible a command.
     pub mend: String,
