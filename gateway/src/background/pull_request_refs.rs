@@ -74,7 +74,7 @@ async fn remove_ended(
     let note = |event_id: &EventId, author: &PublicKey| {
         reconciler.pull_request_events.note(*event_id, *author, coordinate);
     };
-    // Before the relay is queried, so that a deletion after its answer is noticed.
+    // Before the relay is asked: what it deletes after its answer is then heard of.
     let known = event_ids.iter().filter_map(|event_id| noted.get_key_value(event_id));
     known.for_each(|(event_id, author)| note(event_id, author));
     let Some(found) = look_for(reconciler, coordinate, event_ids).await? else {
@@ -90,7 +90,7 @@ async fn remove_ended(
     }
     let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
     let repository = locked.repository(coordinate)?;
-    // Again, because an event may have arrived meanwhile and set its ref again.
+    // Again: an event may have come meanwhile, and set its ref anew.
     let Some(FoundPullRequests { authors, ended }) = look_for(reconciler, coordinate, event_ids).await? else {
         return Ok(());
     };
@@ -100,7 +100,7 @@ async fn remove_ended(
     Ok(repository.end_pull_requests(&ended, &authors).await?)
 }
 
-/// The PRs that were found.
+/// What was found of PRs.
 struct FoundPullRequests {
     /// Who offers those that are here.
     authors: BTreeMap<EventId, PublicKey>,
@@ -108,7 +108,7 @@ struct FoundPullRequests {
     ended: BTreeSet<EventId>,
 }
 
-/// Searches these PRs in the purgatory and the relay; `None`: the result proves nothing for this repository.
+/// Looks for these PRs in the purgatory and the relay; `None`: what they hold says nothing about this repository.
 async fn look_for(
     reconciler: &Reconciler,
     coordinate: &Coordinate,
@@ -140,5 +140,5 @@ const PAGE: usize = 500;
 /// After a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Between two checks of the operator's lists.
+/// Between two looks at the operator's lists.
 const LISTS_INTERVAL: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
 impl Repositories {
-    /// Returns the missing or unreadable objects that the refs and packs of a repository reach, in git's words; the
+    /// Returns what is missing of what the refs and packs of a repository reach, or cannot be read, in git's words; the
     /// first lines. Takes no lock: objects are there before the refs that need them.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Repositories {
         child.let_others_first();
         match child.output(b"", PRINTED_BYTES_MAX, deadline).await {
             Ok(Some(output)) if output.status.success() => Ok(Vec::new()),
-            // Its output ends with a checksum; without one, a signal has ended it.
+            // It ends with the sum of what it has found; without one a signal has ended it.
             Ok(Some(output)) if output.status.code().is_some() => {
                 let printed = String::from_utf8_lossy(&output.stdout);
                 let printed = printed.lines().filter(|line| line.starts_with("missing "));
@@ -57,7 +57,7 @@ impl Repositories {
     }
 }
 
-/// Lines of one repository: the reader restores it as a whole anyway.
+/// Lines of one repository: whoever reads them restores it as a whole.
 const LINES_MAX: usize = 20;
 
 const PRINTED_BYTES_MAX: usize = 64 << 10;

@@ -39,7 +39,7 @@ impl Quarantine {
         Self::copy_beyond(from, tips, (have, None), limits).await
     }
 
-    /// As [`Quarantine::copy_of`], without the objects that are kept aside for the repository with a state.
+    /// As [`Quarantine::copy_of`], less what is kept aside for the repository with a state.
     ///
     /// # Errors
     /// The same.
@@ -70,7 +70,7 @@ impl Quarantine {
             .alternates(&sources)
             .arg("--revs")
             .arg("--stdout")
-            // The target completes deltas against its own objects.
+            // The target completes deltas against what it has.
             .arg("--thin")
             .arg("--delta-base-offset")
             .arg("--quiet")
@@ -105,14 +105,14 @@ impl Quarantine {
     }
 }
 
-/// Shares all objects of a repository with another: each pack is on disk once, under a name in both. Only objects that
-/// a signed event has declared move into a repository, so nothing else becomes fetchable.
+/// Shares all that a repository has with another: each pack stands on the disk once, under a name in both. Only what a
+/// signed event has declared moves into a repository, so nothing else becomes fetchable by it.
 ///
 /// Returns whether that could be done: not where objects stand outside of packs, as an operator's tools leave them, or
 /// go at the same time.
 ///
 /// # Errors
-/// [`RepositoryError`]; then `into` has its old objects, and loses the new ones when it is locked next.
+/// [`RepositoryError`]; then `into` has what it had, or loses what it has got when it is locked next.
 pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
     let objects = from.object_dir();
     let can_be_shared = in_background(move || {
@@ -138,7 +138,7 @@ pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
     Ok(!object_dir.join("info/alternates").exists())
 }
 
-/// Most packs that are shared: some 100 ms under the lock. A repository with more is copied, which combines its packs.
+/// Most packs that are shared: some 100 ms under the lock. What has more is copied, and packed by it.
 const SHARED_PACKS_MAX: usize = 2_000;
 
 /// Copies what `tips` need from the object directories `from` into `into`, which must be on disk.
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(links.collect::<Vec<_>>(), vec![3; packs.len()]);
             assert_eq!(world.quarantine_entries(), 0);
 
-            // The shared packs stay with their owners.
+            // The shared packs stay with whoever has them.
             fs::remove_dir_all(from.path()).unwrap();
             world
                 .git(&other, &["rev-list", "--objects", &two.to_string()], b"")
