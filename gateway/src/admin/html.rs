@@ -1,5 +1,5 @@
-//! The pages of the admin address: what the purgatory has, for a browser. They need neither scripts nor anything else,
-//! and come again by themselves. Pure.
+//! The pages of the admin address: the content of the purgatory, for a browser. They need neither scripts nor anything
+//! else, and reload by themselves. Pure.
 
 use nostr::event::EventId;
 
@@ -39,8 +39,8 @@ pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> Strin
     let body = format!(
         "<h1>A held event</h1><pre>{}</pre>\
          <h2>Reconcile it now</h2><p>It is released if it is complete.</p>{}\
-         <h2>Drop it</h2><details><summary>It is removed from the purgatory; its author can send it again</summary>{}</details>\
-         <p>The same commands on the command line, with the gateway's Redis:</p>\
+         <h2>Drop it</h2><details><summary>It is removed; its author can send it again</summary>{}</details>\
+         <p>The same on the command line, with the gateway's Redis:</p>\
          <pre>grasp-gateway purgatory release {event_id}\ngrasp-gateway purgatory drop {event_id}</pre>",
         escape(description),
         form("release", "Release"),

@@ -24,7 +24,7 @@ use crate::admin::table::span;
 pub(super) struct FoundOnDisk {
     pub(super) bytes: u64,
     pub(super) refs: BTreeMap<RefName, Oid>,
-    /// Since when the gateway keeps it although nobody announces it.
+    /// Since when the gateway keeps it without an announcement.
     pub(super) unhosted_since: Option<u64>,
     pub(super) indexed_at: Option<u64>,
     /// Objects that are missing or unreadable.
@@ -282,7 +282,7 @@ mod tests {
         for (place, parts) in [
             (0, ["refs/heads/other is at bbbb", "declares aaaa"]),
             (1, ["refs/heads/surplus is at bbbb", "does not declare it"]),
-            (2, ["refs/tags/gone is not here", "declares aaaa"]),
+            (2, ["refs/tags/gone does not exist", "declares aaaa"]),
             (3, ["missing blob x", ""]),
         ] {
             assert!(

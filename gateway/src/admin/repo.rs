@@ -47,7 +47,7 @@ use crate::repositories::maintenance::MaintenanceSettings;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::RepositoryStore;
 
-/// Does what the operator asks for. What takes long is written as it is done.
+/// Runs the command. Long results are written as they are found.
 ///
 /// # Errors
 /// There is no such data directory, the facts about a repository cannot be read, or the output is closed.
@@ -222,7 +222,7 @@ fn owner_of(data_dir: &Path) -> Result<u32, CommandError> {
     Ok(found.uid())
 }
 
-/// Refuses another user than the gateway's: the gateway could not read what that one writes.
+/// Refuses to run as another user than the gateway's: the gateway could not read the files that it writes.
 fn check_user(data_dir: &Path, owner: u32, own: u32) -> Result<(), CommandError> {
     match owner == own {
         true => Ok(()),
@@ -294,7 +294,7 @@ mod tests {
         assert!(check_user(folder.path(), owner, rustix::process::geteuid().as_raw()).is_ok());
         for (owner, own) in [(33, 0), (0, 33)] {
             let refused = check_user(folder.path(), owner, own).unwrap_err().to_string();
-            let users = format!("user {owner}, and this is run by user {own}");
+            let users = format!("user {owner}, and this command runs as user {own}");
             assert!(refused.contains(&users) && refused.contains("runuser"), "{refused}");
         }
     }

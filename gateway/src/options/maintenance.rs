@@ -11,7 +11,7 @@ use shared::options::values::secs;
 
 use crate::repositories::maintenance::MaintenanceSettings;
 
-/// When the packs of a repository are maintained, and what that may cost.
+/// When the packs of a repository are maintained, and the limits of that.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Maintenance of repositories")]
 pub(crate) struct MaintenanceOptions {

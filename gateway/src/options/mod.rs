@@ -71,7 +71,7 @@ pub(crate) enum GatewayCommand {
     },
     /// Writes the man pages of this program, one for each command.
     Man {
-        /// The folder that they are written into.
+        /// The folder for the files.
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
@@ -128,7 +128,7 @@ fn is_about_redis(long: &str) -> bool {
     long.starts_with("redis-")
 }
 
-/// Of a command that takes what the server takes, those that are not its own.
+/// For a command that takes the server's options: those of the server.
 fn is_of_server(long: &str) -> bool {
     let own = ["all", "by", "json", "owner", "public-url", "refs-only", "wait-secs"];
     !own.contains(&long)
@@ -339,7 +339,7 @@ mod tests {
             "line 1: domain is \"https://x/\": it must be a domain",
             "line 2: there is no setting hold_secs: did you mean hold-secs?",
             "line 4: held-max is \"many\": it must be a number",
-            "line 5: redis-url has a password",
+            "line 5: redis-url contains a password",
             "repos-deny in line 6",
             "line 7: there is no setting surplus\n",
             "line 8: the file has no tables: remove the line [gateway]",

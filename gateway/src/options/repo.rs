@@ -67,7 +67,7 @@ pub(crate) struct RepoListOptions {
     pub(crate) data_dir: PathBuf,
 }
 
-/// What a list of repositories has, in which order.
+/// The content of a list of repositories, and its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListedBy {
     Size,

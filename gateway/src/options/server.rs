@@ -116,7 +116,7 @@ pub(crate) struct TimeOptions {
 }
 
 impl ListenOptions {
-    /// Returns the name that a server on this address goes by.
+    /// Returns the name of a server on this address.
     ///
     /// # Errors
     /// The address is no name, and no other is given.

@@ -59,9 +59,9 @@ pub(crate) struct ServerLimits {
     #[arg(long = "upload-wait-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(90))]
     pub(crate) upload_wait: HumanDuration,
-    /// Maximum number of git processes that answer fetches; a fetch that waits longer than 30 s for a slot gets 503. One
-    /// address (a /64 of IPv6) gets at most three quarters of the slots, and clones get all but one. A request for an
-    /// answer that git is already writing waits for that answer, 5 s at most.
+    /// Maximum number of git processes that answer fetches; a fetch that waits longer than 30 s for a slot gets 503.
+    /// One address (a /64 of IPv6) gets at most three quarters of the slots, and clones get all but one. A request for
+    /// an answer that git is already writing waits for that answer, 5 s at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
@@ -110,7 +110,7 @@ pub(crate) struct ServerLimits {
 }
 
 impl ServerLimits {
-    /// Returns what one pack may cost.
+    /// Returns the limits of one pack.
     pub(crate) fn of_an_upload(&self) -> IngestLimits {
         IngestLimits {
             pack_bytes_max: self.pack_bytes_max.0,

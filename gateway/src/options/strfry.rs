@@ -1,4 +1,4 @@
-//! The options about the strfry that imports what the relay refuses from clients.
+//! The options about the strfry that imports events which the relay refuses from clients.
 
 use std::ffi::OsString;
 use std::fs;

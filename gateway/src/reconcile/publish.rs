@@ -71,7 +71,7 @@ pub(crate) enum Publication {
     Stuck {
         /// The event that it refused: one of the push, or one that must be served before.
         event_id: EventId,
-        /// What the relay answered.
+        /// The relay's answer.
         reason: String,
     },
 }
@@ -120,8 +120,8 @@ impl Publisher {
             let Release { event, .. } = release;
             tracing::info!(event.id = %event.id, event.kind = event.kind.as_u16(), "complete, releasing");
             if !ours.contains(&event.id) && new.contains(&event.id) {
-                // Another gateway publishes it, or its author has deleted it. What this gateway was releasing before
-                // stays known.
+                // Another gateway publishes it, or its author has deleted it. Events that this gateway was releasing
+                // before stay known.
                 self.in_flight.forget(&event.id);
                 self.own.remove(&event.id);
             }
@@ -129,7 +129,7 @@ impl Publisher {
         Ok(marked)
     }
 
-    /// Leases entries whose time has come, at most so many.
+    /// Leases due entries, at most so many.
     ///
     /// # Errors
     /// The purgatory did not do it.
@@ -147,7 +147,7 @@ impl Publisher {
         self.own.get(event_id).is_some()
     }
 
-    /// Returns what this gateway is releasing, oldest first.
+    /// Returns the events that this gateway is releasing, oldest first.
     pub(crate) fn in_flight(&self) -> Vec<Release> {
         self.in_flight.all()
     }
@@ -168,7 +168,7 @@ impl Publisher {
                 ready = std::mem::take(&mut open);
             }
             let published = ready.iter().map(|leased| self.publish_one(leased, &left_behind));
-            // Beside each other: what follows needs the relay's answers, and not that the purgatory knows them.
+            // Concurrently: events that follow need the relay's answers, but not their settlement.
             let settled = self.settle_all(std::mem::take(&mut to_settle));
             let (settlements, ()) = tokio::join!(join_all(published), settled);
             for (leased, settlement) in ready.into_iter().zip(settlements) {
@@ -196,7 +196,9 @@ impl Publisher {
         let id = event.id;
         match &settlement {
             Settlement::Served => tracing::info!(event.id = %id, "released"),
-            Settlement::Dropped => tracing::info!(event.id = %id, "the relay has a newer version or a deletion, event dropped"),
+            Settlement::Dropped => {
+                tracing::info!(event.id = %id, "event dropped: replaced, deleted or expired at the relay")
+            }
             Settlement::GiveBack => {
                 tracing::info!(event.id = %id, "not released yet: it waits for an event that is not served")
             }
@@ -231,7 +233,7 @@ impl Publisher {
                 false
             });
         if *settlement != Settlement::Served || !counts {
-            // If the relay commits it later all the same, that is news.
+            // If the relay commits it later anyway, that is news.
             self.own.remove(&id);
         }
         if !counts {
@@ -297,7 +299,7 @@ impl Publisher {
                 tracing::info!(event.id = %event.id, refusal, "imported into the relay");
                 Settlement::Served
             }
-            // Nobody asks for what its author deleted: the database's own word is all there is.
+            // Nobody queries deleted events: the database's answer is all there is.
             (Ok(AtRelay::Superseded), _) | (Ok(AtRelay::Absent), Imported::Deleted) => Settlement::Dropped,
             (Ok(AtRelay::Absent), Imported::Stored | Imported::Replaced) => {
                 stuck(format!("{refusal}; {NOT_CONFIRMED}"), STUCK_RETRY_SECS)
@@ -361,7 +363,7 @@ fn place(settlement: &Settlement) -> usize {
     }
 }
 
-/// What the relay's answer means for the entry.
+/// The meaning of the relay's answer for the entry.
 #[derive(Debug, PartialEq, Eq)]
 enum RelayAnswer {
     /// All there is to know.

@@ -23,7 +23,7 @@ pub(crate) enum ReadError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A file holds something else than git writes.
-    #[error("{} has content that git does not write there", path.display())]
+    #[error("{} has unexpected content", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,

@@ -193,7 +193,7 @@ fn read_list(
 /// Between two checks of the files' times.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Enough to tell one content of lists from another.
+/// Enough to distinguish contents of the lists.
 const DIGEST_CHARS: usize = 16;
 
 #[cfg(test)]

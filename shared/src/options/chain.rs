@@ -32,7 +32,7 @@ pub struct ChainOptions {
     pub on_error: OnError,
 }
 
-/// What a chained plugin is asked about.
+/// The events about which a chained plugin is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ChainScope {
     /// Events that have nothing to do with git.

@@ -61,6 +61,6 @@ pub(super) fn expectation(name: &str, error: &clap::Error, argument: &Arg) -> St
     }
 }
 
-/// What a required option is taken to be after its own value has failed, so that the others can be checked: a name
-/// that is a valid domain, path and identifier. No program starts with it.
+/// The stand-in for a required option after its own value has failed, so that the others can be checked: a name that is
+/// a valid domain, path and identifier. No program starts with it.
 pub(super) const STAND_IN: &str = "localhost";

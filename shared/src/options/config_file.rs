@@ -138,7 +138,7 @@ impl ConfigFile {
         command
     }
 
-    /// Returns in which lines stands what an error about several options names.
+    /// Returns the lines with the options that an error about several options names.
     pub(super) fn lines_named_in(&self, error: &str) -> Option<String> {
         let is_named = |setting: &&Setting| {
             let option = format!("--{}", setting.key);
@@ -196,7 +196,7 @@ fn named_by(arguments: &[OsString]) -> Option<OsString> {
         })
 }
 
-/// A list is what an option takes by commas.
+/// A list is the option's value, separated by commas.
 fn text_of(value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref() {
         DeValue::String(text) => Some(text.to_string()),
@@ -242,7 +242,7 @@ fn with_default(command: Command, key: &str, value: &str) -> Command {
     })
 }
 
-/// Returns what the option's own parser has against a value.
+/// Returns the error of the option's own parser for a value.
 fn mistake_in(setting: &Setting, argument: &Arg) -> Option<String> {
     let Setting { key, value, .. } = setting;
     // A password may have a comma itself.
@@ -360,7 +360,7 @@ mod tests {
             };
             let mistake = mistake_in(&setting, &Arg::new("redis-url").long("redis-url"));
             assert_eq!(
-                mistake.is_some_and(|mistake| mistake.contains("has a password")),
+                mistake.is_some_and(|mistake| mistake.contains("contains a password")),
                 expected,
                 "{value}"
             );

@@ -1,4 +1,4 @@
-//! What a program does when its lists or its configuration file change while it runs.
+//! The reaction of a program to changes of its lists or its configuration file while it runs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::options::access_files::AccessFiles;
 use crate::options::config_errors::ConfigErrors;
 use crate::options::config_file::ConfigFile;
 
-/// Follows what the operator changes, for as long as the program runs.
+/// Follows the operator's changes, for as long as the program runs.
 pub struct ConfigWatch {
     lists: AccessFiles,
     /// As it was at the start.

@@ -10,7 +10,7 @@ use crate::options::values::number;
 /// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limits of a
 /// repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Limits of what waits for git data")]
+#[command(next_help_heading = "Limits of events that wait for git data")]
 pub struct Limits {
     /// Maximum bytes of one event that waits for its git data, as JSON.
     #[arg(long = "held-event-bytes-max", value_name = "BYTES", value_parser = byte_count,

@@ -76,7 +76,7 @@ fn is_redis(text: &str) -> bool {
 /// The scheme of a URL of Redis behind TLS.
 const TLS: &str = "rediss";
 
-/// What a file of certificates or keys holds, which is shown nowhere.
+/// The content of a file of certificates or keys, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 struct PemFile(Vec<u8>);
 
@@ -102,7 +102,7 @@ impl fmt::Debug for PemFile {
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
-/// What the URLs name.
+/// The kind of servers in the URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum RedisMode {
     /// The server itself.

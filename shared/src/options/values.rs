@@ -1,4 +1,4 @@
-//! What the values of options may be: numbers in a range, times and sizes with units.
+//! The values of options: numbers in a range, times and sizes with units.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 pub use humantime::Duration as HumanDuration;
 
-/// What an invalid value must be, as in "it must be a number from 1 to 16". Never repeats the value, which may hold a
+/// The expected form of a value, as in "it must be a number from 1 to 16". Never repeats the value, which may contain a
 /// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it must be {0}")]

@@ -81,7 +81,8 @@ impl AccessList {
     pub fn of_authors(text: &str) -> Result<Self, AccessListError> {
         let mut list = Self::default();
         for (number, line) in entries(text) {
-            let owner = key_of(line).ok_or_else(|| error(number, line, "is not a public key (npub, nprofile or hex)"))?;
+            let owner =
+                key_of(line).ok_or_else(|| error(number, line, "is not a public key (npub, nprofile or hex)"))?;
             list.owners.insert(owner);
         }
         Ok(list)
@@ -124,7 +125,7 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn error(number: usize, line: &str, fault: &'static str) -> AccessListError {
     let is_secret = line.to_ascii_lowercase().contains("nsec1");
     let (text, fault) = match is_secret {
-        true => ("nsec1…", "is a secret key: whoever has read this file has it"),
+        true => ("nsec1…", "is a secret key: anyone who has read this file has it"),
         false => (line, fault),
     };
     AccessListError {
@@ -134,7 +135,7 @@ fn error(number: usize, line: &str, fault: &'static str) -> AccessListError {
     }
 }
 
-/// Whether somebody who wrote this meant a key: it would be an odd identifier.
+/// Whether a person who wrote this meant a key: it would be an odd identifier.
 fn looks_like_key(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());

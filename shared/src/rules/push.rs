@@ -1,10 +1,9 @@
-//! Whether a push is allowed: exactly when it makes the repository equal to what one signed state declares, or brings
-//! a part of that (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and
-//! 1.8).
+//! Whether a push is allowed: if and only if it makes the repository equal to one signed state, or pushes a part of
+//! that (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and 1.8).
 //!
-//! Every rule about the commands of a push together is here: which stand and fall together, what the objects that came
-//! and the refs that were set in the end make of it. What each gets by itself is in `verdict.rs`, and what differs from
-//! the states in `state_match.rs`.
+//! Every rule about the commands of a push together is here: which succeed or fail together, and how the received
+//! objects and the resulting refs change the verdicts. The verdict about a single command is in `verdict.rs`, and the
+//! differences from the states are in `state_match.rs`.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -155,7 +154,7 @@ impl PushDecision {
         self.commands.iter().filter_map(Commanded::tip).collect()
     }
 
-    /// Whether the branches and tags are a part of what a state declares.
+    /// Whether the branches and tags are a part of a state.
     pub fn is_part(&self) -> bool {
         let is_part = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Part(_));
         self.commands.iter().any(is_part)
@@ -188,8 +187,8 @@ impl PushDecision {
         self.commands.iter().filter_map(staged).collect()
     }
 
-    /// Refuses commands that name an object which did not come, or one of the wrong kind. `kinds` has those of
-    /// [`Self::tips`] that are here.
+    /// Refuses commands that name a missing object, or one of the wrong kind. `kinds` has those of [`Self::tips`] that
+    /// exist.
     pub fn judge_tips(&mut self, kinds: &BTreeMap<Oid, ObjectKind>) {
         for commanded in &mut self.commands {
             let Some(tip) = commanded.tip() else { continue };
@@ -287,13 +286,13 @@ const STAGED_MAX: usize = 32;
 const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches and tags are only a part of what the \
                                    state event declares";
 
-/// Why a ref is not what the push made it.
+/// Why a ref does not have the value of the push.
 const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
 
 /// The same where the repository could not be changed. It stays dirty, so this is tried again.
 const NOT_SET_YET: &str = "not set yet: the repository cannot be changed right now; the pushed objects are stored, and this server will set the refs by itself";
 
-/// Returns the events that count as served, are not served yet, and are about what a push asks for.
+/// Returns the events that count as served, are not served yet, and concern the push.
 fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpdate]) -> BTreeSet<EventId> {
     let is_releasing = |event_id: &EventId| {
         facts
@@ -689,13 +688,7 @@ mod tests {
                 "p",
                 Some("still missing: refs/heads/next, refs/tags/v1"),
             ),
-            (
-                "kept, and all is here",
-                &[],
-                "abc",
-                "p",
-                Some("as soon as this server can"),
-            ),
+            ("kept, and all is here", &[], "abc", "p", Some("as soon as possible")),
             ("all is set", declared, "abc", "i", None),
             ("lost", MAIN_B, "", "r", None),
         ] {

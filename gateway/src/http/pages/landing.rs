@@ -12,7 +12,7 @@ use crate::repositories::hosted_index::HostedPage;
 use wire::path::npub;
 use wire::path::repository_path;
 
-/// What a visitor looks for.
+/// A visitor's search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Search {
     /// The beginning of a word of a repository's name; empty: any.
@@ -78,8 +78,8 @@ fn repositories(search: &Search, hosted: &HostedPage) -> String {
         escape(&search.name),
     );
     let found = match (hosted.found, search.name.is_empty()) {
-        (0, true) => "Nothing is hosted yet.".to_owned(),
-        (0, false) => "No name has a word that begins like this.".to_owned(),
+        (0, true) => "No repository is hosted yet.".to_owned(),
+        (0, false) => "No repository has a name with a word that begins like this.".to_owned(),
         (1, _) => "One repository.".to_owned(),
         (found, _) => format!("{found} repositories."),
     };

@@ -77,12 +77,12 @@ async fn two_gateways_that_differ_are_named_by_each() {
             &(|| world.gateway_log()) as &dyn Fn() -> String,
             "runs with maintainer-mode recursive, but this program with hybrid",
         ),
-        (&|| other.log(), "runs with maintainer-mode hybrid, but this program with recursive"),
+        (
+            &|| other.log(),
+            "runs with maintainer-mode hybrid, but this program with recursive",
+        ),
     ] {
-        eventually("it is named", async || {
-            log().contains(&format!("the gateway {text}"))
-        })
-        .await;
+        eventually("it is named", async || log().contains(&format!("the gateway {text}"))).await;
     }
 }
 

@@ -111,11 +111,7 @@ async fn what_the_relay_has_of_one_second_stops_neither_a_recovery_nor_what_foll
     world.start_gateway().await;
 
     eventually("what was lost is made up for", async || {
-        world
-            .gateway_log()
-            .matches("restored what this gateway knew")
-            .count()
-            == 2
+        world.gateway_log().matches("restored what this gateway knew").count() == 2
     })
     .await;
     let more = [("refs/heads/main", &*served.commit), ("refs/heads/dev", &served.commit)];

@@ -61,7 +61,10 @@ fn copy_tree(from: &Path, to: &Path) {
 /// Readers hear that the data is missing, and the log says whose.
 async fn assert_missing(world: &World, served: &Served, logged: &str) {
     let said = served.git.run(&["ls-remote", &served.url]).await.expect_refused();
-    assert!(said.contains("the data of this repository is missing on this server"), "{said}");
+    assert!(
+        said.contains("the data of this repository is missing on this server"),
+        "{said}"
+    );
     let path = format!("/{}/r.git", served.repository.npub());
     let (status, page) = world.get(&path, "accept: text/html\r\n").await;
     assert_eq!(status, 503);
