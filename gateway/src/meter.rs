@@ -1,4 +1,4 @@
-//! Counters of what this process does, for the metrics of the admin address.
+//! Counters of this process, for the metrics of the admin address.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -60,7 +60,7 @@ impl Durations {
     }
 }
 
-/// In seconds: from a loopback answer to what a person gives up on.
+/// In seconds: from a loopback answer to the patience of a person.
 const DURATION_BOUNDS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) fn command(program: &Path) -> Command {
     command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // What the program starts, a script around it included, ends with it.
+        // Everything that the program starts, including a script around it, ends with it.
         .process_group(0)
         .kill_on_drop(true);
     command
@@ -78,7 +78,7 @@ impl ChildProcess {
         })
     }
 
-    /// Lets every other program have the processor first, and the disk where the system goes by that.
+    /// Lets every other program have the processor first, and the disk where the system supports that.
     pub(crate) fn let_others_first(&self) {
         if let Some(pid) = pid_of(&self.child)
             && let Err(error) = rustix::process::setpriority_process(Some(pid), LOWEST_PRIORITY)
@@ -128,7 +128,7 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // No pid once the child was waited for: its number may belong to somebody else by now.
+        // No pid once the child was waited for: another process may have its number by now.
         if let Some(pid) = pid_of(&self.child)
             && let Err(error) = rustix::process::kill_process_group(pid, Signal::KILL)
         {
@@ -137,7 +137,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// What a child wrote to stderr, up to a bound.
+/// A child's output on stderr, up to a bound.
 #[derive(Debug, Default)]
 pub(crate) struct Stderr(Vec<u8>);
 
@@ -170,7 +170,7 @@ impl Stderr {
     }
 }
 
-/// What one child may use. Reaching a limit ends the child, not the server.
+/// The limits of one child. Reaching a limit ends the child, not the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChildLimits {
     /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation. For a program that maps a whole

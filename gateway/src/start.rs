@@ -179,7 +179,7 @@ impl Server {
         }
     }
 
-    /// Returns the name it goes by.
+    /// Returns the name of this server.
     pub(crate) fn service(&self) -> &Service {
         &self.gateway.reader.loader.service
     }
@@ -399,7 +399,7 @@ async fn relay(
         .parse()
         .expect("an address and port is a host");
     let policy = WritePolicy {
-        // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
+        // On a connection of its own: the gateway's publishing may wait for the answer to this query.
         loader: loader(&url),
         hold_secs: options.rules.hold.as_secs(),
         other_kinds: options.other_kinds,
@@ -457,8 +457,8 @@ fn admin_connections() -> ConnectionLimits {
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;
 
-/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once keeps
-/// others waiting for a second. The system may allow fewer (`net.core.somaxconn`).
+/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once delays
+/// others for a second. The system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
 
 /// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.

@@ -93,7 +93,10 @@ impl StrfryImport {
             }
             Some(_) => {}
             // Built without its git tags: each import shows whether its output can be understood.
-            None => tracing::warn!(found, "cannot determine the version of strfry; 1.1.0 or newer is needed"),
+            None => tracing::warn!(
+                found,
+                "cannot determine the version of strfry; 1.1.0 or newer is needed"
+            ),
         }
         Ok(Self {
             program,

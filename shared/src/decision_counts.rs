@@ -86,7 +86,7 @@ pub async fn decisions(purgatory: &Purgatory) -> Result<Vec<DecisionCount>, Purg
     Ok(counted.collect())
 }
 
-/// Returns what the purgatory calls them.
+/// Returns their names in the purgatory.
 fn names() -> Vec<String> {
     let kinds = KINDS
         .iter()
@@ -101,7 +101,7 @@ pub enum Decision {
     Accepted,
     /// It is in the purgatory.
     Held,
-    /// Nobody keeps it.
+    /// It is neither held nor stored.
     Refused,
 }
 

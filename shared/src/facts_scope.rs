@@ -16,7 +16,7 @@ pub struct FactsScope {
     pub coordinates: BTreeSet<Coordinate>,
     /// How far.
     pub reach: Reach,
-    /// PRs and PR updates that are loaded, wherever they are: no others are.
+    /// The PRs and PR updates that are loaded, wherever they are; no others are.
     pub pull_request_ids: BTreeSet<EventId>,
     /// An event that arrives: deletions of it are loaded too, although the purgatory does not have it.
     pub arriving: Option<Event>,
@@ -41,7 +41,7 @@ impl Reach {
     /// To all who list an owner that there ever are, at most.
     pub const FULL: Self = Self::Listing { most: MEMBERS_MAX };
 
-    /// To as many as an honest set of maintainers has.
+    /// As far as an honest set of maintainers reaches.
     pub const NEAR: Self = Self::Listing {
         most: Reading::LISTED_BY_MAX,
     };

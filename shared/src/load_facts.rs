@@ -126,7 +126,7 @@ impl FactLoader {
         Ok(listing)
     }
 
-    /// Reads what the relay has about coordinates, and about what the purgatory has about them.
+    /// Reads the relay's events about coordinates, and about the purgatory's events for them.
     async fn served(
         &self,
         scope: &FactsScope,

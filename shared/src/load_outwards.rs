@@ -27,9 +27,9 @@ pub(crate) struct Outwards {
     read: BTreeSet<Coordinate>,
     /// Whom the announcements of each list.
     lists: BTreeMap<Coordinate, BTreeSet<Coordinate>>,
-    /// What the purgatory has about them.
+    /// The purgatory's events about them.
     pub(crate) reading: Reading,
-    /// What the relay has.
+    /// The relay's events.
     pub(crate) served: Vec<Event>,
     /// How many coordinates may be seen.
     seen_max: usize,
@@ -80,8 +80,7 @@ impl Outwards {
         all.entries.dedup_by_key(|entry| entry.event.id);
     }
 
-    /// Takes those not seen yet, the first of each list, then the second of each: nobody's long list keeps another's
-    /// out.
+    /// Takes those not seen yet, the first of each list, then the second of each: a long list cannot crowd out another.
     fn in_turns(&mut self, lists: &[Vec<Coordinate>]) -> BTreeSet<Coordinate> {
         let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
         let in_turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));

@@ -45,8 +45,8 @@ impl RefusalLog {
         Self { counts, purgatory }
     }
 
-    /// Notes a refusal that is logged where an operator finds it later. Nobody waits for that, and the log has it when
-    /// the purgatory does not answer. Must be called inside a tokio runtime.
+    /// Records a logged refusal where an operator finds it later. No caller waits for that, and the log has it if the
+    /// purgatory does not answer. Must be called inside a tokio runtime.
     pub fn note(&self, refusal: NotedRefusal) {
         let purgatory = self.purgatory.clone();
         tokio::spawn(async move {
@@ -116,7 +116,7 @@ const SPAN: Duration = Duration::from_secs(60);
 /// Lines of one source in a span: more than a person who tries something makes.
 const LINES_PER_SOURCE: u32 = 20;
 
-/// Lines of all sources in a span; as many sources are remembered.
+/// Lines of all sources in a span; the same number of sources is remembered.
 const LINES_MAX: u32 = 600;
 
 /// Longest text of a client in one field of a line.

@@ -115,7 +115,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 const REMEMBERED_MAX: usize = 512;
 
-/// What the rules make of an event, before it is let in: there somebody else may still be asked.
+/// The decision of the rules about an event, before it takes effect: the caller may ask others in between.
 #[derive(Debug)]
 #[must_use = "an event passes only by `WritePolicy::complete`"]
 pub enum Considered {
@@ -333,7 +333,7 @@ impl WritePolicy {
         Ok(answer_to(HoldOutcome::Absent))
     }
 
-    /// Ends what a request to delete or to vanish covers.
+    /// Ends the events that a request to delete or to vanish covers.
     async fn forget(&self, request: &Event) -> Result<(), PurgatoryError> {
         let purgatory = &self.loader.purgatory;
         if self.loader.service.is_asked_to_forget(request) {
@@ -378,7 +378,7 @@ fn named_repositories(event: &Event) -> String {
     named.join(" ")
 }
 
-/// Repositories of an event that a line of the log names: as many as a PR can be offered to.
+/// Repositories of an event that a log line names: as many as a PR can be offered to.
 const NAMED_MAX: usize = 16;
 
 /// How long an event waits for the one that it refers to, if it has arrived first: longer than a client takes to send

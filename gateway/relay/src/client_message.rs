@@ -35,7 +35,7 @@ pub(super) enum ClientMessage {
 pub(super) struct MalformedMessage {
     /// The subscription that it asks for, which ends; `None`: it is about none.
     pub(super) subscription: Option<String>,
-    /// What the client reads.
+    /// The text that the client reads.
     pub(super) reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! One client: reads its messages, answers them, and follows what the writer stores.
+//! One client: reads its messages, answers them, and sends it new stored events.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -338,5 +338,5 @@ const READ_HERE_MAX: usize = 16 * 1024;
 const LOOKUPS_AT_ONCE: usize = 8;
 /// What a client gets when the database fails.
 const UNREADABLE: &str = "error: the relay cannot read its database";
-/// After so long without a frame, an answer to a ping for one, a client is gone.
+/// After this long without a frame, such as an answer to a ping, a client counts as gone.
 const SILENCE_MAX: Duration = Duration::from_secs(150);

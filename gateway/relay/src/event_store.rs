@@ -3,9 +3,9 @@
 //! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and the
 //! environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. These points are corrected:
 //!
-//! - NIP-09 is done here and its own switched off: there, a deletion of an event that comes later has no effect, an
-//!   older deletion of a coordinate takes the place of a newer one, and one tag that names another author's event
-//!   refuses the whole request, some of it done.
+//! - NIP-09 is done here and the database's own is switched off: there, a deletion of an event that arrives later has
+//!   no effect, an older deletion of a coordinate replaces a newer one, and one tag that names another author's event
+//!   refuses the whole request after doing some of it.
 //! - NIP-40 is not done there.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
 //!   walks the ids in their own order. Without the limit it finds all.
@@ -63,7 +63,7 @@ impl EventStore {
         })
     }
 
-    /// Tells whether an event is stored.
+    /// Whether an event is stored.
     pub(super) async fn has(&self, id: &EventId) -> Result<bool, DatabaseError> {
         let _permit = self.readers.acquire().await;
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
@@ -93,8 +93,8 @@ impl EventStore {
         }
     }
 
-    /// Returns those of these events that are here and have not expired, in their order, as they are sent. At most
-    /// [`PAGE_EVENTS`] are asked for.
+    /// Returns those of these events that are stored and have not expired, in their order, in the form in which they
+    /// are sent. At most [`PAGE_EVENTS`] may be requested.
     pub(super) async fn page(&self, ids: &[EventId]) -> Result<Vec<(EventId, String)>, DatabaseError> {
         let _permit = self.parsers.acquire().await;
         let events = self.read(ids).await?;
@@ -211,7 +211,7 @@ impl EventStore {
         Ok(targets)
     }
 
-    /// Tells whether a stored deletion by its author names the event.
+    /// Whether a stored deletion by its author names the event.
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
         let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
         let by_id = deletions
@@ -289,8 +289,8 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
-/// Events that one deletion is compared with because it names coordinates: only of an empty identifier is there more
-/// than one for each. They are read, in the only writer.
+/// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
+/// per coordinate. They are read in the only writer.
 const VERSIONS_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -467,7 +467,8 @@ mod tests {
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30617))).await, 2);
     }
 
-    /// A hundred `a` tags with an empty identifier were as many readings of all that their author has of one kind.
+    /// A hundred `a` tags with an empty identifier caused as many reads of all events that their author has of one
+    /// kind.
     #[tokio::test]
     async fn deletion_compares_a_bounded_number_of_events_whatever_it_names() {
         let (store, _directory) = store().await;

@@ -15,7 +15,7 @@ use shared::nip01::tag_values;
 
 use crate::limits::RelayLimits;
 
-/// Why an event is refused before the policy is asked: what the client reads, with its NIP-01 prefix.
+/// Why an event is refused before the policy is asked: the text for the client, with its NIP-01 prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct InvalidEvent(Cow<'static, str>);
@@ -168,7 +168,7 @@ fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(),
     Ok(())
 }
 
-/// Tells whether the event has expired (NIP-40), in strfry's reading: at the second itself it has.
+/// Whether the event has expired (NIP-40), as strfry interprets it: in the second of its expiration it has.
 pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
     event.tags.expiration().is_some_and(|expiration| expiration <= now)
 }
@@ -296,7 +296,12 @@ mod tests {
                 "invalid: a deletion may have at most 100 a tags on this relay",
             ),
             (5, ["e", &id], 1_000, ""),
-            (5, ["e", &id], 1_001, "invalid: a deletion may have at most 1000 e tags on this relay"),
+            (
+                5,
+                ["e", &id],
+                1_001,
+                "invalid: a deletion may have at most 1000 e tags on this relay",
+            ),
             (1, ["e", &id], 1_001, ""),
         ] {
             let event = EventBuilder::new(Kind::from(kind), "")

@@ -29,7 +29,7 @@ pub(super) struct Submission {
     pub(super) bytes: usize,
     /// The address it came from.
     pub(super) client: IpAddr,
-    /// Where the answer goes.
+    /// The queue for the answer.
     pub(super) outbound: Outbound,
 }
 
@@ -48,8 +48,8 @@ pub(super) struct Submitted {
 }
 
 impl Submitted {
-    /// Waits for the next batch: what this host submits is in it before all others, however many wait. An empty one is
-    /// the end.
+    /// Waits for the next batch: events that this host submits are in it before all others, however many wait. An empty
+    /// one is the end.
     async fn batch(&mut self) -> Vec<Submission> {
         let first = tokio::select! {
             biased;

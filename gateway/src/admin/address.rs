@@ -43,7 +43,7 @@ pub(crate) struct AdminParts {
     token: String,
 }
 
-/// Returns what the admin address answers.
+/// Returns the routes of the admin address.
 pub(crate) fn admin_routes(
     parts: Arc<AdminParts>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
@@ -75,7 +75,7 @@ pub(crate) fn admin_routes(
         .unify()
 }
 
-/// What an operator does about an event.
+/// An operator's action on an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Release,
@@ -108,8 +108,8 @@ fn is_page(path: &str) -> bool {
     path == "/" || path.starts_with("/events/")
 }
 
-/// Whether a `Host` header is an address, or this host. A page of somebody else's may give a name of its own our
-/// address, and read what its visitor's browser then gets from us.
+/// Whether a `Host` header is an address, or this host. A foreign site can give our address to a name of its own, and
+/// then read our answers in its visitor's browser.
 fn is_no_name(host: &str) -> bool {
     let without_port = host
         .rsplit_once(':')
@@ -154,7 +154,10 @@ impl AdminParts {
             }
             _ => match path.strip_prefix("/events/").and_then(|id| EventId::from_hex(id).ok()) {
                 Some(event_id) => self.answer_event(&event_id).await,
-                None => reply::text(StatusCode::NOT_FOUND, "not found; this address has /, /livez, /readyz and /metrics\n"),
+                None => reply::text(
+                    StatusCode::NOT_FOUND,
+                    "not found; this address has /, /livez, /readyz and /metrics\n",
+                ),
             },
         }
     }
@@ -167,10 +170,16 @@ impl AdminParts {
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Response {
         let Some((event_id, action)) = action_in(path) else {
-            return reply::text(StatusCode::NOT_FOUND, "unknown action: an event can be released or dropped\n");
+            return reply::text(
+                StatusCode::NOT_FOUND,
+                "unknown action: an event can be released or dropped\n",
+            );
         };
         if !is_from_own_page(headers) {
-            return reply::text(StatusCode::FORBIDDEN, "refused: use the buttons on the page of the event\n");
+            return reply::text(
+                StatusCode::FORBIDDEN,
+                "refused: use the buttons on the page of the event\n",
+            );
         }
         let Some(form) = read_form(body).await else {
             return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than the form\n");
@@ -224,7 +233,7 @@ impl AdminParts {
     }
 }
 
-/// Reads what a form sends; `None`: it is too much, or broke off.
+/// Reads the content of a form; `None`: it is too long, or incomplete.
 async fn read_form(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Option<Vec<u8>> {
     let mut body = std::pin::pin!(body);
     let mut form = Vec::new();

@@ -51,7 +51,7 @@ pub(crate) struct Vitals {
     pub(crate) disk: PartAnswer<DiskRoom>,
 }
 
-/// What one part has answered, and how long that took.
+/// The answer of one service, and its duration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PartAnswer<T> {
     /// The answer, or the problem.
@@ -89,7 +89,7 @@ pub(crate) struct DiskRoom {
 }
 
 impl Health {
-    /// Looks, unless somebody has just done so.
+    /// Checks, unless there is a recent result.
     pub(crate) async fn look(&self) -> Vitals {
         let mut state = self.state.lock().await;
         if let Some((at, vitals)) = &state.last
@@ -118,7 +118,7 @@ impl Health {
         self.relay.any(vec![nothing]).await.map(drop).map_err(Ailment::of)
     }
 
-    /// Asks the file system, which may hang: then nobody asks it again until it has answered.
+    /// Asks the file system, which may hang: then it is not asked again until it has answered.
     async fn ask_disk(&self, look: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
         let running = look.get_or_insert_with(|| {
             let (data_dir, free_min) = (self.data_dir.clone(), self.disk_free_min);

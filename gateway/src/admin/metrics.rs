@@ -38,7 +38,7 @@ pub(super) struct Figures<'a> {
     pub(super) bytes: [u64; 2],
     /// How often readers have asked, and how often that was loaded.
     pub(super) reads: (u64, u64),
-    /// What the slots are for, and how much they are used.
+    /// The kinds of slots, and their use.
     pub(super) slots: [(&'static str, SlotLoad); 2],
     /// How many short git commands run.
     pub(super) git_commands: usize,
@@ -138,11 +138,7 @@ impl MetricsPage {
         let help = "Age of the oldest event that was read.";
         self.by("grasp_purgatory_oldest_seconds", "gauge", help, "status", oldest);
         let name = "grasp_events_total";
-        self.family(
-            name,
-            "counter",
-            "Events that all plugins and gateways have decided.",
-        );
+        self.family(name, "counter", "Events that all plugins and gateways have decided.");
         for DecisionCount { kind, decision, count } in &survey.decisions {
             self.value(name, &[("kind", kind), ("decision", decision)], count);
         }

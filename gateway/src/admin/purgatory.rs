@@ -59,7 +59,7 @@ impl From<String> for CommandAnswer {
     }
 }
 
-/// Does what the operator asks for.
+/// Runs the command.
 ///
 /// # Errors
 /// Redis does not answer, or there is no such event.
@@ -345,7 +345,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Returns a word for scripts, and what a person reads.
+    /// Returns a word for scripts, and a text for people.
     fn told(&self) -> (&'static str, &'static str) {
         match self.released {
             Released::Left => (

@@ -1,4 +1,4 @@
-//! What an operator does about a Redis that cannot be used.
+//! The corrections for a Redis that cannot be used.
 
 /// Returns the correction for an error of Redis, which begins with a word for each reason.
 pub(super) fn mend_of(text: &str) -> &'static str {

@@ -1,4 +1,4 @@
-//! What the purgatory has, one row each, and counted. Pure.
+//! The entries of the purgatory as rows, with counts. Pure.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::admin::table::shortened;
 use crate::admin::table::span;
 use crate::admin::table::table;
 
-/// What one entry or placeholder shows in a list.
+/// The row of one entry or placeholder in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) event_id: EventId,

@@ -1,4 +1,4 @@
-//! Reads what the purgatory has, row by row.
+//! Reads the entries of the purgatory as rows.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -117,8 +117,8 @@ const ROWS_MAX: usize = 10_000;
 /// Refusals of one survey.
 const REFUSALS_MAX: usize = 50;
 
-/// Between two surveys, as long as they are short.
+/// Between two surveys, while they are short.
 const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Surveys take one part in so many of the time.
+/// Surveys take at most this fraction of the time.
 const WORK_SHARE: u32 = 20;

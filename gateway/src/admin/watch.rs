@@ -62,7 +62,7 @@ fn before(first: &Survey) -> Survey {
     }
 }
 
-/// Writes it, and returns whether somebody reads.
+/// Writes it, and returns whether the output is still open.
 fn write(text: &str) -> io::Result<bool> {
     let mut output = io::stdout();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
@@ -142,7 +142,7 @@ fn lines(changes: &[Change], now: u64, is_json: bool) -> String {
     lines.collect()
 }
 
-/// Writes what a terminal shows: from its first line on, with nothing left of what stood there.
+/// Writes the screen of a terminal: from its first line on, without remains of the previous content.
 fn screen(survey: &Survey) -> String {
     let counts = &survey.counts;
     let shown: Vec<Row> = survey.rows.iter().take(ROWS_SHOWN).cloned().collect();

@@ -65,7 +65,7 @@ async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
     }
 }
 
-/// Marks what a history has, up to its end or an error; then it is continued from there.
+/// Marks the events of a history, up to its end or an error; the next call continues there.
 async fn mark_some(reconciler: &Reconciler, history: &mut RelayHistory) -> Result<(), ReconcileError> {
     while let Some(events) = history.next(&reconciler.loader.relay).await.map_err(FactsError::from)? {
         let changed: BTreeSet<_> = events.iter().flat_map(|event| concerned(reconciler, event)).collect();

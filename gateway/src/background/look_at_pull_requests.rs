@@ -60,7 +60,7 @@ fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, 
     let uninstallable = reconciled.uninstallable.iter().map(|(_, event_id)| event_id);
     let later = Looked::Later { secs: RETRY_SECS };
     found.extend(uninstallable.map(|id| (*id, later)));
-    // As soon as the repository is free that somebody else held.
+    // As soon as the lock of the repository is free.
     let undecided = if reconciled.left.is_empty() {
         later
     } else {

@@ -61,7 +61,7 @@ async fn remove_unreachable(reconciler: &Reconciler, coordinate: &Coordinate) ->
             .lock_in(Line::Strangers, &[coordinate.clone()].into())
             .await?;
         let wanted = loader.load_about(coordinate).await?.referenced_objects();
-        // After the facts: what the purgatory has lost was not there to be read.
+        // After the facts: a loss of the purgatory means that they are incomplete.
         if loader.purgatory.epoch().await?.is_unknown() {
             return Ok(0);
         }

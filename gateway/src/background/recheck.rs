@@ -21,7 +21,7 @@ use crate::reconcile::error::ReconcileError;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
-/// Visits everything now and once a day, for ever.
+/// Visits everything now and once a day, without end.
 pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: u64) {
     loop {
         let began = Instant::now();
@@ -29,7 +29,10 @@ pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: 
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot list the repositories");
         }
-        tracing::debug!(secs = began.elapsed().as_secs(), "the re-check has visited everything on disk");
+        tracing::debug!(
+            secs = began.elapsed().as_secs(),
+            "the re-check has visited everything on disk"
+        );
         tokio::time::sleep_until(began + RECHECK_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What the worker does with a dirty coordinate: reconciles it, and others with it where a PR is offered to several.
+//! The worker's reconcile of a dirty coordinate, together with others where a PR is offered to several.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::reconcile::error::ReconcileError;
 use crate::repositories::Line;
 use crate::repositories::LockedRepositories;
 
-/// Reconciles a coordinate that is dirty, and more if that takes more to decide. One that is not dirty any more,
-/// because somebody else has reconciled it meanwhile, is left alone.
+/// Reconciles a dirty coordinate, and others if the decision needs them. One that is not dirty any more, because
+/// another program has reconciled it meanwhile, is left alone.
 ///
 /// # Errors
 /// See [`ReconcileError`].

@@ -1,4 +1,4 @@
-//! What a gateway makes up for when Redis has lost the purgatory, or may have lost some of it.
+//! The recovery of a gateway when Redis has lost the purgatory, or may have lost a part of it.
 //!
 //! It holds the events again that it was releasing, writes the placeholders of staged commits, and marks dirty
 //! everything that is held or on disk. Events that were only held are gone, and so are the parts of such states: their
@@ -304,7 +304,7 @@ async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -
 
 /// Notes in a repository if no state declares its refs any more.
 async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> Result<(), ReconcileError> {
-    // Most have their state in the relay: nobody waits for a lock then.
+    // Most have their state in the relay: no lock is taken then.
     let facts = reconciler.loader.load_about(&coordinate).await?;
     if facts.declares_refs(&coordinate) {
         return Ok(());

@@ -28,7 +28,7 @@ impl RelayHistory {
     }
 
     /// Returns some of the events that were not read yet, the same ones until [`RelayHistory::advance`]; `None`: that
-    /// was all. Where one second has more than the relay returns, only as much of it as it does.
+    /// was all. If one second has more than the relay returns, only those that it returns.
     ///
     /// # Errors
     /// The relay did not answer. Asked again, it is the same question.

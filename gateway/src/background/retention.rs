@@ -1,5 +1,5 @@
-//! What the re-check does with one repository: sweeps it, and if nobody announces it here any more, keeps it for a
-//! while, unserved, and then removes it.
+//! The re-check of one repository: removes leftovers, and if it is not announced any more, keeps it for a while,
+//! unserved, and then removes it.
 
 use shared::nip34::Coordinate;
 use shared::rules::Retention;
@@ -20,7 +20,7 @@ pub(super) async fn keep_or_remove(
     coordinate: &Coordinate,
     retention_secs: u64,
 ) -> Result<(), ReconcileError> {
-    // Most are announced and nothing changes: nobody waits for a lock then.
+    // Most are announced and nothing changes: no lock is taken then.
     let facts = reconciler.loader.load_about(coordinate).await?;
     let reading = reconciler.repositories.at(coordinate);
     let unhosted_since = reading.unhosted_since().await?;
@@ -58,7 +58,8 @@ pub(super) async fn keep_or_remove(
     Ok(())
 }
 
-/// Removes what a killed git has left in a repository. Without it, the files would be removed when they are in the way.
+/// Removes the leftovers of a killed git in a repository. Otherwise the files would be removed when they are in the
+/// way.
 ///
 /// # Errors
 /// Its lock cannot be had.
@@ -78,5 +79,5 @@ async fn lock<'r>(
     reconciler.repositories.lock(&[coordinate.clone()].into()).await
 }
 
-/// What the operator reads of a repository whose state is gone.
+/// The operator's text about a repository whose state is gone.
 pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it stays on disk, and is served again once they are published again";

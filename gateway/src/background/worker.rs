@@ -51,7 +51,7 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReconcileEnding {
-    /// There is no more to do about the coordinate.
+    /// The reconcile of the coordinate is done.
     Done,
     /// The relay or Redis does not answer, or others hold a repository that it needs: then the next reconcile succeeds.
     NotNow,
@@ -62,7 +62,7 @@ enum ReconcileEnding {
 /// The unit of a reconcile. Failures of a repository do not delay its PRs, nor the other way round.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
-    /// What a repository's owner and its maintainers have signed.
+    /// The events of a repository's owner and its maintainers.
     Repository(Coordinate),
     /// Some of the PRs that are offered to it.
     PullRequests(Coordinate),
@@ -143,7 +143,7 @@ impl Worker {
         }
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
-        // Those that rest or run come first in the list: however many they are, they hide no others.
+        // The list begins with those that rest or run: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
         for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
             self.reconciler.changes.note(&coordinate);
@@ -163,7 +163,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Notices when the purgatory is not the one it was, or not whole.
+    /// Notices when the purgatory is a different one, or incomplete.
     async fn follow_epoch(&mut self) -> Result<(), PurgatoryError> {
         while let Some(recovered) = self.recovery.try_join_next() {
             self.epoch = recovered.ok().flatten().or(self.epoch.take());
@@ -184,7 +184,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts something unless it runs or rests, or as many of its kind run as may.
+    /// Starts some work unless it runs or rests, or the limit of its kind is reached.
     fn start(&mut self, work: Work) {
         let is_busy = self.running.contains(&work) || self.resting.contains_key(&work);
         let is_of_pull_requests = |work: &Work| matches!(work, Work::PullRequests(_));
@@ -232,7 +232,7 @@ impl Worker {
 /// Returns the name of the epoch that begins after the recovery; `None`: the recovery failed.
 async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_known: bool) -> Option<String> {
     match loss {
-        // An empty Redis is what a new server begins with.
+        // A new server begins with an empty Redis.
         Loss::Everything if was_known => {
             tracing::error!("Redis has lost all held events: their authors must send them again");
         }
@@ -303,7 +303,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
 /// The longest time between two steps without a notification.
 const TICK: Duration = Duration::from_millis(500);
 
-/// After so many failures in a row the pause grows no more: 64 s.
+/// After so many failures in a row the pause does not grow any more: 64 s.
 const FAILURES_COUNTED: u32 = 7;
 
 /// Coordinates and overdue entries taken in one step.

@@ -139,7 +139,7 @@ impl Slots {
         self.table().used
     }
 
-    /// Returns how much they are used now.
+    /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
         let table = self.table();
         SlotLoad {

@@ -1,4 +1,4 @@
-//! Versions of git, as far as what this server asks of git depends on them.
+//! Versions of git, as far as this server depends on them.
 
 /// A version of git, as far as behaviour depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,9 +17,9 @@ impl GitVersion {
     pub(crate) const MINIMUM: Self = Self::of(2, 39, 0);
     const MULTI_PACK_REUSE: Self = Self::of(2, 44, 0);
 
-    /// The first version of each release without the faults that reach a server: in the reading of attributes and of
-    /// long formats (CVE-2022-23521, CVE-2022-41903), and in serving a repository that somebody else has made
-    /// (CVE-2024-32004, CVE-2024-32465). Later releases never had them.
+    /// The first version of each release without the faults that affect a server: in reading attributes and long
+    /// formats (CVE-2022-23521, CVE-2022-41903), and in serving a foreign repository (CVE-2024-32004, CVE-2024-32465).
+    /// Later releases never had them.
     const MENDED: [Self; 7] = [
         Self::of(2, 39, 4),
         Self::of(2, 40, 2),

@@ -220,5 +220,5 @@ const CONTENTS_BYTES_MAX: u64 = 16 << 20;
 /// Of one, in addition to the content.
 const CONTENTS_BYTES: u64 = 512;
 
-/// Commits of which something is kept; more are no error.
+/// Commits whose content is kept; more are not an error.
 const CONTENTS_EXPECTED: usize = 4_000;

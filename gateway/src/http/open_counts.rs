@@ -62,7 +62,7 @@ impl OpenCounts {
         let Ok(permit) = Arc::clone(&self.counting).try_acquire_owned() else {
             return last;
         };
-        // Nobody else counts them meanwhile.
+        // No other task counts them meanwhile.
         let began = Instant::now();
         self.counted.insert(coordinate.clone(), (began, last));
         let (this, relay, coordinate) = (Arc::clone(self), relay.clone(), coordinate.clone());
@@ -95,7 +95,7 @@ async fn count(
     if offered.is_empty() {
         return Ok(OpenCount::default());
     }
-    // What strangers say about the status of others' does not count, and would fill the answer.
+    // Statuses by strangers on others' issues do not count, and would fill the answer.
     let authors = offered
         .iter()
         .map(|event| event.pubkey)
@@ -139,7 +139,7 @@ fn open(offered: &[Event], statuses: &[Event], maintainers: &BTreeSet<PublicKey>
     }
 }
 
-/// After how long they are counted again.
+/// The age after which they are counted again.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// For how long others are not counted because of one repository.
@@ -148,7 +148,7 @@ const COUNTING_TIME_MAX: Duration = Duration::from_secs(5);
 /// Repositories whose count is kept, some 300 bytes each.
 const COUNTED_MAX: usize = 10_000;
 
-/// Counts at the same time: each may bring as many events as are counted.
+/// Counts at the same time: each may load as many events as are counted.
 const COUNTING_MAX: usize = 2;
 
 /// Issues and PRs that are counted.

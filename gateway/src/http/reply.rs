@@ -82,7 +82,7 @@ fn tagged(body: &TaggedBody, headers: &HeaderMap, complete: impl FnOnce(Response
     response
 }
 
-/// Answers with bytes of git's smart protocol as they are produced. An error cuts the answer off, which git notices.
+/// Answers with bytes of git's smart protocol as they are produced. An error truncates the answer, which git notices.
 pub(crate) fn git_stream<E>(
     content_type: &'static str,
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,

@@ -37,7 +37,7 @@ impl TaggedBody {
     }
 }
 
-/// Enough to tell the versions of one page apart.
+/// Enough to distinguish the versions of one page.
 const TAG_DIGITS: usize = 32;
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl WebSockets {
     }
 }
 
-/// Tells whether a request wants a WebSocket (RFC 6455, 4.2.1); `Connection` is a list and may name more.
+/// Whether a request asks for a WebSocket (RFC 6455, 4.2.1); `Connection` is a list and may contain more.
 pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
     let lists = |name: HeaderName, wanted: &str| {
         let values = headers

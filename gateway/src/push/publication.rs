@@ -60,9 +60,9 @@ impl PushPublisher {
         };
         match published {
             Ok(Publication::Done) => None,
-            Ok(Publication::Pending) => {
-                Some("stored; the relay does not answer right now, the events will be served when it is back".to_owned())
-            }
+            Ok(Publication::Pending) => Some(
+                "stored; the relay does not answer right now, the events will be served when it is back".to_owned(),
+            ),
             Ok(Publication::Stuck { event_id, reason }) => Some(format!(
                 "stored, but the relay refuses to serve event {event_id}: {reason}"
             )),

@@ -92,9 +92,7 @@ pub(super) enum ReceiveError {
     #[error("the push only deletes refs, but data follows its commands")]
     TrailingBytes,
     /// Nothing builds on the parts of another state than its own.
-    #[error(
-        "the push builds on a part of a state that is not complete yet ({message}): push again when it is"
-    )]
+    #[error("the push builds on a part of a state that is not complete yet ({message}): push again when it is")]
     BuildsOnParts {
         /// git's words.
         message: String,

@@ -1,4 +1,4 @@
-//! The events that this gateway brings into the relay, whole and in memory: a Redis that loses them gets them back
+//! The events that this gateway brings into the relay, completely in memory: a Redis that loses them gets them back
 //! (docs/redis.md).
 
 use std::collections::VecDeque;

@@ -134,7 +134,7 @@ impl Reconciler {
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            // What fails is planned for no more, and nothing else waits for it.
+            // A failed repository is left out of the plan, and delays nothing else.
             match change_repositories(locked, &plan).await {
                 Ok(()) => {
                     self.pull_request_events.note_installed(&plan.installations);
@@ -202,7 +202,7 @@ impl Reconciler {
         }
         look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
-        // An entry that nobody decides about must not end by itself meanwhile.
+        // An entry that nothing decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
             purgatory.extend(&plan.undecided, self.hold_secs).await?;
         }
@@ -218,7 +218,7 @@ impl Reconciler {
             }
         }
         plan.keep_aside(&extended);
-        // After the facts: what the purgatory has lost was not there to be read.
+        // After the facts: a loss of the purgatory means that they are incomplete.
         if plan.removes() && purgatory.epoch().await?.is_unknown() {
             plan.keep_all_aside();
         }

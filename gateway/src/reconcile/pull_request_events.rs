@@ -1,5 +1,5 @@
-//! Which repositories have the refs of which PRs: the deletion of a PR by its id, and a request to vanish, do not tell.
-//! What they name is doubted, and looked for.
+//! Which repositories have the refs of which PRs: the deletion of a PR by its id, and a request to vanish, do not name
+//! them. The PRs that they delete are doubted, and looked up.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -59,7 +59,7 @@ impl PullRequestEvents {
         }
     }
 
-    /// Doubts what an event deletes, if it is a deletion or a request to vanish.
+    /// Doubts the PRs that an event deletes, if it is a deletion or a request to vanish.
     pub(crate) fn doubt_deleted(&self, event: &Event) {
         match event.kind.as_u16() {
             nip34::VANISH => self.doubt_those_of(|author| *author == event.pubkey),

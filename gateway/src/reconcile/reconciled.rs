@@ -7,7 +7,7 @@ use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
 use shared::rules::Staged;
 
-/// What a reconcile left to do.
+/// The work that a reconcile has left.
 #[derive(Debug, Default)]
 #[must_use = "what a reconcile has leased must be published"]
 pub(crate) struct Reconciled {

@@ -59,10 +59,7 @@ impl Received {
             // Others did not come, which is for the decision under the lock to tell.
             let here = object_kinds(readable.clone(), tips.iter().copied().collect()).await?;
             let here: Vec<Oid> = here.into_keys().collect();
-            tracing::debug!(
-                tips = here.len(),
-                "a push has undeclared objects: they are left out"
-            );
+            tracing::debug!(tips = here.len(), "a push has undeclared objects: they are left out");
             let have = (whole.repository(), kept.as_ref());
             declared = Some(Quarantine::copy_beyond(&readable, &here, have, limits).await?);
         }

@@ -17,7 +17,7 @@ use shared::git::RefUpdate;
 use crate::pkt_line::PktLine;
 use crate::pkt_line::PktLineError;
 
-/// What a pusher asks for.
+/// A push request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandList {
     /// The commands in their order; none in a probe, which asks for nothing.
@@ -67,13 +67,13 @@ pub struct CommandListLimits {
 impl Default for CommandListLimits {
     fn default() -> Self {
         Self {
-            // A state of the 512 KiB that one event may have declares 9,000 refs at most, in 58 bytes each; a push may
-            // set as many, and delete those of the state before.
+            // A state in an event of at most 512 KiB declares 9,000 refs at most, in 58 bytes each; a push may set as
+            // many, and delete those of the previous state.
             commands_max: 20_000,
-            // Their names are together no longer than two such states, beside 88 bytes a command.
+            // Their names together are no longer than two such states, plus 88 bytes per command.
             bytes_max: 4 * 1024 * 1024,
-            // As many PR commits as one push may bring. Their events are read before anything is decided: each id may
-            // name one of the longest that the relay has.
+            // Most PR commits in one push. Their events are read before anything is decided: each id may name one of
+            // the longest that the relay has.
             pull_requests_max: 32,
         }
     }
@@ -127,7 +127,7 @@ pub struct CommandListParser {
     list: CommandList,
 }
 
-/// What the next line is part of.
+/// The section of the next line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     Commands,

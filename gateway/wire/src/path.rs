@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 
-/// What a request path names.
+/// The meaning of a request path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `/`: the relay, its information document, the landing page.
@@ -25,7 +25,7 @@ pub enum Target {
     },
     /// Another spelling of a readable path.
     Elsewhere {
-        /// Path and query of its one spelling; of what the client sent, only the repository and the service are in it.
+        /// Path and query of its canonical spelling; of the request, it contains only the repository and the service.
         location: String,
     },
     /// Nothing that could exist here.
@@ -113,7 +113,7 @@ impl Target {
 }
 
 impl Endpoint {
-    /// Returns where it is read in a repository; `None`: it is not read, but posted to.
+    /// Returns the path below a repository where it is read; `None`: it is posted to.
     fn location_in(self, coordinate: &Coordinate) -> Option<String> {
         let page = repository_path(coordinate);
         match self {

@@ -107,7 +107,7 @@ fn neutral(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
-/// Writes `bytes` to a band, in as many packets as it takes.
+/// Writes `bytes` to a band, in as many packets as needed.
 fn band(number: u8, bytes: &[u8], out: &mut BytesMut) {
     for part in bytes.chunks(PktLine::DATA_LEN_MAX - 1) {
         let mut packet = Vec::with_capacity(part.len() + 1);

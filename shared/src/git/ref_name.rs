@@ -13,7 +13,7 @@ use crate::nip01::is_lower_hex;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(Arc<str>);
 
-/// What a ref name is for, which decides who may write it.
+/// The purpose of a ref name, which decides who may write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// `refs/heads/…`: a branch, governed by a state event.

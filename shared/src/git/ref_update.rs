@@ -46,7 +46,7 @@ pub enum CommandDefect {
         /// Whether the command asks for a deletion.
         deletes: bool,
     },
-    /// The push would make two refs of which one is a directory of the other.
+    /// The push would create two refs of which one is a directory of the other.
     #[error("the push has two refs that cannot both exist")]
     DirectoryConflict,
     /// The push has too many refs of PRs before this one.

@@ -14,7 +14,7 @@ use crate::nip34::DELETION;
 use crate::nip34::Identifier;
 use crate::nip34::STATE;
 
-/// What an author asked to delete (NIP-09), as far as the purgatory can hold it.
+/// The targets of an author's deletion request (NIP-09), as far as the purgatory can hold them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
     /// Whose events are deleted; those of others are untouched.

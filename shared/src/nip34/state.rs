@@ -1,4 +1,4 @@
-//! Kind 30618, repository state (NIP-34): what the branches and tags of a repository shall be.
+//! Kind 30618, repository state (NIP-34): the declared branches and tags of a repository.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct State {
     pub declared: Result<Declared, Unfulfillable>,
 }
 
-/// Why no repository can ever be brought to what a state declares.
+/// Why no repository can ever be aligned to a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfulfillable {
     /// A ref has the first digits of an object id only. Such a state is held, and expires: the public audit sends one
@@ -44,7 +44,7 @@ pub enum Unfulfillable {
 pub struct Declared {
     /// Branches and tags; none of them is a directory of another. Empty: the repository has no refs.
     pub refs: BTreeMap<RefName, Oid>,
-    /// The branch that HEAD names. `None`: the state does not say, or names a branch that it does not declare.
+    /// The branch that HEAD names. `None`: the state has no HEAD, or names a branch that it does not declare.
     pub head: Option<RefName>,
 }
 

@@ -1,4 +1,4 @@
-//! What the purgatory holds: events and placeholders.
+//! The content of the purgatory: events and placeholders.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ impl EntryStatus {
 /// One event in the purgatory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The event, whole and verified.
+    /// The event, complete and verified.
     pub event: Event,
     /// The coordinates it is indexed by: its own, or for a PR those of the repositories it is offered to. A related
     /// event has none.
@@ -50,7 +50,7 @@ pub struct Entry {
     pub deadline: u64,
     /// The needs that the gateway found at its last reconcile; empty before the first.
     pub waiting_for: String,
-    /// What the relay answered to the last attempt to publish it; empty if there was none.
+    /// The relay's answer to the last attempt to publish it; empty if there was none.
     pub release_error: String,
     /// The events that it is ordered after, see [`Release::after`](super::Release::after); empty unless it is
     /// releasing.

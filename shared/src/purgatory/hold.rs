@@ -25,12 +25,12 @@ pub struct Hold {
     pub extend: BTreeSet<EventId>,
     /// Whether limits apply.
     pub room: Room,
-    /// What a related event waits behind; `None`: it waits for git data.
+    /// The events that a related event waits behind; `None`: it waits for git data.
     pub behind: Option<Behind>,
 }
 
-/// What a related event may wait behind: those of these that are here. It has the latest deadline of theirs, is
-/// released when the relay has the first of them, and ends with the last.
+/// The events that a related event may wait behind: those of these that are in the purgatory. It has the latest of
+/// their deadlines, is released when the relay has the first of them, and ends with the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
     /// The events that it refers to.
@@ -41,15 +41,15 @@ pub struct Behind {
     pub may_be_early: bool,
 }
 
-/// What the purgatory has of a related event.
+/// The purgatory's view of a related event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The status of its own entry.
     pub own: Option<EntryStatus>,
     /// Whether it has an event that this one refers to.
     pub is_any_here: bool,
-    /// The last lease: as long as it is the same, nothing has been published. Empty if one is here: when that has gone,
-    /// it may be served.
+    /// The last lease: as long as it is the same, nothing has been published. Empty if one is in the purgatory: when
+    /// that has gone, it may be served.
     pub last_lease: String,
 }
 
@@ -76,7 +76,7 @@ pub enum HoldOutcome {
     Replaced,
     /// The purgatory is at one of its limits. Nothing changed.
     Full(Limit),
-    /// What a related event refers to is not here, or may be served by now. Nothing changed.
+    /// The event that a related event refers to is not in the purgatory, or may be served by now. Nothing changed.
     Absent,
 }
 
@@ -89,7 +89,7 @@ pub enum PlaceholderOutcome {
     Full,
 }
 
-/// What an expired entry becomes.
+/// The result of an expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
     /// It is removed.

@@ -1,4 +1,4 @@
-//! The purgatory: events that are not served until their git data is here.
+//! The purgatory: events that are not served until their git data has arrived.
 //!
 //! `entry`, `hold`, `release`, `reading`, `inventory`, `refusal` and `limits` are its content and its answers, as
 //! values. With the feature `io`, [`Purgatory`] is the only access to the two stores, Redis and this process's memory;

@@ -35,7 +35,7 @@ impl Reading {
     pub const LISTED_BY_MAX: usize = 16;
 }
 
-/// The time between two losses, or possible losses, of what the store has.
+/// The time between two losses, or possible losses, of the store's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
     /// Its name; empty: the store has none, so it has lost everything, or is new.

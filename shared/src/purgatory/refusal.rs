@@ -13,6 +13,6 @@ pub struct NotedRefusal {
     pub author: String,
     /// The repositories that it names.
     pub repositories: String,
-    /// What the rules say, or of a push each ref with its reason.
+    /// The reason of the rules, or for a push each ref with its reason.
     pub reason: String,
 }

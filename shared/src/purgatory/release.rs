@@ -10,7 +10,7 @@ use crate::nip34::Coordinate;
 /// A complete event, to be published into the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// The event, whole: marking writes it again, in case the store lost it since it was read.
+    /// The complete event: marking writes it again, in case the store lost it since it was read.
     pub event: Event,
     /// The coordinates that it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates).
     pub coordinates: BTreeSet<Coordinate>,
@@ -41,8 +41,8 @@ pub struct Leased {
 pub struct MarkedReleasing {
     /// Those that the caller is to publish, in the order given.
     pub leased: Vec<Leased>,
-    /// Those that are marked and not leased, because another caller releases an event that they are ordered after:
-    /// due as soon as that has left.
+    /// Those that are marked and not leased, because another caller releases an event that they are ordered after: they
+    /// are due as soon as that has left.
     pub waiting: BTreeSet<EventId>,
 }
 
@@ -61,14 +61,14 @@ pub enum Settlement {
     Retry {
         /// After how many seconds.
         after_secs: u64,
-        /// What the relay answered.
+        /// The relay's answer.
         error: String,
     },
     /// The relay refused the event permanently: it is stuck, and retried rarely.
     Stuck {
         /// After how many seconds it is retried.
         after_secs: u64,
-        /// What the relay answered.
+        /// The relay's answer.
         error: String,
     },
 }

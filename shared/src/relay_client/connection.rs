@@ -105,7 +105,7 @@ impl RelayConnection {
         match answered.await {
             Ok(answer) => answer,
             Err(_) => {
-                // Nothing was received: the peer may be gone silently, and TCP would take minutes to notice.
+                // Nothing was received: the peer may have gone without notice, and TCP would take minutes to detect it.
                 if lock(&self.pending).frames_taken == frames_before {
                     self.end();
                 }

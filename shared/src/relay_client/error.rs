@@ -2,7 +2,7 @@
 
 use tokio_tungstenite::tungstenite;
 
-/// Why a relay's answer is not a fact. None of these is news about what the relay has stored.
+/// Why a relay's answer is not a fact. None of these says anything about the relay's stored events.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// Nothing listens there, or the listener does not speak WebSocket.

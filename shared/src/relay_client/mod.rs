@@ -65,7 +65,7 @@ impl RelayClient {
     }
 
     /// Returns a client that waits only once for a relay that hangs: from then on everything fails at once, until the
-    /// relay has answered a question that nobody waits for.
+    /// relay has answered a query in the background.
     pub fn impatient(url: RelayUrl, timeout: Duration) -> Self {
         Self::with(url, timeout, Some(AtomicBool::new(false)))
     }
@@ -166,8 +166,8 @@ impl RelayClient {
         answer
     }
 
-    /// Asks on the connection, and once more on a new one where it turns out to be gone, as it is after a restart of
-    /// the relay: asking or publishing twice does no harm.
+    /// Sends a query on the connection, and once more on a new one if the old one turns out to be gone, as it is after
+    /// a restart of the relay: repeating a query or a publication is harmless.
     async fn ask_now<T, F>(
         &self,
         permits: &Semaphore,
@@ -200,7 +200,7 @@ impl RelayClient {
     }
 }
 
-/// Asks a relay that has fallen silent until it answers, or nobody asks any more. One late answer is not worth a line.
+/// Sends a query to a silent relay until it answers, or the client is dropped. One late answer is not worth a log line.
 async fn until_it_answers(client: Weak<ClientInner>) {
     let anything = [Filter::new().limit(1)];
     let mut is_logged = false;

@@ -21,7 +21,7 @@ pub enum PublishOutcome {
     Held(String),
     /// The relay did not decide: an error of its own, a limit, no answer. Worth another attempt.
     Busy(String),
-    /// Anything else, `OK` true with an unknown text among it (a write policy may say that and store nothing).
+    /// Anything else, including `OK` true with an unknown text (a write policy may answer that and store nothing).
     Refused(String),
 }
 

@@ -5,7 +5,7 @@ use nostr::types::Timestamp;
 
 use super::error::RelayError;
 
-/// What the relay sent for one request.
+/// The relay's answer to one request.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// The valid events.

@@ -19,7 +19,7 @@ use crate::nip34::PullRequest;
 use crate::nip34::State;
 use crate::nip34::Unfulfillable;
 
-/// An event that is held until its git data is here.
+/// An event that is held until its git data has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitEvent {
     /// Kind 30617.

@@ -51,7 +51,7 @@ pub struct Disk {
     /// The repositories that cannot be read or changed now: nothing is decided about them, and about everything else it
     /// is.
     pub broken: BTreeSet<Coordinate>,
-    /// PRs whose ref cannot be set in a repository now, or whose commit cannot be looked for beside it: the same for
-    /// that PR there, and nothing else.
+    /// PRs whose ref cannot be set in a repository now, or whose staged commit cannot be found: that PR there counts as
+    /// unreadable, and nothing else.
     pub uninstallable: BTreeSet<(Coordinate, EventId)>,
 }

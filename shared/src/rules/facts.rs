@@ -62,7 +62,7 @@ pub struct Facts {
     pub now: u64,
     /// This server.
     pub service: Service,
-    /// By which rule maintainers are resolved.
+    /// The rule by which maintainers are resolved.
     pub mode: MaintainerMode,
     /// Whose repositories the operator hosts.
     pub access: Arc<Access>,
@@ -267,7 +267,7 @@ impl Facts {
         }
     }
 
-    /// Whether everything is known that decides about what the owner of a coordinate has signed.
+    /// Whether everything is known that decides about the events of the owner of a coordinate.
     pub fn is_settled(&self, coordinate: &Coordinate) -> bool {
         self.covered.coordinates.contains(coordinate) && !self.covered.unsettled.contains(coordinate)
     }

@@ -7,7 +7,7 @@ use nostr::key::PublicKey;
 
 use crate::nip34::Announcement;
 
-/// By which rule an announcement makes others maintainers.
+/// The rule by which an announcement makes others maintainers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "io", derive(clap::ValueEnum))]
 pub enum MaintainerMode {
@@ -193,7 +193,7 @@ struct Walk<'l> {
     steps: usize,
 }
 
-/// What a listing does for the key that it names.
+/// The effect of a listing on the key that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listed {
     /// It makes it a maintainer.

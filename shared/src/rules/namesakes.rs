@@ -31,7 +31,7 @@ pub(super) struct Namesakes {
     named_in: OnceLock<NamedIn>,
 }
 
-/// Who lists whom, and the sets of maintainers that this makes, as they are asked for.
+/// The listings, and the sets of maintainers that follow from them, resolved on demand.
 #[derive(Debug, Clone)]
 struct Circles {
     listings: Listings,
@@ -174,8 +174,8 @@ impl Namesakes {
         members.confirms(key) || members.invites(key)
     }
 
-    /// Whether another repository hosted here names a key as maintainer, confirmed or not. Asks only those whose
-    /// maintainers list it, or list somebody who does, and so on.
+    /// Whether another repository on this server names a key as maintainer, confirmed or not. Resolves only those whose
+    /// maintainers list it, or list a key that does, and so on.
     pub(super) fn is_named_elsewhere(&self, key: &PublicKey) -> bool {
         let Some(key) = self.number(key) else {
             return false;
@@ -185,7 +185,7 @@ impl Namesakes {
         hosted.any(|owner| self.names(owner, key))
     }
 
-    /// Whether a key is a confirmed maintainer of a hosted repository. Asks as few of them as can tell.
+    /// Whether a key is a confirmed maintainer of a hosted repository. Resolves as few of them as necessary.
     pub(super) fn is_confirmed(&self, key: &PublicKey) -> bool {
         let Some(key) = self.number(key) else {
             return false;

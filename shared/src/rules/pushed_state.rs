@@ -1,4 +1,4 @@
-//! The state that a push is about, and what a pusher reads about the rest of it.
+//! The state that a push concerns, and the notes about the rest of it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -30,7 +30,9 @@ pub enum Refusal {
     )]
     Private,
     /// No announcement here makes the state's author a maintainer: none of their own, and none that lists them.
-    #[error("restricted: no announcement (kind 30617) on this server makes this author a maintainer; publish one first")]
+    #[error(
+        "restricted: no announcement (kind 30617) on this server makes this author a maintainer; publish one first"
+    )]
     NotMaintainer,
     /// The PR's repositories are not hosted here.
     #[error("restricted: none of the repositories that this PR is offered to is hosted on this server")]

@@ -95,12 +95,12 @@ pub fn may_precede_its_pull_request(event: &Event) -> bool {
     }
 }
 
-/// The references by which an event belongs to others, in both directions.
+/// The references that connect an event with others, in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct References {
-    /// The event's own id, by which others may refer to it.
+    /// The event's own id, which others may reference.
     pub id: EventId,
-    /// The event's own address (`kind:pubkey:d`), by which others may refer to it, if its kind has one.
+    /// The event's own address (`kind:pubkey:d`), which others may reference, if its kind has one.
     pub address: Option<Address>,
     /// The ids that it refers to (`e`, `E`, `q`).
     pub ids: BTreeSet<EventId>,

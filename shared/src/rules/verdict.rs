@@ -1,4 +1,4 @@
-//! What one command of a push gets by itself, and what its pusher reads beside the ref.
+//! The verdict about one command of a push, and the text for its pusher beside the ref.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub enum Verdict {
     /// A branch or tag that a state declares so, with others that this push does not bring about: its objects are kept
     /// aside with the state, and the ref moves together with the others, which may be at once.
     Part(RefUpdate),
-    /// A PR commit: its objects are kept aside until its event is here and its repository served, which may be at once.
+    /// A PR commit: its objects are staged until its event has arrived and its repository is served, which may be at
+    /// once.
     Stage {
         /// The event that names the commit.
         event_id: EventId,

@@ -57,7 +57,7 @@ pub(super) fn file_system(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// What a file system can do.
+/// The abilities of a file system.
 #[derive(Debug, Clone, Copy)]
 struct Abilities {
     tells_case: bool,
@@ -91,7 +91,10 @@ impl Abilities {
                 self.locks,
                 "it does not support locks (flock): two gateways, or two pushes, could destroy a repository",
             ),
-            (self.links, "it does not support hard links, which repositories use to share packs"),
+            (
+                self.links,
+                "it does not support hard links, which repositories use to share packs",
+            ),
         ];
         let wrong = wrong.into_iter().filter(|(is_able, _)| !is_able);
         let mut found: Vec<_> = wrong

@@ -23,7 +23,7 @@ use crate::admin::purgatory::CommandAnswer;
 use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 
-/// What a check finds.
+/// The results of a check.
 type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 
 /// One check: its name and its function.
@@ -103,7 +103,7 @@ const CHECKS: [Check; 16] = [
 /// Runs all checks.
 ///
 /// # Errors
-/// The options do not say where anything is.
+/// The options do not give a required address.
 pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, CommandError> {
     let patient = Patient::admit(options).await?;
     let mut diagnosis = Diagnosis::default();

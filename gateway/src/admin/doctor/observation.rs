@@ -1,4 +1,4 @@
-//! What the doctor finds, and how it is written.
+//! The results of the doctor, and how they are written.
 
 use std::process::ExitCode;
 

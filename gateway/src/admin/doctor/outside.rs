@@ -28,7 +28,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
-/// A connection, whatever it goes through.
+/// A connection, of any kind.
 pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
@@ -113,7 +113,7 @@ async fn secure(stream: TcpStream, name: String) -> Result<impl Connection, Outs
     secured.map_err(OutsideError::Tls)
 }
 
-/// What a request sends.
+/// The body of a request.
 pub(super) type ProbeBody = BoxBody<Bytes, io::Error>;
 
 /// Sends a request on a connection of its own; returns the answer, with the start of its body.

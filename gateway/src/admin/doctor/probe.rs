@@ -1,5 +1,4 @@
-//! The probe: announcements by a key that nobody else has, of a repository that nobody will push to. They are held, and
-//! taken back at the end.
+//! The probe: announcements by a new key, of a repository that is never pushed. They are held, and removed at the end.
 
 use nostr::event::Event;
 use nostr::event::EventBuilder;

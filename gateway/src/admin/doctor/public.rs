@@ -128,7 +128,7 @@ pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// A push to nobody's repository is answered at once, unless somebody waits for its end.
+/// A push to a repository that does not exist is answered at once, unless a proxy waits for its end.
 pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
     let trickle = futures_util::stream::unfold((), |()| async {
         tokio::time::sleep(TRICKLE_PAUSE).await;
@@ -140,7 +140,9 @@ pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
         // That was named before.
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => Vec::new(),
         Ok(_) | Err(OutsideError::Http(_)) => {
-            vec![Observation::well("the gateway receives a push while it is still being sent")]
+            vec![Observation::well(
+                "the gateway receives a push while it is still being sent",
+            )]
         }
         Err(OutsideError::Silent) => vec![Observation::warning(
             "the reverse proxy buffers a push until its last byte: large ones time out, and fill its disk",

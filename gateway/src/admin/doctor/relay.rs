@@ -61,7 +61,9 @@ fn judge(document: &Value) -> Observation {
     }
     if let Some(max) = message_max.filter(|max| *max < MESSAGE_BYTES) {
         return Observation::warning(
-            format!("it accepts messages of at most {max} bytes; states of large repositories have up to {MESSAGE_BYTES}"),
+            format!(
+                "it accepts messages of at most {max} bytes; states of large repositories have up to {MESSAGE_BYTES}"
+            ),
             "strfry.conf: relay.maxWebsocketPayloadSize as in strfry-config/strfry.conf, then: systemctl restart strfry",
         );
     }
@@ -70,7 +72,9 @@ fn judge(document: &Value) -> Observation {
 
 pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
-        return vec![Observation::well("not used: the built-in relay applies the policy itself")];
+        return vec![Observation::well(
+            "not used: the built-in relay applies the policy itself",
+        )];
     };
     if is_away(loader).await {
         // It was named before.
@@ -81,9 +85,9 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
     };
     let probe = patient.probe.get_or_init(|| send(unsent, loader)).await;
     vec![match &probe.answer {
-        ProbeAnswer::HeldHere => {
-            Observation::well("strfry asked the plugin about an announcement, and the plugin holds it in the gateway's Redis")
-        }
+        ProbeAnswer::HeldHere => Observation::well(
+            "strfry asked the plugin about an announcement, and the plugin holds it in the gateway's Redis",
+        ),
         ProbeAnswer::HeldElsewhere => Observation::wrong(
             "it holds events in a different Redis than the gateway's, or in a different database of it",
             "give both the same redis-url (the plugin: --redis-url in relay.writePolicy.plugin of strfry.conf; the \

@@ -21,7 +21,7 @@ pub(crate) struct PageHead<'h> {
     pub(crate) feed: Option<&'h str>,
 }
 
-/// The page of a failure: what a client that shows no pages reads of it, and what to do.
+/// The page of a failure: the line that other clients get, and advice.
 pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option<u32>) -> String {
     let (title, advice) = match status {
         StatusCode::NOT_FOUND => (
@@ -111,7 +111,7 @@ fn escaped_excerpt(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// Returns the start of a text that has so many bytes when it is escaped.
+/// Returns the start of a text, with so many bytes after escaping.
 fn beginning(text: &str, bytes_max: usize) -> &str {
     let mut bytes = 0;
     let mut chars = text.char_indices();
@@ -148,7 +148,7 @@ fn entity(c: char) -> Option<&'static str> {
 /// Of any page.
 const PAGE_BYTES_MAX: usize = 30_000;
 
-/// Of a character of an excerpt, on average: those of most scripts have no more.
+/// Average length of a character in an excerpt: that of most scripts is not longer.
 const CHAR_BYTES: usize = 3;
 
 /// Inline, so that a page is one request and needs nothing else to be allowed (`reply::html`).

@@ -22,7 +22,7 @@ use crate::http::pages::beginning;
 use crate::http::pages::escape;
 use crate::repositories::head_contents::Readme;
 
-/// Returns as much of the README as HTML as `bytes_max` have room for, and whether that is all of it.
+/// Returns as much of the README as HTML as fits into `bytes_max`, and whether that is all of it.
 pub(super) fn readme_html(readme: &Readme, bytes_max: usize) -> (String, bool) {
     let (html, is_all) = match readme.is_markdown {
         true => markdown_html(&readme.text, bytes_max),
@@ -167,7 +167,7 @@ fn harmless(event: Event<'_>) -> Option<Event<'_>> {
     }
 }
 
-/// What this file writes.
+/// Markup written by this file.
 fn markup<'m>(html: String) -> Event<'m> {
     Event::InlineHtml(CowStr::from(html))
 }

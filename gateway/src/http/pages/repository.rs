@@ -34,7 +34,7 @@ use wire::path::npub;
 use wire::path::releases_path;
 use wire::path::repository_path;
 
-/// What a page shows of a commit, as HTML: the same for ever.
+/// The shown content of a commit, as HTML: it never changes.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     readme: String,
@@ -182,7 +182,7 @@ fn unfulfillable(coordinate: &Coordinate, facts: &Facts) -> String {
     })
 }
 
-/// Returns for how many seconds the announcement is still held; `None` if it is not held.
+/// Returns the seconds for which the announcement is still held; `None` if it is not held.
 fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
     let announcement = facts.announcement(coordinate)?;
     let entry = facts.entries.get(&announcement.item.revision.event_id)?;

@@ -23,9 +23,8 @@ use crate::rules::Hosting;
 use crate::rules::OnDisk;
 use crate::rules::Parts;
 
-/// The next state of every hosted repository that has one. Repositories are known by their places (see
-/// [`Facts::hosted`]), and so are states (in [`Facts::states`]): of both there may be hundreds, each of which has to do
-/// with each.
+/// The next state of every hosted repository that has one. Repositories are identified by their positions (see
+/// [`Facts::hosted`]), and so are states (in [`Facts::states`]): there may be hundreds of both, and each pair matters.
 pub(super) struct NextStates<'f> {
     facts: &'f Facts,
     disk: &'f Disk,
@@ -189,7 +188,7 @@ impl<'f> NextStates<'f> {
     /// Whether the kept parts of a state may still move into the repository.
     pub(super) fn wants_parts(&self, coordinate: &Coordinate, state_id: &EventId) -> bool {
         let Ok(at) = self.facts.hosted().binary_search(coordinate) else {
-            // Where its maintainers are not all known, nothing is decided. Where it is not hosted, it may wake again.
+            // If its maintainers are not all known, nothing is decided. If it is not hosted, it may wake again.
             let is_hosted = self.facts.hosting(coordinate) != Hosting::Absent;
             return is_hosted || self.facts.status(state_id) == Some(EventStatus::Held);
         };
@@ -205,7 +204,7 @@ impl<'f> NextStates<'f> {
         !has_moved_in && !self.is_overtaken(at, state)
     }
 
-    /// Returns what a state waits for in a repository, in words; `None`: everything is here.
+    /// Returns what a state waits for in a repository, in words; `None`: nothing is missing.
     pub(super) fn missing(&self, at: usize, state: usize) -> Option<String> {
         match &self.facts.states[state].item.declared {
             Err(defect) => Some(format!("nothing: it can never be fulfilled, {defect}")),
@@ -295,7 +294,7 @@ impl<'f> ObjectPlaces<'f> {
         parts.get(&facts.states[state].item.revision.event_id)
     }
 
-    /// Returns what a repository does not get of what a state declares.
+    /// Returns the declared objects that a repository does not get.
     fn lacking(&self, facts: &Facts, at: usize, state: usize) -> Result<impl Iterator<Item = &Oid>, &Missing> {
         let nowhere = self.nowhere[state].as_ref()?;
         let parts = (!nowhere.is_empty()).then(|| self.parts(facts, at, state)).flatten();
@@ -345,7 +344,7 @@ struct ObjectSources {
     parts: BTreeSet<Oid>,
 }
 
-/// What a state declares and no repository has that it may come from.
+/// Declared objects that no repository has from which they may be copied.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
     #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
@@ -381,7 +380,7 @@ fn align(coordinate: &Coordinate, next_state: &NextState<'_>, on_disk: Option<&O
     })
 }
 
-/// Returns the changes that lead from the branches and tags as they are to those declared.
+/// Returns the changes from the current branches and tags to the declared ones.
 fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oid>) -> Vec<RefUpdate> {
     let governed = current.keys().filter(|name| name.is_branch_or_tag());
     let names: BTreeSet<&RefName> = governed.chain(declared.keys()).collect();

@@ -22,8 +22,8 @@ pub struct Listing {
     pub is_served: bool,
 }
 
-/// Returns the listings that are not noted as they are, of the coordinates that were read, and those of announcements
-/// that are released.
+/// Returns the listings that differ from the index, of the coordinates that were read, and those of announcements that
+/// are released.
 pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, Listing> {
     let gone = plan.expired.iter().filter(|(_, expiry)| *expiry == Expiry::Gone);
     let gone: BTreeSet<&EventId> = gone.map(|(id, _)| id).chain(&plan.ended).collect();

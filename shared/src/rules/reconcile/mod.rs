@@ -221,8 +221,9 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         .extend(looked_at.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
 }
 
-/// What a state waits for that is authoritative nowhere.
-pub const AUTHOR_UNCONFIRMED: &str = "its author to be a confirmed maintainer of a repository that is hosted on this server";
+/// The need of a state that is authoritative nowhere.
+pub const AUTHOR_UNCONFIRMED: &str =
+    "its author to be a confirmed maintainer of a repository that is hosted on this server";
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! What a reconcile does, in order, and how it is put together.
+//! The actions of a reconcile, in order, and how the plan is made.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ use crate::rules::Hosting;
 use crate::rules::Staged;
 use crate::rules::reconcile::ref_room::PullRequestLimits;
 
-/// Brings the refs of a repository to what a state declares; creates the repository if need be.
+/// Brings the refs of a repository to a state; creates the repository if necessary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alignment {
     /// The repository.
@@ -62,13 +62,13 @@ pub struct Installation {
     pub author: PublicKey,
     /// Its commit.
     pub commit_oid: Oid,
-    /// What the ref is now, if it exists.
+    /// The current value of the ref, if it exists.
     pub old: Option<Oid>,
     /// Where the commit comes from.
     pub source: InstallationSource,
 }
 
-/// How long things last and how much there may be, where the facts do not tell.
+/// Durations and limits that are not among the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanSettings {
     /// For how long an expired announcement sleeps, in seconds.
@@ -86,11 +86,11 @@ pub struct Plan {
     pub installations: Vec<Installation>,
     /// Staged commits that nothing names any more.
     pub unstage: BTreeSet<Staged>,
-    /// States of which nothing is kept aside any more, and for which repository it was.
+    /// States whose parts are removed, and for which repository.
     pub parts_ended: BTreeSet<(Coordinate, EventId)>,
-    /// Placeholders that have ended: their event is here, or their time is over.
+    /// Placeholders that have ended: their event has arrived, or their deadline has passed.
     pub placeholders_ended: Vec<Placeholder>,
-    /// Events that are complete, in the order in which they are published.
+    /// Complete events, in the order in which they are published.
     pub releases: Vec<Release>,
     /// Their ids.
     pub(super) release_ids: BTreeSet<EventId>,
@@ -105,8 +105,8 @@ pub struct Plan {
     /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
     /// brings them back.
     pub data_missing: BTreeSet<Coordinate>,
-    /// Repositories that nobody else may change meanwhile although it does not change them: a released state is in
-    /// place there, or the data of an expired one was looked for.
+    /// Repositories that must not change meanwhile although the plan does not change them: a released state is in place
+    /// there, or the data of an expired one was looked for.
     pub relies_on: BTreeSet<Coordinate>,
     /// Coordinates that must be locked and reconciled together with these before a PR can expire.
     pub also_lock: BTreeSet<Coordinate>,

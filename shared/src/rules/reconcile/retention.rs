@@ -12,7 +12,7 @@ use crate::rules::Facts;
 pub enum Retention {
     /// It is announced here.
     Keep,
-    /// It is not announced here since this second (unix); its data is kept for a while, unserved.
+    /// It has not been announced since this second (unix); its data is kept for a while, unserved.
     KeepUnhosted {
         /// Since when.
         since: u64,
