@@ -34,7 +34,7 @@ pub(super) async fn follow_deletions(reconciler: &Reconciler) {
         for (coordinate, event_ids) in doubted {
             if let Err(error) = remove_ended(reconciler, &coordinate, &event_ids).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which PRs have ended, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot determine which PRs have ended, will try again");
                 events.put_back(coordinate, event_ids);
                 is_late = true;
             }
@@ -95,7 +95,7 @@ async fn remove_ended(
         return Ok(());
     };
     if !ended.is_empty() {
-        tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs are removed with their events");
+        tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs removed with their events");
     }
     Ok(repository.end_pull_requests(&ended, &authors).await?)
 }

@@ -1,5 +1,5 @@
-//! The body of a push: its pack is spooled, and the events that wait for it are extended meanwhile. Receiving ends with
-//! the client; the check of what was received does not.
+//! The body of a push: its pack is spooled, and meanwhile the deadlines of the events that wait for it are extended.
+//! Receiving ends with the client; the check of a received pack does not.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -44,7 +44,7 @@ pub(crate) struct Receiver {
     pub(crate) repositories: Repositories,
     /// Where deadlines are extended.
     pub(crate) purgatory: Purgatory,
-    /// What is received and not yet checked, by address.
+    /// Received packs that are not yet checked, by address.
     pub(crate) incoming: Shares,
     /// How many bytes of packs have come.
     pub(crate) received_bytes: Meter<1>,
@@ -87,20 +87,17 @@ pub(super) enum ReceiveError {
     AllInUse,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    #[error("the push does not bring all that it declares: {message}")]
+    #[error("the pack lacks objects that the push needs: {message}")]
     Incomplete {
         /// git's words.
         message: String,
     },
-    #[error("the server cannot sort what the push brought right now, push again later")]
+    #[error("the server cannot process the pack right now, push again later")]
     Unsorted(#[source] RepositoryError),
-    #[error("bytes follow a push that only deletes")]
+    #[error("the push only deletes refs, but data follows its commands")]
     TrailingBytes,
     /// Nothing builds on the parts of another state than its own.
-    #[error(
-        "the push builds on what the server has only as a part of a state that is not complete yet ({message}): push \
-         again when it is"
-    )]
+    #[error("the push builds on a part of a state that is not complete yet ({message}): push again when it is")]
     BuildsOnParts {
         /// git's words.
         message: String,
@@ -117,7 +114,7 @@ pub(super) enum ReceiveError {
 }
 
 impl ReceiveError {
-    /// Returns what became of the push, for metrics.
+    /// Returns the outcome of the push, for metrics.
     pub(super) fn outcome(&self) -> PushOutcome {
         let is_limit = matches!(self, Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::TooSlow(_));
         match self.is_ours() {
@@ -200,7 +197,7 @@ impl Receiver {
         let mut spool = self.repositories.spool();
         let limits = self.repositories.limits();
         let limits = BodyLimits {
-            // The spool bounds them, and says so in the words of a push.
+            // The spool bounds them, and reports it in the words of a push.
             bytes_max: u64::MAX,
             stall_max: limits.stall_max,
             duration_max: limits.duration_max,
@@ -294,12 +291,12 @@ impl Receiver {
         if let Err(error) = self.purgatory.extend(event_ids, self.hold_secs).await {
             // The push continues: whether it still has its events is decided at its end.
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot extend the events that a push waits for");
+            tracing::warn!(error, "cannot extend the deadlines of a push's events");
         }
     }
 }
 
-/// Tells where what a push brings goes, by what is decided so far.
+/// Returns where the objects of a push go, by the decision so far.
 fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
     Incoming {
         coordinate,

@@ -1,4 +1,4 @@
-//! What a plan changes in repositories: each step with what is to be known of its failure.
+//! The changes of a plan in repositories: each step with what must be known of its failure.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use shared::rules::Staged;
 use crate::repositories::LockedRepositories;
 use crate::repositories::error::RepositoryError;
 
-/// What could not be done on disk.
+/// A failed change on disk.
 pub(super) enum Failed {
     /// A repository could not be brought to its state.
     Alignment(Coordinate),
@@ -21,7 +21,7 @@ pub(super) enum Failed {
     Installation(Coordinate, EventId),
 }
 
-/// Does what is planned for repositories, up to what fails.
+/// Carries out a plan for repositories, up to the first failure.
 pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
@@ -50,7 +50,7 @@ async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -
     locked.repository(&installation.coordinate)?.install(installation).await
 }
 
-/// Removes what is staged for nothing any more; returns what of it is not gone.
+/// Removes staged objects that nothing needs any more; returns those that could not be removed.
 pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
     let mut still_staged = BTreeSet::new();
     for staged in &plan.unstage {
@@ -67,7 +67,7 @@ pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTr
     still_staged
 }
 
-/// Removes what is kept of states in parts for nothing any more. Returns the repositories where that fails.
+/// Removes the parts of states that nothing needs any more. Returns the repositories where that fails.
 pub(super) async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
     for (coordinate, state_id) in &plan.parts_ended {

@@ -1,7 +1,7 @@
-//! One reconcile of some coordinates: facts and disk in, what must be done decided, done (docs/ARCHITECTURE.md rule 4).
+//! One reconcile of some coordinates: reads facts and disk, decides, and acts (docs/ARCHITECTURE.md rule 4).
 //!
-//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
-//! decided in `shared::rules`; here it is done.
+//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. `shared::rules` decides
+//! what must be done; here it is done.
 
 mod carry_out;
 pub(crate) mod error;
@@ -46,15 +46,15 @@ pub(crate) use crate::reconcile::reconciled::Reconciled;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
 
-/// Brings repositories to where the facts demand, and marks as releasing what is complete.
+/// Brings repositories to the state that the facts demand, and marks complete events as releasing.
 pub(crate) struct Reconciler {
     /// Where facts come from.
     pub(crate) loader: FactLoader,
-    /// What is on disk.
+    /// The repositories on disk.
     pub(crate) repositories: Repositories,
     /// What brings complete events into the relay.
     pub(crate) publisher: Publisher,
-    /// What readers have to read anew.
+    /// What readers must load again.
     pub(crate) changes: Changes,
     /// Which repositories the events speak of that were read.
     pub(crate) known_events: KnownEvents,
@@ -69,7 +69,7 @@ pub(crate) struct Reconciler {
 /// Facts that were read under the lock of their coordinates, and the changes that they include.
 pub(crate) struct Loaded {
     pub(crate) facts: Facts,
-    /// What they were loaded about.
+    /// The coordinates that they were loaded about.
     scope: FactsScope,
     dirty: BTreeMap<Coordinate, DirtyNumber>,
 }
@@ -129,12 +129,12 @@ impl Reconciler {
             if self.leave(locked, loaded, unlocked, &mut left).await? {
                 continue;
             }
-            // Before the objects: whatever else they complete is looked at afterwards.
+            // Before the objects: other events that they complete are reconciled afterwards.
             let growing = growing(&plan, &loaded.dirty);
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            // What fails is planned for no more, and nothing else waits for it.
+            // A failed repository is left out of the plan, and delays nothing else.
             match change_repositories(locked, &plan).await {
                 Ok(()) => {
                     self.pull_request_events.note_installed(&plan.installations);
@@ -153,9 +153,9 @@ impl Reconciler {
         }
     }
 
-    /// Locks repositories that a plan needs too, or leaves them to whoever reconciles them, and returns whether there
-    /// are any: then the plan is another one. Those that can be locked at once are, once; the facts about them are read
-    /// anew.
+    /// Locks repositories that a plan also needs, or leaves them to another reconcile, and returns whether there are
+    /// any: then the plan changes. Those whose locks are free are locked, once, and the facts about them are read
+    /// again.
     async fn leave(
         &self,
         locked: &mut LockedRepositories<'_>,
@@ -175,7 +175,7 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// Writes to the purgatory what was planned. The refs are set already: what is marked as releasing can be fetched.
+    /// Writes the plan to the purgatory. The refs are set already: events that are marked as releasing can be fetched.
     async fn act(
         &self,
         locked: &LockedRepositories<'_>,
@@ -185,12 +185,12 @@ impl Reconciler {
         left: Left,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
-            let text = "the repository's data is missing here: not served until it is pushed again";
+            let text = "the repository's data is missing: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;
-        // What is released may matter to repositories that these facts do not reach, or that others hold: they are
-        // marked before it counts as served.
+        // A released event may concern repositories that these facts do not include, or whose locks others hold: they
+        // are marked before it counts as served.
         let mut others = unsettled_homes(&loaded.facts, &plan.releases);
         others.extend(left.coordinates.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
@@ -202,7 +202,7 @@ impl Reconciler {
         }
         look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
-        // An entry that nobody decides about must not end by itself meanwhile.
+        // An entry that nothing decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
             purgatory.extend(&plan.undecided, self.hold_secs).await?;
         }
@@ -213,12 +213,12 @@ impl Reconciler {
         for (event_id, expiry) in &plan.expired {
             match purgatory.expire(event_id, *expiry).await? {
                 true => log_expired(&loaded.facts, event_id, *expiry),
-                // Extended meanwhile, by a push that waits for this lock: what came before it has to be here.
+                // Extended meanwhile, by a push that waits for this lock: its earlier parts must still exist.
                 false => extended.push(*event_id),
             }
         }
         plan.keep_aside(&extended);
-        // After the facts: what the purgatory has lost was not there to be read.
+        // After the facts: a loss of the purgatory means that they are incomplete.
         if plan.removes() && purgatory.epoch().await?.is_unknown() {
             plan.keep_all_aside();
         }
@@ -239,7 +239,7 @@ impl Reconciler {
                 let Listing { keys, is_served } = listing;
                 purgatory.note_listings(&coordinate, &keys, is_served).await?;
             }
-            // What these facts do not reach is left to whoever reads more.
+            // Repositories that these facts do not include are left to a reconcile that reads more.
             let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
             // Again: who looked meanwhile has found these repositories locked.
             look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;

@@ -1,4 +1,5 @@
-//! What the purgatory is told beside the fate of events: what to look at again, and what each event waits for.
+//! What the purgatory records in addition to the outcomes of events: which PRs to reconcile again, and what each event
+//! waits for.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ use shared::rules::Installation;
 use shared::rules::InstallationSource;
 use shared::rules::Plan;
 
-/// Logs that an event has expired, and what it waited for until then.
+/// Logs that an event has expired, and what it waited for.
 pub(super) fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     let Some(entry) = facts.entries.get(event_id) else {
         return;
@@ -34,8 +35,8 @@ pub(super) fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     );
 }
 
-/// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it. Its
-/// own are looked at when its dirty mark is cleared.
+/// Marks the PRs for a reconcile that are offered to other members of a changed repository: they may belong into it.
+/// Its own PRs are reconciled when its dirty mark is cleared.
 pub(super) async fn look_at_members(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
@@ -57,7 +58,8 @@ pub(super) fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<C
     homes.filter(|home| !facts.is_settled(home)).cloned().collect()
 }
 
-/// Returns the repositories that get objects by a plan which nobody looks at again: those that are dirty are.
+/// Returns the repositories that get objects by a plan and that no reconcile visits again: dirty ones are visited
+/// anyway.
 pub(super) fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<Coordinate> {
     let brought = |installation: &&Installation| installation.source != InstallationSource::Here;
     let installed = plan

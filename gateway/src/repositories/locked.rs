@@ -1,4 +1,4 @@
-//! What can be changed: repositories under their lock, handed out only by that lock.
+//! Repositories that can be changed: under their lock, and handed out only by that lock.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -63,13 +63,13 @@ impl<'r> LockedRepositories<'r> {
         }
     }
 
-    /// Returns what is locked.
+    /// Returns the locked coordinates.
     pub(crate) fn coordinates(&self) -> &BTreeSet<Coordinate> {
         self.locked.coordinates()
     }
 
-    /// Locks more of them, if nobody else holds one of these just now, and returns whether it did. What was read before
-    /// about these may have changed since.
+    /// Locks more of them, if their locks are free now, and returns whether it did. Facts about these that were read
+    /// before may have changed.
     ///
     /// # Errors
     /// A lock file cannot be made or locked.
@@ -105,8 +105,8 @@ impl LockedRepository<'_> {
         &self.repository
     }
 
-    /// Moves `tips`, and what they need, into the repository. One that is not there is made; where the tips are all of
-    /// `state`, with the refs of it, which are durable together with the objects then.
+    /// Moves `tips`, and the objects that they need, into the repository. A repository that does not exist is created;
+    /// if the tips are all tips of `state`, with its refs: objects and refs then become durable together.
     ///
     /// # Errors
     /// They are not there, or not whole.
@@ -126,7 +126,7 @@ impl LockedRepository<'_> {
         Ok(())
     }
 
-    /// Keeps `tips`, and what they need, aside with the state that declares them.
+    /// Keeps `tips`, and the objects that they need, aside with the state that declares them.
     ///
     /// # Errors
     /// They are not there, or not whole.
@@ -140,7 +140,7 @@ impl LockedRepository<'_> {
         Ok(PartsOf::of(&self.repository).keep(state_id, declared).await?)
     }
 
-    /// Removes what is kept aside with a state.
+    /// Removes the kept parts of a state.
     ///
     /// # Errors
     /// It is still there.
@@ -169,7 +169,7 @@ impl LockedRepository<'_> {
         Ok(staging.put(&staged.event_id, &staged.commit_oid, whole).await?)
     }
 
-    /// Removes what is staged.
+    /// Removes staged objects.
     ///
     /// # Errors
     /// It is still there.
@@ -213,11 +213,11 @@ impl LockedRepository<'_> {
 
     /// Sets the ref of a PR, after its commit has moved in.
     ///
-    /// What was staged for it is forgotten last: after a crash it is all that says that the ref of an event that is
-    /// served already is to be set.
+    /// The staged directory is removed last: after a crash it is the only record that the ref of an already served
+    /// event must be set.
     ///
     /// # Errors
-    /// The ref is as it was, or what is staged is still there.
+    /// The ref is as it was, or the staged objects still exist.
     pub(crate) async fn install(&self, installation: &Installation) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
@@ -330,7 +330,7 @@ impl LockedRepository<'_> {
     /// Puts packs and indexes into the repository that maintenance has made, unless they do not fit any more.
     ///
     /// # Errors
-    /// The repository has what it had, and perhaps some of the new.
+    /// The repository has its old packs, and perhaps some of the new.
     pub(super) async fn switch_packs(&self, renewed: RenewedPacks) -> Result<bool, RepositoryError> {
         let object_dir = self.repository.object_dir();
         Ok(in_background(move || renewed.put_in_place(&object_dir)).await?)
@@ -352,8 +352,8 @@ impl LockedRepository<'_> {
         Ok(declared)
     }
 
-    /// Makes sure that what came in was not checked with objects that have gone since. That is all but never so, and
-    /// then a walk under the lock is better than a push that has to come again.
+    /// Makes sure that the incoming objects were not checked with objects that have been removed since. That almost
+    /// never happens, and then a walk under the lock is better than a push that must be repeated.
     async fn recheck(&self, quarantine: &Quarantine, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
         if quarantine.is_still_whole().await? {
             return Ok(());
@@ -363,7 +363,7 @@ impl LockedRepository<'_> {
         check_complete(&self.repository, &object_dirs, tips).await
     }
 
-    /// Brings `tips` and what they need from another repository of its maintainers.
+    /// Copies `tips` and the objects that they need from another repository of its maintainers.
     async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
         let source = self.store.at(source);
         match share_objects(&source, &self.repository).await? {

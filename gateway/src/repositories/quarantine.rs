@@ -211,7 +211,7 @@ impl Drop for Quarantine {
     fn drop(&mut self) {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot remove a quarantine; the next start sweeps it");
+                tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
             }
             Ok(()) | Err(_) => {}
         }

@@ -148,7 +148,7 @@ fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Appli
     }
     let packed_path = repository.join("packed-refs");
     let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
-    // What was read before the lock may have been changed by an operator's git.
+    // An operator's git may have changed the refs since they were read, before the lock.
     let current = read()?;
     let objects = Objects::open(&[repository.join("objects")])?;
     let before = packed(&current, &objects)?;
@@ -207,7 +207,7 @@ fn changed(before: &PackedRefs, updates: &[RefUpdate], objects: &Objects) -> Res
             continue;
         };
         let Some(kind) = objects.kind(oid)? else {
-            return Err(refusal(name, "its object is not here"));
+            return Err(refusal(name, "its object does not exist"));
         };
         if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
             return Err(refusal(name, "a branch must be a commit"));
@@ -231,7 +231,7 @@ fn check_names(packed: &PackedRefs, created: &BTreeSet<RefName>) -> Result<(), R
         if above.any(|(slash, _)| names.contains(&name.as_str()[..slash]))
             || from_below.next().is_some_and(|other| other.starts_with(&below))
         {
-            return Err(refusal(name, "another ref stands where it needs a directory"));
+            return Err(refusal(name, "another ref has the name of a directory that it needs"));
         }
     }
     Ok(())
@@ -291,15 +291,15 @@ fn take_in_loose(
     Ok(())
 }
 
-/// A file that says that another is being changed, until it takes that one's place. Dropped, it is removed: else nobody
-/// could change the other any more.
+/// A file that shows that another file is being changed, until it replaces that one. It is removed on drop: otherwise
+/// nothing could change the other file any more.
 struct LockFile {
     path: PathBuf,
     is_placed: bool,
 }
 
 impl LockFile {
-    /// Makes it. Waits a moment for whoever has one: an operator's git.
+    /// Creates it. Waits a moment while another process has one: an operator's git.
     fn make(path: &Path) -> Result<Self, RepositoryError> {
         let began = Instant::now();
         loop {
