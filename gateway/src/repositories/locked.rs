@@ -16,7 +16,6 @@ use shared::rules::InstallationSource;
 use shared::rules::PushedState;
 use shared::rules::Staged;
 
-use crate::repositories::copy::copy_objects;
 use crate::repositories::copy::share_objects;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::in_background;
@@ -378,7 +377,9 @@ impl LockedRepository<'_> {
     }
 
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        copy_objects(from, &tips, &self.repository, self.limits).await
+        let have = (&self.repository, None);
+        let needed = Quarantine::copy(from, &tips, have, self.limits).await?;
+        Ok(needed.migrate().await?)
     }
 
     /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a

@@ -176,10 +176,9 @@ impl Quarantine {
             // One push, one core.
             .arg("--threads=1")
             .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
                 // Bases of a thin pack come on top of what was sent.
                 file_bytes: limits.pack_bytes_max.saturating_mul(2).saturating_add(64 << 20),
+                ..limits.child_limits()
             })
     }
 
@@ -238,7 +237,7 @@ mod tests {
         let mut quarantines = Vec::new();
         let (from, limits) = ([source.object_dir()], IngestLimits::default());
         for commit in commits {
-            let copied = Quarantine::copy_of(&from, &[commit], &repository, &limits).await;
+            let copied = Quarantine::copy(&from, &[commit], (&repository, None), &limits).await;
             quarantines.push(copied.unwrap());
         }
         assert!(!repository.exists().await);

@@ -208,7 +208,6 @@ mod tests {
 
     use super::*;
     use crate::repositories::Repositories;
-    use crate::repositories::copy::copy_objects;
     use crate::repositories::generation::Generation;
     use crate::repositories::maintenance::plan::Effort;
     use crate::repositories::pack::IngestLimits;
@@ -216,6 +215,7 @@ mod tests {
     use crate::repositories::received::Received;
     use crate::repositories::spool::Spool;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     /// A repository with a branch and a commit beside it that no ref reaches any more, set apart.
     struct Scene {
