@@ -39,10 +39,10 @@ pub(crate) struct DeclareOptions {
     /// The secret key to sign with (nsec or hex). A new one is made if the file does not exist.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
-    /// What the repository is called.
+    /// The identifier of the repository.
     #[arg(long, value_name = "TEXT")]
     identifier: Identifier,
-    /// A branch or tag and the object that it names, as `refs/heads/main=<oid>`; once for each ref [default: none].
+    /// A branch or tag and its object, as `refs/heads/main=<oid>`; once for each ref [default: none].
     #[arg(long = "ref", value_name = "REF=OID", value_parser = declared_ref)]
     refs: Vec<(RefName, Oid)>,
     /// The branch that is checked out by default [default: none].

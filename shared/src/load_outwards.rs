@@ -1,6 +1,6 @@
-//! Facts outwards from a coordinate: what its owner has published, what those have whom it lists as maintainers, and so
-//! on. Whoever is not reached this way does not exist for it, whatever he publishes under the same identifier
-//! (docs/ARCHITECTURE.md rule 9).
+//! Facts outwards from a coordinate: first what its owner has published, then what the maintainers whom the owner lists
+//! have published, and so on. An author who is not reached this way does not exist for it, even with events under the
+//! same identifier (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::purgatory::Reading;
 use crate::rules::Covered;
 use crate::rules::MEMBERS_MAX;
 
-/// What was found so far.
+/// The coordinates found so far.
 #[derive(Default)]
 pub(crate) struct Outwards {
     /// The coordinates that were or are being read.
@@ -27,9 +27,9 @@ pub(crate) struct Outwards {
     read: BTreeSet<Coordinate>,
     /// Whom the announcements of each list.
     lists: BTreeMap<Coordinate, BTreeSet<Coordinate>>,
-    /// What the purgatory has about them.
+    /// The purgatory's events about them.
     pub(crate) reading: Reading,
-    /// What the relay has.
+    /// The relay's events.
     pub(crate) served: Vec<Event>,
     /// How many coordinates may be seen.
     seen_max: usize,
@@ -68,7 +68,7 @@ impl Outwards {
 
     fn add_reading(&mut self, reading: Reading) {
         let all = &mut self.reading;
-        // Decisions are made at the time of the first: what came later is not overdue by it.
+        // Decisions use the time of the first read: later events are not overdue by it.
         if all.now == 0 {
             all.now = reading.now;
         }
@@ -80,8 +80,7 @@ impl Outwards {
         all.entries.dedup_by_key(|entry| entry.event.id);
     }
 
-    /// Takes those not seen yet, the first of each list, then the second of each: nobody's long list keeps another's
-    /// out.
+    /// Takes those not seen yet, the first of each list, then the second of each: a long list cannot crowd out another.
     fn in_turns(&mut self, lists: &[Vec<Coordinate>]) -> BTreeSet<Coordinate> {
         let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
         let in_turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
@@ -178,7 +177,7 @@ fn at(owner: PublicKey, identifier: &Identifier) -> Coordinate {
     }
 }
 
-/// How many times whoever is listed lists others: no honest set of maintainers is deeper.
+/// The depth of listings: no honest set of maintainers is deeper.
 pub(crate) const ROUNDS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is done of many repositories: a line for each, and below them, on a terminal, a bar.
+//! The progress of work on many repositories: a line for each, and below them, on a terminal, a bar.
 
 use std::io;
 use std::io::IsTerminal;
@@ -25,7 +25,7 @@ impl ProgressLines {
         }
     }
 
-    /// Shows what is being done, on a terminal.
+    /// Shows the current repository, on a terminal.
     pub(super) fn begin(&self, coordinate: &Coordinate) -> Result<(), CommandError> {
         if !self.is_terminal {
             return Ok(());
@@ -40,7 +40,7 @@ impl ProgressLines {
         ))
     }
 
-    /// Writes what has become of it.
+    /// Writes its outcome.
     pub(super) fn end(&mut self, coordinate: &Coordinate, text: &str) -> Result<(), CommandError> {
         let (done, count) = (self.done + 1, self.count);
         self.end_with(&format!("{done}/{count} {}: {text}", repository(coordinate)))

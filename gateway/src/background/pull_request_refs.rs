@@ -35,7 +35,7 @@ pub(super) async fn follow_deletions(reconciler: &Reconciler) {
         let mut is_late = false;
         for (coordinate, event_ids) in doubted {
             if let Err(error) = remove_ended(reconciler, &coordinate, &event_ids).await {
-                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot tell which PRs have ended, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot determine which PRs have ended, will try again");
                 events.put_back(coordinate, event_ids);
                 is_late = true;
             }
@@ -96,7 +96,7 @@ async fn remove_ended(
         return Ok(());
     };
     if !ended.is_empty() {
-        tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs are removed with their events");
+        tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs removed with their events");
     }
     Ok(repository.end_pull_requests(&ended, &authors).await?)
 }

@@ -1,5 +1,6 @@
-//! The daily re-check: visits everything on disk, for what is silent (an expired entry of the relay, a restored backup)
-//! or was committed with an early date, removes what nobody announces any more, and sweeps what killed gateways left.
+//! The daily re-check: visits everything on disk, for changes without an event (an expired entry of the relay, a
+//! restored backup) or with an early date, removes repositories that are not announced any more, and cleans up after
+//! killed gateways.
 //!
 //! It takes its time: a few repositories at once, each page when the one before is reconciled, and then a rest.
 
@@ -22,14 +23,17 @@ use crate::reconcile::error::ReconcileError;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
-/// Visits everything now and once a day, for ever.
+/// Visits everything now and once a day, without end.
 pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: u64) {
     loop {
         let began = Instant::now();
         if let Err(error) = sweep_and_visit(reconciler, retention_secs).await {
             tracing::warn!(error = logged(&error), "cannot list the repositories");
         }
-        tracing::debug!(secs = began.elapsed().as_secs(), "everything on disk is visited");
+        tracing::debug!(
+            secs = began.elapsed().as_secs(),
+            "the re-check has visited everything on disk"
+        );
         tokio::time::sleep_until(began + RECHECK_INTERVAL).await;
     }
 }
@@ -51,7 +55,7 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
 async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result<(), RepositoryError> {
     let repositories = &reconciler.repositories;
     let swept = repositories.sweep_quarantine().await?;
-    tracing::debug!(swept, "swept the work in progress of killed gateways");
+    tracing::debug!(swept, "removed what killed gateways left unfinished");
     list_names(repositories).await?;
     wait_for_epoch(reconciler).await;
     let mut walk = repositories.walk_staged();
@@ -80,7 +84,7 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
     Ok(())
 }
 
-/// Lists what is on disk, and what is no longer there no more.
+/// Lists the repositories on disk, and removes from the list those that no longer exist.
 async fn list_names(repositories: &Repositories) -> Result<(), RepositoryError> {
     let listed_before = repositories.all_hosted().await;
     let mut walk = repositories.walk();
@@ -123,14 +127,14 @@ async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs:
         tracing::warn!(repo.coordinate = %coordinate, error = logged(error), "{text}");
     };
     if let Err(error) = sweep(reconciler, coordinate).await {
-        log(&error, "cannot sweep a repository");
+        log(&error, "cannot clean up a repository");
     }
     if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
-        log(&error, "cannot tell whether a repository is still announced");
+        log(&error, "cannot determine whether a repository is still announced");
     }
     reconciler.repositories.touched().note_daily(coordinate);
     if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
-        log(&error, "cannot tell which PRs have ended");
+        log(&error, "cannot determine which PRs have ended");
     }
 }
 
@@ -142,7 +146,7 @@ pub(super) async fn rest(began: Instant) {
 /// From the beginning of a re-check to that of the next.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// Repositories at once: fewer than are reconciled at once, so that what is live waits for none of them.
+/// Repositories at once: fewer than are reconciled at once, so that live work waits for none of them.
 const PAGE: usize = 4;
 
 /// Repositories whose names are read at once: some milliseconds of the disk's time.

@@ -1,5 +1,5 @@
-//! Reads what the relay has stored some at a time: neither how much that is nor how much of it is of one second decides
-//! whether it comes to its end, or what is in memory.
+//! Reads the relay's stored events in pages: neither their number nor how many have the same timestamp decides whether
+//! it finishes, or how much is in memory.
 
 use nostr::event::Event;
 use nostr::filter::Filter;
@@ -30,7 +30,7 @@ impl RelayHistory {
     }
 
     /// Returns some of the events that were not read yet, the same ones until [`RelayHistory::advance`]; `None`: that
-    /// was all. Where one second has more than the relay returns, only as much of it as it does.
+    /// was all. If one second has more than the relay returns, only those that it returns.
     ///
     /// # Errors
     /// The relay did not answer. Asked again, it is the same question.
@@ -49,7 +49,7 @@ impl RelayHistory {
                 Err(error @ (RelayError::TooMany { .. } | RelayError::Stalled { .. })) => {
                     tracing::warn!(
                         error = logged(&error),
-                        "some events of one second are left out: what they are about is visited by the next re-check"
+                        "some events with the same timestamp are left out: the next re-check reconciles their repositories"
                     );
                     relay.newest(vec![filter.limit(EVENTS_MAX)]).await?
                 }
@@ -63,7 +63,7 @@ impl RelayHistory {
         Ok(None)
     }
 
-    /// Counts what was returned last as done.
+    /// Counts the events that were returned last as done.
     pub(super) fn advance(&mut self) {
         self.spans.pop();
     }

@@ -1,4 +1,4 @@
-//! What readers get: refs, packs, and what they find where a repository is not whole.
+//! What readers get: refs, packs, and an explanation where a repository is incomplete.
 
 mod advertise;
 pub(crate) mod advertised;

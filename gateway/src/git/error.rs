@@ -40,7 +40,7 @@ pub(crate) enum GitError {
         #[source]
         source: io::Error,
     },
-    /// So many others ran that it got no permit.
+    /// Too many others ran, and it got no permit.
     #[error("git {command} waited for other git commands for more than {} s", waited.as_secs())]
     Busy {
         /// The subcommand.
@@ -57,7 +57,7 @@ pub(crate) enum GitError {
         deadline: Duration,
     },
     /// The child printed more than is kept.
-    #[error("git {command} printed more than it should")]
+    #[error("git {command} printed more than expected")]
     TooMuch {
         /// The subcommand.
         command: String,

@@ -98,7 +98,7 @@ impl Invocation {
     }
 }
 
-/// Kept of what a short command prints.
+/// The captured output of a short command.
 const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Builds a value for `GIT_ALTERNATE_OBJECT_DIRECTORIES`: entries in C quotes, between colons (git

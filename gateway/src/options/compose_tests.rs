@@ -1,5 +1,5 @@
-//! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are the
-//! programs', and what they name is there and fits together.
+//! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are those of
+//! the programs, and the files that they name exist and fit together.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use shared::rules::Plan;
 
 use crate::reconcile::carry_out::Failed;
 
-/// What came of the attempts of a reconcile so far. What was in vain is planned for no more, and nothing else waits for
+/// The results of the attempts of a reconcile so far. What has failed is not planned again, and nothing else waits for
 /// it.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -20,7 +20,7 @@ pub(super) struct Attempts {
     pub(super) left: BTreeSet<Coordinate>,
     /// Whether more repositories were to be locked.
     pub(super) has_tried_to_lock: bool,
-    /// Repositories into which came what was kept aside in parts.
+    /// Repositories into which parts of a state have moved.
     pub(super) moved_in: BTreeSet<Coordinate>,
 }
 

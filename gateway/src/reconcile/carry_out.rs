@@ -1,4 +1,4 @@
-//! What a plan changes in repositories: each step with what is to be known of its failure.
+//! The changes of a plan in repositories: each step with what must be known of its failure.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::logged::logged;
 use crate::repositories::LockedRepositories;
 use crate::repositories::error::RepositoryError;
 
-/// What could not be done on disk.
+/// A failed change on disk.
 pub(super) enum Failed {
     /// A repository could not be brought to its state.
     Alignment(Coordinate),
@@ -20,7 +20,7 @@ pub(super) enum Failed {
     Installation(Coordinate, EventId),
 }
 
-/// Does what is planned for repositories, up to what fails.
+/// Carries out a plan for repositories, up to the first failure.
 pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
@@ -41,7 +41,7 @@ pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &
     Ok(())
 }
 
-/// Removes what is staged for nothing any more; returns what of it is not gone.
+/// Removes staged objects that nothing needs any more; returns those that could not be removed.
 pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
     let mut still_staged = BTreeSet::new();
     for staged in &plan.unstage {
@@ -54,7 +54,7 @@ pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTr
     still_staged
 }
 
-/// Removes what is kept of states in parts for nothing any more. Returns the repositories where that fails.
+/// Removes the parts of states that nothing needs any more. Returns the repositories where that fails.
 pub(super) async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
     for (coordinate, state_id) in &plan.parts_ended {

@@ -1,7 +1,7 @@
-//! One reconcile of some coordinates: facts and disk in, what must be done decided, done (docs/ARCHITECTURE.md rule 4).
+//! One reconcile of some coordinates: reads facts and disk, decides, and acts (docs/ARCHITECTURE.md rule 4).
 //!
-//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
-//! decided in `shared::rules`; here it is done.
+//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. `shared::rules` decides
+//! what must be done; here it is done.
 
 mod attempts;
 mod carry_out;
@@ -45,15 +45,15 @@ use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
 use crate::repositories::changes::Changes;
 
-/// Brings repositories to where the facts demand, and marks as releasing what is complete.
+/// Brings repositories to the state that the facts demand, and marks complete events as releasing.
 pub(crate) struct Reconciler {
     /// Where facts come from.
     pub(crate) loader: FactLoader,
-    /// What is on disk.
+    /// The repositories on disk.
     pub(crate) repositories: Repositories,
     /// What brings complete events into the relay.
     pub(crate) publisher: Publisher,
-    /// What readers have to read anew.
+    /// What readers must load again.
     pub(crate) changes: Changes,
     /// Which repositories the events speak of that were read.
     pub(crate) known_events: KnownEvents,
@@ -68,7 +68,7 @@ pub(crate) struct Reconciler {
 /// Facts that were read under the lock of their coordinates, and the changes that they include.
 pub(crate) struct Loaded {
     pub(crate) facts: Facts,
-    /// What they were loaded about.
+    /// The coordinates that they were loaded about.
     scope: FactsScope,
     dirty: BTreeMap<Coordinate, DirtyNumber>,
 }
@@ -112,7 +112,7 @@ impl Reconciler {
             if self.leave(locked, loaded, &plan, &mut attempts).await? {
                 continue;
             }
-            // Before the objects: whatever else they complete is looked at afterwards.
+            // Before the objects: other events that they complete are reconciled afterwards.
             let growing = growing(&plan, &loaded.dirty);
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
@@ -130,7 +130,7 @@ impl Reconciler {
         }
     }
 
-    /// Reads the disk, and plans what is to be done with it.
+    /// Reads the disk and plans the changes.
     async fn plan(
         &self,
         locked: &LockedRepositories<'_>,
@@ -147,9 +147,9 @@ impl Reconciler {
         (plan, disk)
     }
 
-    /// Locks repositories that a plan needs too, or leaves them to whoever reconciles them, and returns whether there
-    /// are any: then the plan is another one. Those that can be locked at once are, once; the facts about them are read
-    /// anew.
+    /// Locks repositories that a plan also needs, or leaves them to another reconcile, and returns whether there are
+    /// any: then the plan changes. Those whose locks are free are locked, once, and the facts about them are read
+    /// again.
     async fn leave(
         &self,
         locked: &mut LockedRepositories<'_>,
@@ -170,8 +170,8 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// Writes to the purgatory what was planned, in an order that each step gives the reason for. The refs are set
-    /// already: what is marked as releasing can be fetched.
+    /// Writes the plan to the purgatory; each step has the reason for its place. The refs are set already: events that
+    /// are marked as releasing can be fetched.
     async fn act(
         &self,
         locked: &LockedRepositories<'_>,
@@ -180,7 +180,7 @@ impl Reconciler {
         left: BTreeSet<Coordinate>,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
-            let text = "the repository's data is missing here: not served until it is pushed again";
+            let text = "the repository's data is missing: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;

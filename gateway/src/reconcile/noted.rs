@@ -1,5 +1,5 @@
-//! What the purgatory is told of a plan besides which events are complete, a function for each step
-//! (`reconcile/mod.rs` has their order): what to look at again, which events end, and what the others wait for.
+//! What the purgatory records of a plan in addition to the complete events, a function for each step (`mod.rs` has their
+//! order): which PRs to reconcile again, which events end, and what each other event waits for.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -20,8 +20,8 @@ use shared::rules::Listing;
 use shared::rules::Plan;
 use shared::rules::listings_to_note;
 
-/// Marks dirty what these facts do not reach, or others hold: what is released may matter to it. Before anything
-/// counts as served.
+/// Marks dirty the repositories that these facts do not include, or whose locks others hold, because a released event
+/// may concern them. This comes before an event counts as served.
 pub(super) async fn mark_others(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
@@ -35,15 +35,15 @@ pub(super) async fn mark_others(
     look_at_members(purgatory, (facts, scope), plan).await
 }
 
-/// Ends entries, before anything of theirs is removed. What is kept aside stays for those that a push has extended
-/// meanwhile: it waits for this lock, and what came before it has to be here.
+/// Ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries that a push
+/// has extended meanwhile: it waits for this lock, and its earlier parts must still exist.
 pub(super) async fn end_and_expire(
     purgatory: &Purgatory,
     facts: &Facts,
     plan: &mut Plan,
     hold_secs: u64,
 ) -> Result<(), PurgatoryError> {
-    // An entry that nobody decides about must not end by itself meanwhile.
+    // An entry that nothing decides about must not end by itself meanwhile.
     if !plan.undecided.is_empty() {
         purgatory.extend(&plan.undecided, hold_secs).await?;
     }
@@ -58,7 +58,7 @@ pub(super) async fn end_and_expire(
         }
     }
     plan.keep_aside(&extended);
-    // After the facts: what the purgatory has lost was not there to be read.
+    // After the facts: a loss of the purgatory means that they are incomplete.
     if plan.removes() && purgatory.epoch().await?.is_unknown() {
         plan.keep_all_aside();
     }
@@ -80,7 +80,7 @@ pub(super) async fn note_remaining(purgatory: &Purgatory, facts: &Facts, plan: &
     Ok(())
 }
 
-/// Clears the marks that the facts were read with. Last: what is undone until now stays dirty.
+/// Clears the marks that the facts were read with. This comes last: unfinished work stays dirty.
 pub(super) async fn clear_dirty(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
@@ -93,7 +93,7 @@ pub(super) async fn clear_dirty(
     }
     // Again: who looked meanwhile has found these repositories locked.
     look_at_members(purgatory, (facts, scope), plan).await?;
-    // What these facts do not reach is left to whoever reads more.
+    // Repositories that these facts do not include are left to a reconcile that reads more.
     let settled = dirty.iter().filter(|(at, _)| facts.is_settled(at));
     for (coordinate, number) in settled {
         purgatory.clear_dirty(coordinate, *number).await?;
@@ -101,7 +101,7 @@ pub(super) async fn clear_dirty(
     Ok(())
 }
 
-/// Logs that an event has expired, and what it waited for until then.
+/// Logs that an event has expired, and what it waited for.
 fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     let Some(entry) = facts.entries.get(event_id) else {
         return;
@@ -118,8 +118,8 @@ fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     );
 }
 
-/// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it. Its
-/// own are looked at when its dirty mark is cleared.
+/// Marks the PRs for a reconcile that are offered to other members of a changed repository: they may belong into it.
+/// Its own PRs are reconciled when its dirty mark is cleared.
 async fn look_at_members(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
@@ -141,7 +141,8 @@ fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> 
     homes.filter(|home| !facts.is_settled(home)).cloned().collect()
 }
 
-/// Returns the repositories that get objects by a plan which nobody looks at again: those that are dirty are.
+/// Returns the repositories that get objects by a plan and that no reconcile visits again: dirty ones are visited
+/// anyway.
 pub(super) fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<Coordinate> {
     let brought = |installation: &&Installation| installation.source != InstallationSource::Here;
     let installed = plan

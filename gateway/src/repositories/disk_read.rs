@@ -24,9 +24,9 @@ use crate::repositories::staging::FoundStaged;
 use crate::repositories::staging::staged_for_events;
 
 impl Repositories {
-    /// Reads what is on disk of the repositories that `facts` are about, and of what is staged for them only what is
-    /// for these events; removes what a crash left of that of those that are locked. What cannot be read is named, and
-    /// tells nothing about the rest.
+    /// Reads the repositories that `facts` are about from disk, and of their staged objects only those for these
+    /// events; in locked repositories it removes what a crash left of these. Unreadable parts are named, and do not
+    /// affect the rest.
     pub(crate) async fn read(
         &self,
         facts: &Facts,
@@ -47,7 +47,7 @@ impl Repositories {
                 uninstallable: unreadable,
                 ..Disk::default()
             };
-            // First: with what is finished by it the repositories are read.
+            // First, because the repositories are read in the state that it leaves.
             let parts_read: Vec<_> = parts
                 .iter()
                 .map(|parts| parts.finish_and_read(&locked, &oids))

@@ -1,6 +1,6 @@
-//! How much of the disk repositories and staged commits take, and how much they may: of one owner, of one repository,
-//! and in all. Sizes are read from the directories themselves, an owner's every few minutes, and what comes in between
-//! is added: nothing is kept that a crash could make wrong.
+//! How much of the disk repositories and staged commits use, and their limits: per owner, per repository, and in all.
+//! Sizes are read from the directories themselves, an owner's every few minutes, and new bytes are added in between:
+//! nothing is stored that a crash could make wrong.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub(crate) struct DiskLimits {
 }
 
 impl DiskLimits {
-    /// Room for the largest projects, and an end for whoever fills a disk.
+    /// Room for the largest projects, and a limit for anyone who tries to fill a disk.
     pub(crate) const DEFAULT: Self = Self {
         per_owner: 20 << 30,
         per_repository: 10 << 30,
@@ -58,7 +58,7 @@ pub(crate) struct Incoming<'c> {
     pub(crate) object_dir: Option<&'c Path>,
     /// Whether any of it goes into the repository.
     pub(crate) moves_in: bool,
-    /// Whether any of it is kept aside for somebody who is no maintainer.
+    /// Whether a non-maintainer has any of it staged.
     pub(crate) is_staged_by_stranger: bool,
 }
 
@@ -66,15 +66,15 @@ pub(crate) struct Incoming<'c> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoRoom {
     #[error(
-        "the repositories of this owner have {} of {} that an owner may have here: delete one, or ask the operator",
+        "the repositories of this owner use {} of the {} that an owner may use on this server: delete one, or ask the operator",
         ByteCount(*used),
         ByteCount(*max)
     )]
     Owner { used: u64, max: u64 },
-    #[error("this repository has {} of {} that it may have here: ask the operator", ByteCount(*used), ByteCount(*max))]
+    #[error("this repository uses {} of the {} that it may use on this server: ask the operator", ByteCount(*used), ByteCount(*max))]
     Repository { used: u64, max: u64 },
     #[error(
-        "commits of PRs that wait beside this repository have {} of {} that they may: publish the PR events, or push \
+        "PR commits that wait for their events use {} of the {} that they may use for this repository: publish the PR events, or push \
          again later",
         ByteCount(*used),
         ByteCount(*max)
@@ -82,11 +82,11 @@ pub(crate) enum NoRoom {
     Staged { used: u64, max: u64 },
     #[error("the server's disk is full")]
     Disk,
-    #[error("the push cannot be stored here")]
+    #[error("the push cannot be stored on this server")]
     Unread(#[from] FileError),
 }
 
-/// What is known of the sizes.
+/// The known sizes.
 #[derive(Debug)]
 pub(crate) struct DiskUse {
     layout: Layout,
@@ -95,9 +95,9 @@ pub(crate) struct DiskUse {
     owners: Cache<PublicKey, Measured>,
 }
 
-/// What is on disk only as long as nothing else needs the room.
+/// Files that are kept only as long as nothing else needs the room.
 pub(crate) trait Spare: std::fmt::Debug + Send + Sync {
-    /// Frees what it can. Blocks.
+    /// Frees as much as possible. Blocks.
     fn give_way(&self);
 }
 
@@ -108,7 +108,7 @@ struct Measured {
 }
 
 impl DiskUse {
-    /// Measures what is below `layout`. `spare` gives way where too little is free.
+    /// Measures the directories below `layout`. `spare` is freed when too little space is free.
     pub(crate) fn new(layout: Layout, limits: DiskLimits, spare: Option<Arc<dyn Spare>>) -> Self {
         Self {
             layout,
@@ -121,7 +121,7 @@ impl DiskUse {
     /// Makes sure that there is room for a push, and counts a pack that is about to move in.
     ///
     /// # Errors
-    /// [`NoRoom`], of whom.
+    /// [`NoRoom`] of the owner, the repository or the disk.
     pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
         let (layout, limits, spare) = (self.layout.clone(), self.limits, self.spare.clone());
         let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
@@ -178,7 +178,7 @@ impl DiskUse {
         Ok(())
     }
 
-    /// Whether so many bytes can be written and what is to stay free does.
+    /// Whether so many bytes can be written while the required minimum stays free.
     ///
     /// # Errors
     /// [`FileError`]: the file system does not tell.
@@ -188,7 +188,7 @@ impl DiskUse {
         in_background(move || is_free(&layout, needed, spare.as_deref())).await
     }
 
-    /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
+    /// Adds bytes that are about to move in. If they do not, the next measurement of the owner corrects it.
     fn add(&self, owner: &PublicKey, bytes: u64) {
         if let Some(measured) = self.owners.get(owner) {
             measured.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -241,7 +241,7 @@ impl DiskUse {
     }
 }
 
-/// Whether so many bytes are free, if need be when what can give way has.
+/// Whether so many bytes are free, if necessary after `spare` was freed.
 fn is_free(layout: &Layout, bytes: u64, spare: Option<&dyn Spare>) -> Result<bool, FileError> {
     let is_free = || Ok(bytes_free(layout.root())? >= bytes);
     match spare {
@@ -251,7 +251,7 @@ fn is_free(layout: &Layout, bytes: u64, spare: Option<&dyn Spare>) -> Result<boo
     is_free()
 }
 
-/// With what maintenance has replaced, until that is gone: whoever has packs replaced fast pays for them.
+/// Including replaced packs until they are removed: an owner whose packs are replaced fast pays for them.
 fn bytes_of(repository: &Path) -> Result<u64, FileError> {
     bytes_below(&repository.join("objects/pack"))
 }

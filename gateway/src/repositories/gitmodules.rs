@@ -18,10 +18,10 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::to_oid;
 use crate::repositories::packs::packs_in;
 
-/// Returns a `.gitmodules` with a carriage return that a pack brings; `None`: there is none.
+/// Returns a `.gitmodules` with a carriage return in a pack; `None`: there is none.
 ///
-/// Every tree of the packs in `object_dir` is looked at, unless they are so many that it takes too long: then what a
-/// checkout of `tips` reads. `of_repository` has what the pack builds on.
+/// Checks every tree of the packs in `object_dir`, unless they are so many that it takes too long: then only those that
+/// a checkout of `tips` reads. `of_repository` has the objects that the pack builds on.
 ///
 /// # Errors
 /// [`ReadError`] if an object cannot be read.
@@ -109,7 +109,7 @@ const LEFT_OUT_BY_HFS: [char; 16] = [
     '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}', '\u{feff}',
 ];
 
-/// How long the trees of a pack are looked at: some 100,000 trees.
+/// How long the trees of a pack are checked: some 100,000 trees.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

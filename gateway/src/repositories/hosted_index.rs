@@ -1,6 +1,6 @@
-//! The names of the repositories that are hosted here, in memory, sorted: a page of them costs the same whoever asks,
-//! however many there are. It is filled by a walk over the disk, and follows what this gateway does. What the
-//! operator's lists do not permit is kept aside: it is neither shown nor counted.
+//! The names of the hosted repositories, in memory, sorted: a page of them costs the same however many there are. A
+//! walk over the disk fills it, and it follows the changes of this gateway. Repositories that the operator's lists do
+//! not permit are kept separately: they are neither shown nor counted.
 //!
 //! What another gateway on the same disk makes or removes, the next walk finds.
 
@@ -38,7 +38,7 @@ struct Names {
     access: Arc<Access>,
     /// The lists by which everything in it is shown or hidden.
     applied: Arc<Access>,
-    /// Counts the changes of what is shown.
+    /// Counts the changes of the shown names.
     version: u64,
 }
 
@@ -118,7 +118,7 @@ impl HostedIndex {
         self.write().applied = Arc::clone(access);
     }
 
-    /// Returns a number that changes with what is shown.
+    /// Returns a number that changes with the shown names.
     pub(crate) fn version(&self) -> u64 {
         self.read().version
     }

@@ -40,7 +40,7 @@ impl Quarantine {
     }
 }
 
-/// Reads from how an `index-pack` ended and what it said what was wrong (git `builtin/index-pack.c`).
+/// Determines from the end and the output of an `index-pack` what was wrong (git `builtin/index-pack.c`).
 pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimits) -> Result<(), IngestError> {
     let Some(output) = ended.map_err(GitError::run("index-pack"))? else {
         let max = limits.duration_max;
@@ -94,10 +94,10 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     Err(IngestError::Broken { message })
 }
 
-/// What git says where it gets no memory.
+/// git's messages when it gets no memory.
 pub(super) const MEMORY_FAULTS: &[&str] = &["Out of memory", "out of memory", "mmap failed", "Cannot allocate"];
 
-/// What git says of a disk that fails it, where it does not name a lack of room: without an inode for the directory, a
+/// git's messages for a failing disk that do not mention a lack of room: without an inode for the directory, a
 /// temporary file in it cannot be made.
 pub(super) const DISK_FAULTS: &[&str] = &[
     "nable to create temporary file",
@@ -188,7 +188,7 @@ pub(crate) mod tests {
             quarantine.migrate().await.unwrap();
             assert!(has(&server, one).await);
 
-            // Thin: what it builds on is in the repository.
+            // Thin: its bases are in the repository.
             let second = pack(&world, &pusher, &format!("{two}\n^{one}\n")).await;
             let quarantine = ingest(&server, second, IngestLimits::default()).await.unwrap();
             quarantine.migrate().await.unwrap();

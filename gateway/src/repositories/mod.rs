@@ -1,5 +1,5 @@
-//! The repositories of this server as the rules see them: what is on disk as facts, and the locks that hand out what
-//! can be changed ([`LockedRepository`]). No rules here: which repository gets what is decided in `shared::rules`.
+//! The repositories of this server as the rules see them: facts from the disk, and the locks that hand out repositories
+//! for changes ([`LockedRepository`]). No rules here: `shared::rules` decides which repository gets what.
 
 pub(crate) mod changes;
 mod connectivity;
@@ -103,7 +103,7 @@ pub(crate) struct Repositories {
 }
 
 impl Repositories {
-    /// Works on the repositories of `store`; what is pushed or copied into them stays within `limits`.
+    /// Works on the repositories of `store`; pushes and copies into them stay within `limits`.
     pub(crate) fn new(store: RepositoryStore, limits: IngestLimits) -> Self {
         Self {
             locks: Arc::new(Locks::new(store.layout().clone())),
@@ -115,7 +115,7 @@ impl Repositories {
         }
     }
 
-    /// Bounds the disk that they take, for which `spare` gives way.
+    /// Bounds their disk use; `spare` is freed for them.
     pub(crate) fn with_disk_limits(self, limits: DiskLimits, spare: Arc<dyn Spare>) -> Self {
         let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits, Some(spare)));
         Self { disk_use, ..self }
@@ -197,7 +197,7 @@ impl Repositories {
         &self.limits
     }
 
-    /// Waits for the locks of all these. Only what they cover can be changed, by what is returned.
+    /// Waits for the locks of all these. The result is the only way to change them, and covers only them.
     ///
     /// # Errors
     /// A lock file cannot be made or locked, or others hold the locks for too long.
@@ -251,7 +251,7 @@ impl Repositories {
         in_background(move || sweep_quarantine(&quarantine)).await
     }
 
-    /// Returns what is staged for these repositories, as far as it can be read.
+    /// Returns the readable staged objects of these repositories.
     pub(crate) async fn staged(&self, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
         let (layout, coordinates) = (self.store.layout().clone(), coordinates.clone());
         in_background(move || staged_for(&layout, &coordinates)).await
@@ -267,7 +267,7 @@ impl Repositories {
         Spool::new(self.store.layout().clone(), self.limits)
     }
 
-    /// Returns what is kept aside for a repository of a state that declares `tips`; `None`: nothing.
+    /// Returns the kept parts of a state that declares `tips`; `None`: there are none.
     ///
     /// # Errors
     /// It cannot be looked up.
@@ -279,14 +279,14 @@ impl Repositories {
         Ok(PartsOf::of(&self.at(coordinate)).kept(state_id, tips).await?)
     }
 
-    /// Tells whether anything is kept aside of the states of a repository.
+    /// Whether any parts of the states of a repository are kept aside.
     pub(crate) async fn keeps_parts(&self, coordinate: &Coordinate) -> bool {
         let path = self.store.layout().parts(coordinate);
         in_background(move || path.is_dir()).await
     }
 
-    /// Checks a pack that was spooled for a repository, and returns a quarantine with its objects. They may refer to
-    /// what is `kept` aside.
+    /// Checks a spooled pack for a repository, and returns a quarantine with its objects. They may refer to the `kept`
+    /// parts.
     ///
     /// # Errors
     /// [`IngestError`].
@@ -299,7 +299,7 @@ impl Repositories {
         let repository = self.at(coordinate);
         let ready = match kept {
             None => self.expected.take(&repository).await,
-            // What is ready knows nothing of it.
+            // The prepared git process does not know these parts.
             Some(_) => None,
         };
         let (quarantine, index_pack) = match ready {

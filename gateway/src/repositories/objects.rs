@@ -16,14 +16,14 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
-/// Why refs or objects could not be read. What does not exist is no error.
+/// Why refs or objects could not be read. A missing one is not an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// A file or directory cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
     /// A file holds something else than git writes.
-    #[error("{} does not hold what git writes there", path.display())]
+    #[error("{} has unexpected content", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,
@@ -232,7 +232,7 @@ fn links_in(oid: Oid, object: &gix::objs::Data<'_>) -> Result<Vec<Oid>, ReadErro
     Ok(links)
 }
 
-/// What is known of an object before it is rebuilt.
+/// The known facts about an object before it is rebuilt.
 struct ObjectHeader {
     kind: ObjectKind,
     size_bytes: u64,
@@ -247,14 +247,14 @@ fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ReadError {
     }
 }
 
-/// A tag of a tag of a tag: more than anybody makes, and an end for what somebody might.
+/// A tag of a tag of a tag: more than real repositories have, and a bound for malicious ones.
 const TAG_DEPTH_MAX: usize = 32;
-/// A longer tag is advertised without what it points at, rather than read into memory at each advertisement.
+/// A longer tag is advertised without its peeled value, rather than read into memory at each advertisement.
 const TAG_BYTES_MAX: u64 = 256 * 1024;
 /// The longest chain that git made before it found that 50 are enough (`gc.aggressiveDepth` until git 2.11): each delta
 /// copies the object once more.
 const DELTAS_MAX: u32 = 250;
-/// What git makes by default (`pack.depth`): an object behind more is for git to read, which remembers what it rebuilt.
+/// git's default (`pack.depth`): an object behind more deltas is left to git, which caches what it has rebuilt.
 const LINKS_DELTAS_MAX: u32 = 50;
 /// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can
 /// be a delta of one of 2 GB.

@@ -57,10 +57,10 @@ impl Default for IngestLimits {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IngestError {
     /// The request ends where the pack should begin.
-    #[error("the push brings no pack")]
+    #[error("the push has no pack")]
     NoPack,
-    /// What is there is no pack of a version that git knows.
-    #[error("what follows the commands is no pack")]
+    /// The data is not a pack of a version that git knows.
+    #[error("the data after the commands is not a pack")]
     NotAPack,
     /// More objects than the limit.
     #[error("the pack has {count} objects, more than {max}: push in parts")]
@@ -104,10 +104,10 @@ pub(crate) enum IngestError {
         oid: Oid,
     },
     /// Checking the pack takes more memory or time than the limit.
-    #[error("the pack takes more memory or time to check than this server gives: push in parts")]
+    #[error("checking the pack exceeds the limits of memory or time of this server: push in parts")]
     TooExpensive,
     /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
-    #[error("the check of the pack was killed here: push again, and if it is large in parts")]
+    #[error("the check of the pack was killed: push again, in parts if it is large")]
     Killed,
     /// The check took too long.
     #[error("checking the pack took more than {} s", max.as_secs())]
@@ -119,7 +119,7 @@ pub(crate) enum IngestError {
     #[error("the server's disk is full")]
     DiskFull,
     /// A file or directory could not be made or written.
-    #[error("the push cannot be stored here")]
+    #[error("the push cannot be stored on this server")]
     Disk(#[source] FileError),
     /// git could not be run.
     #[error("the server cannot check packs right now")]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::git::invocation::Invocation;
+use crate::logged::logged;
 use crate::process::ChildLimits;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
@@ -21,6 +22,8 @@ use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
+use crate::repositories::ref_transaction::RefTransaction;
+use crate::repositories::ref_transaction::lay_out_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
@@ -120,16 +123,31 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
     pub(crate) async fn migrate(self) -> Result<(), FileError> {
-        in_background(move || {
-            prepare(&self.repository, &self.path)?;
-            let place = self.repository.path();
-            if !is_repository(place) && put_in_place(&self.path, place)? {
+        in_background(move || self.migrate_now(None)).await
+    }
+
+    /// As [`Quarantine::migrate`]; a repository that is not on disk comes with these refs, unless git would refuse them.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<(), FileError> {
+        in_background(move || self.migrate_now(Some(&refs))).await
+    }
+
+    fn migrate_now(self, refs: Option<&RefTransaction>) -> Result<(), FileError> {
+        prepare(&self.repository, &self.path)?;
+        let place = self.repository.path();
+        if !is_repository(place) {
+            if let Some(Err(error)) = refs.map(|refs| lay_out_refs(&self.path, refs)) {
+                // Whoever aligns the repository sets them, or meets the same.
+                tracing::debug!(repo.coordinate = %self.repository.coordinate(), error = logged(&error), "cannot make a repository with its refs");
+            }
+            if put_in_place(&self.path, place)? {
                 self.store().hosted().add([self.repository.coordinate().clone()]);
                 return Ok(());
             }
-            move_packs(&self.objects, &place.join("objects"))
-        })
-        .await
+        }
+        move_packs(&self.objects, &place.join("objects"))
     }
 
     /// Prepares the `index-pack` that fills the quarantine with a small pack, whose reverse index is faster computed
@@ -192,7 +210,7 @@ impl Drop for Quarantine {
     fn drop(&mut self) {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot remove a quarantine; the next start sweeps it");
+                tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
             }
             Ok(()) | Err(_) => {}
         }

@@ -133,7 +133,7 @@ impl Repository {
         self.path.join("objects")
     }
 
-    /// Returns what it is read and changed with.
+    /// Returns the store that it is read and changed with.
     pub(crate) fn store(&self) -> &RepositoryStore {
         &self.store
     }
@@ -146,13 +146,13 @@ impl Repository {
         }
     }
 
-    /// Tells whether it is on disk.
+    /// Whether it is on disk.
     pub(crate) async fn exists(&self) -> bool {
         let path = self.path.clone();
         in_background(move || is_repository(&path)).await
     }
 
-    /// Whether it has lock files or temporary packs: left by a killed git, or in use by whoever holds the lock.
+    /// Whether it has lock files or temporary packs: left by a killed git, or in use by the holder of the lock.
     pub(crate) async fn has_leftovers(&self) -> bool {
         let path = self.path.clone();
         in_background(move || has_leftovers(&path)).await
@@ -174,8 +174,8 @@ impl Repository {
         in_background(move || Ok(read_refs(&path, None)?.map(|read| read.snapshot))).await
     }
 
-    /// Returns what its refs point at and what is here: whoever has these needs nothing of what they reach. With one
-    /// that is lost git walks nothing at all.
+    /// Returns the tips of its refs and its existing objects among them: a repository with these needs nothing that
+    /// they reach. If git is given one that is lost, it walks nothing at all.
     ///
     /// # Errors
     /// As [`Repository::refs`], and if an object that exists cannot be read.
@@ -185,7 +185,7 @@ impl Repository {
         Ok(here.into_keys().collect())
     }
 
-    /// Returns its refs, from memory if the disk says that nothing changed; `None` if it is not on disk.
+    /// Returns its refs, from memory if the disk shows no change; `None` if it is not on disk.
     ///
     /// # Errors
     /// As [`Repository::refs`].

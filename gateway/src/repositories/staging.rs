@@ -36,7 +36,7 @@ use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 use crate::repositories::surplus::NewPacks;
 
-/// What is staged for one repository. Change it under the repository's lock.
+/// The staged objects of one repository. Change them under the repository's lock.
 #[derive(Debug, Clone)]
 pub(super) struct Staging {
     repository: Repository,
@@ -57,13 +57,13 @@ impl Staging {
         self.path.join(event_id.to_hex()).join(commit_oid.to_string())
     }
 
-    /// Tells whether something is staged under these names.
+    /// Whether objects are staged under these names.
     pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
         let path = self.object_dir(event_id, commit_oid);
         in_background(move || path.is_dir()).await
     }
 
-    /// Moves what `quarantine` holds to these names; what is there already stays.
+    /// Moves the content of `quarantine` to these names; existing objects stay.
     ///
     /// # Errors
     /// [`FileError`] if a file cannot be moved.
@@ -109,7 +109,8 @@ impl Staging {
         in_background(move || place_aside(&repository, (&own, &to), whole_with, || place_packs(&from, &to))).await
     }
 
-    /// Removes what is staged for `event_id` at `commit_oid`, at once or not at all. Nothing there is no error.
+    /// Removes the objects staged for `event_id` at `commit_oid`, at once or not at all. It is no error if there are
+    /// none.
     ///
     /// # Errors
     /// [`FileError`] if it is still there.
@@ -130,8 +131,8 @@ impl Staging {
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
-    /// complete there: those that the commit needs, and nothing else that came with it. Sets no ref, and leaves the
-    /// object directory, which says that one is wanted.
+    /// complete there: only those that the commit needs. Sets no ref, and leaves the object directory, which records
+    /// that a ref is wanted.
     ///
     /// # Errors
     /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
@@ -227,11 +228,11 @@ fn is_fault_of_ours(message: &str) -> bool {
     faults.iter().any(|fault| message.contains(fault))
 }
 
-/// What git says of packs that it cannot use (git `packfile.c`, `object-file.c`).
+/// git's messages about packs that it cannot use (git `packfile.c`, `object-file.c`).
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
 /// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
-/// with what they are whole with. Blocks.
+/// with a note of what they are complete with. Blocks.
 ///
 /// # Errors
 /// [`FileError`] if a file cannot be put there.
@@ -244,7 +245,7 @@ pub(super) fn place_aside(
     make_dir(own)?;
     note_coordinate(repository, own)?;
     let is_new = !to.is_dir();
-    // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
+    // An empty pack leaves an empty directory: the push itself counts, not its objects.
     make_dir(&to.join("pack"))?;
     whole_with.note(to, is_new)?;
     place_packs()?;
@@ -253,7 +254,7 @@ pub(super) fn place_aside(
     sync(&dirs.chain([WholeWith::note_in(to)]).collect::<Vec<_>>())
 }
 
-/// Notes whose a directory is. Without the note, or with half of it, nobody finds what is in it.
+/// Notes the repository of a directory. Without a complete note, the content of the directory is not found.
 fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError> {
     let (file, line) = (own.join(COORDINATE_FILE), format!("{}\n", repository.coordinate()));
     if fs::read(&file).is_ok_and(|noted| noted == line.as_bytes()) {
@@ -262,15 +263,15 @@ fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError>
     replace_coordinate(repository.store().layout(), repository.coordinate(), own)
 }
 
-/// What is staged for some events, as far as it can be read.
+/// The readable staged objects of some events.
 #[derive(Debug, Default)]
 pub(super) struct FoundStaged {
     pub(super) staged: BTreeSet<Staged>,
-    /// Where that cannot be told.
+    /// The events for which that cannot be determined.
     pub(super) unreadable: BTreeSet<(Coordinate, EventId)>,
 }
 
-/// Lists everything that is staged for these repositories. What cannot be read is logged and left out. Blocks.
+/// Lists everything that is staged for these repositories. Unreadable objects are logged and left out. Blocks.
 pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
     let mut found = BTreeSet::new();
     for coordinate in coordinates {
@@ -285,8 +286,8 @@ pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) ->
     found
 }
 
-/// Lists what is staged for these events in these repositories, whatever else is, and removes what a crash left of that
-/// of those that are locked. What cannot be read is logged, and hides nothing else. Blocks.
+/// Lists only the objects that are staged for these events in these repositories, and removes what a crash left of them
+/// in locked ones. Unreadable objects are logged, and hide nothing else. Blocks.
 pub(super) fn staged_for_events(
     layout: &Layout,
     coordinates: &BTreeSet<Coordinate>,
@@ -317,7 +318,7 @@ pub(super) fn staged_for_events(
     found
 }
 
-/// Returns what is staged for an event; under the lock of its repository, what a crash left of it goes.
+/// Returns the objects staged for an event; under the lock of its repository, it removes what a crash left.
 fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec<Oid>, FileError> {
     let directory = own.join(event_id.to_hex());
     let names = names(&directory)?;
@@ -329,7 +330,7 @@ fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec
 }
 
 fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
-    tracing::error!(repo.coordinate = %coordinate, error = logged(error), "cannot read what is staged, will try again");
+    tracing::error!(repo.coordinate = %coordinate, error = logged(error), "cannot read staged objects, will try again");
 }
 
 /// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.

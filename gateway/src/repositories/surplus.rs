@@ -1,5 +1,5 @@
-//! What a pack holds beyond what was declared. A client packs as it likes: what its tips do not reach stays outside,
-//! because whatever is in a repository can be fetched by its id for ever.
+//! The undeclared objects of a pack. A client packs as it likes; objects that its tips do not reach stay outside,
+//! because every object of a repository can be fetched by its id for ever.
 //!
 //! A small pack is walked in this process, which costs less than another one; `git rev-list` walks a large one.
 
@@ -31,8 +31,7 @@ pub(super) struct NewPacks {
 }
 
 impl NewPacks {
-    /// Takes the packs of an object directory, for a repository that need not be on disk, or to be kept with what is
-    /// kept aside for it.
+    /// Takes the packs of an object directory, for a repository that need not be on disk, or for its kept parts.
     pub(super) fn new(object_dir: &Path, repository: &Repository, kept: Option<&KeptParts>) -> Self {
         Self {
             object_dir: object_dir.to_owned(),
@@ -41,7 +40,7 @@ impl NewPacks {
         }
     }
 
-    /// Tells whether the packs hold an object that is kept aside already.
+    /// Whether the packs have an object that is already kept aside.
     ///
     /// # Errors
     /// [`ReadError`] if they cannot be read.
@@ -51,7 +50,7 @@ impl NewPacks {
         in_background(move || Marks::open(&object_dir)?.meet(&kept)).await
     }
 
-    /// Tells whether the packs hold an object that neither `tips` reach nor the repository has.
+    /// Whether the packs have an object that neither `tips` reach nor the repository has.
     ///
     /// # Errors
     /// [`RepositoryError`] if they cannot be read, or if git cannot walk them.
@@ -115,7 +114,7 @@ impl NewPacks {
 
 /// How far a walk in this process came.
 enum Walked {
-    /// To its end: whether there is anything besides.
+    /// To the end: whether there are additional objects.
     Surplus(bool),
     /// There is too much; nothing is marked.
     TooMuch(Marks),
@@ -138,7 +137,7 @@ fn walk(object_dir: PathBuf, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Re
             marks.clear();
             return Ok(Walked::TooMuch(marks));
         };
-        // What is not in the pack is in the repository, with all that it needs.
+        // An object that is not in the pack is in the repository, with everything that it needs.
         next.extend(links.into_iter().filter(|linked| marks.mark(linked)));
     }
     Ok(Walked::Surplus(marks.leave_surplus(of_repository)?))

@@ -18,7 +18,7 @@ use crate::repositories::layout::failed;
 /// work. Blocks.
 ///
 /// # Errors
-/// The directory cannot be listed. What cannot be removed is logged and stays.
+/// The directory cannot be listed. Files that cannot be removed are logged and stay.
 pub(super) fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
     let (locks, work): (Vec<_>, Vec<_>) = entries(quarantine)?
         .iter()
@@ -62,7 +62,7 @@ fn sweep_work(path: &Path, lock_path: &Path) -> Result<bool, FileError> {
 
 /// Removes the lock of an instance unless it lives.
 fn sweep_lock(path: &Path) -> Result<(), FileError> {
-    // Removed while locked: an instance that opened it before looks at its link count.
+    // Removed while locked: an instance that opened it before checks its link count.
     let Some(Some(_locked)) = lock_of_dead_instance(path)? else {
         return Ok(());
     };
@@ -86,8 +86,8 @@ fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError>
     }
 }
 
-/// Removes the lock files of refs and the temporary packs in one repository; returns how many. Call it under its
-/// lock: whoever writes such files holds that.
+/// Removes the lock files of refs and the temporary packs in one repository; returns how many. Call it under its lock,
+/// which every writer of such files holds.
 pub(super) fn sweep_repository(repository: &Path) -> usize {
     let swept = leftovers(repository, usize::MAX);
     let removed = swept.iter().filter(|path| match fs::remove_file(path) {
@@ -137,7 +137,10 @@ fn add_files(dir: &Path, depth: usize, is_stale: &dyn Fn(&str) -> bool, found: &
 }
 
 fn log_unswept(error: &FileError) {
-    tracing::warn!(error = logged(error), "cannot sweep what a killed gateway left");
+    tracing::warn!(
+        error = logged(error),
+        "cannot remove what a killed gateway left unfinished"
+    );
 }
 
 /// Deepest directory of refs looked into: more components than a path of 4096 bytes can have.

@@ -125,7 +125,7 @@ impl Position {
             // It went meanwhile.
             Err(_) if !path.exists() => return None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot tell whose repository this is: left alone");
+                tracing::warn!(path = %path.display(), %error, "cannot determine the owner of this repository: left alone");
                 return None;
             }
         };
@@ -136,14 +136,14 @@ impl Position {
             WalkOf::Parts => self.layout.parts(coordinate) == path,
         });
         if found.is_none() {
-            tracing::warn!(path = %path.display(), "nothing of this server: left alone");
+            tracing::warn!(path = %path.display(), "not a directory of this server: left alone");
         }
         found
     }
 }
 
 fn log_unlisted(directory: &Path, error: &io::Error) {
-    tracing::error!(path = %directory.display(), %error, "cannot list a directory: what is in it is left out for now");
+    tracing::error!(path = %directory.display(), %error, "cannot list a directory: its content is left out for now");
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub struct LogDirectivesError {
 
 impl fmt::Display for UnknownVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no variable of this program", self.name)?;
+        write!(f, "{} is not a variable of this program", self.name)?;
         match &self.meant {
             Some(meant) => write!(f, ": did you mean {meant}?"),
             None => Ok(()),

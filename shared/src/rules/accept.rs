@@ -19,7 +19,7 @@ use crate::nip34::PullRequest;
 use crate::nip34::State;
 use crate::nip34::Unfulfillable;
 
-/// An event that is held until its git data is here.
+/// An event that is held until its git data has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitEvent {
     /// Kind 30617.
@@ -415,7 +415,7 @@ mod tests {
             (&[&[&long, oid]], Some("is not a valid ref name")),
             (
                 &[&["refs/heads/a", oid], &["refs/heads/a/b", oid]],
-                Some("cannot exist side by side"),
+                Some("cannot both exist"),
             ),
             // The public audit sends it, and wants it to be taken.
             (&[&["refs/heads/main", "abc123"]], None),
@@ -484,13 +484,13 @@ mod tests {
                 "no announcement",
                 1,
                 Scene::default(),
-                Err("restricted: no announcement here"),
+                Err("restricted: no announcement (kind 30617)"),
             ),
             (
                 "another identifier",
                 1,
                 Scene::default().held([announcement_event(1, "x", 1, &[])]),
-                Err("restricted: no announcement here"),
+                Err("restricted: no announcement (kind 30617)"),
             ),
             ("the owner, held", 1, Scene::default().held([own.clone()]), Ok(true)),
             (
@@ -509,7 +509,7 @@ mod tests {
                 "a stranger",
                 2,
                 Scene::default().held([own.clone()]),
-                Err("restricted: no announcement here"),
+                Err("restricted: no announcement (kind 30617)"),
             ),
             ("a maintainer", 2, Scene::default().held([listing]), Ok(true)),
             (
@@ -572,7 +572,7 @@ mod tests {
 
         assert_eq!(
             parsed.unwrap_err().to_string(),
-            "invalid: PR event has no 'c' tag with the commit that is offered"
+            "invalid: PR event has no 'c' tag with its commit"
         );
     }
 

@@ -7,6 +7,7 @@ mod citations;
 mod code;
 mod imports;
 mod tree;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

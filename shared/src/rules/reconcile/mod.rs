@@ -25,6 +25,7 @@ use crate::nip34::Coordinate;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
+pub(super) use alignment::head_for;
 pub use listings::Listing;
 pub use listings::listings_to_note;
 pub use plan::Alignment;
@@ -169,8 +170,8 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
         return Outcome::Wait(AUTHOR_UNCONFIRMED.to_owned());
     }
     let is_aligned = next_states.brought_to(place).next().is_some();
-    // What is overtaken in every repository is still served once its data is here, for those who follow its author; it
-    // changes no ref.
+    // A state that is overtaken in every repository is still served once its data is present, for clients that follow
+    // its author; it changes no ref.
     let is_complete_without_refs = || {
         facts.is_settled(&state.home())
             && repositories.clone().all(|at| next_states.is_overtaken(at, state))
@@ -199,7 +200,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         let (settled, open): (Vec<&Coordinate>, Vec<&Coordinate>) =
             entry.coordinates.iter().partition(|at| facts.is_settled(at));
         if !open.is_empty() {
-            // Of a PR that is offered to several, whoever decides about one asks for the others too.
+            // For a PR that is offered to several, a decision about one queries the others too.
             if !settled.is_empty() {
                 plan.also_lock.extend(open.into_iter().cloned());
             }
@@ -224,8 +225,9 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         .extend(looked_at.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
 }
 
-/// What a state waits for that is authoritative nowhere.
-pub const AUTHOR_UNCONFIRMED: &str = "its author to be a confirmed maintainer of a repository that is hosted here";
+/// The need of a state that is authoritative nowhere.
+pub const AUTHOR_UNCONFIRMED: &str =
+    "its author to be a confirmed maintainer of a repository that is hosted on this server";
 
 #[cfg(test)]
 mod tests {
@@ -445,7 +447,7 @@ mod tests {
         let plan = look(Scene::default().held([own(), state.clone()]), &disk);
 
         assert!(plan.releases.is_empty(), "{plan:?}");
-        assert!(plan.waiting[&state.id].contains("no commit"), "{plan:?}");
+        assert!(plan.waiting[&state.id].contains("not a commit"), "{plan:?}");
     }
 
     #[test]

@@ -64,8 +64,8 @@ async fn what_is_being_released_is_served_although_redis_loses_everything() {
 
         empty(&mut world, how).await;
         eventually("the gateway has noticed", async || {
-            world.gateway_log().contains("Redis has lost everything that was held")
-                && world.gateway_log().contains("whatever could be is written again")
+            world.gateway_log().contains("Redis has lost all held events")
+                && world.gateway_log().contains("restored what this gateway knew")
         })
         .await;
         world.relay_proxy().set_answer(None);
@@ -165,7 +165,7 @@ async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
     world.relay_proxy().set_answer(None);
     world.start_gateway().await;
 
-    const WHY: &str = "the events of this repository were lost here";
+    const WHY: &str = "this server has lost the events of this repository";
     eventually("it is not served", async || {
         let (status, text) = world.get(&path, "").await;
         status == 503 && text.contains(WHY)
@@ -216,8 +216,8 @@ async fn a_commit_that_waits_for_its_pr_is_kept_although_redis_loses_everything(
 
     empty(&mut world, Emptied::ByFlushAll).await;
     eventually("the gateway has noticed", async || {
-        world.gateway_log().contains("whatever could be is written again")
-            && world.gateway_log().contains("Redis has lost everything that was held")
+        world.gateway_log().contains("restored what this gateway knew")
+            && world.gateway_log().contains("Redis has lost all held events")
     })
     .await;
 
@@ -345,7 +345,7 @@ async fn release_without_end(world: &World, nostr: &mut NostrClient, served: &Se
     world.relay_proxy().set_answer(BUSY);
     let said = served.git.push(&served.url, &["main"]).await;
     assert!(
-        said.ok && said.stderr.contains("the relay does not answer now"),
+        said.ok && said.stderr.contains("the relay does not answer right now"),
         "{}",
         said.stderr
     );
@@ -356,7 +356,7 @@ async fn release_without_end(world: &World, nostr: &mut NostrClient, served: &Se
 const BUSY: Option<(bool, &str)> = Some((false, "error: busy"));
 
 /// What is done to Redis here is done to one server.
-const WRITTEN_AGAIN: &str = "whatever could be is written again";
+const WRITTEN_AGAIN: &str = "restored what this gateway knew";
 
 /// Commands from about the placeholder of a push to the end of the look that it asks for.
 const COMMANDS_BEHIND_A_PUSH: std::ops::Range<u64> = 12..24;
