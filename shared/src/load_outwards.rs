@@ -106,8 +106,8 @@ impl Outwards {
         }
     }
 
-    /// Returns those of whose members not all were read. Of those asked about the nearest members count, however many
-    /// they list.
+    /// Returns the coordinates whose members were not all read. Of the coordinates asked about, the nearest members
+    /// count, however many they list.
     fn partial(&self, scope: &FactsScope) -> BTreeSet<Coordinate> {
         let is_cut = self.lists.iter().filter(|(_, listed)| !listed.is_subset(&self.read));
         let lists = self.lists.iter();
@@ -117,13 +117,13 @@ impl Outwards {
         partial
     }
 
-    /// Returns those that are listed, or led to, by somebody who was not read.
+    /// Returns the coordinates that an unread author lists, or that such a coordinate leads to.
     fn unsettled(&self, scope: &FactsScope, partial: &BTreeSet<Coordinate>) -> BTreeSet<Coordinate> {
         let (mut open, mut edges) = (Vec::new(), Vec::new());
         for (listed, owners) in &self.reading.listed_by {
             let is_asked = scope.reach != Reach::Members && scope.coordinates.contains(listed);
             let by_many = owners.len() >= Reading::LISTED_BY_MAX;
-            // Of those asked about only what may be beyond the reach is open.
+            // Of the coordinates asked about, only those beyond the reach are open.
             if is_asked && (scope.reach == Reach::FULL || !by_many) {
                 continue;
             }
@@ -138,7 +138,7 @@ impl Outwards {
     }
 }
 
-/// Returns those that are `open`, and whatever is reached from them by `edges`.
+/// Returns the coordinates that are `open`, and all that `edges` reach from them.
 fn spread<'c>(
     mut open: Vec<&'c Coordinate>,
     edges: impl Iterator<Item = (&'c Coordinate, &'c Coordinate)>,
