@@ -243,14 +243,11 @@ async fn named(named: &NamedRepositories, repositories: &Repositories) -> Result
 
 async fn all(repositories: &Repositories) -> Result<Vec<Coordinate>, CommandError> {
     let (mut walk, mut all) = (repositories.walk(), Vec::new());
-    loop {
-        let page = walk.next_page(PAGE).await;
-        let page = page.map_err(CommandError::because("cannot list the repositories"))?;
-        if page.is_empty() {
-            return Ok(all);
-        }
+    let failed = || CommandError::because("cannot list the repositories");
+    while let Some(page) = walk.next_page(PAGE).await.map_err(failed())? {
         all.extend(page);
     }
+    Ok(all)
 }
 
 fn describe(done: Maintained, began: Instant) -> String {

@@ -12,6 +12,7 @@ use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::rules::ended_pull_requests;
 
+use crate::background::recheck::RETRY_PAUSE;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
@@ -136,9 +137,6 @@ async fn look_for(
 
 /// Event ids in one filter.
 const PAGE: usize = 500;
-
-/// After a failure.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two looks at the operator's lists.
 const LISTS_INTERVAL: Duration = Duration::from_secs(1);

@@ -61,32 +61,19 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
     list_names(repositories).await?;
     wait_for_epoch(reconciler).await;
     let mut walk = repositories.walk_staged();
-    loop {
-        let page = walk.next_page(PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
         until_taken(reconciler, &page, mark_staged).await;
         rest(began).await;
     }
     let mut walk = repositories.walk_parts();
-    loop {
-        let page = walk.next_page(PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
         until_taken(reconciler, &page, mark_repositories).await;
         rest(began).await;
     }
     let (mut walk, mut visited) = (repositories.walk(), Vec::new());
-    loop {
-        let page = walk.next_page(PAGE).await?;
-        if page.is_empty() {
-            report_disk_use(reconciler, visited).await;
-            return Ok(());
-        }
+    while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
         until_taken(reconciler, &page, mark_repositories).await;
         for coordinate in &page {
@@ -95,17 +82,15 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
         visited.extend(page);
         rest(began).await;
     }
+    report_disk_use(reconciler, visited).await;
+    Ok(())
 }
 
 /// Lists the repositories on disk, and removes from the list those that no longer exist.
 async fn list_names(repositories: &Repositories) -> Result<(), RepositoryError> {
     let listed_before = repositories.all_hosted().await;
     let mut walk = repositories.walk();
-    loop {
-        let page = walk.next_page(NAMES_PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    while let Some(page) = walk.next_page(NAMES_PAGE).await? {
         let began = Instant::now();
         repositories.list_hosted(&page).await;
         rest(began).await;

@@ -132,23 +132,16 @@ impl<'r> Recovery<'r> {
     async fn mark_on_disk(&self) -> Result<(), Stopped> {
         let repositories = &self.reconciler.repositories;
         let mut walk = repositories.walk_staged();
-        loop {
-            let page = self.page(&mut walk).await?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = self.page(&mut walk).await? {
             while let Err(error) = mark_staged(self.reconciler, &page).await {
                 self.wait_after(error).await?;
             }
         }
         let mut walk = repositories.walk();
-        loop {
-            let page = self.page(&mut walk).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
+        while let Some(page) = self.page(&mut walk).await? {
             self.mark(&page).await?;
         }
+        Ok(())
     }
 
     /// Restores something about each repository of a walk, and marks it dirty. A failure concerns only its repository:
@@ -158,8 +151,7 @@ impl<'r> Recovery<'r> {
         mut walk: DiskWalk,
         restore: impl Fn(&'r Reconciler, Coordinate) -> R,
     ) -> Result<(), Stopped> {
-        loop {
-            let page = self.page(&mut walk).await?;
+        while let Some(page) = self.page(&mut walk).await? {
             for coordinate in &page {
                 while let Err(error) = restore(self.reconciler, coordinate.clone()).await {
                     if !error.is_of_a_neighbour() {
@@ -170,11 +162,9 @@ impl<'r> Recovery<'r> {
                     self.wait_after(error).await?;
                 }
             }
-            if page.is_empty() {
-                return Ok(());
-            }
             self.mark(&page).await?;
         }
+        Ok(())
     }
 
     /// Notes whom the relay's announcements list, and marks those dirty that name this server.
@@ -216,7 +206,7 @@ impl<'r> Recovery<'r> {
         Ok(begun.map_err(ReconcileError::from)?)
     }
 
-    async fn page(&self, walk: &mut DiskWalk) -> Result<Vec<Coordinate>, Stopped> {
+    async fn page(&self, walk: &mut DiskWalk) -> Result<Option<Vec<Coordinate>>, Stopped> {
         let page = walk.next_page(PAGE).await.map_err(RepositoryError::from);
         Ok(page.map_err(ReconcileError::from)?)
     }

@@ -23,7 +23,7 @@ use shared::rules::Access;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::fetch::changes::Changes;
+use crate::repositories::changes::Changes;
 
 /// What a load returns, and others may have.
 pub(crate) trait Shareable: Send + Sync + 'static {

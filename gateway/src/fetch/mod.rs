@@ -6,7 +6,6 @@ mod answer_key;
 pub(crate) mod answers;
 mod asked;
 mod cache;
-pub(crate) mod changes;
 pub(crate) mod conversation;
 pub(crate) mod error;
 pub(crate) mod finding;

@@ -170,7 +170,7 @@ impl Committer {
             Some(state) if decision.is_part() || received.builds_on().is_some() => {
                 repository.keep_part(&state.event_id, received, &tips).await?;
             }
-            Some(_) | None => repository.take_in(received, &tips).await?,
+            state => repository.take_in(received, &tips, state.as_ref()).await?,
         }
         Ok(())
     }

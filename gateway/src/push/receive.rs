@@ -87,8 +87,13 @@ pub(super) enum ReceiveError {
     AllInUse,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    #[error(transparent)]
-    Unsorted(UnsortedError),
+    #[error("the pack lacks objects that the push needs: {message}")]
+    Incomplete {
+        /// git's words.
+        message: String,
+    },
+    #[error("the server cannot process the pack right now, push again later")]
+    Unsorted(#[source] RepositoryError),
     #[error("the push only deletes refs, but data follows its commands")]
     TrailingBytes,
     /// Nothing builds on the parts of another state than its own.
@@ -124,8 +129,9 @@ impl ReceiveError {
         match self {
             Self::Ingest(error) => error.is_ours(),
             Self::NoRoom(error) => matches!(error, NoRoom::Disk | NoRoom::Unread(_)),
-            Self::Unsorted(error) => error.is_ours,
-            Self::Body(_)
+            Self::Unsorted(_) => true,
+            Self::Incomplete { .. }
+            | Self::Body(_)
             | Self::TooSlow(_)
             | Self::Busy
             | Self::AllInUse
@@ -136,27 +142,13 @@ impl ReceiveError {
     }
 }
 
-/// Why the declared objects of a push could not be separated from the others.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct UnsortedError {
-    text: String,
-    is_ours: bool,
-    #[source]
-    source: RepositoryError,
-}
-
 impl From<RepositoryError> for ReceiveError {
     fn from(error: RepositoryError) -> Self {
         match error {
             RepositoryError::Ingest(error) => Self::Ingest(error),
             RepositoryError::File(error) => Self::Ingest(error.into()),
-            RepositoryError::Incomplete { ref message } => Self::Unsorted(UnsortedError {
-                text: format!("the pack lacks objects that the push needs: {message}"),
-                is_ours: false,
-                source: error,
-            }),
-            source @ (RepositoryError::Read(_)
+            RepositoryError::Incomplete { message } => Self::Incomplete { message },
+            error @ (RepositoryError::Read(_)
             | RepositoryError::Git(_)
             | RepositoryError::Busy { .. }
             | RepositoryError::NoRepository
@@ -164,11 +156,7 @@ impl From<RepositoryError> for ReceiveError {
             | RepositoryError::Locked { .. }
             | RepositoryError::Refused { .. }
             | RepositoryError::NotStaged { .. }
-            | RepositoryError::NotLocked { .. }) => Self::Unsorted(UnsortedError {
-                text: "the server cannot process the pack right now, push again later".to_owned(),
-                is_ours: true,
-                source,
-            }),
+            | RepositoryError::NotLocked { .. }) => Self::Unsorted(error),
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod reconciled;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use nostr::event::EventId;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
@@ -27,7 +28,6 @@ use shared::rules::PlanSettings;
 use shared::rules::listings_to_note;
 use shared::rules::plan;
 
-use crate::fetch::changes::Changes;
 use crate::reconcile::carry_out::Failed;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
@@ -45,6 +45,7 @@ use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
+use crate::repositories::changes::Changes;
 
 /// Brings repositories to the state that the facts demand, and marks complete events as releasing.
 pub(crate) struct Reconciler {
@@ -74,12 +75,38 @@ pub(crate) struct Loaded {
     dirty: BTreeMap<Coordinate, DirtyNumber>,
 }
 
-/// Repositories that a reconcile leaves to others.
+/// What came of the attempts of a reconcile so far. What was in vain is planned for no more, and nothing else waits for
+/// it.
 #[derive(Debug, Default)]
-struct Left {
-    coordinates: BTreeSet<Coordinate>,
-    /// Whether it has tried to lock more.
-    has_tried: bool,
+struct Attempts {
+    /// Repositories that could not be changed.
+    broken: BTreeSet<Coordinate>,
+    /// PRs whose ref could not be set in a repository.
+    uninstallable: BTreeSet<(Coordinate, EventId)>,
+    /// Repositories that are left to whoever has their locks.
+    left: BTreeSet<Coordinate>,
+    /// Whether more repositories were to be locked.
+    has_tried_to_lock: bool,
+    /// Repositories into which came what was kept aside in parts.
+    moved_in: BTreeSet<Coordinate>,
+}
+
+impl Attempts {
+    fn note_failed(&mut self, failed: Failed) {
+        match failed {
+            Failed::Alignment(coordinate) => drop(self.broken.insert(coordinate)),
+            Failed::Installation(coordinate, event_id) => drop(self.uninstallable.insert((coordinate, event_id))),
+        }
+    }
+
+    /// Notes where parts have moved in by a plan; returns whether there are more such repositories than before.
+    fn note_moved_in(&mut self, plan: &Plan) -> bool {
+        let count = self.moved_in.len();
+        let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
+        self.moved_in
+            .extend(with_parts.map(|alignment| alignment.coordinate.clone()));
+        self.moved_in.len() > count
+    }
 }
 
 impl Reconciler {
@@ -112,21 +139,13 @@ impl Reconciler {
             "reconcile repositories"
         );
         self.known_events.note(&loaded.facts);
-        let (mut broken, mut uninstallable) = (clear_notes(locked, &loaded.facts).await, BTreeSet::new());
-        let (mut left, mut moved_in) = (Left::default(), BTreeSet::new());
+        let mut attempts = Attempts {
+            broken: clear_notes(locked, &loaded.facts).await,
+            ..Attempts::default()
+        };
         loop {
-            let mut disk = self
-                .repositories
-                .read(&loaded.facts, &loaded.scope.pull_request_ids, locked)
-                .await;
-            disk.broken.extend(broken.iter().cloned());
-            disk.uninstallable.extend(uninstallable.iter().cloned());
-            let mut considered = disk.clone();
-            considered.broken.extend(left.coordinates.iter().cloned());
-            let mut plan = plan(&loaded.facts, &considered, &self.settings);
-            plan.confine_to(locked.coordinates());
-            let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
-            if self.leave(locked, loaded, unlocked, &mut left).await? {
+            let (plan, disk) = self.plan(locked, loaded, &attempts).await;
+            if self.leave(locked, loaded, &plan, &mut attempts).await? {
                 continue;
             }
             // Before the objects: other events that they complete are reconciled afterwards.
@@ -134,23 +153,34 @@ impl Reconciler {
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            // A failed repository is left out of the plan, and delays nothing else.
-            match change_repositories(locked, &plan).await {
-                Ok(()) => {
-                    self.pull_request_events.note_installed(&plan.installations);
-                    let count = moved_in.len();
-                    let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
-                    moved_in.extend(with_parts.map(|alignment| alignment.coordinate.clone()));
-                    if moved_in.len() > count {
-                        // Others may copy it now, and nothing of it is wanted aside any more.
-                        continue;
-                    }
-                    return self.act(locked, loaded, plan, disk, left).await;
-                }
-                Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
-                Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
+            if let Err(failed) = change_repositories(locked, &plan).await {
+                attempts.note_failed(failed);
+                continue;
             }
+            self.pull_request_events.note_installed(&plan.installations);
+            // Others may copy it now, and nothing of it is wanted aside any more.
+            if attempts.note_moved_in(&plan) {
+                continue;
+            }
+            return self.act(locked, loaded, (plan, disk), attempts.left).await;
         }
+    }
+
+    /// Reads the disk and plans the changes.
+    async fn plan(
+        &self,
+        locked: &LockedRepositories<'_>,
+        Loaded { facts, scope, .. }: &Loaded,
+        attempts: &Attempts,
+    ) -> (Plan, Disk) {
+        let mut disk = self.repositories.read(facts, &scope.pull_request_ids, locked).await;
+        disk.broken.extend(attempts.broken.iter().cloned());
+        disk.uninstallable.extend(attempts.uninstallable.iter().cloned());
+        let mut considered = disk.clone();
+        considered.broken.extend(attempts.left.iter().cloned());
+        let mut plan = plan(facts, &considered, &self.settings);
+        plan.confine_to(locked.coordinates());
+        (plan, disk)
     }
 
     /// Locks repositories that a plan also needs, or leaves them to another reconcile, and returns whether there are
@@ -160,18 +190,19 @@ impl Reconciler {
         &self,
         locked: &mut LockedRepositories<'_>,
         loaded: &mut Loaded,
-        unlocked: BTreeSet<Coordinate>,
-        left: &mut Left,
+        plan: &Plan,
+        attempts: &mut Attempts,
     ) -> Result<bool, ReconcileError> {
+        let unlocked: BTreeSet<_> = plan.needed().difference(locked.coordinates()).cloned().collect();
         if unlocked.is_empty() {
             return Ok(false);
         }
-        if !left.has_tried && locked.try_extend(&unlocked).await? {
+        if !attempts.has_tried_to_lock && locked.try_extend(&unlocked).await? {
             *loaded = self.load(locked, loaded.scope.clone()).await?;
         } else {
-            left.coordinates.extend(unlocked);
+            attempts.left.extend(unlocked);
         }
-        left.has_tried = true;
+        attempts.has_tried_to_lock = true;
         Ok(true)
     }
 
@@ -180,28 +211,60 @@ impl Reconciler {
         &self,
         locked: &LockedRepositories<'_>,
         loaded: &Loaded,
-        mut plan: Plan,
-        disk: Disk,
-        left: Left,
+        (mut plan, disk): (Plan, Disk),
+        left: BTreeSet<Coordinate>,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
             let text = "the repository's data is missing: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
-        let purgatory = &self.loader.purgatory;
-        // A released event may concern repositories that these facts do not include, or whose locks others hold: they
-        // are marked before it counts as served.
-        let mut others = unsettled_homes(&loaded.facts, &plan.releases);
-        others.extend(left.coordinates.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
-        let (mut own, foreign): (BTreeSet<_>, BTreeSet<_>) =
+        let (mut broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
-        others.extend(foreign);
+        let others = left.iter().cloned().chain(foreign);
+        self.mark_others(loaded, &plan, others.collect()).await?;
+        let marked = self.publisher.mark_releasing(&plan.releases).await?;
+        self.end_and_expire(&loaded.facts, &mut plan).await?;
+        self.note_remaining(&loaded.facts, &plan).await?;
+        let still_staged = unstage(locked, &plan).await;
+        broken.extend(end_parts(locked, &plan).await);
+        // What failed stays dirty, and is tried again; a PR by itself.
+        if broken.is_empty() {
+            self.clear_dirty(loaded, &plan).await?;
+        }
+        Ok(Reconciled {
+            leased: marked.leased,
+            waiting: marked.waiting,
+            broken,
+            uninstallable: disk.uninstallable,
+            undecided: plan.undecided,
+            left,
+            staged: disk.staged.difference(&plan.unstage).cloned().collect(),
+            still_staged,
+            also_lock: plan.also_lock,
+        })
+    }
+
+    /// Marks dirty the repositories that these facts do not include, or whose locks others hold, because a released
+    /// event may concern them. This comes before an event counts as served.
+    async fn mark_others(
+        &self,
+        loaded: &Loaded,
+        plan: &Plan,
+        mut others: BTreeSet<Coordinate>,
+    ) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
+        others.extend(unsettled_homes(&loaded.facts, &plan.releases));
         if !others.is_empty() {
             purgatory.mark_dirty(&others).await?;
         }
-        look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
-        let marked = self.publisher.mark_releasing(&plan.releases).await?;
+        Ok(look_at_members(purgatory, (&loaded.facts, &loaded.scope), plan).await?)
+    }
+
+    /// Ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries that a
+    /// push has extended meanwhile: it waits for this lock, and its earlier parts must still exist.
+    async fn end_and_expire(&self, facts: &Facts, plan: &mut Plan) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
         // An entry that nothing decides about must not end by itself meanwhile.
         if !plan.undecided.is_empty() {
             purgatory.extend(&plan.undecided, self.hold_secs).await?;
@@ -212,8 +275,7 @@ impl Reconciler {
         let mut extended = Vec::new();
         for (event_id, expiry) in &plan.expired {
             match purgatory.expire(event_id, *expiry).await? {
-                true => log_expired(&loaded.facts, event_id, *expiry),
-                // Extended meanwhile, by a push that waits for this lock: its earlier parts must still exist.
+                true => log_expired(facts, event_id, *expiry),
                 false => extended.push(*event_id),
             }
         }
@@ -222,41 +284,39 @@ impl Reconciler {
         if plan.removes() && purgatory.epoch().await?.is_unknown() {
             plan.keep_all_aside();
         }
+        Ok(())
+    }
+
+    /// Ends placeholders, before their commits are removed, which the next reconcile finds without them; and notes what
+    /// the remaining entries wait for.
+    async fn note_remaining(&self, facts: &Facts, plan: &Plan) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
         for placeholder in &plan.placeholders_ended {
             purgatory
                 .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
                 .await?;
         }
-        let changed = changed_notes(&loaded.facts, &plan.waiting);
+        let changed = changed_notes(facts, &plan.waiting);
         if !changed.is_empty() {
             purgatory.note_waiting(&changed).await?;
         }
-        let still_staged = unstage(locked, &plan).await;
-        own.extend(end_parts(locked, &plan).await);
-        // What failed stays dirty, and is tried again; a PR by itself.
-        if own.is_empty() {
-            for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
-                let Listing { keys, is_served } = listing;
-                purgatory.note_listings(&coordinate, &keys, is_served).await?;
-            }
-            // Repositories that these facts do not include are left to a reconcile that reads more.
-            let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
-            // Again: who looked meanwhile has found these repositories locked.
-            look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
-            for (coordinate, number) in settled {
-                purgatory.clear_dirty(coordinate, *number).await?;
-            }
+        Ok(())
+    }
+
+    /// Clears the marks that the facts were read with. This comes last: unfinished work stays dirty.
+    async fn clear_dirty(&self, loaded: &Loaded, plan: &Plan) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
+        for (coordinate, listing) in listings_to_note(&loaded.facts, plan) {
+            let Listing { keys, is_served } = listing;
+            purgatory.note_listings(&coordinate, &keys, is_served).await?;
         }
-        Ok(Reconciled {
-            leased: marked.leased,
-            waiting: marked.waiting,
-            broken: own,
-            uninstallable: disk.uninstallable,
-            undecided: plan.undecided,
-            left: left.coordinates,
-            staged: disk.staged.difference(&plan.unstage).cloned().collect(),
-            still_staged,
-            also_lock: plan.also_lock,
-        })
+        // Again: who looked meanwhile has found these repositories locked.
+        look_at_members(purgatory, (&loaded.facts, &loaded.scope), plan).await?;
+        // Repositories that these facts do not include are left to a reconcile that reads more.
+        let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
+        for (coordinate, number) in settled {
+            purgatory.clear_dirty(coordinate, *number).await?;
+        }
+        Ok(())
     }
 }

@@ -5,23 +5,24 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use nostr::key::PublicKey;
+use quick_cache::sync::Cache;
 use shared::nip34::Coordinate;
 use shared::options::values::ByteCount;
 
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
@@ -91,7 +92,7 @@ pub(crate) struct DiskUse {
     layout: Layout,
     limits: DiskLimits,
     spare: Option<Arc<dyn Spare>>,
-    owners: Mutex<BTreeMap<PublicKey, Measured>>,
+    owners: Cache<PublicKey, Measured>,
 }
 
 /// Files that are kept only as long as nothing else needs the room.
@@ -100,9 +101,9 @@ pub(crate) trait Spare: std::fmt::Debug + Send + Sync {
     fn give_way(&self);
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Measured {
-    bytes: u64,
+    bytes: Arc<AtomicU64>,
     at: Instant,
 }
 
@@ -113,7 +114,7 @@ impl DiskUse {
             layout,
             limits,
             spare,
-            owners: Mutex::default(),
+            owners: Cache::new(OWNERS_MAX),
         }
     }
 
@@ -189,8 +190,8 @@ impl DiskUse {
 
     /// Adds bytes that are about to move in. If they do not, the next measurement of the owner corrects it.
     fn add(&self, owner: &PublicKey, bytes: u64) {
-        if let Some(measured) = self.owners().get_mut(owner) {
-            measured.bytes = measured.bytes.saturating_add(bytes);
+        if let Some(measured) = self.owners.get(owner) {
+            measured.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -227,27 +228,16 @@ impl DiskUse {
     }
 
     fn known(&self, owner: &PublicKey) -> Option<u64> {
-        let owners = self.owners();
-        let measured = owners.get(owner)?;
-        (measured.at.elapsed() < MEASURED_FOR).then_some(measured.bytes)
+        let measured = self.owners.get(owner)?;
+        (measured.at.elapsed() < MEASURED_FOR).then(|| measured.bytes.load(Ordering::Relaxed))
     }
 
     fn note(&self, owner: PublicKey, bytes: u64) {
-        let mut owners = self.owners();
-        if owners.len() >= OWNERS_MAX {
-            owners.clear();
-        }
-        owners.insert(
-            owner,
-            Measured {
-                bytes,
-                at: Instant::now(),
-            },
-        );
-    }
-
-    fn owners(&self) -> std::sync::MutexGuard<'_, BTreeMap<PublicKey, Measured>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+        let measured = Measured {
+            bytes: Arc::new(bytes.into()),
+            at: Instant::now(),
+        };
+        self.owners.insert(owner, measured);
     }
 }
 
@@ -268,7 +258,7 @@ fn bytes_of(repository: &Path) -> Result<u64, FileError> {
 
 fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> {
     let mut bytes = 0;
-    for repository in entries(&layout.repositories_of(owner))? {
+    for repository in entries_if_any(&layout.repositories_of(owner))? {
         bytes += bytes_of(&repository.path())?;
     }
     // Those of virtual ones too.
@@ -280,7 +270,7 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
     let (mut bytes, mut seen) = (0, BTreeSet::new());
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
-        for entry in entries(&dir)? {
+        for entry in entries_if_any(&dir)? {
             match entry.metadata() {
                 Ok(found) if found.is_dir() => dirs.push(entry.path()),
                 Ok(found) if seen.insert(found.ino()) => bytes += found.len(),
@@ -292,13 +282,6 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
         }
     }
     Ok(bytes)
-}
-
-fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
-    match fs::read_dir(dir).and_then(Iterator::collect) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read.map_err(failed("list", dir)),
-    }
 }
 
 /// Returns how many bytes are free on the disk of `dir`. Blocks.
@@ -315,8 +298,8 @@ const OWNERS_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::repositories::testing::World;

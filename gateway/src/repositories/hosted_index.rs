@@ -30,7 +30,6 @@ pub(crate) struct HostedIndex {
 
 #[derive(Debug, Default)]
 struct Names {
-    /// By name and owner.
     shown: SortedPieces<Arc<Hosted>>,
     /// Every word with what follows it in its name.
     words: SortedPieces<Word>,
@@ -43,7 +42,8 @@ struct Names {
     version: u64,
 }
 
-#[derive(Debug)]
+/// By name, then by owner.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Hosted {
     /// Its identifier in lower case.
     name: String,
@@ -215,27 +215,6 @@ impl Hosted {
         }
     }
 }
-
-impl Ord for Hosted {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_name = self.name.cmp(&other.name);
-        by_name.then_with(|| self.coordinate.cmp(&other.coordinate))
-    }
-}
-
-impl PartialOrd for Hosted {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Hosted {
-    fn eq(&self, other: &Self) -> bool {
-        self.coordinate == other.coordinate
-    }
-}
-
-impl Eq for Hosted {}
 
 impl Word {
     fn all_of(hosted: &Arc<Hosted>) -> Vec<Self> {

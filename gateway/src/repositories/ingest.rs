@@ -42,14 +42,11 @@ impl Quarantine {
 
 /// Determines from the end and the output of an `index-pack` what was wrong (git `builtin/index-pack.c`).
 pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimits) -> Result<(), IngestError> {
-    let failed = |source| GitError::Run {
-        command: "index-pack".to_owned(),
-        source,
-    };
-    let Some(ChildOutput { status, stderr, .. }) = ended.map_err(failed)? else {
+    let Some(output) = ended.map_err(GitError::run("index-pack"))? else {
         let max = limits.duration_max;
         return Err(IngestError::Deadline { max });
     };
+    let ChildOutput { status, stderr, .. } = &output;
     if status.success() {
         return Ok(());
     }
@@ -57,7 +54,7 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     if status.signal() == Some(Signal::KILL.as_raw()) {
         return Err(IngestError::Killed);
     }
-    if exceeded_limit(status) {
+    if exceeded_limit(*status) {
         return Err(IngestError::TooExpensive);
     }
     let lines = stderr.lines();
@@ -91,11 +88,7 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
         return Err(IngestError::MissingObject { message });
     }
     if line_with(DISK_FAULTS).is_some() {
-        return Err(IngestError::Git(GitError::Failed {
-            command: "index-pack".to_owned(),
-            status,
-            message: stderr.summary(),
-        }));
+        return Err(GitError::failed("index-pack", &output).into());
     }
     let message = line_with(&["fatal: ", "error: "]).unwrap_or_else(|| stderr.summary());
     Err(IngestError::Broken { message })

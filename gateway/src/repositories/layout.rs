@@ -16,6 +16,7 @@
 //! Everything lies on one file system: things are made in the quarantine and renamed to their place.
 
 use std::fs;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::hash::Hasher;
@@ -242,6 +243,20 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(failed("make the directory", path))
+}
+
+/// Returns what is in a directory. Blocks.
+pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect);
+    entries.map_err(failed("list", dir))
+}
+
+/// As [`entries`]; nothing is in a directory that does not exist.
+pub(super) fn entries_if_any(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
+    match entries(dir) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries,
+    }
 }
 
 /// Removes a file; nothing there is no error.

@@ -1,6 +1,7 @@
 //! The repositories of this server as the rules see them: facts from the disk, and the locks that hand out repositories
 //! for changes ([`LockedRepository`]). No rules here: `shared::rules` decides which repository gets what.
 
+pub(crate) mod changes;
 mod connectivity;
 mod copy;
 mod creation;
@@ -42,6 +43,7 @@ mod surplus;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+mod touched;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;
@@ -76,7 +78,6 @@ pub(crate) use crate::repositories::locked::LockedRepository;
 pub(crate) use crate::repositories::locks::Line;
 use crate::repositories::locks::Locks;
 use crate::repositories::maintenance::MaintenanceSettings;
-use crate::repositories::maintenance::TouchedRepositories;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
@@ -95,6 +96,7 @@ use crate::repositories::staging::FoundStaged;
 use crate::repositories::staging::staged_for;
 use crate::repositories::staging::staged_for_events;
 use crate::repositories::sweep::sweep_quarantine;
+use crate::repositories::touched::TouchedRepositories;
 use crate::repositories::walk::DiskWalk;
 use crate::repositories::walk::WalkOf;
 

@@ -95,10 +95,14 @@ impl Objects {
             match self.find(at)? {
                 Some(found) if found.kind != ObjectKind::Tag => return Ok((at != oid).then_some(at)),
                 Some(found) if found.size_bytes <= TAG_BYTES_MAX && found.deltas <= DELTAS_MAX => {
-                    let Some(target) = self.tag_target(at)? else {
+                    let Some(targets) = self.rebuild(at, |tag| links_in(at, tag))? else {
+                        tracing::warn!(oid = %at, "a tag is a delta of an object too large to rebuild: it is not peeled");
                         return Ok(None);
                     };
-                    at = target;
+                    let Some(target) = targets.first() else {
+                        return Ok(None);
+                    };
+                    at = *target;
                 }
                 Some(_) | None => return Ok(None),
             }
@@ -132,14 +136,6 @@ impl Objects {
         }
     }
 
-    /// Returns the content of a blob. `None`: it is not here, or costs too much to read.
-    pub(super) fn blob(&self, oid: Oid) -> Result<Option<Vec<u8>>, ReadError> {
-        match self.find(oid)? {
-            Some(found) => self.read(oid, &found, |object| Ok(object.data.to_vec())),
-            None => Ok(None),
-        }
-    }
-
     /// Returns the content of an object of this kind. `None`: none such is here, it has more bytes than that, or it
     /// costs too much to read.
     pub(super) fn content(&self, oid: Oid, kind: ObjectKind, bytes_max: u64) -> Result<Option<Vec<u8>>, ReadError> {
@@ -158,9 +154,18 @@ impl Objects {
         found: &ObjectHeader,
         parse: impl Fn(&gix::objs::Data<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        if found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
-            return Ok(None);
+        match found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
+            true => Ok(None),
+            false => self.rebuild(oid, parse),
         }
+    }
+
+    /// Reads an object. `None`: it is not here, or what it is a delta of is too large.
+    fn rebuild<T>(
+        &self,
+        oid: Oid,
+        parse: impl Fn(&gix::objs::Data<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         let mut buffer = Vec::new();
         for store in &self.stores {
@@ -191,28 +196,6 @@ impl Objects {
                     deltas: header.num_deltas().unwrap_or(0),
                 }));
             }
-        }
-        Ok(None)
-    }
-
-    fn tag_target(&self, oid: Oid) -> Result<Option<Oid>, ReadError> {
-        let id = gix::ObjectId::Sha1(*oid.as_bytes());
-        let mut buffer = Vec::new();
-        for store in &self.stores {
-            let object = match gix::objs::Find::try_find(store, &id, &mut buffer) {
-                Ok(Some(object)) => object,
-                Ok(None) => continue,
-                Err(error) if error.classify().has(BEYOND_LIMIT) => {
-                    tracing::warn!(%oid, "a tag is a delta of an object too large to rebuild: it is not peeled");
-                    return Ok(None);
-                }
-                Err(error) => return Err(unreadable(oid)(error)),
-            };
-            let target = gix::objs::TagRefIter::from_bytes(object.data, gix::hash::Kind::Sha1)
-                .target_id()
-                .map_err(unreadable(oid))?;
-            let bytes = <[u8; Oid::LEN]>::try_from(target.as_bytes());
-            return Ok(bytes.ok().and_then(Oid::from_bytes));
         }
         Ok(None)
     }

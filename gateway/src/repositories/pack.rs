@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
+use crate::process::ChildLimits;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::is_disk_full;
 
@@ -35,6 +36,15 @@ impl IngestLimits {
         duration_max: Duration::from_secs(6 * 3600),
         stall_max: Duration::from_secs(60),
     };
+
+    /// Returns what one git may use.
+    pub(super) fn child_limits(&self) -> ChildLimits {
+        ChildLimits {
+            memory_bytes: self.memory_bytes_max,
+            cpu_secs: self.cpu_secs_max,
+            file_bytes: self.pack_bytes_max,
+        }
+    }
 }
 
 impl Default for IngestLimits {

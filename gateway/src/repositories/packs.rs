@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
@@ -103,7 +105,7 @@ fn replaced_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
 /// gone by now.
 pub(super) fn marked_with(extension: &str, dir: &Path) -> Result<Vec<(PathBuf, Option<SystemTime>)>, FileError> {
     let mut marked = Vec::new();
-    for path in files(dir)? {
+    for path in entries_if_any(dir)?.iter().map(DirEntry::path) {
         if let (Some(stem), true) = (path.file_stem(), path.extension() == Some(OsStr::new(extension))) {
             let since = match fs::metadata(&path).and_then(|meta| meta.modified()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -117,7 +119,7 @@ pub(super) fn marked_with(extension: &str, dir: &Path) -> Result<Vec<(PathBuf, O
 
 fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let mut packs = BTreeSet::new();
-    for path in files(dir)? {
+    for path in entries_if_any(dir)?.iter().map(DirEntry::path) {
         let Some(stem) = path.file_stem().map(PathBuf::from) else {
             continue;
         };
@@ -153,17 +155,6 @@ pub(super) fn remove_pack(pack_dir: &Path, name: &Path, marker: &str) -> Result<
 /// (`pack_changes.rs`).
 pub(super) fn changing_packs(object_dir: &Path) -> PathBuf {
     object_dir.join("info/changing-packs")
-}
-
-/// Returns what is in a directory; nothing if it does not exist.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
-    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
-    paths.collect()
 }
 
 /// Opens every pack of an object directory with its index. Blocks.
@@ -209,7 +200,7 @@ mod tests {
         copy(&from, &to).unwrap();
 
         assert_eq!(fs::read_to_string(&to).unwrap(), "content");
-        assert_eq!(files(dir.path()).unwrap().len(), 2);
+        assert_eq!(entries_if_any(dir.path()).unwrap().len(), 2);
     }
 
     /// One repository got half of the history of another, whose packs were combined while they were listed.

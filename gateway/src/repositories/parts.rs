@@ -201,7 +201,7 @@ mod tests {
             .unwrap();
         let have = (&parts.repository, kept.as_ref());
         let limits = IngestLimits::default();
-        let pack = Quarantine::copy_beyond(&[from.object_dir()], &[tip], have, &limits).await;
+        let pack = Quarantine::copy(&[from.object_dir()], &[tip], have, &limits).await;
         parts.keep(&state_id('a'), pack.unwrap()).await.unwrap();
     }
 
@@ -348,7 +348,7 @@ mod tests {
         let (from, into) = (world.repository("from"), world.repository("into"));
         let [one, two] = world.two_commits(&from).await;
         let (parts, tips) = (PartsOf::of(&into), BTreeSet::from([two]));
-        crate::repositories::copy::copy_objects(&[from.object_dir()], &[one], &into, &IngestLimits::default())
+        crate::repositories::testing::copy_objects(&[from.object_dir()], &[one], &into, &IngestLimits::default())
             .await
             .unwrap();
         let set = ["update-ref", "refs/heads/a", &one.to_string()].map(str::to_owned);

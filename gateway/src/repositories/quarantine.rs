@@ -21,6 +21,8 @@ use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
+use crate::repositories::ref_transaction::RefTransaction;
+use crate::repositories::ref_transaction::lay_out_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
@@ -120,16 +122,32 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
     pub(crate) async fn migrate(self) -> Result<(), FileError> {
-        in_background(move || {
-            prepare(&self.repository, &self.path)?;
-            let place = self.repository.path();
-            if !is_repository(place) && put_in_place(&self.path, place)? {
+        in_background(move || self.migrate_now(None)).await
+    }
+
+    /// As [`Quarantine::migrate`]; a repository that is not on disk comes with these refs, unless git would refuse them.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<(), FileError> {
+        in_background(move || self.migrate_now(Some(&refs))).await
+    }
+
+    fn migrate_now(self, refs: Option<&RefTransaction>) -> Result<(), FileError> {
+        prepare(&self.repository, &self.path)?;
+        let place = self.repository.path();
+        if !is_repository(place) {
+            if let Some(Err(error)) = refs.map(|refs| lay_out_refs(&self.path, refs)) {
+                // Whoever aligns the repository sets them, or meets the same.
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(repo.coordinate = %self.repository.coordinate(), error, "cannot make a repository with its refs");
+            }
+            if put_in_place(&self.path, place)? {
                 self.store().hosted().add([self.repository.coordinate().clone()]);
                 return Ok(());
             }
-            move_packs(&self.objects, &place.join("objects"))
-        })
-        .await
+        }
+        move_packs(&self.objects, &place.join("objects"))
     }
 
     /// Prepares the `index-pack` that fills the quarantine with a small pack, whose reverse index is faster computed
@@ -158,10 +176,9 @@ impl Quarantine {
             // One push, one core.
             .arg("--threads=1")
             .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
                 // Bases of a thin pack come on top of what was sent.
                 file_bytes: limits.pack_bytes_max.saturating_mul(2).saturating_add(64 << 20),
+                ..limits.child_limits()
             })
     }
 
@@ -220,7 +237,7 @@ mod tests {
         let mut quarantines = Vec::new();
         let (from, limits) = ([source.object_dir()], IngestLimits::default());
         for commit in commits {
-            let copied = Quarantine::copy_of(&from, &[commit], &repository, &limits).await;
+            let copied = Quarantine::copy(&from, &[commit], (&repository, None), &limits).await;
             quarantines.push(copied.unwrap());
         }
         assert!(!repository.exists().await);

@@ -61,7 +61,7 @@ impl Received {
             let here: Vec<Oid> = here.into_keys().collect();
             tracing::debug!(tips = here.len(), "a push has undeclared objects: they are left out");
             let have = (whole.repository(), kept.as_ref());
-            declared = Some(Quarantine::copy_beyond(&readable, &here, have, limits).await?);
+            declared = Some(Quarantine::copy(&readable, &here, have, limits).await?);
         }
         Ok(Self {
             whole,
@@ -101,7 +101,7 @@ impl Received {
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
         let have = (self.whole.repository(), self.kept.as_ref());
-        Quarantine::copy_beyond(&readable(&self.whole), &tips, have, limits).await
+        Quarantine::copy(&readable(&self.whole), &tips, have, limits).await
     }
 }
 

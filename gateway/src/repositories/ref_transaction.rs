@@ -25,6 +25,7 @@ use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
+use shared::rules::PushedState;
 
 use crate::git::error::GitError;
 use crate::repositories::error::RepositoryError;
@@ -46,6 +47,21 @@ pub(crate) struct RefTransaction {
     pub(crate) updates: Vec<RefUpdate>,
     /// What `HEAD` shall name; `None` leaves it.
     pub(crate) head: Option<RefName>,
+}
+
+impl RefTransaction {
+    /// Returns what makes the refs of a new repository those that a state declares.
+    pub(super) fn of_new(state: &PushedState) -> Self {
+        let created = |(name, oid): (&RefName, &Oid)| RefUpdate {
+            name: name.clone(),
+            old: None,
+            new: Some(*oid),
+        };
+        Self {
+            updates: state.refs.iter().map(created).collect(),
+            head: state.head.clone(),
+        }
+    }
 }
 
 impl Repository {
@@ -91,6 +107,25 @@ impl Repository {
     }
 }
 
+/// Writes the refs of a repository in the making, before it is durable and anybody reads it.
+///
+/// # Errors
+/// What git would refuse; then nothing is written. Or the disk failed.
+pub(super) fn lay_out_refs(laid_out: &Path, transaction: &RefTransaction) -> Result<(), RepositoryError> {
+    let objects = Objects::open(&[laid_out.join("objects")])?;
+    let none = PackedRefs {
+        is_fully_peeled: true,
+        ..PackedRefs::default()
+    };
+    let packed = changed(&none, &transaction.updates, &objects)?;
+    let head = transaction.head.as_ref().map(|target| ("HEAD", head_content(target)));
+    for (name, content) in [("packed-refs", packed.render())].into_iter().chain(head) {
+        let file = laid_out.join(name);
+        fs::write(&file, content).map_err(failed("write", &file))?;
+    }
+    Ok(())
+}
+
 /// How a transaction was applied.
 enum Applied {
     /// There is no more to do.
@@ -126,7 +161,7 @@ fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Appli
     let head_lock = match head {
         Some(target) => {
             let beside = LockFile::make(&repository.join("HEAD.new"))?;
-            beside.write(&format!("ref: {target}\n"))?;
+            beside.write(&head_content(target))?;
             Some(beside.become_lock(&repository.join("HEAD.lock"))?)
         }
         None => None,
@@ -317,6 +352,10 @@ impl Drop for LockFile {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove a lock; the next change removes it");
         }
     }
+}
+
+fn head_content(target: &RefName) -> String {
+    format!("ref: {target}\n")
 }
 
 fn locked(path: &Path) -> RepositoryError {

@@ -16,13 +16,14 @@ use crate::repositories::hosted_index::HostedIndex;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
-use crate::repositories::maintenance::TouchedRepositories;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefSnapshot;
+use crate::repositories::refs::read_refs;
 use crate::repositories::sweep::has_leftovers;
 use crate::repositories::sweep::sweep_repository;
+use crate::repositories::touched::TouchedRepositories;
 
 /// What every repository is read and changed with: git, the data directory, the refs read so far. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -170,7 +171,7 @@ impl Repository {
     /// [`ReadError`] if a file cannot be read or holds what git does not write.
     pub(crate) async fn refs(&self) -> Result<Option<RefSnapshot>, ReadError> {
         let path = self.path.clone();
-        in_background(move || Ok(super::refs::read_refs(&path, None)?.map(|read| read.snapshot))).await
+        in_background(move || Ok(read_refs(&path, None)?.map(|read| read.snapshot))).await
     }
 
     /// Returns the tips of its refs and its existing objects among them: a repository with these needs nothing that

@@ -23,6 +23,7 @@ use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
@@ -158,7 +159,7 @@ impl Staging {
             .await?
         {
             let from = [path.clone(), to];
-            let needed = Quarantine::copy_of(&from, &[*commit_oid], &self.repository, limits).await?;
+            let needed = Quarantine::copy(&from, &[*commit_oid], (&self.repository, None), limits).await?;
             return Ok(needed.migrate().await?);
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
@@ -382,17 +383,8 @@ fn remove_if_empty(dir: &Path) -> Result<(), FileError> {
 
 /// Returns the names in `dir`; none if it does not exist.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
-    entries
-        .map(|entry| {
-            let entry = entry.map_err(failed("list", dir))?;
-            Ok(entry.file_name().to_string_lossy().into_owned())
-        })
-        .collect()
+    let names = entries_if_any(dir)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
 }
 
 /// A whole history of a large repository is walked in about a minute.
@@ -425,7 +417,7 @@ mod tests {
 
     async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
         let dirs = [from.object_dir()];
-        Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
+        Quarantine::copy(&dirs, &[tip], (have, None), &IngestLimits::default())
             .await
             .unwrap()
     }
@@ -601,7 +593,7 @@ mod tests {
         let (fork, base) = (world.repository("fork"), world.repository("base"));
         let [one, two] = world.two_commits(&fork).await;
         base.create().await.unwrap();
-        crate::repositories::copy::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+        crate::repositories::testing::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
             .await
             .unwrap();
         world

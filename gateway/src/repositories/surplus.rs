@@ -13,7 +13,7 @@ use std::time::Instant;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
-use crate::process::ChildLimits;
+use crate::git::error::ended;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::in_background;
@@ -92,16 +92,8 @@ impl Packs {
             .arg("--objects")
             .arg("--no-object-names")
             .arg("--stdin")
-            .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
-                file_bytes: limits.pack_bytes_max,
-            })
+            .limits(limits.child_limits())
             .spawn(Stdio::piped())?;
-        let failed = |source| GitError::Run {
-            command: "rev-list".to_owned(),
-            source,
-        };
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.have(tip));
         let mut revs: String = here.map(|tip| format!("{tip}\n")).collect();
@@ -109,21 +101,14 @@ impl Packs {
         let kept = kept.into_iter().flat_map(|kept| &kept.tips);
         revs.extend(of_refs.iter().chain(kept).map(|tip| format!("^{tip}\n")));
         let (walked, marked) = tokio::join!(rev_list.output(revs.as_bytes(), 0, max), marks.mark_printed(stdout));
-        marked.map_err(failed)?;
-        match walked.map_err(failed)? {
-            Some(walked) if walked.status.success() => {
-                let of_repository = self.repository.object_dir();
-                Ok(in_background(move || marks.leave_surplus(of_repository)).await?)
-            }
-            Some(walked) => Err(RepositoryError::Incomplete {
-                message: walked.stderr.summary(),
-            }),
-            None => Err(GitError::Deadline {
-                command: "rev-list".to_owned(),
-                deadline: max,
-            }
-            .into()),
+        marked.map_err(GitError::run("rev-list"))?;
+        let walked = ended("rev-list", max, walked)?;
+        if !walked.status.success() {
+            let message = walked.stderr.summary();
+            return Err(RepositoryError::Incomplete { message });
         }
+        let of_repository = self.repository.object_dir();
+        Ok(in_background(move || marks.leave_surplus(of_repository)).await?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! when a repository is visited, and never to what a gateway that lives may use.
 
 use std::fs;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::fs::TryLockError;
 use std::io;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
 
 /// Removes the work in progress of instances that are gone, and the locks of such instances; returns how many pieces of
@@ -17,8 +19,9 @@ use crate::repositories::layout::failed;
 /// # Errors
 /// The directory cannot be listed. Files that cannot be removed are logged and stay.
 pub(super) fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
-    let (locks, work): (Vec<_>, Vec<_>) = list(quarantine)?
-        .into_iter()
+    let (locks, work): (Vec<_>, Vec<_>) = entries(quarantine)?
+        .iter()
+        .map(DirEntry::path)
         .partition(|path| path.extension().is_some_and(|ext| ext == "lock"));
     let mut removed = 0;
     for path in work {
@@ -130,14 +133,6 @@ fn add_files(dir: &Path, depth: usize, is_stale: &dyn Fn(&str) -> bool, found: &
             found.push(entry.path());
         }
     }
-}
-
-/// Returns the entries of `dir`.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    fs::read_dir(dir)
-        .map_err(failed("list", dir))?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", dir)))
-        .collect()
 }
 
 fn log_unswept(error: &FileError) {

@@ -56,24 +56,22 @@ impl DiskWalk {
         }
     }
 
-    /// Returns at most the next `count_max` coordinates, in no order; none: the walk is over. What is not in the place
+    /// Returns at most the next `count_max` coordinates, in no order; `None`: the walk is over. What is not in the place
     /// of its coordinate, or cannot be read, is logged and left out.
     ///
     /// # Errors
     /// The data directory cannot be listed; the walk is over then.
-    pub(crate) async fn next_page(&mut self, count_max: usize) -> Result<Vec<Coordinate>, FileError> {
+    pub(crate) async fn next_page(&mut self, count_max: usize) -> Result<Option<Vec<Coordinate>>, FileError> {
         let Some(mut place) = self.place.take() else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let (place, page) = in_background(move || {
             let page = place.next_page(count_max);
             (place, page)
         })
         .await;
-        let page = page?;
-        if !page.is_empty() {
-            self.place = Some(place);
-        }
+        let page = Some(page?).filter(|page| !page.is_empty());
+        self.place = page.is_some().then_some(place);
         Ok(page)
     }
 }
@@ -165,14 +163,11 @@ mod tests {
     async fn all(layout: &Layout, count_max: usize) -> Vec<Coordinate> {
         let mut walk = DiskWalk::new(layout.clone(), WalkOf::Repositories);
         let mut all = Vec::new();
-        loop {
-            let page = walk.next_page(count_max).await.unwrap();
+        while let Some(page) = walk.next_page(count_max).await.unwrap() {
             assert!(page.len() <= count_max);
-            if page.is_empty() {
-                return all;
-            }
             all.extend(page);
         }
+        all
     }
 
     #[tokio::test]
@@ -220,6 +215,6 @@ mod tests {
         let mut walk = DiskWalk::new(layout, WalkOf::Repositories);
 
         assert!(walk.next_page(1).await.is_err());
-        assert!(walk.next_page(1).await.unwrap().is_empty());
+        assert_eq!(walk.next_page(1).await.unwrap(), None);
     }
 }

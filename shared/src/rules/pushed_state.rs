@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use super::Facts;
+use super::reconcile::head_for;
 use crate::git::Oid;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
@@ -18,6 +19,8 @@ pub struct PushedState {
     pub event_id: EventId,
     /// The branches and tags that it declares.
     pub refs: BTreeMap<RefName, Oid>,
+    /// What `HEAD` names in a repository that is made for it.
+    pub head: Option<RefName>,
 }
 
 impl PushedState {
@@ -28,9 +31,11 @@ impl PushedState {
     }
 
     pub(super) fn of(state: &State) -> Option<Self> {
+        let declared = state.declared.as_ref().ok()?;
         Some(Self {
             event_id: state.revision.event_id,
-            refs: state.declared.as_ref().ok()?.refs.clone(),
+            refs: declared.refs.clone(),
+            head: head_for(declared, None),
         })
     }
 

@@ -14,7 +14,6 @@ mod found;
 mod plan;
 mod removable;
 mod switch;
-mod touched;
 mod workshop;
 
 use shared::nip34::Coordinate;
@@ -33,7 +32,6 @@ pub(crate) use crate::repositories::maintenance::removable::Removable;
 use crate::repositories::maintenance::removable::find_removable;
 pub(super) use crate::repositories::maintenance::switch::RenewedPacks;
 pub(super) use crate::repositories::maintenance::switch::remove_replaced;
-pub(crate) use crate::repositories::maintenance::touched::TouchedRepositories;
 use crate::repositories::maintenance::workshop::Workshop;
 use crate::repositories::repository::Repository;
 
@@ -146,13 +144,13 @@ mod tests {
     use shared::git::Oid;
 
     use super::*;
-    use crate::repositories::copy::copy_objects;
     use crate::repositories::copy::share_objects;
     use crate::repositories::maintenance::found::contained_packs;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::packs::REPLACED;
     use crate::repositories::packs::packs_in;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     fn repositories(world: &World, keep_replaced: Duration) -> Repositories {
         let settings = MaintenanceSettings {

@@ -208,7 +208,6 @@ mod tests {
 
     use super::*;
     use crate::repositories::Repositories;
-    use crate::repositories::copy::copy_objects;
     use crate::repositories::generation::Generation;
     use crate::repositories::maintenance::plan::Effort;
     use crate::repositories::pack::IngestLimits;
@@ -216,6 +215,7 @@ mod tests {
     use crate::repositories::received::Received;
     use crate::repositories::spool::Spool;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     /// A repository with a branch and a commit beside it that no ref reaches any more, set apart.
     struct Scene {
@@ -465,10 +465,10 @@ mod tests {
         let locked = locked.repository(scene.repository.coordinate()).unwrap();
         let whole = received.pop().unwrap();
 
-        let taken = locked.take_in(received.pop().unwrap(), &tips).await;
+        let taken = locked.take_in(received.pop().unwrap(), &tips, None).await;
         assert!(matches!(taken, Err(RepositoryError::Incomplete { .. })), "{taken:?}");
         assert!(!scene.is_here(child).await);
-        locked.take_in(whole, &tips).await.unwrap();
+        locked.take_in(whole, &tips, None).await.unwrap();
 
         assert!(scene.is_here(child).await && scene.is_here(scene.unreached).await);
         scene.set("again", child).await;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
@@ -143,11 +144,8 @@ pub(super) fn new_files(object_dir: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = fs::read_dir(dir).map_err(failed("list", dir))?;
-    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
-    paths
-        .filter(|path| path.as_ref().is_ok_and(|path| !path.is_dir()) || path.is_err())
-        .collect()
+    let paths = entries(dir)?.into_iter().map(|entry| entry.path());
+    Ok(paths.filter(|path| !path.is_dir()).collect())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {

@@ -1,7 +1,6 @@
 //! Where packs and indexes are made for a repository: what takes time, by git, outside of the lock.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::io::BufWriter;
 use std::io::Seek;
 use std::io::Write;
@@ -14,8 +13,9 @@ use std::sync::Arc;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
+use crate::git::error::ended;
+use crate::git::error::succeeded;
 use crate::git::invocation::Invocation;
-use crate::process::ChildOutput;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -199,11 +199,8 @@ impl<'r> Workshop<'r> {
             child.output(revs.as_bytes(), 0, self.settings.duration_max),
             marks.mark_printed(stdout)
         );
-        self.judge("rev-list", walked)?;
-        marked.map_err(|source| GitError::Run {
-            command: "rev-list".to_owned(),
-            source,
-        })?;
+        succeeded("rev-list", ended("rev-list", self.settings.duration_max, walked)?)?;
+        marked.map_err(GitError::run("rev-list"))?;
         Ok(Some(marks))
     }
 
@@ -289,22 +286,7 @@ impl<'r> Workshop<'r> {
         let child = git.spawn(stdin)?;
         child.let_others_first();
         let output = child.output(input.as_bytes(), PRINTED_BYTES_MAX, deadline).await;
-        self.judge(&command, output)
-    }
-
-    fn judge(&self, command: &str, output: io::Result<Option<ChildOutput>>) -> Result<Vec<u8>, RepositoryError> {
-        let (command, deadline) = (command.to_owned(), self.settings.duration_max);
-        let error = match output {
-            Ok(Some(output)) if output.status.success() => return Ok(output.stdout),
-            Ok(Some(output)) => GitError::Failed {
-                command,
-                status: output.status,
-                message: output.stderr.summary(),
-            },
-            Ok(None) => GitError::Deadline { command, deadline },
-            Err(source) => GitError::Run { command, source },
-        };
-        Err(error.into())
+        Ok(succeeded(&command, ended(&command, deadline, output)?)?)
     }
 
     fn do_without(&self, error: &RepositoryError, text: &str) {

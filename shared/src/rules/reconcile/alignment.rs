@@ -397,7 +397,7 @@ fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oi
 
 /// Returns the branch that HEAD must name if it differs from the current one: the declared one, or if the state
 /// declares none and HEAD names no branch of it, the one that a reader would expect.
-fn head_for(declared: &Declared, current: Option<&RefName>) -> Option<RefName> {
+pub(in crate::rules) fn head_for(declared: &Declared, current: Option<&RefName>) -> Option<RefName> {
     let is_branch = |name: &&RefName| name.namespace() == Namespace::Branch;
     let kept = || current.filter(|name| declared.refs.contains_key(name));
     let usual = || {

@@ -25,6 +25,7 @@ use crate::nip34::Coordinate;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
+pub(super) use alignment::head_for;
 pub use listings::Listing;
 pub use listings::listings_to_note;
 pub use plan::Alignment;

@@ -52,7 +52,7 @@ impl Changes {
     }
 
     /// Returns how many changes of a repository were counted.
-    pub(super) fn count(&self, coordinate: &Coordinate) -> u64 {
+    pub(crate) fn count(&self, coordinate: &Coordinate) -> u64 {
         self.counter(coordinate).load(Ordering::SeqCst)
     }
 
