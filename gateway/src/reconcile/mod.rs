@@ -75,19 +75,18 @@ pub(crate) struct Loaded {
     dirty: BTreeMap<Coordinate, DirtyNumber>,
 }
 
-/// What came of the attempts of a reconcile so far. What was in vain is planned for no more, and nothing else waits for
-/// it.
+/// The results of a reconcile's attempts so far. Failed work is not planned again, and nothing else waits for it.
 #[derive(Debug, Default)]
 struct Attempts {
     /// Repositories that could not be changed.
     broken: BTreeSet<Coordinate>,
     /// PRs whose ref could not be set in a repository.
     uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Repositories that are left to whoever has their locks.
+    /// Repositories that are left to the holders of their locks.
     left: BTreeSet<Coordinate>,
     /// Whether more repositories were to be locked.
     has_tried_to_lock: bool,
-    /// Repositories into which came what was kept aside in parts.
+    /// Repositories into which kept parts have moved.
     moved_in: BTreeSet<Coordinate>,
 }
 
