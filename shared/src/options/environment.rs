@@ -1,5 +1,5 @@
-//! What else the environment says: variables that no option has, and what is logged. A mistake there is named: without
-//! that, a program does as if nothing had been said.
+//! The rest of the environment: variables that no option has, and the log level. A mistake there is reported: otherwise
+//! the program would ignore it silently.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use clap::Command;
 
 use crate::options::redis_password;
 
-/// A variable that looks like one of ours and is none.
+/// A variable that looks like one of ours but is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
     /// Its name.
@@ -86,10 +86,10 @@ pub(super) fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
     (distance <= TYPOS_MAX.min(own.len() / 3)).then(|| nearest.clone())
 }
 
-/// Returns what is logged: what `GRASP_LOG` says, or `default` without it.
+/// Returns the log directives: those of `GRASP_LOG`, or `default` without it.
 ///
 /// # Errors
-/// It says nothing that can be followed.
+/// It is not a valid directive.
 pub fn log_directives(default: &str) -> Result<String, LogDirectivesError> {
     match std::env::var(LOG) {
         Ok(text) if !text.trim().is_empty() => check_directives(&text).map(|()| text),
@@ -97,7 +97,7 @@ pub fn log_directives(default: &str) -> Result<String, LogDirectivesError> {
     }
 }
 
-/// A bare word that is no level would be taken for the name of a module, of which there is none.
+/// A bare word that is not a level would be taken for the name of a module that does not exist.
 fn check_directives(text: &str) -> Result<(), LogDirectivesError> {
     for part in text.split(',').map(str::trim) {
         let is_sound = match part.rsplit_once('=') {
