@@ -11,6 +11,7 @@ mod git;
 mod http;
 mod meter;
 mod options;
+mod outside;
 mod process;
 mod push;
 mod reconcile;

@@ -45,4 +45,4 @@ pub(super) const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..
 
 const REDIS_MISSING: &str = "--redis-url (or GRASP_REDIS_URL) must be given: the Redis of the gateway. A gateway \
                              without one has its purgatory in its own memory, which is shown at --admin-bind only; \
-                             with the units' variables: set -a; . /etc/grasp/gateway.env; set +a";
+                             redis-url in /etc/grasp/config.toml serves all programs";
