@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use progress::CommandProgress;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsError;
 use shared::nip34::Coordinate;
@@ -15,6 +16,7 @@ use crate::admin::facts_source::loader_of;
 use crate::admin::facts_source::unix_secs;
 use crate::admin::inspection::FoundOnDisk;
 use crate::admin::inspection::Inspection;
+use crate::admin::needs::repository;
 use crate::command_error::CommandError;
 use crate::command_error::causes;
 use crate::options::server::GatewayOptions;
@@ -40,13 +42,19 @@ impl Inspector {
 
     /// Has a gateway reconcile repositories before they are inspected, and waits until it has not finished one for
     /// `wait`.
-    pub(super) async fn reconcile(&mut self, coordinates: &[Coordinate], wait: Duration) -> Result<(), PurgatoryError> {
+    pub(super) async fn reconcile(
+        &mut self,
+        coordinates: &[Coordinate],
+        wait: Duration,
+        progress: &CommandProgress,
+    ) -> Result<(), PurgatoryError> {
         let purgatory = &self.loader.purgatory;
         for page in coordinates.chunks(PAGE) {
             purgatory.mark_dirty(&page.iter().cloned().collect()).await?;
         }
         let mut end = Instant::now() + wait;
         for coordinate in coordinates {
+            progress.begin(&format!("a gateway reconciles {}", repository(coordinate)));
             while purgatory.dirty_number(coordinate).await?.is_some() {
                 if Instant::now() >= end {
                     self.unreconciled.insert(coordinate.clone());
@@ -57,6 +65,7 @@ impl Inspector {
                     end = Instant::now() + wait;
                 }
             }
+            progress.end_step();
         }
         Ok(())
     }
