@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// A strfry that does what a script says.
+    /// A strfry that runs a script.
     async fn strfry_import(folder: &Path, import: &str) -> StrfryImport {
         let program = folder.join("strfry");
         let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'strfry 1.1.0' && exit 0\n{import}\n");

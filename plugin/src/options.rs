@@ -19,7 +19,7 @@ use shared::rules::Service;
 
 /// strfry write policy of a GRASP server: holds git events until their data has arrived.
 ///
-/// strfry.conf: relay.writePolicy.plugin = "exec /usr/bin/grasp-plugin --domain git.example.com"
+/// strfry.conf: relay.writePolicy.plugin = "exec /usr/bin/grasp-plugin"
 #[derive(Parser)]
 #[command(name = "grasp-plugin", version, max_term_width = 100)]
 pub(crate) struct PluginOptions {

@@ -11,7 +11,6 @@ mod inspector;
 mod metrics;
 mod needs;
 pub(crate) mod own_address;
-mod progress_lines;
 pub(crate) mod purgatory;
 mod readiness;
 mod redis_mends;

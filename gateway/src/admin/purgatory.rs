@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use progress::CommandProgress;
 use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
@@ -324,10 +325,14 @@ async fn wait_for_gateway(
     purgatory: &Purgatory,
     entry: &Entry,
     wait: Duration,
+    progress: &CommandProgress,
 ) -> Result<(Option<Entry>, bool), PurgatoryError> {
-    let (end, event_ids) = (Instant::now() + wait, BTreeSet::from([entry.event.id]));
+    let begun = Instant::now();
+    let (end, event_ids) = (begun + wait, BTreeSet::from([entry.event.id]));
+    progress.begin("seconds until a gateway has to have reconciled it");
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
+        progress.set(begun.elapsed().as_secs());
         let is_dirty = is_to_be_reconciled(purgatory, entry).await?;
         let after = purgatory.entries(&event_ids).await?.into_iter().next();
         let is_complete = after.as_ref().is_some_and(|entry| entry.status.counts_as_served());
@@ -368,12 +373,17 @@ impl Attempt {
     }
 }
 
-async fn attempt(purgatory: &Purgatory, entry: &Entry, wait: Duration) -> Result<Attempt, PurgatoryError> {
+async fn attempt(
+    purgatory: &Purgatory,
+    entry: &Entry,
+    wait: Duration,
+    progress: &CommandProgress,
+) -> Result<Attempt, PurgatoryError> {
     if entry.status.counts_as_served() {
         purgatory.make_due(&entry.event.id).await?;
     }
     have_reconciled(purgatory, entry).await?;
-    let (after, is_dirty) = wait_for_gateway(purgatory, entry, wait).await?;
+    let (after, is_dirty) = wait_for_gateway(purgatory, entry, wait, progress).await?;
     let needs = match &after {
         Some(entry) => needs_of(purgatory, entry).await?,
         None => Vec::new(),
@@ -394,12 +404,19 @@ pub(super) async fn release_now(purgatory: &Purgatory, event_id: &EventId) -> Re
     let Some(entry) = found.into_iter().next() else {
         return Ok(None);
     };
-    Ok(Some(attempt(purgatory, &entry, PAGE_WAIT).await?.text()))
+    Ok(Some(
+        attempt(purgatory, &entry, PAGE_WAIT, &CommandProgress::quiet())
+            .await?
+            .text(),
+    ))
 }
 
 async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<CommandAnswer, CommandError> {
     let entry = find(purgatory, &options.event).await?;
-    let attempt = attempt(purgatory, &entry, *options.wait).await.map_err(failed)?;
+    let progress = CommandProgress::new(options.wait.as_secs(), options.reach.json);
+    let attempt = attempt(purgatory, &entry, *options.wait, &progress).await;
+    drop(progress);
+    let attempt = attempt.map_err(failed)?;
     let code = match attempt.released {
         Released::Left | Released::Releasing => ExitCode::SUCCESS,
         Released::Waits | Released::Refused | Released::NobodyCame => ExitCode::FAILURE,

@@ -75,7 +75,7 @@ async fn remove_ended(
     let note = |event_id: &EventId, author: &PublicKey| {
         reconciler.pull_request_events.note(*event_id, *author, coordinate);
     };
-    // Before the relay is asked: what it deletes after its answer is then heard of.
+    // Before the relay is queried, so that a deletion after its answer is noticed.
     let known = event_ids.iter().filter_map(|event_id| noted.get_key_value(event_id));
     known.for_each(|(event_id, author)| note(event_id, author));
     let Some(found) = look_for(reconciler, coordinate, event_ids).await? else {
@@ -91,7 +91,7 @@ async fn remove_ended(
     }
     let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
     let repository = locked.repository(coordinate)?;
-    // Again: an event may have come meanwhile, and set its ref anew.
+    // Again, because an event may have arrived meanwhile and set its ref again.
     let Some(FoundPullRequests { authors, ended }) = look_for(reconciler, coordinate, event_ids).await? else {
         return Ok(());
     };
@@ -101,7 +101,7 @@ async fn remove_ended(
     Ok(repository.end_pull_requests(&ended, &authors).await?)
 }
 
-/// What was found of PRs.
+/// The PRs that were found.
 struct FoundPullRequests {
     /// Who offers those that are here.
     authors: BTreeMap<EventId, PublicKey>,
@@ -109,7 +109,7 @@ struct FoundPullRequests {
     ended: BTreeSet<EventId>,
 }
 
-/// Looks for these PRs in the purgatory and the relay; `None`: what they hold says nothing about this repository.
+/// Searches these PRs in the purgatory and the relay; `None`: the result proves nothing for this repository.
 async fn look_for(
     reconciler: &Reconciler,
     coordinate: &Coordinate,
@@ -138,5 +138,5 @@ async fn look_for(
 /// Event ids in one filter.
 const PAGE: usize = 500;
 
-/// Between two looks at the operator's lists.
+/// Between two checks of the operator's lists.
 const LISTS_INTERVAL: Duration = Duration::from_secs(1);

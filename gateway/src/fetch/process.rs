@@ -818,8 +818,8 @@ mod tests {
 
         assert!(matches!(answer, Err(UploadPackError::Body(_))));
     }
-    /// Returns the refs of a repository as readers find them.
-    /// Whoever reads the beginning of an answer has to see that the rest is missing, and nobody else gets it.
+    /// Returns the refs of a repository as readers find them. A client that has read the beginning of an answer must
+    /// see that the rest is missing, and no other client gets it.
     #[tokio::test]
     async fn an_answer_whose_git_dies_is_cut_off_and_not_kept() {
         let world = World::whose_git_can_be_killed().await;
@@ -895,7 +895,7 @@ mod tests {
         assert!(server.answer_load().bytes > 3 << 20);
     }
 
-    /// A client that declines tags gets what was kept; one that takes them does not, once there are others.
+    /// A client that declines tags gets the kept answer; one that takes them does not, once there are other tags.
     #[tokio::test]
     async fn other_refs_are_another_answer() {
         let world = World::new().await;
@@ -986,7 +986,7 @@ mod tests {
         );
     }
 
-    /// A clone that says something which git does not know took the slot that is not for clones.
+    /// A clone with a word that git does not know took the slot that is not for clones.
     #[tokio::test]
     async fn a_clone_is_one_whatever_else_it_says() {
         let world = World::new().await;

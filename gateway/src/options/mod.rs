@@ -22,6 +22,7 @@ use clap_complete::Shell;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_file::DEFAULT_FILE;
 use shared::options::environment::log_directives;
+use shared::options::environment::log_format;
 use shared::options::environment::unknown_variables;
 use shared::options::read_options::ProgramOptions;
 use shared::options::read_options::check_file;
@@ -106,9 +107,10 @@ impl ProgramOptions for GatewayCommand {
         let unknown = unknown_variables(&Self::definition()).into_iter();
         let misspelt = unknown.filter(|variable| variable.meant.is_some());
         errors.lines.extend(misspelt.map(|variable| variable.to_string()));
-        if let Err(error) = log_directives("") {
-            errors.push(error.to_string());
-        }
+        let log = [log_directives("").err(), log_format().err()];
+        errors
+            .lines
+            .extend(log.into_iter().flatten().map(|error| error.to_string()));
         match self {
             Self::Serve(options) => options.check(errors),
             Self::Doctor(options) => options.server.check(errors),

@@ -43,4 +43,6 @@ impl ReachOptions {
 /// How long a call to Redis may take: a reconcile may write a lot at once.
 pub(super) const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
-const REDIS_MISSING: &str = "--redis-url (or GRASP_REDIS_URL) must be given: the gateway's Redis. Without Redis the purgatory is in the gateway's memory, and only --admin-bind shows it. To use the variables of the units: set -a; . /etc/grasp/gateway.env; set +a";
+const REDIS_MISSING: &str = "--redis-url (or GRASP_REDIS_URL) must be given: the gateway's Redis. Without Redis the \
+                             purgatory is in the gateway's memory, and only --admin-bind shows it; redis-url in \
+                             /etc/grasp/config.toml serves all programs";

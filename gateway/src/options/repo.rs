@@ -86,31 +86,32 @@ pub(crate) struct NamedRepositories {
     pub(crate) all: bool,
 }
 
-/// The options of `repo show`: all options of the server, whose repository it is.
+/// The options of `repo show`.
 #[derive(Args)]
 pub(crate) struct RepoShowOptions {
     /// Which repository.
     #[arg(value_name = "NPUB/IDENTIFIER")]
     pub(crate) repository: NamedRepository,
-    /// Leave out the objects, which take most of the time.
-    #[arg(long)]
-    pub(crate) refs_only: bool,
-    /// Answer in JSON, for scripts.
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: GatewayOptions,
+    pub(crate) inspect: InspectOptions,
 }
 
-/// The options of `repo check`: all options of the server, whose repositories they are.
+/// The options of `repo check`.
 #[derive(Args)]
 pub(crate) struct RepoCheckOptions {
     #[command(flatten)]
     pub(crate) named: NamedRepositories,
+    #[command(flatten)]
+    pub(crate) inspect: InspectOptions,
+}
+
+/// How to look at a repository: with all options of the server, whose it is.
+#[derive(Args)]
+pub(crate) struct InspectOptions {
     /// Leave out the objects, which take most of the time.
     #[arg(long)]
     pub(crate) refs_only: bool,
-    /// Answer in JSON, for scripts: a line for each repository.
+    /// Answer in JSON, for scripts: of several repositories a line for each.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -141,9 +142,9 @@ impl RepoAction {
     /// Returns the options of the server that it was given; `None`: it takes few of them.
     pub(super) fn server(&self) -> Option<&GatewayOptions> {
         match self {
-            Self::Show(options) => Some(&options.server),
-            Self::Check(options) => Some(&options.server),
-            Self::Repair(options) => Some(&options.check.server),
+            Self::Show(options) => Some(&options.inspect.server),
+            Self::Check(options) => Some(&options.inspect.server),
+            Self::Repair(options) => Some(&options.check.inspect.server),
             Self::List(_) | Self::Maintain(_) => None,
         }
     }

@@ -16,7 +16,7 @@ pub(super) struct Attempts {
     pub(super) broken: BTreeSet<Coordinate>,
     /// PRs whose ref could not be set in a repository.
     pub(super) uninstallable: BTreeSet<(Coordinate, EventId)>,
-    /// Repositories that are left to whoever has their locks.
+    /// Repositories that are left to the holders of their locks.
     pub(super) left: BTreeSet<Coordinate>,
     /// Whether more repositories were to be locked.
     pub(super) has_tried_to_lock: bool,

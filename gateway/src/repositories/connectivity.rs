@@ -11,7 +11,7 @@ use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
 impl Repositories {
-    /// Returns what is missing of what the refs and packs of a repository reach, or cannot be read, in git's words; the
+    /// Returns the missing or unreadable objects that the refs and packs of a repository reach, in git's words; the
     /// first lines. Takes no lock: objects are there before the refs that need them.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Repositories {
         let output = ended(command, deadline, child.output(b"", PRINTED_BYTES_MAX, deadline).await)?;
         match output.status.code() {
             Some(0) => Ok(Vec::new()),
-            // The sum of what it has found.
+            // The checksum at the end of its output.
             Some(_) => {
                 let printed = String::from_utf8_lossy(&output.stdout);
                 let printed = printed.lines().filter(|line| line.starts_with("missing "));
@@ -53,7 +53,7 @@ impl Repositories {
     }
 }
 
-/// Lines of one repository: whoever reads them restores it as a whole.
+/// Lines of one repository: the reader restores it as a whole anyway.
 const LINES_MAX: usize = 20;
 
 const PRINTED_BYTES_MAX: usize = 64 << 10;

@@ -23,8 +23,9 @@ use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 
 impl Quarantine {
-    /// Copies what `tips` need, less what the refs of `have` reach and what is kept aside for it, from the object
-    /// directories `from` into a new quarantine, from where it can migrate or be staged. `have` need not be on disk.
+    /// Copies the objects that `tips` need, without those that the refs of `have` reach and those that are kept aside
+    /// for it, from the object directories `from` into a new quarantine, from which it can migrate or be staged. `have`
+    /// need not be on disk.
     ///
     /// # Errors
     /// [`RepositoryError::Incomplete`] if an object is missing in `from`, in `have` and aside.
@@ -55,7 +56,7 @@ impl Quarantine {
             .alternates(&sources)
             .arg("--revs")
             .arg("--stdout")
-            // The target completes deltas against what it has.
+            // The target completes deltas against its own objects.
             .arg("--thin")
             .arg("--delta-base-offset")
             .arg("--quiet")
@@ -83,14 +84,14 @@ impl Quarantine {
     }
 }
 
-/// Shares all that a repository has with another: each pack stands on the disk once, under a name in both. Only what a
-/// signed event has declared moves into a repository, so nothing else becomes fetchable by it.
+/// Shares all objects of a repository with another: each pack is on disk once, under a name in both. Only objects that
+/// a signed event has declared move into a repository, so nothing else becomes fetchable.
 ///
 /// Returns whether that could be done: not where objects stand outside of packs, as an operator's tools leave them, or
 /// go at the same time.
 ///
 /// # Errors
-/// [`RepositoryError`]; then `into` has what it had, or loses what it has got when it is locked next.
+/// [`RepositoryError`]; then `into` has its old objects, and loses the new ones when it is locked next.
 pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
     let objects = from.object_dir();
     let can_be_shared = in_background(move || {
@@ -110,7 +111,7 @@ pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
     Ok(names.all(|name| name == "pack" || name == "info") && !object_dir.join("info/alternates").exists())
 }
 
-/// Most packs that are shared: some 100 ms under the lock. What has more is copied, and packed by it.
+/// Most packs that are shared: some 100 ms under the lock. A repository with more is copied, which combines its packs.
 const SHARED_PACKS_MAX: usize = 2_000;
 
 #[cfg(test)]
@@ -177,7 +178,7 @@ mod tests {
             assert_eq!(links.collect::<Vec<_>>(), vec![3; packs.len()]);
             assert_eq!(world.quarantine_entries(), 0);
 
-            // The shared packs stay with whoever has them.
+            // The shared packs stay with their owners.
             fs::remove_dir_all(from.path()).unwrap();
             world
                 .git(&other, &["rev-list", "--objects", &two.to_string()], b"")

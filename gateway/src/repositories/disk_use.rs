@@ -66,15 +66,15 @@ pub(crate) struct Incoming<'c> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoRoom {
     #[error(
-        "the repositories of this owner use {} of the {} that an owner may use on this server: delete one, or ask the operator",
+        "the repositories of this owner use {} of {} allowed on this server: delete one, or ask the operator",
         ByteCount(*used),
         ByteCount(*max)
     )]
     Owner { used: u64, max: u64 },
-    #[error("this repository uses {} of the {} that it may use on this server: ask the operator", ByteCount(*used), ByteCount(*max))]
+    #[error("this repository uses {} of {} allowed on this server: ask the operator", ByteCount(*used), ByteCount(*max))]
     Repository { used: u64, max: u64 },
     #[error(
-        "PR commits that wait for their events use {} of the {} that they may use for this repository: publish the PR events, or push \
+        "PR commits that wait for their events use {} of {} allowed for this repository: publish the PR events, or push \
          again later",
         ByteCount(*used),
         ByteCount(*max)

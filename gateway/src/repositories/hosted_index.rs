@@ -325,7 +325,8 @@ mod tests {
         assert_eq!(names(&index.page("", 0)), ["b"]);
     }
 
-    /// Whoever tries a name letter by letter learns nothing of what is denied, and no page is empty because of it.
+    /// A visitor who tries a name letter by letter learns nothing about denied repositories, and no page is empty
+    /// because of them.
     #[test]
     fn what_the_operator_denies_is_neither_shown_nor_counted_until_it_is_permitted() {
         let index = index(&["a", "secret", "secret-two"]);

@@ -144,7 +144,7 @@ pub(crate) mod tests {
         !repository.object_kinds(&[oid]).await.unwrap().is_empty()
     }
 
-    /// Its pusher heard that the pack is broken (the soak found it, on a disk without inodes).
+    /// Its pusher was told that the pack is broken (the soak found it, on a disk without inodes).
     #[tokio::test]
     async fn a_fault_of_the_disk_is_not_laid_to_the_pack() {
         let world = World::new().await;

@@ -245,7 +245,7 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .map_err(failed("make the directory", path))
 }
 
-/// Returns what is in a directory. Blocks.
+/// Returns the entries of a directory. Blocks.
 pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect);
     entries.map_err(failed("list", dir))

@@ -160,7 +160,7 @@ impl Objects {
         }
     }
 
-    /// Reads an object. `None`: it is not here, or what it is a delta of is too large.
+    /// Reads an object. `None`: it does not exist, or the base of its delta is too large.
     fn rebuild<T>(
         &self,
         oid: Oid,

@@ -1,6 +1,6 @@
-//! Objects that are not yet anybody's: a directory of this instance that a push fills and that is then moved to where
-//! it belongs, or vanishes (docs/facts/git-http.md 2.3). It is laid out as a repository, and becomes it where there is
-//! none.
+//! Objects that are not yet in a repository: a directory of this instance that a push fills and that is then moved to
+//! its destination, or removed (docs/facts/git-http.md 2.3). It has the layout of a repository, and becomes the
+//! repository if there is none.
 
 use std::fs;
 use std::io;
@@ -88,20 +88,20 @@ impl Quarantine {
         &self.alternates
     }
 
-    /// Returns what its objects are whole with, and what is kept aside, when they are checked.
+    /// Returns what its objects are complete with, and the kept parts, when they are checked.
     pub(super) fn whole_with(&self) -> &WholeWith {
         &self.whole_with
     }
 
-    /// Returns what is kept aside to which its objects may refer.
+    /// Returns the kept parts to which its objects may refer.
     pub(super) fn kept(&self) -> Option<&KeptParts> {
         self.kept.as_ref()
     }
 
-    /// Tells whether what was checked is known to be whole still. Under the repository's lock it stays so.
+    /// Whether the checked objects are known to be still complete. Under the repository's lock this stays so.
     ///
     /// # Errors
-    /// [`FileError`] if the repository, or what is kept aside, cannot be looked at.
+    /// [`FileError`] if the repository, or the kept parts, cannot be read.
     pub(super) async fn is_still_whole(&self) -> Result<bool, FileError> {
         let (whole_with, kept) = (self.whole_with.clone(), self.kept.clone());
         let path = self.repository.path().to_owned();
@@ -112,7 +112,7 @@ impl Quarantine {
         .await
     }
 
-    /// Prepares to become the repository, where there is none: what is expected to migrate is prepared while git works.
+    /// Prepares to become the repository, if there is none: an expected migration is prepared while git works.
     pub(super) async fn prepare(&self) -> Result<(), FileError> {
         let (repository, path) = (self.repository.clone(), self.path.clone());
         in_background(move || prepare(&repository, &path)).await
@@ -139,7 +139,7 @@ impl Quarantine {
         let place = self.repository.path();
         if !is_repository(place) {
             if let Some(Err(error)) = refs.map(|refs| lay_out_refs(&self.path, refs)) {
-                // Whoever aligns the repository sets them, or meets the same.
+                // The next alignment of the repository sets them, or meets the same error.
                 tracing::debug!(repo.coordinate = %self.repository.coordinate(), error = logged(&error), "cannot make a repository with its refs");
             }
             if put_in_place(&self.path, place)? {
@@ -169,14 +169,14 @@ impl Quarantine {
             .arg("--stdin")
             // Pushes are thin: deltas against objects of ours are completed, so that a pack stands alone.
             .arg("--fix-thin")
-            // Checks every object and that what it refers to is here. Only here can severities be set: index-pack
-            // reads neither `fsck.*` nor `receive.fsck.*` (the test of all faults pins it).
+            // Checks every object and that its references exist. Severities can be set only here: index-pack reads
+            // neither `fsck.*` nor `receive.fsck.*` (the test of all faults pins it).
             .arg(format!("--strict={}", fsck::severities()))
             .arg(format!("--max-input-size={}", limits.pack_bytes_max))
             // One push, one core.
             .arg("--threads=1")
             .limits(ChildLimits {
-                // Bases of a thin pack come on top of what was sent.
+                // Bases of a thin pack are added to what was sent.
                 file_bytes: limits.pack_bytes_max.saturating_mul(2).saturating_add(64 << 20),
                 ..limits.child_limits()
             })

@@ -107,7 +107,7 @@ impl Repository {
     }
 }
 
-/// Writes the refs of a repository in the making, before it is durable and anybody reads it.
+/// Writes the refs of a new repository, before it is durable and has readers.
 ///
 /// # Errors
 /// What git would refuse; then nothing is written. Or the disk failed.

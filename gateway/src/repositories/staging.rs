@@ -400,7 +400,7 @@ mod tests {
         EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
     }
 
-    /// Returns what is staged for `repository`.
+    /// Returns the objects staged for `repository`.
     fn here(world: &World, repository: &Repository) -> Vec<(EventId, Oid)> {
         let coordinates = [repository.coordinate().clone()].into();
         let staged = staged_for(world.store.layout(), &coordinates);
@@ -422,7 +422,7 @@ mod tests {
             .unwrap()
     }
 
-    /// It was cut to nothing and written anew each time; after a power cut nobody found what was there.
+    /// It was truncated and rewritten each time; after a power cut the content was not found.
     #[tokio::test]
     async fn the_note_whose_a_directory_is_is_replaced_only_if_it_is_wrong() {
         use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,4 @@
-//! A walk over what is on disk, page by page: however much there is, only a page of it is in memory, and a directory
-//! that cannot be read hides no other.
+//! A walk over the disk, page by page: only a page of it is in memory, and an unreadable directory hides no other.
 
 use std::fs;
 use std::fs::ReadDir;
@@ -15,7 +14,8 @@ use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
-/// A walk over the repositories, or over what is kept aside. What comes or goes meanwhile is found or not.
+/// A walk over the repositories, or over staged objects or parts. Directories that are added or removed meanwhile may
+/// be found or not.
 #[derive(Debug)]
 pub(crate) struct DiskWalk {
     /// `None`: it is over, or it was given up in the middle of a page.
@@ -32,14 +32,14 @@ struct Position {
     inner: Option<ReadDir>,
 }
 
-/// What is walked over.
+/// The kind of directories.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WalkOf {
     /// Repositories.
     Repositories,
-    /// What is staged for repositories, which may be virtual.
+    /// The staged objects of repositories, which may be virtual.
     Staged,
-    /// What came of their states in parts; they may be virtual.
+    /// The parts of their states; the repositories may be virtual.
     Parts,
 }
 
@@ -56,8 +56,8 @@ impl DiskWalk {
         }
     }
 
-    /// Returns at most the next `count_max` coordinates, in no order; `None`: the walk is over. What is not in the
-    /// place of its coordinate, or cannot be read, is logged and left out.
+    /// Returns at most the next `count_max` coordinates, in no order; `None`: the walk is over. A directory that is not
+    /// at the path of its coordinate, or is unreadable, is logged and left out.
     ///
     /// # Errors
     /// The data directory cannot be listed; the walk is over then.

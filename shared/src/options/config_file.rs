@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    /// Everybody may read the file.
+    /// Anyone may read the file.
     #[test]
     fn a_password_in_any_url_of_a_value_is_a_mistake() {
         for (value, expected) in [

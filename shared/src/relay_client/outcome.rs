@@ -27,7 +27,7 @@ pub enum PublishOutcome {
 
 impl PublishOutcome {
     /// Reads the answer `["OK", id, accepted, message]`.
-    pub(super) fn of(accepted: bool, message: &str) -> Self {
+    pub fn of(accepted: bool, message: &str) -> Self {
         let text = || message.to_owned();
         let has = |prefix: &str| message.starts_with(prefix);
         if has("purgatory:") {

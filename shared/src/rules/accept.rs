@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    /// Their author heard OK, and then nothing.
+    /// Their author got OK, and then nothing.
     #[test]
     fn a_state_that_no_push_can_fulfil_is_refused_by_the_name_of_its_ref() {
         let announced = || Scene::default().served([announcement_event(1, "r", 1, &[])]);

@@ -565,7 +565,7 @@ pub(crate) mod tests {
         Announcement::parse(&announcement_event(owner, identifier, created_at, &[])).unwrap()
     }
 
-    /// What is known in a test: at second 1000, about identifier `r`, on the server `svc`.
+    /// The facts in a test: at second 1000, about identifier `r`, on the server `svc`.
     #[derive(Default)]
     pub(crate) struct Scene {
         pub(crate) served: Vec<Event>,
@@ -832,8 +832,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Servers that heard of the same announcements in another order, or had released others of them, disagreed
-        /// about who may push (ngit-grasp before 3.0.4).
+        /// Servers that got the same announcements in another order, or had released others of them, disagreed about
+        /// who may push (ngit-grasp before 3.0.4).
         #[test]
         fn no_order_of_arrival_gives_another_membership(
             (events, shuffled) in proptest::collection::vec(any_announcement(), 1..9).prop_flat_map(|events| {

@@ -548,7 +548,7 @@ mod tests {
         }
     }
 
-    /// `count` announcements whose authors list those whom `lists` tells of each, and the keys in order.
+    /// `count` announcements whose authors list those that `lists` returns for each, and the keys in order.
     fn many(count: usize, explicit: bool, lists: impl Fn(usize) -> Vec<usize>) -> (Vec<PublicKey>, Vec<Announcement>) {
         let keys: BTreeSet<PublicKey> = (0..count)
             .map(|n| {

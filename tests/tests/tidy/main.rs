@@ -5,6 +5,7 @@
 
 mod citations;
 mod code;
+mod commands;
 mod imports;
 mod tree;
 mod words;

@@ -3,7 +3,6 @@
 
 mod host;
 mod observation;
-mod outside;
 mod patient;
 mod probe;
 mod public;

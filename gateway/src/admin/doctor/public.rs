@@ -24,13 +24,13 @@ use tokio_tungstenite::tungstenite::Message;
 use wire::path::repository_path;
 
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::outside::OutsideError;
-use crate::admin::doctor::outside::ProbeBody;
-use crate::admin::doctor::outside::ask;
-use crate::admin::doctor::outside::connect;
 use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::doctor::redis::judge_clock;
+use crate::outside::OutsideError;
+use crate::outside::ProbeBody;
+use crate::outside::ask;
+use crate::outside::connect;
 
 /// Whether the name leads to this server: its information document (NIP-11) is there.
 pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {

@@ -90,8 +90,8 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
         ),
         ProbeAnswer::HeldElsewhere => Observation::wrong(
             "it holds events in a different Redis than the gateway's, or in a different database of it",
-            "give both the same redis-url (the plugin: --redis-url in relay.writePolicy.plugin of strfry.conf; the \
-             gateway: GRASP_REDIS_URL in /etc/grasp/gateway.env), then: systemctl restart strfry grasp-gateway",
+            "give both the same redis-url, in /etc/grasp/config.toml (a variable, or an option in \
+             relay.writePolicy.plugin of strfry.conf, overrides it), then: systemctl restart strfry grasp-gateway",
         ),
         ProbeAnswer::Unread(text) => Observation::wrong(text.clone(), mend_of(text)),
         ProbeAnswer::Stored => Observation::wrong("strfry stores git events without asking it", PLUGIN_MEND),
@@ -138,7 +138,8 @@ fn judge_refusal(text: &str, domain: &str) -> Observation {
         Observation::wrong(
             refused,
             format!(
-                "give the plugin the domain {domain} too: --domain in relay.writePolicy.plugin of strfry.conf (an option there overrides /etc/grasp/config.toml), then: systemctl restart strfry"
+                "give the plugin the domain {domain} too, in /etc/grasp/config.toml (a variable, or --domain in \
+                 relay.writePolicy.plugin of strfry.conf, overrides it), then: systemctl restart strfry"
             ),
         )
     } else if text.contains("internal error") {
@@ -223,8 +224,8 @@ const PLUGIN_TELLS: Duration = Duration::from_secs(2);
 const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
                               ws://127.0.0.1:7777";
 
-const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin as in strfry-config/strfry.conf, with --domain, \
-                           --relay-url and --redis-url; then: systemctl restart strfry";
+const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin as in strfry-config/strfry.conf; then: systemctl \
+                           restart strfry";
 
 /// As `strfry-config/strfry.conf` has it.
 const MESSAGE_BYTES: u64 = 393_216;

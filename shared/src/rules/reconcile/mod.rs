@@ -259,7 +259,7 @@ mod tests {
     const MAIN_A: &[(&str, char)] = &[("heads/main", 'a')];
     const MAIN_B: &[(&str, char)] = &[("heads/main", 'b')];
 
-    /// The repository of the n-th key with these refs, and these commits besides what the refs name.
+    /// The repository of the n-th key with these refs, and these commits in addition to those of the refs.
     fn on_disk(disk: &mut Disk, owner: u8, refs: &[(&str, char)], commits: &str) {
         let digits = refs.iter().map(|(_, digit)| *digit).chain(commits.chars());
         let objects = digits.map(|digit| (oid(digit), ObjectKind::Commit)).collect();
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
     }
 
-    /// What is kept of a state, beside the repository of the first key.
+    /// The kept parts of a state, beside the repository of the first key.
     fn parts(state: &Event, commits: &str) -> BTreeMap<EventId, BTreeMap<Oid, ObjectKind>> {
         let objects = commits.chars().map(|digit| (oid(digit), ObjectKind::Commit));
         BTreeMap::from([(state.id, objects.collect())])
@@ -656,7 +656,8 @@ mod tests {
         assert!(plan.expired.is_empty() && plan.alignments.is_empty(), "{plan:?}");
     }
 
-    /// Whoever accepted an invitation had to send the state again, or a push to each server (ngit-grasp before 2.0.0).
+    /// The author who accepted an invitation had to send the state again, or a push to each server (ngit-grasp before
+    /// 2.0.0).
     #[test]
     fn an_accepted_invitation_fulfils_the_state_that_waits_for_it() {
         let (one, two) = (pubkey(1).to_hex(), pubkey(2).to_hex());
@@ -888,7 +889,7 @@ mod tests {
             pull_request_event(3, &coordinate(1, "r"), 'c'),
             pull_request_event(4, &coordinate(1, "r"), 'd'),
         );
-        // What is staged for it cannot be read.
+        // The staged objects for it cannot be read.
         let unread = pull_request_event(5, &coordinate(1, "r"), 'e');
         let state = state_event(1, "r", 5, MAIN_A);
         let scene = Scene::default()

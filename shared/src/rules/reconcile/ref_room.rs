@@ -146,7 +146,7 @@ mod tests {
         },
     };
 
-    /// Looks at PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
+    /// Reconciles PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
     fn look(there: &[&Event], are_noted: bool, arriving: &[&Event]) -> Plan {
         let mut on_disk = OnDisk {
             objects: [(oid('c'), crate::git::ObjectKind::Commit)].into(),

@@ -258,7 +258,7 @@ async fn a_refusal_is_explained_by_one_command() {
     );
     let (succeeded, text) = run(&world, &["refusals", "--request", "ffffffffffffffff"]).await;
     assert!(
-        !succeeded && text.contains("no refusal ffffffffffffffff is remembered"),
+        !succeeded && text.contains("no refusal ffffffffffffffff is recorded"),
         "{text}"
     );
     let (_, text) = run(&world, &["show", &event_id]).await;

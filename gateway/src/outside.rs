@@ -29,13 +29,13 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 /// A connection, of any kind.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// Why the server is not reached.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OutsideError {
+pub(crate) enum OutsideError {
     #[error("its name cannot be resolved: {0}")]
     Name(io::Error),
     #[error("nothing listens there: {0}")]
@@ -49,7 +49,7 @@ pub(super) enum OutsideError {
 }
 
 impl OutsideError {
-    pub(super) fn mend(&self, host: &str) -> String {
+    pub(crate) fn mend(&self, host: &str) -> String {
         match self {
             Self::Name(_) => format!("point {host} at this server (DNS, A and AAAA), or correct domain"),
             Self::Connect(_) => "start the reverse proxy, and let its port through the firewall".to_owned(),
@@ -60,7 +60,7 @@ impl OutsideError {
 }
 
 /// Connects, and returns the address that this end has.
-pub(super) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), OutsideError> {
+pub(crate) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), OutsideError> {
     let (host, port) = (
         url.host_str().unwrap_or_default(),
         url.port_or_known_default().unwrap_or(443),
@@ -114,10 +114,10 @@ async fn secure(stream: TcpStream, name: String) -> Result<impl Connection, Outs
 }
 
 /// The body of a request.
-pub(super) type ProbeBody = BoxBody<Bytes, io::Error>;
+pub(crate) type ProbeBody = BoxBody<Bytes, io::Error>;
 
 /// Sends a request on a connection of its own; returns the answer, with the start of its body.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     url: &Url,
     request: hyper::http::request::Builder,
     body: ProbeBody,
