@@ -167,7 +167,7 @@ async fn send(
     )))
 }
 
-/// Reads until the relay tells what it makes of an event; `None`: it does not.
+/// Reads until the relay answers an event; `None`: it does not.
 async fn answer_about(relay: &mut RelayConnection, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
     while let Some(message) = relay.next().await {
         let text = message?.into_text().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Whether the gateway and the plugin that meet in one Redis run with the same settings, and whether that Redis can be
-//! trusted: each tells there what it runs with, and names what is wrong, once, whenever that begins.
+//! Whether the gateway and the plugin that share one Redis run with the same settings, and whether that Redis can be
+//! trusted: each reports its settings there, and logs a problem once, whenever it begins.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ impl fmt::Display for Program {
     }
 }
 
-/// What a program runs with, as it stands in Redis.
+/// The settings of a program, as they are in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToldSettings(BTreeMap<String, String>);
 
@@ -50,7 +50,7 @@ impl ToldSettings {
         Self(settings.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
-    /// Returns what gateways and plugins have told last; `None`: none has told anything for a while.
+    /// Returns the settings that gateways and plugins have reported last; `None`: none has reported for a while.
     ///
     /// # Errors
     /// Redis does not answer.
@@ -73,7 +73,7 @@ impl ToldSettings {
     }
 }
 
-/// Returns what `other` does not have as `own` has it, each with its mend.
+/// Returns the differences between `own` and `other`, each with its correction.
 pub fn differences(own: &ToldSettings, other: &ToldSettings, of_other: Program) -> Vec<String> {
     let named = |(name, mend): &(&str, &str)| {
         let (here, there) = (own.value(name), other.value(name));
@@ -83,12 +83,12 @@ pub fn differences(own: &ToldSettings, other: &ToldSettings, of_other: Program) 
     MENDS.iter().filter_map(named).collect()
 }
 
-/// Names what is found again and again, once.
+/// Reports a problem that is found repeatedly only once.
 #[derive(Debug, Default)]
 struct Sightings(BTreeMap<String, usize>);
 
 impl Sightings {
-    /// Returns what has been found `enough` times in a row now, and what was and is not found any more.
+    /// Returns problems that have now been found `enough` times in a row, and earlier ones that are not found any more.
     fn note(&mut self, found: BTreeSet<String>, enough: usize) -> (Vec<String>, Vec<String>) {
         let before = std::mem::take(&mut self.0);
         let count = |text: String| {
@@ -105,7 +105,7 @@ impl Sightings {
     }
 }
 
-/// Tells what `program` runs with, and logs what is wrong, for as long as it runs.
+/// Reports the settings of `program`, and logs problems, for as long as it runs.
 pub async fn keep_agreement(program: Program, loader: FactLoader, hold_secs: u64) {
     let mut ticks = interval(TELL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,7 +135,7 @@ pub async fn keep_agreement(program: Program, loader: FactLoader, hold_secs: u64
     }
 }
 
-/// Returns what is wrong with Redis; `None`: it does not answer, which is named where it is used.
+/// Returns the problems of Redis; `None`: it does not answer, which is logged where it is used.
 async fn redis_faults(purgatory: &Purgatory) -> Option<BTreeSet<String>> {
     match purgatory.check_server().await {
         Ok(faults) => Some(faults.iter().map(ToString::to_string).collect()),
@@ -156,7 +156,7 @@ fn log((new, gone): (Vec<String>, Vec<String>)) {
     }
 }
 
-/// What both programs must have the same, and how that is mended.
+/// Settings that both programs must share, and how to correct a difference.
 const MENDS: [(&str, &str); 5] = [
     (
         "version",
@@ -168,22 +168,22 @@ const MENDS: [(&str, &str); 5] = [
     (
         "lists",
         "give both the same repos-allow, repos-deny and authors-deny, in /etc/grasp/config.toml (a variable, or an \
-         option in relay.writePolicy.plugin of strfry.conf, wins over it), let both users read the files, and restart \
+         option in relay.writePolicy.plugin of strfry.conf, overrides it), let both users read the files, and restart \
          strfry and the gateway",
     ),
 ];
 
 const SAME: &str = "give both the same, in /etc/grasp/config.toml (a variable, or an option in \
-                    relay.writePolicy.plugin of strfry.conf, wins over it), and restart strfry and the gateway";
+                    relay.writePolicy.plugin of strfry.conf, overrides it), and restart strfry and the gateway";
 
-/// Between two times that a program tells what it runs with.
+/// Between two reports of a program's settings.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// For how long what was told is believed: two rounds and a bit.
+/// How long a report is valid: two rounds and a bit.
 const TOLD_SECS: u64 = 12;
 
-/// Rounds in which something has to be found to be named: more than what a stopped program has told lasts, so that a
-/// restart of both with other settings is not named.
+/// Rounds in which a problem must be found before it is logged: longer than the report of a stopped program is valid,
+/// so that a restart of both with other settings is not logged.
 const ENOUGH: usize = 4;
 
 /// Rounds between two checks of Redis' settings.

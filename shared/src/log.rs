@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::options::environment::LogFormat;
 
-/// Begins the log of this program; `name` stands in each line of text, where others write into the same log.
+/// Begins the log of this program; `name` is in each line of text, where others write into the same log.
 ///
 /// # Panics
 /// It has begun before.
@@ -60,7 +60,7 @@ pub fn begin(directives: &str, format: LogFormat, name: Option<&'static str>) {
     }
 }
 
-/// Whether the journal reads standard error: systemd says so, and it was not redirected since.
+/// Whether the journal reads standard error: systemd sets that in the environment, and it was not redirected since.
 fn is_journal() -> bool {
     let said = std::env::var("JOURNAL_STREAM").ok();
     let own = io::stderr().as_fd().try_clone_to_owned().and_then(|stderr| {

@@ -22,7 +22,7 @@ pub struct CommandProgress {
 }
 
 impl CommandProgress {
-    /// Begins `count` steps of work; shows nothing where scripts read what is written.
+    /// Begins `count` steps of work; shows nothing if the output goes to a script.
     pub fn new(count: u64, is_json: bool) -> Self {
         match is_json {
             true => Self::quiet(),
@@ -45,13 +45,13 @@ impl CommandProgress {
         }
     }
 
-    /// Names what is being done now.
+    /// Names the current step.
     pub fn begin(&self, step: &str) {
         self.bar.set_message(step.to_owned());
         self.tell();
     }
 
-    /// Tells how many steps are done.
+    /// Updates the number of finished steps.
     pub fn set(&self, done: u64) {
         self.bar.set_position(done);
         self.tell();
@@ -79,7 +79,7 @@ impl CommandProgress {
         })
     }
 
-    /// Writes a line to standard error, where progress is: whoever does not see it still gets what was asked for.
+    /// Writes a line to standard error, where progress is shown: a failure to write does not stop the work.
     pub fn note(&self, line: &str) {
         self.bar
             .suspend(|| io::stderr().write_all(format!("{line}\n").as_bytes()).ok());

@@ -205,7 +205,7 @@ async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> R
     repositories.maintain(coordinate, Effort::All).await
 }
 
-/// Writes what has become of a repository.
+/// Writes the outcome of a repository.
 fn end_step(progress: &CommandProgress, coordinate: &Coordinate, text: &str) -> io::Result<()> {
     progress.end_step();
     let (done, count) = progress.counts();

@@ -105,7 +105,7 @@ pub(crate) struct RepoCheckOptions {
     pub(crate) inspect: InspectOptions,
 }
 
-/// How to look at a repository: with all options of the server, whose it is.
+/// How to inspect a repository: with all options of its server.
 #[derive(Args)]
 pub(crate) struct InspectOptions {
     /// Leave out the objects, which take most of the time.

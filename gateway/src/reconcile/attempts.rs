@@ -25,7 +25,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Notes what could not be done.
+    /// Notes a failure.
     pub(super) fn note_failed(&mut self, failed: Failed) {
         match failed {
             Failed::Alignment(coordinate) => drop(self.broken.insert(coordinate)),

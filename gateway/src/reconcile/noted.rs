@@ -1,5 +1,5 @@
-//! What the purgatory records of a plan in addition to the complete events, a function for each step (`mod.rs` has
-//! their order): which PRs to reconcile again, which events end, and what each other event waits for.
+//! The records of a plan in the purgatory, except for complete events, a function for each step (`mod.rs` has their
+//! order): which PRs to reconcile again, which events end, and what each other event waits for.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

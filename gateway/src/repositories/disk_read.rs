@@ -1,4 +1,4 @@
-//! What is on disk of the repositories that facts are about, as the rules take it.
+//! Reads the repositories that facts are about from disk, in the form that the rules take.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

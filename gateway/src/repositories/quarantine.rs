@@ -126,7 +126,7 @@ impl Quarantine {
         in_background(move || self.migrate_now()).await
     }
 
-    /// As [`Quarantine::migrate`]; a repository that is not on disk comes with these refs, unless git would refuse them.
+    /// As [`Quarantine::migrate`]; a repository that is not on disk gets these refs, unless git would refuse them.
     ///
     /// # Errors
     /// The same.

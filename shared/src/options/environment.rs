@@ -30,7 +30,7 @@ pub enum LogFormat {
 /// What the variables of the log cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// What is logged.
+    /// The log directives.
     #[error(
         "GRASP_LOG has {part:?}: it must be error, warn, info, debug, trace or off, or such levels for modules as in \
          warn,grasp_gateway::reconcile=debug"

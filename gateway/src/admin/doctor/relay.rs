@@ -37,7 +37,7 @@ pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// Tells what a relay's information document means.
+/// Interprets a relay's information document.
 fn judge(document: &Value) -> Observation {
     let text = |name: &str| {
         document
@@ -117,7 +117,7 @@ async fn send(mut probe: Probe, loader: &FactLoader) -> Probe {
         }
         PublishOutcome::Stored => {
             if let Some(deletion) = probe.deletion() {
-                // Whatever becomes of it: nothing is announced here that anybody looks for.
+                // Whatever the outcome, nobody looks for this announcement.
                 drop(loader.relay.publish(&deletion).await);
             }
             ProbeAnswer::Stored
@@ -206,7 +206,8 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
     found
 }
 
-/// Returns what gateway and plugin have told. strfry may have started the plugin for our probe, a moment ago.
+/// Returns the settings that gateway and plugin have reported. strfry may have started the plugin a moment ago, for our
+/// probe.
 async fn told(purgatory: &Purgatory) -> Result<[Option<ToldSettings>; 2], PurgatoryError> {
     let begun = Instant::now();
     loop {
@@ -218,7 +219,7 @@ async fn told(purgatory: &Purgatory) -> Result<[Option<ToldSettings>; 2], Purgat
     }
 }
 
-/// How long a plugin takes at most, from its start until it has told what it runs with.
+/// How long a plugin takes at most, from its start until it has reported its settings.
 const PLUGIN_TELLS: Duration = Duration::from_secs(2);
 
 const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
