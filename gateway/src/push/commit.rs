@@ -98,7 +98,10 @@ impl Committer {
                         log_unfinished(coordinate, &error);
                     }
                 }
-                Err(error) => log_unfinished(coordinate, &error),
+                Err(error) => {
+                    log_unfinished(coordinate, &error);
+                    decision.judge_result(&BTreeMap::new(), false);
+                }
             }
             if !is_done {
                 // Its refs may be set all the same, when git died behind its work.

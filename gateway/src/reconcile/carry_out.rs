@@ -41,6 +41,19 @@ pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &
     Ok(())
 }
 
+/// Makes repositories durable that a plan with releases leaves as they are: their last change may be that of a gateway
+/// that was killed, or of a disk that failed, before it was durable.
+pub(super) async fn sync_unchanged(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), RepositoryError> {
+    if plan.releases.is_empty() {
+        return Ok(());
+    }
+    let changed: BTreeSet<_> = plan.alignments.iter().map(|alignment| &alignment.coordinate).collect();
+    for coordinate in locked.coordinates().iter().filter(|at| !changed.contains(at)) {
+        locked.repository(coordinate)?.sync().await?;
+    }
+    Ok(())
+}
+
 /// Removes staged objects that nothing needs any more; returns those that could not be removed.
 pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
     let mut still_staged = BTreeSet::new();

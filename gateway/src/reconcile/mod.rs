@@ -30,6 +30,7 @@ use crate::reconcile::attempts::Attempts;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
 use crate::reconcile::carry_out::end_parts;
+use crate::reconcile::carry_out::sync_unchanged;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
@@ -184,6 +185,7 @@ impl Reconciler {
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;
+        sync_unchanged(locked, &plan).await?;
         // What fails of another repository is tried again when that is reconciled.
         let (mut broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| scope.coordinates.contains(coordinate));

@@ -69,9 +69,21 @@ pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileEr
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && is_repository(place) => return Ok(false),
         Err(error) => return Err(failed("make the repository", place)(error)),
     }
-    let dirs: Vec<PathBuf> = parent.ancestors().take(2).map(Path::to_owned).collect();
-    sync(&dirs)?;
+    if let Err(error) = sync_place(place) {
+        // Else the next reconcile finds nothing to change, and takes for durable what is not.
+        fs::rename(place, laid_out).map_err(failed("take back the repository", place))?;
+        return Err(error);
+    }
     Ok(true)
+}
+
+/// Makes durable that a repository is where it is; one that is not there is left alone.
+pub(super) fn sync_place(place: &Path) -> Result<(), FileError> {
+    let dirs: Vec<PathBuf> = place.ancestors().take(3).map(Path::to_owned).collect();
+    match is_repository(place) {
+        true => sync(&dirs),
+        false => Ok(()),
+    }
 }
 
 /// Adds a small directory tree, all files and directories of it.

@@ -17,6 +17,7 @@ use shared::rules::PushedState;
 use shared::rules::Staged;
 
 use crate::repositories::copy::share_objects;
+use crate::repositories::creation::sync_place;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
@@ -382,6 +383,15 @@ impl LockedRepository<'_> {
         Ok(needed.migrate().await?)
     }
 
+    /// Makes durable that the repository is where it is, with the refs that it has.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) async fn sync(&self) -> Result<(), RepositoryError> {
+        let path = self.repository.path().to_owned();
+        Ok(in_background(move || sync_place(&path)).await?)
+    }
+
     /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
     /// killed git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
@@ -407,20 +417,20 @@ mod tests {
     use crate::repositories::refs::Head;
     use crate::repositories::testing::World;
 
-    /// A push of `revs` from `source` for `tips`, taken in for `state`.
-    async fn take_in(
+    /// A push of `revs` from `source` for `tips`.
+    async fn received(
         (world, source): (&World, &Repository),
         locked: &LockedRepository<'_>,
         (revs, tips): (&str, &[Oid]),
-        state: &PushedState,
-    ) -> Result<(), RepositoryError> {
+    ) -> Received {
         let limits = IngestLimits::default();
         let args = ["pack-objects", "--revs", "--stdout", "--thin", "--quiet"];
         let pack = world.git(source, &args, revs.as_bytes()).await;
         let quarantine = ingest(locked.reading(), pack, limits).await.unwrap();
         let tips: BTreeSet<Oid> = tips.iter().copied().collect();
-        let sorted = Received::sort((quarantine, None), tips.clone(), tips.clone(), &limits).await;
-        locked.take_in(sorted.unwrap(), &tips, Some(state)).await
+        Received::sort((quarantine, None), tips.clone(), tips, &limits)
+            .await
+            .unwrap()
     }
 
     /// The refs of a first push cost a change of refs of their own, after the objects.
@@ -446,10 +456,9 @@ mod tests {
             let locked = all.lock(&[repository.coordinate().clone()].into()).await.unwrap();
             let locked = locked.repository(repository.coordinate()).unwrap();
 
-            let tips: &[Oid] = &[two, one];
-            take_in((&world, &source), &locked, (&format!("{two}\n"), tips), &declared)
-                .await
-                .unwrap();
+            let (revs, tips) = (format!("{two}\n"), [one, two]);
+            let pushed = received((&world, &source), &locked, (&revs, &tips)).await;
+            locked.take_in(pushed, &tips.into(), Some(&declared)).await.unwrap();
 
             let RefSnapshot { refs, head, .. } = repository.refs().await.unwrap().unwrap();
             assert_eq!(refs == declared.refs, comes_with_refs, "{identifier}: {refs:?}");
@@ -459,11 +468,36 @@ mod tests {
 
             // One that is there changes its refs by what compares them first.
             let other = state(&[("other", one)]);
-            take_in((&world, &source), &locked, (&format!("{two}\n"), &[one]), &other)
-                .await
-                .unwrap();
+            let pushed = received((&world, &source), &locked, (&revs, &[one])).await;
+            locked.take_in(pushed, &[one].into(), Some(&other)).await.unwrap();
             assert_eq!(repository.refs().await.unwrap().unwrap().refs, refs, "{identifier}");
         }
+        assert_eq!(world.quarantine_entries(), 0);
+    }
+
+    /// A disk that was full when half of the refs were written left a repository that nobody could read, for ever.
+    #[tokio::test]
+    async fn a_new_repository_whose_refs_cannot_be_written_is_not_made() {
+        let world = World::new().await;
+        let (source, repository) = (world.repository("source"), world.repository("a"));
+        let [one, _] = world.two_commits(&source).await;
+        let all = Repositories::new(world.store.clone(), IngestLimits::default());
+        let locked = all.lock(&[repository.coordinate().clone()].into()).await.unwrap();
+        let locked = locked.repository(repository.coordinate()).unwrap();
+        let main: RefName = "refs/heads/main".parse().unwrap();
+        let state = PushedState {
+            event_id: EventId::from_byte_array([7; 32]),
+            refs: [(main, one)].into(),
+            head: None,
+        };
+        let received = received((&world, &source), &locked, (&format!("{one}\n"), &[one])).await;
+        let laid_out = received.whole().object_dir().with_file_name("packed-refs");
+        std::fs::create_dir(laid_out).unwrap();
+
+        let taken = locked.take_in(received, &[one].into(), Some(&state)).await;
+
+        assert!(matches!(taken, Err(RepositoryError::File(_))), "{taken:?}");
+        assert!(!repository.exists().await);
         assert_eq!(world.quarantine_entries(), 0);
     }
 

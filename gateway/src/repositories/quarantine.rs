@@ -8,12 +8,12 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::git::invocation::Invocation;
-use crate::logged::logged;
 use crate::process::ChildLimits;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::fsck;
 use crate::repositories::generation::WholeWith;
 use crate::repositories::kept::KeptParts;
@@ -123,29 +123,34 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
     pub(crate) async fn migrate(self) -> Result<(), FileError> {
-        in_background(move || self.migrate_now(None)).await
+        in_background(move || self.migrate_now()).await
     }
 
     /// As [`Quarantine::migrate`]; a repository that is not on disk gets these refs, unless git would refuse them.
     ///
     /// # Errors
     /// The same.
-    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<(), FileError> {
-        in_background(move || self.migrate_now(Some(&refs))).await
+    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<(), RepositoryError> {
+        in_background(move || {
+            if !is_repository(self.repository.path()) {
+                prepare(&self.repository, &self.path)?;
+                match lay_out_refs(&self.path, &refs) {
+                    // Nothing is written: the next alignment of the repository sets them, or meets the same.
+                    Err(RepositoryError::Refused { .. }) => {}
+                    laid_out => laid_out?,
+                }
+            }
+            Ok(self.migrate_now()?)
+        })
+        .await
     }
 
-    fn migrate_now(self, refs: Option<&RefTransaction>) -> Result<(), FileError> {
+    fn migrate_now(self) -> Result<(), FileError> {
         prepare(&self.repository, &self.path)?;
         let place = self.repository.path();
-        if !is_repository(place) {
-            if let Some(Err(error)) = refs.map(|refs| lay_out_refs(&self.path, refs)) {
-                // The next alignment of the repository sets them, or meets the same error.
-                tracing::debug!(repo.coordinate = %self.repository.coordinate(), error = logged(&error), "cannot make a repository with its refs");
-            }
-            if put_in_place(&self.path, place)? {
-                self.store().hosted().add([self.repository.coordinate().clone()]);
-                return Ok(());
-            }
+        if !is_repository(place) && put_in_place(&self.path, place)? {
+            self.store().hosted().add([self.repository.coordinate().clone()]);
+            return Ok(());
         }
         move_packs(&self.objects, &place.join("objects"))
     }

@@ -41,6 +41,11 @@ impl Disk {
         self
     }
 
+    /// Tells whether there is a repository.
+    pub fn has_repository(&self, coordinate: Coordinates) -> bool {
+        self.objects[coordinate.index()] != Events::NONE || self.installed.meets(coordinate)
+    }
+
     /// Brings a repository to a state: refs and the objects that it needs.
     pub fn align(&mut self, coordinate: Coordinates, state: Event) {
         self.objects[coordinate.index()].add(state);

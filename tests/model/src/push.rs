@@ -91,6 +91,8 @@ pub fn take_in(
             state.disk.parts = state.disk.parts.with(push.parts());
             state.promised_parts = state.promised_parts.with(push.parts());
         }
+        // A repository is made with the refs of what comes first.
+        Some(pushed) if !state.disk.has_repository(at) => state.disk.align(at, pushed),
         Some(pushed) => state.disk.objects[at.index()].add(pushed),
         None => state.disk.staged = state.disk.staged.with(at),
     }
