@@ -51,10 +51,10 @@ pub(crate) struct DeclareOptions {
     /// The secret key to sign with (nsec or hex). A new one is made if the file does not exist.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
-    /// What the repository is called.
+    /// The identifier of the repository.
     #[arg(long, value_name = "TEXT")]
     identifier: Identifier,
-    /// A branch or tag and the object that it names, as `refs/heads/main=<oid>`; once for each ref [default: none].
+    /// A branch or tag and its object, as `refs/heads/main=<oid>`; once for each ref [default: none].
     #[arg(long = "ref", value_name = "REF=OID", value_parser = declared_ref)]
     refs: Vec<(RefName, Oid)>,
     /// The branch that is checked out by default [default: none].
@@ -100,7 +100,7 @@ fn relay_url(text: &str) -> Result<Url, Expected> {
 }
 
 /// Connects to the relay, as clients do.
-async fn open(relay_url: &Url, origin: &str) -> Result<RelayConnection, CommandError> {
+async fn open(relay_url: &Url, origin: &str) -> Result<OutsideRelay, CommandError> {
     let origin = Url::parse(origin).map_err(CommandError::because(NOT_REACHED))?;
     let (stream, _) = connect(&origin).await.map_err(CommandError::because(NOT_REACHED))?;
     let (socket, _) = client_async(relay_url.as_str(), stream)
@@ -136,7 +136,7 @@ fn keys(path: &Path) -> Result<Keys, CommandError> {
 
 /// Signs an event and publishes it.
 async fn send(
-    relay: &mut RelayConnection,
+    relay: &mut OutsideRelay,
     keys: &Keys,
     kind: u16,
     tags: impl IntoIterator<Item = [String; 2]>,
@@ -168,7 +168,7 @@ async fn send(
 }
 
 /// Reads until the relay tells what it makes of an event; `None`: it does not.
-async fn answer_about(relay: &mut RelayConnection, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
+async fn answer_about(relay: &mut OutsideRelay, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
     while let Some(message) = relay.next().await {
         let text = message?.into_text().unwrap_or_default();
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -181,7 +181,7 @@ async fn answer_about(relay: &mut RelayConnection, event: &Event) -> Result<Opti
 }
 
 /// The relay, through TLS or not.
-type RelayConnection = WebSocketStream<Box<dyn Connection>>;
+type OutsideRelay = WebSocketStream<Box<dyn Connection>>;
 
 const NOT_REACHED: &str = "cannot reach the relay that --relay-url names; does the server run?";
 

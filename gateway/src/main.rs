@@ -9,6 +9,7 @@ mod fairness;
 mod fetch;
 mod git;
 mod http;
+mod logged;
 mod meter;
 mod options;
 mod outside;
@@ -121,7 +122,7 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
 
 fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads it has seen enough.
+        // The reader has closed its end: it has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
@@ -172,7 +173,7 @@ fn fail(error: &dyn std::error::Error) {
     }
 }
 
-/// What is logged unless GRASP_LOG says otherwise.
+/// The level without GRASP_LOG.
 const LOG_DEFAULT: &str = "info,nostr_lmdb=warn";
 
 /// For threads that still work when the server has ended.

@@ -1,5 +1,5 @@
-//! `grasp-plugin`: strfry's write policy. Git events are held in the purgatory until the gateway has their data; what
-//! is none of git's business passes at once.
+//! `grasp-plugin`: strfry's write policy. Git events are held in the purgatory until the gateway has their data; events
+//! that have nothing to do with git pass at once.
 //!
 //! strfry runs it, one event at a time, from its only writer thread (docs/strfry-contract.md).
 
@@ -118,7 +118,7 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What is logged unless GRASP_LOG says otherwise.
+/// The level without GRASP_LOG.
 const LOG_DEFAULT: &str = "info";
 
 /// For one answer in all: every write of the relay waits for it. Far below strfry's own 10 s, after which it would

@@ -77,7 +77,8 @@ impl ToldSettings {
 pub fn differences(own: &ToldSettings, other: &ToldSettings, of_other: Program) -> Vec<String> {
     let named = |(name, mend): &(&str, &str)| {
         let (here, there) = (own.value(name), other.value(name));
-        (here != there).then(|| format!("the {of_other} runs with {name} {there}, and not {here} as here: {mend}"))
+        (here != there)
+            .then(|| format!("the {of_other} runs with {name} {there}, but this program with {here}: {mend}"))
     };
     MENDS.iter().filter_map(named).collect()
 }
@@ -151,7 +152,7 @@ fn log((new, gone): (Vec<String>, Vec<String>)) {
         tracing::warn!("{text}");
     }
     for text in gone {
-        tracing::info!("not so any more: {text}");
+        tracing::info!("resolved: {text}");
     }
 }
 
@@ -202,8 +203,10 @@ mod tests {
         let found = differences(&told("a.example", "1"), &told("b.example", "2"), Program::Plugin);
 
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].starts_with("the plugin runs with version 2, and not 1 as here: install"));
-        assert!(found[1].contains("domain b.example, and not a.example") && found[1].contains("config.toml"));
+        assert!(found[0].starts_with("the plugin runs with version 2, but this program with 1: install"));
+        assert!(
+            found[1].contains("domain b.example, but this program with a.example") && found[1].contains("config.toml")
+        );
         assert!(differences(&told("a", "1"), &told("a", "1"), Program::Plugin).is_empty());
     }
 

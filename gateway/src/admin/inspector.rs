@@ -1,4 +1,4 @@
-//! Looks at repositories: on disk, and at the facts about them. What it means is decided in `inspection`.
+//! Inspects repositories: on disk, and the facts about them. `inspection` decides what the results mean.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::options::server::GatewayOptions;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
-/// Looks at the repositories of a server.
+/// Inspects the repositories of a server.
 pub(super) struct Inspector {
     pub(super) repositories: Repositories,
     loader: FactLoader,
@@ -40,7 +40,8 @@ impl Inspector {
         })
     }
 
-    /// Has a gateway reconcile repositories before they are looked at, and waits until it has not ended one for `wait`.
+    /// Has a gateway reconcile repositories before they are inspected, and waits until it has not finished one for
+    /// `wait`.
     pub(super) async fn reconcile(
         &mut self,
         coordinates: &[Coordinate],
@@ -73,10 +74,10 @@ impl Inspector {
         &self.loader.purgatory
     }
 
-    /// Looks at a repository; without its objects where only its refs matter.
+    /// Inspects a repository; without its objects where only its refs matter.
     ///
     /// # Errors
-    /// The facts about it cannot be read. What cannot be read on disk is found.
+    /// The facts about it cannot be read. Unreadable files on disk are a result.
     pub(super) async fn inspect(&self, coordinate: &Coordinate, refs_only: bool) -> Result<Inspection, FactsError> {
         let mut broken = Vec::new();
         if self.unreconciled.contains(coordinate) {
@@ -122,7 +123,7 @@ impl Inspector {
     }
 }
 
-/// Between two looks at what a gateway may be changing.
+/// Between two inspections of a repository that a gateway may be changing.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Repositories marked by one call of Redis.

@@ -1,5 +1,5 @@
-//! What the operator sees and does beside the server: the commands that look into the purgatory, and the admin
-//! address, and whether another address is this server's own.
+//! The operator's view beside the server: the commands that show the purgatory, and the admin address, and whether
+//! another address is this server's own.
 
 pub(crate) mod address;
 pub(crate) mod doctor;

@@ -1,5 +1,5 @@
-//! `grasp-gateway repo`: looks at the repositories of a data directory and works on them, beside a gateway or without
-//! one. What is wrong with one is decided in `inspection`.
+//! `grasp-gateway repo`: shows, checks and maintains the repositories of a data directory, with or without a running
+//! gateway. `inspection` decides what is wrong with one.
 
 use std::fs;
 use std::io;
@@ -49,10 +49,10 @@ use crate::repositories::maintenance::MaintenanceSettings;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::RepositoryStore;
 
-/// Does what the operator asks for. What takes long is written as it is done.
+/// Runs the command. Long results are written as they are found.
 ///
 /// # Errors
-/// There is no such data directory, the facts about a repository cannot be read, or nobody reads what is written.
+/// There is no such data directory, the facts about a repository cannot be read, or the output is closed.
 pub(crate) async fn run(options: &RepoOptions) -> Result<CommandAnswer, CommandError> {
     match &options.action {
         RepoAction::List(options) => list_sizes(options).await,
@@ -116,7 +116,7 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
     let InspectOptions { server, json, .. } = &options.check.inspect;
     if server.redis().is_none() {
         return Err(CommandError::new(
-            "--redis-url must be given: a gateway without Redis reconciles what is cloned, and all when it starts",
+            "--redis-url must be given: a gateway without Redis reconciles a repository when it is cloned, and all of them when it starts",
         ));
     }
     let mut inspector = inspector(server).await?;
@@ -130,7 +130,7 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
     check(&options.check, &inspector).await
 }
 
-/// Writes what is wrong with each repository; it is a failure if anything is, or if that of one cannot be told.
+/// Writes the problems of each repository; it is a failure if there are any, or if the check of one fails.
 async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<CommandAnswer, CommandError> {
     let coordinates = named(&options.named, &inspector.repositories).await?;
     let InspectOptions { refs_only, json, .. } = &options.inspect;
@@ -165,7 +165,7 @@ async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<Comm
     }
     let mut text = format!("{} checked, {faulty} wrong", coordinates.len());
     if unknown > 0 {
-        text += &format!(", {unknown} that cannot be told");
+        text += &format!(", {unknown} unknown");
     }
     Ok(CommandAnswer {
         text: if *json { String::new() } else { text + "\n" },
@@ -174,7 +174,7 @@ async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<Comm
 }
 
 fn unread(coordinate: &Coordinate) -> impl FnOnce(FactsError) -> CommandError {
-    CommandError::because(format!("cannot tell what is declared of {coordinate}"))
+    CommandError::because(format!("cannot read the facts about {coordinate}"))
 }
 
 async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandError> {
@@ -238,18 +238,18 @@ async fn open(data_dir: &Path, maintenance: MaintenanceSettings) -> Result<Repos
 fn owner_of(data_dir: &Path) -> Result<u32, CommandError> {
     let found = fs::metadata(data_dir.join("repositories"));
     let found = found.map_err(CommandError::because(format!(
-        "there are no repositories in {}: name the gateway's with --data-dir",
+        "there are no repositories in {}: give the gateway's directory with --data-dir",
         data_dir.display()
     )))?;
     Ok(found.uid())
 }
 
-/// Refuses another user than the gateway's: the gateway could not read what that one writes.
+/// Refuses to run as another user than the gateway's: the gateway could not read the files that it writes.
 fn check_user(data_dir: &Path, owner: u32, own: u32) -> Result<(), CommandError> {
     match owner == own {
         true => Ok(()),
         false => Err(CommandError::new(format!(
-            "{} belongs to user {owner}, and this is run by user {own}, whose files the gateway cannot read: \
+            "{} belongs to user {owner}, and this command runs as user {own}, whose files the gateway could not read: \
              runuser -u grasp -- grasp-gateway repo ...",
             data_dir.display()
         ))),
@@ -265,14 +265,11 @@ async fn named(named: &NamedRepositories, repositories: &Repositories) -> Result
 
 async fn all(repositories: &Repositories) -> Result<Vec<Coordinate>, CommandError> {
     let (mut walk, mut all) = (repositories.walk(), Vec::new());
-    loop {
-        let page = walk.next_page(PAGE).await;
-        let page = page.map_err(CommandError::because("cannot list the repositories"))?;
-        if page.is_empty() {
-            return Ok(all);
-        }
+    let failed = || CommandError::because("cannot list the repositories");
+    while let Some(page) = walk.next_page(PAGE).await.map_err(failed())? {
         all.extend(page);
     }
+    Ok(all)
 }
 
 fn describe(done: Maintained, began: Instant) -> String {
@@ -316,7 +313,7 @@ mod tests {
         assert!(check_user(folder.path(), owner, rustix::process::geteuid().as_raw()).is_ok());
         for (owner, own) in [(33, 0), (0, 33)] {
             let refused = check_user(folder.path(), owner, own).unwrap_err().to_string();
-            let users = format!("user {owner}, and this is run by user {own}");
+            let users = format!("user {owner}, and this command runs as user {own}");
             assert!(refused.contains(&users) && refused.contains("runuser"), "{refused}");
         }
     }

@@ -1,5 +1,6 @@
 //! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are the
-//! programs', and what they name is there and fits together. And the units of one gateway and of several are the same.
+//! programs', and the files that they name exist and fit together. And the units of one gateway and of several are the
+//! same.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
-//! What else the environment says: variables that no option has, and what is logged. A mistake there is named: without
-//! that, a program does as if nothing had been said.
+//! The rest of the environment: variables that no option has, and the log level. A mistake there is reported: otherwise
+//! the program would ignore it silently.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use clap::Command;
 
 use crate::options::redis_password;
 
-/// A variable that looks like one of ours and is none.
+/// A variable that looks like one of ours but is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
     /// Its name.
@@ -46,7 +46,7 @@ pub enum LogError {
 
 impl fmt::Display for UnknownVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no variable of this program", self.name)?;
+        write!(f, "{} is not a variable of this program", self.name)?;
         match &self.meant {
             Some(meant) => write!(f, ": did you mean {meant}?"),
             None => Ok(()),
@@ -102,10 +102,10 @@ pub(super) fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
     (distance <= TYPOS_MAX.min(own.len() / 3)).then(|| nearest.clone())
 }
 
-/// Returns what is logged: what `GRASP_LOG` says, or `default` without it.
+/// Returns the log directives: those of `GRASP_LOG`, or `default` without it.
 ///
 /// # Errors
-/// It says nothing that can be followed.
+/// The variable is not a valid directive.
 pub fn log_directives(default: &str) -> Result<String, LogError> {
     match std::env::var(LOG) {
         Ok(text) if !text.trim().is_empty() => check_directives(&text).map(|()| text),
@@ -113,10 +113,10 @@ pub fn log_directives(default: &str) -> Result<String, LogError> {
     }
 }
 
-/// Returns how the log is written: as `GRASP_LOG_FORMAT` says, or as text without it.
+/// Returns the format of the log: `GRASP_LOG_FORMAT`, or text without it.
 ///
 /// # Errors
-/// It says nothing that can be followed.
+/// The variable names no format.
 pub fn log_format() -> Result<LogFormat, LogError> {
     match std::env::var(LOG_FORMAT).unwrap_or_default().as_str() {
         "" | "text" => Ok(LogFormat::Text),
@@ -125,7 +125,7 @@ pub fn log_format() -> Result<LogFormat, LogError> {
     }
 }
 
-/// A bare word that is no level would be taken for the name of a module, of which there is none.
+/// A bare word that is not a level would be taken for the name of a module that does not exist.
 fn check_directives(text: &str) -> Result<(), LogError> {
     for part in text.split(',').map(str::trim) {
         let is_sound = match part.rsplit_once('=') {

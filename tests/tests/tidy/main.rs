@@ -8,6 +8,7 @@ mod code;
 mod commands;
 mod imports;
 mod tree;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
