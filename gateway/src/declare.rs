@@ -100,7 +100,7 @@ fn relay_url(text: &str) -> Result<Url, Expected> {
 }
 
 /// Connects to the relay, as clients do.
-async fn open(relay_url: &Url, origin: &str) -> Result<DeclareSocket, CommandError> {
+async fn open(relay_url: &Url, origin: &str) -> Result<OutsideRelay, CommandError> {
     let origin = Url::parse(origin).map_err(CommandError::because(NOT_REACHED))?;
     let (stream, _) = connect(&origin).await.map_err(CommandError::because(NOT_REACHED))?;
     let (socket, _) = client_async(relay_url.as_str(), stream)
@@ -136,7 +136,7 @@ fn keys(path: &Path) -> Result<Keys, CommandError> {
 
 /// Signs an event and publishes it.
 async fn send(
-    relay: &mut DeclareSocket,
+    relay: &mut OutsideRelay,
     keys: &Keys,
     kind: u16,
     tags: impl IntoIterator<Item = [String; 2]>,
@@ -168,7 +168,7 @@ async fn send(
 }
 
 /// Reads until the relay answers an event; `None`: it does not.
-async fn answer_about(relay: &mut DeclareSocket, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
+async fn answer_about(relay: &mut OutsideRelay, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
     while let Some(message) = relay.next().await {
         let text = message?.into_text().unwrap_or_default();
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -181,7 +181,7 @@ async fn answer_about(relay: &mut DeclareSocket, event: &Event) -> Result<Option
 }
 
 /// The relay, through TLS or not.
-type DeclareSocket = WebSocketStream<Box<dyn Connection>>;
+type OutsideRelay = WebSocketStream<Box<dyn Connection>>;
 
 const NOT_REACHED: &str = "cannot reach the relay that --relay-url names; does the server run?";
 

@@ -1,5 +1,6 @@
-//! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are those of
-//! the programs, and the files that they name exist and fit together.
+//! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are the
+//! programs', and the files that they name exist and fit together. And the units of one gateway and of several are the
+//! same.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -174,6 +175,28 @@ fn strfry_runs_the_plugin_that_another_container_puts_there() {
     assert!(
         copy.ends_with(&format!("{}/grasp-plugin", mounts(plugin)["plugin"])),
         "{copy}"
+    );
+}
+
+#[test]
+fn a_gateway_of_several_runs_as_one_alone_but_for_its_ports() {
+    let lines = |name: &str| -> Vec<String> {
+        let unit = shipped(name);
+        let settings = unit.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        settings.map(str::to_owned).collect()
+    };
+    let (alone, several) = (
+        lines("systemd/grasp-gateway.service"),
+        lines("systemd/grasp-gateway@.service"),
+    );
+    assert_eq!(alone.len(), several.len());
+
+    let differing: Vec<_> = alone.iter().zip(&several).filter(|(one, other)| one != other).collect();
+
+    assert!(alone.len() > 30 && differing.len() == 2, "{differing:#?}");
+    assert!(
+        differing.iter().all(|(_, other)| other.contains("%i")),
+        "{differing:#?}"
     );
 }
 

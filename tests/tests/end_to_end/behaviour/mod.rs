@@ -38,3 +38,4 @@ mod slow_clients;
 mod strangers;
 mod submodules;
 mod surplus;
+mod tutorial;
