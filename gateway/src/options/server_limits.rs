@@ -12,6 +12,7 @@ use shared::rules::PullRequestLimits;
 use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::ShareLimits;
 use crate::fetch::conversation::UploadPackLimits;
+use crate::fetch::reader::CACHE_BYTES_MAX;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;
 use crate::http::server::ConnectionLimits;
@@ -68,6 +69,10 @@ pub(crate) struct ServerLimits {
     /// them at most. An answer is kept when it was asked for twice, for an hour. 1: none is.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.kept_bytes_max))]
     pub(crate) fetch_cache_bytes_max: ByteCount,
+    /// Most bytes of memory of what readers have asked for within the last seconds: refs, answers and pages. Where one
+    /// repository takes more than three quarters of them, its answers are made for each request.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(CACHE_BYTES_MAX))]
+    pub(crate) read_cache_bytes_max: ByteCount,
     /// Most short git commands (update-ref, rev-list, pack-objects) at the same time; more wait.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
     pub(crate) git_commands_max: usize,
