@@ -95,7 +95,8 @@ impl<T> Weighter<Coordinate, Kept<T>> for KeptBytes {
 }
 
 impl<T: Shareable> ReadCache<T> {
-    /// Keeps results of at most so many bytes in all, and of one repository at most three quarters of them, for as long as `changes` has counted no change.
+    /// Keeps results of at most so many bytes in all, and of one repository at most three quarters of them, for as
+    /// long as `changes` has counted no change.
     pub(crate) fn new(changes: Changes, bytes_max: u64) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(LOADS_EXPECTED)
