@@ -128,7 +128,7 @@ impl Server {
             .with_disk_limits(options.server_limits.of_disk(), upload_pack.spare())
             .with_maintenance(options.maintenance.settings());
         let changes = Changes::new();
-        let reader = Arc::new(Reader::new(loader.clone(), repositories.clone(), changes.clone()));
+        let reader = reader(options, &loader, &repositories, &changes);
         let reconciler = reconciler(options, loader.clone(), repositories.clone(), changes).await?;
         let limits = &options.server_limits;
         let health = Health {
@@ -266,6 +266,17 @@ async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, Command
     RepositoryStore::open(git, layout, CACHED_REFS_MAX)
         .await
         .map_err(CommandError::because("cannot prepare the repositories"))
+}
+
+fn reader(
+    options: &GatewayOptions,
+    loader: &FactLoader,
+    repositories: &Repositories,
+    changes: &Changes,
+) -> Arc<Reader> {
+    let cache_bytes_max = options.server_limits.read_cache_bytes_max.0;
+    let (loader, repositories) = (loader.clone(), repositories.clone());
+    Arc::new(Reader::new(loader, repositories, changes.clone(), cache_bytes_max))
 }
 
 async fn reconciler(

@@ -1,6 +1,8 @@
 //! What a repository offers: the bodies of answers to `GET info/refs` (`gitprotocol-http(5)`, "Smart Server Response"),
 //! but for the agent byte for byte as git writes them (docs/facts/git-http.md 2.1). Pure.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use bytes::BytesMut;
 use shared::git::Oid;
@@ -16,7 +18,7 @@ pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes
     if version == ProtocolVersion::V2 {
         let mut out = BytesMut::new();
         for line in UPLOAD_PACK_V2 {
-            PktLine::Data(format!("{line}\n").as_bytes()).encode(&mut out);
+            PktLine::encode_text(format_args!("{line}\n"), &mut out);
         }
         PktLine::Flush.encode(&mut out);
         return out.freeze();
@@ -34,7 +36,7 @@ pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes
     for (name, oid) in visible(refs) {
         writer.line(*oid, name.as_str());
         if let Some(peeled) = refs.peeled.get(name) {
-            writer.line(*peeled, &format!("{name}^{{}}"));
+            writer.line(*peeled, format_args!("{name}^{{}}"));
         }
     }
     writer.finish()
@@ -68,7 +70,7 @@ struct Writer {
 impl Writer {
     fn new(service: &str, version: ProtocolVersion, capabilities: String) -> Self {
         let mut out = BytesMut::new();
-        PktLine::Data(format!("# service={service}\n").as_bytes()).encode(&mut out);
+        PktLine::encode_text(format_args!("# service={service}\n"), &mut out);
         PktLine::Flush.encode(&mut out);
         if version == ProtocolVersion::V1 {
             PktLine::Data(b"version 1\n").encode(&mut out);
@@ -79,22 +81,26 @@ impl Writer {
         }
     }
 
-    fn line(&mut self, oid: Oid, name: &str) {
-        let line = match self.capabilities.take() {
-            Some(capabilities) => format!("{oid} {name}\0{capabilities}\n"),
-            None => format!("{oid} {name}\n"),
-        };
-        PktLine::Data(line.as_bytes()).encode(&mut self.out);
+    fn line(&mut self, oid: Oid, name: impl Display) {
+        match self.capabilities.take() {
+            Some(capabilities) => {
+                PktLine::encode_text(format_args!("{oid} {name}\0{capabilities}\n"), &mut self.out);
+            }
+            None => PktLine::encode_text(format_args!("{oid} {name}\n"), &mut self.out),
+        }
     }
 
     fn finish(mut self) -> Bytes {
         if let Some(capabilities) = self.capabilities.take() {
             let null = "0".repeat(2 * Oid::LEN);
-            let line = format!("{null} capabilities^{{}}\0{capabilities}\n");
-            PktLine::Data(line.as_bytes()).encode(&mut self.out);
+            PktLine::encode_text(
+                format_args!("{null} capabilities^{{}}\0{capabilities}\n"),
+                &mut self.out,
+            );
         }
         PktLine::Flush.encode(&mut self.out);
-        self.out.freeze()
+        // Of what it had to grow by, nothing is kept.
+        Bytes::copy_from_slice(&self.out)
     }
 }
 

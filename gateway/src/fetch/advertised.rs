@@ -22,6 +22,7 @@ use wire::protocol::ProtocolVersion;
 /// Refs, and the answers that were made of them.
 pub(crate) struct Advertised {
     refs: Arc<RefSnapshot>,
+    refs_bytes: u64,
     /// Version 0, which clients that push get too.
     upload_pack: OnceLock<TaggedBody>,
     receive_pack: OnceLock<TaggedBody>,
@@ -36,6 +37,7 @@ impl Advertised {
     /// Nothing was asked yet about these refs.
     pub(crate) fn new(refs: Arc<RefSnapshot>) -> Self {
         Self {
+            refs_bytes: bytes_of(&refs),
             refs,
             upload_pack: OnceLock::new(),
             receive_pack: OnceLock::new(),
@@ -108,18 +110,23 @@ impl Advertised {
         *self.tags.get_or_init(|| tags_of(&self.refs))
     }
 
-    /// Returns how many bytes it takes at most, once every answer is made.
+    /// Returns how many bytes it takes with the answers that were made.
     pub(crate) fn bytes(&self) -> u64 {
-        let refs = self.refs.refs.keys().map(|name| name.as_str().len());
-        let of_refs: usize = refs
-            .map(|name| REF_BYTES + (1 + ANSWERS_MAX) * (name + LINE_BYTES))
-            .sum();
-        let peeled = self.refs.peeled.keys().map(|name| name.as_str().len());
-        let of_peeled: usize = peeled
-            .map(|name| REF_BYTES + (1 + ANSWERS_MAX) * (name + LINE_BYTES))
-            .sum();
-        (ADVERTISED_BYTES + of_refs + of_peeled) as u64
+        let whole =
+            [&self.upload_pack, &self.receive_pack].map(|answer| answer.get().map_or(0, |made| made.bytes.len()));
+        let latest = self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = latest
+            .iter()
+            .map(|(request, answer)| request.prefix_bytes() + answer.len());
+        self.refs_bytes + (whole.into_iter().chain(latest).sum::<usize>() as u64)
     }
+}
+
+/// Returns how many bytes refs take, with what each points at once more, sorted.
+fn bytes_of(refs: &RefSnapshot) -> u64 {
+    let names = refs.refs.keys().chain(refs.peeled.keys());
+    let of_names: usize = names.map(|name| REF_BYTES + name.as_str().len()).sum();
+    (ADVERTISED_BYTES + of_names) as u64
 }
 
 /// Returns a name of all tags as they are.
@@ -144,14 +151,46 @@ const LS_REFS_KEPT_MAX: usize = 2;
 /// Of the prefixes in a request whose answer is kept. A clone names 3, a fetch of one branch 6.
 const PREFIX_BYTES_KEPT_MAX: usize = 1024;
 
-/// Answers kept at the same time.
-const ANSWERS_MAX: usize = 2 + LS_REFS_KEPT_MAX;
-
-/// A line of an answer without the name: the oid, and `peeled:` or `^{}` with another.
-const LINE_BYTES: usize = 64;
-
 /// A ref in a map, without its name, and once more among the tips.
 const REF_BYTES: usize = 84;
 
-/// What no ref adds to: heads and capabilities of the answers, and prefixes.
-const ADVERTISED_BYTES: usize = ANSWERS_MAX * 512 + LS_REFS_KEPT_MAX * PREFIX_BYTES_KEPT_MAX;
+/// What no ref adds to.
+const ADVERTISED_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::cache::bytes_each_max;
+    use crate::fetch::reader::CACHE_BYTES_MAX;
+
+    #[test]
+    fn a_hundred_thousand_refs_are_kept_with_every_answer_that_was_made() {
+        let oid = Oid::from_bytes([7; Oid::LEN]).unwrap();
+        let name = |number| format!("refs/imported/{number:06}").parse::<RefName>().unwrap();
+        let refs = RefSnapshot {
+            refs: (0..100_000).map(|number| (name(number), oid)).collect(),
+            ..RefSnapshot::empty()
+        };
+        let advertised = Advertised::new(Arc::new(refs));
+        let before = advertised.bytes();
+        let answers = || {
+            let services = [GitService::UploadPack, GitService::ReceivePack];
+            let whole = services.map(|service| advertised.info_refs(service, ProtocolVersion::V0).bytes);
+            [
+                whole[0].clone(),
+                whole[1].clone(),
+                advertised.ls_refs(LsRefs::default()),
+            ]
+        };
+
+        let made = answers();
+
+        let len: usize = made.iter().map(Bytes::len).sum();
+        assert_eq!(advertised.bytes(), before + len as u64);
+        assert!(advertised.bytes() + made[2].len() as u64 <= bytes_each_max(CACHE_BYTES_MAX));
+        assert_eq!(
+            answers().map(|answer| answer.as_ptr()),
+            made.map(|answer| answer.as_ptr())
+        );
+    }
+}

@@ -29,7 +29,7 @@ use crate::repositories::changes::Changes;
 pub(crate) trait Shareable: Send + Sync + 'static {
     /// Who may have it.
     fn audience(&self) -> Audience;
-    /// How many bytes of memory it takes at most, with all that it comes to keep, unless that is weighed again.
+    /// How many bytes of memory it takes. Whoever lets it keep more weighs it again.
     fn bytes(&self) -> u64;
 }
 
@@ -55,7 +55,7 @@ struct Inner<T> {
     /// Held while it is decided who loads.
     beginning: Mutex<()>,
     changes: Changes,
-    bytes_max: u64,
+    bytes_each_max: u64,
     /// Whether a task removes old results.
     is_swept: AtomicBool,
 }
@@ -96,7 +96,8 @@ impl<T> Weighter<Coordinate, Kept<T>> for KeptBytes {
 }
 
 impl<T: Shareable> ReadCache<T> {
-    /// Keeps results of at most so many bytes in all, for as long as `changes` has counted no change.
+    /// Keeps results of at most so many bytes in all, and of one repository at most three quarters of them, for as
+    /// long as `changes` has counted no change.
     pub(crate) fn new(changes: Changes, bytes_max: u64) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(LOADS_EXPECTED)
@@ -116,7 +117,7 @@ impl<T: Shareable> ReadCache<T> {
                 kept,
                 beginning: Mutex::new(()),
                 changes,
-                bytes_max,
+                bytes_each_max: bytes_each_max(bytes_max),
                 is_swept: AtomicBool::new(false),
             }),
         }
@@ -160,7 +161,9 @@ impl<T: Shareable> ReadCache<T> {
     /// Counts the bytes of a result again, which has come to keep more.
     pub(crate) fn weigh(&self, coordinate: &Coordinate, result: &Arc<T>) {
         let is_own = |kept: &Kept<T>| kept.load.result.get().is_some_and(|own| Arc::ptr_eq(own, result));
-        if let Some(kept) = self.inner.kept.peek(coordinate).filter(is_own) {
+        let has_grown = |kept: &Kept<T>| kept.bytes != result.bytes();
+        let kept = self.inner.kept.peek(coordinate);
+        if let Some(kept) = kept.filter(is_own).filter(has_grown) {
             self.keep(coordinate, &kept.load, result);
         }
     }
@@ -170,7 +173,7 @@ impl<T: Shareable> ReadCache<T> {
         let inner = &self.inner;
         let bytes = result.bytes();
         let is_own = |kept: &Kept<T>| Arc::ptr_eq(&kept.load, load);
-        if bytes > inner.bytes_max {
+        if bytes > inner.bytes_each_max {
             inner.kept.remove_if(coordinate, is_own);
         } else if inner.kept.peek(coordinate).is_none_or(|kept| is_own(&kept)) {
             let load = Arc::clone(load);
@@ -241,6 +244,12 @@ async fn sweep<T: Shareable>(inner: Weak<Inner<T>>) {
             }
         }
     }
+}
+
+/// Returns how many of all bytes one repository may have: so the others have a quarter. What takes more is loaded for
+/// each request.
+pub(super) fn bytes_each_max(bytes_max: u64) -> u64 {
+    bytes_max / 4 * 3
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -469,6 +478,22 @@ mod tests {
         assert_eq!((counted.cache.inner.kept.weight(), counted.peek("r")), (0, None));
     }
 
+    #[tokio::test]
+    async fn the_largest_that_is_kept_leaves_room_for_others() {
+        let counted = CountedLoads::new(Audience::Everybody, MANY);
+        let small = ["a", "b", "c"];
+        for _ in 0..3 {
+            for name in small {
+                counted.get(name).await;
+            }
+        }
+
+        let large = counted.load_sized("large", 75 << 10).await;
+
+        assert_eq!(counted.peek("large"), Some(large));
+        assert_eq!(small.map(|name| counted.peek(name)), [Some(0), Some(1), Some(2)]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_has_a_bound_in_bytes_and_an_end() {
         let counted = CountedLoads::new(Audience::Everybody, usize::MAX >> 4);
@@ -478,8 +503,10 @@ mod tests {
         }
         let few = counted.cache.inner.kept.len();
         assert!((20..=100).contains(&few), "{few}");
-        assert_eq!(counted.load_sized("large", 101 << 10).await, 1000);
-        assert_eq!(counted.peek("large"), None);
+        for too_large in [76 << 10, 101 << 10] {
+            counted.load_sized("large", too_large).await;
+            assert_eq!(counted.peek("large"), None);
+        }
 
         tokio::time::sleep(2 * FORGOTTEN_AFTER + Duration::from_secs(1)).await;
 

@@ -1,14 +1,20 @@
 //! One run of `git upload-pack`, within limits. Its request is complete before it begins, and its output is read at
 //! once, so no client delays it. Sending the answer is separate for each client.
 
+use std::fs::File;
 use std::io;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
 use futures_util::Stream;
 use futures_util::stream;
+use rustix::io::ioctl_fionbio;
+use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -24,6 +30,7 @@ use crate::fetch::spool::FetchSpool;
 use crate::fetch::spool::SpoolReader;
 use crate::process::ChildProcess;
 use crate::repositories::disk_use::DiskLimits;
+use crate::repositories::layout::in_background;
 
 /// What one fetch may cost, and all together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +173,7 @@ async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut Fetc
         return Ok(());
     };
     let mut buffer = BytesMut::new();
-    loop {
+    while answer.len() < LONG_BYTES {
         if buffer.capacity() < CHUNK_BYTES / 4 {
             buffer.reserve(CHUNK_BYTES);
         }
@@ -174,6 +181,58 @@ async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut Fetc
             return Ok(());
         }
         slot.add(answer, &buffer.split().freeze()).await?;
+    }
+    spool_rest(LongPipe::new(stdout.into_owned_fd()?)?, answer, slot).await
+}
+
+/// The same of a long answer.
+async fn spool_rest(mut pipe: LongPipe, answer: &FetchSpool, slot: &mut FetchSlot) -> io::Result<()> {
+    loop {
+        let (read, back) = in_background(move || (pipe.read(), pipe)).await;
+        pipe = back;
+        let bytes = read?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        slot.add(answer, &bytes).await?;
+    }
+}
+
+/// The pipe of a long answer. git writes a few KiB at a time, and each time it would wake who waits for it: so nobody
+/// does, and what comes together in a while is taken at once.
+struct LongPipe {
+    pipe: File,
+    buffer: Vec<u8>,
+    is_wide: bool,
+    /// Nothing was left in it the last time.
+    is_drained: bool,
+}
+
+impl LongPipe {
+    fn new(pipe: OwnedFd) -> io::Result<Self> {
+        ioctl_fionbio(&pipe, false)?;
+        Ok(Self {
+            // One user's pipes have a bound in all.
+            is_wide: fcntl_setpipe_size(&pipe, WIDE_PIPE_BYTES).is_ok_and(|bytes| bytes >= WIDE_PIPE_BYTES),
+            pipe: pipe.into(),
+            buffer: vec![0; LONG_CHUNK_BYTES],
+            is_drained: true,
+        })
+    }
+
+    /// Returns what is in the pipe; nothing is the end. Blocks: a git that is killed ends it.
+    fn read(&mut self) -> io::Result<Bytes> {
+        if self.is_wide && self.is_drained {
+            thread::sleep(GATHER_TIME);
+        }
+        let len = loop {
+            match self.pipe.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        self.is_drained = len < self.buffer.len();
+        Ok(Bytes::copy_from_slice(&self.buffer[..len]))
     }
 }
 
@@ -230,3 +289,15 @@ async fn send(mut answer: SpoolReader, client: &mpsc::Sender<Bytes>, limits: Upl
 
 /// One read of a full pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What a client waits for after that is the end.
+const LONG_BYTES: u64 = 1 << 20;
+
+/// One read of a long answer.
+const LONG_CHUNK_BYTES: usize = 128 << 10;
+
+/// Linux' bound for a pipe of a user (`pipe(7)`).
+const WIDE_PIPE_BYTES: usize = 1 << 20;
+
+/// git fills a quarter of a wide pipe meanwhile.
+const GATHER_TIME: Duration = Duration::from_micros(500);

@@ -45,6 +45,8 @@ pub(crate) struct Finding {
     pub(crate) found: Found,
     /// `None`: Redis or the relay does not answer.
     pub(crate) facts: Option<Facts>,
+    /// How many bytes the facts take.
+    facts_bytes: u64,
     audience: Audience,
     /// Made when it is asked for first.
     page: OnceCell<Option<TaggedBody>>,
@@ -56,6 +58,7 @@ impl Finding {
     pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience) -> Self {
         Self {
             found,
+            facts_bytes: facts.as_ref().map_or(0, bytes_of),
             facts,
             audience,
             page: OnceCell::new(),
@@ -138,7 +141,7 @@ impl Shareable for Finding {
         let page = self.page.get().and_then(Option::as_ref);
         let made = page.into_iter().chain(self.feed.get());
         let of_made: usize = made.map(|body| body.bytes.len()).sum();
-        of_refs + self.facts.as_ref().map_or(0, bytes_of) + of_made as u64
+        of_refs + self.facts_bytes + of_made as u64
     }
 }
 

@@ -35,13 +35,14 @@ pub(crate) async fn info_refs(
         GitService::UploadPack => Vec::new(),
         GitService::ReceivePack => reader.haves(coordinate, &finding).await,
     };
-    let advertised = match haves.is_empty() {
+    let offer = match haves.is_empty() {
         true => advertised.info_refs(service, version),
         false => advertised.to_push(version, &haves),
     };
+    reader.weigh(coordinate, &finding);
     let content_type = match service {
         GitService::UploadPack => "application/x-git-upload-pack-advertisement",
         GitService::ReceivePack => "application/x-git-receive-pack-advertisement",
     };
-    reply::git_tagged(content_type, &advertised, headers)
+    reply::git_tagged(content_type, &offer, headers)
 }

@@ -1,5 +1,7 @@
 //! The `ls-refs` command of protocol version 2, answered natively (git `gitprotocol-v2(5)`, `ls-refs.c`). Pure.
 
+use std::fmt;
+
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -77,22 +79,23 @@ impl LsRefs {
             Head::Symbolic(name) if self.symrefs => format!(" symref-target:{name}"),
             Head::Symbolic(_) | Head::Detached(_) => String::new(),
         };
-        let mut write = |line: String| PktLine::Data(line.as_bytes()).encode(&mut out);
+        let mut write = |line: fmt::Arguments<'_>| PktLine::encode_text(line, &mut out);
         if self.wants("HEAD") {
             match refs.head_oid() {
-                Some(oid) => write(format!("{oid} HEAD{symref_target}\n")),
-                None if self.unborn && self.symrefs => write(format!("unborn HEAD{symref_target}\n")),
+                Some(oid) => write(format_args!("{oid} HEAD{symref_target}\n")),
+                None if self.unborn && self.symrefs => write(format_args!("unborn HEAD{symref_target}\n")),
                 None => {}
             }
         }
         for (name, oid) in visible(refs).filter(|(name, _)| self.wants(name.as_str())) {
             match refs.peeled.get(name) {
-                Some(peeled) if self.peel => write(format!("{oid} {name} peeled:{peeled}\n")),
-                Some(_) | None => write(format!("{oid} {name}\n")),
+                Some(peeled) if self.peel => write(format_args!("{oid} {name} peeled:{peeled}\n")),
+                Some(_) | None => write(format_args!("{oid} {name}\n")),
             }
         }
         PktLine::Flush.encode(&mut out);
-        out.freeze()
+        // Of what it had to grow by, nothing is kept.
+        Bytes::copy_from_slice(&out)
     }
 
     /// Returns how many bytes its prefixes take.

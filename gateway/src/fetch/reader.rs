@@ -42,12 +42,13 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads repositories in `repositories` by the facts of `loader`, and again when `changes` counts a change.
-    pub(crate) fn new(loader: FactLoader, repositories: Repositories, changes: Changes) -> Self {
+    /// Reads repositories in `repositories` by the facts of `loader`, and again when `changes` counts a change. Keeps at
+    /// most so many bytes of the results.
+    pub(crate) fn new(loader: FactLoader, repositories: Repositories, changes: Changes, cache_bytes_max: u64) -> Self {
         Self {
             loader,
             repositories,
-            cache: ReadCache::new(changes.clone(), CACHE_BYTES_MAX),
+            cache: ReadCache::new(changes.clone(), cache_bytes_max),
             asked: Meter::default(),
             loaded: Meter::default(),
             changes,
@@ -112,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// Counts what a finding takes now that a page or a feed was made of it.
+    /// Counts what a finding takes now that an answer was made of it, which it may have come to keep.
     pub(crate) fn weigh(&self, coordinate: &Coordinate, finding: &Arc<Finding>) {
         self.cache.weigh(coordinate, finding);
     }
@@ -302,4 +303,4 @@ const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// For the results of the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
-const CACHE_BYTES_MAX: u64 = 32 << 20;
+pub(crate) const CACHE_BYTES_MAX: u64 = 64 << 20;

@@ -1,15 +1,19 @@
 //! Bytes between a writer and a reader of different speed, each way of a fetch: a request is here before git begins,
 //! and git ends before a slow reader has its answer. The first ones are in memory, the rest in a file.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use crate::fairness::shares::Claim;
 use crate::fetch::answers::WholeAnswer;
@@ -55,6 +59,8 @@ pub(super) enum SpoolEnd {
 struct Stored {
     base: u64,
     memory: Vec<u8>,
+    /// Instead of `memory` once the beginning was discarded: each piece is gone when it is read.
+    passing: Option<VecDeque<Bytes>>,
     /// The bytes that are not in memory; a byte has the same position in both.
     file: Option<Arc<SpoolFile>>,
     file_bytes: u64,
@@ -109,6 +115,7 @@ impl FetchSpool {
     /// Adds the next bytes; `false`: there is no room for them before the reader has taken more. A disk that is full or
     /// fails is no room.
     pub(super) async fn offer(&self, bytes: &Bytes) -> bool {
+        self.let_pass(bytes.len()).await;
         let Some((at, in_memory)) = self.reserve(bytes.len()) else {
             return false;
         };
@@ -130,11 +137,21 @@ impl FetchSpool {
             }
             return false;
         }
-        stored.memory.extend_from_slice(&bytes[..in_memory]);
+        match &mut stored.passing {
+            Some(_) if in_memory == 0 => {}
+            Some(passing) => passing.push_back(bytes.slice(..in_memory)),
+            None => stored.memory.extend_from_slice(&bytes[..in_memory]),
+        }
         stored.written += bytes.len() as u64;
         let written = stored.written;
         self.progress.send_modify(|progress| progress.written = written);
         true
+    }
+
+    /// Waits a moment for a reader that keeps up to take what is in memory, so that nothing comes to the disk.
+    async fn let_pass(&self, len: usize) {
+        let ends_at = Instant::now() + PASSING_WAIT_MAX;
+        while self.stored().is_passing_full(len) && timeout_at(ends_at, self.taken()).await.is_ok() {}
     }
 
     /// Takes room for the next bytes. Returns their place, and how many of them go to memory; `None`: there is no room
@@ -150,7 +167,8 @@ impl FetchSpool {
                 return None;
             }
             let at = stored.written - stored.base;
-            let in_memory = usize::try_from(MEMORY_BYTES_MAX.saturating_sub(at)).map_or(len, |room| room.min(len));
+            let room = stored.memory_bytes_max().saturating_sub(at);
+            let in_memory = usize::try_from(room).map_or(len, |room| room.min(len));
             let file_bytes = (len - in_memory) as u64;
             if stored.file_bytes + file_bytes <= self.bytes_max && self.claim.grow(file_bytes).is_ok() {
                 stored.file_bytes += file_bytes;
@@ -235,11 +253,35 @@ impl Stored {
         bytes >= RECLAIM_BYTES && !is_kept
     }
 
+    fn memory_bytes_max(&self) -> u64 {
+        match self.passing {
+            Some(_) => PASSING_BYTES_MAX,
+            None => MEMORY_BYTES_MAX,
+        }
+    }
+
+    /// Whether nothing is on disk, and no room in memory before more is read.
+    fn is_passing_full(&self, len: usize) -> bool {
+        let ahead = self.written - self.base;
+        self.passing.is_some() && self.file_bytes == 0 && ahead > 0 && ahead + len as u64 > PASSING_BYTES_MAX
+    }
+
+    /// Takes out the next passing bytes.
+    fn pass(&mut self) -> Option<Bytes> {
+        let bytes = self.passing.as_mut()?.pop_front()?;
+        // As long as something is on disk, positions are counted from where that began.
+        if self.file_bytes == 0 {
+            self.base += bytes.len() as u64;
+        }
+        Some(bytes)
+    }
+
     /// Discards the bytes that were read. Returns how many of them were on disk.
     fn begin_again(&mut self) -> u64 {
         self.base = self.written;
         self.writing = None;
-        self.memory.clear();
+        self.memory = Vec::new();
+        self.passing.get_or_insert_default();
         SpoolFile::close(self.file.take());
         self.is_full = false;
         std::mem::take(&mut self.file_bytes)
@@ -272,7 +314,10 @@ impl SpoolReader {
 
     async fn read(&self) -> io::Result<Bytes> {
         let (file, at, len) = {
-            let stored = self.spool.stored();
+            let mut stored = self.spool.stored();
+            if let Some(bytes) = stored.pass() {
+                return Ok(bytes);
+            }
             let at = self.at - stored.base;
             let place = usize::try_from(at).unwrap_or(usize::MAX);
             if let Some(rest) = stored.memory.get(place..).filter(|rest| !rest.is_empty()) {
@@ -300,8 +345,14 @@ impl SpoolReader {
 /// to the disk.
 const MEMORY_BYTES_MAX: u64 = 128 << 10;
 
+/// The same of what passes to a reader that has kept up for long: some large reads of a pipe.
+const PASSING_BYTES_MAX: u64 = 256 << 10;
+
+/// For a reader on a fast line to take some of it. A slower one has the rest from the disk.
+const PASSING_WAIT_MAX: Duration = Duration::from_millis(10);
+
 /// Read at once.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 128 << 10;
 
 /// So much has to be read before the disk's space is given back: a reader that nearly keeps up needs no new file each
 /// time.
@@ -339,7 +390,7 @@ mod tests {
             turns in proptest::collection::vec((any::<bool>(), 1..100_000_usize), 1..200),
             bytes_max in 50_000..20_000_000_u64,
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
                 let dir = tempfile::tempdir().unwrap();
                 let (layout, shares) = (Layout::new(dir.path()).unwrap(), shares(10_000_000));
@@ -379,13 +430,43 @@ mod tests {
         assert_eq!(count, 2 + 16);
         assert_eq!(shares.in_use(), (1, 1 << 20));
 
-        for _ in 0..count {
-            assert_eq!(reader.next().await.unwrap(), Some(chunk.clone()));
+        let mut read = 0;
+        while read < count * chunk.len() {
+            read += reader.next().await.unwrap().unwrap().len();
         }
 
         assert!(spool.offer(&chunk).await);
         assert_eq!(shares.in_use(), (1, 0));
-        assert_eq!(reader.next().await.unwrap(), Some(chunk));
+        assert!(reader.next().await.unwrap() == Some(chunk));
+    }
+
+    #[tokio::test]
+    async fn of_a_reader_that_keeps_up_nothing_comes_to_the_disk_but_the_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, shares) = (Layout::new(dir.path()).unwrap(), shares(64 << 20));
+        let mut reader = reader(&layout, &shares, 64 << 20);
+        let spool = Arc::clone(reader.spool());
+        let chunk = |part: u64| Bytes::from(vec![u8::try_from(part % 251).unwrap(); 64 << 10]);
+        let parts = RECLAIM_BYTES / (64 << 10);
+        for part in 0..=2 * parts {
+            assert!(spool.offer(&chunk(part)).await);
+            assert!(reader.next().await.unwrap() == Some(chunk(part)));
+            assert_eq!(shares.in_use().1 > 0, (2..parts).contains(&part), "{part}");
+        }
+
+        // One that falls behind has the rest on the disk, and nothing is lost on the way there and back.
+        for (part, lag) in [(0, 20), (20, 2), (22, 2 * parts), (22 + 2 * parts, 4)] {
+            for part in part..part + lag {
+                assert!(spool.offer(&chunk(part)).await);
+            }
+            let mut read = Vec::new();
+            while read.len() < usize::try_from(lag).unwrap() << 16 {
+                read.extend_from_slice(&reader.next().await.unwrap().unwrap());
+            }
+            let expected: Vec<u8> = (part..part + lag).flat_map(chunk).collect();
+            assert!(read == expected, "{part}");
+        }
+        assert_eq!(shares.in_use(), (1, 0));
     }
 
     #[tokio::test]

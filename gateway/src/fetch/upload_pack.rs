@@ -41,7 +41,9 @@ pub(crate) async fn upload_pack(
             let Found::Readable { path, advertised } = &finding.found else {
                 return unreadable(&finding.found);
             };
-            process.answer((path, advertised), request).await
+            let answer = process.answer((path, advertised), request).await;
+            reader.weigh(coordinate, &finding);
+            answer
         }
         Err(error) => Err(error),
     };

@@ -12,6 +12,7 @@ use shared::rules::PullRequestLimits;
 use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::ShareLimits;
 use crate::fetch::conversation::UploadPackLimits;
+use crate::fetch::reader::CACHE_BYTES_MAX;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;
 use crate::http::server::ConnectionLimits;
@@ -69,6 +70,10 @@ pub(crate) struct ServerLimits {
     /// most a quarter. An answer is kept from its second request on, for an hour. 1: none is kept.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.kept_bytes_max))]
     pub(crate) fetch_cache_bytes_max: ByteCount,
+    /// Maximum bytes of memory of recently requested refs, answers and pages. If one repository needs more than three
+    /// quarters of it, its answers are made for each request.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(CACHE_BYTES_MAX))]
+    pub(crate) read_cache_bytes_max: ByteCount,
     /// Maximum number of short git commands (update-ref, rev-list, pack-objects) at the same time; others wait.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
     pub(crate) git_commands_max: usize,

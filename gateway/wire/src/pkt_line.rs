@@ -1,5 +1,8 @@
 //! pkt-lines, the frames of git's wire protocols (git `gitprotocol-common(5)`, "pkt-line Format"). Strict, no I/O.
 
+use std::fmt;
+use std::fmt::Write;
+
 use bytes::BufMut;
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -78,12 +81,31 @@ impl<'a> PktLine<'a> {
             Self::Delimiter => out.put_slice(b"0001"),
             Self::ResponseEnd => out.put_slice(b"0002"),
             Self::Data(data) => {
-                assert!((1..=Self::DATA_LEN_MAX).contains(&data.len()), "{}", data.len());
-                out.put_slice(format!("{:04x}", data.len() + 4).as_bytes());
+                out.put_slice(&header_of(data.len()));
                 out.put_slice(data);
             }
         }
     }
+
+    /// Appends a frame with `text` to `out`, without making the text first.
+    ///
+    /// # Panics
+    /// As [`PktLine::encode`].
+    pub fn encode_text(text: fmt::Arguments<'_>, out: &mut BytesMut) {
+        let at = out.len();
+        out.put_slice(b"0000");
+        out.write_fmt(text)
+            .expect("there is room for any text that fits into memory");
+        let header = header_of(out.len() - at - 4);
+        out[at..at + 4].copy_from_slice(&header);
+    }
+}
+
+/// Returns what comes before so many bytes of data.
+fn header_of(data_len: usize) -> [u8; 4] {
+    assert!((1..=PktLine::DATA_LEN_MAX).contains(&data_len), "{data_len}");
+    let len = data_len + 4;
+    [12, 8, 4, 0].map(|shift| DIGITS[len >> shift & 15])
 }
 
 /// Returns a frame with the text `text`.
@@ -92,6 +114,8 @@ pub fn text_line(text: &str) -> Bytes {
     PktLine::Data(text.as_bytes()).encode(&mut out);
     out.freeze()
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

@@ -53,9 +53,13 @@ impl Oid {
         if !is_lower_hex(text, 2 * Self::LEN) {
             return Err(OidError::Digits);
         }
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => digit - b'0',
+            _ => digit - b'a' + 10,
+        };
         let mut bytes = [0; Self::LEN];
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * place..][..2], 16).map_err(|_| OidError::Digits)?;
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = value(digits[0]) << 4 | value(digits[1]);
         }
         Ok(Self::from_bytes(bytes))
     }
@@ -81,7 +85,12 @@ impl FromStr for Oid {
 
 impl fmt::Display for Oid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Of all that is written for a list of refs these are most.
+        let mut digits = [0; 2 * Self::LEN];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[byte >> 4, byte & 15].map(|value| DIGITS[usize::from(value)]));
+        }
+        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -90,6 +99,8 @@ impl fmt::Debug for Oid {
         write!(f, "Oid({self})")
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
