@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 31] = [
+const SCRIPT_KEYS: [(&str, &str); 32] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -21,6 +21,10 @@ const SCRIPT_KEYS: [(&str, &str); 31] = [
     ("decisions", "{purgatory}:decisions"),
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
+    (
+        "announcements",
+        "{purgatory}:announcements:<pubkey>:<encoded identifier>",
+    ),
     ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),
     (
         "pull_requests",

@@ -293,7 +293,11 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     assert_eq!(nostr.send(&announcement).await, held());
     assert_eq!(nostr.send(&state).await, held());
     let id = state.id.to_hex();
-    let noted = async |world: &World| field(&mut redis(world).await, &id, "waiting_for").await.unwrap();
+    let noted = async |world: &World| {
+        field(&mut redis(world).await, &id, "waiting_for")
+            .await
+            .unwrap_or_default()
+    };
     eventually("the gateway has looked", async || !noted(&world).await.is_empty()).await;
     // What the last look wrote, and the mark for it, never reached this server.
     let key = format!("{{purgatory}}:entry:{id}");
