@@ -81,6 +81,24 @@ async fn what_an_earlier_version_holds_is_read_released_and_gone() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Earlier versions had one index more, of what ends when.
+#[tokio::test]
+async fn what_an_earlier_version_kept_beside_the_limits_goes_and_its_events_end_in_time() {
+    let fixture = Fixture::redis().await;
+    let event = state(&Keys::generate(), 1);
+    fixture.purgatory.hold(&hold(&event, 0)).await.unwrap();
+    let server = fixture.server();
+    let added: u64 = server
+        .ask(&["ZADD", "{purgatory}:deadlines", "1", &event.id.to_hex()])
+        .await;
+    assert_eq!(added, 1);
+
+    assert_eq!(fixture.purgatory.mark_overdue(9, LONG).await.unwrap(), 1);
+
+    let left: bool = server.ask(&["EXISTS", "{purgatory}:deadlines"]).await;
+    assert!(!left);
+}
+
 #[tokio::test]
 async fn what_an_earlier_version_holds_is_deleted_by_its_address() {
     let fixture = Fixture::redis().await;

@@ -300,8 +300,10 @@ async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
     }
     let overdue = fixture.purgatory.mark_overdue(9, 0).await.unwrap();
     assert_eq!(overdue, 0);
-    let deadlines: u64 = fixture.server().ask(&["ZCARD", "{purgatory}:deadlines"]).await;
-    assert_eq!(deadlines, 0);
+    for set in ["{purgatory}:entries", "{purgatory}:placeholders", "{purgatory}:bytes"] {
+        let left: bool = fixture.server().ask(&["EXISTS", set]).await;
+        assert!(!left, "{set}");
+    }
     // Its place is free: an older announcement is held.
     let older = announcement(&author, 0);
     let outcome = fixture.purgatory.hold(&hold(&older, LONG)).await.unwrap();
@@ -353,6 +355,26 @@ async fn what_a_crash_leaked_is_taken_out_of_a_limit_that_others_count_in() {
     assert_eq!(outcome.unwrap(), HoldOutcome::Held);
     let after: u64 = server.ask(&["GET", "{purgatory}:bytes"]).await;
     assert!(after.abs_diff(2 * before) < 10, "{after} for two of {before}");
+}
+
+/// A PR is looked at again long before its deadline, and no gateway may run meanwhile.
+#[tokio::test]
+async fn what_is_here_is_not_taken_for_leaked_however_late_it_is() {
+    let fixture = Fixture::redis().await;
+    let server = fixture.server();
+    let event = state(&Keys::generate(), 1);
+    fixture.purgatory.hold(&hold(&event, LONG)).await.unwrap();
+    let member = format!("{}:{}", event.id, event.as_json().len());
+    let old = (server.now().await - 49 * 3600).to_string();
+    let new: u64 = server.ask(&["ZADD", "{purgatory}:entries", &old, &member]).await;
+    assert_eq!(new, 0, "it was there");
+
+    let outcome = fixture.purgatory.hold(&hold(&state(&Keys::generate(), 1), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+    fixture.clear_dirty().await;
+    assert_eq!(fixture.purgatory.mark_overdue(9, LONG).await.unwrap(), 1);
+    assert_eq!(fixture.clear_dirty().await, ["repo"]);
 }
 
 #[tokio::test]

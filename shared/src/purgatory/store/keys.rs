@@ -7,12 +7,11 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 32] = [
+const SCRIPT_KEYS: [(&str, &str); 31] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
     ("dirty_pull_requests", "{purgatory}:dirty_pull_requests"),
-    ("deadlines", "{purgatory}:deadlines"),
     ("releasing", "{purgatory}:releasing"),
     ("entries", "{purgatory}:entries"),
     ("bytes", "{purgatory}:bytes"),

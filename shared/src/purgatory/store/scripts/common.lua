@@ -133,6 +133,10 @@ local function set_event(id, entry, event, coordinates)
     'coordinates', coordinates, 'created_at', entry.created_at)
 end
 
+local function event_bytes(id)
+  return decimal(redis.call('HSTRLEN', K.entry .. id, 'event'))
+end
+
 local function find_entry(id)
   local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'coordinates', 'created_at', 'deadline',
     'source', 'source_group', 'after')
@@ -150,7 +154,7 @@ local function find_entry(id)
     coordinates = coordinates,
     created_at = fields[5],
     deadline = tonumber(fields[6]),
-    bytes = decimal(redis.call('HSTRLEN', K.entry .. id, 'event')),
+    bytes = event_bytes(id),
     source_group = fields[8] or fields[7] or '',
     -- Of a related event, which has no coordinates: what it waits behind, and what is published before it.
     after = after,
@@ -166,6 +170,27 @@ local function entry_fields(id)
     fields[place] = fields[place] or empty
   end
   return fields
+end
+
+-- The id in a member of a set of limits.
+local function id_of(member)
+  return string.match(member, '^[^:]*')
+end
+
+-- Reads one page of all that has a deadline, in no order: first K.entries, then K.placeholders. Returns which of them it is
+-- of, its members, and the next cursor, "0" behind the last.
+local function scan_waiting(cursor)
+  local of_placeholders = string.match(cursor, '^placeholders:(%d+)$')
+  local set = of_placeholders and K.placeholders or K.entries
+  local scanned = redis.call('ZSCAN', set, of_placeholders or cursor, 'COUNT', K.page_max)
+  local members, next_cursor = {}, scanned[1]
+  for place = 1, #scanned[2], 2 do
+    members[#members + 1] = scanned[2][place]
+  end
+  if set == K.entries and next_cursor == '0' or set == K.placeholders and next_cursor ~= '0' then
+    next_cursor = 'placeholders:' .. next_cursor
+  end
+  return set, members, next_cursor
 end
 
 -- Which server this is: another one after each start.
@@ -241,13 +266,13 @@ local function note_changed(dirty, id, entry)
   end
 end
 
--- As `note_changed`, for a member of K.deadlines. Returns when its deadline is; nil: it has vanished.
-local function note_due(dirty, member)
-  -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
-  if #member == 64 then
-    local entry = find_entry(member)
+-- As `note_changed`, for a member of K.entries or K.placeholders. Returns when its deadline is; nil: it has vanished.
+local function note_due(dirty, set, member)
+  if set == K.entries then
+    local id = id_of(member)
+    local entry = find_entry(id)
     if entry then
-      note_changed(dirty, member, entry)
+      note_changed(dirty, id, entry)
     end
     return entry and entry.deadline
   end
@@ -349,7 +374,6 @@ local function set_deadline(id, entry, deadline)
   local score = decimal(deadline)
   set_fields(id, 'deadline', score)
   redis.call('EXPIREAT', K.entry .. id, ends)
-  redis.call('ZADD', K.deadlines, score, id)
   for name, keys in pairs(limit_sets(entry)) do
     if redis.call('ZADD', keys[1], score, limit_member(id, entry)) == 1 then
       redis.call('INCRBY', keys[2], entry.bytes)
@@ -368,7 +392,6 @@ end
 
 -- Takes an entry out of what counts and ends waiting ones.
 local function clear_deadline(id, entry)
-  redis.call('ZREM', K.deadlines, id)
   for _, keys in pairs(limit_sets(entry)) do
     if redis.call('ZREM', keys[1], limit_member(id, entry)) == 1 then
       take_off(keys[1], keys[2], tonumber(entry.bytes))
@@ -518,20 +541,22 @@ local function is_deleted(id, entry)
   return false
 end
 
+-- Takes a member that has vanished out of a set of limits.
+local function forget_member(set, sum, member)
+  if redis.call('ZREM', set, member) == 1 and sum then
+    take_off(set, sum, tonumber(string.match(member, ':(%d+)$')) or 0)
+  end
+end
+
 -- Counts a set of limits, members that a crash leaked left out. Of these only so many are taken out at once, so that
 -- no call takes long.
 local function count(set, sum)
   local ended = decimal(NOW - K.backstop_secs)
-  local leaked = redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.scanned_max)
-  if #leaked > 0 then
-    redis.call('ZREMRANGEBYRANK', set, 0, #leaked - 1)
-  end
-  if sum and #leaked > 0 then
-    local bytes = 0
-    for _, member in ipairs(leaked) do
-      bytes = bytes + (tonumber(string.match(member, ':(%d+)$')) or 0)
+  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.scanned_max)) do
+    local key = set == K.placeholders and K.placeholder .. member or K.entry .. id_of(member)
+    if redis.call('EXISTS', key) == 0 then
+      forget_member(set, sum, member)
     end
-    take_off(set, sum, bytes)
   end
   return redis.call('ZCOUNT', set, '(' .. ended, '+inf')
 end
@@ -540,7 +565,6 @@ local function remove_placeholder(tail, coordinate)
   redis.call('DEL', K.placeholder .. tail)
   redis.call('ZREM', K.placeholders_of .. in_key(coordinate), tail)
   redis.call('ZREM', K.placeholders, tail)
-  redis.call('ZREM', K.deadlines, tail)
 end
 
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
