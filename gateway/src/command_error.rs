@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// What could not be done, for the operator who reads it on the terminal; nothing tells one failure from another.
+/// A failed command, for the operator who reads it on the terminal; the program does not distinguish failures.
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
 pub(crate) struct CommandError {

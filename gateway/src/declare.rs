@@ -12,37 +12,49 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use nostr::event::Event;
 use nostr::event::EventBuilder;
 use nostr::event::FinalizeEvent;
 use nostr::event::Kind;
 use nostr::event::Tag;
 use nostr::key::Keys;
 use nostr::nips::nip19::ToBech32;
+use serde_json::Value;
+use serde_json::json;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::options::values::Expected;
 use shared::relay_client::PublishOutcome;
-use shared::relay_client::RelayClient;
-use shared::relay_client::RelayUrl;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
+use tokio_tungstenite::tungstenite::Message;
+use url::Url;
+use wire::path::repository_path;
 
 use crate::command_error::CommandError;
-use wire::path::repository_path;
+use crate::outside::Connection;
+use crate::outside::connect;
 
 /// The options of `declare`.
 #[derive(Debug, Args)]
 pub(crate) struct DeclareOptions {
     /// The relay of the GRASP server; its clone URLs have the same host and port.
-    #[arg(long, value_name = "ws://HOST:PORT", default_value = "ws://127.0.0.1:7334")]
-    relay_url: RelayUrl,
+    #[arg(long, value_name = "ws[s]://HOST[:PORT]", default_value = "ws://127.0.0.1:7334", value_parser = relay_url)]
+    relay_url: Url,
     /// The secret key to sign with (nsec or hex). A new one is made if the file does not exist.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
-    /// What the repository is called.
+    /// The identifier of the repository.
     #[arg(long, value_name = "TEXT")]
     identifier: Identifier,
-    /// A branch or tag and the object that it names, as `refs/heads/main=<oid>`; once for each ref [default: none].
+    /// A branch or tag and its object, as `refs/heads/main=<oid>`; once for each ref [default: none].
     #[arg(long = "ref", value_name = "REF=OID", value_parser = declared_ref)]
     refs: Vec<(RefName, Oid)>,
     /// The branch that is checked out by default [default: none].
@@ -57,7 +69,6 @@ impl DeclareOptions {
     /// The key file cannot be used, or the relay does not take the events.
     pub(crate) async fn run(self) -> Result<String, CommandError> {
         let keys = keys(&self.key_file)?;
-        let relay = RelayClient::new(self.relay_url.clone(), RELAY_TIMEOUT);
         let coordinate = Coordinate {
             owner: keys.public_key(),
             identifier: self.identifier,
@@ -65,6 +76,7 @@ impl DeclareOptions {
         let identifier = coordinate.identifier.as_str().to_owned();
         let relay_url = self.relay_url.as_str().trim_end_matches('/').to_owned();
         let origin = relay_url.replacen("ws", "http", 1);
+        let mut relay = open(&self.relay_url, &origin).await?;
         let clone_url = format!("{origin}{}", repository_path(&coordinate));
         let announcement = [
             ["d".to_owned(), identifier.clone()],
@@ -72,13 +84,29 @@ impl DeclareOptions {
             ["clone".to_owned(), clone_url.clone()],
             ["relays".to_owned(), relay_url],
         ];
-        send(&relay, &keys, nip34::ANNOUNCEMENT, announcement).await?;
+        send(&mut relay, &keys, nip34::ANNOUNCEMENT, announcement).await?;
         let refs = self.refs.iter().map(|(name, oid)| [name.to_string(), oid.to_string()]);
         let head = self.head.map(|head| ["HEAD".to_owned(), format!("ref: {head}")]);
         let state = iter::once(["d".to_owned(), identifier]).chain(refs).chain(head);
-        send(&relay, &keys, nip34::STATE, state).await?;
+        send(&mut relay, &keys, nip34::STATE, state).await?;
         Ok(clone_url)
     }
+}
+
+fn relay_url(text: &str) -> Result<Url, Expected> {
+    let url = Url::parse(text).ok();
+    let url = url.filter(|url| ["ws", "wss"].contains(&url.scheme()) && url.has_host());
+    url.ok_or_else(|| Expected::new("a URL such as ws://127.0.0.1:7334 or wss://git.example.com".to_owned()))
+}
+
+/// Connects to the relay, as clients do.
+async fn open(relay_url: &Url, origin: &str) -> Result<RelayConnection, CommandError> {
+    let origin = Url::parse(origin).map_err(CommandError::because(NOT_REACHED))?;
+    let (stream, _) = connect(&origin).await.map_err(CommandError::because(NOT_REACHED))?;
+    let (socket, _) = client_async(relay_url.as_str(), stream)
+        .await
+        .map_err(CommandError::because(NOT_REACHED))?;
+    Ok(socket)
 }
 
 fn declared_ref(text: &str) -> Result<(RefName, Oid), Box<dyn Error + Send + Sync>> {
@@ -108,7 +136,7 @@ fn keys(path: &Path) -> Result<Keys, CommandError> {
 
 /// Signs an event and publishes it.
 async fn send(
-    relay: &RelayClient,
+    relay: &mut RelayConnection,
     keys: &Keys,
     kind: u16,
     tags: impl IntoIterator<Item = [String; 2]>,
@@ -116,21 +144,44 @@ async fn send(
     let tags = tags.into_iter().map(|[name, value]| Tag::custom(name, [value]));
     let event = EventBuilder::new(Kind::from_u16(kind), "").tags(tags).finalize(keys);
     let event = event.map_err(CommandError::because("cannot sign"))?;
-    let answer = match relay.publish(&event).await {
+    let text = Message::text(json!(["EVENT", event]).to_string());
+    let asking = async {
+        relay.send(text).await?;
+        answer_about(relay, &event).await
+    };
+    let answer = timeout(RELAY_TIMEOUT, asking)
+        .await
+        .map_err(CommandError::because("the relay does not answer"))?;
+    let Some((accepted, message)) = answer.map_err(CommandError::because(NOT_REACHED))? else {
+        return Err(CommandError::new("the relay ended the connection without an answer"));
+    };
+    let answer = match PublishOutcome::of(accepted, &message) {
         PublishOutcome::Stored | PublishOutcome::Duplicate | PublishOutcome::Held(_) => return Ok(()),
         PublishOutcome::Replaced => "it has a newer one".to_owned(),
         PublishOutcome::Deleted => "its author has deleted it".to_owned(),
         PublishOutcome::Expired => "it has expired".to_owned(),
-        PublishOutcome::Busy(answer) => match relay.information().await {
-            Ok(_) => answer,
-            Err(error) => return Err(CommandError::because(NOT_REACHED)(error)),
-        },
-        PublishOutcome::Refused(answer) => answer,
+        PublishOutcome::Busy(answer) | PublishOutcome::Refused(answer) => answer,
     };
     Err(CommandError::new(format!(
         "the relay did not accept the event of kind {kind}: {answer}"
     )))
 }
+
+/// Reads until the relay tells what it makes of an event; `None`: it does not.
+async fn answer_about(relay: &mut RelayConnection, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
+    while let Some(message) = relay.next().await {
+        let text = message?.into_text().unwrap_or_default();
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        if answer[0] == "OK" && answer[1] == event.id.to_hex() {
+            let message = answer[3].as_str().unwrap_or_default().to_owned();
+            return Ok(Some((answer[2] == true, message)));
+        }
+    }
+    Ok(None)
+}
+
+/// The relay, through TLS or not.
+type RelayConnection = WebSocketStream<Box<dyn Connection>>;
 
 const NOT_REACHED: &str = "cannot reach the relay that --relay-url names; does the server run?";
 

@@ -1,4 +1,4 @@
-//! File descriptors: as many as the system gives, and whether they are enough for what the limits allow.
+//! File descriptors: raises their number as far as possible, and checks whether they are enough for the limits.
 
 use rustix::process::Resource;
 use rustix::process::Rlimit;
@@ -8,8 +8,8 @@ use rustix::process::setrlimit;
 use crate::fetch::answers::KEPT_MAX;
 use crate::options::server_limits::ServerLimits;
 
-/// Raises the number of open files from what the system gives at first to what it allows, logs a warning if it is less
-/// than the limits of the server may need, and returns it; `None`: there is no limit.
+/// Raises the number of open files from the system's soft limit to its hard limit, logs a warning if that is less than
+/// the limits of the server may need, and returns it; `None`: there is no limit.
 pub(crate) fn raise(limits: &ServerLimits) -> Option<u64> {
     let allowed = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
@@ -44,7 +44,7 @@ pub(crate) fn needed(limits: &ServerLimits) -> u64 {
 /// One to the client, and one to the relay.
 const WEBSOCKET_DESCRIPTORS: usize = 2;
 
-/// The spool of a pack that comes in, and that of an answer that goes out.
+/// The spool of an incoming pack, and that of an outgoing answer.
 const TRANSFER_DESCRIPTORS: usize = 2;
 
 /// The pipes of a git process, its process descriptor, and the files that are read and moved before and after it runs.

@@ -9,8 +9,10 @@ mod fairness;
 mod fetch;
 mod git;
 mod http;
+mod logged;
 mod meter;
 mod options;
+mod outside;
 mod process;
 mod push;
 mod reconcile;
@@ -21,7 +23,6 @@ mod strfry_import;
 
 use std::io;
 use std::io::ErrorKind;
-use std::io::IsTerminal;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -32,15 +33,17 @@ use crate::options::GatewayCommand;
 use crate::options::GatewayOptions;
 use crate::options::completions::completions;
 use crate::start::Server;
+use shared::log;
 use shared::options::config_watch::ConfigWatch;
+use shared::options::environment::LogFormat;
 use shared::options::environment::log_directives;
+use shared::options::environment::log_format;
 use shared::options::environment::unknown_variables;
 use shared::options::read_options::ProgramOptions;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let command = match GatewayCommand::read(std::env::args_os().collect()) {
@@ -50,13 +53,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // It was checked with the options.
+    // Both were checked with the options.
     let directives = log_directives(LOG_DEFAULT).unwrap_or_else(|_| LOG_DEFAULT.to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    log::begin(&directives, log_format().unwrap_or(LogFormat::Text), None);
     for variable in unknown_variables(&GatewayCommand::definition()) {
         tracing::warn!("{variable}");
     }
@@ -123,7 +122,7 @@ fn run(command: GatewayCommand, activated: Option<TcpListener>) -> Result<ExitCo
 
 fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads it has seen enough.
+        // The reader has closed its end: it has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
@@ -174,7 +173,7 @@ fn fail(error: &dyn std::error::Error) {
     }
 }
 
-/// What is logged unless GRASP_LOG says otherwise.
+/// The level without GRASP_LOG.
 const LOG_DEFAULT: &str = "info,nostr_lmdb=warn";
 
 /// For threads that still work when the server has ended.

@@ -1,4 +1,4 @@
-//! Counters of what this process does, for the metrics of the admin address.
+//! Counters of this process, for the metrics of the admin address.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,7 +16,7 @@ impl<const N: usize> Default for Meter<N> {
 }
 
 impl<const N: usize> Meter<N> {
-    /// Adds to the one at `place`; what has no place is not counted.
+    /// Adds to the one at `place`; a `place` out of range is not counted.
     pub(crate) fn add(&self, place: usize, count: u64) {
         if let Some(counter) = self.0.get(place) {
             counter.fetch_add(count, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl Durations {
     }
 }
 
-/// In seconds: from a loopback answer to what a person gives up on.
+/// In seconds: from a loopback answer to the patience of a person.
 const DURATION_BOUNDS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 
 #[cfg(test)]

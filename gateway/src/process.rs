@@ -1,5 +1,5 @@
 //! Runs other programs (git, strfry): the only place that spawns. A child has pipes, limits, a process group of its own
-//! that is killed as a whole, and a bound on what is kept of its stderr.
+//! that is killed as a whole, and a bound on the captured stderr.
 //!
 //! No `pre_exec`, uid or gid: the standard library would then fork instead of using posix_spawn (50 times slower in a
 //! large process). Limits are set on the running child, which waits for its input meanwhile.
@@ -33,7 +33,7 @@ pub(crate) fn command(program: &Path) -> Command {
     command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // What the program starts, a script around it included, ends with it.
+        // Everything that the program starts, including a script around it, ends with it.
         .process_group(0)
         .kill_on_drop(true);
     command
@@ -45,7 +45,7 @@ pub(crate) fn command(program: &Path) -> Command {
 pub(crate) struct ChildProcess {
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(crate) name: String,
     stderr: Option<ChildStderr>,
     child: Child,
@@ -78,7 +78,7 @@ impl ChildProcess {
         })
     }
 
-    /// Lets every other program have the processor first, and the disk where the system goes by that.
+    /// Lets every other program have the processor first, and the disk where the system supports that.
     pub(crate) fn let_others_first(&self) {
         if let Some(pid) = pid_of(&self.child)
             && let Err(error) = rustix::process::setpriority_process(Some(pid), LOWEST_PRIORITY)
@@ -112,7 +112,7 @@ impl ChildProcess {
         let (stdin, stdout) = (self.stdin.take(), self.stdout.take());
         let write = async {
             match stdin {
-                // A child that ends before it has read everything says why on stderr.
+                // A child that ends before it has read everything gives its reason on stderr.
                 Some(mut stdin) => ignore_broken_pipe(stdin.write_all(input).await),
                 None => Ok(()),
             }
@@ -128,7 +128,7 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // No pid once the child was waited for: its number may belong to somebody else by now.
+        // No pid once the child was waited for: another process may have its number by now.
         if let Some(pid) = pid_of(&self.child)
             && let Err(error) = rustix::process::kill_process_group(pid, Signal::KILL)
         {
@@ -137,7 +137,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// What a child wrote to stderr, up to a bound.
+/// A child's output on stderr, up to a bound.
 #[derive(Debug, Default)]
 pub(crate) struct Stderr(Vec<u8>);
 
@@ -170,11 +170,11 @@ impl Stderr {
     }
 }
 
-/// What one child may use. Reaching a limit ends the child, not the server.
+/// The limits of one child. Reaching a limit ends the child, not the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChildLimits {
-    /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation. Of a program that maps a database as a
-    /// whole, by [`ChildLimits::DATABASE`], only what is its own (`RLIMIT_DATA`).
+    /// Address space (`RLIMIT_AS`): turns a delta bomb into a failed allocation. For a program that maps a whole
+    /// database, [`ChildLimits::DATABASE`] limits only its private memory (`RLIMIT_DATA`).
     pub(crate) memory_bytes: u64,
     /// CPU time (`RLIMIT_CPU`).
     pub(crate) cpu_secs: u64,
@@ -183,8 +183,8 @@ pub(crate) struct ChildLimits {
 }
 
 impl ChildLimits {
-    /// For a short git command: it reads commits, trees and tags into memory, and maps at most 512 MiB of packs besides
-    /// their indexes (`core.packedGitLimit`). The only file of size that it writes is `packed-refs`.
+    /// For a short git command: it reads commits, trees and tags into memory, and maps at most 512 MiB of packs in
+    /// addition to their indexes (`core.packedGitLimit`). The only large file that it writes is `packed-refs`.
     pub(crate) const GIT_COMMAND: Self = Self {
         memory_bytes: 1 << 30,
         cpu_secs: 300,
@@ -205,7 +205,7 @@ impl ChildLimits {
         };
         let limits = [
             (memory, self.memory_bytes, self.memory_bytes),
-            // Apart, so that SIGXCPU comes before SIGKILL and says why.
+            // Separate, so that SIGXCPU comes before SIGKILL and gives the reason.
             (Resource::Cpu, self.cpu_secs, self.cpu_secs + 1),
             (Resource::Fsize, self.file_bytes, self.file_bytes),
             (Resource::Core, 0, 0),
@@ -223,7 +223,7 @@ impl ChildLimits {
     }
 }
 
-/// Tells whether a signal ended a child that nobody here has killed: a limit (`SIGXCPU`, `SIGXFSZ`), or a failed
+/// Whether a signal that this process did not send has ended a child: a limit (`SIGXCPU`, `SIGXFSZ`), or a failed
 /// allocation that git cannot report.
 pub(crate) fn exceeded_limit(status: ExitStatus) -> bool {
     status.signal().is_some()
@@ -270,7 +270,7 @@ async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) ->
 /// Of `nice(1)`.
 const LOWEST_PRIORITY: i32 = 19;
 
-/// The first lines name what is wrong; a hostile pack can make git write a lot more.
+/// The first lines name the problem; a hostile pack can make git write a lot more.
 const STDERR_BYTES_MAX: usize = 64 * 1024;
 const LINE_CHARS_MAX: usize = 300;
 
@@ -304,7 +304,7 @@ mod tests {
         assert!(timeout(Duration::from_secs(10), gone).await.is_ok());
     }
 
-    /// Tells whether a process runs; one that has ended and was not waited for does not.
+    /// Whether a process runs; one that has ended and was not waited for does not.
     fn is_alive(pid: Pid) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
@@ -317,7 +317,7 @@ mod tests {
             (ChildLimits::DATABASE, "Max data size"),
         ] {
             let mut command = command(Path::new("/bin/sh"));
-            // It reads its limits once it is told that they are set.
+            // It reads its limits once it knows that they are set.
             command.arg("-c").arg("read set; cat /proc/self/limits");
             let child = ChildProcess::spawn(command, "sh".to_owned(), Stdio::piped(), limits).unwrap();
 

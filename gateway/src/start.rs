@@ -39,7 +39,6 @@ use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slots;
-use crate::fetch::changes::Changes;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
@@ -63,6 +62,7 @@ use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::Repositories;
+use crate::repositories::changes::Changes;
 use crate::repositories::layout::Layout;
 use crate::repositories::repository::RepositoryStore;
 use crate::strfry_import::StrfryImport;
@@ -84,7 +84,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Prepares everything and begins to listen: on the socket of an activation, or where the configuration says.
+    /// Prepares everything and begins to listen: on the socket of an activation, or on the configured address.
     ///
     /// # Errors
     /// See [`CommandError`]; nothing is left running then.
@@ -171,7 +171,7 @@ impl Server {
         self.gateway.reader.loader.access.clone()
     }
 
-    /// Tells others in Redis, if there is one, what this server runs with, and names what does not agree.
+    /// Reports the settings of this server in Redis, if there is one, and logs differences from others.
     pub(crate) fn keep_agreement(&self, options: &GatewayOptions) {
         if options.redis().is_some() {
             let loader = self.gateway.reader.loader.clone();
@@ -179,7 +179,7 @@ impl Server {
         }
     }
 
-    /// Returns the name it goes by.
+    /// Returns the name of this server.
     pub(crate) fn service(&self) -> &Service {
         &self.gateway.reader.loader.service
     }
@@ -188,7 +188,7 @@ impl Server {
     /// have until `cut` is done, and no longer than the drain time. The built-in relay is stopped last.
     ///
     /// # Errors
-    /// The worker ended, without which nothing is released: the server ends, for whoever supervises it to start again.
+    /// The worker ended, without which nothing is released: the server ends, so that its supervisor restarts it.
     pub(crate) async fn run(
         self,
         stop: impl Future<Output = ()>,
@@ -233,7 +233,7 @@ impl Server {
             ending.stopping.cancel();
             tracing::info!(
                 drain_secs = self.drain.as_secs(),
-                "stopping: what runs is finished; another signal ends it at once"
+                "stopping: running requests are finished; another signal ends them at once"
             );
             tokio::select! {
                 () = tokio::time::sleep(self.drain) => {}
@@ -244,7 +244,7 @@ impl Server {
             ended = work => ended,
             () = end => {
                 ending.cut.cancel();
-                tracing::warn!("work that had not ended was cut off; the next start continues it");
+                tracing::warn!("unfinished work was cut off; the next start continues it");
                 Ok(())
             }
         };
@@ -255,8 +255,8 @@ impl Server {
     }
 }
 
-/// Opens the data directory and what works on it. However much is in it, none of it is looked at here: what killed
-/// gateways left is swept when the re-check comes there.
+/// Opens the data directory and the parts that work on it. It reads none of the repositories, however many there are:
+/// the re-check removes later what killed gateways left.
 async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, CommandError> {
     let layout = Layout::new(&options.data_dir).map_err(CommandError::because("cannot use the data directory"))?;
     let git = Git::discover(layout.root())
@@ -365,7 +365,7 @@ async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError
     match purgatory.check_server().await {
         // `keep_agreement` names the warnings.
         Ok(_) => {}
-        // It may come up later than we do: until then pushes are refused and reads go on.
+        // It may start later than this program: until then pushes are refused and reads continue.
         Err(error @ PurgatoryError::Unavailable { .. }) => {
             tracing::error!(error = &error as &dyn std::error::Error, "Redis does not answer");
         }
@@ -399,7 +399,7 @@ async fn relay(
         .parse()
         .expect("an address and port is a host");
     let policy = WritePolicy {
-        // On a connection of its own: what the gateway publishes may wait for the very answer that this looks up.
+        // On a connection of its own: the gateway's publishing may wait for the answer to this query.
         loader: loader(&url),
         hold_secs: options.rules.hold.as_secs(),
         other_kinds: options.other_kinds,
@@ -434,13 +434,13 @@ const WORKER_ENDED: &str = "the worker that releases events ended";
 fn log_admin_address(listener: &TcpListener) {
     match listener.local_addr() {
         Ok(address) if address.ip().is_loopback() => {
-            tracing::info!(%address, "a page about the purgatory, /livez, /readyz and /metrics are here");
+            tracing::info!(%address, "this address serves a page about the purgatory, /livez, /readyz and /metrics");
         }
         Ok(address) => tracing::warn!(
             %address,
-            "a page about the purgatory, /livez, /readyz and /metrics are here, where others than this host may reach them"
+            "this address serves a page about the purgatory, /livez, /readyz and /metrics, where others than this host may reach them"
         ),
-        Err(error) => tracing::warn!(%error, "cannot tell the admin address"),
+        Err(error) => tracing::warn!(%error, "cannot determine the admin address"),
     }
 }
 
@@ -457,8 +457,8 @@ fn admin_connections() -> ConnectionLimits {
 /// Refs held in memory for advertisements, over all repositories.
 const CACHED_REFS_MAX: usize = 1_000_000;
 
-/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once keeps
-/// others waiting for a second. The system may allow fewer (`net.core.somaxconn`).
+/// Connections that wait to be accepted: with the usual 1,024, a client that opens as many as it may at once delays
+/// others for a second. The system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
 
 /// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.
@@ -470,7 +470,7 @@ const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one answer of the write policy, with its look-ups.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For how long a lease lasts: whoever has it is the only one that publishes the event (docs/ARCHITECTURE.md rule 4).
+/// The duration of a lease: only its holder publishes the event (docs/ARCHITECTURE.md rule 4).
 const LEASE_SECS: u64 = 15;
 
 const DAY_SECS: u64 = 86_400;

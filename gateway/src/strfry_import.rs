@@ -61,7 +61,7 @@ pub(crate) enum ImportError {
     /// It cannot be run.
     #[error("strfry import cannot be run")]
     Run(#[from] io::Error),
-    /// It failed, was killed, refused the event or did not report what became of it.
+    /// It failed, was killed, refused the event or did not report the outcome.
     #[error("strfry import {0}")]
     Failed(String),
 }
@@ -70,7 +70,7 @@ impl StrfryImport {
     /// Takes a strfry, after asking for its version.
     ///
     /// # Errors
-    /// It cannot be run, is no strfry, or does not report what becomes of what it imports.
+    /// It cannot be run, is not strfry, or does not report the outcome of imports.
     pub(crate) async fn open(paths: StrfryPaths) -> Result<Self, CommandError> {
         let program = paths.program;
         let mut version = process::command(&program);
@@ -92,8 +92,11 @@ impl StrfryImport {
                 )));
             }
             Some(_) => {}
-            // Built without its tags: each import says by itself whether it can be understood.
-            None => tracing::warn!(found, "cannot tell the version of strfry; 1.1.0 or newer is needed"),
+            // Built without its git tags: each import shows whether its output can be understood.
+            None => tracing::warn!(
+                found,
+                "cannot determine the version of strfry; 1.1.0 or newer is needed"
+            ),
         }
         Ok(Self {
             program,
@@ -135,7 +138,7 @@ impl StrfryImport {
         let mut config = OsString::from("--config=");
         config.push(&self.config);
         let mut command = process::command(&self.program);
-        // Commits at once and reports what is refused; both are off by default.
+        // Commits at once and reports refused events; both are off by default.
         command
             .arg(config)
             .args(["import", "--show-rejected", "--debounce-millis=0", "--write-batch=1"]);
@@ -216,7 +219,7 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
 
 const UNCLEAR: &str = "did not report whether it stored the event; strfry 1.1.0 or newer is needed";
 
-/// The first version whose import reports what became of each event.
+/// The first version whose import reports the outcome of each event.
 const VERSION_MIN: (u32, u32) = (1, 1);
 
 /// For the wait until others have ended, and for one import: with both and the relay's answers an event is settled
@@ -271,7 +274,7 @@ mod tests {
         }
     }
 
-    /// A strfry that does what a script says.
+    /// A strfry that runs a script.
     async fn strfry_import(folder: &Path, import: &str) -> StrfryImport {
         let program = folder.join("strfry");
         let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'strfry 1.1.0' && exit 0\n{import}\n");

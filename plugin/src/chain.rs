@@ -37,7 +37,7 @@ use tokio::time::timeout;
 
 use crate::protocol::ANSWER_BYTES_MAX;
 
-/// A chained plugin. It is started at once, and anew when it has ended or broken the protocol.
+/// A chained plugin. It is started at once, and again when it has ended or broken the protocol.
 pub struct Chain {
     scope: ChainScope,
     timeout: Duration,
@@ -119,7 +119,7 @@ impl Chain {
     }
 
     async fn ask_in_time(&self, line: &[u8], event_id: &str) -> Option<Answer> {
-        // Whoever is still busy with an earlier event is not waited for a second time.
+        // A plugin that is still busy with an earlier event is not awaited a second time.
         let mut runner = Arc::clone(&self.runner).try_lock_owned().ok()?;
         let (line, event_id) = (line.to_owned(), event_id.to_owned());
         let asked = tokio::spawn(async move { runner.ask(&line, &event_id).await });
@@ -222,7 +222,7 @@ impl Runner {
         tracing::warn!(
             error = error as &dyn std::error::Error,
             pause_secs = pause.as_secs(),
-            "the chained plugin fails; --chain-on-error stands in for it"
+            "the chained plugin fails; --chain-on-error applies"
         );
         if let Some(running) = self.running.take() {
             running.end(&self.group).await;
@@ -257,7 +257,7 @@ impl RunningPlugin {
             // What the shell starts ends with it.
             .process_group(0)
             .kill_on_drop(true);
-        // Our settings, with the password of Redis among them, are none of its business.
+        // It must not see our settings, which include the password of Redis.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"GRASP_") {
                 shell.env_remove(name);
@@ -306,7 +306,7 @@ impl RunningPlugin {
     async fn end(mut self, group: &ChildGroup) {
         drop(self.stdin);
         group.signal(Signal::TERM);
-        // Whoever does not end, and whoever an ended shell has left behind.
+        // Processes that do not end, and those that an ended shell has left behind.
         timeout(END_WAIT, self.child.wait()).await.ok();
         group.signal(Signal::KILL);
         self.child.wait().await.ok();
@@ -320,7 +320,7 @@ fn parse_answer(answer: &Value, event_id: &str) -> Result<Answer, ChainError> {
     }
     let message = match answer.get("msg") {
         None => "",
-        Some(message) => message.as_str().ok_or(ChainError::Protocol("msg is no string"))?,
+        Some(message) => message.as_str().ok_or(ChainError::Protocol("msg is not a string"))?,
     };
     match answer.get("action").and_then(Value::as_str) {
         Some("accept") => Ok(Answer::Accept),

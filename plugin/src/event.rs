@@ -19,16 +19,16 @@ use crate::json::members;
 use crate::json::number;
 use crate::json::text;
 
-/// An event, and why it is not exactly what stands in the line.
+/// An event, and how it differs from the line.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ReadEvent {
-    /// What can be read of it.
+    /// The readable part.
     pub(crate) event: Event,
-    /// What cannot; `None`: nothing is missing.
+    /// The fault; `None`: nothing is missing.
     pub(crate) fault: Option<EventFault>,
 }
 
-/// What is wrong with an event, in words for its author.
+/// A fault of an event, in words for its author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EventFault {
     /// A field that every event has.
@@ -44,10 +44,10 @@ pub(crate) enum EventFault {
     #[error("too many elements of tags: at most {TAG_ELEMENTS_MAX}")]
     TooManyElements,
     /// A number, `null` or the like.
-    #[error("an element of a tag is no string")]
+    #[error("an element of a tag is not a string")]
     NoString,
     /// Nothing in it that can be read.
-    #[error("a tag is empty, or no array of strings")]
+    #[error("a tag is empty or not an array of strings")]
     EmptyTag,
 }
 

@@ -1,5 +1,5 @@
-//! Finds what is in a line of JSON without building a tree of it and without recursion: whatever else the line holds,
-//! however deep, costs one pass and no stack.
+//! Finds values in a line of JSON without building a tree and without recursion: the rest of the line, however deep,
+//! costs one pass and no stack.
 //!
 //! It takes more than JSON: brackets need not match, and what stands between values is not checked. Of JSON it finds
 //! what every parser finds (`tests/fuzz/src/plugin_line.rs` compares).
@@ -15,7 +15,7 @@ pub(crate) fn members(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8
             let name = rest.next_value()?;
             rest.skip_colon()?;
             let value = rest.next_value()?;
-            // What is no text names nothing that is looked for.
+            // A value that is not text names nothing relevant.
             if let Some(name) = text(name) {
                 return Some((name, value));
             }
@@ -29,22 +29,22 @@ pub(crate) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || rest.next_value())
 }
 
-/// Returns what a string says; `None`: the value is none.
+/// Returns the content of a string; `None`: the value is not a string.
 pub(crate) fn text(value: &[u8]) -> Option<Cow<'_, str>> {
     let inner = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    // Most have nothing to decode; a control character stands in no JSON.
+    // Most have nothing to decode; JSON contains no control characters.
     if inner.iter().all(|byte| !matches!(byte, b'\\' | b'"' | 0..0x20)) {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
     serde_json::from_slice(value).ok().map(Cow::Owned)
 }
 
-/// Returns a number that is whole and not negative; `None`: the value is none.
+/// Returns a non-negative integer; `None`: the value is not one.
 pub(crate) fn number(value: &[u8]) -> Option<u64> {
     serde_json::from_slice(value).ok()
 }
 
-/// What is left of the inside of an object or an array.
+/// The rest of the inside of an object or an array.
 struct Rest<'l>(&'l [u8]);
 
 impl<'l> Rest<'l> {
@@ -58,7 +58,7 @@ impl<'l> Rest<'l> {
         Some(())
     }
 
-    /// Takes the next value, behind a comma if there is one; `None`: there is none.
+    /// Takes the next value, after a comma if there is one; `None`: there is none.
     fn next_value(&mut self) -> Option<&'l [u8]> {
         let rest = self.0.trim_ascii_start();
         let rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();

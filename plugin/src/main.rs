@@ -1,5 +1,5 @@
-//! `grasp-plugin`: strfry's write policy. Git events are held in the purgatory until the gateway has their data; what
-//! is none of git's business passes at once.
+//! `grasp-plugin`: strfry's write policy. Git events are held in the purgatory until the gateway has their data; events
+//! that have nothing to do with git pass at once.
 //!
 //! strfry runs it, one event at a time, from its only writer thread (docs/strfry-contract.md).
 
@@ -15,9 +15,12 @@ use shared::agreement::Program;
 use shared::agreement::keep_agreement;
 use shared::decision_counts::DecisionCounts;
 use shared::load_facts::FactLoader;
+use shared::log;
 use shared::options::access_files::AccessFiles;
 use shared::options::config_watch::ConfigWatch;
+use shared::options::environment::LogFormat;
 use shared::options::environment::log_directives;
+use shared::options::environment::log_format;
 use shared::options::environment::unknown_variables;
 use shared::options::read_options::ProgramOptions;
 use shared::options::read_options::read_options;
@@ -29,7 +32,6 @@ use shared::write_policy::WritePolicy;
 use tokio::runtime::Handle;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
-use tracing_subscriber::EnvFilter;
 
 use crate::options::PluginOptions;
 use crate::run::Answerer;
@@ -39,16 +41,15 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(errors) => return fail(&errors.to_string()),
     };
-    let directives = log_directives(LOG_DEFAULT);
-    // stdout is the protocol; strfry passes stderr on to its own log, which has its own times.
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives.as_deref().unwrap_or(LOG_DEFAULT)))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .init();
+    let (directives, format) = (log_directives(LOG_DEFAULT), log_format());
+    // stdout is the protocol; strfry passes stderr on as it is, between the lines of its own log.
+    log::begin(
+        directives.as_deref().unwrap_or(LOG_DEFAULT),
+        *format.as_ref().unwrap_or(&LogFormat::Text),
+        Some("grasp-plugin"),
+    );
     // No reason to end: strfry would refuse every event.
-    if let Err(error) = &directives {
+    for error in [directives.err(), format.err()].into_iter().flatten() {
         tracing::warn!("{error}");
     }
     // Those of the gateway may be here too, by the same file.
@@ -117,7 +118,7 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What is logged unless GRASP_LOG says otherwise.
+/// The level without GRASP_LOG.
 const LOG_DEFAULT: &str = "info";
 
 /// For one answer in all: every write of the relay waits for it. Far below strfry's own 10 s, after which it would

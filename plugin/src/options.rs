@@ -17,20 +17,20 @@ use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
 use shared::rules::Service;
 
-/// strfry write policy of a GRASP server: holds git events until their data is there.
+/// strfry write policy of a GRASP server: holds git events until their data has arrived.
 ///
-/// strfry.conf: relay.writePolicy.plugin = "exec /usr/bin/grasp-plugin --domain git.example.com"
+/// strfry.conf: relay.writePolicy.plugin = "exec /usr/bin/grasp-plugin"
 #[derive(Parser)]
 #[command(name = "grasp-plugin", version, max_term_width = 100)]
 pub(crate) struct PluginOptions {
     /// As it was when the options were read.
     #[arg(skip = ConfigFile::of_this_program())]
     pub(crate) file: Option<ConfigFile>,
-    /// What `clone` and `relays` tags must name, the same as the gateway's.
+    /// The name of this server in `clone` and `relays` tags, the same as the gateway's.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parsed::<Service>("a domain such as git.example.com,
           without scheme and path"))]
     pub(crate) domain: Service,
-    /// This very relay, on loopback: where served events are looked up.
+    /// The relay that runs this plugin, on loopback: the plugin queries served events there.
     #[arg(
         long,
         value_name = "ws://HOST:PORT",
@@ -38,8 +38,8 @@ pub(crate) struct PluginOptions {
         hide_env_values = true
     )]
     pub(crate) relay_url: RelayUrl,
-    /// The Redis that the purgatory is kept in, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
-    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form by commas with --redis-mode.
+    /// The Redis of the purgatory, the same as the gateway's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
+    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form, separated by commas, with --redis-mode.
     #[arg(
         long,
         value_name = "redis://HOST:PORT",
@@ -48,7 +48,8 @@ pub(crate) struct PluginOptions {
     )]
     redis_url: RedisUrls,
     /// What to do with events that have nothing to do with git: accept them, on a general relay, or refuse all that
-    /// belong to no repository served here. Issues, patches, statuses and comments on them are refused in any case.
+    /// belong to no repository on this server. Issues, patches, statuses and comments that belong to none are always
+    /// refused.
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true, default_value_t = OtherKinds::Accept)]
     pub(crate) other_kinds: OtherKinds,
     #[command(flatten)]

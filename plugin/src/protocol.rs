@@ -16,8 +16,8 @@ use crate::json::members;
 use crate::json::number;
 use crate::json::text;
 
-/// A line of strfry, looked through as far as every answer needs it. Nothing of it is copied: most lines are about
-/// events that are none of ours, and strfry's writer waits.
+/// A line of strfry, scanned as far as every answer needs it. Nothing is copied: most lines have events of other kinds,
+/// and strfry's writer waits.
 pub struct ScannedLine<'l> {
     /// As [`Request::id`].
     pub id: Cow<'l, str>,
@@ -81,13 +81,13 @@ impl<'l> ScannedLine<'l> {
 /// A line of strfry, read as far as we need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// `event.id` as it stands there, to be echoed verbatim; empty if there is none, or one that no event can have.
+    /// `event.id` as it is in the line, to be echoed verbatim; empty if there is none, or one that no event can have.
     pub id: String,
     /// Where the event came from: `IP4 203.0.113.7`, `Stream wss://…`.
     pub source: String,
     /// Whether strfry has checked id and signature: only for events of its own clients.
     pub verified: bool,
-    /// What is in it.
+    /// Its content.
     pub subject: Subject,
 }
 
@@ -101,14 +101,14 @@ pub enum Subject {
     /// One of ours that is not held, in a shape that strfry stores and [`Event`] cannot hold: of no tag is there more
     /// than the strings that it begins with. Its signature cannot be checked.
     Inexact {
-        /// What can be read of it.
+        /// The readable part.
         event: Box<Event>,
-        /// What cannot.
+        /// The rest.
         reason: String,
     },
     /// One of our kinds, in a shape that no event has.
     Malformed {
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
 }
@@ -141,7 +141,7 @@ fn is_held_kind(kind: u16) -> bool {
     )
 }
 
-/// Writes the line that answers a request, with its line feed, in place of what is in `line`.
+/// Writes the line that answers a request, with its line feed, over the content of `line`.
 ///
 /// It has at most [`ANSWER_BYTES_MAX`] bytes, since strfry kills a plugin that writes a longer one, and no `msg` of
 /// `null`, for the same reason.
@@ -194,7 +194,7 @@ const ID_BYTES_MAX: usize = 4_096;
 /// Longest message for a client.
 const MESSAGE_BYTES_MAX: usize = 1_023;
 
-/// What an answer has besides its id and its message.
+/// The length of an answer without its id and its message.
 const FRAME_BYTES: usize = 64;
 
 /// Longest line that strfry reads (`setMaxRecordSize` in strfry's `PluginEventSifter.h`), its end included.

@@ -34,8 +34,8 @@ pub(crate) struct Answerer {
     pub(crate) chain: Option<Chain>,
 }
 
-/// Answers until the end of standard input. What is not ours is answered by the thread that has read it; all else on
-/// `runtime`, which another thread keeps running.
+/// Answers until the end of standard input. The thread that has read an event of another kind answers it; all others
+/// are answered on `runtime`, which another thread keeps running.
 ///
 /// # Errors
 /// Standard output is gone, so nobody waits for answers any more.
@@ -75,7 +75,7 @@ impl Answerer {
         answer
     }
 
-    /// Asks our rules, then the operator's, and then acts: held is only what nobody refuses.
+    /// Asks our rules, then the operator's, and then acts: an event is held only if neither refuses it.
     async fn answer_for(&self, event: &Event, request: &Request, line: &[u8]) -> Answer {
         let mut deadline = self.policy.deadline();
         let considered = match self.check(request) {
@@ -117,15 +117,15 @@ impl Answerer {
     }
 }
 
-/// What is known of an event before its facts are loaded.
+/// The known facts about an event before its facts are loaded.
 enum Checked {
     /// Its author has signed it.
     Verified,
-    /// Whoever signed it, no rule here speaks of it.
+    /// No rule here applies to it, whoever signed it.
     NotOurs,
 }
 
-/// Refuses what is no event, of which only the id is known that it claims.
+/// Refuses something that is not an event, of which only the claimed id is known.
 fn refuse_malformed(policy: &WritePolicy, request: &Request, reason: &str) -> Answer {
     let reason = Refusal::Malformed(reason.into()).to_string();
     let source = request.source.as_str();
@@ -145,9 +145,9 @@ fn refuse_malformed(policy: &WritePolicy, request: &Request, reason: &str) -> An
 
 /// Checks what strfry has checked of events of its own clients.
 ///
-/// What comes by stream or sync is checked by strfry only after we let it in, and a held event is not let in: without
-/// this check anybody could fill the purgatory with events of others, and an event that strfry will never take would
-/// govern a repository.
+/// strfry checks events of a stream or sync only after we accept them, and a held event is not accepted: without this
+/// check anyone could fill the purgatory with forged events, and an event that strfry will never store would govern a
+/// repository.
 fn verified(event: &Event, by_strfry: bool, now: Timestamp) -> Result<(), Refusal> {
     if by_strfry {
         return Ok(());

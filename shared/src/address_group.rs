@@ -1,4 +1,4 @@
-//! By what an address counts, for limits on one client. Pure.
+//! The group of addresses that limits on one client count together. Pure.
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;

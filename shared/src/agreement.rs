@@ -77,7 +77,8 @@ impl ToldSettings {
 pub fn differences(own: &ToldSettings, other: &ToldSettings, of_other: Program) -> Vec<String> {
     let named = |(name, mend): &(&str, &str)| {
         let (here, there) = (own.value(name), other.value(name));
-        (here != there).then(|| format!("the {of_other} runs with {name} {there}, and not {here} as here: {mend}"))
+        (here != there)
+            .then(|| format!("the {of_other} runs with {name} {there}, but this program with {here}: {mend}"))
     };
     MENDS.iter().filter_map(named).collect()
 }
@@ -151,7 +152,7 @@ fn log((new, gone): (Vec<String>, Vec<String>)) {
         tracing::warn!("{text}");
     }
     for text in gone {
-        tracing::info!("not so any more: {text}");
+        tracing::info!("resolved: {text}");
     }
 }
 
@@ -166,15 +167,14 @@ const MENDS: [(&str, &str); 5] = [
     ("maintainer-mode", SAME),
     (
         "lists",
-        "give both the same repos-allow, repos-deny and authors-deny (the plugin: in relay.writePolicy.plugin of \
-         strfry.conf; the gateway: in /etc/grasp/gateway.env), let both users read the files, and restart strfry and \
-         the gateway",
+        "give both the same repos-allow, repos-deny and authors-deny, in /etc/grasp/config.toml (a variable, or an \
+         option in relay.writePolicy.plugin of strfry.conf, wins over it), let both users read the files, and restart \
+         strfry and the gateway",
     ),
 ];
 
-/// What stands there wins over `/etc/grasp/config.toml`.
-const SAME: &str = "give both the same (the plugin: in relay.writePolicy.plugin of strfry.conf; the gateway: in \
-                    /etc/grasp/gateway.env), and restart strfry and the gateway";
+const SAME: &str = "give both the same, in /etc/grasp/config.toml (a variable, or an option in \
+                    relay.writePolicy.plugin of strfry.conf, wins over it), and restart strfry and the gateway";
 
 /// Between two times that a program tells what it runs with.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
@@ -203,8 +203,10 @@ mod tests {
         let found = differences(&told("a.example", "1"), &told("b.example", "2"), Program::Plugin);
 
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].starts_with("the plugin runs with version 2, and not 1 as here: install"));
-        assert!(found[1].contains("domain b.example, and not a.example") && found[1].contains("gateway.env"));
+        assert!(found[0].starts_with("the plugin runs with version 2, but this program with 1: install"));
+        assert!(
+            found[1].contains("domain b.example, but this program with a.example") && found[1].contains("config.toml")
+        );
         assert!(differences(&told("a", "1"), &told("a", "1"), Program::Plugin).is_empty());
     }
 

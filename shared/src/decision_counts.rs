@@ -16,7 +16,7 @@ pub struct DecisionCounts {
 }
 
 impl DecisionCounts {
-    /// Counts from now on, and adds what was counted to the purgatory every few seconds. Must be called inside a tokio
+    /// Counts from now on, and adds the counts to the purgatory every few seconds. Must be called inside a tokio
     /// runtime.
     pub fn begin(purgatory: Purgatory) -> Self {
         let counts = Arc::new(std::array::from_fn(|_| AtomicU64::default()));
@@ -43,7 +43,7 @@ impl DecisionCounts {
         self.counts[kind * DECISIONS.len() + decision as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds what was counted to the purgatory. What it does not take is added the next time.
+    /// Adds the counts to the purgatory. Counts that it does not accept are added the next time.
     async fn hand_over(&self, purgatory: &Purgatory) {
         let counts = self.counts.iter().map(|count| count.swap(0, Ordering::Relaxed));
         let counts: Vec<u64> = counts.collect();
@@ -86,7 +86,7 @@ pub async fn decisions(purgatory: &Purgatory) -> Result<Vec<DecisionCount>, Purg
     Ok(counted.collect())
 }
 
-/// Returns what the purgatory calls them.
+/// Returns their names in the purgatory.
 fn names() -> Vec<String> {
     let kinds = KINDS
         .iter()
@@ -94,14 +94,14 @@ fn names() -> Vec<String> {
     kinds.collect()
 }
 
-/// What was decided about an event.
+/// The decision about an event.
 #[derive(Debug, Clone, Copy)]
 pub enum Decision {
     /// The relay stores it.
     Accepted,
     /// It is in the purgatory.
     Held,
-    /// Nobody keeps it.
+    /// It is neither held nor stored.
     Refused,
 }
 

@@ -16,7 +16,7 @@ pub struct FactsScope {
     pub coordinates: BTreeSet<Coordinate>,
     /// How far.
     pub reach: Reach,
-    /// PRs and PR updates that are loaded, wherever they are: no others are.
+    /// The PRs and PR updates that are loaded, wherever they are; no others are.
     pub pull_request_ids: BTreeSet<EventId>,
     /// An event that arrives: deletions of it are loaded too, although the purgatory does not have it.
     pub arriving: Option<Event>,
@@ -29,7 +29,8 @@ pub enum Reach {
     /// repository itself.
     #[default]
     Members,
-    /// Besides, to the repositories that list its owner, and so on: all that decides about what its owner has signed.
+    /// In addition, to the repositories that list its owner, and so on: everything that decides about the owner's
+    /// events.
     Listing {
         /// How many of them at most, those with a served announcement first.
         most: usize,
@@ -40,7 +41,7 @@ impl Reach {
     /// To all who list an owner that there ever are, at most.
     pub const FULL: Self = Self::Listing { most: MEMBERS_MAX };
 
-    /// To as many as an honest set of maintainers has.
+    /// As far as an honest set of maintainers reaches.
     pub const NEAR: Self = Self::Listing {
         most: Reading::LISTED_BY_MAX,
     };

@@ -24,6 +24,8 @@ pub mod git;
 pub mod load_facts;
 #[cfg(feature = "io")]
 mod load_outwards;
+#[cfg(feature = "io")]
+pub mod log;
 pub mod nip01;
 pub mod nip34;
 #[cfg(feature = "io")]

@@ -58,7 +58,7 @@ pub enum FactsError {
 }
 
 impl FactsError {
-    /// Tells whether Redis or the relay is away: other facts cannot be read now either.
+    /// Whether Redis or the relay is down: other facts cannot be read now either.
     pub fn is_of_a_neighbour(&self) -> bool {
         match self {
             Self::Purgatory(_) => true,
@@ -126,7 +126,7 @@ impl FactLoader {
         Ok(listing)
     }
 
-    /// Reads what the relay has about coordinates, and about what the purgatory has about them.
+    /// Reads the relay's events about coordinates, and about the purgatory's events for them.
     async fn served(
         &self,
         scope: &FactsScope,
@@ -157,7 +157,7 @@ impl FactLoader {
             pull_requests = scope.pull_request_ids.len(),
             entries,
             asked,
-            "ask the relay for facts"
+            "query the relay for facts"
         );
         let (mut served, requested) = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests))?;
         // Of PRs that are served already only their ids were known.

@@ -1,6 +1,6 @@
-//! Facts outwards from a coordinate: what its owner has published, what those have whom it lists as maintainers, and so
-//! on. Whoever is not reached this way does not exist for it, whatever he publishes under the same identifier
-//! (docs/ARCHITECTURE.md rule 9).
+//! Facts outwards from a coordinate: first what its owner has published, then what the maintainers whom the owner lists
+//! have published, and so on. An author who is not reached this way does not exist for it, even with events under the
+//! same identifier (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::purgatory::Reading;
 use crate::rules::Covered;
 use crate::rules::MEMBERS_MAX;
 
-/// What was found so far.
+/// The coordinates found so far.
 #[derive(Default)]
 pub(crate) struct Outwards {
     /// The coordinates that were or are being read.
@@ -27,9 +27,9 @@ pub(crate) struct Outwards {
     read: BTreeSet<Coordinate>,
     /// Whom the announcements of each list.
     lists: BTreeMap<Coordinate, BTreeSet<Coordinate>>,
-    /// What the purgatory has about them.
+    /// The purgatory's events about them.
     pub(crate) reading: Reading,
-    /// What the relay has.
+    /// The relay's events.
     pub(crate) served: Vec<Event>,
     /// How many coordinates may be seen.
     seen_max: usize,
@@ -68,7 +68,7 @@ impl Outwards {
 
     fn add_reading(&mut self, reading: Reading) {
         let all = &mut self.reading;
-        // Decisions are made at the time of the first: what came later is not overdue by it.
+        // Decisions use the time of the first read: later events are not overdue by it.
         if all.now == 0 {
             all.now = reading.now;
         }
@@ -80,8 +80,7 @@ impl Outwards {
         all.entries.dedup_by_key(|entry| entry.event.id);
     }
 
-    /// Takes those not seen yet, the first of each list, then the second of each: nobody's long list keeps another's
-    /// out.
+    /// Takes those not seen yet, the first of each list, then the second of each: a long list cannot crowd out another.
     fn in_turns(&mut self, lists: &[Vec<Coordinate>]) -> BTreeSet<Coordinate> {
         let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
         let in_turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
@@ -99,52 +98,51 @@ impl Outwards {
 
     /// Returns the coordinates that were read, and about which of them not everything that decides was.
     pub(crate) fn covered(&self, scope: &FactsScope) -> Covered {
-        let edges = self
-            .lists
-            .iter()
-            .flat_map(|(at, listed)| listed.iter().map(move |to| (at, to)));
-        let is_cut = edges.clone().filter(|(_, listed)| !self.read.contains(*listed));
-        let mut partial = spread(is_cut.map(|(at, _)| at), edges.map(|(at, listed)| (listed, at)));
-        // Of those asked about the nearest members count, however many they list.
-        partial.retain(|coordinate| !scope.coordinates.contains(coordinate));
-
-        let is_asked =
-            |coordinate: &Coordinate| scope.reach != Reach::Members && scope.coordinates.contains(coordinate);
-        // Of those asked about only what may be beyond the reach is open.
-        let is_near = |(listed, owners): &(&Coordinate, &BTreeSet<PublicKey>)| {
-            is_asked(listed) && (scope.reach == Reach::FULL || owners.len() < Reading::LISTED_BY_MAX)
-        };
-        let listed_by = self.reading.listed_by.iter().filter(|pair| !is_near(pair));
-        let edges: Vec<(Coordinate, &Coordinate)> = listed_by
-            .clone()
-            .flat_map(|(listed, owners)| owners.iter().map(move |owner| (at(*owner, &listed.identifier), listed)))
-            .collect();
-        let is_unread = |listing: &Coordinate| !self.read.contains(listing) || partial.contains(listing);
-        let is_open = edges
-            .iter()
-            .filter(|(listing, _)| is_unread(listing))
-            .map(|(_, listed)| *listed);
-        let by_many = listed_by
-            .filter(|(_, owners)| owners.len() >= Reading::LISTED_BY_MAX)
-            .map(|(listed, _)| listed);
-        let unsettled = spread(
-            is_open.chain(by_many),
-            edges.iter().map(|(listing, listed)| (listing, *listed)),
-        );
+        let partial = self.partial(scope);
         Covered {
             coordinates: self.read.clone(),
-            unsettled,
+            unsettled: self.unsettled(scope, &partial),
             partial,
         }
     }
+
+    /// Returns the coordinates whose members were not all read. Of the coordinates asked about, the nearest members
+    /// count, however many they list.
+    fn partial(&self, scope: &FactsScope) -> BTreeSet<Coordinate> {
+        let is_cut = self.lists.iter().filter(|(_, listed)| !listed.is_subset(&self.read));
+        let lists = self.lists.iter();
+        let edges = lists.flat_map(|(at, listed)| listed.iter().map(move |listed| (listed, at)));
+        let mut partial = spread(is_cut.map(|(at, _)| at).collect(), edges);
+        partial.retain(|coordinate| !scope.coordinates.contains(coordinate));
+        partial
+    }
+
+    /// Returns the coordinates that an unread author lists, or that such a coordinate leads to.
+    fn unsettled(&self, scope: &FactsScope, partial: &BTreeSet<Coordinate>) -> BTreeSet<Coordinate> {
+        let (mut open, mut edges) = (Vec::new(), Vec::new());
+        for (listed, owners) in &self.reading.listed_by {
+            let is_asked = scope.reach != Reach::Members && scope.coordinates.contains(listed);
+            let by_many = owners.len() >= Reading::LISTED_BY_MAX;
+            // Of the coordinates asked about, only those beyond the reach are open.
+            if is_asked && (scope.reach == Reach::FULL || !by_many) {
+                continue;
+            }
+            let listing: Vec<Coordinate> = owners.iter().map(|owner| at(*owner, &listed.identifier)).collect();
+            let is_unread = |listing: &Coordinate| !self.read.contains(listing) || partial.contains(listing);
+            if by_many || listing.iter().any(is_unread) {
+                open.push(listed);
+            }
+            edges.extend(listing.into_iter().map(|listing| (listing, listed)));
+        }
+        spread(open, edges.iter().map(|(listing, listed)| (listing, *listed)))
+    }
 }
 
-/// Returns `first`, and whatever is reached from them by `edges`.
+/// Returns the coordinates that are `open`, and all that `edges` reach from them.
 fn spread<'c>(
-    first: impl Iterator<Item = &'c Coordinate>,
+    mut open: Vec<&'c Coordinate>,
     edges: impl Iterator<Item = (&'c Coordinate, &'c Coordinate)>,
 ) -> BTreeSet<Coordinate> {
-    let mut open: Vec<&Coordinate> = first.collect();
     if open.is_empty() {
         return BTreeSet::new();
     }
@@ -179,7 +177,7 @@ fn at(owner: PublicKey, identifier: &Identifier) -> Coordinate {
     }
 }
 
-/// How many times whoever is listed lists others: no honest set of maintainers is deeper.
+/// The depth of listings: no honest set of maintainers is deeper.
 pub(crate) const ROUNDS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What is refused, in the log and in the purgatory: one line for each refusal, as long as they are few. A flood of
-//! them fills no disk, and the lines of one source hide those of no other.
+//! Refusals, in the log and in the purgatory: one line for each, as long as they are few. A flood of them does not fill
+//! the disk, and the lines of one source hide those of no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct RefusalLog {
     purgatory: Purgatory,
 }
 
-/// What was logged of one span of time.
+/// The lines logged in one span of time.
 #[derive(Debug, Default)]
 struct Counts {
     since: Option<Instant>,
@@ -45,8 +45,8 @@ impl RefusalLog {
         Self { counts, purgatory }
     }
 
-    /// Notes a refusal that is logged where an operator finds it later. Nobody waits for that, and the log has it when
-    /// the purgatory does not answer. Must be called inside a tokio runtime.
+    /// Records a logged refusal where an operator finds it later. No caller waits for that, and the log has it if the
+    /// purgatory does not answer. Must be called inside a tokio runtime.
     pub fn note(&self, refusal: NotedRefusal) {
         let purgatory = self.purgatory.clone();
         tokio::spawn(async move {
@@ -116,7 +116,7 @@ const SPAN: Duration = Duration::from_secs(60);
 /// Lines of one source in a span: more than a person who tries something makes.
 const LINES_PER_SOURCE: u32 = 20;
 
-/// Lines of all sources in a span; as many sources are remembered.
+/// Lines of all sources in a span; the same number of sources is remembered.
 const LINES_MAX: u32 = 600;
 
 /// Longest text of a client in one field of a line.

@@ -115,7 +115,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 const REMEMBERED_MAX: usize = 512;
 
-/// What the rules make of an event, before it is let in: there somebody else may still be asked.
+/// The decision of the rules about an event, before it takes effect: the caller may ask others in between.
 #[derive(Debug)]
 #[must_use = "an event passes only by `WritePolicy::complete`"]
 pub enum Considered {
@@ -182,7 +182,7 @@ impl WritePolicy {
         in_time(event, deadline, work).await.unwrap_or_else(Considered::from)
     }
 
-    /// Lets in what was considered, as far as nothing has changed meanwhile.
+    /// Accepts or holds an event that was considered before, unless something has changed meanwhile.
     pub async fn complete(&self, event: &Event, considered: Considered, deadline: Instant) -> Answer {
         match considered {
             Considered::Answered(answer) => answer,
@@ -287,13 +287,13 @@ impl WritePolicy {
         if standing.as_ref().is_ok_and(is_releasing) {
             return Ok(Considered::Answered(Answer::Accept));
         }
-        // What is served needs no purgatory.
+        // A served event needs no purgatory.
         if is_related? {
             return Ok(Considered::Belongs(references));
         }
         let standing = standing?;
         let may_be_early = may_precede_its_pull_request(event) && !references.ids.is_empty();
-        // What was in neither may have gone from the purgatory to the relay meanwhile.
+        // An event that was in neither may have moved from the purgatory to the relay meanwhile.
         if !standing.is_any_here {
             if self.loader.is_related(event, &references).await? {
                 return Ok(Considered::Belongs(references));
@@ -323,7 +323,7 @@ impl WritePolicy {
             if outcome != HoldOutcome::Absent {
                 return Ok(answer_to(outcome));
             }
-            // What it refers to may be served by now.
+            // The event that it refers to may be served by now.
             match self.consider_related(event, &hold.source).await? {
                 Considered::Waits(again) => hold = *again,
                 Considered::Answered(answer) => return Ok(answer),
@@ -333,7 +333,7 @@ impl WritePolicy {
         Ok(answer_to(HoldOutcome::Absent))
     }
 
-    /// Ends what a request to delete or to vanish covers.
+    /// Ends the events that a request to delete or to vanish covers.
     async fn forget(&self, request: &Event) -> Result<(), PurgatoryError> {
         let purgatory = &self.loader.purgatory;
         if self.loader.service.is_asked_to_forget(request) {
@@ -369,7 +369,7 @@ async fn in_time<T>(
     }))
 }
 
-/// Returns the repositories that an event names, as they stand in it.
+/// Returns the repositories that an event names, as they are in it.
 fn named_repositories(event: &Event) -> String {
     if matches!(event.kind.as_u16(), nip34::ANNOUNCEMENT | nip34::STATE) {
         return format!("{}:{}:{}", nip34::ANNOUNCEMENT, event.pubkey, first_value(event, "d"));
@@ -378,10 +378,10 @@ fn named_repositories(event: &Event) -> String {
     named.join(" ")
 }
 
-/// Repositories of an event that a line of the log names: as many as a PR can be offered to.
+/// Repositories of an event that a log line names: as many as a PR can be offered to.
 const NAMED_MAX: usize = 16;
 
-/// How long an event waits for what it refers to, where it has come before that: longer than a client takes to send
+/// How long an event waits for the one that it refers to, if it has arrived first: longer than a client takes to send
 /// both.
 const EARLY_SECS: u64 = 60;
 

@@ -172,7 +172,7 @@ async fn mistakes_in_the_options_are_named() {
             "agreement",
             "the gateway runs with domain 127.0.0.1",
         ),
-        (&another_database, "plugin", "in another database"),
+        (&another_database, "plugin", "in a different database"),
         (&another_database, "agreement", "no gateway runs with this Redis"),
         (&password, "redis", "redis-password-file"),
         (&itself, "relay", "names the gateway itself"),
@@ -181,7 +181,11 @@ async fn mistakes_in_the_options_are_named() {
         ("--disk-free-min=900TiB", "disk space", "make room"),
         (&nobody, "domain", "start the reverse proxy"),
         ("--public-url=http://no-such-host.invalid", "domain", "DNS"),
-        ("--hold-secs=60", "agreement", "hold-secs 1800, and not 60"),
+        (
+            "--hold-secs=60",
+            "agreement",
+            "hold-secs 1800, but this program with 60",
+        ),
     ] {
         let diagnosis = world.doctor(&[option]).await;
 

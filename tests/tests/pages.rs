@@ -212,7 +212,10 @@ async fn what_is_hosted_is_listed_and_found_by_keyboard() {
     .await;
     browser.open(&format!("{home}?name=nothing+%3Cb%3E&page=7"), WIDE).await;
     let status = text(&mut browser, "p[role=status]").await;
-    assert_eq!(status, json!(["No name has a word that begins like this."]));
+    assert_eq!(
+        status,
+        json!(["No repository has a name with a word that begins like this."])
+    );
     assert_eq!(
         browser.read("document.getElementById('name').value").await,
         "nothing <b>"
@@ -385,7 +388,7 @@ async fn an_operator_sees_what_waits() {
     eventually("what was refused is shown", async || {
         let shown = browser.attempt("document.body.innerText").await;
         let shown = shown.as_str().unwrap_or_default();
-        shown.contains("/<b>elsewhere: restricted: no announcement here")
+        shown.contains("/<b>elsewhere: restricted: no announcement (kind 30617)")
     })
     .await;
     for (name, path) in [("admin", "/?still"), ("admin-event", "event")] {

@@ -16,6 +16,7 @@ use tests::clients::http::request;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Options;
+use tests::harness::process::free_port;
 use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;
@@ -47,6 +48,7 @@ behind_both_proxies!(
     answers_pass_with_their_headers,
     a_push_reaches_the_gateway_before_its_last_byte,
     what_is_silent_for_a_minute_is_the_gateways_to_judge,
+    a_second_gateway_that_is_down_costs_no_request,
 );
 
 async fn a_large_push_and_a_clone_pass(proxy: Proxy) {
@@ -162,6 +164,26 @@ async fn what_is_silent_for_a_minute_is_the_gateways_to_judge(proxy: Proxy) {
     assert!(body.contains("nothing was received for 60 s"), "{body}");
     let announcement = site.world.announcement(&Repository::new("later"), now(), &[]);
     assert!(nostr.send(&announcement).await.taken);
+}
+
+/// With two gateways written the obvious way, Caddy answered 7 of 20 requests with 502 while one was down.
+async fn a_second_gateway_that_is_down_costs_no_request(proxy: Proxy) {
+    let down = free_port();
+    let edits = match proxy {
+        Proxy::Caddy => vec![
+            ("#to 127.0.0.1:7344", format!("to 127.0.0.1:{down}")),
+            ("#fail_duration", "fail_duration".to_owned()),
+        ],
+        Proxy::Nginx => vec![("#server 127.0.0.1:7344", format!("server 127.0.0.1:{down}"))],
+    };
+    let edits: Vec<(&str, &str)> = edits.iter().map(|(from, to)| (*from, to.as_str())).collect();
+    let site = Site::start_with(proxy, "127.0.0.1", &edits).await;
+
+    for number in 0..20 {
+        let answer = request(&site.authority, "GET / HTTP/1.1\r\n", b"").await;
+
+        assert_eq!(answer.status, 200, "request {number}");
+    }
 }
 
 /// A push whose commands were sent, and of whose pack nothing yet.

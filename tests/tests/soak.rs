@@ -1,6 +1,7 @@
 //! A short form of `scripts/soak`: each program is killed under load, at each kind of step, and disks have
 //! faults.
 
+use progress::CommandProgress;
 use tests::soak::DiskFaultKind;
 use tests::soak::Options;
 use tests::soak::run;
@@ -14,7 +15,7 @@ async fn whoever_dies_nothing_that_was_promised_is_lost() {
         hold_secs: 20,
     };
 
-    let summary = run(options, |_| {}).await;
+    let summary = run(options, &CommandProgress::quiet()).await;
 
     assert!(summary.is_clean(), "{summary}");
     assert!(summary.answered_ok() > 10, "nobody worked: {summary}");

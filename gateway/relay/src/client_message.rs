@@ -15,7 +15,7 @@ use crate::validate::validate;
 /// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ClientMessage {
-    /// An event, or why it is none that can be stored.
+    /// An event, or the reason why it cannot be stored.
     Event {
         /// How the answer names it.
         id: String,
@@ -35,7 +35,7 @@ pub(super) enum ClientMessage {
 pub(super) struct MalformedMessage {
     /// The subscription that it asks for, which ends; `None`: it is about none.
     pub(super) subscription: Option<String>,
-    /// What the client reads.
+    /// The text that the client reads.
     pub(super) reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! One client: reads its messages, answers them, and follows what the writer stores.
+//! One client: reads its messages, answers them, and sends it new stored events.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -56,11 +56,11 @@ pub(super) struct Relay {
     pub(super) submissions: mpsc::Sender<Submission>,
     /// To the writer, before all others: of this host itself.
     pub(super) own_submissions: mpsc::Sender<Submission>,
-    /// From the writer: what it has stored.
+    /// Stored events, from the writer.
     pub(super) served: broadcast::Sender<Arc<Served>>,
     /// How far the writer is.
     pub(super) batches: watch::Receiver<Batches>,
-    /// For whoever reads a large message.
+    /// A permit to parse a large message.
     pub(super) large_messages: Semaphore,
     /// What each address may have looked up at the same time.
     pub(super) shares: ReadShares,
@@ -160,8 +160,8 @@ impl Client {
         if text.len() <= READ_HERE_MAX {
             return Ok(ClientMessage::parse(text.as_str(), &limits));
         }
-        // It takes milliseconds to parse and to hash, for which everybody else on this thread would wait. One at a
-        // time, so that it takes one processor at most.
+        // A large message takes milliseconds to parse and to hash, during which everything else on this thread would
+        // wait. One at a time, so that it takes one processor at most.
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
         let _alone = self.relay.large_messages.acquire().await.map_err(|_| Gone)?;
         let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
@@ -195,16 +195,16 @@ impl Client {
         submissions.send(submission).await.map_err(|_| Gone)
     }
 
-    /// Sends what is stored, then opens the subscription. What is stored in the meantime waits in `served`.
+    /// Sends stored events, then opens the subscription. Events that are stored in the meantime wait in `served`.
     async fn subscribe(&mut self, subscription: String, filters: Vec<Filter>) -> Result<(), Gone> {
-        // A request replaces the subscription of the same id, whatever becomes of it.
+        // A request replaces the subscription of the same id, even if it fails.
         self.subscriptions.remove(&subscription);
         let subscriptions_max = self.relay.limits.subscriptions_max;
         if self.subscriptions.len() >= subscriptions_max {
             let reason = format!("error: too many subscriptions, at most {subscriptions_max}");
             return self.close(&subscription, &reason).await;
         }
-        // What others of this address ask for waits, and holds up nobody else.
+        // Further requests of this address wait, and delay no other address.
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
         let mut sent = HashSet::new();
         // Each waits for a thread: those of this host wait together. Others have one at a time for each share.
@@ -213,7 +213,7 @@ impl Client {
                 match self.send_stored(&subscription, looked_up, &mut sent).await? {
                     Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
                         let max = self.relay.limits.results_max;
-                        let reason = format!("error: more than {max} events: ask with fewer filters, or lower limits");
+                        let reason = format!("error: more than {max} events match: use fewer filters or lower limits");
                         return self.close(&subscription, &reason).await;
                     }
                     Ok(()) => {}
@@ -246,7 +246,7 @@ impl Client {
         LookedUp { filter, limit, ids }
     }
 
-    /// Sends what is stored and matches a filter, in pages: no more than one waits for a slow client.
+    /// Sends the stored events that match a filter, in pages: at most one page waits for a slow client.
     async fn send_stored(
         &self,
         subscription: &str,
@@ -275,7 +275,8 @@ impl Client {
                     self.outbound.send(message).await?;
                 }
             }
-            // In place of what has gone meanwhile there may be older ones: a short answer means that there are none.
+            // Events may have been deleted meanwhile, with older ones in their place: only a short answer means that
+            // there are no more.
             if !(was_full && is_short) {
                 return Ok(Ok(()));
             }
@@ -322,7 +323,7 @@ impl Client {
     }
 }
 
-/// What was looked up for a filter.
+/// The events that were found for a filter.
 struct LookedUp<'f> {
     filter: &'f Filter,
     /// Most ids that are sent.
@@ -335,7 +336,7 @@ struct LookedUp<'f> {
 const READ_HERE_MAX: usize = 16 * 1024;
 /// Filters of one request that are looked up at the same time.
 const LOOKUPS_AT_ONCE: usize = 8;
-/// What a client hears when the database fails.
+/// What a client gets when the database fails.
 const UNREADABLE: &str = "error: the relay cannot read its database";
-/// After so long without a frame, an answer to a ping for one, a client is gone.
+/// After this long without a frame, such as an answer to a ping, a client counts as gone.
 const SILENCE_MAX: Duration = Duration::from_secs(150);

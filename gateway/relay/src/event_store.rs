@@ -1,11 +1,11 @@
-//! The database of the built-in relay: `nostr-lmdb`, with what it leaves out or gets wrong made good here.
+//! The database of the built-in relay: `nostr-lmdb`, with corrections for what it leaves out or gets wrong.
 //!
-//! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and
-//! the environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. What is made good:
+//! A save returns after the commit of its transaction (`store/ingester.rs` answers behind `write_txn.commit()`, and the
+//! environment is opened without `NOSYNC` or `MAPASYNC`), so it is durable. These points are corrected:
 //!
-//! - NIP-09 is done here and its own switched off: there, a deletion of an event that comes later has no effect, an
-//!   older deletion of a coordinate takes the place of a newer one, and one tag that names another author's event
-//!   refuses the whole request, some of it done.
+//! - NIP-09 is done here and the database's own is switched off: there, a deletion of an event that arrives later has
+//!   no effect, an older deletion of a coordinate replaces a newer one, and one tag that names another author's event
+//!   refuses the whole request after doing some of it.
 //! - NIP-40 is not done there.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
 //!   walks the ids in their own order. Without the limit it finds all.
@@ -63,7 +63,7 @@ impl EventStore {
         })
     }
 
-    /// Tells whether an event is stored.
+    /// Whether an event is stored.
     pub(super) async fn has(&self, id: &EventId) -> Result<bool, DatabaseError> {
         let _permit = self.readers.acquire().await;
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
@@ -82,7 +82,7 @@ impl EventStore {
         loop {
             let permit = self.readers.acquire().await;
             let mut items = self.database.negentropy_items(limited.clone()).await?;
-            // Expired ones count for the database's limit, and are not among what it returns.
+            // Expired events count for the database's limit, but are not among its results.
             let is_whole =
                 limited.limit.is_none() || items.len() >= limit || self.database.count(limited.clone()).await? < limit;
             drop(permit);
@@ -93,8 +93,8 @@ impl EventStore {
         }
     }
 
-    /// Returns those of these events that are here and have not expired, in their order, as they are sent. At most
-    /// [`PAGE_EVENTS`] are asked for.
+    /// Returns those of these events that are stored and have not expired, in their order, in the form in which they
+    /// are sent. At most [`PAGE_EVENTS`] may be requested.
     pub(super) async fn page(&self, ids: &[EventId]) -> Result<Vec<(EventId, String)>, DatabaseError> {
         let _permit = self.parsers.acquire().await;
         let events = self.read(ids).await?;
@@ -112,7 +112,7 @@ impl EventStore {
         Ok(live)
     }
 
-    /// Deletes some of what has expired among the newest that match; `false`: there is none.
+    /// Deletes some expired events among the newest that match; `false`: there are none.
     async fn delete_expired(&self, filter: &Filter, limit: usize) -> Result<bool, DatabaseError> {
         // These queries are not in pages, so there is one at a time.
         let _alone = self.parsers.acquire_many(PARSERS_MAX as u32).await;
@@ -173,8 +173,8 @@ impl EventStore {
         future::join_all(saves).await
     }
 
-    /// Saves a deletion and does what it asks, in the other order: should the process end between the two, the
-    /// client has had no OK and sends it again.
+    /// Saves a deletion after carrying it out: if the process ends between the two, the client has had no OK and sends
+    /// it again.
     async fn save_deletion(&self, deletion: &Event) -> Result<SaveEventStatus, DatabaseError> {
         if self.has(&deletion.id).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate));
@@ -211,7 +211,7 @@ impl EventStore {
         Ok(targets)
     }
 
-    /// Tells whether a stored deletion by its author names the event.
+    /// Whether a stored deletion by its author names the event.
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
         let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
         let by_id = deletions
@@ -258,7 +258,7 @@ fn addresses(deletion: &Event) -> BTreeSet<Address> {
         .collect()
 }
 
-/// Tells whether the database would find any events for this filter with a limit, not the newest.
+/// Whether the database would return arbitrary events for this filter with a limit, instead of the newest.
 fn walks_in_order_of_ids(filter: &Filter) -> bool {
     let has_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
     let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
@@ -289,8 +289,8 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
-/// Events that one deletion is compared with because it names coordinates: only of an empty identifier is there more
-/// than one for each. They are read, in the only writer.
+/// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
+/// per coordinate. They are read in the only writer.
 const VERSIONS_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -467,7 +467,8 @@ mod tests {
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30617))).await, 2);
     }
 
-    /// A hundred `a` tags with an empty identifier were as many readings of all that their author has of one kind.
+    /// A hundred `a` tags with an empty identifier caused as many reads of all events that their author has of one
+    /// kind.
     #[tokio::test]
     async fn deletion_compares_a_bounded_number_of_events_whatever_it_names() {
         let (store, _directory) = store().await;

@@ -60,7 +60,7 @@ pub(super) async fn listen(listener: TcpListener, relay: Arc<Relay>) {
 /// Speaks HTTP with one peer until it asks for a WebSocket.
 async fn converse(stream: TcpStream, peer: SocketAddr, relay: Arc<Relay>, permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was gone at once");
+        tracing::debug!(%error, "a connection ended immediately");
         return;
     }
     let mut stop = relay.stop.clone();

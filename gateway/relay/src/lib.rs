@@ -1,9 +1,9 @@
 //! The built-in relay: a thin NIP-01 front over `nostr-lmdb` that does things in strfry's order.
 //!
-//! A connection reads, checks and answers what needs no write; one writer asks the policy and stores, as
-//! `RelayWriter.cpp` does. So the same front is the built-in relay with a policy in this process, and strfry's
-//! stand-in in the tests with a policy that hosts a plugin. What the two have in common is pinned by
-//! `tests/tests/strfry_contract.rs`.
+//! A connection reads, checks and answers everything that needs no write; one writer asks the policy and stores, as
+//! `RelayWriter.cpp` does. So the same front serves as the built-in relay, with a policy in this process, and in the
+//! tests as strfry's stand-in, with a policy that hosts a plugin. `tests/tests/strfry_contract.rs` pins what the two
+//! have in common.
 //!
 //! A crate of its own so that `nostr-relay-builder` can take its place once a stable release can answer OK true
 //! without storing.

@@ -32,7 +32,7 @@ pub struct RelayLimits {
     /// Most open subscriptions of one connection (`relay.maxSubsPerConnection`).
     pub subscriptions_max: usize,
     /// Most connections at a time; further ones wait to be accepted. As many WebSockets as a gateway passes on by
-    /// default, and those of its own.
+    /// default, plus its own.
     pub connections_max: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What waits to be sent to one client: bounded in messages and in bytes.
+//! The queue of messages to one client: bounded in messages and in bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,12 @@ type Queued = (Message, OwnedSemaphorePermit);
 /// The end where messages come out.
 pub(super) type Queue = mpsc::Receiver<Queued>;
 
-/// The client is gone, or as good as gone.
+/// The client is gone, or too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gone;
 
 impl Outbound {
-    /// Returns both ends, between which so many bytes may wait. A single message that is longer waits alone.
+    /// Returns both ends; so many bytes may wait between them. A single longer message waits alone.
     pub(super) fn new(bytes_max: u32) -> (Self, Queue) {
         let (queue, queued) = mpsc::channel(MESSAGES_MAX);
         let outbound = Self {
@@ -43,14 +43,14 @@ impl Outbound {
         (outbound, queued)
     }
 
-    /// Sends, waiting while the client is slow: for what it asked for.
+    /// Sends a requested message, waiting while the client is slow.
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.acquire_many_owned(self.cost(&text)).await.map_err(|_| Gone)?;
         self.queue.send((Message::text(text), bytes)).await.map_err(|_| Gone)
     }
 
-    /// Sends without waiting: for what it did not ask for just now. A client that is too slow for that is dropped.
+    /// Sends a live message without waiting. A client that is too slow for it is dropped.
     pub(super) fn send_at_once(&self, text: String) {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.try_acquire_many_owned(self.cost(&text));
@@ -69,7 +69,7 @@ impl Outbound {
     }
 }
 
-/// Writes what is queued, and pings in between, until the client is gone.
+/// Writes the queue, with pings in between, until the client is gone.
 pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue) {
     loop {
         let sent = match tokio::time::timeout(PING_EVERY, queue.recv()).await {
@@ -87,7 +87,8 @@ pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue
 const MESSAGES_MAX: usize = 1024;
 /// Most bytes that wait: four of the largest events.
 pub(super) const BYTES_MAX: u32 = 1024 * 1024;
-/// The same for the gateway's own connection, which what strangers publish together must not end: a whole batch.
+/// The same for the gateway's own connection, which must not end because of what strangers publish together: a whole
+/// batch.
 pub(super) const OWN_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// How often a silent client is pinged (strfry `relay.autoPingSeconds`).
 const PING_EVERY: Duration = Duration::from_secs(55);

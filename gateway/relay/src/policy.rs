@@ -12,7 +12,7 @@ pub trait EventPolicy: Send + 'static {
     /// Judges an event that is valid, of good signature and not stored. It may have been asked about before. The
     /// address of its client is as a proxy on this host reports it, else the peer's.
     ///
-    /// Events accepted just before may not be stored yet: a batch is judged whole and then stored whole.
+    /// Events that were accepted just before may not be stored yet: a whole batch is judged before it is stored.
     fn judge(&mut self, event: &Event, client: IpAddr) -> impl Future<Output = Answer> + Send;
 }
 

@@ -104,8 +104,8 @@ impl RelayServer {
         self.local_addr
     }
 
-    /// Ends all connections, and waits until what was submitted is stored and the policy and the database are
-    /// dropped. The database can be opened again then.
+    /// Ends all connections, and waits until submitted events are stored and the policy and the database are dropped.
+    /// After that the database can be opened again.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.writer.await {
@@ -114,7 +114,7 @@ impl RelayServer {
     }
 }
 
-/// Most events that wait for the writer; connections wait with what is more.
+/// Most events that wait for the writer; beyond that, connections wait.
 const SUBMISSIONS_MAX: usize = 256;
 /// Most stored events that a connection may be behind with before it is ended.
 const SERVED_MAX: usize = 512;

@@ -1,4 +1,4 @@
-//! An open subscription of a connection: what is stored reaches it exactly once, by request or live.
+//! An open subscription of a connection: each stored event reaches it exactly once, by request or live.
 
 use std::collections::HashSet;
 
@@ -22,14 +22,14 @@ pub(super) struct Served {
 #[derive(Debug)]
 pub(super) struct OpenSubscription {
     pub(super) filters: Vec<Filter>,
-    /// What was sent as stored and may yet come live.
+    /// Events that were sent as stored and may still arrive live.
     pub(super) sent: HashSet<EventId>,
     /// The last batch that was begun when the stored events had been read: later ones were not among them.
     pub(super) last_batch: u64,
 }
 
 impl OpenSubscription {
-    /// Tells whether an event is to be sent, which comes live.
+    /// Whether to send an event that arrives live.
     pub(super) fn takes(&mut self, served: &Served) -> bool {
         if served.batch > self.last_batch {
             self.sent = HashSet::new();

@@ -15,7 +15,7 @@ use shared::nip01::tag_values;
 
 use crate::limits::RelayLimits;
 
-/// Why an event is refused before the policy is asked: what the client reads, with its NIP-01 prefix.
+/// Why an event is refused before the policy is asked: the text for the client, with its NIP-01 prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct InvalidEvent(Cow<'static, str>);
@@ -115,7 +115,7 @@ fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
     Ok(())
 }
 
-/// Refuses a deletion that is many: each coordinate is a look-up, in the only writer.
+/// Refuses a deletion with too many targets: each coordinate is a look-up, in the only writer.
 fn check_deletion(event: &Event) -> Result<(), InvalidEvent> {
     if event.kind != Kind::EventDeletion {
         return Ok(());
@@ -123,7 +123,7 @@ fn check_deletion(event: &Event) -> Result<(), InvalidEvent> {
     for (name, max) in [("e", DELETED_IDS_MAX), ("a", DELETED_COORDINATES_MAX)] {
         if tag_values(event, name).count() > max {
             return refuse(format!(
-                "invalid: a deletion has at most {max} {name} tags here: send several"
+                "invalid: a deletion may have at most {max} {name} tags on this relay: split it"
             ));
         }
     }
@@ -138,7 +138,7 @@ fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
     }
     let mut identifiers = tag_values(event, "d");
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
-        return refuse("invalid: an addressable event needs one d tag here");
+        return refuse("invalid: an addressable event needs exactly one d tag on this relay");
     };
     if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
         return refuse(format!(
@@ -168,7 +168,7 @@ fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(),
     Ok(())
 }
 
-/// Tells whether the event has expired (NIP-40), in strfry's reading: at the second itself it has.
+/// Whether the event has expired (NIP-40), as strfry interprets it: in the second of its expiration it has.
 pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
     event.tags.expiration().is_some_and(|expiration| expiration <= now)
 }
@@ -264,11 +264,11 @@ mod tests {
             (30617, &[&["d", &longest]], ""),
             (30617, &[&["d", &long[..183]]], "invalid: the d tag is over"),
             (30617, &[&["d", "x\0"]], "invalid: the d tag is over"),
-            (30617, &[], "invalid: an addressable event needs one d tag"),
+            (30617, &[], "invalid: an addressable event needs exactly one d tag"),
             (
                 30617,
                 &[&["d", "x"], &["d", "y"]],
-                "invalid: an addressable event needs one d tag",
+                "invalid: an addressable event needs exactly one d tag",
             ),
             (1, &[&["-"]], "blocked: event marked as protected"),
         ];
@@ -293,10 +293,15 @@ mod tests {
                 5,
                 ["a", &coordinate],
                 101,
-                "invalid: a deletion has at most 100 a tags here",
+                "invalid: a deletion may have at most 100 a tags on this relay",
             ),
             (5, ["e", &id], 1_000, ""),
-            (5, ["e", &id], 1_001, "invalid: a deletion has at most 1000 e tags here"),
+            (
+                5,
+                ["e", &id],
+                1_001,
+                "invalid: a deletion may have at most 1000 e tags on this relay",
+            ),
             (1, ["e", &id], 1_001, ""),
         ] {
             let event = EventBuilder::new(Kind::from(kind), "")

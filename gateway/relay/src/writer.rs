@@ -1,5 +1,5 @@
-//! The only writer: takes the submitted events as a batch, asks the policy about each event, stores what it accepts,
-//! then answers, then tells the subscribers (strfry `RelayWriter.cpp`).
+//! The only writer: takes the submitted events as a batch, asks the policy about each event, stores the accepted ones,
+//! then answers, then notifies the subscribers (strfry `RelayWriter.cpp`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,18 +29,18 @@ pub(super) struct Submission {
     pub(super) bytes: usize,
     /// The address it came from.
     pub(super) client: IpAddr,
-    /// Where the answer goes.
+    /// The queue for the answer.
     pub(super) outbound: Outbound,
 }
 
-/// How many batches the writer has begun to store, and has stored and told the subscribers of.
+/// How many batches the writer has begun to store, and how many it has stored and sent to the subscribers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Batches {
     pub(super) begun: u64,
     pub(super) stored: u64,
 }
 
-/// What is submitted.
+/// Submitted events.
 pub(super) struct Submitted {
     /// By this host: a push waits for it.
     pub(super) own: mpsc::Receiver<Submission>,
@@ -48,8 +48,8 @@ pub(super) struct Submitted {
 }
 
 impl Submitted {
-    /// Waits for the next batch: what this host submits is in it before all others, however many wait. An empty one is
-    /// the end.
+    /// Waits for the next batch: events that this host submits are in it before all others, however many wait. An empty
+    /// one is the end.
     async fn batch(&mut self) -> Vec<Submission> {
         let first = tokio::select! {
             biased;
@@ -104,8 +104,9 @@ pub(super) async fn run(
     }
 }
 
-/// Asks the policy about a batch, in the order it came. Answers what it refuses, and returns what it accepts in the
-/// order it is stored in, which is that of the times, so that of two versions in a batch each is stored once.
+/// Asks the policy about a batch, in order of arrival. Answers the refused events, and returns the accepted ones in the
+/// order in which they are stored, which is that of their timestamps, so that of two versions in a batch each is stored
+/// once.
 async fn judge(policy: &mut impl EventPolicy, submissions: Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
     let mut accepted = Vec::new();
     for submission in submissions {
@@ -161,7 +162,7 @@ pub(super) fn ok(event_id: &str, accepted: bool, message: &str) -> String {
 pub(super) const DUPLICATE: &str = "duplicate: have this event";
 /// Most events that are judged and stored together.
 const BATCH_MAX: usize = 64;
-/// And most of their bytes: whoever comes next waits for them.
+/// Most bytes of a batch: later events wait for it.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]

@@ -33,17 +33,17 @@ use crate::admin::survey::keep_surveying;
 use crate::http::reply;
 use crate::http::routes::Gateway;
 
-/// What the admin address tells about.
+/// The parts that the admin address reports on.
 pub(crate) struct AdminParts {
     health: Health,
     gateway: Arc<Gateway>,
     purgatory: Purgatory,
     surveys: watch::Receiver<LastSurvey>,
-    /// What forms send back: other sites' pages cannot read it, nor what they make a browser send contain it.
+    /// The secret that forms send back: pages of other sites cannot read it, nor make a browser send it.
     token: String,
 }
 
-/// Returns what the admin address answers.
+/// Returns the routes of the admin address.
 pub(crate) fn admin_routes(
     parts: Arc<AdminParts>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
@@ -54,7 +54,7 @@ pub(crate) fn admin_routes(
             let path = path.as_str();
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
             if is_page(path) && !host.is_none_or(is_no_name) {
-                let text = "the pages are shown by address: http://127.0.0.1:<port>/\n";
+                let text = "open these pages by IP address: http://127.0.0.1:<port>/\n";
                 return reply::text(StatusCode::FORBIDDEN, text);
             }
             match method {
@@ -75,14 +75,14 @@ pub(crate) fn admin_routes(
         .unify()
 }
 
-/// What an operator does about an event.
+/// An operator's action on an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Release,
     Drop,
 }
 
-/// Returns which event a path is about, and what is to be done about it.
+/// Returns the event and the action that a path names.
 fn action_in(path: &str) -> Option<(EventId, Action)> {
     let (event_id, action) = path.strip_prefix("/events/")?.split_once('/')?;
     let action = match action {
@@ -93,7 +93,8 @@ fn action_in(path: &str) -> Option<(EventId, Action)> {
     Some((EventId::from_hex(event_id).ok()?, action))
 }
 
-/// Whether a request comes from a page of this address, or from no page. The browser tells, and not the page.
+/// Whether a request comes from a page of this address, or from no page. The browser states this, and a page cannot
+/// change it.
 fn is_from_own_page(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let is_own = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == text(header::HOST);
@@ -102,13 +103,13 @@ fn is_from_own_page(headers: &HeaderMap) -> bool {
         .is_none_or(|origin| origin.to_str().is_ok_and(is_own))
 }
 
-/// Whether a path shows what waits and whom it is from, and not only figures.
+/// Whether a path shows waiting events and their sources, and not only figures.
 fn is_page(path: &str) -> bool {
     path == "/" || path.starts_with("/events/")
 }
 
-/// Whether a `Host` header is an address, or this host. A page of somebody else's may give a name of its own our
-/// address, and read what its visitor's browser then gets from us.
+/// Whether a `Host` header is an address, or this host. A foreign site can give our address to a name of its own, and
+/// then read our answers in its visitor's browser.
 fn is_no_name(host: &str) -> bool {
     let without_port = host
         .rsplit_once(':')
@@ -121,7 +122,7 @@ fn is_no_name(host: &str) -> bool {
 }
 
 impl AdminParts {
-    /// Tells about `gateway`, and acts on the purgatory that `health` looks at.
+    /// Reports on `gateway`, and acts on the purgatory that `health` checks.
     pub(crate) fn new(health: Health, gateway: Arc<Gateway>) -> Self {
         let purgatory = health.purgatory.clone();
         Self {
@@ -153,12 +154,15 @@ impl AdminParts {
             }
             _ => match path.strip_prefix("/events/").and_then(|id| EventId::from_hex(id).ok()) {
                 Some(event_id) => self.answer_event(&event_id).await,
-                None => reply::text(StatusCode::NOT_FOUND, "here are /, /livez, /readyz and /metrics\n"),
+                None => reply::text(
+                    StatusCode::NOT_FOUND,
+                    "not found; this address has /, /livez, /readyz and /metrics\n",
+                ),
             },
         }
     }
 
-    /// Does what a form asks for. Its token is known only to who was shown the form.
+    /// Carries out a form. Only clients that were shown the form know its token.
     async fn act(
         &self,
         path: &str,
@@ -166,20 +170,26 @@ impl AdminParts {
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Response {
         let Some((event_id, action)) = action_in(path) else {
-            return reply::text(StatusCode::NOT_FOUND, "an event can be released or dropped\n");
+            return reply::text(
+                StatusCode::NOT_FOUND,
+                "unknown action: an event can be released or dropped\n",
+            );
         };
         if !is_from_own_page(headers) {
-            return reply::text(StatusCode::FORBIDDEN, "this is done from the page of the event only\n");
+            return reply::text(
+                StatusCode::FORBIDDEN,
+                "refused: use the buttons on the page of the event\n",
+            );
         }
         let Some(form) = read_form(body).await else {
-            return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "this is more than the form sends\n");
+            return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than the form\n");
         };
         let mut fields = form_urlencoded::parse(&form);
         if !fields.any(|(name, value)| name == "token" && value == self.token.as_str()) {
-            let text = "the form is older than the gateway: load the page of the event again\n";
+            let text = "the gateway has restarted since the form was loaded: reload the page of the event\n";
             return reply::text(StatusCode::FORBIDDEN, text);
         }
-        tracing::info!(event.id = %event_id, ?action, "asked for on the admin page");
+        tracing::info!(event.id = %event_id, ?action, "requested on the admin page");
         let done = match action {
             Action::Release => release_now(&self.purgatory, &event_id).await,
             Action::Drop => drop_now(&self.purgatory, &event_id).await,
@@ -223,7 +233,7 @@ impl AdminParts {
     }
 }
 
-/// Reads what a form sends; `None`: it is too much, or broke off.
+/// Reads the content of a form; `None`: it is too long, or incomplete.
 async fn read_form(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Option<Vec<u8>> {
     let mut body = std::pin::pin!(body);
     let mut form = Vec::new();

@@ -1,4 +1,4 @@
-//! Where the commands beside a server find the facts that it decides by.
+//! Where commands get the facts that a server decides with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use shared::relay_client::RelayClient;
 use crate::command_error::CommandError;
 use crate::options::server::GatewayOptions;
 
-/// Returns what loads the facts of a server with these options; nothing is asked yet. What waits in the memory of a
-/// server without Redis is not among them.
+/// Returns what loads the facts of a server with these options; it queries nothing yet. The facts do not include the
+/// purgatory of a server without Redis, which is in that server's memory.
 ///
 /// # Errors
-/// They do not tell where something is.
+/// They do not give a required address.
 pub(super) async fn loader_of(server: &GatewayOptions) -> Result<FactLoader, CommandError> {
     let purgatory = match server.redis() {
         Some(redis) => Purgatory::connect(&redis, Limits::DEFAULT)

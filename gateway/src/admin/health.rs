@@ -1,5 +1,5 @@
-//! Whether the parts that the server needs answer: Redis, the relay, the disk. Asked when somebody wants to know, one
-//! look for all who ask at the same time.
+//! Whether the services that the server needs answer: Redis, the relay, the disk. Checked on demand, once for all who
+//! ask at the same time.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -24,43 +24,43 @@ pub(crate) struct Health {
     pub(crate) relay: RelayClient,
     /// Where the repositories are.
     pub(crate) data_dir: PathBuf,
-    /// What has to be free there.
+    /// The bytes that must be free there.
     pub(crate) disk_free_min: u64,
-    /// Whether what waits is in Redis, and not in memory.
+    /// Whether the purgatory is in Redis, and not in memory.
     pub(crate) has_redis: bool,
     pub(crate) state: Mutex<HealthState>,
 }
 
-/// What was found last, and what has not returned yet.
+/// The last result, and the checks that have not returned yet.
 #[derive(Default)]
 pub(crate) struct HealthState {
     last: Option<(Instant, Vitals)>,
     disk_look: Option<JoinHandle<Result<DiskRoom, Ailment>>>,
 }
 
-/// What a look has found of each part, or why not.
+/// The result of a check for each service.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Vitals {
-    /// What waits there.
+    /// The counts of waiting events.
     pub(crate) redis: PartAnswer<InventoryCounts>,
-    /// `false`: what waits is in memory.
+    /// `false`: the purgatory is in memory.
     pub(crate) has_redis: bool,
     /// That it answers a query.
     pub(crate) relay: PartAnswer<()>,
-    /// What is free.
+    /// The free space.
     pub(crate) disk: PartAnswer<DiskRoom>,
 }
 
-/// What one part has answered, and how long that took.
+/// The answer of one service, and its duration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PartAnswer<T> {
-    /// The answer, or what is wrong.
+    /// The answer, or the problem.
     pub(crate) answer: Result<T, Ailment>,
     /// How long it took.
     pub(crate) took: Duration,
 }
 
-/// What is wrong with a part.
+/// A problem of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ailment {
     #[error("no answer in {} s", ANSWER_MAX.as_secs())]
@@ -89,7 +89,7 @@ pub(crate) struct DiskRoom {
 }
 
 impl Health {
-    /// Looks, unless somebody has just done so.
+    /// Checks, unless there is a recent result.
     pub(crate) async fn look(&self) -> Vitals {
         let mut state = self.state.lock().await;
         if let Some((at, vitals)) = &state.last
@@ -118,7 +118,7 @@ impl Health {
         self.relay.any(vec![nothing]).await.map(drop).map_err(Ailment::of)
     }
 
-    /// Asks the file system, which may hang: then nobody asks it again until it has answered.
+    /// Asks the file system, which may hang: then it is not asked again until it has answered.
     async fn ask_disk(&self, look: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
         let running = look.get_or_insert_with(|| {
             let (data_dir, free_min) = (self.data_dir.clone(), self.disk_free_min);
@@ -135,7 +135,7 @@ impl Health {
     }
 }
 
-/// Tells what the file system's numbers mean.
+/// Interprets the file system's numbers.
 fn judge_disk(bytes_free: u64, free_min: u64, is_read_only: bool) -> Result<DiskRoom, Ailment> {
     match is_read_only {
         true => Err(Ailment::ReadOnly),
@@ -154,10 +154,10 @@ async fn within<T>(ask: impl Future<Output = Result<T, Ailment>>) -> PartAnswer<
     }
 }
 
-/// How long a part may take: with it and with what is believed, whoever asks hears of a dead part within 2 s.
+/// How long a service may take: together with the time that a result is reused, a dead service is reported within 2 s.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// For so long what was found is believed, however often somebody asks.
+/// How long a result is reused, however often somebody asks.
 const BELIEVED_FOR: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The pages of the admin address: what the purgatory has, for a browser. They need neither scripts nor anything else,
-//! and come again by themselves. Pure.
+//! The pages of the admin address: the content of the purgatory, for a browser. They need neither scripts nor anything
+//! else, and reload by themselves. Pure.
 
 use nostr::event::EventId;
 
@@ -12,12 +12,12 @@ use crate::http::pages::PageHead;
 use crate::http::pages::document;
 use crate::http::pages::escape;
 
-/// The page of everything. `readiness` is what `/readyz` says.
+/// The page of everything. `readiness` is the text of `/readyz`.
 pub(super) fn everything(last: &LastSurvey, readiness: &str, is_live: bool) -> String {
     let found = match last {
         Some(Ok(survey)) => purgatory(survey),
-        Some(Err(error)) => notice(&format!("It cannot be read: {error}.")),
-        None => notice("Nobody has looked yet."),
+        Some(Err(error)) => notice(&format!("The purgatory cannot be read: {error}.")),
+        None => notice("The purgatory has not been read yet."),
     };
     let body = format!(
         "<h1>The purgatory</h1>{}{found}<h2>Health</h2><pre>{}</pre>",
@@ -27,7 +27,8 @@ pub(super) fn everything(last: &LastSurvey, readiness: &str, is_live: bool) -> S
     page("The purgatory", is_live, &body)
 }
 
-/// The page of one event, as `purgatory show` describes it, with what can be done about it by who was shown `token`.
+/// The page of one event, as `purgatory show` describes it, with the actions that a client which was shown `token` may
+/// take.
 pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> String {
     let form = |action: &str, button: &str| {
         format!(
@@ -37,9 +38,9 @@ pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> Strin
     };
     let body = format!(
         "<h1>A held event</h1><pre>{}</pre>\
-         <h2>Have it reconciled now</h2><p>It is released if it is complete.</p>{}\
-         <h2>Remove it</h2><details><summary>Nothing of it stays; its author can send it again</summary>{}</details>\
-         <p>The same by command, with the gateway's Redis:</p>\
+         <h2>Reconcile it now</h2><p>It is released if it is complete.</p>{}\
+         <h2>Drop it</h2><details><summary>It is removed; its author can send it again</summary>{}</details>\
+         <p>The same on the command line, with the gateway's Redis:</p>\
          <pre>grasp-gateway purgatory release {event_id}\ngrasp-gateway purgatory drop {event_id}</pre>",
         escape(description),
         form("release", "Release"),
@@ -48,7 +49,7 @@ pub(super) fn event(event_id: &EventId, description: &str, token: &str) -> Strin
     page("A held event", false, &body)
 }
 
-/// The page of what was done about an event.
+/// The page with the result of an action on an event.
 pub(super) fn done(event_id: &EventId, text: &str) -> String {
     let body = format!(
         "<h1>A held event</h1><pre role=\"status\">{}</pre>\
@@ -76,7 +77,7 @@ fn purgatory(survey: &Survey) -> String {
     let shown = &survey.rows[..survey.rows.len().min(ROWS_SHOWN)];
     let items: String = shown.iter().map(|row| item(row, now)).collect();
     let items = match shown.is_empty() {
-        true => "<p>Nothing waits.</p>".to_owned(),
+        true => "<p>No events are waiting.</p>".to_owned(),
         false => format!("<ul>{items}</ul>"),
     };
     let more = match survey.rows.len() - shown.len() + survey.unread() as usize {
@@ -86,7 +87,7 @@ fn purgatory(survey: &Survey) -> String {
     let mut tally = Tally::default();
     survey.rows.iter().for_each(|row| tally.add(row));
     format!(
-        "<h2>What waits</h2>{items}{more}<h2>How much</h2><pre>{}</pre><h2>What was refused last</h2><pre>{}</pre>",
+        "<h2>Waiting events</h2>{items}{more}<h2>Totals</h2><pre>{}</pre><h2>Latest refusals</h2><pre>{}</pre>",
         escape(&tally.show(&survey.counts, false)),
         escape(&refusals(&survey.refusals, now, false)),
     )
@@ -116,9 +117,9 @@ fn item(row: &Row, now: u64) -> String {
 fn reload_link(is_live: bool) -> String {
     match is_live {
         true => {
-            format!("<p class=\"quiet\">Comes again every {RELOAD_SECS} s. <a href=\"?still\">Keep it still</a></p>")
+            format!("<p class=\"quiet\">Reloads every {RELOAD_SECS} s. <a href=\"?still\">Stop reloading</a></p>")
         }
-        false => "<p class=\"quiet\">Stands still. <a href=\"?\">Have it come again</a></p>".to_owned(),
+        false => "<p class=\"quiet\">Does not reload. <a href=\"?\">Reload automatically</a></p>".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a repository: what is on disk, against the events that tell what should be. Pure.
+//! The problems of a repository: compares what is on disk with the events that declare what should be there. Pure.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -19,25 +19,25 @@ use crate::admin::needs::repository;
 use crate::admin::table::plain;
 use crate::admin::table::span;
 
-/// What is on disk of a repository. Times are unix seconds.
+/// What is on disk for a repository. Times are unix seconds.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FoundOnDisk {
     pub(super) bytes: u64,
     pub(super) refs: BTreeMap<RefName, Oid>,
-    /// Since when the gateway keeps it although nobody announces it.
+    /// Since when the gateway keeps it without an announcement.
     pub(super) unhosted_since: Option<u64>,
     pub(super) indexed_at: Option<u64>,
-    /// What is missing of its objects, or cannot be read.
+    /// Objects that are missing or unreadable.
     pub(super) broken: Vec<String>,
 }
 
-/// What was found of a repository.
+/// The result of inspecting a repository.
 #[derive(Debug)]
 pub(super) struct Inspection {
     coordinate: Coordinate,
     now: u64,
     status: RepositoryStatus,
-    /// The state that governs it, and who has signed that.
+    /// The governing state, and its author.
     governing: Option<(EventId, PublicKey)>,
     /// Branches and tags that are as declared.
     as_declared: usize,
@@ -64,7 +64,7 @@ struct DifferingRef {
 }
 
 impl Inspection {
-    /// Compares what is on disk of a repository with the facts about it.
+    /// Compares a repository on disk with the facts about it.
     pub(super) fn of(coordinate: &Coordinate, on_disk: FoundOnDisk, facts: &Facts) -> Self {
         let status = match facts.hosting(coordinate) {
             _ if !facts.access.permits(coordinate) => RepositoryStatus::Denied,
@@ -94,13 +94,13 @@ impl Inspection {
         }
     }
 
-    /// Returns what is wrong, a sentence each; nothing: it is well.
+    /// Returns the problems, a sentence each; none: the repository is in order.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match self.status {
             RepositoryStatus::NotAnnounced => faults.push(self.status_text()),
             RepositoryStatus::Served | RepositoryStatus::Waiting => faults.extend(self.ref_faults()),
-            // Nobody is served by it, and what it has stays as it is.
+            // It is not served, and stays as it is.
             RepositoryStatus::Denied => {}
         }
         faults.extend(self.on_disk.broken.iter().map(|line| plain(line)));
@@ -118,9 +118,9 @@ impl Inspection {
             let name = &found.name;
             match (found.here, found.declared) {
                 (Some(here), Some(declared)) => format!("{name} is at {here}, and {of_state} declares {declared}"),
-                (None, Some(declared)) => format!("{name} is not here, and {of_state} declares {declared}"),
+                (None, Some(declared)) => format!("{name} does not exist, and {of_state} declares {declared}"),
                 (Some(here), None) => format!("{name} is at {here}, and {of_state} does not declare it"),
-                (None, None) => format!("{name} is neither here nor declared"),
+                (None, None) => format!("{name} neither exists nor is declared"),
             }
         });
         let mut faults: Vec<String> = shown.collect();
@@ -134,7 +134,7 @@ impl Inspection {
         match self.status {
             RepositoryStatus::Served => "its announcement is served".to_owned(),
             RepositoryStatus::Waiting => "its announcement waits in the purgatory".to_owned(),
-            RepositoryStatus::Denied => "one of the operator's lists takes it down".to_owned(),
+            RepositoryStatus::Denied => "the operator's lists exclude it".to_owned(),
             RepositoryStatus::NotAnnounced => match self.on_disk.unhosted_since {
                 Some(since) => format!(
                     "no announcement that names this server, for {}: removed after --deleted-retention-days",
@@ -282,7 +282,7 @@ mod tests {
         for (place, parts) in [
             (0, ["refs/heads/other is at bbbb", "declares aaaa"]),
             (1, ["refs/heads/surplus is at bbbb", "does not declare it"]),
-            (2, ["refs/tags/gone is not here", "declares aaaa"]),
+            (2, ["refs/tags/gone does not exist", "declares aaaa"]),
             (3, ["missing blob x", ""]),
         ] {
             assert!(

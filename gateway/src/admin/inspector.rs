@@ -1,8 +1,9 @@
-//! Looks at repositories: on disk, and at the facts about them. What it means is decided in `inspection`.
+//! Inspects repositories: on disk, and the facts about them. `inspection` decides what the results mean.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use progress::CommandProgress;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsError;
 use shared::nip34::Coordinate;
@@ -15,13 +16,14 @@ use crate::admin::facts_source::loader_of;
 use crate::admin::facts_source::unix_secs;
 use crate::admin::inspection::FoundOnDisk;
 use crate::admin::inspection::Inspection;
+use crate::admin::needs::repository;
 use crate::command_error::CommandError;
 use crate::command_error::causes;
 use crate::options::server::GatewayOptions;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
-/// Looks at the repositories of a server.
+/// Inspects the repositories of a server.
 pub(super) struct Inspector {
     pub(super) repositories: Repositories,
     loader: FactLoader,
@@ -38,14 +40,21 @@ impl Inspector {
         })
     }
 
-    /// Has a gateway reconcile repositories before they are looked at, and waits until it has not ended one for `wait`.
-    pub(super) async fn reconcile(&mut self, coordinates: &[Coordinate], wait: Duration) -> Result<(), PurgatoryError> {
+    /// Has a gateway reconcile repositories before they are inspected, and waits until it has not finished one for
+    /// `wait`.
+    pub(super) async fn reconcile(
+        &mut self,
+        coordinates: &[Coordinate],
+        wait: Duration,
+        progress: &CommandProgress,
+    ) -> Result<(), PurgatoryError> {
         let purgatory = &self.loader.purgatory;
         for page in coordinates.chunks(PAGE) {
             purgatory.mark_dirty(&page.iter().cloned().collect()).await?;
         }
         let mut end = Instant::now() + wait;
         for coordinate in coordinates {
+            progress.begin(&format!("a gateway reconciles {}", repository(coordinate)));
             while purgatory.dirty_number(coordinate).await?.is_some() {
                 if Instant::now() >= end {
                     self.unreconciled.insert(coordinate.clone());
@@ -56,6 +65,7 @@ impl Inspector {
                     end = Instant::now() + wait;
                 }
             }
+            progress.end_step();
         }
         Ok(())
     }
@@ -64,10 +74,10 @@ impl Inspector {
         &self.loader.purgatory
     }
 
-    /// Looks at a repository; without its objects where only its refs matter.
+    /// Inspects a repository; without its objects where only its refs matter.
     ///
     /// # Errors
-    /// The facts about it cannot be read. What cannot be read on disk is found.
+    /// The facts about it cannot be read. Unreadable files on disk are a result.
     pub(super) async fn inspect(&self, coordinate: &Coordinate, refs_only: bool) -> Result<Inspection, FactsError> {
         let mut broken = Vec::new();
         if self.unreconciled.contains(coordinate) {
@@ -113,7 +123,7 @@ impl Inspector {
     }
 }
 
-/// Between two looks at what a gateway may be changing.
+/// Between two inspections of a repository that a gateway may be changing.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Repositories marked by one call of Redis.

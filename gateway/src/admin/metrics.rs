@@ -19,7 +19,7 @@ use crate::meter::Durations;
 use crate::push::outcome::PUSH_OUTCOMES;
 use crate::reconcile::publish::RELEASE_OUTCOMES;
 
-/// What is written.
+/// The figures that are written.
 pub(super) struct Figures<'a> {
     pub(super) vitals: &'a Vitals,
     /// `None`: the purgatory could not be read.
@@ -38,7 +38,7 @@ pub(super) struct Figures<'a> {
     pub(super) bytes: [u64; 2],
     /// How often readers have asked, and how often that was loaded.
     pub(super) reads: (u64, u64),
-    /// What the slots are for, and how much they are used.
+    /// The kinds of slots, and their use.
     pub(super) slots: [(&'static str, SlotLoad); 2],
     /// How many short git commands run.
     pub(super) git_commands: usize,
@@ -47,7 +47,7 @@ pub(super) struct Figures<'a> {
 /// Writes the metrics.
 pub(super) fn metrics(figures: &Figures<'_>) -> String {
     let mut page = MetricsPage::default();
-    page.family("grasp_build_info", "gauge", "The version that runs.");
+    page.family("grasp_build_info", "gauge", "The running version.");
     page.value("grasp_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.parts(figures.vitals);
     if let Some(survey) = figures.survey {
@@ -71,14 +71,14 @@ impl MetricsPage {
             ("relay", answered(&vitals.relay)),
             ("disk", answered(&vitals.disk)),
         ];
-        let help = "Whether a part that the server needs answers.";
+        let help = "Whether a service that the server needs answers.";
         let up = parts.map(|(part, (is_up, _))| (part, u8::from(is_up)));
         self.by("grasp_part_up", "gauge", help, "part", up);
         let took = parts.map(|(part, (_, took))| (part, took.as_secs_f64()));
         self.by(
             "grasp_part_answer_seconds",
             "gauge",
-            "How long its answer took.",
+            "Duration of its answer.",
             "part",
             took,
         );
@@ -93,12 +93,12 @@ impl MetricsPage {
             );
             self.one(
                 "grasp_purgatory_waiting_bytes",
-                "Bytes of events that wait.",
+                "Bytes of waiting events.",
                 counts.waiting_bytes,
             );
             let help = "PR commits that were pushed before their events.";
             self.one("grasp_purgatory_early_commits", help, counts.placeholders);
-            let help = "Repositories that a gateway has to reconcile.";
+            let help = "Repositories that a gateway must reconcile.";
             self.one("grasp_purgatory_dirty_repositories", help, counts.dirty);
         }
         if let Ok(room) = &vitals.disk.answer {
@@ -135,14 +135,10 @@ impl MetricsPage {
             "Events that were not read.",
             survey.unread(),
         );
-        let help = "Since when the oldest that was read is there.";
+        let help = "Age of the oldest event that was read.";
         self.by("grasp_purgatory_oldest_seconds", "gauge", help, "status", oldest);
         let name = "grasp_events_total";
-        self.family(
-            name,
-            "counter",
-            "Events that all plugins and gateways have decided about.",
-        );
+        self.family(name, "counter", "Events that all plugins and gateways have decided.");
         for DecisionCount { kind, decision, count } in &survey.decisions {
             self.value(name, &[("kind", kind), ("decision", decision)], count);
         }
@@ -151,36 +147,36 @@ impl MetricsPage {
     fn git(&mut self, figures: &Figures<'_>) {
         let [taken, kept, refused @ ..] = figures.pushes;
         let outcomes = [("taken", taken), ("kept", kept), ("refused", refused.iter().sum())];
-        let help = "Pushes that were answered, by what became of them.";
+        let help = "Answered pushes, by outcome.";
         self.by("grasp_pushes_total", "counter", help, "outcome", outcomes);
         let reasons = PUSH_OUTCOMES.into_iter().zip(figures.pushes).skip(2);
         self.by(
             "grasp_pushes_refused_total",
             "counter",
-            "Refused pushes, by why.",
+            "Refused pushes, by reason.",
             "reason",
             reasons,
         );
         let fetches = FETCH_OUTCOMES.into_iter().zip(figures.fetches);
-        let help = "Requests of fetches, by what became of them.";
+        let help = "Fetch requests, by outcome.";
         self.by("grasp_fetches_total", "counter", help, "outcome", fetches);
         let sources = ANSWER_SOURCES.into_iter().zip(figures.answers.sources);
-        let help = "Clones, by whether git answered each, or one that asked the same before.";
+        let help = "Clones, by source of the answer: git or a kept answer.";
         self.by("grasp_clones_total", "counter", help, "from", sources);
-        let help = "Bytes on disk of answers to clones that are kept for the next.";
+        let help = "Bytes on disk of kept answers to clones.";
         self.one("grasp_fetch_cache_bytes", help, figures.answers.bytes);
         let bytes = ["received", "sent"].into_iter().zip(figures.bytes);
         let help = "Bytes of packs that were pushed, and of answers to fetches.";
         self.by("grasp_git_bytes_total", "counter", help, "direction", bytes);
         let (asked, loaded) = figures.reads;
         let reads = [("memory", asked.saturating_sub(loaded)), ("loaded", loaded)];
-        let help = "What readers asked for, by where it was found.";
+        let help = "Lookups of repositories by readers, by source.";
         self.by("grasp_reads_total", "counter", help, "from", reads);
     }
 
     fn releases(&mut self, figures: &Figures<'_>) {
         let releases = RELEASE_OUTCOMES.into_iter().zip(figures.releases);
-        let help = "Attempts to publish a complete event, by how they ended.";
+        let help = "Attempts to publish a complete event, by outcome.";
         self.by("grasp_releases_total", "counter", help, "outcome", releases);
         let name = "grasp_release_seconds";
         self.family(name, "histogram", "How long the relay took to serve a complete event.");
@@ -200,7 +196,7 @@ impl MetricsPage {
         }
         let slots = figures.slots.map(|(work, load)| (work, load.used));
         let processes = slots.into_iter().chain([("command", figures.git_commands)]);
-        let help = "Git processes that work, by what for.";
+        let help = "Running git processes, by kind of work.";
         self.by("grasp_git_processes", "gauge", help, "work", processes);
     }
 
@@ -247,7 +243,7 @@ fn answered<T>(found: &PartAnswer<T>) -> (bool, Duration) {
 type SlotFamily = (&'static str, &'static str, fn(SlotLoad) -> usize);
 
 const SLOT_FAMILIES: [SlotFamily; 4] = [
-    ("grasp_slots", "Slots of git, by what for.", |load| load.max),
+    ("grasp_slots", "Git slots, by kind of work.", |load| load.max),
     ("grasp_slots_used", "Slots in use.", |load| load.used),
     ("grasp_slots_waiting", "Requests that wait for a slot.", |load| {
         load.waiting

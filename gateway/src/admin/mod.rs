@@ -1,5 +1,5 @@
-//! What the operator sees and does beside the server: the commands that look into the purgatory, and the admin
-//! address, and whether another address is this server's own.
+//! The operator's view beside the server: the commands that show the purgatory, and the admin address, and whether
+//! another address is this server's own.
 
 pub(crate) mod address;
 pub(crate) mod doctor;
@@ -11,7 +11,6 @@ mod inspector;
 mod metrics;
 mod needs;
 pub(crate) mod own_address;
-mod progress_lines;
 pub(crate) mod purgatory;
 mod readiness;
 mod redis_mends;

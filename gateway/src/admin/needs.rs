@@ -1,4 +1,4 @@
-//! What an event in the purgatory waits for, in terms of what somebody can do about it. Pure.
+//! The needs of an event in the purgatory, in terms of what somebody can do about them. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -63,7 +63,7 @@ pub(super) fn surroundings(entry: &Entry) -> BTreeSet<Coordinate> {
     coordinates
 }
 
-/// Tells what an entry waits for. `around` has what else there is of its [`surroundings`].
+/// Returns what an entry waits for. `around` has the rest of its [`surroundings`].
 pub(super) fn needs(entry: &Entry, around: &Reading) -> Vec<Need> {
     match entry.status {
         EntryStatus::Releasing | EntryStatus::Stuck => needs_of_releasing(entry),
@@ -233,7 +233,7 @@ impl fmt::Display for Need {
                 let owners = npubs(listed_by).join(" or ");
                 write!(
                     f,
-                    "{} to count as maintainer in the repository of {owners}, who lists them",
+                    "{} to become a maintainer of the repository of {owners}, who lists them",
                     npub(author)
                 )
             }

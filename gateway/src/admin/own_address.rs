@@ -13,7 +13,8 @@ pub(crate) async fn is_own(relay: &RelayUrl, listens_on: SocketAddr) -> bool {
     addresses.any(|address| reaches(address, listens_on, is_local))
 }
 
-/// Whether a connection to `address` arrives at a listener on `listens_on`; which addresses are this host's is told.
+/// Whether a connection to `address` arrives at a listener on `listens_on`; the caller knows which addresses are this
+/// host's.
 fn reaches(address: SocketAddr, listens_on: SocketAddr, is_local: impl Fn(SocketAddr) -> bool) -> bool {
     let (to, on) = (address.ip().to_canonical(), listens_on.ip().to_canonical());
     address.port() == listens_on.port()

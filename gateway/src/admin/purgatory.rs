@@ -1,11 +1,12 @@
-//! `grasp-gateway purgatory`: looks into the purgatory, and acts on single events in it. What is shown is decided in
-//! `rows` and `needs`.
+//! `grasp-gateway purgatory`: shows the purgatory, and acts on single events in it. `rows` and `needs` decide what is
+//! shown.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use progress::CommandProgress;
 use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
@@ -44,7 +45,7 @@ use crate::options::purgatory::PurgatoryOptions;
 use crate::options::purgatory::RefusalsOptions;
 use crate::options::purgatory::ReleaseOptions;
 
-/// What a command answers, and how it ends: with a failure where what was asked for is not so.
+/// The answer of a command and its exit status: a failure if the question is answered with no.
 pub(crate) struct CommandAnswer {
     pub(crate) text: String,
     pub(crate) code: ExitCode,
@@ -59,7 +60,7 @@ impl From<String> for CommandAnswer {
     }
 }
 
-/// Does what the operator asks for.
+/// Runs the command.
 ///
 /// # Errors
 /// Redis does not answer, or there is no such event.
@@ -155,7 +156,7 @@ async fn find_by_beginning(purgatory: &Purgatory, beginning: &str) -> Result<Eve
     match (found.next(), found.next()) {
         (Some(event_id), None) => Ok(event_id),
         (Some(_), Some(_)) => Err(CommandError::new(format!(
-            "several ids begin with {beginning}: give more of it"
+            "several ids begin with {beginning}: give more digits"
         ))),
         (None, _) => Err(absent(&NamedEvent::Beginning(beginning.to_owned()))),
     }
@@ -221,7 +222,7 @@ fn describe(entry: &Entry, needs: &[Need], now: u64) -> String {
     let ends = match (entry.status.counts_as_served(), entry.deadline.checked_sub(now)) {
         (true, _) => "it does not expire".to_owned(),
         (false, Some(secs)) => format!("{} left", span(secs)),
-        (false, None) => "its time is over".to_owned(),
+        (false, None) => "its deadline has passed".to_owned(),
     };
     let mut text = format!(
         "event       {}\nkind        {} ({})\nauthor      {}\nrepository  {}\nstatus      {} for {}, {ends}\n\
@@ -305,7 +306,7 @@ enum Released {
     NobodyCame,
 }
 
-/// Tells how an attempt ended, by what there is after it.
+/// Returns the outcome of an attempt, from the entry afterwards.
 fn outcome(after: Option<&Entry>, is_dirty: bool) -> Released {
     match after {
         None => Released::Left,
@@ -324,10 +325,14 @@ async fn wait_for_gateway(
     purgatory: &Purgatory,
     entry: &Entry,
     wait: Duration,
+    progress: &CommandProgress,
 ) -> Result<(Option<Entry>, bool), PurgatoryError> {
-    let (end, event_ids) = (Instant::now() + wait, BTreeSet::from([entry.event.id]));
+    let begun = Instant::now();
+    let (end, event_ids) = (begun + wait, BTreeSet::from([entry.event.id]));
+    progress.begin("seconds until a gateway has to have reconciled it");
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
+        progress.set(begun.elapsed().as_secs());
         let is_dirty = is_to_be_reconciled(purgatory, entry).await?;
         let after = purgatory.entries(&event_ids).await?.into_iter().next();
         let is_complete = after.as_ref().is_some_and(|entry| entry.status.counts_as_served());
@@ -337,7 +342,7 @@ async fn wait_for_gateway(
     }
 }
 
-/// What became of an attempt to release an event.
+/// The outcome of an attempt to release an event.
 struct Attempt {
     event_id: EventId,
     released: Released,
@@ -345,16 +350,16 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Returns a word for scripts, and what a person reads.
+    /// Returns a word for scripts, and a text for people.
     fn told(&self) -> (&'static str, &'static str) {
         match self.released {
             Released::Left => (
                 "left",
-                "it has left the purgatory: the relay has it, or nobody wants it any more",
+                "it has left the purgatory: the relay has it, or it was dropped or has expired",
             ),
             Released::Releasing => ("releasing", "it is complete: a gateway publishes it"),
             Released::Refused => ("refused", "it is complete, and the relay refuses it"),
-            Released::Waits => ("waits", "its repository is reconciled, and it still waits"),
+            Released::Waits => ("waits", "its repository was reconciled, and it still waits"),
             Released::NobodyCame => (
                 "nobody-came",
                 "no gateway has reconciled its repository: does one run, and does the relay answer?",
@@ -368,12 +373,17 @@ impl Attempt {
     }
 }
 
-async fn attempt(purgatory: &Purgatory, entry: &Entry, wait: Duration) -> Result<Attempt, PurgatoryError> {
+async fn attempt(
+    purgatory: &Purgatory,
+    entry: &Entry,
+    wait: Duration,
+    progress: &CommandProgress,
+) -> Result<Attempt, PurgatoryError> {
     if entry.status.counts_as_served() {
         purgatory.make_due(&entry.event.id).await?;
     }
     have_reconciled(purgatory, entry).await?;
-    let (after, is_dirty) = wait_for_gateway(purgatory, entry, wait).await?;
+    let (after, is_dirty) = wait_for_gateway(purgatory, entry, wait, progress).await?;
     let needs = match &after {
         Some(entry) => needs_of(purgatory, entry).await?,
         None => Vec::new(),
@@ -385,7 +395,7 @@ async fn attempt(purgatory: &Purgatory, entry: &Entry, wait: Duration) -> Result
     })
 }
 
-/// Tries to release an event as `purgatory release` does, and returns what came of it; `None`: it is not there.
+/// Tries to release an event as `purgatory release` does, and returns the outcome; `None`: there is no such event.
 ///
 /// # Errors
 /// The purgatory does not answer.
@@ -394,12 +404,19 @@ pub(super) async fn release_now(purgatory: &Purgatory, event_id: &EventId) -> Re
     let Some(entry) = found.into_iter().next() else {
         return Ok(None);
     };
-    Ok(Some(attempt(purgatory, &entry, PAGE_WAIT).await?.text()))
+    Ok(Some(
+        attempt(purgatory, &entry, PAGE_WAIT, &CommandProgress::quiet())
+            .await?
+            .text(),
+    ))
 }
 
 async fn release(purgatory: &Purgatory, options: &ReleaseOptions) -> Result<CommandAnswer, CommandError> {
     let entry = find(purgatory, &options.event).await?;
-    let attempt = attempt(purgatory, &entry, *options.wait).await.map_err(failed)?;
+    let progress = CommandProgress::new(options.wait.as_secs(), options.reach.json);
+    let attempt = attempt(purgatory, &entry, *options.wait, &progress).await;
+    drop(progress);
+    let attempt = attempt.map_err(failed)?;
     let code = match attempt.released {
         Released::Left | Released::Releasing => ExitCode::SUCCESS,
         Released::Waits | Released::Refused | Released::NobodyCame => ExitCode::FAILURE,
@@ -430,7 +447,7 @@ async fn have_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<(), Pur
     Ok(())
 }
 
-/// Tells whether no gateway has come to it yet.
+/// Whether no gateway has reconciled it yet.
 async fn is_to_be_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<bool, PurgatoryError> {
     for coordinate in &entry.coordinates {
         let is_left = match is_pull_request(entry) {
@@ -462,7 +479,7 @@ fn absent(event: &NamedEvent) -> CommandError {
     ))
 }
 
-/// Names what mends it too.
+/// Adds the correction.
 pub(super) fn failed(error: PurgatoryError) -> CommandError {
     let mend = mend_of(&causes(&error));
     CommandError::because(format!("cannot use the purgatory: {mend}"))(error)
@@ -471,7 +488,7 @@ pub(super) fn failed(error: PurgatoryError) -> CommandError {
 /// Between two looks whether a gateway has reconciled.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// For how long a page waits for a gateway: an operator looks at it.
+/// How long a page waits for a gateway while an operator watches.
 const PAGE_WAIT: Duration = Duration::from_secs(5);
 
 /// Rows that `stats` reads: about a minute of Redis' time.

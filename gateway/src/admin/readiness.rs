@@ -10,7 +10,7 @@ pub(super) fn readiness(vitals: &Vitals) -> (bool, String) {
             "redis",
             match vitals.has_redis {
                 true => line(&vitals.redis),
-                false => "not used: held events are in memory, and end with the process".to_owned(),
+                false => "not used: held events are in memory, and are lost when the process ends".to_owned(),
             },
         ),
         ("relay", line(&vitals.relay)),

@@ -1,6 +1,6 @@
-//! What an operator does about a Redis that cannot be used.
+//! The corrections for a Redis that cannot be used.
 
-/// Returns the mend for what Redis has answered, which has a word for each reason.
+/// Returns the correction for an error of Redis, which begins with a word for each reason.
 pub(super) fn mend_of(text: &str) -> &'static str {
     let mends = [
         (

@@ -1,4 +1,4 @@
-//! What was refused lately, as an operator reads it. Pure.
+//! Recent refusals, as an operator reads them. Pure.
 
 use nostr::key::PublicKey;
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(super) fn refusals(refusals: &[(u64, NotedRefusal)], now: u64, is_json: bool
         return format!("{:#}\n", json!({"now": now, "refusals": refusals}));
     }
     if refusals.is_empty() {
-        return "no refusal is remembered: there was none for a day\n".to_owned();
+        return "no refusals within the last day\n".to_owned();
     }
     let lines = refusals.iter().map(|(at, refusal)| {
         let ago = span(now.saturating_sub(*at));
@@ -31,8 +31,7 @@ pub(super) fn refusals(refusals: &[(u64, NotedRefusal)], now: u64, is_json: bool
 pub(super) fn none_remembered(request: &str) -> String {
     let request = plain(request);
     format!(
-        "no refusal {request} is remembered: it was more than a day or 3,000 refusals ago, or its address had more than \
-         20 a minute; journalctl -u grasp-gateway -g {request}\n"
+        "no refusal {request} is recorded: it is older than a day or than the last 3,000 refusals, or its address had more than 20 a minute; journalctl -u grasp-gateway -g {request}\n"
     )
 }
 
@@ -64,7 +63,7 @@ pub(super) fn to_json(at: u64, refusal: &NotedRefusal) -> Value {
     })
 }
 
-/// Returns the repositories that it names as people name them; what is none stays as it is.
+/// Returns the repositories that it names in the form that people use; other text stays as it is.
 fn repositories(refusal: &NotedRefusal) -> String {
     match refusal.repositories.as_str() {
         "" => "no repository".to_owned(),

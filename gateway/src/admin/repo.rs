@@ -1,7 +1,8 @@
-//! `grasp-gateway repo`: looks at the repositories of a data directory and works on them, beside a gateway or without
-//! one. What is wrong with one is decided in `inspection`.
+//! `grasp-gateway repo`: shows, checks and maintains the repositories of a data directory, with or without a running
+//! gateway. `inspection` decides what is wrong with one.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use bytesize::ByteSize;
+use progress::CommandProgress;
 use serde_json::Value;
 use serde_json::json;
 use shared::load_facts::FactsError;
@@ -18,7 +20,6 @@ use wire::path::npub;
 use crate::admin::facts_source::unix_secs;
 use crate::admin::inspector::Inspector;
 use crate::admin::needs::repository;
-use crate::admin::progress_lines::ProgressLines;
 use crate::admin::purgatory::CommandAnswer;
 use crate::admin::purgatory::failed;
 use crate::admin::rows::Row;
@@ -28,6 +29,7 @@ use crate::admin::table::table;
 use crate::command_error::CommandError;
 use crate::command_error::causes;
 use crate::git::command::Git;
+use crate::options::repo::InspectOptions;
 use crate::options::repo::ListedBy;
 use crate::options::repo::MaintainOptions;
 use crate::options::repo::NamedRepositories;
@@ -47,15 +49,15 @@ use crate::repositories::maintenance::MaintenanceSettings;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::RepositoryStore;
 
-/// Does what the operator asks for. What takes long is written as it is done.
+/// Runs the command. Long results are written as they are found.
 ///
 /// # Errors
-/// There is no such data directory, the facts about a repository cannot be read, or nobody reads what is written.
+/// There is no such data directory, the facts about a repository cannot be read, or the output is closed.
 pub(crate) async fn run(options: &RepoOptions) -> Result<CommandAnswer, CommandError> {
     match &options.action {
         RepoAction::List(options) => list_sizes(options).await,
         RepoAction::Show(options) => show(options).await,
-        RepoAction::Check(options) => check(options, &inspector(&options.server).await?).await,
+        RepoAction::Check(options) => check(options, &inspector(&options.inspect.server).await?).await,
         RepoAction::Repair(options) => repair(options).await,
         RepoAction::Maintain(options) => maintain(options).await,
     }
@@ -93,12 +95,13 @@ async fn list_sizes(options: &RepoListOptions) -> Result<CommandAnswer, CommandE
 }
 
 async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> {
-    let inspector = inspector(&options.server).await?;
+    let how = &options.inspect;
+    let inspector = inspector(&how.server).await?;
     let coordinate = &options.repository.0;
-    let inspection = inspector.inspect(coordinate, options.refs_only).await;
+    let inspection = inspector.inspect(coordinate, how.refs_only).await;
     let inspection = inspection.map_err(unread(coordinate))?;
     let rows = rows_about(inspector.purgatory(), coordinate).await.map_err(failed)?;
-    Ok(match options.json {
+    Ok(match how.json {
         true => {
             let mut shown = inspection.to_json();
             shown["held"] = rows.iter().map(Row::to_json).collect();
@@ -110,69 +113,77 @@ async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> 
 }
 
 async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> {
-    let server = &options.check.server;
+    let InspectOptions { server, json, .. } = &options.check.inspect;
     if server.redis().is_none() {
         return Err(CommandError::new(
-            "--redis-url must be given: a gateway without Redis reconciles what is cloned, and all when it starts",
+            "--redis-url must be given: a gateway without Redis reconciles a repository when it is cloned, and all of them when it starts",
         ));
     }
     let mut inspector = inspector(server).await?;
     let coordinates = named(&options.check.named, &inspector.repositories).await?;
-    inspector.reconcile(&coordinates, *options.wait).await.map_err(failed)?;
+    let progress = CommandProgress::new(coordinates.len() as u64, *json);
+    inspector
+        .reconcile(&coordinates, *options.wait, &progress)
+        .await
+        .map_err(failed)?;
+    drop(progress);
     check(&options.check, &inspector).await
 }
 
-/// Writes what is wrong with each repository; it is a failure if anything is, or if that of one cannot be told.
+/// Writes the problems of each repository; it is a failure if there are any, or if the check of one fails.
 async fn check(options: &RepoCheckOptions, inspector: &Inspector) -> Result<CommandAnswer, CommandError> {
     let coordinates = named(&options.named, &inspector.repositories).await?;
-    let mut progress = ProgressLines::new(coordinates.len());
+    let InspectOptions { refs_only, json, .. } = &options.inspect;
+    let progress = CommandProgress::new(coordinates.len() as u64, *json);
     let (mut faulty, mut unknown) = (0, 0);
     for coordinate in &coordinates {
-        progress.begin(coordinate)?;
-        let inspection = match inspector.inspect(coordinate, options.refs_only).await {
-            Ok(inspection) => inspection,
+        progress.begin(&repository(coordinate));
+        let (person, script) = match inspector.inspect(coordinate, *refs_only).await {
+            Ok(inspection) => {
+                let faults = inspection.faults();
+                faulty += usize::from(!faults.is_empty());
+                let person = match faults.is_empty() {
+                    true => "ok".to_owned(),
+                    false => format!("WRONG\n    {}", faults.join("\n    ")),
+                };
+                (person, inspection.to_json())
+            }
             // It would be the same with the next one.
             Err(error) if error.is_of_a_neighbour() => return Err(unread(coordinate)(error)),
             Err(error) => {
                 unknown += 1;
                 let why = causes(&error);
-                match options.json {
-                    true => progress
-                        .end_with(&json!({"repository": coordinate.to_string(), "cannot_tell": why}).to_string())?,
-                    false => progress.end(coordinate, &format!("cannot tell: {why}"))?,
-                }
-                continue;
+                let script = json!({"repository": coordinate.to_string(), "cannot_tell": why});
+                (format!("cannot tell: {why}"), script)
             }
         };
-        let faults = inspection.faults();
-        faulty += usize::from(!faults.is_empty());
-        match (options.json, faults.is_empty()) {
-            (true, _) => progress.end_with(&inspection.to_json().to_string())?,
-            (false, true) => progress.end(coordinate, "ok")?,
-            (false, false) => progress.end(coordinate, &format!("WRONG\n    {}", faults.join("\n    ")))?,
+        match json {
+            true => progress.line(&script.to_string()),
+            false => end_step(&progress, coordinate, &person),
         }
+        .map_err(unwritten())?;
     }
     let mut text = format!("{} checked, {faulty} wrong", coordinates.len());
     if unknown > 0 {
-        text += &format!(", {unknown} that cannot be told");
+        text += &format!(", {unknown} unknown");
     }
     Ok(CommandAnswer {
-        text: if options.json { String::new() } else { text + "\n" },
+        text: if *json { String::new() } else { text + "\n" },
         code: ExitCode::from(u8::from(faulty + unknown > 0)),
     })
 }
 
 fn unread(coordinate: &Coordinate) -> impl FnOnce(FactsError) -> CommandError {
-    CommandError::because(format!("cannot tell what is declared of {coordinate}"))
+    CommandError::because(format!("cannot read the facts about {coordinate}"))
 }
 
 async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandError> {
     let repositories = open(&options.data_dir, options.maintenance.settings()).await?;
     let coordinates = named(&options.named, &repositories).await?;
-    let mut progress = ProgressLines::new(coordinates.len());
+    let progress = CommandProgress::new(coordinates.len() as u64, false);
     let mut code = ExitCode::SUCCESS;
     for coordinate in coordinates {
-        progress.begin(&coordinate)?;
+        progress.begin(&repository(&coordinate));
         let began = Instant::now();
         let text = match maintain_one(&repositories, &coordinate).await {
             Ok(done) => describe(done, began),
@@ -181,7 +192,7 @@ async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandErr
                 format!("failed: {error}")
             }
         };
-        progress.end(&coordinate, &text)?;
+        end_step(&progress, &coordinate, &text).map_err(unwritten())?;
     }
     let text = String::new();
     Ok(CommandAnswer { text, code })
@@ -192,6 +203,17 @@ async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> R
         return Err(RepositoryError::NoRepository);
     }
     repositories.maintain(coordinate, Effort::All).await
+}
+
+/// Writes what has become of a repository.
+fn end_step(progress: &CommandProgress, coordinate: &Coordinate, text: &str) -> io::Result<()> {
+    progress.end_step();
+    let (done, count) = progress.counts();
+    progress.line(&format!("{done}/{count} {}: {text}", repository(coordinate)))
+}
+
+fn unwritten() -> impl FnOnce(io::Error) -> CommandError {
+    CommandError::because("cannot write what was done")
 }
 
 async fn inspector(server: &GatewayOptions) -> Result<Inspector, CommandError> {
@@ -216,18 +238,18 @@ async fn open(data_dir: &Path, maintenance: MaintenanceSettings) -> Result<Repos
 fn owner_of(data_dir: &Path) -> Result<u32, CommandError> {
     let found = fs::metadata(data_dir.join("repositories"));
     let found = found.map_err(CommandError::because(format!(
-        "there are no repositories in {}: name the gateway's with --data-dir",
+        "there are no repositories in {}: give the gateway's directory with --data-dir",
         data_dir.display()
     )))?;
     Ok(found.uid())
 }
 
-/// Refuses another user than the gateway's: the gateway could not read what that one writes.
+/// Refuses to run as another user than the gateway's: the gateway could not read the files that it writes.
 fn check_user(data_dir: &Path, owner: u32, own: u32) -> Result<(), CommandError> {
     match owner == own {
         true => Ok(()),
         false => Err(CommandError::new(format!(
-            "{} belongs to user {owner}, and this is run by user {own}, whose files the gateway cannot read: \
+            "{} belongs to user {owner}, and this command runs as user {own}, whose files the gateway could not read: \
              runuser -u grasp -- grasp-gateway repo ...",
             data_dir.display()
         ))),
@@ -243,14 +265,11 @@ async fn named(named: &NamedRepositories, repositories: &Repositories) -> Result
 
 async fn all(repositories: &Repositories) -> Result<Vec<Coordinate>, CommandError> {
     let (mut walk, mut all) = (repositories.walk(), Vec::new());
-    loop {
-        let page = walk.next_page(PAGE).await;
-        let page = page.map_err(CommandError::because("cannot list the repositories"))?;
-        if page.is_empty() {
-            return Ok(all);
-        }
+    let failed = || CommandError::because("cannot list the repositories");
+    while let Some(page) = walk.next_page(PAGE).await.map_err(failed())? {
         all.extend(page);
     }
+    Ok(all)
 }
 
 fn describe(done: Maintained, began: Instant) -> String {
@@ -294,7 +313,7 @@ mod tests {
         assert!(check_user(folder.path(), owner, rustix::process::geteuid().as_raw()).is_ok());
         for (owner, own) in [(33, 0), (0, 33)] {
             let refused = check_user(folder.path(), owner, own).unwrap_err().to_string();
-            let users = format!("user {owner}, and this is run by user {own}");
+            let users = format!("user {owner}, and this command runs as user {own}");
             assert!(refused.contains(&users) && refused.contains("runuser"), "{refused}");
         }
     }

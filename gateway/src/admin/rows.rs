@@ -1,4 +1,4 @@
-//! What the purgatory has, one row each, and counted. Pure.
+//! The entries of the purgatory as rows, with counts. Pure.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::admin::table::shortened;
 use crate::admin::table::span;
 use crate::admin::table::table;
 
-/// What one entry or placeholder shows in a list.
+/// The row of one entry or placeholder in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) event_id: EventId,
@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    /// Returns by what rows are in order, and told apart.
+    /// Returns the key that orders and distinguishes rows.
     pub(super) fn order(&self) -> (u64, EventId, Vec<Coordinate>) {
         let since = self.held_since.unwrap_or(u64::MAX);
         (since, self.event_id, self.repositories.clone())
@@ -143,7 +143,7 @@ pub(super) fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-/// Writes rows, the oldest first. `left_out` tells whether there are more.
+/// Writes rows, the oldest first. `left_out`: whether there are more.
 pub(super) fn list(rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> String {
     let rows = in_order(rows);
     if is_json {
@@ -156,12 +156,12 @@ pub(super) fn list(rows: Vec<Row>, now: u64, is_json: bool, left_out: bool) -> S
     let head = ["EVENT", "KIND", "STATUS", "REPOSITORY", "SINCE", "LEFT", "WAITS FOR"];
     let mut text = table(&head, rows.iter().map(|row| row.cells(now)));
     if left_out {
-        text.push_str("There are more: name a --repository or an --author, or raise --count.\n");
+        text.push_str("There are more: filter by --repository or --author, or raise --count.\n");
     }
     text
 }
 
-/// What is counted of what was read.
+/// Counts of the rows that were read.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     by_kind_and_status: BTreeMap<(&'static str, &'static str), u64>,
@@ -187,7 +187,7 @@ impl Tally {
         self.read
     }
 
-    /// Writes what was counted, here and by the purgatory itself.
+    /// Writes the counts of these rows and those of the purgatory itself.
     pub(super) fn show(&self, counts: &InventoryCounts, is_json: bool) -> String {
         let all = counts.waiting + counts.releasing + counts.placeholders;
         if is_json {
@@ -219,11 +219,11 @@ impl Tally {
             ));
         }
         if self.read < all {
-            text.push_str(&format!("counted are {} of {all}\n", self.read));
+            text.push_str(&format!("counted: {} of {all}\n", self.read));
         }
         let (bytes, dirty) = (counts.waiting_bytes, counts.dirty);
         text.push_str(&format!(
-            "bytes of what waits: {bytes}\nrepositories to reconcile: {dirty}\n"
+            "bytes of waiting events: {bytes}\nrepositories to reconcile: {dirty}\n"
         ));
         text
     }
@@ -336,7 +336,7 @@ pub(super) mod tests {
             text.contains("oldest held: 1m, aaaaaaaaaaaa") && text.contains("oldest stuck: 1m 5s"),
             "{text}"
         );
-        assert!(text.contains("counted are 3 of 10"), "{text}");
+        assert!(text.contains("counted: 3 of 10"), "{text}");
         assert_eq!(json["oldest"]["held"]["held_since"], 10);
         assert_eq!(json["by_kind_and_status"][0]["count"], 2);
     }

@@ -1,4 +1,4 @@
-//! Reads what the purgatory has, row by row.
+//! Reads the entries of the purgatory as rows.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) struct Survey {
     pub(super) counts: InventoryCounts,
     /// The oldest first.
     pub(super) rows: Vec<Row>,
-    /// What was refused, and when, the latest first.
+    /// Refusals with their times, the latest first.
     pub(super) refusals: Vec<(u64, NotedRefusal)>,
     /// How many events were accepted, held and refused.
     pub(super) decisions: Vec<DecisionCount>,
@@ -58,7 +58,7 @@ impl Survey {
 /// The last survey, or why there is none; `None`: none was taken yet.
 pub(crate) type LastSurvey = Option<Result<Survey, PurgatoryError>>;
 
-/// Takes surveys from now on, so that nobody who asks for one keeps Redis busy.
+/// Takes surveys at intervals, so that requests for one do not keep Redis busy.
 pub(crate) fn keep_surveying(purgatory: Purgatory) -> watch::Receiver<LastSurvey> {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
@@ -102,7 +102,7 @@ pub(super) async fn each_row(
     Ok(true)
 }
 
-/// Reads what belongs to one repository.
+/// Reads the entries of one repository.
 pub(super) async fn rows_about(purgatory: &Purgatory, coordinate: &Coordinate) -> Result<Vec<Row>, PurgatoryError> {
     let pull_requests = purgatory.pull_requests(coordinate).await?;
     let coordinates = BTreeSet::from([coordinate.clone()]);
@@ -117,8 +117,8 @@ const ROWS_MAX: usize = 10_000;
 /// Refusals of one survey.
 const REFUSALS_MAX: usize = 50;
 
-/// Between two surveys, as long as they are short.
+/// Between two surveys, while they are short.
 const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Surveys take one part in so many of the time.
+/// Surveys take at most this fraction of the time.
 const WORK_SHARE: u32 = 20;

@@ -1,4 +1,4 @@
-//! `grasp-gateway purgatory watch`: what waits, as it changes.
+//! `grasp-gateway purgatory watch`: changes of the waiting events.
 
 use std::io;
 use std::io::IsTerminal;
@@ -20,7 +20,7 @@ use crate::admin::survey::pause_after;
 use crate::admin::table::plain;
 use crate::command_error::CommandError;
 
-/// Shows what waits until nobody reads it any more. A Redis that fails is waited for.
+/// Shows the waiting events until the output is closed. It waits for a Redis that fails.
 pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), CommandError> {
     let is_terminal = io::stdout().is_terminal() && !is_json;
     let mut start = Instant::now();
@@ -53,7 +53,8 @@ pub(super) async fn watch(purgatory: &Purgatory, is_json: bool) -> Result<(), Co
     }
 }
 
-/// Returns what a first survey is compared with: what waits is new to the reader, and what was refused is over.
+/// Returns the survey that the first one is compared with: all waiting events are new to the reader, and earlier
+/// refusals are not shown.
 fn before(first: &Survey) -> Survey {
     Survey {
         refusals: first.refusals.clone(),
@@ -61,7 +62,7 @@ fn before(first: &Survey) -> Survey {
     }
 }
 
-/// Writes it, and returns whether somebody reads.
+/// Writes it, and returns whether the output is still open.
 fn write(text: &str) -> io::Result<bool> {
     let mut output = io::stdout();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
@@ -81,8 +82,8 @@ struct Change {
     json: Value,
 }
 
-/// Returns what has changed: what came, what has another status or waits for something else, what is gone, and what
-/// was refused. Of what there is too much to be read nothing is said.
+/// Returns the changes: new events, events with another status or need, events that are gone, and refusals. It reports
+/// nothing about events beyond those that were read.
 fn between(before: &Survey, after: &Survey) -> Vec<Change> {
     let find = |rows: &[Row], wanted: &Row| {
         let found = rows.binary_search_by_key(&wanted.order(), Row::order);
@@ -141,7 +142,7 @@ fn lines(changes: &[Change], now: u64, is_json: bool) -> String {
     lines.collect()
 }
 
-/// Writes what a terminal shows: from its first line on, with nothing left of what stood there.
+/// Writes the screen of a terminal: from its first line on, without remains of the previous content.
 fn screen(survey: &Survey) -> String {
     let counts = &survey.counts;
     let shown: Vec<Row> = survey.rows.iter().take(ROWS_SHOWN).cloned().collect();
@@ -153,7 +154,7 @@ fn screen(survey: &Survey) -> String {
         .map(|(at, refusal)| refusals::refusals(&[(*at, refusal.clone())], counts.now, false))
         .collect();
     format!(
-        "\u{1b}[H\u{1b}[2J{} wait ({} bytes), {} leave, {} early commits, {} repositories to reconcile\n\n{}\n{refused}",
+        "\u{1b}[H\u{1b}[2J{} waiting ({} bytes), {} releasing, {} early commits, {} repositories to reconcile\n\n{}\n{refused}",
         counts.waiting,
         counts.waiting_bytes,
         counts.releasing,
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(between(&after, &after), []);
         let first = names(between(&super::before(&after), &after));
         assert_eq!(first, ["new d", "new a", "new c"], "old refusals are not told");
-        // What is not read may be there.
+        // An event that was not read may still exist.
         let cut = Survey {
             counts: InventoryCounts {
                 waiting: 9,

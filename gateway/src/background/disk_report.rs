@@ -4,6 +4,7 @@
 use shared::nip34::Coordinate;
 use shared::options::values::ByteCount;
 
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::repositories::error::RepositoryError;
 
@@ -22,8 +23,5 @@ pub(super) async fn report_disk_use(reconciler: &Reconciler, repositories: Vec<C
 }
 
 fn log_unmeasured(error: &RepositoryError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "cannot measure the repositories"
-    );
+    tracing::warn!(error = logged(error), "cannot measure the repositories");
 }

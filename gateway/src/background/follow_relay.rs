@@ -1,5 +1,5 @@
-//! Marks dirty whatever the relay commits that could matter, and after each reconnection what it may have committed
-//! meanwhile.
+//! Marks dirty every repository that a commit of the relay could concern, and after each reconnection also for commits
+//! that it may have missed.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::live_work::mark_page;
-use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::mark_dirty;
 use crate::background::relay_history::RelayHistory;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 
@@ -31,7 +32,8 @@ pub(super) async fn follow_relay(reconciler: &Reconciler) {
     tokio::join!(follow(reconciler, missed), catch_up(reconciler, catching_up));
 }
 
-/// Marks dirty what the relay commits while it is connected, and tells from when on it may have missed something.
+/// Marks dirty for what the relay commits while it is connected, and reports the time from which on commits may have
+/// been missed.
 async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>) {
     let mut subscription = reconciler.loader.relay.subscribe(vec![followed()]);
     let mut caught_up_until = Timestamp::now();
@@ -47,7 +49,7 @@ async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>) {
     }
 }
 
-/// Marks dirty what the relay has stored meanwhile: beside what it stores now, which does not wait for it.
+/// Marks dirty for what the relay has stored meanwhile, concurrently with live commits, which do not wait for it.
 async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
     while let Some(mut since) = missed.recv().await {
         while let Ok(another) = missed.try_recv() {
@@ -55,16 +57,13 @@ async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
         }
         let mut history = RelayHistory::since(followed(), since);
         while let Err(error) = mark_some(reconciler, &mut history).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot catch up with the relay, will try again"
-            );
+            tracing::warn!(error = logged(&error), "cannot catch up with the relay, will try again");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }
 
-/// Marks what a history has, up to its end or an error; then it is continued from there.
+/// Marks the events of a history, up to its end or an error; the next call continues there.
 async fn mark_some(reconciler: &Reconciler, history: &mut RelayHistory) -> Result<(), ReconcileError> {
     while let Some(events) = history.next(&reconciler.loader.relay).await.map_err(FactsError::from)? {
         let changed: BTreeSet<_> = events.iter().flat_map(|event| concerned(reconciler, event)).collect();
@@ -109,5 +108,5 @@ fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
 /// How far before its last event or connection the relay is read again after a reconnection.
 const CATCH_UP_SECS: u64 = 48 * 3600;
 
-/// What was missed is marked so many at once: what is live waits for no more than these.
+/// Missed commits are marked in pages of this size: live ones wait for no more than a page.
 const PAGE: usize = 32;

@@ -1,6 +1,6 @@
-//! Live work first. What is dirty is reconciled in the order of its marks: if everything on disk were marked at once, a
-//! push or an event would wait behind all of it. So it is marked a page at a time, and the next page only when this one
-//! is reconciled.
+//! Live work first. Dirty coordinates are reconciled in the order of their marks: if everything on disk were marked at
+//! once, a push or an event would wait behind all of it. So it is marked a page at a time, and the next page only when
+//! this one is reconciled.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 
-/// Marks repositories dirty, and waits until they are reconciled. Give it few, or what is live waits for them.
+/// Marks repositories dirty, and waits until they are reconciled. Pass few, because live work waits for them.
 ///
 /// # Errors
 /// As [`mark_page`].
@@ -25,7 +25,7 @@ pub(super) async fn mark_repositories(reconciler: &Reconciler, page: &[Coordinat
     mark_page(reconciler, reconciler.loader.purgatory.mark_dirty(&coordinates)).await
 }
 
-/// Has it looked into what is staged for repositories, and waits as [`mark_repositories`] does.
+/// Marks the staged objects of repositories for a reconcile, and waits as [`mark_repositories`] does.
 ///
 /// # Errors
 /// As [`mark_page`].
@@ -48,7 +48,7 @@ pub(super) async fn mark_page<T>(
     mark: impl Future<Output = Result<T, PurgatoryError>>,
 ) -> Result<T, ReconcileError> {
     let loader = &reconciler.loader;
-    // What is tried while the relay is away goes to the end of the queue, and there would be more and more of it.
+    // Work that is tried while the relay is down goes to the end of the queue, which would grow and grow.
     let anything = Filter::new().kind(Kind::from_u16(nip34::ANNOUNCEMENT));
     loader.relay.any(vec![anything]).await.map_err(FactsError::from)?;
     let after = loader.purgatory.last_change().await?;
@@ -63,7 +63,8 @@ pub(super) async fn mark_page<T>(
     Ok(marked)
 }
 
-/// What cannot be reconciled, or waits behind very much that is live, does not stop what is behind it for ever.
+/// A repository that cannot be reconciled, or that waits behind very much live work, does not block the ones behind it
+/// for ever.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Most reconciles take a few milliseconds.

@@ -1,5 +1,4 @@
-//! What the worker does with PRs that have to be looked at: some of one repository at a time, however many strangers
-//! have waiting for it.
+//! The worker's reconciles of PRs: some PRs of one repository at a time, however many strangers have waiting for it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -10,16 +9,17 @@ use shared::purgatory::Looked;
 use shared::rules::Staged;
 
 use crate::background::reconcile_dirty::reconcile_all_that_it_takes;
+use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Line;
 
-/// Looks at one page of the PRs of a repository, and of the events that commits are staged for. What it does not come
-/// to, or what happens to one meanwhile, is noted in the purgatory, and the repository comes up again.
+/// Reconciles one page of the PRs of a repository, and of the events that commits are staged for. The purgatory keeps
+/// note of the others, and of PRs that change meanwhile, and the repository comes up again.
 ///
 /// # Errors
-/// See [`ReconcileError`]; all of the page is looked at again.
+/// See [`ReconcileError`]; the whole page is reconciled again.
 pub(super) async fn look_at_pull_requests(
     reconciler: &Reconciler,
     coordinate: &Coordinate,
@@ -35,7 +35,7 @@ pub(super) async fn look_at_pull_requests(
     };
     let noted = async {
         if !reconciled.broken.is_empty() {
-            // When it can be read again its PRs are looked at again.
+            // When it can be read again, its PRs are reconciled again.
             purgatory.mark_dirty(&coordinates).await?;
         }
         purgatory
@@ -43,14 +43,13 @@ pub(super) async fn look_at_pull_requests(
             .await
     };
     if let Err(error) = noted.await {
-        // What was leased must be published all the same.
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %coordinate, error, "cannot note that PRs were looked at");
+        // Leased events must be published anyway.
+        tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot record that PRs were reconciled");
     }
     Ok(reconciled)
 }
 
-/// Returns what was found of those that are not simply done.
+/// Returns the results for the PRs that are not simply done.
 fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, Looked> {
     let here = |staged: &BTreeSet<Staged>| -> Vec<EventId> {
         let here = staged.iter().filter(|staged| staged.coordinate == *coordinate);
@@ -61,7 +60,7 @@ fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, 
     let uninstallable = reconciled.uninstallable.iter().map(|(_, event_id)| event_id);
     let later = Looked::Later { secs: RETRY_SECS };
     found.extend(uninstallable.map(|id| (*id, later)));
-    // As soon as the repository is free that somebody else held.
+    // As soon as the lock of the repository is free.
     let undecided = if reconciled.left.is_empty() {
         later
     } else {

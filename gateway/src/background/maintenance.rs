@@ -5,13 +5,14 @@ use shared::nip34::Coordinate;
 use tokio::time::Instant;
 
 use crate::background::recheck::rest;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Line;
 use crate::repositories::maintenance::Effort;
 use crate::repositories::maintenance::Maintained;
 
-/// Maintains what was touched, for ever. What fails is tried again by the re-check.
+/// Maintains touched repositories, for ever. The re-check retries those that fail.
 pub(super) async fn maintain_touched(reconciler: &Reconciler) {
     let repositories = &reconciler.repositories;
     loop {
@@ -28,21 +29,19 @@ pub(super) async fn maintain_touched(reconciler: &Reconciler) {
             }) => {
                 let secs = began.elapsed().as_secs();
                 let at = &coordinate;
-                let text = "a repository is maintained";
+                let text = "repository maintained";
                 tracing::info!(repo.coordinate = %at, refs, combined, indexed, removed, separated, secs, "{text}");
             }
             Err(error) => {
                 repositories.touched().leave_out(&coordinate);
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot maintain a repository, left out until the daily visit");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot maintain a repository, left out until the daily re-check");
             }
         }
         match remove_unreachable(reconciler, &coordinate).await {
             Ok(0) => {}
-            Ok(packs) => tracing::info!(repo.coordinate = %coordinate, packs, "unreachable objects are removed"),
+            Ok(packs) => tracing::info!(repo.coordinate = %coordinate, packs, "unreachable objects removed"),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which unreachable objects can go");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot determine which unreachable objects can be removed");
             }
         }
         rest(began).await;
@@ -61,7 +60,7 @@ async fn remove_unreachable(reconciler: &Reconciler, coordinate: &Coordinate) ->
             .lock_in(Line::Strangers, &[coordinate.clone()].into())
             .await?;
         let wanted = loader.load_about(coordinate).await?.referenced_objects();
-        // After the facts: what the purgatory has lost was not there to be read.
+        // After the facts: a loss of the purgatory means that they are incomplete.
         if loader.purgatory.epoch().await?.is_unknown() {
             return Ok(0);
         }

@@ -13,3 +13,8 @@ mod recovery;
 mod relay_history;
 mod retention;
 pub(crate) mod worker;
+
+use std::time::Duration;
+
+/// After a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);

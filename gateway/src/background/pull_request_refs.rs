@@ -12,6 +12,8 @@ use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::rules::ended_pull_requests;
 
+use crate::background::RETRY_PAUSE;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
@@ -33,8 +35,7 @@ pub(super) async fn follow_deletions(reconciler: &Reconciler) {
         let mut is_late = false;
         for (coordinate, event_ids) in doubted {
             if let Err(error) = remove_ended(reconciler, &coordinate, &event_ids).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell which PRs have ended, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot determine which PRs have ended, will try again");
                 events.put_back(coordinate, event_ids);
                 is_late = true;
             }
@@ -74,7 +75,7 @@ async fn remove_ended(
     let note = |event_id: &EventId, author: &PublicKey| {
         reconciler.pull_request_events.note(*event_id, *author, coordinate);
     };
-    // Before the relay is asked: what it deletes after its answer is then heard of.
+    // Before the relay is queried, so that a deletion after its answer is noticed.
     let known = event_ids.iter().filter_map(|event_id| noted.get_key_value(event_id));
     known.for_each(|(event_id, author)| note(event_id, author));
     let Some(found) = look_for(reconciler, coordinate, event_ids).await? else {
@@ -90,17 +91,17 @@ async fn remove_ended(
     }
     let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
     let repository = locked.repository(coordinate)?;
-    // Again: an event may have come meanwhile, and set its ref anew.
+    // Again, because an event may have arrived meanwhile and set its ref again.
     let Some(FoundPullRequests { authors, ended }) = look_for(reconciler, coordinate, event_ids).await? else {
         return Ok(());
     };
     if !ended.is_empty() {
-        tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs are removed with their events");
+        tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs removed with their events");
     }
     Ok(repository.end_pull_requests(&ended, &authors).await?)
 }
 
-/// What was found of PRs.
+/// The PRs that were found.
 struct FoundPullRequests {
     /// Who offers those that are here.
     authors: BTreeMap<EventId, PublicKey>,
@@ -108,7 +109,7 @@ struct FoundPullRequests {
     ended: BTreeSet<EventId>,
 }
 
-/// Looks for these PRs in the purgatory and the relay; `None`: what they hold says nothing about this repository.
+/// Searches these PRs in the purgatory and the relay; `None`: the result proves nothing for this repository.
 async fn look_for(
     reconciler: &Reconciler,
     coordinate: &Coordinate,
@@ -137,8 +138,5 @@ async fn look_for(
 /// Event ids in one filter.
 const PAGE: usize = 500;
 
-/// After a failure.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Between two looks at the operator's lists.
+/// Between two checks of the operator's lists.
 const LISTS_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
-//! The daily re-check: visits everything on disk, for what is silent (an expired entry of the relay, a restored backup)
-//! or was committed with an early date, removes what nobody announces any more, and sweeps what killed gateways left.
+//! The daily re-check: visits everything on disk, for changes without an event (an expired entry of the relay, a
+//! restored backup) or with an early date, removes repositories that are not announced any more, and cleans up after
+//! killed gateways.
 //!
 //! It takes its time: a few repositories at once, each page when the one before is reconciled, and then a rest.
 
@@ -9,26 +10,30 @@ use std::time::Duration;
 use shared::nip34::Coordinate;
 use tokio::time::Instant;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::disk_report::report_disk_use;
 use crate::background::live_work::mark_repositories;
 use crate::background::live_work::mark_staged;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::background::retention::sweep;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
-/// Visits everything now and once a day, for ever.
+/// Visits everything now and once a day, without end.
 pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: u64) {
     loop {
         let began = Instant::now();
         if let Err(error) = sweep_and_visit(reconciler, retention_secs).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot list the repositories");
+            tracing::warn!(error = logged(&error), "cannot list the repositories");
         }
-        tracing::debug!(secs = began.elapsed().as_secs(), "everything on disk is visited");
+        tracing::debug!(
+            secs = began.elapsed().as_secs(),
+            "the re-check has visited everything on disk"
+        );
         tokio::time::sleep_until(began + RECHECK_INTERVAL).await;
     }
 }
@@ -42,10 +47,7 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
         reconciler.changes.note(coordinate);
     }
     while let Err(error) = reconciler.loader.purgatory.mark_dirty(coordinates).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot mark coordinates dirty, will try again"
-        );
+        tracing::warn!(error = logged(&error), "cannot mark coordinates dirty, will try again");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -53,36 +55,23 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
 async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result<(), RepositoryError> {
     let repositories = &reconciler.repositories;
     let swept = repositories.sweep_quarantine().await?;
-    tracing::debug!(swept, "swept the work in progress of killed gateways");
+    tracing::debug!(swept, "removed what killed gateways left unfinished");
     list_names(repositories).await?;
     wait_for_epoch(reconciler).await;
     let mut walk = repositories.walk_staged();
-    loop {
-        let page = walk.next_page(PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
         until_taken(reconciler, &page, mark_staged).await;
         rest(began).await;
     }
     let mut walk = repositories.walk_parts();
-    loop {
-        let page = walk.next_page(PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
         until_taken(reconciler, &page, mark_repositories).await;
         rest(began).await;
     }
     let (mut walk, mut visited) = (repositories.walk(), Vec::new());
-    loop {
-        let page = walk.next_page(PAGE).await?;
-        if page.is_empty() {
-            report_disk_use(reconciler, visited).await;
-            return Ok(());
-        }
+    while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
         until_taken(reconciler, &page, mark_repositories).await;
         for coordinate in &page {
@@ -91,17 +80,15 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
         visited.extend(page);
         rest(began).await;
     }
+    report_disk_use(reconciler, visited).await;
+    Ok(())
 }
 
-/// Lists what is on disk, and what is no longer there no more.
+/// Lists the repositories on disk, and removes from the list those that no longer exist.
 async fn list_names(repositories: &Repositories) -> Result<(), RepositoryError> {
     let listed_before = repositories.all_hosted().await;
     let mut walk = repositories.walk();
-    loop {
-        let page = walk.next_page(NAMES_PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    while let Some(page) = walk.next_page(NAMES_PAGE).await? {
         let began = Instant::now();
         repositories.list_hosted(&page).await;
         rest(began).await;
@@ -128,10 +115,7 @@ async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
     mark: impl Fn(&'p Reconciler, &'p [Coordinate]) -> M,
 ) {
     while let Err(error) = mark(reconciler, page).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot re-check repositories, will try again"
-        );
+        tracing::warn!(error = logged(&error), "cannot re-check repositories, will try again");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -140,18 +124,17 @@ async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
 /// again by the next re-check; until then it is kept.
 async fn visit(reconciler: &Reconciler, coordinate: &Coordinate, retention_secs: u64) {
     let log = |error: &ReconcileError, text: &str| {
-        let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %coordinate, error, "{text}");
+        tracing::warn!(repo.coordinate = %coordinate, error = logged(error), "{text}");
     };
     if let Err(error) = sweep(reconciler, coordinate).await {
-        log(&error, "cannot sweep a repository");
+        log(&error, "cannot clean up a repository");
     }
     if let Err(error) = keep_or_remove(reconciler, coordinate, retention_secs).await {
-        log(&error, "cannot tell whether a repository is still announced");
+        log(&error, "cannot determine whether a repository is still announced");
     }
     reconciler.repositories.touched().note_daily(coordinate);
     if let Err(error) = recheck_pull_requests(reconciler, coordinate).await {
-        log(&error, "cannot tell which PRs have ended");
+        log(&error, "cannot determine which PRs have ended");
     }
 }
 
@@ -160,13 +143,10 @@ pub(super) async fn rest(began: Instant) {
     tokio::time::sleep((began.elapsed() * RESTS).min(REST_MAX)).await;
 }
 
-/// After a failure.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 /// From the beginning of a re-check to that of the next.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// Repositories at once: fewer than are reconciled at once, so that what is live waits for none of them.
+/// Repositories at once: fewer than are reconciled at once, so that live work waits for none of them.
 const PAGE: usize = 4;
 
 /// Repositories whose names are read at once: some milliseconds of the disk's time.

@@ -1,4 +1,4 @@
-//! What the worker does with a dirty coordinate: reconciles it, and others with it where a PR is offered to several.
+//! The worker's reconcile of a dirty coordinate, together with others where a PR is offered to several.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,15 @@ use shared::load_facts::FactsScope;
 use shared::load_facts::Reach;
 use shared::nip34::Coordinate;
 
+use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Line;
 use crate::repositories::LockedRepositories;
 
-/// Reconciles a coordinate that is dirty, and more if that takes more to decide. One that is not dirty any more,
-/// because somebody else has reconciled it meanwhile, is left alone.
+/// Reconciles a dirty coordinate, and others if the decision needs them. One that is not dirty any more, because
+/// another program has reconciled it meanwhile, is left alone.
 ///
 /// # Errors
 /// See [`ReconcileError`].
@@ -51,15 +52,14 @@ pub(super) async fn reconcile_all_that_it_takes(
     if reconciled.also_lock.is_subset(&scope.coordinates) {
         return Ok(reconciled);
     }
-    // Once: what would need even more is reconciled when its own coordinates are.
+    // Once: repositories that would need even more are reconciled with their own coordinates.
     let coordinates = scope.coordinates.union(&reconciled.also_lock).cloned().collect();
     match reconcile_together(reconciler, FactsScope { coordinates, ..scope }).await {
         Ok(together) => reconciled.extend(together),
-        // What was leased must be published all the same.
+        // Leased events must be published anyway.
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
             tracing::warn!(
-                error,
+                error = logged(&error),
                 "cannot reconcile all repositories that a PR is offered to, will try again when its deadline is checked next"
             );
         }

@@ -1,9 +1,9 @@
-//! What a gateway makes up for when Redis has lost the purgatory, or may have lost some of it.
+//! The recovery of a gateway when Redis has lost the purgatory, or may have lost a part of it.
 //!
-//! It holds again what it was releasing, writes the placeholders of what is staged, and marks dirty everything that is
-//! held or on disk. What was only held is gone, and what came in parts of such a state: its authors send it again.
-//! Nothing else on disk is removed: a reconcile brings a repository whose state is gone back to the newest served
-//! state; where none is served, it is kept and not served.
+//! It holds the events again that it was releasing, writes the placeholders of staged commits, and marks dirty
+//! everything that is held or on disk. Events that were only held are gone, and so are the parts of such states: their
+//! authors must send them again. Nothing else on disk is removed: a reconcile brings a repository whose state is gone
+//! back to the newest served state; where none is served, it is kept and not served.
 
 use std::collections::BTreeSet;
 
@@ -21,12 +21,13 @@ use shared::purgatory::Release;
 use shared::purgatory::Room;
 use shared::rules::has_lost_its_state;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::live_work::mark_page;
 use crate::background::live_work::mark_repositories;
 use crate::background::live_work::mark_staged;
-use crate::background::recheck::RETRY_PAUSE;
 use crate::background::relay_history::RelayHistory;
 use crate::background::retention::STATELESS;
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
@@ -45,7 +46,7 @@ pub(super) enum Loss {
     Everything,
 }
 
-/// Returns what was lost between the epoch that is known, if any, and the one that was found.
+/// Returns what was lost between the known epoch, if any, and the one that was found.
 pub(super) fn loss(known: Option<&str>, found: &Epoch) -> Loss {
     if found.is_unknown() {
         Loss::Everything
@@ -73,7 +74,7 @@ pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) 
             Loss::Nothing | Loss::OnlyOwnReleases => return Err(Stopped::Overtaken),
             Loss::LastWrites => {
                 recovery.mark_held().await?;
-                // What was complete may be lost with its mark, and its refs are set.
+                // A complete event may be lost with its mark, after its refs were set.
                 recovery.mark_on_disk().await?;
             }
             Loss::Everything => {
@@ -98,7 +99,7 @@ pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) 
 enum Stopped {
     /// It is for an epoch that is over: another gateway has done the same, or Redis has lost something again.
     Overtaken,
-    /// This cannot be mended by waiting.
+    /// Waiting does not help.
     Failed(ReconcileError),
 }
 
@@ -108,8 +109,8 @@ impl From<ReconcileError> for Stopped {
     }
 }
 
-/// What makes up for the loss at the end of an epoch. It takes as long as there is much on disk: while a neighbour is
-/// away it waits, and what was done before is not done again.
+/// The recovery from the loss at the end of an epoch. Its duration depends on how much is on disk. While a neighbour is
+/// down it waits, and does not repeat what it has done before.
 struct Recovery<'r> {
     reconciler: &'r Reconciler,
     found: &'r Epoch,
@@ -132,49 +133,38 @@ impl<'r> Recovery<'r> {
     async fn mark_on_disk(&self) -> Result<(), Stopped> {
         let repositories = &self.reconciler.repositories;
         let mut walk = repositories.walk_staged();
-        loop {
-            let page = self.page(&mut walk).await?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = self.page(&mut walk).await? {
             while let Err(error) = mark_staged(self.reconciler, &page).await {
                 self.wait_after(error).await?;
             }
         }
         let mut walk = repositories.walk();
-        loop {
-            let page = self.page(&mut walk).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
+        while let Some(page) = self.page(&mut walk).await? {
             self.mark(&page).await?;
         }
+        Ok(())
     }
 
-    /// Restores something about each repository of a walk, and marks it dirty. What is in the way of one is its own: it
-    /// is logged, and the others do not wait for it.
+    /// Restores something about each repository of a walk, and marks it dirty. A failure concerns only its repository:
+    /// it is logged, and the others do not wait for it.
     async fn restore_each<R: Future<Output = Result<(), ReconcileError>>>(
         &self,
         mut walk: DiskWalk,
         restore: impl Fn(&'r Reconciler, Coordinate) -> R,
     ) -> Result<(), Stopped> {
-        loop {
-            let page = self.page(&mut walk).await?;
+        while let Some(page) = self.page(&mut walk).await? {
             for coordinate in &page {
                 while let Err(error) = restore(self.reconciler, coordinate.clone()).await {
                     if !error.is_of_a_neighbour() {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(repo.coordinate = %coordinate, error, "cannot restore what was lost about a repository");
+                        tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot restore what was lost about a repository");
                         break;
                     }
                     self.wait_after(error).await?;
                 }
             }
-            if page.is_empty() {
-                return Ok(());
-            }
             self.mark(&page).await?;
         }
+        Ok(())
     }
 
     /// Notes whom the relay's announcements list, and marks those dirty that name this server.
@@ -216,7 +206,7 @@ impl<'r> Recovery<'r> {
         Ok(begun.map_err(ReconcileError::from)?)
     }
 
-    async fn page(&self, walk: &mut DiskWalk) -> Result<Vec<Coordinate>, Stopped> {
+    async fn page(&self, walk: &mut DiskWalk) -> Result<Option<Vec<Coordinate>>, Stopped> {
         let page = walk.next_page(PAGE).await.map_err(RepositoryError::from);
         Ok(page.map_err(ReconcileError::from)?)
     }
@@ -234,8 +224,8 @@ impl<'r> Recovery<'r> {
             return Err(error.into());
         }
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot make up for what Redis has lost now, will continue"
+            error = logged(&error),
+            "cannot restore what Redis has lost, will continue"
         );
         tokio::time::sleep(RETRY_PAUSE).await;
         match self.check_epoch().await {
@@ -254,10 +244,10 @@ impl<'r> Recovery<'r> {
     }
 }
 
-/// Writes again what was releasing. It is held, and a reconcile releases it again. It is not marked as releasing right
-/// here: another gateway may have set its refs back meanwhile, and only a reconcile sets them before the mark. But a
-/// related event has no refs, and no reconcile knows it: it is marked with what it follows, and due as soon as none of
-/// that is releasing.
+/// Writes releasing events again. They are held, and a reconcile releases them again. They are not marked as releasing
+/// here, because another gateway may have set their refs back meanwhile, and only a reconcile sets the refs before the
+/// mark. But a related event has no refs, and no reconcile knows it: it is marked with the events that it follows, and
+/// due as soon as none of these is releasing.
 async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), PurgatoryError> {
     let event_id = release.event.id;
     if release.coordinates.is_empty() {
@@ -279,15 +269,14 @@ async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), Purgat
         Ok(outcome) => tracing::info!(event.id = %event_id, ?outcome, "written again"),
         // The others may have room, or be there already. It is on the master, or its author has to send it again.
         Err(error @ (PurgatoryError::Full { .. } | PurgatoryError::Unconfirmed { .. })) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(event.id = %event_id, error, "not written again for certain");
+            tracing::warn!(event.id = %event_id, error = logged(&error), "not written again for certain");
         }
         Err(error) => return Err(error),
     }
     Ok(())
 }
 
-/// Writes the placeholders of what is staged for a repository again.
+/// Writes the placeholders of a repository's staged commits again.
 async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -> Result<(), ReconcileError> {
     let coordinates = BTreeSet::from([coordinate.clone()]);
     let _locked = reconciler.repositories.lock(&coordinates).await?;
@@ -304,7 +293,7 @@ async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -
 
 /// Notes in a repository if no state declares its refs any more.
 async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> Result<(), ReconcileError> {
-    // Most have their state in the relay: nobody waits for a lock then.
+    // Most have their state in the relay: no lock is taken then.
     let facts = reconciler.loader.load_about(&coordinate).await?;
     if facts.declares_refs(&coordinate) {
         return Ok(());
@@ -319,8 +308,7 @@ async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> R
         Ok(refs) => has_lost_its_state(&facts, &coordinate, &refs.map(|refs| refs.refs).unwrap_or_default()),
         // Kept, whatever it has.
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot read a repository");
             !facts.declares_refs(&coordinate)
         }
     };
@@ -331,7 +319,7 @@ async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> R
     Ok(())
 }
 
-/// Repositories at once: what is live waits for no more than these.
+/// Repositories at once: live work waits for no more than these.
 const PAGE: usize = 32;
 
 #[cfg(test)]

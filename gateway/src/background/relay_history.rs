@@ -1,11 +1,13 @@
-//! Reads what the relay has stored some at a time: neither how much that is nor how much of it is of one second decides
-//! whether it comes to its end, or what is in memory.
+//! Reads the relay's stored events in pages: neither their number nor how many have the same timestamp decides whether
+//! it finishes, or how much is in memory.
 
 use nostr::event::Event;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayError;
+
+use crate::logged::logged;
 
 /// What matches a filter, of some seconds, as far as it was not read yet.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl RelayHistory {
     }
 
     /// Returns some of the events that were not read yet, the same ones until [`RelayHistory::advance`]; `None`: that
-    /// was all. Where one second has more than the relay returns, only as much of it as it does.
+    /// was all. If one second has more than the relay returns, only those that it returns.
     ///
     /// # Errors
     /// The relay did not answer. Asked again, it is the same question.
@@ -46,8 +48,8 @@ impl RelayHistory {
                 }
                 Err(error @ (RelayError::TooMany { .. } | RelayError::Stalled { .. })) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "some events of one second are left out: what they are about is visited by the next re-check"
+                        error = logged(&error),
+                        "some events with the same timestamp are left out: the next re-check reconciles their repositories"
                     );
                     relay.newest(vec![filter.limit(EVENTS_MAX)]).await?
                 }
@@ -61,7 +63,7 @@ impl RelayHistory {
         Ok(None)
     }
 
-    /// Counts what was returned last as done.
+    /// Counts the events that were returned last as done.
     pub(super) fn advance(&mut self) {
         self.spans.pop();
     }

@@ -1,5 +1,5 @@
-//! What the re-check does with one repository: sweeps it, and if nobody announces it here any more, keeps it for a
-//! while, unserved, and then removes it.
+//! The re-check of one repository: removes leftovers, and if it is not announced any more, keeps it for a while,
+//! unserved, and then removes it.
 
 use shared::nip34::Coordinate;
 use shared::rules::Retention;
@@ -20,7 +20,7 @@ pub(super) async fn keep_or_remove(
     coordinate: &Coordinate,
     retention_secs: u64,
 ) -> Result<(), ReconcileError> {
-    // Most are announced and nothing changes: nobody waits for a lock then.
+    // Most are announced and nothing changes: no lock is taken then.
     let facts = reconciler.loader.load_about(coordinate).await?;
     let reading = reconciler.repositories.at(coordinate);
     let unhosted_since = reading.unhosted_since().await?;
@@ -31,8 +31,8 @@ pub(super) async fn keep_or_remove(
     }
     let locked = lock(reconciler, coordinate).await?;
     let facts = reconciler.loader.load_about(coordinate).await?;
-    // After the facts, and before the note: a purgatory that has lost something since it was read, or was not whole
-    // then, tells so or has left its note.
+    // After the facts, and before the note: a purgatory that has lost something since it was read, or was not complete
+    // then, reports that or has left its note.
     if reconciler.loader.purgatory.epoch().await?.is_unknown() {
         return Ok(());
     }
@@ -47,18 +47,19 @@ pub(super) async fn keep_or_remove(
         Retention::Keep => repository.note_unhosted(None).await?,
         Retention::KeepUnhosted { since } if unhosted_since == Some(since) => {}
         Retention::KeepUnhosted { since } => {
-            tracing::info!(repo.coordinate = %coordinate, "no longer announced here, data kept for now");
+            tracing::info!(repo.coordinate = %coordinate, "no longer announced, data kept for now");
             repository.note_unhosted(Some(since)).await?;
         }
         Retention::Remove => {
-            tracing::warn!(repo.coordinate = %coordinate, "not announced here for long enough, data removed");
+            tracing::warn!(repo.coordinate = %coordinate, "not announced for long enough, data removed");
             repository.remove().await?;
         }
     }
     Ok(())
 }
 
-/// Removes what a killed git has left in a repository. Without it, the files would be removed when they are in the way.
+/// Removes the leftovers of a killed git in a repository. Otherwise the files would be removed when they are in the
+/// way.
 ///
 /// # Errors
 /// Its lock cannot be had.
@@ -78,6 +79,5 @@ async fn lock<'r>(
     reconciler.repositories.lock(&[coordinate.clone()].into()).await
 }
 
-/// What the operator reads of a repository whose state is gone.
-pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it is kept on disk, \
-                                     and served again when they are published again";
+/// The operator's text about a repository whose state is gone.
+pub(super) const STATELESS: &str = "the events of this repository were lost with the purgatory: it stays on disk, and is served again once they are published again";

@@ -1,7 +1,7 @@
 //! Reconciles whatever is dirty or overdue and publishes whatever is due, until it is stopped.
 //!
-//! Notifications only make it fast: everything it does follows from what stands in the purgatory, so a lost message
-//! costs a tick, and a crash nothing.
+//! Notifications only save time: everything that the worker does follows from the purgatory, so a lost message costs a
+//! tick, and a crash nothing.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,21 +18,22 @@ use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::background::RETRY_PAUSE;
 use crate::background::follow_relay::follow_relay;
 use crate::background::look_at_pull_requests::look_at_pull_requests;
 use crate::background::maintenance::maintain_touched;
 use crate::background::pull_request_refs::follow_deletions;
-use crate::background::recheck::RETRY_PAUSE;
 use crate::background::recheck::recheck_everything;
 use crate::background::reconcile_dirty::reconcile_dirty;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
+use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 
-/// Works until `stop` is done, and ends what it has begun. What nobody announces any more is removed after
-/// `retention_secs`.
+/// Works until `stop` is done, and finishes the work in progress. Repositories that are not announced any more are
+/// removed after `retention_secs`.
 pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: impl Future<Output = ()>) {
     let mut worker = Worker::new(Arc::clone(&reconciler));
     tokio::select! {
@@ -51,7 +52,7 @@ pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: 
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReconcileEnding {
-    /// There is no more to do about the coordinate.
+    /// The reconcile of the coordinate is done.
     Done,
     /// The relay or Redis does not answer, or others hold a repository that it needs: then the next reconcile succeeds.
     NotNow,
@@ -59,10 +60,10 @@ enum ReconcileEnding {
     Failed,
 }
 
-/// What is reconciled at a time. Neither the failures of a repository nor those of its PRs keep the other back.
+/// The unit of a reconcile. Failures of a repository do not delay its PRs, nor the other way round.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
-    /// What a repository's owner and its maintainers have signed.
+    /// The events of a repository's owner and its maintainers.
     Repository(Coordinate),
     /// Some of the PRs that are offered to it.
     PullRequests(Coordinate),
@@ -87,7 +88,7 @@ struct Worker {
     publishing: JoinSet<BTreeSet<nostr::event::EventId>>,
     /// The epoch of the purgatory, as far as this gateway knows.
     epoch: Option<String>,
-    /// Makes up for what was lost with an epoch; the name of the next one, if that was done.
+    /// Recovers from the loss of an epoch; returns the name of the next one if that succeeded.
     recovery: JoinSet<Option<String>>,
 }
 
@@ -111,8 +112,7 @@ impl Worker {
             let pause = match self.step().await {
                 Ok(()) => TICK,
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the purgatory does not answer");
+                    tracing::warn!(error = logged(&error), "the purgatory does not answer");
                     RETRY_PAUSE
                 }
             };
@@ -135,15 +135,14 @@ impl Worker {
         match purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await {
             // One entry that a script cannot read must not keep back all others.
             Err(error @ PurgatoryError::Script { .. }) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "what is overdue is not marked, will try again");
+                tracing::error!(error = logged(&error), "cannot mark overdue entries, will try again");
             }
             Ok(_) => {}
             Err(error) => return Err(error),
         }
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
-        // Those that rest or run come first in the list: however many they are, they hide no others.
+        // The list begins with those that rest or run: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
         for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
             self.reconciler.changes.note(&coordinate);
@@ -163,7 +162,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Notices when the purgatory is not the one it was, or not whole.
+    /// Notices when the purgatory is a different one, or incomplete.
     async fn follow_epoch(&mut self) -> Result<(), PurgatoryError> {
         while let Some(recovered) = self.recovery.try_join_next() {
             self.epoch = recovered.ok().flatten().or(self.epoch.take());
@@ -184,7 +183,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts something unless it runs or rests, or as many of its kind run as may.
+    /// Starts some work unless it runs or rests, or the limit of its kind is reached.
     fn start(&mut self, work: Work) {
         let is_busy = self.running.contains(&work) || self.resting.contains_key(&work);
         let is_of_pull_requests = |work: &Work| matches!(work, Work::PullRequests(_));
@@ -199,7 +198,7 @@ impl Worker {
         self.running.insert(work.clone());
         let reconciler = Arc::clone(&self.reconciler);
         self.reconciles.spawn(async move {
-            // In a task of its own, so that even a panic comes back with what it was about.
+            // In a task of its own, so that a panic can be attributed to its work.
             let reconcile = tokio::spawn(reconcile_and_publish(reconciler, work.clone()));
             let ending = reconcile.await.unwrap_or_else(|error| {
                 tracing::error!(repo.coordinate = %work.coordinate(), %error, "a reconcile ended abnormally");
@@ -229,27 +228,27 @@ impl Worker {
     }
 }
 
-/// Returns the name of the epoch that begins after what was lost is made up for; `None`: it is not.
+/// Returns the name of the epoch that begins after the recovery; `None`: the recovery failed.
 async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_known: bool) -> Option<String> {
     match loss {
-        // An empty Redis is what a new server begins with.
+        // A new server begins with an empty Redis.
         Loss::Everything if was_known => {
-            tracing::error!("Redis has lost everything that was held: its authors have to send it again");
+            tracing::error!("Redis has lost all held events: their authors must send them again");
         }
         Loss::Everything => tracing::info!("a new purgatory begins: this Redis has none yet"),
         Loss::Nothing | Loss::OnlyOwnReleases | Loss::LastWrites => {
-            tracing::info!(?loss, "another epoch of the purgatory");
+            tracing::info!(?loss, "a new epoch of the purgatory begins");
         }
     }
     match recover(reconciler, loss, found).await {
         Ok(epoch) => {
-            tracing::info!(epoch, "whatever could be is written again");
+            tracing::info!(epoch, "restored what this gateway knew");
             Some(epoch)
         }
         Err(error) => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot make up for what Redis has lost, will try again"
+                error = logged(&error),
+                "cannot restore what Redis has lost, will try again"
             );
             tokio::time::sleep(RETRY_PAUSE).await;
             None
@@ -260,7 +259,7 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
 fn ending_of(work: &Work, reconciled: &Reconciled) -> ReconcileEnding {
     match work {
         Work::Repository(_) if !reconciled.broken.is_empty() => ReconcileEnding::Failed,
-        // What waits for a repository that cannot be read is looked at when that can be.
+        // PRs that wait for an unreadable repository are reconciled when it can be read.
         Work::PullRequests(_) if !reconciled.still_staged.is_empty() => ReconcileEnding::Failed,
         Work::PullRequests(_) if !reconciled.left.is_empty() => ReconcileEnding::NotNow,
         Work::Repository(_) | Work::PullRequests(_) => ReconcileEnding::Done,
@@ -280,21 +279,19 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
             ending
         }
         Err(error) => {
-            let logged = &error as &dyn std::error::Error;
             if error.is_of_a_neighbour() {
-                tracing::warn!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot decide, will try again");
                 ReconcileEnding::NotNow
             } else {
-                tracing::error!(repo.coordinate = %coordinate, error = logged, "cannot decide, will try again");
+                tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot decide, will try again");
                 ReconcileEnding::Failed
             }
         }
     };
     if let (Work::Repository(coordinate), true) = (work, ending != ReconcileEnding::Done) {
-        // To the end of the queue: what cannot be decided now must not stand before what can.
+        // To the end of the queue: work that cannot be decided now must not precede work that can.
         if let Err(error) = reconciler.loader.purgatory.mark_dirty(&[coordinate].into()).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot mark a coordinate dirty");
+            tracing::warn!(error = logged(&error), "cannot mark a coordinate dirty");
         }
     }
     ending
@@ -303,17 +300,17 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
 /// The longest time between two steps without a notification.
 const TICK: Duration = Duration::from_millis(500);
 
-/// After so many failures in a row the pause grows no more: 64 s.
+/// After so many failures in a row the pause does not grow any more: 64 s.
 const FAILURES_COUNTED: u32 = 7;
 
 /// Coordinates and overdue entries taken in one step.
 const BATCH: usize = 64;
 
-/// Events published at the same time: they fit into their lease unless the relay and an import are slow. What is late
-/// is taken again, and the relay answers `duplicate`.
+/// Events published at the same time: they fit into their lease unless the relay and an import are slow. A late one is
+/// taken again, and the relay answers `duplicate`.
 const PUBLISHED_AT_ONCE: usize = 32;
 
-/// Repositories whose PRs are looked at at the same time. What is done for repositories takes none of these places.
+/// Repositories whose PRs are reconciled at the same time. Reconciles of repositories take none of these slots.
 const LOOKS_MAX: usize = 2;
 
 /// Returns how many repositories are reconciled at the same time. More than there are processors would make pushes and

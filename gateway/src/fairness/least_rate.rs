@@ -11,7 +11,7 @@ use tokio::time::timeout;
 pub(crate) struct LeastRate {
     /// Bytes a second.
     pub(crate) bytes_per_sec: u64,
-    /// For how long a client may be waited for beyond that: at its start, and again what it has saved by being faster.
+    /// How long a client may fall behind that rate: at its start, and again as far as it was faster.
     pub(crate) grace: Duration,
 }
 
@@ -57,8 +57,8 @@ impl Patience {
         transferred.map_err(|_| TooSlow { rate: self.rate })
     }
 
-    /// Counts bytes that the client has moved. What it saves is not more than the grace: a fast start does not pay for
-    /// hours of silence.
+    /// Counts bytes that the client has moved. It saves no more than the grace: a fast start does not pay for hours of
+    /// silence.
     pub(crate) fn moved(&mut self, bytes: usize) {
         let worth = bytes as u64 * 1_000_000 / self.rate.bytes_per_sec.max(1);
         self.left = self

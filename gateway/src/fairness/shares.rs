@@ -1,5 +1,5 @@
-//! Shares of places and bytes that all clients need. Each claim has a payer, the address of its client. Where all is in
-//! use, a claim of whoever has most ends for the one that arrives. Bookkeeping only: no I/O.
+//! Shares of slots and bytes that all clients need. Each claim has a payer, the address of its client. When all are in
+//! use, a new claim replaces one of the address with most. Bookkeeping only: no I/O.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -38,9 +38,9 @@ pub(crate) struct Claim {
     ended: CancellationToken,
 }
 
-/// All is in use, and nobody has more of it than whoever asks.
+/// All is in use, and no address has more of it than the one that asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("all of it is in use, and your address has as much as any other")]
+#[error("everything is in use, and your address has as large a share as any other")]
 pub(crate) struct AllInUse;
 
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ impl Shares {
     }
 
     fn table(&self) -> MutexGuard<'_, ClaimTable> {
-        // What is changed under the lock cannot panic half-way.
+        // Changes under the lock cannot panic half-way.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,12 +162,12 @@ impl Claim {
         }
     }
 
-    /// Waits until it has ended for another's sake: what it stands for is to be dropped.
+    /// Waits until it has been replaced: its work must then be dropped.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Keeps it to its end, whoever comes.
+    /// Protects it from being replaced until it ends.
     ///
     /// # Errors
     /// [`AllInUse`] if it has ended already.
@@ -249,7 +249,7 @@ mod tests {
             many.iter().map(has_ended).collect::<Vec<_>>(),
             [false, false, true, true]
         );
-        // Both have as many: nobody gives way.
+        // Both have as many: neither is replaced.
         assert_eq!(shares.enter(address(2)).err(), Some(AllInUse));
         let third = shares.enter(address(3)).err();
         assert_eq!((third, has_ended(&first), has_ended(&second)), (None, false, true));

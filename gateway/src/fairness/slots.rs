@@ -1,5 +1,5 @@
 //! Slots for work that costs CPU and memory. A free slot goes to the address that has fewest; one address never has all
-//! of them, so that its long work does not keep everybody else waiting.
+//! of them, so that its long work does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -99,7 +99,7 @@ impl Slots {
         }
     }
 
-    /// Gives free slots to those who wait, first to who has fewest, and in the order of asking.
+    /// Gives free slots to waiting requests, first to the address with fewest, and in the order of arrival.
     fn grant(&self, table: &mut SlotTable) {
         // At least a quarter is for others, where there is more than one.
         let per_payer_max = self.slots_max - self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
@@ -123,7 +123,7 @@ impl Slots {
     }
 
     fn table(&self) -> MutexGuard<'_, SlotTable> {
-        // What is changed under the lock cannot panic half-way.
+        // Changes under the lock cannot panic half-way.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -139,7 +139,7 @@ impl Slots {
         self.table().used
     }
 
-    /// Returns how much they are used now.
+    /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
         let table = self.table();
         SlotLoad {

@@ -11,7 +11,7 @@ use crate::repositories::refs::RefSnapshot;
 use wire::pkt_line::PktLine;
 use wire::protocol::ProtocolVersion;
 
-/// Returns what clients that fetch are told first.
+/// Returns the advertisement for clients that fetch.
 pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
     if version == ProtocolVersion::V2 {
         let mut out = BytesMut::new();
@@ -40,8 +40,8 @@ pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes
     writer.finish()
 }
 
-/// Returns what clients that push are told first. There is no version 2 of pushing: git answers such a client in
-/// version 0, and so does this. `haves` are objects besides that it need not send (`gitprotocol-pack(5)`, ".have").
+/// Returns the advertisement for clients that push. There is no version 2 of pushing: git answers such a client in
+/// version 0, and so does this. `haves` are additional objects that it need not send (`gitprotocol-pack(5)`, ".have").
 pub(crate) fn receive_pack(version: ProtocolVersion, refs: &RefSnapshot, haves: &[Oid]) -> Bytes {
     let mut writer = Writer::new("git-receive-pack", version, format!("{RECEIVE_PACK} {AGENT}"));
     for oid in haves {
@@ -61,7 +61,7 @@ pub(crate) fn visible(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oi
 
 struct Writer {
     out: BytesMut,
-    /// Goes behind the first ref, or behind a line that stands for none.
+    /// Follows the first ref, or a line that stands for none.
     capabilities: Option<String>,
 }
 
@@ -192,8 +192,8 @@ mod tests {
     async fn the_empty_repository_is_advertised_as_git_does() {
         for world in World::of_every_git().await {
             let empty = world.store.layout().empty_repository();
-            // Before 2.41 git says nothing at all of an empty repository in version 0; the later form is understood
-            // by every client.
+            // Before 2.41 git sends nothing for an empty repository in version 0; every client understands the later
+            // form.
             let says_capabilities = world.store.git().version() >= GitVersion::of(2, 41, 0);
 
             for (version, protocol) in VERSIONS {

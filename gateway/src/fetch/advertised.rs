@@ -22,7 +22,7 @@ use wire::protocol::ProtocolVersion;
 /// Refs, and the answers that were made of them.
 pub(crate) struct Advertised {
     refs: Arc<RefSnapshot>,
-    /// Version 0, of which clients that push, too, are told.
+    /// Version 0, which clients that push get too.
     upload_pack: OnceLock<TaggedBody>,
     receive_pack: OnceLock<TaggedBody>,
     /// The latest requests.
@@ -135,7 +135,7 @@ pub(super) fn tags_of(refs: &RefSnapshot) -> sha256::Hash {
     engine.finalize()
 }
 
-/// What clients that fetch by version 2 are told.
+/// The capabilities for clients that fetch by version 2.
 static CAPABILITIES: OnceLock<TaggedBody> = OnceLock::new();
 
 /// Answers to `ls-refs` kept: those to clones and to fetches of everything, by the git of today and by an older one.

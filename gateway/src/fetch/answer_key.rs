@@ -43,9 +43,9 @@ pub(super) struct AnswerKeyParser<'a> {
 enum Part {
     /// Version 2, before the delimiter: what the client can do.
     Capabilities,
-    /// The other versions: the first line, which says that behind what it wants.
+    /// The other versions: the first line, which has the agent after what it wants.
     FirstWant,
-    /// What is wanted, and how.
+    /// The wanted objects and the options.
     Arguments,
 }
 
@@ -69,7 +69,7 @@ impl<'a> AnswerKeyParser<'a> {
         parser
     }
 
-    /// Takes the next line of it, or what is between lines.
+    /// Takes the next line of it, or a packet between lines.
     pub(super) fn take(&mut self, frame: &PktLine<'_>) {
         self.is_known = self.is_known && self.frame(frame).is_some();
     }
@@ -90,7 +90,7 @@ impl<'a> AnswerKeyParser<'a> {
         })
     }
 
-    /// Adds one frame; `None`: it says something that not every client would, or that is not known.
+    /// Adds one frame; `None`: it is unknown, or not common to all clients.
     fn frame(&mut self, frame: &PktLine<'_>) -> Option<()> {
         match (frame, self.part) {
             (PktLine::Data(line), part) => return self.line(line, part),
@@ -154,7 +154,7 @@ impl<'a> AnswerKeyParser<'a> {
     }
 }
 
-/// Who asks makes no difference.
+/// The name of the client makes no difference.
 const AGENT: &str = "agent=";
 
 /// What clients of versions 0 and 1 can do (`gitprotocol-capabilities(5)`) that makes no answer one for them only.

@@ -1,5 +1,5 @@
-//! Answers of git that others get, too: those that are whole, and were asked for twice. Each is in a file without a
-//! name. Nobody reads along while git writes; who asks for the same meanwhile may wait for the end of it.
+//! git's answers that are given to other clients too: complete ones that were requested twice. Each is in an unlinked
+//! file. No client reads an answer that git is still writing; a request for the same may wait for its end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::repositories::layout::in_background;
 #[derive(Debug, Clone)]
 pub(super) struct AnswerCache {
     known: Arc<Mutex<KnownAnswers>>,
-    /// What was asked for lately.
+    /// The recent requests.
     asked: Arc<Cache<sha256::Hash, AskedBefore>>,
-    /// Tells when an answer is kept, or is not written any more.
+    /// Notifies when an answer is kept, or is not written any more.
     news: watch::Sender<()>,
     bytes_max: u64,
     /// Where answers came from, in the order of [`ANSWER_SOURCES`].
@@ -60,7 +60,7 @@ pub(super) enum Sought {
     Kept(WholeAnswer),
     /// Somebody else's git writes it, or is about to.
     WrittenForAnother,
-    /// To be written by the git of who asks.
+    /// To be written by the git process of this request.
     Nowhere(Writing),
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Writing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AskedBefore {
-    /// The next one who asks has it kept.
+    /// The answer to the next request is kept.
     Once,
     /// It is larger than what one repository may have here.
     TooLarge,
@@ -86,7 +86,7 @@ struct KnownAnswers {
     kept: Vec<KeptAnswer>,
     /// With whether somebody else has asked for each.
     written: HashMap<AnswerKey, Arc<AtomicBool>>,
-    /// Whether a task forgets what is too old.
+    /// Whether a task removes old answers.
     is_swept: bool,
 }
 
@@ -110,7 +110,7 @@ impl AnswerCache {
         }
     }
 
-    /// Tells when it is worth while to ask again.
+    /// Notifies when it is worthwhile to ask again.
     pub(super) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
@@ -190,7 +190,7 @@ impl AnswerCache {
 
 impl Spare for AnswerCache {
     fn give_way(&self) {
-        // What is read is on disk until it was.
+        // A file stays on disk until its readers are done.
         let gone: Vec<_> = self.known().kept.extract_if(.., |kept| kept.is_idle()).collect();
         drop(gone);
     }
@@ -202,7 +202,7 @@ impl Writing {
         self.is_wanted.load(Ordering::Relaxed) && bytes <= self.answers.per_repository_max()
     }
 
-    /// Keeps the answer, for which others may have to give way.
+    /// Keeps the answer; others may have to be dropped for it.
     pub(super) async fn keep(self, answer: WholeAnswer) {
         let gone = {
             let mut known = self.answers.known();
@@ -246,15 +246,15 @@ impl KnownAnswers {
         Some(found.answer.clone())
     }
 
-    /// Takes out what nobody gets any more, and nobody reads.
+    /// Takes out the answers that are too old and that no client reads.
     fn take_old(&mut self) -> Vec<KeptAnswer> {
         self.kept
             .extract_if(.., |kept| kept.is_old() && kept.is_idle())
             .collect()
     }
 
-    /// Moves those to `gone` that were not used longest, of those that nobody reads, until there is room; `false`:
-    /// there is none.
+    /// Moves the least recently used answers that no client reads to `gone`, until there is room; `false`: there is
+    /// none.
     fn make_room(&mut self, key: &AnswerKey, len: u64, bytes_max: u64, gone: &mut Vec<KeptAnswer>) -> bool {
         loop {
             let is_own = |kept: &KeptAnswer| kept.key.repository == key.repository;
@@ -288,7 +288,7 @@ impl KeptAnswer {
     }
 }
 
-/// Forgets what is too old, until nothing is left.
+/// Removes old answers, until none is left.
 async fn sweep(known: Weak<Mutex<KnownAnswers>>) {
     loop {
         tokio::time::sleep(SWEEP_PAUSE).await;
@@ -312,14 +312,13 @@ const PARTS: u64 = 4;
 /// Each is an open file.
 pub(crate) const KEPT_MAX: usize = 256;
 
-/// Of requests of which it is remembered that they were made: who asks for many things once does not push out what many
-/// ask for.
+/// Requests that are remembered: a client that makes many different requests once does not push out popular ones.
 const ASKED_MAX: usize = 4096;
 
-/// Since git has written an answer: what was wrong with it, is so for no longer, and its repository may be gone.
+/// Since git has written an answer: a fault in it lasts no longer, and its repository may be gone.
 const AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// Between two looks for what is too old.
+/// Between two searches for old answers.
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

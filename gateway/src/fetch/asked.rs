@@ -19,7 +19,7 @@ pub(super) struct Asked {
     pub(super) key: Option<AnswerKey>,
     /// All that a ref reaches.
     pub(super) wants_tip: bool,
-    /// The first objects that the client says it has.
+    /// The first objects that the client lists as its own.
     pub(super) haves: Vec<Oid>,
 }
 
@@ -68,7 +68,7 @@ impl<'a> AskedParser<'a> {
         }
     }
 
-    /// Returns what is asked for, at the end of the request.
+    /// Returns what the client requests, at the end of the request.
     pub(super) fn asked(self, repository: &Path) -> Asked {
         let is_whole = !self.is_malformed && self.rest.is_empty();
         Asked {
@@ -84,7 +84,7 @@ impl<'a> AskedParser<'a> {
             Some(oid.and_then(|oid| std::str::from_utf8(oid).ok()?.parse::<Oid>().ok()))
         };
         if let Some(want) = oid_behind(b"want ") {
-            // git may understand what is none here.
+            // git may understand a line that is unknown here.
             self.wants_tip |= want.is_none_or(|oid| self.advertised.is_tip(&oid));
         } else if let Some(Some(have)) = oid_behind(b"have ").filter(|_| self.haves.len() < HAVES_MAX) {
             self.haves.push(have);

@@ -1,5 +1,5 @@
-//! Loads that many readers share: whoever asks for what somebody else loads already, or has loaded a moment ago, waits
-//! for that load or has its result at once (docs/ARCHITECTURE.md rule 9).
+//! Loads that many readers share: a request for something that is being loaded, or was loaded a moment ago, waits for
+//! that load or gets its result at once (docs/ARCHITECTURE.md rule 9).
 //!
 //! No result is given to a request that came after a change that this gateway has made or seen, nor more than
 //! [`AGE_MAX`] after the load had begun.
@@ -23,7 +23,7 @@ use shared::rules::Access;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::fetch::changes::Changes;
+use crate::repositories::changes::Changes;
 
 /// What a load returns, and others may have.
 pub(crate) trait Shareable: Send + Sync + 'static {
@@ -33,14 +33,15 @@ pub(crate) trait Shareable: Send + Sync + 'static {
     fn bytes(&self) -> u64;
 }
 
-/// Who may have the result of a load, besides the one that began it.
+/// Who may have the result of a load, in addition to the request that began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
-    /// Everybody, until it is too old.
+    /// All requests, until it is too old.
     Everybody,
-    /// Everybody who asked before it failed.
+    /// All requests that were made before it failed.
     Waiting,
-    /// Who asked before it began: what was not there may have been published since, and its author was told so.
+    /// Requests that were made before it began: a missing repository may have been published since, and its author got
+    /// an answer.
     Earlier,
 }
 
@@ -55,7 +56,7 @@ struct Inner<T> {
     beginning: Mutex<()>,
     changes: Changes,
     bytes_max: u64,
-    /// Whether a task forgets what is too old.
+    /// Whether a task removes old results.
     is_swept: AtomicBool,
 }
 
@@ -226,7 +227,7 @@ impl<T: Shareable> Inner<T> {
     }
 }
 
-/// Forgets what nobody has asked for again, until nothing is left.
+/// Removes results that were not used again, until none is left.
 async fn sweep<T: Shareable>(inner: Weak<Inner<T>>) {
     loop {
         tokio::time::sleep(FORGOTTEN_AFTER).await;
@@ -252,7 +253,7 @@ const AGE_MAX: Duration = Duration::from_secs(1);
 /// For how long a result stays that is not asked for again. The next load of the repository may use parts of it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
-/// Of one load, besides its result and its name.
+/// Of one load, in addition to its result and its name.
 const LOAD_BYTES: u64 = 512;
 
 /// Loads of five busy seconds; more are no error.
@@ -462,7 +463,7 @@ mod tests {
             (counted.cache.inner.kept.weight(), counted.peek("r")),
             (before + 4000, Some(0))
         );
-        // What has become too large is kept no longer.
+        // A result that has become too large is dropped.
         own.2.store(200 << 10, Ordering::SeqCst);
         counted.cache.weigh(&coordinate("r"), &own);
         assert_eq!((counted.cache.inner.kept.weight(), counted.peek("r")), (0, None));

@@ -1,5 +1,5 @@
-//! One run of `git upload-pack`, within limits. Its request is here before it begins, and what it answers is taken at
-//! once: no client holds it. Sending the answer is for each client apart.
+//! One run of `git upload-pack`, within limits. Its request is complete before it begins, and its output is read at
+//! once, so no client delays it. Sending the answer is separate for each client.
 
 use std::io;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ pub(super) struct Conversation {
 pub(super) enum GitEnd {
     /// With an answer.
     Answered,
-    /// It has told the client why there is none.
+    /// The client has got the reason.
     Refused,
     /// Before its answer was whole: nobody reads it.
     Abandoned,
@@ -129,7 +129,7 @@ async fn run_git(
     let answered = async { tokio::try_join!(spool(stdout, answer, &mut slot), child.wait()) };
     tokio::pin!(answered);
     let ((), (status, stderr)) = tokio::select! {
-        // git has all it wants and is done; what else the client may have sent is nobody's.
+        // git has read all that it wants; the rest of the request is ignored.
         ended = &mut answered => ended?,
         asked = ask(request, stdin) => {
             asked?;
@@ -210,7 +210,7 @@ pub(super) async fn deliver(
             ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
         () = client.closed() => Ok(()),
-        () = claim.ended() => Err(io::Error::other("its place was needed for another address")),
+        () = claim.ended() => Err(io::Error::other("its slot was needed for another address")),
     }
 }
 

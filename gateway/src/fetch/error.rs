@@ -13,7 +13,7 @@ pub(crate) enum UploadPackError {
     /// The request is not made of pkt-lines.
     #[error("malformed fetch request: {0}")]
     PktLine(#[from] PktLineError),
-    /// The request is none that git would answer.
+    /// git would not answer this request.
     #[error("malformed fetch request: {0}")]
     Malformed(&'static str),
     /// Too many fetches at once: try later.

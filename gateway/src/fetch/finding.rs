@@ -1,4 +1,4 @@
-//! What a load has found about a repository, with what it was found by: shared by readers, pages and pushes.
+//! The result of a load for a repository, with the facts behind it: shared by readers, pages and pushes.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -36,11 +36,11 @@ pub(crate) enum Found {
     NoState,
     /// No repository of this server.
     NotHosted,
-    /// It cannot be told now.
+    /// It cannot be determined now.
     Unavailable,
 }
 
-/// What was found, and by which facts.
+/// The result, and the facts behind it.
 pub(crate) struct Finding {
     pub(crate) found: Found,
     /// `None`: Redis or the relay does not answer.
@@ -52,7 +52,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// What was found for `audience` by `facts`.
+    /// The result for `audience`, by `facts`.
     pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience) -> Self {
         Self {
             found,
@@ -63,7 +63,7 @@ impl Finding {
         }
     }
 
-    /// Returns the refs; `None`: there are none to read.
+    /// Returns the refs; `None`: there are no readable ones.
     pub(super) fn advertised(&self) -> Option<&Arc<Advertised>> {
         match &self.found {
             Found::Readable { advertised, .. } | Found::DataMissing(advertised) => Some(advertised),
@@ -83,7 +83,7 @@ impl Finding {
         self.feed.get_or_init(feed).await
     }
 
-    /// Returns the refs of what can be read.
+    /// Returns the refs of a readable repository.
     pub(crate) fn refs(&self) -> Option<&Arc<RefSnapshot>> {
         match &self.found {
             Found::Readable { advertised, .. } => Some(advertised.refs()),
@@ -93,7 +93,7 @@ impl Finding {
 }
 
 impl Found {
-    /// Whether what is here is of an earlier state.
+    /// Whether the repository is at an earlier state.
     pub(super) fn is_behind(&self) -> bool {
         match self {
             Self::DataMissing(here) => here.refs().refs.keys().any(RefName::is_branch_or_tag),
@@ -114,11 +114,11 @@ impl Found {
             Self::NotHosted => (StatusCode::NOT_FOUND, "there is no such repository on this server\n"),
             Self::DataMissing(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the data of this repository is missing here; it is back after its maintainer has pushed it again\n",
+                "the data of this repository is missing on this server; a maintainer must push it again\n",
             ),
             Self::NoState => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the events of this repository were lost here; it is back after its maintainer has published them again\n",
+                "this server has lost the events of this repository; a maintainer must publish them again\n",
             ),
             Self::Readable { .. } | Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -142,8 +142,8 @@ impl Shareable for Finding {
     }
 }
 
-/// Returns about how many bytes facts take, with the page that is made of them: each text stands in an event, in what
-/// was parsed of it and on the page, and each row has its markup.
+/// Returns about how many bytes facts take, with the page that is made of them: each text is in an event, in the parsed
+/// form and on the page, and each row has its markup.
 fn bytes_of(facts: &Facts) -> u64 {
     let text = |text: &String| text.len() + TEXT_BYTES;
     let texts = |texts: &Vec<String>| texts.iter().map(text).sum::<usize>();
@@ -193,7 +193,7 @@ const REF_BYTES: usize = 320;
 const TEXT_BYTES: usize = 40;
 /// A tag, without its values.
 const TAG_BYTES: usize = 80;
-/// How much longer a text is with what is escaped in it, besides the text itself.
+/// How much longer a text becomes by escaping.
 const ESCAPED: usize = 7;
 /// A page that shows nothing, with its style.
 const PAGE_BYTES: usize = 8192;

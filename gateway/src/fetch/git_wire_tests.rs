@@ -169,7 +169,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
         let received = Received::sort((quarantine, None), tips.clone(), tips.clone(), repositories.limits())
             .await
             .unwrap();
-        target.take_in(received, &tips).await.unwrap();
+        target.take_in(received, &tips, None).await.unwrap();
     }
     let updates: Vec<_> = list
         .commands

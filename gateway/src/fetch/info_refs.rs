@@ -24,7 +24,7 @@ pub(crate) async fn info_refs(
         GitService::ReceivePack => reader.find_to_push(coordinate).await,
     };
     let advertised = match (&finding.found, service) {
-        // Whoever has missing data can push it again, on top of what is here.
+        // Missing data can be pushed again, on top of the data that is left.
         (Found::Readable { advertised, .. }, _) | (Found::DataMissing(advertised), GitService::ReceivePack) => {
             advertised
         }

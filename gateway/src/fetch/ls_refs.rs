@@ -126,7 +126,7 @@ fn check_capability(line: &str) -> Result<(), UploadPackError> {
 struct Prefixes {
     is_asked: bool,
     kept: Vec<Box<str>>,
-    /// What was kept would take, also beyond the limit.
+    /// The size of all prefixes, even beyond the limit.
     bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What readers get: refs, packs, and what they find where a repository is not whole.
+//! What readers get: refs, packs, and an explanation where a repository is incomplete.
 
 mod advertise;
 pub(crate) mod advertised;
@@ -6,7 +6,6 @@ mod answer_key;
 pub(crate) mod answers;
 mod asked;
 mod cache;
-pub(crate) mod changes;
 pub(crate) mod conversation;
 pub(crate) mod error;
 pub(crate) mod finding;

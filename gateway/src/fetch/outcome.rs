@@ -1,6 +1,6 @@
-//! What became of fetches, in words that metrics use.
+//! The outcomes of fetches, in the words of the metrics.
 
-/// What became of the request of a fetch.
+/// The outcome of a fetch request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FetchOutcome {
     /// It is answered.

@@ -1,6 +1,5 @@
-//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, or from what it has answered to others that asked
-//! the same. A slot is taken when the request is here, and given back when git has ended, however slow the client
-//! is.
+//! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, or from its kept answers to the same requests. A
+//! slot is taken when the request is complete, and freed when git has ended, however slow the client is.
 
 use std::io;
 use std::net::IpAddr;
@@ -68,7 +67,7 @@ use wire::protocol::ProtocolVersion;
 pub(crate) struct UploadPack {
     store: RepositoryStore,
     limits: UploadPackLimits,
-    /// Fetches, by address, with what waits on disk.
+    /// Fetches by address, with their bytes on disk.
     fetches: Shares,
     /// Gits that run.
     slots: FetchSlots,
@@ -76,7 +75,7 @@ pub(crate) struct UploadPack {
     paused: Shares,
     /// What other clients get, too.
     answers: AnswerCache,
-    /// What became of requests.
+    /// The outcomes of requests.
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
     /// How many bytes were sent.
     pub(super) sent_bytes: Meter<1>,
@@ -114,7 +113,7 @@ struct Fetch {
 enum Awaited {
     /// An answer that was kept.
     Kept(WholeAnswer),
-    /// Its own git, and whether others may have what it answers.
+    /// A git process of its own, and whether its answer may be kept for others.
     Git(FetchTurn, Option<Writing>),
 }
 
@@ -189,7 +188,7 @@ impl UploadPack {
         self.answers.load()
     }
 
-    /// Returns what gives way to pushes.
+    /// Returns the disk space that can be freed for pushes.
     pub(crate) fn spare(&self) -> Arc<dyn Spare> {
         Arc::new(self.answers.clone())
     }
@@ -198,7 +197,7 @@ impl UploadPack {
     /// wait for a client that asks slowly.
     ///
     /// # Errors
-    /// [`UploadPackError`]: it does not come, is none, or there is no room for it.
+    /// [`UploadPackError`]: the request does not arrive, is malformed, or there is no room for it.
     pub(crate) async fn receive<R>(
         &self,
         address: IpAddr,
@@ -287,7 +286,7 @@ impl UploadPack {
             ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
         });
         let mut answer = Box::pin(sent_by(run, chunks).peekable());
-        // Until the first bytes a failure can still be told as one.
+        // Until the first bytes, a failure can still be reported with a status.
         match answer.as_mut().peek().await {
             Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
             Some(Ok(_)) | None => Ok(FetchAnswer::Streamed(answer)),
@@ -349,7 +348,8 @@ impl UploadPack {
         Ok(reader)
     }
 
-    /// Waits for a slot, or for the answer. What somebody else's git writes is waited for a moment, out of the queue.
+    /// Waits for a slot, or for the answer. If another request's git process writes that answer, waits a moment for it,
+    /// outside the queue.
     async fn turn(&self, fetch: &Fetch) -> Awaited {
         let acquired = self.slots.acquire(fetch.kind, fetch.request.address);
         let Some(key) = fetch.key.as_ref().filter(|_| self.answers.per_repository_max() > 0) else {
@@ -383,7 +383,8 @@ impl UploadPack {
         }
     }
 
-    /// Whether there is room for an answer that stays, else those give way that do. What cannot be told is no room.
+    /// Whether there is room for an answer to keep; if not, kept answers are dropped. If the free space is unknown,
+    /// there is no room.
     async fn is_disk_free(&self) -> bool {
         let layout = self.store.layout().clone();
         let needed = self.limits.disk_free_min.saturating_add(self.limits.answer_bytes_max);
@@ -412,7 +413,7 @@ impl UploadPack {
             },
         };
         let this = self.clone();
-        // A task of its own: what is kept depends on nobody who has read it already.
+        // A task of its own: keeping the answer does not depend on its first reader.
         tokio::spawn(async move {
             match conversation.run(this.limits.duration_max).await {
                 Ok(GitEnd::Abandoned) => {}
@@ -471,8 +472,8 @@ impl UploadPack {
     }
 }
 
-/// Whether any of these objects is in the repository at `path`: a client that has one has a part of it already. What
-/// cannot be told is none.
+/// Whether any of these objects is in the repository at `path`: a client that has one already has a part of it. If this
+/// cannot be determined: no.
 async fn has_any(path: &Path, oids: Vec<Oid>) -> bool {
     if oids.is_empty() {
         return false;
@@ -481,7 +482,7 @@ async fn has_any(path: &Path, oids: Vec<Oid>) -> bool {
     found.is_ok_and(|found| !found.is_empty())
 }
 
-/// What is ahead of the reader is in the spool.
+/// The rest of what the reader has not taken is in the spool.
 const CHUNKS_AHEAD: usize = 1;
 /// A git that waits for its reader costs the memory of its list of objects and no CPU.
 const PAUSED_PER_SLOT: usize = 2;
@@ -817,8 +818,8 @@ mod tests {
 
         assert!(matches!(answer, Err(UploadPackError::Body(_))));
     }
-    /// Returns the refs of a repository as readers find them.
-    /// Whoever reads the beginning of an answer has to see that the rest is missing, and nobody else gets it.
+    /// Returns the refs of a repository as readers find them. A client that has read the beginning of an answer must
+    /// see that the rest is missing, and no other client gets it.
     #[tokio::test]
     async fn an_answer_whose_git_dies_is_cut_off_and_not_kept() {
         let world = World::whose_git_can_be_killed().await;
@@ -894,7 +895,7 @@ mod tests {
         assert!(server.answer_load().bytes > 3 << 20);
     }
 
-    /// A client that declines tags gets what was kept; one that takes them does not, once there are others.
+    /// A client that declines tags gets the kept answer; one that takes them does not, once there are other tags.
     #[tokio::test]
     async fn other_refs_are_another_answer() {
         let world = World::new().await;
@@ -985,7 +986,7 @@ mod tests {
         );
     }
 
-    /// A clone that says something which git does not know took the slot that is not for clones.
+    /// A clone with a word that git does not know took the slot that is not for clones.
     #[tokio::test]
     async fn a_clone_is_one_whatever_else_it_says() {
         let world = World::new().await;

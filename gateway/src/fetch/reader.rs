@@ -1,4 +1,4 @@
-//! What a reader finds at a coordinate: by facts and by what is on disk, loaded once for all who ask within a second.
+//! What readers get for a coordinate: from the facts and the disk, loaded once for all requests within a second.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use tokio::time::Instant;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::cache::Audience;
 use crate::fetch::cache::ReadCache;
-use crate::fetch::changes::Changes;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
 use crate::meter::Meter;
 use crate::repositories::Repositories;
+use crate::repositories::changes::Changes;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 
-/// Finds what is to be read.
+/// Finds the repository to read.
 pub(crate) struct Reader {
     /// Where facts come from.
     pub(crate) loader: FactLoader,
@@ -42,7 +42,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads what is in `repositories` by the facts of `loader`, and again when `changes` counts a change.
+    /// Reads repositories in `repositories` by the facts of `loader`, and again when `changes` counts a change.
     pub(crate) fn new(loader: FactLoader, repositories: Repositories, changes: Changes) -> Self {
         Self {
             loader,
@@ -65,13 +65,13 @@ impl Reader {
     pub(crate) async fn find(&self, coordinate: &Coordinate) -> Arc<Finding> {
         self.asked.add(0, 1);
         let access = self.loader.access.current();
-        // Boxed: loads are rare, and what they hold would be part of every request.
+        // Boxed: loads are rare, and their state would be part of every request.
         let load = |before| Box::pin(self.load(coordinate, before));
         self.cache.get(coordinate, &access, load).await
     }
 
-    /// Returns what a pusher finds: with the refs as they are on disk now. A push names them as what it replaces, and
-    /// another gateway may have changed them within the last second.
+    /// Returns what a pusher gets: the refs that are on disk now. A push names them as the old values, and another
+    /// gateway may have changed them within the last second.
     pub(super) async fn find_to_push(&self, coordinate: &Coordinate) -> Arc<Finding> {
         let finding = self.find(coordinate).await;
         let Found::Readable { advertised, .. } = &finding.found else {
@@ -89,8 +89,8 @@ impl Reader {
         self.find(coordinate).await
     }
 
-    /// Returns what a push that brings more of the newest state need not bring again: what is kept aside with it. Not
-    /// with an older one: a push builds on the parts of its own state only.
+    /// Returns the objects that a push of another part of the newest state need not send: those that are kept aside
+    /// with it. Not those of an older state: a push builds only on the parts of its own state.
     pub(super) async fn haves(&self, coordinate: &Coordinate, finding: &Finding) -> Vec<Oid> {
         // Of most repositories nothing is.
         let is_any = self.repositories.keeps_parts(coordinate).await;
@@ -106,7 +106,7 @@ impl Reader {
             Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is kept of a state");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the parts of a state");
                 Vec::new()
             }
         }
@@ -200,8 +200,8 @@ impl Reader {
         }
     }
 
-    /// Serves what is here without facts: Redis or the relay being away stops no clone. What the operator's lists or a
-    /// note on disk take down is not served then either.
+    /// Serves a repository on disk without facts: a failure of Redis or the relay stops no clone. A repository that the
+    /// operator's lists or a note on disk take down is not served then either.
     async fn without_facts(&self, coordinate: &Coordinate, error: &FactsError) -> Found {
         if !self.loader.access.current().permits(coordinate) {
             return Found::NotHosted;
@@ -211,7 +211,7 @@ impl Reader {
             Ok(Some(refs)) => refs,
             Ok(None) => {
                 let error = error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot tell what is hosted");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot determine what is hosted");
                 return Found::Unavailable;
             }
             Err(error) => return unreadable(coordinate, &error),
@@ -264,7 +264,7 @@ fn advertised(refs: Arc<RefSnapshot>, before: Option<&Finding>) -> Arc<Advertise
     }
 }
 
-/// Returns what is found instead of a repository on disk, by the notes in it.
+/// Returns what readers get instead of a repository on disk, by the notes in it.
 async fn note(repository: &Repository) -> Result<Option<Found>, RepositoryError> {
     if repository.is_stateless().await? {
         return Ok(Some(Found::NoState));
@@ -301,5 +301,5 @@ const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks.
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
-/// For what was found in the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
+/// For the results of the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
 const CACHE_BYTES_MAX: u64 = 32 << 20;

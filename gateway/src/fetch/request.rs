@@ -36,7 +36,7 @@ impl<R: AsyncRead + Unpin> FetchRequest<R> {
         self.body.next().await
     }
 
-    /// Takes what was read so far without being passed on.
+    /// Takes the bytes that were read so far but not passed on.
     pub(crate) fn take_start(&mut self) -> Bytes {
         std::mem::take(&mut self.start).freeze()
     }

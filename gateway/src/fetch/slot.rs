@@ -28,7 +28,7 @@ pub(super) struct FetchSlots {
 pub(super) enum FetchKind {
     /// All that refs reach: work for git, and long.
     Clone,
-    /// What is new to somebody who has a part already, or single objects.
+    /// The new objects for a client that already has a part, or single objects.
     Part,
 }
 
@@ -71,7 +71,7 @@ impl FetchSlots {
 
 /// A slot that is given back while its git waits.
 pub(super) struct FetchSlot {
-    /// What it is one of.
+    /// The pool that it belongs to.
     pub(super) slots: FetchSlots,
     pub(super) kind: FetchKind,
     /// The places of gits that wait.
@@ -116,7 +116,7 @@ impl FetchSlot {
     }
 }
 
-/// A reader on a fast line has taken what is in memory by then.
+/// By then, a reader on a fast line has taken everything in memory.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -50,12 +50,12 @@ pub(super) enum SpoolEnd {
     CutOff,
 }
 
-/// What is still here, from `base` on.
+/// The bytes that are still kept, from `base` on.
 #[derive(Debug, Default)]
 struct Stored {
     base: u64,
     memory: Vec<u8>,
-    /// What is not in memory; a byte has the same place in both.
+    /// The bytes that are not in memory; a byte has the same position in both.
     file: Option<Arc<SpoolFile>>,
     file_bytes: u64,
     written: u64,
@@ -183,7 +183,7 @@ impl FetchSpool {
         self.taken.notified().await;
     }
 
-    /// Says that nothing more comes.
+    /// Marks the end: nothing follows.
     pub(super) fn end(&self, end: SpoolEnd) {
         self.progress.send_modify(|progress| {
             progress.end.get_or_insert(end);
@@ -235,7 +235,7 @@ impl Stored {
         bytes >= RECLAIM_BYTES && !is_kept
     }
 
-    /// Gives up what was read. Returns how much of it was on disk.
+    /// Discards the bytes that were read. Returns how many of them were on disk.
     fn begin_again(&mut self) -> u64 {
         self.base = self.written;
         self.writing = None;
@@ -285,12 +285,12 @@ impl SpoolReader {
         file.read(at, len).await
     }
 
-    /// Goes back to the beginning of what is whole and was never given up.
+    /// Goes back to the beginning of a complete spool of which nothing was discarded.
     pub(super) fn rewind(&mut self) {
         self.at = 0;
     }
 
-    /// Returns what is read.
+    /// Returns the spool of this reader.
     pub(super) fn spool(&self) -> &Arc<FetchSpool> {
         &self.spool
     }

@@ -87,7 +87,7 @@ fn refusal(error: &UploadPackError) -> Response {
         | UploadPackError::TooSlow(_) => reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         UploadPackError::Git(_) | UploadPackError::Failed(_) => reply::text(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the fetch failed here; the operator finds the reason in the log\n",
+            "the fetch failed on this server; its log has the reason\n",
         ),
     }
 }

@@ -77,7 +77,7 @@ impl Git {
                     tracing::warn!(
                         git.version = found,
                         "git has known faults that a client can reach (docs/operations.md, \"Git processes\"): upgrade to \
-                         {mended} or newer, unless your distribution has mended this version"
+                         {mended} or newer, unless your distribution has fixed this version"
                     );
                 }
                 write_config(&config, version)?;
@@ -87,8 +87,8 @@ impl Git {
         }
     }
 
-    /// Limits how many short git commands run at the same time (update-ref, rev-list, pack-objects). Those that take in
-    /// a push or answer a fetch are counted where they are started.
+    /// Limits how many short git commands run at the same time (update-ref, rev-list, pack-objects). The git processes
+    /// of pushes and fetches are counted where they are started.
     pub(crate) fn with_git_commands_max(self, count: usize) -> Self {
         Self {
             permits: CommandPermits::new(count),
@@ -121,7 +121,7 @@ impl Git {
         command
             .arg(subcommand)
             .env_clear()
-            // git finds its own subcommands by its exec path; a shell for alternateRefsCommand needs no more.
+            // git finds its own subcommands by its exec path; the shell for alternateRefsCommand needs nothing else.
             .env("PATH", "/usr/bin:/bin")
             // Messages are read by us and shown to pushers: one language, one time zone.
             .env("LC_ALL", "C")
@@ -161,7 +161,7 @@ fn config_path(data_dir: &Path) -> Result<PathBuf, GitError> {
         .map_err(config_error(data_dir))
 }
 
-/// Writes the configuration beside its place and renames it: a running gateway may be reading it.
+/// Writes the configuration to another file and renames it: a running gateway may be reading it.
 fn write_config(path: &Path, version: GitVersion) -> Result<(), GitError> {
     let mut config = CONFIG.to_owned();
     if version.has_multi_pack_reuse() {
@@ -212,11 +212,11 @@ pub(crate) mod tests {
                 .unwrap();
 
             assert_eq!(value, b"refs/grasp\n");
-            // What git does not understand in it, it tells every client.
+            // git reports to every client what it does not understand in it.
             let hash = git.invoke("hash-object").arg("--stdin").spawn(Stdio::piped()).unwrap();
             let output = hash.output(b"", 100, Duration::from_secs(10)).await.unwrap().unwrap();
             assert_eq!(output.stderr.text(), "");
-            // With another tree the attributes of what was pushed would count.
+            // With another tree, the attributes of the pushed files would apply.
             let attribute = git.invoke("config").arg("--get").arg("attr.tree");
             let value = attribute.output(b"", Duration::from_secs(10)).await.unwrap();
             let empty_tree = git.invoke("hash-object").arg("-t").arg("tree").arg("--stdin");

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::git::version::GitVersion;
+use crate::process::ChildOutput;
 
 /// Why git could not be found or run.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub(crate) enum GitError {
         #[source]
         source: io::Error,
     },
-    /// So many others ran that it got no permit.
+    /// Too many others ran, and it got no permit.
     #[error("git {command} waited for other git commands for more than {} s", waited.as_secs())]
     Busy {
         /// The subcommand.
@@ -56,7 +57,7 @@ pub(crate) enum GitError {
         deadline: Duration,
     },
     /// The child printed more than is kept.
-    #[error("git {command} printed more than it should")]
+    #[error("git {command} printed more than expected")]
     TooMuch {
         /// The subcommand.
         command: String,
@@ -71,4 +72,51 @@ pub(crate) enum GitError {
         /// The first meaningful line that it wrote to stderr, without control characters.
         message: String,
     },
+}
+
+impl GitError {
+    /// Returns what makes an error of the system one of running `git <command>`.
+    pub(crate) fn run(command: &str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Run {
+            command: command.to_owned(),
+            source,
+        }
+    }
+
+    /// Returns the failure of a child that has ended.
+    pub(crate) fn failed(command: &str, output: &ChildOutput) -> Self {
+        Self::Failed {
+            command: command.to_owned(),
+            status: output.status,
+            message: output.stderr.summary(),
+        }
+    }
+}
+
+/// Returns how a child ended that was given until `deadline`, whatever its status.
+///
+/// # Errors
+/// [`GitError::Run`], [`GitError::Deadline`].
+pub(crate) fn ended(
+    command: &str,
+    deadline: Duration,
+    output: io::Result<Option<ChildOutput>>,
+) -> Result<ChildOutput, GitError> {
+    output
+        .map_err(GitError::run(command))?
+        .ok_or_else(|| GitError::Deadline {
+            command: command.to_owned(),
+            deadline,
+        })
+}
+
+/// Returns what a child has printed, if it ended with status 0.
+///
+/// # Errors
+/// [`GitError::Failed`].
+pub(crate) fn succeeded(command: &str, output: ChildOutput) -> Result<Vec<u8>, GitError> {
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(GitError::failed(command, &output)),
+    }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::git::error::GitError;
+use crate::git::error::ended;
+use crate::git::error::succeeded;
 use crate::git::permits::CommandPermits;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
@@ -73,16 +75,11 @@ impl Invocation {
         let command = self.subcommand.clone();
         let _permit = self.permits.wait(&command, deadline).await?;
         let child = self.spawn(Stdio::piped())?;
-        match child.output(input, OUTPUT_BYTES_MAX + 1, deadline).await {
-            Ok(Some(output)) if output.stdout.len() > OUTPUT_BYTES_MAX => Err(GitError::TooMuch { command }),
-            Ok(Some(output)) if output.status.success() => Ok(output.stdout),
-            Ok(Some(output)) => Err(GitError::Failed {
-                command,
-                status: output.status,
-                message: output.stderr.summary(),
-            }),
-            Ok(None) => Err(GitError::Deadline { command, deadline }),
-            Err(source) => Err(GitError::Run { command, source }),
+        let output = child.output(input, OUTPUT_BYTES_MAX + 1, deadline).await;
+        let output = ended(&command, deadline, output)?;
+        match output.stdout.len() > OUTPUT_BYTES_MAX {
+            true => Err(GitError::TooMuch { command }),
+            false => succeeded(&command, output),
         }
     }
 
@@ -97,12 +94,11 @@ impl Invocation {
     /// [`GitError::Run`] if it cannot be started.
     pub(crate) fn spawn(self, stdin: Stdio) -> Result<ChildProcess, GitError> {
         let command = self.subcommand.clone();
-        ChildProcess::spawn(self.command, self.subcommand, stdin, self.limits)
-            .map_err(|source| GitError::Run { command, source })
+        ChildProcess::spawn(self.command, self.subcommand, stdin, self.limits).map_err(GitError::run(&command))
     }
 }
 
-/// Kept of what a short command prints.
+/// The captured output of a short command.
 const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Builds a value for `GIT_ALTERNATE_OBJECT_DIRECTORIES`: entries in C quotes, between colons (git

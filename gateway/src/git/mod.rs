@@ -1,4 +1,4 @@
-//! git as a program: which one it is, and how it is run. What it works on is in `repositories`.
+//! git as a program: its version, and how it is run. `repositories` has what it works on.
 
 pub(crate) mod command;
 pub(crate) mod error;

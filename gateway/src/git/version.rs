@@ -1,4 +1,4 @@
-//! Versions of git, as far as what this server asks of git depends on them.
+//! Versions of git, as far as this server depends on them.
 
 /// A version of git, as far as behaviour depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,14 +12,14 @@ pub(crate) struct GitVersion {
 }
 
 impl GitVersion {
-    /// Debian 12's, the oldest that is tested. What needs it: `upload-pack --http-backend-info-refs` (2.34),
+    /// Debian 12's, the oldest that is tested. These need it: `upload-pack --http-backend-info-refs` (2.34),
     /// `core.fsync` (2.36), `safe.directory=*` (2.35.3).
     pub(crate) const MINIMUM: Self = Self::of(2, 39, 0);
     const MULTI_PACK_REUSE: Self = Self::of(2, 44, 0);
 
-    /// The first version of each release without the faults that reach a server: in the reading of attributes and of
-    /// long formats (CVE-2022-23521, CVE-2022-41903), and in serving a repository that somebody else has made
-    /// (CVE-2024-32004, CVE-2024-32465). Later releases never had them.
+    /// The first version of each release without the faults that affect a server: in reading attributes and long
+    /// formats (CVE-2022-23521, CVE-2022-41903), and in serving a foreign repository (CVE-2024-32004, CVE-2024-32465).
+    /// Later releases never had them.
     const MENDED: [Self; 7] = [
         Self::of(2, 39, 4),
         Self::of(2, 40, 2),
@@ -41,8 +41,8 @@ impl GitVersion {
         (self < mended).then_some(mended)
     }
 
-    /// Tells whether `pack.allowPackReuse` knows `multi` (git 2.44 release notes); an older git takes the word for a
-    /// bad boolean and ends.
+    /// Whether `pack.allowPackReuse` accepts `multi` (git 2.44 release notes); an older git treats the word as a bad
+    /// boolean and ends.
     pub(crate) fn has_multi_pack_reuse(self) -> bool {
         self >= Self::MULTI_PACK_REUSE
     }

@@ -29,7 +29,7 @@ pub(crate) struct EncodingError {
     pub(crate) encoding: String,
 }
 
-/// Makes the body readable, and decompresses it. What comes out has no bound of its own: read it by a [`BodyReader`].
+/// Makes the body readable, and decompresses it. The output has no bound of its own: read it with a [`BodyReader`].
 ///
 /// # Errors
 /// The body has an encoding that no git client uses.
@@ -61,7 +61,7 @@ pub(crate) struct BodyLimits {
     pub(crate) bytes_max: u64,
     /// Longest wait for the next byte.
     pub(crate) stall_max: Duration,
-    /// Longest time in all, or a byte now and then would keep the connection for ever.
+    /// Longest time in all, or a byte now and then would keep the connection open without end.
     pub(crate) duration_max: Duration,
 }
 
@@ -140,7 +140,7 @@ impl<R: AsyncRead + Unpin> BodyReader<R> {
     }
 }
 
-/// Reads and forgets what is left of a body: a client that is still sending does not read an answer
+/// Reads and discards the rest of a body: a client that is still sending does not read an answer
 /// (docs/facts/git-http.md 3.2).
 pub(crate) async fn drain(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) {
     if let Err(error) = to_the_end(body, limits).await {
@@ -157,7 +157,7 @@ async fn to_the_end(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) -> 
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Tells whether a body follows the head of a request (RFC 9112, 6).
+/// Whether a body follows the head of a request (RFC 9112, 6).
 pub(crate) fn has_body(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH);
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0")

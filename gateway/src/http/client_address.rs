@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use ipnet::Ipv6Net;
 use warp::http::HeaderMap;
 
-/// The networks of proxies whose headers about their clients are believed; none by default. IPv4 networks stand as the
-/// IPv6 networks that they are mapped to.
+/// The networks of proxies whose headers about their clients are trusted; none by default. IPv4 networks are
+/// represented by the IPv6 networks that they are mapped to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TrustedProxies(Vec<Ipv6Net>);
 
@@ -50,7 +50,7 @@ impl TrustedProxies {
         client
     }
 
-    /// Tells whether an address, in its canonical form, is one of them.
+    /// Whether an address, in its canonical form, is in one of them.
     pub(crate) fn trust(&self, address: IpAddr) -> bool {
         let mapped = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -133,7 +133,7 @@ mod tests {
         (PROXY, "x-forwarded-for: 9.9.9.9, 10.1.1.1,fd12::1", CLIENT),
         (PROXY, "x-forwarded-for: 9.9.9.9\nx-forwarded-for: 10.1.1.1", CLIENT),
         (PROXY, "x-forwarded-for: 10.2.2.2, 10.1.1.1", "10.2.2.2"),
-        // What the client sent along stands to the left.
+        // The values that the client itself sent are on the left.
         (PROXY, "x-forwarded-for: 1.1.1.1, 10.0.0.1, 9.9.9.9", CLIENT),
         (PROXY, "x-forwarded-for: 1.1.1.1\nx-forwarded-for: 9.9.9.9", CLIENT),
         (PROXY, "x-forwarded-for: <script>, 9.9.9.9", CLIENT),

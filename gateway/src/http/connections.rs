@@ -31,7 +31,7 @@ impl Connections {
         }
     }
 
-    /// Counts a connection from `peer`; `None`: its address has as many as it may.
+    /// Counts a connection from `peer`; `None`: its address has reached its limit.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let address = address_group(peer);
         let mut count = self.counts.entry(address).or_default();

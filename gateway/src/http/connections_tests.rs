@@ -21,7 +21,7 @@ async fn start(trusted_proxies: TrustedProxies) -> std::net::SocketAddr {
     start_until(trusted_proxies, Ending::default()).await.0
 }
 
-/// As [`start`], until it is told to stop; returns its task, too.
+/// As [`start`], until it is stopped; returns its task, too.
 async fn start_until(trusted_proxies: TrustedProxies, ending: Ending) -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! What is refused is refused with a status and a line of text, which git shows to its user. A browser gets the same
-//! line on a page, with what to do about it: made here, for every answer.
+//! Refusals have a status and a line of text, which git shows to its user. A browser gets the same line on a page with
+//! advice, which is made here, for every answer.
 
 use http_body_util::BodyExt;
 use http_body_util::Limited;
@@ -11,7 +11,7 @@ use warp::reply::Response;
 use crate::http::pages;
 use crate::http::reply;
 
-/// Tells whether the client that sent `headers` shows pages. git, and scripts, accept anything.
+/// Whether the client that sent `headers` shows pages. git and scripts accept any type.
 pub(super) fn shows_pages(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).into_iter();
     let mut accepted = accepted.filter_map(|value| value.to_str().ok());

@@ -1,5 +1,5 @@
-//! What visitors get: at `/` the relay's information document or what is hosted here, and the page of a repository with
-//! the feed of its releases.
+//! Answers to visitors: at `/` the relay's information document or the list of hosted repositories, and the page of a
+//! repository with the feed of its releases.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -39,7 +39,7 @@ pub(crate) struct Front {
     repositories: Repositories,
     relay_info: RelayInfo,
     open_counts: Arc<OpenCounts>,
-    /// What is shown of commits, by how many bytes there are for it. It never changes.
+    /// The shown content of commits, by its maximum size. It never changes.
     contents: Cache<ContentsOf, Arc<Contents>, ContentsBytes>,
     /// The landing page as most see it, without a search, and which version of the names it shows.
     landing: Mutex<Option<(u64, TaggedBody)>>,
@@ -92,7 +92,7 @@ impl Front {
     async fn landing(&self, search: &Search) -> TaggedBody {
         let (hosted, access) = (self.repositories.hosted(), self.reader.loader.access.current());
         self.repositories.list_permitted(&access).await;
-        // Before the page: what comes meanwhile makes it old.
+        // Before the page: later changes make it old.
         let version = hosted.version();
         let render = || {
             let page = hosted.page(&search.name, search.page);
@@ -116,8 +116,8 @@ impl Front {
         let facts = match facts_to_show(&finding) {
             Ok(facts) => facts,
             Err(refusal) => {
-                // Its announcement may have been deleted since it was listed. What is denied is not shown anyway, and
-                // has to be there when it is permitted again.
+                // Its announcement may have been deleted since it was listed. A denied repository is not shown anyway,
+                // and must be in the list when it is permitted again.
                 let is_permitted = |facts: &Facts| facts.access.permits(coordinate);
                 if matches!(finding.found, Found::NotHosted) && finding.facts.as_ref().is_some_and(is_permitted) {
                     self.repositories.hosted().remove(coordinate);
@@ -173,7 +173,7 @@ impl Front {
         reply::feed_tagged(feed, headers)
     }
 
-    /// Returns what is shown, in so many bytes, of the commit that HEAD leads to; nothing, if it cannot be read.
+    /// Returns the content, up to a size, of the commit that HEAD leads to; nothing if it cannot be read.
     async fn contents(&self, coordinate: &Coordinate, finding: &Finding, bytes_max: usize) -> Arc<Contents> {
         let Some(head) = finding.refs().and_then(|refs| refs.head_oid()) else {
             return Arc::default();
@@ -191,17 +191,17 @@ impl Front {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read what a page shows of a repository");
+                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the content of a repository's page");
                 Arc::default()
             }
         }
     }
 }
 
-/// Returns the facts of what can be shown, or why there is nothing.
+/// Returns the facts of a repository that can be shown, or why it cannot.
 fn facts_to_show(finding: &Finding) -> Result<&Facts, Box<Response>> {
     match (&finding.found, &finding.facts) {
-        // Nothing is asked for about what is not here.
+        // Nothing is queried about a repository that does not exist.
         (Found::DataMissing(_) | Found::NoState | Found::NotHosted, _) => Err(Box::new(finding.found.refusal())),
         (_, Some(facts)) => Ok(facts),
         (_, None) => {
@@ -214,11 +214,11 @@ fn facts_to_show(finding: &Finding) -> Result<&Facts, Box<Response>> {
 /// NIP-11.
 const RELAY_INFO_TYPE: &str = "application/nostr+json";
 
-/// For what is shown of commits: that of some thousand repositories.
+/// For the shown content of commits: that of some thousand repositories.
 const CONTENTS_BYTES_MAX: u64 = 16 << 20;
 
-/// Of one, besides what is shown.
+/// Of one, in addition to the content.
 const CONTENTS_BYTES: u64 = 512;
 
-/// Commits of which something is kept; more are no error.
+/// Commits whose content is kept; more are not an error.
 const CONTENTS_EXPECTED: usize = 4_000;

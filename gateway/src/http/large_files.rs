@@ -13,8 +13,8 @@ use crate::http::body;
 use crate::http::body::BodyLimits;
 use crate::http::reply;
 
-/// Answers whatever git-lfs asks for. With this status a push goes on after it asked for locks, and ends with the
-/// message where it has files to send.
+/// Answers every request of git-lfs. With this status a push continues after its request for locks, and ends with the
+/// message if it has files to send.
 pub(super) async fn refuse(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! How many issues and PRs of a repository are open (NIP-34, "Status"), by what the relay has. Whoever wants may send
-//! them, so that only the newest are counted, from time to time, and no page waits for it.
+//! How many issues and PRs of a repository are open (NIP-34, "Status"), according to the relay. Anyone may send them,
+//! so only the newest are counted, from time to time, and no page waits for it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,9 +21,9 @@ use shared::rules::Facts;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Counts what is open.
+/// Counts open issues and PRs.
 pub(super) struct OpenCounts {
-    /// What was counted last, and when that began; `None`: it could not be told.
+    /// The last count, and when it began; `None`: it failed.
     counted: Cache<Coordinate, (Instant, Option<OpenCount>)>,
     counting: Arc<Semaphore>,
 }
@@ -46,8 +46,8 @@ impl OpenCounts {
         }
     }
 
-    /// Returns how many were open when they were counted last; `None`: that is not known. If that was more than a
-    /// minute ago, they are counted for those who ask later, unless others are being counted.
+    /// Returns how many were open at the last count; `None`: unknown. If that was more than a minute ago, they are
+    /// counted for later requests, unless others are being counted.
     pub(super) fn of(
         self: &Arc<Self>,
         relay: &RelayClient,
@@ -62,7 +62,7 @@ impl OpenCounts {
         let Ok(permit) = Arc::clone(&self.counting).try_acquire_owned() else {
             return last;
         };
-        // Nobody else counts them meanwhile.
+        // No other task counts them meanwhile.
         let began = Instant::now();
         self.counted.insert(coordinate.clone(), (began, last));
         let (this, relay, coordinate) = (Arc::clone(self), relay.clone(), coordinate.clone());
@@ -73,9 +73,9 @@ impl OpenCounts {
                 Ok(Ok(count)) => this.counted.insert(coordinate, (began, Some(count))),
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(repo.coordinate = %coordinate, error, "cannot count what is open");
+                    tracing::debug!(repo.coordinate = %coordinate, error, "cannot count open issues and PRs");
                 }
-                Err(_) => tracing::debug!(repo.coordinate = %coordinate, "to count what is open takes too long"),
+                Err(_) => tracing::debug!(repo.coordinate = %coordinate, "counting open issues and PRs takes too long"),
             }
         });
         last
@@ -95,7 +95,7 @@ async fn count(
     if offered.is_empty() {
         return Ok(OpenCount::default());
     }
-    // What strangers say about the status of others' does not count, and would fill the answer.
+    // Statuses by strangers on others' issues do not count, and would fill the answer.
     let authors = offered
         .iter()
         .map(|event| event.pubkey)
@@ -139,7 +139,7 @@ fn open(offered: &[Event], statuses: &[Event], maintainers: &BTreeSet<PublicKey>
     }
 }
 
-/// After how long they are counted again.
+/// The age after which they are counted again.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// For how long others are not counted because of one repository.
@@ -148,13 +148,13 @@ const COUNTING_TIME_MAX: Duration = Duration::from_secs(5);
 /// Repositories whose count is kept, some 300 bytes each.
 const COUNTED_MAX: usize = 10_000;
 
-/// Counts at the same time: each may bring as many events as are counted.
+/// Counts at the same time: each may load as many events as are counted.
 const COUNTING_MAX: usize = 2;
 
 /// Issues and PRs that are counted.
 const OFFERED_MAX: usize = 100;
 
-/// Their authors, and the maintainers, of whom there are 200 at most.
+/// Their authors, and the maintainers, at most 200.
 const AUTHORS_MAX: usize = 300;
 
 /// Statuses of those: few have more than two.

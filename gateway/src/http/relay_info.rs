@@ -57,7 +57,7 @@ fn complete(relay: &Value, access: &Access) -> Value {
     Value::Object(document)
 }
 
-/// What a repository must fulfil to be hosted here, for people.
+/// The conditions for hosting a repository, for people.
 const ACCEPTANCE_CRITERIA: &str = "any repository whose announcement (kind 30617) lists this server in both its \
                                    'clone' and 'relays' tags, once git data that a state event (kind 30618) of its \
                                    maintainers declares has been pushed";

@@ -37,7 +37,7 @@ pub(crate) fn html_tagged(page: &TaggedBody, headers: &HeaderMap) -> Response {
 
 fn page_of(status: StatusCode, page: Response) -> Response {
     let mut response = with_type(status, "text/html; charset=utf-8", page);
-    // Pages have neither scripts nor foreign content, stand in no frame, and send what is filled in to nobody else.
+    // Pages have neither scripts nor foreign content, cannot be framed, and send forms only to this server.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; \
                   base-uri 'none'";
     response
@@ -60,7 +60,7 @@ pub(crate) fn git(content_type: &'static str, bytes: Bytes) -> Response {
 /// Answers with bytes of git's smart protocol, or that the client that sent `headers` has them.
 pub(crate) fn git_tagged(content_type: &'static str, bytes: &TaggedBody, headers: &HeaderMap) -> Response {
     let mut response = tagged(bytes, headers, |body| uncached(content_type, body));
-    // What is advertised depends on the version.
+    // The advertisement depends on the version.
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("Git-Protocol"));
     response
@@ -82,7 +82,7 @@ fn tagged(body: &TaggedBody, headers: &HeaderMap, complete: impl FnOnce(Response
     response
 }
 
-/// Answers with bytes of git's smart protocol as they are produced. An error cuts the answer off, which git notices.
+/// Answers with bytes of git's smart protocol as they are produced. An error truncates the answer, which git notices.
 pub(crate) fn git_stream<E>(
     content_type: &'static str,
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,
@@ -109,9 +109,9 @@ fn uncached(content_type: &'static str, response: Response) -> Response {
     response
 }
 
-/// Answers that what was asked for is read at `location`, a path of this server, and always will be.
+/// Answers that the requested page is at `location`, a path of this server, permanently.
 pub(crate) fn moved(location: &str) -> Response {
-    let mut response = text(StatusCode::PERMANENT_REDIRECT, format!("this is at {location}\n"));
+    let mut response = text(StatusCode::PERMANENT_REDIRECT, format!("moved to {location}\n"));
     // A path that `wire::path` wrote is ASCII without control characters.
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(header::LOCATION, location);

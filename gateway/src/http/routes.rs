@@ -61,7 +61,7 @@ struct RequestHead {
     query: String,
     headers: HeaderMap,
     client: IpAddr,
-    /// What the connection counts by, also once it is a WebSocket.
+    /// The share of the connection's address, also once it is a WebSocket.
     connection_permit: Option<Arc<ConnectionPermit>>,
 }
 
@@ -119,9 +119,10 @@ async fn answer(
         Target::Root if wants_websocket(&head.headers) => match upgrade {
             // RFC 6455, 4.1: GET, and what follows are frames, no body.
             _ if head.method != Method::GET => method_not_allowed(),
-            _ if has_body(&head.headers) => {
-                reply::text(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body\n")
-            }
+            _ if has_body(&head.headers) => reply::text(
+                StatusCode::BAD_REQUEST,
+                "a request for a WebSocket must not have a body\n",
+            ),
             Some(upgrade) => {
                 let permit = head.connection_permit;
                 gateway
@@ -146,7 +147,7 @@ async fn answer(
             // The status of `git http-backend`.
             Endpoint::UnknownService if reads => reply::text(
                 StatusCode::FORBIDDEN,
-                "unsupported service: git-upload-pack and git-receive-pack, by the smart protocol only\n",
+                "unsupported service: this server has git-upload-pack and git-receive-pack, by the smart protocol only\n",
             ),
             Endpoint::Service(service) if head.method == Method::POST => {
                 service_request(&gateway, coordinate.clone(), *service, &head, body).await

@@ -46,7 +46,7 @@ use crate::http::slow_reader::Paced;
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
-    /// What it counts by among the connections of its address; `None`: it is not counted.
+    /// Its share of the connections of its address; `None`: it is not counted.
     pub(crate) permit: Option<Arc<ConnectionPermit>>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct ConnectionLimits {
     pub(crate) per_address_max: usize,
     /// Proxies, whose connections are those of many clients and are not counted.
     pub(crate) trusted_proxies: TrustedProxies,
-    /// How slowly what is written may be read.
+    /// How slowly a client may read.
     pub(crate) least_rate: LeastRate,
 }
 
@@ -195,7 +195,7 @@ fn in_origin_form(mut request: Request<Incoming>) -> Result<Request<Incoming>, B
         Err(Box::new(response))
     };
     if request.method() == Method::CONNECT {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy\n");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "this server is not a proxy\n");
     }
     let path_and_query = match request.uri().path_and_query() {
         Some(path) if path.as_str().starts_with('/') => path.clone(),
@@ -218,7 +218,7 @@ async fn refuse(stream: TcpStream, refusal: OwnedSemaphorePermit) {
     let builder = builder(REQUEST_WAIT_MIN);
     let answered = builder.serve_connection(TokioIo::new(stream), answer);
     let ended = tokio::time::timeout(REFUSE_TIMEOUT, answered).await;
-    tracing::debug!(?ended, "refused a connection too many of its address");
+    tracing::debug!(?ended, "refused a connection: its address has too many");
     drop(refusal);
 }
 
@@ -227,8 +227,8 @@ fn close_after(response: &mut Response) {
     response.headers_mut().insert(header::CONNECTION, close);
 }
 
-/// Tells how long a connection waits for the head of a request. Up to half of all connections wait long, and few of an
-/// address: so those that ask for nothing leave room for all others.
+/// Returns how long a connection waits for the head of a request. Up to half of all connections wait long, and few of
+/// an address, so that idle ones leave room for all others.
 fn request_wait(is_crowded: bool, peer: &Peer) -> Duration {
     let is_one_of_many = peer
         .permit
@@ -256,7 +256,7 @@ const REFUSALS_MAX: usize = 64;
 /// For a refused connection to ask and to take its answer.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For the head of a request, from the end of the one before: ngit and libgit2 ask what is here, pack for minutes, and
+/// For the head of a request, from the end of the one before: ngit and libgit2 ask for the refs, pack for minutes, and
 /// push on the same connection; they open no other.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(300);
 

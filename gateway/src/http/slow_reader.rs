@@ -1,5 +1,5 @@
-//! A connection whose client has to read: at a least rate, after a grace. Without it an answer, or what a relay has for
-//! a WebSocket, stays in memory for as long as a client keeps its socket open and reads nothing.
+//! A connection whose client must read at a minimum rate, after a grace. Otherwise an answer, or a relay's output for a
+//! WebSocket, would stay in memory for as long as a client keeps its socket open and reads nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub(crate) struct Paced<S> {
     least_rate: LeastRate,
     /// Since when a write waits for the other side.
     waits_since: Option<Instant>,
-    /// The time that writes have waited, less what the bytes taken since are worth.
+    /// The time that writes have waited, less the time that the bytes taken since are worth.
     behind: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }

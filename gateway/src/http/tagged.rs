@@ -1,4 +1,4 @@
-//! The body of an answer with its entity tag (RFC 9110, 8.8.3), by which a client that has it already says so.
+//! The body of an answer with its entity tag (RFC 9110, 8.8.3), which a client that already has it sends.
 
 use bitcoin_hashes::sha256;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub(crate) struct TaggedBody {
 }
 
 impl TaggedBody {
-    /// Names a body by what is in it.
+    /// Names a body by its content.
     pub(crate) fn new(bytes: Bytes) -> Self {
         let hash = sha256::Hash::hash(&bytes).to_string();
         let tag = format!("\"{}\"", &hash[..TAG_DIGITS]);
@@ -37,7 +37,7 @@ impl TaggedBody {
     }
 }
 
-/// Enough to tell the versions of one page apart.
+/// Enough to distinguish the versions of one page.
 const TAG_DIGITS: usize = 32;
 
 #[cfg(test)]

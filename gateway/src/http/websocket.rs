@@ -94,7 +94,7 @@ impl WebSockets {
     }
 }
 
-/// Tells whether a request wants a WebSocket (RFC 6455, 4.2.1); `Connection` is a list and may name more.
+/// Whether a request asks for a WebSocket (RFC 6455, 4.2.1); `Connection` is a list and may contain more.
 pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
     let lists = |name: HeaderName, wanted: &str| {
         let values = headers
@@ -145,8 +145,8 @@ fn request(target: &str, headers: &HeaderMap, client: IpAddr) -> hyper::http::Re
     Ok(request)
 }
 
-/// Tells whether a header goes on to the relay. Not what belongs to one connection; and not what states who the client
-/// is, or anybody could claim any address.
+/// Whether a header is passed on to the relay. Not those of a single connection, and not those that state who the
+/// client is, or any client could claim any address.
 fn is_passed_on(name: &HeaderName) -> bool {
     let kept_back = [
         header::CONNECTION,

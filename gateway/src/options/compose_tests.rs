@@ -1,5 +1,5 @@
-//! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are the
-//! programs', and what they name is there and fits together.
+//! `strfry-config/compose.yaml` and `Containerfile`, which no container of these tests runs: their options are those of
+//! the programs, and the files that they name exist and fit together.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -32,20 +32,30 @@ fn texts(value: &Value) -> Vec<&str> {
     texts.map(|text| text.as_str().unwrap()).collect()
 }
 
-/// Returns the variables of a service; those of its file first.
-fn variables(service: &Value) -> BTreeMap<String, String> {
-    let file = shipped(service["env_file"].as_str().unwrap());
-    let lines = file.lines().filter(|line| !line.starts_with('#'));
-    let of_file = lines.map(|line| {
-        let (name, value) = line.split_once('=').unwrap();
-        (name.to_owned(), value.to_owned())
-    });
-    let own = service["environment"].as_object().unwrap().iter().map(|(name, value)| {
+/// Returns the settings of a service, as lines of a configuration file have them: those of its file, and over them its
+/// variables.
+fn settings(service: &Value) -> BTreeMap<String, String> {
+    let file = mounts(service)
+        .into_iter()
+        .find(|(_, place)| *place == "/etc/grasp/config.toml");
+    let file = shipped(file.unwrap().0.strip_prefix("./").unwrap());
+    let lines = file.lines().filter_map(|line| line.split_once(" = "));
+    let of_file = lines.filter(|(key, _)| !key.starts_with('#'));
+    let of_file = of_file.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let own = service["environment"].as_object().unwrap();
+    let own = own
+        .get("<<")
+        .and_then(Value::as_object)
+        .into_iter()
+        .chain([own])
+        .flatten();
+    let own = own.filter(|(name, _)| *name != "<<").map(|(name, value)| {
+        let key = name.strip_prefix("GRASP_").unwrap().to_lowercase().replace('_', "-");
         let value = match value.as_str().unwrap() {
             given if given.starts_with("${GRASP_DOMAIN:?") => "git.example.org",
             value => value,
         };
-        (name.clone(), value.to_owned())
+        (key, format!("{value:?}"))
     });
     of_file.chain(own).collect()
 }
@@ -62,14 +72,11 @@ fn mounts(service: &Value) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn the_programs_know_every_variable_and_value_of_the_containers() {
+fn the_programs_know_every_setting_of_the_containers() {
     let compose = compose();
     for name in ["gateway", "strfry"] {
-        let variables = variables(&compose["services"][name]);
-        let settings = variables.iter().map(|(name, value)| {
-            let key = name.strip_prefix("GRASP_").unwrap().to_lowercase().replace('_', "-");
-            format!("{key} = {value:?}\n")
-        });
+        let settings = settings(&compose["services"][name]).into_iter();
+        let settings = settings.map(|(key, value)| format!("{key} = {value}\n"));
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), settings.collect::<String>()).unwrap();
 
@@ -110,16 +117,19 @@ fn volumes_files_and_ports_of_the_containers_fit_together() {
     assert_eq!(used, volumes.keys().map(String::as_str).collect());
 
     let (gateway, strfry, redis) = (&services["gateway"], &services["strfry"], &services["redis"]);
-    let variables = variables(gateway);
-    assert_eq!(mounts(gateway)["grasp"], variables["GRASP_DATA_DIR"]);
+    let settings: BTreeMap<String, String> = settings(gateway)
+        .into_iter()
+        .map(|(key, value)| (key, value.trim_matches('"').to_owned()))
+        .collect();
+    assert_eq!(mounts(gateway)["grasp"], settings["data-dir"]);
     let asked = texts(&gateway["healthcheck"]["test"]).pop().unwrap();
-    assert_eq!(asked, format!("http://{}/readyz", variables["GRASP_ADMIN_BIND"]));
-    assert!(shipped("Caddyfile").contains(&format!("reverse_proxy {} ", variables["GRASP_BIND"])));
+    assert_eq!(asked, format!("http://{}/readyz", settings["admin-bind"]));
+    assert!(shipped("Caddyfile").contains(&format!("reverse_proxy {} ", settings["bind"])));
     let conf = shipped("strfry.conf");
     assert!(conf.contains(&format!("db = \"{}/\"", mounts(strfry)["strfry"])));
-    let port = variables["GRASP_RELAY_URL"].strip_prefix("ws://127.0.0.1:").unwrap();
+    let port = settings["relay-url"].strip_prefix("ws://127.0.0.1:").unwrap();
     assert!(conf.contains(&format!("port = {port}\n")));
-    for address in ["GRASP_BIND", "GRASP_ADMIN_BIND"].map(|name| &variables[name]) {
+    for address in ["bind", "admin-bind"].map(|key| &settings[key]) {
         assert!(address.starts_with("127.0.0.1:"), "{address} is reached from outside");
     }
     assert!(conf.contains("    bind = \"127.0.0.1\"\n"));
@@ -133,7 +143,7 @@ fn volumes_files_and_ports_of_the_containers_fit_together() {
         texts(&redis["command"]),
         ["redis-server", mounts(redis)["./redis.conf"]]
     );
-    assert_eq!(variables["GRASP_REDIS_URL"], "redis://127.0.0.1:6379");
+    assert_eq!(settings["redis-url"], "redis://127.0.0.1:6379");
 }
 
 #[test]

@@ -11,30 +11,30 @@ use shared::options::values::secs;
 
 use crate::repositories::maintenance::MaintenanceSettings;
 
-/// When the packs of a repository are maintained, and what that may cost.
+/// When the packs of a repository are maintained, and the limits of that.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Maintenance of repositories")]
 pub(crate) struct MaintenanceOptions {
-    /// So many packs of a repository are combined, and indexed anew; fewer are when they are a tenth of its bytes, and
-    /// 1 MiB.
+    /// The number of packs at which a repository is maintained: they are combined and indexed. Fewer are enough when
+    /// they have a tenth of its bytes, and 1 MiB.
     #[arg(long, value_name = "N", value_parser = number(2..=100_000_usize),
           default_value_t = MaintenanceSettings::DEFAULT.packs_max)]
     maintenance_packs_max: usize,
-    /// For how long a pack is kept after its objects are in another one: no fetch that reads it may take longer.
+    /// How long a pack is kept after its objects are in another one. A fetch that reads it must not take longer.
     #[arg(long = "replaced-packs-keep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
           default_value_t = secs(MaintenanceSettings::DEFAULT.keep_replaced.as_secs()))]
     replaced_packs_keep: HumanDuration,
-    /// For how long objects that no ref reaches are kept at least, after that was found out: a state that names one of
-    /// them again needs no push then. They are looked for four times in this time. 0: the next maintenance removes
+    /// How long unreachable objects are kept at least, from the time they were found. A state that names one of them
+    /// again needs no push. The gateway looks for them four times within this time. 0: the next maintenance removes
     /// them.
     #[arg(long = "unreachable-keep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
           default_value_t = secs(MaintenanceSettings::DEFAULT.keep_unreachable.as_secs()))]
     unreachable_keep: HumanDuration,
-    /// Most time of a git process that maintains a repository.
+    /// Maximum time of a git process that maintains a repository.
     #[arg(long = "maintenance-secs-max", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(MaintenanceSettings::DEFAULT.duration_max.as_secs()))]
     maintenance_max: HumanDuration,
-    /// Most memory of a git process that maintains a repository.
+    /// Maximum memory of a git process that maintains a repository.
     #[arg(long, value_name = "BYTES", value_parser = memory_of_git,
           default_value_t = ByteCount(MaintenanceSettings::DEFAULT.memory_bytes_max))]
     maintenance_memory_bytes_max: ByteCount,

@@ -22,6 +22,7 @@ use clap_complete::Shell;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_file::DEFAULT_FILE;
 use shared::options::environment::log_directives;
+use shared::options::environment::log_format;
 use shared::options::environment::unknown_variables;
 use shared::options::read_options::ProgramOptions;
 use shared::options::read_options::check_file;
@@ -48,22 +49,22 @@ pub(crate) enum GatewayCommand {
     Serve(Box<GatewayOptions>),
     /// Signs a repository's announcement and state, sends them to a relay and prints the clone URL.
     ///
-    /// For trying a server out with nothing but git.
+    /// To try a server with git alone.
     Declare(DeclareOptions),
-    /// Looks at everything that a server with these settings needs, from inside and as clients reach it, and names what
-    /// is wrong and what mends it.
+    /// Checks everything that a server with these settings needs, from inside and as clients reach it, and reports each
+    /// problem with its correction.
     ///
-    /// Ends with 0: all is well; 1: something is wrong; 2: nothing is, and something may become so.
+    /// Exit status 0: no problem; 1: an error; 2: only warnings.
     Doctor(Box<DoctorOptions>),
     /// Prints the configuration file with all settings, or checks one.
     Config(ConfigOptions),
-    /// Looks into the purgatory: what waits, what for, and since when; and acts on single events in it.
+    /// Shows the purgatory: which events wait, for what, and since when; and acts on single events.
     ///
-    /// With the Redis of the gateway, whether a gateway runs or not.
+    /// Needs the gateway's Redis, and no running gateway.
     Purgatory(Box<PurgatoryOptions>),
-    /// Looks at the repositories of a data directory and works on them, whether a gateway runs or not.
+    /// Shows, checks and maintains the repositories of a data directory. A gateway need not run.
     Repo(Box<RepoOptions>),
-    /// Prints what a shell needs to complete this program's options.
+    /// Prints shell completions for this program.
     Completions {
         /// The shell.
         #[arg(value_name = "SHELL", value_enum)]
@@ -71,7 +72,7 @@ pub(crate) enum GatewayCommand {
     },
     /// Writes the man pages of this program, one for each command.
     Man {
-        /// The folder that they are written into.
+        /// The folder for the files.
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
@@ -102,13 +103,14 @@ impl ProgramOptions for GatewayCommand {
     }
 
     fn check(&self, errors: &mut ConfigErrors) {
-        // A server that does not follow what it was meant to be told may serve the wrong relay from the right Redis.
+        // A server that ignores a setting which it was meant to have may serve the wrong relay from the right Redis.
         let unknown = unknown_variables(&Self::definition()).into_iter();
         let misspelt = unknown.filter(|variable| variable.meant.is_some());
         errors.lines.extend(misspelt.map(|variable| variable.to_string()));
-        if let Err(error) = log_directives("") {
-            errors.push(error.to_string());
-        }
+        let log = [log_directives("").err(), log_format().err()];
+        errors
+            .lines
+            .extend(log.into_iter().flatten().map(|error| error.to_string()));
         match self {
             Self::Serve(options) => options.check(errors),
             Self::Doctor(options) => options.server.check(errors),
@@ -128,7 +130,7 @@ fn is_about_redis(long: &str) -> bool {
     long.starts_with("redis-")
 }
 
-/// Of a command that takes what the server takes, those that are not its own.
+/// For a command that takes the server's options: those of the server.
 fn is_of_server(long: &str) -> bool {
     let own = ["all", "by", "json", "owner", "public-url", "refs-only", "wait-secs"];
     !own.contains(&long)
@@ -141,13 +143,13 @@ pub(crate) struct ConfigOptions {
     /// Print the file with all settings, commented, with their defaults.
     #[arg(long)]
     print_default: bool,
-    /// Check a file, as a server without other options and variables would: every mistake is named with its line.
+    /// Check a file, as a server without other options and variables would: reports every mistake with its line.
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
 }
 
 impl ConfigOptions {
-    /// Returns what was asked for.
+    /// Returns the requested text.
     ///
     /// # Errors
     /// Every mistake in the file.
@@ -160,7 +162,7 @@ impl ConfigOptions {
     }
 }
 
-/// The options of `doctor`: all options of the server, which is looked at as it would be started.
+/// The options of `doctor`: all options of the server, which is checked as it would be started.
 #[derive(Args)]
 pub(crate) struct DoctorOptions {
     /// Where clients reach the server [default: the domain, by https unless it has a port].
@@ -339,7 +341,7 @@ mod tests {
             "line 1: domain is \"https://x/\": it must be a domain",
             "line 2: there is no setting hold_secs: did you mean hold-secs?",
             "line 4: held-max is \"many\": it must be a number",
-            "line 5: redis-url has a password",
+            "line 5: redis-url contains a password",
             "repos-deny in line 6",
             "line 7: there is no setting surplus\n",
             "line 8: the file has no tables: remove the line [gateway]",

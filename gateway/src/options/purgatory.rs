@@ -28,37 +28,37 @@ pub(crate) struct PurgatoryOptions {
 
 #[derive(Subcommand)]
 pub(crate) enum PurgatoryAction {
-    /// Lists what waits, what was not served for longest first.
+    /// Lists the waiting events, the oldest first.
     List(ListOptions),
     /// Shows one event, and what it waits for: which object of which ref, whose state, which maintainer.
     Show(EventOptions),
-    /// Counts what waits by kind and status, and tells how old the oldest is.
+    /// Counts the waiting events by kind and status, and shows the age of the oldest.
     Stats(ReachOptions),
-    /// Removes one event, which is as if its author had never sent it. Its repository is reconciled.
+    /// Removes one event, as if its author had never sent it, and has its repository reconciled.
     Drop(EventOptions),
-    /// Has a running gateway reconcile an event's repositories now, and tells what is still missing. An event that the
-    /// relay refuses is tried again.
+    /// Has a running gateway reconcile an event's repositories now, and reports what is still missing. An event that
+    /// the relay has refused is sent to it again.
     Release(ReleaseOptions),
-    /// Lists what was refused lately, events and pushes: from where, whose, and why. The server remembers the last
-    /// 3,000 refusals that stand in its log, for a day.
+    /// Lists recent refusals of events and pushes: source, author and reason. The server remembers the last 3,000
+    /// logged refusals for a day.
     Refusals(RefusalsOptions),
-    /// Shows what waits until it is stopped, and what is refused meanwhile: a list on a terminal, elsewhere a line for
-    /// each change.
+    /// Shows the waiting events and new refusals until it is stopped: a list on a terminal, otherwise a line for each
+    /// change.
     Watch(ReachOptions),
 }
 
 #[derive(Args)]
 pub(crate) struct ListOptions {
-    /// Only what belongs to this repository.
+    /// Only events of this repository.
     #[arg(long, value_name = "NPUB/IDENTIFIER")]
     pub(crate) repository: Option<NamedRepository>,
-    /// Only what this author has signed.
+    /// Only events of this author.
     #[arg(long, value_name = "NPUB", value_parser = author)]
     pub(crate) author: Option<PublicKey>,
-    /// Only what has this status.
+    /// Only events with this status.
     #[arg(long, value_name = "STATUS", value_enum)]
     pub(crate) status: Option<NamedStatus>,
-    /// How many are listed at most.
+    /// Maximum number of events to list.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = number(1..=100_000_usize))]
     pub(crate) count: usize,
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub(crate) struct ReleaseOptions {
     /// The event's id, as for `show`.
     #[arg(value_name = "EVENT")]
     pub(crate) event: NamedEvent,
-    /// For how long to wait until a gateway has reconciled its repositories.
+    /// How long to wait until a gateway has reconciled its repositories.
     #[arg(long = "wait-secs", value_name = "SECS", value_parser = seconds(1..=600), default_value_t = secs(10))]
     pub(crate) wait: HumanDuration,
     #[command(flatten)]
@@ -88,11 +88,11 @@ pub(crate) struct ReleaseOptions {
 
 #[derive(Args)]
 pub(crate) struct RefusalsOptions {
-    /// Only that of the push that reads this number, or of the event with this id, or the beginning of either. It is an
-    /// error if there is none.
+    /// Only the refusal with this number, which the pusher reads, or of the event with this id, or the beginning of
+    /// either. It is an error if there is none.
     #[arg(long, value_name = "ID")]
     pub(crate) request: Option<String>,
-    /// How many are listed at most, the latest first.
+    /// Maximum number of refusals to list, the latest first.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = number(1..=3_000_usize))]
     pub(crate) count: usize,
     #[command(flatten)]

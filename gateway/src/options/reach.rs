@@ -12,8 +12,8 @@ use shared::purgatory::RedisSettings;
 /// Where the purgatory is, and how to answer.
 #[derive(Args)]
 pub(crate) struct ReachOptions {
-    /// The Redis of the gateway and the plugin. A gateway without one has its purgatory in its own memory, which no
-    /// other process sees.
+    /// The Redis of the gateway and the plugin. Without Redis the purgatory is in the gateway's memory, which no other
+    /// process can read.
     #[arg(long, value_name = "redis://HOST:PORT", hide_env_values = true)]
     redis_url: Option<RedisUrls>,
     /// Answer in JSON, for scripts.
@@ -24,7 +24,7 @@ pub(crate) struct ReachOptions {
 }
 
 impl ReachOptions {
-    /// Adds what is wrong with where the purgatory is.
+    /// Adds the errors in these options.
     pub(super) fn check(&self, errors: &mut ConfigErrors) {
         match &self.redis_url {
             Some(urls) => self.redis.check(urls, errors),
@@ -33,7 +33,7 @@ impl ReachOptions {
         }
     }
 
-    /// Returns where Redis is; `None`: nobody said, which is checked before.
+    /// Returns where Redis is; `None`: not given, which is checked before.
     pub(crate) fn redis(&self) -> Option<RedisSettings> {
         let urls = self.redis_url.as_ref()?;
         Some(self.redis.settings(urls, REDIS_CALL))
@@ -43,6 +43,6 @@ impl ReachOptions {
 /// How long a call to Redis may take: a reconcile may write a lot at once.
 pub(super) const REDIS_CALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
-const REDIS_MISSING: &str = "--redis-url (or GRASP_REDIS_URL) must be given: the Redis of the gateway. A gateway \
-                             without one has its purgatory in its own memory, which is shown at --admin-bind only; \
-                             with the units' variables: set -a; . /etc/grasp/gateway.env; set +a";
+const REDIS_MISSING: &str = "--redis-url (or GRASP_REDIS_URL) must be given: the gateway's Redis. Without Redis the \
+                             purgatory is in the gateway's memory, and only --admin-bind shows it; redis-url in \
+                             /etc/grasp/config.toml serves all programs";

@@ -24,28 +24,30 @@ pub(crate) struct RepoOptions {
 
 #[derive(Subcommand)]
 pub(crate) enum RepoAction {
-    /// Lists the repositories and what they take of the disk.
+    /// Lists the repositories and their disk use.
     List(RepoListOptions),
-    /// Shows one: whose state governs it, which refs are not as that declares, its size, and what waits for it.
+    /// Shows one repository: its governing state, refs that differ from it, its size, and the events that wait for it.
     Show(Box<RepoShowOptions>),
-    /// Names refs that differ from the governing state or that no state declares, missing objects, and repositories
-    /// that nobody announces here. Changes nothing.
+    /// Reports refs that differ from the governing state or that no state declares, missing objects, and repositories
+    /// without an announcement. Changes nothing.
     ///
-    /// Ends with 0: all are well; 1: something is wrong.
+    /// Exit status 0: no problem; 1: a problem was found.
     Check(Box<RepoCheckOptions>),
     /// Has a running gateway reconcile repositories now, and checks them after that.
     ///
-    /// Ends with 0: all are well; 1: something is wrong still. Missing objects come back by a push, or from a backup.
+    /// Exit status 0: no problem is left; 1: problems remain. Missing objects must be pushed again, or restored from a
+    /// backup.
     Repair(Box<RepairOptions>),
-    /// Combines and indexes the packs of repositories now, as far as that can be done.
+    /// Combines and indexes the packs of repositories now.
     ///
-    /// A running gateway does so by itself where it pays; both may work at the same time.
+    /// A running gateway does this by itself where it is worthwhile; both may work at the same time.
     Maintain(MaintainOptions),
 }
 
 #[derive(Args)]
 pub(crate) struct RepoListOptions {
-    /// size: the largest repositories first; name: repositories by name; owner: the owners who have most, and how much.
+    /// size: the largest repositories first; name: repositories by name; owner: the owners with the highest disk use
+    /// first.
     #[arg(
         long,
         value_name = "ORDER",
@@ -54,7 +56,7 @@ pub(crate) struct RepoListOptions {
         hide_possible_values = true
     )]
     pub(crate) by: ListedBy,
-    /// Only what this owner has.
+    /// Only the repositories of this owner.
     #[arg(long, value_name = "NPUB", value_parser = author)]
     pub(crate) owner: Option<PublicKey>,
     /// Answer in JSON, for scripts.
@@ -65,7 +67,7 @@ pub(crate) struct RepoListOptions {
     pub(crate) data_dir: PathBuf,
 }
 
-/// What a list of repositories has, in which order.
+/// The content of a list of repositories, and its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListedBy {
     Size,
@@ -84,31 +86,32 @@ pub(crate) struct NamedRepositories {
     pub(crate) all: bool,
 }
 
-/// The options of `repo show`: all options of the server, whose repository it is.
+/// The options of `repo show`.
 #[derive(Args)]
 pub(crate) struct RepoShowOptions {
     /// Which repository.
     #[arg(value_name = "NPUB/IDENTIFIER")]
     pub(crate) repository: NamedRepository,
-    /// Leave out the objects, which take most of the time.
-    #[arg(long)]
-    pub(crate) refs_only: bool,
-    /// Answer in JSON, for scripts.
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: GatewayOptions,
+    pub(crate) inspect: InspectOptions,
 }
 
-/// The options of `repo check`: all options of the server, whose repositories they are.
+/// The options of `repo check`.
 #[derive(Args)]
 pub(crate) struct RepoCheckOptions {
     #[command(flatten)]
     pub(crate) named: NamedRepositories,
+    #[command(flatten)]
+    pub(crate) inspect: InspectOptions,
+}
+
+/// How to look at a repository: with all options of the server, whose it is.
+#[derive(Args)]
+pub(crate) struct InspectOptions {
     /// Leave out the objects, which take most of the time.
     #[arg(long)]
     pub(crate) refs_only: bool,
-    /// Answer in JSON, for scripts: a line for each repository.
+    /// Answer in JSON, for scripts: of several repositories a line for each.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -117,7 +120,7 @@ pub(crate) struct RepoCheckOptions {
 
 #[derive(Args)]
 pub(crate) struct RepairOptions {
-    /// For how long to wait until a gateway has reconciled a repository.
+    /// How long to wait until a gateway has reconciled a repository.
     #[arg(long = "wait-secs", value_name = "SECS", value_parser = seconds(1..=600), default_value_t = secs(10))]
     pub(crate) wait: HumanDuration,
     #[command(flatten)]
@@ -139,9 +142,9 @@ impl RepoAction {
     /// Returns the options of the server that it was given; `None`: it takes few of them.
     pub(super) fn server(&self) -> Option<&GatewayOptions> {
         match self {
-            Self::Show(options) => Some(&options.server),
-            Self::Check(options) => Some(&options.server),
-            Self::Repair(options) => Some(&options.check.server),
+            Self::Show(options) => Some(&options.inspect.server),
+            Self::Check(options) => Some(&options.inspect.server),
+            Self::Repair(options) => Some(&options.check.inspect.server),
             Self::List(_) | Self::Maintain(_) => None,
         }
     }

@@ -1,4 +1,4 @@
-//! The options of the server, which the commands that look at it take too.
+//! The options of the server, which the commands that inspect it take too.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(crate) struct GatewayOptions {
     pub(crate) file: Option<ConfigFile>,
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
-    /// Where repositories are kept, and the built-in relay's database.
+    /// The directory of the repositories and of the built-in relay's database.
     #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
     pub(crate) data_dir: PathBuf,
     /// The strfry relay, on loopback; needs --redis-url [default: a built-in relay].
@@ -46,13 +46,13 @@ pub(crate) struct GatewayOptions {
     pub(crate) relay_url: Option<RelayUrl>,
     #[command(flatten)]
     pub(crate) strfry: StrfryOptions,
-    /// The Redis that the purgatory is kept in, the same as the plugin's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
-    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form by commas with --redis-mode
+    /// The Redis of the purgatory, the same as the plugin's: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
+    /// `unix:///PATH?user=USER&db=DATABASE`, or several of the first form, separated by commas, with --redis-mode
     /// [default: in memory, with the built-in relay only].
     #[arg(long, value_name = "redis://HOST:PORT", hide_env_values = true)]
     redis_url: Option<RedisUrls>,
-    /// What the built-in relay does with events that belong to no repository served here: accept or refuse. Issues,
-    /// patches, statuses and comments on them are refused in any case. With --relay-url the plugin decides.
+    /// Whether the built-in relay accepts or refuses events that belong to no repository on this server. Issues,
+    /// patches, statuses and comments that belong to none are always refused. With --relay-url the plugin decides.
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true, default_value_t = OtherKinds::Refuse)]
     pub(crate) other_kinds: OtherKinds,
     #[command(flatten)]
@@ -72,43 +72,43 @@ pub(crate) struct GatewayOptions {
 /// Where the server is, for its clients and its proxies.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListenOptions {
-    /// Where to listen. Ignored if systemd passes a socket (LISTEN_FDS).
+    /// The address to listen on. Ignored if systemd passes a socket (LISTEN_FDS).
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7334",
           value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7334"))]
     pub(crate) bind: SocketAddr,
-    /// What `clone` and `relays` tags must name: a host, with a port unless it is reached on the default ports of the
-    /// schemes [default: the bind address].
+    /// The name of this server in `clone` and `relays` tags: a host, with a port unless clients use the default ports
+    /// [default: the bind address].
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parsed::<Service>(DOMAIN_EXPECTED))]
     pub(crate) domain: Option<Service>,
     /// The reverse proxies in front of this server, as addresses or networks: the client's address is taken from their
     /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
     #[arg(long, value_name = "CIDR[,CIDR...]", value_parser = networks, default_value = "", hide_default_value = true)]
     pub(crate) trusted_proxies: TrustedProxies,
-    /// Where supervisors and Prometheus ask: /livez, /readyz and /metrics. Not for clients: no proxy passes it on, and
-    /// whoever reaches it may ask [default: nowhere].
+    /// The address of /livez, /readyz and /metrics, for supervisors and Prometheus. It has no access control: do not
+    /// expose it to clients or through a proxy [default: none].
     #[arg(long, value_name = "ADDR:PORT",
           value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7335"))]
     pub(crate) admin_bind: Option<SocketAddr>,
 }
 
-/// How long things take.
+/// Times and deadlines.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Times")]
 pub(crate) struct TimeOptions {
-    /// For how long an authorised state can still wake an expired announcement; 0: not at all.
+    /// How long an authorised state can still wake an expired announcement; 0: not at all.
     #[arg(long = "sleep-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX),
           default_value_t = secs(86_400))]
     pub(crate) sleep: HumanDuration,
-    /// For how long a push waits until its events are served. After that it succeeds all the same, and the events are
-    /// served when the relay is back.
+    /// How long a push waits until its events are served. After that it succeeds anyway, and the events are served when
+    /// the relay is back.
     #[arg(long = "release-wait-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(60))]
     pub(crate) release_wait: HumanDuration,
-    /// For how long running requests and pushes may continue when the server is stopped (SIGTERM); 0: not at all. A
-    /// second signal ends them at once.
+    /// How long running requests and pushes may continue when the server is stopped (SIGTERM); 0: not at all. A second
+    /// signal ends them at once.
     #[arg(long = "drain-secs", value_name = "SECS", value_parser = seconds(0..=SECS_MAX), default_value_t = secs(30))]
     pub(crate) drain: HumanDuration,
-    /// For how long the data of a repository is kept whose announcement was deleted or names another server; 0: until
+    /// How long the data of a repository is kept after its announcement was deleted or names another server; 0: until
     /// the next daily check.
     #[arg(long, value_name = "DAYS", value_parser = days(0..=DAYS_MAX),
           default_value_t = 90)]
@@ -116,7 +116,7 @@ pub(crate) struct TimeOptions {
 }
 
 impl ListenOptions {
-    /// Returns the name that a server on this address goes by.
+    /// Returns the name of a server on this address.
     ///
     /// # Errors
     /// The address is no name, and no other is given.
@@ -138,7 +138,7 @@ impl GatewayOptions {
             .map(|urls| self.redis.settings(urls, REDIS_CALL))
     }
 
-    /// Adds what is wrong with options whose values are valid one by one.
+    /// Adds the errors of options whose values are valid one by one.
     pub(super) fn check(&self, errors: &mut ConfigErrors) {
         self.check_addresses(errors);
         let has_relay_url = self.relay_url.is_some() || errors.has_invalid("relay-url");
@@ -159,7 +159,7 @@ impl GatewayOptions {
         }
         if self.listen.admin_bind == Some(bind) {
             errors.push(format!(
-                "--admin-bind is the address of --bind, {bind}: give it one of its own"
+                "--admin-bind is the address of --bind, {bind}: give it another one"
             ));
         }
     }
@@ -175,5 +175,5 @@ pub(super) fn networks(text: &str) -> Result<TrustedProxies, Expected> {
 
 const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
 
-const REDIS_MISSING: &str = "--relay-url needs --redis-url: the plugin in the relay and this server meet in Redis; \
+const REDIS_MISSING: &str = "--relay-url needs --redis-url: the relay's plugin and this server share their data through Redis; \
                              give both, or neither to run the built-in relay with a purgatory in memory";

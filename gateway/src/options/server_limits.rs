@@ -18,97 +18,99 @@ use crate::http::server::ConnectionLimits;
 use crate::repositories::disk_use::DiskLimits;
 use crate::repositories::pack::IngestLimits;
 
-/// What the server may carry at the same time, and what one request may cost.
+/// The load that the server accepts at the same time, and the cost of one request.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Limits of the server")]
 pub(crate) struct ServerLimits {
-    /// Most connections at the same time; more wait to be accepted.
+    /// Maximum number of connections; further ones wait to be accepted.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
     pub(crate) connections_max: usize,
-    /// Most connections at the same time from one address (a /64 of IPv6) that is no trusted proxy; more get 429.
+    /// Maximum number of connections from one address (a /64 of IPv6) that is not a trusted proxy; further ones get
+    /// 429.
     // Sixteen addresses fill the server, and an office behind one address has room.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 256)]
     pub(crate) connections_per_address_max: usize,
-    /// Most WebSockets at the same time. Where all are in use, one of the address with most ends for another's; more
-    /// get 503. Each also counts as a connection of its address.
+    /// Maximum number of WebSockets. When all are in use, a new one replaces one of the address with most; others get
+    /// 503. Each also counts as a connection of its address.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
     pub(crate) websockets_max: usize,
-    /// Most packs received, and as many answers sent to fetches, at the same time. Where all are in use, one of the
-    /// address with most ends for another's.
+    /// Maximum number of packs being received, and also of fetch answers being sent. When all are in use, a new one
+    /// replaces one of the address with most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), 
           default_value_t = UploadPackLimits::DEFAULT.transfers_max)]
     pub(crate) transfers_max: usize,
-    /// Most bytes on disk of packs that are received and not yet checked, and again of answers that wait for slow
-    /// readers. Where all are in use, a pack or an answer of the address with most ends for another's.
+    /// Maximum bytes on disk of packs that are not yet checked, and also of answers that wait for slow readers. When
+    /// all are in use, a new pack or answer replaces one of the address with most.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.spool_bytes_max))]
     pub(crate) spool_bytes_max: ByteCount,
-    /// Least bytes a second at which a client has to send a pack or to take an answer; one that is slower for
-    /// --transfer-grace-secs is given up.
+    /// Minimum bytes per second at which a client must send a pack or read an answer; a client that is slower for
+    /// --transfer-grace-secs is disconnected.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(LeastRate::DEFAULT.bytes_per_sec))]
     pub(crate) transfer_rate_min: ByteCount,
-    /// For how long a client may be slower than --transfer-rate-min.
+    /// How long a client may be slower than --transfer-rate-min.
     #[arg(long = "transfer-grace-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(LeastRate::DEFAULT.grace.as_secs()))]
     pub(crate) transfer_grace: HumanDuration,
-    /// Most packs checked at the same time; more wait for a slot. One address (a /64 of IPv6) has three quarters of
-    /// them at most.
+    /// Maximum number of packs that are checked at the same time; others wait for a slot. One address (a /64 of IPv6)
+    /// gets at most three quarters of the slots.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 8)]
     pub(crate) uploads_max: usize,
-    /// For how long a pack that was received waits for its check; then the push is refused.
+    /// How long a received pack waits for its check; after that the push is refused.
     #[arg(long = "upload-wait-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
           default_value_t = secs(90))]
     pub(crate) upload_wait: HumanDuration,
-    /// Most git processes that answer fetches at the same time; a fetch that waits longer than 30 s for a slot gets
-    /// 503. One address (a /64 of IPv6) has three quarters of them at most, and clones have all but one. Who asks for
-    /// what one of them is writing for another waits for that first, 5 s at most.
+    /// Maximum number of git processes that answer fetches; a fetch that waits longer than 30 s for a slot gets 503.
+    /// One address (a /64 of IPv6) gets at most three quarters of the slots, and clones get all but one. A request for
+    /// an answer that git is already writing waits for that answer, 5 s at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
-    /// Most bytes on disk of answers to clones that are kept for who asks the same; one repository has a quarter of
-    /// them at most. An answer is kept when it was asked for twice, for an hour. 1: none is.
+    /// Maximum bytes on disk of answers to clones that are kept for later requests of the same; one repository gets at
+    /// most a quarter. An answer is kept from its second request on, for an hour. 1: none is kept.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.kept_bytes_max))]
     pub(crate) fetch_cache_bytes_max: ByteCount,
-    /// Most short git commands (update-ref, rev-list, pack-objects) at the same time; more wait.
+    /// Maximum number of short git commands (update-ref, rev-list, pack-objects) at the same time; others wait.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
     pub(crate) git_commands_max: usize,
-    /// Most bytes of the pack of one push.
+    /// Maximum bytes of the pack of one push.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(IngestLimits::DEFAULT.pack_bytes_max))]
     pub(crate) pack_bytes_max: ByteCount,
-    /// Most objects in the pack of one push.
+    /// Maximum number of objects in the pack of one push.
     #[arg(long, value_name = "N", value_parser = number(0..=u32::MAX),
           default_value_t = IngestLimits::DEFAULT.objects_max)]
     pub(crate) pack_objects_max: u32,
-    /// Most bytes of packs of the repositories of one owner; a pack that repositories share counts for each.
+    /// Maximum bytes of packs of the repositories of one owner; a pack that repositories share counts for each.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.per_owner))]
     pub(crate) disk_per_owner_max: ByteCount,
-    /// Most bytes of packs of one repository.
+    /// Maximum bytes of packs of one repository.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.per_repository))]
     pub(crate) disk_per_repository_max: ByteCount,
-    /// Most bytes of commits that wait beside one repository for their PR events, where these are not of a maintainer.
+    /// Maximum bytes of commits that are staged beside one repository until their PR events arrive, unless these are a
+    /// maintainer's.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.staged_per_repository))]
     pub(crate) staged_per_repository_max: ByteCount,
-    /// Bytes of the disk that stay free: below it pushes are refused.
+    /// Minimum free bytes of the disk: below it pushes are refused.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.free_min))]
     pub(crate) disk_free_min: ByteCount,
-    /// Most refs of PRs in one repository of all who are no maintainers of it, and as many again of its maintainers. A
-    /// PR that finds no room waits, and expires.
+    /// Maximum number of PR refs in one repository of all non-maintainers together, and as many again of its
+    /// maintainers. A PR that finds no room waits, and expires.
     #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
           default_value_t = PullRequestLimits::DEFAULT.refs_per_repository_max)]
     pub(crate) pr_refs_per_repository_max: usize,
-    /// Most refs of PRs in one repository of one author who is no maintainer of it.
+    /// Maximum number of PR refs in one repository of one author who is not a maintainer of it.
     #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
           default_value_t = PullRequestLimits::DEFAULT.refs_per_author_max)]
     pub(crate) pr_refs_per_author_max: usize,
-    /// Most memory of the git process that checks a pack.
+    /// Maximum memory of the git process that checks a pack.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(IngestLimits::DEFAULT.memory_bytes_max))]
     pub(crate) upload_memory_bytes_max: ByteCount,
-    /// Most memory of a git process that answers a fetch.
+    /// Maximum memory of a git process that answers a fetch.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.memory_bytes_max))]
     pub(crate) fetch_memory_bytes_max: ByteCount,
 }
 
 impl ServerLimits {
-    /// Returns what one pack may cost.
+    /// Returns the limits of one pack.
     pub(crate) fn of_an_upload(&self) -> IngestLimits {
         IngestLimits {
             pack_bytes_max: self.pack_bytes_max.0,

@@ -1,4 +1,4 @@
-//! The options about the strfry that imports what the relay refuses from clients.
+//! The options about the strfry that imports events which the relay refuses from clients.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,8 +15,8 @@ use crate::strfry_import::StrfryPaths;
 /// Where strfry is; both or neither. Empty counts as not given: that is how an environment file leaves them unset.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StrfryOptions {
-    /// The strfry binary, for events that the relay refuses from any client: protected ones (NIP-70), and those from
-    /// longer ago or further ahead than it takes. Needs --strfry-conf and --relay-url [default: such events are stuck].
+    /// The strfry binary, to import events that the relay refuses from any client: protected ones (NIP-70), and those
+    /// that are too old or too far in the future. Needs --strfry-conf and --relay-url [default: such events are stuck].
     #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new())]
     strfry_bin: Option<OsString>,
     /// The configuration of the strfry at --relay-url, with an absolute path in `db`. This server's user must be able
@@ -34,7 +34,7 @@ impl StrfryOptions {
         })
     }
 
-    /// Adds what can be found wrong without running it.
+    /// Adds errors that can be found without running it.
     pub(crate) fn check(&self, has_relay_url: bool, errors: &mut ConfigErrors) {
         let Some(StrfryPaths { program, config }) = self.paths() else {
             if path(self.strfry_bin.as_ref())
@@ -46,7 +46,7 @@ impl StrfryOptions {
             return;
         };
         if !has_relay_url {
-            errors.push("--strfry-bin needs --relay-url: the built-in relay has no strfry");
+            errors.push("--strfry-bin needs --relay-url: the built-in relay is not strfry");
         }
         let is_program = |meta: Metadata| meta.is_file() && meta.permissions().mode() & 0o111 != 0;
         if !fs::metadata(&program).is_ok_and(is_program) {

@@ -1,4 +1,4 @@
-//! What the pusher's git is told, in its own terms: always 200, with results per ref and `remote:` lines
+//! The answer to the pusher's git, in its own format: always 200, with results per ref and `remote:` lines
 //! (docs/facts/git-http.md 3.2).
 
 use std::convert::Infallible;
@@ -21,11 +21,11 @@ use crate::http::reply;
 use crate::push::outcome::PushOutcome;
 use crate::push::progress::Stage;
 
-/// What became of a push, for its client.
+/// The outcome of a push, for its client.
 pub(super) struct PushResult {
     /// Sentences for the pusher (`remote:` lines).
     pub(super) notes: Vec<String>,
-    /// What became of the pack and of each command.
+    /// The outcome of the pack and of each command.
     pub(super) report: Report,
     /// Why not, if any command is refused.
     pub(super) refusal: PushOutcome,
@@ -72,8 +72,8 @@ pub(super) fn probe() -> Response {
     reply::git(RESULT_TYPE, Bytes::new())
 }
 
-/// Answers with the result of some work, which is done in a task: whether the client is still there or not, it
-/// finishes. A client that has to wait hears meanwhile how far it is.
+/// Answers with the result of some work, which is done in a task: it finishes whether the client is still connected or
+/// not. Meanwhile a waiting client gets progress messages.
 pub(super) fn in_task(
     tasks: &TaskTracker,
     capabilities: &PushCapabilities,
@@ -84,7 +84,7 @@ pub(super) fn in_task(
     let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
     tasks.spawn(async move {
         let result = with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
-        // A client that has gone hears nothing.
+        // A client that has disconnected gets nothing.
         drop(sender.send(result.bytes(writer)).await);
     });
     let chunks =
@@ -92,7 +92,7 @@ pub(super) fn in_task(
     reply::git_stream(RESULT_TYPE, chunks)
 }
 
-/// When a client hears of a push.
+/// When a client gets messages about a push.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     /// Most pushes are done before, and show nothing.
@@ -154,7 +154,7 @@ mod tests {
         let writer = writer();
         let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
         let (_progress, stages) = watch::channel(Stage::Storing);
-        // The work continues until the client has heard of it twice.
+        // The work continues until the client has got two messages.
         let work = async {
             for _ in 0..2 {
                 let heard = writer.progress("checked, storing it");

@@ -24,7 +24,7 @@ use crate::push::answer::PushResult;
 use crate::push::outcome::PUSH_OUTCOMES;
 use crate::push::outcome::PushOutcome;
 
-/// What is kept of all pushes.
+/// The record of all pushes.
 pub(crate) struct PushLog {
     refusals: RefusalLog,
     outcomes: Meter<{ PUSH_OUTCOMES.len() }>,
@@ -105,7 +105,7 @@ impl Audit {
             );
             self.note([reason, refs].join("; ").trim_matches([';', ' ']));
             result.notes.push(format!(
-                "request {}: the server's log has it under this number",
+                "request {}: the server's log has details under this number",
                 self.request_id
             ));
         }
@@ -161,7 +161,7 @@ impl Audit {
         format!("{} {}", source_type(self.address), self.address)
     }
 
-    /// Counts a refusal, and tells whether to log it.
+    /// Counts a refusal, and returns whether to log it.
     fn is_refusal_logged(&self, outcome: PushOutcome) -> bool {
         self.log.outcomes.add(outcome as usize, 1);
         self.log.refusals.permits(&self.source())

@@ -1,4 +1,4 @@
-//! The end of a push: under the repository's lock it is decided anew, its objects move in, and a reconcile on the same
+//! The end of a push: under the repository's lock it is decided again, its objects move in, and a reconcile on the same
 //! facts aligns and releases (docs/ARCHITECTURE.md rules 5 to 8).
 
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ impl Committer {
         let kept = self.kept(coordinate, &decision).await?;
         let builds_on = received.as_ref().and_then(Received::builds_on);
         let is_kept = builds_on == kept.as_ref().map(|kept| kept.state_id);
-        // What is in place by now needs nothing of it.
+        // A ref that has its value by now needs nothing.
         if builds_on.is_some() && !is_kept && !decision.allowed_tips().is_empty() {
             return Err(PushError::StateReplaced);
         }
@@ -89,7 +89,7 @@ impl Committer {
             self.move_objects(&repository, &mut loaded, &decision, received).await?;
             let reconciled = self.reconciler.reconcile(&mut locked, &mut loaded).await;
             let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
-            // What is reported is what is there now, whatever was decided.
+            // The report is what is on disk now, whatever was decided.
             match repositories.at(coordinate).refs().await {
                 Ok(refs) => {
                     let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
@@ -116,7 +116,7 @@ impl Committer {
         Ok(Committed { decision, leased })
     }
 
-    /// Returns what is kept aside that the branches and tags of a push may build on.
+    /// Returns the kept parts that the branches and tags of a push may build on.
     async fn kept(&self, coordinate: &Coordinate, decision: &PushDecision) -> Result<Option<KeptParts>, PushError> {
         let Some(state) = decision.parts_of() else {
             return Ok(None);
@@ -125,7 +125,7 @@ impl Committer {
         Ok(repositories.kept(coordinate, state).await?)
     }
 
-    /// Judges what is a part of a state by what of that is here now.
+    /// Judges a part of a state by the objects that are present now.
     async fn judge_parts(
         &self,
         coordinate: &Coordinate,
@@ -166,11 +166,11 @@ impl Committer {
         staged.await.into_iter().collect::<Result<(), _>>()?;
         match &decision.state {
             Some(_) | None if tips.is_empty() => {}
-            // What is aside moves in together.
+            // All parts move in together.
             Some(state) if decision.is_part() || received.builds_on().is_some() => {
                 repository.keep_part(&state.event_id, received, &tips).await?;
             }
-            Some(_) | None => repository.take_in(received, &tips).await?,
+            state => repository.take_in(received, &tips, state.as_ref()).await?,
         }
         Ok(())
     }
@@ -193,8 +193,8 @@ impl Committer {
 }
 
 fn log_unfinished(coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {
-    tracing::warn!(repo.coordinate = %coordinate, error, "the push is stored and not released yet, will try again");
+    tracing::warn!(repo.coordinate = %coordinate, error, "the push is stored but its events are not released yet, will try again");
 }
 
 /// What a pusher reads whose repository could not be reconciled to the end.
-const RELEASED_LATER: &str = "stored; the events are released as soon as this server can";
+const RELEASED_LATER: &str = "stored; the events will be released as soon as possible";

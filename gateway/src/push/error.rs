@@ -13,9 +13,9 @@ pub(super) enum PushError {
     Reconcile(ReconcileError),
     #[error("too many commits wait for their PR events, push again later")]
     PlaceholdersFull,
-    #[error("the repository is no longer hosted here")]
+    #[error("the repository is no longer hosted on this server")]
     Gone,
-    #[error("another state event than this push builds on has come meanwhile, push again")]
+    #[error("a different state event has arrived in the meantime, push again")]
     StateReplaced,
 }
 
@@ -30,7 +30,7 @@ impl PushError {
     pub(super) fn to_pusher(&self) -> String {
         let text = match self {
             Self::Reconcile(ReconcileError::Purgatory(PurgatoryError::Full { .. })) => {
-                "the purgatory (Redis) is full, push again later; the operator finds the reason in the log"
+                "the purgatory (Redis) is full, push again later; this server's log has the reason"
             }
             Self::Reconcile(ReconcileError::Purgatory(_) | ReconcileError::Facts(FactsError::Purgatory(_))) => {
                 "the purgatory (Redis) does not answer, push again later"
@@ -39,11 +39,10 @@ impl PushError {
                 "the relay does not answer, push again later"
             }
             Self::Reconcile(ReconcileError::Repository(RepositoryError::Busy { .. })) => {
-                "other work on repositories of this name takes long, push again later"
+                "the repository is busy with other work, push again later"
             }
             Self::Reconcile(ReconcileError::Repository(_)) => {
-                "the repository cannot be read or changed here now, push again later; \
-                 the operator finds the reason in the log"
+                "the repository cannot be read or changed right now, push again later; this server's log has the reason"
             }
             Self::PlaceholdersFull | Self::Gone | Self::StateReplaced => return self.to_string(),
         };

@@ -1,7 +1,7 @@
 //! A push, from the first byte of its commands to the last flush.
 //!
 //! Commands → facts → decide → receive → (in a task) check → commit → publish → answer. The pack is received in the
-//! handler and ends with the client; from its last byte on a task finishes, whatever becomes of the client.
+//! handler and ends with the client; from its last byte on a task finishes, even if the client disconnects.
 
 mod answer;
 pub(crate) mod audit;
@@ -54,15 +54,15 @@ use crate::repositories::Line;
 pub(crate) struct Pusher {
     /// Takes in packs.
     pub(crate) receiver: Receiver,
-    /// Carries out what is allowed.
+    /// Carries out allowed pushes.
     pub(crate) committer: Committer,
-    /// Publishes what is complete.
+    /// Publishes complete events.
     pub(crate) publisher: PushPublisher,
     /// What readers have found a moment ago.
     pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
-    /// What is kept of all pushes.
+    /// The record of all pushes.
     pub(crate) log: Arc<PushLog>,
 }
 
@@ -84,10 +84,10 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
     let capabilities = &request.list.capabilities;
     let decision = match pusher.decide(&request).await {
         Ok(Some(decision)) => decision,
-        Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository here"),
+        Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
             drain(&mut body, DRAIN).await;
-            tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "push not decided");
+            tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "cannot decide about a push");
             return answer::whole(
                 capabilities,
                 &audit.end(failed(&request, error.to_pusher(), PushOutcome::Unavailable)),
@@ -127,8 +127,8 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
 }
 
 impl Pusher {
-    /// Follows the answer to who has asked for the refs to push: who was shown them packs now, and the push is made
-    /// ready for; that somebody was not is logged.
+    /// Follows the answer to a client that has asked for the refs to push: the client is packing now, and the push is
+    /// prepared; a request that was refused is logged.
     pub(crate) fn advertised(&self, coordinate: &Coordinate, address: IpAddr, status: StatusCode) {
         if status.is_success() {
             let (repositories, coordinate) = (self.receiver.repositories.clone(), coordinate.clone());
@@ -139,7 +139,7 @@ impl Pusher {
         }
     }
 
-    /// Decides about a push on what is known before its pack; `None`: the repository is not hosted here.
+    /// Decides about a push with the facts before its pack; `None`: this server does not host the repository.
     async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         match self.allow(request).await? {
             Some(decision) => Ok(Some(decision)),
@@ -147,9 +147,9 @@ impl Pusher {
         }
     }
 
-    /// Decides on what a reader has found a moment ago, such as the advertisement that git asked for; `None`: that does
-    /// not allow the whole push, and what has come since may. An allowed push is decided again under the lock, so that
-    /// facts of a second ago can only let it bring its pack in vain.
+    /// Decides with what a reader has found a moment ago, such as the advertisement that git asked for; `None`: this
+    /// does not allow the whole push, but newer facts may. An allowed push is decided again under the lock, so facts of
+    /// a second ago can at most let it send its pack in vain.
     async fn allow(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         // What a PR's ref may become depends on its event, which readers do not need.
         if !request.pull_request_ids().is_empty() {
@@ -211,7 +211,7 @@ impl Pusher {
             }
             Err(error) => {
                 let logged = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %request.coordinate, error = logged, "push not carried out");
+                tracing::warn!(repo.coordinate = %request.coordinate, error = logged, "push failed");
                 let reason = error.to_pusher();
                 let commands = Commanded::refuse_all(&request.list.commands, &reason);
                 PushResult {

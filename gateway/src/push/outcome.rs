@@ -1,6 +1,6 @@
-//! What became of pushes, in words that metrics use.
+//! The outcomes of pushes, in the words of the metrics.
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
     /// Every ref is as the pusher wanted it.
@@ -15,9 +15,9 @@ pub(crate) enum PushOutcome {
     Limit,
     /// Something that it needs does not work here.
     Unavailable,
-    /// What is asked cannot be understood.
+    /// The request cannot be understood.
     Malformed,
-    /// There is no such repository here.
+    /// There is no such repository on this server.
     Absent,
 }
 

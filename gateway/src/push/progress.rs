@@ -1,4 +1,4 @@
-//! How far a push is that takes its time, in words for who waits for it.
+//! The progress of a push that takes long, in words for the waiting client.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(super) enum Stage {
     },
     /// It was checked; its objects move in, and the refs are set.
     Storing,
-    /// The relay has to store what it has completed.
+    /// The relay must store the completed events.
     Publishing {
         /// How many there are.
         events: usize,

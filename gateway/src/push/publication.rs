@@ -41,7 +41,8 @@ impl PushPublisher {
             .spawn(async move { reconciler.publisher.publish(leased).await });
         let published = async {
             let Ok(left_behind) = own.await else {
-                // It ended abnormally; whoever takes the events when their lease has run out publishes them.
+                // It ended abnormally; the events are published by the next one that takes them, when their lease has
+                // run out.
                 return Ok(Publication::Pending);
             };
             let awaited: BTreeSet<EventId> = others.union(&left_behind).copied().collect();
@@ -59,17 +60,17 @@ impl PushPublisher {
         };
         match published {
             Ok(Publication::Done) => None,
-            Ok(Publication::Pending) => {
-                Some("stored; the relay does not answer now, its events are served when it is back".to_owned())
-            }
+            Ok(Publication::Pending) => Some(
+                "stored; the relay does not answer right now, the events will be served when it is back".to_owned(),
+            ),
             Ok(Publication::Stuck { event_id, reason }) => Some(format!(
                 "stored, but the relay refuses to serve event {event_id}: {reason}"
             )),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot tell whether events are served");
+                tracing::warn!(error, "cannot determine whether events are served");
                 Some(
-                    "stored; the purgatory (Redis) does not answer now, its events are served when it is back"
+                    "stored; the purgatory (Redis) does not answer right now, the events will be served when it is back"
                         .to_owned(),
                 )
             }

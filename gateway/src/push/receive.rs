@@ -1,5 +1,5 @@
-//! The body of a push: its pack is spooled, and the events that wait for it are extended meanwhile. Receiving ends with
-//! the client; the check of what was received does not.
+//! The body of a push: its pack is spooled, and meanwhile the deadlines of the events that wait for it are extended.
+//! Receiving ends with the client; the check of a received pack does not.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -44,7 +44,7 @@ pub(crate) struct Receiver {
     pub(crate) repositories: Repositories,
     /// Where deadlines are extended.
     pub(crate) purgatory: Purgatory,
-    /// What is received and not yet checked, by address.
+    /// Received packs that are not yet checked, by address.
     pub(crate) incoming: Shares,
     /// How many bytes of packs have come.
     pub(crate) received_bytes: Meter<1>,
@@ -87,15 +87,17 @@ pub(super) enum ReceiveError {
     AllInUse,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    #[error(transparent)]
-    Unsorted(UnsortedError),
-    #[error("bytes follow a push that only deletes")]
+    #[error("the pack lacks objects that the push needs: {message}")]
+    Incomplete {
+        /// git's words.
+        message: String,
+    },
+    #[error("the server cannot process the pack right now, push again later")]
+    Unsorted(#[source] RepositoryError),
+    #[error("the push only deletes refs, but data follows its commands")]
     TrailingBytes,
     /// Nothing builds on the parts of another state than its own.
-    #[error(
-        "the push builds on what the server has only as a part of a state that is not complete yet ({message}): push \
-         again when it is"
-    )]
+    #[error("the push builds on a part of a state that is not complete yet ({message}): push again when it is")]
     BuildsOnParts {
         /// git's words.
         message: String,
@@ -112,7 +114,7 @@ pub(super) enum ReceiveError {
 }
 
 impl ReceiveError {
-    /// Returns what became of the push, for metrics.
+    /// Returns the outcome of the push, for metrics.
     pub(super) fn outcome(&self) -> PushOutcome {
         let is_limit = matches!(self, Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::TooSlow(_));
         match self.is_ours() {
@@ -127,8 +129,9 @@ impl ReceiveError {
         match self {
             Self::Ingest(error) => error.is_ours(),
             Self::NoRoom(error) => matches!(error, NoRoom::Disk | NoRoom::Unread(_)),
-            Self::Unsorted(error) => error.is_ours,
-            Self::Body(_)
+            Self::Unsorted(_) => true,
+            Self::Incomplete { .. }
+            | Self::Body(_)
             | Self::TooSlow(_)
             | Self::Busy
             | Self::AllInUse
@@ -139,27 +142,13 @@ impl ReceiveError {
     }
 }
 
-/// Why what a push declares could not be told from what else it brought.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct UnsortedError {
-    text: String,
-    is_ours: bool,
-    #[source]
-    source: RepositoryError,
-}
-
 impl From<RepositoryError> for ReceiveError {
     fn from(error: RepositoryError) -> Self {
         match error {
             RepositoryError::Ingest(error) => Self::Ingest(error),
             RepositoryError::File(error) => Self::Ingest(error.into()),
-            RepositoryError::Incomplete { ref message } => Self::Unsorted(UnsortedError {
-                text: format!("the push does not bring all that it declares: {message}"),
-                is_ours: false,
-                source: error,
-            }),
-            source @ (RepositoryError::Read(_)
+            RepositoryError::Incomplete { message } => Self::Incomplete { message },
+            error @ (RepositoryError::Read(_)
             | RepositoryError::Git(_)
             | RepositoryError::Busy { .. }
             | RepositoryError::NoRepository
@@ -167,11 +156,7 @@ impl From<RepositoryError> for ReceiveError {
             | RepositoryError::Locked { .. }
             | RepositoryError::Refused { .. }
             | RepositoryError::NotStaged { .. }
-            | RepositoryError::NotLocked { .. }) => Self::Unsorted(UnsortedError {
-                text: "the server cannot sort what the push brought right now, push again later".to_owned(),
-                is_ours: true,
-                source,
-            }),
+            | RepositoryError::NotLocked { .. }) => Self::Unsorted(error),
         }
     }
 }
@@ -212,7 +197,7 @@ impl Receiver {
         let mut spool = self.repositories.spool();
         let limits = self.repositories.limits();
         let limits = BodyLimits {
-            // The spool bounds them, and says so in the words of a push.
+            // The spool bounds them, and reports it in the words of a push.
             bytes_max: u64::MAX,
             stall_max: limits.stall_max,
             duration_max: limits.duration_max,
@@ -306,12 +291,12 @@ impl Receiver {
         if let Err(error) = self.purgatory.extend(event_ids, self.hold_secs).await {
             // The push continues: whether it still has its events is decided at its end.
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot extend the events that a push waits for");
+            tracing::warn!(error, "cannot extend the deadlines of a push's events");
         }
     }
 }
 
-/// Tells where what a push brings goes, by what is decided so far.
+/// Returns where the objects of a push go, by the decision so far.
 fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
     Incoming {
         coordinate,

@@ -39,7 +39,7 @@ pub(super) async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &m
 pub(super) fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
     let logged = error as &dyn std::error::Error;
     if error.is_ours() {
-        tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot take a pack");
+        tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot receive a pack");
     } else {
         tracing::debug!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
     }

@@ -105,7 +105,7 @@ async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), Unread
 }
 
 /// What a pusher with options (`-o`) reads.
-const OPTIONS_IGNORED: &str = "push options (-o) do nothing on this server, and were ignored";
+const OPTIONS_IGNORED: &str = "push options (-o) have no effect on this server and were ignored";
 
 /// For the command list, which is small and comes first.
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(15);

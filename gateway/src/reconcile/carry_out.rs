@@ -1,19 +1,18 @@
-//! What a plan changes in repositories: each step with what is to be known of its failure.
+//! The changes of a plan in repositories: each step with what must be known of its failure.
 
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
-use shared::rules::Alignment;
 use shared::rules::Facts;
-use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::Staged;
 
+use crate::logged::logged;
 use crate::repositories::LockedRepositories;
 use crate::repositories::error::RepositoryError;
 
-/// What could not be done on disk.
+/// A failed change on disk.
 pub(super) enum Failed {
     /// A repository could not be brought to its state.
     Alignment(Coordinate),
@@ -21,64 +20,48 @@ pub(super) enum Failed {
     Installation(Coordinate, EventId),
 }
 
-/// Does what is planned for repositories, up to what fails.
+/// Carries out a plan for repositories, up to the first failure.
 pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
-        if let Err(error) = align(locked, alignment).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+        let aligned = async { locked.repository(coordinate)?.align(alignment).await };
+        if let Err(error) = aligned.await {
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot change a repository, will try again");
             return Err(Failed::Alignment(coordinate.clone()));
         }
     }
     for installation in &plan.installations {
         let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
-        if let Err(error) = install(locked, installation).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error, "cannot set the ref of a PR, will try again");
+        let installed = async { locked.repository(coordinate)?.install(installation).await };
+        if let Err(error) = installed.await {
+            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
             return Err(Failed::Installation(coordinate.clone(), event_id));
         }
     }
     Ok(())
 }
 
-async fn align(locked: &LockedRepositories<'_>, alignment: &Alignment) -> Result<(), RepositoryError> {
-    locked.repository(&alignment.coordinate)?.align(alignment).await
-}
-
-async fn install(locked: &LockedRepositories<'_>, installation: &Installation) -> Result<(), RepositoryError> {
-    locked.repository(&installation.coordinate)?.install(installation).await
-}
-
-/// Removes what is staged for nothing any more; returns what of it is not gone.
+/// Removes staged objects that nothing needs any more; returns those that could not be removed.
 pub(super) async fn unstage(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Staged> {
     let mut still_staged = BTreeSet::new();
     for staged in &plan.unstage {
-        let unstaged = match locked.repository(&staged.coordinate) {
-            Ok(repository) => repository.unstage(staged).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = unstaged {
+        let unstaged = async { locked.repository(&staged.coordinate)?.unstage(staged).await };
+        if let Err(error) = unstaged.await {
             still_staged.insert(staged.clone());
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %staged.coordinate, error, "cannot remove a staged commit, will try again");
+            tracing::error!(repo.coordinate = %staged.coordinate, error = logged(&error), "cannot remove a staged commit, will try again");
         }
     }
     still_staged
 }
 
-/// Removes what is kept of states in parts for nothing any more. Returns the repositories where that fails.
+/// Removes the parts of states that nothing needs any more. Returns the repositories where that fails.
 pub(super) async fn end_parts(locked: &LockedRepositories<'_>, plan: &Plan) -> BTreeSet<Coordinate> {
     let mut broken = BTreeSet::new();
     for (coordinate, state_id) in &plan.parts_ended {
-        let ended = match locked.repository(coordinate) {
-            Ok(repository) => repository.end_parts(state_id).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
+        let ended = async { locked.repository(coordinate)?.end_parts(state_id).await };
+        if let Err(error) = ended.await {
             broken.insert(coordinate.clone());
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot remove parts of a state, will try again");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot remove parts of a state, will try again");
         }
     }
     broken
@@ -93,8 +76,7 @@ pub(super) async fn clear_notes(locked: &LockedRepositories<'_>, facts: &Facts) 
         .filter(|hosted| locked.coordinates().contains(hosted));
     for coordinate in hosted.filter(|hosted| facts.declares_refs(hosted)) {
         if let Err(error) = clear_note(locked, coordinate).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(repo.coordinate = %coordinate, error, "cannot change a repository, will try again");
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot change a repository, will try again");
             broken.insert(coordinate.clone());
         }
     }

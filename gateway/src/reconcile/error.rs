@@ -5,17 +5,17 @@ use shared::purgatory::PurgatoryError;
 
 use crate::repositories::error::RepositoryError;
 
-/// Why a reconcile did not come to its end: what it had not done stays to be done, and the coordinates stay dirty.
+/// Why a reconcile did not finish: the rest remains to be done, and the coordinates stay dirty.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
     /// There are no facts, so nothing was decided.
-    #[error("no facts to decide on")]
+    #[error("cannot load the facts")]
     Facts(#[from] FactsError),
     /// The purgatory went away in the middle.
     #[error("cannot write to the purgatory")]
     Purgatory(#[from] PurgatoryError),
     /// Something on disk could not be read, changed or locked.
-    #[error("cannot bring the repositories to their state")]
+    #[error("cannot align the repositories")]
     Repository(#[from] RepositoryError),
 }
 

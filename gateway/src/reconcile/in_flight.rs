@@ -1,4 +1,4 @@
-//! The events that this gateway brings into the relay, whole and in memory: a Redis that loses them gets them back
+//! The events that this gateway brings into the relay, completely in memory: a Redis that loses them gets them back
 //! (docs/redis.md).
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use shared::purgatory::Leased;
 use shared::purgatory::Release;
 use shared::rules::GitEvent;
 
-/// What was complete and has not left yet, as far as this gateway knows, oldest first.
+/// Complete events that have not left yet, as far as this gateway knows, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight(Mutex<Releases>);
 
@@ -53,12 +53,12 @@ impl InFlight {
         }
     }
 
-    /// Forgets what has left, or is not to leave.
+    /// Forgets an event that has left, or must not leave.
     pub(crate) fn forget(&self, event_id: &EventId) {
         self.lock().remove(event_id);
     }
 
-    /// Returns what is remembered, oldest first.
+    /// Returns the remembered events, oldest first.
     pub(crate) fn all(&self) -> Vec<Release> {
         self.lock().releases.iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! Whose repositories the events speak of that were read: a deletion by id, and a request to vanish, do not tell.
+//! The repositories of the events that were read: a deletion by id, and a request to vanish, do not name them.
 
 use std::collections::BTreeSet;
 

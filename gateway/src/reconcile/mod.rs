@@ -1,8 +1,9 @@
-//! One reconcile of some coordinates: facts and disk in, what must be done decided, done (docs/ARCHITECTURE.md rule 4).
+//! One reconcile of some coordinates: reads facts and disk, decides, and acts (docs/ARCHITECTURE.md rule 4).
 //!
-//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. What must be done is
-//! decided in `shared::rules`; here it is done.
+//! It serves a push, an event that arrived, the recovery after a crash and the daily re-check. `shared::rules` decides
+//! what must be done; here it is done.
 
+mod attempts;
 mod carry_out;
 pub(crate) mod error;
 mod in_flight;
@@ -21,40 +22,38 @@ use shared::nip34::Coordinate;
 use shared::purgatory::DirtyNumber;
 use shared::rules::Disk;
 use shared::rules::Facts;
-use shared::rules::Listing;
 use shared::rules::Plan;
 use shared::rules::PlanSettings;
-use shared::rules::listings_to_note;
 use shared::rules::plan;
 
-use crate::fetch::changes::Changes;
-use crate::reconcile::carry_out::Failed;
+use crate::reconcile::attempts::Attempts;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
 use crate::reconcile::carry_out::end_parts;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
-use crate::reconcile::noted::changed_notes;
+use crate::reconcile::noted::clear_dirty;
+use crate::reconcile::noted::end_and_expire;
 use crate::reconcile::noted::growing;
-use crate::reconcile::noted::log_expired;
-use crate::reconcile::noted::look_at_members;
-use crate::reconcile::noted::unsettled_homes;
+use crate::reconcile::noted::mark_others;
+use crate::reconcile::noted::note_remaining;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
+use crate::repositories::changes::Changes;
 
-/// Brings repositories to where the facts demand, and marks as releasing what is complete.
+/// Brings repositories to the state that the facts demand, and marks complete events as releasing.
 pub(crate) struct Reconciler {
     /// Where facts come from.
     pub(crate) loader: FactLoader,
-    /// What is on disk.
+    /// The repositories on disk.
     pub(crate) repositories: Repositories,
     /// What brings complete events into the relay.
     pub(crate) publisher: Publisher,
-    /// What readers have to read anew.
+    /// What readers must load again.
     pub(crate) changes: Changes,
     /// Which repositories the events speak of that were read.
     pub(crate) known_events: KnownEvents,
@@ -69,17 +68,9 @@ pub(crate) struct Reconciler {
 /// Facts that were read under the lock of their coordinates, and the changes that they include.
 pub(crate) struct Loaded {
     pub(crate) facts: Facts,
-    /// What they were loaded about.
+    /// The coordinates that they were loaded about.
     scope: FactsScope,
     dirty: BTreeMap<Coordinate, DirtyNumber>,
-}
-
-/// Repositories that a reconcile leaves to others.
-#[derive(Debug, Default)]
-struct Left {
-    coordinates: BTreeSet<Coordinate>,
-    /// Whether it has tried to lock more.
-    has_tried: bool,
 }
 
 impl Reconciler {
@@ -112,148 +103,108 @@ impl Reconciler {
             "reconcile repositories"
         );
         self.known_events.note(&loaded.facts);
-        let (mut broken, mut uninstallable) = (clear_notes(locked, &loaded.facts).await, BTreeSet::new());
-        let (mut left, mut moved_in) = (Left::default(), BTreeSet::new());
+        let mut attempts = Attempts {
+            broken: clear_notes(locked, &loaded.facts).await,
+            ..Attempts::default()
+        };
         loop {
-            let mut disk = self
-                .repositories
-                .read(&loaded.facts, &loaded.scope.pull_request_ids, locked)
-                .await;
-            disk.broken.extend(broken.iter().cloned());
-            disk.uninstallable.extend(uninstallable.iter().cloned());
-            let mut considered = disk.clone();
-            considered.broken.extend(left.coordinates.iter().cloned());
-            let mut plan = plan(&loaded.facts, &considered, &self.settings);
-            plan.confine_to(locked.coordinates());
-            let unlocked = plan.needed().difference(locked.coordinates()).cloned().collect();
-            if self.leave(locked, loaded, unlocked, &mut left).await? {
+            let (plan, disk) = self.plan(locked, loaded, &attempts).await;
+            if self.leave(locked, loaded, &plan, &mut attempts).await? {
                 continue;
             }
-            // Before the objects: whatever else they complete is looked at afterwards.
+            // Before the objects: other events that they complete are reconciled afterwards.
             let growing = growing(&plan, &loaded.dirty);
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            // What fails is planned for no more, and nothing else waits for it.
-            match change_repositories(locked, &plan).await {
-                Ok(()) => {
-                    self.pull_request_events.note_installed(&plan.installations);
-                    let count = moved_in.len();
-                    let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
-                    moved_in.extend(with_parts.map(|alignment| alignment.coordinate.clone()));
-                    if moved_in.len() > count {
-                        // Others may copy it now, and nothing of it is wanted aside any more.
-                        continue;
-                    }
-                    return self.act(locked, loaded, plan, disk, left).await;
-                }
-                Err(Failed::Alignment(coordinate)) => drop(broken.insert(coordinate)),
-                Err(Failed::Installation(coordinate, event_id)) => drop(uninstallable.insert((coordinate, event_id))),
+            if let Err(failed) = change_repositories(locked, &plan).await {
+                attempts.note_failed(failed);
+                continue;
             }
+            self.pull_request_events.note_installed(&plan.installations);
+            // Others may copy it now, and nothing of it is wanted aside any more.
+            if attempts.note_moved_in(&plan) {
+                continue;
+            }
+            return self.act(locked, loaded, (plan, disk), attempts.left).await;
         }
     }
 
-    /// Locks repositories that a plan needs too, or leaves them to whoever reconciles them, and returns whether there
-    /// are any: then the plan is another one. Those that can be locked at once are, once; the facts about them are read
-    /// anew.
+    /// Reads the disk and plans the changes.
+    async fn plan(
+        &self,
+        locked: &LockedRepositories<'_>,
+        Loaded { facts, scope, .. }: &Loaded,
+        attempts: &Attempts,
+    ) -> (Plan, Disk) {
+        let mut disk = self.repositories.read(facts, &scope.pull_request_ids, locked).await;
+        disk.broken.extend(attempts.broken.iter().cloned());
+        disk.uninstallable.extend(attempts.uninstallable.iter().cloned());
+        let mut considered = disk.clone();
+        considered.broken.extend(attempts.left.iter().cloned());
+        let mut plan = plan(facts, &considered, &self.settings);
+        plan.confine_to(locked.coordinates());
+        (plan, disk)
+    }
+
+    /// Locks repositories that a plan also needs, or leaves them to another reconcile, and returns whether there are
+    /// any: then the plan changes. Those whose locks are free are locked, once, and the facts about them are read
+    /// again.
     async fn leave(
         &self,
         locked: &mut LockedRepositories<'_>,
         loaded: &mut Loaded,
-        unlocked: BTreeSet<Coordinate>,
-        left: &mut Left,
+        plan: &Plan,
+        attempts: &mut Attempts,
     ) -> Result<bool, ReconcileError> {
+        let unlocked: BTreeSet<_> = plan.needed().difference(locked.coordinates()).cloned().collect();
         if unlocked.is_empty() {
             return Ok(false);
         }
-        if !left.has_tried && locked.try_extend(&unlocked).await? {
+        if !attempts.has_tried_to_lock && locked.try_extend(&unlocked).await? {
             *loaded = self.load(locked, loaded.scope.clone()).await?;
         } else {
-            left.coordinates.extend(unlocked);
+            attempts.left.extend(unlocked);
         }
-        left.has_tried = true;
+        attempts.has_tried_to_lock = true;
         Ok(true)
     }
 
-    /// Writes to the purgatory what was planned. The refs are set already: what is marked as releasing can be fetched.
+    /// Writes the plan to the purgatory; each step has the reason for its place. The refs are set already: events that
+    /// are marked as releasing can be fetched.
     async fn act(
         &self,
         locked: &LockedRepositories<'_>,
-        loaded: &Loaded,
-        mut plan: Plan,
-        disk: Disk,
-        left: Left,
+        Loaded { facts, scope, dirty }: &Loaded,
+        (mut plan, disk): (Plan, Disk),
+        left: BTreeSet<Coordinate>,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {
-            let text = "the repository's data is missing here: not served until it is pushed again";
+            let text = "the repository's data is missing: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;
-        // What is released may matter to repositories that these facts do not reach, or that others hold: they are
-        // marked before it counts as served.
-        let mut others = unsettled_homes(&loaded.facts, &plan.releases);
-        others.extend(left.coordinates.iter().cloned());
         // What fails of another repository is tried again when that is reconciled.
-        let (mut own, foreign): (BTreeSet<_>, BTreeSet<_>) =
-            (disk.broken.into_iter()).partition(|coordinate| loaded.scope.coordinates.contains(coordinate));
-        others.extend(foreign);
-        if !others.is_empty() {
-            purgatory.mark_dirty(&others).await?;
-        }
-        look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
+        let (mut broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
+            (disk.broken.into_iter()).partition(|coordinate| scope.coordinates.contains(coordinate));
+        let others = left.iter().cloned().chain(foreign);
+        mark_others(purgatory, (facts, scope), &plan, others.collect()).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
-        // An entry that nobody decides about must not end by itself meanwhile.
-        if !plan.undecided.is_empty() {
-            purgatory.extend(&plan.undecided, self.hold_secs).await?;
-        }
-        if !plan.ended.is_empty() {
-            purgatory.end(&plan.ended).await?;
-        }
-        let mut extended = Vec::new();
-        for (event_id, expiry) in &plan.expired {
-            match purgatory.expire(event_id, *expiry).await? {
-                true => log_expired(&loaded.facts, event_id, *expiry),
-                // Extended meanwhile, by a push that waits for this lock: what came before it has to be here.
-                false => extended.push(*event_id),
-            }
-        }
-        plan.keep_aside(&extended);
-        // After the facts: what the purgatory has lost was not there to be read.
-        if plan.removes() && purgatory.epoch().await?.is_unknown() {
-            plan.keep_all_aside();
-        }
-        for placeholder in &plan.placeholders_ended {
-            purgatory
-                .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
-                .await?;
-        }
-        let changed = changed_notes(&loaded.facts, &plan.waiting);
-        if !changed.is_empty() {
-            purgatory.note_waiting(&changed).await?;
-        }
+        end_and_expire(purgatory, facts, &mut plan, self.hold_secs).await?;
+        note_remaining(purgatory, facts, &plan).await?;
         let still_staged = unstage(locked, &plan).await;
-        own.extend(end_parts(locked, &plan).await);
+        broken.extend(end_parts(locked, &plan).await);
         // What failed stays dirty, and is tried again; a PR by itself.
-        if own.is_empty() {
-            for (coordinate, listing) in listings_to_note(&loaded.facts, &plan) {
-                let Listing { keys, is_served } = listing;
-                purgatory.note_listings(&coordinate, &keys, is_served).await?;
-            }
-            // What these facts do not reach is left to whoever reads more.
-            let settled = loaded.dirty.iter().filter(|(at, _)| loaded.facts.is_settled(at));
-            // Again: who looked meanwhile has found these repositories locked.
-            look_at_members(purgatory, (&loaded.facts, &loaded.scope), &plan).await?;
-            for (coordinate, number) in settled {
-                purgatory.clear_dirty(coordinate, *number).await?;
-            }
+        if broken.is_empty() {
+            clear_dirty(purgatory, (facts, scope), dirty, &plan).await?;
         }
         Ok(Reconciled {
             leased: marked.leased,
             waiting: marked.waiting,
-            broken: own,
+            broken,
             uninstallable: disk.uninstallable,
             undecided: plan.undecided,
-            left: left.coordinates,
+            left,
             staged: disk.staged.difference(&plan.unstage).cloned().collect(),
             still_staged,
             also_lock: plan.also_lock,

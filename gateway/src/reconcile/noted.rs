@@ -1,4 +1,5 @@
-//! What the purgatory is told beside the fate of events: what to look at again, and what each event waits for.
+//! What the purgatory records of a plan in addition to the complete events, a function for each step (`mod.rs` has their
+//! order): which PRs to reconcile again, which events end, and what each other event waits for.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -15,10 +16,93 @@ use shared::refusal_log::excerpt;
 use shared::rules::Facts;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
+use shared::rules::Listing;
 use shared::rules::Plan;
+use shared::rules::listings_to_note;
 
-/// Logs that an event has expired, and what it waited for until then.
-pub(super) fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
+/// Marks dirty the repositories that these facts do not include, or whose locks others hold, because a released event
+/// may concern them. This comes before an event counts as served.
+pub(super) async fn mark_others(
+    purgatory: &Purgatory,
+    (facts, scope): (&Facts, &FactsScope),
+    plan: &Plan,
+    mut others: BTreeSet<Coordinate>,
+) -> Result<(), PurgatoryError> {
+    others.extend(unsettled_homes(facts, &plan.releases));
+    if !others.is_empty() {
+        purgatory.mark_dirty(&others).await?;
+    }
+    look_at_members(purgatory, (facts, scope), plan).await
+}
+
+/// Ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries that a push
+/// has extended meanwhile: it waits for this lock, and its earlier parts must still exist.
+pub(super) async fn end_and_expire(
+    purgatory: &Purgatory,
+    facts: &Facts,
+    plan: &mut Plan,
+    hold_secs: u64,
+) -> Result<(), PurgatoryError> {
+    // An entry that nothing decides about must not end by itself meanwhile.
+    if !plan.undecided.is_empty() {
+        purgatory.extend(&plan.undecided, hold_secs).await?;
+    }
+    if !plan.ended.is_empty() {
+        purgatory.end(&plan.ended).await?;
+    }
+    let mut extended = Vec::new();
+    for (event_id, expiry) in &plan.expired {
+        match purgatory.expire(event_id, *expiry).await? {
+            true => log_expired(facts, event_id, *expiry),
+            false => extended.push(*event_id),
+        }
+    }
+    plan.keep_aside(&extended);
+    // After the facts: a loss of the purgatory means that they are incomplete.
+    if plan.removes() && purgatory.epoch().await?.is_unknown() {
+        plan.keep_all_aside();
+    }
+    Ok(())
+}
+
+/// Ends placeholders, before their commits are removed, which the next reconcile finds without them; and notes what
+/// the remaining entries wait for.
+pub(super) async fn note_remaining(purgatory: &Purgatory, facts: &Facts, plan: &Plan) -> Result<(), PurgatoryError> {
+    for placeholder in &plan.placeholders_ended {
+        purgatory
+            .drop_placeholder(&placeholder.event_id, &placeholder.coordinate, placeholder.commit_oid)
+            .await?;
+    }
+    let changed = changed_notes(facts, &plan.waiting);
+    if !changed.is_empty() {
+        purgatory.note_waiting(&changed).await?;
+    }
+    Ok(())
+}
+
+/// Clears the marks that the facts were read with. This comes last: unfinished work stays dirty.
+pub(super) async fn clear_dirty(
+    purgatory: &Purgatory,
+    (facts, scope): (&Facts, &FactsScope),
+    dirty: &BTreeMap<Coordinate, DirtyNumber>,
+    plan: &Plan,
+) -> Result<(), PurgatoryError> {
+    for (coordinate, listing) in listings_to_note(facts, plan) {
+        let Listing { keys, is_served } = listing;
+        purgatory.note_listings(&coordinate, &keys, is_served).await?;
+    }
+    // Again: who looked meanwhile has found these repositories locked.
+    look_at_members(purgatory, (facts, scope), plan).await?;
+    // Repositories that these facts do not include are left to a reconcile that reads more.
+    let settled = dirty.iter().filter(|(at, _)| facts.is_settled(at));
+    for (coordinate, number) in settled {
+        purgatory.clear_dirty(coordinate, *number).await?;
+    }
+    Ok(())
+}
+
+/// Logs that an event has expired, and what it waited for.
+fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     let Some(entry) = facts.entries.get(event_id) else {
         return;
     };
@@ -34,9 +118,9 @@ pub(super) fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
     );
 }
 
-/// Has the PRs looked at that are offered to other members of a repository which changes: they may belong into it. Its
-/// own are looked at when its dirty mark is cleared.
-pub(super) async fn look_at_members(
+/// Marks the PRs for a reconcile that are offered to other members of a changed repository: they may belong into it.
+/// Its own PRs are reconciled when its dirty mark is cleared.
+async fn look_at_members(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
     plan: &Plan,
@@ -52,12 +136,13 @@ pub(super) async fn look_at_members(
 }
 
 /// Returns the homes of released events that others list whom these facts do not reach.
-pub(super) fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
+fn unsettled_homes(facts: &Facts, releases: &[Release]) -> BTreeSet<Coordinate> {
     let homes = releases.iter().flat_map(|release| &release.coordinates);
     homes.filter(|home| !facts.is_settled(home)).cloned().collect()
 }
 
-/// Returns the repositories that get objects by a plan which nobody looks at again: those that are dirty are.
+/// Returns the repositories that get objects by a plan and that no reconcile visits again: dirty ones are visited
+/// anyway.
 pub(super) fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) -> BTreeSet<Coordinate> {
     let brought = |installation: &&Installation| installation.source != InstallationSource::Here;
     let installed = plan
@@ -69,7 +154,7 @@ pub(super) fn growing(plan: &Plan, dirty: &BTreeMap<Coordinate, DirtyNumber>) ->
 }
 
 /// Returns the notes on what entries wait for that differ from those written.
-pub(super) fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
+fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap<EventId, String> {
     let written = |event_id: &EventId| facts.entries.get(event_id).map(|entry| entry.waiting_for.as_str());
     waiting
         .iter()

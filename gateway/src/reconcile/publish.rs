@@ -1,4 +1,4 @@
-//! Publishes what is complete into the relay, and settles it by the relay's answer (docs/ARCHITECTURE.md, "The life of
+//! Publishes complete events into the relay, and settles them by the relay's answer (docs/ARCHITECTURE.md, "The life of
 //! an event").
 
 use std::collections::BTreeSet;
@@ -30,6 +30,7 @@ use shared::rules::Remedy;
 use shared::rules::decide_remedy;
 use tokio::time::Instant;
 
+use crate::logged::logged;
 use crate::meter::Durations;
 use crate::meter::Meter;
 use crate::reconcile::in_flight::InFlight;
@@ -42,14 +43,14 @@ use crate::strfry_import::StrfryImport;
 pub(crate) struct Publisher {
     relay: RelayClient,
     purgatory: Purgatory,
-    /// The way into the relay for what it refuses from clients, where the operator gives one.
+    /// The way into the relay for events that it refuses from clients, if the operator has configured one.
     import: Option<StrfryImport>,
     in_flight: InFlight,
     /// The events that this gateway is releasing, or has released: it counted as served before the relay had it, so its
     /// commit is no news.
     own: Cache<EventId, ()>,
-    /// Identifiers of events whose settlement did not count: their entries had gone before, and the commit, which was
-    /// no news, may have changed what was decided without them.
+    /// Coordinates of events whose settlement had no effect: their entries had gone before, and the commit, which was
+    /// ignored as our own, may have changed what was decided without them.
     unsettled: Mutex<BTreeSet<Coordinate>>,
     lease_secs: u64,
     /// How attempts to publish have ended, and how long those took that served an event.
@@ -60,18 +61,18 @@ pub(crate) struct Publisher {
 /// How an attempt to publish ended, by its place.
 pub(crate) const RELEASE_OUTCOMES: [&str; 5] = ["served", "dropped", "given-back", "retried", "stuck"];
 
-/// What became of the events of a push.
+/// The outcome of the events of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Publication {
     /// None is releasing any more: whatever was complete can be queried.
     Done,
     /// The relay has not taken all of them yet.
     Pending,
-    /// The relay refused one for good; what can be queried without it can be.
+    /// The relay refused one permanently; those that do not depend on it can be queried.
     Stuck {
         /// The event that it refused: one of the push, or one that must be served before.
         event_id: EventId,
-        /// What the relay answered.
+        /// The relay's answer.
         reason: String,
     },
 }
@@ -97,7 +98,7 @@ impl Publisher {
         (self.outcomes.counts(), &self.durations)
     }
 
-    /// Marks what is complete as releasing, and remembers it until it has left.
+    /// Marks complete events as releasing, and remembers them until they have left.
     ///
     /// # Errors
     /// The purgatory did not do it.
@@ -120,8 +121,8 @@ impl Publisher {
             let Release { event, .. } = release;
             tracing::info!(event.id = %event.id, event.kind = event.kind.as_u16(), "complete, releasing");
             if !ours.contains(&event.id) && new.contains(&event.id) {
-                // Another gateway publishes it, or its author has deleted it. What this gateway was releasing before
-                // stays known.
+                // Another gateway publishes it, or its author has deleted it. Events that this gateway was releasing
+                // before stay known.
                 self.in_flight.forget(&event.id);
                 self.own.remove(&event.id);
             }
@@ -129,7 +130,7 @@ impl Publisher {
         Ok(marked)
     }
 
-    /// Leases entries whose time has come, at most so many.
+    /// Leases due entries, at most so many.
     ///
     /// # Errors
     /// The purgatory did not do it.
@@ -147,13 +148,13 @@ impl Publisher {
         self.own.get(event_id).is_some()
     }
 
-    /// Returns what this gateway is releasing, oldest first.
+    /// Returns the events that this gateway is releasing, oldest first.
     pub(crate) fn in_flight(&self) -> Vec<Release> {
         self.in_flight.all()
     }
 
-    /// Publishes events and settles each: all at once, but each after those it is ordered after. Returns those that are
-    /// not served yet; whoever takes them when they are due tries again.
+    /// Publishes events and settles each: all at once, but each after those that it is ordered after. Returns those
+    /// that are not served yet; they are tried again when they are due.
     pub(crate) async fn publish(&self, leased: Vec<Leased>) -> BTreeSet<EventId> {
         let mut left_behind = BTreeSet::new();
         let mut open = leased;
@@ -168,7 +169,7 @@ impl Publisher {
                 ready = std::mem::take(&mut open);
             }
             let published = ready.iter().map(|leased| self.publish_one(leased, &left_behind));
-            // Beside each other: what follows needs the relay's answers, and not that the purgatory knows them.
+            // Concurrently: events that follow need the relay's answers, but not their settlement.
             let settled = self.settle_all(std::mem::take(&mut to_settle));
             let (settlements, ()) = tokio::join!(join_all(published), settled);
             for (leased, settlement) in ready.into_iter().zip(settlements) {
@@ -189,20 +190,22 @@ impl Publisher {
             true => self.bring_in(event).await,
             false => Settlement::GiveBack,
         };
-        self.outcomes.add(place(&settlement), 1);
+        self.outcomes.add(outcome_index(&settlement), 1);
         if settlement == Settlement::Served {
             self.durations.add(start.elapsed());
         }
         let id = event.id;
         match &settlement {
             Settlement::Served => tracing::info!(event.id = %id, "released"),
-            Settlement::Dropped => tracing::info!(event.id = %id, "ruled out by what the relay has, dropped"),
+            Settlement::Dropped => {
+                tracing::info!(event.id = %id, "event dropped: replaced, deleted or expired at the relay")
+            }
             Settlement::GiveBack => {
-                tracing::info!(event.id = %id, "not released yet: it follows one that is not served")
+                tracing::info!(event.id = %id, "not released yet: it waits for an event that is not served")
             }
             Settlement::Retry { error, .. } => tracing::warn!(event.id = %id, error, "not released yet"),
             Settlement::Stuck { error, .. } => {
-                tracing::error!(event.id = %id, error, "the relay refuses to take a released event");
+                tracing::error!(event.id = %id, error, "the relay refuses a complete event");
             }
         }
         if ends(&settlement) {
@@ -226,12 +229,12 @@ impl Publisher {
             .settle(&id, *lease, settlement)
             .await
             .unwrap_or_else(|error| {
-                // The lease runs out, and the relay answers `duplicate` to whoever takes it next.
-                tracing::warn!(event.id = %id, error = &error as &dyn std::error::Error, "cannot settle");
+                // The lease runs out, and the relay answers `duplicate` to the next one that takes it.
+                tracing::warn!(event.id = %id, error = logged(&error), "cannot settle");
                 false
             });
         if *settlement != Settlement::Served || !counts {
-            // If the relay commits it later all the same, that is news.
+            // If the relay commits it later anyway, that is news.
             self.own.remove(&id);
         }
         if !counts {
@@ -241,7 +244,7 @@ impl Publisher {
         }
     }
 
-    /// Marks dirty what has to be decided anew because a settlement did not count.
+    /// Marks dirty what must be decided again because a settlement had no effect.
     ///
     /// # Errors
     /// The purgatory did not do it; it is tried again with the next call.
@@ -267,7 +270,7 @@ impl Publisher {
             RelayAnswer::Settles(settlement) => return settlement,
             RelayAnswer::Refuses(refusal) => refusal,
         };
-        // NIP-70 and times come before everything else: strfry refuses what it has, and what it has a newer version of.
+        // NIP-70 and timestamps are checked first: strfry refuses such events even if it has them or a newer version.
         match self.at_relay(event).await {
             Ok(AtRelay::Absent) => {}
             Ok(AtRelay::Served) => return Settlement::Served,
@@ -297,7 +300,7 @@ impl Publisher {
                 tracing::info!(event.id = %event.id, refusal, "imported into the relay");
                 Settlement::Served
             }
-            // Nobody asks for what its author deleted: the database's own word is all there is.
+            // Nobody queries deleted events: the database's answer is all there is.
             (Ok(AtRelay::Superseded), _) | (Ok(AtRelay::Absent), Imported::Deleted) => Settlement::Dropped,
             (Ok(AtRelay::Absent), Imported::Stored | Imported::Replaced) => {
                 stuck(format!("{refusal}; {NOT_CONFIRMED}"), STUCK_RETRY_SECS)
@@ -306,7 +309,7 @@ impl Publisher {
         }
     }
 
-    /// Asks the relay what it has of an event.
+    /// Queries the relay for an event and its newer versions.
     async fn at_relay(&self, event: &Event) -> Result<AtRelay, RelayError> {
         let mut filters = vec![Filter::new().id(event.id)];
         if let Some(identifier) = event.tags.identifier().filter(|_| event.kind.is_addressable()) {
@@ -329,7 +332,7 @@ impl Publisher {
         loop {
             let mut entries = self.purgatory.entries(event_ids).await?;
             let before: BTreeSet<EventId> = entries.iter().flat_map(|entry| entry.after.clone()).collect();
-            // What they are ordered after are announcements, which are ordered after nothing but announcements.
+            // They are ordered after announcements, which are ordered after nothing but announcements.
             entries.extend(self.purgatory.entries(&before).await?);
             match Progress::of(event_ids, &entries) {
                 Progress::Done => return Ok(Publication::Done),
@@ -350,8 +353,8 @@ fn ends(settlement: &Settlement) -> bool {
     }
 }
 
-/// Returns the place of a settlement in [`RELEASE_OUTCOMES`].
-fn place(settlement: &Settlement) -> usize {
+/// Returns which of [`RELEASE_OUTCOMES`] a settlement is.
+fn outcome_index(settlement: &Settlement) -> usize {
     match settlement {
         Settlement::Served => 0,
         Settlement::Dropped => 1,
@@ -361,7 +364,7 @@ fn place(settlement: &Settlement) -> usize {
     }
 }
 
-/// What the relay's answer means for the entry.
+/// The meaning of the relay's answer for the entry.
 #[derive(Debug, PartialEq, Eq)]
 enum RelayAnswer {
     /// All there is to know.
@@ -402,14 +405,14 @@ const RETRY_SECS: u64 = 1;
 /// Until the next attempt after a refusal: the operator may have raised a limit meanwhile.
 const STUCK_RETRY_SECS: u64 = 3600;
 
-/// Between two readings of what somebody else publishes.
+/// Between two reads of events that another program publishes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Events of our own remembered: more than are published between a commit of the relay and its echo.
 const OWN_MAX: usize = 10_000;
 
 /// strfry took it, and the relay does not have it.
-const NOT_CONFIRMED: &str = "strfry import took it, but the relay does not serve it: \
+const NOT_CONFIRMED: &str = "strfry import accepted it, but the relay does not serve it: \
                              is --strfry-conf the relay's, with an absolute path in db?";
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Which repositories have the refs of which PRs: the deletion of a PR by its id, and a request to vanish, do not tell.
-//! What they name is doubted, and looked for.
+//! Which repositories have the refs of which PRs: the deletion of a PR by its id, and a request to vanish, do not name
+//! them. The PRs that they delete are doubted, and looked up.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -16,8 +16,7 @@ use shared::nip34::Coordinate;
 use shared::rules::Installation;
 use tokio::sync::Notify;
 
-/// PRs that have refs here, the least used forgotten first: what is forgotten, or was never known, the daily re-check
-/// finds.
+/// PRs that have refs here, the least used forgotten first. The daily re-check finds forgotten and unknown ones.
 pub(crate) struct PullRequestEvents {
     known: Cache<EventId, KnownPullRequest>,
     doubted: Mutex<Doubted>,
@@ -60,7 +59,7 @@ impl PullRequestEvents {
         }
     }
 
-    /// Doubts what an event deletes, if it is a deletion or a request to vanish.
+    /// Doubts the PRs that an event deletes, if it is a deletion or a request to vanish.
     pub(crate) fn doubt_deleted(&self, event: &Event) {
         match event.kind.as_u16() {
             nip34::VANISH => self.doubt_those_of(|author| *author == event.pubkey),
@@ -86,7 +85,7 @@ impl PullRequestEvents {
         meant.for_each(|(event_id, known)| self.doubt(event_id, known));
     }
 
-    /// Takes what is doubted, as soon as anything is.
+    /// Takes the doubted PRs, as soon as there are any.
     pub(crate) async fn take_doubted(&self) -> Doubted {
         loop {
             let changed = self.changed.notified();
@@ -98,7 +97,7 @@ impl PullRequestEvents {
         }
     }
 
-    /// Doubts again what could not be looked for.
+    /// Doubts again those that could not be searched.
     pub(crate) fn put_back(&self, coordinate: Coordinate, event_ids: BTreeSet<EventId>) {
         self.doubted().entry(coordinate).or_default().extend(event_ids);
         self.changed.notify_one();

@@ -1,4 +1,4 @@
-//! What a reconcile leaves to do to whoever has asked for it.
+//! The work that a reconcile leaves to its caller.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,13 @@ use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
 use shared::rules::Staged;
 
-/// What a reconcile left to do.
+/// The work that a reconcile has left.
 #[derive(Debug, Default)]
 #[must_use = "what a reconcile has leased must be published"]
 pub(crate) struct Reconciled {
     /// The events that are complete, to be published in this order.
     pub(crate) leased: Vec<Leased>,
-    /// Events that are complete too, and are published as soon as what they are ordered after is served.
+    /// Complete events that are published as soon as those that they are ordered after are served.
     pub(crate) waiting: BTreeSet<EventId>,
     /// Of the repositories asked about, those that could not be read or changed: they stay dirty.
     pub(crate) broken: BTreeSet<Coordinate>,
@@ -23,9 +23,9 @@ pub(crate) struct Reconciled {
     pub(crate) undecided: BTreeSet<EventId>,
     /// Repositories that others held, which are dirty now.
     pub(crate) left: BTreeSet<Coordinate>,
-    /// What stays staged of the PRs that were looked at.
+    /// Objects that stay staged of the reconciled PRs.
     pub(crate) staged: BTreeSet<Staged>,
-    /// What could not be removed of what was staged for them.
+    /// Staged objects of them that could not be removed.
     pub(crate) still_staged: BTreeSet<Staged>,
     /// Coordinates to lock and reconcile together with these, before a PR of several can expire.
     pub(crate) also_lock: BTreeSet<Coordinate>,

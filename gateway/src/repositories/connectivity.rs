@@ -6,19 +6,20 @@ use std::time::SystemTime;
 use shared::nip34::Coordinate;
 
 use crate::git::error::GitError;
+use crate::git::error::ended;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
 impl Repositories {
-    /// Returns what is missing of what the refs and packs of a repository reach, or cannot be read, in git's words; the
+    /// Returns the missing or unreadable objects that the refs and packs of a repository reach, in git's words; the
     /// first lines. Takes no lock: objects are there before the refs that need them.
     ///
     /// # Errors
     /// git cannot be run, or reaches a limit of maintenance.
     pub(crate) async fn missing_objects(&self, coordinate: &Coordinate) -> Result<Vec<String>, RepositoryError> {
         let repository = self.at(coordinate);
-        let (command, deadline) = ("fsck".to_owned(), self.maintenance.duration_max);
-        let git = repository.store().git().invoke(&command);
+        let (command, deadline) = ("fsck", self.maintenance.duration_max);
+        let git = repository.store().git().invoke(command);
         let git = git
             // What objects are made of was checked when they came.
             .arg("--connectivity-only")
@@ -28,10 +29,11 @@ impl Repositories {
             .limits(self.maintenance.child_limits());
         let child = git.spawn(Stdio::null())?;
         child.let_others_first();
-        match child.output(b"", PRINTED_BYTES_MAX, deadline).await {
-            Ok(Some(output)) if output.status.success() => Ok(Vec::new()),
-            // It ends with the sum of what it has found; without one a signal has ended it.
-            Ok(Some(output)) if output.status.code().is_some() => {
+        let output = ended(command, deadline, child.output(b"", PRINTED_BYTES_MAX, deadline).await)?;
+        match output.status.code() {
+            Some(0) => Ok(Vec::new()),
+            // The checksum at the end of its output.
+            Some(_) => {
                 let printed = String::from_utf8_lossy(&output.stdout);
                 let printed = printed.lines().filter(|line| line.starts_with("missing "));
                 let mut found: Vec<String> = printed.map(str::to_owned).collect();
@@ -39,14 +41,8 @@ impl Repositories {
                 found.truncate(LINES_MAX);
                 Ok(found)
             }
-            Ok(Some(output)) => Err(GitError::Failed {
-                command,
-                status: output.status,
-                message: output.stderr.summary(),
-            }
-            .into()),
-            Ok(None) => Err(GitError::Deadline { command, deadline }.into()),
-            Err(source) => Err(GitError::Run { command, source }.into()),
+            // A signal has ended it.
+            None => Err(GitError::failed(command, &output).into()),
         }
     }
 
@@ -57,7 +53,7 @@ impl Repositories {
     }
 }
 
-/// Lines of one repository: whoever reads them restores it as a whole.
+/// Lines of one repository: the reader restores it as a whole anyway.
 const LINES_MAX: usize = 20;
 
 const PRINTED_BYTES_MAX: usize = 64 << 10;

@@ -1,7 +1,6 @@
 //! Bringing what some commits and tags need from one place to another: by sharing packs, which costs a link each, or by
 //! copying objects, `pack-objects` piped into `index-pack`.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,13 +9,12 @@ use std::process::Stdio;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
-use crate::process::ChildLimits;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
-use crate::repositories::layout::failed;
+use crate::repositories::layout::entries;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::share_all;
@@ -25,25 +23,13 @@ use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 
 impl Quarantine {
-    /// Copies what `tips` need, less what the refs of `have` reach, from the object directories `from` into a new
-    /// quarantine, from where it can migrate or be staged. `have` need not be on disk.
+    /// Copies the objects that `tips` need, without those that the refs of `have` reach and those that are kept aside
+    /// for it, from the object directories `from` into a new quarantine, from which it can migrate or be staged. `have`
+    /// need not be on disk.
     ///
     /// # Errors
-    /// [`RepositoryError::Incomplete`] if an object is missing in `from` and `have`.
-    pub(super) async fn copy_of(
-        from: &[PathBuf],
-        tips: &[Oid],
-        have: &Repository,
-        limits: &IngestLimits,
-    ) -> Result<Self, RepositoryError> {
-        Self::copy_beyond(from, tips, (have, None), limits).await
-    }
-
-    /// As [`Quarantine::copy_of`], less what is kept aside for the repository with a state.
-    ///
-    /// # Errors
-    /// The same.
-    pub(super) async fn copy_beyond(
+    /// [`RepositoryError::Incomplete`] if an object is missing in `from`, in `have` and aside.
+    pub(super) async fn copy(
         from: &[PathBuf],
         tips: &[Oid],
         (have, kept): (&Repository, Option<&KeptParts>),
@@ -70,23 +56,16 @@ impl Quarantine {
             .alternates(&sources)
             .arg("--revs")
             .arg("--stdout")
-            // The target completes deltas against what it has.
+            // The target completes deltas against its own objects.
             .arg("--thin")
             .arg("--delta-base-offset")
             .arg("--quiet")
-            .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
-                file_bytes: limits.pack_bytes_max,
-            })
+            .limits(limits.child_limits())
             .spawn(Stdio::piped())?;
-        let piped = |source| GitError::Run {
-            command: "pack-objects".to_owned(),
-            source,
-        };
+        let piped = GitError::run("pack-objects");
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
         let stdout = stdout.map_err(|kind| piped(kind.into()))?;
-        let pack: Stdio = stdout.try_into().map_err(piped)?;
+        let pack: Stdio = stdout.try_into().map_err(&piped)?;
         let index_pack = self.index_pack(limits).spawn(pack)?;
         let max = limits.duration_max;
         let (packed, indexed) = tokio::join!(
@@ -105,14 +84,14 @@ impl Quarantine {
     }
 }
 
-/// Shares all that a repository has with another: each pack stands on the disk once, under a name in both. Only what a
-/// signed event has declared moves into a repository, so nothing else becomes fetchable by it.
+/// Shares all objects of a repository with another: each pack is on disk once, under a name in both. Only objects that
+/// a signed event has declared move into a repository, so nothing else becomes fetchable.
 ///
 /// Returns whether that could be done: not where objects stand outside of packs, as an operator's tools leave them, or
 /// go at the same time.
 ///
 /// # Errors
-/// [`RepositoryError`]; then `into` has what it had, or loses what it has got when it is locked next.
+/// [`RepositoryError`]; then `into` has its old objects, and loses the new ones when it is locked next.
 pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Result<bool, RepositoryError> {
     let objects = from.object_dir();
     let can_be_shared = in_background(move || {
@@ -128,37 +107,20 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
 
 /// Whether every object in a directory is in a pack of it.
 pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
-    let entries = fs::read_dir(object_dir).map_err(failed("list", object_dir))?;
-    for entry in entries {
-        let name = entry.map_err(failed("list", object_dir))?.file_name();
-        if name != "pack" && name != "info" {
-            return Ok(false);
-        }
-    }
-    Ok(!object_dir.join("info/alternates").exists())
+    let mut names = entries(object_dir)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.all(|name| name == "pack" || name == "info") && !object_dir.join("info/alternates").exists())
 }
 
-/// Most packs that are shared: some 100 ms under the lock. What has more is copied, and packed by it.
+/// Most packs that are shared: some 100 ms under the lock. A repository with more is copied, which combines its packs.
 const SHARED_PACKS_MAX: usize = 2_000;
-
-/// Copies what `tips` need from the object directories `from` into `into`, which must be on disk.
-///
-/// # Errors
-/// [`RepositoryError`]; then `into` is as before.
-pub(super) async fn copy_objects(
-    from: &[PathBuf],
-    tips: &[Oid],
-    into: &Repository,
-    limits: &IngestLimits,
-) -> Result<(), RepositoryError> {
-    let quarantine = Quarantine::copy_of(from, tips, into, limits).await?;
-    Ok(quarantine.migrate().await?)
-}
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     #[tokio::test]
     async fn what_the_tips_need_is_copied_and_no_more() {
@@ -216,7 +178,7 @@ mod tests {
             assert_eq!(links.collect::<Vec<_>>(), vec![3; packs.len()]);
             assert_eq!(world.quarantine_entries(), 0);
 
-            // The shared packs stay with whoever has them.
+            // The shared packs stay with their owners.
             fs::remove_dir_all(from.path()).unwrap();
             world
                 .git(&other, &["rev-list", "--objects", &two.to_string()], b"")

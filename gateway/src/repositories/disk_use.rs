@@ -1,27 +1,28 @@
-//! How much of the disk repositories and staged commits take, and how much they may: of one owner, of one repository,
-//! and in all. Sizes are read from the directories themselves, an owner's every few minutes, and what comes in between
-//! is added: nothing is kept that a crash could make wrong.
+//! How much of the disk repositories and staged commits use, and their limits: per owner, per repository, and in all.
+//! Sizes are read from the directories themselves, an owner's every few minutes, and new bytes are added in between:
+//! nothing is stored that a crash could make wrong.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use nostr::key::PublicKey;
+use quick_cache::sync::Cache;
 use shared::nip34::Coordinate;
 use shared::options::values::ByteCount;
 
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
@@ -39,7 +40,7 @@ pub(crate) struct DiskLimits {
 }
 
 impl DiskLimits {
-    /// Room for the largest projects, and an end for whoever fills a disk.
+    /// Room for the largest projects, and a limit for anyone who tries to fill a disk.
     pub(crate) const DEFAULT: Self = Self {
         per_owner: 20 << 30,
         per_repository: 10 << 30,
@@ -57,7 +58,7 @@ pub(crate) struct Incoming<'c> {
     pub(crate) object_dir: Option<&'c Path>,
     /// Whether any of it goes into the repository.
     pub(crate) moves_in: bool,
-    /// Whether any of it is kept aside for somebody who is no maintainer.
+    /// Whether a non-maintainer has any of it staged.
     pub(crate) is_staged_by_stranger: bool,
 }
 
@@ -65,15 +66,15 @@ pub(crate) struct Incoming<'c> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoRoom {
     #[error(
-        "the repositories of this owner have {} of {} that an owner may have here: delete one, or ask the operator",
+        "the repositories of this owner use {} of {} allowed on this server: delete one, or ask the operator",
         ByteCount(*used),
         ByteCount(*max)
     )]
     Owner { used: u64, max: u64 },
-    #[error("this repository has {} of {} that it may have here: ask the operator", ByteCount(*used), ByteCount(*max))]
+    #[error("this repository uses {} of {} allowed on this server: ask the operator", ByteCount(*used), ByteCount(*max))]
     Repository { used: u64, max: u64 },
     #[error(
-        "commits of PRs that wait beside this repository have {} of {} that they may: publish the PR events, or push \
+        "PR commits that wait for their events use {} of {} allowed for this repository: publish the PR events, or push \
          again later",
         ByteCount(*used),
         ByteCount(*max)
@@ -81,46 +82,46 @@ pub(crate) enum NoRoom {
     Staged { used: u64, max: u64 },
     #[error("the server's disk is full")]
     Disk,
-    #[error("the push cannot be stored here")]
+    #[error("the push cannot be stored on this server")]
     Unread(#[from] FileError),
 }
 
-/// What is known of the sizes.
+/// The known sizes.
 #[derive(Debug)]
 pub(crate) struct DiskUse {
     layout: Layout,
     limits: DiskLimits,
     spare: Option<Arc<dyn Spare>>,
-    owners: Mutex<BTreeMap<PublicKey, Measured>>,
+    owners: Cache<PublicKey, Measured>,
 }
 
-/// What is on disk only as long as nothing else needs the room.
+/// Files that are kept only as long as nothing else needs the room.
 pub(crate) trait Spare: std::fmt::Debug + Send + Sync {
-    /// Frees what it can. Blocks.
+    /// Frees as much as possible. Blocks.
     fn give_way(&self);
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Measured {
-    bytes: u64,
+    bytes: Arc<AtomicU64>,
     at: Instant,
 }
 
 impl DiskUse {
-    /// Measures what is below `layout`. `spare` gives way where too little is free.
+    /// Measures the directories below `layout`. `spare` is freed when too little space is free.
     pub(crate) fn new(layout: Layout, limits: DiskLimits, spare: Option<Arc<dyn Spare>>) -> Self {
         Self {
             layout,
             limits,
             spare,
-            owners: Mutex::default(),
+            owners: Cache::new(OWNERS_MAX),
         }
     }
 
     /// Makes sure that there is room for a push, and counts a pack that is about to move in.
     ///
     /// # Errors
-    /// [`NoRoom`], of whom.
+    /// [`NoRoom`] of the owner, the repository or the disk.
     pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
         let (layout, limits, spare) = (self.layout.clone(), self.limits, self.spare.clone());
         let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
@@ -177,7 +178,7 @@ impl DiskUse {
         Ok(())
     }
 
-    /// Whether so many bytes can be written and what is to stay free does.
+    /// Whether so many bytes can be written while the required minimum stays free.
     ///
     /// # Errors
     /// [`FileError`]: the file system does not tell.
@@ -187,10 +188,10 @@ impl DiskUse {
         in_background(move || is_free(&layout, needed, spare.as_deref())).await
     }
 
-    /// Adds what is about to move in. What does not after all is found out when the owner is measured next.
+    /// Adds bytes that are about to move in. If they do not, the next measurement of the owner corrects it.
     fn add(&self, owner: &PublicKey, bytes: u64) {
-        if let Some(measured) = self.owners().get_mut(owner) {
-            measured.bytes = measured.bytes.saturating_add(bytes);
+        if let Some(measured) = self.owners.get(owner) {
+            measured.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -227,31 +228,20 @@ impl DiskUse {
     }
 
     fn known(&self, owner: &PublicKey) -> Option<u64> {
-        let owners = self.owners();
-        let measured = owners.get(owner)?;
-        (measured.at.elapsed() < MEASURED_FOR).then_some(measured.bytes)
+        let measured = self.owners.get(owner)?;
+        (measured.at.elapsed() < MEASURED_FOR).then(|| measured.bytes.load(Ordering::Relaxed))
     }
 
     fn note(&self, owner: PublicKey, bytes: u64) {
-        let mut owners = self.owners();
-        if owners.len() >= OWNERS_MAX {
-            owners.clear();
-        }
-        owners.insert(
-            owner,
-            Measured {
-                bytes,
-                at: Instant::now(),
-            },
-        );
-    }
-
-    fn owners(&self) -> std::sync::MutexGuard<'_, BTreeMap<PublicKey, Measured>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+        let measured = Measured {
+            bytes: Arc::new(bytes.into()),
+            at: Instant::now(),
+        };
+        self.owners.insert(owner, measured);
     }
 }
 
-/// Whether so many bytes are free, if need be when what can give way has.
+/// Whether so many bytes are free, if necessary after `spare` was freed.
 fn is_free(layout: &Layout, bytes: u64, spare: Option<&dyn Spare>) -> Result<bool, FileError> {
     let is_free = || Ok(bytes_free(layout.root())? >= bytes);
     match spare {
@@ -261,14 +251,14 @@ fn is_free(layout: &Layout, bytes: u64, spare: Option<&dyn Spare>) -> Result<boo
     is_free()
 }
 
-/// With what maintenance has replaced, until that is gone: whoever has packs replaced fast pays for them.
+/// Including replaced packs until they are removed: an owner whose packs are replaced fast pays for them.
 fn bytes_of(repository: &Path) -> Result<u64, FileError> {
     bytes_below(&repository.join("objects/pack"))
 }
 
 fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> {
     let mut bytes = 0;
-    for repository in entries(&layout.repositories_of(owner))? {
+    for repository in entries_if_any(&layout.repositories_of(owner))? {
         bytes += bytes_of(&repository.path())?;
     }
     // Those of virtual ones too.
@@ -280,7 +270,7 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
     let (mut bytes, mut seen) = (0, BTreeSet::new());
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
-        for entry in entries(&dir)? {
+        for entry in entries_if_any(&dir)? {
             match entry.metadata() {
                 Ok(found) if found.is_dir() => dirs.push(entry.path()),
                 Ok(found) if seen.insert(found.ino()) => bytes += found.len(),
@@ -292,13 +282,6 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
         }
     }
     Ok(bytes)
-}
-
-fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
-    match fs::read_dir(dir).and_then(Iterator::collect) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read.map_err(failed("list", dir)),
-    }
 }
 
 /// Returns how many bytes are free on the disk of `dir`. Blocks.
@@ -315,8 +298,8 @@ const OWNERS_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::repositories::testing::World;

@@ -24,7 +24,7 @@ pub(crate) enum RepositoryError {
     #[error(transparent)]
     Git(#[from] GitError),
     /// Others hold a lock of identifiers for too long.
-    #[error("others hold the lock of the repository for more than {} s", waited.as_secs())]
+    #[error("the lock of the repository was not free within {} s", waited.as_secs())]
     Busy {
         /// How long it was waited for.
         waited: Duration,

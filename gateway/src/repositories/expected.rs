@@ -1,5 +1,6 @@
-//! Pushes that are about to come: who has asked for the refs to push packs now, and the git that will check the pack
-//! starts meanwhile. A small push does not wait for that then, which is a good part of what it costs.
+//! Pushes that are about to come: a client that has asked for the refs to push is packing now, and meanwhile the git
+//! process that will check the pack starts. Then a small push does not wait for that start, which is a good part of its
+//! cost.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use shared::nip34::Coordinate;
 use tokio::task::JoinHandle;
 
+use crate::logged::logged;
 use crate::process::ChildProcess;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestError;
@@ -35,14 +37,14 @@ impl Ready {
     }
 }
 
-/// What is made ready for the pushes that are expected. Cheap to clone.
+/// The preparations for expected pushes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ExpectedPushes {
     expected: Arc<Mutex<Vec<ExpectedPush>>>,
 }
 
-/// A push that is expected, and what is made ready for it: a push that comes sooner waits for that, which takes less
-/// than to begin once more.
+/// An expected push, and the preparation for it. A push that arrives sooner waits for the preparation, which is faster
+/// than to begin again.
 #[derive(Debug)]
 struct ExpectedPush {
     coordinate: Coordinate,
@@ -71,15 +73,14 @@ impl ExpectedPushes {
         drop(unused);
     }
 
-    /// Takes what is ready for a push into `repository`, if it can be used.
+    /// Takes the preparation for a push into `repository`, if it can be used.
     pub(super) async fn take(&self, repository: &Repository) -> Option<Ready> {
         let is_meant = |expected: &mut ExpectedPush| expected.coordinate == *repository.coordinate();
         let expected = self.lock().extract_if(.., is_meant).next()?;
         let mut taken = match expected.ready.await.ok()? {
             Ok(ready) => ready,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(repo.coordinate = %repository.coordinate(), error, "was not ready for a push");
+                tracing::debug!(repo.coordinate = %repository.coordinate(), error = logged(&error), "was not ready for a push");
                 return None;
             }
         };
@@ -94,7 +95,7 @@ impl ExpectedPushes {
     }
 }
 
-/// How many wait at most, whoever asks: each is a process of a few MiB.
+/// Most preparations at a time, for all clients: each is a process of a few MiB.
 const READY_MAX: usize = 4;
 
 /// How long one waits. A small push comes within milliseconds; what takes longer to pack gains nothing by it.

@@ -51,7 +51,7 @@ mod tests {
     enum Faulty {
         /// A commit with these lines between its tree and its message.
         By(&'static str),
-        /// A whole object of this kind, in which `TREE` and `BLOB` stand for ids.
+        /// A complete object of this kind, in which `TREE` and `BLOB` stand for ids.
         Text(&'static str, &'static str),
         /// A tree of these modes and names.
         Tree(&'static [(&'static str, &'static str)]),
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Reads from the document what each fault gets: whether it is taken.
+    /// Reads from the document whether each fault is allowed.
     fn documented() -> BTreeMap<String, bool> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/clients.md");
         let text = std::fs::read_to_string(path).unwrap();
@@ -296,13 +296,13 @@ mod tests {
         let mut documented = BTreeMap::new();
         for row in table.lines().filter(|line| line.starts_with("| `")) {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-            let is_taken = match cells[2] {
-                "taken" => true,
+            let is_allowed = match cells[2] {
+                "allowed" => true,
                 "refused" => false,
                 other => panic!("{other}: {row}"),
             };
             let names = cells[1].split('`').skip(1).step_by(2);
-            documented.extend(names.map(|name| (name.to_owned(), is_taken)));
+            documented.extend(names.map(|name| (name.to_owned(), is_allowed)));
         }
         documented
     }
@@ -342,7 +342,7 @@ mod tests {
                 match (taken, documented[id]) {
                     (Ok(_), true) => {}
                     (Err(IngestError::Fsck { message }), false) => {
-                        // Of an entry without a name, git says another.
+                        // For an entry without a name, git reports another fault.
                         let fault = if id == "emptyName" { "badTree" } else { id };
                         assert!(
                             message.contains("object ") && message.contains(fault),

@@ -1,5 +1,5 @@
-//! Whether what was found out about a repository outside of its lock still holds under the lock: it does if no object
-//! has left the repository since. It was not removed and made again, nor were packs taken out of it.
+//! Whether a check of a repository that was made outside its lock is still valid under the lock: it is if no object has
+//! left the repository since. The repository was not removed and made again, nor were packs removed from it.
 
 use std::fs;
 use std::fs::File;
@@ -18,8 +18,8 @@ use crate::repositories::repository::Repository;
 
 /// A repository from its making, or from the last time that objects were removed, until that happens again.
 ///
-/// It is known by the file that tells whose the repository is, which nobody changes, and which is replaced before
-/// objects go.
+/// It is identified by the file that names the repository's owner, which is never changed, and is replaced before
+/// objects are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Generation(String);
 
@@ -27,7 +27,7 @@ impl Generation {
     /// Returns that of a repository; `None`: it is not on disk, or packs are just leaving it. Blocks.
     ///
     /// # Errors
-    /// [`FileError`] if it is there and cannot be told.
+    /// [`FileError`] if it exists and cannot be read.
     pub(super) fn of(repository: &Path) -> Result<Option<Self>, FileError> {
         let path = repository.join(COORDINATE_FILE);
         // Opened, because a file system that hosts share may remember for a while which file a name meant.
@@ -56,7 +56,7 @@ impl Generation {
     }
 }
 
-/// What some objects beside a repository need besides each other.
+/// What some objects beside a repository need in addition to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WholeWith {
     /// Nothing.
@@ -76,7 +76,8 @@ impl WholeWith {
         Ok(Generation::of(path)?.map_or(Self::Unknown, Self::Repository))
     }
 
-    /// Tells whether the objects are known to be whole with the repository as it is, and stays under its lock. Blocks.
+    /// Whether the objects are known to be complete together with the repository as it is, which cannot change under
+    /// its lock. Blocks.
     ///
     /// # Errors
     /// As [`Generation::of`].
@@ -88,7 +89,7 @@ impl WholeWith {
         }
     }
 
-    /// Reads what is noted in an object directory. Blocks.
+    /// Reads the note in an object directory. Blocks.
     pub(super) fn read(object_dir: &Path) -> Self {
         // What a crash has left half written is unknown too.
         let noted = fs::read_to_string(Self::note_in(object_dir)).unwrap_or_default();
@@ -118,7 +119,7 @@ impl WholeWith {
             Self::Unknown => String::new(),
         };
         fs::write(&file, text).map_err(failed("write", &file))?;
-        // What was noted of the others must not be there again after a crash.
+        // The notes of the others must not reappear after a crash.
         if is_new { Ok(()) } else { sync(&[file]) }
     }
 

@@ -9,17 +9,19 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gix::odb::pack::index::File as PackIndex;
+use shared::git::ObjectKind;
 use shared::git::Oid;
 
 use crate::repositories::layout::in_background;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
+use crate::repositories::objects::to_oid;
 use crate::repositories::packs::packs_in;
 
-/// Returns a `.gitmodules` with a carriage return that a pack brings; `None`: there is none.
+/// Returns a `.gitmodules` with a carriage return in a pack; `None`: there is none.
 ///
-/// Every tree of the packs in `object_dir` is looked at, unless they are so many that it takes too long: then what a
-/// checkout of `tips` reads. `of_repository` has what the pack builds on.
+/// Checks every tree of the packs in `object_dir`, unless they are so many that it takes too long: then only those that
+/// a checkout of `tips` reads. `of_repository` has the objects that the pack builds on.
 ///
 /// # Errors
 /// [`ReadError`] if an object cannot be read.
@@ -39,7 +41,8 @@ fn find(object_dir: &Path, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Resu
         None => in_roots(&objects, tips)?,
     };
     for blob in found {
-        if objects.blob(blob)?.is_none_or(|content| is_dangerous(&content)) {
+        let content = objects.content(blob, ObjectKind::Blob, u64::MAX)?;
+        if content.is_none_or(|content| is_dangerous(&content)) {
             return Ok(Some(blob));
         }
     }
@@ -54,10 +57,7 @@ fn in_all_trees(object_dir: &Path, objects: &Objects) -> Result<Option<BTreeSet<
         let path = dir.join(name).with_extension("idx");
         let index = PackIndex::at(&path, gix::hash::Kind::Sha1).map_err(|_| ReadError::Malformed { path })?;
         for entry in index.iter() {
-            let bytes = <[u8; Oid::LEN]>::try_from(entry.oid.as_bytes());
-            let Some(oid) = bytes.ok().and_then(Oid::from_bytes) else {
-                continue;
-            };
+            let Some(oid) = to_oid(&entry.oid) else { continue };
             match objects.entries_named(oid, is_gitmodules)? {
                 Some(named) if begun.elapsed() < SEARCH_MAX => found.extend(named),
                 Some(_) | None => return Ok(None),
@@ -109,7 +109,7 @@ const LEFT_OUT_BY_HFS: [char; 16] = [
     '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}', '\u{feff}',
 ];
 
-/// How long the trees of a pack are looked at: some 100,000 trees.
+/// How long the trees of a pack are checked: some 100,000 trees.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
@@ -200,9 +200,10 @@ mod tests {
             assert_eq!(found.unwrap(), expected, "{story}");
             let objects = Objects::open(&[quarantine.object_dir().to_owned(), into.object_dir()]).unwrap();
             let at_root = in_roots(&objects, &[commit].into()).unwrap();
+            let content = |blob| objects.content(blob, ObjectKind::Blob, u64::MAX);
             let has_it = at_root
                 .iter()
-                .any(|blob| is_dangerous(&objects.blob(*blob).unwrap().unwrap()));
+                .any(|blob| is_dangerous(&content(*blob).unwrap().unwrap()));
             assert_eq!(has_it, expected.is_some(), "{story}");
         }
     }

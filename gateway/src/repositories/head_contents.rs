@@ -1,5 +1,5 @@
-//! What is shown of the commit that HEAD leads to: its README and the last commits, read with the limits that objects
-//! have here. What is missing, malformed or costs too much is left out.
+//! The content of the commit that HEAD leads to, for pages: its README and the last commits, read with the usual limits
+//! for objects. Missing, malformed or too expensive parts are left out.
 
 use gix::date::Time;
 use gix::hash::Kind::Sha1;
@@ -14,7 +14,7 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::to_oid;
 use crate::repositories::repository::Repository;
 
-/// What is shown of a commit.
+/// The shown content of a commit.
 #[derive(Debug, Default)]
 pub(crate) struct HeadContents {
     pub(crate) readme: Option<Readme>,
@@ -42,7 +42,7 @@ pub(crate) struct CommitLine {
 }
 
 impl Repository {
-    /// Reads what is shown of the commit `head`, and returns what `render` makes of it, away from the async threads.
+    /// Reads the content of the commit `head`, and returns the result of `render` on it, outside the async threads.
     ///
     /// # Errors
     /// An object that exists cannot be read.
@@ -123,7 +123,7 @@ fn readme(objects: &Objects, head: Oid) -> Result<Option<Readme>, ReadError> {
     }))
 }
 
-/// Returns the place of a file's name among those of READMEs; `None`: it is none.
+/// Returns the rank of a file's name among those of READMEs; `None`: it is not one.
 fn rank(name: &[u8]) -> Option<usize> {
     let name = name.to_ascii_lowercase();
     let ending = name.strip_prefix(b"readme")?;

@@ -1,6 +1,6 @@
-//! The names of the repositories that are hosted here, in memory, sorted: a page of them costs the same whoever asks,
-//! however many there are. It is filled by a walk over the disk, and follows what this gateway does. What the
-//! operator's lists do not permit is kept aside: it is neither shown nor counted.
+//! The names of the hosted repositories, in memory, sorted: a page of them costs the same however many there are. A
+//! walk over the disk fills it, and it follows the changes of this gateway. Repositories that the operator's lists do
+//! not permit are kept separately: they are neither shown nor counted.
 //!
 //! What another gateway on the same disk makes or removes, the next walk finds.
 
@@ -30,7 +30,6 @@ pub(crate) struct HostedIndex {
 
 #[derive(Debug, Default)]
 struct Names {
-    /// By name and owner.
     shown: SortedPieces<Arc<Hosted>>,
     /// Every word with what follows it in its name.
     words: SortedPieces<Word>,
@@ -39,11 +38,12 @@ struct Names {
     access: Arc<Access>,
     /// The lists by which everything in it is shown or hidden.
     applied: Arc<Access>,
-    /// Counts the changes of what is shown.
+    /// Counts the changes of the shown names.
     version: u64,
 }
 
-#[derive(Debug)]
+/// By name, then by owner.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Hosted {
     /// Its identifier in lower case.
     name: String,
@@ -118,7 +118,7 @@ impl HostedIndex {
         self.write().applied = Arc::clone(access);
     }
 
-    /// Returns a number that changes with what is shown.
+    /// Returns a number that changes with the shown names.
     pub(crate) fn version(&self) -> u64 {
         self.read().version
     }
@@ -215,27 +215,6 @@ impl Hosted {
         }
     }
 }
-
-impl Ord for Hosted {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_name = self.name.cmp(&other.name);
-        by_name.then_with(|| self.coordinate.cmp(&other.coordinate))
-    }
-}
-
-impl PartialOrd for Hosted {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Hosted {
-    fn eq(&self, other: &Self) -> bool {
-        self.coordinate == other.coordinate
-    }
-}
-
-impl Eq for Hosted {}
 
 impl Word {
     fn all_of(hosted: &Arc<Hosted>) -> Vec<Self> {
@@ -346,7 +325,8 @@ mod tests {
         assert_eq!(names(&index.page("", 0)), ["b"]);
     }
 
-    /// Whoever tries a name letter by letter learns nothing of what is denied, and no page is empty because of it.
+    /// A visitor who tries a name letter by letter learns nothing about denied repositories, and no page is empty
+    /// because of them.
     #[test]
     fn what_the_operator_denies_is_neither_shown_nor_counted_until_it_is_permitted() {
         let index = index(&["a", "secret", "secret-two"]);

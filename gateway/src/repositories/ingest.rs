@@ -40,16 +40,13 @@ impl Quarantine {
     }
 }
 
-/// Reads from how an `index-pack` ended and what it said what was wrong (git `builtin/index-pack.c`).
+/// Determines from the end and the output of an `index-pack` what was wrong (git `builtin/index-pack.c`).
 pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimits) -> Result<(), IngestError> {
-    let failed = |source| GitError::Run {
-        command: "index-pack".to_owned(),
-        source,
-    };
-    let Some(ChildOutput { status, stderr, .. }) = ended.map_err(failed)? else {
+    let Some(output) = ended.map_err(GitError::run("index-pack"))? else {
         let max = limits.duration_max;
         return Err(IngestError::Deadline { max });
     };
+    let ChildOutput { status, stderr, .. } = &output;
     if status.success() {
         return Ok(());
     }
@@ -57,7 +54,7 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     if status.signal() == Some(Signal::KILL.as_raw()) {
         return Err(IngestError::Killed);
     }
-    if exceeded_limit(status) {
+    if exceeded_limit(*status) {
         return Err(IngestError::TooExpensive);
     }
     let lines = stderr.lines();
@@ -91,20 +88,16 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
         return Err(IngestError::MissingObject { message });
     }
     if line_with(DISK_FAULTS).is_some() {
-        return Err(IngestError::Git(GitError::Failed {
-            command: "index-pack".to_owned(),
-            status,
-            message: stderr.summary(),
-        }));
+        return Err(GitError::failed("index-pack", &output).into());
     }
     let message = line_with(&["fatal: ", "error: "]).unwrap_or_else(|| stderr.summary());
     Err(IngestError::Broken { message })
 }
 
-/// What git says where it gets no memory.
+/// git's messages when it gets no memory.
 pub(super) const MEMORY_FAULTS: &[&str] = &["Out of memory", "out of memory", "mmap failed", "Cannot allocate"];
 
-/// What git says of a disk that fails it, where it does not name a lack of room: without an inode for the directory, a
+/// git's messages for a failing disk that do not mention a lack of room: without an inode for the directory, a
 /// temporary file in it cannot be made.
 pub(super) const DISK_FAULTS: &[&str] = &[
     "nable to create temporary file",
@@ -151,7 +144,7 @@ pub(crate) mod tests {
         !repository.object_kinds(&[oid]).await.unwrap().is_empty()
     }
 
-    /// Its pusher heard that the pack is broken (the soak found it, on a disk without inodes).
+    /// Its pusher was told that the pack is broken (the soak found it, on a disk without inodes).
     #[tokio::test]
     async fn a_fault_of_the_disk_is_not_laid_to_the_pack() {
         let world = World::new().await;
@@ -195,7 +188,7 @@ pub(crate) mod tests {
             quarantine.migrate().await.unwrap();
             assert!(has(&server, one).await);
 
-            // Thin: what it builds on is in the repository.
+            // Thin: its bases are in the repository.
             let second = pack(&world, &pusher, &format!("{two}\n^{one}\n")).await;
             let quarantine = ingest(&server, second, IngestLimits::default()).await.unwrap();
             quarantine.migrate().await.unwrap();

@@ -1,4 +1,4 @@
-//! What is kept aside of a state that comes in parts, as a push sees it that brings more of it.
+//! The kept parts of a state, as seen by a push of another part.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nostr::event::EventId;
 use shared::git::Oid;
 
-/// What is kept of one state, for a push that brings more of it.
+/// The kept parts of one state, for a push of another part.
 #[derive(Debug, Clone)]
 pub(crate) struct KeptParts {
     /// The state.

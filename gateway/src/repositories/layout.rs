@@ -16,6 +16,7 @@
 //! Everything lies on one file system: things are made in the quarantine and renamed to their place.
 
 use std::fs;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::hash::Hasher;
@@ -41,7 +42,7 @@ use crate::repositories::lock_key::LockKey;
 
 /// The data directory of one running gateway. Cheap to clone.
 ///
-/// While a clone lives, the lock that tells other gateways to leave this one's quarantine alone is held.
+/// While a clone of this value exists, the lock is held that tells other gateways not to touch this one's quarantine.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     inner: Arc<Inner>,
@@ -61,7 +62,7 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub(crate) struct FileError {
-    /// What was attempted.
+    /// The operation that failed.
     pub(crate) operation: &'static str,
     /// On what.
     pub(crate) path: PathBuf,
@@ -71,8 +72,8 @@ pub(crate) struct FileError {
 }
 
 impl Layout {
-    /// Opens the data directory `data_dir`, making what is missing (directories with mode 0700). Blocks; call it once,
-    /// at start.
+    /// Opens the data directory `data_dir`, creating missing directories (with mode 0700). Blocks; call it once, at
+    /// start.
     ///
     /// # Errors
     /// [`FileError`] if a directory or the lock of this instance cannot be made.
@@ -117,8 +118,8 @@ impl Layout {
         self.inner.root.join(REPOSITORIES).join(owner.to_hex())
     }
 
-    /// Returns the directory of everything staged for `coordinate`. It is found by identifier first: whoever decides
-    /// about an identifier wants to see all that is staged for it.
+    /// Returns the directory of everything staged for `coordinate`. The identifier is the first component, because a
+    /// decision about an identifier needs everything that is staged for it.
     pub(crate) fn staging(&self, coordinate: &Coordinate) -> PathBuf {
         self.staging_of(&coordinate.identifier).join(coordinate.owner.to_hex())
     }
@@ -128,7 +129,7 @@ impl Layout {
         self.inner.root.join(STAGING).join(disk_name(identifier))
     }
 
-    /// Returns the directory of what came in parts of the states of `coordinate`.
+    /// Returns the directory of the kept parts of states of `coordinate`.
     pub(super) fn parts(&self, coordinate: &Coordinate) -> PathBuf {
         self.parts_of(&coordinate.owner).join(disk_name(&coordinate.identifier))
     }
@@ -180,7 +181,7 @@ impl Layout {
     /// Removes a directory of the data directory, at once or not at all: what a crash leaves of it is swept. Blocks.
     ///
     /// # Errors
-    /// It is still there, or what is left of it in the quarantine.
+    /// It still exists, or its remains are in the quarantine.
     pub(super) fn remove_at_once(&self, dir: &Path) -> Result<(), FileError> {
         let gone = self.fresh_quarantine();
         fs::rename(dir, &gone).map_err(failed("remove", dir))?;
@@ -242,6 +243,20 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(failed("make the directory", path))
+}
+
+/// Returns the entries of a directory. Blocks.
+pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect);
+    entries.map_err(failed("list", dir))
+}
+
+/// As [`entries`]; nothing is in a directory that does not exist.
+pub(super) fn entries_if_any(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
+    match entries(dir) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries,
+    }
 }
 
 /// Removes a file; nothing there is no error.
@@ -306,13 +321,13 @@ pub(crate) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + 
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
-            // The runtime is going down and whoever waits here with it.
+            // The runtime is shutting down, and the waiting task with it.
             Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// Makes and locks the file that says that this instance lives.
+/// Creates and locks the file that shows that this instance is alive.
 fn claim_instance(quarantine: &Path) -> Result<(String, File), FileError> {
     loop {
         // RandomState is seeded by the operating system: distinct on every host that shares the disk.

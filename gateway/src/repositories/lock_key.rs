@@ -17,7 +17,7 @@ use shared::nip34::Coordinate;
 pub(super) struct LockKey([u8; KEY_BYTES]);
 
 impl LockKey {
-    /// Reads the key in `directory`, and makes it where there is none. `fresh` is a path there that nobody else uses.
+    /// Reads the key in `directory`, and creates it if there is none. `fresh` is an unused path there.
     ///
     /// # Errors
     /// It cannot be read or made.
@@ -64,7 +64,7 @@ const LOCK_FILES: u16 = 4096;
 mod tests {
     use super::*;
 
-    /// Whoever knew the hash could choose names that share the lock file of a victim's.
+    /// A stranger who knew the hash could choose names that share the lock file of a victim's.
     #[test]
     fn a_key_is_made_once_and_each_data_directory_has_its_own() {
         let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

@@ -1,4 +1,4 @@
-//! What can be changed: repositories under their lock, handed out only by that lock.
+//! Repositories that can be changed: under their lock, and handed out only by that lock.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -13,9 +13,9 @@ use shared::nip34::Coordinate;
 use shared::rules::Alignment;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
+use shared::rules::PushedState;
 use shared::rules::Staged;
 
-use crate::repositories::copy::copy_objects;
 use crate::repositories::copy::share_objects;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::in_background;
@@ -62,13 +62,13 @@ impl<'r> LockedRepositories<'r> {
         }
     }
 
-    /// Returns what is locked.
+    /// Returns the locked coordinates.
     pub(crate) fn coordinates(&self) -> &BTreeSet<Coordinate> {
         self.locked.coordinates()
     }
 
-    /// Locks more of them, if nobody else holds one of these just now, and returns whether it did. What was read before
-    /// about these may have changed since.
+    /// Locks more of them, if their locks are free now, and returns whether it did. Facts about these that were read
+    /// before may have changed.
     ///
     /// # Errors
     /// A lock file cannot be made or locked.
@@ -104,15 +104,28 @@ impl LockedRepository<'_> {
         &self.repository
     }
 
-    /// Moves `tips`, and what they need, into the repository, which is made if need be.
+    /// Moves `tips`, and the objects that they need, into the repository. A repository that does not exist is created;
+    /// if the tips are all tips of `state`, with its refs: objects and refs then become durable together.
     ///
     /// # Errors
     /// They are not there, or not whole.
-    pub(crate) async fn take_in(&self, received: Received, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
-        Ok(self.declared(received, tips).await?.migrate().await?)
+    pub(crate) async fn take_in(
+        &self,
+        received: Received,
+        tips: &BTreeSet<Oid>,
+        state: Option<&PushedState>,
+    ) -> Result<(), RepositoryError> {
+        self.store.touched().note(self.repository.coordinate());
+        let declared = self.declared(received, tips).await?;
+        match state.filter(|state| state.tips().is_subset(tips)) {
+            Some(state) => declared.migrate_with_refs(RefTransaction::of_new(state)).await?,
+            None => declared.migrate().await?,
+        }
+        self.repository.forget_refs();
+        Ok(())
     }
 
-    /// Keeps `tips`, and what they need, aside with the state that declares them.
+    /// Keeps `tips`, and the objects that they need, aside with the state that declares them.
     ///
     /// # Errors
     /// They are not there, or not whole.
@@ -126,7 +139,7 @@ impl LockedRepository<'_> {
         Ok(PartsOf::of(&self.repository).keep(state_id, declared).await?)
     }
 
-    /// Removes what is kept aside with a state.
+    /// Removes the kept parts of a state.
     ///
     /// # Errors
     /// It is still there.
@@ -155,7 +168,7 @@ impl LockedRepository<'_> {
         Ok(staging.put(&staged.event_id, &staged.commit_oid, whole).await?)
     }
 
-    /// Removes what is staged.
+    /// Removes staged objects.
     ///
     /// # Errors
     /// It is still there.
@@ -199,11 +212,11 @@ impl LockedRepository<'_> {
 
     /// Sets the ref of a PR, after its commit has moved in.
     ///
-    /// What was staged for it is forgotten last: after a crash it is all that says that the ref of an event that is
-    /// served already is to be set.
+    /// The staged directory is removed last: after a crash it is the only record that the ref of an already served
+    /// event must be set.
     ///
     /// # Errors
-    /// The ref is as it was, or what is staged is still there.
+    /// The ref is as it was, or the staged objects still exist.
     pub(crate) async fn install(&self, installation: &Installation) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
@@ -316,7 +329,7 @@ impl LockedRepository<'_> {
     /// Puts packs and indexes into the repository that maintenance has made, unless they do not fit any more.
     ///
     /// # Errors
-    /// The repository has what it had, and perhaps some of the new.
+    /// The repository has its old packs, and perhaps some of the new.
     pub(super) async fn switch_packs(&self, renewed: RenewedPacks) -> Result<bool, RepositoryError> {
         let object_dir = self.repository.object_dir();
         Ok(in_background(move || renewed.put_in_place(&object_dir)).await?)
@@ -338,8 +351,8 @@ impl LockedRepository<'_> {
         Ok(declared)
     }
 
-    /// Makes sure that what came in was not checked with objects that have gone since. That is all but never so, and
-    /// then a walk under the lock is better than a push that has to come again.
+    /// Makes sure that the incoming objects were not checked with objects that have been removed since. That almost
+    /// never happens, and then a walk under the lock is better than a push that must be repeated.
     async fn recheck(&self, quarantine: &Quarantine, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
         if quarantine.is_still_whole().await? {
             return Ok(());
@@ -349,7 +362,7 @@ impl LockedRepository<'_> {
         check_complete(&self.repository, &object_dirs, tips).await
     }
 
-    /// Brings `tips` and what they need from another repository of its maintainers.
+    /// Copies `tips` and the objects that they need from another repository of its maintainers.
     async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
         let source = self.store.at(source);
         match share_objects(&source, &self.repository).await? {
@@ -364,7 +377,9 @@ impl LockedRepository<'_> {
     }
 
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        copy_objects(from, &tips, &self.repository, self.limits).await
+        let have = (&self.repository, None);
+        let needed = Quarantine::copy(from, &tips, have, self.limits).await?;
+        Ok(needed.migrate().await?)
     }
 
     /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
@@ -388,7 +403,69 @@ impl LockedRepository<'_> {
 mod tests {
     use super::*;
     use crate::repositories::Repositories;
+    use crate::repositories::ingest::tests::ingest;
+    use crate::repositories::refs::Head;
     use crate::repositories::testing::World;
+
+    /// A push of `revs` from `source` for `tips`, taken in for `state`.
+    async fn take_in(
+        (world, source): (&World, &Repository),
+        locked: &LockedRepository<'_>,
+        (revs, tips): (&str, &[Oid]),
+        state: &PushedState,
+    ) -> Result<(), RepositoryError> {
+        let limits = IngestLimits::default();
+        let args = ["pack-objects", "--revs", "--stdout", "--thin", "--quiet"];
+        let pack = world.git(source, &args, revs.as_bytes()).await;
+        let quarantine = ingest(locked.reading(), pack, limits).await.unwrap();
+        let tips: BTreeSet<Oid> = tips.iter().copied().collect();
+        let sorted = Received::sort((quarantine, None), tips.clone(), tips.clone(), &limits).await;
+        locked.take_in(sorted.unwrap(), &tips, Some(state)).await
+    }
+
+    /// The refs of a first push cost a change of refs of their own, after the objects.
+    #[tokio::test]
+    async fn a_new_repository_comes_with_the_refs_of_its_state_if_the_push_brings_all_of_it() {
+        let world = World::new().await;
+        let source = world.repository("source");
+        let [one, two] = world.two_commits(&source).await;
+        let named = |name: &str| format!("refs/heads/{name}").parse::<RefName>().unwrap();
+        let state = |refs: &[(&str, Oid)]| PushedState {
+            event_id: EventId::from_byte_array([7; 32]),
+            refs: refs.iter().map(|(name, oid)| (named(name), *oid)).collect(),
+            head: Some(named(refs[0].0)),
+        };
+        let all = Repositories::new(world.store.clone(), IngestLimits::default());
+        let elsewhere = "77".repeat(20).parse().unwrap();
+        for (identifier, declared, comes_with_refs) in [
+            ("whole", state(&[("work", two), ("old", one)]), true),
+            ("elsewhere", state(&[("work", two), ("old", elsewhere)]), false),
+            ("collision", state(&[("work", two), ("work/old", one)]), false),
+        ] {
+            let repository = world.repository(identifier);
+            let locked = all.lock(&[repository.coordinate().clone()].into()).await.unwrap();
+            let locked = locked.repository(repository.coordinate()).unwrap();
+
+            let tips: &[Oid] = &[two, one];
+            take_in((&world, &source), &locked, (&format!("{two}\n"), tips), &declared)
+                .await
+                .unwrap();
+
+            let RefSnapshot { refs, head, .. } = repository.refs().await.unwrap().unwrap();
+            assert_eq!(refs == declared.refs, comes_with_refs, "{identifier}: {refs:?}");
+            assert_eq!(refs.is_empty(), !comes_with_refs, "{identifier}: {refs:?}");
+            assert_eq!(head == Head::Symbolic(named("work")), comes_with_refs, "{identifier}");
+            assert_eq!(repository.object_kinds(&[one, two]).await.unwrap().len(), 2);
+
+            // One that is there changes its refs by what compares them first.
+            let other = state(&[("other", one)]);
+            take_in((&world, &source), &locked, (&format!("{two}\n"), &[one]), &other)
+                .await
+                .unwrap();
+            assert_eq!(repository.refs().await.unwrap().unwrap().refs, refs, "{identifier}");
+        }
+        assert_eq!(world.quarantine_entries(), 0);
+    }
 
     /// A gateway that was killed meanwhile left a directory in the place of the repository, for ever.
     #[tokio::test]

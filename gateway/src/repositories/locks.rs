@@ -1,7 +1,7 @@
 //! The lock of a repository: its holder is the only one, in this process and in every other gateway on the same data
 //! directory, that changes it (docs/ARCHITECTURE.md rule 4).
 //!
-//! Whoever waits for a lock occupies no thread and holds no other lock.
+//! A waiter for a lock occupies no thread and holds no other lock.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,7 +26,7 @@ use crate::repositories::layout::open_lock_file;
 /// The locks of all repositories.
 pub(super) struct Locks {
     layout: Layout,
-    /// Who waits in this process, in the order of asking; at most one for each lock file.
+    /// The waiters in this process, in order of arrival; at most one for each lock file.
     in_process: DashMap<u16, Arc<Mutex<()>>>,
     /// Of those who wait for strangers one at a time is among the others.
     strangers: DashMap<u16, Arc<Mutex<()>>>,
@@ -36,7 +36,7 @@ pub(super) struct Locks {
 /// For whom somebody waits for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// For who has the repository, or for the server itself.
+    /// For the repository's owners, or for the server itself.
     Owners,
     /// For who offers something to it: however many there are, an owner waits for two of them at most.
     Strangers,
@@ -58,14 +58,14 @@ struct HeldLock {
 }
 
 impl Locked {
-    /// Returns what is locked.
+    /// Returns the locked coordinates.
     pub(super) fn coordinates(&self) -> &BTreeSet<Coordinate> {
         &self.coordinates
     }
 }
 
 impl Locks {
-    /// Keeps lock files where `layout` says.
+    /// Keeps lock files in the directory that `layout` gives.
     pub(super) fn new(layout: Layout) -> Self {
         Self {
             layout,
@@ -83,7 +83,7 @@ impl Locks {
         let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
         let numbers: BTreeSet<u16> = numbers.collect();
         let locked = timeout(self.wait_max, async {
-            let _turn = match (line, numbers.first()) {
+            let _line = match (line, numbers.first()) {
                 (Line::Strangers, Some(number)) => Some(mutex(&self.strangers, *number).lock_owned().await),
                 (Line::Owners | Line::Strangers, _) => None,
             };
@@ -98,8 +98,8 @@ impl Locks {
         })
     }
 
-    /// Locks more repositories, if nobody else holds one of them just now, and returns whether it did: whoever holds
-    /// locks waits for none.
+    /// Locks more repositories, if their locks are free now, and returns whether it did: a holder of locks waits for
+    /// none.
     ///
     /// # Errors
     /// A lock file cannot be created or locked.
@@ -123,7 +123,7 @@ impl Locks {
         Ok(true)
     }
 
-    /// Waits for one lock at a time, and tries the others: what somebody else holds is waited for without any.
+    /// Waits for one lock at a time, and tries the others: it holds no lock while it waits.
     async fn lock_all(&self, numbers: &BTreeSet<u16>) -> Result<Vec<HeldLock>, FileError> {
         let Some(mut waited_for) = numbers.first().copied() else {
             return Ok(Vec::new());
@@ -188,8 +188,8 @@ fn mutex(mutexes: &DashMap<u16, Arc<Mutex<()>>>, number: u16) -> Arc<Mutex<()>> 
     Arc::clone(&mutexes.entry(number).or_default())
 }
 
-/// For all locks of one piece of work. Longer than a reconcile takes; a copy of a large repository, which may take
-/// more, is not waited for with a request open: its client is told to come again.
+/// For all locks of one piece of work. Longer than a reconcile takes. A copy of a large repository may take longer; a
+/// request is not kept waiting for it: its client is asked to try again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Before another gateway is asked again: most hold a lock for a few milliseconds.

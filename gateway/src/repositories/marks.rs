@@ -60,7 +60,7 @@ impl Marks {
         self.packs.iter_mut().for_each(|pack| pack.marked.fill(false));
     }
 
-    /// Tells whether an object is in one of the packs.
+    /// Whether an object is in one of the packs.
     pub(super) fn have(&self, oid: &Oid) -> bool {
         self.packs.iter().any(|pack| pack.find(oid).is_some())
     }
@@ -109,7 +109,7 @@ impl Marks {
         })
     }
 
-    /// Tells whether any object is in this object directory. Blocks.
+    /// Whether any object is in this object directory. Blocks.
     ///
     /// # Errors
     /// As [`Marks::open`].
@@ -125,7 +125,7 @@ impl Marks {
         Ok(entries.any(is_there))
     }
 
-    /// Tells whether an object is left that is neither marked nor in the repository. Blocks.
+    /// Whether any object is neither marked nor in the repository. Blocks.
     ///
     /// # Errors
     /// [`ReadError`] if the repository cannot be read.

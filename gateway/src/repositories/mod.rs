@@ -1,9 +1,11 @@
-//! The repositories of this server as the rules see them: what is on disk as facts, and the locks that hand out what
-//! can be changed ([`LockedRepository`]). No rules here: which repository gets what is decided in `shared::rules`.
+//! The repositories of this server as the rules see them: facts from the disk, and the locks that hand out repositories
+//! for changes ([`LockedRepository`]). No rules here: `shared::rules` decides which repository gets what.
 
+pub(crate) mod changes;
 mod connectivity;
 mod copy;
 mod creation;
+mod disk_read;
 pub(crate) mod disk_use;
 pub(crate) mod error;
 mod expected;
@@ -42,6 +44,7 @@ mod surplus;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+mod touched;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;
@@ -55,9 +58,6 @@ use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 use shared::rules::Access;
-use shared::rules::Disk;
-use shared::rules::Facts;
-use shared::rules::OnDisk;
 use shared::rules::Staged;
 
 use crate::repositories::disk_use::DiskLimits;
@@ -76,25 +76,18 @@ pub(crate) use crate::repositories::locked::LockedRepository;
 pub(crate) use crate::repositories::locks::Line;
 use crate::repositories::locks::Locks;
 use crate::repositories::maintenance::MaintenanceSettings;
-use crate::repositories::maintenance::TouchedRepositories;
-use crate::repositories::objects::ReadError;
-use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
 use crate::repositories::parts::PartsOf;
-use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::refs::Head;
-use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::spool::Spool;
-use crate::repositories::staging::FoundStaged;
 use crate::repositories::staging::staged_for;
-use crate::repositories::staging::staged_for_events;
 use crate::repositories::sweep::sweep_quarantine;
+use crate::repositories::touched::TouchedRepositories;
 use crate::repositories::walk::DiskWalk;
 use crate::repositories::walk::WalkOf;
 
@@ -110,7 +103,7 @@ pub(crate) struct Repositories {
 }
 
 impl Repositories {
-    /// Works on the repositories of `store`; what is pushed or copied into them stays within `limits`.
+    /// Works on the repositories of `store`; pushes and copies into them stay within `limits`.
     pub(crate) fn new(store: RepositoryStore, limits: IngestLimits) -> Self {
         Self {
             locks: Arc::new(Locks::new(store.layout().clone())),
@@ -122,7 +115,7 @@ impl Repositories {
         }
     }
 
-    /// Bounds the disk that they take, for which `spare` gives way.
+    /// Bounds their disk use; `spare` is freed for them.
     pub(crate) fn with_disk_limits(self, limits: DiskLimits, spare: Arc<dyn Spare>) -> Self {
         let disk_use = Arc::new(DiskUse::new(self.store.layout().clone(), limits, Some(spare)));
         Self { disk_use, ..self }
@@ -204,7 +197,7 @@ impl Repositories {
         &self.limits
     }
 
-    /// Waits for the locks of all these. Only what they cover can be changed, by what is returned.
+    /// Waits for the locks of all these. The result is the only way to change them, and covers only them.
     ///
     /// # Errors
     /// A lock file cannot be made or locked, or others hold the locks for too long.
@@ -258,59 +251,10 @@ impl Repositories {
         in_background(move || sweep_quarantine(&quarantine)).await
     }
 
-    /// Returns what is staged for these repositories, as far as it can be read.
+    /// Returns the readable staged objects of these repositories.
     pub(crate) async fn staged(&self, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
         let (layout, coordinates) = (self.store.layout().clone(), coordinates.clone());
         in_background(move || staged_for(&layout, &coordinates)).await
-    }
-
-    /// Reads what is on disk of the repositories that `facts` are about, and of what is staged for them only what is
-    /// for these events; removes what a crash left of that of those that are locked. What cannot be read is named, and
-    /// tells nothing about the rest.
-    pub(crate) async fn read(
-        &self,
-        facts: &Facts,
-        pull_request_ids: &BTreeSet<EventId>,
-        locked: &LockedRepositories<'_>,
-    ) -> Disk {
-        let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
-        let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
-        let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
-        let with_authors = !facts.pull_requests.is_empty();
-        let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
-        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::of(&self.at(at))).collect();
-        let read = in_background(move || {
-            let FoundStaged { staged, unreadable } =
-                staged_for_events(&layout, &coordinates, &pull_request_ids, &locked);
-            let mut disk = Disk {
-                staged,
-                uninstallable: unreadable,
-                ..Disk::default()
-            };
-            // First: with what is finished by it the repositories are read.
-            let parts_read: Vec<_> = parts
-                .iter()
-                .map(|parts| parts.finish_and_read(&locked, &oids))
-                .collect();
-            for repository in hosted {
-                let coordinate = repository.coordinate();
-                match read_one(&repository, &oids, with_authors) {
-                    Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
-                    Ok(None) => {}
-                    Err(error) => note_broken(&mut disk, coordinate, &error),
-                }
-            }
-            for (parts, read) in parts.iter().zip(parts_read) {
-                let coordinate = parts.coordinate();
-                match read {
-                    Ok(parts) if parts.is_empty() => {}
-                    Ok(parts) => drop(disk.parts.insert(coordinate.clone(), parts)),
-                    Err(error) => note_broken(&mut disk, coordinate, &error),
-                }
-            }
-            disk
-        });
-        read.await
     }
 
     /// Makes ready for a push into a repository that is about to come, and waits until it has come, or does not.
@@ -323,7 +267,7 @@ impl Repositories {
         Spool::new(self.store.layout().clone(), self.limits)
     }
 
-    /// Returns what is kept aside for a repository of a state that declares `tips`; `None`: nothing.
+    /// Returns the kept parts of a state that declares `tips`; `None`: there are none.
     ///
     /// # Errors
     /// It cannot be looked up.
@@ -335,14 +279,14 @@ impl Repositories {
         Ok(PartsOf::of(&self.at(coordinate)).kept(state_id, tips).await?)
     }
 
-    /// Tells whether anything is kept aside of the states of a repository.
+    /// Whether any parts of the states of a repository are kept aside.
     pub(crate) async fn keeps_parts(&self, coordinate: &Coordinate) -> bool {
         let path = self.store.layout().parts(coordinate);
         in_background(move || path.is_dir()).await
     }
 
-    /// Checks a pack that was spooled for a repository, and returns a quarantine with its objects. They may refer to
-    /// what is `kept` aside.
+    /// Checks a spooled pack for a repository, and returns a quarantine with its objects. They may refer to the `kept`
+    /// parts.
     ///
     /// # Errors
     /// [`IngestError`].
@@ -355,7 +299,7 @@ impl Repositories {
         let repository = self.at(coordinate);
         let ready = match kept {
             None => self.expected.take(&repository).await,
-            // What is ready knows nothing of it.
+            // The prepared git process does not know these parts.
             Some(_) => None,
         };
         let (quarantine, index_pack) = match ready {
@@ -382,46 +326,11 @@ impl Repositories {
     }
 }
 
-fn note_broken(disk: &mut Disk, coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {
-    tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository, will try again");
-    disk.broken.insert(coordinate.clone());
-}
-
-/// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk. Who offered the PRs of its
-/// refs is read only where it matters.
-fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result<Option<OnDisk>, ReadError> {
-    let Some(read) = read_refs(repository.path(), None)? else {
-        return Ok(None);
-    };
-    let head = match read.snapshot.head {
-        Head::Symbolic(name) => Some(name),
-        Head::Detached(_) => None,
-    };
-    let has_pull_requests = || read.snapshot.refs.keys().any(|name| name.pull_request_id().is_some());
-    let pull_request_authors = match with_authors && has_pull_requests() {
-        true => read_authors(repository.path())?,
-        false => BTreeMap::new(),
-    };
-    Ok(Some(OnDisk {
-        pull_request_authors,
-        refs: read.snapshot.refs,
-        head,
-        objects: kinds_in(&[repository.object_dir()], oids)?,
-    }))
-}
-
 /// Bytes and key of each owner, a line each, in the data directory.
 const DISK_USE_FILE: &str = "disk-use";
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use shared::purgatory::Reading;
-    use shared::rules::Access;
-    use shared::rules::Covered;
-    use shared::rules::MaintainerMode;
-
     use super::*;
     use crate::repositories::testing::World;
 
@@ -445,36 +354,5 @@ mod tests {
         assert_eq!(listed_before, 3);
         let listed = repositories.hosted().page("", 0).coordinates;
         assert_eq!(listed, [served.coordinate().clone()]);
-    }
-
-    /// Nothing was decided for any of them.
-    #[tokio::test]
-    async fn parts_that_cannot_be_finished_break_one_repository_only() {
-        let world = World::new().await;
-        let state_id = "aa".repeat(32);
-        let [broken, whole] = ["broken", "whole"].map(|name| world.repository(name));
-        for repository in [&broken, &whole] {
-            repository.create().await.unwrap();
-            let parts = world.store.layout().parts(repository.coordinate()).join(&state_id);
-            fs::create_dir_all(parts.join("pack")).unwrap();
-            fs::write(parts.join("moving-in"), "").unwrap();
-            if repository.coordinate() == broken.coordinate() {
-                fs::write(parts.join("pack/pack-of-which-only-this-is-left.idx"), "").unwrap();
-            }
-        }
-        let covered = Covered {
-            coordinates: [&broken, &whole].map(|at| at.coordinate().clone()).into(),
-            ..Covered::default()
-        };
-        let all = Repositories::new(world.store.clone(), IngestLimits::default());
-        let locked = all.lock(&covered.coordinates).await.unwrap();
-        let (service, access) = ("svc".parse().unwrap(), Arc::new(Access::default()));
-        let (mode, reading) = (MaintainerMode::default(), Reading::default());
-        let facts = Facts::assemble(service, mode, access, covered, reading, Vec::new());
-
-        let disk = all.read(&facts, &BTreeSet::new(), &locked).await;
-
-        assert_eq!(disk.broken, [broken.coordinate().clone()].into());
-        assert!(disk.parts.keys().eq([whole.coordinate()]));
     }
 }

@@ -16,14 +16,14 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
-/// Why refs or objects could not be read. What does not exist is no error.
+/// Why refs or objects could not be read. A missing one is not an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// A file or directory cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
     /// A file holds something else than git writes.
-    #[error("{} does not hold what git writes there", path.display())]
+    #[error("{} has unexpected content", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,
@@ -95,10 +95,14 @@ impl Objects {
             match self.find(at)? {
                 Some(found) if found.kind != ObjectKind::Tag => return Ok((at != oid).then_some(at)),
                 Some(found) if found.size_bytes <= TAG_BYTES_MAX && found.deltas <= DELTAS_MAX => {
-                    let Some(target) = self.tag_target(at)? else {
+                    let Some(targets) = self.rebuild(at, |tag| links_in(at, tag))? else {
+                        tracing::warn!(oid = %at, "a tag is a delta of an object too large to rebuild: it is not peeled");
                         return Ok(None);
                     };
-                    at = target;
+                    let Some(target) = targets.first() else {
+                        return Ok(None);
+                    };
+                    at = *target;
                 }
                 Some(_) | None => return Ok(None),
             }
@@ -132,14 +136,6 @@ impl Objects {
         }
     }
 
-    /// Returns the content of a blob. `None`: it is not here, or costs too much to read.
-    pub(super) fn blob(&self, oid: Oid) -> Result<Option<Vec<u8>>, ReadError> {
-        match self.find(oid)? {
-            Some(found) => self.read(oid, &found, |object| Ok(object.data.to_vec())),
-            None => Ok(None),
-        }
-    }
-
     /// Returns the content of an object of this kind. `None`: none such is here, it has more bytes than that, or it
     /// costs too much to read.
     pub(super) fn content(&self, oid: Oid, kind: ObjectKind, bytes_max: u64) -> Result<Option<Vec<u8>>, ReadError> {
@@ -158,9 +154,18 @@ impl Objects {
         found: &ObjectHeader,
         parse: impl Fn(&gix::objs::Data<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        if found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
-            return Ok(None);
+        match found.deltas > LINKS_DELTAS_MAX || found.size_bytes > REBUILD_BYTES_MAX as u64 {
+            true => Ok(None),
+            false => self.rebuild(oid, parse),
         }
+    }
+
+    /// Reads an object. `None`: it does not exist, or the base of its delta is too large.
+    fn rebuild<T>(
+        &self,
+        oid: Oid,
+        parse: impl Fn(&gix::objs::Data<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         let mut buffer = Vec::new();
         for store in &self.stores {
@@ -191,28 +196,6 @@ impl Objects {
                     deltas: header.num_deltas().unwrap_or(0),
                 }));
             }
-        }
-        Ok(None)
-    }
-
-    fn tag_target(&self, oid: Oid) -> Result<Option<Oid>, ReadError> {
-        let id = gix::ObjectId::Sha1(*oid.as_bytes());
-        let mut buffer = Vec::new();
-        for store in &self.stores {
-            let object = match gix::objs::Find::try_find(store, &id, &mut buffer) {
-                Ok(Some(object)) => object,
-                Ok(None) => continue,
-                Err(error) if error.classify().has(BEYOND_LIMIT) => {
-                    tracing::warn!(%oid, "a tag is a delta of an object too large to rebuild: it is not peeled");
-                    return Ok(None);
-                }
-                Err(error) => return Err(unreadable(oid)(error)),
-            };
-            let target = gix::objs::TagRefIter::from_bytes(object.data, gix::hash::Kind::Sha1)
-                .target_id()
-                .map_err(unreadable(oid))?;
-            let bytes = <[u8; Oid::LEN]>::try_from(target.as_bytes());
-            return Ok(bytes.ok().and_then(Oid::from_bytes));
         }
         Ok(None)
     }
@@ -249,7 +232,7 @@ fn links_in(oid: Oid, object: &gix::objs::Data<'_>) -> Result<Vec<Oid>, ReadErro
     Ok(links)
 }
 
-/// What is known of an object before it is rebuilt.
+/// The known facts about an object before it is rebuilt.
 struct ObjectHeader {
     kind: ObjectKind,
     size_bytes: u64,
@@ -264,14 +247,14 @@ fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ReadError {
     }
 }
 
-/// A tag of a tag of a tag: more than anybody makes, and an end for what somebody might.
+/// A tag of a tag of a tag: more than real repositories have, and a bound for malicious ones.
 const TAG_DEPTH_MAX: usize = 32;
-/// A longer tag is advertised without what it points at, rather than read into memory at each advertisement.
+/// A longer tag is advertised without its peeled value, rather than read into memory at each advertisement.
 const TAG_BYTES_MAX: u64 = 256 * 1024;
 /// The longest chain that git made before it found that 50 are enough (`gc.aggressiveDepth` until git 2.11): each delta
 /// copies the object once more.
 const DELTAS_MAX: u32 = 250;
-/// What git makes by default (`pack.depth`): an object behind more is for git to read, which remembers what it rebuilt.
+/// git's default (`pack.depth`): an object behind more deltas is left to git, which caches what it has rebuilt.
 const LINKS_DELTAS_MAX: u32 = 50;
 /// For all that is needed to rebuild one object: twice the largest of its chain, and the deltas. A tag of 150 bytes can
 /// be a delta of one of 2 GB.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
+use crate::process::ChildLimits;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::is_disk_full;
 
@@ -35,6 +36,15 @@ impl IngestLimits {
         duration_max: Duration::from_secs(6 * 3600),
         stall_max: Duration::from_secs(60),
     };
+
+    /// Returns what one git may use.
+    pub(super) fn child_limits(&self) -> ChildLimits {
+        ChildLimits {
+            memory_bytes: self.memory_bytes_max,
+            cpu_secs: self.cpu_secs_max,
+            file_bytes: self.pack_bytes_max,
+        }
+    }
 }
 
 impl Default for IngestLimits {
@@ -47,10 +57,10 @@ impl Default for IngestLimits {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IngestError {
     /// The request ends where the pack should begin.
-    #[error("the push brings no pack")]
+    #[error("the push has no pack")]
     NoPack,
-    /// What is there is no pack of a version that git knows.
-    #[error("what follows the commands is no pack")]
+    /// The data is not a pack of a version that git knows.
+    #[error("the data after the commands is not a pack")]
     NotAPack,
     /// More objects than the limit.
     #[error("the pack has {count} objects, more than {max}: push in parts")]
@@ -94,10 +104,10 @@ pub(crate) enum IngestError {
         oid: Oid,
     },
     /// Checking the pack takes more memory or time than the limit.
-    #[error("the pack takes more memory or time to check than this server gives: push in parts")]
+    #[error("checking the pack exceeds the limits of memory or time of this server: push in parts")]
     TooExpensive,
     /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
-    #[error("the check of the pack was killed here: push again, and if it is large in parts")]
+    #[error("the check of the pack was killed: push again, in parts if it is large")]
     Killed,
     /// The check took too long.
     #[error("checking the pack took more than {} s", max.as_secs())]
@@ -109,7 +119,7 @@ pub(crate) enum IngestError {
     #[error("the server's disk is full")]
     DiskFull,
     /// A file or directory could not be made or written.
-    #[error("the push cannot be stored here")]
+    #[error("the push cannot be stored on this server")]
     Disk(#[source] FileError),
     /// git could not be run.
     #[error("the server cannot check packs right now")]

@@ -1,6 +1,7 @@
-//! Packs that come into a repository together, or leave it together: of packs that build on each other, one without
-//! the other would count as here and not be whole. They are noted while that lasts. Whoever locks the repository next,
-//! after a crash or a fault of the disk, takes out what is noted: what has not all come, and what has not all left.
+//! Packs that are added to a repository together, or removed together. If one of several packs that build on each other
+//! were there without the others, its objects would count as present and be incomplete. A note records such a change
+//! while it lasts. The next holder of the repository's lock, after a crash or a fault of the disk, takes out the noted
+//! packs: those of an incomplete addition, and the rest of an incomplete removal.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,10 +60,10 @@ pub(super) fn remove_all(repository: &Repository, packs: &BTreeSet<PathBuf>) -> 
     take_out_noted(repository)
 }
 
-/// Finishes what was begun in these repositories, which are locked, before anything is decided by what is in them.
+/// Finishes interrupted changes in these locked repositories, before their content is used for a decision.
 ///
 /// # Errors
-/// [`FileError`]; then what is in one of them need not be whole.
+/// [`FileError`]; then the objects of one of them may be incomplete.
 pub(super) async fn finish_changes(
     store: &RepositoryStore,
     coordinates: &BTreeSet<Coordinate>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shared::git::Oid;
 use shared::git::RefName;
 
-/// What is in the file.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PackedRefs {
     pub(super) refs: BTreeMap<RefName, Oid>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
@@ -27,7 +29,7 @@ pub(super) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
     })
 }
 
-/// Puts the packs of the object directory `from` into `to` too. They stand on the disk once: packs never change.
+/// Puts the packs of the object directory `from` into `to` too. They are on disk once: packs never change.
 ///
 /// # Errors
 /// [`FileError`] if a file cannot be put there; those put before are whole and stay.
@@ -74,7 +76,7 @@ fn place_packs(
     make_dir(&to)?;
     // Named by the hash of its content: the same pack is there already.
     packs.retain(|pack| !to.join(pack).with_extension("idx").exists());
-    // git before 2.41 writes no `.rev` unless told to.
+    // git before 2.41 writes no `.rev` by default.
     let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
     let files_of = |pack: &PathBuf| ["pack", "rev", "idx"].map(|extension| from.join(pack).with_extension(extension));
     let files: Vec<PathBuf> = packs.iter().flat_map(files_of).filter(is_here).collect();
@@ -93,17 +95,17 @@ pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     packs_besides(&replaced, dir)
 }
 
-/// Returns the packs that were replaced. Those that have their objects are listed by whoever begins to list after this.
+/// Returns the replaced packs. Every listing that begins after this contains the packs that have their objects.
 fn replaced_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let replaced = marked_with(REPLACED, dir)?;
     Ok(replaced.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Returns the packs beside which a file with this extension is, and when it was made; that time is none if the file is
-/// gone by now.
+/// Returns the packs that have a file with this extension, and the time of that file; no time if the file is gone by
+/// now.
 pub(super) fn marked_with(extension: &str, dir: &Path) -> Result<Vec<(PathBuf, Option<SystemTime>)>, FileError> {
     let mut marked = Vec::new();
-    for path in files(dir)? {
+    for path in entries_if_any(dir)?.iter().map(DirEntry::path) {
         if let (Some(stem), true) = (path.file_stem(), path.extension() == Some(OsStr::new(extension))) {
             let since = match fs::metadata(&path).and_then(|meta| meta.modified()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -117,7 +119,7 @@ pub(super) fn marked_with(extension: &str, dir: &Path) -> Result<Vec<(PathBuf, O
 
 fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
     let mut packs = BTreeSet::new();
-    for path in files(dir)? {
+    for path in entries_if_any(dir)?.iter().map(DirEntry::path) {
         let Some(stem) = path.file_stem().map(PathBuf::from) else {
             continue;
         };
@@ -140,7 +142,7 @@ fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<Pa
 /// Removes a pack, and what lets it go: a marker with this extension. Blocks.
 ///
 /// # Errors
-/// [`FileError`]; what is left has its marker still.
+/// [`FileError`]; a remaining pack still has its marker.
 pub(super) fn remove_pack(pack_dir: &Path, name: &Path, marker: &str) -> Result<(), FileError> {
     // Its index first: with that it is seen.
     let files = ["idx", "bitmap", "rev", "pack", marker].into_iter();
@@ -155,21 +157,10 @@ pub(super) fn changing_packs(object_dir: &Path) -> PathBuf {
     object_dir.join("info/changing-packs")
 }
 
-/// Returns what is in a directory; nothing if it does not exist.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
-    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
-    paths.collect()
-}
-
 /// Opens every pack of an object directory with its index. Blocks.
 ///
 /// # Errors
-/// [`ReadError`] if one of them cannot be opened: then nothing tells which objects are here.
+/// [`ReadError`] if one of them cannot be opened: then it is unknown which objects exist.
 pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
     let dir = object_dir.join("pack");
     for name in packs_in(&dir)? {
@@ -209,7 +200,7 @@ mod tests {
         copy(&from, &to).unwrap();
 
         assert_eq!(fs::read_to_string(&to).unwrap(), "content");
-        assert_eq!(files(dir.path()).unwrap().len(), 2);
+        assert_eq!(entries_if_any(dir.path()).unwrap().len(), 2);
     }
 
     /// One repository got half of the history of another, whose packs were combined while they were listed.

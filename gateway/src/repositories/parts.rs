@@ -1,5 +1,5 @@
-//! What came of states in parts, beside the repository and out of the sight of clones: one object directory for each
-//! state, with all that was pushed of it so far. With what the repository has it is whole.
+//! The parts of states, beside the repository and invisible to clones: one object directory for each state, with all
+//! objects that were pushed of it so far. Together with the repository's objects they are complete.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,7 +31,7 @@ use crate::repositories::staging::names;
 use crate::repositories::staging::place_aside;
 use crate::repositories::staging::remove_unless_in_use;
 
-/// What is kept of the states of one repository. Change it under the repository's lock.
+/// The kept parts of the states of one repository. Change them under the repository's lock.
 #[derive(Debug, Clone)]
 pub(super) struct PartsOf {
     repository: Repository,
@@ -39,7 +39,7 @@ pub(super) struct PartsOf {
 }
 
 impl PartsOf {
-    /// Returns what is kept beside `repository`, which need not be on disk.
+    /// Returns the parts kept beside `repository`, which need not be on disk.
     pub(super) fn of(repository: &Repository) -> Self {
         Self {
             path: repository.store().layout().parts(repository.coordinate()),
@@ -55,7 +55,7 @@ impl PartsOf {
         self.path.join(state_id.to_hex())
     }
 
-    /// Returns what is kept of a state that declares `tips`; `None`: nothing.
+    /// Returns the kept parts of a state that declares `tips`; `None`: there are none.
     ///
     /// # Errors
     /// It cannot be looked up.
@@ -66,7 +66,7 @@ impl PartsOf {
             return Ok(None);
         }
         let pack_dir = object_dir.join("pack");
-        // Before what they have is looked up: they go together.
+        // Before their objects are looked up: they are removed together.
         let packs = in_background(move || packs_in(&pack_dir)).await?;
         let here = object_kinds(vec![object_dir.clone()], tips.into_iter().collect()).await?;
         Ok(Some(KeptParts {
@@ -109,17 +109,18 @@ impl PartsOf {
         .await
     }
 
-    /// Puts all that is kept of a state into the repository too, which is made if need be, if `tips` are complete
-    /// there. Sets no ref. What is kept stays until [`PartsOf::remove`]: until then a crash in between is made up for
-    /// by [`PartsOf::finish_moving_in`].
+    /// Puts all parts of a state into the repository too, which is created if necessary, if `tips` are complete there.
+    /// Sets no ref. The parts stay until [`PartsOf::remove`]; until then [`PartsOf::finish_moving_in`] completes a move
+    /// that a crash has interrupted.
     ///
     /// # Errors
-    /// [`RepositoryError::Incomplete`]: what it built on is gone, and so is it; it has to be pushed again. Otherwise it
-    /// is as it was.
+    /// [`RepositoryError::Incomplete`]: their bases are gone, and so are the parts; they must be pushed again.
+    /// Otherwise they are as they were.
     pub(super) async fn move_in(&self, state_id: &EventId, tips: &BTreeSet<Oid>) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let from = self.object_dir(state_id);
-        // Their pushers have heard ok: they go only if all can be read, and something is missing nevertheless.
+        // Their pushers were told `ok`: they are removed only if everything can be read and something is nevertheless
+        // missing.
         let object_dirs = [from.clone(), self.repository.object_dir()];
         in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
         let checked = check_aside(&self.repository, &from, tips).await;
@@ -137,7 +138,7 @@ impl PartsOf {
         .await?)
     }
 
-    /// Removes what is kept of a state, at once or not at all. Nothing there is no error.
+    /// Removes the parts of a state, at once or not at all. It is no error if there are none.
     ///
     /// # Errors
     /// [`FileError`] if it is still there.
@@ -192,7 +193,7 @@ mod tests {
         EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
     }
 
-    /// Keeps what a commit needs, less what is kept already.
+    /// Keeps the objects that a commit needs, without those that are already kept.
     async fn keep(parts: &PartsOf, from: &Repository, tip: Oid, before: &[Oid]) {
         let kept = parts
             .kept(state_id('a'), before.iter().copied().collect())
@@ -200,7 +201,7 @@ mod tests {
             .unwrap();
         let have = (&parts.repository, kept.as_ref());
         let limits = IngestLimits::default();
-        let pack = Quarantine::copy_beyond(&[from.object_dir()], &[tip], have, &limits).await;
+        let pack = Quarantine::copy(&[from.object_dir()], &[tip], have, &limits).await;
         parts.keep(&state_id('a'), pack.unwrap()).await.unwrap();
     }
 
@@ -324,7 +325,7 @@ mod tests {
         let commits @ [_, two] = world.two_commits(&from).await;
         let parts = PartsOf::of(&into);
         keep(&parts, &from, two, &[]).await;
-        // From before it was noted what they are whole with.
+        // From before the base of the objects was noted.
         fs::remove_file(WholeWith::note_in(&parts.object_dir(&state_id('a')))).unwrap();
 
         for how in [
@@ -347,7 +348,7 @@ mod tests {
         let (from, into) = (world.repository("from"), world.repository("into"));
         let [one, two] = world.two_commits(&from).await;
         let (parts, tips) = (PartsOf::of(&into), BTreeSet::from([two]));
-        crate::repositories::copy::copy_objects(&[from.object_dir()], &[one], &into, &IngestLimits::default())
+        crate::repositories::testing::copy_objects(&[from.object_dir()], &[one], &into, &IngestLimits::default())
             .await
             .unwrap();
         let set = ["update-ref", "refs/heads/a", &one.to_string()].map(str::to_owned);

@@ -1,5 +1,5 @@
-//! Who offered the PRs that a repository has refs of: a small file beside HEAD, a line for each. It says whose share a
-//! ref counts for; one whose line was lost counts for nobody's, until a re-check has read its event again.
+//! The authors of the PRs whose refs a repository has: a small file beside HEAD, a line for each. It determines whose
+//! share a ref counts for; a ref whose line was lost counts for nobody until a re-check has read its event again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,7 @@ impl Repository {
         .await
     }
 
-    /// Replaces what is noted.
+    /// Replaces the notes.
     pub(super) async fn write_authors(&self, authors: &BTreeMap<EventId, PublicKey>) -> Result<(), FileError> {
         let path = self.path().join(FILE);
         let lines = authors

@@ -1,6 +1,6 @@
-//! Objects that are not yet anybody's: a directory of this instance that a push fills and that is then moved to where
-//! it belongs, or vanishes (docs/facts/git-http.md 2.3). It is laid out as a repository, and becomes it where there is
-//! none.
+//! Objects that are not yet in a repository: a directory of this instance that a push fills and that is then moved to
+//! its destination, or removed (docs/facts/git-http.md 2.3). It has the layout of a repository, and becomes the
+//! repository if there is none.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::git::invocation::Invocation;
+use crate::logged::logged;
 use crate::process::ChildLimits;
 use crate::repositories::creation::is_repository;
 use crate::repositories::creation::lay_out;
@@ -21,6 +22,8 @@ use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
+use crate::repositories::ref_transaction::RefTransaction;
+use crate::repositories::ref_transaction::lay_out_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 
@@ -85,20 +88,20 @@ impl Quarantine {
         &self.alternates
     }
 
-    /// Returns what its objects are whole with, and what is kept aside, when they are checked.
+    /// Returns what its objects are complete with, and the kept parts, when they are checked.
     pub(super) fn whole_with(&self) -> &WholeWith {
         &self.whole_with
     }
 
-    /// Returns what is kept aside to which its objects may refer.
+    /// Returns the kept parts to which its objects may refer.
     pub(super) fn kept(&self) -> Option<&KeptParts> {
         self.kept.as_ref()
     }
 
-    /// Tells whether what was checked is known to be whole still. Under the repository's lock it stays so.
+    /// Whether the checked objects are known to be still complete. Under the repository's lock this stays so.
     ///
     /// # Errors
-    /// [`FileError`] if the repository, or what is kept aside, cannot be looked at.
+    /// [`FileError`] if the repository, or the kept parts, cannot be read.
     pub(super) async fn is_still_whole(&self) -> Result<bool, FileError> {
         let (whole_with, kept) = (self.whole_with.clone(), self.kept.clone());
         let path = self.repository.path().to_owned();
@@ -109,7 +112,7 @@ impl Quarantine {
         .await
     }
 
-    /// Prepares to become the repository, where there is none: what is expected to migrate is prepared while git works.
+    /// Prepares to become the repository, if there is none: an expected migration is prepared while git works.
     pub(super) async fn prepare(&self) -> Result<(), FileError> {
         let (repository, path) = (self.repository.clone(), self.path.clone());
         in_background(move || prepare(&repository, &path)).await
@@ -120,16 +123,31 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
     pub(crate) async fn migrate(self) -> Result<(), FileError> {
-        in_background(move || {
-            prepare(&self.repository, &self.path)?;
-            let place = self.repository.path();
-            if !is_repository(place) && put_in_place(&self.path, place)? {
+        in_background(move || self.migrate_now(None)).await
+    }
+
+    /// As [`Quarantine::migrate`]; a repository that is not on disk comes with these refs, unless git would refuse them.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<(), FileError> {
+        in_background(move || self.migrate_now(Some(&refs))).await
+    }
+
+    fn migrate_now(self, refs: Option<&RefTransaction>) -> Result<(), FileError> {
+        prepare(&self.repository, &self.path)?;
+        let place = self.repository.path();
+        if !is_repository(place) {
+            if let Some(Err(error)) = refs.map(|refs| lay_out_refs(&self.path, refs)) {
+                // The next alignment of the repository sets them, or meets the same error.
+                tracing::debug!(repo.coordinate = %self.repository.coordinate(), error = logged(&error), "cannot make a repository with its refs");
+            }
+            if put_in_place(&self.path, place)? {
                 self.store().hosted().add([self.repository.coordinate().clone()]);
                 return Ok(());
             }
-            move_packs(&self.objects, &place.join("objects"))
-        })
-        .await
+        }
+        move_packs(&self.objects, &place.join("objects"))
     }
 
     /// Prepares the `index-pack` that fills the quarantine with a small pack, whose reverse index is faster computed
@@ -151,17 +169,16 @@ impl Quarantine {
             .arg("--stdin")
             // Pushes are thin: deltas against objects of ours are completed, so that a pack stands alone.
             .arg("--fix-thin")
-            // Checks every object and that what it refers to is here. Only here can severities be set: index-pack
-            // reads neither `fsck.*` nor `receive.fsck.*` (the test of all faults pins it).
+            // Checks every object and that its references exist. Severities can be set only here: index-pack reads
+            // neither `fsck.*` nor `receive.fsck.*` (the test of all faults pins it).
             .arg(format!("--strict={}", fsck::severities()))
             .arg(format!("--max-input-size={}", limits.pack_bytes_max))
             // One push, one core.
             .arg("--threads=1")
             .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
-                // Bases of a thin pack come on top of what was sent.
+                // Bases of a thin pack are added to what was sent.
                 file_bytes: limits.pack_bytes_max.saturating_mul(2).saturating_add(64 << 20),
+                ..limits.child_limits()
             })
     }
 
@@ -193,7 +210,7 @@ impl Drop for Quarantine {
     fn drop(&mut self) {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot remove a quarantine; the next start sweeps it");
+                tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
             }
             Ok(()) | Err(_) => {}
         }
@@ -220,7 +237,7 @@ mod tests {
         let mut quarantines = Vec::new();
         let (from, limits) = ([source.object_dir()], IngestLimits::default());
         for commit in commits {
-            let copied = Quarantine::copy_of(&from, &[commit], &repository, &limits).await;
+            let copied = Quarantine::copy(&from, &[commit], (&repository, None), &limits).await;
             quarantines.push(copied.unwrap());
         }
         assert!(!repository.exists().await);

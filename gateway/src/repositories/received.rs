@@ -13,7 +13,7 @@ use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
-use crate::repositories::surplus::Packs;
+use crate::repositories::surplus::NewPacks;
 
 /// The objects of a push.
 #[must_use = "dropping it removes the objects in it"]
@@ -22,19 +22,19 @@ pub(crate) struct Received {
     whole: Quarantine,
     /// The tips for which it was sorted.
     tips: BTreeSet<Oid>,
-    /// What they need; `None`: that is everything that is not here already.
+    /// The objects that they need; `None`: all that the repository does not have.
     declared: Option<Quarantine>,
-    /// What it builds on besides the repository.
+    /// The parts that it builds on, in addition to the repository.
     kept: Option<KeptParts>,
 }
 
 impl Received {
-    /// Refuses a pack that harms who clones any of `all_tips` with submodules, and sorts out what `tips` need. Outside
-    /// the lock: it may have to be packed anew.
+    /// Refuses a pack that harms users who clone any of `all_tips` with submodules, and separates the objects that
+    /// `tips` need. Outside the lock, because it may have to repack them.
     ///
     /// # Errors
-    /// [`RepositoryError`] that names what was found, or if something that the tips need is neither here nor in the
-    /// repository, cannot be read, or costs too much.
+    /// [`RepositoryError`] that names the fault, or if an object that the tips need is missing, cannot be read, or
+    /// costs too much.
     pub(crate) async fn sort(
         (whole, kept): (Quarantine, Option<KeptParts>),
         all_tips: BTreeSet<Oid>,
@@ -42,7 +42,7 @@ impl Received {
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
         let readable = readable(&whole);
-        let packs = Packs::new(whole.object_dir(), whole.repository(), kept.as_ref());
+        let packs = NewPacks::new(whole.object_dir(), whole.repository(), kept.as_ref());
         let surplus = async {
             if tips.is_empty() {
                 return Ok(false);
@@ -59,12 +59,9 @@ impl Received {
             // Others did not come, which is for the decision under the lock to tell.
             let here = object_kinds(readable.clone(), tips.iter().copied().collect()).await?;
             let here: Vec<Oid> = here.into_keys().collect();
-            tracing::debug!(
-                tips = here.len(),
-                "a push brings more than it declares: the rest is left out"
-            );
+            tracing::debug!(tips = here.len(), "a push has undeclared objects: they are left out");
             let have = (whole.repository(), kept.as_ref());
-            declared = Some(Quarantine::copy_beyond(&readable, &here, have, limits).await?);
+            declared = Some(Quarantine::copy(&readable, &here, have, limits).await?);
         }
         Ok(Self {
             whole,
@@ -74,7 +71,7 @@ impl Received {
         })
     }
 
-    /// Returns the state with whose parts it is whole; `None`: with what is in the repository.
+    /// Returns the state whose parts make it complete; `None`: the repository's objects suffice.
     pub(crate) fn builds_on(&self) -> Option<EventId> {
         self.kept.as_ref().map(|kept| kept.state_id)
     }
@@ -104,7 +101,7 @@ impl Received {
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
         let have = (self.whole.repository(), self.kept.as_ref());
-        Quarantine::copy_beyond(&readable(&self.whole), &tips, have, limits).await
+        Quarantine::copy(&readable(&self.whole), &tips, have, limits).await
     }
 }
 
@@ -117,7 +114,7 @@ async fn check_submodules(whole: &Quarantine, tips: BTreeSet<Oid>) -> Result<(),
     }
 }
 
-/// Returns the object directories that together have everything reachable from what is in the quarantine.
+/// Returns the object directories that together have everything reachable from the objects of the quarantine.
 fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
     let own = std::iter::once(quarantine.object_dir().to_owned());
     own.chain(quarantine.alternates().iter().cloned()).collect()

@@ -1,5 +1,4 @@
-//! Snapshots of refs kept in memory for as long as the file system says that nothing changed
-//! (docs/facts/git-http.md 2.1).
+//! Snapshots of refs, kept in memory for as long as the file system reports no change (docs/facts/git-http.md 2.1).
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -46,7 +45,7 @@ impl RefCache {
         Self(Cache::with_weighter(REPOSITORIES_EXPECTED, refs_max as u64, RefsHeld))
     }
 
-    /// Returns the refs of the repository at `path`; `None` if there is none. Blocks for as long as it reads.
+    /// Returns the refs of the repository at `path`; `None` if there is none. Blocks while it reads.
     pub(crate) fn snapshot(&self, path: &Path) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         let entry = self.0.get(path);
         if let Some(entry) = &entry
@@ -76,7 +75,7 @@ impl RefCache {
         Ok(Some(snapshot))
     }
 
-    /// Drops what is known of the repository at `path`.
+    /// Drops the snapshot of the repository at `path`.
     pub(crate) fn forget(&self, path: &Path) {
         self.0.remove(path);
     }

@@ -25,6 +25,7 @@ use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
+use shared::rules::PushedState;
 
 use crate::git::error::GitError;
 use crate::repositories::error::RepositoryError;
@@ -46,6 +47,21 @@ pub(crate) struct RefTransaction {
     pub(crate) updates: Vec<RefUpdate>,
     /// What `HEAD` shall name; `None` leaves it.
     pub(crate) head: Option<RefName>,
+}
+
+impl RefTransaction {
+    /// Returns what makes the refs of a new repository those that a state declares.
+    pub(super) fn of_new(state: &PushedState) -> Self {
+        let created = |(name, oid): (&RefName, &Oid)| RefUpdate {
+            name: name.clone(),
+            old: None,
+            new: Some(*oid),
+        };
+        Self {
+            updates: state.refs.iter().map(created).collect(),
+            head: state.head.clone(),
+        }
+    }
 }
 
 impl Repository {
@@ -91,6 +107,25 @@ impl Repository {
     }
 }
 
+/// Writes the refs of a new repository, before it is durable and has readers.
+///
+/// # Errors
+/// What git would refuse; then nothing is written. Or the disk failed.
+pub(super) fn lay_out_refs(laid_out: &Path, transaction: &RefTransaction) -> Result<(), RepositoryError> {
+    let objects = Objects::open(&[laid_out.join("objects")])?;
+    let none = PackedRefs {
+        is_fully_peeled: true,
+        ..PackedRefs::default()
+    };
+    let packed = changed(&none, &transaction.updates, &objects)?;
+    let head = transaction.head.as_ref().map(|target| ("HEAD", head_content(target)));
+    for (name, content) in [("packed-refs", packed.render())].into_iter().chain(head) {
+        let file = laid_out.join(name);
+        fs::write(&file, content).map_err(failed("write", &file))?;
+    }
+    Ok(())
+}
+
 /// How a transaction was applied.
 enum Applied {
     /// There is no more to do.
@@ -113,7 +148,7 @@ fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Appli
     }
     let packed_path = repository.join("packed-refs");
     let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
-    // What was read before the lock may have been changed by an operator's git.
+    // An operator's git may have changed the refs since they were read, before the lock.
     let current = read()?;
     let objects = Objects::open(&[repository.join("objects")])?;
     let before = packed(&current, &objects)?;
@@ -126,7 +161,7 @@ fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Appli
     let head_lock = match head {
         Some(target) => {
             let beside = LockFile::make(&repository.join("HEAD.new"))?;
-            beside.write(&format!("ref: {target}\n"))?;
+            beside.write(&head_content(target))?;
             Some(beside.become_lock(&repository.join("HEAD.lock"))?)
         }
         None => None,
@@ -172,7 +207,7 @@ fn changed(before: &PackedRefs, updates: &[RefUpdate], objects: &Objects) -> Res
             continue;
         };
         let Some(kind) = objects.kind(oid)? else {
-            return Err(refusal(name, "its object is not here"));
+            return Err(refusal(name, "its object does not exist"));
         };
         if name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
             return Err(refusal(name, "a branch must be a commit"));
@@ -196,7 +231,7 @@ fn check_names(packed: &PackedRefs, created: &BTreeSet<RefName>) -> Result<(), R
         if above.any(|(slash, _)| names.contains(&name.as_str()[..slash]))
             || from_below.next().is_some_and(|other| other.starts_with(&below))
         {
-            return Err(refusal(name, "another ref stands where it needs a directory"));
+            return Err(refusal(name, "another ref has the name of a directory that it needs"));
         }
     }
     Ok(())
@@ -256,15 +291,15 @@ fn take_in_loose(
     Ok(())
 }
 
-/// A file that says that another is being changed, until it takes that one's place. Dropped, it is removed: else nobody
-/// could change the other any more.
+/// A file that shows that another file is being changed, until it replaces that one. It is removed on drop: otherwise
+/// nothing could change the other file any more.
 struct LockFile {
     path: PathBuf,
     is_placed: bool,
 }
 
 impl LockFile {
-    /// Makes it. Waits a moment for whoever has one: an operator's git.
+    /// Creates it. Waits a moment while another process has one: an operator's git.
     fn make(path: &Path) -> Result<Self, RepositoryError> {
         let began = Instant::now();
         loop {
@@ -317,6 +352,10 @@ impl Drop for LockFile {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove a lock; the next change removes it");
         }
     }
+}
+
+fn head_content(target: &RefName) -> String {
+    format!("ref: {target}\n")
 }
 
 fn locked(path: &Path) -> RepositoryError {

@@ -33,7 +33,7 @@ pub(crate) struct RefSnapshot {
     pub(crate) refs: BTreeMap<RefName, Oid>,
     /// What those refs point at in the end that hold an annotated tag.
     pub(crate) peeled: BTreeMap<RefName, Oid>,
-    /// What `HEAD` says.
+    /// The content of `HEAD`.
     pub(crate) head: Head,
 }
 
@@ -87,7 +87,7 @@ impl Stamp {
         }
     }
 
-    /// Tells whether nothing was renamed, made or removed there since.
+    /// Whether nothing was renamed, created or removed there since.
     pub(crate) fn still_holds(&self) -> bool {
         *self == Self::of(&self.path)
     }
@@ -141,7 +141,7 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
         let bare = packed.refs.iter().map(|(name, oid)| (name.clone(), *oid));
         unknown = bare.filter(|(name, _)| !packed.peeled.contains_key(name)).collect();
     }
-    peel(path, unknown, known, &mut packed.peeled)?;
+    peel_unknown(path, unknown, known, &mut packed.peeled)?;
     let snapshot = RefSnapshot {
         refs: packed.refs,
         peeled: packed.peeled,
@@ -189,8 +189,9 @@ impl RefReading {
         }))
     }
 
-    /// Whether what was read first still holds now that `packed-refs` was read. A transaction takes loose refs away
-    /// before it replaces `packed-refs`, and has `HEAD` locked while it replaces both (ref_transaction.rs).
+    /// Whether the refs that were read first are still valid now that `packed-refs` was read. A transaction removes
+    /// loose refs before it replaces `packed-refs`, and keeps `HEAD` locked while it replaces both
+    /// (ref_transaction.rs).
     fn is_of_one_moment(&self, path: &Path) -> bool {
         // The lock first: it goes when `HEAD` is replaced.
         !path.join("HEAD.lock").exists()
@@ -200,7 +201,7 @@ impl RefReading {
 }
 
 /// Looks up what each of `unknown` points at if it is a tag.
-fn peel(
+fn peel_unknown(
     repository: &Path,
     unknown: Vec<(RefName, Oid)>,
     known: Option<&RefSnapshot>,
@@ -307,7 +308,7 @@ fn read_whole(path: &Path) -> Result<Option<String>, ReadError> {
     }
 }
 
-/// Tells whether a path is gone, or has become a file where a directory was or the reverse.
+/// Whether a path is gone, or has changed between file and directory.
 fn vanished(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -129,7 +129,7 @@ const TAGS_BYTES_MAX: usize = 1 << 20;
 /// In a feed.
 const RELEASES_MAX: usize = 20;
 
-/// Of what is shown of a message.
+/// Of the shown part of a message.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]

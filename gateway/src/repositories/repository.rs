@@ -16,13 +16,14 @@ use crate::repositories::hosted_index::HostedIndex;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
-use crate::repositories::maintenance::TouchedRepositories;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::ref_cache::RefCache;
 use crate::repositories::refs::RefSnapshot;
+use crate::repositories::refs::read_refs;
 use crate::repositories::sweep::has_leftovers;
 use crate::repositories::sweep::sweep_repository;
+use crate::repositories::touched::TouchedRepositories;
 
 /// What every repository is read and changed with: git, the data directory, the refs read so far. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -132,7 +133,7 @@ impl Repository {
         self.path.join("objects")
     }
 
-    /// Returns what it is read and changed with.
+    /// Returns the store that it is read and changed with.
     pub(crate) fn store(&self) -> &RepositoryStore {
         &self.store
     }
@@ -145,13 +146,13 @@ impl Repository {
         }
     }
 
-    /// Tells whether it is on disk.
+    /// Whether it is on disk.
     pub(crate) async fn exists(&self) -> bool {
         let path = self.path.clone();
         in_background(move || is_repository(&path)).await
     }
 
-    /// Whether it has lock files or temporary packs: left by a killed git, or in use by whoever holds the lock.
+    /// Whether it has lock files or temporary packs: left by a killed git, or in use by the holder of the lock.
     pub(crate) async fn has_leftovers(&self) -> bool {
         let path = self.path.clone();
         in_background(move || has_leftovers(&path)).await
@@ -170,11 +171,11 @@ impl Repository {
     /// [`ReadError`] if a file cannot be read or holds what git does not write.
     pub(crate) async fn refs(&self) -> Result<Option<RefSnapshot>, ReadError> {
         let path = self.path.clone();
-        in_background(move || Ok(super::refs::read_refs(&path, None)?.map(|read| read.snapshot))).await
+        in_background(move || Ok(read_refs(&path, None)?.map(|read| read.snapshot))).await
     }
 
-    /// Returns what its refs point at and what is here: whoever has these needs nothing of what they reach. With one
-    /// that is lost git walks nothing at all.
+    /// Returns the tips of its refs and its existing objects among them: a repository with these needs nothing that
+    /// they reach. If git is given one that is lost, it walks nothing at all.
     ///
     /// # Errors
     /// As [`Repository::refs`], and if an object that exists cannot be read.
@@ -184,7 +185,7 @@ impl Repository {
         Ok(here.into_keys().collect())
     }
 
-    /// Returns its refs, from memory if the disk says that nothing changed; `None` if it is not on disk.
+    /// Returns its refs, from memory if the disk shows no change; `None` if it is not on disk.
     ///
     /// # Errors
     /// As [`Repository::refs`].

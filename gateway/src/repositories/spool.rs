@@ -82,7 +82,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Ends the pack and returns what was spooled.
+    /// Ends the pack and returns the spooled bytes.
     ///
     /// # Errors
     /// [`IngestError`] if it is too short for a pack, or the disk failed.
@@ -116,7 +116,7 @@ impl Spool {
     }
 }
 
-/// Says that a pack could not be written.
+/// Reports that a pack could not be written.
 fn unwritten(directory: &Path) -> impl FnOnce(io::Error) -> IngestError {
     let failed = failed("write a pack in", directory);
     move |error| failed(error).into()

@@ -14,6 +14,7 @@ use shared::nip34::Coordinate;
 use shared::rules::Staged;
 
 use crate::git::error::GitError;
+use crate::logged::logged;
 use crate::process::exceeded_limit;
 use crate::repositories::creation::replace_coordinate;
 use crate::repositories::error::RepositoryError;
@@ -23,6 +24,7 @@ use crate::repositories::ingest::MEMORY_FAULTS;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
@@ -32,9 +34,9 @@ use crate::repositories::packs::move_packs;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
-use crate::repositories::surplus::Packs;
+use crate::repositories::surplus::NewPacks;
 
-/// What is staged for one repository. Change it under the repository's lock.
+/// The staged objects of one repository. Change them under the repository's lock.
 #[derive(Debug, Clone)]
 pub(super) struct Staging {
     repository: Repository,
@@ -55,13 +57,13 @@ impl Staging {
         self.path.join(event_id.to_hex()).join(commit_oid.to_string())
     }
 
-    /// Tells whether something is staged under these names.
+    /// Whether objects are staged under these names.
     pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
         let path = self.object_dir(event_id, commit_oid);
         in_background(move || path.is_dir()).await
     }
 
-    /// Moves what `quarantine` holds to these names; what is there already stays.
+    /// Moves the content of `quarantine` to these names; existing objects stay.
     ///
     /// # Errors
     /// [`FileError`] if a file cannot be moved.
@@ -107,7 +109,8 @@ impl Staging {
         in_background(move || place_aside(&repository, (&own, &to), whole_with, || place_packs(&from, &to))).await
     }
 
-    /// Removes what is staged for `event_id` at `commit_oid`, at once or not at all. Nothing there is no error.
+    /// Removes the objects staged for `event_id` at `commit_oid`, at once or not at all. It is no error if there are
+    /// none.
     ///
     /// # Errors
     /// [`FileError`] if it is still there.
@@ -128,8 +131,8 @@ impl Staging {
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
-    /// complete there: those that the commit needs, and nothing else that came with it. Sets no ref, and leaves the
-    /// object directory, which says that one is wanted.
+    /// complete there: only those that the commit needs. Sets no ref, and leaves the object directory, which records
+    /// that a ref is wanted.
     ///
     /// # Errors
     /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
@@ -152,12 +155,12 @@ impl Staging {
         let tips = BTreeSet::from([*commit_oid]);
         check_aside(&self.repository, &path, &tips).await?;
         let to = self.repository.object_dir();
-        if Packs::new(&path, &self.repository, None)
+        if NewPacks::new(&path, &self.repository, None)
             .have_surplus(&tips, limits)
             .await?
         {
             let from = [path.clone(), to];
-            let needed = Quarantine::copy_of(&from, &[*commit_oid], &self.repository, limits).await?;
+            let needed = Quarantine::copy(&from, &[*commit_oid], (&self.repository, None), limits).await?;
             return Ok(needed.migrate().await?);
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
@@ -225,11 +228,11 @@ fn is_fault_of_ours(message: &str) -> bool {
     faults.iter().any(|fault| message.contains(fault))
 }
 
-/// What git says of packs that it cannot use (git `packfile.c`, `object-file.c`).
+/// git's messages about packs that it cannot use (git `packfile.c`, `object-file.c`).
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
 /// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
-/// with what they are whole with. Blocks.
+/// with a note of what they are complete with. Blocks.
 ///
 /// # Errors
 /// [`FileError`] if a file cannot be put there.
@@ -242,7 +245,7 @@ pub(super) fn place_aside(
     make_dir(own)?;
     note_coordinate(repository, own)?;
     let is_new = !to.is_dir();
-    // An empty pack leaves an empty directory: that it was pushed counts, not what it brought.
+    // An empty pack leaves an empty directory: the push itself counts, not its objects.
     make_dir(&to.join("pack"))?;
     whole_with.note(to, is_new)?;
     place_packs()?;
@@ -251,7 +254,7 @@ pub(super) fn place_aside(
     sync(&dirs.chain([WholeWith::note_in(to)]).collect::<Vec<_>>())
 }
 
-/// Notes whose a directory is. Without the note, or with half of it, nobody finds what is in it.
+/// Notes the repository of a directory. Without a complete note, the content of the directory is not found.
 fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError> {
     let (file, line) = (own.join(COORDINATE_FILE), format!("{}\n", repository.coordinate()));
     if fs::read(&file).is_ok_and(|noted| noted == line.as_bytes()) {
@@ -260,15 +263,15 @@ fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError>
     replace_coordinate(repository.store().layout(), repository.coordinate(), own)
 }
 
-/// What is staged for some events, as far as it can be read.
+/// The readable staged objects of some events.
 #[derive(Debug, Default)]
 pub(super) struct FoundStaged {
     pub(super) staged: BTreeSet<Staged>,
-    /// Where that cannot be told.
+    /// The events for which that cannot be determined.
     pub(super) unreadable: BTreeSet<(Coordinate, EventId)>,
 }
 
-/// Lists everything that is staged for these repositories. What cannot be read is logged and left out. Blocks.
+/// Lists everything that is staged for these repositories. Unreadable objects are logged and left out. Blocks.
 pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) -> BTreeSet<Staged> {
     let mut found = BTreeSet::new();
     for coordinate in coordinates {
@@ -283,8 +286,8 @@ pub(super) fn staged_for(layout: &Layout, coordinates: &BTreeSet<Coordinate>) ->
     found
 }
 
-/// Lists what is staged for these events in these repositories, whatever else is, and removes what a crash left of that
-/// of those that are locked. What cannot be read is logged, and hides nothing else. Blocks.
+/// Lists only the objects that are staged for these events in these repositories, and removes what a crash left of them
+/// in locked ones. Unreadable objects are logged, and hide nothing else. Blocks.
 pub(super) fn staged_for_events(
     layout: &Layout,
     coordinates: &BTreeSet<Coordinate>,
@@ -315,7 +318,7 @@ pub(super) fn staged_for_events(
     found
 }
 
-/// Returns what is staged for an event; under the lock of its repository, what a crash left of it goes.
+/// Returns the objects staged for an event; under the lock of its repository, it removes what a crash left.
 fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec<Oid>, FileError> {
     let directory = own.join(event_id.to_hex());
     let names = names(&directory)?;
@@ -327,8 +330,7 @@ fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec
 }
 
 fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
-    let error = error as &dyn std::error::Error;
-    tracing::error!(repo.coordinate = %coordinate, error, "cannot read what is staged, will try again");
+    tracing::error!(repo.coordinate = %coordinate, error = logged(error), "cannot read staged objects, will try again");
 }
 
 /// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.
@@ -381,17 +383,8 @@ fn remove_if_empty(dir: &Path) -> Result<(), FileError> {
 
 /// Returns the names in `dir`; none if it does not exist.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>, FileError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", dir)(error)),
-    };
-    entries
-        .map(|entry| {
-            let entry = entry.map_err(failed("list", dir))?;
-            Ok(entry.file_name().to_string_lossy().into_owned())
-        })
-        .collect()
+    let names = entries_if_any(dir)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
 }
 
 /// A whole history of a large repository is walked in about a minute.
@@ -407,7 +400,7 @@ mod tests {
         EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
     }
 
-    /// Returns what is staged for `repository`.
+    /// Returns the objects staged for `repository`.
     fn here(world: &World, repository: &Repository) -> Vec<(EventId, Oid)> {
         let coordinates = [repository.coordinate().clone()].into();
         let staged = staged_for(world.store.layout(), &coordinates);
@@ -424,12 +417,12 @@ mod tests {
 
     async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
         let dirs = [from.object_dir()];
-        Quarantine::copy_of(&dirs, &[tip], have, &IngestLimits::default())
+        Quarantine::copy(&dirs, &[tip], (have, None), &IngestLimits::default())
             .await
             .unwrap()
     }
 
-    /// It was cut to nothing and written anew each time; after a power cut nobody found what was there.
+    /// It was truncated and rewritten each time; after a power cut the content was not found.
     #[tokio::test]
     async fn the_note_whose_a_directory_is_is_replaced_only_if_it_is_wrong() {
         use std::os::unix::fs::MetadataExt;
@@ -600,7 +593,7 @@ mod tests {
         let (fork, base) = (world.repository("fork"), world.repository("base"));
         let [one, two] = world.two_commits(&fork).await;
         base.create().await.unwrap();
-        crate::repositories::copy::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
+        crate::repositories::testing::copy_objects(&[fork.object_dir()], &[one], &base, &IngestLimits::default())
             .await
             .unwrap();
         world

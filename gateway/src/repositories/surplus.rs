@@ -1,5 +1,5 @@
-//! What a pack holds beyond what was declared. A client packs as it likes: what its tips do not reach stays outside,
-//! because whatever is in a repository can be fetched by its id for ever.
+//! The undeclared objects of a pack. A client packs as it likes; objects that its tips do not reach stay outside,
+//! because every object of a repository can be fetched by its id for ever.
 //!
 //! A small pack is walked in this process, which costs less than another one; `git rev-list` walks a large one.
 
@@ -13,7 +13,7 @@ use std::time::Instant;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
-use crate::process::ChildLimits;
+use crate::git::error::ended;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::in_background;
@@ -24,15 +24,14 @@ use crate::repositories::pack::IngestLimits;
 use crate::repositories::repository::Repository;
 
 /// Some packs, and the repository that they are for.
-pub(super) struct Packs {
+pub(super) struct NewPacks {
     object_dir: PathBuf,
     repository: Repository,
     kept: Option<KeptParts>,
 }
 
-impl Packs {
-    /// Takes the packs of an object directory, for a repository that need not be on disk, or to be kept with what is
-    /// kept aside for it.
+impl NewPacks {
+    /// Takes the packs of an object directory, for a repository that need not be on disk, or for its kept parts.
     pub(super) fn new(object_dir: &Path, repository: &Repository, kept: Option<&KeptParts>) -> Self {
         Self {
             object_dir: object_dir.to_owned(),
@@ -41,7 +40,7 @@ impl Packs {
         }
     }
 
-    /// Tells whether the packs hold an object that is kept aside already.
+    /// Whether the packs have an object that is already kept aside.
     ///
     /// # Errors
     /// [`ReadError`] if they cannot be read.
@@ -51,7 +50,7 @@ impl Packs {
         in_background(move || Marks::open(&object_dir)?.meet(&kept)).await
     }
 
-    /// Tells whether the packs hold an object that neither `tips` reach nor the repository has.
+    /// Whether the packs have an object that neither `tips` reach nor the repository has.
     ///
     /// # Errors
     /// [`RepositoryError`] if they cannot be read, or if git cannot walk them.
@@ -93,16 +92,8 @@ impl Packs {
             .arg("--objects")
             .arg("--no-object-names")
             .arg("--stdin")
-            .limits(ChildLimits {
-                memory_bytes: limits.memory_bytes_max,
-                cpu_secs: limits.cpu_secs_max,
-                file_bytes: limits.pack_bytes_max,
-            })
+            .limits(limits.child_limits())
             .spawn(Stdio::piped())?;
-        let failed = |source| GitError::Run {
-            command: "rev-list".to_owned(),
-            source,
-        };
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.have(tip));
         let mut revs: String = here.map(|tip| format!("{tip}\n")).collect();
@@ -110,27 +101,20 @@ impl Packs {
         let kept = kept.into_iter().flat_map(|kept| &kept.tips);
         revs.extend(of_refs.iter().chain(kept).map(|tip| format!("^{tip}\n")));
         let (walked, marked) = tokio::join!(rev_list.output(revs.as_bytes(), 0, max), marks.mark_printed(stdout));
-        marked.map_err(failed)?;
-        match walked.map_err(failed)? {
-            Some(walked) if walked.status.success() => {
-                let of_repository = self.repository.object_dir();
-                Ok(in_background(move || marks.leave_surplus(of_repository)).await?)
-            }
-            Some(walked) => Err(RepositoryError::Incomplete {
-                message: walked.stderr.summary(),
-            }),
-            None => Err(GitError::Deadline {
-                command: "rev-list".to_owned(),
-                deadline: max,
-            }
-            .into()),
+        marked.map_err(GitError::run("rev-list"))?;
+        let walked = ended("rev-list", max, walked)?;
+        if !walked.status.success() {
+            let message = walked.stderr.summary();
+            return Err(RepositoryError::Incomplete { message });
         }
+        let of_repository = self.repository.object_dir();
+        Ok(in_background(move || marks.leave_surplus(of_repository)).await?)
     }
 }
 
 /// How far a walk in this process came.
 enum Walked {
-    /// To its end: whether there is anything besides.
+    /// To the end: whether there are additional objects.
     Surplus(bool),
     /// There is too much; nothing is marked.
     TooMuch(Marks),
@@ -153,7 +137,7 @@ fn walk(object_dir: PathBuf, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Re
             marks.clear();
             return Ok(Walked::TooMuch(marks));
         };
-        // What is not in the pack is in the repository, with all that it needs.
+        // An object that is not in the pack is in the repository, with everything that it needs.
         next.extend(links.into_iter().filter(|linked| marks.mark(linked)));
     }
     Ok(Walked::Surplus(marks.leave_surplus(of_repository)?))
@@ -207,7 +191,7 @@ mod tests {
                 ("a tip that did not come", format!("{two}\n^{one}\n"), vec![one], true),
             ] {
                 let quarantine = packed(&world, &from, &into, &revs).await;
-                let packs = Packs::new(quarantine.object_dir(), &into, None);
+                let packs = NewPacks::new(quarantine.object_dir(), &into, None);
                 let tips = tips.into_iter().collect();
                 let marks = Marks::open(&packs.object_dir).unwrap();
 
@@ -226,7 +210,7 @@ mod tests {
         let [_, two] = world.two_commits(&from).await;
         for (revs, tips) in [(format!("{two}\n"), [two].into()), (String::new(), BTreeSet::new())] {
             let quarantine = packed(&world, &from, &into, &revs).await;
-            let packs = Packs::new(quarantine.object_dir(), &into, None);
+            let packs = NewPacks::new(quarantine.object_dir(), &into, None);
             let marks = Marks::open(&packs.object_dir).unwrap();
 
             assert!(!packs.have_surplus(&tips, &IngestLimits::default()).await.unwrap());

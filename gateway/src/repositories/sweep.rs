@@ -2,23 +2,27 @@
 //! when a repository is visited, and never to what a gateway that lives may use.
 
 use std::fs;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::fs::TryLockError;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::logged::logged;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
 
 /// Removes the work in progress of instances that are gone, and the locks of such instances; returns how many pieces of
 /// work. Blocks.
 ///
 /// # Errors
-/// The directory cannot be listed. What cannot be removed is logged and stays.
+/// The directory cannot be listed. Files that cannot be removed are logged and stay.
 pub(super) fn sweep_quarantine(quarantine: &Path) -> Result<usize, FileError> {
-    let (locks, work): (Vec<_>, Vec<_>) = list(quarantine)?
-        .into_iter()
+    let (locks, work): (Vec<_>, Vec<_>) = entries(quarantine)?
+        .iter()
+        .map(DirEntry::path)
         .partition(|path| path.extension().is_some_and(|ext| ext == "lock"));
     let mut removed = 0;
     for path in work {
@@ -58,7 +62,7 @@ fn sweep_work(path: &Path, lock_path: &Path) -> Result<bool, FileError> {
 
 /// Removes the lock of an instance unless it lives.
 fn sweep_lock(path: &Path) -> Result<(), FileError> {
-    // Removed while locked: an instance that opened it before looks at its link count.
+    // Removed while locked: an instance that opened it before checks its link count.
     let Some(Some(_locked)) = lock_of_dead_instance(path)? else {
         return Ok(());
     };
@@ -82,8 +86,8 @@ fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError>
     }
 }
 
-/// Removes the lock files of refs and the temporary packs in one repository; returns how many. Call it under its
-/// lock: whoever writes such files holds that.
+/// Removes the lock files of refs and the temporary packs in one repository; returns how many. Call it under its lock,
+/// which every writer of such files holds.
 pub(super) fn sweep_repository(repository: &Path) -> usize {
     let swept = leftovers(repository, usize::MAX);
     let removed = swept.iter().filter(|path| match fs::remove_file(path) {
@@ -132,18 +136,10 @@ fn add_files(dir: &Path, depth: usize, is_stale: &dyn Fn(&str) -> bool, found: &
     }
 }
 
-/// Returns the entries of `dir`.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    fs::read_dir(dir)
-        .map_err(failed("list", dir))?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", dir)))
-        .collect()
-}
-
 fn log_unswept(error: &FileError) {
     tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "cannot sweep what a killed gateway left"
+        error = logged(error),
+        "cannot remove what a killed gateway left unfinished"
     );
 }
 

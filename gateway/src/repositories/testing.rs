@@ -13,9 +13,12 @@ use tempfile::TempDir;
 
 use crate::git::command::Git;
 pub(crate) use crate::git::command::tests::every_git;
+use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::Layout;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::object_kinds;
+use crate::repositories::pack::IngestLimits;
+use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::walk::DiskWalk;
@@ -37,6 +40,17 @@ pub(crate) struct Populated {
 
 pub(crate) fn coordinate(identifier: &str) -> Coordinate {
     format!("30617:{}:{identifier}", "11".repeat(32)).parse().unwrap()
+}
+
+/// Copies what `tips` need from the object directories `from` into `into`.
+pub(crate) async fn copy_objects(
+    from: &[PathBuf],
+    tips: &[Oid],
+    into: &Repository,
+    limits: &IngestLimits,
+) -> Result<(), RepositoryError> {
+    let needed = Quarantine::copy(from, tips, (into, None), limits).await?;
+    Ok(needed.migrate().await?)
 }
 
 impl World {
@@ -113,7 +127,7 @@ impl World {
 
     async fn walk(&self, of: WalkOf) -> Vec<Coordinate> {
         let mut walk = DiskWalk::new(self.store.layout().clone(), of);
-        walk.next_page(usize::MAX).await.unwrap()
+        walk.next_page(usize::MAX).await.unwrap().unwrap_or_default()
     }
 
     /// Counts what lies in the quarantine beside the locks of instances.

@@ -1,5 +1,4 @@
-//! A walk over what is on disk, page by page: however much there is, only a page of it is in memory, and a directory
-//! that cannot be read hides no other.
+//! A walk over the disk, page by page: only a page of it is in memory, and an unreadable directory hides no other.
 
 use std::fs;
 use std::fs::ReadDir;
@@ -15,16 +14,17 @@ use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 
-/// A walk over the repositories, or over what is kept aside. What comes or goes meanwhile is found or not.
+/// A walk over the repositories, or over staged objects or parts. Directories that are added or removed meanwhile may
+/// be found or not.
 #[derive(Debug)]
 pub(crate) struct DiskWalk {
     /// `None`: it is over, or it was given up in the middle of a page.
-    place: Option<Place>,
+    position: Option<Position>,
 }
 
 /// Where a walk is.
 #[derive(Debug)]
-struct Place {
+struct Position {
     layout: Layout,
     of: WalkOf,
     /// `None`: it has not begun.
@@ -32,14 +32,14 @@ struct Place {
     inner: Option<ReadDir>,
 }
 
-/// What is walked over.
+/// The kind of directories.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WalkOf {
     /// Repositories.
     Repositories,
-    /// What is staged for repositories, which may be virtual.
+    /// The staged objects of repositories, which may be virtual.
     Staged,
-    /// What came of their states in parts; they may be virtual.
+    /// The parts of their states; the repositories may be virtual.
     Parts,
 }
 
@@ -47,7 +47,7 @@ impl DiskWalk {
     /// Begins a walk.
     pub(super) fn new(layout: Layout, of: WalkOf) -> Self {
         Self {
-            place: Some(Place {
+            position: Some(Position {
                 layout,
                 of,
                 outer: None,
@@ -56,29 +56,27 @@ impl DiskWalk {
         }
     }
 
-    /// Returns at most the next `count_max` coordinates, in no order; none: the walk is over. What is not in the place
-    /// of its coordinate, or cannot be read, is logged and left out.
+    /// Returns at most the next `count_max` coordinates, in no order; `None`: the walk is over. A directory that is not
+    /// at the path of its coordinate, or is unreadable, is logged and left out.
     ///
     /// # Errors
     /// The data directory cannot be listed; the walk is over then.
-    pub(crate) async fn next_page(&mut self, count_max: usize) -> Result<Vec<Coordinate>, FileError> {
-        let Some(mut place) = self.place.take() else {
-            return Ok(Vec::new());
+    pub(crate) async fn next_page(&mut self, count_max: usize) -> Result<Option<Vec<Coordinate>>, FileError> {
+        let Some(mut position) = self.position.take() else {
+            return Ok(None);
         };
-        let (place, page) = in_background(move || {
-            let page = place.next_page(count_max);
-            (place, page)
+        let (position, page) = in_background(move || {
+            let page = position.next_page(count_max);
+            (position, page)
         })
         .await;
-        let page = page?;
-        if !page.is_empty() {
-            self.place = Some(place);
-        }
+        let page = Some(page?).filter(|page| !page.is_empty());
+        self.position = page.is_some().then_some(position);
         Ok(page)
     }
 }
 
-impl Place {
+impl Position {
     fn next_page(&mut self, count_max: usize) -> Result<Vec<Coordinate>, FileError> {
         let mut page = Vec::new();
         while page.len() < count_max {
@@ -127,7 +125,7 @@ impl Place {
             // It went meanwhile.
             Err(_) if !path.exists() => return None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot tell whose repository this is: left alone");
+                tracing::warn!(path = %path.display(), %error, "cannot determine the owner of this repository: left alone");
                 return None;
             }
         };
@@ -138,14 +136,14 @@ impl Place {
             WalkOf::Parts => self.layout.parts(coordinate) == path,
         });
         if found.is_none() {
-            tracing::warn!(path = %path.display(), "nothing of this server: left alone");
+            tracing::warn!(path = %path.display(), "not a directory of this server: left alone");
         }
         found
     }
 }
 
 fn log_unlisted(directory: &Path, error: &io::Error) {
-    tracing::error!(path = %directory.display(), %error, "cannot list a directory: what is in it is left out for now");
+    tracing::error!(path = %directory.display(), %error, "cannot list a directory: its content is left out for now");
 }
 
 #[cfg(test)]
@@ -165,14 +163,11 @@ mod tests {
     async fn all(layout: &Layout, count_max: usize) -> Vec<Coordinate> {
         let mut walk = DiskWalk::new(layout.clone(), WalkOf::Repositories);
         let mut all = Vec::new();
-        loop {
-            let page = walk.next_page(count_max).await.unwrap();
+        while let Some(page) = walk.next_page(count_max).await.unwrap() {
             assert!(page.len() <= count_max);
-            if page.is_empty() {
-                return all;
-            }
             all.extend(page);
         }
+        all
     }
 
     #[tokio::test]
@@ -220,6 +215,6 @@ mod tests {
         let mut walk = DiskWalk::new(layout, WalkOf::Repositories);
 
         assert!(walk.next_page(1).await.is_err());
-        assert!(walk.next_page(1).await.unwrap().is_empty());
+        assert_eq!(walk.next_page(1).await.unwrap(), None);
     }
 }

@@ -17,17 +17,17 @@ use shared::git::RefUpdate;
 use crate::pkt_line::PktLine;
 use crate::pkt_line::PktLineError;
 
-/// What a pusher asks for.
+/// A push request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandList {
     /// The commands in their order; none in a probe, which asks for nothing.
     pub commands: Vec<PushCommand>,
     /// The forms of an answer that the pusher's git can read.
     pub capabilities: PushCapabilities,
-    /// How many push options came, which nothing here looks at.
+    /// How many push options the push has, which this server ignores.
     pub push_options: usize,
-    /// Whether the pusher's clone is shallow. Where its history ends is of no interest: what the push brings has to be
-    /// complete together with what is here, like that of any other.
+    /// Whether the pusher's clone is shallow. Where its history ends is irrelevant: the pushed objects must be complete
+    /// together with those of the repository, as in any other push.
     pub is_shallow: bool,
 }
 
@@ -67,13 +67,13 @@ pub struct CommandListLimits {
 impl Default for CommandListLimits {
     fn default() -> Self {
         Self {
-            // A state of the 512 KiB that one event may have declares 9,000 refs at most, in 58 bytes each; a push may
-            // set as many, and delete those of the state before.
+            // A state in an event of at most 512 KiB declares 9,000 refs at most, in 58 bytes each; a push may set as
+            // many, and delete those of the previous state.
             commands_max: 20_000,
-            // Their names are together no longer than two such states, beside 88 bytes a command.
+            // Their names together are no longer than two such states, plus 88 bytes per command.
             bytes_max: 4 * 1024 * 1024,
-            // As many PR commits as one push may bring. Their events are read before anything is decided: each id may
-            // name one of the longest that the relay has.
+            // Most PR commits in one push. Their events are read before anything is decided: each id may name one of
+            // the longest that the relay has.
             pull_requests_max: 32,
         }
     }
@@ -127,7 +127,7 @@ pub struct CommandListParser {
     list: CommandList,
 }
 
-/// What the next line is part of.
+/// The section of the next line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     Commands,
@@ -550,7 +550,7 @@ mod tests {
             .collect();
 
         let twice = "the push has more than one command for this ref";
-        let beside = "the push has two refs that cannot exist side by side";
+        let beside = "the push has two refs that cannot both exist";
         assert_eq!(
             texts,
             [

@@ -11,21 +11,21 @@ use percent_encoding::percent_decode_str;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 
-/// What a request path names.
+/// The meaning of a request path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `/`: the relay, its information document, the landing page.
     Root,
-    /// `/<npub>/<identifier>.git` and what is below it.
+    /// `/<npub>/<identifier>.git` and the paths below it.
     Repository {
         /// The repository.
         coordinate: Coordinate,
         /// What of it.
         endpoint: Endpoint,
     },
-    /// Another spelling of what can be read.
+    /// Another spelling of a readable path.
     Elsewhere {
-        /// Path and query of its one spelling; of what the client sent, only the repository and the service are in it.
+        /// Path and query of its canonical spelling; of the request, it contains only the repository and the service.
         location: String,
     },
     /// Nothing that could exist here.
@@ -59,7 +59,7 @@ pub enum GitService {
 }
 
 impl GitService {
-    /// Returns the name that stands in URLs and content types.
+    /// Returns the name in URLs and content types.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UploadPack => "git-upload-pack",
@@ -77,9 +77,9 @@ impl GitService {
 impl Target {
     /// Reads the path and the query of a request, both as they came.
     ///
-    /// People leave `.git` away, put a slash behind a URL (some clients ask for `…git//info/refs` then), or read the
-    /// key from a QR code in upper case. What is read leads to the one spelling, which git uses from then on. A POST is
-    /// answered as it is: not every client posts to where it was led, or posts twice.
+    /// People omit `.git`, end a URL with a slash (some clients then ask for `…git//info/refs`), or scan the key from a
+    /// QR code in upper case. Reads are redirected to the canonical spelling, which git uses from then on. A POST is
+    /// answered without a redirect: not every client posts to the redirected URL, or posts twice.
     pub fn parse(path: &str, query: &str) -> Self {
         if path == "/" || path.is_empty() {
             return Self::Root;
@@ -99,7 +99,7 @@ impl Target {
         let (Some((coordinate, spelling)), Some(endpoint)) = (coordinate(npub, repository), endpoint) else {
             return Self::Nothing;
         };
-        // Escapes that nobody needs are left alone: a proxy may write them anew, and would be led round and round.
+        // Unnecessary escapes are left as they are: a proxy may write them again, and would be redirected in a circle.
         let has_empty_segments = path.split('/').skip(1).any(str::is_empty);
         let location = match spelling {
             Spelling::Canonical if !has_empty_segments => None,
@@ -113,13 +113,13 @@ impl Target {
 }
 
 impl Endpoint {
-    /// Returns where it is read in a repository; `None`: it is not read, but posted to.
+    /// Returns the path below a repository where it is read; `None`: it is posted to.
     fn location_in(self, coordinate: &Coordinate) -> Option<String> {
         let page = repository_path(coordinate);
         match self {
             Self::Page => Some(page),
             Self::Releases => Some(format!("{page}/{RELEASES}")),
-            // git takes what comes before this for the repository, if it is what it asked for (git `http.c`,
+            // git takes the part before this for the repository, if the rest is what it asked for (git `http.c`,
             // `update_url_from_redirect`).
             Self::InfoRefs(service) => Some(format!("{page}/info/refs?service={}", service.as_str())),
             Self::UnknownService => Some(format!("{page}/info/refs")),
@@ -167,7 +167,7 @@ fn coordinate(npub: &str, repository: &str) -> Option<(Coordinate, Spelling)> {
     Some((Coordinate { owner, identifier }, spelling))
 }
 
-/// Returns the value of `service`, wherever it stands in the query.
+/// Returns the value of `service`, anywhere in the query.
 fn service_in(query: &str) -> Option<GitService> {
     query
         .split('&')

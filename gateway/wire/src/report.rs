@@ -46,8 +46,8 @@ impl ReportWriter {
         out.freeze()
     }
 
-    /// Returns `text` as [`ReportWriter::remote_text`] does to who wants to read of progress, and else a packet of
-    /// nothing, as git keeps a connection alive (`receive-pack.c`, `copy_to_sideband`).
+    /// Returns `text` as [`ReportWriter::remote_text`] does for clients that want progress, and otherwise an empty
+    /// packet, which git sends to keep a connection alive (`receive-pack.c`, `copy_to_sideband`).
     pub fn progress(&self, text: &str) -> Bytes {
         if !self.quiet {
             return self.remote_text(text);
@@ -107,7 +107,7 @@ fn neutral(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
-/// Writes `bytes` to a band, in as many packets as it takes.
+/// Writes `bytes` to a band, in as many packets as needed.
 fn band(number: u8, bytes: &[u8], out: &mut BytesMut) {
     for part in bytes.chunks(PktLine::DATA_LEN_MAX - 1) {
         let mut packet = Vec::with_capacity(part.len() + 1);

@@ -1,4 +1,4 @@
-//! SHA-1 object ids in their one spelling, 40 lower-case hex digits, and the kinds of what they name.
+//! SHA-1 object ids in their one spelling, 40 lower-case hex digits, and the kinds of objects.
 
 use std::fmt;
 use std::str::FromStr;

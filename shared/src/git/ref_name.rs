@@ -13,7 +13,7 @@ use crate::nip01::is_lower_hex;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(Arc<str>);
 
-/// What a ref name is for, which decides who may write it.
+/// The purpose of a ref name, which decides who may write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// `refs/heads/…`: a branch, governed by a state event.
@@ -34,8 +34,8 @@ pub enum Namespace {
 pub struct RefNameError(String);
 
 impl RefName {
-    /// Longest name. Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`, and bounds
-    /// what is done for each of its directories.
+    /// Longest name. Leaves room for the path of the data directory below the 4096 bytes of `PATH_MAX`, and bounds the
+    /// work for each of its directories.
     pub const BYTES_MAX: usize = 1024;
 
     /// Returns the full name.

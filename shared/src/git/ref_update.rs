@@ -22,7 +22,7 @@ pub struct RefUpdate {
 pub struct PushCommand {
     /// The ref name as sent, for the report.
     pub name: String,
-    /// The change asked for, or why it is none; other commands of the push are not concerned.
+    /// The requested change, or why it is invalid; other commands of the push are not affected.
     pub update: Result<RefUpdate, CommandDefect>,
 }
 
@@ -37,7 +37,7 @@ pub enum CommandDefect {
         /// Whether the command asks for a deletion.
         deletes: bool,
     },
-    /// An object id is none.
+    /// An object id is malformed.
     #[error("bad object id: {0}")]
     Oid(OidError),
     /// The push has another command for the ref.
@@ -46,8 +46,8 @@ pub enum CommandDefect {
         /// Whether the command asks for a deletion.
         deletes: bool,
     },
-    /// The push would make two refs of which one is a directory of the other.
-    #[error("the push has two refs that cannot exist side by side")]
+    /// The push would create two refs of which one is a directory of the other.
+    #[error("the push has two refs that cannot both exist")]
     DirectoryConflict,
     /// The push has too many refs of PRs before this one.
     #[error("a push has at most {max} refs of PRs, push the others separately")]

@@ -14,7 +14,7 @@ use crate::nip34::DELETION;
 use crate::nip34::Identifier;
 use crate::nip34::STATE;
 
-/// What an author asked to delete (NIP-09), as far as the purgatory can hold it.
+/// The targets of an author's deletion request (NIP-09), as far as the purgatory can hold them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
     /// Whose events are deleted; those of others are untouched.
@@ -31,7 +31,7 @@ impl Deletion {
     /// Most targets of each form that the purgatory looks for. The relay rules out the rest once it has the request.
     pub const TARGETS_MAX: usize = 100;
 
-    /// Reads a deletion request. `None`: the event is none, or names nothing that the purgatory could hold.
+    /// Reads a deletion request. `None`: the event is not one, or names nothing that the purgatory could hold.
     pub fn requested_by(request: &Event) -> Option<Self> {
         if request.kind.as_u16() != DELETION {
             return None;
@@ -66,7 +66,7 @@ pub struct DeletionRequests {
 }
 
 impl DeletionRequests {
-    /// Notes a deletion request; any other event is none.
+    /// Notes a deletion request; any other event is ignored.
     pub fn note(&mut self, request: &Event) {
         if request.kind.as_u16() != DELETION {
             return;

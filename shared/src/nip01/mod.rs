@@ -1,5 +1,5 @@
-//! What NIP-01 and its like determine for every event: addresses, tags, which of two versions wins, what a deletion
-//! request deletes, when one is too early or too late. Pure.
+//! The rules of NIP-01 and similar NIPs for every event: addresses, tags, which of two versions wins, the effect of a
+//! deletion request, and when an event is too early or too late. Pure.
 
 mod address;
 mod deletion;

@@ -2,7 +2,7 @@
 
 use nostr::event::Event;
 
-/// Most tags of an event (`events.maxNumTags` of `strfry-config/strfry.conf`): states of as many refs are taken.
+/// Most tags of an event (`events.maxNumTags` of `strfry-config/strfry.conf`): states of as many refs are accepted.
 pub const TAGS_MAX: usize = 5_000;
 /// Most elements of all tags of an event together. A ref of a state has at most four: its name, its commit and, as some
 /// clients write, two commits before it.

@@ -14,7 +14,7 @@ pub enum TimeDefect {
     /// It is older than [`AGE_SECS_MAX`].
     #[error("created_at too early")]
     TooOld,
-    /// Its `expiration` tag is none.
+    /// Its `expiration` tag is malformed.
     #[error("invalid expiration")]
     MalformedExpiration,
     /// The time of its `expiration` tag has come.
@@ -56,8 +56,8 @@ pub fn is_expired(event: &Event, now: u64) -> bool {
     matches!(expiration(event), Ok(Some(expiration)) if expiration <= now)
 }
 
-/// Events made further in the future are refused (`events.rejectEventsNewerThanSeconds`): the default of strfry, which
-/// would refuse later what is held now, and keep an author's real events out behind it.
+/// Events dated further in the future are refused (`events.rejectEventsNewerThanSeconds`): the default of strfry, which
+/// would refuse a held event later, while it blocks the author's real events.
 pub const AHEAD_SECS_MAX: u64 = 900;
 /// Events made longer ago are refused (`events.rejectEventsOlderThanSeconds` of `strfry-config/strfry.conf`): older
 /// than git, and than any clock that was ever right.

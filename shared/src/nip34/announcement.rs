@@ -28,7 +28,7 @@ pub struct Announcement {
     pub name: String,
     /// The `description` tag; empty if there is none.
     pub description: String,
-    /// Whether its owner does not want everybody to read the repository (`private` of ngit, `public-read` of gittr).
+    /// Whether its owner restricts reading of the repository (`private` of ngit, `public-read` of gittr).
     pub is_private: bool,
 }
 

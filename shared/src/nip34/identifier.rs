@@ -17,7 +17,7 @@ use crate::nip01::first_value;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identifier(Arc<str>);
 
-/// What is wrong with an event of NIP-34 or with a name in it, in words for its author.
+/// A fault of an event of NIP-34 or of a name in it, in words for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Defect(String);
@@ -44,7 +44,7 @@ impl Identifier {
     /// `events.cpp`).
     pub const BYTES_MAX: usize = 255;
 
-    /// Returns the identifier as it stands in the `d` tag.
+    /// Returns the identifier as it is in the `d` tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }

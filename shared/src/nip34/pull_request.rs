@@ -31,7 +31,7 @@ impl PullRequest {
     /// Reads a PR or PR update, without looking at the kind.
     pub fn parse(event: &Event) -> Result<Self, Defect> {
         let commit = tag_values(event, "c").next();
-        let commit = commit.ok_or("PR event has no 'c' tag with the commit that is offered")?;
+        let commit = commit.ok_or("PR event has no 'c' tag with its commit")?;
         let commit_oid = commit.parse();
         let commit_oid = commit_oid.map_err(|_| "the 'c' tag of the PR event is not an object id")?;
         let coordinates: BTreeSet<Coordinate> = tag_values(event, "a")

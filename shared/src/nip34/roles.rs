@@ -20,8 +20,8 @@ pub struct Roles {
     pub leads: BTreeSet<PublicKey>,
     /// Everyone named as lead, co-maintainer or in the legacy tag; never a mere moderator (`o`).
     pub listed: BTreeSet<PublicKey>,
-    /// Whether the author stands for the repository: not so if its own role has ended, is malformed or is that of a
-    /// moderator only.
+    /// Whether the author is active for the repository: not if the author's own role has ended, is malformed or is only
+    /// that of a moderator.
     pub author_active: bool,
 }
 

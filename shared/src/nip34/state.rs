@@ -1,4 +1,4 @@
-//! Kind 30618, repository state (NIP-34): what the branches and tags of a repository shall be.
+//! Kind 30618, repository state (NIP-34): the declared branches and tags of a repository.
 
 use std::collections::BTreeMap;
 
@@ -23,16 +23,16 @@ pub struct State {
     pub author: PublicKey,
     /// The repositories it speaks of.
     pub identifier: Identifier,
-    /// What it declares, or why no repository can ever be brought to it. A relay may serve it all the same.
+    /// What it declares, or why no repository can ever be aligned to it. A relay may serve it anyway.
     pub declared: Result<Declared, Unfulfillable>,
 }
 
-/// Why no repository can ever be brought to what a state declares.
+/// Why no repository can ever be aligned to a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfulfillable {
     /// A ref has the first digits of an object id only. Such a state is held, and expires: the public audit sends one
     /// and wants it answered OK (docs/facts/grasp.md 1.1).
-    #[error("{} has only the first digits of an object id", excerpt(.0.as_str()))]
+    #[error("{} has an abbreviated object id", excerpt(.0.as_str()))]
     Abbreviated(RefName),
     /// Anything else.
     #[error(transparent)]
@@ -44,7 +44,7 @@ pub enum Unfulfillable {
 pub struct Declared {
     /// Branches and tags; none of them is a directory of another. Empty: the repository has no refs.
     pub refs: BTreeMap<RefName, Oid>,
-    /// The branch that HEAD names. `None`: the state does not say, or names a branch that it does not declare.
+    /// The branch that HEAD names. `None`: the state has no HEAD, or names a branch that it does not declare.
     pub head: Option<RefName>,
 }
 
@@ -99,14 +99,14 @@ impl Declared {
                 return Err(malformed(format!("{} is declared twice", excerpt(name.as_str()))));
             }
         }
-        // A directory sorts before what is in it, but not always right before: `a`, `a-b`, `a/c`.
+        // A directory sorts before its content, but not always right before: `a`, `a-b`, `a/c`.
         for name in refs.keys() {
             let mut directory = name.as_str();
             while let Some((parent, _)) = directory.rsplit_once('/') {
                 directory = parent;
                 if parent.parse().is_ok_and(|parent: RefName| refs.contains_key(&parent)) {
                     let (name, parent) = (excerpt(name.as_str()), excerpt(parent));
-                    return Err(malformed(format!("{name} and {parent} cannot exist side by side")));
+                    return Err(malformed(format!("{name} and {parent} cannot both exist")));
                 }
             }
         }
@@ -118,8 +118,8 @@ impl Declared {
     }
 }
 
-/// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) say nothing that the tag object does not,
-/// and a symbolic value names another ref that stands for itself.
+/// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) add nothing to the tag object, and a symbolic
+/// value names another ref that is declared itself.
 fn declared_ref(name: &str, value: &str) -> Result<Option<(RefName, Oid)>, Unfulfillable> {
     let governed = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
     if !governed || name.ends_with("^{}") || value.starts_with("ref: ") {
@@ -232,7 +232,7 @@ mod tests {
         for (tags, defect) in [
             (
                 &[&["refs/heads/main", "abc123"][..]][..],
-                "refs/heads/main has only the first digits of an object id",
+                "refs/heads/main has an abbreviated object id",
             ),
             (
                 &[&["refs/heads/main", "abc123"], &["refs/heads/other", ""]],
@@ -253,7 +253,7 @@ mod tests {
             ),
             (
                 &[&["refs/heads/a", A], &["refs/heads/a-b", A], &["refs/heads/a/c/d", A]],
-                "refs/heads/a/c/d and refs/heads/a cannot exist side by side",
+                "refs/heads/a/c/d and refs/heads/a cannot both exist",
             ),
         ] {
             assert_eq!(declared(tags).unwrap_err().to_string(), defect);

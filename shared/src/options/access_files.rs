@@ -20,11 +20,12 @@ use crate::rules::AccessListError;
 /// The paths of the lists; `None`: there is no such list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct AccessPaths {
-    /// File with the only repositories to host: a key, key/identifier or identifier a line, `#` for comments; keys as
-    /// npub, nprofile or hex. Read again when it changes [default: everybody's].
+    /// File with the only repositories to host: a key, key/identifier or identifier per line, `#` for comments; keys as
+    /// npub, nprofile or hex. Read again when it changes [default: all].
     #[arg(long = "repos-allow", value_name = "FILE")]
     pub allowed: Option<PathBuf>,
-    /// File with repositories not to host, even if --repos-allow has them; as --repos-allow [default: none].
+    /// File with repositories not to host, even if --repos-allow has them; same format as --repos-allow [default:
+    /// none].
     #[arg(long = "repos-deny", value_name = "FILE")]
     pub denied: Option<PathBuf>,
     /// File with the keys of authors whose events are ignored, as npub, nprofile or hex [default: none].
@@ -71,8 +72,8 @@ impl AccessFiles {
         read(paths).map(drop)
     }
 
-    /// Reads the lists again, changed or not, because the operator asks for it, and logs what came of it. One that has
-    /// become unusable keeps its last content. It takes as long as they are: nobody who decides waits for it.
+    /// Reads the lists again, changed or not, at the operator's request, and logs the result. A list that has become
+    /// unusable keeps its last content. It takes time for long lists, but no decision waits for it.
     pub fn reload(&self) {
         if let Err(error) = self.read_again() {
             log_failure(&error);
@@ -83,7 +84,7 @@ impl AccessFiles {
         let mut lists = Current::read(&self.paths)?;
         std::mem::swap(&mut *self.lock(), &mut lists);
         let changed = lists.digest != self.digest();
-        tracing::info!(changed, "the operator's lists are read again");
+        tracing::info!(changed, "the operator's lists were reloaded");
         Ok(())
     }
 
@@ -93,12 +94,12 @@ impl AccessFiles {
         Arc::clone(&self.lock().access)
     }
 
-    /// Returns what tells one content of the lists from another.
+    /// Returns a digest of the content of the lists.
     pub fn digest(&self) -> String {
         self.lock().digest.clone()
     }
 
-    /// Reads the lists again when they change, in a thread of its own, for as long as anybody has them.
+    /// Reads the lists again when they change, in a thread of its own, for as long as they are in use.
     fn follow(&self, mut last: Stamps) {
         let (paths, current) = (self.paths.clone(), Arc::downgrade(&self.current));
         std::thread::spawn(move || {
@@ -192,7 +193,7 @@ fn read_list(
 /// Between two checks of the files' times.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Enough to tell one content of lists from another.
+/// Enough to distinguish contents of the lists.
 const DIGEST_CHARS: usize = 16;
 
 #[cfg(test)]

@@ -12,36 +12,36 @@ use crate::options::values::milliseconds;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Another plugin")]
 pub struct ChainOptions {
-    /// Another write policy plugin of strfry's, which this one runs and asks: strfry itself takes only one. A command
+    /// Another write policy plugin for strfry, which this plugin runs and asks, because strfry runs only one. A command
     /// line for /bin/sh. It is asked when an event arrives, and not again when a held event is released.
     #[arg(long = "chain", value_name = "COMMAND")]
     pub command: Option<String>,
-    /// What it is asked about: others, events that have nothing to do with git; all, also those that may wait here or
-    /// belong to what is served here.
+    /// Which events it is asked about: others, events that have nothing to do with git; all, also events that may wait
+    /// for git data or refer to served ones.
     #[arg(long = "chain-for", value_name = "SCOPE", value_enum, hide_possible_values = true,
           default_value_t = ChainScope::Others)]
     pub scope: ChainScope,
-    /// How long an event waits for its answer. One that takes longer is waited for beside, up to 10 s: meanwhile no
-    /// event waits for it, and --chain-on-error says what happens to them.
+    /// How long an event waits for its answer. A late answer is awaited in the background, up to 10 s: meanwhile no
+    /// event waits for it, and --chain-on-error applies.
     #[arg(long = "chain-timeout-ms", value_name = "MS", value_parser = milliseconds(1..=TIMEOUT_MS_MAX),
           default_value_t = HumanDuration::new(Duration::from_secs(1)))]
     pub timeout: HumanDuration,
-    /// What happens to an event that it gives no valid answer about: accept or refuse. strfry refuses.
+    /// What to do with an event without a valid answer: accept or refuse. strfry itself refuses.
     #[arg(long = "chain-on-error", value_name = "ACTION", value_enum, hide_possible_values = true,
           default_value_t = OnError::Refuse)]
     pub on_error: OnError,
 }
 
-/// What a chained plugin is asked about.
+/// The events about which a chained plugin is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ChainScope {
-    /// What is not git's business.
+    /// Events that have nothing to do with git.
     Others,
-    /// Whatever arrives.
+    /// All events.
     All,
 }
 
-/// What becomes of an event that a chained plugin does not answer for.
+/// What to do with an event that a chained plugin does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
     /// The relay stores it, unless we refuse it.

@@ -10,7 +10,7 @@ use clap::error::ContextValue;
 /// Everything that is wrong with the options of a program.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConfigErrors {
-    /// Each with what is expected instead.
+    /// Each with the expected form.
     pub lines: Vec<String>,
     /// The options whose values are invalid, without their dashes.
     invalid: Vec<String>,
@@ -43,7 +43,7 @@ impl fmt::Display for ConfigErrors {
 
 impl Error for ConfigErrors {}
 
-/// Names the value of what is called `name`, and what is expected instead.
+/// Names the value of `name`, and the expected form.
 pub(super) fn expectation(name: &str, error: &clap::Error, argument: &Arg) -> String {
     let expected = match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(source), _) => source.to_string(),
@@ -53,7 +53,7 @@ pub(super) fn expectation(name: &str, error: &clap::Error, argument: &Arg) -> St
         (None, _) => "it must have a value".to_owned(),
     };
     match error.get(ContextKind::InvalidValue) {
-        // What is not shown in --help is not shown here.
+        // Options that --help does not show are not shown here.
         Some(ContextValue::String(value)) if !value.is_empty() && !argument.is_hide_env_values_set() => {
             format!("{name} is {value:?}: {expected}")
         }
@@ -61,6 +61,6 @@ pub(super) fn expectation(name: &str, error: &clap::Error, argument: &Arg) -> St
     }
 }
 
-/// What a required option is taken to be after its own value has failed, so that the others can be checked: a name
-/// that is a valid domain, path and identifier. No program starts with it.
+/// The stand-in for a required option after its own value has failed, so that the others can be checked: a name that is
+/// a valid domain, path and identifier. No program starts with it.
 pub(super) const STAND_IN: &str = "localhost";

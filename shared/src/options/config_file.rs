@@ -27,7 +27,7 @@ use crate::options::redis_password::has_password;
 /// The commented file with every setting and its default, as `config --print-default` prints it.
 pub const DEFAULT_FILE: &str = include_str!("../../../strfry-config/config.toml");
 
-/// What stands in the file, and which lines of it cannot be understood.
+/// The content of the file, and the lines that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -43,8 +43,7 @@ struct Setting {
 }
 
 impl ConfigFile {
-    /// Reads the file that `--config` or `GRASP_CONFIG` names, or else the one at the usual place; `None`: there is
-    /// none.
+    /// Reads the file that `--config` or `GRASP_CONFIG` names, or the one at the usual path; `None`: there is none.
     pub(super) fn of_program(arguments: &[OsString]) -> Option<Self> {
         let named = named_by(arguments).or_else(|| std::env::var_os(VARIABLE).filter(|path| !path.is_empty()));
         match named {
@@ -112,7 +111,7 @@ impl ConfigFile {
         file
     }
 
-    /// Makes what the file says the defaults of `command` and of its subcommands, and adds every mistake in it.
+    /// Makes the settings of the file the defaults of `command` and of its subcommands, and adds every mistake in it.
     pub(super) fn put_into(&self, mut command: Command, errors: &mut ConfigErrors) -> Command {
         errors.lines.extend_from_slice(&self.mistakes);
         for setting in &self.settings {
@@ -139,7 +138,7 @@ impl ConfigFile {
         command
     }
 
-    /// Returns in which lines stands what an error about several options names.
+    /// Returns the lines with the options that an error about several options names.
     pub(super) fn lines_named_in(&self, error: &str) -> Option<String> {
         let is_named = |setting: &&Setting| {
             let option = format!("--{}", setting.key);
@@ -197,7 +196,7 @@ fn named_by(arguments: &[OsString]) -> Option<OsString> {
         })
 }
 
-/// A list is what an option takes by commas.
+/// A list is the option's value, separated by commas.
 fn text_of(value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref() {
         DeValue::String(text) => Some(text.to_string()),
@@ -212,7 +211,7 @@ fn text_of(value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
-/// Returns the option of this name; one that has no variable is of one command only, and stands in no file.
+/// Returns the option of this name; one without a variable belongs to a single command, and is in no file.
 fn find(command: &Command, key: &str) -> Option<Arg> {
     let mut arguments = command.get_arguments();
     let found = arguments.find(|argument| is_setting(argument, key)).cloned();
@@ -243,14 +242,14 @@ fn with_default(command: Command, key: &str, value: &str) -> Command {
     })
 }
 
-/// Returns what the option's own parser has against a value.
+/// Returns the error of the option's own parser for a value.
 fn mistake_in(setting: &Setting, argument: &Arg) -> Option<String> {
     let Setting { key, value, .. } = setting;
     // A password may have a comma itself.
     let mut texts = std::iter::once(value.as_str()).chain(value.split(','));
     if texts.any(|text| Url::parse(text.trim()).is_ok_and(|url| has_password(&url))) {
         return Some(format!(
-            "{key} has a password: put it into a file of its own, which redis-password-file names"
+            "{key} contains a password: put it into a separate file, and name that in redis-password-file"
         ));
     }
     if !argument.get_action().takes_values() {
@@ -343,7 +342,7 @@ mod tests {
         }
     }
 
-    /// Everybody may read the file.
+    /// Anyone may read the file.
     #[test]
     fn a_password_in_any_url_of_a_value_is_a_mistake() {
         for (value, expected) in [
@@ -361,7 +360,7 @@ mod tests {
             };
             let mistake = mistake_in(&setting, &Arg::new("redis-url").long("redis-url"));
             assert_eq!(
-                mistake.is_some_and(|mistake| mistake.contains("has a password")),
+                mistake.is_some_and(|mistake| mistake.contains("contains a password")),
                 expected,
                 "{value}"
             );

@@ -1,4 +1,4 @@
-//! What a program does when its lists or its configuration file change while it runs.
+//! The reaction of a program to changes of its lists or its configuration file while it runs.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::options::access_files::AccessFiles;
 use crate::options::config_errors::ConfigErrors;
 use crate::options::config_file::ConfigFile;
 
-/// Follows what the operator changes, for as long as the program runs.
+/// Follows the operator's changes, for as long as the program runs.
 pub struct ConfigWatch {
     lists: AccessFiles,
     /// As it was at the start.
     file: Option<ConfigFile>,
-    /// The program's options, which check what stands in the file.
+    /// The program's options, which check the settings of the file.
     definition: Command,
 }
 
@@ -30,8 +30,8 @@ impl ConfigWatch {
         }
     }
 
-    /// Reads the lists again at each SIGHUP, which would end the program otherwise. Then, and when the file changes,
-    /// tells which settings need a restart.
+    /// Reads the lists again at each SIGHUP, which would otherwise end the program. Then, and when the file changes,
+    /// logs which settings need a restart.
     pub async fn follow(self, mut hang_up: Signal) {
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,7 +60,7 @@ impl ConfigWatch {
     }
 }
 
-/// What is not as it was in the file.
+/// The difference from the file at the start.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FileChange {
     keys: Vec<String>,
@@ -86,12 +86,12 @@ impl FileChange {
                 "the configuration file has mistakes: the next start would fail"
             );
         } else if keys.is_empty() {
-            tracing::info!(%path, "the configuration file is as at the start");
+            tracing::info!(%path, "the configuration file is again as at the start");
         } else {
             tracing::warn!(%path, keys, "the configuration file has changed, which needs a restart");
         }
     }
 }
 
-/// Between two looks at the file.
+/// Between two checks of the file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! What else the environment says: variables that no option has, and what is logged. A mistake there is named: without
-//! that, a program does as if nothing had been said.
+//! The rest of the environment: variables that no option has, and the log level. A mistake there is reported: otherwise
+//! the program would ignore it silently.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use clap::Command;
 
 use crate::options::redis_password;
 
-/// A variable that looks like one of ours and is none.
+/// A variable that looks like one of ours but is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
     /// Its name.
@@ -18,19 +18,35 @@ pub struct UnknownVariable {
     pub meant: Option<String>,
 }
 
-/// What `GRASP_LOG` cannot be.
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// What the variables of the log cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "GRASP_LOG has {part:?}: it must be error, warn, info, debug, trace or off, or such levels for modules as in \
-     warn,grasp_gateway::reconcile=debug"
-)]
-pub struct LogDirectivesError {
-    part: String,
+pub enum LogError {
+    /// What is logged.
+    #[error(
+        "GRASP_LOG has {part:?}: it must be error, warn, info, debug, trace or off, or such levels for modules as in \
+         warn,grasp_gateway::reconcile=debug"
+    )]
+    Directives {
+        /// Which part of it.
+        part: String,
+    },
+    /// How it is written.
+    #[error("GRASP_LOG_FORMAT is {0:?}: it must be text or json")]
+    Format(String),
 }
 
 impl fmt::Display for UnknownVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no variable of this program", self.name)?;
+        write!(f, "{} is not a variable of this program", self.name)?;
         match &self.meant {
             Some(meant) => write!(f, ": did you mean {meant}?"),
             None => Ok(()),
@@ -51,7 +67,7 @@ pub(super) fn has_variable(argument: &Arg) -> bool {
 
 /// Returns the variables that begin as ours do, and that neither `command` nor one of its subcommands has.
 pub fn unknown_variables(command: &Command) -> Vec<UnknownVariable> {
-    let mut known = BTreeSet::from([LOG.to_owned(), redis_password::VARIABLE.to_owned()]);
+    let mut known = BTreeSet::from([LOG, LOG_FORMAT, redis_password::VARIABLE].map(str::to_owned));
     collect_variables(command, &mut known);
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     unknown(set.filter(|name| name.starts_with(PREFIX)), &known)
@@ -86,19 +102,31 @@ pub(super) fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
     (distance <= TYPOS_MAX.min(own.len() / 3)).then(|| nearest.clone())
 }
 
-/// Returns what is logged: what `GRASP_LOG` says, or `default` without it.
+/// Returns the log directives: those of `GRASP_LOG`, or `default` without it.
 ///
 /// # Errors
-/// It says nothing that can be followed.
-pub fn log_directives(default: &str) -> Result<String, LogDirectivesError> {
+/// The variable is not a valid directive.
+pub fn log_directives(default: &str) -> Result<String, LogError> {
     match std::env::var(LOG) {
         Ok(text) if !text.trim().is_empty() => check_directives(&text).map(|()| text),
         Ok(_) | Err(_) => Ok(default.to_owned()),
     }
 }
 
-/// A bare word that is no level would be taken for the name of a module, of which there is none.
-fn check_directives(text: &str) -> Result<(), LogDirectivesError> {
+/// Returns the format of the log: `GRASP_LOG_FORMAT`, or text without it.
+///
+/// # Errors
+/// The variable names no format.
+pub fn log_format() -> Result<LogFormat, LogError> {
+    match std::env::var(LOG_FORMAT).unwrap_or_default().as_str() {
+        "" | "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(LogError::Format(other.to_owned())),
+    }
+}
+
+/// A bare word that is not a level would be taken for the name of a module that does not exist.
+fn check_directives(text: &str) -> Result<(), LogError> {
     for part in text.split(',').map(str::trim) {
         let is_sound = match part.rsplit_once('=') {
             Some((module, level)) => !module.is_empty() && is_level(level),
@@ -106,7 +134,7 @@ fn check_directives(text: &str) -> Result<(), LogDirectivesError> {
         };
         if !is_sound {
             let part = part.to_owned();
-            return Err(LogDirectivesError { part });
+            return Err(LogError::Directives { part });
         }
     }
     Ok(())
@@ -120,6 +148,8 @@ fn is_level(text: &str) -> bool {
 const PREFIX: &str = "GRASP_";
 
 const LOG: &str = "GRASP_LOG";
+
+const LOG_FORMAT: &str = "GRASP_LOG_FORMAT";
 
 /// Characters in which a name may differ from the one that was meant; a short one, in a third of them.
 const TYPOS_MAX: usize = 2;

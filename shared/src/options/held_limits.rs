@@ -1,4 +1,4 @@
-//! The limits of what is held as options, the same for both programs: each enforces them by itself.
+//! The limits of held events as options, the same for both programs: each enforces them by itself.
 
 use clap::Args;
 
@@ -10,49 +10,52 @@ use crate::options::values::number;
 /// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limits of a
 /// repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Limits of what waits for git data")]
+#[command(next_help_heading = "Limits of events that wait for git data")]
 pub struct Limits {
-    /// Most bytes of one event that waits for its git data, as JSON.
+    /// Maximum bytes of one event that waits for its git data, as JSON.
     #[arg(long = "held-event-bytes-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.event_bytes_max).to_string())]
     pub event_bytes_max: u64,
-    /// Most events of one author that wait for git data.
+    /// Maximum number of waiting events of one author.
     #[arg(long = "held-per-author-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_author_max)]
     pub entries_per_author_max: u64,
-    /// Most bytes of the events of one author that wait.
+    /// Maximum bytes of the waiting events of one author.
     #[arg(long = "held-bytes-per-author-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_author_max).to_string())]
     pub bytes_per_author_max: u64,
-    /// Most events that wait from one source: an IPv4 address, a /64 of IPv6, or a relay that is synced from.
+    /// Maximum number of waiting events from one source: an IPv4 address, a /64 of IPv6, or a relay that strfry syncs
+    /// from.
     #[arg(long = "held-per-source-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_source_max)]
     pub entries_per_source_max: u64,
-    /// Most bytes of the events from one source that wait.
+    /// Maximum bytes of the waiting events from one source.
     #[arg(long = "held-bytes-per-source-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_source_max).to_string())]
     pub bytes_per_source_max: u64,
-    /// Most events of one author for one repository, the releasing ones too.
+    /// Maximum number of waiting events of one author for one repository, including releasing ones.
     #[arg(long = "held-per-author-and-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_share_max)]
     pub entries_per_share_max: u64,
-    /// Most events for one repository, the releasing ones too. Beyond it each author may still have 32.
+    /// Maximum number of waiting events for one repository, including releasing ones. Beyond it each author may still
+    /// have 32.
     #[arg(long = "held-per-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_repository_max)]
     pub entries_per_repository_max: u64,
-    /// Most events that wait in all.
+    /// Maximum number of waiting events in all.
     #[arg(long = "held-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_max)]
     pub entries_max: u64,
-    /// Most bytes of the events that wait in all.
+    /// Maximum bytes of all waiting events.
     #[arg(long = "held-bytes-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_max).to_string())]
     pub bytes_max: u64,
-    /// Most PR commits that were pushed before their events to repositories with one identifier.
+    /// Maximum number of PR commits that were pushed to one repository before their events.
     #[arg(long = "placeholders-per-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.placeholders_per_repository_max)]
     pub placeholders_per_repository_max: u64,
-    /// Most PR commits that were pushed before their events, in all. Beyond it each repository may still have 16.
+    /// Maximum number of PR commits that were pushed before their events, in all. Beyond it each repository may still
+    /// have 16.
     #[arg(long = "placeholders-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.placeholders_max)]
     pub placeholders_max: u64,

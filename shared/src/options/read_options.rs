@@ -27,7 +27,7 @@ pub trait ProgramOptions: Parser {
         with_variables(Self::command())
     }
 
-    /// Adds what is wrong with options whose values are valid one by one.
+    /// Adds the errors of options whose values are valid one by one.
     fn check(&self, errors: &mut ConfigErrors);
 }
 
@@ -123,7 +123,7 @@ pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> C
         .value_parser(OsStringValueParser::new())
         .help_heading(None)
         .help(format!(
-            "File with these settings for both programs (TOML); variables and options win over it [default: {} if it \
+            "File with these settings for both programs (TOML); variables and options override it [default: {} if it \
              is there]",
             config_file::USUAL_PLACE
         ));
@@ -206,7 +206,7 @@ fn set_aside(command: Command, failed: &Arg) -> Command {
     command.mut_arg(failed.get_id(), falls_back).arg(takes_anything)
 }
 
-/// Names the option or the variable, its value, and what is expected instead.
+/// Names the option or the variable, its value, and the expected form.
 fn describe(error: &clap::Error, argument: &Arg, arguments: &[OsString]) -> String {
     let flag = format!("--{}", argument.get_long().unwrap_or_default());
     let variable = argument

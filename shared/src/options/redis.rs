@@ -34,8 +34,7 @@ impl FromStr for RedisUrls {
         match urls.iter().all(|url| is_redis(url)) {
             true => Ok(Self(urls.into_iter().map(str::to_owned).collect())),
             false => Err(Expected(
-                "a URL such as redis://127.0.0.1:6379, rediss:// for TLS, or unix:///run/redis/redis.sock, or several of \
-                 the first form by commas; a password with special characters belongs into --redis-password-file"
+                "a URL such as redis://127.0.0.1:6379, rediss:// for TLS, or unix:///run/redis/redis.sock, or several of the first form, separated by commas; a password with special characters belongs in --redis-password-file"
                     .to_owned(),
             )),
         }
@@ -77,7 +76,7 @@ fn is_redis(text: &str) -> bool {
 /// The scheme of a URL of Redis behind TLS.
 const TLS: &str = "rediss";
 
-/// What a file of certificates or keys holds, which is shown nowhere.
+/// The content of a file of certificates or keys, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 struct PemFile(Vec<u8>);
 
@@ -103,7 +102,7 @@ impl fmt::Debug for PemFile {
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
-/// What the URLs name.
+/// The kind of servers in the URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum RedisMode {
     /// The server itself.
@@ -119,50 +118,50 @@ pub enum RedisMode {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisOptions {
-    /// What --redis-url names: single, the server itself; sentinel, sentinels that name the master; cluster, nodes of
-    /// a cluster. The last two take several URLs by commas.
+    /// What --redis-url names: single, the server itself; sentinel, sentinels that know the master; cluster, nodes of a
+    /// cluster. The last two take several URLs, separated by commas.
     #[arg(long, value_name = "MODE", value_enum, default_value_t, hide_possible_values = true)]
     redis_mode: RedisMode,
-    /// What the sentinels call the master.
+    /// The name of the master at the sentinels.
     #[arg(long, value_name = "NAME", default_value = "mymaster")]
     redis_master_name: String,
-    /// File with the password of Redis, in one line, of any characters. It stands for every server of --redis-url,
-    /// which holds none then. Without the option the variable GRASP_REDIS_PASSWORD does the same.
+    /// File with the password of Redis, in one line, of any characters. It applies to every server of --redis-url,
+    /// which must then contain none. Without the option, the variable GRASP_REDIS_PASSWORD has the same effect.
     #[arg(long, value_name = "FILE")]
     redis_password_file: Option<RedisPassword>,
     #[arg(skip = RedisPassword::of_environment())]
     password_of_environment: Option<RedisPassword>,
-    /// File with the certificates (PEM) of whoever has signed that of Redis, for rediss:// [default: those that the
-    /// system trusts].
+    /// File with the CA certificates (PEM) for the certificate of Redis, for rediss:// [default: those that the system
+    /// trusts].
     #[arg(long, value_name = "FILE")]
     redis_ca_file: Option<PemFile>,
-    /// File with our own certificate (PEM), for a Redis that asks for one.
+    /// File with the client certificate (PEM), for a Redis that requires one.
     #[arg(long, value_name = "FILE")]
     redis_cert_file: Option<PemFile>,
     /// File with its key (PEM).
     #[arg(long, value_name = "FILE")]
     redis_key_file: Option<PemFile>,
-    /// How long an answer of Redis may take. After several slower ones in a row Redis counts as unavailable until it is
-    /// faster: git events and pushes are refused meanwhile, and everything else goes on.
+    /// How long an answer of Redis may take. After several slower answers in a row, Redis counts as unavailable until
+    /// it is faster: git events and pushes are refused meanwhile, and everything else continues.
     #[arg(long = "redis-slow-ms", value_name = "MS", value_parser = milliseconds(1..=SLOW_MS_MAX),
           default_value_t = HumanDuration::new(RedisSettings::SLOW))]
     redis_slow: HumanDuration,
-    /// How many replicas of Redis must have an event, or a PR commit's placeholder, before its author hears that it is
-    /// held (WAIT); 0: none.
+    /// How many replicas of Redis must have an event, or a PR commit's placeholder, before its author gets the answer
+    /// that it is held (WAIT); 0: none.
     #[arg(long, value_name = "N", value_parser = number(0..=REPLICAS_MAX), default_value_t = 0)]
     redis_replicas: u64,
-    /// For how long the replicas are waited for. Then the answer is `OK false "error: ..."`, and the author sends the
-    /// event again.
+    /// How long to wait for the replicas. After that the answer is `OK false "error: ..."`, and the author must send
+    /// the event again.
     #[arg(long = "redis-wait-ms", value_name = "MS", value_parser = milliseconds(1..=WAIT_MS_MAX),
           default_value_t = HumanDuration::new(RedisSettings::REPLICAS_WAIT))]
     redis_wait: HumanDuration,
 }
 
 impl RedisOptions {
-    /// Adds what is wrong with the mode and the URLs together.
+    /// Adds the errors of mode and URLs together.
     pub fn check(&self, urls: &RedisUrls, errors: &mut ConfigErrors) {
         if self.redis_mode == RedisMode::Single && urls.0.len() > 1 && !errors.has_invalid("redis-mode") {
-            errors.push("--redis-url names several servers: say with --redis-mode what they are");
+            errors.push("--redis-url names several servers: set --redis-mode to what they are");
         }
         let is_socket = |url: &String| Url::parse(url).is_ok_and(|url| url.scheme() == SOCKET);
         if self.redis_mode != RedisMode::Single && urls.0.iter().any(is_socket) {
@@ -190,7 +189,8 @@ impl RedisOptions {
         }
     }
 
-    /// Returns what the purgatory needs. How long one call may take grows with what is called slow, within `call`.
+    /// Returns the settings of the purgatory. The time limit of a call grows with the threshold for slow answers,
+    /// within `call`.
     pub fn settings(&self, urls: &RedisUrls, call: RangeInclusive<Duration>) -> RedisSettings {
         let slow = *self.redis_slow;
         RedisSettings {
@@ -238,7 +238,7 @@ impl RedisOptions {
 /// Longest answer that can be called fast.
 const SLOW_MS_MAX: u64 = 10_000;
 
-/// More replicas than anybody keeps.
+/// More replicas than any real installation has.
 const REPLICAS_MAX: u64 = 16;
 
 /// Longest wait for replicas: the plugin answers within a second in any case.

@@ -14,7 +14,7 @@ use crate::options::values::Expected;
 pub(super) struct RedisPassword(String);
 
 impl RedisPassword {
-    /// Returns what stands in the environment; `None`: nothing.
+    /// Returns the password of the environment; `None`: there is none.
     pub(super) fn of_environment() -> Option<Self> {
         let password = std::env::var(VARIABLE).ok()?;
         (!password.is_empty()).then_some(Self(password))
@@ -72,7 +72,7 @@ impl fmt::Debug for RedisPassword {
 /// The scheme of a URL that names a Unix socket. It has no place for a user and a password but its query.
 pub(super) const SOCKET: &str = "unix";
 
-/// What the client library calls the password there.
+/// The password's name in the client library.
 const SOCKET_PASSWORD: &str = "pass";
 
 /// There is no option of this name: it would be on a command line.

@@ -15,11 +15,11 @@ use crate::rules::MaintainerMode;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rules, the same for both programs")]
 pub struct RuleOptions {
-    /// For how long an event waits for its git data.
+    /// How long an event waits for its git data.
     #[arg(long = "hold-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX), default_value_t = HOLD)]
     pub hold: HumanDuration,
-    /// By which rule listed maintainers count. hybrid: role tags by the reciprocal rule, the `maintainers` tag one way;
-    /// reciprocal or recursive: one rule for both.
+    /// The rule by which listed maintainers count. hybrid: role tags by the reciprocal rule, the `maintainers` tag one
+    /// way; reciprocal or recursive: one rule for both.
     #[arg(long, value_name = "MODE", value_enum, default_value_t, hide_possible_values = true)]
     pub maintainer_mode: MaintainerMode,
     /// The operator's lists.
@@ -28,7 +28,7 @@ pub struct RuleOptions {
 }
 
 impl RuleOptions {
-    /// Adds what is wrong with the operator's lists.
+    /// Adds the errors in the operator's lists.
     pub fn check(&self, errors: &mut ConfigErrors) {
         if let Err(error) = AccessFiles::check(&self.lists) {
             errors.push(format!("{error}: {}", error.source));

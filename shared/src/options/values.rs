@@ -1,4 +1,4 @@
-//! What the values of options may be: numbers in a range, times and sizes with units.
+//! The values of options: numbers in a range, times and sizes with units.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 pub use humantime::Duration as HumanDuration;
 
-/// What an invalid value must be, as in "it must be a number from 1 to 16". Never repeats the value, which may hold a
+/// The expected form of a value, as in "it must be a number from 1 to 16". Never repeats the value, which may contain a
 /// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it must be {0}")]
 pub struct Expected(pub(super) String);
 
 impl Expected {
-    /// What ends the sentence "it must be ...".
+    /// The end of the sentence "it must be ...".
     pub fn new(expected: String) -> Self {
         Self(expected)
     }
@@ -59,7 +59,7 @@ pub fn byte_count(text: &str) -> Result<u64, Expected> {
     text.parse().map(|ByteCount(bytes)| bytes)
 }
 
-/// Returns a parser of what has a `FromStr` of its own; `expected` ends the sentence "it must be ...".
+/// Returns a parser for a type with a `FromStr` of its own; `expected` ends the sentence "it must be ...".
 pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Expected> + Clone {
     move |text| text.parse().map_err(|_| Expected(expected.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What the purgatory holds: events and placeholders.
+//! The content of the purgatory: events and placeholders.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ impl EntryStatus {
 /// One event in the purgatory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The event, whole and verified.
+    /// The event, complete and verified.
     pub event: Event,
     /// The coordinates it is indexed by: its own, or for a PR those of the repositories it is offered to. A related
     /// event has none.
@@ -48,9 +48,9 @@ pub struct Entry {
     pub held_since: u64,
     /// When it expires unless it is complete by then, unix seconds. Without meaning while it is releasing.
     pub deadline: u64,
-    /// What it waits for, written by the gateway when it last reconciled; empty before the first time.
+    /// The needs that the gateway found at its last reconcile; empty before the first.
     pub waiting_for: String,
-    /// What the relay answered to the last attempt to publish it; empty if there was none.
+    /// The relay's answer to the last attempt to publish it; empty if there was none.
     pub release_error: String,
     /// The events that it is ordered after, see [`Release::after`](super::Release::after); empty unless it is
     /// releasing.

@@ -1,4 +1,4 @@
-//! Holding: what is to be held and what became of it, and what becomes of what has waited too long.
+//! Holding: events to hold and the result, and the end of events that have waited too long.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ use crate::nip34::Coordinate;
 pub struct Hold {
     /// The event, verified.
     pub event: Event,
-    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Empty only of a related event.
+    /// The coordinates that it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates). Empty only for a
+    /// related event.
     pub coordinates: BTreeSet<Coordinate>,
     /// Where it came from, see [`Entry::source`](super::Entry::source).
     pub source: String,
@@ -24,31 +25,31 @@ pub struct Hold {
     pub extend: BTreeSet<EventId>,
     /// Whether limits apply.
     pub room: Room,
-    /// What a related event waits behind; `None`: it waits for git data.
+    /// The events that a related event waits behind; `None`: it waits for git data.
     pub behind: Option<Behind>,
 }
 
-/// What a related event may wait behind: those of these that are here. It has the latest deadline of theirs, is
-/// released when the relay has the first of them, and ends with the last.
+/// The events that a related event may wait behind: those of these that are in the purgatory. It has the latest of
+/// their deadlines, is released when the relay has the first of them, and ends with the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
     /// The events that it refers to.
     pub refers_to: BTreeSet<EventId>,
     /// [`Standing::last_lease`] when the relay did not have them.
     pub last_lease: String,
-    /// Whether it may come before what it refers to, and wait for that for [`Hold::hold_secs`].
+    /// Whether it may arrive before the event that it refers to, and wait for that for [`Hold::hold_secs`].
     pub may_be_early: bool,
 }
 
-/// What the purgatory has of a related event.
+/// The purgatory's view of a related event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The status of its own entry.
     pub own: Option<EntryStatus>,
     /// Whether it has an event that this one refers to.
     pub is_any_here: bool,
-    /// The last lease: as long as it is the same, nothing has been published. Empty if one is here: when that has gone,
-    /// it may be served.
+    /// The last lease: as long as it is the same, nothing has been published. Empty if one is in the purgatory: when
+    /// that has gone, it may be served.
     pub last_lease: String,
 }
 
@@ -61,7 +62,7 @@ pub enum Room {
     Always,
 }
 
-/// What became of a [`Hold`].
+/// The result of a [`Hold`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldOutcome {
     /// The event is held; its coordinates are dirty.
@@ -75,11 +76,11 @@ pub enum HoldOutcome {
     Replaced,
     /// The purgatory is at one of its limits. Nothing changed.
     Full(Limit),
-    /// What a related event refers to is not here, or may be served by now. Nothing changed.
+    /// The event that a related event refers to is not in the purgatory, or may be served by now. Nothing changed.
     Absent,
 }
 
-/// What became of a placeholder to record.
+/// The result of recording a placeholder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaceholderOutcome {
     /// It is recorded, and replaces an earlier one for the same event and repository.
@@ -88,7 +89,7 @@ pub enum PlaceholderOutcome {
     Full,
 }
 
-/// What an expired entry becomes.
+/// The result of an expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
     /// It is removed.

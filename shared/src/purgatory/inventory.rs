@@ -1,4 +1,4 @@
-//! What an operator reads of the purgatory: what is there, and how much.
+//! An operator's view of the purgatory: its content and its size.
 
 use nostr::event::EventId;
 
@@ -7,9 +7,9 @@ use super::entry::Placeholder;
 /// Which part of the purgatory is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InventoryIndex {
-    /// What is held or asleep, and placeholders.
+    /// Held and sleeping events, and placeholders.
     Waiting,
-    /// What is releasing or stuck.
+    /// Releasing and stuck events.
     Releasing,
 }
 
@@ -37,6 +37,6 @@ pub struct InventoryCounts {
     pub releasing: u64,
     /// Commits that were pushed before their events.
     pub placeholders: u64,
-    /// Repositories that a gateway has to reconcile.
+    /// Repositories that a gateway must reconcile.
     pub dirty: u64,
 }

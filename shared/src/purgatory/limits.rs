@@ -13,7 +13,7 @@ pub enum Limit {
     EntriesPerSource,
     /// Bytes of the events held from one source.
     BytesPerSource,
-    /// Entries of one repository. Those of an author who has few of them are held nevertheless.
+    /// Entries of one repository. Those of an author who has few of them are held anyway.
     EntriesPerRepository,
     /// Entries of one author for one repository.
     EntriesPerShare,

@@ -1,18 +1,18 @@
-//! Looking at PRs: which of them, and what was found.
+//! Reconciling PRs: which of them, and the results.
 
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 
-/// PRs of one repository, and events for which commits may be staged there, that have to be looked at.
+/// PRs of one repository, and events for which commits may be staged there, that must be reconciled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looks {
-    /// The number of the last change when they were read: up to that they are looked at.
+    /// The number of the last change when they were read: they are reconciled up to that change.
     pub(super) last_change: String,
     pub(super) members: Vec<Look>,
 }
 
-/// One of them, as it stands in the store.
+/// One of them, as it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) event_id: EventId,
@@ -27,14 +27,14 @@ impl Looks {
     }
 }
 
-/// What was found when an event was looked at.
+/// The result of reconciling an event's PR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
     /// Something is staged for it.
     Staged,
-    /// It could not be looked at to the end: it is looked at again, behind all others.
+    /// It could not be reconciled completely: it is reconciled again, after all others.
     Again,
-    /// It is looked at again in so many seconds, if it is held until then.
+    /// It is reconciled again in so many seconds, if it is held until then.
     Later {
         /// How many.
         secs: u64,

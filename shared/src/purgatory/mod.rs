@@ -1,8 +1,8 @@
-//! The purgatory: events that are not served until their git data is here.
+//! The purgatory: events that are not served until their git data has arrived.
 //!
-//! `entry`, `hold`, `release`, `reading`, `inventory`, `refusal` and `limits` are what it holds and answers, as values.
-//! With the feature `io`, [`Purgatory`] is the one door to the two stores that can hold it, Redis and this process's
-//! memory; `shared/tests/purgatory/` is the contract of both.
+//! `entry`, `hold`, `release`, `reading`, `inventory`, `refusal` and `limits` are its content and its answers, as
+//! values. With the feature `io`, [`Purgatory`] is the only access to the two stores, Redis and this process's memory;
+//! `shared/tests/purgatory/` is the contract of both.
 
 mod entry;
 mod hold;

@@ -1,4 +1,4 @@
-//! What is read from the purgatory: the facts about some coordinates, and which epoch it is.
+//! Reads from the purgatory: the facts about some coordinates, and the current epoch.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ impl Reading {
     pub const LISTED_BY_MAX: usize = 16;
 }
 
-/// The time between two losses, or possible losses, of what the store has.
+/// The time between two losses, or possible losses, of the store's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
     /// Its name; empty: the store has none, so it has lost everything, or is new.

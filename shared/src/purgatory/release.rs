@@ -1,4 +1,4 @@
-//! Releasing: what is complete, who may publish it, and how that ended.
+//! Releasing: complete events, who may publish them, and the outcome.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::nip34::Coordinate;
 /// A complete event, to be published into the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// The event, whole: marking writes it again, in case the store lost it since it was read.
+    /// The complete event: marking writes it again, in case the store lost it since it was read.
     pub event: Event,
-    /// What it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates).
+    /// The coordinates that it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates).
     pub coordinates: BTreeSet<Coordinate>,
     /// The announcements that are published before this event: each must have left the purgatory, or go with it.
     pub after: BTreeSet<EventId>,
@@ -31,18 +31,18 @@ pub struct Leased {
     pub event: Event,
     /// The right to settle it.
     pub lease: Lease,
-    /// What it is ordered after, see [`Release::after`]: each has left, or is leased to the caller too.
+    /// The events that it is ordered after, see [`Release::after`]: each has left, or is leased to the caller too.
     pub after: BTreeSet<EventId>,
 }
 
-/// What became of events that were to be marked as releasing.
+/// The result of marking events as releasing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a lease that is not settled runs out, and the event is published late"]
 pub struct MarkedReleasing {
     /// Those that the caller is to publish, in the order given.
     pub leased: Vec<Leased>,
-    /// Those that are marked and not leased, because another caller releases an event that they are ordered after:
-    /// due as soon as that has left.
+    /// Those that are marked and not leased, because another caller releases an event that they are ordered after: they
+    /// are due as soon as that has left.
     pub waiting: BTreeSet<EventId>,
 }
 
@@ -61,14 +61,14 @@ pub enum Settlement {
     Retry {
         /// After how many seconds.
         after_secs: u64,
-        /// What the relay answered.
+        /// The relay's answer.
         error: String,
     },
     /// The relay refused the event permanently: it is stuck, and retried rarely.
     Stuck {
         /// After how many seconds it is retried.
         after_secs: u64,
-        /// What the relay answered.
+        /// The relay's answer.
         error: String,
     },
 }

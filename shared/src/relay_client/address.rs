@@ -18,7 +18,7 @@ pub struct RelayUrl(Url);
 
 /// Why a text is no relay URL, for an operator. Does not repeat it, since it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it must be a URL such as ws://127.0.0.1:7777; TLS (wss) is not supported here")]
+#[error("it must be a URL such as ws://127.0.0.1:7777; TLS (wss) is not supported")]
 pub struct RelayUrlError;
 
 impl FromStr for RelayUrl {

@@ -66,7 +66,7 @@ impl RelayConnection {
         lock(&self.pending).closed
     }
 
-    /// Asks for what is stored and matches one of `filters`, at most `page_size` each.
+    /// Requests stored events that match one of `filters`, at most `page_size` each.
     pub(super) async fn page(&self, filters: &[Filter], page_size: usize) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
         let (subscription, page) = lock(&self.pending).open_query(events_max)?;
@@ -105,7 +105,7 @@ impl RelayConnection {
         match answered.await {
             Ok(answer) => answer,
             Err(_) => {
-                // Nothing was received: the peer may be gone silently, and TCP would take minutes to notice.
+                // Nothing was received: the peer may have gone without notice, and TCP would take minutes to detect it.
                 if lock(&self.pending).frames_taken == frames_before {
                     self.end();
                 }
@@ -173,7 +173,7 @@ async fn read(mut stream: SplitStream<RelaySocket>, pending: &Mutex<Pending>) {
 async fn write(mut sink: SplitSink<RelaySocket, Message>, mut messages: mpsc::Receiver<String>) {
     let mut batch = Vec::new();
     while messages.recv_many(&mut batch, MESSAGES_MAX).await > 0 {
-        // What is asked together is written together.
+        // Requests that belong together are written together.
         let mut frames = stream::iter(batch.drain(..).map(|message| Ok(Message::text(message))));
         if let Err(error) = sink.send_all(&mut frames).await {
             tracing::debug!(%error, "the connection to the relay is lost");

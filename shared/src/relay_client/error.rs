@@ -1,11 +1,11 @@
-//! What can go wrong between us and the relay.
+//! Failures between us and the relay.
 
 use tokio_tungstenite::tungstenite;
 
-/// Why a relay's answer is not a fact. None of these is news about what the relay has stored.
+/// Why a relay's answer is not a fact. None of these says anything about the relay's stored events.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// Nothing listens there, or what does speaks no WebSocket.
+    /// Nothing listens there, or the listener does not speak WebSocket.
     #[error("cannot connect to the relay")]
     Connect(#[source] Box<tungstenite::Error>),
     /// The relay did not answer in time.
@@ -54,7 +54,7 @@ pub enum RelayError {
 }
 
 impl RelayError {
-    /// Tells whether the same question may succeed later: the fault is with the relay, not with the question.
+    /// Whether the same query may succeed later: the fault is the relay's, not the query's.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect(_)

@@ -18,7 +18,7 @@ use super::error::RelayError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StatedLimits {
-    /// Most events it returns for a filter, whatever `limit` says.
+    /// Most events that it returns for a filter, whatever `limit` is.
     pub(super) page_size: usize,
     /// Longest message it reads. `None`: not stated.
     pub(super) message_bytes_max: Option<usize>,

@@ -1,4 +1,4 @@
-//! Messages of a relay (NIP-01), parsed. What is not used here is [`RelayMessage::Other`].
+//! Messages of a relay (NIP-01), parsed. Unused ones are [`RelayMessage::Other`].
 
 use nostr::event::Event;
 use nostr::event::EventId;

@@ -1,8 +1,8 @@
 //! The loopback relay client: queries that are whole or an error, publishing with one outcome a variant, and a
 //! subscription that reports when it may have missed something.
 //!
-//! What it relies on in strfry is listed in `docs/strfry-contract.md`. Signatures are not checked: the relay has
-//! checked them, and it is the operator's own.
+//! `docs/strfry-contract.md` lists what it relies on in strfry. Signatures are not checked: the relay has checked them,
+//! and it is the operator's own.
 
 mod address;
 mod connection;
@@ -65,7 +65,7 @@ impl RelayClient {
     }
 
     /// Returns a client that waits only once for a relay that hangs: from then on everything fails at once, until the
-    /// relay has answered a question that nobody waits for.
+    /// relay has answered a query in the background.
     pub fn impatient(url: RelayUrl, timeout: Duration) -> Self {
         Self::with(url, timeout, Some(AtomicBool::new(false)))
     }
@@ -119,7 +119,7 @@ impl RelayClient {
             .await
     }
 
-    /// Tells whether any stored event matches one of `filters`.
+    /// Whether any stored event matches one of `filters`.
     pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
         self.ask(&self.inner.queries, |connection| query::any(connection, &filters))
             .await
@@ -142,7 +142,7 @@ impl RelayClient {
         LiveSubscription::new(self.inner.url.clone(), self.inner.timeout, filters)
     }
 
-    /// Returns the relay's information document (NIP-11), read anew.
+    /// Reads the relay's information document (NIP-11) and returns it.
     pub async fn information(&self) -> Result<serde_json::Value, RelayError> {
         tokio::time::timeout(self.inner.timeout, information::fetch(&self.inner.url))
             .await
@@ -166,8 +166,8 @@ impl RelayClient {
         answer
     }
 
-    /// Asks on the connection, and once more on a new one where it turns out to be gone, as it is after a restart of
-    /// the relay: asking or publishing twice does no harm.
+    /// Sends a query on the connection, and once more on a new one if the old one turns out to be gone, as it is after
+    /// a restart of the relay: repeating a query or a publication is harmless.
     async fn ask_now<T, F>(
         &self,
         permits: &Semaphore,
@@ -200,7 +200,7 @@ impl RelayClient {
     }
 }
 
-/// Asks a relay that has fallen silent until it answers, or nobody asks any more. One late answer is not worth a line.
+/// Sends a query to a silent relay until it answers, or the client is dropped. One late answer is not worth a log line.
 async fn until_it_answers(client: Weak<ClientInner>) {
     let anything = [Filter::new().limit(1)];
     let mut is_logged = false;
@@ -212,12 +212,12 @@ async fn until_it_answers(client: Weak<ClientInner>) {
                 silent.store(false, Ordering::Relaxed);
             }
             if is_logged {
-                tracing::info!("the relay is asked again");
+                tracing::info!("the relay answers again: queries continue");
             }
             return;
         }
         if !is_logged {
-            tracing::error!("the relay does not answer in time: it is not asked until it does");
+            tracing::error!("the relay does not answer in time: no queries until it does");
             is_logged = true;
         }
         drop(client);

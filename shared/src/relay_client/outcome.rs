@@ -1,9 +1,9 @@
-//! The relay's answer to an event, read as what became of it.
+//! The outcome of a published event, from the relay's answer.
 //!
 //! The texts are strfry's (`RelayWriter.cpp`, `RelayIngester.cpp`, `events.cpp`) and NIP-01's prefixes;
 //! `tests/tests/strfry_contract.rs` pins them.
 
-/// What became of a published event.
+/// The outcome of a published event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "only some outcomes mean that the relay has the event"]
 pub enum PublishOutcome {
@@ -21,13 +21,13 @@ pub enum PublishOutcome {
     Held(String),
     /// The relay did not decide: an error of its own, a limit, no answer. Worth another attempt.
     Busy(String),
-    /// Anything else, `OK` true with an unknown text among it (a write policy may say that and store nothing).
+    /// Anything else, including `OK` true with an unknown text (a write policy may answer that and store nothing).
     Refused(String),
 }
 
 impl PublishOutcome {
     /// Reads the answer `["OK", id, accepted, message]`.
-    pub(super) fn of(accepted: bool, message: &str) -> Self {
+    pub fn of(accepted: bool, message: &str) -> Self {
         let text = || message.to_owned();
         let has = |prefix: &str| message.starts_with(prefix);
         if has("purgatory:") {

@@ -5,7 +5,7 @@ use nostr::types::Timestamp;
 
 use super::error::RelayError;
 
-/// What the relay sent for one request.
+/// The relay's answer to one request.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// The valid events.
@@ -17,8 +17,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Whether there is no more: strfry counts events that are deleted during a long query against the limit, and does
-    /// not send them (`DBQuery.h` picks up to the limit, `QueryScheduler.h` then drops what is gone).
+    /// Whether there are no more: strfry counts events that are deleted during a long query against the limit, and does
+    /// not send them (`DBQuery.h` selects up to the limit, `QueryScheduler.h` then drops deleted ones).
     pub(super) fn is_short(&self, page_size: usize) -> bool {
         self.received < page_size - page_size / NEARLY
     }
@@ -67,7 +67,7 @@ mod tests {
             (8, 8, Some(7), None, done()),
             (10, 10, Some(7), None, until(7)),
             (10, 1, Some(7), Some(7), until(7)),
-            // Nothing but what cannot be parsed: older ones can still be asked for.
+            // Only unparsable events: older ones can still be queried.
             (10, 0, Some(7), None, until(7)),
             (10, 0, Some(7), Some(9), until(7)),
             (10, 0, Some(7), Some(7), Err(7)),

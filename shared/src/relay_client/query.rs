@@ -1,4 +1,4 @@
-//! A query as a sequence of pages, none of which is taken for the whole unless it is short.
+//! A query as a sequence of pages: a page counts as complete only if it is short.
 
 use std::collections::HashSet;
 use std::sync::Arc;

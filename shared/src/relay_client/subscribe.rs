@@ -17,10 +17,10 @@ use super::connection::to_json;
 use super::error::RelayError;
 use super::message::RelayMessage;
 
-/// What a subscription reports.
+/// The reports of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// From here on nothing is missed until the next `Connected`. What was stored before has to be asked for.
+    /// From here on nothing is missed until the next `Connected`. Events that were stored before must be queried.
     Connected,
     /// An event was stored. It may come twice; those stored during a break do not come.
     Event(Box<Event>),
@@ -133,6 +133,6 @@ async fn read(socket: &mut RelaySocket) -> Result<RelayMessage, RelayError> {
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause before another attempt: all recovers within 2 s of the relay's return (docs/reliability.md).
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// After this long without a frame the relay is pinged, and after as long again it is taken for gone. strfry pings
-/// every 55 s.
+/// After this long without a frame the relay is pinged, and after as long again it counts as gone. strfry pings every
+/// 55 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);

@@ -29,7 +29,7 @@ enum Reply {
     HangUp,
 }
 
-/// Starts a relay that answers each message as `reply` says, which is told how many connections came before.
+/// Starts a relay that answers each message as `reply` decides, which is given the number of earlier connections.
 async fn relay<R>(max_limit: usize, reply: R) -> RelayClient
 where
     R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
@@ -83,12 +83,12 @@ where
     }
 }
 
-/// What the relay says of itself.
+/// The relay's information document.
 fn document(max_limit: usize) -> Value {
     json!({"limitation": {"max_limit": max_limit, "max_message_length": MESSAGE_BYTES_MAX_STATED}})
 }
 
-/// Longest message that the relay says it reads.
+/// Longest message that the relay announces.
 const MESSAGE_BYTES_MAX_STATED: usize = 100_000;
 
 /// Answers a request as a relay with these events does, newest first, at most `max_limit` for each filter.

@@ -19,7 +19,7 @@ use crate::nip34::PullRequest;
 use crate::nip34::State;
 use crate::nip34::Unfulfillable;
 
-/// An event that is held until its git data is here.
+/// An event that is held until its git data has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitEvent {
     /// Kind 30617.
@@ -133,8 +133,8 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
 
 fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission {
     let coordinate = &announcement.coordinate;
-    let public = facts.served_announcement(coordinate);
-    if public.is_some_and(|known| known.item.revision > announcement.revision) {
+    let served = facts.served_announcement(coordinate);
+    if served.is_some_and(|known| known.item.revision > announcement.revision) {
         return Refusal::Replaced.into();
     }
     let hold = |extend| Admission::Hold {
@@ -149,7 +149,7 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
         return hold(waiting_states(announcement, facts));
     }
     // An announcement that de-lists a served one of ours is released, so that readers see it.
-    if !names_us && public.is_some_and(|known| facts.service.is_named_by(&known.item)) {
+    if !names_us && served.is_some_and(|known| facts.service.is_named_by(&known.item)) {
         return hold(BTreeSet::new());
     }
     let ends: BTreeSet<EventId> = facts
@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    /// Their author heard OK, and then nothing.
+    /// Their author got OK, and then nothing.
     #[test]
     fn a_state_that_no_push_can_fulfil_is_refused_by_the_name_of_its_ref() {
         let announced = || Scene::default().served([announcement_event(1, "r", 1, &[])]);
@@ -415,7 +415,7 @@ mod tests {
             (&[&[&long, oid]], Some("is not a valid ref name")),
             (
                 &[&["refs/heads/a", oid], &["refs/heads/a/b", oid]],
-                Some("cannot exist side by side"),
+                Some("cannot both exist"),
             ),
             // The public audit sends it, and wants it to be taken.
             (&[&["refs/heads/main", "abc123"]], None),
@@ -484,13 +484,13 @@ mod tests {
                 "no announcement",
                 1,
                 Scene::default(),
-                Err("restricted: no announcement here"),
+                Err("restricted: no announcement (kind 30617)"),
             ),
             (
                 "another identifier",
                 1,
                 Scene::default().held([announcement_event(1, "x", 1, &[])]),
-                Err("restricted: no announcement here"),
+                Err("restricted: no announcement (kind 30617)"),
             ),
             ("the owner, held", 1, Scene::default().held([own.clone()]), Ok(true)),
             (
@@ -509,7 +509,7 @@ mod tests {
                 "a stranger",
                 2,
                 Scene::default().held([own.clone()]),
-                Err("restricted: no announcement here"),
+                Err("restricted: no announcement (kind 30617)"),
             ),
             ("a maintainer", 2, Scene::default().held([listing]), Ok(true)),
             (
@@ -572,7 +572,7 @@ mod tests {
 
         assert_eq!(
             parsed.unwrap_err().to_string(),
-            "invalid: PR event has no 'c' tag with the commit that is offered"
+            "invalid: PR event has no 'c' tag with its commit"
         );
     }
 

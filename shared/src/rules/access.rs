@@ -9,7 +9,7 @@ use nostr::key::PublicKey;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
-/// An operator's lists. The default hosts everybody's repositories.
+/// An operator's lists. The default hosts all repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
     /// The only repositories that are hosted, if there is such a list.
@@ -34,9 +34,9 @@ pub struct AccessList {
 pub struct AccessListError {
     /// Which line, from 1.
     pub number: usize,
-    /// Its text; of what may be a secret key only the beginning.
+    /// Its text; only the beginning of a possible secret key.
     pub text: String,
-    /// What is wrong with it.
+    /// Its fault.
     fault: &'static str,
 }
 
@@ -53,8 +53,8 @@ impl Access {
         self.denied_authors.owners.contains(author)
     }
 
-    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if everybody's repositories
-    /// are hosted.
+    /// Returns the lists as a text for people (NIP-11 `repo_acceptance_criteria`); empty if all repositories are
+    /// hosted.
     pub fn criteria(&self) -> &'static str {
         let denies = self.denied != AccessList::default() || self.denied_authors != AccessList::default();
         match (self.allowed.is_some(), denies) {
@@ -74,14 +74,15 @@ impl AccessList {
 }
 
 impl AccessList {
-    /// Reads a list of authors, of whom a key is the only name.
+    /// Reads a list of authors, who can be named only by key.
     ///
     /// # Errors
     /// A line is no key.
     pub fn of_authors(text: &str) -> Result<Self, AccessListError> {
         let mut list = Self::default();
         for (number, line) in entries(text) {
-            let owner = key_of(line).ok_or_else(|| error(number, line, "is no public key: npub, nprofile or hex"))?;
+            let owner =
+                key_of(line).ok_or_else(|| error(number, line, "is not a public key (npub, nprofile or hex)"))?;
             list.owners.insert(owner);
         }
         Ok(list)
@@ -124,7 +125,7 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn error(number: usize, line: &str, fault: &'static str) -> AccessListError {
     let is_secret = line.to_ascii_lowercase().contains("nsec1");
     let (text, fault) = match is_secret {
-        true => ("nsec1…", "is a secret key: whoever has read this file has it"),
+        true => ("nsec1…", "is a secret key: anyone who has read this file has it"),
         false => (line, fault),
     };
     AccessListError {
@@ -134,7 +135,7 @@ fn error(number: usize, line: &str, fault: &'static str) -> AccessListError {
     }
 }
 
-/// Whether somebody who wrote this meant a key: it would be an odd identifier.
+/// Whether a person who wrote this meant a key: it would be an odd identifier.
 fn looks_like_key(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());

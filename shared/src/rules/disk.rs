@@ -1,4 +1,4 @@
-//! What is on disk of some repositories, as the rules see it.
+//! Some repositories on disk, as the rules see them.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::git::Oid;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
 
-/// What is on disk of one repository.
+/// One repository on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OnDisk {
     /// Its refs, of every namespace.
@@ -35,23 +35,23 @@ pub struct Staged {
     pub commit_oid: Oid,
 }
 
-/// What is kept aside of the states of one repository that came in parts: of each state those of the objects asked for.
-/// Whatever is there is there with everything reachable from it, together with what the repository has.
+/// The kept parts of the states of one repository: for each state, those of the requested objects. Every object is
+/// there with everything reachable from it, together with the repository's objects.
 pub type Parts = BTreeMap<EventId, BTreeMap<Oid, ObjectKind>>;
 
-/// What is on disk of some repositories.
+/// Some repositories on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Disk {
     /// The repositories that exist.
     pub repositories: BTreeMap<Coordinate, OnDisk>,
     /// The commits kept aside. They were checked to be commits when they came.
     pub staged: BTreeSet<Staged>,
-    /// What came of states in parts, by repository.
+    /// The parts of states, by repository.
     pub parts: BTreeMap<Coordinate, Parts>,
     /// The repositories that cannot be read or changed now: nothing is decided about them, and about everything else it
     /// is.
     pub broken: BTreeSet<Coordinate>,
-    /// PRs whose ref cannot be set in a repository now, or whose commit cannot be looked for beside it: the same for
-    /// that PR there, and nothing else.
+    /// PRs whose ref cannot be set in a repository now, or whose staged commit cannot be found: that PR there counts as
+    /// unreadable, and nothing else.
     pub uninstallable: BTreeSet<(Coordinate, EventId)>,
 }

@@ -62,7 +62,7 @@ pub struct Facts {
     pub now: u64,
     /// This server.
     pub service: Service,
-    /// By which rule maintainers are resolved.
+    /// The rule by which maintainers are resolved.
     pub mode: MaintainerMode,
     /// Whose repositories the operator hosts.
     pub access: Arc<Access>,
@@ -81,11 +81,11 @@ pub struct Facts {
     /// The purgatory's entries as they are, by event id.
     pub entries: BTreeMap<EventId, Entry>,
     /// Entries that a served deletion request of their author covers, and those that waited past their own expiration
-    /// (NIP-40). Besides, they are only in `entries`.
+    /// (NIP-40). Otherwise they are only in `entries`.
     pub deleted: BTreeSet<EventId>,
     /// The served requests to delete (NIP-09) and to vanish (NIP-62) by the authors of these events.
     pub deletion_requests: DeletionRequests,
-    /// The repositories that authors whom the operator's list denies announce here. Besides, their events do not count.
+    /// The repositories on this server of authors whom the operator's list denies. Their events do not count otherwise.
     pub taken_down: BTreeSet<Coordinate>,
     /// Answers about the announcements that many rules need, computed once.
     index: Index,
@@ -153,7 +153,7 @@ impl Facts {
         }
         let served_ids: BTreeSet<EventId> = served.iter().map(|event| event.id).collect();
         for entry in reading.entries {
-            // The relay ends what is on its way into it.
+            // The relay ends events that are being released into it.
             let has_expired =
                 !EventStatus::from(entry.status).counts_as_served() && is_expired(&entry.event, facts.now);
             if has_expired || facts.is_deleted(&entry.event) {
@@ -169,7 +169,7 @@ impl Facts {
                 facts.learn(event, EventStatus::Served);
             }
         }
-        // Newest first: whoever looks for the newest of some looks at their places only.
+        // Newest first: a search for the newest of some compares only their positions.
         facts.states.sort_by_key(|known| std::cmp::Reverse(known.item.revision));
         facts.build_index();
         facts
@@ -267,7 +267,7 @@ impl Facts {
         }
     }
 
-    /// Whether everything is known that decides about what the owner of a coordinate has signed.
+    /// Whether everything is known that decides about the events of the owner of a coordinate.
     pub fn is_settled(&self, coordinate: &Coordinate) -> bool {
         self.covered.coordinates.contains(coordinate) && !self.covered.unsettled.contains(coordinate)
     }
@@ -327,7 +327,7 @@ impl Facts {
         &self.index.hosted
     }
 
-    /// Who belongs to the repositories of an identifier; `None`: there is none.
+    /// The members of the repositories of an identifier; `None`: there are none.
     pub(super) fn namesakes_of(&self, identifier: &Identifier) -> Option<&Namesakes> {
         self.index.namesakes.get(identifier)
     }
@@ -425,7 +425,7 @@ impl Facts {
         })
     }
 
-    /// Whether a coordinate that a PR is offered to stands for a hosted repository: its own, or one of which its owner
+    /// Whether a coordinate to which a PR is offered stands for a hosted repository: its own, or one of which its owner
     /// is a confirmed maintainer.
     pub(super) fn stands_for_a_repository(&self, offered: &Coordinate) -> bool {
         let namesakes = self.namesakes_of(&offered.identifier);
@@ -433,8 +433,8 @@ impl Facts {
             || namesakes.is_some_and(|namesakes| namesakes.is_confirmed(&offered.owner))
     }
 
-    /// Returns the places, in order, of the hosted repositories to which a PR is offered. Resolves the maintainers of
-    /// all repositories: for whoever decides about all of them.
+    /// Returns the positions, in order, of the hosted repositories to which a PR is offered. Resolves the maintainers
+    /// of all repositories: for decisions about all of them.
     pub(super) fn offered_to(&self, pull_request: &PullRequest) -> BTreeSet<usize> {
         let places = |offered: &Coordinate| {
             let namesakes = self.namesakes_of(&offered.identifier);
@@ -565,7 +565,7 @@ pub(crate) mod tests {
         Announcement::parse(&announcement_event(owner, identifier, created_at, &[])).unwrap()
     }
 
-    /// What is known in a test: at second 1000, about identifier `r`, on the server `svc`.
+    /// The facts in a test: at second 1000, about identifier `r`, on the server `svc`.
     #[derive(Default)]
     pub(crate) struct Scene {
         pub(crate) served: Vec<Event>,
@@ -832,8 +832,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Servers that heard of the same announcements in another order, or had released others of them, disagreed
-        /// about who may push (ngit-grasp before 3.0.4).
+        /// Servers that got the same announcements in another order, or had released others of them, disagreed about
+        /// who may push (ngit-grasp before 3.0.4).
         #[test]
         fn no_order_of_arrival_gives_another_membership(
             (events, shuffled) in proptest::collection::vec(any_announcement(), 1..9).prop_flat_map(|events| {

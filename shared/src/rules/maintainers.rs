@@ -7,7 +7,7 @@ use nostr::key::PublicKey;
 
 use crate::nip34::Announcement;
 
-/// By which rule an announcement makes others maintainers.
+/// The rule by which an announcement makes others maintainers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "io", derive(clap::ValueEnum))]
 pub enum MaintainerMode {
@@ -29,11 +29,11 @@ pub struct Membership {
     pub invited: BTreeSet<PublicKey>,
 }
 
-/// Most maintainers of one repository, and most keys that they may have invited besides: those nearest to the lead.
-/// No repository comes near it.
+/// Most maintainers of one repository, and most keys that they may have invited in addition: those nearest to the lead.
+/// No real repository comes near it.
 pub const MEMBERS_MAX: usize = 200;
 
-/// After so many steps nobody further away joins: those of sixty maintainers of whom each lists all others.
+/// After so many steps, more distant keys do not join: the steps of sixty maintainers of whom each lists all others.
 const STEPS_MAX: usize = 4000;
 
 /// Who lists whom in some announcements of one identifier, one announcement of each author. A key is known here by its
@@ -45,7 +45,7 @@ pub(super) struct Listings {
     listed_by: Vec<Vec<usize>>,
 }
 
-/// What an announcement says about who maintains its repository.
+/// The roles in an announcement.
 #[derive(Debug, Clone)]
 struct NumberedRoles {
     explicit: bool,
@@ -124,8 +124,8 @@ impl Listings {
         roles.map_or(&[], |roles| &roles.listed)
     }
 
-    /// Returns every key whose repository a key could belong to, itself first, then the nearest: whoever lists it,
-    /// whoever lists those, and so on. Nobody else's announcement can make it a maintainer of anything.
+    /// Returns every key whose repository a key could belong to, itself first, then the nearest: those that list it,
+    /// those that list these, and so on. No other announcement can make it a maintainer of anything.
     pub(super) fn towards(&self, key: usize) -> Vec<usize> {
         let mut is_seen = vec![false; self.listed_by.len()];
         is_seen[key] = true;
@@ -149,8 +149,8 @@ impl Listings {
         found
     }
 
-    /// Resolves who belongs to the repository of `owner`, outwards from it: each listing of each member is read once,
-    /// and nothing that anybody else announces.
+    /// Resolves the members of the repository of `owner`, outwards from it: each listing of each member is read once,
+    /// and no announcement of any other key.
     ///
     /// The answer does not depend on the order in which the announcements became known.
     pub(super) fn resolve(&self, owner: usize, mode: MaintainerMode) -> Members {
@@ -174,7 +174,7 @@ impl Listings {
                 [] if roles.author_active && !followed => return Some(at),
                 [lead] if *lead == at => return Some(at),
                 [lead] if visited.len() < MEMBERS_MAX && visited.insert(at) => at = *lead,
-                // Nobody leads, several do, or the leads go on and on, perhaps in a circle.
+                // Nobody leads, several do, or the leads do not end, perhaps in a circle.
                 _ => return None,
             }
         }
@@ -193,7 +193,7 @@ struct Walk<'l> {
     steps: usize,
 }
 
-/// What a listing does for the key that it names.
+/// The effect of a listing on the key that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listed {
     /// It makes it a maintainer.
@@ -226,7 +226,7 @@ impl<'l> Walk<'l> {
                 continue;
             };
             for key in &roles.listed {
-                // Whoever is further away joins no more.
+                // More distant keys do not join.
                 if self.confirmed.len() == MEMBERS_MAX || self.steps >= STEPS_MAX {
                     next = self.confirmed.len();
                     break;
@@ -283,7 +283,7 @@ impl<'l> Walk<'l> {
         listed.iter().any(|back| self.is_confirmed[*back])
     }
 
-    /// Confirms a key, and with it whoever was invited before and lists it back.
+    /// Confirms a key, and with it every key that was invited before and lists it back.
     fn confirm(&mut self, key: usize) {
         let mut open = vec![key];
         while let Some(key) = open.pop() {
@@ -548,7 +548,7 @@ mod tests {
         }
     }
 
-    /// `count` announcements whose authors list those whom `lists` tells of each, and the keys in order.
+    /// `count` announcements whose authors list those that `lists` returns for each, and the keys in order.
     fn many(count: usize, explicit: bool, lists: impl Fn(usize) -> Vec<usize>) -> (Vec<PublicKey>, Vec<Announcement>) {
         let keys: BTreeSet<PublicKey> = (0..count)
             .map(|n| {

@@ -31,7 +31,7 @@ pub(super) struct Namesakes {
     named_in: OnceLock<NamedIn>,
 }
 
-/// Who lists whom, and the sets of maintainers that this makes, as they are asked for.
+/// The listings, and the sets of maintainers that follow from them, resolved on demand.
 #[derive(Debug, Clone)]
 struct Circles {
     listings: Listings,
@@ -41,7 +41,7 @@ struct Circles {
 /// The places of the hosted repositories that name each key.
 #[derive(Debug, Clone)]
 struct NamedIn {
-    /// As a maintainer who is confirmed.
+    /// As a confirmed maintainer.
     confirmed: Vec<Vec<usize>>,
     /// In whatever way, other repositories than the key's own.
     at_all: Vec<Vec<usize>>,
@@ -56,7 +56,7 @@ pub(super) enum Counted {
     IfAwake,
 }
 
-/// What is known of one identifier.
+/// The repositories of one identifier.
 #[derive(Debug, Default)]
 pub(super) struct Namesake<'f> {
     /// The newest announcement of each author that is held or counts as served.
@@ -174,8 +174,8 @@ impl Namesakes {
         members.confirms(key) || members.invites(key)
     }
 
-    /// Whether another repository hosted here names a key as maintainer, confirmed or not. Asks only those whose
-    /// maintainers list it, or list somebody who does, and so on.
+    /// Whether another repository on this server names a key as maintainer, confirmed or not. Resolves only those whose
+    /// maintainers list it, or list a key that does, and so on.
     pub(super) fn is_named_elsewhere(&self, key: &PublicKey) -> bool {
         let Some(key) = self.number(key) else {
             return false;
@@ -185,7 +185,7 @@ impl Namesakes {
         hosted.any(|owner| self.names(owner, key))
     }
 
-    /// Whether a key is a confirmed maintainer of a hosted repository. Asks as few of them as can tell.
+    /// Whether a key is a confirmed maintainer of a hosted repository. Resolves as few of them as necessary.
     pub(super) fn is_confirmed(&self, key: &PublicKey) -> bool {
         let Some(key) = self.number(key) else {
             return false;
@@ -212,8 +212,8 @@ impl Namesakes {
         (confirming, is_invited)
     }
 
-    /// Returns the places, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves the
-    /// sets of all of them at the first question: for whoever decides about all of them.
+    /// Returns the positions, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves
+    /// the sets of all of them at the first call: for decisions about all of them.
     pub(super) fn all_confirming(&self, key: &PublicKey) -> &[usize] {
         let number = self.number(key);
         number.map_or(&[], |number| &self.named_in().confirmed[number])

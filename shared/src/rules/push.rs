@@ -1,10 +1,9 @@
-//! Whether a push is allowed: exactly when it makes the repository equal to what one signed state declares, or brings
-//! a part of that (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and
-//! 1.8).
+//! Whether a push is allowed: if and only if it makes the repository equal to one signed state, or pushes a part of
+//! that (GRASP-01, "Git Smart HTTP Service"; docs/ARCHITECTURE.md rules 5 and 6; docs/facts/grasp.md 1.6 and 1.8).
 //!
-//! Every rule about the commands of a push together is here: which stand and fall together, what the objects that came
-//! and the refs that were set in the end make of it. What each gets by itself is in `verdict.rs`, and what differs from
-//! the states in `state_match.rs`.
+//! Every rule about the commands of a push together is here: which succeed or fail together, and how the received
+//! objects and the resulting refs change the verdicts. The verdict about a single command is in `verdict.rs`, and the
+//! differences from the states are in `state_match.rs`.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -38,12 +37,11 @@ pub struct PushDecision {
     /// Events whose deadlines the push extends while it runs: the state that it fulfils, if that is held, and the
     /// announcement of its repository, if that is held.
     pub extend: BTreeSet<EventId>,
-    /// Events that are releasing and declare what is in place already: the push succeeds when they are served.
+    /// Releasing events that declare refs which already have their values: the push succeeds when they are served.
     pub awaited: BTreeSet<EventId>,
     /// Sentences for the pusher (`remote:` lines).
     pub notes: Vec<String>,
-    /// Whether a PR commit is kept aside for anybody but a maintainer: nobody has signed an event of it yet, or a
-    /// stranger has.
+    /// Whether a PR commit is staged for a non-maintainer: its event is not signed yet, or by a stranger.
     pub is_staged_by_stranger: bool,
     /// The state that the branches and tags fulfil, or a part of it; `None`: they change nothing, or are refused.
     pub state: Option<PushedState>,
@@ -54,7 +52,7 @@ pub struct PushDecision {
 /// Whether a client wants all of its commands or none (git's `atomic` capability).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Atomicity {
-    /// Each command stands for itself.
+    /// Each command is independent.
     PerRef,
     /// One refusal refuses all.
     AllOrNothing,
@@ -81,7 +79,7 @@ pub fn decide_push(
     if let Match::Part(state) = matched
         && updates.iter().any(|update| update.name.pull_request_id().is_some())
     {
-        // What is kept aside for one is not there for the other.
+        // The kept parts of one do not exist for the other.
         matched = Match::None {
             newest: Some(state),
             explanation: PULL_REQUESTS_APART.to_owned(),
@@ -129,8 +127,8 @@ pub fn decide_push(
 }
 
 impl PushDecision {
-    /// Whether the push leaves anything to do. It does where everything is in place, too: whoever put it there may not
-    /// have released its events yet, and facts and refs are of one moment only under the lock.
+    /// Whether the push leaves work to do. It does even if everything is in place: the events of whoever put it there
+    /// may not be released yet, and facts and refs are of one moment only under the lock.
     pub fn acts(&self) -> bool {
         self.has_effect() || !self.is_refused()
     }
@@ -156,14 +154,14 @@ impl PushDecision {
         self.commands.iter().filter_map(Commanded::tip).collect()
     }
 
-    /// Whether the branches and tags are a part of what a state declares.
+    /// Whether the branches and tags are a part of a state.
     pub fn is_part(&self) -> bool {
         let is_part = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Part(_));
         self.commands.iter().any(is_part)
     }
 
-    /// Returns the state with whose parts the objects of the push are whole. A push that brings PR commits has to do
-    /// without them: what is kept aside is nothing that others may refer to.
+    /// Returns the state whose parts make the objects of the push complete. A push with PR commits cannot use them:
+    /// other objects cannot refer to kept parts.
     pub fn parts_of(&self) -> Option<&PushedState> {
         let is_staged = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Stage { .. });
         self.state.as_ref().filter(|_| !self.commands.iter().any(is_staged))
@@ -189,14 +187,14 @@ impl PushDecision {
         self.commands.iter().filter_map(staged).collect()
     }
 
-    /// Refuses commands that name an object which did not come, or one of the wrong kind. `kinds` has those of
-    /// [`Self::tips`] that are here.
+    /// Refuses commands that name a missing object, or one of the wrong kind. `kinds` has those of [`Self::tips`] that
+    /// exist.
     pub fn judge_tips(&mut self, kinds: &BTreeMap<Oid, ObjectKind>) {
         for commanded in &mut self.commands {
             let Some(tip) = commanded.tip() else { continue };
             let is_tag = commanded.name.starts_with("refs/tags/");
             match kinds.get(&tip) {
-                None => commanded.verdict = refuse(format!("object {} did not come with the push", tip.short())),
+                None => commanded.verdict = refuse(format!("object {} is missing from the push", tip.short())),
                 Some(kind) if !is_tag && *kind != ObjectKind::Commit => {
                     commanded.verdict = refuse(format!("object {} is not a commit", tip.short()));
                 }
@@ -206,7 +204,7 @@ impl PushDecision {
         self.refuse_together();
     }
 
-    /// Refuses commands whose refs are not what the push asked for in the end. `refs` is what is on disk now;
+    /// Refuses commands whose refs do not have the requested values in the end. `refs` is what is on disk now;
     /// `is_changed`: everything planned for the repository was done.
     pub fn judge_result(&mut self, refs: &BTreeMap<RefName, Oid>, is_changed: bool) {
         let reason = if is_changed { OVERTAKEN } else { NOT_SET_YET };
@@ -219,9 +217,9 @@ impl PushDecision {
         }
     }
 
-    /// Refuses the parts of a state that were not kept in the end, and tells the pusher what is still missing of it.
-    /// Those whose refs are set are parts no more.
-    /// `refs` is what is on disk now; `here`: what of the state is here, in the repository or aside.
+    /// Refuses the parts of a state that were not kept in the end, and adds a note with the refs that are still
+    /// missing. Refs that are set are not parts any more. `refs` is what is on disk now; `here`: the objects of the
+    /// state that are present, in the repository or aside.
     pub fn judge_parts(&mut self, refs: &BTreeMap<RefName, Oid>, here: &BTreeSet<Oid>) {
         let mut is_kept = false;
         for commanded in &mut self.commands {
@@ -246,7 +244,7 @@ impl PushDecision {
             .filter(|commanded| matches!(commanded.verdict, Verdict::Stage { .. }));
         for commanded in staged.skip(STAGED_MAX) {
             commanded.verdict = refuse(format!(
-                "one push may bring {STAGED_MAX} PR commits, push the others separately"
+                "a push may have {STAGED_MAX} PR commits, push the others separately"
             ));
         }
     }
@@ -288,14 +286,13 @@ const STAGED_MAX: usize = 32;
 const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches and tags are only a part of what the \
                                    state event declares";
 
-/// Why a ref is not what the push made it.
+/// Why a ref does not have the value of the push.
 const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
 
 /// The same where the repository could not be changed. It stays dirty, so this is tried again.
-const NOT_SET_YET: &str = "not set yet: the repository cannot be changed now; what was pushed is here, and this server \
-                           tries again by itself";
+const NOT_SET_YET: &str = "not set yet: the repository cannot be changed right now; the pushed objects are stored, and this server will set the refs by itself";
 
-/// Returns the events that count as served, are not served yet, and are about what a push asks for.
+/// Returns the events that count as served, are not served yet, and concern the push.
 fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpdate]) -> BTreeSet<EventId> {
     let is_releasing = |event_id: &EventId| {
         facts
@@ -691,13 +688,7 @@ mod tests {
                 "p",
                 Some("still missing: refs/heads/next, refs/tags/v1"),
             ),
-            (
-                "kept, and all is here",
-                &[],
-                "abc",
-                "p",
-                Some("as soon as this server can"),
-            ),
+            ("kept, and all is here", &[], "abc", "p", Some("as soon as possible")),
             ("all is set", declared, "abc", "i", None),
             ("lost", MAIN_B, "", "r", None),
         ] {

@@ -1,4 +1,4 @@
-//! The state that a push is about, and what a pusher reads about the rest of it.
+//! The state that a push concerns, and the notes about the rest of it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use super::Facts;
+use super::reconcile::head_for;
 use crate::git::Oid;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
@@ -18,6 +19,8 @@ pub struct PushedState {
     pub event_id: EventId,
     /// The branches and tags that it declares.
     pub refs: BTreeMap<RefName, Oid>,
+    /// What `HEAD` names in a repository that is made for it.
+    pub head: Option<RefName>,
 }
 
 impl PushedState {
@@ -28,9 +31,11 @@ impl PushedState {
     }
 
     pub(super) fn of(state: &State) -> Option<Self> {
+        let declared = state.declared.as_ref().ok()?;
         Some(Self {
             event_id: state.revision.event_id,
-            refs: state.declared.as_ref().ok()?.refs.clone(),
+            refs: declared.refs.clone(),
+            head: head_for(declared, None),
         })
     }
 
@@ -39,19 +44,19 @@ impl PushedState {
         self.refs.values().copied().collect()
     }
 
-    /// Tells the pusher of a part which refs of the state are not here yet, the first of them by name.
+    /// Names the refs of the state whose objects are still missing, the first of them by name, in a note.
     pub(super) fn still_missing(&self, here: &BTreeSet<Oid>) -> String {
         let missing = self.refs.iter().filter(|(_, oid)| !here.contains(oid));
         let names: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();
         if names.is_empty() {
-            return "stored; the branches and tags are set as soon as this server can".to_owned();
+            return "stored; the branches and tags will be set as soon as possible".to_owned();
         }
         let mut shown = names[..names.len().min(MISSING_NAMED_MAX)].join(", ");
         if names.len() > MISSING_NAMED_MAX {
             shown.push_str(&format!(" and {} more", names.len() - MISSING_NAMED_MAX));
         }
         format!(
-            "kept until the rest of the state event is here; then all branches and tags are set at once; still missing: \
+            "kept until the rest of the state event has been pushed; then all branches and tags are set at once; still missing: \
              {shown}"
         )
     }

@@ -26,15 +26,16 @@ pub enum Refusal {
     NotListed(Service),
     /// The announcement marks its repository as private.
     #[error(
-        "restricted: everybody can read what this server hosts, and the announcement marks the repository as private; \
-         list a server that keeps it so, or publish it without its 'private' or 'public-read' tag"
+        "restricted: everyone can read the repositories of this server, and the announcement marks this one as private; list a server that restricts reading, or publish it without its 'private' or 'public-read' tag"
     )]
     Private,
     /// No announcement here makes the state's author a maintainer: none of their own, and none that lists them.
-    #[error("restricted: no announcement here (kind 30617) makes this author a maintainer; publish it first")]
+    #[error(
+        "restricted: no announcement (kind 30617) on this server makes this author a maintainer; publish one first"
+    )]
     NotMaintainer,
     /// The PR's repositories are not hosted here.
-    #[error("restricted: no repository that this PR is offered to is hosted here")]
+    #[error("restricted: none of the repositories that this PR is offered to is hosted on this server")]
     NotHosted,
     /// The operator's lists exclude it.
     #[error("blocked: the operator of this server does not host this")]
@@ -52,7 +53,7 @@ pub enum Refusal {
 
 fn limit_text(limit: Limit) -> &'static str {
     match limit {
-        Limit::EventBytes => "this event is larger than any that may wait for git data",
+        Limit::EventBytes => "this event is too large to wait for git data",
         Limit::EntriesPerAuthor => "too many events of this author wait for git data",
         Limit::BytesPerAuthor => "too many bytes of events of this author wait for git data",
         Limit::EntriesPerSource => "too many events from this address wait for git data",

@@ -22,7 +22,7 @@ pub enum OtherKinds {
 
 /// Whether events of a kind need a decision. All others pass unread.
 ///
-/// strfry accepts kinds beyond 65535 too, which are none of these.
+/// strfry accepts kinds beyond 65535 too, which are not among these.
 pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
     other_kinds == OtherKinds::Refuse
         || matches!(
@@ -42,7 +42,7 @@ pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
 
 /// Whether an event passes only if it belongs to a served event.
 ///
-/// `event` needs no git data: its kind is none of those that are held.
+/// `event` needs no git data: its kind is not among those that are held.
 pub fn must_belong(event: &Event, other_kinds: OtherKinds) -> bool {
     let kind = event.kind.as_u16();
     match kind {
@@ -56,7 +56,7 @@ pub fn must_belong(event: &Event, other_kinds: OtherKinds) -> bool {
 
 /// Whether an event is git's business, and not that of a general relay's own policy.
 ///
-/// A request to vanish is everybody's, and has to be obeyed.
+/// Anyone may request to vanish, and must be obeyed.
 pub fn is_about_git(event: &Event) -> bool {
     match event.kind.as_u16() {
         nip34::DELETION | nip34::COMMENT => names_git(event),
@@ -65,7 +65,7 @@ pub fn is_about_git(event: &Event) -> bool {
 }
 
 /// A comment has the kinds of its root and its parent in `K` and `k`, and their addresses in `A` and `a` (NIP-22); a
-/// deletion has those of what it deletes in `k` and `a` (NIP-09).
+/// deletion has those of its targets in `k` and `a` (NIP-09).
 fn names_git(event: &Event) -> bool {
     let is_kind = |kind: &str| {
         kind.parse().is_ok_and(|kind| {
@@ -95,12 +95,12 @@ pub fn may_precede_its_pull_request(event: &Event) -> bool {
     }
 }
 
-/// The references by which an event belongs to others, in both directions.
+/// The references that connect an event with others, in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct References {
-    /// The event's own id, by which others may refer to it.
+    /// The event's own id, which others may reference.
     pub id: EventId,
-    /// The event's own address (`kind:pubkey:d`), by which others may refer to it, if its kind has one.
+    /// The event's own address (`kind:pubkey:d`), which others may reference, if its kind has one.
     pub address: Option<Address>,
     /// The ids that it refers to (`e`, `E`, `q`).
     pub ids: BTreeSet<EventId>,

@@ -16,9 +16,9 @@ use crate::nip34::State;
 pub(super) enum Match<'f> {
     /// They change nothing.
     NotNeeded,
-    /// They make the repository equal to what this state declares.
+    /// They make the repository equal to this state.
     State(&'f State),
-    /// Each of them is what this state declares, and it declares more.
+    /// Each of them is declared by this state, which declares more.
     Part(&'f State),
     /// No candidate; with the newest one that could have been meant.
     None {
@@ -72,10 +72,10 @@ pub(super) fn match_state<'f>(
                  declares what you push, then push again"
             .to_owned(),
         Some(Err(fault)) => {
-            format!("no push can bring about the newest state event: {fault}; publish a corrected one")
+            format!("no push can fulfil the newest state event: {fault}; publish a corrected one")
         }
         Some(Ok(declared)) => format!(
-            "no state event declares what this push makes: {}",
+            "no state event declares the result of this push: {}",
             differences(&resulting, declared)
         ),
     };
@@ -86,7 +86,7 @@ pub(super) fn is_in_place(update: &RefUpdate, local: &BTreeMap<RefName, Oid>) ->
     local.get(&update.name).copied() == update.new
 }
 
-/// Returns the branches and tags as they are with the push applied.
+/// Returns the current branches and tags with the push applied.
 fn apply(local: &BTreeMap<RefName, Oid>, governed: &[&RefUpdate]) -> BTreeMap<RefName, Oid> {
     let mut resulting: BTreeMap<RefName, Oid> = local
         .iter()

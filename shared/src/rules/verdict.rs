@@ -1,4 +1,4 @@
-//! What one command of a push gets by itself, and what its pusher reads beside the ref.
+//! The verdict about one command of a push, and the text for its pusher beside the ref.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub enum Verdict {
     /// A branch or tag that a state declares so, with others that this push does not bring about: its objects are kept
     /// aside with the state, and the ref moves together with the others, which may be at once.
     Part(RefUpdate),
-    /// A PR commit: its objects are kept aside until its event is here and its repository served, which may be at once.
+    /// A PR commit: its objects are staged until its event has arrived and its repository is served, which may be at
+    /// once.
     Stage {
         /// The event that names the commit.
         event_id: EventId,
@@ -112,16 +113,16 @@ fn decide_governed(target: PushTarget<'_>, update: &RefUpdate, matched: &Match<'
     }
 }
 
-/// Tells why an update does not fit to a state, as git prints it after the ref.
+/// Returns why an update does not match a state, as git prints it after the ref.
 fn not_declared(update: &RefUpdate, state: &State) -> String {
     let declared = match &state.declared {
         Ok(declared) => declared,
-        Err(fault) => return format!("no push can bring about the newest state event: {fault}"),
+        Err(fault) => return format!("no push can fulfil the newest state event: {fault}"),
     };
     match (declared.refs.get(&update.name), update.new) {
         (Some(wanted), new) if Some(*wanted) != new => format!("the state event declares {} here", wanted.short()),
         (None, Some(_)) => "the state event does not declare this ref".to_owned(),
-        (Some(_) | None, _) => "the state event declares other refs too that this push does not bring about".to_owned(),
+        (Some(_) | None, _) => "the state event also declares other refs, which this push does not set".to_owned(),
     }
 }
 
@@ -140,8 +141,7 @@ fn decide_pull_request(facts: &Facts, target: PushTarget<'_>, update: &RefUpdate
         (Some(_), Some(known)) if !facts.is_offered_to(&known.item, target.coordinate) => {
             refuse("the PR event is not offered to this repository")
         }
-        // Kept aside in any case. What moves in, and where, a reconcile decides; it finds what is staged even after a
-        // crash.
+        // Staged in any case. A reconcile decides what moves in, and where; it finds staged objects even after a crash.
         (Some(commit_oid), Some(_) | None) => Verdict::Stage { event_id, commit_oid },
     }
 }

@@ -686,7 +686,7 @@ async fn each_right_that_the_user_does_not_have_is_named() {
 
 /// Whether the server is said not to do a command.
 fn is_refused(fault: &ServerFault, command: &str) -> bool {
-    let commands = fault.finding.strip_prefix("redis does not do ");
+    let commands = fault.finding.strip_prefix("redis does not run ");
     let commands = commands.and_then(|rest| rest.split_once(" for the purgatory"));
     commands.is_some_and(|(commands, _)| commands.split(", ").any(|refused| refused == command))
 }

@@ -4,14 +4,14 @@
 //! measured.
 
 use std::error::Error;
-use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
 
 use comfy_table::Table;
 use comfy_table::presets;
+use progress::CommandProgress;
 use serde_json::json;
-use tests::load::bench::Progress;
+use tests::load::bench::Measured;
 use tests::load::bench::machine::Machine;
 use tests::load::bench::row::Line;
 use tests::load::bench::row::Part;
@@ -32,7 +32,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut measurements = measurements(&sizes);
     measurements.retain(|measurement| parts.contains(&measurement.part));
 
-    let lines = run(&measurements, show).await;
+    let count = measurements
+        .iter()
+        .map(|measurement| measurement.rows.len())
+        .sum::<usize>();
+    let progress = CommandProgress::new(count as u64, false);
+    let lines = run(&measurements, |measured| show(&progress, measured)).await;
+    drop(progress);
 
     if let Some(path) = json {
         let lines: Vec<_> = lines.iter().map(Line::to_json).collect();
@@ -73,34 +79,22 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
     })
 }
 
-/// Shows each line when it is done, and below them, on a terminal, a bar.
-fn show(progress: &Progress<'_>) {
-    let Progress {
+/// Shows each line when it is done, and what is measured now.
+fn show(progress: &CommandProgress, measured: &Measured<'_>) {
+    let Measured {
         done,
         count,
         ended,
         now,
-    } = progress;
-    let mut text = String::new();
-    let is_terminal = std::io::stderr().is_terminal();
-    if is_terminal {
-        text += "\r\x1b[K";
-    }
+    } = measured;
+    progress.set(*done as u64);
     if let Some(line) = ended {
-        text += &format!("{done}/{count} {}\n", line.sentence());
+        progress.note(&format!("{done}/{count} {}", line.sentence()));
     }
-    if let (true, Some(now)) = (is_terminal, now) {
-        let filled = BAR_WIDTH * done / count;
-        text += &format!(
-            "[{}{}] {done}/{count} {now}",
-            "#".repeat(filled),
-            "-".repeat(BAR_WIDTH - filled)
-        );
+    if let Some(now) = now {
+        progress.begin(now);
     }
-    // Whoever sees no progress still gets the table.
-    std::io::stderr().write_all(text.as_bytes()).ok();
 }
 
 const USAGE: &str = "usage: bench [--short] [--large] [--growth] [--only PART[,PART]] [--json FILE]\n\
                      parts: read, push, clone, memory, steady, large, growth";
-const BAR_WIDTH: usize = 30;

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use progress::CommandProgress;
 use tests::harness::options::Kind;
 use tests::siege::Attack;
 use tests::siege::Line;
@@ -39,22 +40,35 @@ async fn main() -> ExitCode {
         rounds_after: 3,
     };
     say(&Line::heading());
+    let progress = CommandProgress::new((arguments.worlds.len() * arguments.attacks.len()) as u64, false);
     let mut broken = Vec::new();
     let mut lines = 0;
     for kind in arguments.worlds {
         for attack in &arguments.attacks {
-            let Some(line) = siege.lay(kind, attack).await else {
+            progress.begin(&format!("{kind:?} {}", attack.name));
+            let line = siege.lay(kind, attack).await;
+            progress.end_step();
+            let Some(line) = line else {
                 continue;
             };
             lines += 1;
-            say(&line.to_string());
-            say(&format!("         answers: {}", line.answers()));
-            for bound in line.broken().into_iter().chain(line.slow()) {
-                say(&format!("         BROKEN: {bound}"));
-                broken.push(format!("{kind:?} {}: {bound}", attack.name));
-            }
+            let slow_or_broken = line.broken().into_iter().chain(line.slow()).collect::<Vec<_>>();
+            let bounds: String = slow_or_broken
+                .iter()
+                .map(|bound| format!("\n         BROKEN: {bound}"))
+                .collect();
+            // Whoever reads no more need not stop the siege.
+            progress
+                .line(&format!("{line}\n         answers: {}{bounds}", line.answers()))
+                .ok();
+            broken.extend(
+                slow_or_broken
+                    .iter()
+                    .map(|bound| format!("{kind:?} {}: {bound}", attack.name)),
+            );
         }
     }
+    drop(progress);
     say(&format!("\n{lines} attacks, {} bounds broken", broken.len()));
     for bound in &broken {
         say(bound);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use progress::CommandProgress;
 use tests::soak::Options;
 use tests::soak::run;
 
@@ -16,7 +17,7 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     say(&format!("seed {}", options.seed));
-    let summary = run(options, say).await;
+    let summary = run(options, &CommandProgress::new(options.kills, false)).await;
     say(&summary.to_string());
     match summary.is_clean() {
         true => ExitCode::SUCCESS,

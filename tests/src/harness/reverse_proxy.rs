@@ -118,10 +118,7 @@ fn start_nginx(world: &World, authority: &str, edits: &[(&str, &str)]) -> Proces
             ),
             ("listen 80;", &format!("listen 127.0.0.1:{};", free_port())),
             ("listen [::]:80;", ""),
-            (
-                "proxy_pass http://127.0.0.1:7334;",
-                &format!("proxy_pass http://{};", world.authority()),
-            ),
+            ("server 127.0.0.1:7334;", &format!("server {};", world.authority())),
         ],
         edits,
     );

@@ -224,7 +224,9 @@ impl World {
         eventually("the gateway tells its admin address", async || {
             let log = self.gateway_log();
             // It may have been started again.
-            let line = log.lines().rfind(|line| line.contains("/readyz and /metrics are here"));
+            let line = log
+                .lines()
+                .rfind(|line| line.contains("this address serves a page about the purgatory"));
             authority = line.and_then(|line| Some(line.rsplit_once("address=")?.1.trim().to_owned()));
             authority.is_some()
         })

@@ -6,6 +6,7 @@ use std::time::Instant;
 use nostr::event::Event;
 
 use crate::clients::git::GitClient;
+use crate::clients::git::Said;
 use crate::clients::nostr::NostrClient;
 use crate::clients::nostr::now;
 use crate::harness::repository::Repository;
@@ -73,6 +74,18 @@ impl Publisher {
     /// # Panics
     /// The push fails.
     pub async fn push_to(&self, url: &str) {
+        self.push_all(url).await.expect_ok();
+    }
+
+    /// Pushes the branches and tags that he has to the server, to which they are not declared.
+    ///
+    /// # Panics
+    /// The push is taken.
+    pub async fn push_undeclared(&self) {
+        self.push_all(&self.url).await.expect_refused();
+    }
+
+    async fn push_all(&self, url: &str) -> Said {
         let all = [
             "push",
             "--porcelain",
@@ -80,7 +93,7 @@ impl Publisher {
             "refs/heads/*:refs/heads/*",
             "refs/tags/*:refs/tags/*",
         ];
-        self.git.run_within(PUSH_MAX, &all).await.expect_ok();
+        self.git.run_within(PUSH_MAX, &all).await
     }
 
     /// Declares and pushes the branches and tags that he has. Returns how long the push took.

@@ -70,6 +70,7 @@ pub async fn measure_many_refs(world: &World, repositories: usize, refs: usize) 
         let bare = bare_repository(world.folder(), &publisher.git, number).await;
         for times in &mut times {
             publisher.commit(&branches).await;
+            times.refused.push(time(publisher.push_undeclared()).await);
             let state = publisher.declare().await;
             times.into_file.push(time(publisher.push_to(&bare)).await);
             times.into_world.push(time(publisher.push_to(&publisher.url)).await);

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use progress::CommandProgress;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -43,8 +44,8 @@ use server::Server;
 pub use summary::Summary;
 use worker::Worker;
 
-/// Runs it. `progress` hears a line now and then.
-pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
+/// Runs it, and shows how many of the kills are done, with a line now and then.
+pub async fn run(options: Options, progress: &CommandProgress) -> Summary {
     let begun = Instant::now();
     let ends = begun + Duration::from_secs(options.secs);
     let mut random = Random::new(options.seed, 0);
@@ -54,7 +55,7 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
     let mut summary = Summary::new(options.seed);
     if means.disk.is_none() {
         summary.without_small_disk = true;
-        progress("nobody may mount anything here: no disk is full or read-only");
+        say(progress, "nobody may mount anything here: no disk is full or read-only");
     }
     let checker = Checker::new(server.places(), means.clone(), Arc::clone(&ledger), options.hold_secs);
     let checker = Arc::new(checker.await);
@@ -80,7 +81,9 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
             summary
                 .schedule
                 .push(format!("{} {kill}", crate::clients::nostr::now()));
+            progress.begin(&kill.to_string());
             died += server.carry_out(&kill, &mut summary.tally).await;
+            progress.set(died);
             drawn += 1;
             // Redis and the relay have just been started: without an answer it is asked for after the next kill.
             checker.find_open().await.ok();
@@ -91,11 +94,11 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
         server.start_missing().await;
         workers = at_work.join_all().await;
         summary.fates = compare(&checker).await;
-        progress(&summary.line(begun.elapsed()));
+        say(progress, &summary.line(begun.elapsed()));
         let known = summary.violations.len();
         summary.violations.clone_from(&ledger.books().violations);
         for violation in &summary.violations[known..] {
-            progress(&format!("{violation:?}"));
+            say(progress, &format!("{violation:?}"));
         }
     }
     watcher.abort();
@@ -108,6 +111,11 @@ pub async fn run(options: Options, progress: impl Fn(&str)) -> Summary {
         summary.keep(&server.keep().await);
     }
     summary
+}
+
+fn say(progress: &CommandProgress, line: &str) {
+    // Whoever reads no more need not stop the search.
+    progress.line(line).ok();
 }
 
 /// Several authors with projects of their own, and two maintainers of one.

@@ -25,7 +25,7 @@ const MAIN: &str = "refs/heads/main";
 const TOPIC: &str = "refs/heads/topic";
 const TAG: &str = "refs/tags/v1";
 /// What whoever pushes something else than is declared reads.
-const REASON: &str = "no state event declares what this push makes";
+const REASON: &str = "no state event declares the result of this push";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_on_another_origin_pushes_branch_by_branch_and_reads_them() {

@@ -38,6 +38,60 @@ pub(crate) fn held() -> OkMessage {
     }
 }
 
+/// A repository that is announced and declared, and waits to be pushed.
+pub(crate) struct Waiting {
+    pub(crate) repository: Repository,
+    pub(crate) git: GitClient,
+    pub(crate) url: String,
+    /// The commit that the state declares main to be.
+    pub(crate) commit: String,
+    pub(crate) announcement: Event,
+    pub(crate) state: Event,
+}
+
+impl Waiting {
+    pub(crate) async fn new(world: &World, nostr: &mut NostrClient, identifier: &str) -> Self {
+        Self::of(world, nostr, Repository::new(identifier), &[]).await
+    }
+
+    async fn of(world: &World, nostr: &mut NostrClient, repository: Repository, more: &[Vec<String>]) -> Self {
+        let git = world.git(&format!("work-{}", repository.npub())).await;
+        let commit = git.commit("one").await;
+        let announcement = world.announcement(&repository, now() - 100, more);
+        let state = repository.state(now() - 100, &[("refs/heads/main", &commit)]);
+        assert_eq!(nostr.send(&announcement).await, held());
+        assert_eq!(nostr.send(&state).await, held());
+        Self {
+            url: world.url(&repository),
+            repository,
+            git,
+            commit,
+            announcement,
+            state,
+        }
+    }
+
+    pub(crate) async fn push(self) -> Served {
+        let Self {
+            repository,
+            git,
+            url,
+            commit,
+            announcement,
+            state,
+        } = self;
+        git.push(&url, &["main"]).await.expect_ok();
+        Served {
+            repository,
+            git,
+            url,
+            commit,
+            announcement,
+            state,
+        }
+    }
+}
+
 /// A repository that is announced, declared, pushed and served.
 pub(crate) struct Served {
     pub(crate) repository: Repository,
@@ -61,22 +115,7 @@ impl Served {
         repository: Repository,
         more: &[Vec<String>],
     ) -> Self {
-        let git = world.git(&format!("work-{}", repository.npub())).await;
-        let commit = git.commit("one").await;
-        let url = world.url(&repository);
-        let announcement = world.announcement(&repository, now() - 100, more);
-        let state = repository.state(now() - 100, &[("refs/heads/main", &commit)]);
-        assert_eq!(nostr.send(&announcement).await, held());
-        assert_eq!(nostr.send(&state).await, held());
-        git.push(&url, &["main"]).await.expect_ok();
-        Self {
-            repository,
-            git,
-            url,
-            commit,
-            announcement,
-            state,
-        }
+        Waiting::of(world, nostr, repository, more).await.push().await
     }
 
     /// Returns the branches and tags as clients see them.

@@ -5,8 +5,10 @@
 
 mod citations;
 mod code;
+mod commands;
 mod imports;
 mod tree;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -113,6 +113,21 @@ pub(crate) fn without_comments_and_literals(text: &str) -> String {
     code
 }
 
+/// Returns the string literals of a file, with the lines in which they begin.
+pub(crate) fn literals(text: &str) -> Vec<(usize, &str)> {
+    let (mut found, mut rest, mut line) = (Vec::new(), text, 1);
+    while let Some(c) = rest.chars().next() {
+        let skipped = skipped_at(rest);
+        let part = &rest[..skipped.max(c.len_utf8())];
+        if part.starts_with(['"', 'r']) && skipped > 0 {
+            found.push((line, part));
+        }
+        line += part.matches('\n').count();
+        rest = &rest[part.len()..];
+    }
+    found
+}
+
 /// Returns how many bytes of a comment or a literal `text` begins with.
 fn skipped_at(text: &str) -> usize {
     let to_end_of = |from: usize, end: &str| text[from..].find(end).map_or(text.len(), |at| from + at + end.len());

@@ -39,7 +39,7 @@ pub(super) fn data_directory(patient: &Patient<'_>) -> Vec<Observation> {
     };
     if owner != own {
         found.push(Observation::warning(
-            format!("{shown} belongs to user {owner}, and this runs as {own}: the server's rights were not looked at"),
+            format!("{shown} belongs to user {owner}, and this command runs as {own}: the server's permissions were not checked"),
             "runuser -u grasp -- grasp-gateway doctor",
         ));
     }
@@ -57,7 +57,7 @@ pub(super) fn file_system(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// What a file system can do.
+/// The abilities of a file system.
 #[derive(Debug, Clone, Copy)]
 struct Abilities {
     tells_case: bool,
@@ -81,24 +81,27 @@ impl Abilities {
         let wrong = [
             (
                 self.tells_case,
-                "it takes A and a for the same name: branches would become each other",
+                "it does not distinguish upper and lower case: branches such as A and a would collide",
             ),
             (
                 self.takes_long_names,
-                "it takes no names of 255 bytes: identifiers and refs may have as many",
+                "it does not allow file names of 255 bytes, which identifiers and refs may need",
             ),
             (
                 self.locks,
-                "it has no locks (flock): two gateways, or two pushes, could destroy a repository",
+                "it does not support locks (flock): two gateways, or two pushes, could destroy a repository",
             ),
-            (self.links, "it has no hard links, by which repositories share packs"),
+            (
+                self.links,
+                "it does not support hard links, which repositories use to share packs",
+            ),
         ];
         let wrong = wrong.into_iter().filter(|(is_able, _)| !is_able);
         let mut found: Vec<_> = wrong
             .map(|(_, text)| Observation::wrong(text, FILE_SYSTEM_MEND))
             .collect();
         if found.is_empty() {
-            found.push(Observation::well("names, locks and links are as they have to be"));
+            found.push(Observation::well("file names, locks and hard links work"));
         }
         found
     }
@@ -115,7 +118,7 @@ pub(super) fn disk_space(patient: &Patient<'_>) -> Vec<Observation> {
         let text = format!("{free} bytes are free, less than disk-free-min ({least}): pushes are refused");
         Observation::wrong(text, mend)
     } else if found.f_files > 0 && found.f_favail < INODES_MIN {
-        Observation::warning(format!("room for {} more files only", found.f_favail), mend)
+        Observation::warning(format!("only {} more files fit on the disk", found.f_favail), mend)
     } else {
         Observation::well(format!("{} are free", ByteCount(free >> 20 << 20)))
     }]
@@ -131,7 +134,7 @@ pub(super) async fn git(_patient: &Patient<'_>) -> Vec<Observation> {
         Ok(git) => vec![match git.version().mended_in() {
             Some(mended) => Observation::warning(
                 format!("git {} has faults that clients can reach", git.version()),
-                format!("install git {mended} or newer, unless your distribution has mended this version"),
+                format!("install git {mended} or newer, unless your distribution has fixed this version"),
             ),
             None => Observation::well(format!("git {}", git.version())),
         }],
@@ -163,7 +166,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "cannot remove what was made to look at the disk");
+            tracing::warn!(%error, path = %self.0.display(), "cannot remove the files of the disk check");
         }
     }
 }

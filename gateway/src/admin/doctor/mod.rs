@@ -1,9 +1,8 @@
-//! `grasp-gateway doctor`: looks at everything that the server needs, from inside and as clients reach it, and names
-//! what is wrong with the command that mends it. One row for each check.
+//! `grasp-gateway doctor`: checks everything that the server needs, from inside and as clients reach it, and reports
+//! each problem with the command that corrects it. One row for each check.
 
 mod host;
 mod observation;
-mod outside;
 mod patient;
 mod probe;
 mod public;
@@ -23,10 +22,10 @@ use crate::admin::purgatory::CommandAnswer;
 use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 
-/// What a check finds.
+/// The results of a check.
 type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 
-/// One check: its name, and what it does.
+/// One check: its name and its function.
 struct Check {
     name: &'static str,
     run: for<'p> fn(&'p Patient<'_>) -> Findings<'p>,
@@ -100,18 +99,18 @@ const CHECKS: [Check; 16] = [
     },
 ];
 
-/// Looks at everything.
+/// Runs all checks.
 ///
 /// # Errors
-/// The options do not say where anything is.
+/// The options do not give a required address.
 pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, CommandError> {
     let patient = Patient::admit(options).await?;
     let mut diagnosis = Diagnosis::default();
     for check in &CHECKS {
         let found = timeout(CHECK_MAX, (check.run)(&patient)).await;
         let found = found.unwrap_or_else(|_| {
-            let text = format!("it has not ended within {} s", CHECK_MAX.as_secs());
-            vec![Observation::wrong(text, "see whether what it asks hangs")]
+            let text = format!("this check did not end within {} s", CHECK_MAX.as_secs());
+            vec![Observation::wrong(text, "see whether the service that it checks hangs")]
         });
         diagnosis
             .0

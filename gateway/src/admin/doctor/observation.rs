@@ -1,4 +1,4 @@
-//! What the doctor finds, and how it is written.
+//! The results of the doctor, and how they are written.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
     Well,
-    /// It works, and may not for long, or for everybody.
+    /// It works now, but may fail later or for some clients.
     Warning,
     Wrong,
 }
@@ -19,7 +19,7 @@ pub(super) enum Severity {
 pub(super) struct Observation {
     pub(super) severity: Severity,
     pub(super) text: String,
-    /// The command, or the change, that mends it; empty: nothing to mend.
+    /// The command, or the change, that corrects it; empty: nothing to correct.
     pub(super) mend: String,
 }
 
@@ -50,7 +50,7 @@ impl Observation {
 pub(super) struct Diagnosis(pub(super) Vec<(&'static str, Observation)>);
 
 impl Diagnosis {
-    /// Writes it for people: a line each, and what mends it below.
+    /// Writes it for people: a line each, with the correction below.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for (check, finding) in &self.0 {

@@ -1,4 +1,4 @@
-//! What the doctor looks at.
+//! The server that the doctor checks.
 
 use shared::load_facts::FactLoader;
 use shared::rules::Service;
@@ -11,13 +11,13 @@ use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 use crate::options::GatewayOptions;
 
-/// What is looked at.
+/// The server that is checked.
 pub(super) struct Patient<'o> {
     pub(super) options: &'o GatewayOptions,
     pub(super) service: Service,
     /// Where clients reach it.
     pub(super) public_url: Url,
-    /// What stands beside strfry; `None`: the built-in relay and memory.
+    /// The purgatory beside strfry; `None`: the built-in relay and memory.
     pub(super) behind: Option<FactLoader>,
     /// An announcement that was sent to the relay.
     pub(super) probe: OnceCell<Probe>,
@@ -27,7 +27,7 @@ impl<'o> Patient<'o> {
     /// Finds everything that the options name; nothing is asked yet.
     ///
     /// # Errors
-    /// They do not tell where something is.
+    /// They do not give a required address.
     pub(super) async fn admit(options: &'o DoctorOptions) -> Result<Self, CommandError> {
         let server = &options.server;
         let service = server.listen.service_at(server.listen.bind)?;

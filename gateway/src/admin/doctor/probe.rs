@@ -1,5 +1,4 @@
-//! The probe: announcements by a key that nobody else has, of a repository that nobody will push to. They are held, and
-//! taken back at the end.
+//! The probe: announcements by a new key, of a repository that is never pushed. They are held, and removed at the end.
 
 use nostr::event::Event;
 use nostr::event::EventBuilder;
@@ -13,20 +12,20 @@ use shared::purgatory::Purgatory;
 use shared::rules::Service;
 use wire::path::repository_path;
 
-/// What was announced, and what became of it.
+/// An announcement for a test, and its outcome.
 pub(super) struct Probe {
     keys: Keys,
     /// For the relay itself.
     pub(super) announcement: Event,
-    /// What it announces.
+    /// The repository that it announces.
     pub(super) repository: Coordinate,
     /// For the relay as clients reach it.
     pub(super) from_outside: Event,
-    /// What became of the first one.
+    /// The outcome of the first one.
     pub(super) answer: ProbeAnswer,
 }
 
-/// What became of a probe.
+/// The outcome of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProbeAnswer {
     /// The purgatory that we look into has it.
@@ -56,14 +55,14 @@ impl Probe {
         })
     }
 
-    /// Returns what asks the relay to delete what it has stored.
+    /// Returns the event that asks the relay to delete what it has stored.
     pub(super) fn deletion(&self) -> Option<Event> {
         let tag = Tag::custom("e", [self.announcement.id.to_hex()]);
         let deletion = EventBuilder::new(Kind::from_u16(DELETION), "").tags([tag]);
         deletion.finalize(&self.keys).ok()
     }
 
-    /// Drops what is held of it.
+    /// Drops its held events.
     pub(super) async fn take_back(&self, purgatory: &Purgatory) {
         for event_id in [self.announcement.id, self.from_outside.id] {
             if let Err(error) = purgatory.drop_entry(&event_id).await {

@@ -1,4 +1,4 @@
-//! Whether clients reach everything under the server's one name, and are told from each other.
+//! Whether clients reach everything under the server's one name, and can be distinguished.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,13 +24,13 @@ use tokio_tungstenite::tungstenite::Message;
 use wire::path::repository_path;
 
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::outside::OutsideError;
-use crate::admin::doctor::outside::ProbeBody;
-use crate::admin::doctor::outside::ask;
-use crate::admin::doctor::outside::connect;
 use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::doctor::redis::judge_clock;
+use crate::outside::OutsideError;
+use crate::outside::ProbeBody;
+use crate::outside::ask;
+use crate::outside::connect;
 
 /// Whether the name leads to this server: its information document (NIP-11) is there.
 pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
@@ -46,9 +46,9 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
         Some(broken) => broken,
         None if is_grasp => Observation::well(format!("{url} leads to a GRASP server")),
         None => Observation::wrong(
-            format!("at {url} answers something else ({})", answer.status()),
+            format!("{url} is not answered by a GRASP server ({})", answer.status()),
             format!(
-                "let the reverse proxy pass everything on to {}",
+                "make the reverse proxy pass everything on to {}",
                 patient.options.listen.bind
             ),
         ),
@@ -60,7 +60,7 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
     found
 }
 
-/// Names a part behind the reverse proxy that is away, if an answer's status tells of one.
+/// Names a service behind the reverse proxy that is down, if the status of an answer shows that.
 fn broken_path(patient: &Patient<'_>, status: StatusCode) -> Option<Observation> {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT).then(|| {
         Observation::wrong(
@@ -97,9 +97,9 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
         Ok(answer) if answer.status() == StatusCode::OK => vec![Observation::well("git finds a repository")],
         Ok(answer) => vec![broken_path(patient, answer.status()).unwrap_or_else(|| {
             Observation::wrong(
-                format!("git gets {} for a repository that is here", answer.status()),
+                format!("git gets {} for a repository that exists", answer.status()),
                 format!(
-                    "let the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use \
+                    "make the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use \
                      this Redis?",
                     patient.options.listen.bind
                 ),
@@ -110,7 +110,7 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// More than nginx takes unless it is told otherwise.
+/// More than nginx accepts by default.
 pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
     let path = held_path(patient).unwrap_or_else(|| NOBODYS.to_owned());
     let body = Full::new(Bytes::from(vec![0; LARGE_BYTES]))
@@ -118,17 +118,17 @@ pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
         .boxed();
     match ask(&patient.public_url, push(&path), body).await {
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => vec![Observation::wrong(
-            format!("a push of {LARGE_BYTES} bytes is refused (413): by the reverse proxy"),
+            format!("the reverse proxy refuses a push of {LARGE_BYTES} bytes (413)"),
             "nginx: client_max_body_size 0; then: systemctl reload nginx",
         )],
         Ok(_) => vec![Observation::well(format!("{LARGE_BYTES} bytes pass"))],
-        // The answer came before the end, which not every proxy tells well.
+        // The answer came before the end of the request, which not every proxy passes on well.
         Err(OutsideError::Http(_)) => vec![Observation::well("the gateway answers a large push before its end")],
         Err(error) => vec![not_reached(patient, &error)],
     }
 }
 
-/// A push to nobody's repository is answered at once, unless somebody waits for its end.
+/// A push to a repository that does not exist is answered at once, unless a proxy waits for its end.
 pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
     let trickle = futures_util::stream::unfold((), |()| async {
         tokio::time::sleep(TRICKLE_PAUSE).await;
@@ -140,10 +140,12 @@ pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
         // That was named before.
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => Vec::new(),
         Ok(_) | Err(OutsideError::Http(_)) => {
-            vec![Observation::well("the gateway hears of a push before its last byte")]
+            vec![Observation::well(
+                "the gateway receives a push while it is still being sent",
+            )]
         }
         Err(OutsideError::Silent) => vec![Observation::warning(
-            "the reverse proxy keeps a push back until its last byte: large ones time out, and fill its disk",
+            "the reverse proxy buffers a push until its last byte: large ones time out, and fill its disk",
             "nginx: proxy_request_buffering off; then: systemctl reload nginx",
         )],
         Err(error) => vec![not_reached(patient, &error)],
@@ -224,7 +226,7 @@ fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
     )
 }
 
-/// Tells whether the address that an event came from is the client's, `own`, or that of what stands before the relay.
+/// Whether the address that an event came from is the client's, `own`, or that of a proxy in front of the relay.
 fn judge_source(source: &str, own: IpAddr) -> Observation {
     let seen = source
         .split(' ')
@@ -233,11 +235,11 @@ fn judge_source(source: &str, own: IpAddr) -> Observation {
     let text = format!("an event by {own} has the source {source}");
     match seen {
         Some(seen) if seen.to_canonical() == own.to_canonical() => Observation::well(text),
-        Some(seen) if !seen.is_loopback() => Observation::well(format!("{text}, which is not this host's neighbour's")),
+        Some(seen) if !seen.is_loopback() => Observation::well(format!("{text}, which is not a loopback address")),
         Some(_) | None => Observation::wrong(
             format!("{text}: all clients count as one, and share its limits"),
             "trusted-proxies = [\"127.0.0.1\", \"::1\"] (the proxy's address) for the gateway, realIpHeader = \
-             \"x-real-ip\" in strfry.conf, and the proxy has to send X-Forwarded-For; then restart gateway and strfry",
+             \"x-real-ip\" in strfry.conf, and the proxy must send X-Forwarded-For; then restart gateway and strfry",
         ),
     }
 }
@@ -263,7 +265,7 @@ const TRICKLE_BYTES: usize = 64 << 10;
 
 const TRICKLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// A repository of which there is none.
+/// A repository that does not exist.
 const NOBODYS: &str = "/npub1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqzqujme/nothing.git";
 
 #[cfg(test)]

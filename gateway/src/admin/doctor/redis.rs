@@ -13,11 +13,11 @@ use crate::command_error::causes;
 pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
         return vec![Observation::well(
-            "not used: held events are in memory, and end with the process",
+            "not used: held events are in memory, and are lost when the process ends",
         )];
     };
     match loader.purgatory.check_server().await {
-        Ok(faults) if faults.is_empty() => vec![Observation::well("it answers, and keeps what it has")],
+        Ok(faults) if faults.is_empty() => vec![Observation::well("it answers, and its settings keep held events")],
         Ok(faults) => faults
             .into_iter()
             .map(|fault| Observation::wrong(fault.finding, fault.mend))
@@ -40,7 +40,7 @@ pub(super) async fn write_time(patient: &Patient<'_>) -> Vec<Observation> {
         if let Err(error) = loader.purgatory.tell_settings("doctor", "{}", 1).await {
             let text = causes(&error);
             let mend = mend_of(&text);
-            return vec![Observation::wrong(format!("it does not take a write: {text}"), mend)];
+            return vec![Observation::wrong(format!("it does not accept a write: {text}"), mend)];
         }
         longest = longest.max(start.elapsed());
     }

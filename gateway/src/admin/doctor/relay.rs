@@ -23,7 +23,7 @@ use crate::command_error::causes;
 
 pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
     let (Some(loader), Some(url)) = (&patient.behind, &patient.options.relay_url) else {
-        return vec![Observation::well("not used: the server has one of its own")];
+        return vec![Observation::well("not used: the server runs the built-in relay")];
     };
     if is_own(url, patient.options.listen.bind).await {
         return vec![Observation::wrong("relay-url names the gateway itself", RELAY_URL_MEND)];
@@ -61,7 +61,9 @@ fn judge(document: &Value) -> Observation {
     }
     if let Some(max) = message_max.filter(|max| *max < MESSAGE_BYTES) {
         return Observation::warning(
-            format!("it takes messages of {max} bytes: states of large repositories have up to {MESSAGE_BYTES}"),
+            format!(
+                "it accepts messages of at most {max} bytes; states of large repositories have up to {MESSAGE_BYTES}"
+            ),
             "strfry.conf: relay.maxWebsocketPayloadSize as in strfry-config/strfry.conf, then: systemctl restart strfry",
         );
     }
@@ -70,7 +72,9 @@ fn judge(document: &Value) -> Observation {
 
 pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
-        return vec![Observation::well("not used: the built-in relay decides by itself")];
+        return vec![Observation::well(
+            "not used: the built-in relay applies the policy itself",
+        )];
     };
     if is_away(loader).await {
         // It was named before.
@@ -81,13 +85,13 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
     };
     let probe = patient.probe.get_or_init(|| send(unsent, loader)).await;
     vec![match &probe.answer {
-        ProbeAnswer::HeldHere => {
-            Observation::well("strfry asked it about an announcement, and it holds that in our Redis")
-        }
+        ProbeAnswer::HeldHere => Observation::well(
+            "strfry asked the plugin about an announcement, and the plugin holds it in the gateway's Redis",
+        ),
         ProbeAnswer::HeldElsewhere => Observation::wrong(
-            "it holds events in another Redis than the gateway's, or in another database of it",
-            "give both the same redis-url (the plugin: --redis-url in relay.writePolicy.plugin of strfry.conf; the \
-             gateway: GRASP_REDIS_URL in /etc/grasp/gateway.env), then: systemctl restart strfry grasp-gateway",
+            "it holds events in a different Redis than the gateway's, or in a different database of it",
+            "give both the same redis-url, in /etc/grasp/config.toml (a variable, or an option in \
+             relay.writePolicy.plugin of strfry.conf, overrides it), then: systemctl restart strfry grasp-gateway",
         ),
         ProbeAnswer::Unread(text) => Observation::wrong(text.clone(), mend_of(text)),
         ProbeAnswer::Stored => Observation::wrong("strfry stores git events without asking it", PLUGIN_MEND),
@@ -134,8 +138,8 @@ fn judge_refusal(text: &str, domain: &str) -> Observation {
         Observation::wrong(
             refused,
             format!(
-                "give the plugin the domain {domain} too: --domain in relay.writePolicy.plugin of strfry.conf (an \
-                 option there wins over /etc/grasp/config.toml), then: systemctl restart strfry"
+                "give the plugin the domain {domain} too, in /etc/grasp/config.toml (a variable, or --domain in \
+                 relay.writePolicy.plugin of strfry.conf, overrides it), then: systemctl restart strfry"
             ),
         )
     } else if text.contains("internal error") {
@@ -152,7 +156,7 @@ fn judge_refusal(text: &str, domain: &str) -> Observation {
     } else if text.starts_with("restricted:") || text.starts_with("blocked:") {
         Observation::warning(
             refused,
-            "the plugin answers; the operator's lists or limits keep the probe out",
+            "the plugin answers; the operator's lists or limits refuse the probe",
         )
     } else {
         Observation::wrong(refused, PLUGIN_MEND)
@@ -220,8 +224,8 @@ const PLUGIN_TELLS: Duration = Duration::from_secs(2);
 const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
                               ws://127.0.0.1:7777";
 
-const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin as in strfry-config/strfry.conf, with --domain, \
-                           --relay-url and --redis-url; then: systemctl restart strfry";
+const PLUGIN_MEND: &str = "strfry.conf: relay.writePolicy.plugin as in strfry-config/strfry.conf; then: systemctl \
+                           restart strfry";
 
 /// As `strfry-config/strfry.conf` has it.
 const MESSAGE_BYTES: u64 = 393_216;

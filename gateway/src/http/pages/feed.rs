@@ -56,7 +56,7 @@ pub(super) fn timestamp(time: Time) -> String {
         .unwrap_or_else(|| FIRST_TIME.to_owned())
 }
 
-/// What is written instead of a time that the form has no room for.
+/// Written instead of a time that the format cannot represent.
 const FIRST_TIME: &str = "1970-01-01T00:00:00+00:00";
 
 /// Of a tag.

@@ -1,4 +1,5 @@
-//! The page at `/`: what this server is, how to host a repository here, and what is hosted, to be searched by name.
+//! The page at `/`: what this server is, how to host a repository on it, and the list of hosted repositories with a
+//! search by name.
 
 use shared::nip34::Coordinate;
 use shared::rules::Service;
@@ -11,7 +12,7 @@ use crate::repositories::hosted_index::HostedPage;
 use wire::path::npub;
 use wire::path::repository_path;
 
-/// What a visitor looks for.
+/// A visitor's search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Search {
     /// The beginning of a word of a repository's name; empty: any.
@@ -21,7 +22,7 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Reads a query as forms write it; what is not understood is left out.
+    /// Reads a query as forms write it; unknown parts are ignored.
     pub(crate) fn parse(query: &str) -> Self {
         let mut search = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -77,8 +78,8 @@ fn repositories(search: &Search, hosted: &HostedPage) -> String {
         escape(&search.name),
     );
     let found = match (hosted.found, search.name.is_empty()) {
-        (0, true) => "Nothing is hosted yet.".to_owned(),
-        (0, false) => "No name has a word that begins like this.".to_owned(),
+        (0, true) => "No repository is hosted yet.".to_owned(),
+        (0, false) => "No repository has a name with a word that begins like this.".to_owned(),
         (1, _) => "One repository.".to_owned(),
         (found, _) => format!("{found} repositories."),
     };
@@ -121,7 +122,7 @@ fn turn(search: &Search, hosted: &HostedPage) -> String {
     )
 }
 
-/// Of what is searched for: more than any word has.
+/// Of a search text: longer than any word.
 const NAME_CHARS_MAX: usize = 100;
 
 /// Of a name in the list.

@@ -9,7 +9,7 @@ pub(crate) mod repository;
 use shared::rules::Service;
 use warp::http::StatusCode;
 
-/// What a page has besides its body.
+/// A page without its body.
 #[derive(Debug, Default)]
 pub(crate) struct PageHead<'h> {
     /// Whose page it is: the name of the link home.
@@ -17,16 +17,16 @@ pub(crate) struct PageHead<'h> {
     pub(crate) title: &'h str,
     /// After how long a browser asks for it again.
     pub(crate) reload_secs: Option<u32>,
-    /// Where what is new is read by machines (Atom); a path.
+    /// The path of the Atom feed.
     pub(crate) feed: Option<&'h str>,
 }
 
-/// The page of a failure: what a client that shows no pages reads of it, and what to do.
+/// The page of a failure: the line that other clients get, and advice.
 pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option<u32>) -> String {
     let (title, advice) = match status {
         StatusCode::NOT_FOUND => (
             "Not found",
-            "Look for it by its name on the <a href=\"/\">start page</a>. A repository appears here, under its owner's \
+            "Search for its name on the <a href=\"/\">start page</a>. A repository appears here, under its owner's \
              npub and its identifier, once its announcement names this server. An announcement without a push expires.",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => (
@@ -34,20 +34,20 @@ pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option
             "Send less at once. A large repository can be pushed branch by branch.",
         ),
         StatusCode::TOO_MANY_REQUESTS => (
-            "Too many at once",
-            "Load the page again later, and close what else is open from your network to this server.",
+            "Too many requests",
+            "Reload the page later, and close other connections from your network to this server.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Not available now",
-            "Load the page again later; git shows the same reason. The announcement of a repository may name other \
+            "Reload the page later; git shows the same reason. The announcement of a repository may name other \
              servers that have it: <a href=\"https://gitworkshop.dev/repos\">gitworkshop.dev</a> shows where.",
         ),
         other => (
             other.canonical_reason().unwrap_or("Failed"),
-            "The <a href=\"/\">start page</a> tells what this server is for.",
+            "The <a href=\"/\">start page</a> explains what this server is for.",
         ),
     };
-    let wait = retry_after_secs.map_or_else(String::new, |secs| format!(" In {secs} seconds there may be room."));
+    let wait = retry_after_secs.map_or_else(String::new, |secs| format!(" Try again in {secs} seconds."));
     let body = format!(
         "<h1>{title}</h1><p class=\"notice\" role=\"status\">{}.</p><p>{advice}{wait}</p>",
         escape(reason.trim_end_matches('.')),
@@ -111,7 +111,7 @@ fn escaped_excerpt(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// Returns the start of a text that has so many bytes when it is escaped.
+/// Returns the start of a text, with so many bytes after escaping.
 fn beginning(text: &str, bytes_max: usize) -> &str {
     let mut bytes = 0;
     let mut chars = text.char_indices();
@@ -145,10 +145,10 @@ fn entity(c: char) -> Option<&'static str> {
     }
 }
 
-/// Of a page for everybody.
+/// Of any page.
 const PAGE_BYTES_MAX: usize = 30_000;
 
-/// Of a character of an excerpt, on average: those of most scripts have no more.
+/// Average length of a character in an excerpt: that of most scripts is not longer.
 const CHAR_BYTES: usize = 3;
 
 /// Inline, so that a page is one request and needs nothing else to be allowed (`reply::html`).

@@ -1,8 +1,7 @@
-//! A README as HTML, of what anybody may have written: Markdown without its raw HTML, without images, with links to
-//! the web only. Pure.
+//! A README as HTML, from untrusted Markdown: without its raw HTML, without images, with links to the web only. Pure.
 //!
-//! Tags are left out rather than sanitized: what is let through is what this file and `pulldown_cmark` write, and a
-//! page may load nothing anyway. The text between tags stays.
+//! Tags are left out rather than sanitized: only what this file and `pulldown_cmark` write gets through, and a page may
+//! load nothing anyway. The text between tags stays.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -23,7 +22,7 @@ use crate::http::pages::beginning;
 use crate::http::pages::escape;
 use crate::repositories::head_contents::Readme;
 
-/// Returns as much of the README as HTML as `bytes_max` have room for, and whether that is all of it.
+/// Returns as much of the README as HTML as fits into `bytes_max`, and whether that is all of it.
 pub(super) fn readme_html(readme: &Readme, bytes_max: usize) -> (String, bool) {
     let (html, is_all) = match readme.is_markdown {
         true => markdown_html(&readme.text, bytes_max),
@@ -49,12 +48,12 @@ fn markdown_html(text: &str, bytes_max: usize) -> (String, bool) {
     (html.into_inner(), !is_cut.get())
 }
 
-/// A document for as long as there is room for what is written of it, and then the ends of what is open: a line of a
-/// table can stand for a hundred thousand cells, and a link for a long target that is written elsewhere.
+/// A document for as long as there is room for its output, followed by the ends of open elements: a line of a table can
+/// expand to a hundred thousand cells, and a link to a long target that is written elsewhere.
 struct Beginning<'t, 'h> {
     events: Parser<'t>,
     open: Vec<TagEnd>,
-    /// What is written of the events so far.
+    /// The output of the events so far.
     html: &'h RefCell<String>,
     bytes_max: usize,
     is_cut: &'h Cell<bool>,
@@ -80,7 +79,7 @@ impl<'t> Iterator for Beginning<'t, '_> {
 }
 
 impl Beginning<'_, '_> {
-    /// Returns what is shown of the next piece; where that is not all of it, the document ends.
+    /// Returns the shown form of the next piece; if it was shortened, the document ends.
     fn take<'e>(&mut self, event: Event<'e>) -> Option<Event<'e>> {
         let room = self.bytes_max.saturating_sub(self.html.borrow().len() + ENDS_BYTES);
         let is_end = matches!(event, Event::End(_));
@@ -135,7 +134,7 @@ impl fmt::Write for Written<'_> {
     }
 }
 
-/// Returns what is shown of one piece of a document.
+/// Returns the shown form of one piece of a document.
 fn harmless(event: Event<'_>) -> Option<Event<'_>> {
     match event {
         // Below the headings of the page.
@@ -168,7 +167,7 @@ fn harmless(event: Event<'_>) -> Option<Event<'_>> {
     }
 }
 
-/// What this file writes.
+/// Markup written by this file.
 fn markup<'m>(html: String) -> Event<'m> {
     Event::InlineHtml(CowStr::from(html))
 }
@@ -197,7 +196,7 @@ fn lower(level: HeadingLevel) -> HeadingLevel {
     }
 }
 
-/// Kept for the ends of what is open, and for one piece that is no text.
+/// Kept for the ends of open elements, and for one piece that is not text.
 const ENDS_BYTES: usize = (DEPTH_MAX + 4) * "</blockquote>\n\n".len();
 
 /// Elements in elements: browsers give up on some hundreds.

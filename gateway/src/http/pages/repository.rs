@@ -1,5 +1,5 @@
-//! The page of a repository: its description from its events, how to clone it, what it still waits for, its README and
-//! its last commits. Pure.
+//! The page of a repository: its description from its events, how to clone it, what it waits for, its README and its
+//! last commits. Pure.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ use wire::path::npub;
 use wire::path::releases_path;
 use wire::path::repository_path;
 
-/// What a page shows of a commit, as HTML: the same for ever.
+/// The shown content of a commit, as HTML: it never changes.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     readme: String,
@@ -42,7 +42,7 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Renders what was read, into at most so many bytes.
+    /// Renders the contents, into at most so many bytes.
     pub(crate) fn new(read: &HeadContents, bytes_max: usize) -> Self {
         let rows: String = read.commits.iter().map(commit_row).collect();
         let commits = match rows.is_empty() {
@@ -54,7 +54,7 @@ impl Contents {
             let (html, is_whole) = readme_html(readme, room.min(README_BYTES_MAX));
             let more = match is_whole {
                 true => "",
-                false => "<p class=\"quiet\">This is not all of it.</p>",
+                false => "<p class=\"quiet\">The rest of the README is not shown.</p>",
             };
             format!("<h2>README</h2><article dir=\"auto\">{html}</article>{more}")
         });
@@ -91,7 +91,7 @@ pub(crate) fn name_of<'n>(coordinate: &'n Coordinate, facts: &'n Facts) -> &'n s
         .unwrap_or(coordinate.identifier.as_str())
 }
 
-/// The page of a repository without what it shows of a commit.
+/// The page of a repository without the content of a commit.
 #[derive(Debug)]
 pub(crate) struct Outline<'f> {
     service: &'f Service,
@@ -176,13 +176,13 @@ fn unfulfillable(coordinate: &Coordinate, facts: &Facts) -> String {
     fault.map_or_else(String::new, |fault| {
         let fault = escape(&fault.to_string());
         notice(
-            &format!("No push can bring about the newest state that they have declared: {fault}."),
+            &format!("No push can fulfil the newest state that they have declared: {fault}."),
             None,
         )
     })
 }
 
-/// Returns for how many seconds the announcement is still held; `None` if it is not held.
+/// Returns the seconds for which the announcement is still held; `None` if it is not held.
 fn held_secs(coordinate: &Coordinate, facts: &Facts) -> Option<u64> {
     let announcement = facts.announcement(coordinate)?;
     let entry = facts.entries.get(&announcement.item.revision.event_id)?;
@@ -433,7 +433,8 @@ mod tests {
             .unwrap()
     }
 
-    /// Everything about a repository that anybody can write, as long as it may be, of characters that take most.
+    /// Everything about a repository that untrusted authors can write, at its maximum length, in the characters that
+    /// take most.
     fn facts_at_their_limits(keys: &[Keys], identifier: &str) -> Facts {
         let tag = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<String>>();
         let (service, long): (Service, String) = ("git.example.com".parse().unwrap(), "'".repeat(5000));
@@ -512,7 +513,7 @@ mod tests {
             assert!(page.len() <= PAGE_BYTES_MAX, "{}: {identifier}", page.len());
             for part in [
                 "<article dir=\"auto\"><p>&lt;'</p>\n<p>",
-                "This is not all of it.",
+                "The rest of the README is not shown.",
                 "<bdi>main</bdi> <span class=\"mark\">default",
                 "<bdi>1999&#39;",
                 "Last commits",

@@ -53,12 +53,12 @@ pub(super) fn found_packs(object_dir: &Path) -> Result<FoundPacks, FileError> {
     Ok(found)
 }
 
-/// Tells whether a ref names an object that none reached: what was found out then does not hold any more. Blocks.
+/// Whether a ref names an object that no ref reached before: then the earlier result is no longer valid. Blocks.
 fn is_reached_again(object_dir: &Path, unreachable: &BTreeSet<PathBuf>) -> bool {
     if unreachable.is_empty() {
         return false;
     }
-    // Whoever sorts them tells what cannot be read.
+    // The sort reports unreadable ones.
     let refs = read_refs(object_dir.parent().unwrap_or(object_dir), None)
         .ok()
         .flatten();
@@ -69,7 +69,7 @@ fn is_reached_again(object_dir: &Path, unreachable: &BTreeSet<PathBuf>) -> bool 
 /// Returns the packs of a directory beside which there is a file with this extension, and for how long. Blocks.
 ///
 /// # Errors
-/// [`FileError`] if that cannot be told.
+/// [`FileError`] if that cannot be determined.
 pub(super) fn ages(extension: &str, pack_dir: &Path) -> Result<Vec<(PathBuf, Duration)>, FileError> {
     let marked = marked_with(extension, pack_dir)?.into_iter();
     // A clock that was set back: it stays for longer.
@@ -98,7 +98,7 @@ fn sorted_before(object_dir: &Path) -> Result<Duration, FileError> {
     Ok(Duration::ZERO)
 }
 
-/// Returns the packs that the multi-pack index of a directory has; none if there is none that can be read.
+/// Returns the packs in the multi-pack index of a directory; none if there is no readable index.
 pub(super) fn indexed_packs(pack_dir: &Path) -> BTreeSet<PathBuf> {
     let path = pack_dir.join(MULTI_PACK_INDEX);
     let index = gix::odb::pack::multi_index::File::at(path, None);

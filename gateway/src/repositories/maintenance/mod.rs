@@ -14,7 +14,6 @@ mod found;
 mod plan;
 mod removable;
 mod switch;
-mod touched;
 mod workshop;
 
 use shared::nip34::Coordinate;
@@ -33,11 +32,10 @@ pub(crate) use crate::repositories::maintenance::removable::Removable;
 use crate::repositories::maintenance::removable::find_removable;
 pub(super) use crate::repositories::maintenance::switch::RenewedPacks;
 pub(super) use crate::repositories::maintenance::switch::remove_replaced;
-pub(crate) use crate::repositories::maintenance::touched::TouchedRepositories;
 use crate::repositories::maintenance::workshop::Workshop;
 use crate::repositories::repository::Repository;
 
-/// What was done.
+/// The work that was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Maintained {
     /// Refs that had files of their own.
@@ -53,7 +51,7 @@ pub(crate) struct Maintained {
 }
 
 impl Repositories {
-    /// Does for the packs of a repository what is to be done. Takes its lock for the end of it only.
+    /// Maintains the packs of a repository as needed. Takes its lock only at the end.
     ///
     /// # Errors
     /// [`RepositoryError`]; the repository is as before then, or has some of it.
@@ -90,7 +88,7 @@ impl Repositories {
         })
     }
 
-    /// Finds unreachable objects that can go; `None`: there are none.
+    /// Finds unreachable objects that can be removed; `None`: there are none.
     ///
     /// # Errors
     /// [`RepositoryError`] if something cannot be read.
@@ -146,13 +144,13 @@ mod tests {
     use shared::git::Oid;
 
     use super::*;
-    use crate::repositories::copy::copy_objects;
     use crate::repositories::copy::share_objects;
     use crate::repositories::maintenance::found::contained_packs;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::packs::REPLACED;
     use crate::repositories::packs::packs_in;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     fn repositories(world: &World, keep_replaced: Duration) -> Repositories {
         let settings = MaintenanceSettings {
@@ -278,8 +276,8 @@ mod tests {
         assert_whole(&world, &repository, &commits).await;
     }
 
-    /// It was made again, of a pack and nothing else: nobody could create it any more; and in one that was pushed anew
-    /// the objects of the old one became fetchable.
+    /// It was created again, from a pack and nothing else: nobody could create it any more; and in one that was pushed
+    /// again the objects of the old one became fetchable.
     #[tokio::test]
     async fn what_was_made_of_a_repository_that_is_gone_does_not_move_in() {
         for world in World::of_every_git().await {
@@ -331,7 +329,7 @@ mod tests {
         );
     }
 
-    /// It was tried anew after each push, for an hour at a time, and all others waited.
+    /// It was tried again after each push, for an hour at a time, and all others waited.
     #[tokio::test]
     async fn packs_that_cannot_be_combined_are_indexed_and_left_out_for_a_day() {
         let world = World::whose_git_can_be_killed().await;

@@ -1,4 +1,4 @@
-//! What is to be done about the packs of a repository, given which there are. No files here.
+//! Decides how to maintain the packs of a repository, given the packs that it has. No files here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -41,16 +41,16 @@ impl FoundPacks {
 pub(crate) struct FoundPack {
     pub(super) name: PathBuf,
     pub(super) bytes: u64,
-    /// It stands on the disk once for several repositories.
+    /// Several repositories share it on disk.
     pub(super) is_shared: bool,
 }
 
-/// When maintenance is worth its time, and what it may cost.
+/// When maintenance is worth its time, and its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MaintenanceSettings {
     /// So many packs that are not indexed, or in all, are indexed and combined.
     pub(crate) packs_max: usize,
-    /// For how long a pack stays after its objects are in another: whoever has begun to read may need it.
+    /// How long a pack stays after its objects are in another: a running reader may need it.
     pub(crate) keep_replaced: Duration,
     /// For how long objects that no ref reaches stay at least.
     pub(crate) keep_unreachable: Duration,
@@ -92,12 +92,12 @@ pub(crate) enum Effort {
     All,
 }
 
-/// What is to be done.
+/// The decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MaintenancePlan {
     /// Packs to make one of.
     pub(super) combine: BTreeSet<PathBuf>,
-    /// Whether the index and what is made with it (bitmaps, commit-graph) are written anew.
+    /// Whether the index and the files that depend on it (bitmaps, commit-graph) are rewritten.
     pub(super) is_indexed_anew: bool,
     /// Packs that nobody reads any more.
     pub(super) remove: Vec<PathBuf>,
@@ -105,7 +105,7 @@ pub(super) struct MaintenancePlan {
     pub(super) is_sorted: bool,
 }
 
-/// What is to be done about objects that no ref reaches.
+/// The decision about unreachable objects.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Separation {
     /// Packs that have some, of which two are made.
@@ -140,8 +140,8 @@ pub(super) fn plan(found: &FoundPacks, effort: Effort, settings: &MaintenanceSet
     }
 }
 
-/// Decides about packs, given how many of the objects of each refs reach, and how many it has. None that repositories
-/// share is made anew.
+/// Decides about packs, given how many objects of each are reachable, and how many it has. Packs that repositories
+/// share are not rewritten.
 pub(super) fn separate<'p>(found: &FoundPacks, counts: impl Iterator<Item = (&'p Path, usize, usize)>) -> Separation {
     let mut separation = Separation::default();
     for (name, reached, all) in counts {
@@ -178,7 +178,7 @@ fn to_combine(packs: &[FoundPack]) -> BTreeSet<PathBuf> {
 /// Packs of fewer bytes are read as fast without an index.
 const GROWTH_BYTES_MIN: u64 = 1 << 20;
 
-/// The index is written anew when this part of the repository is not in it: then bitmaps cover the rest.
+/// The index is rewritten when this part of the repository is not in it; otherwise bitmaps cover enough.
 const GROWTH_PARTS: u64 = 10;
 
 /// It is looked for unreachable objects so many times in the time that they stay, which is so much longer at most.
@@ -223,7 +223,7 @@ mod tests {
             (&[("a", 10)], &[], pays, &[], false),
             (&[("a", 10)], &[], all, &[], true),
             (&[("a", 10)], &["a"], all, &[], false),
-            // What has grown by a part is indexed.
+            // A repository that has grown by this part is indexed.
             (&[("a", MIB)], &[], pays, &[], true),
             (&[("a", 100 * MIB), ("b", 9 * MIB)], &["a"], pays, &[], false),
             (&[("a", 100 * MIB), ("b", 20 * MIB)], &["a"], pays, &[], true),

@@ -1,8 +1,8 @@
 //! Whether objects that no ref reaches can go, when they have been kept for as long as they are: nothing that stays may
 //! need them, because whatever is in a repository counts as being there with all that it refers to.
 //!
-//! The objects that stay are read outside of the lock. Under it only names are compared: a pack that has come since, or
-//! a tip that was wanted since, tells that something else is to be read.
+//! The remaining objects are read outside the lock. Under it only names are compared: a new pack, or a newly wanted
+//! tip, means that something else must be read.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -71,7 +71,7 @@ impl Removable {
         let staged = staged.iter().filter_map(|dir| dir.file_name()?.to_str()?.parse().ok());
         let mut tips = refs.into_values().chain(wanted.iter().copied()).chain(staged);
         let is_wanted = tips.any(|tip| sides.would_miss(&tip));
-        // Whoever reads the index looks for them there.
+        // Readers of the index look for them there.
         if is_wanted || !indexed_packs(&pack_dir).is_disjoint(&self.due) {
             return Ok(Some(0));
         }
@@ -80,8 +80,8 @@ impl Removable {
     }
 }
 
-/// Reads whether anything needs the unreachable objects of a repository whose time is over; `None`: there are none, or
-/// they are needed, or that cannot be told.
+/// Determines whether anything needs the unreachable objects of a repository whose time is over; `None`: there are
+/// none, or they are needed, or that cannot be determined.
 ///
 /// # Errors
 /// [`RepositoryError`] if something cannot be read.
@@ -138,7 +138,7 @@ impl Sides {
         })
     }
 
-    /// Whether an object goes with what is due.
+    /// Whether an object would be removed with those that are due.
     fn would_miss(&self, oid: &Oid) -> bool {
         self.due.have(oid) && !self.others.have(oid)
     }
@@ -162,7 +162,8 @@ fn read_others(
     if marks.list(&due, true).any(|oid| sides.would_miss(&oid)) {
         return Ok(None);
     }
-    // What refs reach was followed. Of what they do not, each object tells what it needs itself.
+    // The walk has followed the reachable objects. For the unreachable ones, each object itself names those that it
+    // needs.
     let mut unread = vec![(repository.object_dir(), marks.list(&others, false).collect::<Vec<_>>())];
     let mut read: BTreeSet<PathBuf> = others.iter().map(|name| pack_dir.join(name)).collect();
     for dir in object_dirs_aside(repository)? {
@@ -207,7 +208,6 @@ mod tests {
 
     use super::*;
     use crate::repositories::Repositories;
-    use crate::repositories::copy::copy_objects;
     use crate::repositories::generation::Generation;
     use crate::repositories::maintenance::plan::Effort;
     use crate::repositories::pack::IngestLimits;
@@ -215,6 +215,7 @@ mod tests {
     use crate::repositories::received::Received;
     use crate::repositories::spool::Spool;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::copy_objects;
 
     /// A repository with a branch and a commit beside it that no ref reaches any more, set apart.
     struct Scene {
@@ -353,7 +354,7 @@ mod tests {
                 (2, 1)
             );
             let before = Generation::of(scene.repository.path()).unwrap();
-            // A reader that has opened the pack goes on reading it.
+            // A reader that has opened the pack can continue to read it.
             let objects = Objects::open(&[scene.repository.object_dir()]).unwrap();
             assert!(objects.kind(scene.unreached).unwrap().is_some());
 
@@ -464,10 +465,10 @@ mod tests {
         let locked = locked.repository(scene.repository.coordinate()).unwrap();
         let whole = received.pop().unwrap();
 
-        let taken = locked.take_in(received.pop().unwrap(), &tips).await;
+        let taken = locked.take_in(received.pop().unwrap(), &tips, None).await;
         assert!(matches!(taken, Err(RepositoryError::Incomplete { .. })), "{taken:?}");
         assert!(!scene.is_here(child).await);
-        locked.take_in(whole, &tips).await.unwrap();
+        locked.take_in(whole, &tips, None).await.unwrap();
 
         assert!(scene.is_here(child).await && scene.is_here(scene.unreached).await);
         scene.set("again", child).await;
@@ -495,7 +496,7 @@ mod tests {
         scene.assert_whole().await;
     }
 
-    /// What is left of one pack may be what another one was that had been replaced: it would go with that.
+    /// The rest of one pack may equal another pack that had been replaced: it would be removed with that.
     #[tokio::test]
     async fn a_pack_that_is_made_again_is_no_longer_replaced() {
         let scene = Scene::new().await;

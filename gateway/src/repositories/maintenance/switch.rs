@@ -10,6 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
@@ -23,7 +24,7 @@ use crate::repositories::packs::packs_in;
 use crate::repositories::packs::remove_pack;
 use crate::repositories::quarantine::Quarantine;
 
-/// What maintenance has made of the packs of a repository, and what it replaces.
+/// The new packs of a repository after maintenance, and the ones that they replace.
 #[must_use = "dropping it removes it"]
 #[derive(Debug)]
 pub(crate) struct RenewedPacks {
@@ -39,11 +40,11 @@ pub(crate) struct RenewedPacks {
 }
 
 impl RenewedPacks {
-    /// Puts them into the repository with this object directory, and returns whether they still fit to what is there.
-    /// Call it under its lock. Blocks.
+    /// Puts them into the repository with this object directory, and returns whether they still match its packs. Call
+    /// it under its lock. Blocks.
     ///
     /// # Errors
-    /// [`FileError`]; then the repository has what it had, and perhaps some of the new.
+    /// [`FileError`]; then the repository has its old packs, and perhaps some of the new.
     pub(in crate::repositories) fn put_in_place(self, object_dir: &Path) -> Result<bool, FileError> {
         let (from, to) = (self.quarantine.object_dir(), object_dir);
         // Not asked of the quarantine: a link to a pack that is gone is no pack there.
@@ -73,7 +74,7 @@ impl RenewedPacks {
         for (names, extension) in [(&self.unreachable, UNREACHABLE), (&self.replaced, REPLACED)] {
             for name in names {
                 let marker = pack_dir.join(name).with_extension(extension);
-                // What is marked already has its time from then on.
+                // Packs that are already marked keep their time.
                 match File::create_new(&marker) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                         return Err(failed("make", &marker)(error));
@@ -87,13 +88,13 @@ impl RenewedPacks {
     }
 }
 
-/// Tells whether a file belongs to a multi-pack index, and is not that.
+/// Whether a file belongs to a multi-pack index without being the index itself.
 fn is_beside(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     name.starts_with(MULTI_PACK_INDEX) && name != MULTI_PACK_INDEX
 }
 
-/// Removes a multi-pack index, and what belongs to it.
+/// Removes a multi-pack index and its files.
 fn remove_index(pack_dir: &Path) -> Result<(), FileError> {
     remove_file(&pack_dir.join(MULTI_PACK_INDEX))?;
     files(pack_dir)?
@@ -102,7 +103,8 @@ fn remove_index(pack_dir: &Path) -> Result<(), FileError> {
         .try_for_each(|path| remove_file(path))
 }
 
-/// Moves a multi-pack index: its bitmaps first, so that whoever finds it finds them. Those of the old one go last.
+/// Moves a multi-pack index: its bitmaps first, so that a reader that finds the index finds them. Those of the old one
+/// are removed last.
 fn move_index(from: &Path, to: &Path) -> Result<(), FileError> {
     let mut old: BTreeSet<PathBuf> = files(to)?.into_iter().filter(|path| is_beside(path)).collect();
     for file in files(from)?.iter().filter(|path| is_beside(path)) {
@@ -142,11 +144,8 @@ pub(super) fn new_files(object_dir: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = fs::read_dir(dir).map_err(failed("list", dir))?;
-    let paths = entries.map(|entry| Ok(entry.map_err(failed("list", dir))?.path()));
-    paths
-        .filter(|path| path.as_ref().is_ok_and(|path| !path.is_dir()) || path.is_err())
-        .collect()
+    let paths = entries(dir)?.into_iter().map(|entry| entry.path());
+    Ok(paths.filter(|path| !path.is_dir()).collect())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {

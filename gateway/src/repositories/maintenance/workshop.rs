@@ -1,7 +1,6 @@
 //! Where packs and indexes are made for a repository: what takes time, by git, outside of the lock.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::io::BufWriter;
 use std::io::Seek;
 use std::io::Write;
@@ -14,8 +13,10 @@ use std::sync::Arc;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
+use crate::git::error::ended;
+use crate::git::error::succeeded;
 use crate::git::invocation::Invocation;
-use crate::process::ChildOutput;
+use crate::logged::logged;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -36,7 +37,7 @@ use crate::repositories::packs::packs_in;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 
-/// What refs reach, and what is to be done about the rest.
+/// The reachable objects, and the decision about the rest.
 pub(super) struct Sorted {
     marks: Marks,
     pub(super) separation: Separation,
@@ -107,7 +108,7 @@ impl<'r> Workshop<'r> {
                     let (dir, names) = (dir.clone(), plan.combine.clone());
                     replaced = in_background(move || contained_packs(&dir, &names, &[combined].into())).await;
                 }
-                Err(error) => self.do_without(&error, "the packs of a repository are not combined"),
+                Err(error) => self.do_without(&error, "cannot combine the packs of a repository"),
             }
         }
         let mut indexed = in_background(move || packs_in(&dir)).await?;
@@ -127,13 +128,13 @@ impl<'r> Workshop<'r> {
         })
     }
 
-    /// Writes what is read instead of each pack, as far as it can be written.
+    /// Writes the files that readers use instead of each pack, as far as possible.
     async fn index_all(&self, found: &FoundPacks, indexed: &BTreeSet<PathBuf>) -> Result<(), RepositoryError> {
         let largest = found.packs.iter().filter(|pack| indexed.contains(&pack.name));
         let largest = largest.max_by_key(|pack| pack.bytes).map(|pack| pack.name.clone());
         if let Err(error) = self.index(indexed, largest.as_deref(), Some("--bitmap")).await {
             // Something is missing, or its limits are too small for bitmaps.
-            self.do_without(&error, "a repository gets no bitmaps");
+            self.do_without(&error, "cannot write bitmaps for a repository");
             self.index(indexed, largest.as_deref(), None).await?;
         }
         let graph = self
@@ -142,12 +143,12 @@ impl<'r> Workshop<'r> {
             .arg("--reachable")
             .arg("--no-progress");
         if let Err(error) = self.run(graph, "").await {
-            self.do_without(&error, "a repository gets no commit-graph");
+            self.do_without(&error, "cannot write a commit-graph for a repository");
         }
         Ok(())
     }
 
-    /// Tells what refs reach from what they do not; `None`: nothing is to be done about that, or it cannot be told.
+    /// Separates reachable from unreachable objects; `None`: nothing must be done, or they cannot be determined.
     ///
     /// # Errors
     /// It cannot be noted that it was looked for.
@@ -158,7 +159,7 @@ impl<'r> Workshop<'r> {
             Ok(Some(marks)) => marks,
             Ok(None) => return Ok(None),
             Err(error) => {
-                self.do_without(&error, "it is not looked for unreachable objects of a repository");
+                self.do_without(&error, "cannot look for unreachable objects of a repository");
                 return Ok(None);
             }
         };
@@ -199,15 +200,12 @@ impl<'r> Workshop<'r> {
             child.output(revs.as_bytes(), 0, self.settings.duration_max),
             marks.mark_printed(stdout)
         );
-        self.judge("rev-list", walked)?;
-        marked.map_err(|source| GitError::Run {
-            command: "rev-list".to_owned(),
-            source,
-        })?;
+        succeeded("rev-list", ended("rev-list", self.settings.duration_max, walked)?)?;
+        marked.map_err(GitError::run("rev-list"))?;
         Ok(Some(marks))
     }
 
-    /// Makes two packs of these, one of what is marked.
+    /// Splits these packs into two packs, one of the marked objects.
     async fn split(&self, marks: Marks, names: &BTreeSet<PathBuf>) -> Result<Split, RepositoryError> {
         let marks = Arc::new(marks);
         Ok(Split {
@@ -289,29 +287,13 @@ impl<'r> Workshop<'r> {
         let child = git.spawn(stdin)?;
         child.let_others_first();
         let output = child.output(input.as_bytes(), PRINTED_BYTES_MAX, deadline).await;
-        self.judge(&command, output)
-    }
-
-    fn judge(&self, command: &str, output: io::Result<Option<ChildOutput>>) -> Result<Vec<u8>, RepositoryError> {
-        let (command, deadline) = (command.to_owned(), self.settings.duration_max);
-        let error = match output {
-            Ok(Some(output)) if output.status.success() => return Ok(output.stdout),
-            Ok(Some(output)) => GitError::Failed {
-                command,
-                status: output.status,
-                message: output.stderr.summary(),
-            },
-            Ok(None) => GitError::Deadline { command, deadline },
-            Err(source) => GitError::Run { command, source },
-        };
-        Err(error.into())
+        Ok(succeeded(&command, ended(&command, deadline, output)?)?)
     }
 
     fn do_without(&self, error: &RepositoryError, text: &str) {
         let repository = self.repository;
         repository.store().touched().leave_out(repository.coordinate());
-        let error = error as &dyn std::error::Error;
-        tracing::warn!(repo.coordinate = %repository.coordinate(), error, "{text}, left out until the daily visit");
+        tracing::warn!(repo.coordinate = %repository.coordinate(), error = logged(error), "{text}, left out until the daily re-check");
     }
 }
 

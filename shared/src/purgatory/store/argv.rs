@@ -43,7 +43,7 @@ impl Argv {
         }
     }
 
-    /// Lets the call return when as many replicas as the operator wants have what it wrote.
+    /// Makes the call return only when as many replicas as the operator requires have what it wrote.
     pub(super) fn replicated(mut self) -> Self {
         self.is_replicated = true;
         self
@@ -73,7 +73,7 @@ impl Argv {
         self.arg(number.try_into().map_or(max, |number| number.min(max)))
     }
 
-    /// What is held, with the first of what it extends.
+    /// The event to hold, with the first of those that it extends.
     pub(super) fn hold(self, hold: &Hold, extend: &[EventId]) -> Self {
         let limits = self.limits;
         let limits = match hold.room {
@@ -156,7 +156,7 @@ impl Argv {
         notes.iter().fold(self, add)
     }
 
-    /// What was found of each that was looked at. What nothing was found of has nothing staged.
+    /// The result for each reconciled PR. One without a result has nothing staged.
     pub(super) fn looked(self, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> Self {
         looks.members.iter().fold(self.arg(&looks.last_change), |argv, look| {
             let argv = argv.arg(&look.member).arg(&look.score);

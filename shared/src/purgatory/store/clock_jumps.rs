@@ -25,7 +25,7 @@ struct Noticed {
     jumps: Vec<Jump>,
 }
 
-/// From what the clock should have shown to what it did.
+/// From the expected to the actual time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Jump {
     before: u64,
@@ -70,7 +70,7 @@ impl Noticed {
             if now > before.saturating_add(LATE.as_secs()) {
                 tracing::warn!(
                     secs = now - before,
-                    "Redis' clock has jumped: no deadline is reached by that"
+                    "Redis' clock has jumped: deadlines are extended accordingly"
                 );
                 self.jumps.push(Jump { before, after: now });
                 if self.jumps.len() > JUMPS_MAX {
@@ -83,7 +83,7 @@ impl Noticed {
 }
 
 impl Jump {
-    /// Puts a deadline off by what was jumped over if it is in that; returns whether it is.
+    /// Extends a deadline by the length of the jump if it lies within it; returns whether it does.
     fn put_off(self, deadline: &mut u64) -> bool {
         let is_over = self.before < *deadline && *deadline <= self.after;
         if is_over {
@@ -96,7 +96,7 @@ impl Jump {
 /// How late an answer of the store may be, and how far clocks may drift apart between two of them.
 const LATE: Duration = Duration::from_secs(30);
 
-/// Jumps remembered. What was jumped over is read, and so put off in the store, within minutes.
+/// Jumps remembered. Deadlines within a jump are read, and so extended in the store, within minutes.
 const JUMPS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reads what the scripts return. What does not fit is an error that names it: Redis is shared with people.
+//! Decodes the results of the scripts. An unexpected value is an error that names it: people also write to Redis.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -49,8 +49,8 @@ type RawReading = (
     String,
 );
 
-/// Where the next page of a reading begins: the place of a coordinate, from 1, the name of its index, and the last
-/// member of that which was read.
+/// Where the next page of a read begins: the position of a coordinate, from 1, the name of its index, and the last
+/// member that was read.
 pub(super) struct ReadingCursor(pub(super) usize, pub(super) String, pub(super) String);
 
 impl ReadingCursor {
@@ -95,7 +95,7 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Coordinate, 
 pub(super) fn looks((last_change, members): (String, Vec<(String, String)>)) -> Result<Looks, Malformed> {
     let look = |(member, score): (String, String)| {
         let id = member.rsplit(':').next().unwrap_or_default();
-        let event_id = EventId::from_hex(id).map_err(|_| malformed("a PR to look at", "id", id))?;
+        let event_id = EventId::from_hex(id).map_err(|_| malformed("a PR to reconcile", "id", id))?;
         Ok(Look {
             event_id,
             member,

@@ -1,4 +1,4 @@
-//! What can go wrong between this program and Redis.
+//! Failures between this program and Redis.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use redis::ErrorKind;
 use redis::ServerErrorKind;
 
-/// Why the purgatory did not do what was asked. Nothing was changed, but for a timeout
-/// ([`PurgatoryError::Unavailable`]) or missing replicas ([`PurgatoryError::Unconfirmed`]): then it is not known, and
-/// every operation may be asked for again.
+/// Why the purgatory did not do an operation. Nothing was changed, except after a timeout
+/// ([`PurgatoryError::Unavailable`]) or with missing replicas ([`PurgatoryError::Unconfirmed`]): then it is unknown,
+/// and every operation may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgatoryError {
     /// Redis cannot be reached, does not answer in time, or answers that it cannot serve at the moment. It passes.
     #[error("cannot {operation} in the purgatory: redis is unavailable ({server})")]
     Unavailable {
-        /// What was attempted.
+        /// The operation that failed.
         operation: &'static str,
         /// Which Redis.
         server: Arc<str>,
@@ -25,7 +25,7 @@ pub enum PurgatoryError {
     /// Too few replicas confirmed in time that they have it. It may be done on the master alone.
     #[error("cannot {operation} in the purgatory: {confirmed} of {wanted} replicas of redis have it")]
     Unconfirmed {
-        /// What was attempted.
+        /// The operation that failed.
         operation: &'static str,
         /// How many have it.
         confirmed: u64,
@@ -35,7 +35,7 @@ pub enum PurgatoryError {
     /// Redis is at its `maxmemory`. What lets it empty itself still works.
     #[error("cannot {operation} in the purgatory: redis is out of memory (maxmemory)")]
     Full {
-        /// What was attempted.
+        /// The operation that failed.
         operation: &'static str,
     },
     /// The server is older than the scripts need.
@@ -50,14 +50,14 @@ pub enum PurgatoryError {
     /// The URL of Redis cannot be used.
     #[error("cannot use the redis URL")]
     Url {
-        /// What is wrong with it, without the URL, which may hold a password.
+        /// The fault, without the URL, which may contain a password.
         #[source]
         source: redis::RedisError,
     },
     /// Redis refused the command or the script: a wrong password, a missing right, or a bug.
     #[error("cannot {operation} in the purgatory: redis refused ({server})")]
     Script {
-        /// What was attempted.
+        /// The operation that failed.
         operation: &'static str,
         /// Which Redis.
         server: Arc<str>,
@@ -68,9 +68,9 @@ pub enum PurgatoryError {
     /// Something in Redis was not written by this program, or a script has a bug.
     #[error("cannot {operation} in the purgatory: {what}")]
     Protocol {
-        /// What was attempted.
+        /// The operation that failed.
         operation: &'static str,
-        /// What cannot be read, or fails.
+        /// The unreadable or failing part.
         what: String,
     },
 }

@@ -56,7 +56,7 @@ const SCRIPT_KEYS: [(&str, &str); 31] = [
 /// The epoch.
 pub(super) const EPOCH: &str = "{purgatory}:epoch";
 
-/// What is written to see whether Redis takes writes in time.
+/// Written to see whether Redis accepts writes in time.
 pub(super) const PROBE: &str = "{purgatory}:probe";
 
 /// No key but the channel on which a script notifies that a coordinate became dirty, or an entry releasing or due. The
@@ -80,8 +80,8 @@ const GATES_BYTES_MAX: u64 = 8 << 20;
 /// Gates that each author may have when others have used half of it.
 const GATES_KEPT_FREE: u64 = 16;
 
-/// Entries of one coordinate that each author may have, however many others have: more states and PRs than wait for git
-/// data at a time of anybody who pushes it.
+/// Entries of one coordinate that each author may have, however many others have: more states and PRs than an honest
+/// author has waiting at a time.
 const SHARE_KEPT_FREE: u64 = 32;
 
 /// Placeholders that each repository may have, however many others have. Fewer than one push may bring: a new place
@@ -111,18 +111,18 @@ const REFUSALS_MAX: usize = 3_000;
 /// For how long, after the last of them: they have addresses of people.
 const REFUSALS_SECS: u64 = 24 * 60 * 60;
 
-/// How many PRs that something has happened to are looked at under one lock, and as many others: setting the ref of one
-/// takes some ten milliseconds, for which a push of the owner waits.
+/// How many changed PRs are reconciled under one lock, and as many others: setting the ref of one takes some ten
+/// milliseconds, for which a push of the owner waits.
 const LOOKS_PAGE_MAX: usize = 4;
 
 /// Bytes of events that one call returns or is given, and one event more.
 pub(super) const PAGE_BYTES: usize = 256 << 10;
 
-/// What is taken off the number of a change to have the score of a PR that was not looked at since: those are below 0,
-/// in the order of their changes, and exact, until the year 2112.
+/// Subtracted from the number of a change to get the score of a PR that was not reconciled since: those are below 0, in
+/// the order of their changes, and exact, until the year 2112.
 const UNLOOKED: u64 = 1 << 52;
 
-/// How many entries of an index one call looks at, however few of them it may return.
+/// How many entries of an index one call reads, however few of them it may return.
 const SCANNED_MAX: u64 = 200;
 
 /// How many of those who list the owner of a coordinate are ever read, and how many pubkeys of one announcement are

@@ -1,5 +1,5 @@
-//! The purgatory as everybody else sees it: one type, whichever store is behind it, and the table of its operations.
-//! The file is long because the table has all of them.
+//! The purgatory as its users see it: one type, whichever store is behind it, and the table of its operations. The file
+//! is long because the table has all of them.
 
 mod argv;
 mod clock_jumps;
@@ -76,7 +76,7 @@ pub(crate) use self::source_group::source_group;
 pub struct Purgatory {
     backend: Backend,
     limits: Limits,
-    /// Those of Redis: whoever gives a store in memory its clock gives it one that does not jump.
+    /// Those of Redis: a test that gives a store in memory its clock gives it one that does not jump.
     clock_jumps: Arc<ClockJumps>,
 }
 
@@ -91,7 +91,7 @@ enum Backend {
 enum DirtyIndex {
     /// Something has happened to it.
     Coordinates,
-    /// Some of its PRs have to be looked at.
+    /// Some of its PRs must be reconciled.
     PullRequests,
 }
 
@@ -114,7 +114,7 @@ operations! {
     fn entries_page(event_ids: &[EventId]) -> Vec<Entry> =
         ("read entries", |argv| argv.args(event_ids), decode::entries);
 
-    /// Holds an event, and extends the first of what it extends, and returns how many.
+    /// Holds an event, and extends the first of the events that it extends; returns how many.
     fn hold_entry(hold: &Hold, extend: &[EventId]) -> (usize, HoldOutcome) =
         ("hold an event", |argv| argv.hold(hold, extend).replicated(), decode::hold_outcome);
 
@@ -127,7 +127,7 @@ operations! {
         ("mark coordinates dirty", |argv| argv.args(coordinates), |_: u64| Ok(()));
 
     /// Clears the dirty mark of a coordinate, and returns whether it did: not if the number has risen since `seen`.
-    /// From then on all its PRs are to be looked at.
+    /// From then on all its PRs must be reconciled.
     pub fn clear_dirty(coordinate: &Coordinate, seen: DirtyNumber) -> bool =
         ("clear a dirty mark", |argv| argv.arg(coordinate).arg(seen.0), Ok);
 
@@ -139,27 +139,27 @@ operations! {
     pub fn dirty_number(coordinate: &Coordinate) -> Option<DirtyNumber> =
         ("read a dirty number", |argv| argv.arg(coordinate), |number: Option<u64>| Ok(number.map(DirtyNumber)));
 
-    /// Returns what has to be looked at of the PRs of a coordinate, one page of it.
+    /// Returns one page of the PRs of a coordinate that must be reconciled.
     pub fn looks_page(coordinate: &Coordinate) -> Looks =
-        ("list PRs to look at", |argv| argv.arg(coordinate), decode::looks);
+        ("list PRs to reconcile", |argv| argv.arg(coordinate), decode::looks);
 
-    /// Notes that PRs of a coordinate were looked at, but for those that something has happened to since `looks` were
-    /// read, and returns whether there is more to look at.
+    /// Records that PRs of a coordinate were reconciled, except those that have changed since `looks` were read, and
+    /// returns whether there are more to reconcile.
     pub fn note_looked(coordinate: &Coordinate, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> bool =
-        ("note what was looked at", |argv| argv.arg(coordinate).looked(looks, found), Ok);
+        ("record reconciled PRs", |argv| argv.arg(coordinate).looked(looks, found), Ok);
 
-    /// Has it looked into what is staged in a repository for one page of events.
+    /// Marks one page of events, for which commits may be staged in a repository, for a reconcile.
     fn ask_for_looks_page(coordinate: &Coordinate, event_ids: &[EventId]) -> () =
-        ("have PRs looked at", |argv| argv.arg(coordinate).args(event_ids), |_: u64| Ok(()));
+        ("mark PRs for a reconcile", |argv| argv.arg(coordinate).args(event_ids), |_: u64| Ok(()));
 
-    /// Has all PRs of one page of coordinates looked at.
+    /// Marks all PRs of one page of coordinates for a reconcile.
     fn begin_rounds_page(coordinates: &[&Coordinate]) -> () =
-        ("have all PRs looked at", |argv| argv.args(coordinates), |_: u64| Ok(()));
+        ("mark all PRs for a reconcile", |argv| argv.args(coordinates), |_: u64| Ok(()));
 
     /// Has at most `count_max` entries and placeholders reconciled whose deadline is past, and returns how many it
     /// found. Nothing expires by this, and each is found again after `recheck_secs` if it is still there.
     pub fn mark_overdue(count_max: usize, recheck_secs: u64) -> usize =
-        ("mark what is overdue", |argv| argv.bounded(count_max).bounded(recheck_secs), Ok);
+        ("mark overdue entries", |argv| argv.bounded(count_max).bounded(recheck_secs), Ok);
 
     /// Marks one page of events as releasing; `own` are those that earlier pages have leased.
     fn mark_releasing_page(releases: &[Release], own: &BTreeSet<EventId>, lease_secs: u64) -> MarkedReleasing =
@@ -169,11 +169,11 @@ operations! {
     /// Leases to the caller at most `count_max` releasing entries whose time has come and none of whose
     /// [`Release::after`] is still releasing, earliest first.
     pub fn take_due(count_max: usize, lease_secs: u64) -> Vec<Leased> =
-        ("take what is due", |argv| argv.bounded(count_max).bounded(lease_secs), decode::leased);
+        ("take due entries", |argv| argv.bounded(count_max).bounded(lease_secs), decode::leased);
 
-    /// Records how an attempt to publish ended, and returns whether it did: not if the lease is not the current one.
-    /// What is ordered after an entry that is removed is due at once. An entry that is dropped makes its coordinates
-    /// dirty.
+    /// Records the outcome of an attempt to publish, and returns whether it did: not if the lease is not the current
+    /// one. Events that are ordered after a removed entry are due at once. An entry that is dropped makes its
+    /// coordinates dirty.
     pub fn settle(event_id: &EventId, lease: Lease, settlement: &Settlement) -> bool =
         ("settle a release", |argv| argv.arg(event_id).arg(lease.0).settlement(settlement), Ok);
 
@@ -192,7 +192,7 @@ operations! {
 
     /// Keeps out what its author asked to delete: event ids, addresses, or everything (`author`) made up to a time.
     fn gate(author: &PublicKey, created_at: u64, targets: &[String]) -> () =
-        ("keep deleted events out", |argv| argv.arg(author).arg(created_at).args(targets), |_: u64| Ok(()));
+        ("record deletions", |argv| argv.arg(author).arg(created_at).args(targets), |_: u64| Ok(()));
 
     /// Removes one page of what its author asked to delete, from `cursor` on, and returns how many entries, and the
     /// next cursor.
@@ -206,7 +206,7 @@ operations! {
 
     /// Notes what one page of entries waits for.
     fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =
-        ("note what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
+        ("record what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
 
     /// Records a commit that was pushed before its event, in place of an earlier one for the same event and repository.
     /// Raises no dirty number: the push does, once the objects are there too.
@@ -228,23 +228,23 @@ operations! {
     pub fn epoch() -> Epoch =
         ("read the epoch", |argv| argv, |(name, server)| Ok(Epoch { name, server }));
 
-    /// Begins a new epoch in place of `found`, once what was lost at its end has been made up for, and returns the name
-    /// of the current one: another gateway may have begun it.
+    /// Begins a new epoch in place of `found`, once the loss at its end has been recovered, and returns the name of the
+    /// current one: another gateway may have begun it.
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
 
-    /// Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before; one of them
+    /// Records whom the announcements of a coordinate list as maintainers, in place of the previous record; one of them
     /// `is_served`, or all are held. Returns how many are not listed any more.
     pub fn note_listings(coordinate: &Coordinate, lists: &BTreeSet<PublicKey>, is_served: bool) -> usize =
-        ("note whom an announcement lists", |argv| argv.listing(coordinate, lists, is_served), Ok);
+        ("index the maintainers of an announcement", |argv| argv.listing(coordinate, lists, is_served), Ok);
 
     /// Returns the repositories whose announcements, held or served, list the owner of one of these coordinates, with
     /// the same identifier, as maintainer: at most `count_max`, of each coordinate those with a served one first.
     pub fn listing(coordinates: &BTreeSet<Coordinate>, count_max: usize) -> BTreeSet<Coordinate> =
         ("read who lists an author", |argv| argv.bounded(count_max).args(coordinates), decode::coordinates);
 
-    /// Has one page of what is held reconciled, and returns the cursor of the next one: two texts, `"0"` and
-    /// empty for the first page, and again behind the last.
+    /// Marks one page of held events for a reconcile, and returns the cursor of the next one: two texts, `"0"` and
+    /// empty for the first page, and again after the last.
     pub fn mark_held_page(cursor: &(String, String)) -> (String, String) =
         ("mark everything held dirty", |argv| argv.arg(&cursor.0).arg(&cursor.1), Ok);
 
@@ -252,14 +252,14 @@ operations! {
     pub fn last_change() -> u64 =
         ("read the last change", |argv| argv, Ok);
 
-    /// Returns how many coordinates are dirty, or have PRs to look at, whose number is above `after` and at most
+    /// Returns how many coordinates are dirty, or have PRs to reconcile, whose number is above `after` and at most
     /// `until`.
     pub fn dirty_between(after: u64, until: u64) -> usize =
-        ("count what is dirty", |argv| argv.arg(after).arg(until), Ok);
+        ("count dirty coordinates", |argv| argv.arg(after).arg(until), Ok);
 
     /// Returns a page of what there is, from `cursor` on, `"0"` at first.
     pub fn list_page(index: InventoryIndex, cursor: &str) -> InventoryPage =
-        ("list what there is", |argv| argv.index(index).arg(cursor), decode::listed);
+        ("list entries", |argv| argv.index(index).arg(cursor), decode::listed);
 
     /// Returns a page of the index members of a coordinate's PRs, those behind `after`.
     fn pull_requests_page(coordinate: &Coordinate, after: &str) -> Vec<String> =
@@ -267,22 +267,22 @@ operations! {
 
     /// Counts what there is.
     pub fn counts() -> InventoryCounts =
-        ("count what there is", |argv| argv, |raw| Ok(decode::counts(raw)));
+        ("count entries", |argv| argv, |raw| Ok(decode::counts(raw)));
 
-    /// Removes an entry in any status, and returns which it had; `None`: there is none.
+    /// Removes an entry in any status, and returns that status; `None`: there is none.
     pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
         ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(decode::status_of(&status)));
 
-    /// Tells for so many seconds what a program runs with, unless that is empty, and returns what gateways and what
-    /// plugins have told last; empty: nothing.
+    /// Reports the settings of a program for so many seconds, unless that is empty, and returns the last reports of
+    /// gateways and of plugins; empty: none.
     pub fn tell_settings(program: &str, settings: &str, secs: u64) -> (String, String) =
-        ("tell the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
+        ("write the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
 
-    /// Notes what was refused, for an operator, in place of the oldest if there are many. Not when Redis is full.
+    /// Records a refusal, for an operator, in place of the oldest if there are many. Not when Redis is full.
     pub fn note_refusal(refusal: &NotedRefusal) -> () =
         ("note a refusal", |argv| argv.refusal(refusal), |_: u64| Ok(()));
 
-    /// Returns a page of what was refused, and when, the latest first, behind the first `skipped`.
+    /// Returns a page of refusals with their times, the latest first, after the first `skipped`.
     fn refusals_page(skipped: usize) -> Vec<(u64, NotedRefusal)> =
         ("list refusals", |argv| argv.arg(skipped), decode::refusals);
 
@@ -328,7 +328,7 @@ impl Purgatory {
         })
     }
 
-    /// Returns what can lose held events or keeps the server from being used.
+    /// Returns the problems that can lose held events or keep the server from being used.
     ///
     /// # Errors
     /// [`PurgatoryError::TooOld`] if the scripts cannot run on it.
@@ -387,7 +387,7 @@ mod tests {
         let refused: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
         let adding = [
             "hold an event",
-            "keep deleted events out",
+            "record deletions",
             "record a placeholder",
             "note a refusal",
         ];

@@ -1,5 +1,4 @@
-//! Notifications that there is something to reconcile or to publish. Only hints: what is to be done stands in the
-//! store.
+//! Notifications that there is something to reconcile or to publish. Only hints: the work to do is in the store.
 
 use tokio::sync::watch;
 

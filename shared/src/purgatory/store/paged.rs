@@ -1,4 +1,4 @@
-//! What is done page by page.
+//! Operations that work page by page.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::MarkedReleasing;
 use crate::purgatory::release::Release;
 
-/// What is done page by page, so that others are served in between: the scripts say in their headers what a page is.
+/// Operations that work page by page, so that others are served in between: the headers of the scripts define a page.
 impl Purgatory {
     /// Reads everything about some coordinates but their PRs. No change up to the dirty numbers is missing; where it is
     /// read in more than one step, what changes meanwhile raises them, and may be read or not.
@@ -117,8 +117,7 @@ impl Purgatory {
         self.dirty_by(DirtyIndex::Coordinates, count_max).await
     }
 
-    /// Returns coordinates of which PRs have to be looked at, at most `count_max`, those first that have waited
-    /// longest.
+    /// Returns coordinates whose PRs must be reconciled, at most `count_max`, those that have waited longest first.
     ///
     /// # Errors
     /// As for all operations.
@@ -147,7 +146,8 @@ impl Purgatory {
         }
     }
 
-    /// Has it looked into what is staged in a repository for these events, PRs that are here or not.
+    /// Marks these events for a reconcile of their commits that may be staged in a repository, whether the PRs are
+    /// known or not.
     ///
     /// # Errors
     /// As for all operations; some may have been marked then.
@@ -180,7 +180,7 @@ impl Purgatory {
         }
     }
 
-    /// Has all PRs of these coordinates looked at.
+    /// Marks all PRs of these coordinates for a reconcile.
     ///
     /// # Errors
     /// As for all operations; some may have been marked then.
@@ -327,7 +327,7 @@ impl Purgatory {
     }
 }
 
-/// A gate for which there is no room is no failure: what was to be kept out is ruled out by the relay.
+/// No room for a gate is not a failure: the relay refuses the deleted event.
 fn unless_full(gated: Result<(), PurgatoryError>) -> Result<(), PurgatoryError> {
     match gated {
         Err(PurgatoryError::Full { .. }) => Ok(()),

@@ -1,5 +1,5 @@
-//! How much one call of a script is given, so that it keeps Redis from nobody else for long. What it finds by itself is
-//! bounded in the script (`keys.rs` has the numbers).
+//! How much one call of a script is given, so that it does not occupy Redis for long. The script bounds what it finds
+//! by itself (`keys.rs` has the numbers).
 
 use super::keys::PAGE_BYTES;
 use crate::nip01::Deletion;

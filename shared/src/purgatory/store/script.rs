@@ -7,7 +7,7 @@ use super::keys;
 
 /// One script.
 pub(super) struct PurgatoryScript {
-    /// What it does, for messages: "hold an event".
+    /// Its name in messages: "hold an event".
     pub(super) name: &'static str,
     pub(super) source: String,
     /// The script for Redis, called by its hash.
@@ -16,7 +16,7 @@ pub(super) struct PurgatoryScript {
 
 impl PurgatoryScript {
     pub(super) fn new(name: &'static str, file: &str) -> Self {
-        // The flags must stand in the first line (Redis manual, "Lua API reference", script flags).
+        // The flags must be in the first line (Redis manual, "Lua API reference", script flags).
         let (flags, body) = file.split_once('\n').unwrap_or((file, ""));
         let common = include_str!("scripts/common.lua");
         let source = format!("{flags}\n{}\n{common}\n{body}", keys::lua_table());

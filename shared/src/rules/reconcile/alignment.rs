@@ -23,9 +23,8 @@ use crate::rules::Hosting;
 use crate::rules::OnDisk;
 use crate::rules::Parts;
 
-/// The next state of every hosted repository that has one. Repositories are known by their places (see
-/// [`Facts::hosted`]), and so are states (in [`Facts::states`]): of both there may be hundreds, each of which has to do
-/// with each.
+/// The next state of every hosted repository that has one. Repositories are identified by their positions (see
+/// [`Facts::hosted`]), and so are states (in [`Facts::states`]): there may be hundreds of both, and each pair matters.
 pub(super) struct NextStates<'f> {
     facts: &'f Facts,
     disk: &'f Disk,
@@ -98,7 +97,8 @@ impl<'f> NextStates<'f> {
                     false => return None,
                 }
             };
-            // An empty repository needs an announcement that readers know of; otherwise it could not be told from none.
+            // An empty repository needs an announcement that readers know of; otherwise it would look like a missing
+            // one.
             if is_candidate && declared.refs.is_empty() && !is_announced {
                 continue;
             }
@@ -136,7 +136,7 @@ impl<'f> NextStates<'f> {
         missing.map(|(coordinate, _)| coordinate.clone()).collect()
     }
 
-    /// Tells whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
+    /// Whether the repository has, or gets by this plan, at least one branch or tag that a state declares.
     pub(super) fn has_refs(&self, coordinate: &Coordinate) -> bool {
         let next = self.next(coordinate);
         next.is_some_and(|next| next.sources.is_some() && !next.declared.refs.is_empty())
@@ -146,18 +146,18 @@ impl<'f> NextStates<'f> {
         self.disk.broken.contains(coordinate)
     }
 
-    /// Tells the same of the repository at a place.
+    /// Whether the same holds for the repository at a position.
     pub(super) fn is_broken_at(&self, at: usize) -> bool {
         self.broken.binary_search(&at).is_ok()
     }
 
-    /// Tells whether any of these can be neither read nor changed; they are in order.
+    /// Whether any of these can be neither read nor changed; they are in order.
     pub(super) fn is_any_broken(&self, repositories: &[usize]) -> bool {
         let mut broken = self.broken.iter();
         broken.any(|at| repositories.binary_search(at).is_ok())
     }
 
-    /// Tells whether nothing of the repository is missing.
+    /// Whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
         !self.is_broken(coordinate) && self.next(coordinate).is_none_or(|next| next.sources.is_some())
     }
@@ -167,7 +167,7 @@ impl<'f> NextStates<'f> {
         self.brought[state].iter().map(|at| &self.facts.hosted()[*at])
     }
 
-    /// Tells whether a repository is at, or is brought to, a newer state than this one.
+    /// Whether a repository is at, or is brought to, a newer state than this one.
     pub(super) fn is_overtaken(&self, at: usize, state: &State) -> bool {
         let next = self.next[at].as_ref();
         next.is_some_and(|next| next.state.revision > state.revision)
@@ -178,17 +178,17 @@ impl<'f> NextStates<'f> {
         self.newest.get(&author_of(state)).copied()
     }
 
-    /// Tells whether a repository has everything that a state declares, or another one has that shares it.
+    /// Whether a repository has everything that a state declares, or another one has it that shares it.
     pub(super) fn has_all(&self, at: usize, state: usize) -> bool {
-        // What is kept aside moves in only with its state.
+        // Kept parts move in only with their state.
         let sources = self.objects.sources(self.facts, at, state);
         self.missing(at, state).is_none() && sources.is_some_and(|sources| sources.parts.is_empty())
     }
 
-    /// Tells whether what is kept aside with a state may still move into the repository.
+    /// Whether the kept parts of a state may still move into the repository.
     pub(super) fn wants_parts(&self, coordinate: &Coordinate, state_id: &EventId) -> bool {
         let Ok(at) = self.facts.hosted().binary_search(coordinate) else {
-            // Where its maintainers are not all known, nothing is decided. Where it is not hosted, it may wake again.
+            // If its maintainers are not all known, nothing is decided. If it is not hosted, it may wake again.
             let is_hosted = self.facts.hosting(coordinate) != Hosting::Absent;
             return is_hosted || self.facts.status(state_id) == Some(EventStatus::Held);
         };
@@ -204,7 +204,7 @@ impl<'f> NextStates<'f> {
         !has_moved_in && !self.is_overtaken(at, state)
     }
 
-    /// Returns what a state waits for in a repository, in words; `None`: everything is here.
+    /// Returns what a state waits for in a repository, in words; `None`: nothing is missing.
     pub(super) fn missing(&self, at: usize, state: usize) -> Option<String> {
         match &self.facts.states[state].item.declared {
             Err(defect) => Some(format!("nothing: it can never be fulfilled, {defect}")),
@@ -242,10 +242,10 @@ fn author_of(state: &State) -> Coordinate {
 struct ObjectPlaces<'f> {
     /// Which repositories have an object, in their order.
     repositories: BTreeMap<&'f Oid, Vec<(usize, ObjectKind)>>,
-    /// What is kept aside with states.
+    /// The kept parts of states.
     parts: &'f BTreeMap<Coordinate, Parts>,
-    /// By state: what it declares and none of the repositories has for which it is authoritative. Nobody's repository
-    /// is copied because a stranger declares what it has.
+    /// By state: the declared objects that none of the repositories has for which it is authoritative. No repository is
+    /// copied because a stranger declares its objects.
     nowhere: Vec<Result<BTreeSet<Oid>, Missing>>,
 }
 
@@ -288,13 +288,13 @@ impl<'f> ObjectPlaces<'f> {
         having.iter().find(is_meant).copied()
     }
 
-    /// Returns what is kept aside for a repository with a state.
+    /// Returns the kept parts of a state for a repository.
     fn parts(&self, facts: &Facts, at: usize, state: usize) -> Option<&'f BTreeMap<Oid, ObjectKind>> {
         let parts = self.parts.get(&facts.hosted()[at])?;
         parts.get(&facts.states[state].item.revision.event_id)
     }
 
-    /// Returns what a repository does not get of what a state declares.
+    /// Returns the declared objects that a repository does not get.
     fn lacking(&self, facts: &Facts, at: usize, state: usize) -> Result<impl Iterator<Item = &Oid>, &Missing> {
         let nowhere = self.nowhere[state].as_ref()?;
         let parts = (!nowhere.is_empty()).then(|| self.parts(facts, at, state)).flatten();
@@ -302,8 +302,8 @@ impl<'f> ObjectPlaces<'f> {
         Ok(nowhere.iter().filter(move |oid| !is_aside(oid)))
     }
 
-    /// Finds every object that a state declares: in the repository itself, aside with the state, or in another one of
-    /// those for which it is authoritative. `None`: some are nowhere, or not what they should be.
+    /// Finds every object that a state declares: in the repository itself, among the kept parts of the state, or in
+    /// another repository for which the state is authoritative. `None`: some are missing, or not of the right kind.
     fn sources(&self, facts: &Facts, at: usize, state: usize) -> Option<ObjectSources> {
         if self.lacking(facts, at, state).ok()?.next().is_some() {
             return None;
@@ -344,12 +344,12 @@ struct ObjectSources {
     parts: BTreeSet<Oid>,
 }
 
-/// What a state declares and no repository has that it may come from.
+/// Declared objects that no repository has from which they may be copied.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
     #[error("{} missing object{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
     Objects(BTreeSet<Oid>),
-    #[error("nothing: it can never be fulfilled, {0} names an object that is no commit")]
+    #[error("nothing: it can never be fulfilled, {0} names an object that is not a commit")]
     BranchIsNoCommit(RefName),
 }
 
@@ -380,7 +380,7 @@ fn align(coordinate: &Coordinate, next_state: &NextState<'_>, on_disk: Option<&O
     })
 }
 
-/// Returns the changes that lead from the branches and tags as they are to those declared.
+/// Returns the changes from the current branches and tags to the declared ones.
 fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oid>) -> Vec<RefUpdate> {
     let governed = current.keys().filter(|name| name.is_branch_or_tag());
     let names: BTreeSet<&RefName> = governed.chain(declared.keys()).collect();
@@ -395,9 +395,9 @@ fn differences(current: &BTreeMap<RefName, Oid>, declared: &BTreeMap<RefName, Oi
         .collect()
 }
 
-/// Returns what HEAD shall name if that is another branch than now: the declared one, or where the state says nothing
-/// and HEAD names no branch of it, the one that a reader would expect.
-fn head_for(declared: &Declared, current: Option<&RefName>) -> Option<RefName> {
+/// Returns the branch that HEAD must name if it differs from the current one: the declared one, or if the state
+/// declares none and HEAD names no branch of it, the one that a reader would expect.
+pub(in crate::rules) fn head_for(declared: &Declared, current: Option<&RefName>) -> Option<RefName> {
     let is_branch = |name: &&RefName| name.namespace() == Namespace::Branch;
     let kept = || current.filter(|name| declared.refs.contains_key(name));
     let usual = || {

@@ -1,5 +1,5 @@
-//! Whose notes of whom their announcements list have to be written anew: by these notes whoever decides about what
-//! somebody has signed finds the repositories of others that it matters to (docs/ARCHITECTURE.md rule 9).
+//! Which entries of the index of listings must be rewritten: a decision about an author's event uses this index to find
+//! the repositories of others that the event concerns (docs/ARCHITECTURE.md rule 9).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -22,8 +22,8 @@ pub struct Listing {
     pub is_served: bool,
 }
 
-/// Returns the listings that are not noted as they are, of the coordinates that were read, and those of announcements
-/// that are released.
+/// Returns the listings that differ from the index, of the coordinates that were read, and those of announcements that
+/// are released.
 pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, Listing> {
     let gone = plan.expired.iter().filter(|(_, expiry)| *expiry == Expiry::Gone);
     let gone: BTreeSet<&EventId> = gone.map(|(id, _)| id).chain(&plan.ended).collect();

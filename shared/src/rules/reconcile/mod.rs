@@ -25,6 +25,7 @@ use crate::nip34::Coordinate;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
+pub(super) use alignment::head_for;
 pub use listings::Listing;
 pub use listings::listings_to_note;
 pub use plan::Alignment;
@@ -108,11 +109,11 @@ fn announcement_outcome(
 ) -> Outcome {
     let coordinate = &announcement.coordinate;
     let at_once = Outcome::Release { after: BTreeSet::new() };
-    if let Some(public) = facts.served_announcement(coordinate) {
-        if public.item.revision > announcement.revision {
+    if let Some(served) = facts.served_announcement(coordinate) {
+        if served.item.revision > announcement.revision {
             return Outcome::End;
         }
-        if facts.service.is_named_by(&public.item) {
+        if facts.service.is_named_by(&served.item) {
             return at_once;
         }
     }
@@ -157,23 +158,26 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
     let all = alignment::open_to(facts, state);
     let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
     let is_decidable = !next_states.is_any_broken(all);
-    let public = facts.served_state_by(&state.author, &state.identifier);
+    let served = facts.served_state_by(&state.author, &state.identifier);
     let next = next_states.newest_by_author_of(state);
-    let is_superseded = public.max(next) > Some(state.revision);
-    if is_superseded && is_decidable {
-        return Outcome::End;
+    if served.max(next) > Some(state.revision) {
+        return match is_decidable {
+            true => Outcome::End,
+            false => Outcome::Undecided,
+        };
     }
     if all.is_empty() {
         return Outcome::Wait(AUTHOR_UNCONFIRMED.to_owned());
     }
-    let aligned = next_states.brought_to(place).next().is_some();
-    let overtaken = || repositories.clone().all(|at| next_states.is_overtaken(at, state));
-    // Whoever is overtaken in every repository is still served once its data is here, for those who follow its
-    // author; it changes no ref.
-    let complete_without_refs = || {
-        facts.is_settled(&state.home()) && overtaken() && repositories.clone().any(|at| next_states.has_all(at, place))
+    let is_aligned = next_states.brought_to(place).next().is_some();
+    // A state that is overtaken in every repository is still served once its data is present, for clients that follow
+    // its author; it changes no ref.
+    let is_complete_without_refs = || {
+        facts.is_settled(&state.home())
+            && repositories.clone().all(|at| next_states.is_overtaken(at, state))
+            && repositories.clone().any(|at| next_states.has_all(at, place))
     };
-    if !is_superseded && (aligned || is_decidable && complete_without_refs()) {
+    if is_aligned || is_decidable && is_complete_without_refs() {
         return Outcome::Release {
             after: plan.announcements_before(facts, repositories.map(|at| &facts.hosted()[at])),
         };
@@ -196,7 +200,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         let (settled, open): (Vec<&Coordinate>, Vec<&Coordinate>) =
             entry.coordinates.iter().partition(|at| facts.is_settled(at));
         if !open.is_empty() {
-            // Of a PR that is offered to several, whoever decides about one asks for the others too.
+            // For a PR that is offered to several, a decision about one queries the others too.
             if !settled.is_empty() {
                 plan.also_lock.extend(open.into_iter().cloned());
             }
@@ -221,8 +225,9 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         .extend(looked_at.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
 }
 
-/// What a state waits for that is authoritative nowhere.
-pub const AUTHOR_UNCONFIRMED: &str = "its author to be a confirmed maintainer of a repository that is hosted here";
+/// The need of a state that is authoritative nowhere.
+pub const AUTHOR_UNCONFIRMED: &str =
+    "its author to be a confirmed maintainer of a repository that is hosted on this server";
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +259,7 @@ mod tests {
     const MAIN_A: &[(&str, char)] = &[("heads/main", 'a')];
     const MAIN_B: &[(&str, char)] = &[("heads/main", 'b')];
 
-    /// The repository of the n-th key with these refs, and these commits besides what the refs name.
+    /// The repository of the n-th key with these refs, and these commits in addition to those of the refs.
     fn on_disk(disk: &mut Disk, owner: u8, refs: &[(&str, char)], commits: &str) {
         let digits = refs.iter().map(|(_, digit)| *digit).chain(commits.chars());
         let objects = digits.map(|digit| (oid(digit), ObjectKind::Commit)).collect();
@@ -328,7 +333,7 @@ mod tests {
         assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
     }
 
-    /// What is kept of a state, beside the repository of the first key.
+    /// The kept parts of a state, beside the repository of the first key.
     fn parts(state: &Event, commits: &str) -> BTreeMap<EventId, BTreeMap<Oid, ObjectKind>> {
         let objects = commits.chars().map(|digit| (oid(digit), ObjectKind::Commit));
         BTreeMap::from([(state.id, objects.collect())])
@@ -442,7 +447,7 @@ mod tests {
         let plan = look(Scene::default().held([own(), state.clone()]), &disk);
 
         assert!(plan.releases.is_empty(), "{plan:?}");
-        assert!(plan.waiting[&state.id].contains("no commit"), "{plan:?}");
+        assert!(plan.waiting[&state.id].contains("not a commit"), "{plan:?}");
     }
 
     #[test]
@@ -651,7 +656,8 @@ mod tests {
         assert!(plan.expired.is_empty() && plan.alignments.is_empty(), "{plan:?}");
     }
 
-    /// Whoever accepted an invitation had to send the state again, or a push to each server (ngit-grasp before 2.0.0).
+    /// The author who accepted an invitation had to send the state again, or a push to each server (ngit-grasp before
+    /// 2.0.0).
     #[test]
     fn an_accepted_invitation_fulfils_the_state_that_waits_for_it() {
         let (one, two) = (pubkey(1).to_hex(), pubkey(2).to_hex());
@@ -883,7 +889,7 @@ mod tests {
             pull_request_event(3, &coordinate(1, "r"), 'c'),
             pull_request_event(4, &coordinate(1, "r"), 'd'),
         );
-        // What is staged for it cannot be read.
+        // The staged objects for it cannot be read.
         let unread = pull_request_event(5, &coordinate(1, "r"), 'e');
         let state = state_event(1, "r", 5, MAIN_A);
         let scene = Scene::default()

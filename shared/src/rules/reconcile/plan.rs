@@ -1,4 +1,4 @@
-//! What a reconcile does, in order, and how it is put together.
+//! The actions of a reconcile, in order, and how the plan is made.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ use crate::rules::Hosting;
 use crate::rules::Staged;
 use crate::rules::reconcile::ref_room::PullRequestLimits;
 
-/// Brings the refs of a repository to what a state declares; creates the repository if need be.
+/// Brings the refs of a repository to a state; creates the repository if necessary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alignment {
     /// The repository.
@@ -47,7 +47,7 @@ pub enum InstallationSource {
     Staged,
     /// It is copied from another repository.
     Repository(Coordinate),
-    /// It is copied from what is staged for another repository.
+    /// It is copied from the staged objects of another repository.
     StagedElsewhere(Coordinate),
 }
 
@@ -62,13 +62,13 @@ pub struct Installation {
     pub author: PublicKey,
     /// Its commit.
     pub commit_oid: Oid,
-    /// What the ref is now, if it exists.
+    /// The current value of the ref, if it exists.
     pub old: Option<Oid>,
     /// Where the commit comes from.
     pub source: InstallationSource,
 }
 
-/// How long things last and how much there may be, where the facts do not tell.
+/// Durations and limits that are not among the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanSettings {
     /// For how long an expired announcement sleeps, in seconds.
@@ -86,11 +86,11 @@ pub struct Plan {
     pub installations: Vec<Installation>,
     /// Staged commits that nothing names any more.
     pub unstage: BTreeSet<Staged>,
-    /// States of which nothing is kept aside any more, and for which repository it was.
+    /// States whose parts are removed, and for which repository.
     pub parts_ended: BTreeSet<(Coordinate, EventId)>,
-    /// Placeholders that have ended: their event is here, or their time is over.
+    /// Placeholders that have ended: their event has arrived, or their deadline has passed.
     pub placeholders_ended: Vec<Placeholder>,
-    /// Events that are complete, in the order in which they are published.
+    /// Complete events, in the order in which they are published.
     pub releases: Vec<Release>,
     /// Their ids.
     pub(super) release_ids: BTreeSet<EventId>,
@@ -105,14 +105,14 @@ pub struct Plan {
     /// Repositories whose governing state has refs that are not on disk and cannot be had: not served until a push
     /// brings them back.
     pub data_missing: BTreeSet<Coordinate>,
-    /// Repositories that nobody else may change meanwhile although it does not change them: a released state is in
-    /// place there, or the data of an expired one was looked for.
+    /// Repositories that must not change meanwhile although the plan does not change them: a released state is in place
+    /// there, or the data of an expired one was looked for.
     pub relies_on: BTreeSet<Coordinate>,
     /// Coordinates that must be locked and reconciled together with these before a PR can expire.
     pub also_lock: BTreeSet<Coordinate>,
 }
 
-/// What becomes of a held event now.
+/// The decision about a held event.
 pub(super) enum Outcome {
     /// It is complete, and goes after these announcements.
     Release { after: BTreeSet<EventId> },
@@ -120,7 +120,7 @@ pub(super) enum Outcome {
     End,
     /// It waits, for this.
     Wait(String),
-    /// What becomes of it is decided when its repository can be read and changed again.
+    /// It is decided when its repository can be read and changed again.
     Undecided,
 }
 
@@ -140,7 +140,7 @@ impl Plan {
         };
         match outcome {
             Outcome::Release { after } => self.release(entry, after),
-            // Whoever reads more may find another reason to keep it, or to let it wait for.
+            // A reconcile that reads more may find another reason to keep it, or to let it wait.
             Outcome::End | Outcome::Wait(_) if !entry.coordinates.iter().all(|at| facts.is_settled(at)) => {}
             Outcome::End => {
                 self.ended.insert(*event_id);
@@ -162,7 +162,8 @@ impl Plan {
         aligned.chain(installed).chain(&self.relies_on).cloned().collect()
     }
 
-    /// Leaves out what may be put in order whenever these repositories are reconciled, and needs the lock of others.
+    /// Leaves out everything that can be done when these repositories are reconciled, and that needs the lock of
+    /// others.
     pub fn confine_to(&mut self, locked: &BTreeSet<Coordinate>) {
         self.unstage.retain(|staged| locked.contains(&staged.coordinate));
         self.parts_ended.retain(|(coordinate, _)| locked.contains(coordinate));
@@ -171,7 +172,7 @@ impl Plan {
         self.data_missing.retain(|coordinate| locked.contains(coordinate));
     }
 
-    /// Leaves what is kept aside for these events, which have not expired after all.
+    /// Leaves the kept parts of these events, which have not expired after all.
     pub fn keep_aside(&mut self, event_ids: &[EventId]) {
         self.unstage.retain(|staged| !event_ids.contains(&staged.event_id));
         self.parts_ended.retain(|(_, state_id)| !event_ids.contains(state_id));
@@ -182,7 +183,7 @@ impl Plan {
         !self.unstage.is_empty() || !self.parts_ended.is_empty()
     }
 
-    /// Leaves all that is kept aside: whoever wants it is not known for certain.
+    /// Leaves all kept parts: it is not known for certain who needs them.
     pub fn keep_all_aside(&mut self) {
         self.unstage.clear();
         self.parts_ended.clear();
@@ -192,7 +193,7 @@ impl Plan {
         self.release_ids.contains(event_id)
     }
 
-    /// Tells whether the repository's announcement is public, or will be by this plan.
+    /// Whether the repository's announcement counts as served, or will by this plan.
     pub(super) fn is_announced(&self, facts: &Facts, coordinate: &Coordinate) -> bool {
         match facts.hosting(coordinate) {
             Hosting::Announced => true,
@@ -203,9 +204,9 @@ impl Plan {
         }
     }
 
-    /// Returns the announcement that what depends on one of these repositories is published after: none if one of them
-    /// is served already, else one that is on its way. Not all of them, or a stranger's that the relay refuses could
-    /// hold up everybody's.
+    /// Returns the announcement after which events of one of these repositories are published: none if one of them is
+    /// served already, otherwise one that is being released. Not all of them, or a stranger's that the relay refuses
+    /// could delay everyone's.
     pub(super) fn announcements_before<'c>(
         &self,
         facts: &Facts,
@@ -216,8 +217,8 @@ impl Plan {
             let Some(known) = facts.announcement(coordinate) else {
                 continue;
             };
-            let public = facts.served_announcement(coordinate);
-            if public.is_some_and(|known| known.status == EventStatus::Served) {
+            let served = facts.served_announcement(coordinate);
+            if served.is_some_and(|known| known.status == EventStatus::Served) {
                 return BTreeSet::new();
             }
             let id = known.item.revision.event_id;

@@ -1,4 +1,4 @@
-//! How far the publication of complete events has come, and what the relay has of one.
+//! The progress of the publication of complete events, and the relay's versions of one.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::nip01::Revision;
 use crate::purgatory::Entry;
 use crate::purgatory::EntryStatus;
 
-/// What the relay has of an event that it refuses.
+/// The relay's versions of an event that it refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtRelay {
     /// The event itself.
@@ -21,7 +21,7 @@ pub enum AtRelay {
 }
 
 impl AtRelay {
-    /// Compares an event with what the relay serves of it: itself, or versions of it (NIP-01).
+    /// Compares an event with the relay's versions of it: itself, or others (NIP-01).
     pub fn of(event: &Event, served: &[Event]) -> Self {
         if served.iter().any(|other| other.id == event.id) {
             return Self::Served;
@@ -44,7 +44,7 @@ pub enum Progress {
     Stuck {
         /// The event that the relay refuses.
         event_id: EventId,
-        /// What the relay answered.
+        /// The relay's answer.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! When a PR is complete, where its commit goes, and what becomes of commits that came before their event (GRASP-01,
+//! When a PR is complete, where its commit goes, and what happens to commits that arrived before their event (GRASP-01,
 //! "Pull Requests"; docs/ARCHITECTURE.md rule 6).
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(super) fn plan_pull_requests(
         let installable: Vec<&Coordinate> = announced.iter().copied().filter(|at| sources.has_for(at)).collect();
         let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
         let is_unknown = |at: &&Coordinate| next_states.is_broken(at) || is_uninstallable(at);
-        // A repository that is not whole is not brought back by the commit of a PR: it would read as whole.
+        // An incomplete repository is not made readable by the commit of a PR: it would look complete.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
         let (mut open, mut lacks) = (BTreeSet::new(), Vec::new());
         for at in installable.iter().filter(|at| is_open(at)) {
@@ -75,7 +75,8 @@ pub(super) fn plan_pull_requests(
 /// Returns which of these PRs have ended: nothing serves or holds them any more, or the operator denies their author.
 /// The facts must have been asked about each of them.
 pub fn ended_pull_requests(facts: &Facts, coordinate: &Coordinate, asked: &BTreeSet<EventId>) -> BTreeSet<EventId> {
-    // Of a repository that is not served here its events say nothing: it is kept as it is, or removed whole.
+    // The events of a repository that is not served decide nothing about it: it is kept as it is, or removed as a
+    // whole.
     if facts.hosting(coordinate) != Hosting::Announced {
         return BTreeSet::new();
     }
@@ -134,8 +135,8 @@ impl<'a> Sources<'a> {
         self.for_repository(coordinate).is_some()
     }
 
-    /// Returns where a repository gets the commit from: itself, what is staged for it, or a repository with which it
-    /// has a maintainer in common. A stranger's PR copies nobody's repository into another's.
+    /// Returns where a repository gets the commit from: itself, its staged objects, or a repository with a common
+    /// maintainer. A stranger's PR copies no repository into another owner's.
     fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
         if self.having.binary_search(&coordinate).is_ok() {
             return Some(InstallationSource::Here);
@@ -156,7 +157,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What is staged for each event.
+/// The staged objects of each event.
 type StagedByEvent<'d> = BTreeMap<EventId, Vec<&'d Staged>>;
 
 fn staged_by_event(disk: &Disk) -> StagedByEvent<'_> {
@@ -196,7 +197,7 @@ fn plan_installations(
     }
 }
 
-/// A placeholder ends when its event is here, whatever commit that names, or when its time is over.
+/// A placeholder ends when its event has arrived, whatever commit that names, or when its deadline has passed.
 fn plan_placeholders(facts: &Facts, plan: &mut Plan) {
     for placeholder in &facts.placeholders {
         let answered = facts.pull_request(&placeholder.event_id).is_some();
@@ -229,7 +230,7 @@ pub(super) fn plan_unstaging(facts: &Facts, disk: &Disk, plan: &mut Plan) {
         let moves_in = moving.contains(&(&staged.coordinate, staged.event_id));
         let known = facts.pull_request(&staged.event_id);
         let expires = expiring.contains(&staged.event_id);
-        // Only where it may move in some day: whatever else is staged for its event is nobody's.
+        // Only where it may move in some day: other staged objects for its event belong to nobody.
         let named = !expires
             && known.is_some_and(|known| {
                 known.item.commit_oid == staged.commit_oid && facts.is_offered_to(&known.item, &staged.coordinate)

@@ -1,5 +1,5 @@
-//! How many refs of PRs a repository has room for. Whoever signs an event can ask for one in 16 repositories, and it
-//! stays as long as the event; its maintainers have room that strangers cannot take.
+//! How many PR refs a repository has room for. Any author of an event can ask for one in 16 repositories, and it stays
+//! as long as the event; its maintainers have room that strangers cannot take.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::rules::Facts;
 pub struct PullRequestLimits {
     /// Of all strangers together, and as many again of the repository's maintainers.
     pub refs_per_repository_max: usize,
-    /// Of one author who is no maintainer of it.
+    /// Of one author who is not a maintainer of it.
     pub refs_per_author_max: usize,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct RefRoom<'f> {
 #[derive(Default)]
 struct Taken {
     by_maintainers: usize,
-    /// Of everybody else, and of authors that nobody noted.
+    /// Of all others, and of authors that were not recorded.
     by_strangers: usize,
     by_author: BTreeMap<PublicKey, usize>,
 }
@@ -55,7 +55,7 @@ impl<'f> RefRoom<'f> {
         }
     }
 
-    /// Tells what keeps the ref of a PR out of a repository; `None`: it is there, or there is room for it.
+    /// Returns what keeps the ref of a PR out of a repository; `None`: it exists, or there is room for it.
     pub(super) fn lack(&mut self, coordinate: &Coordinate, pull_request: &PullRequest) -> Option<String> {
         if self.has_ref(coordinate, pull_request) {
             return None;
@@ -71,7 +71,7 @@ impl<'f> RefRoom<'f> {
             return Some(full("one author", limits.refs_per_author_max));
         }
         let is_full = taken.by_strangers >= limits.refs_per_repository_max;
-        is_full.then(|| full("all who are no maintainers", limits.refs_per_repository_max))
+        is_full.then(|| full("all non-maintainers together", limits.refs_per_repository_max))
     }
 
     /// Notes that a repository gets the ref of a PR.
@@ -119,7 +119,7 @@ impl Taken {
 }
 
 fn full(whose: &str, max: usize) -> String {
-    format!("room for its ref: a repository has {max} refs of PRs of {whose} at most here")
+    format!("room for its ref: a repository may have at most {max} PR refs of {whose}")
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
         },
     };
 
-    /// Looks at PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
+    /// Reconciles PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
     fn look(there: &[&Event], are_noted: bool, arriving: &[&Event]) -> Plan {
         let mut on_disk = OnDisk {
             objects: [(oid('c'), crate::git::ObjectKind::Commit)].into(),

@@ -1,4 +1,4 @@
-//! What becomes of a repository on disk that nobody announces here any more, or whose state was lost.
+//! Decides about a repository on disk that is not announced any more, or whose state was lost.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::rules::Facts;
 pub enum Retention {
     /// It is announced here.
     Keep,
-    /// It is not announced here since this second (unix); its data is kept for a while, unserved.
+    /// It has not been announced since this second (unix); its data is kept for a while, unserved.
     KeepUnhosted {
         /// Since when.
         since: u64,
@@ -21,14 +21,14 @@ pub enum Retention {
     Remove,
 }
 
-/// Decides whether a repository on disk is kept. `unhosted_since` is what was decided last time.
+/// Decides whether a repository on disk is kept. `unhosted_since` is the previous decision.
 pub fn decide_retention(
     facts: &Facts,
     coordinate: &Coordinate,
     unhosted_since: Option<u64>,
     retention_secs: u64,
 ) -> Retention {
-    // A sleeping announcement may wake, and an operator may put back what his list takes down.
+    // A sleeping announcement may wake, and an operator may restore a repository that a list took down.
     let is_announced = facts
         .announcements
         .iter()

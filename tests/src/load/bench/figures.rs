@@ -7,7 +7,7 @@ use crate::load::bench::row::Row;
 
 /// How far it is.
 #[derive(Debug)]
-pub struct Progress<'p> {
+pub struct Measured<'p> {
     /// Lines that are done.
     pub done: usize,
     /// All lines.
@@ -24,7 +24,7 @@ pub(super) struct Figures<'f> {
     rows: std::slice::Iter<'f, Row>,
     lines: &'f mut Vec<Line>,
     count: usize,
-    tell: &'f mut dyn FnMut(&Progress<'_>),
+    tell: &'f mut dyn FnMut(&Measured<'_>),
 }
 
 impl<'f> Figures<'f> {
@@ -32,7 +32,7 @@ impl<'f> Figures<'f> {
         part: Part,
         rows: &'f [Row],
         (lines, count): (&'f mut Vec<Line>, usize),
-        tell: &'f mut dyn FnMut(&Progress<'_>),
+        tell: &'f mut dyn FnMut(&Measured<'_>),
     ) -> Self {
         let mut figures = Self {
             part,
@@ -74,7 +74,7 @@ impl<'f> Figures<'f> {
     }
 
     fn tell(&mut self, has_ended: bool) {
-        (self.tell)(&Progress {
+        (self.tell)(&Measured {
             done: self.lines.len(),
             count: self.count,
             ended: self.lines.last().filter(|_| has_ended),

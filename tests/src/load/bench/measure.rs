@@ -91,8 +91,9 @@ impl Measure {
             } => {
                 let world = World::start(*kind, Options::default()).await;
                 for times in measure_many_refs(&world, *repositories, *refs).await {
-                    let [into_world, into_file, _] = times.medians();
+                    let [into_world, into_file, refused] = times.medians();
                     figures.beside([into_world, into_file]);
+                    figures.beside([refused, into_file]);
                 }
             }
             Self::Clones { commits, rounds } => clones(*commits, *rounds, figures).await,

@@ -17,13 +17,13 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use crate::load::bench::figures::Figures;
-pub use crate::load::bench::figures::Progress;
+pub use crate::load::bench::figures::Measured;
 use crate::load::bench::row::Line;
 use crate::load::bench::rows::Measurement;
 
 /// Measures one after the other, and tells how far it is. One that fails ends no other: the lines that are left of it
 /// have no figures.
-pub async fn run(measurements: &[Measurement], mut tell: impl FnMut(&Progress<'_>)) -> Vec<Line> {
+pub async fn run(measurements: &[Measurement], mut tell: impl FnMut(&Measured<'_>)) -> Vec<Line> {
     let count = measurements.iter().map(|measurement| measurement.rows.len()).sum();
     let mut lines = Vec::with_capacity(count);
     for Measurement { part, rows, measure } in measurements {

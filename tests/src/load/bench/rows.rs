@@ -99,17 +99,14 @@ fn small_pushes(sizes: &Sizes, (kind, world): NamedWorld) -> Measurement {
 
 fn many_refs(sizes: &Sizes, (kind, world): NamedWorld) -> Measurement {
     let refs = sizes.pushed_refs;
-    let row = |what| {
-        Row::beside(
-            FILE,
-            format!("push that {what} {refs} refs, {world}"),
-            "ms",
-            AtMost(2.0),
-        )
-    };
+    let row = |push, most| Row::beside(FILE, format!("{push} {refs} refs, {world}"), "ms", most);
+    let rows = ["creates", "moves"].map(|what| {
+        let (push, refused) = (format!("push that {what}"), format!("refused push that {what}"));
+        [row(push, AtMost(2.0)), row(refused, Bound::None)]
+    });
     Measurement {
         part: Part::Push,
-        rows: vec![row("creates"), row("moves")],
+        rows: rows.into_iter().flatten().collect(),
         measure: Measure::ManyRefs {
             kind,
             refs,

@@ -31,7 +31,11 @@ async fn lists_are_read_again_when_they_change(kind: Kind) {
         let is_found = found.contains("One repository.");
         assert_eq!(list.contains("One repository."), is_found, "{list}");
         assert_eq!(list.contains(&page), is_found, "{list}");
-        assert_eq!(found.contains("No name has a word"), !is_found, "{found}");
+        assert_eq!(
+            found.contains("No repository has a name with a word"),
+            !is_found,
+            "{found}"
+        );
         is_found
     };
     assert!(is_listed().await);

@@ -42,13 +42,13 @@ async fn settings_that_differ_are_named_by_both_with_the_mend() {
         .await;
     for (named, there) in [("domain", "git.example.com"), ("hold-secs", "60")] {
         eventually("the plugin names it", async || {
-            plugin_log(&world).contains(&format!("the gateway runs with {named} {there}, and not"))
+            plugin_log(&world).contains(&format!("the gateway runs with {named} {there}, but this program with"))
         })
         .await;
         eventually("the gateway names it", async || {
             world
                 .gateway_log()
-                .contains(&format!("and not {there} as here: give both the same"))
+                .contains(&format!("but this program with {there}: give both the same"))
         })
         .await;
     }
@@ -75,14 +75,14 @@ async fn two_gateways_that_differ_are_named_by_each() {
     for (log, text) in [
         (
             &(|| world.gateway_log()) as &dyn Fn() -> String,
-            "runs with maintainer-mode recursive, and not hybrid",
+            "runs with maintainer-mode recursive, but this program with hybrid",
         ),
-        (&|| other.log(), "runs with maintainer-mode hybrid, and not recursive"),
+        (
+            &|| other.log(),
+            "runs with maintainer-mode hybrid, but this program with recursive",
+        ),
     ] {
-        eventually("it is named", async || {
-            log().contains(&format!("the gateway {text} as here"))
-        })
-        .await;
+        eventually("it is named", async || log().contains(&format!("the gateway {text}"))).await;
     }
 }
 
@@ -92,7 +92,7 @@ async fn a_redis_that_becomes_unsafe_is_named_once_and_so_is_its_mend() {
     let mut world = world().await;
     for (value, programs_say) in [
         ("no", "redis has appendonly no, not yes: held events are lost"),
-        ("yes", "not so any more: redis has appendonly no"),
+        ("yes", "resolved: redis has appendonly no"),
     ] {
         let () = world.redis().ask(&["CONFIG", "SET", "appendonly", value]).await;
         eventually("the gateway names it", async || {

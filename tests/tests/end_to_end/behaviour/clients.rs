@@ -144,7 +144,7 @@ async fn push_options_are_ignored_and_the_pusher_told(kind: Kind) {
 
     let said = git.push(url, &["main"]).await;
 
-    let told = "remote: push options (-o) do nothing on this server";
+    let told = "remote: push options (-o) have no effect on this server";
     assert!(said.ok && said.stderr.contains(told), "{}", said.stderr);
     assert!(nostr.serves(&state).await);
     // What only deletes brings options and no pack.
@@ -237,7 +237,7 @@ async fn a_private_repository_is_refused_before_anybody_can_read_it(kind: Kind) 
             !answer.taken && answer.message.starts_with("restricted: "),
             "{answer:?}"
         );
-        assert!(answer.message.contains("marks the repository as private"), "{answer:?}");
+        assert!(answer.message.contains("marks this one as private"), "{answer:?}");
         let (status, _) = world.get(&format!("/{}/{identifier}.git", repository.npub()), "").await;
         assert_eq!(status, 404);
     }
@@ -281,7 +281,7 @@ async fn a_state_that_no_push_can_fulfil_is_refused_or_named(kind: Kind) {
     let state = served.repository.state(now() - 60, &abbreviated);
     assert_eq!(nostr.send(&state).await, held());
 
-    let fault = "refs/heads/short has only the first digits of an object id";
+    let fault = "refs/heads/short has an abbreviated object id";
     let said = served.git.push(&served.url, &["main"]).await.expect_refused();
     assert!(said.contains(fault), "{said}");
     let path = format!("/{}/r.git", served.repository.npub());

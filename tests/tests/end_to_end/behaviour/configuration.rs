@@ -149,3 +149,41 @@ async fn a_file_is_printed_and_checked() {
         "{missing}"
     );
 }
+
+/// `journalctl -p warning` showed nothing, whatever was logged.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_has_priorities_in_the_journal_and_is_json_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log").display().to_string();
+    let run = async |variables: &str, program: &str| {
+        let command =
+            format!("touch {log}; {variables} GRASP_FOO=1 {program} 2>{log} >/dev/null </dev/null; cat {log}");
+        shell(&command, "").await
+    };
+    let journal = format!("JOURNAL_STREAM=$(stat -c %d:%i {log})");
+    let gateway = format!("{} config --print-default", program("grasp-gateway").display());
+    let plugin = format!(
+        "{} --domain git.example.com --redis-url redis://127.0.0.1:1",
+        program("grasp-plugin").display()
+    );
+
+    let in_journal = run(&journal, &gateway).await;
+    assert!(
+        in_journal.starts_with("<4> WARN ") && in_journal.contains("GRASP_FOO"),
+        "{in_journal}"
+    );
+    let elsewhere = run("JOURNAL_STREAM=1:1", &gateway).await;
+    assert!(
+        elsewhere.contains("Z  WARN ") && !elsewhere.contains('<'),
+        "{elsewhere}"
+    );
+    let json = run("GRASP_LOG_FORMAT=json", &gateway).await;
+    let line: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(line["level"], "WARN");
+    assert!(line["message"].as_str().unwrap().contains("GRASP_FOO"), "{json}");
+    let of_plugin = run(&format!("{journal} GRASP_LOG_FORMAT=xml"), &plugin).await;
+    let named = "<4>grasp-plugin:  WARN grasp_plugin: GRASP_LOG_FORMAT is \"xml\"";
+    assert!(of_plugin.starts_with(named), "{of_plugin}");
+    let refused = run("GRASP_LOG_FORMAT=xml", &gateway).await;
+    assert!(refused.contains("it must be text or json"), "{refused}");
+}

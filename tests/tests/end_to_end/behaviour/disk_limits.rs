@@ -42,7 +42,7 @@ async fn an_owner_has_so_much_of_the_disk_and_nobody_else_less(kind: Kind) {
 
     let refused = push(&served, 2, 40).await.expect_refused();
 
-    assert!(refused.contains("the repositories of this owner have"), "{refused}");
+    assert!(refused.contains("the repositories of this owner use"), "{refused}");
     assert!(refused.contains("of 100KiB"), "{refused}");
     let other = Served::new(&world, &mut nostr, "r").await;
     push(&other, 3, 50).await.expect_ok();
@@ -78,7 +78,7 @@ async fn strangers_commits_have_so_much_room_beside_a_repository_and_maintainers
 
     let refused = offer(&served, &second.0, &second.1).await.expect_refused();
     assert!(
-        refused.contains("commits of PRs that wait beside this repository"),
+        refused.contains("PR commits that wait for their events use"),
         "{refused}"
     );
 

@@ -150,7 +150,7 @@ async fn an_operator_has_repositories_maintained_and_hears_of_each() {
         (format!("{name}x --data-dir={data}"), "the repository does not exist"),
         (
             format!("{name} --data-dir={data}x"),
-            "name the gateway's with --data-dir",
+            "give the gateway's directory with --data-dir",
         ),
         (format!("--data-dir={data}"), "NPUB/IDENTIFIER"),
     ] {

@@ -92,7 +92,7 @@ async fn the_gateway_has_every_metric_of_the_dashboard_and_the_alerts() {
     let known = metrics_in(&page);
     let unknown: Vec<_> = asked.difference(&known).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
-    let documented = std::fs::read_to_string(repository_root().join("docs/operations.md")).unwrap();
+    let documented = std::fs::read_to_string(repository_root().join("docs/metrics.md")).unwrap();
     let documented = metrics_in(&documented);
     let families = page
         .lines()

@@ -71,7 +71,7 @@ async fn a_hang_up_reads_the_lists_again_and_ends_nothing(kind: Kind) {
     let logged = async || {
         world
             .gateway_log()
-            .contains("the operator's lists are read again changed=false")
+            .contains("the operator's lists were reloaded changed=false")
     };
     eventually("it has read them", logged).await;
     assert_eq!(
@@ -98,7 +98,7 @@ async fn misspelt_variables_and_levels_are_named_with_what_was_meant() {
     for (variables, expected) in [
         (
             "GRASP_RELAYURL=ws://127.0.0.1:7777",
-            "GRASP_RELAYURL is no variable of this program: did you mean GRASP_RELAY_URL?",
+            "GRASP_RELAYURL is not a variable of this program: did you mean GRASP_RELAY_URL?",
         ),
         (
             "GRASP_LOG=debgu",

@@ -462,5 +462,5 @@ async fn parts_count_as_their_owners(kind: Kind) {
         .await
         .expect_refused();
 
-    assert!(refused.contains("the repositories of this owner have"), "{refused}");
+    assert!(refused.contains("the repositories of this owner use"), "{refused}");
 }

@@ -244,7 +244,7 @@ async fn a_refusal_is_explained_by_one_command() {
     let name = format!("{}/r", served.repository.npub());
     let parts = [&name, "IP4 127.0.0.1", "refs/heads/main", &undeclared[..8]];
     eventually("the push is explained", async || explained(number, &parts).await).await;
-    let parts = ["IP4 127.0.0.1", "/elsewhere", "no announcement here"];
+    let parts = ["IP4 127.0.0.1", "/elsewhere", "no announcement (kind 30617)"];
     eventually("the event is explained", async || explained(&event_id, &parts).await).await;
 
     let (_, text) = run(&world, &["refusals", "--count=1"]).await;
@@ -258,7 +258,7 @@ async fn a_refusal_is_explained_by_one_command() {
     );
     let (succeeded, text) = run(&world, &["refusals", "--request", "ffffffffffffffff"]).await;
     assert!(
-        !succeeded && text.contains("no refusal ffffffffffffffff is remembered"),
+        !succeeded && text.contains("no refusal ffffffffffffffff is recorded"),
         "{text}"
     );
     let (_, text) = run(&world, &["show", &event_id]).await;

@@ -124,7 +124,7 @@ struct FactsLoaded {
 impl FactsLoaded {
     /// Reads the lines about it in a debug log.
     fn logged(log: &str) -> Vec<Self> {
-        let lines = log.lines().filter(|line| line.contains("ask the relay for facts"));
+        let lines = log.lines().filter(|line| line.contains("query the relay for facts"));
         let read = |line: &str| {
             let field = |name: &str| {
                 let value = line.split_whitespace().find_map(|word| word.strip_prefix(name));

@@ -102,7 +102,7 @@ async fn a_refused_event_is_one_line_and_nothing_in_it_makes_another(kind: Kind)
     let log = policy_log(&world, kind);
     let [line] = &of_state(&log)[..] else { panic!("{log}") };
     assert!(parts.iter().all(|part| line.contains(part)), "{line}");
-    assert!(line.contains("restricted: no announcement here"), "{line}");
+    assert!(line.contains("restricted: no announcement (kind 30617)"), "{line}");
     assert!(
         !log.lines().any(|line| line.starts_with("1970")) && !log.contains('\u{1b}'),
         "{log}"

@@ -135,7 +135,7 @@ async fn a_relay_that_is_away_is_named_and_not_taken_for_a_fault() {
 
     let (code, text) = world.repo(&["check", "--all"]).await;
 
-    assert!(code == 1 && text.contains("cannot tell what is declared of"), "{text}");
+    assert!(code == 1 && text.contains("cannot read the facts about"), "{text}");
     assert!(!text.contains("WRONG") && text.contains("relay"), "{text}");
     assert!(!served.commit.is_empty());
 }

@@ -90,8 +90,8 @@ async fn what_happens_waits_behind_few_of_those_that_are_re_checked() {
     eventually("what was lost is made up for", async || {
         most_dirty = dirty(&mut world).await.max(most_dirty);
         let log = world.gateway_log();
-        let lost = log.find("Redis has lost everything");
-        lost.is_some_and(|lost| log[lost..].contains("whatever could be is written again"))
+        let lost = log.find("Redis has lost all held events");
+        lost.is_some_and(|lost| log[lost..].contains("restored what this gateway knew"))
     })
     .await;
     assert!((1..=40).contains(&most_dirty), "{most_dirty}");
@@ -111,11 +111,7 @@ async fn what_the_relay_has_of_one_second_stops_neither_a_recovery_nor_what_foll
     world.start_gateway().await;
 
     eventually("what was lost is made up for", async || {
-        world
-            .gateway_log()
-            .matches("whatever could be is written again")
-            .count()
-            == 2
+        world.gateway_log().matches("restored what this gateway knew").count() == 2
     })
     .await;
     let more = [("refs/heads/main", &*served.commit), ("refs/heads/dev", &served.commit)];

@@ -4,10 +4,10 @@ use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::redis::RedisSetup;
-use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::Waiting;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
@@ -21,14 +21,8 @@ async fn a_jump_of_the_clock_of_redis_expires_nothing() {
     let mut world = World::start(Kind::Strfry, options).await;
     let mut nostr = world.nostr().await;
     let mut redis = redis(&world).await;
-    let repository = Repository::new("r");
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    let both = [announcement.id.to_hex(), state.id.to_hex()];
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
+    let both = [waiting.announcement.id.to_hex(), waiting.state.id.to_hex()];
     for id in &both {
         eventually("the gateway has read it", async || {
             field(&mut redis, id, "waiting_for")
@@ -50,14 +44,14 @@ async fn a_jump_of_the_clock_of_redis_expires_nothing() {
         .await;
         assert_eq!(field(&mut redis, id, "status").await.as_deref(), Some("held"));
     }
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
-    assert!(nostr.serves(&announcement).await && nostr.serves(&state).await);
+    let served = waiting.push().await;
+    assert!(nostr.serves(&served.announcement).await && nostr.serves(&served.state).await);
 
     // Set back, it holds and releases as before.
     world.redis().clock().move_to(0);
-    let second = git.commit("two").await;
-    let next = repository.state(now() + 1, &[("refs/heads/main", &second)]);
+    let second = served.git.commit("two").await;
+    let next = served.repository.state(now() + 1, &[("refs/heads/main", &second)]);
     assert_eq!(nostr.send(&next).await, held());
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
+    served.git.push(&served.url, &["main"]).await.expect_ok();
     assert!(nostr.serves(&next).await);
 }

@@ -20,6 +20,7 @@ use tests::harness::world::World;
 use tokio::time::timeout;
 
 use crate::fixture::Served;
+use crate::fixture::Waiting;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
@@ -29,20 +30,14 @@ use crate::fixture::wrap_git;
 async fn a_killed_gateway_goes_on_where_it_was() {
     let mut world = World::start(Kind::Strfry, Options::default()).await;
     let mut nostr = world.nostr().await;
-    let repository = Repository::new("r");
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
 
     world.kill_gateway().await;
     world.start_gateway().await;
 
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
+    let served = waiting.push().await;
     let mut nostr = world.nostr().await;
-    assert!(nostr.serves(&announcement).await && nostr.serves(&state).await);
+    assert!(nostr.serves(&served.announcement).await && nostr.serves(&served.state).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ in_both_worlds!(
     a_git_that_is_killed_in_a_clone_costs_that_clone,
 );
 
-const MISSING: &str = "the repository's data is missing here";
+const MISSING: &str = "the repository's data is missing";
 
 fn main_at(commit: &str) -> Vec<(String, String)> {
     vec![("refs/heads/main".to_owned(), commit.to_owned())]
@@ -61,13 +61,16 @@ fn copy_tree(from: &Path, to: &Path) {
 /// Readers hear that the data is missing, and the log says whose.
 async fn assert_missing(world: &World, served: &Served, logged: &str) {
     let said = served.git.run(&["ls-remote", &served.url]).await.expect_refused();
-    assert!(said.contains("the data of this repository is missing here"), "{said}");
+    assert!(
+        said.contains("the data of this repository is missing on this server"),
+        "{said}"
+    );
     let path = format!("/{}/r.git", served.repository.npub());
     let (status, page) = world.get(&path, "accept: text/html\r\n").await;
     assert_eq!(status, 503);
     for part in [
         "<h1>Not available now</h1>",
-        "the data of this repository is missing here",
+        "the data of this repository is missing on this server",
     ] {
         assert!(page.contains(part), "{part} in {page}");
     }
@@ -153,7 +156,7 @@ async fn a_data_directory_that_goes_is_not_made_anew_and_all_goes_on_when_it_is_
 
     assert_missing(&world, &served, "cannot decide, will try again").await;
     let said = served.git.push(&served.url, &["main"]).await.expect_refused();
-    assert!(said.contains("the push cannot be stored here"), "{said}");
+    assert!(said.contains("the push cannot be stored on this server"), "{said}");
     assert!(!data.exists(), "nothing is written where it was");
     std::fs::rename(&away, &data).unwrap();
 
@@ -227,7 +230,7 @@ async fn a_git_that_is_killed_in_a_push_costs_that_push_at_most(kind: Kind) {
         let died = Instant::now();
         // One that died while it waited for the pack is replaced by another.
         if subcommand == "index-pack" && !said.ok {
-            let text = "the check of the pack was killed here: push again";
+            let text = "the check of the pack was killed: push again";
             assert!(said.stderr.contains(text), "{subcommand} {moment:?}: {}", said.stderr);
             assert_eq!(served.refs().await, before, "{subcommand} {moment:?}");
             served.git.push(&served.url, &["main"]).await.expect_ok();

@@ -84,7 +84,7 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
     eventually("the gateway has noticed", async || {
         world
             .gateway_log()
-            .contains("another epoch of the purgatory loss=LastWrites")
+            .contains("a new epoch of the purgatory begins loss=LastWrites")
     })
     .await;
 }

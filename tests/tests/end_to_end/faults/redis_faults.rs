@@ -20,6 +20,7 @@ use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
+use crate::fixture::Waiting;
 use crate::fixture::held;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +101,7 @@ async fn a_slow_redis_is_not_waited_for_and_asked_again_when_it_is_fast() {
     assert_others_pass(&mut nostr).await;
     assert_reads_go_on(&world, &served, "clone").await;
     eventually("the gateway does not wait for it either", async || {
-        world.gateway_log().contains("slower than 50 ms again and again")
+        world.gateway_log().contains("slower than 50 ms repeatedly")
     })
     .await;
     assert_push_is_refused(&served).await;
@@ -163,22 +164,16 @@ async fn a_redis_that_hangs_costs_one_event_its_patience_and_nothing_after_that(
 async fn a_full_redis_holds_no_more_and_what_is_released_makes_room() {
     let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
-    let repository = Repository::new("r");
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
 
     let () = world.redis().ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
 
     let other = world.announcement(&Repository::new("other"), now(), &[]);
     assert_refused(&nostr.send(&other).await);
     assert_others_pass(&mut nostr).await;
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
-    assert!(nostr.serves(&announcement).await && nostr.serves(&state).await);
-    assert!(world.clone(&repository, "clone").await.is_some());
+    let served = waiting.push().await;
+    assert!(nostr.serves(&served.announcement).await && nostr.serves(&served.state).await);
+    assert!(world.clone(&served.repository, "clone").await.is_some());
     let entries: Vec<String> = world.redis().ask(&["KEYS", "{purgatory}:entry:*"]).await;
     assert_eq!(entries, [""; 0]);
     assert_refused(&nostr.send(&other).await);

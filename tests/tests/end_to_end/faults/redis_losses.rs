@@ -19,6 +19,7 @@ use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
 use crate::fixture::Served;
+use crate::fixture::Waiting;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
@@ -63,8 +64,8 @@ async fn what_is_being_released_is_served_although_redis_loses_everything() {
 
         empty(&mut world, how).await;
         eventually("the gateway has noticed", async || {
-            world.gateway_log().contains("Redis has lost everything that was held")
-                && world.gateway_log().contains("whatever could be is written again")
+            world.gateway_log().contains("Redis has lost all held events")
+                && world.gateway_log().contains("restored what this gateway knew")
         })
         .await;
         world.relay_proxy().set_answer(None);
@@ -154,24 +155,17 @@ async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
         ..ALONE
     })
     .await;
-    let repository = Repository::new("r");
-    let url = world.url(&repository);
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
     world.relay_proxy().set_answer(BUSY);
-    git.push(&url, &["main"]).await.expect_ok();
-    let path = format!("/{}/r.git/info/refs?service=git-upload-pack", repository.npub());
+    let served = waiting.push().await;
+    let path = format!("/{}/r.git/info/refs?service=git-upload-pack", served.repository.npub());
 
     world.kill_gateway().await;
     empty(&mut world, Emptied::ByRestart).await;
     world.relay_proxy().set_answer(None);
     world.start_gateway().await;
 
-    const WHY: &str = "the events of this repository were lost here";
+    const WHY: &str = "this server has lost the events of this repository";
     eventually("it is not served", async || {
         let (status, text) = world.get(&path, "").await;
         status == 503 && text.contains(WHY)
@@ -195,14 +189,14 @@ async fn a_repository_that_nothing_declares_any_more_is_kept_and_not_served() {
     assert_eq!(world.get(&path, "").await.0, 503);
 
     let mut nostr = world.nostr().await;
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
+    assert_eq!(nostr.send(&served.announcement).await, held());
+    assert_eq!(nostr.send(&served.state).await, held());
     eventually("both are served without a push", async || {
-        nostr.serves(&announcement).await && nostr.serves(&state).await
+        nostr.serves(&served.announcement).await && nostr.serves(&served.state).await
     })
     .await;
-    let clone = world.clone(&repository, "clone").await.unwrap();
-    assert_eq!(clone.rev_parse("HEAD").await, commit);
+    let clone = world.clone(&served.repository, "clone").await.unwrap();
+    assert_eq!(clone.rev_parse("HEAD").await, served.commit);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,8 +216,8 @@ async fn a_commit_that_waits_for_its_pr_is_kept_although_redis_loses_everything(
 
     empty(&mut world, Emptied::ByFlushAll).await;
     eventually("the gateway has noticed", async || {
-        world.gateway_log().contains("whatever could be is written again")
-            && world.gateway_log().contains("Redis has lost everything that was held")
+        world.gateway_log().contains("restored what this gateway knew")
+            && world.gateway_log().contains("Redis has lost all held events")
     })
     .await;
 
@@ -285,14 +279,8 @@ async fn a_commit_is_kept_whenever_redis_loses_everything_behind_its_push() {
 async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     let mut world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
-    let repository = Repository::new("r");
-    let git = world.git("work").await;
-    let commit = git.commit("one").await;
-    let announcement = world.announcement(&repository, now(), &[]);
-    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-    assert_eq!(nostr.send(&announcement).await, held());
-    assert_eq!(nostr.send(&state).await, held());
-    let id = state.id.to_hex();
+    let waiting = Waiting::new(&world, &mut nostr, "r").await;
+    let id = waiting.state.id.to_hex();
     let noted = async |world: &World| {
         field(&mut redis(world).await, &id, "waiting_for")
             .await
@@ -307,8 +295,8 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     world.redis().start_again().await;
 
     eventually("the gateway has looked again", async || !noted(&world).await.is_empty()).await;
-    git.push(&world.url(&repository), &["main"]).await.expect_ok();
-    assert!(nostr.serves(&state).await);
+    let served = waiting.push().await;
+    assert!(nostr.serves(&served.state).await);
 }
 
 /// It may not even have heard of the state whose refs were set. The model of the protocol found it.
@@ -361,7 +349,7 @@ async fn release_without_end(world: &World, nostr: &mut NostrClient, served: &Se
     world.relay_proxy().set_answer(BUSY);
     let said = served.git.push(&served.url, &["main"]).await;
     assert!(
-        said.ok && said.stderr.contains("the relay does not answer now"),
+        said.ok && said.stderr.contains("the relay does not answer right now"),
         "{}",
         said.stderr
     );
@@ -372,7 +360,7 @@ async fn release_without_end(world: &World, nostr: &mut NostrClient, served: &Se
 const BUSY: Option<(bool, &str)> = Some((false, "error: busy"));
 
 /// What is done to Redis here is done to one server.
-const WRITTEN_AGAIN: &str = "whatever could be is written again";
+const WRITTEN_AGAIN: &str = "restored what this gateway knew";
 
 /// Commands from about the placeholder of a push to the end of the look that it asks for.
 const COMMANDS_BEHIND_A_PUSH: std::ops::Range<u64> = 12..24;

@@ -260,7 +260,7 @@ async fn what_the_relay_cannot_store_now_is_tried_again_until_it_can() {
         .await;
     for said in [&quiet, &shown] {
         assert!(said.ok, "{}", said.stderr);
-        let later = "stored; the relay does not answer now, its events are served when it is back";
+        let later = "stored; the relay does not answer right now, the events will be served when it is back";
         assert!(said.stderr.contains(later), "{}", said.stderr);
     }
     let waits = "remote: stored, waiting for the relay to store ";

@@ -47,7 +47,7 @@ async fn a_state_that_the_relay_refuses_is_told_to_the_pusher_and_gives_way_to_a
     let log = world.gateway_log();
     let line = log
         .lines()
-        .find(|line| line.contains("the relay refuses to take a released event"));
+        .find(|line| line.contains("the relay refuses a complete event"));
     let line = line.expect(&log);
     assert!(line.contains("ERROR") && line.contains(&ageing.id.to_hex()), "{line}");
     // It governs all the same.
@@ -91,7 +91,7 @@ async fn an_entry_that_no_script_can_read_keeps_nothing_else_back() {
         .ask(&["ZADD", "{purgatory}:entries", "0", &format!("{id}:1")])
         .await;
     eventually("it is in the way", async || {
-        world.gateway_log().contains("what is overdue is not marked")
+        world.gateway_log().contains("cannot mark overdue entries")
     })
     .await;
 

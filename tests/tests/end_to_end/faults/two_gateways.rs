@@ -302,7 +302,7 @@ fn says_who_was_faster(said: &str) -> bool {
     [
         "stale: ",
         "another state event has overtaken this push",
-        "no state event declares what this push makes",
+        "no state event declares the result of this push",
     ]
     .iter()
     .any(|text| said.contains(text))

@@ -41,7 +41,7 @@ pub(super) struct Keyspace {
     sorted_sets: HashMap<String, SortedSet>,
     /// The keys that have a TTL, by the time at which they end.
     ends: SortedSet,
-    /// What is published wakes its receivers.
+    /// A published message wakes its receivers.
     changes: watch::Sender<u64>,
 }
 
@@ -190,8 +190,8 @@ impl Keyspace {
         Ok(reply)
     }
 
-    /// Begins an atomic step, as every script does by asking for the time (common.lua): time stands still in it, and
-    /// what has ended by then is gone.
+    /// Begins an atomic step, as every script does by asking for the time (common.lua): the time does not change within
+    /// it, and expired keys are gone.
     fn begin(&mut self) {
         self.now = (self.clock)().cast_signed();
         let ended: Vec<_> = self.ends.until(self.now).cloned().collect();
@@ -209,7 +209,7 @@ impl Keyspace {
         self.texts.remove(key).is_some() || self.hashes.remove(key).is_some() || self.sorted_sets.remove(key).is_some()
     }
 
-    /// Removes a set without members: there is none in Redis.
+    /// Removes a set without members: Redis has none.
     fn remove_if_empty(&mut self, key: &str) {
         if self.sorted_sets.get(key).is_some_and(|set| set.len() == 0) {
             self.remove(key);

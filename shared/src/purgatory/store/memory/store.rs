@@ -48,7 +48,7 @@ impl MemoryStore {
 
     /// Calls a script.
     pub(in crate::purgatory::store) fn call(&self, script: &PurgatoryScript, argv: Vec<String>) -> mlua::Result<Value> {
-        // A panic elsewhere must not stop everybody else; the keys are usable after any part of a script.
+        // A panic elsewhere must not block all others; the keys are usable after any part of a script.
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let function = engine.compiled(script)?;
         engine.lua.globals().set("ARGV", argv)?;

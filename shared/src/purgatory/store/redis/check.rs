@@ -1,5 +1,5 @@
-//! Whether the server can be trusted with held events: its version, the settings of `strfry-config/redis.conf`, what it
-//! lets our user do, and how fast it writes.
+//! Whether the server can be trusted with held events: its version, the settings of `strfry-config/redis.conf`, the
+//! rights of our user, and the speed of its writes.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::purgatory::store::keys;
 /// Tries what the scripts do.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("probe.lua")));
 
-/// What each setting has to be, and what is at stake.
+/// The required value of each setting, and the risk.
 const SETTINGS: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "held events are lost when redis restarts"),
     (
@@ -42,10 +42,10 @@ const SETTINGS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// What is wrong with a server, and how that is mended.
+/// A problem of a server, and its correction.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerFault {
-    /// What was found, and what is at stake.
+    /// The problem, and the risk.
     pub finding: String,
     /// What to do, where possible a command.
     pub mend: String,
@@ -53,7 +53,7 @@ pub struct ServerFault {
 
 impl fmt::Display for ServerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; to mend it: {}", self.finding, self.mend)
+        write!(f, "{}; to fix it: {}", self.finding, self.mend)
     }
 }
 
@@ -119,7 +119,7 @@ impl ServerReport {
             });
         let late = (self.write > slow).then(|| ServerFault {
             finding: format!(
-                "redis takes longer for a write than --redis-slow-ms calls slow ({} ms): git events and pushes will be \
+                "a write to redis takes longer than --redis-slow-ms ({} ms): git events and pushes will be \
                  refused again and again",
                 slow.as_millis()
             ),
@@ -136,7 +136,7 @@ fn refused(failing: &[(String, String)]) -> Option<ServerFault> {
     let commands = Vec::from_iter(commands).join(", ");
     Some(ServerFault {
         finding: format!(
-            "redis does not do {commands} for the purgatory ({answer}): git events and pushes will be refused"
+            "redis does not run {commands} for the purgatory ({answer}): git events and pushes will be refused"
         ),
         mend: format!("{RIGHTS}; or take a Redis {} or newer", PurgatoryError::VERSION_MIN),
     })

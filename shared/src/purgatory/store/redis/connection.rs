@@ -90,7 +90,7 @@ impl RedisConnection {
         };
         if opened {
             let slow_ms = self.0.settings.slow.as_millis();
-            let why = failure.map_or(format!("slower than {slow_ms} ms again and again"), ToString::to_string);
+            let why = failure.map_or(format!("slower than {slow_ms} ms repeatedly"), ToString::to_string);
             tracing::error!(
                 server = %self.0.server,
                 why,
@@ -149,8 +149,8 @@ impl ConnectionState {
         Ok(connection)
     }
 
-    /// Asks once, and returns whether Redis answered in time. It is asked to write, because writing is what is slow,
-    /// and what a master that became a replica does not do. A full Redis refuses to, and is healthy otherwise.
+    /// Asks once, and returns whether Redis answered in time. The probe writes, because writes are slow, and because a
+    /// master that became a replica refuses them. A full Redis refuses them too, and is healthy otherwise.
     async fn probe(&self) -> RedisResult<bool> {
         let limit = PROBE_MAX.max(self.settings.slow);
         let took = self.ask(limit, async |mut connection| {

@@ -44,7 +44,7 @@ async fn notify_for_ever(connection: &RedisConnection, changes: &watch::Sender<u
 async fn notify_until_lost(connection: &RedisConnection, changes: &watch::Sender<u64>) -> RedisResult<()> {
     let notify = || changes.send_modify(|count| *count = count.wrapping_add(1));
     let mut channel = within(LISTEN_TIMEOUT, subscribe(connection)).await?;
-    // What was published while nobody listened is lost, so the subscription itself notifies.
+    // Messages that were published while there was no subscription are lost, so the subscription itself notifies.
     notify();
     loop {
         let message = timeout(PING_EVERY, channel.on_message().next()).await;

@@ -1,4 +1,4 @@
-//! The purgatory in Redis. What is kept where: `docs/redis.md`.
+//! The purgatory in Redis. `docs/redis.md` lists its keys.
 
 mod breaker;
 mod check;

@@ -23,7 +23,7 @@ pub struct RedisSettings {
 /// Whom to trust and who to be at a Redis behind TLS.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct RedisTls {
-    /// Certificates (PEM) of whoever signs that of Redis; `None`: those that the system trusts.
+    /// CA certificates (PEM) for the certificate of Redis; `None`: those that the system trusts.
     pub authorities: Option<Vec<u8>>,
     /// Our own certificate and its key (PEM), if Redis asks for one.
     pub own: Option<(Vec<u8>, Vec<u8>)>,
@@ -39,7 +39,7 @@ pub enum RedisPlace {
     Sentinel {
         /// The sentinels; user, password and database are those of the master.
         urls: Vec<String>,
-        /// What they call it.
+        /// The name of the master at the sentinels.
         master_name: String,
     },
     /// The master of the purgatory's slot in the cluster that these nodes belong to.

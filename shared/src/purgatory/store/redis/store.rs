@@ -43,7 +43,7 @@ impl RedisStore {
             .connection
             .run(async |mut connection| load.exec_async(&mut connection).await);
         if let Err(error) = loaded.await {
-            tracing::debug!(%error, "purgatory scripts not loaded ahead");
+            tracing::debug!(%error, "purgatory scripts not preloaded");
         }
     }
 
@@ -65,8 +65,8 @@ impl RedisStore {
         Ok(answer)
     }
 
-    /// Waits until as many replicas as the operator wants have what was written on this connection: what another one
-    /// wrote, WAIT does not wait for. How long this takes is no measure of Redis itself.
+    /// Waits until as many replicas as the operator requires have what was written on this connection: WAIT does not
+    /// cover writes of other connections. Its duration says nothing about Redis itself.
     async fn await_replicas(
         &self,
         operation: &'static str,

@@ -1,4 +1,4 @@
-//! A time limit on what is asked of Redis.
+//! A time limit on calls to Redis.
 
 use std::future::Future;
 use std::io;

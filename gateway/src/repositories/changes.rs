@@ -1,5 +1,5 @@
-//! What this gateway has changed, or has seen changed, since something was read: counted, so that whoever keeps what it
-//! has read can tell whether it still holds.
+//! Counts what this gateway has changed, or has seen changed, so that a cache can check whether its content still
+//! holds.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
@@ -38,7 +38,7 @@ impl Changes {
         }))
     }
 
-    /// Counts a change of a repository. Whoever asks after this reads anew.
+    /// Counts a change of a repository. Requests after this load it again.
     pub(crate) fn note(&self, coordinate: &Coordinate) {
         self.counter(coordinate).fetch_add(1, Ordering::SeqCst);
     }
@@ -52,7 +52,7 @@ impl Changes {
     }
 
     /// Returns how many changes of a repository were counted.
-    pub(super) fn count(&self, coordinate: &Coordinate) -> u64 {
+    pub(crate) fn count(&self, coordinate: &Coordinate) -> u64 {
         self.counter(coordinate).load(Ordering::SeqCst)
     }
 

@@ -20,12 +20,12 @@ pub(crate) struct TouchedRepositories {
 struct Waiting {
     queue: VecDeque<Coordinate>,
     queued: BTreeSet<Coordinate>,
-    /// Those whose maintenance was in vain: whoever pushes to one again and again would keep it from all others.
+    /// Those whose maintenance failed: repeated pushes to one of them would otherwise delay all others.
     left_out: BTreeSet<Coordinate>,
 }
 
 impl TouchedRepositories {
-    /// Notes a repository. Where too many wait, or where its maintenance was in vain, it is left to the daily re-check.
+    /// Notes a repository. If too many wait, or if its maintenance failed, it is left to the daily re-check.
     pub(crate) fn note(&self, coordinate: &Coordinate) {
         let mut waiting = self.waiting();
         let is_meant = waiting.queue.len() < WAITING_MAX && !waiting.left_out.contains(coordinate);
@@ -41,7 +41,7 @@ impl TouchedRepositories {
         self.note(coordinate);
     }
 
-    /// Notes that the maintenance of a repository was in vain.
+    /// Notes that the maintenance of a repository failed.
     pub(crate) fn leave_out(&self, coordinate: &Coordinate) {
         let mut waiting = self.waiting();
         if waiting.left_out.len() >= WAITING_MAX {

@@ -28,17 +28,17 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
-/// A connection, whatever it goes through.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection, of any kind.
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// Why the server is not reached.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OutsideError {
-    #[error("its name is not found: {0}")]
+pub(crate) enum OutsideError {
+    #[error("its name cannot be resolved: {0}")]
     Name(io::Error),
-    #[error("nobody listens there: {0}")]
+    #[error("nothing listens there: {0}")]
     Connect(io::Error),
     #[error("TLS fails: {0}")]
     Tls(io::Error),
@@ -49,18 +49,18 @@ pub(super) enum OutsideError {
 }
 
 impl OutsideError {
-    pub(super) fn mend(&self, host: &str) -> String {
+    pub(crate) fn mend(&self, host: &str) -> String {
         match self {
-            Self::Name(_) => format!("let {host} name this server (DNS, A and AAAA), or correct domain"),
+            Self::Name(_) => format!("point {host} at this server (DNS, A and AAAA), or correct domain"),
             Self::Connect(_) => "start the reverse proxy, and let its port through the firewall".to_owned(),
             Self::Tls(_) => format!("give the reverse proxy a certificate for {host}"),
-            Self::Http(_) | Self::Silent => "let the reverse proxy pass everything on to the gateway".to_owned(),
+            Self::Http(_) | Self::Silent => "make the reverse proxy pass everything on to the gateway".to_owned(),
         }
     }
 }
 
 /// Connects, and returns the address that this end has.
-pub(super) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), OutsideError> {
+pub(crate) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), OutsideError> {
     let (host, port) = (
         url.host_str().unwrap_or_default(),
         url.port_or_known_default().unwrap_or(443),
@@ -86,7 +86,7 @@ pub(super) async fn connect(url: &Url) -> Result<(Box<dyn Connection>, IpAddr), 
     Err(OutsideError::Connect(failure))
 }
 
-/// Loopback has many addresses: by one of its own a client is told from the proxy.
+/// Loopback has many addresses: with an address of its own, a client can be distinguished from the proxy.
 async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_loopback() => {
@@ -113,11 +113,11 @@ async fn secure(stream: TcpStream, name: String) -> Result<impl Connection, Outs
     secured.map_err(OutsideError::Tls)
 }
 
-/// What a request sends.
-pub(super) type ProbeBody = BoxBody<Bytes, io::Error>;
+/// The body of a request.
+pub(crate) type ProbeBody = BoxBody<Bytes, io::Error>;
 
 /// Sends a request on a connection of its own; returns the answer, with the start of its body.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     url: &Url,
     request: hyper::http::request::Builder,
     body: ProbeBody,

@@ -1,0 +1,44 @@
+//! What a reconcile remembers from one attempt to the next.
+
+use std::collections::BTreeSet;
+
+use nostr::event::EventId;
+use shared::nip34::Coordinate;
+use shared::rules::Plan;
+
+use crate::reconcile::carry_out::Failed;
+
+/// The results of the attempts of a reconcile so far. What has failed is not planned again, and nothing else waits for
+/// it.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Repositories that could not be changed.
+    pub(super) broken: BTreeSet<Coordinate>,
+    /// PRs whose ref could not be set in a repository.
+    pub(super) uninstallable: BTreeSet<(Coordinate, EventId)>,
+    /// Repositories that are left to the holders of their locks.
+    pub(super) left: BTreeSet<Coordinate>,
+    /// Whether more repositories were to be locked.
+    pub(super) has_tried_to_lock: bool,
+    /// Repositories into which parts of a state have moved.
+    pub(super) moved_in: BTreeSet<Coordinate>,
+}
+
+impl Attempts {
+    /// Notes what could not be done.
+    pub(super) fn note_failed(&mut self, failed: Failed) {
+        match failed {
+            Failed::Alignment(coordinate) => drop(self.broken.insert(coordinate)),
+            Failed::Installation(coordinate, event_id) => drop(self.uninstallable.insert((coordinate, event_id))),
+        }
+    }
+
+    /// Notes where parts have moved in by a plan; returns whether there are more such repositories than before.
+    pub(super) fn note_moved_in(&mut self, plan: &Plan) -> bool {
+        let count = self.moved_in.len();
+        let with_parts = plan.alignments.iter().filter(|alignment| !alignment.parts.is_empty());
+        self.moved_in
+            .extend(with_parts.map(|alignment| alignment.coordinate.clone()));
+        self.moved_in.len() > count
+    }
+}
