@@ -402,16 +402,18 @@ async fn the_deepest_message_ends_nobody() {
 
 #[test]
 fn the_shipped_stack_holds_the_deepest_message_that_is_taken() {
-    let configuration = strfry_configuration(&[]);
-    let value = |name: &str| -> u64 {
-        let mut lines = configuration.lines().filter_map(|line| line.trim().strip_prefix(name));
-        lines.next().unwrap().trim_start_matches([' ', '=']).parse().unwrap()
-    };
     // 8,452 levels fill 8 MiB.
     let bytes_per_level = (8 << 20) / 8_452 + 1;
-    assert!(value("maxWebsocketPayloadSize") * bytes_per_level < shipped_stack_kib() * 1024);
+    assert!(shipped("maxWebsocketPayloadSize") * bytes_per_level < shipped_stack_kib() * 1024);
     // The requests of RelayClient at a time, and its subscription.
-    assert!(value("maxSubsPerConnection") > 17);
+    assert!(shipped("maxSubsPerConnection") > 17);
+}
+
+/// Returns a number of the shipped configuration.
+fn shipped(name: &str) -> u64 {
+    let configuration = strfry_configuration(&[]);
+    let mut values = configuration.lines().filter_map(|line| line.trim().strip_prefix(name));
+    values.next().unwrap().trim_start_matches([' ', '=']).parse().unwrap()
 }
 
 /// Returns the `LimitSTACK` of the shipped unit.
@@ -423,6 +425,65 @@ fn shipped_stack_kib() -> u64 {
         .find_map(|line| line.strip_prefix("LimitSTACK=")?.strip_suffix('M'));
     mebibytes.unwrap().parse::<u64>().unwrap() * 1024
 }
+
+#[tokio::test]
+async fn a_count_and_a_sync_end_at_their_bounds() {
+    let setup = Setup {
+        bounds: &[("maxFilterLimitCount", "20"), ("maxSyncEvents", "20")],
+        ..Setup::default()
+    };
+    in_strfry(setup, async |world: World| {
+        for number in 0..30 {
+            let outcome = world.client.publish(&note(&number.to_string())).await;
+            assert_eq!(outcome, PublishOutcome::Stored);
+        }
+        let mut raw = Raw::connect(world.port, None).await;
+
+        raw.say(json!(["COUNT", "s", {"kinds": [1]}])).await;
+        assert_eq!(raw.hear().await, json!(["COUNT", "s", {"count": 20, "limited": true}]));
+        raw.say(json!(["NEG-OPEN", "s", {"kinds": [1]}, NEGENTROPY])).await;
+        assert_eq!(
+            raw.hear().await,
+            json!(["NEG-ERR", "s", "blocked: too many query results", 20])
+        );
+        raw.say(json!(["NEG-OPEN", "s", {"kinds": [7]}, NEGENTROPY])).await;
+        assert_eq!(raw.hear().await[0], "NEG-MSG");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_requests_at_a_time() {
+    in_strfry(Setup::default(), async |world: World| {
+        for (request, argument, answer) in [("REQ", None, "EOSE"), ("NEG-OPEN", Some(NEGENTROPY), "NEG-MSG")] {
+            let mut raw = Raw::connect(world.port, None).await;
+            let ask = |number: u64| {
+                let filter = json!({"kinds": [7]});
+                let words = [json!(request), json!(format!("s{number}")), filter];
+                Value::Array(words.into_iter().chain(argument.map(Value::from)).collect())
+            };
+            for number in 0..shipped("maxSubsPerConnection") {
+                raw.say(ask(number)).await;
+                assert_eq!(raw.hear().await[0], answer, "{request} {number}");
+            }
+
+            raw.say(ask(1000)).await;
+
+            // It may have been answered before it is refused.
+            let mut said = raw.hear().await;
+            if said[0] == answer {
+                said = raw.hear().await;
+            }
+            let text = said[1].as_str().unwrap();
+            assert!(said[0] == "NOTICE" && text.contains("too many concurrent"), "{said}");
+            assert_eq!(world.answer(&note("x")).await, yes(""));
+        }
+    })
+    .await;
+}
+
+/// The first message of a sync that knows nothing: the version of the protocol.
+const NEGENTROPY: &str = "61";
 
 #[tokio::test]
 async fn subscriber_hears_what_is_stored_and_nothing_else() {
@@ -505,22 +566,31 @@ async fn plugin_ends_with_the_relay() {
 
 /// Runs a test with the stand-in and, where there is one, with strfry.
 async fn in_each_world(setup: Setup, test: impl AsyncFn(World)) {
-    let limit = Duration::from_secs(120);
     println!("with the stand-in");
     let world = World::stand_in(setup).await;
-    tokio::time::timeout(limit, test(world)).await.expect("in time");
+    tokio::time::timeout(LIMIT, test(world)).await.expect("in time");
+    in_strfry(setup, test).await;
+}
+
+/// Runs a test with strfry, where there is one.
+async fn in_strfry(setup: Setup, test: impl AsyncFn(World)) {
     if let Some(binary) = std::env::var_os("STRFRY_BIN") {
         println!("with strfry");
         let world = World::strfry(Path::new(&binary), setup).await;
-        tokio::time::timeout(limit, test(world)).await.expect("in time");
+        tokio::time::timeout(LIMIT, test(world)).await.expect("in time");
     }
 }
+
+/// No test takes longer.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a test changes in the relay's settings.
 #[derive(Clone, Copy)]
 struct Setup {
     timeout_secs: u64,
     limit_max: usize,
+    /// Others, which the stand-in does not have.
+    bounds: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Setup {
@@ -528,6 +598,7 @@ impl Default for Setup {
         Self {
             timeout_secs: 10,
             limit_max: 1000,
+            bounds: &[],
         }
     }
 }
@@ -572,13 +643,15 @@ impl World {
             .port();
         let database = folder.path().join("db");
         fs::create_dir(&database).unwrap();
-        let configuration = strfry_configuration(&[
+        let mut settings = vec![
             ("db", format!("{database:?}")),
             ("port", port.to_string()),
             ("maxFilterLimit", setup.limit_max.to_string()),
             ("plugin", format!("{:?}", plugin_command(folder.path()))),
             ("timeoutSeconds", setup.timeout_secs.to_string()),
-        ]);
+        ];
+        settings.extend(setup.bounds.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let configuration = strfry_configuration(&settings);
         let path = folder.path().join("strfry.conf");
         fs::write(&path, configuration).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();

@@ -9,6 +9,7 @@
 mod contract;
 mod differential;
 mod failover;
+mod fields;
 mod fixture;
 mod on_redis;
 mod operator;

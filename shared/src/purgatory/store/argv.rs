@@ -62,7 +62,7 @@ impl Argv {
     /// Adds the name of an index.
     pub(super) fn index(self, index: InventoryIndex) -> Self {
         self.arg(match index {
-            InventoryIndex::Waiting => "deadlines",
+            InventoryIndex::Waiting => "waiting",
             InventoryIndex::Releasing => "releasing",
         })
     }

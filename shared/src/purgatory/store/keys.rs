@@ -12,7 +12,6 @@ const SCRIPT_KEYS: [(&str, &str); 31] = [
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
     ("dirty_pull_requests", "{purgatory}:dirty_pull_requests"),
-    ("deadlines", "{purgatory}:deadlines"),
     ("releasing", "{purgatory}:releasing"),
     ("entries", "{purgatory}:entries"),
     ("bytes", "{purgatory}:bytes"),
@@ -21,6 +20,10 @@ const SCRIPT_KEYS: [(&str, &str); 31] = [
     ("decisions", "{purgatory}:decisions"),
     ("epoch", EPOCH),
     ("entry", "{purgatory}:entry:<event-id>"),
+    (
+        "announcements",
+        "{purgatory}:announcements:<pubkey>:<encoded identifier>",
+    ),
     ("coordinate", "{purgatory}:coordinate:<pubkey>:<encoded identifier>"),
     (
         "pull_requests",

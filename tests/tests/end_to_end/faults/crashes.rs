@@ -122,7 +122,6 @@ async fn redis_cli_shows_what_waits_and_for_what() {
 
     for (name, value) in [
         ("kind", "30618".to_owned()),
-        ("author", repository.owner.public_key().to_hex()),
         ("coordinates", format!("[\"{}\"]", repository.coordinate())),
         ("status", "held".to_owned()),
     ] {

@@ -281,7 +281,11 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
     let mut nostr = world.nostr().await;
     let waiting = Waiting::new(&world, &mut nostr, "r").await;
     let id = waiting.state.id.to_hex();
-    let noted = async |world: &World| field(&mut redis(world).await, &id, "waiting_for").await.unwrap();
+    let noted = async |world: &World| {
+        field(&mut redis(world).await, &id, "waiting_for")
+            .await
+            .unwrap_or_default()
+    };
     eventually("the gateway has looked", async || !noted(&world).await.is_empty()).await;
     // What the last look wrote, and the mark for it, never reached this server.
     let key = format!("{{purgatory}}:entry:{id}");

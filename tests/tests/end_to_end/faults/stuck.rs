@@ -86,7 +86,10 @@ async fn an_entry_that_no_script_can_read_keeps_nothing_else_back() {
     let id = "ab".repeat(32);
     let entry = format!("{{purgatory}}:entry:{id}");
     let () = world.redis().ask(&["SET", &entry, "no hash"]).await;
-    let () = world.redis().ask(&["ZADD", "{purgatory}:deadlines", "0", &id]).await;
+    let () = world
+        .redis()
+        .ask(&["ZADD", "{purgatory}:entries", "0", &format!("{id}:1")])
+        .await;
     eventually("it is in the way", async || {
         world.gateway_log().contains("cannot mark overdue entries")
     })

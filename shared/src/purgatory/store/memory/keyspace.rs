@@ -89,6 +89,18 @@ impl Keyspace {
             ["INCRBY", key, count] => self.add(key, number(count)?),
             ["DECRBY", key, count] => self.add(key, -number(count)?),
             ["HGET", key, field] => self.hashes.get(key).and_then(|hash| hash.get(field)).into(),
+            ["HSTRLEN", key, field] => {
+                let value = self.hashes.get(key).and_then(|hash| hash.get(field));
+                value.map_or(0, |value| value.len()).into()
+            }
+            // Of a hash that keeps another field: one without fields is none in Redis.
+            ["HDEL", key, ref fields @ ..] if !fields.is_empty() => {
+                let hash = self.hashes.get_mut(key);
+                hash.map_or(0, |hash| {
+                    fields.iter().filter(|field| hash.remove(**field).is_some()).count()
+                })
+                .into()
+            }
             ["HLEN", key] => self.hashes.get(key).map_or(0, BTreeMap::len).into(),
             ["HMGET", key, ref fields @ ..] => {
                 let hash = self.hashes.get(key);

@@ -106,25 +106,56 @@ local function raise(coordinates)
   wake()
 end
 
+-- Sets fields of an entry, each a name and its value. One that is empty is not there: most of them are, in most entries.
+local function set_fields(id, ...)
+  local full, empty = {}, {}
+  for place = 1, select('#', ...), 2 do
+    local name, value = select(place, ...)
+    if value == '' or value == '[]' then
+      empty[#empty + 1] = name
+    else
+      full[#full + 1], full[#full + 2] = name, value
+    end
+  end
+  if #full > 0 then
+    redis.call('HSET', K.entry .. id, unpack(full))
+  end
+  if #empty > 0 then
+    redis.call('HDEL', K.entry .. id, unpack(empty))
+  end
+end
+
+-- Sets what is so of an event wherever it is; the author only where that is not the owner of the first coordinate.
+local function set_event(id, entry, event, coordinates)
+  local first = entry.coordinates[1]
+  local is_owners = first and string.sub(first, 7, 70) == entry.author
+  set_fields(id, 'event', event, 'kind', entry.kind, 'author', is_owners and '' or entry.author,
+    'coordinates', coordinates, 'created_at', entry.created_at)
+end
+
+local function event_bytes(id)
+  return decimal(redis.call('HSTRLEN', K.entry .. id, 'event'))
+end
+
 local function find_entry(id)
   local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'coordinates', 'created_at', 'deadline',
-    'bytes', 'source_group', 'after')
+    'source', 'source_group', 'after')
   touched = touched + 1
   if not fields[1] then
     return nil
   end
-  local coordinates = cjson.decode(fields[4])
-  local after = #coordinates == 0 and cjson.decode(fields[9])
+  local coordinates = cjson.decode(fields[4] or '[]')
+  local after = #coordinates == 0 and cjson.decode(fields[9] or '[]')
   touched = touched + (after and #after or #coordinates)
   return {
     status = fields[1],
-    author = fields[2],
+    author = fields[2] or string.sub(coordinates[1], 7, 70),
     kind = fields[3],
     coordinates = coordinates,
     created_at = fields[5],
     deadline = tonumber(fields[6]),
-    bytes = fields[7] or '0',
-    source_group = fields[8] or '',
+    bytes = event_bytes(id),
+    source_group = fields[8] or fields[7] or '',
     -- Of a related event, which has no coordinates: what it waits behind, and what is published before it.
     after = after,
   }
@@ -133,8 +164,33 @@ end
 -- What a reader gets of an entry: event JSON, coordinates (JSON array), status, source, held_since, deadline,
 -- waiting_for, release_error, after (JSON array of ids). The first is nothing where there is no such entry.
 local function entry_fields(id)
-  return redis.call('HMGET', K.entry .. id,
+  local fields = redis.call('HMGET', K.entry .. id,
     'event', 'coordinates', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error', 'after')
+  for place, empty in pairs({ [2] = '[]', [4] = '', [7] = '', [8] = '', [9] = '[]' }) do
+    fields[place] = fields[place] or empty
+  end
+  return fields
+end
+
+-- The id in a member of a set of limits.
+local function id_of(member)
+  return string.match(member, '^[^:]*')
+end
+
+-- Reads one page of all that has a deadline, in no order: first K.entries, then K.placeholders. Returns which of them it is
+-- of, its members, and the next cursor, "0" behind the last.
+local function scan_waiting(cursor)
+  local of_placeholders = string.match(cursor, '^placeholders:(%d+)$')
+  local set = of_placeholders and K.placeholders or K.entries
+  local scanned = redis.call('ZSCAN', set, of_placeholders or cursor, 'COUNT', K.page_max)
+  local members, next_cursor = {}, scanned[1]
+  for place = 1, #scanned[2], 2 do
+    members[#members + 1] = scanned[2][place]
+  end
+  if set == K.entries and next_cursor == '0' or set == K.placeholders and next_cursor ~= '0' then
+    next_cursor = 'placeholders:' .. next_cursor
+  end
+  return set, members, next_cursor
 end
 
 -- Which server this is: another one after each start.
@@ -154,12 +210,20 @@ end
 -- The index of a coordinate that an entry stands in. PRs, of which strangers may have many, have one of their own, so that
 -- who reads about the repository reads none of them.
 local function index_key(entry, coordinate)
-  return (is_pull_request(entry) and K.pull_requests or K.coordinate) .. in_key(coordinate)
+  local prefix = entry.kind == '30617' and K.announcements or is_pull_request(entry) and K.pull_requests or K.coordinate
+  return prefix .. in_key(coordinate)
 end
 
--- The member of the index of a coordinate: in the order of author and kind, so that those of one author stand together.
-local function index_member(id, entry)
+-- A member of the index of a coordinate that names the author: those of one author stand together.
+local function member_with_author(id, entry)
   return entry.author .. ':' .. entry.kind .. ':' .. id
+end
+
+-- The member of the index of a coordinate. The author of most is the owner, whom the key names: Redis keeps small sets of
+-- members of up to 64 bytes packed.
+local function index_member(id, entry, coordinate)
+  local is_owners = string.sub(coordinate, 7, 70) == entry.author and not is_pull_request(entry)
+  return is_owners and id or member_with_author(id, entry)
 end
 
 -- Asks for a look at something in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
@@ -196,19 +260,19 @@ end
 -- which the caller raises.
 local function note_changed(dirty, id, entry)
   if is_pull_request(entry) then
-    ask_for_look(index_member(id, entry), entry.coordinates)
+    ask_for_look(member_with_author(id, entry), entry.coordinates)
   else
     add_all(dirty, entry.coordinates)
   end
 end
 
--- As `note_changed`, for a member of K.deadlines. Returns when its deadline is; nil: it has vanished.
-local function note_due(dirty, member)
-  -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
-  if #member == 64 then
-    local entry = find_entry(member)
+-- As `note_changed`, for a member of K.entries or K.placeholders. Returns when its deadline is; nil: it has vanished.
+local function note_due(dirty, set, member)
+  if set == K.entries then
+    local id = id_of(member)
+    local entry = find_entry(id)
     if entry then
-      note_changed(dirty, member, entry)
+      note_changed(dirty, id, entry)
     end
     return entry and entry.deadline
   end
@@ -259,14 +323,14 @@ end
 -- Draws a lease for an entry, and keeps others from it until it runs out.
 local function lease(id, secs)
   local number = next_number(K.leases)
-  redis.call('HSET', K.entry .. id, 'lease', decimal(number))
+  set_fields(id, 'lease', decimal(number))
   redis.call('ZADD', K.releasing, decimal(NOW + secs), id)
   return number
 end
 
 local function add_to_indices(id, entry)
   for _, coordinate in ipairs(entry.coordinates) do
-    redis.call('ZADD', index_key(entry, coordinate), '0', index_member(id, entry))
+    redis.call('ZADD', index_key(entry, coordinate), '0', index_member(id, entry, coordinate))
   end
 end
 
@@ -308,9 +372,8 @@ end
 local function set_deadline(id, entry, deadline)
   local ends = decimal(deadline + K.backstop_secs)
   local score = decimal(deadline)
-  redis.call('HSET', K.entry .. id, 'deadline', score)
+  set_fields(id, 'deadline', score)
   redis.call('EXPIREAT', K.entry .. id, ends)
-  redis.call('ZADD', K.deadlines, score, id)
   for name, keys in pairs(limit_sets(entry)) do
     if redis.call('ZADD', keys[1], score, limit_member(id, entry)) == 1 then
       redis.call('INCRBY', keys[2], entry.bytes)
@@ -329,7 +392,6 @@ end
 
 -- Takes an entry out of what counts and ends waiting ones.
 local function clear_deadline(id, entry)
-  redis.call('ZREM', K.deadlines, id)
   for _, keys in pairs(limit_sets(entry)) do
     if redis.call('ZREM', keys[1], limit_member(id, entry)) == 1 then
       take_off(keys[1], keys[2], tonumber(entry.bytes))
@@ -380,7 +442,7 @@ local function release_behind(id)
         end
       end
       clear_deadline(other, entry)
-      redis.call('HSET', K.entry .. other, 'status', 'releasing', 'waiting_for', '', 'after', ids_as_json(after))
+      set_fields(other, 'status', 'releasing', 'waiting_for', '', 'after', ids_as_json(after))
       redis.call('PERSIST', K.entry .. other)
       redis.call('ZADD', K.releasing, decimal(NOW), other)
       wake()
@@ -399,11 +461,14 @@ local function remove_alone(id, entry, is_served)
   redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)
   redis.call('DEL', K.entry .. id)
-  local member = index_member(id, entry)
+  local with_author = member_with_author(id, entry)
   for _, coordinate in ipairs(entry.coordinates) do
-    redis.call('ZREM', index_key(entry, coordinate), member)
+    redis.call('ZREM', index_key(entry, coordinate), index_member(id, entry, coordinate))
     if is_pull_request(entry) then
-      forget_look(member, coordinate)
+      forget_look(with_author, coordinate)
+    else
+      -- Where earlier versions have put it.
+      redis.call('ZREM', K.coordinate .. in_key(coordinate), with_author)
     end
   end
   if is_pull_request(entry) and not (is_served and #entry.coordinates == 1) then
@@ -421,7 +486,7 @@ local function remove_entry(id, entry, is_served)
       if #left == 0 then
         remove_alone(other, related)
       else
-        redis.call('HSET', K.entry .. other, 'waiting_for', 'event ' .. left[1])
+        set_fields(other, 'waiting_for', 'event ' .. left[1])
       end
     end
   end
@@ -437,7 +502,7 @@ local function extend_entry(id, deadline, woken)
     return false
   end
   if entry.status == 'asleep' then
-    redis.call('HSET', K.entry .. id, 'status', 'held')
+    set_fields(id, 'status', 'held')
     set_deadline(id, entry, deadline)
     add_all(woken, entry.coordinates)
   elseif entry.deadline < deadline then
@@ -476,20 +541,22 @@ local function is_deleted(id, entry)
   return false
 end
 
+-- Takes a member that has vanished out of a set of limits.
+local function forget_member(set, sum, member)
+  if redis.call('ZREM', set, member) == 1 and sum then
+    take_off(set, sum, tonumber(string.match(member, ':(%d+)$')) or 0)
+  end
+end
+
 -- Counts a set of limits, members that a crash leaked left out. Of these only so many are taken out at once, so that
 -- no call takes long.
 local function count(set, sum)
   local ended = decimal(NOW - K.backstop_secs)
-  local leaked = redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.scanned_max)
-  if #leaked > 0 then
-    redis.call('ZREMRANGEBYRANK', set, 0, #leaked - 1)
-  end
-  if sum and #leaked > 0 then
-    local bytes = 0
-    for _, member in ipairs(leaked) do
-      bytes = bytes + (tonumber(string.match(member, ':(%d+)$')) or 0)
+  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.scanned_max)) do
+    local key = set == K.placeholders and K.placeholder .. member or K.entry .. id_of(member)
+    if redis.call('EXISTS', key) == 0 then
+      forget_member(set, sum, member)
     end
-    take_off(set, sum, bytes)
   end
   return redis.call('ZCOUNT', set, '(' .. ended, '+inf')
 end
@@ -498,7 +565,6 @@ local function remove_placeholder(tail, coordinate)
   redis.call('DEL', K.placeholder .. tail)
   redis.call('ZREM', K.placeholders_of .. in_key(coordinate), tail)
   redis.call('ZREM', K.placeholders, tail)
-  redis.call('ZREM', K.deadlines, tail)
 end
 
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds

@@ -4,14 +4,15 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 author, 2 created_at of the request, 3 event ids (JSON array),
 --       4 addresses (JSON array of [kind as text, identifier]),
---       5 how many of the targets, first the ids and then the addresses, are done,
---       6 the last member of the index of the coordinate of the next one that was looked at, empty if none was
+--       5 how many of the targets are done, first the ids and then the addresses, of each both indices,
+--       6 the last member of the next one's index that was looked at, empty if none was
 -- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last }.
 -- Cost: O(coordinates) for each of a page of targets, and of the author's entries under them.
 -- Errors: none of its own.
 
 local author, asked_at, done, last = ARGV[1], ARGV[2], tonumber(ARGV[5]), ARGV[6]
 local ids, addresses = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
+local indices = { K.announcements, K.coordinate }
 local deleted, dirty = 0, {}
 
 local function delete_entry(id, entry)
@@ -29,22 +30,21 @@ local function delete_event(id)
   end
 end
 
--- Looks at entries of the address behind `last`, and returns whether that were all.
-local function delete_address(kind, identifier)
-  local prefix = author .. ':' .. kind .. ':'
-  local index = K.coordinate .. in_key('30617:' .. author .. ':' .. identifier)
-  local first = last == '' and '[' .. prefix or '(' .. last
-  local members = redis.call('ZRANGE', index, first, '(' .. prefix .. '~', 'BYLEX', 'LIMIT', 0, K.page_max)
+-- Looks at entries of the address behind `last` in one of the indices, and returns whether that were all.
+local function delete_address(kind, identifier, prefix)
+  local index = prefix .. in_key('30617:' .. author .. ':' .. identifier)
+  local first = last == '' and '-' or '(' .. last
+  local members = redis.call('ZRANGE', index, first, '+', 'BYLEX', 'LIMIT', 0, K.page_max)
   touched = touched + 1
   for _, member in ipairs(members) do
     if is_enough() then
       return false
     end
-    local id = string.sub(member, #prefix + 1)
+    local id = string.match(member, '[^:]*$')
     local entry = find_entry(id)
     if not entry then
       redis.call('ZREM', index, member)
-    elseif not is_later(entry.created_at, asked_at) then
+    elseif entry.author == author and entry.kind == kind and not is_later(entry.created_at, asked_at) then
       delete_entry(id, entry)
     end
     last = member
@@ -52,17 +52,19 @@ local function delete_address(kind, identifier)
   return #members < K.page_max
 end
 
-while done < #ids + #addresses and not is_enough() do
+local targets = #ids + #indices * #addresses
+while done < targets and not is_enough() do
   if done < #ids then
     delete_event(ids[done + 1])
     done = done + 1
   else
-    local address = addresses[done - #ids + 1]
-    if delete_address(address[1], address[2]) then
+    local place = done - #ids
+    local address = addresses[math.floor(place / #indices) + 1]
+    if delete_address(address[1], address[2], indices[place % #indices + 1]) then
       done, last = done + 1, ''
     end
   end
 end
 
 raise(dirty)
-return { deleted, done < #ids + #addresses and done or -1, last }
+return { deleted, done < targets and done or -1, last }

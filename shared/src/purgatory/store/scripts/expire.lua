@@ -19,6 +19,6 @@ end
 if entry.status == 'asleep' then
   return 0
 end
-redis.call('HSET', K.entry .. id, 'status', 'asleep')
+set_fields(id, 'status', 'asleep')
 set_deadline(id, entry, NOW + tonumber(ARGV[3]))
 return 1

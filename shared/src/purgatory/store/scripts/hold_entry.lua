@@ -47,7 +47,7 @@ end
 local found = find_entry(id)
 if found then
   -- Written even if nothing else changes: WAIT confirms only what this connection wrote.
-  redis.call('HSET', K.entry .. id, 'last_seen', decimal(NOW))
+  set_fields(id, 'last_seen', decimal(NOW))
   -- It keeps its deadline unless that is past: what is overdue and not reconciled yet is held anew.
   if is_waiting(found) and (found.status == 'asleep' or found.deadline <= NOW) then
     extend_entry(id, deadline, dirty)
@@ -142,7 +142,7 @@ local function pass_on(other)
   if #left == 0 then
     remove_alone(other, related)
   else
-    redis.call('HSET', K.entry .. other, 'after', ids_as_json(behind), 'waiting_for', 'event ' .. left[1])
+    set_fields(other, 'after', ids_as_json(behind), 'waiting_for', 'event ' .. left[1])
   end
 end
 
@@ -181,10 +181,16 @@ end
 local function full_coordinate()
   for _, coordinate in ipairs(entry.coordinates) do
     local own, share, all = entry.author, -freed, -freed
-    for _, prefix in ipairs({ K.coordinate, K.pull_requests }) do
+    local is_owners = string.sub(coordinate, 7, 70) == own
+    for _, prefix in ipairs({ K.announcements, K.coordinate, K.pull_requests }) do
       local index = prefix .. in_key(coordinate)
-      share = share + redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';')
-      all = all + redis.call('ZCARD', index)
+      local members = redis.call('ZCARD', index)
+      if is_owners and prefix ~= K.pull_requests then
+        share = share + members
+      else
+        share = share + redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';')
+      end
+      all = all + members
     end
     if share >= tonumber(ARGV[19]) then
       return 'share'
@@ -225,12 +231,10 @@ end
 if old then
   remove_entry(old_id, old)
 end
-redis.call('HSET', K.entry .. id,
-  'event', ARGV[2], 'kind', entry.kind, 'author', entry.author, 'coordinates', ARGV[6],
-  'created_at', entry.created_at, 'status', 'held', 'source', ARGV[7],
-  'source_group', entry.source_group, 'bytes', entry.bytes,
-  'held_since', decimal(NOW), 'last_seen', decimal(NOW),
-  'waiting_for', waiting_for, 'release_error', '', 'after', ids_as_json(after), 'lease', '')
+set_event(id, entry, ARGV[2], ARGV[6])
+set_fields(id, 'status', 'held', 'source', ARGV[7],
+  'source_group', entry.source_group == ARGV[7] and '' or entry.source_group, 'held_since', decimal(NOW),
+  'waiting_for', waiting_for, 'after', ids_as_json(after))
 add_to_indices(id, entry)
 if is_related(entry) then
   wait_behind(id, entry.author, behind)

@@ -3,7 +3,7 @@
 -- several; what comes or goes meanwhile may be.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 "deadlines" (what is held or asleep, and placeholders) | "releasing" (what is releasing or stuck),
+-- ARGV: 1 "waiting" (what is held or asleep, and placeholders) | "releasing" (what is releasing or stuck),
 --       2 the cursor, "0" at first
 -- Returns: { the next cursor, "0": that was the last page,
 --            ids of events,
@@ -11,18 +11,24 @@
 -- Cost: O(1) for each of a page.
 -- Errors: none of its own.
 
-local scanned = redis.call('ZSCAN', K[ARGV[1]], ARGV[2], 'COUNT', K.page_max)
-local ids, placeholders = {}, {}
-for place = 1, #scanned[2], 2 do
-  local member = scanned[2][place]
-  -- As in `coordinates_of_deadline`.
-  if #member == 64 then
-    ids[#ids + 1] = member
-  else
-    local fields = redis.call('HMGET', K.placeholder .. member, 'event_id', 'coordinate', 'commit_oid', 'deadline')
-    if fields[1] then
+local ids, placeholders, cursor = {}, {}, ''
+if ARGV[1] == 'waiting' then
+  local set, members
+  set, members, cursor = scan_waiting(ARGV[2])
+  for _, member in ipairs(members) do
+    local fields = set == K.placeholders
+      and redis.call('HMGET', K.placeholder .. member, 'event_id', 'coordinate', 'commit_oid', 'deadline')
+    if fields and fields[1] then
       placeholders[#placeholders + 1] = fields
+    elseif not fields then
+      ids[#ids + 1] = id_of(member)
     end
   end
+else
+  local scanned = redis.call('ZSCAN', K.releasing, ARGV[2], 'COUNT', K.page_max)
+  cursor = scanned[1]
+  for place = 1, #scanned[2], 2 do
+    ids[#ids + 1] = scanned[2][place]
+  end
 end
-return { scanned[1], ids, placeholders }
+return { cursor, ids, placeholders }

@@ -7,22 +7,22 @@
 -- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
-local scanned = redis.call('ZSCAN', K.deadlines, ARGV[1], 'COUNT', K.page_max)
-local members, first = scanned[2], 1
-for place = 1, #members, 2 do
-  if members[place] == ARGV[2] then
-    first = place + 2
+local set, members, cursor = scan_waiting(ARGV[1])
+local first = 1
+for place, member in ipairs(members) do
+  if member == ARGV[2] then
+    first = place + 1
   end
 end
 
 -- What has left meanwhile is no place to continue from: then all of it is marked, some of it again.
-local coordinates, cursor, last = {}, scanned[1], ''
-for place = first, #members, 2 do
+local coordinates, last = {}, ''
+for place = first, #members do
   if is_enough() then
     cursor = ARGV[1]
     break
   end
-  note_due(coordinates, members[place])
+  note_due(coordinates, set, members[place])
   last = members[place]
 end
 raise(coordinates)

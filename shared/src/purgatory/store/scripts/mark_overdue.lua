@@ -8,16 +8,16 @@
 -- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
-local function keep(member)
+local function keep(set, member)
   local ends = decimal(NOW + K.backstop_secs)
-  if #member ~= 64 then
+  if set == K.placeholders then
     local coordinate = redis.call('HGET', K.placeholder .. member, 'coordinate')
     end_not_before(K.placeholder .. member, ends)
     end_not_before(K.placeholders_of .. in_key(coordinate), ends)
     return
   end
-  local entry = find_entry(member)
-  end_not_before(K.entry .. member, ends)
+  local entry = find_entry(id_of(member))
+  end_not_before(K.entry .. id_of(member), ends)
   if entry.kind == '30617' then
     for _, coordinate in ipairs(entry.coordinates) do
       end_not_before(announcement_key(coordinate), ends)
@@ -26,13 +26,13 @@ local function keep(member)
 end
 
 -- A related event waits as long as what it waits behind. Returns whether it is one.
-local function follow(member)
-  local entry = #member == 64 and find_entry(member)
+local function follow(id)
+  local entry = find_entry(id)
   if not entry or not is_related(entry) then
     return false
   end
   local deadline, is_any_here = NOW + tonumber(ARGV[2]), false
-  for _, other in ipairs(ids_before(member, entry)) do
+  for _, other in ipairs(ids_before(id, entry)) do
     local first = find_entry(other)
     if first then
       is_any_here = true
@@ -41,32 +41,42 @@ local function follow(member)
     end
   end
   if is_any_here then
-    set_deadline(member, entry, deadline)
+    set_deadline(id, entry, deadline)
   else
-    remove_entry(member, entry)
+    remove_entry(id, entry)
   end
+  return true
+end
+
+-- Has a member reconciled, and returns whether it has not vanished.
+local function mark(coordinates, set, member)
+  if set == K.entries and follow(id_of(member)) then
+    return true
+  end
+  local deadline = note_due(coordinates, set, member)
+  if not deadline then
+    forget_member(set, set == K.entries and K.bytes, member)
+    return false
+  end
+  -- The deadline is ahead of one that was to be looked at again before (note_looked.lua).
+  redis.call('ZADD', set, decimal(math.max(deadline, NOW + tonumber(ARGV[2]))), member)
+  keep(set, member)
   return true
 end
 
 local overdue, coordinates = 0, {}
 local count_max = math.min(tonumber(ARGV[1]), K.page_max)
-local past = redis.call('ZRANGE', K.deadlines, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, count_max)
-for _, member in ipairs(past) do
-  if is_enough() then
-    break
-  end
-  local is_related = follow(member)
-  local deadline = not is_related and note_due(coordinates, member)
-  if deadline then
-    -- The deadline is ahead of one that was to be looked at again before (note_looked.lua).
-    redis.call('ZADD', K.deadlines, decimal(math.max(deadline, NOW + tonumber(ARGV[2]))), member)
-    keep(member)
-  elseif not is_related then
-    redis.call('ZREM', K.deadlines, member)
-  end
-  if is_related or deadline then
-    overdue = overdue + 1
+for _, set in ipairs({ K.entries, K.placeholders }) do
+  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, count_max)) do
+    if overdue >= count_max or is_enough() then
+      break
+    end
+    if mark(coordinates, set, member) then
+      overdue = overdue + 1
+    end
   end
 end
 raise(coordinates)
+-- What earlier versions kept beside the sets of the limits.
+redis.call('ZREMRANGEBYRANK', '{purgatory}:deadlines', 0, K.scanned_max - 1)
 return overdue

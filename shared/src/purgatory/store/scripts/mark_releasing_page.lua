@@ -34,14 +34,10 @@ for first = 3, #ARGV, 7 do
     if old then
       clear_deadline(id, old)
     else
-      redis.call('HSET', K.entry .. id, 'source', '', 'source_group', '',
-        'bytes', decimal(#ARGV[first + 1]), 'held_since', decimal(NOW), 'last_seen', decimal(NOW),
-        'deadline', decimal(NOW), 'release_error', '')
+      set_fields(id, 'held_since', decimal(NOW), 'deadline', decimal(NOW))
     end
-    redis.call('HSET', K.entry .. id,
-      'event', ARGV[first + 1], 'kind', entry.kind, 'author', entry.author, 'coordinates', ARGV[first + 5],
-      'created_at', entry.created_at, 'status', 'releasing', 'waiting_for', '', 'after', ARGV[first + 6],
-      'lease', '')
+    set_event(id, entry, ARGV[first + 1], ARGV[first + 5])
+    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'after', ARGV[first + 6], 'lease', '')
     redis.call('PERSIST', K.entry .. id)
     add_to_indices(id, entry)
     redis.call('ZADD', K.releasing, decimal(NOW), id)

@@ -22,9 +22,10 @@ local function is_here(member, id)
 end
 
 local function look_again_in(id, secs)
-  local at, due = NOW + secs, redis.call('ZSCORE', K.deadlines, id)
+  local member = limit_member(id, { bytes = event_bytes(id) })
+  local at, due = NOW + secs, redis.call('ZSCORE', K.entries, member)
   if due and tonumber(due) > at then
-    redis.call('ZADD', K.deadlines, decimal(at), id)
+    redis.call('ZADD', K.entries, decimal(at), member)
   end
 end
 

@@ -9,9 +9,9 @@
 
 local noted = 0
 for place = 1, #ARGV, 2 do
-  local old = redis.call('HGET', K.entry .. ARGV[place], 'waiting_for')
-  if old and old ~= ARGV[place + 1] then
-    redis.call('HSET', K.entry .. ARGV[place], 'waiting_for', ARGV[place + 1])
+  local old = redis.call('HMGET', K.entry .. ARGV[place], 'status', 'waiting_for')
+  if old[1] and (old[2] or '') ~= ARGV[place + 1] then
+    set_fields(ARGV[place], 'waiting_for', ARGV[place + 1])
     noted = noted + 1
   end
 end

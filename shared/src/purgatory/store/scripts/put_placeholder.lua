@@ -25,6 +25,5 @@ redis.call('EXPIREAT', K.placeholder .. tail, ends)
 redis.call('ZADD', index, '0', tail)
 end_not_before(index, ends)
 redis.call('ZADD', K.placeholders, decimal(deadline), tail)
-redis.call('ZADD', K.deadlines, decimal(deadline), tail)
 ask_for_look(ARGV[1], { ARGV[2] })
 return 1

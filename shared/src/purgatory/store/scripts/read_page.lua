@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Reads one page of everything about some coordinates, and takes vanished entries out of the indices it reads. Of each
--- coordinate first the entries, in the order of author and kind, then the placeholders. The announcements of one author
--- are in one page, up to K.page_max: one that takes another's place between two pages is not missed with it.
+-- coordinate first the announcements, then the other entries, then the placeholders. The announcements are in one page, up
+-- to K.page_max: one that takes another's place between two pages is not missed with it.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 the place of the first coordinate to read, "1" at first,
---       2 "entries" or "placeholders" (of that coordinate), 3 the last member of that index that was read, or empty,
+--       2 "announcements", "entries" or "placeholders" (of that coordinate), "announcements" at first,
+--       3 the last member of that index that was read, or empty,
 --       then the coordinates.
 -- Returns: { now,
 --            { { coordinate, dirty number }, ... } on the first page,
@@ -21,7 +22,7 @@ local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local dirty, listings, entries, placeholders, seen = {}, {}, {}, {}, {}
 local looked_at, bytes = 0, 0
 
-if place == 1 and index == 'entries' and last == '' then
+if place == 1 and index == 'announcements' and last == '' then
   for at = 4, #ARGV do
     local number = redis.call('ZSCORE', K.dirty, ARGV[at])
     if number then
@@ -38,7 +39,7 @@ local function is_full()
   return looked_at >= K.page_max or bytes >= K.page_bytes
 end
 
--- The rest of the page, or of an author's announcements.
+-- The rest of the page, or of the announcements.
 local function next_members(key)
   return redis.call('ZRANGE', key, last == '' and '-' or '(' .. last, '+', 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
 end
@@ -71,13 +72,11 @@ end
 -- Reads what has room in the page of one index, and returns whether that was all.
 local function read_index(key, read)
   local members = next_members(key)
-  local group
   for count, member in ipairs(members) do
-    local of = string.match(member, '^%x+:30617:')
-    if is_full() and not (of and of == group and count < 2 * K.page_max) then
+    local is_in_one_page = index == 'announcements' and count > 1 and count < 2 * K.page_max
+    if is_full() and not is_in_one_page then
       return false
     end
-    group = of
     read(key, member)
     last, looked_at = member, looked_at + 1
   end
@@ -86,12 +85,16 @@ end
 
 while place <= #ARGV - 3 and not is_full() do
   local coordinate = in_key(ARGV[place + 3])
-  if index == 'entries' then
+  if index == 'announcements' then
+    if read_index(K.announcements .. coordinate, read_entry) then
+      index, last = 'entries', ''
+    end
+  elseif index == 'entries' then
     if read_index(K.coordinate .. coordinate, read_entry) then
       index, last = 'placeholders', ''
     end
   elseif read_index(K.placeholders_of .. coordinate, read_placeholder) then
-    place, index, last = place + 1, 'entries', ''
+    place, index, last = place + 1, 'announcements', ''
   end
 end
 

@@ -29,11 +29,10 @@ if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
     raise(dirty)
   end
 elseif ARGV[3] == 'give-back' then
-  redis.call('HSET', K.entry .. id, 'lease', '')
+  set_fields(id, 'lease', '')
   redis.call('ZADD', K.releasing, decimal(NOW), id)
 else
-  redis.call('HSET', K.entry .. id, 'status', ARGV[3] == 'stuck' and 'stuck' or 'releasing',
-    'release_error', ARGV[5], 'lease', '')
+  set_fields(id, 'status', ARGV[3] == 'stuck' and 'stuck' or 'releasing', 'release_error', ARGV[5], 'lease', '')
   redis.call('ZADD', K.releasing, decimal(NOW + tonumber(ARGV[4])), id)
 end
 return 1

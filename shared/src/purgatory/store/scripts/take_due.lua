@@ -16,9 +16,10 @@ for _, id in ipairs(due) do
   if #leased >= count_max or bytes >= K.page_bytes or looked_at >= K.scanned_max then
     break
   end
-  local after = redis.call('HGET', K.entry .. id, 'after')
-  looked_at = looked_at + 1 + #(after or '') / 67
-  if not after then
+  local fields = redis.call('HMGET', K.entry .. id, 'status', 'after')
+  local after = fields[2] or '[]'
+  looked_at = looked_at + 1 + #after / 67
+  if not fields[1] then
     redis.call('ZREM', K.releasing, id)
   elseif blocker(id, after, {}) then
     redis.call('ZADD', K.releasing, decimal(NOW + 1), id)
