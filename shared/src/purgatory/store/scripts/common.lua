@@ -133,6 +133,13 @@ local function set_event(id, entry, event, coordinates)
     'coordinates', coordinates, 'created_at', entry.created_at)
 end
 
+-- Sets what a releasing entry is ordered after, and lets it stay until it is settled. The field is there even if it is empty:
+-- an earlier version that runs beside takes an entry without it for one that has vanished.
+local function set_releasing_after(id, after)
+  redis.call('HSET', K.entry .. id, 'after', after)
+  redis.call('PERSIST', K.entry .. id)
+end
+
 local function event_bytes(id)
   return decimal(redis.call('HSTRLEN', K.entry .. id, 'event'))
 end
@@ -442,8 +449,8 @@ local function release_behind(id)
         end
       end
       clear_deadline(other, entry)
-      set_fields(other, 'status', 'releasing', 'waiting_for', '', 'after', ids_as_json(after))
-      redis.call('PERSIST', K.entry .. other)
+      set_fields(other, 'status', 'releasing', 'waiting_for', '')
+      set_releasing_after(other, ids_as_json(after))
       redis.call('ZADD', K.releasing, decimal(NOW), other)
       wake()
     end

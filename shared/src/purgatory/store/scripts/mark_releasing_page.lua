@@ -37,8 +37,8 @@ for first = 3, #ARGV, 7 do
       set_fields(id, 'held_since', decimal(NOW), 'deadline', decimal(NOW))
     end
     set_event(id, entry, ARGV[first + 1], ARGV[first + 5])
-    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'after', ARGV[first + 6], 'lease', '')
-    redis.call('PERSIST', K.entry .. id)
+    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'lease', '')
+    set_releasing_after(id, ARGV[first + 6])
     add_to_indices(id, entry)
     redis.call('ZADD', K.releasing, decimal(NOW), id)
     marked[#marked + 1] = { place = (first + 4) / 7, id = id, after = ARGV[first + 6] }
