@@ -42,8 +42,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads repositories in `repositories` by the facts of `loader`, and again when `changes` counts a change. Keeps at
-    /// most so many bytes of the results.
+    /// Reads repositories in `repositories` by the facts of `loader`, and again when `changes` counts a change. Keeps
+    /// at most so many bytes of the results.
     pub(crate) fn new(loader: FactLoader, repositories: Repositories, changes: Changes, cache_bytes_max: u64) -> Self {
         Self {
             loader,
