@@ -116,13 +116,14 @@ impl LockedRepository<'_> {
         tips: &BTreeSet<Oid>,
         state: Option<&PushedState>,
     ) -> Result<(), RepositoryError> {
-        self.store.touched().note(self.repository.coordinate());
         let declared = self.declared(received, tips).await?;
         match state.filter(|state| state.tips().is_subset(tips)) {
             Some(state) => declared.migrate_with_refs(RefTransaction::of_new(state)).await?,
             None => declared.migrate().await?,
         }
         self.repository.forget_refs();
+        // Its objects are there for maintenance only now, and its refs may change no more.
+        self.store.touched().note(self.repository.coordinate());
         Ok(())
     }
 
