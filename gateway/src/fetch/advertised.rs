@@ -81,12 +81,23 @@ impl Advertised {
     /// Returns the answer to an `ls-refs`.
     pub(crate) fn ls_refs(&self, request: LsRefs) -> Bytes {
         let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, answer)) = latest().iter().find(|(known, _)| *known == request) {
-            return answer.clone();
+        // The latest is the last: others that are requested only once replace none that is requested often.
+        let again = |latest: &mut Vec<(LsRefs, Bytes)>| {
+            let place = latest.iter().position(|(known, _)| *known == request)?;
+            let kept = latest.remove(place);
+            let answer = kept.1.clone();
+            latest.push(kept);
+            Some(answer)
+        };
+        if let Some(answer) = again(&mut latest()) {
+            return answer;
         }
         let answer = request.answer(&self.refs);
+        let mut latest = latest();
+        if let Some(answer) = again(&mut latest) {
+            return answer;
+        }
         if request.prefix_bytes() <= PREFIX_BYTES_KEPT_MAX {
-            let mut latest = latest();
             if latest.len() == LS_REFS_KEPT_MAX {
                 latest.remove(0);
             }

@@ -138,8 +138,10 @@ impl<T: Shareable> ReadCache<T> {
         loop {
             let current = self.inner.current(coordinate, access, came);
             let result = current.result.get_or_init(async || {
-                let before = lock(&current.before).take();
+                // A client may break off meanwhile: then the next load needs it, too.
+                let before = lock(&current.before).clone();
                 let result = Arc::new(load(before).await);
+                drop(lock(&current.before).take());
                 self.keep(coordinate, &current, &result);
                 result
             });

@@ -61,6 +61,8 @@ struct Stored {
     memory: Vec<u8>,
     /// Instead of `memory` once the beginning was discarded: each piece is gone when it is read.
     passing: Option<VecDeque<Bytes>>,
+    /// How long git has waited for the reader of passing bytes.
+    waited: Duration,
     /// The bytes that are not in memory; a byte has the same position in both.
     file: Option<Arc<SpoolFile>>,
     file_bytes: u64,
@@ -148,10 +150,14 @@ impl FetchSpool {
         true
     }
 
-    /// Waits a moment for a reader that keeps up to take what is in memory, so that nothing comes to the disk.
+    /// Waits a moment for a reader that keeps up to take the bytes in memory, so that nothing comes to the disk. git holds
+    /// a slot meanwhile, so all these moments together are short.
     async fn let_pass(&self, len: usize) {
-        let ends_at = Instant::now() + PASSING_WAIT_MAX;
+        let begun = Instant::now();
+        let left = PASSING_WAITS_MAX.saturating_sub(self.stored().waited);
+        let ends_at = begun + left.min(PASSING_WAIT_MAX);
         while self.stored().is_passing_full(len) && timeout_at(ends_at, self.taken()).await.is_ok() {}
+        self.stored().waited += begun.elapsed();
     }
 
     /// Takes room for the next bytes. Returns their place, and how many of them go to memory; `None`: there is no room
@@ -350,6 +356,9 @@ const PASSING_BYTES_MAX: u64 = 256 << 10;
 
 /// For a reader on a fast line to take some of it. A slower one has the rest from the disk.
 const PASSING_WAIT_MAX: Duration = Duration::from_millis(10);
+
+/// For all of an answer. A reader that really keeps up needs little of it.
+const PASSING_WAITS_MAX: Duration = Duration::from_secs(1);
 
 /// Read at once.
 const READ_BYTES: usize = 128 << 10;

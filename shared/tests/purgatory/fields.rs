@@ -92,11 +92,17 @@ async fn what_an_earlier_version_kept_beside_the_limits_goes_and_its_events_end_
         .ask(&["ZADD", "{purgatory}:deadlines", "1", &event.id.to_hex()])
         .await;
     assert_eq!(added, 1);
+    // Which had left the limits, as members did that were late by days.
+    let bytes: String = server.ask(&["GET", "{purgatory}:bytes"]).await;
+    let removed: u64 = server.ask(&["DEL", "{purgatory}:entries", "{purgatory}:bytes"]).await;
+    assert_eq!(removed, 2);
 
     assert_eq!(fixture.purgatory.mark_overdue(9, LONG).await.unwrap(), 1);
 
     let left: bool = server.ask(&["EXISTS", "{purgatory}:deadlines"]).await;
     assert!(!left);
+    let counted: String = server.ask(&["GET", "{purgatory}:bytes"]).await;
+    assert_eq!(counted, bytes);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 31] = [
+const SCRIPT_KEYS: [(&str, &str); 32] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -16,6 +16,7 @@ const SCRIPT_KEYS: [(&str, &str); 31] = [
     ("entries", "{purgatory}:entries"),
     ("bytes", "{purgatory}:bytes"),
     ("placeholders", "{purgatory}:placeholders"),
+    ("deadlines", "{purgatory}:deadlines"),
     ("refusals", "{purgatory}:refusals"),
     ("decisions", "{purgatory}:decisions"),
     ("epoch", EPOCH),

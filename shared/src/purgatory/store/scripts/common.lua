@@ -548,10 +548,15 @@ local function is_deleted(id, entry)
   return false
 end
 
--- Takes a member that has vanished out of a set of limits.
-local function forget_member(set, sum, member)
-  if redis.call('ZREM', set, member) == 1 and sum then
-    take_off(set, sum, tonumber(string.match(member, ':(%d+)$')) or 0)
+-- Takes members that have vanished, and are there, out of a set of limits.
+local function forget_members(set, sum, members)
+  local bytes = 0
+  for _, member in ipairs(members) do
+    redis.call('ZREM', set, member)
+    bytes = bytes + (tonumber(string.match(member, ':(%d+)$')) or 0)
+  end
+  if sum and #members > 0 then
+    take_off(set, sum, bytes)
   end
 end
 
@@ -559,13 +564,17 @@ end
 -- no call takes long.
 local function count(set, sum)
   local ended = decimal(NOW - K.backstop_secs)
-  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.scanned_max)) do
+  local vanished, here = {}, 0
+  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', ended, 'BYSCORE', 'LIMIT', 0, K.page_max)) do
     local key = set == K.placeholders and K.placeholder .. member or K.entry .. id_of(member)
     if redis.call('EXISTS', key) == 0 then
-      forget_member(set, sum, member)
+      vanished[#vanished + 1] = member
+    else
+      here = here + 1
     end
   end
-  return redis.call('ZCOUNT', set, '(' .. ended, '+inf')
+  forget_members(set, sum, vanished)
+  return here + redis.call('ZCOUNT', set, '(' .. ended, '+inf')
 end
 
 local function remove_placeholder(tail, coordinate)

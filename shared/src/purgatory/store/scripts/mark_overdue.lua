@@ -55,7 +55,7 @@ local function mark(coordinates, set, member)
   end
   local deadline = note_due(coordinates, set, member)
   if not deadline then
-    forget_member(set, set == K.entries and K.bytes, member)
+    forget_members(set, set == K.entries and K.bytes, { member })
     return false
   end
   -- The deadline is ahead of one that was to be looked at again before (note_looked.lua).
@@ -64,10 +64,33 @@ local function mark(coordinates, set, member)
   return true
 end
 
+-- Earlier versions kept deadlines beside the sets of the limits, in which a member could be missing, or due later. Has a due
+-- one found in those.
+local function move_from_deadlines(member)
+  -- An event id has 64 digits; the tail of a placeholder's key begins with one and goes on.
+  local entry = #member == 64 and find_entry(member)
+  if entry and is_waiting(entry) then
+    if redis.call('ZADD', K.entries, 'LT', decimal(NOW), limit_member(member, entry)) == 1 then
+      redis.call('INCRBY', K.bytes, entry.bytes)
+    end
+  elseif #member > 64 and redis.call('EXISTS', K.placeholder .. member) == 1 then
+    redis.call('ZADD', K.placeholders, 'LT', decimal(NOW), member)
+  end
+  redis.call('ZREM', K.deadlines, member)
+end
+
 local overdue, coordinates = 0, {}
 local count_max = math.min(tonumber(ARGV[1]), K.page_max)
-for _, set in ipairs({ K.entries, K.placeholders }) do
-  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, count_max)) do
+for _, member in ipairs(redis.call('ZRANGE', K.deadlines, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, count_max)) do
+  if is_enough() then
+    break
+  end
+  move_from_deadlines(member)
+end
+-- Placeholders first, which cost little, and never more than half: so neither starves behind many of the other.
+for _, set in ipairs({ K.placeholders, K.entries }) do
+  local of_set = set == K.placeholders and math.ceil(count_max / 2) or count_max
+  for _, member in ipairs(redis.call('ZRANGE', set, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, of_set)) do
     if overdue >= count_max or is_enough() then
       break
     end
@@ -77,6 +100,4 @@ for _, set in ipairs({ K.entries, K.placeholders }) do
   end
 end
 raise(coordinates)
--- What earlier versions kept beside the sets of the limits.
-redis.call('ZREMRANGEBYRANK', '{purgatory}:deadlines', 0, K.scanned_max - 1)
 return overdue
