@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -410,6 +411,7 @@ impl UploadPack {
                 paused: self.paused.clone(),
                 reader: fetch.request.address,
                 slot: Some(turn),
+                waited: Duration::ZERO,
             },
         };
         let this = self.clone();

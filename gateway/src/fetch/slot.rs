@@ -80,6 +80,8 @@ pub(super) struct FetchSlot {
     pub(super) reader: IpAddr,
     /// `None` while git waits.
     pub(super) slot: Option<FetchTurn>,
+    /// How long git has waited with this slot.
+    pub(super) waited: Duration,
 }
 
 impl FetchSlot {
@@ -88,11 +90,15 @@ impl FetchSlot {
     /// # Errors
     /// Too many gits wait, and no other address has more of them.
     pub(super) async fn add(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
-        let pauses_at = Instant::now() + PAUSE_AFTER;
         while !spool.offer(bytes).await {
+            let begun = Instant::now();
+            // All waits count together: a reader that takes a little now and then does not keep the slot.
+            let pauses_at = begun + PAUSE_AFTER.saturating_sub(self.waited);
             if timeout_at(pauses_at, spool.taken()).await.is_err() {
+                self.waited = Duration::ZERO;
                 return self.pause(spool, bytes).await;
             }
+            self.waited += begun.elapsed();
         }
         Ok(())
     }
@@ -121,9 +127,55 @@ const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::fairness::shares::ShareLimits;
+    use crate::repositories::layout::Layout;
+
+    /// Each wait had a second of its own: whoever took a little in each of them kept the slot for hours.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_a_little_now_and_then_does_not_keep_the_slot() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path()).unwrap();
+        let claims = || {
+            Shares::new(ShareLimits {
+                claims_max: 1,
+                bytes_max: 0,
+            })
+        };
+        let (slots, reader) = (FetchSlots::new(1), IpAddr::from([192, 0, 2, 1]));
+        let mut slow = FetchSlot {
+            slots: slots.clone(),
+            kind: FetchKind::Part,
+            paused: claims(),
+            reader,
+            slot: Some(slots.acquire(FetchKind::Part, reader).await),
+            waited: Duration::ZERO,
+        };
+        let claim = Arc::new(claims().enter(reader).unwrap());
+        let mut answer = FetchSpool::begin(layout, &claim, 0, None);
+        let spool = Arc::clone(answer.spool());
+        let writes = async {
+            loop {
+                slow.add(&spool, &Bytes::from(vec![1; 64 << 10])).await.unwrap();
+            }
+        };
+        let reads = async {
+            loop {
+                tokio::time::sleep(PAUSE_AFTER / 4).await;
+                answer.next().await.unwrap().unwrap();
+            }
+        };
+        let others = slots.acquire(FetchKind::Part, IpAddr::from([192, 0, 2, 2]));
+
+        tokio::select! {
+            never = async { tokio::join!(writes, reads) } => unreachable!("{never:?}"),
+            got = tokio::time::timeout(20 * PAUSE_AFTER, others) => drop(got.unwrap()),
+        }
+    }
 
     #[tokio::test]
     async fn a_small_fetch_does_not_wait_behind_clones() {
