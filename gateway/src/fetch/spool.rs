@@ -150,8 +150,8 @@ impl FetchSpool {
         true
     }
 
-    /// Waits a moment for a reader that keeps up to take the bytes in memory, so that nothing comes to the disk. git holds
-    /// a slot meanwhile, so all these moments together are short.
+    /// Waits a moment for a reader that keeps up to take the bytes in memory, so that nothing comes to the disk. git
+    /// holds a slot meanwhile, so all these moments together are short.
     async fn let_pass(&self, len: usize) {
         let begun = Instant::now();
         let left = PASSING_WAITS_MAX.saturating_sub(self.stored().waited);
