@@ -372,6 +372,25 @@ mod tests {
         assert_eq!(second.await, 1);
     }
 
+    /// A client that broke off had every answer made again, which the next load would have found unchanged.
+    #[tokio::test]
+    async fn a_reader_that_goes_takes_the_result_before_from_nobody() {
+        let counted = CountedLoads::new(Audience::Everybody, 1);
+        assert_eq!(counted.get("r").await, 0);
+        counted.changes.note(&coordinate("r"));
+        let mut first = Box::pin(counted.get("r"));
+        assert!(first.as_mut().now_or_never().is_none());
+        drop(first);
+
+        let load = async |before: Option<Arc<Numbered>>| {
+            let before = before.map_or(MANY, |before| before.0);
+            Numbered(before, Audience::Everybody, 1000.into())
+        };
+        let given = counted.cache.get(&coordinate("r"), &counted.access, load).await.0;
+
+        assert_eq!(given, 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nothing_is_given_that_was_read_a_second_before() {
         let counted = CountedLoads::new(Audience::Everybody, MANY);

@@ -449,6 +449,38 @@ mod tests {
         assert!(reader.next().await.unwrap() == Some(chunk));
     }
 
+    /// git wrote at the pace of such a reader, and held its slot for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_always_a_moment_late_has_the_rest_from_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, shares) = (Layout::new(dir.path()).unwrap(), shares(64 << 20));
+        let mut reader = reader(&layout, &shares, 64 << 20);
+        let spool = Arc::clone(reader.spool());
+        let chunk = Bytes::from(vec![1; 64 << 10]);
+        for _ in 0..=RECLAIM_BYTES / (64 << 10) {
+            assert!(spool.offer(&chunk).await);
+            assert!(reader.next().await.unwrap().is_some());
+        }
+        let late = PASSING_WAIT_MAX - Duration::from_millis(1);
+        // Full, but for the next chunk.
+        for _ in 0..PASSING_BYTES_MAX / (64 << 10) {
+            assert!(spool.offer(&chunk).await);
+        }
+
+        let mut waits = 0;
+        while shares.in_use().1 == 0 {
+            waits += 1;
+            assert!(late * waits < 2 * PASSING_WAITS_MAX, "git still waits for it");
+            let reads = async {
+                tokio::time::sleep(late).await;
+                reader.next().await.unwrap()
+            };
+            let (is_added, read) = tokio::join!(spool.offer(&chunk), reads);
+            assert!(is_added && read.is_some());
+        }
+        assert!(waits > 1, "it was waited for");
+    }
+
     #[tokio::test]
     async fn of_a_reader_that_keeps_up_nothing_comes_to_the_disk_but_the_beginning() {
         let dir = tempfile::tempdir().unwrap();
