@@ -99,7 +99,7 @@ impl Chain {
     /// Whether it is asked about an event that we let in.
     pub fn is_asked(&self, event: &Event, considered: &Considered) -> bool {
         match (self.scope, considered) {
-            (_, Considered::Answered(_)) => false,
+            (_, Considered::Answered(_) | Considered::Releasing) => false,
             (ChainScope::All, _) => true,
             (ChainScope::Others, Considered::Waits(_)) => false,
             (ChainScope::Others, Considered::NotOurs | Considered::Deletes | Considered::Belongs(_)) => {

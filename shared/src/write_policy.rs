@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use nostr::event::Event;
+use nostr::event::EventId;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -95,14 +97,25 @@ pub struct WritePolicy {
 pub struct RecentlyAccepted(Arc<Mutex<VecDeque<(Instant, References)>>>);
 
 impl RecentlyAccepted {
+    /// Returns those of these events that were not accepted a moment ago.
+    fn others(&self, ids: &BTreeSet<EventId>) -> BTreeSet<EventId> {
+        let recent = self.recent();
+        let is_recent = |id: &&EventId| recent.iter().any(|(_, other)| other.id == **id);
+        ids.iter().filter(|id| !is_recent(id)).copied().collect()
+    }
+
     fn connect(&self, references: &References) -> bool {
+        self.recent().iter().any(|(_, other)| other.connect(references))
+    }
+
+    fn recent(&self) -> MutexGuard<'_, VecDeque<(Instant, References)>> {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.retain(|(since, _)| since.elapsed() <= REMEMBERED_FOR);
-        recent.iter().any(|(_, other)| other.connect(references))
+        recent
     }
 
     fn remember(&self, references: References) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent();
         if recent.len() >= REMEMBERED_MAX {
             recent.pop_front();
         }
@@ -119,8 +132,10 @@ const REMEMBERED_MAX: usize = 512;
 #[derive(Debug)]
 #[must_use = "an event passes only by `WritePolicy::complete`"]
 pub enum Considered {
-    /// The answer is given: the event is refused, or it is being released.
+    /// The answer is given: the event is refused, or waits already.
     Answered(Answer),
+    /// It is being released.
+    Releasing,
     /// No rule here speaks of it.
     NotOurs,
     /// A request to delete or to vanish.
@@ -185,6 +200,10 @@ impl WritePolicy {
     /// Accepts or holds an event that was considered before, unless something has changed meanwhile.
     pub async fn complete(&self, event: &Event, considered: Considered, deadline: Instant) -> Answer {
         match considered {
+            Considered::Releasing => {
+                self.recently_accepted.remember(References::of(event));
+                Answer::Accept
+            }
             Considered::Answered(answer) => answer,
             Considered::NotOurs => Answer::Accept,
             Considered::Deletes => {
@@ -251,7 +270,10 @@ impl WritePolicy {
             };
         }
         match admission {
-            Admission::Accept => Ok(Considered::Answered(Answer::Accept)),
+            Admission::Accept => {
+                let after = facts.entries.get(&event.id).map(|entry| &entry.after);
+                self.consider_releasing(after.unwrap_or(&BTreeSet::new())).await
+            }
             Admission::Refuse { refusal, ends } => {
                 if !ends.is_empty() {
                     self.loader.purgatory.end(&ends).await?;
@@ -270,6 +292,17 @@ impl WritePolicy {
         }
     }
 
+    /// Lets an event that is being released pass, but not before those that it is ordered after: each of them must have
+    /// left the purgatory, or have been accepted a moment ago.
+    async fn consider_releasing(&self, after: &BTreeSet<EventId>) -> Result<Considered, FactsError> {
+        let before = self.recently_accepted.others(after);
+        let is_early = !before.is_empty() && !self.loader.purgatory.entries(&before).await?.is_empty();
+        Ok(match is_early {
+            true => Considered::Answered(Answer::Hold(HELD_MESSAGE.into())),
+            false => Considered::Releasing,
+        })
+    }
+
     async fn consider_related(&self, event: &Event, source: &str) -> Result<Considered, FactsError> {
         if self.loader.access.current().denies_author(&event.pubkey) {
             return Ok(Refusal::Blocked.into());
@@ -285,7 +318,9 @@ impl WritePolicy {
             tokio::join!(self.loader.purgatory.standing(&event.id, &references.ids), is_related);
         let is_releasing = |standing: &Standing| standing.own.is_some_and(EntryStatus::counts_as_served);
         if standing.as_ref().is_ok_and(is_releasing) {
-            return Ok(Considered::Answered(Answer::Accept));
+            let entries = self.loader.purgatory.entries(&[event.id].into()).await?;
+            let after = entries.into_iter().flat_map(|entry| entry.after).collect();
+            return self.consider_releasing(&after).await;
         }
         // A served event needs no purgatory.
         if is_related? {
@@ -327,7 +362,9 @@ impl WritePolicy {
             match self.consider_related(event, &hold.source).await? {
                 Considered::Waits(again) => hold = *again,
                 Considered::Answered(answer) => return Ok(answer),
-                Considered::Belongs(_) | Considered::NotOurs | Considered::Deletes => return Ok(Answer::Accept),
+                Considered::Belongs(_) | Considered::Releasing | Considered::NotOurs | Considered::Deletes => {
+                    return Ok(Answer::Accept);
+                }
             }
         }
         Ok(answer_to(HoldOutcome::Absent))
@@ -399,8 +436,7 @@ fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {
 fn answer_to(outcome: HoldOutcome) -> Answer {
     match outcome {
         HoldOutcome::Held => Answer::Hold(HELD_MESSAGE.into()),
-        // It was marked as releasing between loading the facts and the hold: the mark is the pass.
-        HoldOutcome::AlreadyHeld(status) if status.counts_as_served() => Answer::Accept,
+        // Perhaps it was marked as releasing meanwhile: whoever did that publishes it.
         HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
         HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
         HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),

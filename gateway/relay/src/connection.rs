@@ -187,6 +187,7 @@ impl Client {
             bytes,
             client: self.address,
             outbound: self.outbound.clone(),
+            is_own: !self.is_foreign,
         };
         let submissions = match self.is_foreign {
             true => &self.relay.submissions,

@@ -1,5 +1,5 @@
-//! The only writer: takes the submitted events as a batch, asks the policy about each event, stores the accepted ones,
-//! then answers, then notifies the subscribers (strfry `RelayWriter.cpp`).
+//! The only writer: asks the policy about the submitted events, stores the accepted ones as a batch, then answers, then
+//! notifies the subscribers (strfry `RelayWriter.cpp`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(super) struct Submission {
     pub(super) client: IpAddr,
     /// The queue for the answer.
     pub(super) outbound: Outbound,
+    /// Whether this host submits it.
+    pub(super) is_own: bool,
 }
 
 /// How many batches the writer has begun to store, and how many it has stored and sent to the subscribers.
@@ -47,27 +49,76 @@ pub(super) struct Submitted {
     pub(super) others: mpsc::Receiver<Submission>,
 }
 
+/// Events that are stored together.
+#[derive(Default)]
+struct Batch {
+    /// How many were judged, and their bytes.
+    judged: usize,
+    bytes: usize,
+    /// Whether this host has submitted one of them: then nobody else's are waited for.
+    is_own: bool,
+    accepted: Vec<(Outbound, Event)>,
+}
+
 impl Submitted {
-    /// Waits for the next batch: events that this host submits are in it before all others, however many wait. An empty
-    /// one is the end.
-    async fn batch(&mut self) -> Vec<Submission> {
-        let first = tokio::select! {
+    /// Waits for the first event of a batch; `None` is the end. Those that this host submits come before all others,
+    /// however many wait.
+    async fn first(&mut self) -> Option<Submission> {
+        tokio::select! {
             biased;
             Some(own) = self.own.recv() => Some(own),
             Some(other) = self.others.recv() => Some(other),
             else => None,
-        };
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut next = first;
-        while let Some(submission) = next {
-            bytes += submission.bytes;
-            batch.push(submission);
-            next = match batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
-                true => self.own.try_recv().or_else(|_| self.others.try_recv()).ok(),
-                false => None,
-            };
         }
-        batch
+    }
+
+    /// Returns the next event of a batch that has come by now.
+    fn next(&mut self, batch: &Batch) -> Option<Submission> {
+        if batch.judged == BATCH_MAX || batch.bytes >= BATCH_BYTES_MAX {
+            return None;
+        }
+        match (self.own.try_recv(), batch.is_own) {
+            (Ok(own), _) => Some(own),
+            (Err(_), true) => None,
+            (Err(_), false) => self.others.try_recv().ok(),
+        }
+    }
+
+    /// Judges the next events, in order of arrival, with what comes meanwhile; `None` is the end. The refused ones are
+    /// answered.
+    async fn batch(&mut self, policy: &mut impl EventPolicy) -> Option<Batch> {
+        let (mut batch, mut next) = (Batch::default(), self.first().await);
+        next.as_ref()?;
+        while let Some(submission) = next {
+            batch.judged += 1;
+            batch.bytes += submission.bytes;
+            batch.is_own |= submission.is_own;
+            let Submission {
+                event,
+                client,
+                outbound,
+                ..
+            } = submission;
+            let id = event.id.to_hex();
+            match policy.judge(&event, client).await {
+                Answer::Accept => batch.accepted.push((outbound, event)),
+                Answer::Refuse(message) => outbound.send_at_once(ok(&id, false, &message)),
+                Answer::Hold(message) => outbound.send_at_once(ok(&id, true, &message)),
+            }
+            next = self.next(&batch);
+        }
+        Some(batch)
+    }
+}
+
+impl Batch {
+    /// Returns the accepted events in the order in which they are stored: that of their timestamps, so that of two
+    /// versions each is stored once. This host's stay as they came, each behind those that it is ordered after.
+    fn in_order(mut self) -> (Vec<Outbound>, Vec<Event>) {
+        if !self.is_own {
+            self.accepted.sort_by_key(|(_, event)| (event.created_at, event.id));
+        }
+        self.accepted.into_iter().unzip()
     }
 }
 
@@ -80,13 +131,9 @@ pub(super) async fn run(
     progress: watch::Sender<Batches>,
 ) {
     let mut batch = 0;
-    loop {
-        let submissions = submitted.batch().await;
-        if submissions.is_empty() {
-            return;
-        }
+    while let Some(judged) = submitted.batch(&mut policy).await {
         batch += 1;
-        let (outbounds, events) = judge(&mut policy, submissions).await;
+        let (outbounds, events) = judged.in_order();
         progress.send_modify(|batches| batches.begun = batch);
         let results = save(&store, &events).await;
         for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
@@ -102,24 +149,6 @@ pub(super) async fn run(
         }
         progress.send_modify(|batches| batches.stored = batch);
     }
-}
-
-/// Asks the policy about a batch, in order of arrival. Answers the refused events, and returns the accepted ones in the
-/// order in which they are stored, which is that of their timestamps, so that of two versions in a batch each is stored
-/// once.
-async fn judge(policy: &mut impl EventPolicy, submissions: Vec<Submission>) -> (Vec<Outbound>, Vec<Event>) {
-    let mut accepted = Vec::new();
-    for submission in submissions {
-        let answer = policy.judge(&submission.event, submission.client).await;
-        let id = submission.event.id.to_hex();
-        match answer {
-            Answer::Accept => accepted.push((submission.outbound, submission.event)),
-            Answer::Refuse(message) => submission.outbound.send_at_once(ok(&id, false, &message)),
-            Answer::Hold(message) => submission.outbound.send_at_once(ok(&id, true, &message)),
-        }
-    }
-    accepted.sort_by_key(|(_, event)| (event.created_at, event.id));
-    accepted.into_iter().unzip()
 }
 
 /// Saves a batch; ephemeral events (NIP-01) count as stored and are not.
@@ -185,30 +214,66 @@ mod tests {
             bytes,
             client: Ipv4Addr::LOCALHOST.into(),
             outbound: Outbound::new(BYTES_MAX).0,
+            is_own: kind != 62,
         }
     }
 
-    /// A push waited for its events behind those of a stranger, 64 of 262 KB in a batch.
-    #[tokio::test]
-    async fn what_this_host_submits_comes_before_all_others() {
-        let ((to_own, own), (to_others, others)) = (mpsc::channel(9), mpsc::channel(99));
+    /// Accepts everything; this host submits an announcement and a state while so many are judged.
+    struct Busy {
+        judged: usize,
+        submits_at: usize,
+        to_own: Option<mpsc::Sender<Submission>>,
+    }
+
+    impl EventPolicy for Busy {
+        async fn judge(&mut self, _: &Event, _: IpAddr) -> Answer {
+            self.judged += 1;
+            if self.judged == self.submits_at {
+                submit(self.to_own.take().unwrap()).await;
+            }
+            Answer::Accept
+        }
+    }
+
+    async fn submit(to_own: mpsc::Sender<Submission>) {
+        to_own.send(submission(30617, 500)).await.unwrap();
+        to_own.send(submission(30618, 500)).await.unwrap();
+    }
+
+    /// Returns the kinds in each batch where this host submits while that one of nine strangers' events is judged; 0:
+    /// before all.
+    async fn batches(submits_at: usize) -> Vec<Vec<u16>> {
+        let ((to_own, own), (to_others, others)) = (mpsc::channel(9), mpsc::channel(9));
         let mut submitted = Submitted { own, others };
         for _ in 0..9 {
             to_others.send(submission(62, 262_144)).await.unwrap();
         }
-        to_own.send(submission(30617, 500)).await.unwrap();
-        to_own.send(submission(30618, 500)).await.unwrap();
-        let mut batches = Vec::new();
-        drop((to_own, to_others));
-        loop {
-            let batch = submitted.batch().await;
-            if batch.is_empty() {
-                break;
-            }
-            let kinds: Vec<u16> = batch.iter().map(|submission| submission.event.kind.as_u16()).collect();
-            batches.push(kinds);
+        drop(to_others);
+        let mut policy = Busy {
+            judged: 0,
+            submits_at,
+            to_own: None,
+        };
+        match submits_at {
+            0 => submit(to_own).await,
+            _ => policy.to_own = Some(to_own),
         }
+        let mut batches = Vec::new();
+        while let Some(batch) = submitted.batch(&mut policy).await {
+            let (_, events) = batch.in_order();
+            batches.push(events.iter().map(|event| event.kind.as_u16()).collect());
+        }
+        batches
+    }
 
-        assert_eq!(batches, [vec![30617, 30618, 62, 62, 62, 62], vec![62; 4], vec![62]]);
+    /// A push waited for its events behind those of a stranger, 64 of 262 KB in a batch.
+    #[tokio::test]
+    async fn what_this_host_submits_comes_before_all_others_and_waits_for_none_of_them() {
+        assert_eq!(
+            batches(0).await,
+            [vec![30617, 30618], vec![62; 4], vec![62; 4], vec![62]]
+        );
+        // Where it comes while strangers' are judged, it is stored with those.
+        assert_eq!(batches(2).await, [vec![62, 62, 30617, 30618], vec![62; 4], vec![62; 3]]);
     }
 }

@@ -153,49 +153,60 @@ impl Publisher {
         self.in_flight.all()
     }
 
-    /// Publishes events and settles each: all at once, but each after those that it is ordered after. Returns those
-    /// that are not served yet; they are tried again when they are due.
+    /// Publishes events and settles each. All are sent at once, and the relay judges them in this order: its write
+    /// policy lets none in before those that it is ordered after. Returns those that are not served yet; they are tried
+    /// again when they are due.
     pub(crate) async fn publish(&self, leased: Vec<Leased>) -> BTreeSet<EventId> {
-        let mut left_behind = BTreeSet::new();
-        let mut open = leased;
-        let mut to_settle = Vec::new();
-        while !open.is_empty() {
-            let ids: BTreeSet<EventId> = open.iter().map(|leased| leased.event.id).collect();
-            let (mut ready, later): (Vec<_>, Vec<_>) =
-                open.into_iter().partition(|leased| leased.after.is_disjoint(&ids));
-            open = later;
-            if ready.is_empty() {
-                // Two that are ordered after each other: neither waits.
-                ready = std::mem::take(&mut open);
-            }
-            let published = ready.iter().map(|leased| self.publish_one(leased, &left_behind));
-            // Concurrently: events that follow need the relay's answers, but not their settlement.
-            let settled = self.settle_all(std::mem::take(&mut to_settle));
-            let (settlements, ()) = tokio::join!(join_all(published), settled);
-            for (leased, settlement) in ready.into_iter().zip(settlements) {
-                if !ends(&settlement) {
-                    left_behind.insert(leased.event.id);
-                }
-                to_settle.push((leased, settlement));
-            }
+        let (rounds, start) = (in_rounds(leased), Instant::now());
+        let sent = rounds.iter().flatten().map(|leased| self.relay.publish(&leased.event));
+        let mut outcomes = join_all(sent).await.into_iter();
+        let took = start.elapsed();
+        let (mut left_behind, mut settled) = (BTreeSet::new(), Vec::new());
+        for round in rounds {
+            let answered = round.iter().zip(outcomes.by_ref());
+            let settlements = answered.map(|(leased, outcome)| self.judge(leased, outcome, &left_behind));
+            let settlements = join_all(settlements).await;
+            let left = |(leased, settlement): (&Leased, &Settlement)| (!ends(settlement)).then_some(leased.event.id);
+            left_behind.extend(round.iter().zip(&settlements).filter_map(left));
+            settled.extend(round.into_iter().zip(settlements));
         }
-        self.settle_all(to_settle).await;
+        for (leased, settlement) in &settled {
+            self.note(&leased.event, settlement, took);
+        }
+        join_all(
+            settled
+                .iter()
+                .map(|(leased, settlement)| self.settle(leased, settlement)),
+        )
+        .await;
         left_behind
     }
 
-    async fn publish_one(&self, leased: &Leased, left_behind: &BTreeSet<EventId>) -> Settlement {
+    /// Returns how an attempt to publish ended, by the relay's answer and the events that are not served.
+    async fn judge(&self, leased: &Leased, outcome: PublishOutcome, left_behind: &BTreeSet<EventId>) -> Settlement {
         let Leased { event, after, .. } = leased;
-        let start = Instant::now();
-        let settlement = match after.is_disjoint(left_behind) {
-            true => self.bring_in(event).await,
-            false => Settlement::GiveBack,
-        };
-        self.outcomes.add(outcome_index(&settlement), 1);
-        if settlement == Settlement::Served {
-            self.durations.add(start.elapsed());
+        let is_free = after.is_disjoint(left_behind);
+        let is_held = matches!(outcome, PublishOutcome::Held(_));
+        let mut answer = RelayAnswer::read(outcome);
+        if is_held && is_free && !after.is_empty() {
+            // One that it is ordered after went in by another way, and not before it.
+            answer = RelayAnswer::read(self.relay.publish(event).await);
+        }
+        match answer {
+            RelayAnswer::Settles(settlement) if is_free || ends(&settlement) => settlement,
+            RelayAnswer::Refuses(refusal) if is_free => self.bring_in(event, refusal).await,
+            RelayAnswer::Settles(_) | RelayAnswer::Refuses(_) => Settlement::GiveBack,
+        }
+    }
+
+    /// Counts and logs how an attempt to publish ended.
+    fn note(&self, event: &Event, settlement: &Settlement, took: Duration) {
+        self.outcomes.add(outcome_index(settlement), 1);
+        if *settlement == Settlement::Served {
+            self.durations.add(took);
         }
         let id = event.id;
-        match &settlement {
+        match settlement {
             Settlement::Served => tracing::info!(event.id = %id, "released"),
             Settlement::Dropped => {
                 tracing::info!(event.id = %id, "event dropped: replaced, deleted or expired at the relay")
@@ -208,17 +219,9 @@ impl Publisher {
                 tracing::error!(event.id = %id, error, "the relay refuses a complete event");
             }
         }
-        if ends(&settlement) {
+        if ends(settlement) {
             self.in_flight.forget(&id);
         }
-        settlement
-    }
-
-    async fn settle_all(&self, settlements: Vec<(Leased, Settlement)>) {
-        let settled = settlements
-            .iter()
-            .map(|(leased, settlement)| self.settle(leased, settlement));
-        join_all(settled).await;
     }
 
     async fn settle(&self, leased: &Leased, settlement: &Settlement) {
@@ -264,12 +267,8 @@ impl Publisher {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings an event into the relay by whatever way it takes it, and returns how that ended.
-    async fn bring_in(&self, event: &Event) -> Settlement {
-        let refusal = match RelayAnswer::read(self.relay.publish(event).await) {
-            RelayAnswer::Settles(settlement) => return settlement,
-            RelayAnswer::Refuses(refusal) => refusal,
-        };
+    /// Brings an event that the relay refuses into it by another way, if there is one, and returns how that ended.
+    async fn bring_in(&self, event: &Event, refusal: String) -> Settlement {
         // NIP-70 and timestamps are checked first: strfry refuses such events even if it has them or a newer version.
         match self.at_relay(event).await {
             Ok(AtRelay::Absent) => {}
@@ -343,6 +342,24 @@ impl Publisher {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
+}
+
+/// Sorts events into rounds: each is in a later one than those that it is ordered after.
+fn in_rounds(mut open: Vec<Leased>) -> Vec<Vec<Leased>> {
+    let mut rounds = Vec::new();
+    while !open.is_empty() {
+        let ids: BTreeSet<EventId> = open.iter().map(|leased| leased.event.id).collect();
+        let (ready, later): (Vec<_>, Vec<_>) = open.into_iter().partition(|leased| leased.after.is_disjoint(&ids));
+        // Two that are ordered after each other: neither waits.
+        let (round, left) = if ready.is_empty() {
+            (later, ready)
+        } else {
+            (ready, later)
+        };
+        rounds.push(round);
+        open = left;
+    }
+    rounds
 }
 
 /// Whether an attempt leaves nothing to be done for its event.

@@ -24,6 +24,8 @@ pub enum Bug {
     ShortReadIsFact,
     /// The plugin lets in what has its data on disk.
     PluginJudgesData,
+    /// The plugin lets in what is being released before what it is ordered after.
+    ReleasedOutOfOrder,
     /// A PR expires when one of its repositories was searched for its commit.
     ExpireWithoutWidening,
     /// OK is said before a replica has the entry.
@@ -58,7 +60,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SettleBeforePublish,
         Self::SettleWithoutLease,
         Self::HeldIsStored,
@@ -69,6 +71,7 @@ impl Bug {
         Self::RelayBeforePurgatory,
         Self::ShortReadIsFact,
         Self::PluginJudgesData,
+        Self::ReleasedOutOfOrder,
         Self::ExpireWithoutWidening,
         Self::AnswerWithoutWait,
         Self::OnlyHeldIsMarked,

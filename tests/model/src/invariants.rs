@@ -31,6 +31,8 @@ use crate::state::Task;
 pub const NOTHING_LOST: &str = "nothing answered OK is lost";
 /// What is served has its data on disk, and in the refs.
 pub const NOT_SERVED_EARLY: &str = "nothing is served before its git data";
+/// What is ordered after an announcement is not served before it.
+pub const NOT_BEFORE_ITS_ANNOUNCEMENT: &str = "nothing is served before its announcement";
 /// The refs never go back behind a state that counts as served.
 pub const NOT_OLDER_OVER_NEWER: &str = "no older state over a newer one";
 /// With no mark and nobody in the lock, the refs are those of the governing state.
@@ -54,6 +56,7 @@ pub(crate) fn properties() -> Vec<Property<Configuration>> {
     vec![
         Property::always(NOTHING_LOST, nothing_lost),
         Property::always(NOT_SERVED_EARLY, not_served_early),
+        Property::always(NOT_BEFORE_ITS_ANNOUNCEMENT, not_before_its_announcement),
         Property::always(NOT_OLDER_OVER_NEWER, not_older_over_newer),
         Property::always(REFS_GOVERNED, refs_governed),
         Property::always(RELEASING_ENDS, releasing_ends),
@@ -83,6 +86,19 @@ fn not_served_early(model: &Configuration, state: &State) -> bool {
         Event::Older | Event::Newer => !Coordinates::EACH.into_iter().all(|one| is_behind(one, event)),
         Event::PullRequest => !state.disk.installed.is_empty(),
     })
+}
+
+/// As long as it is not settled: later its entry does not tell any more what it was ordered after. Where an
+/// announcement is deleted, or lists others, an event may have been let in before it was ordered after anything.
+fn not_before_its_announcement(model: &Configuration, state: &State) -> bool {
+    let lists = |one: Coordinates| !model.scene.lists(one).is_empty();
+    if model.deletes == Some(Event::Announcement) || Coordinates::EACH.into_iter().any(lists) {
+        return true;
+    }
+    let (redis, served) = (&state.redis, state.relay.served);
+    let is_missing = redis.status(Event::Announcement) == EntryStatus::Releasing && !served.has(Event::Announcement);
+    let is_ordered = |event: &Event| redis.entries[event.index()].is_after_announcement;
+    !is_missing || !served.iter().any(|event| is_ordered(&event))
 }
 
 /// Of several repositories that a state governs, one has it at once: the others are brought along.

@@ -67,8 +67,6 @@ pub fn step(model: &Configuration, state: &mut State, step: PluginStep) {
                 }
             }
             match outcome {
-                // It was marked between the reading and the hold: the mark is the pass.
-                HoldOutcome::Already(EntryStatus::Releasing) => accept(state, request),
                 HoldOutcome::Held | HoldOutcome::Already(_) => state.plugin = Plugin::Answering { request },
                 HoldOutcome::Deleted => relay::answer(state, request, Answer::RuledOut),
             }
@@ -107,10 +105,26 @@ fn decide(model: &Configuration, state: &mut State, request: Request, reading: R
         return accept(state, request);
     }
     match decide_admission(model, event, &facts) {
-        Admission::Accept => accept(state, request),
+        Admission::Accept => pass(model, state, request, event),
         Admission::Hold { extend } => state.plugin = Plugin::Holding { request, extend },
         Admission::RuleOut => relay::answer(state, request, Answer::RuledOut),
         Admission::Refuse => relay::answer(state, request, Answer::Refused),
+    }
+}
+
+/// Lets in what is being released, but not before what it is ordered after (`consider_releasing`). A moment ago is:
+/// until the relay has committed it.
+fn pass(model: &Configuration, state: &mut State, request: Request, event: Event) {
+    let first = Event::Announcement;
+    let is_ordered = state.redis.entries[event.index()].is_after_announcement;
+    let is_accepted = state.relay.served.has(first) || state.relay.is_in_batch(first);
+    if !is_ordered || is_accepted || model.bug == Some(Bug::ReleasedOutOfOrder) {
+        return accept(state, request);
+    }
+    match (state.redis_up, state.redis.status(first)) {
+        (false, _) => relay::answer(state, request, Answer::Error),
+        (true, EntryStatus::Absent) => accept(state, request),
+        (true, _) => relay::answer(state, request, Answer::Held),
     }
 }
 

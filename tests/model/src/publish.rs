@@ -14,8 +14,8 @@ use crate::state::Publishing;
 use crate::state::State;
 use crate::state::Task;
 
-/// Begins to publish what was leased, in its order. What is ordered after the announcement is given back if that is
-/// among them and is not served.
+/// Begins to publish what was leased, all at once. What is ordered after the announcement, and not let in, is given
+/// back if that is among them and is not served.
 pub fn begin(leased: Events, after_announcement: Events) -> Task {
     go_on(Publishing {
         leased,
@@ -57,9 +57,7 @@ pub fn publish(
     event: Event,
     mut publishing: Publishing,
 ) -> Option<Task> {
-    let attempt = if publishing.give_back.has(event) {
-        Attempt::Ended(Settlement::GiveBack)
-    } else if !state.relay.is_up {
+    let attempt = if !state.relay.is_up {
         Attempt::Ended(Settlement::Retry)
     } else if state.relay.served.has(event) {
         Attempt::Ended(Settlement::Served)
@@ -86,6 +84,10 @@ pub fn settle(
         return Some(Task::Publishing(publishing));
     };
     let has_left = matches!(settlement, Settlement::Served | Settlement::Dropped);
+    let settlement = match has_left || !publishing.give_back.has(event) {
+        true => settlement,
+        false => Settlement::GiveBack,
+    };
     if has_left {
         state.in_flight[usize::from(id)].events.remove(event);
     }

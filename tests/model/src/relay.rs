@@ -20,10 +20,17 @@ pub fn actions(state: &State, actions: &mut Vec<Action>) {
         return;
     }
     for origin in Origin::ALL {
-        for message in state.relay.batch[origin.index()].iter() {
+        let batch = state.relay.batch[origin.index()].iter();
+        for message in batch.filter(|message| !is_behind(state, *message)) {
             actions.push(Action::Relay(RelayStep::Commit(Request { message, origin })));
         }
     }
+}
+
+/// Whether it was accepted behind something that is not committed yet: batches are committed in their order.
+fn is_behind(state: &State, message: Message) -> bool {
+    let is_ordered = |event: Event| state.redis.entries[event.index()].is_after_announcement;
+    matches!(message, Message::Event(event) if is_ordered(event)) && state.relay.is_in_batch(Event::Announcement)
 }
 
 /// Takes a message in. What is served already is answered at once; the plugin may be asked all the same about what is

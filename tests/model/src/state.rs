@@ -224,7 +224,7 @@ pub struct Acting {
     pub dirty: [u8; 2],
 }
 
-/// Leased events on their way into the relay, all at once, but each after what it is ordered after.
+/// Leased events on their way into the relay, all at once: its plugin lets each in after what it is ordered after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Publishing {
     /// Those that are left.
@@ -233,7 +233,7 @@ pub struct Publishing {
     pub attempts: [Attempt; 4],
     /// Those that are ordered after the announcement, as long as that is among them.
     pub after_announcement: Events,
-    /// Those that are given back without an attempt: the announcement was not served.
+    /// Those that are given back unless they have got in: the announcement has not.
     pub give_back: Events,
 }
 
@@ -266,17 +266,20 @@ impl Relay {
             has_deletion: self.has_deletion,
         }
     }
+
+    /// Whether the plugin has accepted an event that is not committed yet.
+    pub fn is_in_batch(&self, event: Event) -> bool {
+        let message = Message::Event(event);
+        self.batch
+            .iter()
+            .any(|batch| batch.iter().any(|other| other == message))
+    }
 }
 
 impl Publishing {
-    /// Returns what can be sent now.
+    /// Returns what is not sent yet.
     pub fn ready(&self) -> Events {
-        let waits = if self.leased.has(Event::Announcement) {
-            self.after_announcement
-        } else {
-            Events::NONE
-        };
-        self.in_attempt(|attempt| attempt == Attempt::Ready).without(waits)
+        self.in_attempt(|attempt| attempt == Attempt::Ready)
     }
 
     /// Returns what is sent and not answered.
@@ -284,9 +287,15 @@ impl Publishing {
         self.in_attempt(|attempt| attempt == Attempt::Sent)
     }
 
-    /// Returns what can be settled.
+    /// Returns what can be settled: what is ordered after the announcement only behind that.
     pub fn ended(&self) -> Events {
-        self.in_attempt(|attempt| matches!(attempt, Attempt::Ended(_)))
+        let waits = if self.leased.has(Event::Announcement) {
+            self.after_announcement
+        } else {
+            Events::NONE
+        };
+        let ended = self.in_attempt(|attempt| matches!(attempt, Attempt::Ended(_)));
+        ended.without(waits)
     }
 
     fn in_attempt(&self, is_wanted: impl Fn(Attempt) -> bool) -> Events {

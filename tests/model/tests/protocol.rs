@@ -57,7 +57,7 @@ fn every_script_that_the_model_names_exists() {
 }
 
 /// Each mistake, a configuration that has no counterexample without it, and the invariant that it breaks there.
-const MISTAKES: [(Bug, &str, &str); 25] = [
+const MISTAKES: [(Bug, &str, &str); 26] = [
     (Bug::SettleBeforePublish, "two maintainers", NOTHING_LOST),
     (Bug::SettleWithoutLease, "the newer state is deleted", DELETION_STAYS),
     (Bug::HeldIsStored, "Redis fails over", NOTHING_LOST),
@@ -76,6 +76,11 @@ const MISTAKES: [(Bug, &str, &str); 25] = [
     ),
     (Bug::ShortReadIsFact, "two maintainers", NOT_OLDER_OVER_NEWER),
     (Bug::PluginJudgesData, "two maintainers", NOT_SERVED_EARLY),
+    (
+        Bug::ReleasedOutOfOrder,
+        "a repository begins",
+        NOT_BEFORE_ITS_ANNOUNCEMENT,
+    ),
     (Bug::ExpireWithoutWidening, "a PR to two repositories", NOTHING_LOST),
     (Bug::AnswerWithoutWait, "Redis fails over", NOTHING_LOST),
     (

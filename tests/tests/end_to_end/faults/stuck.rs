@@ -131,6 +131,8 @@ async fn what_waits_for_a_stuck_announcement_says_so_and_goes_when_the_operator_
 
     let mut redis = redis(&world).await;
     assert_is_stuck(&mut redis, &ageing, "invalid: created_at too early").await;
+    // Its author's own attempt brings it in no earlier.
+    assert_eq!(nostr.send(&newer).await, held());
     assert!(!nostr.serves(&state).await && !nostr.serves(&newer).await);
     world.kill_gateway().await;
     world
