@@ -43,6 +43,13 @@ pub(crate) async fn upload_pack(
             };
             let answer = process.answer((path, advertised), request).await;
             reader.weigh(coordinate, &finding);
+            if let Ok(FetchAnswer::Streamed(_)) = &answer {
+                // It may have waited for a slot, and the repository may have been taken down meanwhile.
+                let finding = reader.find(coordinate).await;
+                if !matches!(finding.found, Found::Readable { .. }) {
+                    return unreadable(&finding.found);
+                }
+            }
             answer
         }
         Err(error) => Err(error),
