@@ -8,100 +8,99 @@ use bytes::BytesMut;
 use shared::git::Oid;
 use shared::git::RefName;
 
+use crate::fetch::ref_answer::RefFormat;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
+use wire::path::GitService;
 use wire::pkt_line::PktLine;
 use wire::protocol::ProtocolVersion;
 
-/// Returns the advertisement for clients that fetch.
-pub(crate) fn upload_pack(version: ProtocolVersion, refs: &RefSnapshot) -> Bytes {
-    if version == ProtocolVersion::V2 {
-        let mut out = BytesMut::new();
-        for line in UPLOAD_PACK_V2 {
-            PktLine::encode_text(format_args!("{line}\n"), &mut out);
-        }
-        PktLine::Flush.encode(&mut out);
-        return out.freeze();
-    }
-    let head = refs.head_oid();
-    let symref = match (&refs.head, head) {
-        (Head::Symbolic(name), Some(_)) => format!(" symref=HEAD:{name}"),
-        (Head::Symbolic(_) | Head::Detached(_), _) => String::new(),
-    };
-    let capabilities = format!("{UPLOAD_PACK}{symref} filter object-format=sha1 {AGENT}");
-    let mut writer = Writer::new("git-upload-pack", version, capabilities);
-    if let Some(oid) = head {
-        writer.line(oid, "HEAD");
-    }
-    for (name, oid) in visible(refs) {
-        writer.line(*oid, name.as_str());
-        if let Some(peeled) = refs.peeled.get(name) {
-            writer.line(*peeled, format_args!("{name}^{{}}"));
-        }
-    }
-    writer.finish()
-}
-
-/// Returns the advertisement for clients that push. There is no version 2 of pushing: git answers such a client in
-/// version 0, and so does this. `haves` are additional objects that it need not send (`gitprotocol-pack(5)`, ".have").
-pub(crate) fn receive_pack(version: ProtocolVersion, refs: &RefSnapshot, haves: &[Oid]) -> Bytes {
-    let mut writer = Writer::new("git-receive-pack", version, format!("{RECEIVE_PACK} {AGENT}"));
-    for oid in haves {
-        writer.line(*oid, ".have");
-    }
-    for (name, oid) in visible(refs) {
-        writer.line(*oid, name.as_str());
-    }
-    writer.finish()
-}
-
-/// Returns the refs that clients may see, in git's order.
-pub(crate) fn visible(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
-    let hidden = |name: &RefName| name.as_str().starts_with(HIDDEN);
-    refs.refs.iter().filter(move |(name, _)| !hidden(name))
-}
-
-struct Writer {
-    out: BytesMut,
-    /// Follows the first ref, or a line that stands for none.
+/// The advertisement of a service by versions 0 and 1.
+pub(crate) struct Advertisement {
+    service: GitService,
+    version: ProtocolVersion,
+    /// What a push need not send either (`gitprotocol-pack(5)`, ".have").
+    haves: Vec<Oid>,
+    /// Follows the first ref, or a line that stands for none; `None`: it was written.
     capabilities: Option<String>,
 }
 
-impl Writer {
-    fn new(service: &str, version: ProtocolVersion, capabilities: String) -> Self {
-        let mut out = BytesMut::new();
-        PktLine::encode_text(format_args!("# service={service}\n"), &mut out);
-        PktLine::Flush.encode(&mut out);
-        if version == ProtocolVersion::V1 {
-            PktLine::Data(b"version 1\n").encode(&mut out);
-        }
+impl Advertisement {
+    /// For clients that fetch `refs`.
+    pub(crate) fn to_fetch(version: ProtocolVersion, refs: &RefSnapshot) -> Self {
+        let symref = match (&refs.head, refs.head_oid()) {
+            (Head::Symbolic(name), Some(_)) => format!(" symref=HEAD:{name}"),
+            (Head::Symbolic(_) | Head::Detached(_), _) => String::new(),
+        };
+        let capabilities = format!("{UPLOAD_PACK}{symref} filter object-format=sha1 {AGENT}");
         Self {
-            out,
+            service: GitService::UploadPack,
+            version,
+            haves: Vec::new(),
             capabilities: Some(capabilities),
         }
     }
 
-    fn line(&mut self, oid: Oid, name: impl Display) {
-        match self.capabilities.take() {
-            Some(capabilities) => {
-                PktLine::encode_text(format_args!("{oid} {name}\0{capabilities}\n"), &mut self.out);
-            }
-            None => PktLine::encode_text(format_args!("{oid} {name}\n"), &mut self.out),
+    /// For clients that push. There is no version 2 of pushing: git answers such a client in version 0, and so does
+    /// this. `haves` are additional objects that it need not send.
+    pub(crate) fn to_push(version: ProtocolVersion, haves: Vec<Oid>) -> Self {
+        Self {
+            service: GitService::ReceivePack,
+            version,
+            haves,
+            capabilities: Some(format!("{RECEIVE_PACK} {AGENT}")),
         }
     }
 
-    fn finish(mut self) -> Bytes {
+    fn line(&mut self, oid: Oid, name: impl Display, out: &mut BytesMut) {
+        match self.capabilities.take() {
+            Some(capabilities) => PktLine::encode_text(format_args!("{oid} {name}\0{capabilities}\n"), out),
+            None => PktLine::encode_text(format_args!("{oid} {name}\n"), out),
+        }
+    }
+}
+
+impl RefFormat for Advertisement {
+    fn begin(&mut self, refs: &RefSnapshot, out: &mut BytesMut) {
+        PktLine::encode_text(format_args!("# service={}\n", self.service.as_str()), out);
+        PktLine::Flush.encode(out);
+        if self.version == ProtocolVersion::V1 {
+            PktLine::Data(b"version 1\n").encode(out);
+        }
+        for oid in std::mem::take(&mut self.haves) {
+            self.line(oid, ".have", out);
+        }
+        let head = refs.head_oid().filter(|_| self.service == GitService::UploadPack);
+        if let Some(oid) = head {
+            self.line(oid, "HEAD", out);
+        }
+    }
+
+    fn add(&mut self, refs: &RefSnapshot, name: &RefName, oid: Oid, out: &mut BytesMut) {
+        self.line(oid, name, out);
+        let peeled = refs.peeled.get(name);
+        if let Some(peeled) = peeled.filter(|_| self.service == GitService::UploadPack) {
+            self.line(*peeled, format_args!("{name}^{{}}"), out);
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
         if let Some(capabilities) = self.capabilities.take() {
             let null = "0".repeat(2 * Oid::LEN);
-            PktLine::encode_text(
-                format_args!("{null} capabilities^{{}}\0{capabilities}\n"),
-                &mut self.out,
-            );
+            PktLine::encode_text(format_args!("{null} capabilities^{{}}\0{capabilities}\n"), out);
         }
-        PktLine::Flush.encode(&mut self.out);
-        // Of what it had to grow by, nothing is kept.
-        Bytes::copy_from_slice(&self.out)
+        PktLine::Flush.encode(out);
     }
+}
+
+/// Returns what is advertised to clients that fetch by version 2, the same for every repository.
+pub(crate) fn capabilities() -> Bytes {
+    let mut out = BytesMut::new();
+    for line in UPLOAD_PACK_V2 {
+        PktLine::encode_text(format_args!("{line}\n"), &mut out);
+    }
+    PktLine::Flush.encode(&mut out);
+    out.freeze()
 }
 
 /// What every supported git can do with serving.gitconfig (`upload-pack.c`), up
@@ -122,8 +121,6 @@ const UPLOAD_PACK_V2: [&str; 6] = [
 /// some where they are not offered. No `push-cert`: see command_list.rs.
 const RECEIVE_PACK: &str = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta \
                             push-options object-format=sha1";
-/// `transfer.hideRefs` in serving.gitconfig.
-const HIDDEN: &str = "refs/grasp/";
 /// What clients may log about this server.
 const AGENT: &str = concat!("agent=grasp-gateway/", env!("CARGO_PKG_VERSION"));
 
@@ -131,9 +128,11 @@ const AGENT: &str = concat!("agent=grasp-gateway/", env!("CARGO_PKG_VERSION"));
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
+    use crate::fetch::ref_answer::RefAnswer;
     use crate::git::version::GitVersion;
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
@@ -166,13 +165,24 @@ mod tests {
         }
     }
 
+    fn upload_pack(version: ProtocolVersion, refs: &Arc<RefSnapshot>) -> Bytes {
+        match version {
+            ProtocolVersion::V2 => capabilities(),
+            ProtocolVersion::V0 | ProtocolVersion::V1 => RefAnswer::whole(refs, Advertisement::to_fetch(version, refs)),
+        }
+    }
+
+    fn receive_pack(version: ProtocolVersion, refs: &Arc<RefSnapshot>) -> Bytes {
+        RefAnswer::whole(refs, Advertisement::to_push(version, Vec::new()))
+    }
+
     async fn assert_same(world: &World, repository: &Repository) {
-        let refs = repository.refs().await.unwrap().unwrap();
+        let refs = Arc::new(repository.refs().await.unwrap().unwrap());
         for (version, protocol) in VERSIONS {
             let expected = gits_own(world, repository.path(), "upload-pack", protocol).await;
             assert_eq!(upload_pack(version, &refs), expected, "{protocol}");
             let expected = gits_own(world, repository.path(), "receive-pack", protocol).await;
-            assert_eq!(receive_pack(version, &refs, &[]), expected, "{protocol}");
+            assert_eq!(receive_pack(version, &refs), expected, "{protocol}");
         }
     }
 
@@ -203,9 +213,9 @@ mod tests {
             let says_capabilities = world.store.git().version() >= GitVersion::of(2, 41, 0);
 
             for (version, protocol) in VERSIONS {
-                let refs = RefSnapshot::empty();
+                let refs = Arc::new(RefSnapshot::empty());
                 let expected = gits_own(&world, &empty, "receive-pack", protocol).await;
-                assert_eq!(receive_pack(version, &refs, &[]), expected);
+                assert_eq!(receive_pack(version, &refs), expected);
                 if says_capabilities || version == ProtocolVersion::V2 {
                     let expected = gits_own(&world, &empty, "upload-pack", protocol).await;
                     assert_eq!(upload_pack(version, &refs), expected);

@@ -13,11 +13,33 @@ use shared::git::Oid;
 use shared::git::RefName;
 
 use crate::fetch::advertise;
+use crate::fetch::advertise::Advertisement;
 use crate::fetch::ls_refs::LsRefs;
+use crate::fetch::ref_answer::RefAnswer;
+use crate::fetch::ref_answer::is_visible;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::refs::RefSnapshot;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
+
+/// What a client is offered.
+pub(crate) enum Offer {
+    /// The same as others.
+    Kept(TaggedBody),
+    /// What hardly anybody asks for.
+    Made(RefAnswer),
+}
+
+#[cfg(test)]
+impl Offer {
+    /// Returns all of a short one, or of one that is kept.
+    pub(super) fn bytes(self) -> Bytes {
+        match self {
+            Self::Kept(body) => body.bytes,
+            Self::Made(answer) => answer.made().expect("it is short").clone(),
+        }
+    }
+}
 
 /// Refs, and the answers that were made of them.
 pub(crate) struct Advertised {
@@ -53,33 +75,38 @@ impl Advertised {
     }
 
     /// Returns the advertisement for a service.
-    pub(crate) fn info_refs(&self, service: GitService, version: ProtocolVersion) -> TaggedBody {
+    pub(crate) fn info_refs(&self, service: GitService, version: ProtocolVersion) -> Offer {
         let refs = &self.refs;
+        let tagged = |advertisement| TaggedBody::new(RefAnswer::whole(refs, advertisement));
         match (service, version) {
-            (GitService::UploadPack, ProtocolVersion::V0) => self
-                .upload_pack
-                .get_or_init(|| TaggedBody::new(advertise::upload_pack(version, refs)))
-                .clone(),
+            (GitService::UploadPack, ProtocolVersion::V0) => {
+                let made = || tagged(Advertisement::to_fetch(version, refs));
+                Offer::Kept(self.upload_pack.get_or_init(made).clone())
+            }
             // The same for every repository.
-            (GitService::UploadPack, ProtocolVersion::V2) => CAPABILITIES
-                .get_or_init(|| TaggedBody::new(advertise::upload_pack(version, refs)))
-                .clone(),
+            (GitService::UploadPack, ProtocolVersion::V2) => {
+                let made = || TaggedBody::new(advertise::capabilities());
+                Offer::Kept(CAPABILITIES.get_or_init(made).clone())
+            }
             // No client of today speaks version 1.
-            (GitService::UploadPack, ProtocolVersion::V1) => TaggedBody::new(advertise::upload_pack(version, refs)),
-            (GitService::ReceivePack, ProtocolVersion::V1) => self.to_push(version, &[]),
+            (GitService::UploadPack, ProtocolVersion::V1) => {
+                Offer::Made(RefAnswer::begin(refs, Advertisement::to_fetch(version, refs)))
+            }
+            (GitService::ReceivePack, ProtocolVersion::V1) => self.to_push(version, Vec::new()),
             (GitService::ReceivePack, ProtocolVersion::V0 | ProtocolVersion::V2) => {
-                self.receive_pack.get_or_init(|| self.to_push(version, &[])).clone()
+                let made = || tagged(Advertisement::to_push(version, Vec::new()));
+                Offer::Kept(self.receive_pack.get_or_init(made).clone())
             }
         }
     }
 
     /// Returns the advertisement for a push that need not bring these objects either.
-    pub(crate) fn to_push(&self, version: ProtocolVersion, haves: &[Oid]) -> TaggedBody {
-        TaggedBody::new(advertise::receive_pack(version, &self.refs, haves))
+    pub(crate) fn to_push(&self, version: ProtocolVersion, haves: Vec<Oid>) -> Offer {
+        Offer::Made(RefAnswer::begin(&self.refs, Advertisement::to_push(version, haves)))
     }
 
     /// Returns the answer to an `ls-refs`.
-    pub(crate) fn ls_refs(&self, request: LsRefs) -> Bytes {
+    pub(crate) fn ls_refs(&self, request: LsRefs) -> RefAnswer {
         let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
         // The latest is the last: others that are requested only once replace none that is requested often.
         let again = |latest: &mut Vec<(LsRefs, Bytes)>| {
@@ -87,29 +114,37 @@ impl Advertised {
             let kept = latest.remove(place);
             let answer = kept.1.clone();
             latest.push(kept);
-            Some(answer)
+            Some(RefAnswer::from(answer))
         };
         if let Some(answer) = again(&mut latest()) {
             return answer;
         }
-        let answer = request.answer(&self.refs);
+        let answer = match request.is_usual() {
+            true => RefAnswer::from(RefAnswer::whole(&self.refs, request.clone())),
+            false => RefAnswer::begin(&self.refs, request.clone()),
+        };
+        let Some(whole) = answer
+            .made()
+            .filter(|_| request.prefix_bytes() <= PREFIX_BYTES_KEPT_MAX)
+        else {
+            return answer;
+        };
         let mut latest = latest();
         if let Some(answer) = again(&mut latest) {
             return answer;
         }
-        if request.prefix_bytes() <= PREFIX_BYTES_KEPT_MAX {
-            if latest.len() == LS_REFS_KEPT_MAX {
-                latest.remove(0);
-            }
-            latest.push((request, answer.clone()));
+        if latest.len() == LS_REFS_KEPT_MAX {
+            latest.remove(0);
         }
+        latest.push((request, whole.clone()));
         answer
     }
 
     /// Whether a ref that clients see points at this object.
     pub(super) fn is_tip(&self, oid: &Oid) -> bool {
         let tips = self.tips.get_or_init(|| {
-            let mut tips: Vec<Oid> = advertise::visible(&self.refs).map(|(_, oid)| *oid).collect();
+            let visible = self.refs.refs.iter().filter(|(name, _)| is_visible(name));
+            let mut tips: Vec<Oid> = visible.map(|(_, oid)| *oid).collect();
             tips.sort_unstable();
             tips
         });
@@ -173,24 +208,18 @@ mod tests {
     use super::*;
     use crate::fetch::cache::bytes_each_max;
     use crate::fetch::reader::CACHE_BYTES_MAX;
+    use crate::repositories::testing::imported_refs;
 
     #[test]
     fn a_hundred_thousand_refs_are_kept_with_every_answer_that_was_made() {
-        let oid = Oid::from_bytes([7; Oid::LEN]).unwrap();
-        let name = |number| format!("refs/imported/{number:06}").parse::<RefName>().unwrap();
-        let refs = RefSnapshot {
-            refs: (0..100_000).map(|number| (name(number), oid)).collect(),
-            ..RefSnapshot::empty()
-        };
-        let advertised = Advertised::new(Arc::new(refs));
+        let advertised = Advertised::new(Arc::new(imported_refs(100_000)));
         let before = advertised.bytes();
+        let info_refs = |service| advertised.info_refs(service, ProtocolVersion::V0).bytes();
         let answers = || {
-            let services = [GitService::UploadPack, GitService::ReceivePack];
-            let whole = services.map(|service| advertised.info_refs(service, ProtocolVersion::V0).bytes);
             [
-                whole[0].clone(),
-                whole[1].clone(),
-                advertised.ls_refs(LsRefs::default()),
+                info_refs(GitService::UploadPack),
+                info_refs(GitService::ReceivePack),
+                advertised.ls_refs(LsRefs::all()).made().unwrap().clone(),
             ]
         };
 

@@ -96,11 +96,11 @@ impl Server {
         let (kind, answer) = match (service, query.as_str()) {
             ("info/refs", "service=git-upload-pack") => {
                 let advertised = shown.info_refs(GitService::UploadPack, version);
-                ("upload-pack-advertisement", advertised.bytes)
+                ("upload-pack-advertisement", advertised.bytes())
             }
             ("info/refs", "service=git-receive-pack") => {
                 let advertised = shown.info_refs(GitService::ReceivePack, version);
-                ("receive-pack-advertisement", advertised.bytes)
+                ("receive-pack-advertisement", advertised.bytes())
             }
             ("git-receive-pack", "") => ("receive-pack-result", receive(repository, body).await),
             ("git-upload-pack", "") => {

@@ -1,23 +1,30 @@
 //! `GET info/refs`: what a repository offers to clients that fetch or push (`gitprotocol-http(5)`, "Discovering
 //! References").
 
+use std::net::IpAddr;
+
 use shared::nip34::Coordinate;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 
+use crate::fetch::advertised::Offer;
 use crate::fetch::finding::Found;
+use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
+use crate::fetch::ref_answer::RefAnswer;
+use crate::fetch::sending::FetchAnswer;
+use crate::fetch::upload_pack::refusal;
 use crate::http::reply;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
 
-/// Answers with what the repository offers for a service, or that the client that sent `headers` has it already.
+/// Answers a client at `address` with what the repository offers for a service, or that it has it already.
 pub(crate) async fn info_refs(
-    reader: &Reader,
+    (reader, process): (&Reader, &UploadPack),
     coordinate: &Coordinate,
     service: GitService,
     version: ProtocolVersion,
-    headers: &HeaderMap,
+    (address, headers): (IpAddr, &HeaderMap),
 ) -> Response {
     let finding = match service {
         GitService::UploadPack => reader.find(coordinate).await,
@@ -37,12 +44,21 @@ pub(crate) async fn info_refs(
     };
     let offer = match haves.is_empty() {
         true => advertised.info_refs(service, version),
-        false => advertised.to_push(version, &haves),
+        false => advertised.to_push(version, haves),
     };
     reader.weigh(coordinate, &finding);
     let content_type = match service {
         GitService::UploadPack => "application/x-git-upload-pack-advertisement",
         GitService::ReceivePack => "application/x-git-receive-pack-advertisement",
     };
-    reply::git_tagged(content_type, &offer, headers)
+    let (answer, tag) = match offer {
+        Offer::Kept(body) if body.is_known_by(headers) => return reply::git_offer_known(content_type, body.tag),
+        Offer::Kept(body) => (RefAnswer::from(body.bytes), Some(body.tag)),
+        Offer::Made(answer) => (answer, None),
+    };
+    match process.send_refs(address, answer).await {
+        Ok(FetchAnswer::Whole(bytes)) => reply::git_offer(reply::git(content_type, bytes), tag),
+        Ok(FetchAnswer::Streamed(chunks)) => reply::git_offer(reply::git_stream(content_type, chunks), tag),
+        Err(error) => refusal(&error),
+    }
 }

@@ -1,14 +1,12 @@
 //! The `ls-refs` command of protocol version 2, answered natively (git `gitprotocol-v2(5)`, `ls-refs.c`). Pure.
 
-use std::fmt;
-
 use bytes::Buf;
-use bytes::Bytes;
 use bytes::BytesMut;
+use shared::git::Oid;
 use shared::git::RefName;
 
-use crate::fetch::advertise::visible;
 use crate::fetch::error::UploadPackError;
+use crate::fetch::ref_answer::RefFormat;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
 use wire::pkt_line::PktLine;
@@ -71,31 +69,57 @@ impl LsRefsParser {
     }
 }
 
-impl LsRefs {
-    /// Returns the answer for a repository with `refs`.
-    pub(crate) fn answer(&self, refs: &RefSnapshot) -> Bytes {
-        let mut out = BytesMut::new();
+impl RefFormat for LsRefs {
+    fn begin(&mut self, refs: &RefSnapshot, out: &mut BytesMut) {
+        if !self.wants("HEAD") {
+            return;
+        }
         let symref_target = match &refs.head {
             Head::Symbolic(name) if self.symrefs => format!(" symref-target:{name}"),
             Head::Symbolic(_) | Head::Detached(_) => String::new(),
         };
-        let mut write = |line: fmt::Arguments<'_>| PktLine::encode_text(line, &mut out);
-        if self.wants("HEAD") {
-            match refs.head_oid() {
-                Some(oid) => write(format_args!("{oid} HEAD{symref_target}\n")),
-                None if self.unborn && self.symrefs => write(format_args!("unborn HEAD{symref_target}\n")),
-                None => {}
+        match refs.head_oid() {
+            Some(oid) => PktLine::encode_text(format_args!("{oid} HEAD{symref_target}\n"), out),
+            None if self.unborn && self.symrefs => {
+                PktLine::encode_text(format_args!("unborn HEAD{symref_target}\n"), out);
             }
+            None => {}
         }
-        for (name, oid) in visible(refs).filter(|(name, _)| self.wants(name.as_str())) {
-            match refs.peeled.get(name) {
-                Some(peeled) if self.peel => write(format_args!("{oid} {name} peeled:{peeled}\n")),
-                Some(_) | None => write(format_args!("{oid} {name}\n")),
-            }
+    }
+
+    fn add(&mut self, refs: &RefSnapshot, name: &RefName, oid: Oid, out: &mut BytesMut) {
+        if !self.wants(name.as_str()) {
+            return;
         }
-        PktLine::Flush.encode(&mut out);
-        // Of what it had to grow by, nothing is kept.
-        Bytes::copy_from_slice(&out)
+        match refs.peeled.get(name) {
+            Some(peeled) if self.peel => PktLine::encode_text(format_args!("{oid} {name} peeled:{peeled}\n"), out),
+            Some(_) | None => PktLine::encode_text(format_args!("{oid} {name}\n"), out),
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        PktLine::Flush.encode(out);
+    }
+}
+
+impl LsRefs {
+    /// Whether git asks so for a clone, for all branches or for all refs. These are a few requests that most clients
+    /// make.
+    pub(super) fn is_usual(&self) -> bool {
+        let prefixes = self.prefixes.iter().flatten().map(|prefix| &**prefix);
+        let is_usual = |usual: &&[&str]| prefixes.clone().eq(usual.iter().copied());
+        self.peel && self.symrefs && (self.prefixes.is_none() || USUAL_PREFIXES.iter().any(is_usual))
+    }
+
+    /// As `git ls-remote` asks.
+    #[cfg(test)]
+    pub(super) fn all() -> Self {
+        Self {
+            peel: true,
+            symrefs: true,
+            unborn: true,
+            prefixes: None,
+        }
     }
 
     /// Returns how many bytes its prefixes take.
@@ -165,18 +189,23 @@ pub(crate) const UNEXPECTED_PACKET: UploadPackError =
 /// A line that is neither a known capability nor a known argument.
 const UNEXPECTED_LINE: UploadPackError = UploadPackError::Malformed("unexpected line in an ls-refs request");
 const COMMAND: &[u8] = b"command=ls-refs";
+/// Those of a clone, and those of a fetch by an older git.
+const USUAL_PREFIXES: [&[&str]; 2] = [&["HEAD", "refs/heads/", "refs/tags/"], &["refs/heads/", "refs/tags/"]];
 /// Kept of one request. A clone names 3 prefixes, a fetch of one branch 6: this is a thousand. git has a limit on their
 /// number only (`ls-refs.c`, `TOO_MANY_PREFIXES`), and 19 KB of gzip can be 65,536 long ones.
 const PREFIXES_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use proptest::prelude::*;
     use wire::pkt_line::PktLineError;
 
     use super::*;
+    use crate::fetch::ref_answer::RefAnswer;
+    use crate::repositories::refs::read_refs;
     use crate::repositories::testing::World;
 
     fn parse(bytes: &[u8]) -> Result<Option<LsRefs>, String> {
@@ -223,10 +252,8 @@ mod tests {
             let empty = world.store.layout().empty_repository();
             let mut compared = 0;
             for path in [full.path(), unborn.path(), &empty] {
-                let refs = crate::repositories::refs::read_refs(path, None)
-                    .unwrap()
-                    .unwrap()
-                    .snapshot;
+                let refs = read_refs(path, None).unwrap().unwrap().snapshot;
+                let refs = Arc::new(refs);
                 for arguments in [
                     &[][..],
                     &every_ref,
@@ -253,7 +280,7 @@ mod tests {
 
                     let parsed = parse(&request).unwrap().unwrap();
 
-                    assert_eq!(parsed.answer(&refs), expected, "{arguments:?}");
+                    assert_eq!(RefAnswer::whole(&refs, parsed), expected, "{arguments:?}");
                     compared += 1;
                 }
             }

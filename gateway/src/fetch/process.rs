@@ -1,21 +1,16 @@
 //! Serving fetches: `ls-refs` natively, packs by `git upload-pack`, or from its kept answers to the same requests. A
 //! slot is taken when the request is complete, and freed when git has ended, however slow the client is.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use futures_util::StreamExt;
 use shared::git::Oid;
 use tokio::io::AsyncRead;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
@@ -35,14 +30,16 @@ use crate::fetch::asked::AskedParser;
 use crate::fetch::conversation::Conversation;
 use crate::fetch::conversation::GitEnd;
 use crate::fetch::conversation::UploadPackLimits;
-use crate::fetch::conversation::cut_off;
-use crate::fetch::conversation::deliver;
-use crate::fetch::conversation::sent_by;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::outcome::FETCH_OUTCOMES;
+use crate::fetch::ref_answer::RefAnswer;
 use crate::fetch::request::FetchRequest;
+use crate::fetch::sending::FetchAnswer;
+use crate::fetch::sending::Filling;
+use crate::fetch::sending::send;
+use crate::fetch::sending::spool_refs;
 use crate::fetch::slot::FetchKind;
 use crate::fetch::slot::FetchSlot;
 use crate::fetch::slot::FetchSlots;
@@ -86,8 +83,8 @@ pub(crate) struct UploadPack {
 pub(crate) enum ReceivedFetch {
     /// A probe, or of a client that wants nothing after all.
     Nothing,
-    /// For refs.
-    LsRefs(LsRefs),
+    /// For refs, of a client at this address.
+    LsRefs(LsRefs, IpAddr),
     /// For a pack.
     Pack(PackRequest),
 }
@@ -116,38 +113,6 @@ enum Awaited {
     Kept(WholeAnswer),
     /// A git process of its own, and whether its answer may be kept for others.
     Git(FetchTurn, Option<Writing>),
-}
-
-/// An answer that is being written. Dropped before it is whole, the rest does not come.
-struct Filling(Arc<FetchSpool>);
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        self.0.end(SpoolEnd::CutOff);
-    }
-}
-
-/// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
-/// it ends the git that writes it.
-pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
-
-/// How a fetch is answered.
-pub(crate) enum FetchAnswer {
-    /// With this, and no git.
-    Whole(Bytes),
-    /// By git.
-    Streamed(UploadPackAnswer),
-}
-
-#[cfg(test)]
-impl FetchAnswer {
-    /// Returns it as it is sent.
-    pub(crate) fn into_stream(self) -> UploadPackAnswer {
-        match self {
-            Self::Whole(bytes) => Box::pin(futures_util::stream::iter([Ok(bytes)])),
-            Self::Streamed(answer) => answer,
-        }
-    }
 }
 
 impl UploadPack {
@@ -218,7 +183,7 @@ impl UploadPack {
         match request.first_line().await? {
             None => return Ok(ReceivedFetch::Nothing),
             Some(line) if version == ProtocolVersion::V2 && is_ls_refs(&line) => {
-                return Ok(ReceivedFetch::LsRefs(request.ls_refs().await?));
+                return Ok(ReceivedFetch::LsRefs(request.ls_refs().await?, address));
             }
             Some(_) => {}
         }
@@ -270,7 +235,9 @@ impl UploadPack {
     ) -> Result<FetchAnswer, UploadPackError> {
         let request = match request {
             ReceivedFetch::Nothing => return Ok(FetchAnswer::Whole(Bytes::new())),
-            ReceivedFetch::LsRefs(request) => return Ok(FetchAnswer::Whole(advertised.ls_refs(request))),
+            ReceivedFetch::LsRefs(request, address) => {
+                return self.send_refs(address, advertised.ls_refs(request)).await;
+            }
             ReceivedFetch::Pack(request) => request,
         };
         let claim = Arc::clone(&request.claim);
@@ -279,19 +246,21 @@ impl UploadPack {
             opened = opened => opened?,
             () = claim.ended() => return Err(UploadPackError::Busy),
         };
-        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let limits = self.limits;
-        // A task of its own: it must notice a client that is gone or asleep even while nobody polls the answer.
-        let run = tokio::spawn(async move {
-            let ended = deliver(reader, &claim, sender, limits).await;
-            ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
-        });
-        let mut answer = Box::pin(sent_by(run, chunks).peekable());
-        // Until the first bytes, a failure can still be reported with a status.
-        match answer.as_mut().peek().await {
-            Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
-            Some(Ok(_)) | None => Ok(FetchAnswer::Streamed(answer)),
+        send(reader, claim, self.limits).await
+    }
+
+    /// Answers a client at `address` with a list of refs.
+    ///
+    /// # Errors
+    /// [`UploadPackError`]: it is long, and there is no room for it.
+    pub(super) async fn send_refs(&self, address: IpAddr, answer: RefAnswer) -> Result<FetchAnswer, UploadPackError> {
+        if let Some(short) = answer.short() {
+            return Ok(FetchAnswer::Whole(short.clone()));
         }
+        let claim = Arc::new(self.fetches.enter(address).map_err(|_| UploadPackError::Busy)?);
+        let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.answer_bytes_max);
+        spool_refs(answer, Arc::clone(reader.spool()), (self.paused.clone(), address));
+        send(reader, claim, self.limits).await
     }
 
     /// Receives a request, and answers it by the refs of before.
@@ -484,8 +453,6 @@ async fn has_any(path: &Path, oids: Vec<Oid>) -> bool {
     found.is_ok_and(|found| !found.is_empty())
 }
 
-/// The rest of what the reader has not taken is in the spool.
-const CHUNKS_AHEAD: usize = 1;
 /// A git that waits for its reader costs the memory of its list of objects and no CPU.
 const PAUSED_PER_SLOT: usize = 2;
 /// What upload-pack may write to disk: nothing of size.
@@ -493,20 +460,25 @@ const SCRATCH_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use bytes::BytesMut;
+    use futures_util::StreamExt;
     use futures_util::future::join_all;
     use futures_util::stream;
     use tokio::io::AsyncReadExt;
     use tokio_util::io::StreamReader;
 
     use super::*;
+    use crate::fetch::advertised::Offer;
     use crate::http::body::Body;
     use crate::repositories::refs::RefSnapshot;
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
+    use crate::repositories::testing::imported_refs;
+    use wire::path::GitService;
     use wire::pkt_line::PktLine;
 
     const READER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -661,6 +633,78 @@ mod tests {
         assert_eq!(whole(of_virtual.unwrap()).await.unwrap(), unborn.as_bytes());
         assert!(whole(probe.unwrap()).await.unwrap().is_empty());
         assert!(matches!(fetch, Err(UploadPackError::Busy)));
+    }
+
+    /// Advertisements of version 1 and unusual lists of refs were in memory for as long as their readers took nothing:
+    /// 7 MB for each connection, where there are 100,000 refs.
+    #[tokio::test]
+    async fn what_nobody_reads_of_long_lists_is_on_disk_and_the_refs_are_not_kept_for_it() {
+        let world = World::new().await;
+        let server = server(&world, UploadPackLimits::DEFAULT);
+        let refs = Arc::new(imported_refs(20_000));
+        let advertised = Advertised::new(Arc::clone(&refs));
+        let usual = lines(&["command=ls-refs", "0001", "peel", "symrefs", "unborn", "0000"]);
+        let unusual = lines(&["command=ls-refs", "0001", "symrefs", "unborn", "0000"]);
+        let mut answers = Vec::new();
+        for request in [usual, unusual] {
+            let (path, protocol) = (world.store.layout().empty_repository(), v2());
+            let answer = server
+                .fetch((&path, &advertised), READER, protocol, body(&request))
+                .await;
+            answers.push((answer.unwrap(), RefAnswer::whole(&refs, LsRefs::all())));
+        }
+        for service in [GitService::UploadPack, GitService::ReceivePack] {
+            for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+                let (answer, expected) = match advertised.info_refs(service, version) {
+                    Offer::Kept(body) => (RefAnswer::from(body.bytes.clone()), body.bytes),
+                    Offer::Made(answer) => {
+                        let Offer::Made(same) = advertised.info_refs(service, version) else {
+                            panic!()
+                        };
+                        (answer, same.collect::<Vec<_>>().concat().into())
+                    }
+                };
+                answers.push((server.send_refs(READER, answer).await.unwrap(), expected));
+            }
+        }
+        let long: u64 = answers.iter().map(|(_, expected)| expected.len() as u64).sum();
+        drop(advertised);
+
+        let written = timeout(Duration::from_secs(30), async {
+            while Arc::strong_count(&refs) > 1 {
+                tokio::task::yield_now().await;
+            }
+        });
+
+        assert!(written.await.is_ok(), "the refs are kept for those who read nothing");
+        let (claims, on_disk) = server.fetches.in_use();
+        assert_eq!(claims, answers.len());
+        assert!(on_disk > long / 2, "{on_disk} of {long} bytes");
+        for (answer, expected) in answers {
+            assert!(matches!(answer, FetchAnswer::Streamed(_)));
+            assert!(whole(answer).await.unwrap() == expected);
+        }
+        assert_eq!(server.fetches.in_use(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn long_lists_for_which_there_is_no_room_on_disk_come_as_they_are_read() {
+        let world = World::new().await;
+        let no_disk = UploadPackLimits {
+            spool_bytes_max: 0,
+            ..UploadPackLimits::DEFAULT
+        };
+        let server = server(&world, no_disk);
+        let refs = Arc::new(imported_refs(20_000));
+        let list = || RefAnswer::begin(&refs, LsRefs::all());
+        let slow = server.send_refs(READER, list()).await.unwrap();
+
+        let quick = server.send_refs(READER, list()).await.unwrap();
+
+        let expected = RefAnswer::whole(&refs, LsRefs::all());
+        assert!(whole(quick).await.unwrap() == expected);
+        assert!(whole(slow).await.unwrap() == expected);
+        assert_eq!((server.fetches.in_use(), server.paused.in_use()), ((0, 0), (0, 0)));
     }
 
     #[tokio::test]

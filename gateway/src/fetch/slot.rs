@@ -104,21 +104,34 @@ impl FetchSlot {
     }
 
     async fn pause(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
-        let too_many = || io::Error::other("too many fetches wait for slow readers");
-        let place = self.paused.enter(self.reader).map_err(|_| too_many())?;
         self.slot = None;
-        let resumed = async {
-            while !spool.offer(bytes).await {
-                spool.taken().await;
-            }
-            self.slots.acquire(self.kind, self.reader).await
-        };
-        let slot = tokio::select! {
-            slot = resumed => slot,
-            () = place.ended() => return Err(too_many()),
-        };
-        self.slot = Some(slot);
+        let slot = self.slots.acquire(self.kind, self.reader);
+        self.slot = Some(add_when_read((&self.paused, self.reader), (spool, bytes), slot).await?);
         Ok(())
+    }
+}
+
+/// Adds bytes to an answer for which there is no room before its reader has taken more, and does what comes `then`.
+/// Meanwhile it has one of the places of those that are `paused`.
+///
+/// # Errors
+/// Too many wait so, and no other address has more of them.
+pub(super) async fn add_when_read<T>(
+    (paused, reader): (&Shares, IpAddr),
+    (spool, bytes): (&FetchSpool, &Bytes),
+    then: impl Future<Output = T>,
+) -> io::Result<T> {
+    let too_many = || io::Error::other("too many fetches wait for slow readers");
+    let place = paused.enter(reader).map_err(|_| too_many())?;
+    let added = async {
+        while !spool.offer(bytes).await {
+            spool.taken().await;
+        }
+        then.await
+    };
+    tokio::select! {
+        done = added => Ok(done),
+        () = place.ended() => Err(too_many()),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) enum SpoolEnd {
 struct Stored {
     base: u64,
     memory: Vec<u8>,
-    /// Instead of `memory` once the beginning was discarded: each piece is gone when it is read.
+    /// Instead of `memory` where the beginning is not kept: each piece is gone when it is read.
     passing: Option<VecDeque<Bytes>>,
     /// How long git has waited for the reader of passing bytes.
     waited: Duration,
@@ -80,6 +80,15 @@ impl FetchSpool {
     pub(super) fn begin(layout: Layout, claim: &Arc<Claim>, bytes_max: u64, writing: Option<Writing>) -> SpoolReader {
         let stored = Stored {
             writing,
+            ..Stored::default()
+        };
+        Self::with(layout, claim, bytes_max, (stored, None))
+    }
+
+    /// Makes a spool of which nothing is kept that was read.
+    pub(super) fn passing(layout: Layout, claim: &Arc<Claim>, bytes_max: u64) -> SpoolReader {
+        let stored = Stored {
+            passing: Some(VecDeque::new()),
             ..Stored::default()
         };
         Self::with(layout, claim, bytes_max, (stored, None))

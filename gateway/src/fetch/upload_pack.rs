@@ -10,9 +10,9 @@ use warp::reply::Response;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
 use crate::fetch::outcome::FetchOutcome;
-use crate::fetch::process::FetchAnswer;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
+use crate::fetch::sending::FetchAnswer;
 use crate::http::body::Body;
 use crate::http::reply;
 use wire::protocol::GitProtocol;
@@ -43,6 +43,13 @@ pub(crate) async fn upload_pack(
             };
             let answer = process.answer((path, advertised), request).await;
             reader.weigh(coordinate, &finding);
+            if let Ok(FetchAnswer::Streamed(_)) = &answer {
+                // It may have waited for a slot, and the repository may have been taken down meanwhile.
+                let finding = reader.find(coordinate).await;
+                if !matches!(finding.found, Found::Readable { .. }) {
+                    return unreadable(&finding.found);
+                }
+            }
             answer
         }
         Err(error) => Err(error),
@@ -76,7 +83,8 @@ fn outcome(answer: &Result<FetchAnswer, UploadPackError>) -> FetchOutcome {
     }
 }
 
-fn refusal(error: &UploadPackError) -> Response {
+/// Answers that there is no answer to a fetch.
+pub(super) fn refusal(error: &UploadPackError) -> Response {
     tracing::info!(error = error as &dyn std::error::Error, "fetch refused");
     match error {
         UploadPackError::Busy => {

@@ -57,29 +57,37 @@ pub(crate) fn git(content_type: &'static str, bytes: Bytes) -> Response {
     uncached(content_type, Response::new(bytes.into()))
 }
 
-/// Answers with bytes of git's smart protocol, or that the client that sent `headers` has them.
-pub(crate) fn git_tagged(content_type: &'static str, bytes: &TaggedBody, headers: &HeaderMap) -> Response {
-    let mut response = tagged(bytes, headers, |body| uncached(content_type, body));
+/// Returns an answer with what a repository offers, with the tag of its body.
+pub(crate) fn git_offer(mut answer: Response, tag: Option<HeaderValue>) -> Response {
+    let headers = answer.headers_mut();
     // The advertisement depends on the version.
-    let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("Git-Protocol"));
+    if let Some(tag) = tag {
+        headers.insert(header::ETAG, tag);
+    }
+    answer
+}
+
+/// Answers that the client has what a repository offers.
+pub(crate) fn git_offer_known(content_type: &'static str, tag: HeaderValue) -> Response {
+    git_offer(not_modified(git(content_type, Bytes::new())), Some(tag))
+}
+
+/// Answers with a body as `complete` does, but without the body if the client that sent `headers` has it.
+fn tagged(body: &TaggedBody, headers: &HeaderMap, complete: impl FnOnce(Response) -> Response) -> Response {
+    let mut response = match body.is_known_by(headers) {
+        true => not_modified(complete(Response::new(Bytes::new().into()))),
+        false => complete(Response::new(body.bytes.clone().into())),
+    };
+    response.headers_mut().insert(header::ETAG, body.tag.clone());
     response
 }
 
-/// Answers with a body as `complete` does, but without the body if the client that sent `headers` has it (RFC 9110,
-/// 15.4.5).
-fn tagged(body: &TaggedBody, headers: &HeaderMap, complete: impl FnOnce(Response) -> Response) -> Response {
-    let is_known = body.is_known_by(headers);
-    let mut response = match is_known {
-        true => complete(Response::new(Bytes::new().into())),
-        false => complete(Response::new(body.bytes.clone().into())),
-    };
-    if is_known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().remove(header::CONTENT_TYPE);
-    }
-    response.headers_mut().insert(header::ETAG, body.tag.clone());
-    response
+/// Makes an answer without a body one that the client has it (RFC 9110, 15.4.5).
+fn not_modified(mut answer: Response) -> Response {
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    answer.headers_mut().remove(header::CONTENT_TYPE);
+    answer
 }
 
 /// Answers with bytes of git's smart protocol as they are produced. An error truncates the answer, which git notices.

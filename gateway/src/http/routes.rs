@@ -138,7 +138,8 @@ async fn answer(
             Endpoint::Releases if reads => gateway.front.releases(coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                let answer = info_refs(&gateway.reader, coordinate, *service, version, &head.headers).await;
+                let (found, client) = ((&*gateway.reader, &gateway.upload_pack), (head.client, &head.headers));
+                let answer = info_refs(found, coordinate, *service, version, client).await;
                 if *service == GitService::ReceivePack {
                     gateway.pusher.advertised(coordinate, head.client, answer.status());
                 }

@@ -19,6 +19,7 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
+use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
 use crate::repositories::walk::DiskWalk;
@@ -252,5 +253,15 @@ impl Repository {
     /// Returns the kinds of those of `oids` that are here.
     pub(crate) async fn object_kinds(&self, oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
         object_kinds(vec![self.object_dir()], oids.to_vec()).await
+    }
+}
+
+/// Returns so many refs that are neither branches nor tags.
+pub(crate) fn imported_refs(count: usize) -> RefSnapshot {
+    let oid = Oid::from_bytes([7; Oid::LEN]).unwrap();
+    let name = |number| format!("refs/imported/{number:06}").parse().unwrap();
+    RefSnapshot {
+        refs: (0..count).map(|number| (name(number), oid)).collect(),
+        ..RefSnapshot::empty()
     }
 }

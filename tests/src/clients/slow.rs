@@ -79,19 +79,48 @@ impl Stranger {
         (socket, rest)
     }
 
+    /// Asks for the refs by version 2 with these arguments, and reads nothing.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn begin_ls_refs(&self, arguments: &[&str]) -> TcpStream {
+        let lines: String = arguments
+            .iter()
+            .map(|line| format!("{:04x}{line}", line.len() + 4))
+            .collect();
+        let body = format!("0013command=ls-refs0001{lines}0000");
+        let headers = "git-protocol: version=2\r\n";
+        self.post("git-upload-pack", headers, body.as_bytes(), body.len()).await
+    }
+
+    /// Asks for the advertisement by version 1, and reads nothing.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn begin_info_refs(&self) -> TcpStream {
+        let target = "info/refs?service=git-upload-pack";
+        self.send(&format!("GET {}/{target}", self.path), "git-protocol: version=1\r\n")
+            .await
+    }
+
     async fn post(&self, service: &str, headers: &str, body: &[u8], length: usize) -> TcpStream {
+        let headers = format!("{headers}content-type: application/x-{service}-request\r\ncontent-length: {length}\r\n");
+        let mut stream = self.send(&format!("POST {}/{service}", self.path), &headers).await;
+        stream.write_all(body).await.unwrap();
+        stream
+    }
+
+    async fn send(&self, line: &str, headers: &str) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
         // The system takes next to nothing for a client that does not read.
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(self.server).await.unwrap();
-        let (path, server) = (&self.path, self.server);
         let head = format!(
-            "POST {path}/{service} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n{headers}\
-             content-type: application/x-{service}-request\r\ncontent-length: {length}\r\n\r\n"
+            "{line} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n",
+            self.server
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(body).await.unwrap();
         stream
     }
 }

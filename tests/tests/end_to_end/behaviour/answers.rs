@@ -11,6 +11,7 @@ use tests::clients::nostr::now;
 use tests::clients::slow::Stranger;
 use tests::clients::slow::has_begun;
 use tests::clients::slow::rest;
+use tests::faults::git_wrapper::GitMoment;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::wait::eventually;
@@ -28,6 +29,7 @@ in_both_worlds!(
     clones_of_what_was_asked_for_twice_and_a_fetch_of_nothing_new_cost_no_git,
     what_nobody_may_read_any_more_is_in_no_kept_answer,
     a_slow_request_is_answered_as_of_its_end,
+    what_waits_for_a_slot_is_not_served_once_the_repository_is_denied,
     a_gateway_killed_over_an_answer_leaves_nothing_of_it,
 );
 
@@ -148,6 +150,41 @@ async fn a_slow_request_is_answered_as_of_its_end(kind: Kind) {
     denied.write_all(&rest_of_denied).await.unwrap();
 
     let answer = String::from_utf8_lossy(&rest(denied).await).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+/// A clone waits for a slot for up to half a minute.
+async fn what_waits_for_a_slot_is_not_served_once_the_repository_is_denied(kind: Kind) {
+    let options = Options {
+        with_deny_list: true,
+        gateway: &["--admin-bind=127.0.0.1:0", "--fetches-max=1"],
+        ..Options::default()
+    };
+    let mut world = World::start(kind, options).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let wrapper = wrap_git(&mut world).await;
+    let mut nostr = world.nostr().await;
+    let commit = served.git.commit_file("a", b"b").await;
+    declare_and_push(&mut nostr, &served, now() - 60, &commit).await;
+    let stranger = Stranger::of(&served.url);
+    let (git, _first) = tokio::join!(
+        wrapper.run_of("upload-pack", GitMoment::Before),
+        stranger.begin_clone(&commit)
+    );
+    let second = stranger.begin_clone(&served.commit).await;
+    let admin = world.admin_authority().await;
+    eventually("the second clone waits", async || {
+        let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+        metrics.contains("grasp_slots_waiting{work=\"fetch\"} 1")
+    })
+    .await;
+
+    std::fs::write(world.deny_list(), format!("{}/r\n", served.repository.npub())).unwrap();
+    let page = format!("/{}/r.git", served.repository.npub());
+    eventually("it is not served", async || world.get(&page, "").await.0 == 404).await;
+    drop(git);
+
+    let answer = String::from_utf8_lossy(&rest(second).await).into_owned();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
 }
 

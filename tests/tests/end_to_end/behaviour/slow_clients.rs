@@ -9,8 +9,10 @@ use tests::harness::options::Options;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::load::noise::noise;
+use tests::load::process_memory::resident_kib;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use wire::path::repository_path;
 
 use crate::fixture::Served;
 use crate::fixture::held;
@@ -138,5 +140,56 @@ async fn clones_that_find_no_room_on_disk_keep_nobody_waiting(kind: Kind) {
     push_and_clone(&world, &served, "beside").await;
 }
 
+/// 7 MB for each connection, where there are 100,000 refs.
+#[tokio::test]
+async fn refs_that_nobody_reads_take_little_memory() {
+    let world = World::start(Kind::Embedded, Options::default()).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    add_refs(&world, &served, LISTED_REFS).await;
+    let stranger = Stranger::of(&served.url);
+    let before = resident_kib(world.gateway_id());
+    let mut slow = Vec::new();
+    for number in 0..LISTINGS {
+        // Each another request.
+        let prefix = format!("ref-prefix refs/{number}");
+        let arguments = ["peel", "ref-prefix refs/imported/", &prefix];
+        slow.extend([
+            stranger.begin_ls_refs(&arguments).await,
+            stranger.begin_info_refs().await,
+        ]);
+    }
+
+    for listing in &slow {
+        has_begun(listing).await;
+    }
+    let more = (resident_kib(world.gateway_id()).saturating_sub(before) << 10) as usize;
+
+    let bytes = slow.len() * LISTED_REFS * LISTED_REF_BYTES;
+    assert!(more < bytes / 2, "{more} bytes of memory for {bytes} of answers");
+    push_and_clone(&world, &served, "beside").await;
+    let late = rest(slow.remove(0)).await;
+    assert!(late.len() > LISTED_REFS * LISTED_REF_BYTES && late.ends_with(b"0000\r\n0\r\n\r\n"));
+}
+
+/// Writes refs into a repository of the server: a state declares a few thousand at most.
+async fn add_refs(world: &World, served: &Served, count: usize) {
+    let name = "long/".repeat(LISTED_REF_BYTES / 5);
+    let refs = (0..count).map(|number| format!("{} refs/imported/{name}{number:06}\n", served.commit));
+    let packed = world.repository_dir(&served.repository).join("packed-refs");
+    let header = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
+    std::fs::write(packed, std::iter::once(header).chain(refs).collect::<String>()).unwrap();
+    let path = format!(
+        "{}/info/refs?service=git-upload-pack",
+        repository_path(&served.repository.coordinate())
+    );
+    eventually("all refs are shown", async || {
+        world.get(&path, "").await.1.len() > count * LISTED_REF_BYTES
+    })
+    .await;
+}
+
+const LISTINGS: usize = 30;
+const LISTED_REFS: usize = 10_000;
+const LISTED_REF_BYTES: usize = 180;
 const PARTS: u64 = 4;
 const PART_BYTES: usize = 3 << 20;
