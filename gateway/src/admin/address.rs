@@ -20,14 +20,14 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::admin::description::description;
 use crate::admin::health::Health;
 use crate::admin::html;
 use crate::admin::metrics::Figures;
 use crate::admin::metrics::metrics;
-use crate::admin::purgatory::description;
 use crate::admin::purgatory::drop_now;
-use crate::admin::purgatory::release_now;
 use crate::admin::readiness::readiness;
+use crate::admin::release::release_now;
 use crate::admin::survey::LastSurvey;
 use crate::admin::survey::keep_surveying;
 use crate::http::reply;

@@ -82,7 +82,7 @@ impl Row {
 
     /// Returns its status in a word.
     pub(super) fn status_name(&self) -> &'static str {
-        self.status.map_or("early", status_name)
+        self.status.map_or("early", EntryStatus::name)
     }
 
     /// Returns its repository, or the first of them.
@@ -237,16 +237,6 @@ pub(super) fn kind_name(kind: u16) -> &'static str {
         nip34::PULL_REQUEST => "PR",
         nip34::PULL_REQUEST_UPDATE => "PR update",
         _ => "other",
-    }
-}
-
-/// Returns the name of a status.
-pub(super) fn status_name(status: EntryStatus) -> &'static str {
-    match status {
-        EntryStatus::Held => "held",
-        EntryStatus::Asleep => "asleep",
-        EntryStatus::Releasing => "releasing",
-        EntryStatus::Stuck => "stuck",
     }
 }
 

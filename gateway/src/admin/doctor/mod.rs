@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::admin::command_answer::CommandAnswer;
 use crate::admin::doctor::observation::Diagnosis;
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::purgatory::CommandAnswer;
 use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 
