@@ -154,7 +154,7 @@ async fn wait_for_gateway(
 
 /// Has a gateway reconcile an entry's repositories; of a PR only with this one.
 async fn have_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<(), PurgatoryError> {
-    if !is_pull_request(entry) {
+    if !nip34::is_pull_request(entry.event.kind.as_u16()) {
         return purgatory.mark_dirty(&entry.coordinates).await;
     }
     let event_ids = BTreeSet::from([entry.event.id]);
@@ -167,7 +167,7 @@ async fn have_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<(), Pur
 /// Whether no gateway has reconciled it yet.
 async fn is_to_be_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<bool, PurgatoryError> {
     for coordinate in &entry.coordinates {
-        let is_left = match is_pull_request(entry) {
+        let is_left = match nip34::is_pull_request(entry.event.kind.as_u16()) {
             true => purgatory
                 .looks_page(coordinate)
                 .await?
@@ -180,13 +180,6 @@ async fn is_to_be_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<boo
         }
     }
     Ok(false)
-}
-
-fn is_pull_request(entry: &Entry) -> bool {
-    matches!(
-        entry.event.kind.as_u16(),
-        nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE
-    )
 }
 
 /// Between two checks whether a gateway has reconciled.
