@@ -7,8 +7,6 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::SinkExt;
-use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::StreamBody;
@@ -16,11 +14,8 @@ use hyper::Request;
 use hyper::StatusCode;
 use hyper::body::Frame;
 use hyper::header;
-use nostr::event::Event;
 use serde_json::Value;
-use serde_json::json;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
-use tokio_tungstenite::tungstenite::Message;
 use wire::path::repository_path;
 
 use crate::admin::doctor::observation::Observation;
@@ -31,6 +26,7 @@ use crate::outside::OutsideError;
 use crate::outside::ProbeBody;
 use crate::outside::ask;
 use crate::outside::connect;
+use crate::outside_relay::OutsideRelay;
 
 /// Whether the name leads to this server: its information document (NIP-11) is there.
 pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
@@ -159,13 +155,12 @@ fn push(path: &str) -> hyper::http::request::Builder {
 
 /// Publishes as a client does, and sees which address its event is said to come from.
 pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
-    let (stream, own) = match connect(&patient.public_url).await {
+    let (connection, own) = match connect(&patient.public_url).await {
         Ok(connected) => connected,
         Err(error) => return vec![not_reached(patient, &error)],
     };
-    let url = patient.public_url.as_str().replacen("http", "ws", 1);
-    let mut socket = match tokio_tungstenite::client_async(url, stream).await {
-        Ok((socket, _)) => socket,
+    let mut relay = match OutsideRelay::open(&patient.public_url, connection).await {
+        Ok(relay) => relay,
         Err(error) => return vec![no_upgrade(patient, &error)],
     };
     let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) else {
@@ -177,8 +172,7 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
         )];
     }
     let event = &probe.from_outside;
-    let sent = socket.send(Message::text(json!(["EVENT", event]).to_string())).await;
-    if sent.is_err() || !is_answered(&mut socket, event).await {
+    if !matches!(relay.publish(event).await, Ok(Some(_))) {
         let mend = "journalctl -u grasp-gateway -u strfry -n 20";
         return vec![Observation::wrong(
             "the WebSocket ends before an event is answered",
@@ -193,20 +187,6 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
             .collect(),
         Err(_) => Vec::new(),
     }
-}
-
-async fn is_answered<S>(socket: &mut S, event: &Event) -> bool
-where
-    S: StreamExt<Item = Result<Message, WebSocketError>> + Unpin,
-{
-    while let Some(Ok(message)) = socket.next().await {
-        let text = message.into_text().unwrap_or_default();
-        let is_about_it = |answer: &Value| answer[0] == "OK" && answer[1] == event.id.to_hex();
-        if serde_json::from_str(&text).is_ok_and(|answer| is_about_it(&answer)) {
-            return true;
-        }
-    }
-    false
 }
 
 fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
