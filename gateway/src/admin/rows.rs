@@ -16,9 +16,9 @@ use wire::path::npub;
 
 use crate::admin::needs::repository;
 use crate::admin::table::plain;
-use crate::admin::table::shortened;
 use crate::admin::table::span;
 use crate::admin::table::table;
+use crate::http::pages::excerpt;
 
 /// The row of one entry or placeholder in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Row {
             repositories: entry.coordinates.iter().cloned().collect(),
             held_since: Some(entry.held_since),
             deadline: (!entry.status.counts_as_served()).then_some(entry.deadline),
-            waits_for: shortened(waits_for, WAITS_FOR_CHARS),
+            waits_for: excerpt(waits_for, WAITS_FOR_CHARS),
         }
     }
 
@@ -246,7 +246,7 @@ fn short_repository(coordinate: &Coordinate) -> String {
     format!(
         "{}…/{}",
         &key[..key.len().min(KEY_CHARS)],
-        shortened(identifier, IDENTIFIER_CHARS)
+        excerpt(identifier, IDENTIFIER_CHARS)
     )
 }
 
