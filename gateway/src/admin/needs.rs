@@ -263,7 +263,7 @@ const REFS_MAX: usize = 16;
 const LISTED_MAX: usize = 16;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use nostr::event::Event;
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;

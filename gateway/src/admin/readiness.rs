@@ -33,7 +33,7 @@ fn line<T>(found: &PartAnswer<T>) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use shared::purgatory::InventoryCounts;

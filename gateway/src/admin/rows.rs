@@ -261,7 +261,7 @@ const IDENTIFIER_CHARS: usize = 30;
 const WAITS_FOR_CHARS: usize = 120;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(in crate::admin) fn row(id: char, since: u64, status: EntryStatus) -> Row {
