@@ -309,7 +309,7 @@ impl Bench {
         self.begin().await;
         self.purgatory.read(&[coordinate("victim")].into()).await?;
         costs.push(self.end("read the repository").await);
-        costs.extend(self.reconcile_many().await?);
+        costs.extend(self.look_at_many().await?);
         Ok(costs)
     }
 
@@ -395,8 +395,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Reconciles as many PRs as one repository may have waiting.
-    async fn reconcile_many(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+    /// Looks at as many PRs as one repository may have waiting.
+    async fn look_at_many(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
         let (mut costs, at) = (Vec::new(), coordinate("victim"));
         let ids = (0..Limits::DEFAULT.entries_per_repository_max).map(|number| format!("{number:064x}"));
         let ids: BTreeSet<EventId> = ids.map(|id| EventId::from_hex(&id).unwrap()).collect();
@@ -405,16 +405,16 @@ impl Bench {
         costs.push(self.end(&format!("have {} PRs reconciled", ids.len())).await);
         let staged = ids.iter().map(|id| (*id, Looked::Staged)).collect();
         self.begin().await;
-        while self.reconcile_page(&at, &staged).await? {}
+        while self.look_at_page(&at, &staged).await? {}
         costs.push(self.end("reconcile them").await);
         self.begin().await;
         self.purgatory.begin_rounds(&[at.clone()].into()).await?;
-        while self.reconcile_page(&at, &staged).await? {}
+        while self.look_at_page(&at, &staged).await? {}
         costs.push(self.end("reconcile all of them again").await);
         Ok(costs)
     }
 
-    async fn reconcile_page(&self, at: &Coordinate, found: &BTreeMap<EventId, Looked>) -> Result<bool, PurgatoryError> {
+    async fn look_at_page(&self, at: &Coordinate, found: &BTreeMap<EventId, Looked>) -> Result<bool, PurgatoryError> {
         let looks = self.purgatory.looks_page(at).await?;
         self.purgatory.note_looked(at, &looks, found).await
     }
