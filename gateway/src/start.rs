@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
 
+use nostr::types::Timestamp;
 use shared::agreement::Program;
 use shared::agreement::keep_agreement;
 use shared::decision_counts::DecisionCounts;
@@ -437,9 +437,7 @@ async fn relay(
 /// waits.
 fn steady_clock() -> Clock {
     let start = Instant::now();
-    let then = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let then = Timestamp::now().as_secs();
     Arc::new(move || then.saturating_add(start.elapsed().as_secs()))
 }
 

@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
-use std::time::SystemTime;
 
 use bytesize::ByteSize;
+use nostr::types::Timestamp;
 use progress::CommandProgress;
 use serde_json::Value;
 use serde_json::json;
@@ -19,7 +19,6 @@ use wire::path::npub;
 
 use crate::admin::command_answer::CommandAnswer;
 use crate::admin::entries::rows_about;
-use crate::admin::facts_source::unix_secs;
 use crate::admin::inspector::Inspector;
 use crate::admin::needs::repository;
 use crate::admin::rows::Row;
@@ -106,7 +105,7 @@ async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> 
             shown["held"] = rows.iter().map(Row::to_json).collect();
             format!("{shown:#}\n")
         }
-        false => inspection.text() + &list(rows, unix_secs(SystemTime::now()), false, false),
+        false => inspection.text() + &list(rows, Timestamp::now().as_secs(), false, false),
     }
     .into())
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -22,6 +21,7 @@ use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::doctor::redis::judge_clock;
+use crate::admin::facts_source::unix_secs;
 use crate::outside::OutsideError;
 use crate::outside::ProbeBody;
 use crate::outside::ask;
@@ -50,8 +50,8 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
         ),
     }];
     let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-    if let Some(secs) = date.and_then(secs_of) {
-        found.push(judge_clock("the clock there", secs));
+    if let Some(time) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
+        found.push(judge_clock("the clock there", unix_secs(time)));
     }
     found
 }
@@ -75,12 +75,6 @@ fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
         format!("{url} is not reached: {error}"),
         error.mend(url.host_str().unwrap_or_default()),
     )
-}
-
-/// Reads a date of HTTP (RFC 9110, 5.6.7), as far as it is the preferred form.
-fn secs_of(date: &str) -> Option<u64> {
-    let time = httpdate::parse_http_date(date).ok()?;
-    Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// The probe's repository waits for its first push, and can be cloned, empty.
@@ -272,11 +266,5 @@ mod tests {
                 "{source} {own}"
             );
         }
-    }
-
-    #[test]
-    fn a_date_of_http_is_read() {
-        assert_eq!(secs_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(secs_of("today"), None);
     }
 }
