@@ -12,17 +12,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use futures_util::SinkExt;
-use futures_util::StreamExt;
-use nostr::event::Event;
 use nostr::event::EventBuilder;
 use nostr::event::FinalizeEvent;
 use nostr::event::Kind;
 use nostr::event::Tag;
 use nostr::key::Keys;
 use nostr::nips::nip19::ToBech32;
-use serde_json::Value;
-use serde_json::json;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::nip34;
@@ -31,16 +26,12 @@ use shared::nip34::Identifier;
 use shared::options::values::Expected;
 use shared::relay_client::PublishOutcome;
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::Error as WebSocketError;
-use tokio_tungstenite::tungstenite::Message;
 use url::Url;
 use wire::path::repository_path;
 
 use crate::command_error::CommandError;
-use crate::outside::Connection;
 use crate::outside::connect;
+use crate::outside_relay::OutsideRelay;
 
 /// The options of `declare`.
 #[derive(Debug, Args)]
@@ -76,7 +67,7 @@ impl DeclareOptions {
         let identifier = coordinate.identifier.as_str().to_owned();
         let relay_url = self.relay_url.as_str().trim_end_matches('/').to_owned();
         let origin = relay_url.replacen("ws", "http", 1);
-        let mut relay = open(&self.relay_url, &origin).await?;
+        let mut relay = open(&origin).await?;
         let clone_url = format!("{origin}{}", repository_path(&coordinate));
         let announcement = [
             ["d".to_owned(), identifier.clone()],
@@ -99,14 +90,11 @@ fn relay_url(text: &str) -> Result<Url, Expected> {
     url.ok_or_else(|| Expected::new("a URL such as ws://127.0.0.1:7334 or wss://git.example.com".to_owned()))
 }
 
-/// Connects to the relay, as clients do.
-async fn open(relay_url: &Url, origin: &str) -> Result<OutsideRelay, CommandError> {
+async fn open(origin: &str) -> Result<OutsideRelay, CommandError> {
     let origin = Url::parse(origin).map_err(CommandError::because(NOT_REACHED))?;
-    let (stream, _) = connect(&origin).await.map_err(CommandError::because(NOT_REACHED))?;
-    let (socket, _) = client_async(relay_url.as_str(), stream)
-        .await
-        .map_err(CommandError::because(NOT_REACHED))?;
-    Ok(socket)
+    let (connection, _) = connect(&origin).await.map_err(CommandError::because(NOT_REACHED))?;
+    let relay = OutsideRelay::open(&origin, connection).await;
+    relay.map_err(CommandError::because(NOT_REACHED))
 }
 
 fn declared_ref(text: &str) -> Result<(RefName, Oid), Box<dyn Error + Send + Sync>> {
@@ -144,12 +132,7 @@ async fn send(
     let tags = tags.into_iter().map(|[name, value]| Tag::custom(name, [value]));
     let event = EventBuilder::new(Kind::from_u16(kind), "").tags(tags).finalize(keys);
     let event = event.map_err(CommandError::because("cannot sign"))?;
-    let text = Message::text(json!(["EVENT", event]).to_string());
-    let asking = async {
-        relay.send(text).await?;
-        answer_about(relay, &event).await
-    };
-    let answer = timeout(RELAY_TIMEOUT, asking)
+    let answer = timeout(RELAY_TIMEOUT, relay.publish(&event))
         .await
         .map_err(CommandError::because("the relay does not answer"))?;
     let Some((accepted, message)) = answer.map_err(CommandError::because(NOT_REACHED))? else {
@@ -166,22 +149,6 @@ async fn send(
         "the relay did not accept the event of kind {kind}: {answer}"
     )))
 }
-
-/// Reads until the relay answers an event; `None`: it does not.
-async fn answer_about(relay: &mut OutsideRelay, event: &Event) -> Result<Option<(bool, String)>, WebSocketError> {
-    while let Some(message) = relay.next().await {
-        let text = message?.into_text().unwrap_or_default();
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        if answer[0] == "OK" && answer[1] == event.id.to_hex() {
-            let message = answer[3].as_str().unwrap_or_default().to_owned();
-            return Ok(Some((answer[2] == true, message)));
-        }
-    }
-    Ok(None)
-}
-
-/// The relay, through TLS or not.
-type OutsideRelay = WebSocketStream<Box<dyn Connection>>;
 
 const NOT_REACHED: &str = "cannot reach the relay that --relay-url names; does the server run?";
 

@@ -13,6 +13,7 @@ mod logged;
 mod meter;
 mod options;
 mod outside;
+mod outside_relay;
 mod process;
 mod push;
 mod reconcile;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
 
+use nostr::types::Timestamp;
 use shared::agreement::Program;
 use shared::agreement::keep_agreement;
 use shared::decision_counts::DecisionCounts;
@@ -43,13 +43,15 @@ use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
 use crate::git::command::Git;
 use crate::http::client_address::TrustedProxies;
-use crate::http::front::Front;
+use crate::http::repository_pages::RepositoryPages;
+use crate::http::root::Root;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
 use crate::http::server;
 use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
 use crate::http::websocket::WebSockets;
+use crate::logged::logged;
 use crate::meter::Meter;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
@@ -141,7 +143,8 @@ impl Server {
         };
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
-            front: Front::new(Arc::clone(&reader), repositories),
+            root: Root::new(Arc::clone(&reader), repositories.clone()),
+            pages: RepositoryPages::new(Arc::clone(&reader), repositories),
             upload_pack,
             pusher: Arc::new(pusher(options, (reconciler, &reader), &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
@@ -378,7 +381,7 @@ async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError
         Ok(_) => {}
         // It may start later than this program: until then pushes are refused and reads continue.
         Err(error @ PurgatoryError::Unavailable { .. }) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "Redis does not answer");
+            tracing::error!(error = logged(&error), "Redis does not answer");
         }
         Err(error) => return Err(error),
     }
@@ -434,9 +437,7 @@ async fn relay(
 /// waits.
 fn steady_clock() -> Clock {
     let start = Instant::now();
-    let then = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let then = Timestamp::now().as_secs();
     Arc::new(move || then.saturating_add(start.elapsed().as_secs()))
 }
 

@@ -28,7 +28,7 @@ pub struct ScannedLine<'l> {
 }
 
 impl<'l> ScannedLine<'l> {
-    /// Looks through a line. Whatever is in it, there is something to answer, and by the id that strfry waits for.
+    /// Scans a line. Whatever is in it, there is something to answer, and by the id that strfry waits for.
     pub fn of(line: &'l [u8]) -> Self {
         let (mut event, mut source_type, mut source_info) = (&b""[..], Cow::default(), Cow::default());
         for (name, value) in members(line) {
@@ -122,7 +122,7 @@ fn subject(event: &[u8]) -> Subject {
         Ok(ReadEvent {
             event,
             fault: Some(fault),
-        }) => match is_held_kind(event.kind.as_u16()) {
+        }) => match nip34::needs_git_data(event.kind.as_u16()) {
             true => malformed(fault),
             // strfry keeps its own copy of it.
             false => Subject::Inexact {
@@ -132,13 +132,6 @@ fn subject(event: &[u8]) -> Subject {
         },
         Err(fault) => malformed(fault),
     }
-}
-
-fn is_held_kind(kind: u16) -> bool {
-    matches!(
-        kind,
-        nip34::ANNOUNCEMENT | nip34::STATE | nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE
-    )
 }
 
 /// Writes the line that answers a request, with its line feed, over the content of `line`.

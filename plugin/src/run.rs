@@ -121,7 +121,7 @@ impl Answerer {
 enum Checked {
     /// Its author has signed it.
     Verified,
-    /// No rule here applies to it, whoever signed it.
+    /// No rule here applies to it, with a valid signature or without.
     NotOurs,
 }
 

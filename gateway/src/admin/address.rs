@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
-use futures_util::StreamExt;
 use nostr::event::EventId;
 use nostr::key::Keys;
 use shared::purgatory::Purgatory;
@@ -20,16 +20,19 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::admin::description::description;
 use crate::admin::health::Health;
 use crate::admin::html;
 use crate::admin::metrics::Figures;
 use crate::admin::metrics::metrics;
-use crate::admin::purgatory::description;
 use crate::admin::purgatory::drop_now;
-use crate::admin::purgatory::release_now;
 use crate::admin::readiness::readiness;
+use crate::admin::release::release_now;
 use crate::admin::survey::LastSurvey;
 use crate::admin::survey::keep_surveying;
+use crate::http::body;
+use crate::http::body::BodyLimits;
+use crate::http::body::BodyReader;
 use crate::http::reply;
 use crate::http::routes::Gateway;
 
@@ -139,7 +142,7 @@ impl AdminParts {
         let is_live = query != "still";
         match path {
             "/livez" => reply::text(StatusCode::OK, "alive\n"),
-            "/readyz" => match readiness(&self.health.look().await) {
+            "/readyz" => match readiness(&self.health.check().await) {
                 (true, text) => reply::text(StatusCode::OK, text),
                 (false, text) => reply::text(StatusCode::SERVICE_UNAVAILABLE, text),
             },
@@ -148,7 +151,7 @@ impl AdminParts {
                 reply::with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page)
             }
             "/" => {
-                let (_, readiness) = readiness(&self.health.look().await);
+                let (_, readiness) = readiness(&self.health.check().await);
                 let page = html::everything(&self.surveys.borrow(), &readiness, is_live);
                 reply::html(StatusCode::OK, page)
             }
@@ -167,7 +170,7 @@ impl AdminParts {
         &self,
         path: &str,
         headers: &HeaderMap,
-        body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+        body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
     ) -> Response {
         let Some((event_id, action)) = action_in(path) else {
             return reply::text(
@@ -181,7 +184,7 @@ impl AdminParts {
                 "refused: use the buttons on the page of the event\n",
             );
         }
-        let Some(form) = read_form(body).await else {
+        let Some(form) = read_form(headers, body).await else {
             return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than the form\n");
         };
         let mut fields = form_urlencoded::parse(&form);
@@ -202,7 +205,7 @@ impl AdminParts {
     }
 
     async fn metrics(&self) -> String {
-        let vitals = self.health.look().await;
+        let vitals = self.health.check().await;
         let (pusher, upload_pack) = (&self.gateway.pusher, &self.gateway.upload_pack);
         let reconciler = &pusher.committer.reconciler;
         let (releases, release_durations) = reconciler.publisher.counts();
@@ -234,21 +237,24 @@ impl AdminParts {
 }
 
 /// Reads the content of a form; `None`: it is too long, or incomplete.
-async fn read_form(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Option<Vec<u8>> {
-    let mut body = std::pin::pin!(body);
+async fn read_form(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
+) -> Option<Vec<u8>> {
+    let mut reader = BodyReader::new(body::open(headers, body).ok()?, FORM);
     let mut form = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.ok()?;
-        if form.len() + chunk.remaining() > FORM_BYTES_MAX {
-            return None;
-        }
-        form.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    while let Some(chunk) = reader.next().await.ok()? {
+        form.extend_from_slice(&chunk);
     }
     Some(form)
 }
 
 /// Of a form: a token.
-const FORM_BYTES_MAX: usize = 1024;
+const FORM: BodyLimits = BodyLimits {
+    bytes_max: 1024,
+    stall_max: Duration::from_secs(10),
+    duration_max: Duration::from_secs(30),
+};
 
 #[cfg(test)]
 mod tests {

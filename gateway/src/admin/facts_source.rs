@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use nostr::types::Timestamp;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Limits;
@@ -23,7 +24,7 @@ pub(super) async fn loader_of(server: &GatewayOptions) -> Result<FactLoader, Com
         Some(redis) => Purgatory::connect(&redis, Limits::DEFAULT)
             .await
             .map_err(CommandError::because("cannot use --redis-url"))?,
-        None => Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| unix_secs(SystemTime::now()))),
+        None => Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| Timestamp::now().as_secs())),
     };
     let relay = match &server.relay_url {
         Some(url) => url.clone(),

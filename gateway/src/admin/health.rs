@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::command_error::causes;
 
-/// Looks after the parts that the server needs.
+/// Checks the services that the server needs.
 pub(crate) struct Health {
     pub(crate) purgatory: Purgatory,
     pub(crate) relay: RelayClient,
@@ -35,34 +35,34 @@ pub(crate) struct Health {
 #[derive(Default)]
 pub(crate) struct HealthState {
     last: Option<(Instant, Vitals)>,
-    disk_look: Option<JoinHandle<Result<DiskRoom, Ailment>>>,
+    disk_check: Option<JoinHandle<Result<DiskRoom, Ailment>>>,
 }
 
 /// The result of a check for each service.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Vitals {
+pub(super) struct Vitals {
     /// The counts of waiting events.
-    pub(crate) redis: PartAnswer<InventoryCounts>,
+    pub(super) redis: PartAnswer<InventoryCounts>,
     /// `false`: the purgatory is in memory.
-    pub(crate) has_redis: bool,
+    pub(super) has_redis: bool,
     /// That it answers a query.
-    pub(crate) relay: PartAnswer<()>,
+    pub(super) relay: PartAnswer<()>,
     /// The free space.
-    pub(crate) disk: PartAnswer<DiskRoom>,
+    pub(super) disk: PartAnswer<DiskRoom>,
 }
 
 /// The answer of one service, and its duration.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PartAnswer<T> {
+pub(super) struct PartAnswer<T> {
     /// The answer, or the problem.
-    pub(crate) answer: Result<T, Ailment>,
+    pub(super) answer: Result<T, Ailment>,
     /// How long it took.
-    pub(crate) took: Duration,
+    pub(super) took: Duration,
 }
 
 /// A problem of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Ailment {
+pub(super) enum Ailment {
     #[error("no answer in {} s", ANSWER_MAX.as_secs())]
     Silent,
     /// It has answered with an error.
@@ -83,14 +83,14 @@ impl Ailment {
 
 /// How much room there is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DiskRoom {
+pub(super) struct DiskRoom {
     /// Bytes that are free for this user.
-    pub(crate) bytes_free: u64,
+    pub(super) bytes_free: u64,
 }
 
 impl Health {
     /// Checks, unless there is a recent result.
-    pub(crate) async fn look(&self) -> Vitals {
+    pub(super) async fn check(&self) -> Vitals {
         let mut state = self.state.lock().await;
         if let Some((at, vitals)) = &state.last
             && at.elapsed() < BELIEVED_FOR
@@ -100,7 +100,7 @@ impl Health {
         let (redis, relay, disk) = tokio::join!(
             within(async { self.purgatory.counts().await.map_err(Ailment::of) }),
             within(self.ask_relay()),
-            within(self.ask_disk(&mut state.disk_look)),
+            within(self.ask_disk(&mut state.disk_check)),
         );
         let vitals = Vitals {
             redis,
@@ -119,8 +119,8 @@ impl Health {
     }
 
     /// Asks the file system, which may hang: then it is not asked again until it has answered.
-    async fn ask_disk(&self, look: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
-        let running = look.get_or_insert_with(|| {
+    async fn ask_disk(&self, check: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
+        let running = check.get_or_insert_with(|| {
             let (data_dir, free_min) = (self.data_dir.clone(), self.disk_free_min);
             tokio::task::spawn_blocking(move || {
                 let found = rustix::fs::statvfs(&data_dir);
@@ -130,7 +130,7 @@ impl Health {
             })
         });
         let found = running.await;
-        *look = None;
+        *check = None;
         found.unwrap_or_else(|error| Err(Ailment::of(error)))
     }
 }

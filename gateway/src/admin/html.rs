@@ -9,6 +9,7 @@ use crate::admin::rows::Tally;
 use crate::admin::survey::LastSurvey;
 use crate::admin::survey::Survey;
 use crate::http::pages::PageHead;
+use crate::http::pages::and_more;
 use crate::http::pages::document;
 use crate::http::pages::escape;
 
@@ -80,10 +81,7 @@ fn purgatory(survey: &Survey) -> String {
         true => "<p>No events are waiting.</p>".to_owned(),
         false => format!("<ul>{items}</ul>"),
     };
-    let more = match survey.rows.len() - shown.len() + survey.unread() as usize {
-        0 => String::new(),
-        more => format!("<p class=\"quiet\">and {more} more</p>"),
-    };
+    let more = and_more(survey.rows.len() - shown.len() + survey.unread() as usize);
     let mut tally = Tally::default();
     survey.rows.iter().for_each(|row| tally.add(row));
     format!(

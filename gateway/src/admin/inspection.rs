@@ -209,10 +209,6 @@ mod tests {
     use std::sync::Arc;
 
     use nostr::event::Event;
-    use nostr::event::EventBuilder;
-    use nostr::event::FinalizeEvent;
-    use nostr::event::Kind;
-    use nostr::event::Tag;
     use nostr::key::Keys;
     use shared::nip34;
     use shared::purgatory::Reading;
@@ -221,14 +217,7 @@ mod tests {
     use shared::rules::MaintainerMode;
 
     use super::*;
-
-    fn event(keys: &Keys, kind: u16, tags: &[&[&str]]) -> Event {
-        let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
-        EventBuilder::new(Kind::from_u16(kind), "")
-            .tags(tags)
-            .finalize(keys)
-            .unwrap()
-    }
+    use crate::admin::needs::tests::event;
 
     fn inspection(coordinate: &Coordinate, on_disk: FoundOnDisk, served: Vec<Event>) -> Inspection {
         let covered = Covered {

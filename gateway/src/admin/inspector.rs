@@ -60,7 +60,7 @@ impl Inspector {
                     self.unreconciled.insert(coordinate.clone());
                     break;
                 }
-                sleep(LOOK_AGAIN).await;
+                sleep(INSPECT_AGAIN).await;
                 if purgatory.dirty_number(coordinate).await?.is_none() {
                     end = Instant::now() + wait;
                 }
@@ -92,7 +92,7 @@ impl Inspector {
             return Ok(inspection);
         }
         // Its refs may just have been moved: then they are as declared in a moment.
-        sleep(LOOK_AGAIN).await;
+        sleep(INSPECT_AGAIN).await;
         self.compare(coordinate, &broken).await
     }
 
@@ -124,7 +124,7 @@ impl Inspector {
 }
 
 /// Between two inspections of a repository that a gateway may be changing.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const INSPECT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Repositories marked by one call of Redis.
 const PAGE: usize = 100;

@@ -261,14 +261,8 @@ mod tests {
     use super::*;
     use crate::admin::health::Ailment;
     use crate::admin::health::DiskRoom;
+    use crate::admin::readiness::tests::found;
     use crate::admin::rows::tests::row;
-
-    fn found<T>(answer: Result<T, Ailment>) -> PartAnswer<T> {
-        PartAnswer {
-            answer,
-            took: Duration::from_millis(2),
-        }
-    }
 
     fn page(redis: Result<InventoryCounts, Ailment>, survey: Option<&Survey>) -> String {
         let vitals = Vitals {

@@ -2,7 +2,10 @@
 //! another address is this server's own.
 
 pub(crate) mod address;
+mod command_answer;
+mod description;
 pub(crate) mod doctor;
+mod entries;
 mod facts_source;
 pub(crate) mod health;
 mod html;
@@ -15,6 +18,7 @@ pub(crate) mod purgatory;
 mod readiness;
 mod redis_mends;
 mod refusals;
+mod release;
 pub(crate) mod repo;
 mod rows;
 pub(crate) mod survey;

@@ -259,11 +259,11 @@ fn npubs(keys: &BTreeSet<PublicKey>) -> Vec<String> {
 /// Refs that are named of one entry.
 const REFS_MAX: usize = 16;
 
-/// Listed maintainers whose states are looked for.
+/// Listed maintainers whose states are read.
 const LISTED_MAX: usize = 16;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use nostr::event::Event;
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn event(keys: &Keys, kind: u16, tags: &[&[&str]]) -> Event {
+    pub(in crate::admin) fn event(keys: &Keys, kind: u16, tags: &[&[&str]]) -> Event {
         let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap());
         EventBuilder::new(Kind::from_u16(kind), "")
             .tags(tags)

@@ -33,7 +33,7 @@ fn line<T>(found: &PartAnswer<T>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use shared::purgatory::InventoryCounts;
@@ -42,7 +42,7 @@ mod tests {
     use crate::admin::health::Ailment;
     use crate::admin::health::DiskRoom;
 
-    fn found<T>(answer: Result<T, Ailment>) -> PartAnswer<T> {
+    pub(in crate::admin) fn found<T>(answer: Result<T, Ailment>) -> PartAnswer<T> {
         PartAnswer {
             answer,
             took: Duration::from_millis(2),

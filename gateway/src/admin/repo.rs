@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
-use std::time::SystemTime;
 
 use bytesize::ByteSize;
+use nostr::types::Timestamp;
 use progress::CommandProgress;
 use serde_json::Value;
 use serde_json::json;
@@ -17,14 +17,12 @@ use shared::load_facts::FactsError;
 use shared::nip34::Coordinate;
 use wire::path::npub;
 
-use crate::admin::facts_source::unix_secs;
+use crate::admin::command_answer::CommandAnswer;
+use crate::admin::entries::rows_about;
 use crate::admin::inspector::Inspector;
 use crate::admin::needs::repository;
-use crate::admin::purgatory::CommandAnswer;
-use crate::admin::purgatory::failed;
 use crate::admin::rows::Row;
 use crate::admin::rows::list;
-use crate::admin::survey::rows_about;
 use crate::admin::table::table;
 use crate::command_error::CommandError;
 use crate::command_error::causes;
@@ -100,14 +98,14 @@ async fn show(options: &RepoShowOptions) -> Result<CommandAnswer, CommandError> 
     let coordinate = &options.repository.0;
     let inspection = inspector.inspect(coordinate, how.refs_only).await;
     let inspection = inspection.map_err(unread(coordinate))?;
-    let rows = rows_about(inspector.purgatory(), coordinate).await.map_err(failed)?;
+    let rows = rows_about(inspector.purgatory(), coordinate).await?;
     Ok(match how.json {
         true => {
             let mut shown = inspection.to_json();
             shown["held"] = rows.iter().map(Row::to_json).collect();
             format!("{shown:#}\n")
         }
-        false => inspection.text() + &list(rows, unix_secs(SystemTime::now()), false, false),
+        false => inspection.text() + &list(rows, Timestamp::now().as_secs(), false, false),
     }
     .into())
 }
@@ -122,10 +120,7 @@ async fn repair(options: &RepairOptions) -> Result<CommandAnswer, CommandError> 
     let mut inspector = inspector(server).await?;
     let coordinates = named(&options.check.named, &inspector.repositories).await?;
     let progress = CommandProgress::new(coordinates.len() as u64, *json);
-    inspector
-        .reconcile(&coordinates, *options.wait, &progress)
-        .await
-        .map_err(failed)?;
+    inspector.reconcile(&coordinates, *options.wait, &progress).await?;
     drop(progress);
     check(&options.check, &inspector).await
 }

@@ -16,9 +16,9 @@ use wire::path::npub;
 
 use crate::admin::needs::repository;
 use crate::admin::table::plain;
-use crate::admin::table::shortened;
 use crate::admin::table::span;
 use crate::admin::table::table;
+use crate::http::pages::excerpt;
 
 /// The row of one entry or placeholder in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Row {
             repositories: entry.coordinates.iter().cloned().collect(),
             held_since: Some(entry.held_since),
             deadline: (!entry.status.counts_as_served()).then_some(entry.deadline),
-            waits_for: shortened(waits_for, WAITS_FOR_CHARS),
+            waits_for: excerpt(waits_for, WAITS_FOR_CHARS),
         }
     }
 
@@ -82,7 +82,7 @@ impl Row {
 
     /// Returns its status in a word.
     pub(super) fn status_name(&self) -> &'static str {
-        self.status.map_or("early", status_name)
+        self.status.map_or("early", EntryStatus::name)
     }
 
     /// Returns its repository, or the first of them.
@@ -240,23 +240,13 @@ pub(super) fn kind_name(kind: u16) -> &'static str {
     }
 }
 
-/// Returns the name of a status.
-pub(super) fn status_name(status: EntryStatus) -> &'static str {
-    match status {
-        EntryStatus::Held => "held",
-        EntryStatus::Asleep => "asleep",
-        EntryStatus::Releasing => "releasing",
-        EntryStatus::Stuck => "stuck",
-    }
-}
-
 fn short_repository(coordinate: &Coordinate) -> String {
     let whole = repository(coordinate);
     let (key, identifier) = whole.split_once('/').unwrap_or((&whole, ""));
     format!(
         "{}…/{}",
         &key[..key.len().min(KEY_CHARS)],
-        shortened(identifier, IDENTIFIER_CHARS)
+        excerpt(identifier, IDENTIFIER_CHARS)
     )
 }
 
@@ -271,7 +261,7 @@ const IDENTIFIER_CHARS: usize = 30;
 const WAITS_FOR_CHARS: usize = 120;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(in crate::admin) fn row(id: char, since: u64, status: EntryStatus) -> Row {

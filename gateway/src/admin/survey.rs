@@ -1,20 +1,17 @@
-//! Reads the entries of the purgatory as rows.
+//! What the purgatory contains at one time, and what has become of events lately.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nostr::event::EventId;
 use shared::decision_counts::DecisionCount;
 use shared::decision_counts::decisions;
-use shared::nip34::Coordinate;
 use shared::purgatory::InventoryCounts;
-use shared::purgatory::InventoryIndex;
 use shared::purgatory::NotedRefusal;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::admin::entries::each_row;
 use crate::admin::rows::Row;
 use crate::admin::rows::in_order;
 
@@ -76,39 +73,6 @@ pub(crate) fn keep_surveying(purgatory: Purgatory) -> watch::Receiver<LastSurvey
 /// Returns how long to wait after a survey that took this long.
 pub(super) fn pause_after(took: Duration) -> Duration {
     SURVEY_PAUSE.max(took * WORK_SHARE)
-}
-
-/// Hands over what there is, one by one, as long as more is wanted; returns whether that was all.
-pub(super) async fn each_row(
-    purgatory: &Purgatory,
-    mut wants_more: impl FnMut(Row) -> bool,
-) -> Result<bool, PurgatoryError> {
-    let mut seen = BTreeSet::new();
-    for index in [InventoryIndex::Waiting, InventoryIndex::Releasing] {
-        let mut cursor = Some("0".to_owned());
-        while let Some(from) = cursor {
-            let page = purgatory.list_page(index, &from).await?;
-            let new: BTreeSet<EventId> = page.event_ids.into_iter().filter(|id| seen.insert(*id)).collect();
-            let entries = purgatory.entries(&new).await?;
-            let rows = entries.iter().map(Row::of);
-            for row in rows.chain(page.placeholders.iter().map(Row::awaiting)) {
-                if !wants_more(row) {
-                    return Ok(false);
-                }
-            }
-            cursor = page.next;
-        }
-    }
-    Ok(true)
-}
-
-/// Reads the entries of one repository.
-pub(super) async fn rows_about(purgatory: &Purgatory, coordinate: &Coordinate) -> Result<Vec<Row>, PurgatoryError> {
-    let pull_requests = purgatory.pull_requests(coordinate).await?;
-    let coordinates = BTreeSet::from([coordinate.clone()]);
-    let reading = purgatory.read_with(&coordinates, &pull_requests).await?;
-    let entries = reading.entries.iter().map(Row::of);
-    Ok(entries.chain(reading.placeholders.iter().map(Row::awaiting)).collect())
 }
 
 /// Rows of one survey: some seconds of Redis' time, 10 MB here.

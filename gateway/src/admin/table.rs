@@ -22,14 +22,6 @@ pub(super) fn plain(text: &str) -> String {
     escaped.collect()
 }
 
-/// Returns the start of `text`, with a mark if there is more.
-pub(super) fn shortened(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// Returns a time as its two largest units.
 pub(super) fn span(secs: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -59,7 +51,5 @@ mod tests {
             plain("a\u{1b}[31m\n\u{9b}b\u{202e}c 🎉"),
             "a\\u{1b}[31m\\n\\u{9b}b\\u{202e}c 🎉"
         );
-        assert_eq!(shortened("äöü", 2), "äö…");
-        assert_eq!(shortened("äöü", 3), "äöü");
     }
 }

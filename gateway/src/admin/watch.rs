@@ -181,7 +181,7 @@ mod tests {
     use shared::purgatory::EntryStatus;
 
     #[test]
-    fn only_what_changes_is_told() {
+    fn only_what_changes_is_shown() {
         let survey = |rows: Vec<Row>, refusals: Vec<(u64, NotedRefusal)>| Survey {
             counts: InventoryCounts {
                 waiting: rows.len() as u64,
@@ -207,16 +207,16 @@ mod tests {
             changes.into_iter().map(short).collect()
         };
 
-        let told = between(&before, &after);
+        let changes = between(&before, &after);
         assert!(
-            told[3].line.contains("new") && told[4].line.contains("later"),
-            "{told:?}"
+            changes[3].line.contains("new") && changes[4].line.contains("later"),
+            "{changes:?}"
         );
-        assert!(lines(&told, 0, false).starts_with("Thu, 01 Jan 1970 00:00:00 GMT new "));
-        assert_eq!(names(told)[..3], ["new d", "changed c", "gone b"]);
+        assert!(lines(&changes, 0, false).starts_with("Thu, 01 Jan 1970 00:00:00 GMT new "));
+        assert_eq!(names(changes)[..3], ["new d", "changed c", "gone b"]);
         assert_eq!(between(&after, &after), []);
         let first = names(between(&super::before(&after), &after));
-        assert_eq!(first, ["new d", "new a", "new c"], "old refusals are not told");
+        assert_eq!(first, ["new d", "new a", "new c"], "old refusals are not shown");
         // An event that was not read may still exist.
         let cut = Survey {
             counts: InventoryCounts {

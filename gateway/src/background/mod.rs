@@ -4,11 +4,11 @@
 mod disk_report;
 mod follow_relay;
 mod live_work;
-mod look_at_pull_requests;
 mod maintenance;
 mod pull_request_refs;
 mod recheck;
 mod reconcile_dirty;
+mod reconcile_pull_requests;
 mod recovery;
 mod relay_history;
 mod retention;

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use crate::background::RETRY_PAUSE;
 use crate::background::follow_relay::follow_relay;
-use crate::background::look_at_pull_requests::look_at_pull_requests;
 use crate::background::maintenance::maintain_touched;
 use crate::background::pull_request_refs::follow_deletions;
 use crate::background::recheck::recheck_everything;
 use crate::background::reconcile_dirty::reconcile_dirty;
+use crate::background::reconcile_pull_requests::reconcile_pull_requests;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
@@ -270,7 +270,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
     let coordinate = work.coordinate();
     let reconciled = match &work {
         Work::Repository(_) => reconcile_dirty(&reconciler, coordinate).await,
-        Work::PullRequests(_) => look_at_pull_requests(&reconciler, coordinate).await,
+        Work::PullRequests(_) => reconcile_pull_requests(&reconciler, coordinate).await,
     };
     let ending = match reconciled {
         Ok(reconciled) => {

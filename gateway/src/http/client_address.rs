@@ -7,17 +7,13 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use ipnet::Ipv6Net;
+use shared::options::values::Expected;
 use warp::http::HeaderMap;
 
 /// The networks of proxies whose headers about their clients are trusted; none by default. IPv4 networks are
 /// represented by the IPv6 networks that they are mapped to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TrustedProxies(Vec<Ipv6Net>);
-
-/// Why a text is not a list of networks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a list of networks such as 127.0.0.1,10.0.0.0/8,fd00::/8")]
-pub(crate) struct NetworkError;
 
 impl TrustedProxies {
     /// Returns the client's address: `peer`, unless that is a trusted proxy that names another one.
@@ -61,13 +57,12 @@ impl TrustedProxies {
 }
 
 impl FromStr for TrustedProxies {
-    type Err = NetworkError;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        text.split(',')
-            .map(|network| parse_network(network.trim()).ok_or(NetworkError))
-            .collect::<Result<_, _>>()
-            .map(Self)
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let networks: Option<_> = text.split(',').map(|network| parse_network(network.trim())).collect();
+        let expected = "addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8";
+        networks.map(Self).ok_or_else(|| Expected::new(expected.to_owned()))
     }
 }
 
@@ -214,7 +209,7 @@ mod tests {
             "10.0.0/8",
             "1.2.3.4/0",
         ] {
-            assert_eq!(text.parse::<TrustedProxies>(), Err(NetworkError), "{text}");
+            assert!(text.parse::<TrustedProxies>().is_err(), "{text}");
         }
     }
 }

@@ -11,11 +11,9 @@ use warp::reply::Response;
 use crate::http::pages;
 use crate::http::reply;
 
-/// Whether the client that sent `headers` shows pages. git and scripts accept any type.
+/// Whether the client that sent `headers` shows pages.
 pub(super) fn shows_pages(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).into_iter();
-    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
-    accepted.any(|accepted| accepted.contains("text/html"))
+    reply::accepts(headers, "text/html")
 }
 
 /// Returns an answer as the client gets it: a failure as a page, if it shows pages.

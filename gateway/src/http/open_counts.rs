@@ -21,6 +21,8 @@ use shared::rules::Facts;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::logged::logged;
+
 /// Counts open issues and PRs.
 pub(super) struct OpenCounts {
     /// The last count, and when it began; `None`: it failed.
@@ -72,8 +74,7 @@ impl OpenCounts {
             match tokio::time::timeout(COUNTING_TIME_MAX, count(&relay, &coordinate, &maintainers)).await {
                 Ok(Ok(count)) => this.counted.insert(coordinate, (began, Some(count))),
                 Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(repo.coordinate = %coordinate, error, "cannot count open issues and PRs");
+                    tracing::debug!(repo.coordinate = %coordinate, error = logged(&error), "cannot count open issues and PRs");
                 }
                 Err(_) => tracing::debug!(repo.coordinate = %coordinate, "counting open issues and PRs takes too long"),
             }

@@ -9,6 +9,8 @@ use shared::rules::Access;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::logged::logged;
+
 /// The document, read from the relay from time to time.
 #[derive(Default)]
 pub(crate) struct RelayInfo {
@@ -21,8 +23,10 @@ impl RelayInfo {
         let mut cached = self.cached.lock().await;
         if cached.as_ref().is_none_or(|(read, _)| read.elapsed() >= CACHED_FOR) {
             let document = relay.information().await.unwrap_or_else(|error| {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the relay's information document cannot be read");
+                tracing::warn!(
+                    error = logged(&error),
+                    "the relay's information document cannot be read"
+                );
                 // As if it had been read: a relay that is down is not asked for each visitor.
                 cached.take().map_or(Value::Null, |(_, document)| document)
             });

@@ -11,6 +11,12 @@ use warp::reply::Response;
 
 use crate::http::tagged::TaggedBody;
 
+/// Whether the client that sent `headers` asks for this content type. git and scripts accept any.
+pub(crate) fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).into_iter();
+    accepted.any(|value| value.to_str().is_ok_and(|value| value.contains(content_type)))
+}
+
 /// Answers with a text.
 pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
     let body: String = text.into();

@@ -24,9 +24,10 @@ use crate::http::body;
 use crate::http::body::has_body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
-use crate::http::front::Front;
 use crate::http::large_files;
 use crate::http::reply;
+use crate::http::repository_pages::RepositoryPages;
+use crate::http::root::Root;
 use crate::http::server::Peer;
 use crate::http::websocket::WebSockets;
 use crate::http::websocket::wants_websocket;
@@ -48,8 +49,10 @@ pub(crate) struct Gateway {
     pub(crate) pusher: Arc<Pusher>,
     /// What passes WebSockets on to the relay.
     pub(crate) websockets: WebSockets,
-    /// What answers visitors.
-    pub(crate) front: Front,
+    /// What answers visitors without a repository.
+    pub(crate) root: Root,
+    /// What answers visitors of repositories.
+    pub(crate) pages: RepositoryPages,
     /// Proxies whose headers about the client's address are believed.
     pub(crate) trusted_proxies: TrustedProxies,
 }
@@ -132,10 +135,10 @@ async fn answer(
             }
             None => reply::text(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n"),
         },
-        Target::Root if reads => gateway.front.root(&head.query, &head.headers).await,
+        Target::Root if reads => gateway.root.answer(&head.query, &head.headers).await,
         Target::Repository { coordinate, endpoint } => match endpoint {
-            Endpoint::Page if reads => gateway.front.repository(coordinate, &head.headers).await,
-            Endpoint::Releases if reads => gateway.front.releases(coordinate, &head.headers).await,
+            Endpoint::Page if reads => gateway.pages.page(coordinate, &head.headers).await,
+            Endpoint::Releases if reads => gateway.pages.releases(coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
                 let (found, client) = ((&*gateway.reader, &gateway.upload_pack), (head.client, &head.headers));

@@ -130,7 +130,7 @@ async fn connect(relay: &RelayClient, headers: &HeaderMap, client: IpAddr) -> io
     Ok((std::mem::take(answer.headers_mut()), relay))
 }
 
-/// The client's request once more, with its address where strfry looks for it (`relay.realIpHeader`).
+/// The client's request once more, with its address where strfry reads it (`relay.realIpHeader`).
 fn request(target: &str, headers: &HeaderMap, client: IpAddr) -> hyper::http::Result<Request<String>> {
     let mut request = Request::builder()
         .uri(target)

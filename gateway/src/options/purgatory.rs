@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::Subcommand;
-use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 use shared::nip34::Coordinate;
@@ -56,8 +57,8 @@ pub(crate) struct ListOptions {
     #[arg(long, value_name = "NPUB", value_parser = author)]
     pub(crate) author: Option<PublicKey>,
     /// Only events with this status.
-    #[arg(long, value_name = "STATUS", value_enum)]
-    pub(crate) status: Option<NamedStatus>,
+    #[arg(long, value_name = "STATUS", value_parser = status())]
+    pub(crate) status: Option<EntryStatus>,
     /// Maximum number of events to list.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = number(1..=100_000_usize))]
     pub(crate) count: usize,
@@ -110,15 +111,6 @@ pub(crate) enum NamedEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedRepository(pub(crate) Coordinate);
 
-/// A status of an entry, as an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum NamedStatus {
-    Held,
-    Asleep,
-    Releasing,
-    Stuck,
-}
-
 impl PurgatoryOptions {
     /// Returns where the purgatory is.
     pub(crate) fn reach(&self) -> &ReachOptions {
@@ -168,17 +160,6 @@ impl FromStr for NamedRepository {
     }
 }
 
-impl From<NamedStatus> for EntryStatus {
-    fn from(status: NamedStatus) -> Self {
-        match status {
-            NamedStatus::Held => Self::Held,
-            NamedStatus::Asleep => Self::Asleep,
-            NamedStatus::Releasing => Self::Releasing,
-            NamedStatus::Stuck => Self::Stuck,
-        }
-    }
-}
-
 impl fmt::Display for NamedEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -186,6 +167,11 @@ impl fmt::Display for NamedEvent {
             Self::Beginning(text) => write!(f, "{text}…"),
         }
     }
+}
+
+fn status() -> impl TypedValueParser<Value = EntryStatus> {
+    let names = PossibleValuesParser::new(EntryStatus::ALL.map(EntryStatus::name));
+    names.try_map(|name| EntryStatus::named(&name).ok_or_else(|| Expected::new("a status".to_owned())))
 }
 
 /// Reads a key as people write it.

@@ -13,6 +13,7 @@ use shared::options::values::secs;
 use crate::options::maintenance::MaintenanceOptions;
 use crate::options::purgatory::NamedRepository;
 use crate::options::purgatory::author;
+use crate::options::server::DATA_DIR;
 use crate::options::server::GatewayOptions;
 
 /// What to do.
@@ -63,7 +64,7 @@ pub(crate) struct RepoListOptions {
     #[arg(long)]
     pub(crate) json: bool,
     /// The data directory of the gateway.
-    #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -132,7 +133,7 @@ pub(crate) struct MaintainOptions {
     #[command(flatten)]
     pub(crate) named: NamedRepositories,
     /// The data directory of the gateway.
-    #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) maintenance: MaintenanceOptions,

@@ -39,7 +39,7 @@ pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
     /// The directory of the repositories and of the built-in relay's database.
-    #[arg(long, value_name = "DIR", default_value = "./grasp-data")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     /// The strfry relay, on loopback; needs --redis-url [default: a built-in relay].
     #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true)]
@@ -169,9 +169,12 @@ impl GatewayOptions {
 pub(super) fn networks(text: &str) -> Result<TrustedProxies, Expected> {
     match text {
         "" => Ok(TrustedProxies::default()),
-        _ => parsed("addresses and networks without host bits, such as 127.0.0.1,10.0.0.0/8,fd00::/8")(text),
+        _ => text.parse(),
     }
 }
+
+/// Of the repositories.
+pub(super) const DATA_DIR: &str = "./grasp-data";
 
 const DOMAIN_EXPECTED: &str = "a domain such as git.example.com or git.example.com:7334, without scheme and path";
 

@@ -157,8 +157,8 @@ mod tests {
         // The work continues until the client has got two messages.
         let work = async {
             for _ in 0..2 {
-                let heard = writer.progress("checked, storing it");
-                assert_eq!(receiver.recv().await, Some(heard));
+                let received = writer.progress("checked, storing it");
+                assert_eq!(receiver.recv().await, Some(received));
             }
             PushResult::of(Vec::new(), Vec::new())
         };
@@ -192,13 +192,13 @@ mod tests {
         with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
 
         drop(sender);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(text) = receiver.recv().await {
-            heard.push(text);
+            received.push(text);
         }
         let waiting = "stored, waiting for the relay to store 2 events";
         let expected = ["checked, storing it", waiting, waiting].map(|text| writer.progress(text));
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,6 +32,7 @@ use warp::reply::Response;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::body::drain;
+use crate::logged::logged;
 use crate::push::answer::PushResult;
 use crate::push::audit::Audit;
 use crate::push::audit::PushLog;
@@ -87,7 +88,7 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
         Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
             drain(&mut body, DRAIN).await;
-            tracing::warn!(repo.coordinate = %request.coordinate, error = &error as &dyn std::error::Error, "cannot decide about a push");
+            tracing::warn!(repo.coordinate = %request.coordinate, error = logged(&error), "cannot decide about a push");
             return answer::whole(
                 capabilities,
                 &audit.end(failed(&request, error.to_pusher(), PushOutcome::Unavailable)),
@@ -210,8 +211,7 @@ impl Pusher {
                 PushResult::of(decision.commands, decision.notes)
             }
             Err(error) => {
-                let logged = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %request.coordinate, error = logged, "push failed");
+                tracing::warn!(repo.coordinate = %request.coordinate, error = logged(&error), "push failed");
                 let reason = error.to_pusher();
                 let commands = Commanded::refuse_all(&request.list.commands, &reason);
                 PushResult {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::publish::Publication;
 
@@ -67,8 +68,7 @@ impl PushPublisher {
                 "stored, but the relay refuses to serve event {event_id}: {reason}"
             )),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot determine whether events are served");
+                tracing::warn!(error = logged(&error), "cannot determine whether events are served");
                 Some(
                     "stored; the purgatory (Redis) does not answer right now, the events will be served when it is back"
                         .to_owned(),

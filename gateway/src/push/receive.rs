@@ -27,6 +27,7 @@ use crate::http::body::Body;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
+use crate::logged::logged;
 use crate::meter::Meter;
 use crate::push::outcome::PushOutcome;
 use crate::push::request::PushRequest;
@@ -290,8 +291,7 @@ impl Receiver {
         }
         if let Err(error) = self.purgatory.extend(event_ids, self.hold_secs).await {
             // The push continues: whether it still has its events is decided at its end.
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot extend the deadlines of a push's events");
+            tracing::warn!(error = logged(&error), "cannot extend the deadlines of a push's events");
         }
     }
 }

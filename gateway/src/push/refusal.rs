@@ -7,8 +7,10 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::http::body::Body;
+use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::drain;
+use crate::logged::logged;
 use crate::push::answer;
 use crate::push::answer::PushResult;
 use crate::push::audit::Audit;
@@ -25,10 +27,10 @@ pub(super) async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &m
             let result = PushResult::failed(Vec::new(), error.to_string(), PushOutcome::Malformed);
             answer::whole(&capabilities, &audit.end(result))
         }
-        UnreadCommands::Body(error) => {
+        UnreadCommands::Body(BodyError::Broken(error)) => {
             audit.refuse_http(StatusCode::BAD_REQUEST, &format!("cannot read the push: {error}"))
         }
-        UnreadCommands::Timeout => {
+        UnreadCommands::Body(BodyError::Stalled { .. } | BodyError::Deadline { .. } | BodyError::TooLong { .. }) => {
             let text = "the commands of the push did not arrive in time";
             audit.refuse_http(StatusCode::REQUEST_TIMEOUT, text)
         }
@@ -37,11 +39,10 @@ pub(super) async fn refuse_unread(audit: &Audit, error: UnreadCommands, body: &m
 
 /// Refuses every command because of the pack that came, or did not.
 pub(super) fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushResult {
-    let logged = error as &dyn std::error::Error;
     if error.is_ours() {
-        tracing::error!(repo.coordinate = %request.coordinate, error = logged, "cannot receive a pack");
+        tracing::error!(repo.coordinate = %request.coordinate, error = logged(error), "cannot receive a pack");
     } else {
-        tracing::debug!(repo.coordinate = %request.coordinate, error = logged, "pack refused");
+        tracing::debug!(repo.coordinate = %request.coordinate, error = logged(error), "pack refused");
     }
     failed(request, error.to_string(), error.outcome())
 }

@@ -11,7 +11,6 @@ use shared::rules::Hosting;
 use shared::rules::PushDecision;
 use shared::rules::PushTarget;
 use shared::rules::decide_push;
-use tokio::io::AsyncReadExt;
 use wire::command_list::CommandList;
 use wire::command_list::CommandListError;
 use wire::command_list::CommandListLimits;
@@ -19,6 +18,9 @@ use wire::command_list::CommandListParser;
 use wire::command_list::PushCapabilities;
 
 use crate::http::body::Body;
+use crate::http::body::BodyError;
+use crate::http::body::BodyLimits;
+use crate::http::body::BodyReader;
 use crate::push::error::PushError;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
@@ -33,18 +35,24 @@ pub(super) struct PushRequest {
 pub(super) enum UnreadCommands {
     /// They are not what git sends; the capabilities that were understood tell how to answer.
     Malformed(PushCapabilities, CommandListError),
-    /// The request broke off.
-    Body(std::io::Error),
-    /// They did not arrive in time.
-    Timeout,
+    /// The request broke off, or they did not arrive in time.
+    Body(BodyError),
 }
 
 impl PushRequest {
     /// Reads the commands; returns them with the bytes behind them that were read along: the start of the pack.
     pub(super) async fn read(coordinate: Coordinate, body: &mut Body) -> Result<(Self, Vec<u8>), UnreadCommands> {
-        let read = tokio::time::timeout(COMMANDS_TIMEOUT, read_commands(body)).await;
-        let (list, rest) = read.map_err(|_| UnreadCommands::Timeout)??;
-        Ok((Self { coordinate, list }, rest))
+        let mut parser = CommandListParser::new(CommandListLimits::default());
+        let mut reader = BodyReader::new(body, COMMANDS);
+        while let Some(bytes) = reader.next().await.map_err(UnreadCommands::Body)? {
+            match parser.push(&bytes) {
+                Ok(None) => {}
+                Ok(Some((list, rest))) => return Ok((Self { coordinate, list }, rest.to_vec())),
+                Err(error) => return Err(UnreadCommands::Malformed(parser.capabilities().clone(), error)),
+            }
+        }
+        let ended = std::io::ErrorKind::UnexpectedEof.into();
+        Err(UnreadCommands::Body(BodyError::Broken(ended)))
     }
 
     /// Decides about the push; `None`: the repository is not hosted here.
@@ -88,27 +96,12 @@ impl PushRequest {
     }
 }
 
-async fn read_commands(body: &mut Body) -> Result<(CommandList, Vec<u8>), UnreadCommands> {
-    let mut parser = CommandListParser::new(CommandListLimits::default());
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let read = body.read(&mut chunk).await.map_err(UnreadCommands::Body)?;
-        if read == 0 {
-            return Err(UnreadCommands::Body(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        match parser.push(&chunk[..read]) {
-            Ok(None) => {}
-            Ok(Some((list, rest))) => return Ok((list, rest.to_vec())),
-            Err(error) => return Err(UnreadCommands::Malformed(parser.capabilities().clone(), error)),
-        }
-    }
-}
-
 /// What a pusher with options (`-o`) reads.
 const OPTIONS_IGNORED: &str = "push options (-o) have no effect on this server and were ignored";
 
-/// For the command list, which is small and comes first.
-const COMMANDS_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Read at once.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// Of the command list, which is small and comes first; its parser bounds its bytes.
+const COMMANDS: BodyLimits = BodyLimits {
+    bytes_max: u64::MAX,
+    stall_max: Duration::from_secs(15),
+    duration_max: Duration::from_secs(15),
+};

@@ -24,3 +24,13 @@ pub const DELETION: u16 = 5;
 pub const VANISH: u16 = 62;
 /// Kind of a comment (NIP-22).
 pub const COMMENT: u16 = 1111;
+
+/// Whether events of a kind are held until their git data has arrived.
+pub fn needs_git_data(kind: u16) -> bool {
+    matches!(kind, ANNOUNCEMENT | STATE) || is_pull_request(kind)
+}
+
+/// Whether a kind is that of a PR or of a PR update.
+pub fn is_pull_request(kind: u16) -> bool {
+    matches!(kind, PULL_REQUEST | PULL_REQUEST_UPDATE)
+}

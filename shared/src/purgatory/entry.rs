@@ -22,6 +22,24 @@ pub enum EntryStatus {
 }
 
 impl EntryStatus {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Held, Self::Asleep, Self::Releasing, Self::Stuck];
+
+    /// Returns its name, in Redis and for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Asleep => "asleep",
+            Self::Releasing => "releasing",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// Returns the status with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+
     /// Whether the event is complete and on its way into the relay, so that it counts as served for every
     /// decision about git data.
     pub fn counts_as_served(self) -> bool {

@@ -561,8 +561,8 @@ mod tests {
             let admission = admit(&dated(expiration), Scene::default());
             assert_eq!(refusal(&admission).as_deref(), expected, "{expiration}");
         }
-        let leaving = Scene::default().with(EntryStatus::Releasing, 0, [dated("1000")]);
-        assert_eq!(admit(&dated("1000"), leaving), Admission::Accept);
+        let releasing = Scene::default().with(EntryStatus::Releasing, 0, [dated("1000")]);
+        assert_eq!(admit(&dated("1000"), releasing), Admission::Accept);
     }
 
     #[test]
@@ -579,10 +579,10 @@ mod tests {
     #[test]
     fn what_is_being_released_passes_unless_it_was_deleted() {
         let state = state_event(1, "r", 5, REFS);
-        let leaving = || Scene::default().with(EntryStatus::Releasing, 0, [state.clone()]);
+        let releasing = || Scene::default().with(EntryStatus::Releasing, 0, [state.clone()]);
         let deletion = event(1, nip34::DELETION, 9, &[&["e", &state.id.to_hex()]]);
 
-        assert_eq!(admit(&state, leaving()), Admission::Accept);
-        assert_eq!(admit(&state, leaving().served([deletion])), Refusal::Deleted.into());
+        assert_eq!(admit(&state, releasing()), Admission::Accept);
+        assert_eq!(admit(&state, releasing().served([deletion])), Refusal::Deleted.into());
     }
 }

@@ -346,11 +346,6 @@ impl Facts {
         namesakes.is_some_and(|namesakes| namesakes.confirms(&coordinate.owner, key))
     }
 
-    /// Returns the authorised states of a repository, newest first: those of its confirmed maintainers.
-    pub fn authorised_states(&self, coordinate: &Coordinate) -> Vec<&Known<State>> {
-        self.states_authorised_by(coordinate, Counted::Current)
-    }
-
     /// Returns the states of those who are confirmed maintainers of a repository by these of its announcements, newest
     /// first.
     pub(super) fn states_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<&Known<State>> {
@@ -373,7 +368,7 @@ impl Facts {
     /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the
     /// repository's refs.
     pub fn governing_state(&self, coordinate: &Coordinate) -> Option<&State> {
-        let mut authorised = self.authorised_states(coordinate).into_iter();
+        let mut authorised = self.states_authorised_by(coordinate, Counted::Current).into_iter();
         let governing = authorised.find(|known| known.status.counts_as_served())?;
         Some(&governing.item)
     }
@@ -671,7 +666,7 @@ pub(crate) mod tests {
             ("nothing", Scene::default(), Hosting::Absent),
             ("held", Scene::default().held([ours(1)]), Hosting::Waiting),
             (
-                "leaving",
+                "releasing",
                 Scene::default().with(EntryStatus::Releasing, 0, [ours(1)]),
                 Hosting::Announced,
             ),
@@ -745,11 +740,11 @@ pub(crate) mod tests {
             event(1, nip34::STATE, created_at, &tags)
         };
         let (gone, here) = (expiring(30, "1000"), expiring(20, "1001"));
-        let leaving = expiring(10, "999");
+        let releasing = expiring(10, "999");
         let facts = Scene::default()
             .served([announcement_event(1, "r", 1, &[])])
             .held([gone.clone(), here.clone()])
-            .with(EntryStatus::Releasing, 0, [leaving.clone()])
+            .with(EntryStatus::Releasing, 0, [releasing.clone()])
             .facts();
 
         let candidates = facts.candidate_states(&coordinate(1, "r"));
@@ -757,7 +752,7 @@ pub(crate) mod tests {
         let candidates: Vec<EventId> = candidates.iter().map(|state| state.revision.event_id).collect();
         assert_eq!(candidates, [here.id]);
         assert_eq!(facts.deleted, BTreeSet::from([gone.id]));
-        assert_eq!(facts.status(&leaving.id), Some(EventStatus::Releasing));
+        assert_eq!(facts.status(&releasing.id), Some(EventStatus::Releasing));
     }
 
     /// The state with the higher id governed where two are of one second (ngit-grasp before 3.0.3).
@@ -815,7 +810,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// Who belongs to the repository of each of the five. Each event comes with its place: served, held or leaving.
+    /// Who belongs to the repository of each of the five. Each event comes with its place: served, held or releasing.
     fn memberships(events: &[(Event, u8)], mode: MaintainerMode) -> Vec<Membership> {
         let mut scene = Scene::default();
         for (event, place) in events {

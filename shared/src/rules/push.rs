@@ -127,7 +127,7 @@ pub fn decide_push(
 }
 
 impl PushDecision {
-    /// Whether the push leaves work to do. It does even if everything is in place: the events of whoever put it there
+    /// Whether the push leaves work to do. It does even if everything is in place: the events that put it there
     /// may not be released yet, and facts and refs are of one moment only under the lock.
     pub fn acts(&self) -> bool {
         self.has_effect() || !self.is_refused()
@@ -279,19 +279,6 @@ fn is_a_strangers(facts: &Facts, staged: &Staged) -> bool {
     known.is_none_or(|known| !facts.confirms(&staged.coordinate, &known.item.author))
 }
 
-/// Most PR commits that one push may bring.
-const STAGED_MAX: usize = 32;
-
-/// Why a push with PR commits brings no part of a state.
-const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches and tags are only a part of what the \
-                                   state event declares";
-
-/// Why a ref does not have the value of the push.
-const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
-
-/// The same where the repository could not be changed. It stays dirty, so this is tried again.
-const NOT_SET_YET: &str = "not set yet: the repository cannot be changed right now; the pushed objects are stored, and this server will set the refs by itself";
-
 /// Returns the events that count as served, are not served yet, and concern the push.
 fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpdate]) -> BTreeSet<EventId> {
     let is_releasing = |event_id: &EventId| {
@@ -325,6 +312,19 @@ fn to_extend(facts: &Facts, coordinate: &Coordinate, matched: &Match<'_>) -> BTr
         .filter(is_held)
         .collect()
 }
+
+/// Most PR commits that one push may bring.
+const STAGED_MAX: usize = 32;
+
+/// Why a push with PR commits brings no part of a state.
+const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches and tags are only a part of what the \
+                                   state event declares";
+
+/// Why a ref does not have the value of the push.
+const OVERTAKEN: &str = "not set: another state event has overtaken this push; fetch, then push again";
+
+/// The same where the repository could not be changed. It stays dirty, so this is tried again.
+const NOT_SET_YET: &str = "not set yet: the repository cannot be changed right now; the pushed objects are stored, and this server will set the refs by itself";
 
 #[cfg(test)]
 mod tests {

@@ -24,20 +24,15 @@ pub enum OtherKinds {
 ///
 /// strfry accepts kinds beyond 65535 too, which are not among these.
 pub fn may_concern(kind: Option<u16>, other_kinds: OtherKinds) -> bool {
-    other_kinds == OtherKinds::Refuse
-        || matches!(
+    let is_ours = |kind| {
+        let is_related = matches!(
             kind,
-            Some(
-                nip34::ANNOUNCEMENT
-                    | nip34::STATE
-                    | nip34::PULL_REQUEST
-                    | nip34::PULL_REQUEST_UPDATE
-                    | nip34::PATCH
-                    | nip34::ISSUE
-                    | nip34::STATUS_FIRST
-                    ..=nip34::STATUS_LAST | nip34::COMMENT | nip34::DELETION | nip34::VANISH | nip34::GRASP_LIST
-            )
-        )
+            nip34::PATCH | nip34::ISSUE | nip34::STATUS_FIRST
+                ..=nip34::STATUS_LAST | nip34::COMMENT | nip34::DELETION | nip34::VANISH | nip34::GRASP_LIST
+        );
+        is_related || nip34::needs_git_data(kind)
+    };
+    other_kinds == OtherKinds::Refuse || kind.is_some_and(is_ours)
 }
 
 /// Whether an event passes only if it belongs to a served event.
@@ -82,10 +77,7 @@ fn names_git(event: &Event) -> bool {
 
 /// Whether an event may come before the PR that it refers to, of those that a client sends together.
 pub fn may_precede_its_pull_request(event: &Event) -> bool {
-    let of_a_pull_request = |kind: &str| {
-        let kind = kind.parse().ok();
-        matches!(kind, Some(nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE))
-    };
+    let of_a_pull_request = |kind: &str| kind.parse().is_ok_and(nip34::is_pull_request);
     match event.kind.as_u16() {
         nip34::STATUS_FIRST..=nip34::STATUS_LAST => true,
         nip34::COMMENT => tag_values(event, "K")
@@ -114,7 +106,7 @@ impl References {
 
     /// Reads the references of an event.
     pub fn of(event: &Event) -> Self {
-        let mut ties = Self {
+        let mut references = Self {
             id: event.id,
             address: Address::of(event),
             ids: BTreeSet::new(),
@@ -122,16 +114,16 @@ impl References {
         };
         for tag in event.tags.iter() {
             let [name, value, ..] = tag.as_slice() else { continue };
-            if !matches!(name.as_str(), "a" | "A" | "e" | "E" | "q") || ties.len() >= Self::REFERENCES_MAX {
+            if !matches!(name.as_str(), "a" | "A" | "e" | "E" | "q") || references.len() >= Self::REFERENCES_MAX {
                 continue;
             }
             if let Ok(address) = value.parse() {
-                ties.addresses.insert(address);
+                references.addresses.insert(address);
             } else if let Ok(id) = EventId::from_hex(value) {
-                ties.ids.insert(id);
+                references.ids.insert(id);
             }
         }
-        ties
+        references
     }
 
     fn len(&self) -> usize {
@@ -220,14 +212,14 @@ mod tests {
             ),
             ("by mention", ["p", &author], false, false),
         ] {
-            let ties = References::of(&event(2, 1, 1, &[&tag]));
-            assert_eq!(ties.connect(&addressable), to_addressable, "{story}");
+            let references = References::of(&event(2, 1, 1, &[&tag]));
+            assert_eq!(references.connect(&addressable), to_addressable, "{story}");
             assert_eq!(
-                addressable.connect(&ties),
+                addressable.connect(&references),
                 to_addressable,
                 "{story}, the other way round"
             );
-            assert_eq!(ties.connect(&note), to_note, "{story}");
+            assert_eq!(references.connect(&note), to_note, "{story}");
         }
     }
 

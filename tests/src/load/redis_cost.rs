@@ -402,15 +402,15 @@ impl Bench {
         let ids: BTreeSet<EventId> = ids.map(|id| EventId::from_hex(&id).unwrap()).collect();
         self.begin().await;
         self.purgatory.ask_for_looks(&at, &ids).await?;
-        costs.push(self.end(&format!("have {} PRs looked at", ids.len())).await);
+        costs.push(self.end(&format!("have {} PRs reconciled", ids.len())).await);
         let staged = ids.iter().map(|id| (*id, Looked::Staged)).collect();
         self.begin().await;
         while self.look_at_page(&at, &staged).await? {}
-        costs.push(self.end("look at them").await);
+        costs.push(self.end("reconcile them").await);
         self.begin().await;
         self.purgatory.begin_rounds(&[at.clone()].into()).await?;
         while self.look_at_page(&at, &staged).await? {}
-        costs.push(self.end("look at all of them again").await);
+        costs.push(self.end("reconcile all of them again").await);
         Ok(costs)
     }
 

@@ -63,7 +63,7 @@ impl Checker {
         }
     }
 
-    /// Looks for what was answered OK and has not come to its end yet. Anybody may work meanwhile.
+    /// Searches for what was answered OK and has not come to its end yet. Anybody may work meanwhile.
     ///
     /// # Errors
     /// See [`CheckError`].
@@ -98,13 +98,13 @@ impl Checker {
         Ok(fates)
     }
 
-    /// Says what became of some events, and whether each is complete. What seems lost is looked for twice more: a newer
-    /// event that took its place may not have been known to be sent or served when the first look began, and an event
-    /// that is lost stays so.
+    /// Says what became of some events, and whether each is complete. What seems lost is searched for twice more: a
+    /// newer event that took its place may not have been known to be sent or served when the first search began, and an
+    /// event that is lost stays so.
     async fn find_lost(&self, which: impl Fn(&Sent) -> bool) -> Result<Vec<(Sent, Fate, bool)>, CheckError> {
         let mut found = Vec::new();
-        for _ in 0..LOOKS {
-            // Those that were answered before the look: what is answered during it may be held behind it.
+        for _ in 0..SEARCHES {
+            // Those that were answered before the search: what is answered during it may be held behind it.
             let ids = self.ledger.ids(&which);
             let answered: HashSet<EventId> = self.ledger.ids(|sent| sent.answered_ok).into_iter().collect();
             let places = self.whereabouts(&ids).await?;
@@ -221,7 +221,7 @@ impl Checker {
                 self.disk.missing(&sent.project, &oids).await
             }
         };
-        // Refs of a project go with the announcement, which its owner may have deleted while we looked.
+        // Refs of a project go with the announcement, which its owner may have deleted while we searched.
         let is_deleted = || self.ledger.find(&event.id).is_some_and(|sent| sent.deletion_sent);
         if let Some(missing) = missing.filter(|_| event.kind.as_u16() != nip34::ANNOUNCEMENT || !is_deleted()) {
             self.ledger.broken(Promise::NothingEarly, Some(event.id), missing);
@@ -260,7 +260,7 @@ impl Checker {
 
 /// Ids in one question.
 const CHUNK: usize = 100;
-/// How often an event is looked for before it is lost.
-const LOOKS: usize = 3;
+/// How often an event is searched for before it is lost.
+const SEARCHES: usize = 3;
 /// For how long a server may be busy after the last kill.
 pub(super) const QUIET_MAX: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Compares the repositories with what the relay serves, and looks for what dead programs have left.
+//! Compares the repositories with what the relay serves, and searches for what dead programs have left.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,4 +1,7 @@
-//! What the tests of both folders begin with: a test in both worlds, a served repository, and looks behind the server.
+//! What the tests of both folders begin with: a test in both worlds, a repository before and after its first push, and
+//! what Redis and the disk contain.
+
+use std::ops::Deref;
 
 use nostr::event::Event;
 use redis::aio::MultiplexedConnection;
@@ -7,6 +10,8 @@ use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::OkMessage;
 use tests::clients::nostr::now;
 pub(crate) use tests::faults::git_wrapper::wrap_git;
+use tests::harness::options::Options;
+use tests::harness::redis::RedisSetup;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
@@ -30,6 +35,12 @@ macro_rules! in_both_worlds {
 }
 pub(crate) use in_both_worlds;
 
+/// A world with one Redis, which its test reads, changes or stops.
+pub(crate) const ALONE: Options = Options {
+    redis: RedisSetup::Alone,
+    ..Options::DEFAULT
+};
+
 /// The answer to an event that waits for its git data.
 pub(crate) fn held() -> OkMessage {
     OkMessage {
@@ -39,15 +50,7 @@ pub(crate) fn held() -> OkMessage {
 }
 
 /// A repository that is announced and declared, and waits to be pushed.
-pub(crate) struct Waiting {
-    pub(crate) repository: Repository,
-    pub(crate) git: GitClient,
-    pub(crate) url: String,
-    /// The commit that the state declares main to be.
-    pub(crate) commit: String,
-    pub(crate) announcement: Event,
-    pub(crate) state: Event,
-}
+pub(crate) struct Waiting(Served);
 
 impl Waiting {
     pub(crate) async fn new(world: &World, nostr: &mut NostrClient, identifier: &str) -> Self {
@@ -61,34 +64,27 @@ impl Waiting {
         let state = repository.state(now() - 100, &[("refs/heads/main", &commit)]);
         assert_eq!(nostr.send(&announcement).await, held());
         assert_eq!(nostr.send(&state).await, held());
-        Self {
+        Self(Served {
             url: world.url(&repository),
             repository,
             git,
             commit,
             announcement,
             state,
-        }
+        })
     }
 
     pub(crate) async fn push(self) -> Served {
-        let Self {
-            repository,
-            git,
-            url,
-            commit,
-            announcement,
-            state,
-        } = self;
-        git.push(&url, &["main"]).await.expect_ok();
-        Served {
-            repository,
-            git,
-            url,
-            commit,
-            announcement,
-            state,
-        }
+        self.git.push(&self.url, &["main"]).await.expect_ok();
+        self.0
+    }
+}
+
+impl Deref for Waiting {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.0
     }
 }
 
@@ -97,7 +93,7 @@ pub(crate) struct Served {
     pub(crate) repository: Repository,
     pub(crate) git: GitClient,
     pub(crate) url: String,
-    /// The commit on main.
+    /// The commit that the state declares main to be.
     pub(crate) commit: String,
     pub(crate) announcement: Event,
     pub(crate) state: Event,
@@ -116,6 +112,14 @@ impl Served {
         more: &[Vec<String>],
     ) -> Self {
         Waiting::of(world, nostr, repository, more).await.push().await
+    }
+
+    /// Pushes a commit that no state declares; returns it, and the number of the refusal that its pusher reads.
+    pub(crate) async fn push_undeclared(&self) -> (String, String) {
+        let commit = self.git.commit("two").await;
+        let said = self.git.push(&self.url, &["main"]).await.expect_refused();
+        let number = said.split_once("request ").unwrap().1.split_once(':').unwrap().0;
+        (commit, number.to_owned())
     }
 
     /// Returns the branches and tags as clients see them.

@@ -114,7 +114,7 @@ struct Walk<'w> {
     leases: BTreeMap<(GatewayId, Event), Lease>,
     /// The dirty numbers that were read, by coordinate: the model's and the program's.
     read: [(u8, Option<DirtyNumber>); 2],
-    /// The PRs that the program has to look at, as they were read with these numbers.
+    /// The PRs that the program has to reconcile, as they were read with these numbers.
     looks: BTreeMap<usize, Looks>,
 }
 
@@ -374,12 +374,14 @@ impl<'w> Walk<'w> {
         self.purgatory.read_with(&both, &all).await.unwrap()
     }
 
-    /// What is dirty in the model must be in the program, or have PRs to look at. What is looked at more often than in
-    /// the model does no harm.
+    /// What is dirty in the model must be in the program, or have PRs to reconcile. What is reconciled more often than
+    /// in the model does no harm.
     async fn dirty(&self, reading: &Reading) -> [u8; 2] {
-        let looked_at = self.purgatory.dirty_pull_requests(9).await.unwrap();
-        let looked_at = looked_at.iter().map(|(coordinate, _)| coordinate);
-        let dirty = self.world.model_coordinates(reading.dirty.keys().chain(looked_at));
+        let have_pull_requests = self.purgatory.dirty_pull_requests(9).await.unwrap();
+        let have_pull_requests = have_pull_requests.iter().map(|(coordinate, _)| coordinate);
+        let dirty = self
+            .world
+            .model_coordinates(reading.dirty.keys().chain(have_pull_requests));
         let of_model = self.model_reading().dirty;
         Coordinates::EACH.map(|one| u8::from(dirty.meets(one)).min(of_model[one.index()]))
     }

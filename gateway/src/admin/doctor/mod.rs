@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::admin::command_answer::CommandAnswer;
 use crate::admin::doctor::observation::Diagnosis;
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::purgatory::CommandAnswer;
 use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 
@@ -26,77 +26,32 @@ use crate::options::DoctorOptions;
 type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 
 /// One check: its name and its function.
-struct Check {
-    name: &'static str,
-    run: for<'p> fn(&'p Patient<'_>) -> Findings<'p>,
-}
+type Check = (&'static str, for<'p> fn(&'p Patient<'_>) -> Findings<'p>);
 
 /// In the order in which the parts need each other: the first that is wrong often explains the rest.
 const CHECKS: [Check; 16] = [
-    Check {
-        name: "data directory",
-        run: |patient| Box::pin(ready(host::data_directory(patient))),
-    },
-    Check {
-        name: "file system",
-        run: |patient| Box::pin(ready(host::file_system(patient))),
-    },
-    Check {
-        name: "disk space",
-        run: |patient| Box::pin(ready(host::disk_space(patient))),
-    },
-    Check {
-        name: "git",
-        run: |patient| Box::pin(host::git(patient)),
-    },
-    Check {
-        name: "open files",
-        run: |patient| Box::pin(ready(host::open_files(patient))),
-    },
-    Check {
-        name: "redis",
-        run: |patient| Box::pin(redis::settings(patient)),
-    },
-    Check {
-        name: "redis write time",
-        run: |patient| Box::pin(redis::write_time(patient)),
-    },
-    Check {
-        name: "clock",
-        run: |patient| Box::pin(redis::clock(patient)),
-    },
-    Check {
-        name: "relay",
-        run: |patient| Box::pin(relay::identity(patient)),
-    },
-    Check {
-        name: "plugin",
-        run: |patient| Box::pin(relay::plugin(patient)),
-    },
-    Check {
-        name: "agreement",
-        run: |patient| Box::pin(relay::agreement(patient)),
-    },
-    Check {
-        name: "domain",
-        run: |patient| Box::pin(public::reached(patient)),
-    },
-    Check {
-        name: "git over http",
-        run: |patient| Box::pin(public::git(patient)),
-    },
-    Check {
-        name: "size of pushes",
-        run: |patient| Box::pin(public::body_size(patient)),
-    },
-    Check {
-        name: "pushes are passed on at once",
-        run: |patient| Box::pin(public::buffering(patient)),
-    },
-    Check {
-        name: "websocket and client address",
-        run: |patient| Box::pin(public::client_address(patient)),
-    },
+    ("data directory", |patient| {
+        Box::pin(ready(host::data_directory(patient)))
+    }),
+    ("file system", |patient| Box::pin(ready(host::file_system(patient)))),
+    ("disk space", |patient| Box::pin(ready(host::disk_space(patient)))),
+    ("git", |patient| Box::pin(host::git(patient))),
+    ("open files", |patient| Box::pin(ready(host::open_files(patient)))),
+    ("redis", |patient| Box::pin(redis::settings(patient))),
+    ("redis write time", |patient| Box::pin(redis::write_time(patient))),
+    ("clock", |patient| Box::pin(redis::clock(patient))),
+    ("relay", |patient| Box::pin(relay::identity(patient))),
+    ("plugin", |patient| Box::pin(relay::plugin(patient))),
+    ("agreement", |patient| Box::pin(relay::agreement(patient))),
+    ("domain", |patient| Box::pin(public::reached(patient))),
+    ("git over http", |patient| Box::pin(public::git(patient))),
+    ("size of pushes", |patient| Box::pin(public::body_size(patient))),
+    ("pushes are passed on at once", |patient| {
+        Box::pin(public::buffering(patient))
+    }),
+    ("websocket and client address", |patient| {
+        Box::pin(public::client_address(patient))
+    }),
 ];
 
 /// Runs all checks.
@@ -106,15 +61,13 @@ const CHECKS: [Check; 16] = [
 pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, CommandError> {
     let patient = Patient::admit(options).await?;
     let mut diagnosis = Diagnosis::default();
-    for check in &CHECKS {
-        let found = timeout(CHECK_MAX, (check.run)(&patient)).await;
+    for (name, run) in CHECKS {
+        let found = timeout(CHECK_MAX, run(&patient)).await;
         let found = found.unwrap_or_else(|_| {
             let text = format!("this check did not end within {} s", CHECK_MAX.as_secs());
             vec![Observation::wrong(text, "see whether the service that it checks hangs")]
         });
-        diagnosis
-            .0
-            .extend(found.into_iter().map(|finding| (check.name, finding)));
+        diagnosis.0.extend(found.into_iter().map(|finding| (name, finding)));
     }
     if let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) {
         probe.take_back(&loader.purgatory).await;

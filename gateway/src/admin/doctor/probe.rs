@@ -28,7 +28,7 @@ pub(super) struct Probe {
 /// The outcome of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProbeAnswer {
-    /// The purgatory that we look into has it.
+    /// The purgatory that this command reads has it.
     HeldHere,
     /// It is said to be held, and is not in our purgatory.
     HeldElsewhere,

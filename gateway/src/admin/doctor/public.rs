@@ -4,11 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::SinkExt;
-use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::StreamBody;
@@ -16,21 +13,20 @@ use hyper::Request;
 use hyper::StatusCode;
 use hyper::body::Frame;
 use hyper::header;
-use nostr::event::Event;
 use serde_json::Value;
-use serde_json::json;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
-use tokio_tungstenite::tungstenite::Message;
 use wire::path::repository_path;
 
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::doctor::redis::judge_clock;
+use crate::admin::facts_source::unix_secs;
 use crate::outside::OutsideError;
 use crate::outside::ProbeBody;
 use crate::outside::ask;
 use crate::outside::connect;
+use crate::outside_relay::OutsideRelay;
 
 /// Whether the name leads to this server: its information document (NIP-11) is there.
 pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
@@ -54,8 +50,8 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
         ),
     }];
     let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-    if let Some(secs) = date.and_then(secs_of) {
-        found.push(judge_clock("the clock there", secs));
+    if let Some(time) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
+        found.push(judge_clock("the clock there", unix_secs(time)));
     }
     found
 }
@@ -79,12 +75,6 @@ fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
         format!("{url} is not reached: {error}"),
         error.mend(url.host_str().unwrap_or_default()),
     )
-}
-
-/// Reads a date of HTTP (RFC 9110, 5.6.7), as far as it is the preferred form.
-fn secs_of(date: &str) -> Option<u64> {
-    let time = httpdate::parse_http_date(date).ok()?;
-    Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// The probe's repository waits for its first push, and can be cloned, empty.
@@ -159,13 +149,12 @@ fn push(path: &str) -> hyper::http::request::Builder {
 
 /// Publishes as a client does, and sees which address its event is said to come from.
 pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
-    let (stream, own) = match connect(&patient.public_url).await {
+    let (connection, own) = match connect(&patient.public_url).await {
         Ok(connected) => connected,
         Err(error) => return vec![not_reached(patient, &error)],
     };
-    let url = patient.public_url.as_str().replacen("http", "ws", 1);
-    let mut socket = match tokio_tungstenite::client_async(url, stream).await {
-        Ok((socket, _)) => socket,
+    let mut relay = match OutsideRelay::open(&patient.public_url, connection).await {
+        Ok(relay) => relay,
         Err(error) => return vec![no_upgrade(patient, &error)],
     };
     let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) else {
@@ -177,8 +166,7 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
         )];
     }
     let event = &probe.from_outside;
-    let sent = socket.send(Message::text(json!(["EVENT", event]).to_string())).await;
-    if sent.is_err() || !is_answered(&mut socket, event).await {
+    if !matches!(relay.publish(event).await, Ok(Some(_))) {
         let mend = "journalctl -u grasp-gateway -u strfry -n 20";
         return vec![Observation::wrong(
             "the WebSocket ends before an event is answered",
@@ -193,20 +181,6 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
             .collect(),
         Err(_) => Vec::new(),
     }
-}
-
-async fn is_answered<S>(socket: &mut S, event: &Event) -> bool
-where
-    S: StreamExt<Item = Result<Message, WebSocketError>> + Unpin,
-{
-    while let Some(Ok(message)) = socket.next().await {
-        let text = message.into_text().unwrap_or_default();
-        let is_about_it = |answer: &Value| answer[0] == "OK" && answer[1] == event.id.to_hex();
-        if serde_json::from_str(&text).is_ok_and(|answer| is_about_it(&answer)) {
-            return true;
-        }
-    }
-    false
 }
 
 fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
@@ -292,11 +266,5 @@ mod tests {
                 "{source} {own}"
             );
         }
-    }
-
-    #[test]
-    fn a_date_of_http_is_read() {
-        assert_eq!(secs_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(secs_of("today"), None);
     }
 }

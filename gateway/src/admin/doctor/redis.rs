@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
+
+use nostr::types::Timestamp;
 
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::facts_source::unix_secs;
 use crate::admin::redis_mends::mend_of;
 use crate::command_error::causes;
 
@@ -67,7 +67,7 @@ pub(super) async fn clock(patient: &Patient<'_>) -> Vec<Observation> {
 
 /// Compares a clock with ours.
 pub(super) fn judge_clock(whose: &str, shows: u64) -> Observation {
-    let off = unix_secs(SystemTime::now()).abs_diff(shows);
+    let off = Timestamp::now().as_secs().abs_diff(shows);
     let text = format!("{whose} is {off} s off this host's");
     match off {
         0..=CLOCK_FINE_SECS => Observation::well(text),

@@ -117,7 +117,7 @@ async fn send(mut probe: Probe, loader: &FactLoader) -> Probe {
         }
         PublishOutcome::Stored => {
             if let Some(deletion) = probe.deletion() {
-                // Whatever the outcome, nobody looks for this announcement.
+                // Whatever the outcome, nobody needs this announcement.
                 drop(loader.relay.publish(&deletion).await);
             }
             ProbeAnswer::Stored
@@ -168,12 +168,12 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
         return Vec::new();
     };
     let own = ToldSettings::of(loader, patient.options.rules.hold.as_secs());
-    let Ok([gateway, plugin]) = told(&loader.purgatory).await else {
+    let Ok([gateway, plugin]) = reported(&loader.purgatory).await else {
         // It was named before.
         return Vec::new();
     };
     let mut found = Vec::new();
-    for (told, program, mend) in [
+    for (reported, program, mend) in [
         (
             gateway,
             Program::Gateway,
@@ -185,9 +185,9 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
             "systemctl restart strfry; or give both the same redis-url",
         ),
     ] {
-        match told {
-            Some(told) => {
-                let differs = differences(&own, &told, program).into_iter();
+        match reported {
+            Some(reported) => {
+                let differs = differences(&own, &reported, program).into_iter();
                 found.extend(differs.map(|text| match text.split_once(": ") {
                     Some((text, mend)) => Observation::wrong(text, mend),
                     None => Observation::wrong(text, ""),
@@ -208,12 +208,12 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
 
 /// Returns the settings that gateway and plugin have reported. strfry may have started the plugin a moment ago, for our
 /// probe.
-async fn told(purgatory: &Purgatory) -> Result<[Option<ToldSettings>; 2], PurgatoryError> {
+async fn reported(purgatory: &Purgatory) -> Result<[Option<ToldSettings>; 2], PurgatoryError> {
     let begun = Instant::now();
     loop {
-        let told = ToldSettings::read(purgatory).await?;
-        if told[1].is_some() || begun.elapsed() > PLUGIN_TELLS {
-            return Ok(told);
+        let reported = ToldSettings::read(purgatory).await?;
+        if reported[1].is_some() || begun.elapsed() > PLUGIN_TELLS {
+            return Ok(reported);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

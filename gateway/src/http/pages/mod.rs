@@ -1,9 +1,11 @@
 //! The web pages, and what all of them share. Everything that comes from outside is escaped; no scripts, and nothing
 //! that a browser would have to fetch. Pure.
 
+pub(crate) mod contents;
 pub(crate) mod feed;
 pub(crate) mod landing;
 mod readme;
+mod ref_tables;
 pub(crate) mod repository;
 
 use shared::rules::Service;
@@ -94,8 +96,16 @@ pub(crate) fn document(head: &PageHead<'_>, body: &str) -> String {
     )
 }
 
-/// Returns the start of a text that is too long for a row.
-fn excerpt(text: &str, chars_max: usize) -> String {
+/// Returns that a list has so many more items; empty: it has none.
+pub(crate) fn and_more(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        more => format!("<p class=\"quiet\">and {more} more</p>"),
+    }
+}
+
+/// Returns the start of a text that is too long for a row, with a mark if there is more.
+pub(crate) fn excerpt(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -165,6 +175,8 @@ mod tests {
             "&lt;img src=x onerror=&#39;a&#39;&gt;&quot;&amp;"
         );
         assert_eq!(beginning("a<é", 5), "a<");
+        assert_eq!(excerpt("äöü", 2), "äö…");
+        assert_eq!(excerpt("äöü", 3), "äöü");
         assert_eq!(escaped_excerpt("<<<", 2), "&lt;…");
         let service = "svc".parse().unwrap();
         assert!(!page(&service, "</title><script>", None, "").contains("<script>"));

@@ -1,7 +1,4 @@
-//! The page of a repository: its description from its events, how to clone it, what it waits for, its README and its
-//! last commits. Pure.
-
-use std::collections::BTreeSet;
+//! The page of a repository: what its events describe, with the content of its newest commit. Pure.
 
 use nostr::event::Kind;
 use nostr::key::PublicKey;
@@ -9,9 +6,6 @@ use nostr::nips::nip01;
 use nostr::nips::nip19::Nip19Coordinate;
 use nostr::nips::nip19::ToBech32;
 use nostr::types::RelayUrl;
-use shared::git::Namespace;
-use shared::git::Oid;
-use shared::git::RefName;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::rules::EventStatus;
@@ -21,67 +15,16 @@ use shared::rules::Service;
 
 use crate::http::open_counts::OpenCount;
 use crate::http::pages::PAGE_BYTES_MAX;
+use crate::http::pages::and_more;
+use crate::http::pages::contents::Contents;
 use crate::http::pages::escape;
 use crate::http::pages::escaped_excerpt;
 use crate::http::pages::excerpt;
-use crate::http::pages::feed::timestamp;
 use crate::http::pages::page;
-use crate::http::pages::readme::readme_html;
-use crate::repositories::head_contents::CommitLine;
-use crate::repositories::head_contents::HeadContents;
-use crate::repositories::releases::version_order;
+use crate::http::pages::ref_tables::ref_tables;
 use wire::path::npub;
 use wire::path::releases_path;
 use wire::path::repository_path;
-
-/// The shown content of a commit, as HTML: it never changes.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    readme: String,
-    commits: String,
-}
-
-impl Contents {
-    /// Renders the contents, into at most so many bytes.
-    pub(crate) fn new(read: &HeadContents, bytes_max: usize) -> Self {
-        let rows: String = read.commits.iter().map(commit_row).collect();
-        let commits = match rows.is_empty() {
-            true => String::new(),
-            false => format!("<h2>Last commits</h2><table>{rows}</table>"),
-        };
-        let room = bytes_max.saturating_sub(commits.len() + README_FRAME_BYTES);
-        let readme = read.readme.as_ref().map(|readme| {
-            let (html, is_whole) = readme_html(readme, room.min(README_BYTES_MAX));
-            let more = match is_whole {
-                true => "",
-                false => "<p class=\"quiet\">The rest of the README is not shown.</p>",
-            };
-            format!("<h2>README</h2><article dir=\"auto\">{html}</article>{more}")
-        });
-        Self {
-            readme: readme.unwrap_or_default(),
-            commits,
-        }
-    }
-
-    /// Returns how many bytes it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.readme.len() + self.commits.len()
-    }
-}
-
-fn commit_row(commit: &CommitLine) -> String {
-    let date = commit.time.map(timestamp).unwrap_or_default();
-    format!(
-        "<tr><td><bdi>{}</bdi><br><span class=\"quiet\"><bdi>{}</bdi> <time>{}</time></span></td>\
-         <td><code title=\"{}\">{}</code></td></tr>",
-        escaped_excerpt(&commit.title, TITLE_CHARS_MAX),
-        escaped_excerpt(&commit.author, AUTHOR_CHARS_MAX),
-        date.get(..DATE_CHARS).unwrap_or_default(),
-        commit.oid,
-        commit.oid.short(),
-    )
-}
 
 /// Returns the name of a repository: its owner's, or its identifier.
 pub(crate) fn name_of<'n>(coordinate: &'n Coordinate, facts: &'n Facts) -> &'n str {
@@ -139,7 +82,7 @@ impl<'f> Outline<'f> {
             title: excerpt(name, TITLE_CHARS_MAX),
             feed: releases_path(coordinate),
             opening,
-            refs: refs(coordinate, facts),
+            refs: ref_tables(coordinate, facts),
             maintainers: maintainers(coordinate, facts),
         })
     }
@@ -251,102 +194,9 @@ fn maintainers(coordinate: &Coordinate, facts: &Facts) -> String {
     if items.is_empty() {
         return String::new();
     }
-    let more = match confirmed.len().saturating_sub(MAINTAINERS_SHOWN_MAX) {
-        0 => String::new(),
-        more => format!("<p class=\"quiet\">and {more} more</p>"),
-    };
+    let more = and_more(confirmed.len().saturating_sub(MAINTAINERS_SHOWN_MAX));
     format!("<h2>Maintainers</h2><ul>{items}</ul>{more}")
 }
-
-fn refs(coordinate: &Coordinate, facts: &Facts) -> String {
-    let governing = facts.governing_state(coordinate);
-    let Some(declared) = governing.and_then(|state| state.declared.as_ref().ok()) else {
-        return String::new();
-    };
-    let of = |namespace| {
-        declared
-            .refs
-            .iter()
-            .filter(move |(name, _)| name.namespace() == namespace)
-    };
-    let default = declared.head.as_ref();
-    // The default branch first, or it could be among those that are not shown.
-    let (head, others): (Vec<_>, Vec<_>) = of(Namespace::Branch).partition(|(name, _)| default == Some(name));
-    let (branches_count, branches) = (head.len() + others.len(), head.into_iter().chain(others));
-    let tags = of(Namespace::Tag).map(|(name, oid)| (version_order(name.as_str()), name, oid));
-    let (tags_count, tags) = (of(Namespace::Tag).count(), highest(tags, ROWS_MAX));
-    let tags = tags.iter().rev().map(|(_, name, oid)| (*name, *oid));
-    let releases = match tags_count {
-        0 => String::new(),
-        _ => format!(
-            "<p><a href=\"{}\">Feed of releases</a> (Atom)</p>",
-            escape(&releases_path(coordinate))
-        ),
-    };
-    table("Branches", "refs/heads/", branches_count, branches, default)
-        + &table("Tags", "refs/tags/", tags_count, tags, default)
-        + &releases
-}
-
-/// Returns the highest of very many, without sorting the others.
-fn highest<T: Ord>(all: impl Iterator<Item = T>, count_max: usize) -> BTreeSet<T> {
-    let mut highest = BTreeSet::new();
-    for one in all {
-        highest.insert(one);
-        if highest.len() > count_max {
-            highest.pop_first();
-        }
-    }
-    highest
-}
-
-/// A table of the first of `count` refs.
-fn table<'r>(
-    title: &str,
-    prefix: &str,
-    count: usize,
-    refs: impl Iterator<Item = (&'r RefName, &'r Oid)>,
-    default: Option<&RefName>,
-) -> String {
-    if count == 0 {
-        return String::new();
-    }
-    let row = |(name, oid): (&RefName, &Oid)| {
-        let short = name.as_str().strip_prefix(prefix).unwrap_or(name.as_str());
-        let mark = match default == Some(name) {
-            true => " <span class=\"mark\">default</span>",
-            false => "",
-        };
-        format!(
-            "<tr><td><bdi>{}</bdi>{mark}</td><td><code title=\"{oid}\">{}</code></td></tr>",
-            escape(short),
-            oid.short()
-        )
-    };
-    let mut bytes = 0;
-    let rows = refs.map(row).take(ROWS_MAX).take_while(|row| {
-        bytes += row.len();
-        bytes <= REFS_BYTES_MAX
-    });
-    let rows: Vec<String> = rows.collect();
-    let more = match count - rows.len() {
-        0 => String::new(),
-        more => format!("<p class=\"quiet\">and {more} more</p>"),
-    };
-    format!("<h2>{title}</h2><table>{}</table>{more}", rows.concat())
-}
-
-/// Of the rows of branches, and of those of tags, in a page of 30 KB: some twenty of each.
-const REFS_BYTES_MAX: usize = 2500;
-
-/// Rows of branches, and of tags: more have no room.
-const ROWS_MAX: usize = 25;
-
-/// Of a README: quotes in quotes make much of little.
-const README_BYTES_MAX: usize = 16 * 1024;
-
-/// Around a README.
-const README_FRAME_BYTES: usize = 128;
 
 /// A README is rendered once for each of the rooms that there may be.
 const ROOM_STEP_BYTES: usize = 1024;
@@ -357,17 +207,11 @@ const MAINTAINERS_SHOWN_MAX: usize = 20;
 /// Of a name; identifiers are no longer.
 const NAME_CHARS_MAX: usize = 255;
 
-/// Of the title of a commit, or of the page.
+/// Of the title of the page.
 const TITLE_CHARS_MAX: usize = 100;
-
-/// Of the name of an author.
-const AUTHOR_CHARS_MAX: usize = 40;
 
 /// Of a description.
 const DESCRIPTION_CHARS_MAX: usize = 1000;
-
-/// Of a time, the day.
-const DATE_CHARS: usize = "1970-01-01".len();
 
 #[cfg(test)]
 mod tests {
@@ -384,6 +228,8 @@ mod tests {
     use shared::rules::MaintainerMode;
 
     use super::*;
+    use crate::repositories::head_contents::CommitLine;
+    use crate::repositories::head_contents::HeadContents;
     use crate::repositories::head_contents::Readme;
 
     fn repository(identifier: &str) -> Coordinate {

@@ -129,7 +129,7 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
         "full:bytes" => Ok(HoldOutcome::Full(Limit::Bytes)),
         _ => text
             .strip_prefix("already:")
-            .and_then(status_of)
+            .and_then(EntryStatus::named)
             .map(HoldOutcome::AlreadyHeld)
             .ok_or_else(|| malformed("a hold", "outcome", text)),
     }
@@ -138,7 +138,7 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
 /// Reads the answer of `standing.lua`.
 pub(super) fn standing((own, is_any_here, last_lease): (String, bool, String)) -> Result<Standing, Malformed> {
     Ok(Standing {
-        own: status_of(&own),
+        own: EntryStatus::named(&own),
         is_any_here,
         last_lease,
     })
@@ -251,7 +251,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
     let of = event.id.to_hex();
     Ok(Entry {
         coordinates: coordinate_set(&of, &coordinates)?,
-        status: status_of(&status).ok_or_else(|| malformed(&of, "status", status))?,
+        status: EntryStatus::named(&status).ok_or_else(|| malformed(&of, "status", status))?,
         source,
         held_since: time(&of, "held_since", &held_since)?,
         deadline: time(&of, "deadline", &deadline)?,
@@ -272,17 +272,6 @@ fn placeholder(fields: [String; 4]) -> Result<Placeholder, Malformed> {
         commit_oid: commit_oid.parse().map_err(|_| at("commit_oid", &commit_oid))?,
         deadline: time(&of, "deadline", &deadline)?,
     })
-}
-
-/// Reads the status of an entry.
-pub(super) fn status_of(word: &str) -> Option<EntryStatus> {
-    match word {
-        "held" => Some(EntryStatus::Held),
-        "asleep" => Some(EntryStatus::Asleep),
-        "releasing" => Some(EntryStatus::Releasing),
-        "stuck" => Some(EntryStatus::Stuck),
-        _ => None,
-    }
 }
 
 /// The error does not show the event itself: its content has no place in a log.

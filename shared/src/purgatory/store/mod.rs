@@ -271,7 +271,7 @@ operations! {
 
     /// Removes an entry in any status, and returns that status; `None`: there is none.
     pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
-        ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(decode::status_of(&status)));
+        ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(EntryStatus::named(&status)));
 
     /// Reports the settings of a program for so many seconds, unless that is empty, and returns the last reports of
     /// gateways and of plugins; empty: none.

@@ -190,7 +190,7 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
 }
 
 fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
-    let mut looked_at = BTreeSet::new();
+    let mut searched = BTreeSet::new();
     for entry in facts.entries.values() {
         let id = entry.event.id;
         let overdue = !entry.status.counts_as_served() && entry.deadline <= facts.now;
@@ -213,7 +213,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
             Expiry::Gone
         };
         let state = facts.states.iter().find(|known| known.item.revision.event_id == id);
-        looked_at.extend(
+        searched.extend(
             state
                 .into_iter()
                 .flat_map(|known| alignment::open_to(facts, &known.item)),
@@ -222,7 +222,7 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         plan.waiting.remove(&id);
     }
     plan.relies_on
-        .extend(looked_at.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
+        .extend(searched.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
 }
 
 /// The need of a state that is authoritative nowhere.
@@ -283,7 +283,7 @@ mod tests {
         disk
     }
 
-    fn look(scene: Scene, disk: &Disk) -> Plan {
+    fn plan_for(scene: Scene, disk: &Disk) -> Plan {
         plan(&scene.facts(), disk, &SETTINGS)
     }
 
@@ -299,7 +299,7 @@ mod tests {
     fn without_its_data_nothing_happens_but_a_note() {
         let state = state_event(1, "r", 5, MAIN_A);
 
-        let plan = look(Scene::default().held([own(), state.clone()]), &Disk::default());
+        let plan = plan_for(Scene::default().held([own(), state.clone()]), &Disk::default());
 
         assert!(
             plan.releases.is_empty() && plan.alignments.is_empty() && plan.expired.is_empty(),
@@ -312,7 +312,7 @@ mod tests {
     fn data_completes_state_and_announcement_in_their_order() {
         let (announced, state) = (own(), state_event(1, "r", 5, MAIN_A));
 
-        let plan = look(
+        let plan = plan_for(
             Scene::default().held([state.clone(), announced.clone()]),
             &disk(&[], "a"),
         );
@@ -330,7 +330,7 @@ mod tests {
     fn an_aligned_repository_is_left_alone() {
         let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
 
-        assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+        assert_eq!(plan_for(scene, &disk(MAIN_A, "")), Plan::default());
     }
 
     /// The kept parts of a state, beside the repository of the first key.
@@ -352,7 +352,7 @@ mod tests {
             let mut disk = disk(&[], commits);
             disk.parts.insert(coordinate(1, "r"), parts(&state, kept));
 
-            let plan = look(scene(), &disk);
+            let plan = plan_for(scene(), &disk);
 
             let moved = plan.alignments.first().map(|alignment| alignment.parts.clone());
             assert_eq!(
@@ -404,12 +404,12 @@ mod tests {
             let mut disk = disk(&[], commits);
             disk.parts.insert(coordinate(1, "r"), parts(&older, "a"));
 
-            let plan = look(scene, &disk);
+            let plan = plan_for(scene, &disk);
 
             let expected = (coordinate(1, "r"), older.id);
             assert_eq!(plan.parts_ended.contains(&expected), ended, "{story}: {plan:?}");
             disk.broken.insert(coordinate(1, "r"));
-            let unread = look(announced(), &disk);
+            let unread = plan_for(announced(), &disk);
             assert!(
                 unread.parts_ended.is_empty(),
                 "{story}: nothing is decided about what cannot be read"
@@ -421,7 +421,7 @@ mod tests {
     fn undeclared_branches_go_and_refs_of_other_namespaces_stay() {
         let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
 
-        let plan = look(
+        let plan = plan_for(
             scene,
             &disk(&[("heads/main", 'b'), ("heads/old", 'b'), ("nostr/x", 'b')], "a"),
         );
@@ -444,7 +444,7 @@ mod tests {
             .insert(oid('a'), ObjectKind::Tag);
         let state = state_event(1, "r", 5, MAIN_A);
 
-        let plan = look(Scene::default().held([own(), state.clone()]), &disk);
+        let plan = plan_for(Scene::default().held([own(), state.clone()]), &disk);
 
         assert!(plan.releases.is_empty(), "{plan:?}");
         assert!(plan.waiting[&state.id].contains("not a commit"), "{plan:?}");
@@ -460,7 +460,7 @@ mod tests {
         ] {
             let scene = Scene::default().served([own()]).held([old.clone(), new.clone()]);
 
-            let plan = look(scene, &disk(&[], commits));
+            let plan = plan_for(scene, &disk(&[], commits));
 
             assert_eq!(released(&plan), releases, "{story}");
             assert_eq!(plan.ended, ends.into_iter().collect(), "{story}");
@@ -511,7 +511,7 @@ mod tests {
                 .held(held.into_iter().cloned());
             let refs = if governing.is_some() { MAIN_B } else { &[] };
 
-            let plan = look(scene, &disk(refs, commits));
+            let plan = plan_for(scene, &disk(refs, commits));
 
             assert_eq!(released(&plan), releases, "{story}");
             assert_eq!(!plan.alignments.is_empty(), aligned, "{story}");
@@ -523,8 +523,8 @@ mod tests {
     fn an_empty_state_needs_a_served_announcement() {
         let state = state_event(1, "r", 5, &[]);
 
-        let held = look(Scene::default().held([own(), state.clone()]), &Disk::default());
-        let served = look(
+        let held = plan_for(Scene::default().held([own(), state.clone()]), &Disk::default());
+        let served = plan_for(
             Scene::default().served([own()]).held([state.clone()]),
             &disk(MAIN_A, ""),
         );
@@ -541,7 +541,7 @@ mod tests {
             .served([own(), state_event(1, "r", 5, MAIN_A)])
             .held([announced.clone()]);
 
-        let plan = look(scene, &disk(MAIN_A, ""));
+        let plan = plan_for(scene, &disk(MAIN_A, ""));
 
         assert_eq!(released(&plan), [announced.id]);
         let [alignment] = plan.alignments.as_slice() else {
@@ -558,7 +558,7 @@ mod tests {
     fn lost_data_is_reported_and_not_replaced_by_nothing() {
         let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
 
-        let plan = look(scene, &Disk::default());
+        let plan = plan_for(scene, &Disk::default());
 
         assert_eq!(plan.data_missing, BTreeSet::from([coordinate(1, "r")]));
         assert!(plan.alignments.is_empty());
@@ -570,7 +570,7 @@ mod tests {
             announcement_event(1, "r", 2, &[]),
             foreign_announcement_event(1, "r", 2, &[]),
         ] {
-            let plan = look(
+            let plan = plan_for(
                 Scene::default().served([own()]).held([replacement.clone()]),
                 &Disk::default(),
             );
@@ -585,15 +585,15 @@ mod tests {
         let elsewhere = foreign_announcement_event(2, "r", 1, &[]);
         let state = state_event(1, "r", 5, MAIN_A);
 
-        let held = look(
+        let held = plan_for(
             Scene::default().held([listing.clone(), elsewhere.clone()]),
             &Disk::default(),
         );
-        let together = look(
+        let together = plan_for(
             Scene::default().held([elsewhere.clone(), listing.clone(), state.clone()]),
             &disk(&[], "a"),
         );
-        let served = look(
+        let served = plan_for(
             Scene::default().served([listing.clone()]).held([elsewhere.clone()]),
             &Disk::default(),
         );
@@ -609,9 +609,9 @@ mod tests {
         let (announced, state) = (own(), state_event(1, "r", 5, MAIN_A));
         let overdue = || Scene::default().held_until(NOW, [announced.clone(), state.clone()]);
 
-        let without = look(overdue(), &Disk::default());
-        let with = look(overdue(), &disk(&[], "a"));
-        let asleep = look(
+        let without = plan_for(overdue(), &Disk::default());
+        let with = plan_for(overdue(), &disk(&[], "a"));
+        let asleep = plan_for(
             Scene::default().with(EntryStatus::Asleep, NOW, [announced.clone()]),
             &Disk::default(),
         );
@@ -635,7 +635,7 @@ mod tests {
             ("in place", scene().held([state.clone()]), disk(MAIN_A, "")),
             ("expired", scene().held_until(NOW, [state.clone()]), Disk::default()),
         ] {
-            let plan = look(scene, &disk);
+            let plan = plan_for(scene, &disk);
 
             assert!(plan.alignments.is_empty(), "{story}: {plan:?}");
             assert_eq!(plan.needed(), BTreeSet::from([coordinate(1, "r")]), "{story}");
@@ -650,7 +650,7 @@ mod tests {
             .served([own(), state_event(1, "r", 5, MAIN_A)])
             .held_until(NOW, [replacement.clone()]);
 
-        let plan = look(scene, &disk(MAIN_A, ""));
+        let plan = plan_for(scene, &disk(MAIN_A, ""));
 
         assert_eq!(released(&plan), [replacement.id]);
         assert!(plan.expired.is_empty() && plan.alignments.is_empty(), "{plan:?}");
@@ -690,7 +690,7 @@ mod tests {
                 .served([inviting.clone()])
                 .held([state.clone(), accepting.clone()]);
 
-            let (before, after) = (look(before, &on_disk_now), look(after, &on_disk_now));
+            let (before, after) = (plan_for(before, &on_disk_now), plan_for(after, &on_disk_now));
 
             assert!(
                 before.releases.is_empty() && before.alignments.is_empty(),
@@ -722,12 +722,12 @@ mod tests {
             disk
         };
 
-        let waiting = look(
+        let waiting = plan_for(
             Scene::default().held([own(), request.clone()]),
             &with_staged(Disk::default()),
         );
-        let without_commit = look(served().held([request.clone()]), &disk(MAIN_A, ""));
-        let complete = look(served().held([request.clone()]), &with_staged(disk(MAIN_A, "")));
+        let without_commit = plan_for(served().held([request.clone()]), &disk(MAIN_A, ""));
+        let complete = plan_for(served().held([request.clone()]), &with_staged(disk(MAIN_A, "")));
 
         assert!(waiting.releases.is_empty() && waiting.unstage.is_empty(), "{waiting:?}");
         assert_eq!(waiting.waiting[&request.id], "announcement not served");
@@ -746,7 +746,7 @@ mod tests {
             .served([own(), state_event(1, "r", 5, MAIN_A)])
             .held([request.clone()]);
 
-        let plan = look(scene, &disk(&[("heads/main", 'a'), (&name, 'c')], ""));
+        let plan = plan_for(scene, &disk(&[("heads/main", 'a'), (&name, 'c')], ""));
 
         assert_eq!(released(&plan), [request.id]);
         assert!(plan.installations.is_empty(), "{plan:?}");
@@ -762,7 +762,7 @@ mod tests {
             .held([request.clone()])
             .placeholder(request.id, coordinate(1, "r"), 'd', NOW + 100);
 
-        let plan = look(scene, &disk);
+        let plan = plan_for(scene, &disk);
 
         assert_eq!(plan.unstage, BTreeSet::from([staged(request.id, 'd')]));
         assert_eq!(plan.placeholders_ended.len(), 1);
@@ -780,7 +780,7 @@ mod tests {
                 .served([own(), state_event(1, "r", 5, MAIN_A)])
                 .placeholder(request.id, coordinate(1, "r"), 'c', deadline);
 
-            let plan = look(scene, &disk);
+            let plan = plan_for(scene, &disk);
 
             assert_eq!(!plan.unstage.is_empty(), ends);
             assert_eq!(!plan.placeholders_ended.is_empty(), ends);
@@ -788,7 +788,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pull_request_to_two_repositories_expires_only_when_both_were_looked_at() {
+    fn a_pull_request_to_two_repositories_expires_only_when_both_were_searched() {
         let other = coordinate(1, "x").to_string();
         let address = coordinate(1, "r").to_string();
         let request = crate::rules::facts::tests::event(
@@ -798,7 +798,7 @@ mod tests {
             &[&["a", &address], &["a", &other], &["c", &oid('c').to_string()]],
         );
 
-        let plan = look(
+        let plan = plan_for(
             Scene::default().served([own()]).held_until(NOW, [request]),
             &Disk::default(),
         );
@@ -811,7 +811,7 @@ mod tests {
     fn what_is_leaving_is_neither_released_again_nor_expired() {
         let scene = Scene::default().with(EntryStatus::Releasing, 0, [own(), state_event(1, "r", 5, MAIN_A)]);
 
-        assert_eq!(look(scene, &disk(MAIN_A, "")), Plan::default());
+        assert_eq!(plan_for(scene, &disk(MAIN_A, "")), Plan::default());
     }
 
     /// docs/ARCHITECTURE.md rule 7: nothing is decided about what could not be read or changed.
@@ -842,7 +842,7 @@ mod tests {
             let mut disk = disk(&[], "abc");
             disk.broken.insert(coordinate(1, "r"));
 
-            let plan = look(scene, &disk);
+            let plan = plan_for(scene, &disk);
 
             assert!(plan.expired.is_empty() && plan.ended.is_empty(), "{story}: {plan:?}");
             assert!(
@@ -870,7 +870,7 @@ mod tests {
         on_disk(&mut disk, 2, &[], "a");
         disk.broken.insert(coordinate(1, "r"));
 
-        let plan = look(scene, &disk);
+        let plan = plan_for(scene, &disk);
 
         assert_eq!(released(&plan), [other.id, state.id]);
         assert_eq!(plan.ended, BTreeSet::from([deleted.id]));
@@ -900,7 +900,7 @@ mod tests {
         disk.staged = BTreeSet::from([staged(request.id, 'c'), staged(other.id, 'd')]);
         disk.uninstallable = [&request, &unread].map(|event| (coordinate(1, "r"), event.id)).into();
 
-        let plan = look(scene, &disk);
+        let plan = plan_for(scene, &disk);
 
         assert_eq!(released(&plan), [state.id, other.id]);
         assert_eq!(plan.installations.len(), 1);
@@ -917,7 +917,7 @@ mod tests {
             .served([own(), state_event(1, "r", 5, MAIN_A)])
             .held_until(NOW, [request.clone()]);
 
-        let plan = look(scene, &disk);
+        let plan = plan_for(scene, &disk);
 
         assert!(plan.expired.is_empty() && plan.releases.is_empty(), "{plan:?}");
         assert_eq!(plan.undecided, BTreeSet::from([request.id]));
@@ -941,7 +941,7 @@ mod tests {
         let mut disk = Disk::default();
         on_disk(&mut disk, 2, &[], "c");
 
-        let plan = look(scene, &disk);
+        let plan = plan_for(scene, &disk);
 
         assert_eq!(released(&plan), [request.id]);
         assert_eq!(plan.installations.len(), 1);
@@ -983,7 +983,7 @@ mod tests {
         ] {
             let scene = Scene::default().served([first, second]).held([state.clone()]);
 
-            let plan = look(scene, &disk(&[("heads/main", 'a')], ""));
+            let plan = plan_for(scene, &disk(&[("heads/main", 'a')], ""));
 
             let copies: Vec<_> = plan
                 .alignments
@@ -1022,7 +1022,7 @@ mod tests {
                     .served([announced.clone(), announcement_event(2, "r", 1, &[])])
                     .held([request.clone()]);
 
-                let plan = look(scene, &disk);
+                let plan = plan_for(scene, &disk);
 
                 let found: BTreeSet<_> = plan.installations.iter().map(|it| it.coordinate.clone()).collect();
                 assert_eq!(found, installed.iter().cloned().collect(), "{story}: {plan:?}");

@@ -106,7 +106,7 @@ pub struct Plan {
     /// brings them back.
     pub data_missing: BTreeSet<Coordinate>,
     /// Repositories that must not change meanwhile although the plan does not change them: a released state is in place
-    /// there, or the data of an expired one was looked for.
+    /// there, or the data of an expired one was searched for.
     pub relies_on: BTreeSet<Coordinate>,
     /// Coordinates that must be locked and reconciled together with these before a PR can expire.
     pub also_lock: BTreeSet<Coordinate>,

@@ -147,7 +147,7 @@ mod tests {
     };
 
     /// Reconciles PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
-    fn look(there: &[&Event], are_noted: bool, arriving: &[&Event]) -> Plan {
+    fn plan_for(there: &[&Event], are_noted: bool, arriving: &[&Event]) -> Plan {
         let mut on_disk = OnDisk {
             objects: [(oid('c'), crate::git::ObjectKind::Commit)].into(),
             ..OnDisk::default()
@@ -198,7 +198,7 @@ mod tests {
             ("the owner's", &full, true, &owner, true),
             ("a maintainer's", &full, true, &maintainer, true),
         ] {
-            let plan = look(there, are_noted, &[arriving]);
+            let plan = plan_for(there, are_noted, &[arriving]);
 
             assert_eq!(!plan.releases.is_empty(), fits, "{story}: {plan:?}");
             let waits = plan
@@ -213,7 +213,7 @@ mod tests {
     fn those_that_arrive_together_share_what_is_left() {
         let offers: Vec<Event> = (1..=4).map(|number| offer(3, number)).collect();
 
-        let plan = look(&[], true, &offers.iter().collect::<Vec<_>>());
+        let plan = plan_for(&[], true, &offers.iter().collect::<Vec<_>>());
 
         assert_eq!((plan.releases.len(), plan.installations.len()), (2, 2));
         assert_eq!(plan.waiting.len(), 2);

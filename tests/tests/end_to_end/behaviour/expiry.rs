@@ -1,4 +1,4 @@
-//! Held events whose data does not come in time expire; expiry is decided after looking for the data
+//! Held events whose data does not come in time expire; expiry is decided after searching for the data
 //! (docs/ARCHITECTURE.md rule 7).
 
 use nostr::key::Keys;

@@ -70,9 +70,7 @@ impl Operated {
         let world = World::start(Kind::Strfry, options).await;
         let mut nostr = world.nostr().await;
         let served = Served::new(&world, &mut nostr, "r").await;
-        let undeclared = served.git.commit("two").await;
-        let said = served.git.push(&served.url, &["main"]).await.expect_refused();
-        let number = said.split_once("request ").unwrap().1.split_once(':').unwrap().0;
+        let (undeclared, number) = served.push_undeclared().await;
         let undeclared = served.repository.state(now(), &[("refs/heads/main", &undeclared)]);
         assert!(nostr.send(&undeclared).await.taken);
         let data = world.repositories().parent().unwrap().to_owned();
@@ -81,7 +79,7 @@ impl Operated {
         std::fs::copy(shipped, world.folder().join("config.toml")).unwrap();
         Self {
             admin: world.admin_authority().await,
-            number: number.to_owned(),
+            number,
             undeclared,
             served,
             world,

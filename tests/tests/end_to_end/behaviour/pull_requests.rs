@@ -224,7 +224,7 @@ async fn held_pull_requests(served: &Served, nostr: &mut NostrClient, commit: &s
 
 const MORE_THAN_A_PAGE: usize = 40;
 
-/// The push of the branch looks at none of them: the worker does.
+/// The push of the branch reconciles none of them: the worker does.
 async fn pull_requests_whose_commit_comes_with_a_branch_are_served(kind: Kind) {
     let world = World::start(kind, Options::default()).await;
     let mut nostr = world.nostr().await;
@@ -277,7 +277,7 @@ async fn a_commit_for_somebody_elses_pull_request_does_not_stay(kind: Kind) {
     own.git.push(&own.url, &[&refspec]).await.expect_ok();
     assert_eq!(nostr.send(&event).await, held());
     eventually("the event is served", async || nostr.serves(&event).await).await;
-    // Whatever happens next to the victim's repository has it looked at.
+    // Whatever happens next to the victim's repository has it reconciled.
     let second = victim.git.commit("two").await;
     assert_eq!(
         nostr
@@ -304,7 +304,7 @@ async fn a_held_pull_request_that_is_served_already_is_held_no_longer() {
     assert!(field(&mut redis, &event.id.to_hex(), "status").await.is_some());
 
     world.import(&event).await;
-    // Whatever happens next to the repository has it looked at.
+    // Whatever happens next to the repository has it reconciled.
     let state = served.repository.state(now(), &[("refs/heads/main", &offered)]);
     assert_eq!(nostr.send(&state).await, held());
 

@@ -1,64 +1,37 @@
 //! What an operator finds out about held events, and does about them, by `grasp-gateway purgatory`.
 
-use nostr::event::Event;
 use serde_json::Value;
-use tests::clients::git::GitClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
-use tests::harness::options::Options;
 use tests::harness::process::Process;
 use tests::harness::process::program;
 use tests::harness::process::shell;
-use tests::harness::redis::RedisSetup;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::ALONE;
 use crate::fixture::Served;
+use crate::fixture::Waiting;
 use crate::fixture::held;
 
-/// A repository that is announced and declared, and not pushed.
-struct Waiting {
+/// A world with a repository that waits to be pushed.
+struct Inspected {
     world: World,
-    repository: Repository,
-    git: GitClient,
-    commit: String,
-    announcement: Event,
-    state: Event,
+    waiting: Waiting,
 }
 
-impl Waiting {
+impl Inspected {
     async fn new() -> Self {
-        let options = Options {
-            redis: RedisSetup::Alone,
-            ..Options::default()
-        };
-        let world = World::start(Kind::Strfry, options).await;
-        let mut nostr = world.nostr().await;
-        let repository = Repository::new("my repo");
-        let git = world.git("work").await;
-        let commit = git.commit("one").await;
-        let announcement = world.announcement(&repository, now(), &[]);
-        let state = repository.state(now(), &[("refs/heads/main", &commit)]);
-        assert_eq!(nostr.send(&announcement).await, held());
-        assert_eq!(nostr.send(&state).await, held());
-        let waiting = Self {
-            world,
-            repository,
-            git,
-            commit,
-            announcement,
-            state,
-        };
-        let noted = async || {
-            waiting
-                .run(&["show", &waiting.state.id.to_hex()])
-                .await
-                .1
-                .contains(&waiting.commit)
-        };
-        eventually("the gateway has noted what is missing", noted).await;
-        waiting
+        let world = World::start(Kind::Strfry, ALONE).await;
+        let waiting = Waiting::new(&world, &mut world.nostr().await, "my repo").await;
+        let inspected = Self { world, waiting };
+        let (state, commit) = (inspected.waiting.state.id.to_hex(), &inspected.waiting.commit);
+        eventually("the gateway has noted what is missing", async || {
+            inspected.run(&["show", &state]).await.1.contains(commit)
+        })
+        .await;
+        inspected
     }
 
     /// Runs the command; returns whether it succeeded, and what it wrote.
@@ -93,12 +66,15 @@ async fn run(world: &World, arguments: &[&str]) -> (bool, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_event_is_found_and_understood() {
-    let waiting = Waiting::new().await;
-    let (state, announcement) = (waiting.state.id.to_hex(), waiting.announcement.id.to_hex());
-    let npub = waiting.repository.npub();
+    let inspected = Inspected::new().await;
+    let (state, announcement) = (
+        inspected.waiting.state.id.to_hex(),
+        inspected.waiting.announcement.id.to_hex(),
+    );
+    let npub = inspected.waiting.repository.npub();
     let name = format!("{npub}/my repo");
 
-    let list = waiting
+    let list = inspected
         .expect(&["list"], &[&state[..12], &announcement[..12], "/my repo", "held"])
         .await;
     assert_eq!(list.lines().count(), 3, "{list}");
@@ -107,11 +83,13 @@ async fn a_held_event_is_found_and_understood() {
         &["--repository", &name],
         &["--status", "held"],
     ] {
-        waiting.expect(&[&["list"], filter].concat(), &[&state[..12]]).await;
+        inspected.expect(&[&["list"], filter].concat(), &[&state[..12]]).await;
     }
-    let text = waiting.expect(&["list", "--status", "stuck"], &["nothing waits"]).await;
+    let text = inspected
+        .expect(&["list", "--status", "stuck"], &["nothing waits"])
+        .await;
     assert!(!text.contains(&state[..12]));
-    let json = waiting.expect(&["list", "--json"], &[]).await;
+    let json = inspected.expect(&["list", "--json"], &[]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     let states = json["entries"]
         .as_array()
@@ -128,83 +106,93 @@ async fn a_held_event_is_found_and_understood() {
 
     // Which object, of which ref, of whose repository; for the announcement too, which waits for the same push.
     for id in [&state, &announcement] {
-        waiting
+        inspected
             .expect(
                 &["show", id],
-                &["refs/heads/main", &waiting.commit, &name, " left", "IP4 127.0.0.1"],
+                &[
+                    "refs/heads/main",
+                    &inspected.waiting.commit,
+                    &name,
+                    " left",
+                    "IP4 127.0.0.1",
+                ],
             )
             .await;
     }
-    waiting.expect(&["show", &state[..8]], &[&state]).await;
-    let json = waiting.expect(&["show", "--json", &state], &[]).await;
+    inspected.expect(&["show", &state[..8]], &[&state]).await;
+    let json = inspected.expect(&["show", "--json", &state], &[]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["needs"][0]["oid"], waiting.commit);
+    assert_eq!(json["needs"][0]["oid"], inspected.waiting.commit);
     assert_eq!(json["needs"][0]["ref"], "refs/heads/main");
 
-    waiting
+    inspected
         .expect(
             &["stats"],
             &["announcement", "state", "oldest held", "repositories to reconcile: 0"],
         )
         .await;
-    let (succeeded, text) = waiting.run(&["show", &"0".repeat(64)]).await;
+    let (succeeded, text) = inspected.run(&["show", &"0".repeat(64)]).await;
     assert!(!succeeded && text.contains("is not in the purgatory"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn releasing_tells_what_is_missing_and_whether_a_gateway_runs() {
-    let mut waiting = Waiting::new().await;
-    let state = waiting.state.id.to_hex();
+    let mut inspected = Inspected::new().await;
+    let state = inspected.waiting.state.id.to_hex();
 
-    let (succeeded, text) = waiting.run(&["release", &state]).await;
+    let (succeeded, text) = inspected.run(&["release", &state]).await;
     assert!(
-        !succeeded && text.contains("still waits") && text.contains(&waiting.commit),
+        !succeeded && text.contains("still waits") && text.contains(&inspected.waiting.commit),
         "{text}"
     );
 
-    waiting.world.kill_gateway().await;
-    let (succeeded, text) = waiting.run(&["release", "--wait-secs=1", &state]).await;
+    inspected.world.kill_gateway().await;
+    let (succeeded, text) = inspected.run(&["release", "--wait-secs=1", &state]).await;
     assert!(!succeeded && text.contains("no gateway has reconciled"), "{text}");
 
-    waiting.world.start_gateway().await;
-    waiting
+    inspected.world.start_gateway().await;
+    inspected
+        .waiting
         .git
-        .push(&waiting.world.url(&waiting.repository), &["main"])
+        .push(&inspected.world.url(&inspected.waiting.repository), &["main"])
         .await
         .expect_ok();
-    let (succeeded, text) = waiting.run(&["release", &state]).await;
+    let (succeeded, text) = inspected.run(&["release", &state]).await;
     assert!(!succeeded && text.contains("is not in the purgatory"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_event_is_gone_and_can_be_sent_again() {
-    let waiting = Waiting::new().await;
-    let (state, announcement) = (waiting.state.id.to_hex(), waiting.announcement.id.to_hex());
-    let url = waiting.world.url(&waiting.repository);
+    let inspected = Inspected::new().await;
+    let (state, announcement) = (
+        inspected.waiting.state.id.to_hex(),
+        inspected.waiting.announcement.id.to_hex(),
+    );
+    let url = inspected.world.url(&inspected.waiting.repository);
 
-    waiting.expect(&["drop", &state], &["dropped", &state]).await;
+    inspected.expect(&["drop", &state], &["dropped", &state]).await;
 
-    assert!(!waiting.run(&["drop", &state]).await.0);
-    let npub = waiting.repository.npub();
-    waiting
+    assert!(!inspected.run(&["drop", &state]).await.0);
+    let npub = inspected.waiting.repository.npub();
+    inspected
         .expect(&["show", &announcement], &["a state (kind 30618) by", &npub])
         .await;
-    waiting.git.push(&url, &["main"]).await.expect_refused();
-    let mut nostr = waiting.world.nostr().await;
-    assert_eq!(nostr.send(&waiting.state).await, held());
-    waiting.git.push(&url, &["main"]).await.expect_ok();
-    waiting.expect(&["list"], &["nothing waits"]).await;
+    inspected.waiting.git.push(&url, &["main"]).await.expect_refused();
+    let mut nostr = inspected.world.nostr().await;
+    assert_eq!(nostr.send(&inspected.waiting.state).await, held());
+    inspected.waiting.git.push(&url, &["main"]).await.expect_ok();
+    inspected.expect(&["list"], &["nothing waits"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_watches_reads_what_changes() {
-    let waiting = Waiting::new().await;
-    let port = waiting.world.redis_port().unwrap();
+    let inspected = Inspected::new().await;
+    let port = inspected.world.redis_port().unwrap();
     let arguments = ["purgatory", "watch"].map(str::to_owned);
-    let log = waiting.world.folder().join("watch.log");
+    let log = inspected.world.folder().join("watch.log");
     let redis = ("GRASP_REDIS_URL", format!("redis://127.0.0.1:{port}"));
     let watching = Process::start_with(&program("grasp-gateway"), &arguments, &log, &[redis]);
-    let state = waiting.state.id.to_hex();
+    let state = inspected.waiting.state.id.to_hex();
     let told = async |name: &str, part: &str| {
         let output = watching.output();
         let mut lines = output.lines().filter(|line| line.contains(&format!("GMT {name}")));
@@ -212,27 +200,21 @@ async fn whoever_watches_reads_what_changes() {
     };
     eventually("what was there is told", async || told("new", &state[..12]).await).await;
 
-    let other = waiting.git.commit("two").await;
-    let url = waiting.world.url(&waiting.repository);
-    waiting.git.push(&url, &["main"]).await.expect_refused();
+    let other = inspected.waiting.git.commit("two").await;
+    let url = inspected.world.url(&inspected.waiting.repository);
+    inspected.waiting.git.push(&url, &["main"]).await.expect_refused();
     eventually("a refusal is told", async || told("refused", &other[..8]).await).await;
-    waiting.expect(&["drop", &state], &[]).await;
+    inspected.expect(&["drop", &state], &[]).await;
     eventually("what left is told", async || told("gone", &state[..12]).await).await;
     assert!(!watching.output().contains('\u{1b}'), "no terminal reads it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_explained_by_one_command() {
-    let options = Options {
-        redis: RedisSetup::Alone,
-        ..Options::default()
-    };
-    let world = World::start(Kind::Strfry, options).await;
+    let world = World::start(Kind::Strfry, ALONE).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
-    let undeclared = served.git.commit("two").await;
-    let said = served.git.push(&served.url, &["main"]).await.expect_refused();
-    let number = said.split_once("request ").unwrap().1.split_once(':').unwrap().0;
+    let (undeclared, number) = served.push_undeclared().await;
     let unannounced = Repository::new("elsewhere").state(now(), &[("refs/heads/main", &undeclared)]);
     assert!(!nostr.send(&unannounced).await.taken);
     let event_id = unannounced.id.to_hex();
@@ -243,12 +225,12 @@ async fn a_refusal_is_explained_by_one_command() {
 
     let name = format!("{}/r", served.repository.npub());
     let parts = [&name, "IP4 127.0.0.1", "refs/heads/main", &undeclared[..8]];
-    eventually("the push is explained", async || explained(number, &parts).await).await;
+    eventually("the push is explained", async || explained(&number, &parts).await).await;
     let parts = ["IP4 127.0.0.1", "/elsewhere", "no announcement (kind 30617)"];
     eventually("the event is explained", async || explained(&event_id, &parts).await).await;
 
     let (_, text) = run(&world, &["refusals", "--count=1"]).await;
-    assert!(text.contains(&event_id) && !text.contains(number), "{text}");
+    assert!(text.contains(&event_id) && !text.contains(&number), "{text}");
     let (_, json) = run(&world, &["refusals", "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["refusals"][1]["request"], number);
@@ -267,7 +249,7 @@ async fn a_refusal_is_explained_by_one_command() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_command_is_named() {
-    let waiting = Waiting::new().await;
+    let inspected = Inspected::new().await;
     for (arguments, expected) in [
         (&["show", "xyz"][..], "the id of an event"),
         (&["list", "--author", "nobody"], "a public key"),
@@ -275,7 +257,7 @@ async fn what_is_wrong_with_the_command_is_named() {
         (&["stats", "--redis-url", ""], "--redis-url"),
         (&["stats", "--redis-url", "redis://127.0.0.1:1"], "redis is unavailable"),
     ] {
-        let (succeeded, text) = waiting.run(arguments).await;
+        let (succeeded, text) = inspected.run(arguments).await;
         assert!(!succeeded && text.contains(expected), "{arguments:?}: {text}");
     }
 }

@@ -39,7 +39,7 @@ async fn a_push_loads_facts_once_reconciles_once_and_polls_for_nothing(kind: Kin
     let state = repository.state(now(), &[("refs/heads/main", &tip)]);
     assert_eq!(nostr.send(&world.announcement(&repository, now(), &[])).await, held());
     assert_eq!(nostr.send(&state).await, held());
-    // Each held event is looked into once; then nothing moves.
+    // Each held event is reconciled once; then nothing moves.
     eventually("the gateway has reconciled both events", async || {
         let log = counted(&world.gateway_log());
         log.iter().filter(|text| **text == "reconcile repositories").count() >= 1
@@ -97,7 +97,7 @@ async fn pull_requests_of_strangers_cost_a_push_nothing(kind: Kind) {
         .copied()
         .collect();
     assert_eq!(more, [], "entries read and filters asked, which were not without PRs");
-    // Each is looked at once when it comes; the built-in relay's write policy has asked about it too.
+    // Each is reconciled once when it comes; the built-in relay's write policy has asked about it too.
     let looked_at: usize = arriving.iter().map(|facts| facts.pull_requests).sum();
     assert!(looked_at <= 2 * STRANGERS + STRANGERS / 10, "{looked_at}");
     let page = with.iter().map(|facts| facts.pull_requests).max();

@@ -76,7 +76,7 @@ async fn data_that_was_there_in_time_is_released_after_the_deadline() {
     assert_eq!(served.refs().await, [("refs/heads/main".to_owned(), second)]);
 }
 
-/// A push answers before the worker has looked at the PRs that its objects complete.
+/// A push answers before the worker has reconciled the PRs that its objects complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn pull_requests_that_a_push_has_completed_are_served_after_a_kill() {
     let mut world = World::start(Kind::Strfry, Options::default()).await;
@@ -113,7 +113,7 @@ async fn redis_cli_shows_what_waits_and_for_what() {
     let mut redis = redis(&world).await;
     let id = state.id.to_hex();
 
-    eventually("the gateway has looked", async || {
+    eventually("the gateway has reconciled", async || {
         field(&mut redis, &id, "waiting_for")
             .await
             .is_some_and(|text| text.contains(&"a".repeat(40)))

@@ -135,7 +135,7 @@ async fn refs_that_went_back_are_brought_forward_where_the_data_is_here(kind: Ki
     std::fs::write(place.join("refs/heads/main"), format!("{}\n", served.commit)).unwrap();
 
     let restored = Instant::now();
-    // Whoever reads first may still see them, and has the repository looked at.
+    // The first reader may still see them, and has the repository reconciled.
     eventually("the refs are those of the state", async || {
         served.refs().await == main_at(&second)
     })

@@ -14,11 +14,11 @@ use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
-use tests::harness::redis::RedisSetup;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::ALONE;
 use crate::fixture::Served;
 use crate::fixture::Waiting;
 use crate::fixture::held;
@@ -255,9 +255,3 @@ fn info_refs(world: &World, repository: &Repository) -> String {
     let path = url.split_once("127.0.0.1").unwrap().1.split_once('/').unwrap().1;
     format!("/{path}/info/refs?service=git-upload-pack")
 }
-
-/// What is done to Redis here is done to one server.
-const ALONE: Options = Options {
-    redis: RedisSetup::Alone,
-    ..Options::DEFAULT
-};

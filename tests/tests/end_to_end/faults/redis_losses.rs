@@ -13,11 +13,11 @@ use tests::faults::tcp_proxy::Moment;
 use tests::faults::tcp_proxy::Then;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
-use tests::harness::redis::RedisSetup;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
+use crate::fixture::ALONE;
 use crate::fixture::Served;
 use crate::fixture::Waiting;
 use crate::fixture::field;
@@ -227,7 +227,7 @@ async fn a_commit_that_waits_for_its_pr_is_kept_although_redis_loses_everything(
     assert!(refs.contains(&(name, offered)), "{refs:?}");
 }
 
-/// It may be lost while the gateway looks whether anything waits for that commit.
+/// It may be lost while the gateway checks whether anything waits for that commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_kept_whenever_redis_loses_everything_behind_its_push() {
     let options = Options {
@@ -286,15 +286,18 @@ async fn what_is_held_is_looked_at_again_after_redis_was_restarted() {
             .await
             .unwrap_or_default()
     };
-    eventually("the gateway has looked", async || !noted(&world).await.is_empty()).await;
-    // What the last look wrote, and the mark for it, never reached this server.
+    eventually("the gateway has reconciled", async || !noted(&world).await.is_empty()).await;
+    // What the last reconcile wrote, and the mark for it, never reached this server.
     let key = format!("{{purgatory}}:entry:{id}");
     let _: u64 = world.redis().ask(&["HSET", &key, "waiting_for", ""]).await;
 
     world.redis().kill().await;
     world.redis().start_again().await;
 
-    eventually("the gateway has looked again", async || !noted(&world).await.is_empty()).await;
+    eventually("the gateway has reconciled again", async || {
+        !noted(&world).await.is_empty()
+    })
+    .await;
     let served = waiting.push().await;
     assert!(nostr.serves(&served.state).await);
 }
@@ -362,10 +365,5 @@ const BUSY: Option<(bool, &str)> = Some((false, "error: busy"));
 /// What is done to Redis here is done to one server.
 const WRITTEN_AGAIN: &str = "restored what this gateway knew";
 
-/// Commands from about the placeholder of a push to the end of the look that it asks for.
+/// Commands from about the placeholder of a push to the end of the reconcile that it asks for.
 const COMMANDS_BEHIND_A_PUSH: std::ops::Range<u64> = 12..24;
-
-const ALONE: Options = Options {
-    redis: RedisSetup::Alone,
-    ..Options::DEFAULT
-};

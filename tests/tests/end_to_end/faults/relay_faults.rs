@@ -158,7 +158,7 @@ async fn while_the_relay_is_away_pushes_are_refused_reads_go_on_and_its_return_i
     behind.assert_pushed().await;
 }
 
-/// Looks that failed for long rested for a minute, also after the relay was back.
+/// Reconciles that failed for long rested for a minute, also after the relay was back.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_decided_while_the_relay_was_away_is_decided_when_it_is_back() {
     let mut behind = Behind::start().await;
@@ -184,7 +184,10 @@ async fn what_could_not_be_decided_while_the_relay_was_away_is_decided_when_it_i
     let back = Instant::now();
     let mut direct = NostrClient::connect(&behind.world.relay_url()).await;
     eventually("the state is served", async || direct.serves(&back_to_first).await).await;
-    took("from the relay's return to a state that was waiting for a look", back);
+    took(
+        "from the relay's return to a state that was waiting for a reconcile",
+        back,
+    );
     assert_eq!(behind.served.refs().await, main_at(&behind.served.commit));
 }
 
@@ -315,7 +318,7 @@ async fn a_query_that_does_not_come_to_its_end_decides_nothing() {
     behind.push().await.expect_ok();
     let mut redis = redis(&behind.world).await;
     behind.proxy.set_cuts_queries(true);
-    // All that it declares is here: only the look is missing.
+    // All that it declares is here: only the reconcile is missing.
     let first = &behind.served.commit;
     let back_to_first = behind.served.repository.state(now() + 1, &[("refs/heads/main", first)]);
     assert_eq!(behind.direct.send(&back_to_first).await, held());
@@ -420,7 +423,7 @@ async fn no_ref_of_a_pull_request_goes_because_the_relay_is_away() {
     };
     drop(nostr);
     world.kill_gateway().await;
-    // Nobody hears of it: the gateway finds it when it looks.
+    // Nobody hears of it: the gateway finds it when it reconciles.
     let deletion = sign(&author, 5, now(), &[tag(&["e", &gone.id.to_hex()])]);
     let mut direct = NostrClient::connect(&world.relay_url()).await;
     assert!(direct.send(&deletion).await.taken);
@@ -433,7 +436,7 @@ async fn no_ref_of_a_pull_request_goes_because_the_relay_is_away() {
     let logged = world.gateway_log().len();
     world.send_gateway_round(detour).await;
     let failed = "cannot re-check repositories, will try again";
-    eventually("it looks in vain", async || {
+    eventually("it reconciles in vain", async || {
         world.gateway_log()[logged..].contains(failed)
     })
     .await;

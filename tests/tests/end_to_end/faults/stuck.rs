@@ -60,7 +60,7 @@ async fn a_state_that_the_relay_refuses_is_told_to_the_pusher_and_gives_way_to_a
     let said = git.push(&url, &["main"]).await;
     assert!(said.ok && !said.stderr.contains("remote:"), "{}", said.stderr);
     assert!(nostr.serves(&newer).await);
-    // strfry looks at its age first; it ends all the same, and does not come back every hour.
+    // strfry checks its age first; it ends all the same, and does not come back every hour.
     if kind == Kind::Strfry {
         let mut redis = redis(&world).await;
         ask_again(&mut redis, &ageing).await;

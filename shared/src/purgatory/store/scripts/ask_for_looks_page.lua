@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Has it looked into what is staged in a repository for one page of events, PRs that are here or not.
+-- Has one page of events reconciled, with what is staged for them in a repository: PRs that are here or not.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate, then the event ids

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Has all PRs of one page of coordinates looked at.
+-- Has all PRs of one page of coordinates reconciled.
 --
 -- KEYS: see common.lua.
 -- ARGV: the coordinates.

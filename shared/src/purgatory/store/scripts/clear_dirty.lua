@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Clears the dirty mark of a coordinate if nothing was changed since its number was read, and in its place has all PRs that
--- are offered to it looked at: what has happened to the repository may complete them.
+-- are offered to it reconciled: what has happened to the repository may complete them.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate, 2 the number read

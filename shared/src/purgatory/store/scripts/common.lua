@@ -11,7 +11,7 @@
 -- placeholders are computed here from the prefixes in K; all have the hash tag {purgatory}, so all are in that slot.
 --
 -- What a script costs: one call changes entries and marks coordinates as long as they are fewer than K.page_max
--- together (`is_enough`), looks at no more than K.scanned_max members of an index, and returns K.page_bytes of events, and
+-- together (`is_enough`), reads no more than K.scanned_max members of an index, and returns K.page_bytes of events, and
 -- one event more. Where there may be more, the script returns where to continue, and is called again: others are served in
 -- between. So no call takes 5 ms (scripts/redis-cost measures it).
 --
@@ -233,8 +233,8 @@ local function index_member(id, entry, coordinate)
   return is_owners and id or member_with_author(id, entry)
 end
 
--- Asks for a look at something in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
--- for. Who was asked for first is looked at first.
+-- Marks something to be reconciled, in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
+-- for. The first that was asked for is reconciled first.
 local function ask_for_look(member, coordinates)
   local first = next_numbers(K.changes, #coordinates)
   for place, coordinate in ipairs(coordinates) do
@@ -245,7 +245,7 @@ local function ask_for_look(member, coordinates)
   wake()
 end
 
--- Asks for a look at all PRs of a coordinate, if it has any: what has happened to the repository may complete them.
+-- Has all PRs of a coordinate reconciled, if it has any: what has happened to the repository may complete them.
 local function begin_round(coordinate)
   if redis.call('EXISTS', K.looked_at .. in_key(coordinate)) == 1 then
     local number = decimal(next_number(K.changes))
@@ -263,7 +263,7 @@ local function forget_look(member, coordinate)
   end
 end
 
--- Notes that an entry has to be reconciled: a PR is looked at by itself, and of anything else the coordinates become dirty,
+-- Notes that an entry has to be reconciled: a PR is reconciled by itself, and of anything else the coordinates become dirty,
 -- which the caller raises.
 local function note_changed(dirty, id, entry)
   if is_pull_request(entry) then
@@ -458,7 +458,7 @@ local function release_behind(id)
   redis.call('DEL', K.behind .. id)
 end
 
--- Removes one entry. What is staged for a PR goes with it, which a gateway looks for; of one that is served it went when the
+-- Removes one entry. A gateway removes what is staged for a PR with it; of one that is served it went when the
 -- commit was installed, but in other repositories it may still be needed.
 local function remove_alone(id, entry, is_served)
   for _, other in ipairs(is_related(entry) and entry.after or {}) do
@@ -586,7 +586,7 @@ end
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
 -- the repository by it (note_listings.lua takes them off again). Those who list with a low `rank` are found first.
 -- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, and of
--- those that have PRs to look at all are looked at, so that their marks outlast that decision.
+-- those that have PRs to reconcile, all are reconciled, so that their marks outlast that decision.
 local function add_listings(coordinate, pubkeys, rank, dirty)
   local owner, identifier = string.sub(coordinate, 7, 70), encode(string.sub(coordinate, 72))
   local concerned = {}

@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: none
 -- Returns: { now, events that are held or asleep, their bytes, releasing or stuck ones, placeholders,
---            coordinates that are dirty or have PRs to look at }
+--            coordinates that are dirty or have PRs to reconcile }
 -- Cost: O(1).
 -- Errors: none of its own.
 

@@ -5,7 +5,7 @@
 -- ARGV: 1 author, 2 created_at of the request, 3 event ids (JSON array),
 --       4 addresses (JSON array of [kind as text, identifier]),
 --       5 how many of the targets are done, first the ids and then the addresses, of each both indices,
---       6 the last member of the next one's index that was looked at, empty if none was
+--       6 the last member of the next one's index that was read, empty if none was
 -- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last }.
 -- Cost: O(coordinates) for each of a page of targets, and of the author's entries under them.
 -- Errors: none of its own.
@@ -30,7 +30,7 @@ local function delete_event(id)
   end
 end
 
--- Looks at entries of the address behind `last` in one of the indices, and returns whether that were all.
+-- Reads entries of the address behind `last` in one of the indices, and returns whether that were all.
 local function delete_address(kind, identifier, prefix)
   local index = prefix .. in_key('30617:' .. author .. ':' .. identifier)
   local first = last == '' and '-' or '(' .. last

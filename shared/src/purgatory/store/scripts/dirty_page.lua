@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Lists one page of coordinates that are dirty, or of which PRs have to be looked at, the oldest change first.
+-- Lists one page of coordinates that are dirty, or of which PRs have to be reconciled, the oldest change first.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 the number of the last change that is known, "0" at first, 2 how many at most,

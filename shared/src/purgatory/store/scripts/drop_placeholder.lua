@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes a placeholder unless it was replaced by a push of another commit. What is staged for it is looked for.
+-- Removes a placeholder unless it was replaced by a push of another commit. A gateway removes what is staged for it.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 coordinate, 3 commit oid

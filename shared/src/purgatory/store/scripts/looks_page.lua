@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Reads which PRs of a coordinate have to be looked at: one page of those that something has happened to, and one of those
--- that were not looked at since something has happened to the repository.
+-- Reads which PRs of a coordinate have to be reconciled: one page of those that something has happened to, and one of those
+-- that were not reconciled since something has happened to the repository.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate

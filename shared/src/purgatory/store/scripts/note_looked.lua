@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- Notes that PRs of a coordinate were looked at, but for those that something has happened to since they were read.
+-- Notes that PRs of a coordinate were reconciled, but for those that something has happened to since they were read.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate, 2 the number of the last change when they were read (looks_page.lua), then of each:
 --       +1 member of K.looked_at, +2 the score read,
---       +3 "keep": something is staged for it | "drop": nothing is | "again": it is looked at again, behind all others |
---         in how many seconds it is looked at again, if it is held still, and "keep" of what is staged for it
--- Returns: 1: there is more to look at | 0: that was all.
+--       +3 "keep": something is staged for it | "drop": nothing is | "again": it is reconciled again, behind all others |
+--         in how many seconds it is reconciled again, if it is held still, and "keep" of what is staged for it
+-- Returns: 1: there is more to reconcile | 0: that was all.
 -- Cost: O(1) for each of a page.
 -- Errors: none of its own.
 

@@ -3,7 +3,7 @@
 -- them out.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 author, 2 created_at of the request, 3 how many of the author's entries were looked at and stay, "0" at first
+-- ARGV: 1 author, 2 created_at of the request, 3 how many of the author's entries were read and stay, "0" at first
 -- Returns: { how many entries were removed, ARGV 3 of the next page, or -1: that was the last }.
 -- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
@@ -27,7 +27,7 @@ for _, member in ipairs(page) do
     vanished = vanished + 1
   end
 end
--- What waits behind a removed entry has gone with it, and may have been looked at before.
+-- What waits behind a removed entry has gone with it, and may have been read before.
 for place = 1, looked_at do
   if redis.call('ZSCORE', K.author .. author, page[place]) then
     kept = kept + 1

@@ -20,7 +20,7 @@ use crate::repositories::Line;
 ///
 /// # Errors
 /// See [`ReconcileError`]; the whole page is reconciled again.
-pub(super) async fn look_at_pull_requests(
+pub(super) async fn reconcile_pull_requests(
     reconciler: &Reconciler,
     coordinate: &Coordinate,
 ) -> Result<Reconciled, ReconcileError> {
