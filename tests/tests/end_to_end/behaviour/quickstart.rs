@@ -54,4 +54,15 @@ pub(super) async fn follow_the_readme(folder: &Path, start: String) {
 
     let cloned = fs::read_to_string(folder.join("grasp-try-clone/README")).unwrap();
     assert_eq!(cloned, "Hello, nostr.\n");
+    let next = format!(
+        "set -e; cd '{}'; echo more >>grasp-try/README
+         git -C grasp-try -c user.name=nobody -c user.email=nobody@localhost commit --quiet --all --message More
+         ! git -C grasp-try push --quiet origin main
+         scripts/first-repository ws://127.0.0.1:{port}
+         git -C grasp-try push --quiet origin main && git -C grasp-try-clone pull --quiet",
+        folder.display()
+    );
+    shell(&next, "").await;
+    let pulled = fs::read_to_string(folder.join("grasp-try-clone/README")).unwrap();
+    assert_eq!(pulled, "Hello, nostr.\nmore\n");
 }
