@@ -25,6 +25,7 @@ use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
 use shared::options::values::Expected;
 use shared::relay_client::PublishOutcome;
+use tokio::time::sleep;
 use tokio::time::timeout;
 use url::Url;
 use wire::path::repository_path;
@@ -129,16 +130,18 @@ async fn send(
     kind: u16,
     tags: impl IntoIterator<Item = [String; 2]>,
 ) -> Result<(), CommandError> {
-    let tags = tags.into_iter().map(|[name, value]| Tag::custom(name, [value]));
-    let event = EventBuilder::new(Kind::from_u16(kind), "").tags(tags).finalize(keys);
-    let event = event.map_err(CommandError::because("cannot sign"))?;
-    let answer = timeout(RELAY_TIMEOUT, relay.publish(&event))
-        .await
-        .map_err(CommandError::because("the relay does not answer"))?;
-    let Some((accepted, message)) = answer.map_err(CommandError::because(NOT_REACHED))? else {
-        return Err(CommandError::new("the relay ended the connection without an answer"));
-    };
-    let answer = match PublishOutcome::of(accepted, &message) {
+    let tags: Vec<Tag> = tags
+        .into_iter()
+        .map(|[name, value]| Tag::custom(name, [value]))
+        .collect();
+    let builder = EventBuilder::new(Kind::from_u16(kind), "").tags(tags);
+    let mut outcome = publish(relay, keys, builder.clone()).await?;
+    if matches!(outcome, PublishOutcome::Replaced) {
+        // Of two events of one second the smaller id wins: it may be the one of a declaration just before.
+        sleep(Duration::from_secs(1)).await;
+        outcome = publish(relay, keys, builder).await?;
+    }
+    let answer = match outcome {
         PublishOutcome::Stored | PublishOutcome::Duplicate | PublishOutcome::Held(_) => return Ok(()),
         PublishOutcome::Replaced => "it has a newer one".to_owned(),
         PublishOutcome::Deleted => "its author has deleted it".to_owned(),
@@ -148,6 +151,18 @@ async fn send(
     Err(CommandError::new(format!(
         "the relay did not accept the event of kind {kind}: {answer}"
     )))
+}
+
+/// Signs an event of now, and returns what the relay makes of it.
+async fn publish(relay: &mut OutsideRelay, keys: &Keys, builder: EventBuilder) -> Result<PublishOutcome, CommandError> {
+    let event = builder.finalize(keys).map_err(CommandError::because("cannot sign"))?;
+    let answer = timeout(RELAY_TIMEOUT, relay.publish(&event))
+        .await
+        .map_err(CommandError::because("the relay does not answer"))?;
+    let answer = answer.map_err(CommandError::because(NOT_REACHED))?;
+    let (accepted, message) =
+        answer.ok_or_else(|| CommandError::new("the relay ended the connection without an answer"))?;
+    Ok(PublishOutcome::of(accepted, &message))
 }
 
 const NOT_REACHED: &str = "cannot reach the relay that --relay-url names; does the server run?";

@@ -337,4 +337,35 @@ mod tests {
             "{blind}"
         );
     }
+    /// A name that is renamed here would be an alert that never fires.
+    #[test]
+    fn what_an_alert_selects_is_written() {
+        let statuses = [
+            EntryStatus::Held,
+            EntryStatus::Asleep,
+            EntryStatus::Releasing,
+            EntryStatus::Stuck,
+        ];
+        let survey = Survey {
+            rows: statuses.map(|status| row('a', 10, status)).to_vec(),
+            ..Survey::default()
+        };
+        let text = page(Ok(InventoryCounts::default()), Some(&survey));
+        let rules = include_str!("../../../strfry-config/prometheus-alerts.yml");
+        let mut selected = 0;
+        for part in rules.split('{').skip(1) {
+            let Some((matcher, _)) = part.split_once('}') else {
+                continue;
+            };
+            let Some((label, values)) = matcher.split_once("=~\"").or_else(|| matcher.split_once("=\"")) else {
+                continue;
+            };
+            for value in values.trim_end_matches('"').split('|').filter(|_| label != "job") {
+                selected += 1;
+                let written = format!("{label}=\"{value}\"");
+                assert!(text.contains(&written), "{written} in {text}");
+            }
+        }
+        assert_eq!(selected, 7, "of the statuses, reasons and outcomes");
+    }
 }

@@ -20,6 +20,8 @@ use tests::harness::world::World;
 
 use crate::fixture::Served;
 
+const ALERTS: &str = "strfry-config/prometheus-alerts.yml";
+
 async fn start() -> (World, String) {
     let options = Options {
         gateway: &["--admin-bind=127.0.0.1:0"],
@@ -101,21 +103,38 @@ async fn the_gateway_has_every_metric_of_the_dashboard_and_the_alerts() {
     assert!(undocumented.is_empty(), "{undocumented:?}");
 }
 
-/// With the programs of Prometheus in the folder `PROMETHEUS_BIN`; Debian's package takes 100 MB, so that no script
-/// installs it.
+/// Returns the folder with the programs of Prometheus: `PROMETHEUS_BIN`, or where they are installed. Debian's package
+/// takes 100 MB, so that no script installs it; scripts/test says what it leaves out.
+async fn programs_of_prometheus() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("PROMETHEUS_BIN") {
+        return Some(folder.into());
+    }
+    let found = shell("command -v promtool || true", "").await;
+    PathBuf::from(found.trim_end()).parent().map(Path::to_owned)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_understands_the_alerts_and_the_dashboard() {
-    let Some(programs) = std::env::var_os("PROMETHEUS_BIN").map(PathBuf::from) else {
+async fn prometheus_fires_each_alert_when_it_should() {
+    let Some(programs) = programs_of_prometheus().await else {
         return;
     };
-    let rules = repository_root().join("strfry-config/prometheus-alerts.yml");
-    let checked = format!(
-        "{} check rules {} 2>&1",
-        programs.join("promtool").display(),
-        rules.display()
-    );
-    let checked = shell(&checked, "").await;
-    assert!(checked.contains("SUCCESS") && !checked.contains("FAILED"), "{checked}");
+    let test = repository_root().join("tests/tests/end_to_end/behaviour/alerts.yml");
+    for (command, file) in [("check", repository_root().join(ALERTS)), ("test", test)] {
+        let command = format!(
+            "{} {command} rules {} 2>&1 || echo FAILED",
+            programs.join("promtool").display(),
+            file.display()
+        );
+        let said = shell(&command, "").await;
+        assert!(said.contains("SUCCESS") && !said.contains("FAILED"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_understands_the_alerts_and_the_dashboard() {
+    let Some(programs) = programs_of_prometheus().await else {
+        return;
+    };
     let (mut world, admin) = start().await;
     let (prometheus, _running) = prometheus(&world, &programs, &admin).await;
     let ask = async |path: &str| -> Value {
@@ -156,7 +175,7 @@ async fn prometheus_understands_the_alerts_and_the_dashboard() {
 
 /// Starts Prometheus on a gateway; returns its address.
 async fn prometheus(world: &World, programs: &Path, admin: &str) -> (String, Process) {
-    let rules = repository_root().join("strfry-config/prometheus-alerts.yml");
+    let rules = repository_root().join(ALERTS);
     let configuration = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs: \
          [{{job_name: grasp, static_configs: [{{targets: [\"{admin}\"]}}]}}]\n",

@@ -31,6 +31,7 @@ mod readers;
 mod redis_password;
 mod refusal_log;
 mod related;
+mod release;
 mod repo_command;
 mod scale;
 mod several_owners;

@@ -16,7 +16,7 @@ const README: &str = include_str!("../../../../README.md");
 async fn the_first_lines_of_the_readme_end_in_a_clone() {
     // Of the scripts there is a copy: they put the program into `target` beside them.
     let folder = tempfile::tempdir().unwrap();
-    let (scripts, port) = (folder.path().join("scripts"), free_port());
+    let scripts = folder.path().join("scripts");
     fs::create_dir(&scripts).unwrap();
     for name in ["quickstart", "first-repository", "install-packages"] {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name);
@@ -28,9 +28,15 @@ async fn the_first_lines_of_the_readme_end_in_a_clone() {
         program("grasp-gateway").parent().unwrap().display(),
         scripts.display()
     );
-    let log = folder.path().join("log");
+    follow_the_readme(folder.path(), start).await;
+}
+
+/// Does what the README says in a folder that has its scripts, with a server that a command starts.
+pub(super) async fn follow_the_readme(folder: &Path, start: String) {
+    let port = free_port();
     let environment = [("GRASP_BIND", format!("127.0.0.1:{port}"))];
-    let _server = Process::start_with(Path::new("/bin/sh"), &["-c".to_owned(), start], &log, &environment);
+    let arguments = ["-c".to_owned(), start];
+    let _server = Process::start_with(Path::new("/bin/sh"), &arguments, &folder.join("log"), &environment);
     eventually("it listens", async || is_listened_at(("127.0.0.1", port)).await).await;
     let commands: Vec<&str> = README
         .lines()
@@ -44,8 +50,19 @@ async fn the_first_lines_of_the_readme_end_in_a_clone() {
         .join("\n")
         .replace("127.0.0.1:7334", &format!("127.0.0.1:{port}"));
 
-    shell(&format!("set -e; cd '{}'\n{commands}", folder.path().display()), "").await;
+    shell(&format!("set -e; cd '{}'\n{commands}", folder.display()), "").await;
 
-    let cloned = fs::read_to_string(folder.path().join("grasp-try-clone/README")).unwrap();
+    let cloned = fs::read_to_string(folder.join("grasp-try-clone/README")).unwrap();
     assert_eq!(cloned, "Hello, nostr.\n");
+    let next = format!(
+        "set -e; cd '{}'; echo more >>grasp-try/README
+         git -C grasp-try -c user.name=nobody -c user.email=nobody@localhost commit --quiet --all --message More
+         ! git -C grasp-try push --quiet origin main
+         scripts/first-repository ws://127.0.0.1:{port}
+         git -C grasp-try push --quiet origin main && git -C grasp-try-clone pull --quiet",
+        folder.display()
+    );
+    shell(&next, "").await;
+    let pulled = fs::read_to_string(folder.join("grasp-try-clone/README")).unwrap();
+    assert_eq!(pulled, "Hello, nostr.\nmore\n");
 }
