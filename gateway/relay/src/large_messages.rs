@@ -1,6 +1,6 @@
-//! Large messages are read one at a time, in a thread of low priority: each takes milliseconds to parse and to hash, and
-//! strangers send as many as they like, while the processors are needed for pushes, for git and for everybody's small
-//! messages.
+//! Large messages are read one at a time, in a thread of low priority: each takes milliseconds to parse and to hash,
+//! and strangers send as many as they like, while the processors are needed for pushes, for git and for everybody's
+//! small messages.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
