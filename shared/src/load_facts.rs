@@ -151,23 +151,36 @@ impl FactLoader {
         if !filters.is_empty() {
             authors.extend(coordinates.iter().map(|coordinate| coordinate.owner));
         }
-        let requests: Vec<Filter> = deletions(&unserved).into_iter().chain(vanished(&authors)).collect();
-        let (entries, asked) = (reading.entries.len(), filters.len() + requests.len());
+        let (entries, asked) = (reading.entries.len(), filters.len());
         tracing::debug!(
             pull_requests = scope.pull_request_ids.len(),
             entries,
             asked,
             "query the relay for facts"
         );
-        let (mut served, requested) = tokio::try_join!(self.relay.query(filters), self.relay.newest(requests))?;
+        let requests = self.requests(&unserved, &authors);
+        let (mut served, requested) = tokio::try_join!(self.relay.query(filters), requests)?;
         // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
         if !others.is_empty() {
-            served.extend(self.relay.newest(vanished(&others).collect()).await?);
+            served.extend(self.requests(&[], &others).await?);
         }
         served.extend(requested);
         Ok(served)
+    }
+
+    /// Reads the requests to delete these events, and the requests to vanish of these authors. Each of them has filters
+    /// of its own, which no others can fill: hundreds, if an announcement lists 200 keys. There are next to never any
+    /// such requests, so a few filters that match all of them are asked first.
+    async fn requests(&self, events: &[&Event], authors: &BTreeSet<PublicKey>) -> Result<Vec<Event>, RelayError> {
+        let together = deletions_together(events).chain(vanished_together(authors));
+        let together: Vec<Filter> = together.map(|filter| filter.limit(FEW)).collect();
+        if let Some(few) = self.relay.fewer_than(FEW, together).await? {
+            return Ok(few);
+        }
+        let each = deletions(events).into_iter().chain(vanished(authors));
+        self.relay.newest(each.collect()).await
     }
 
     /// Whether the relay serves an event that `event` refers to, or one that refers to it.
@@ -247,6 +260,19 @@ fn vanished(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
         .map(move |author| requests(author).limit(VANISH_REQUESTS_MAX))
 }
 
+/// Returns filters that match all that [`vanished`] does.
+fn vanished_together(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
+    let authors: Vec<PublicKey> = authors.iter().copied().collect();
+    let chunks: Vec<Filter> = (authors.chunks(AUTHORS_TOGETHER_MAX))
+        .map(|chunk| {
+            Filter::new()
+                .kind(Kind::from_u16(nip34::VANISH))
+                .authors(chunk.iter().copied())
+        })
+        .collect();
+    chunks.into_iter()
+}
+
 /// Returns filters whose every match is a deletion request that covers one of these events, so that one match each is
 /// enough. Events of others, or of the author about other events, cannot fill the page.
 fn deletions(events: &[&Event]) -> Vec<Filter> {
@@ -272,6 +298,24 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
     filters
 }
 
+/// Returns filters that match all that [`deletions`] does.
+fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
+    events.chunks(DELETED_TOGETHER_MAX).flat_map(|events| {
+        let authors = events.iter().map(|event| event.pubkey);
+        let own = Filter::new().kind(Kind::from_u16(nip34::DELETION)).authors(authors);
+        let ids = events.iter().map(|event| event.id.to_hex());
+        let by_id = own.clone().custom_tags(SingleLetterTag::LOWERCASE_E, ids);
+        let addresses = events.iter().filter_map(|event| Address::of(event));
+        let addresses: Vec<String> = addresses.flat_map(|address| address.spellings()).collect();
+        let by_address = if addresses.iter().all(|address| address.len() <= FILTER_VALUE_BYTES_MAX) {
+            (!addresses.is_empty()).then(|| own.custom_tags(SingleLetterTag::LOWERCASE_A, addresses))
+        } else {
+            Some(own)
+        };
+        [by_id].into_iter().chain(by_address)
+    })
+}
+
 /// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small.
 const OWNERS_PER_FILTER_MAX: usize = 50;
 
@@ -281,8 +325,80 @@ const VANISH_REQUESTS_MAX: usize = 20;
 /// Deletion requests read of one author where a filter cannot name the address.
 const DELETIONS_READ_MAX: usize = 500;
 
+/// Requests to delete and to vanish that are read together.
+const FEW: usize = 20;
+
+/// Authors whose requests to vanish are asked for together.
+const AUTHORS_TOGETHER_MAX: usize = 100;
+
+/// Events whose deletions are asked for together: a relay looks up each of them by each of their authors.
+const DELETED_TOGETHER_MAX: usize = 16;
+
 /// Values in one filter: a request with as many event ids stays well below strfry's frame limit of 128 KiB.
 const FILTER_VALUES_MAX: usize = 500;
 
 /// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
 const FILTER_VALUE_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Tag;
+    use nostr::filter::MatchEventOptions;
+    use nostr::key::Keys;
+
+    use super::*;
+
+    fn event(author: &Keys, kind: u16, tag: [&str; 2]) -> Event {
+        EventBuilder::new(Kind::from_u16(kind), "")
+            .tag(Tag::parse(tag).unwrap())
+            .finalize(author)
+            .unwrap()
+    }
+
+    fn match_any(filters: &[Filter], event: &Event) -> bool {
+        let matches = |filter: &Filter| filter.match_event(event, MatchEventOptions::new());
+        filters.iter().any(matches)
+    }
+
+    #[test]
+    fn what_is_asked_for_each_is_asked_for_together_with_few_filters() {
+        let long = "n".repeat(FILTER_VALUE_BYTES_MAX);
+        let (mut events, mut requests, mut authors) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for number in 0..3 * DELETED_TOGETHER_MAX {
+            let author = Keys::generate();
+            let event = match number % 3 {
+                0 => event(&author, Kind::TextNote.as_u16(), ["t", "x"]),
+                1 => event(&author, nip34::STATE, ["d", "r"]),
+                // One chunk has none of these.
+                _ => event(
+                    &author,
+                    nip34::STATE,
+                    ["d", if number > DELETED_TOGETHER_MAX { &long } else { "s" }],
+                ),
+            };
+            requests.push(self::event(&author, nip34::DELETION, ["e", &event.id.to_hex()]));
+            if let Some(address) = Address::of(&event) {
+                let spellings = address.spellings();
+                requests.extend(
+                    spellings
+                        .iter()
+                        .map(|a| self::event(&author, nip34::DELETION, ["a", a])),
+                );
+            }
+            requests.push(self::event(&author, nip34::VANISH, ["relay", "ALL_RELAYS"]));
+            authors.insert(author.public_key());
+            events.push(event);
+        }
+        let events: Vec<&Event> = events.iter().collect();
+        let each: Vec<Filter> = deletions(&events).into_iter().chain(vanished(&authors)).collect();
+        let together: Vec<Filter> = deletions_together(&events).chain(vanished_together(&authors)).collect();
+
+        for request in &requests {
+            assert!(match_any(&each, request), "{request:?}");
+            assert!(match_any(&together, request), "{request:?}");
+        }
+        assert_eq!((each.len(), together.len()), (128, 7));
+    }
+}

@@ -22,7 +22,6 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
@@ -33,6 +32,8 @@ use crate::client_message::ClientMessage;
 use crate::client_message::MalformedMessage;
 use crate::event_store::EventStore;
 use crate::event_store::PAGE_EVENTS;
+use crate::large_messages::LargeMessages;
+use crate::large_messages::ReadMessage;
 use crate::limits::RelayLimits;
 use crate::outbound;
 use crate::outbound::BYTES_MAX;
@@ -60,8 +61,8 @@ pub(super) struct Relay {
     pub(super) served: broadcast::Sender<Arc<Served>>,
     /// How far the writer is.
     pub(super) batches: watch::Receiver<Batches>,
-    /// A permit to parse a large message.
-    pub(super) large_messages: Semaphore,
+    /// Reads what takes long to read.
+    pub(super) large_messages: LargeMessages,
     /// What each address may have looked up at the same time.
     pub(super) shares: ReadShares,
     pub(super) stop: watch::Receiver<bool>,
@@ -155,17 +156,12 @@ impl Client {
         }
     }
 
-    async fn read(&self, text: Utf8Bytes) -> Result<Result<ClientMessage, MalformedMessage>, Gone> {
-        let limits = self.relay.limits;
+    async fn read(&self, text: Utf8Bytes) -> Result<ReadMessage, Gone> {
         if text.len() <= READ_HERE_MAX {
-            return Ok(ClientMessage::parse(text.as_str(), &limits));
+            return Ok(ClientMessage::parse(text.as_str(), &self.relay.limits));
         }
-        // A large message takes milliseconds to parse and to hash, during which everything else on this thread would
-        // wait. One at a time, so that it takes one processor at most.
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
-        let _alone = self.relay.large_messages.acquire().await.map_err(|_| Gone)?;
-        let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
-        read.await.map_err(|_| Gone)
+        self.relay.large_messages.read(text).await
     }
 
     /// Submits an event to the writer, which answers.

@@ -12,6 +12,7 @@ mod client_message;
 mod connection;
 mod event_store;
 mod front;
+mod large_messages;
 mod limits;
 mod outbound;
 mod policy;

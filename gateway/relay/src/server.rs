@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use nostr_database::error::Error as DatabaseError;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::connection::Relay;
 use crate::event_store::EventStore;
 use crate::front;
+use crate::large_messages::LargeMessages;
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
 use crate::shares::ReadShares;
@@ -48,6 +48,9 @@ pub enum RelayStartError {
     /// The address of the listening socket cannot be read.
     #[error("cannot use the relay's listening socket")]
     Listener(#[source] io::Error),
+    /// The thread for large messages could not be started.
+    #[error("cannot start a thread of the relay")]
+    Thread(#[source] io::Error),
 }
 
 impl RelayServer {
@@ -55,7 +58,7 @@ impl RelayServer {
     /// every event that is valid and new.
     ///
     /// # Errors
-    /// The database cannot be opened, or the socket has no address.
+    /// The database cannot be opened, the socket has no address, or there is no thread.
     pub async fn start(
         listener: TcpListener,
         database_dir: &Path,
@@ -82,7 +85,7 @@ impl RelayServer {
             own_submissions,
             served: served.clone(),
             batches,
-            large_messages: Semaphore::new(1),
+            large_messages: LargeMessages::start(limits).map_err(RelayStartError::Thread)?,
             shares: ReadShares::default(),
             stop: stopped,
         });

@@ -87,9 +87,14 @@ fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
     if reconciler.publisher.is_own(&event.id) {
         return BTreeSet::new();
     }
+    let is_vanish = event.kind.as_u16() == nip34::VANISH;
+    // Anybody may ask other servers, as often as he likes.
+    if is_vanish && !reconciler.loader.service.is_asked_to_forget(event) {
+        return BTreeSet::new();
+    }
     reconciler.pull_request_events.doubt_deleted(event);
     let known_events = &reconciler.known_events;
-    if event.kind.as_u16() == nip34::VANISH {
+    if is_vanish {
         return known_events.coordinates_by(&event.pubkey);
     }
     let at = |owner: PublicKey, d: &str| {

@@ -113,6 +113,16 @@ impl RelayClient {
         self.ask(&self.inner.queries, query).await
     }
 
+    /// Returns every stored event that matches one of `filters`, each with a `limit` of `count`. `None`: there may be
+    /// as many as that.
+    ///
+    /// # Errors
+    /// See [`RelayClient::query`].
+    pub async fn fewer_than(&self, count: usize, filters: Vec<Filter>) -> Result<Option<Vec<Event>>, RelayError> {
+        let fewer_than = |connection| query::fewer_than(connection, count, &filters);
+        self.ask(&self.inner.queries, fewer_than).await
+    }
+
     /// Returns the newest stored events that match each of `filters`, up to each one's `limit`.
     pub async fn newest(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
         self.ask(&self.inner.queries, |connection| query::newest(connection, &filters))

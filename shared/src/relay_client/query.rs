@@ -46,6 +46,23 @@ pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter])
     Ok(found.events)
 }
 
+/// Returns all that matches; `None`: it may be `count` events, the limit of each filter, or more.
+pub(super) async fn fewer_than(
+    connection: Arc<RelayConnection>,
+    count: usize,
+    filters: &[Filter],
+) -> Result<Option<Vec<Event>>, RelayError> {
+    let mut found = FoundEvents::default();
+    for filters in requests(filters) {
+        let page = connection.page(filters, count).await?;
+        if !page.is_short(count) {
+            return Ok(None);
+        }
+        found.add(page.events);
+    }
+    Ok(Some(found.events))
+}
+
 /// Cuts filters into requests that a relay takes: not too many filters, not too many bytes.
 fn requests(filters: &[Filter]) -> Vec<&[Filter]> {
     let mut requests = Vec::new();

@@ -159,6 +159,21 @@ async fn query_of_nothing_is_empty() {
 }
 
 #[tokio::test]
+async fn few_that_match_are_all_and_as_many_as_the_limit_are_not() {
+    for (count, are_all) in [(0, true), (17, true), (18, false), (20, false), (30, false)] {
+        let events = events(0..count);
+        let expected = are_all.then(|| events.clone());
+        let client = relay(100, move |_, message| stored(&events, 100, message)).await;
+
+        let answer = within(client.fewer_than(20, vec![Filter::new().limit(20)]))
+            .await
+            .unwrap();
+
+        assert_eq!(answer, expected, "{count}");
+    }
+}
+
+#[tokio::test]
 async fn query_that_cannot_get_past_a_second_is_an_error() {
     let events = events([7; 4]);
     let client = relay(3, move |_, message| stored(&events, 3, message)).await;

@@ -105,6 +105,8 @@ on_both_stores! {
     a_new_listing_keeps_dirty_who_is_being_decided_about
     entries_are_read_by_their_ids
     whatever_waits_can_be_marked_dirty_at_once
+    what_moves_while_everything_is_marked_dirty_hides_nothing
+    neither_overdue_placeholders_nor_overdue_entries_starve_the_others
     an_epoch_that_has_begun_goes_on
     holding_and_releasing_wake
     an_entry_that_goes_wakes_only_for_what_is_ordered_after_it
@@ -1711,6 +1713,66 @@ async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
     let expected = (0..count).map(|number| format!("held-{number}"));
     assert_eq!(dirty, expected.collect());
     assert_eq!(p.look_at_pull_requests().await, ["pushed"]);
+}
+
+/// The call after a page that was cut continued behind the last member that was marked, wherever it was by then: what
+/// stood between its old place and its new one was never marked.
+async fn what_moves_while_everything_is_marked_dirty_hides_nothing(p: Fixture) {
+    let mut waiting = Vec::new();
+    for number in 0..4 {
+        let pull_request = event(&Keys::generate(), 1618, "pr", number);
+        let names: Vec<String> = (0..16).map(|other| format!("{number}-{other}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hold = Hold {
+            coordinates: coordinates(&names),
+            ..hold(&pull_request, LONG + number)
+        };
+        p.purgatory.hold(&hold).await.unwrap();
+        waiting.push(hold);
+    }
+    assert_eq!(p.look_at_pull_requests().await.len(), 64);
+    let start = ("0".to_owned(), String::new());
+    let mut cursor = p.purgatory.mark_held_page(&start).await.unwrap();
+    assert!(!cursor.1.is_empty(), "{cursor:?}");
+    let marked = || async {
+        let marked = p.purgatory.dirty_pull_requests(99).await.unwrap();
+        let marked: BTreeSet<_> = marked.into_iter().map(|(coordinate, _)| coordinate).collect();
+        marked
+    };
+
+    while cursor != start {
+        let marked = marked().await;
+        for hold in waiting.iter_mut().filter(|hold| hold.coordinates.is_subset(&marked)) {
+            assert_eq!(p.purgatory.end(&ids([&hold.event])).await.unwrap(), 1);
+            hold.hold_secs += 10;
+            p.purgatory.hold(hold).await.unwrap();
+        }
+        cursor = p.purgatory.mark_held_page(&cursor).await.unwrap();
+    }
+
+    assert_eq!(marked().await.len(), 64);
+}
+
+async fn neither_overdue_placeholders_nor_overdue_entries_starve_the_others(p: Fixture) {
+    let author = Keys::generate();
+    for number in 0..8 {
+        let state = event(&author, 30618, &format!("entry-{number}"), 1);
+        p.purgatory.hold(&hold(&state, 0)).await.unwrap();
+        let place = coordinate(&author, &format!("placeholder-{number}"));
+        let put = p.purgatory.put_placeholder(&state.id, &place, oid('a'), 0).await;
+        assert_eq!(put.unwrap(), PlaceholderOutcome::Recorded);
+    }
+    p.clear_dirty().await;
+    p.look_at_pull_requests().await;
+
+    for _ in 0..2 {
+        assert_eq!(p.purgatory.mark_overdue(4, LONG).await.unwrap(), 4);
+
+        assert_eq!(
+            (p.clear_dirty().await.len(), p.look_at_pull_requests().await.len()),
+            (2, 2)
+        );
+    }
 }
 
 async fn an_epoch_that_has_begun_goes_on(p: Fixture) {

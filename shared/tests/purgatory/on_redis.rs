@@ -825,8 +825,12 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let vanished = fixture.purgatory.vanish(&author.public_key(), 0).await;
     assert_eq!(vanished.unwrap(), 0, "all are later");
     fill_keys_of_the_server(&fixture.purgatory).await;
-
     let server = fixture.server();
+    // Of an earlier version.
+    server
+        .ask::<u64>(&["ZADD", "{purgatory}:deadlines", "1", "an id"])
+        .await;
+
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;
     let (mut seen, mut seen_fields) = (BTreeSet::new(), BTreeSet::new());
     for key in &found {

@@ -67,7 +67,14 @@ impl RedisCost {
     /// The purgatory does not answer.
     pub async fn measure() -> Result<Vec<Self>, PurgatoryError> {
         let mut costs = Vec::new();
-        for fill in [Fill::Small, Fill::Large, Fill::Wide, Fill::Marks, Fill::Related] {
+        for fill in [
+            Fill::Small,
+            Fill::Large,
+            Fill::Wide,
+            Fill::Marks,
+            Fill::Related,
+            Fill::Overdue,
+        ] {
             let bench = Bench::start(fill.name()).await?;
             costs.extend(bench.measure(fill).await?);
         }
@@ -108,6 +115,8 @@ enum Fill {
     Marks,
     /// Related events behind wide PRs.
     Related,
+    /// Wide PRs and placeholders that are past their deadline.
+    Overdue,
 }
 
 impl Fill {
@@ -118,6 +127,7 @@ impl Fill {
             Self::Wide => "wide PRs",
             Self::Marks => "marks",
             Self::Related => "related events",
+            Self::Overdue => "overdue",
         }
     }
 }
@@ -167,6 +177,7 @@ impl Bench {
             Fill::Wide => self.wide().await,
             Fill::Marks => self.marks().await,
             Fill::Related => self.related().await,
+            Fill::Overdue => self.overdue().await,
         }
     }
 
@@ -395,6 +406,56 @@ impl Bench {
         Ok(())
     }
 
+    /// Has what is past its deadline reconciled, and the members taken out of which a crash has left nothing else.
+    async fn overdue(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        let count = self.hold_overdue().await?;
+        self.begin().await;
+        while self.purgatory.mark_overdue(64, 1000).await? > 0 {}
+        costs.push(self.end(&format!("mark {count} overdue")).await);
+
+        // Anew: what was marked is looked at again much later.
+        let () = redis::cmd("FLUSHALL").query_async(&mut self.connection).await.unwrap();
+        let count = self.hold_overdue().await?;
+        for left in ["{purgatory}:entry:*", "{purgatory}:placeholder:*"] {
+            let list = redis::cmd("KEYS").arg(left).query_async(&mut self.connection).await;
+            let keys: Vec<String> = list.unwrap();
+            let () = redis::cmd("UNLINK")
+                .arg(keys)
+                .query_async(&mut self.connection)
+                .await
+                .unwrap();
+        }
+        self.begin().await;
+        while self.has_any_waiting().await? {
+            self.purgatory.mark_overdue(64, 1000).await?;
+        }
+        costs.push(self.end(&format!("take out {count} that have vanished")).await);
+        Ok(costs)
+    }
+
+    async fn has_any_waiting(&self) -> Result<bool, PurgatoryError> {
+        let counts = self.purgatory.counts().await?;
+        Ok(counts.waiting + counts.placeholders > 0)
+    }
+
+    /// Holds wide PRs and records placeholders that are overdue at once, and returns how many.
+    async fn hold_overdue(&mut self) -> Result<usize, PurgatoryError> {
+        let oid = "a".repeat(40).parse().unwrap();
+        let mut holds = Vec::new();
+        for number in 0..200 {
+            let names: Vec<String> = (0..16).map(|place| odd_name(number * 16 + place)).collect();
+            let event = event(&Keys::generate(), 1618, "", 1, 0);
+            let place = coordinate(&names[0]);
+            let _ = self.purgatory.put_placeholder(&event.id, &place, oid, 0).await?;
+            holds.push(Hold {
+                hold_secs: 0,
+                ..hold(event, &names)
+            });
+        }
+        Ok(2 * self.fill(holds.into_iter()).await?.len())
+    }
+
     /// Looks at as many PRs as one repository may have waiting.
     async fn look_at_many(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
         let (mut costs, at) = (Vec::new(), coordinate("victim"));
@@ -475,9 +536,6 @@ impl Bench {
         let marked = self.purgatory.mark_releasing(&releases, 0).await?;
         costs.push(self.end(&format!("mark {} releasing", releases.len())).await);
         drop(marked);
-        self.begin().await;
-        self.purgatory.mark_overdue(64, 1).await?;
-        costs.push(self.end("mark 64 overdue").await);
         self.begin().await;
         let due: Vec<Leased> = self.purgatory.take_due(64, 1000).await?;
         costs.push(self.end(&format!("take {} due", due.len())).await);

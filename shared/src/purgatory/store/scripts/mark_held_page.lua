@@ -2,28 +2,28 @@
 -- Has everything reconciled that is held or asleep, or has a placeholder, one page of it.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 the cursor, "0" at first, 2 the last that was marked of what stands at the cursor, empty if none was
--- Returns: { ARGV 1 and 2 of the next page }; "0" and empty: that was the last.
+-- ARGV: 1 the cursor, "0" at first, 2 what is left of the page before it, empty if nothing is: its key and its members
+-- Returns: { ARGV 1 and 2 of the next call }; "0" and empty: that was the last.
 -- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
-local set, members, cursor = scan_waiting(ARGV[1])
-local first = 1
-for place, member in ipairs(members) do
-  if member == ARGV[2] then
-    first = place + 1
+local set, members, cursor = nil, {}, ARGV[1]
+if ARGV[2] == '' then
+  set, members, cursor = scan_waiting(cursor)
+else
+  -- A page is scanned once: scanned again, it may have other members, and the same ones in another order.
+  for word in string.gmatch(ARGV[2], '%S+') do
+    members[#members + 1] = word
   end
+  set = table.remove(members, 1)
 end
-
--- What has left meanwhile is no place to continue from: then all of it is marked, some of it again.
-local coordinates, last = {}, ''
-for place = first, #members do
+local coordinates, left = {}, { set }
+for _, member in ipairs(members) do
   if is_enough() then
-    cursor = ARGV[1]
-    break
+    left[#left + 1] = member
+  else
+    note_due(coordinates, set, member)
   end
-  note_due(coordinates, set, members[place])
-  last = members[place]
 end
 raise(coordinates)
-return { cursor, cursor == ARGV[1] and last or '' }
+return { cursor, #left > 1 and table.concat(left, ' ') or '' }
