@@ -107,8 +107,9 @@ impl Advertised {
 
     /// Returns the answer to an `ls-refs`.
     pub(crate) fn ls_refs(&self, request: LsRefs) -> RefAnswer {
+        let request = request.about(&self.refs);
         let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
-        // The latest is the last: others that are requested only once replace none that is requested often.
+        // The latest is the last.
         let again = |latest: &mut Vec<(LsRefs, Bytes)>| {
             let place = latest.iter().position(|(known, _)| *known == request)?;
             let kept = latest.remove(place);
@@ -134,7 +135,9 @@ impl Advertised {
             return answer;
         }
         if latest.len() == LS_REFS_KEPT_MAX {
-            latest.remove(0);
+            // What git usually asks for stays: it may be long, and is made for all.
+            let oldest = latest.iter().position(|(known, _)| !known.is_usual());
+            latest.remove(oldest.unwrap_or(0));
         }
         latest.push((request, whole.clone()));
         answer
@@ -191,8 +194,8 @@ pub(super) fn tags_of(refs: &RefSnapshot) -> sha256::Hash {
 /// The capabilities for clients that fetch by version 2.
 static CAPABILITIES: OnceLock<TaggedBody> = OnceLock::new();
 
-/// Answers to `ls-refs` kept: those to clones and to fetches of everything, by the git of today and by an older one.
-const LS_REFS_KEPT_MAX: usize = 2;
+/// Answers to `ls-refs` kept: those that git usually asks for, and another.
+const LS_REFS_KEPT_MAX: usize = 4;
 
 /// Of the prefixes in a request whose answer is kept. A clone names 3, a fetch of one branch 6.
 const PREFIX_BYTES_KEPT_MAX: usize = 1024;
@@ -210,27 +213,39 @@ mod tests {
     use crate::fetch::reader::CACHE_BYTES_MAX;
     use crate::repositories::testing::imported_refs;
 
+    /// Whoever asked for lists in turns had each of them made anew, as a whole.
+    #[test]
+    fn no_request_replaces_what_git_usually_asks_for() {
+        let advertised = Advertised::new(Arc::new(imported_refs(10)));
+        let usual = || LsRefs::usual().map(|request| advertised.ls_refs(request).made().unwrap().as_ptr());
+        let before = usual();
+
+        for number in 0..9 {
+            drop(advertised.ls_refs(LsRefs::of_prefix(&format!("refs/heads/{number}"))));
+        }
+
+        assert_eq!(usual(), before);
+    }
+
     #[test]
     fn a_hundred_thousand_refs_are_kept_with_every_answer_that_was_made() {
         let advertised = Advertised::new(Arc::new(imported_refs(100_000)));
         let before = advertised.bytes();
         let info_refs = |service| advertised.info_refs(service, ProtocolVersion::V0).bytes();
+        let ls_refs = |request| advertised.ls_refs(request).made().unwrap().clone();
         let answers = || {
-            [
-                info_refs(GitService::UploadPack),
-                info_refs(GitService::ReceivePack),
-                advertised.ls_refs(LsRefs::all()).made().unwrap().clone(),
-            ]
+            let services = [GitService::UploadPack, GitService::ReceivePack];
+            let answers = services.into_iter().map(info_refs);
+            answers.chain(LsRefs::usual().map(ls_refs)).collect::<Vec<Bytes>>()
         };
 
         let made = answers();
 
-        let len: usize = made.iter().map(Bytes::len).sum();
+        let prefixes = LsRefs::usual().map(|request| request.prefix_bytes());
+        let len = made.iter().map(Bytes::len).chain(prefixes).sum::<usize>();
         assert_eq!(advertised.bytes(), before + len as u64);
-        assert!(advertised.bytes() + made[2].len() as u64 <= bytes_each_max(CACHE_BYTES_MAX));
-        assert_eq!(
-            answers().map(|answer| answer.as_ptr()),
-            made.map(|answer| answer.as_ptr())
-        );
+        assert!(advertised.bytes() <= bytes_each_max(CACHE_BYTES_MAX));
+        let places = |answers: Vec<Bytes>| answers.iter().map(|answer| answer.as_ptr()).collect::<Vec<_>>();
+        assert_eq!(places(answers()), places(made));
     }
 }

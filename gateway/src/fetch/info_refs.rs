@@ -8,6 +8,7 @@ use warp::http::HeaderMap;
 use warp::reply::Response;
 
 use crate::fetch::advertised::Offer;
+use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
 use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
@@ -56,7 +57,17 @@ pub(crate) async fn info_refs(
         Offer::Kept(body) => (RefAnswer::from(body.bytes), Some(body.tag)),
         Offer::Made(answer) => (answer, None),
     };
-    match process.send_refs(address, answer).await {
+    let sent = match process.send_refs(address, answer).await {
+        // A push depends on no room for fetches: all who push have this one in common.
+        Err(UploadPackError::Busy) if service == GitService::ReceivePack => {
+            match advertised.info_refs(service, version) {
+                Offer::Kept(body) => Ok(FetchAnswer::Whole(body.bytes)),
+                Offer::Made(_) => Err(UploadPackError::Busy),
+            }
+        }
+        sent => sent,
+    };
+    match sent {
         Ok(FetchAnswer::Whole(bytes)) => reply::git_offer(reply::git(content_type, bytes), tag),
         Ok(FetchAnswer::Streamed(chunks)) => reply::git_offer(reply::git_stream(content_type, chunks), tag),
         Err(error) => refusal(&error),

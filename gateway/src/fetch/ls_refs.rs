@@ -111,6 +111,31 @@ impl LsRefs {
         self.peel && self.symrefs && (self.prefixes.is_none() || USUAL_PREFIXES.iter().any(is_usual))
     }
 
+    /// Returns the same without what makes no difference to these refs.
+    pub(super) fn about(mut self, refs: &RefSnapshot) -> Self {
+        self.unborn &= refs.head_oid().is_none();
+        self
+    }
+
+    /// The usual ones, as the git of today asks.
+    #[cfg(test)]
+    pub(super) fn usual() -> [Self; 3] {
+        let [clone, fetch] = USUAL_PREFIXES.map(|prefixes| Self {
+            prefixes: Some(prefixes.iter().map(|prefix| Box::from(*prefix)).collect()),
+            ..Self::all()
+        });
+        [clone, fetch, Self::all()]
+    }
+
+    /// One that hardly anybody makes.
+    #[cfg(test)]
+    pub(super) fn of_prefix(prefix: &str) -> Self {
+        Self {
+            prefixes: Some(vec![prefix.into()]),
+            ..Self::all()
+        }
+    }
+
     /// As `git ls-remote` asks.
     #[cfg(test)]
     pub(super) fn all() -> Self {

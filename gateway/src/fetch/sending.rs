@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::fairness::shares::Claim;
 use crate::fairness::shares::Shares;
@@ -19,6 +20,7 @@ use crate::fetch::conversation::deliver;
 use crate::fetch::conversation::sent_by;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::ref_answer::RefAnswer;
+use crate::fetch::slot::PAUSE_AFTER;
 use crate::fetch::slot::add_when_read;
 use crate::fetch::spool::FetchSpool;
 use crate::fetch::spool::SpoolEnd;
@@ -34,14 +36,14 @@ impl Drop for Filling {
 }
 
 /// The answer to a fetch. An error in it means that the rest is missing: it must then be cut off, not ended. Dropping
-/// it ends the git that writes it.
+/// it ends what writes it.
 pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
 /// How a fetch is answered.
 pub(crate) enum FetchAnswer {
     /// With this, and no git.
     Whole(Bytes),
-    /// By git.
+    /// By git, or with a long list of refs.
     Streamed(UploadPackAnswer),
 }
 
@@ -57,15 +59,19 @@ impl FetchAnswer {
 }
 
 /// Writes an answer that lists refs into a spool at once, whatever its reader takes: then neither the answer nor the
-/// refs stay in memory. Where there is no room on disk it waits for the reader, in one of the places of `paused`.
+/// refs stay in memory. Where there is no room on disk it waits for the reader, and for a slow one in one of the places
+/// of `paused`.
 pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, (paused, reader): (Shares, IpAddr)) {
     let filling = Filling(spool);
     tokio::spawn(async move {
         let spool = &filling.0;
         let spooled = async {
             for piece in answer {
-                if !spool.offer(&piece).await {
-                    add_when_read((&paused, reader), (spool, &piece), async {}).await?;
+                while !spool.offer(&piece).await {
+                    if timeout(PAUSE_AFTER, spool.taken()).await.is_err() {
+                        add_when_read((&paused, reader), (spool, &piece), async {}).await?;
+                        break;
+                    }
                 }
             }
             spool.end(SpoolEnd::Whole);

@@ -136,7 +136,7 @@ pub(super) async fn add_when_read<T>(
 }
 
 /// By then, a reader on a fast line has taken everything in memory.
-const PAUSE_AFTER: Duration = Duration::from_secs(1);
+pub(super) const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

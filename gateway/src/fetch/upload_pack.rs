@@ -44,10 +44,11 @@ pub(crate) async fn upload_pack(
             let answer = process.answer((path, advertised), request).await;
             reader.weigh(coordinate, &finding);
             if let Ok(FetchAnswer::Streamed(_)) = &answer {
-                // It may have waited for a slot, and the repository may have been taken down meanwhile.
-                let finding = reader.find(coordinate).await;
-                if !matches!(finding.found, Found::Readable { .. }) {
-                    return unreadable(&finding.found);
+                // It may have waited for a slot, and the repository may have been taken down meanwhile, or have lost
+                // its state: then it reads as empty, from another place.
+                let now = reader.find(coordinate).await;
+                if !matches!(&now.found, Found::Readable { path: place, .. } if place == path) {
+                    return unreadable(&now.found);
                 }
             }
             answer

@@ -171,6 +171,32 @@ async fn refs_that_nobody_reads_take_little_memory() {
     assert!(late.len() > LISTED_REFS * LISTED_REF_BYTES && late.ends_with(b"0000\r\n0\r\n\r\n"));
 }
 
+/// The refs of a push came from memory once, and not from the room that strangers' fetches fill.
+#[tokio::test]
+async fn a_push_to_many_refs_needs_no_room_for_fetches() {
+    let options = Options {
+        gateway: &["--transfers-max=1"],
+        ..Options::default()
+    };
+    let world = World::start(Kind::Embedded, options).await;
+    let (served, commit) = large(&world).await;
+    add_refs(&world, &served, 2_000).await;
+    let _slow = begin_clones(&served, &commit, 1).await;
+    let offered = async |service: &str| {
+        let path = repository_path(&served.repository.coordinate());
+        world.get(&format!("{path}/info/refs?service=git-{service}"), "").await
+    };
+
+    let (status, refs) = offered("receive-pack").await;
+
+    assert_eq!(
+        (status, refs.len() > 2_000 * LISTED_REF_BYTES),
+        (200, true),
+        "{refs:.99}"
+    );
+    assert_eq!(offered("upload-pack").await.0, 503, "there is no room");
+}
+
 /// Writes refs into a repository of the server: a state declares a few thousand at most.
 async fn add_refs(world: &World, served: &Served, count: usize) {
     let name = "long/".repeat(LISTED_REF_BYTES / 5);
