@@ -296,7 +296,11 @@ impl WritePolicy {
     /// left the purgatory, or have been accepted a moment ago.
     async fn consider_releasing(&self, after: &BTreeSet<EventId>) -> Result<Considered, FactsError> {
         let before = self.recently_accepted.others(after);
-        let is_early = !before.is_empty() && !self.loader.purgatory.entries(&before).await?.is_empty();
+        // The first is not asked about: only whether any of the others is here, in whatever status.
+        let is_early = match before.first() {
+            Some(first) => self.loader.purgatory.standing(first, &before).await?.is_any_here,
+            None => false,
+        };
         Ok(match is_early {
             true => Considered::Answered(Answer::Hold(HELD_MESSAGE.into())),
             false => Considered::Releasing,
@@ -362,9 +366,11 @@ impl WritePolicy {
             match self.consider_related(event, &hold.source).await? {
                 Considered::Waits(again) => hold = *again,
                 Considered::Answered(answer) => return Ok(answer),
-                Considered::Belongs(_) | Considered::Releasing | Considered::NotOurs | Considered::Deletes => {
+                Considered::Belongs(_) | Considered::Releasing => {
+                    self.recently_accepted.remember(References::of(event));
                     return Ok(Answer::Accept);
                 }
+                Considered::NotOurs | Considered::Deletes => return Ok(Answer::Accept),
             }
         }
         Ok(answer_to(HoldOutcome::Absent))

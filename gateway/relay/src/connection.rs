@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
@@ -159,6 +160,12 @@ impl Client {
     async fn read(&self, text: Utf8Bytes) -> Result<ReadMessage, Gone> {
         if text.len() <= READ_HERE_MAX {
             return Ok(ClientMessage::parse(text.as_str(), &self.relay.limits));
+        }
+        if !self.is_foreign {
+            // A push waits for it.
+            let limits = self.relay.limits;
+            let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
+            return read.await.map_err(|_| Gone);
         }
         let _share = self.share.acquire().await.map_err(|_| Gone)?;
         self.relay.large_messages.read(text).await

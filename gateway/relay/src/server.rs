@@ -1,5 +1,6 @@
 //! Starts and stops the relay.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -92,6 +93,7 @@ impl RelayServer {
         let submitted = Submitted {
             own: own_submitted,
             others: submitted,
+            taken: VecDeque::new(),
         };
         let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));
         tokio::spawn(front::listen(listener, relay));

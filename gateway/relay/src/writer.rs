@@ -1,6 +1,7 @@
 //! The only writer: asks the policy about the submitted events, stores the accepted ones as a batch, then answers, then
 //! notifies the subscribers (strfry `RelayWriter.cpp`).
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub(super) struct Submitted {
     /// By this host: a push waits for it.
     pub(super) own: mpsc::Receiver<Submission>,
     pub(super) others: mpsc::Receiver<Submission>,
+    /// Others of one batch, not judged yet.
+    pub(super) taken: VecDeque<Submission>,
 }
 
 /// Events that are stored together.
@@ -57,6 +60,7 @@ struct Batch {
     bytes: usize,
     /// Whether this host has submitted one of them: then nobody else's are waited for.
     is_own: bool,
+    /// They are stored in this order: those that were ordered after others are behind them.
     accepted: Vec<(Outbound, Event)>,
 }
 
@@ -64,15 +68,28 @@ impl Submitted {
     /// Waits for the first event of a batch; `None` is the end. Those that this host submits come before all others,
     /// however many wait.
     async fn first(&mut self) -> Option<Submission> {
-        tokio::select! {
-            biased;
-            Some(own) = self.own.recv() => Some(own),
-            Some(other) = self.others.recv() => Some(other),
-            else => None,
+        if !self.taken.is_empty() {
+            return self.own.try_recv().ok().or_else(|| self.taken.pop_front());
         }
+        let first = tokio::select! {
+            biased;
+            Some(own) = self.own.recv() => own,
+            Some(other) = self.others.recv() => other,
+            else => return None,
+        };
+        let mut bytes = first.bytes;
+        while !first.is_own
+            && bytes < BATCH_BYTES_MAX
+            && self.taken.len() + 1 < BATCH_MAX
+            && let Ok(other) = self.others.try_recv()
+        {
+            bytes += other.bytes;
+            self.taken.push_back(other);
+        }
+        Some(first)
     }
 
-    /// Returns the next event of a batch that has come by now.
+    /// Returns the next event of a batch: this host's that have come by now, and then no others.
     fn next(&mut self, batch: &Batch) -> Option<Submission> {
         if batch.judged == BATCH_MAX || batch.bytes >= BATCH_BYTES_MAX {
             return None;
@@ -80,12 +97,11 @@ impl Submitted {
         match (self.own.try_recv(), batch.is_own) {
             (Ok(own), _) => Some(own),
             (Err(_), true) => None,
-            (Err(_), false) => self.others.try_recv().ok(),
+            (Err(_), false) => self.taken.pop_front(),
         }
     }
 
-    /// Judges the next events, in order of arrival, with what comes meanwhile; `None` is the end. The refused ones are
-    /// answered.
+    /// Judges the next events, in order of arrival; `None` is the end. The refused ones are answered.
     async fn batch(&mut self, policy: &mut impl EventPolicy) -> Option<Batch> {
         let (mut batch, mut next) = (Batch::default(), self.first().await);
         next.as_ref()?;
@@ -111,17 +127,6 @@ impl Submitted {
     }
 }
 
-impl Batch {
-    /// Returns the accepted events in the order in which they are stored: that of their timestamps, so that of two
-    /// versions each is stored once. This host's stay as they came, each behind those that it is ordered after.
-    fn in_order(mut self) -> (Vec<Outbound>, Vec<Event>) {
-        if !self.is_own {
-            self.accepted.sort_by_key(|(_, event)| (event.created_at, event.id));
-        }
-        self.accepted.into_iter().unzip()
-    }
-}
-
 /// Writes until every sender of submissions is dropped.
 pub(super) async fn run(
     mut policy: impl EventPolicy,
@@ -133,7 +138,7 @@ pub(super) async fn run(
     let mut batch = 0;
     while let Some(judged) = submitted.batch(&mut policy).await {
         batch += 1;
-        let (outbounds, events) = judged.in_order();
+        let (outbounds, events): (Vec<Outbound>, Vec<Event>) = judged.accepted.into_iter().unzip();
         progress.send_modify(|batches| batches.begun = batch);
         let results = save(&store, &events).await;
         for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
@@ -244,7 +249,11 @@ mod tests {
     /// before all.
     async fn batches(submits_at: usize) -> Vec<Vec<u16>> {
         let ((to_own, own), (to_others, others)) = (mpsc::channel(9), mpsc::channel(9));
-        let mut submitted = Submitted { own, others };
+        let mut submitted = Submitted {
+            own,
+            others,
+            taken: VecDeque::new(),
+        };
         for _ in 0..9 {
             to_others.send(submission(62, 262_144)).await.unwrap();
         }
@@ -260,8 +269,8 @@ mod tests {
         }
         let mut batches = Vec::new();
         while let Some(batch) = submitted.batch(&mut policy).await {
-            let (_, events) = batch.in_order();
-            batches.push(events.iter().map(|event| event.kind.as_u16()).collect());
+            let accepted = batch.accepted.iter();
+            batches.push(accepted.map(|(_, event)| event.kind.as_u16()).collect());
         }
         batches
     }
@@ -274,6 +283,9 @@ mod tests {
             [vec![30617, 30618], vec![62; 4], vec![62; 4], vec![62]]
         );
         // Where it comes while strangers' are judged, it is stored with those.
-        assert_eq!(batches(2).await, [vec![62, 62, 30617, 30618], vec![62; 4], vec![62; 3]]);
+        assert_eq!(
+            batches(2).await,
+            [vec![62, 62, 30617, 30618], vec![62; 2], vec![62; 4], vec![62]]
+        );
     }
 }

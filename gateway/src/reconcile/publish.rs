@@ -161,42 +161,48 @@ impl Publisher {
         let sent = rounds.iter().flatten().map(|leased| self.relay.publish(&leased.event));
         let mut outcomes = join_all(sent).await.into_iter();
         let took = start.elapsed();
-        let (mut left_behind, mut settled) = (BTreeSet::new(), Vec::new());
+        let (mut left_behind, mut to_settle) = (BTreeSet::new(), Vec::new());
         for round in rounds {
-            let answered = round.iter().zip(outcomes.by_ref());
-            let settlements = answered.map(|(leased, outcome)| self.judge(leased, outcome, &left_behind));
-            let settlements = join_all(settlements).await;
+            let answers: Vec<RelayAnswer> = outcomes.by_ref().take(round.len()).map(RelayAnswer::read).collect();
+            if !answers.iter().all(RelayAnswer::is_the_end) {
+                // What they may be tried again after must have left the purgatory, and waits for none of them.
+                self.settle_all(std::mem::take(&mut to_settle), took).await;
+            }
+            let answered = round.iter().zip(answers);
+            let judged = answered.map(|(leased, answer)| self.judge(leased, answer, &left_behind));
+            let settlements = join_all(judged).await;
             let left = |(leased, settlement): (&Leased, &Settlement)| (!ends(settlement)).then_some(leased.event.id);
             left_behind.extend(round.iter().zip(&settlements).filter_map(left));
-            settled.extend(round.into_iter().zip(settlements));
+            to_settle.extend(round.into_iter().zip(settlements));
         }
-        for (leased, settlement) in &settled {
-            self.note(&leased.event, settlement, took);
-        }
-        join_all(
-            settled
-                .iter()
-                .map(|(leased, settlement)| self.settle(leased, settlement)),
-        )
-        .await;
+        self.settle_all(to_settle, took).await;
         left_behind
     }
 
     /// Returns how an attempt to publish ended, by the relay's answer and the events that are not served.
-    async fn judge(&self, leased: &Leased, outcome: PublishOutcome, left_behind: &BTreeSet<EventId>) -> Settlement {
+    async fn judge(&self, leased: &Leased, mut answer: RelayAnswer, left_behind: &BTreeSet<EventId>) -> Settlement {
         let Leased { event, after, .. } = leased;
         let is_free = after.is_disjoint(left_behind);
-        let is_held = matches!(outcome, PublishOutcome::Held(_));
-        let mut answer = RelayAnswer::read(outcome);
-        if is_held && is_free && !after.is_empty() {
+        if matches!(answer, RelayAnswer::Holds(_)) && is_free && !after.is_empty() {
             // One that it is ordered after went in by another way, and not before it.
             answer = RelayAnswer::read(self.relay.publish(event).await);
         }
         match answer {
             RelayAnswer::Settles(settlement) if is_free || ends(&settlement) => settlement,
+            RelayAnswer::Holds(error) if is_free => retry(error),
             RelayAnswer::Refuses(refusal) if is_free => self.bring_in(event, refusal).await,
-            RelayAnswer::Settles(_) | RelayAnswer::Refuses(_) => Settlement::GiveBack,
+            RelayAnswer::Settles(_) | RelayAnswer::Holds(_) | RelayAnswer::Refuses(_) => Settlement::GiveBack,
         }
+    }
+
+    async fn settle_all(&self, settlements: Vec<(Leased, Settlement)>, took: Duration) {
+        for (leased, settlement) in &settlements {
+            self.note(&leased.event, settlement, took);
+        }
+        let settled = settlements
+            .iter()
+            .map(|(leased, settlement)| self.settle(leased, settlement));
+        join_all(settled).await;
     }
 
     /// Counts and logs how an attempt to publish ended.
@@ -350,7 +356,7 @@ fn in_rounds(mut open: Vec<Leased>) -> Vec<Vec<Leased>> {
     while !open.is_empty() {
         let ids: BTreeSet<EventId> = open.iter().map(|leased| leased.event.id).collect();
         let (ready, later): (Vec<_>, Vec<_>) = open.into_iter().partition(|leased| leased.after.is_disjoint(&ids));
-        // Two that are ordered after each other: neither waits.
+        // Two that are ordered after each other, which no plan makes: it ends here all the same.
         let (round, left) = if ready.is_empty() {
             (later, ready)
         } else {
@@ -386,6 +392,8 @@ fn outcome_index(settlement: &Settlement) -> usize {
 enum RelayAnswer {
     /// All there is to know.
     Settles(Settlement),
+    /// Its write policy holds it: one that it is ordered after is not served, or Redis has lost the mark.
+    Holds(String),
     /// The relay will not have the event, for this reason: there may be another way.
     Refuses(String),
 }
@@ -398,10 +406,14 @@ impl RelayAnswer {
             PublishOutcome::Replaced | PublishOutcome::Deleted | PublishOutcome::Expired => {
                 Self::Settles(Settlement::Dropped)
             }
-            // The plugin answered `purgatory:` although the entry is marked: it asked a Redis that has lost the mark.
-            PublishOutcome::Held(error) | PublishOutcome::Busy(error) => Self::Settles(retry(error)),
+            PublishOutcome::Held(error) => Self::Holds(error),
+            PublishOutcome::Busy(error) => Self::Settles(retry(error)),
             PublishOutcome::Refused(refusal) => Self::Refuses(refusal),
         }
+    }
+
+    fn is_the_end(&self) -> bool {
+        matches!(self, Self::Settles(settlement) if ends(settlement))
     }
 }
 
@@ -445,7 +457,7 @@ mod tests {
             (PublishOutcome::Replaced, RelayAnswer::Settles(Settlement::Dropped)),
             (PublishOutcome::Deleted, RelayAnswer::Settles(Settlement::Dropped)),
             (PublishOutcome::Expired, RelayAnswer::Settles(Settlement::Dropped)),
-            (PublishOutcome::Held(text()), RelayAnswer::Settles(retry(text()))),
+            (PublishOutcome::Held(text()), RelayAnswer::Holds(text())),
             (PublishOutcome::Busy(text()), RelayAnswer::Settles(retry(text()))),
             (PublishOutcome::Refused(text()), RelayAnswer::Refuses(text())),
         ] {

@@ -112,12 +112,12 @@ fn decide(model: &Configuration, state: &mut State, request: Request, reading: R
     }
 }
 
-/// Lets in what is being released, but not before what it is ordered after (`consider_releasing`). A moment ago is:
-/// until the relay has committed it.
+/// Lets in what is being released, but not before what it is ordered after (`consider_releasing`). What was accepted is
+/// remembered for a moment: until the relay has committed it, at the least.
 fn pass(model: &Configuration, state: &mut State, request: Request, event: Event) {
     let first = Event::Announcement;
     let is_ordered = state.redis.entries[event.index()].is_after_announcement;
-    let is_accepted = state.relay.served.has(first) || state.relay.is_in_batch(first);
+    let is_accepted = state.relay.is_in_batch(first);
     if !is_ordered || is_accepted || model.bug == Some(Bug::ReleasedOutOfOrder) {
         return accept(state, request);
     }

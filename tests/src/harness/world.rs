@@ -99,6 +99,9 @@ impl World {
     /// Kills the gateway as `kill -9` does.
     pub async fn kill_gateway(&mut self) {
         self.gateway.kill().await;
+        // A git that it was just starting has its socket for a moment longer, and resets who has connected by then.
+        let port = self.port;
+        eventually("nobody listens", async || !is_listened_at(("127.0.0.1", port)).await).await;
     }
 
     /// Asks the gateway to stop, as systemd does.

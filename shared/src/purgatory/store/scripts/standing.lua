@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Reads what a related event may wait behind.
+-- Reads what an event waits behind, or may wait behind.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 event id, then the ids that it refers to, at most 100
+-- ARGV: 1 event id, then the ids of the others, at most 200
 -- Returns: { the status of its own entry, or empty, 1 if one of the others is here, else 0, the last lease }. The lease is
 --          empty if one is here: when that has gone, it may be served, whatever was leased since.
 -- Cost: O(ids).
