@@ -255,6 +255,8 @@ const SLOT_FAMILIES: [SlotFamily; 4] = [
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use shared::purgatory::EntryStatus;
     use shared::purgatory::InventoryCounts;
 
@@ -337,6 +339,7 @@ mod tests {
             "{blind}"
         );
     }
+
     /// A name that is renamed here would be an alert that never fires.
     #[test]
     fn what_an_alert_selects_is_written() {
@@ -352,20 +355,31 @@ mod tests {
         };
         let text = page(Ok(InventoryCounts::default()), Some(&survey));
         let rules = include_str!("../../../strfry-config/prometheus-alerts.yml");
-        let mut selected = 0;
-        for part in rules.split('{').skip(1) {
-            let Some((matcher, _)) = part.split_once('}') else {
-                continue;
-            };
-            let Some((label, values)) = matcher.split_once("=~\"").or_else(|| matcher.split_once("=\"")) else {
-                continue;
-            };
-            for value in values.trim_end_matches('"').split('|').filter(|_| label != "job") {
-                selected += 1;
-                let written = format!("{label}=\"{value}\"");
-                assert!(text.contains(&written), "{written} in {text}");
+        let mut labels = BTreeSet::new();
+        for (before, matchers) in rules.lines().filter(|line| line.contains("expr:")).flat_map(selectors) {
+            let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+            let name = name.unwrap_or_default();
+            for matcher in matchers.split(',').filter(|matcher| !matcher.starts_with("job=")) {
+                let (label, values) = matcher.split_once('=').unwrap();
+                let values = values.trim_start_matches('~').trim_matches('"');
+                for value in values.split('|') {
+                    let (start, written) = (format!("{name}{{"), format!("{label}=\"{value}\""));
+                    let is_written = |line: &str| line.starts_with(&start) && line.contains(&written);
+                    assert!(text.lines().any(is_written), "{name} with {written} in {text}");
+                }
+                labels.insert(label);
             }
         }
-        assert_eq!(selected, 7, "of the statuses, reasons and outcomes");
+        assert_eq!(labels, BTreeSet::from(["outcome", "reason", "status"]));
+    }
+
+    /// Returns what stands before each pair of braces of an expression, and in it.
+    fn selectors(expression: &str) -> Vec<(&str, &str)> {
+        let braces = expression.match_indices('{');
+        let selector = |(open, _): (usize, &str)| {
+            let (before, behind) = (&expression[..open], &expression[open + 1..]);
+            (before, behind.split_once('}').unwrap().0)
+        };
+        braces.map(selector).collect()
     }
 }

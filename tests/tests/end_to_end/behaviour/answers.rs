@@ -8,6 +8,8 @@ use tests::clients::git::GitClient;
 use tests::clients::http;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
 use tests::clients::slow::Stranger;
 use tests::clients::slow::has_begun;
 use tests::clients::slow::rest;
@@ -30,6 +32,7 @@ in_both_worlds!(
     what_nobody_may_read_any_more_is_in_no_kept_answer,
     a_slow_request_is_answered_as_of_its_end,
     what_waits_for_a_slot_is_not_served_once_the_repository_is_denied,
+    what_waits_for_a_slot_is_not_served_once_its_state_is_deleted,
     a_gateway_killed_over_an_answer_leaves_nothing_of_it,
 );
 
@@ -153,8 +156,30 @@ async fn a_slow_request_is_answered_as_of_its_end(kind: Kind) {
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
 }
 
-/// A clone waits for a slot for up to half a minute.
 async fn what_waits_for_a_slot_is_not_served_once_the_repository_is_denied(kind: Kind) {
+    let answer = answer_to_who_waits(kind, async |world, served| {
+        std::fs::write(world.deny_list(), format!("{}/r\n", served.repository.npub())).unwrap();
+        let page = format!("/{}/r.git", served.repository.npub());
+        eventually("it is not served", async || world.get(&page, "").await.0 == 404).await;
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+async fn what_waits_for_a_slot_is_not_served_once_its_state_is_deleted(kind: Kind) {
+    let answer = answer_to_who_waits(kind, async |world, served| {
+        let owner = &served.repository.owner;
+        let states = format!("30618:{}:r", owner.public_key());
+        let deletion = sign(owner, 5, now(), &[tag(&["a", &states])]);
+        assert!(world.nostr().await.send(&deletion).await.taken);
+        eventually("it reads as empty", async || served.refs().await.is_empty()).await;
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+/// Returns what a clone gets that waits for a slot, as it may for half a minute, while the repository is `taken_away`.
+async fn answer_to_who_waits(kind: Kind, taken_away: impl AsyncFn(&World, &Served)) -> String {
     let options = Options {
         with_deny_list: true,
         gateway: &["--admin-bind=127.0.0.1:0", "--fetches-max=1"],
@@ -179,13 +204,10 @@ async fn what_waits_for_a_slot_is_not_served_once_the_repository_is_denied(kind:
     })
     .await;
 
-    std::fs::write(world.deny_list(), format!("{}/r\n", served.repository.npub())).unwrap();
-    let page = format!("/{}/r.git", served.repository.npub());
-    eventually("it is not served", async || world.get(&page, "").await.0 == 404).await;
+    taken_away(&world, &served).await;
     drop(git);
 
-    let answer = String::from_utf8_lossy(&rest(second).await).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    String::from_utf8_lossy(&rest(second).await).into_owned()
 }
 
 /// Both the one that is kept and the one that is being written.

@@ -3,6 +3,8 @@
 use nostr::key::Keys;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
 use tests::harness::gateway::Detour;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -18,6 +20,7 @@ use crate::fixture::settled;
 in_both_worlds!(
     a_push_loads_facts_once_reconciles_once_and_polls_for_nothing,
     pull_requests_of_strangers_cost_a_push_nothing,
+    a_request_to_vanish_from_elsewhere_has_nothing_reconciled,
 );
 
 /// The lines in the log of a gateway that contain one of the texts of [`COUNTED`], in order.
@@ -104,6 +107,25 @@ async fn pull_requests_of_strangers_cost_a_push_nothing(kind: Kind) {
     assert!(looked_at <= 2 * STRANGERS + STRANGERS / 10, "{looked_at}");
     let page = with.iter().map(|facts| facts.pull_requests).max();
     assert!(page <= Some(64), "{page:?}");
+}
+
+/// Before: each of them had the author's repositories reconciled, however often he asked.
+async fn a_request_to_vanish_from_elsewhere_has_nothing_reconciled(kind: Kind) {
+    let mut world = World::start(kind, Options::default()).await;
+    log_facts(&mut world).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    settled(&world).await;
+    let before = counted(&world.gateway_log()).len();
+
+    let elsewhere = [tag(&["relay", "wss://elsewhere.example"])];
+    let request = sign(&served.repository.owner, 62, now(), &elsewhere);
+    assert!(nostr.send(&request).await.taken);
+    eventually("it is stored", async || nostr.serves(&request).await).await;
+    settled(&world).await;
+
+    let log = counted(&world.gateway_log())[before..].to_vec();
+    assert!(!log.contains(&"reconcile repositories"), "{log:?}");
 }
 
 /// Declares one more commit of a repository and pushes it.

@@ -170,6 +170,31 @@ async fn protected_events_of_other_relays_go_in_by_import() {
     }
 }
 
+/// The state is judged before the import of what it is ordered after, and waited a second for another attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_an_imported_announcement_goes_in_at_once() {
+    let options = Options {
+        import: Import::Works,
+        ..Options::default()
+    };
+    let world = World::start(Kind::Strfry, options).await;
+    let repository = Repository::new("r");
+    let git = world.git("work").await;
+    let commit = git.commit("one").await;
+    let protected = world.announcement(&repository, now(), &[tag(&["-"])]);
+    let state = repository.state(now(), &[("refs/heads/main", &commit)]);
+    assert_eq!(world.stream(&protected).await["msg"], held().message);
+    let mut nostr = world.nostr().await;
+    assert_eq!(nostr.send(&state).await, held());
+
+    let said = git.push(&world.url(&repository), &["main"]).await;
+
+    assert!(said.ok && !said.stderr.contains("remote:"), "{}", said.stderr);
+    assert!(nostr.serves(&protected).await && nostr.serves(&state).await);
+    let log = world.gateway_log();
+    assert!(!log.contains("not released yet"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_fails_leaves_the_event_stuck_until_the_operator_has_mended_it() {
     let failing = Options {
