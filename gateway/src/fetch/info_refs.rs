@@ -69,7 +69,9 @@ pub(crate) async fn info_refs(
     };
     match sent {
         Ok(FetchAnswer::Whole(bytes)) => reply::git_offer(reply::git(content_type, bytes), tag),
-        Ok(FetchAnswer::Streamed(chunks)) => reply::git_offer(reply::git_stream(content_type, chunks), tag),
+        Ok(FetchAnswer::Streamed { chunks, len }) => {
+            reply::git_offer(reply::git_stream(content_type, chunks, len), tag)
+        }
         Err(error) => refusal(&error),
     }
 }

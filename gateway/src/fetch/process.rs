@@ -246,7 +246,7 @@ impl UploadPack {
             opened = opened => opened?,
             () = claim.ended() => return Err(UploadPackError::Busy),
         };
-        send(reader, claim, self.limits).await
+        send((reader, None), claim, self.limits).await
     }
 
     /// Answers a client at `address` with a list of refs.
@@ -258,9 +258,10 @@ impl UploadPack {
             return Ok(FetchAnswer::Whole(short.clone()));
         }
         let claim = Arc::new(self.fetches.enter(address).map_err(|_| UploadPackError::Busy)?);
+        let len = answer.made().map(Bytes::len);
         let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.answer_bytes_max);
         spool_refs(answer, Arc::clone(reader.spool()), (self.paused.clone(), address));
-        send(reader, claim, self.limits).await
+        send((reader, len), claim, self.limits).await
     }
 
     /// Receives a request, and answers it by the refs of before.
@@ -681,7 +682,7 @@ mod tests {
         assert_eq!(claims, answers.len());
         assert!(on_disk > long / 2, "{on_disk} of {long} bytes");
         for (answer, expected) in answers {
-            assert!(matches!(answer, FetchAnswer::Streamed(_)));
+            assert!(matches!(answer, FetchAnswer::Streamed { .. }));
             assert!(whole(answer).await.unwrap() == expected);
         }
         assert_eq!(server.fetches.in_use(), (0, 0));

@@ -44,7 +44,12 @@ pub(crate) enum FetchAnswer {
     /// With this, and no git.
     Whole(Bytes),
     /// By git, or with a long list of refs.
-    Streamed(UploadPackAnswer),
+    Streamed {
+        /// The answer.
+        chunks: UploadPackAnswer,
+        /// How many bytes it has, where that is known before.
+        len: Option<usize>,
+    },
 }
 
 #[cfg(test)]
@@ -53,7 +58,7 @@ impl FetchAnswer {
     pub(crate) fn into_stream(self) -> UploadPackAnswer {
         match self {
             Self::Whole(bytes) => Box::pin(futures_util::stream::iter([Ok(bytes)])),
-            Self::Streamed(answer) => answer,
+            Self::Streamed { chunks, .. } => chunks,
         }
     }
 }
@@ -86,12 +91,12 @@ pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, (paused, rea
     });
 }
 
-/// Sends an answer that is being spooled.
+/// Sends an answer that is being spooled, of `len` bytes if that is known.
 ///
 /// # Errors
 /// [`UploadPackError`] until the first byte of the answer.
 pub(super) async fn send(
-    reader: SpoolReader,
+    (reader, len): (SpoolReader, Option<usize>),
     claim: Arc<Claim>,
     limits: UploadPackLimits,
 ) -> Result<FetchAnswer, UploadPackError> {
@@ -101,11 +106,11 @@ pub(super) async fn send(
         let ended = deliver(reader, &claim, sender, limits).await;
         ended.inspect_err(|error| tracing::warn!(%error, "a fetch was cut off"))
     });
-    let mut answer = Box::pin(sent_by(run, chunks).peekable());
+    let mut chunks = Box::pin(sent_by(run, chunks).peekable());
     // Until the first bytes, a failure can still be reported with a status.
-    match answer.as_mut().peek().await {
+    match chunks.as_mut().peek().await {
         Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
-        Some(Ok(_)) | None => Ok(FetchAnswer::Streamed(answer)),
+        Some(Ok(_)) | None => Ok(FetchAnswer::Streamed { chunks, len }),
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn upload_pack(
             };
             let answer = process.answer((path, advertised), request).await;
             reader.weigh(coordinate, &finding);
-            if let Ok(FetchAnswer::Streamed(_)) = &answer {
+            if let Ok(FetchAnswer::Streamed { .. }) = &answer {
                 // It may have waited for a slot, and the repository may have been taken down meanwhile, or have lost
                 // its state: then it reads as empty, from another place.
                 let now = reader.find(coordinate).await;
@@ -62,9 +62,9 @@ pub(crate) async fn upload_pack(
             sent.add(0, answer.len() as u64);
             reply::git(RESULT_TYPE, answer)
         }
-        Ok(FetchAnswer::Streamed(answer)) => {
-            let counted = answer.inspect_ok(move |bytes| sent.add(0, bytes.len() as u64));
-            reply::git_stream(RESULT_TYPE, counted)
+        Ok(FetchAnswer::Streamed { chunks, len }) => {
+            let counted = chunks.inspect_ok(move |bytes| sent.add(0, bytes.len() as u64));
+            reply::git_stream(RESULT_TYPE, counted, len)
         }
         Err(error) => refusal(&error),
     }

@@ -96,15 +96,21 @@ fn not_modified(mut answer: Response) -> Response {
     answer
 }
 
-/// Answers with bytes of git's smart protocol as they are produced. An error truncates the answer, which git notices.
+/// Answers with bytes of git's smart protocol as they are produced, `len` of them if that is known. An error truncates
+/// the answer, which git notices.
 pub(crate) fn git_stream<E>(
     content_type: &'static str,
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,
+    len: Option<usize>,
 ) -> Response
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
 {
-    uncached(content_type, warp::reply::stream(chunks).into_response())
+    let mut response = warp::reply::stream(chunks).into_response();
+    if let Some(len) = len {
+        response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
+    }
+    uncached(content_type, response)
 }
 
 /// Keeps caches from the answer, as git's smart protocol demands (`gitprotocol-http(5)`).

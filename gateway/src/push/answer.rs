@@ -89,7 +89,7 @@ pub(super) fn in_task(
     });
     let chunks =
         stream::poll_fn(move |context| receiver.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>)));
-    reply::git_stream(RESULT_TYPE, chunks)
+    reply::git_stream(RESULT_TYPE, chunks, None)
 }
 
 /// When a client gets messages about a push.

@@ -1,5 +1,6 @@
 //! Clients that send or read as slowly as they can: they wait for themselves, and nobody waits for them.
 
+use tests::clients::http;
 use tests::clients::nostr::now;
 use tests::clients::slow::Stranger;
 use tests::clients::slow::has_begun;
@@ -181,20 +182,27 @@ async fn a_push_to_many_refs_needs_no_room_for_fetches() {
     let world = World::start(Kind::Embedded, options).await;
     let (served, commit) = large(&world).await;
     add_refs(&world, &served, 2_000).await;
-    let _slow = begin_clones(&served, &commit, 1).await;
     let offered = async |service: &str| {
         let path = repository_path(&served.repository.coordinate());
-        world.get(&format!("{path}/info/refs?service=git-{service}"), "").await
+        let head = format!("GET {path}/info/refs?service=git-{service} HTTP/1.1\r\n");
+        http::request(&world.authority(), &head, b"").await
     };
+    let with_room = offered("receive-pack").await;
+    let _slow = begin_clones(&served, &commit, 1).await;
 
-    let (status, refs) = offered("receive-pack").await;
+    let without = offered("receive-pack").await;
 
-    assert_eq!(
-        (status, refs.len() > 2_000 * LISTED_REF_BYTES),
-        (200, true),
-        "{refs:.99}"
-    );
-    assert_eq!(offered("upload-pack").await.0, 503, "there is no room");
+    for answer in [&with_room, &without] {
+        let (head, refs) = (answer.head(), answer.body());
+        assert_eq!(
+            (answer.status, refs.len() > 2_000 * LISTED_REF_BYTES),
+            (200, true),
+            "{head}"
+        );
+        assert!(head.contains(&format!("content-length: {}\r\n", refs.len())), "{head}");
+    }
+    assert_eq!(with_room.body(), without.body());
+    assert_eq!(offered("upload-pack").await.status, 503, "there is no room");
 }
 
 /// Writes refs into a repository of the server: a state declares a few thousand at most.
