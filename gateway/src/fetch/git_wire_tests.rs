@@ -10,8 +10,8 @@ use std::process::Output;
 use std::sync::Arc;
 
 use crate::fetch::advertised::Advertised;
-use crate::fetch::conversation::UploadPackLimits;
-use crate::fetch::process::UploadPack;
+use crate::fetch::limits::UploadPackLimits;
+use crate::fetch::server::UploadPack;
 use crate::git::command::Git;
 use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;

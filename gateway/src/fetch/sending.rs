@@ -9,16 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
+use futures_util::stream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::fairness::shares::Claim;
 use crate::fairness::shares::Shares;
-use crate::fetch::conversation::UploadPackLimits;
-use crate::fetch::conversation::cut_off;
-use crate::fetch::conversation::deliver;
-use crate::fetch::conversation::sent_by;
 use crate::fetch::error::UploadPackError;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ref_answer::RefAnswer;
 use crate::fetch::slot::PAUSE_AFTER;
 use crate::fetch::slot::add_when_read;
@@ -57,7 +56,7 @@ impl FetchAnswer {
     /// Returns it as it is sent.
     pub(crate) fn into_stream(self) -> UploadPackAnswer {
         match self {
-            Self::Whole(bytes) => Box::pin(futures_util::stream::iter([Ok(bytes)])),
+            Self::Whole(bytes) => Box::pin(stream::iter([Ok(bytes)])),
             Self::Streamed { chunks, .. } => chunks,
         }
     }
@@ -112,6 +111,57 @@ pub(super) async fn send(
         Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
         Some(Ok(_)) | None => Ok(FetchAnswer::Streamed { chunks, len }),
     }
+}
+
+/// Returns what `run` sends, and an error behind it if `run` fails.
+fn sent_by(
+    run: JoinHandle<io::Result<()>>,
+    chunks: mpsc::Receiver<Bytes>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync {
+    stream::unfold((chunks, Some(run)), |(mut chunks, run)| async move {
+        match chunks.recv().await {
+            Some(chunk) => Some((Ok(chunk), (chunks, run))),
+            None => match run?.await {
+                Ok(Ok(())) => None,
+                Ok(Err(_)) | Err(_) => Some((Err(cut_off()), (chunks, None))),
+            },
+        }
+    })
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "git upload-pack was cut off")
+}
+
+/// Sends an answer to a client, until it is all sent, or the client is gone or too slow. An error is for the log: the
+/// client does not get all.
+async fn deliver(
+    answer: SpoolReader,
+    claim: &Claim,
+    client: mpsc::Sender<Bytes>,
+    limits: UploadPackLimits,
+) -> io::Result<()> {
+    tokio::select! {
+        ended = timeout(limits.duration_max, send_all(answer, &client, limits)) => {
+            ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+        () = client.closed() => Ok(()),
+        () = claim.ended() => Err(io::Error::other("its slot was needed for another address")),
+    }
+}
+
+async fn send_all(mut answer: SpoolReader, client: &mpsc::Sender<Bytes>, limits: UploadPackLimits) -> io::Result<()> {
+    let mut patience = limits.least_rate.begin();
+    while let Some(bytes) = answer.next().await? {
+        let len = bytes.len();
+        let taken = patience.wait(timeout(limits.stall_max, client.send(bytes))).await;
+        match taken.map_err(io::Error::other)? {
+            Ok(Ok(())) => patience.moved(len),
+            Ok(Err(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The rest of what the reader has not taken is in the spool.

@@ -17,8 +17,8 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::fetch::info_refs::info_refs;
-use crate::fetch::process::UploadPack;
 use crate::fetch::reader::Reader;
+use crate::fetch::server::UploadPack;
 use crate::fetch::upload_pack;
 use crate::http::body;
 use crate::http::body::has_body;

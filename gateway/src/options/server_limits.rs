@@ -11,7 +11,7 @@ use shared::rules::PullRequestLimits;
 
 use crate::fairness::least_rate::LeastRate;
 use crate::fairness::shares::ShareLimits;
-use crate::fetch::conversation::UploadPackLimits;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::reader::CACHE_BYTES_MAX;
 use crate::git::command::GIT_COMMANDS_MAX;
 use crate::http::client_address::TrustedProxies;

@@ -27,10 +27,10 @@ use crate::fetch::answers::Sought;
 use crate::fetch::answers::WholeAnswer;
 use crate::fetch::answers::Writing;
 use crate::fetch::asked::AskedParser;
-use crate::fetch::conversation::Conversation;
-use crate::fetch::conversation::GitEnd;
-use crate::fetch::conversation::UploadPackLimits;
 use crate::fetch::error::UploadPackError;
+use crate::fetch::git_run::GitEnd;
+use crate::fetch::git_run::GitRun;
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::is_ls_refs;
 use crate::fetch::outcome::FETCH_OUTCOMES;
@@ -371,7 +371,7 @@ impl UploadPack {
     }
 
     fn let_git_answer(&self, fetch: Fetch, turn: FetchTurn, answer: Filling) -> Result<(), GitError> {
-        let conversation = Conversation {
+        let git_run = GitRun {
             child: self.spawn(&fetch.path, fetch.request.protocol.as_ref())?,
             request: fetch.request.bytes,
             answer: Arc::clone(&answer.0),
@@ -387,7 +387,7 @@ impl UploadPack {
         let this = self.clone();
         // A task of its own: keeping the answer does not depend on its first reader.
         tokio::spawn(async move {
-            match conversation.run(this.limits.duration_max).await {
+            match git_run.run(this.limits.duration_max).await {
                 Ok(GitEnd::Abandoned) => {}
                 Ok(end @ (GitEnd::Answered | GitEnd::Refused)) => this.finish(fetch.key.as_ref(), &answer.0, end).await,
                 Err(error) => tracing::warn!(%error, "git could not answer a fetch"),

@@ -1,0 +1,61 @@
+//! What fetches may cost.
+
+use std::time::Duration;
+
+use crate::fairness::least_rate::LeastRate;
+use crate::repositories::disk_use::DiskLimits;
+
+/// What one fetch may cost, and all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UploadPackLimits {
+    /// Most gits at once.
+    pub(crate) children_max: usize,
+    /// Longest wait for one of them to end.
+    pub(crate) queue_wait_max: Duration,
+    /// Longest wait for the client to send or to take the next bytes.
+    pub(crate) stall_max: Duration,
+    /// How slowly a client may send or take.
+    pub(crate) least_rate: LeastRate,
+    /// Most fetches at once, also those whose git has ended.
+    pub(crate) transfers_max: usize,
+    /// Most bytes of requests and answers that wait on disk, in all.
+    pub(crate) spool_bytes_max: u64,
+    /// The same of one answer: git waits for the reader with the rest.
+    pub(crate) answer_bytes_max: u64,
+    /// Longest wait for an answer that git writes for somebody else just now.
+    pub(crate) another_wait_max: Duration,
+    /// Most bytes of answers that are kept for others; below 4 none is.
+    pub(crate) kept_bytes_max: u64,
+    /// Bytes of the disk that stay free.
+    pub(crate) disk_free_min: u64,
+    /// Longest time of one answer.
+    pub(crate) duration_max: Duration,
+    /// Most bytes of a request.
+    pub(crate) request_bytes_max: u64,
+    /// Most memory of one git.
+    pub(crate) memory_bytes_max: u64,
+    /// Most CPU time of one git.
+    pub(crate) cpu_secs_max: u64,
+}
+
+impl UploadPackLimits {
+    /// Room for clones of large projects, a few at a time.
+    pub(crate) const DEFAULT: Self = Self {
+        children_max: 4,
+        queue_wait_max: Duration::from_secs(30),
+        stall_max: Duration::from_secs(60),
+        least_rate: LeastRate::DEFAULT,
+        transfers_max: 256,
+        spool_bytes_max: 4 << 30,
+        answer_bytes_max: 1 << 30,
+        // Most clones take git no longer. Of one that does, a client has lost no more than this.
+        another_wait_max: Duration::from_secs(5),
+        kept_bytes_max: 4 << 30,
+        disk_free_min: DiskLimits::DEFAULT.free_min,
+        duration_max: Duration::from_secs(6 * 3600),
+        // 100,000 objects wanted are 5 MB, what a client has is at most 1 MB more.
+        request_bytes_max: 8 << 20,
+        memory_bytes_max: 4 << 30,
+        cpu_secs_max: 3600,
+    };
+}
