@@ -2,6 +2,8 @@
 //! once, so no client delays it. Sending the answer is separate for each client.
 
 use std::io;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +14,17 @@ use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 use tokio::time::timeout;
 
+use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::long_pipe::LongPipe;
-use crate::fetch::slot::FetchSlot;
+use crate::fetch::slot::YieldingSlot;
 use crate::fetch::spool::FetchSpool;
 use crate::fetch::spool::SpoolReader;
+use crate::git::command::Git;
+use crate::git::error::GitError;
+use crate::process::ChildLimits;
 use crate::process::ChildProcess;
 use crate::repositories::layout::in_background;
+use wire::protocol::GitProtocol;
 
 /// One fetch that git answers.
 pub(super) struct GitRun {
@@ -25,7 +32,7 @@ pub(super) struct GitRun {
     /// All that the client asks.
     pub(super) request: SpoolReader,
     pub(super) answer: Arc<FetchSpool>,
-    pub(super) slot: FetchSlot,
+    pub(super) slot: YieldingSlot,
 }
 
 /// How git ended.
@@ -58,11 +65,38 @@ impl GitRun {
     }
 }
 
+/// Starts git for a fetch from the repository at `path`.
+///
+/// # Errors
+/// It cannot be started.
+pub(super) fn start_git(
+    git: &Git,
+    path: &Path,
+    protocol: Option<&GitProtocol>,
+    limits: &UploadPackLimits,
+) -> Result<ChildProcess, GitError> {
+    let mut invocation = git
+        .invoke("upload-pack")
+        // Exactly this path: no `.git` tried behind it.
+        .arg("--strict")
+        .arg("--stateless-rpc")
+        .arg(path)
+        .limits(ChildLimits {
+            memory_bytes: limits.memory_bytes_max,
+            cpu_secs: limits.cpu_secs_max,
+            file_bytes: SCRATCH_BYTES_MAX,
+        });
+    if let Some(protocol) = protocol {
+        invocation = invocation.env("GIT_PROTOCOL", protocol.as_str());
+    }
+    invocation.spawn(Stdio::piped())
+}
+
 async fn run_git(
     mut child: ChildProcess,
     request: SpoolReader,
     answer: &FetchSpool,
-    mut slot: FetchSlot,
+    mut slot: YieldingSlot,
 ) -> io::Result<GitEnd> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let answered = async { tokio::try_join!(spool(stdout, answer, &mut slot), child.wait()) };
@@ -100,7 +134,7 @@ async fn ask(mut request: SpoolReader, stdin: Option<ChildStdin>) -> io::Result<
 }
 
 /// Takes what git writes as fast as it does.
-async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut FetchSlot) -> io::Result<()> {
+async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut YieldingSlot) -> io::Result<()> {
     let Some(mut stdout) = stdout else {
         return Ok(());
     };
@@ -118,7 +152,7 @@ async fn spool(stdout: Option<ChildStdout>, answer: &FetchSpool, slot: &mut Fetc
 }
 
 /// The same of a long answer.
-async fn spool_rest(mut pipe: LongPipe, answer: &FetchSpool, slot: &mut FetchSlot) -> io::Result<()> {
+async fn spool_rest(mut pipe: LongPipe, answer: &FetchSpool, slot: &mut YieldingSlot) -> io::Result<()> {
     loop {
         let (read, back) = in_background(move || (pipe.read(), pipe)).await;
         pipe = back;
@@ -135,3 +169,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What a client waits for after that is the end.
 const LONG_BYTES: u64 = 1 << 20;
+
+/// What upload-pack may write to disk: nothing of size.
+const SCRATCH_BYTES_MAX: u64 = 64 << 20;

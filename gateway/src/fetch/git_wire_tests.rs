@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::server::UploadPack;
+use crate::fetch::testing::readable;
 use crate::git::command::Git;
 use crate::repositories::Repositories;
 use crate::repositories::layout::Layout;
@@ -111,7 +112,7 @@ impl Server {
                 let answer = self
                     .upload_pack
                     .fetch(
-                        (&path, &shown),
+                        readable(&path, &shown),
                         Ipv4Addr::LOCALHOST.into(),
                         protocol,
                         StreamReader::new(body),

@@ -23,7 +23,7 @@ pub(super) struct FetchSlots {
     clones: Slots,
 }
 
-/// What a fetch asks for, as far as it decides when it has its turn.
+/// What a fetch asks for, as far as it decides when it gets its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FetchKind {
     /// All that refs reach: work for git, and long.
@@ -32,8 +32,13 @@ pub(super) enum FetchKind {
     Part,
 }
 
-/// A slot, and for a clone one of the clones' too.
-pub(super) type FetchTurn = (Option<Slot>, Slot);
+/// The slot of one fetch. Dropped, the next one gets it.
+#[must_use = "a slot that is dropped is free"]
+pub(super) struct FetchSlot {
+    /// Of a clone.
+    _among_clones: Option<Slot>,
+    _among_all: Slot,
+}
 
 impl FetchSlots {
     /// Makes so many slots. All but one are for clones, if there is more than one.
@@ -45,12 +50,15 @@ impl FetchSlots {
     }
 
     /// Waits for a slot, for a client at `address`.
-    pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> FetchTurn {
-        let clone = match kind {
+    pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> FetchSlot {
+        let among_clones = match kind {
             FetchKind::Clone => Some(self.clones.acquire(address).await),
             FetchKind::Part => None,
         };
-        (clone, self.all.acquire(address).await)
+        FetchSlot {
+            _among_clones: among_clones,
+            _among_all: self.all.acquire(address).await,
+        }
     }
 
     /// Returns how much they are used.
@@ -70,21 +78,21 @@ impl FetchSlots {
 }
 
 /// A slot that is given back while its git waits.
-pub(super) struct FetchSlot {
+pub(super) struct YieldingSlot {
     /// The pool that it belongs to.
     pub(super) slots: FetchSlots,
     pub(super) kind: FetchKind,
-    /// The places of gits that wait.
+    /// Those that wait.
     pub(super) paused: Shares,
     /// Whose fetch it is.
     pub(super) reader: IpAddr,
     /// `None` while git waits.
-    pub(super) slot: Option<FetchTurn>,
+    pub(super) slot: Option<FetchSlot>,
     /// How long git has waited with this slot.
     pub(super) waited: Duration,
 }
 
-impl FetchSlot {
+impl YieldingSlot {
     /// Adds bytes of git to an answer. While there is no room for them git waits: after a moment without its slot.
     ///
     /// # Errors
@@ -112,7 +120,7 @@ impl FetchSlot {
 }
 
 /// Adds bytes to an answer for which there is no room before its reader has taken more, and does what comes `then`.
-/// Meanwhile it has one of the places of those that are `paused`.
+/// Meanwhile it is one of those that are `paused`.
 ///
 /// # Errors
 /// Too many wait so, and no other address has more of them.
@@ -122,7 +130,7 @@ pub(super) async fn add_when_read<T>(
     then: impl Future<Output = T>,
 ) -> io::Result<T> {
     let too_many = || io::Error::other("too many fetches wait for slow readers");
-    let place = paused.enter(reader).map_err(|_| too_many())?;
+    let claim = paused.enter(reader).map_err(|_| too_many())?;
     let added = async {
         while !spool.offer(bytes).await {
             spool.taken().await;
@@ -131,7 +139,7 @@ pub(super) async fn add_when_read<T>(
     };
     tokio::select! {
         done = added => Ok(done),
-        () = place.ended() => Err(too_many()),
+        () = claim.ended() => Err(too_many()),
     }
 }
 
@@ -160,7 +168,7 @@ mod tests {
             })
         };
         let (slots, reader) = (FetchSlots::new(1), IpAddr::from([192, 0, 2, 1]));
-        let mut slow = FetchSlot {
+        let mut slow = YieldingSlot {
             slots: slots.clone(),
             kind: FetchKind::Part,
             paused: claims(),

@@ -11,6 +11,7 @@ use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
 use crate::fetch::outcome::FetchOutcome;
 use crate::fetch::reader::Reader;
+use crate::fetch::receive::ReadableRepository;
 use crate::fetch::sending::FetchAnswer;
 use crate::fetch::server::UploadPack;
 use crate::http::body::Body;
@@ -41,7 +42,7 @@ pub(crate) async fn upload_pack(
             let Found::Readable { path, advertised } = &finding.found else {
                 return unreadable(&finding.found);
             };
-            let answer = process.answer((path, advertised), request).await;
+            let answer = process.answer(ReadableRepository { path, advertised }, request).await;
             reader.weigh(coordinate, &finding);
             if let Ok(FetchAnswer::Streamed { .. }) = &answer {
                 // It may have waited for a slot, and the repository may have been taken down meanwhile, or have lost
