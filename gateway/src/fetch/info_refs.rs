@@ -19,14 +19,29 @@ use crate::http::reply;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
 
-/// Answers a client at `address` with what the repository offers for a service, or that it has it already.
-pub(crate) async fn info_refs(
-    (reader, process): (&Reader, &UploadPack),
-    coordinate: &Coordinate,
-    service: GitService,
-    version: ProtocolVersion,
-    (address, headers): (IpAddr, &HeaderMap),
-) -> Response {
+/// A request for what a repository offers.
+pub(crate) struct InfoRefsRequest<'a> {
+    /// The repository.
+    pub(crate) coordinate: &'a Coordinate,
+    /// What the client is about to do.
+    pub(crate) service: GitService,
+    /// Of git's protocol.
+    pub(crate) version: ProtocolVersion,
+    /// The client.
+    pub(crate) address: IpAddr,
+    /// What the client may have already (`If-None-Match`).
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Answers with what the repository offers for a service, or that the client has it already.
+pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &InfoRefsRequest<'_>) -> Response {
+    let InfoRefsRequest {
+        coordinate,
+        service,
+        version,
+        address,
+        headers,
+    } = *request;
     let finding = match service {
         GitService::UploadPack => reader.find(coordinate).await,
         GitService::ReceivePack => reader.find_to_push(coordinate).await,

@@ -63,9 +63,9 @@ impl FetchAnswer {
 }
 
 /// Writes an answer that lists refs into a spool at once, whatever its reader takes: then neither the answer nor the
-/// refs stay in memory. Where there is no room on disk it waits for the reader, and for a slow one in one of the places
-/// of `paused`.
-pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, (paused, reader): (Shares, IpAddr)) {
+/// refs stay in memory. Where there is no room on disk it waits for the reader, and for a slow one as one of those that
+/// are `paused`.
+pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, paused: Shares, reader: IpAddr) {
     let filling = Filling(spool);
     tokio::spawn(async move {
         let spool = &filling.0;
@@ -73,7 +73,7 @@ pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, (paused, rea
             for piece in answer {
                 while !spool.offer(&piece).await {
                     if timeout(PAUSE_AFTER, spool.taken()).await.is_err() {
-                        add_when_read((&paused, reader), (spool, &piece), async {}).await?;
+                        add_when_read(&paused, reader, spool, &piece, async {}).await?;
                         break;
                     }
                 }
@@ -95,7 +95,8 @@ pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, (paused, rea
 /// # Errors
 /// [`UploadPackError`] until the first byte of the answer.
 pub(super) async fn send(
-    (reader, len): (SpoolReader, Option<usize>),
+    reader: SpoolReader,
+    len: Option<usize>,
     claim: Arc<Claim>,
     limits: UploadPackLimits,
 ) -> Result<FetchAnswer, UploadPackError> {

@@ -147,7 +147,7 @@ impl UploadPack {
             opened = opened => opened?,
             () = claim.ended() => return Err(UploadPackError::Busy),
         };
-        send((reader, None), claim, self.limits).await
+        send(reader, None, claim, self.limits).await
     }
 
     /// Answers a client at `address` with a list of refs.
@@ -161,8 +161,8 @@ impl UploadPack {
         let claim = self.receiver.enter(address)?;
         let len = answer.made().map(Bytes::len);
         let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.answer_bytes_max);
-        spool_refs(answer, Arc::clone(reader.spool()), (self.paused.clone(), address));
-        send((reader, len), claim, self.limits).await
+        spool_refs(answer, Arc::clone(reader.spool()), self.paused.clone(), address);
+        send(reader, len, claim, self.limits).await
     }
 
     /// Returns the answer from its beginning: one that is kept, or one that git begins.

@@ -114,7 +114,7 @@ impl YieldingSlot {
     async fn pause(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
         self.slot = None;
         let slot = self.slots.acquire(self.kind, self.reader);
-        self.slot = Some(add_when_read((&self.paused, self.reader), (spool, bytes), slot).await?);
+        self.slot = Some(add_when_read(&self.paused, self.reader, spool, bytes, slot).await?);
         Ok(())
     }
 }
@@ -125,8 +125,10 @@ impl YieldingSlot {
 /// # Errors
 /// Too many wait so, and no other address has more of them.
 pub(super) async fn add_when_read<T>(
-    (paused, reader): (&Shares, IpAddr),
-    (spool, bytes): (&FetchSpool, &Bytes),
+    paused: &Shares,
+    reader: IpAddr,
+    spool: &FetchSpool,
+    bytes: &Bytes,
     then: impl Future<Output = T>,
 ) -> io::Result<T> {
     let too_many = || io::Error::other("too many fetches wait for slow readers");

@@ -82,7 +82,7 @@ impl FetchSpool {
             writing,
             ..Stored::default()
         };
-        Self::with(layout, claim, bytes_max, (stored, None))
+        Self::with(layout, claim, bytes_max, stored, None)
     }
 
     /// Makes a spool of which nothing is kept that was read.
@@ -91,7 +91,7 @@ impl FetchSpool {
             passing: Some(VecDeque::new()),
             ..Stored::default()
         };
-        Self::with(layout, claim, bytes_max, (stored, None))
+        Self::with(layout, claim, bytes_max, stored, None)
     }
 
     /// Returns a reader of an answer that is whole.
@@ -101,15 +101,10 @@ impl FetchSpool {
             written: answer.len,
             ..Stored::default()
         };
-        Self::with(layout, claim, 0, (stored, Some(SpoolEnd::Whole)))
+        Self::with(layout, claim, 0, stored, Some(SpoolEnd::Whole))
     }
 
-    fn with(
-        layout: Layout,
-        claim: &Arc<Claim>,
-        bytes_max: u64,
-        (stored, end): (Stored, Option<SpoolEnd>),
-    ) -> SpoolReader {
+    fn with(layout: Layout, claim: &Arc<Claim>, bytes_max: u64, stored: Stored, end: Option<SpoolEnd>) -> SpoolReader {
         let written = stored.written;
         let (sender, progress) = watch::channel(SpoolProgress { written, end });
         let spool = Arc::new(Self {

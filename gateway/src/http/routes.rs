@@ -16,6 +16,7 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+use crate::fetch::info_refs::InfoRefsRequest;
 use crate::fetch::info_refs::info_refs;
 use crate::fetch::reader::Reader;
 use crate::fetch::server::UploadPack;
@@ -141,8 +142,14 @@ async fn answer(
             Endpoint::Releases if reads => gateway.pages.releases(coordinate, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
-                let (found, client) = ((&*gateway.reader, &gateway.upload_pack), (head.client, &head.headers));
-                let answer = info_refs(found, coordinate, *service, version, client).await;
+                let request = InfoRefsRequest {
+                    coordinate,
+                    service: *service,
+                    version,
+                    address: head.client,
+                    headers: &head.headers,
+                };
+                let answer = info_refs(&gateway.reader, &gateway.upload_pack, &request).await;
                 if *service == GitService::ReceivePack {
                     gateway.pusher.advertised(coordinate, head.client, answer.status());
                 }
