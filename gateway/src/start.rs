@@ -146,7 +146,7 @@ impl Server {
             root: Root::new(Arc::clone(&reader), repositories.clone()),
             pages: RepositoryPages::new(Arc::clone(&reader), repositories),
             upload_pack,
-            pusher: Arc::new(pusher(options, (reconciler, &reader), &tasks, &ending)),
+            pusher: Arc::new(pusher(options, reconciler, &reader, &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
             reader,
         };
@@ -313,7 +313,8 @@ async fn reconciler(
 
 fn pusher(
     options: &GatewayOptions,
-    (reconciler, reader): (Arc<Reconciler>, &Arc<Reader>),
+    reconciler: Arc<Reconciler>,
+    reader: &Arc<Reader>,
     tasks: &TaskTracker,
     ending: &Ending,
 ) -> Pusher {

@@ -116,7 +116,8 @@ where
             let builder = builder(request_wait(is_crowded, &peer));
             let stream = Paced::new(stream, limits.least_rate);
             let answered = converse(
-                (builder, stream),
+                builder,
+                stream,
                 peer,
                 service.clone(),
                 graceful.watcher(),
@@ -144,7 +145,8 @@ where
 
 /// Answers the requests of one connection, whose client has to read at a least rate.
 async fn converse<S>(
-    (builder, stream): (auto::Builder<TokioExecutor>, Paced<TcpStream>),
+    builder: auto::Builder<TokioExecutor>,
+    stream: Paced<TcpStream>,
     peer: Peer,
     service: S,
     watcher: Watcher,

@@ -115,8 +115,8 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
             let received_bytes = pack.as_ref().map_or(0, Pack::bytes);
             let (progress, stages) = watch::channel(Stage::Checking { received_bytes });
             let work = async move {
-                let pack = (pack, extension);
-                audit.end(pusher.finish(request, decision, pack, &progress).await)
+                let finished = pusher.finish(request, decision, pack, extension, &progress);
+                audit.end(finished.await)
             };
             answer::in_task(&tasks, &capabilities, stages, work.instrument(Span::current()))
         }
@@ -188,7 +188,8 @@ impl Pusher {
         self: Arc<Self>,
         request: PushRequest,
         decision: PushDecision,
-        (pack, extension): (Option<Pack>, JoinHandle<()>),
+        pack: Option<Pack>,
+        extension: JoinHandle<()>,
         progress: &watch::Sender<Stage>,
     ) -> PushResult {
         let checked = self.receiver.check(&request, pack, &decision);

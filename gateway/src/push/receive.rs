@@ -262,7 +262,7 @@ impl Receiver {
         let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
-        let sorted = Received::sort((quarantine, kept), decision.tips(), decision.allowed_tips(), limits);
+        let sorted = Received::sort(quarantine, kept, decision.tips(), decision.allowed_tips(), limits);
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);

@@ -127,7 +127,7 @@ impl Reconciler {
             if attempts.note_moved_in(&plan) {
                 continue;
             }
-            return self.act(locked, loaded, (plan, disk), attempts.left).await;
+            return self.act(locked, loaded, plan, disk, attempts.left).await;
         }
     }
 
@@ -177,7 +177,8 @@ impl Reconciler {
         &self,
         locked: &LockedRepositories<'_>,
         Loaded { facts, scope, dirty }: &Loaded,
-        (mut plan, disk): (Plan, Disk),
+        mut plan: Plan,
+        disk: Disk,
         left: BTreeSet<Coordinate>,
     ) -> Result<Reconciled, ReconcileError> {
         for coordinate in &plan.data_missing {

@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::mem::take;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -128,16 +129,14 @@ impl HostedIndex {
     pub(crate) fn page(&self, searched: &str, number: usize) -> HostedPage {
         let (searched, names) = (searched.trim().to_lowercase(), self.read());
         if searched.is_empty() {
-            return page_of(&names.shown, (0, names.shown.len()), number, |hosted| {
-                &hosted.coordinate
-            });
+            return page_of(&names.shown, 0..names.shown.len(), number, |hosted| &hosted.coordinate);
         }
         let is_before = |word: &Word| word.text() < searched.as_str();
         let start = names.words.partition_point(is_before);
         let end = names
             .words
             .partition_point(|word| is_before(word) || word.text().starts_with(&searched));
-        let mut page = page_of(&names.words, (start, end), number, |word| &word.of.coordinate);
+        let mut page = page_of(&names.words, start..end, number, |word| &word.of.coordinate);
         let mut seen = BTreeSet::new();
         page.coordinates.retain(|coordinate| seen.insert(coordinate.clone()));
         page
@@ -156,18 +155,18 @@ impl HostedIndex {
     }
 }
 
-/// Returns a page of the rows from `start` to `end`.
+/// Returns a page of the rows that were found.
 fn page_of<T: Ord>(
     rows: &SortedPieces<T>,
-    (start, end): (usize, usize),
+    rows_found: Range<usize>,
     number: usize,
     coordinate: impl Fn(&T) -> &Coordinate,
 ) -> HostedPage {
-    let found = end - start;
+    let found = rows_found.len();
     let pages = found.div_ceil(ROWS_MAX).max(1);
     let number = number.min(pages - 1);
     let before = number * ROWS_MAX;
-    let shown = rows.from(start + before).take(ROWS_MAX.min(found - before));
+    let shown = rows.from(rows_found.start + before).take(ROWS_MAX.min(found - before));
     HostedPage {
         coordinates: shown.map(|row| coordinate(row).clone()).collect(),
         found,

@@ -429,7 +429,7 @@ mod tests {
         let pack = world.git(source, &args, revs.as_bytes()).await;
         let quarantine = ingest(locked.reading(), pack, limits).await.unwrap();
         let tips: BTreeSet<Oid> = tips.iter().copied().collect();
-        Received::sort((quarantine, None), tips.clone(), tips, &limits)
+        Received::sort(quarantine, None, tips.clone(), tips, &limits)
             .await
             .unwrap()
     }

@@ -36,7 +36,8 @@ impl Received {
     /// [`RepositoryError`] that names the fault, or if an object that the tips need is missing, cannot be read, or
     /// costs too much.
     pub(crate) async fn sort(
-        (whole, kept): (Quarantine, Option<KeptParts>),
+        whole: Quarantine,
+        kept: Option<KeptParts>,
         all_tips: BTreeSet<Oid>,
         tips: BTreeSet<Oid>,
         limits: &IngestLimits,

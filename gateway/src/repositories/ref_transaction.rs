@@ -153,7 +153,7 @@ fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Appli
     let objects = Objects::open(&[repository.join("objects")])?;
     let before = packed(&current, &objects)?;
     let after = changed(&before, &transaction.updates, &objects)?;
-    take_in_loose(repository, &packed_path, (&before, &current.loose))?;
+    take_in_loose(repository, &packed_path, &before, &current.loose)?;
     let is_changed = after != before;
     if is_changed {
         lock.write(&after.render())?;
@@ -263,7 +263,8 @@ fn peel(packed: &mut PackedRefs, unpeeled: &BTreeSet<RefName>, objects: &Objects
 fn take_in_loose(
     repository: &Path,
     packed_path: &Path,
-    (packed, loose): (&PackedRefs, &BTreeSet<RefName>),
+    packed: &PackedRefs,
+    loose: &BTreeSet<RefName>,
 ) -> Result<(), RepositoryError> {
     if loose.is_empty() {
         return Ok(());

@@ -106,7 +106,7 @@ impl Staging {
             None => quarantine.whole_with().clone(),
             Some(_) => WholeWith::Unknown,
         };
-        in_background(move || place_aside(&repository, (&own, &to), whole_with, || place_packs(&from, &to))).await
+        in_background(move || place_aside(&repository, &own, &to, whole_with, || place_packs(&from, &to))).await
     }
 
     /// Removes the objects staged for `event_id` at `commit_oid`, at once or not at all. It is no error if there are
@@ -238,7 +238,8 @@ const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "cor
 /// [`FileError`] if a file cannot be put there.
 pub(super) fn place_aside(
     repository: &Repository,
-    (own, to): (&Path, &Path),
+    own: &Path,
+    to: &Path,
     whole_with: WholeWith,
     place_packs: impl FnOnce() -> Result<(), FileError>,
 ) -> Result<(), FileError> {

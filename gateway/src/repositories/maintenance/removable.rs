@@ -396,9 +396,9 @@ mod tests {
         let staged = staged(&scene, scene.unreached);
         {
             let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
-            let received = (scene.ingested("").await, None);
+            let received = scene.ingested("").await;
             let none = BTreeSet::new();
-            let received = Received::sort(received, none.clone(), none, scene.all.limits())
+            let received = Received::sort(received, None, none.clone(), none, scene.all.limits())
                 .await
                 .unwrap();
             let locked = locked.repository(&staged.coordinate).unwrap();
@@ -425,7 +425,7 @@ mod tests {
                 let staged = staged(&scene, child);
                 let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
                 let tips = BTreeSet::from([child]);
-                let received = Received::sort((quarantine, None), tips.clone(), tips, scene.all.limits()).await;
+                let received = Received::sort(quarantine, None, tips.clone(), tips, scene.all.limits()).await;
                 let locked = locked.repository(&staged.coordinate).unwrap();
                 locked.stage_whole(&staged, received.unwrap()).await.unwrap();
             } else {
@@ -452,7 +452,7 @@ mod tests {
             format!("{child}\n^{}\n", scene.reached[0]),
         ] {
             let quarantine = scene.ingested(&revs).await;
-            let sorted = Received::sort((quarantine, None), tips.clone(), tips.clone(), scene.all.limits()).await;
+            let sorted = Received::sort(quarantine, None, tips.clone(), tips.clone(), scene.all.limits()).await;
             received.push(sorted.unwrap());
         }
         let found = scene.find().await.unwrap();
