@@ -19,6 +19,9 @@ pub(crate) enum UploadPackError {
     /// Too many fetches at once: try later.
     #[error("the server is busy with other fetches: try again later")]
     Busy,
+    /// It has ended for another address: the client's address had the largest share.
+    #[error("another address needed the room of this fetch")]
+    GaveWay,
     /// The request was not received in whole.
     #[error(transparent)]
     Body(#[from] BodyError),

@@ -10,10 +10,12 @@ use warp::reply::Response;
 use crate::fetch::advertised::Offer;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::finding::Found;
+use crate::fetch::outcome::FetchOutcome;
 use crate::fetch::reader::Reader;
 use crate::fetch::ref_answer::RefAnswer;
 use crate::fetch::sending::FetchAnswer;
 use crate::fetch::server::UploadPack;
+use crate::fetch::upload_pack::outcome;
 use crate::fetch::upload_pack::refusal;
 use crate::http::reply;
 use wire::path::GitService;
@@ -52,7 +54,13 @@ pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &I
             advertised
         }
         (Found::NoState, GitService::ReceivePack) => reader.nothing(),
-        (unreadable, _) => return unreadable.refusal(),
+        (unreadable, service) => {
+            // A path that a client made up is no fetch that fails.
+            if service == GitService::UploadPack && !matches!(unreadable, Found::NotHosted) {
+                process.outcomes.add(FetchOutcome::Unreadable as usize, 1);
+            }
+            return unreadable.refusal();
+        }
     };
     let haves = match service {
         GitService::UploadPack => Vec::new(),
@@ -74,7 +82,7 @@ pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &I
     };
     let sent = match process.send_refs(address, answer).await {
         // A push depends on no room for fetches: all who push have this one in common.
-        Err(UploadPackError::Busy) if service == GitService::ReceivePack => {
+        Err(UploadPackError::Busy | UploadPackError::GaveWay) if service == GitService::ReceivePack => {
             match advertised.info_refs(service, version) {
                 Offer::Kept(body) => Ok(FetchAnswer::Whole(body.bytes)),
                 Offer::Made(_) => Err(UploadPackError::Busy),
@@ -87,6 +95,13 @@ pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &I
         Ok(FetchAnswer::Streamed { chunks, len }) => {
             reply::git_offer(reply::git_stream(content_type, chunks, len), tag)
         }
-        Err(error) => refusal(&error),
+        Err(error) => {
+            let refused = refusal(&error);
+            if service == GitService::UploadPack {
+                // The client asks no further.
+                process.outcomes.add(outcome(&Err(error)) as usize, 1);
+            }
+            refused
+        }
     }
 }

@@ -105,8 +105,9 @@ impl FetchReceiver {
         }
         let claim = self.enter(address)?;
         let bytes = tokio::select! {
+            biased;
+            () = claim.ended() => return Err(UploadPackError::GaveWay),
             bytes = self.receive_rest(request, &claim) => bytes?,
-            () = claim.ended() => return Err(UploadPackError::Busy),
         };
         Ok(ReceivedFetch::Pack(PackRequest {
             address,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -49,6 +50,15 @@ pub(crate) enum FetchAnswer {
         /// How many bytes it has, where that is known before.
         len: Option<usize>,
     },
+}
+
+/// Why a client does not get all of an answer.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error("its room was needed for another address")]
+    GaveWay,
+    #[error(transparent)]
+    Failed(#[from] io::Error),
 }
 
 #[cfg(test)]
@@ -109,22 +119,27 @@ pub(super) async fn send(
     let mut chunks = Box::pin(sent_by(run, chunks).peekable());
     // Until the first bytes, a failure can still be reported with a status.
     match chunks.as_mut().peek().await {
-        Some(Err(_)) => Err(UploadPackError::Failed(cut_off())),
-        Some(Ok(_)) | None => Ok(FetchAnswer::Streamed { chunks, len }),
+        Some(Err(DeliveryError::GaveWay)) => Err(UploadPackError::GaveWay),
+        Some(Err(DeliveryError::Failed(_))) => Err(UploadPackError::Failed(cut_off())),
+        Some(Ok(_)) | None => {
+            let chunks = Box::pin(chunks.map_err(|_| cut_off()));
+            Ok(FetchAnswer::Streamed { chunks, len })
+        }
     }
 }
 
 /// Returns what `run` sends, and an error behind it if `run` fails.
 fn sent_by(
-    run: JoinHandle<io::Result<()>>,
+    run: JoinHandle<Result<(), DeliveryError>>,
     chunks: mpsc::Receiver<Bytes>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync {
+) -> impl Stream<Item = Result<Bytes, DeliveryError>> + Send + Sync {
     stream::unfold((chunks, Some(run)), |(mut chunks, run)| async move {
         match chunks.recv().await {
             Some(chunk) => Some((Ok(chunk), (chunks, run))),
             None => match run?.await {
                 Ok(Ok(())) => None,
-                Ok(Err(_)) | Err(_) => Some((Err(cut_off()), (chunks, None))),
+                Ok(Err(error)) => Some((Err(error), (chunks, None))),
+                Err(_) => Some((Err(cut_off().into()), (chunks, None))),
             },
         }
     })
@@ -134,20 +149,21 @@ fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "git upload-pack was cut off")
 }
 
-/// Sends an answer to a client, until it is all sent, or the client is gone or too slow. An error is for the log: the
-/// client does not get all.
+/// Sends an answer to a client, until it is all sent, or the client is gone or too slow.
 async fn deliver(
     answer: SpoolReader,
     claim: &Claim,
     client: mpsc::Sender<Bytes>,
     limits: UploadPackLimits,
-) -> io::Result<()> {
+) -> Result<(), DeliveryError> {
     tokio::select! {
+        biased;
+        // Whatever else goes wrong with its spool then.
+        () = claim.ended() => Err(DeliveryError::GaveWay),
         ended = timeout(limits.duration_max, send_all(answer, &client, limits)) => {
-            ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            Ok(ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
         }
         () = client.closed() => Ok(()),
-        () = claim.ended() => Err(io::Error::other("its slot was needed for another address")),
     }
 }
 
@@ -172,6 +188,8 @@ const CHUNKS_AHEAD: usize = 1;
 mod tests {
     use std::time::Duration;
 
+    use warp::http::StatusCode;
+
     use super::*;
     use crate::fetch::advertised::Advertised;
     use crate::fetch::advertised::Offer;
@@ -186,6 +204,8 @@ mod tests {
     use crate::fetch::testing::server;
     use crate::fetch::testing::v2;
     use crate::fetch::testing::whole;
+    use crate::fetch::upload_pack::refusal;
+    use crate::http::reply;
     use crate::repositories::testing::World;
     use crate::repositories::testing::imported_refs;
     use wire::path::GitService;
@@ -264,6 +284,44 @@ mod tests {
             (server.receiver.fetches.in_use(), server.paused.in_use()),
             ((0, 0), (0, 0))
         );
+    }
+
+    /// Whoever had most of all fetches was told that this server has failed, if git had not begun yet.
+    #[tokio::test]
+    async fn a_fetch_that_gives_way_before_its_first_byte_is_told_why() {
+        let world = World::whose_git_can_be_killed().await;
+        let (repository, commit) = large(&world).await;
+        world.fail_git("upload-pack", "exec sleep 600");
+        let few = UploadPackLimits {
+            transfers_max: 2,
+            ..UploadPackLimits::DEFAULT
+        };
+        let server = server(&world, few);
+        let refs = none();
+        let request = fetch_of(commit);
+        let fetch = || server.fetch(readable(repository.path(), &refs), READER, v2(), body(&request));
+        let other = IpAddr::from([192, 0, 2, 1]);
+        let another_comes = async {
+            while server.load().used < 2 {
+                tokio::task::yield_now().await;
+            }
+            server.receiver.enter(other)
+        };
+
+        let first_to_end = async {
+            tokio::select! {
+                ended = fetch() => ended,
+                ended = fetch() => ended,
+            }
+        };
+        let both = async { tokio::join!(first_to_end, another_comes) };
+        let (gave_way, entered) = timeout(Duration::from_secs(30), both).await.unwrap();
+
+        assert!(entered.is_ok());
+        assert!(matches!(gave_way, Err(UploadPackError::GaveWay)));
+        let answer = refusal(&gave_way.err().unwrap());
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(reply::is_busy(&answer));
     }
 
     #[tokio::test]

@@ -144,8 +144,9 @@ impl UploadPack {
         let claim = Arc::clone(&request.claim);
         let opened = async { self.open(request.understand(repository).await?).await };
         let reader = tokio::select! {
+            biased;
+            () = claim.ended() => return Err(UploadPackError::GaveWay),
             opened = opened => opened?,
-            () = claim.ended() => return Err(UploadPackError::Busy),
         };
         send(reader, None, claim, self.limits).await
     }

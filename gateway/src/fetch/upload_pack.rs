@@ -71,10 +71,11 @@ pub(crate) async fn upload_pack(
     }
 }
 
-fn outcome(answer: &Result<FetchAnswer, UploadPackError>) -> FetchOutcome {
+/// Returns how a fetch is counted that had this answer.
+pub(super) fn outcome(answer: &Result<FetchAnswer, UploadPackError>) -> FetchOutcome {
     match answer {
         Ok(_) => FetchOutcome::Answered,
-        Err(UploadPackError::Busy) => FetchOutcome::Busy,
+        Err(UploadPackError::Busy | UploadPackError::GaveWay) => FetchOutcome::Busy,
         Err(UploadPackError::Git(_) | UploadPackError::Failed(_)) => FetchOutcome::Failed,
         Err(
             UploadPackError::PktLine(_)
@@ -91,7 +92,12 @@ pub(super) fn refusal(error: &UploadPackError) -> Response {
     match error {
         UploadPackError::Busy => {
             let text = "too many fetches at the same time, try again later\n";
-            reply::busy(StatusCode::SERVICE_UNAVAILABLE, 5, text)
+            reply::busy(StatusCode::SERVICE_UNAVAILABLE, BUSY_SECS, text)
+        }
+        UploadPackError::GaveWay => {
+            let text = "your network has the largest share of all fetches, and another needed room: fetch again, \
+                        fewer at the same time\n";
+            reply::busy(StatusCode::TOO_MANY_REQUESTS, BUSY_SECS, text)
         }
         UploadPackError::PktLine(_)
         | UploadPackError::Malformed(_)
@@ -103,5 +109,8 @@ pub(super) fn refusal(error: &UploadPackError) -> Response {
         ),
     }
 }
+
+/// After how many seconds a client may try again.
+const BUSY_SECS: u32 = 5;
 
 const RESULT_TYPE: &str = "application/x-git-upload-pack-result";

@@ -31,6 +31,11 @@ pub(crate) fn busy(status: StatusCode, retry_after_secs: u32, text: &'static str
     response
 }
 
+/// Whether an answer is that there is no room now.
+pub(crate) fn is_busy(answer: &Response) -> bool {
+    answer.headers().contains_key(header::RETRY_AFTER)
+}
+
 /// Answers with a page that is not kept.
 pub(crate) fn html(status: StatusCode, page: String) -> Response {
     page_of(status, page.into_response())

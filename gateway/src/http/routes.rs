@@ -151,7 +151,7 @@ async fn answer(
                 };
                 let answer = info_refs(&gateway.reader, &gateway.upload_pack, &request).await;
                 if *service == GitService::ReceivePack {
-                    gateway.pusher.advertised(coordinate, head.client, answer.status());
+                    gateway.pusher.advertised(coordinate, head.client, &answer);
                 }
                 answer
             }

@@ -114,25 +114,29 @@ impl Audit {
 
     /// Refuses the push before git understands more than a status and a text.
     pub(super) fn refuse_http(&self, status: StatusCode, text: &str) -> Response {
-        self.log_http(status, text);
-        reply::text(status, format!("{text} (request {})\n", self.request_id))
-    }
-
-    /// Logs that the push has ended with this status before it began.
-    pub(super) fn log_status(&self, status: StatusCode) {
-        let reason = match status {
-            StatusCode::NOT_FOUND => "no announcement of this repository names this server, or a list denies it",
-            _ => "the repository cannot be read now",
-        };
-        self.log_http(status, reason);
-    }
-
-    fn log_http(&self, status: StatusCode, reason: &str) {
         let outcome = match status {
             StatusCode::NOT_FOUND => PushOutcome::Absent,
             StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => PushOutcome::Malformed,
             _ => PushOutcome::Unavailable,
         };
+        self.log_http(status, outcome, text);
+        reply::text(status, format!("{text} (request {})\n", self.request_id))
+    }
+
+    /// Logs that the push has ended before it began, with this answer instead of the refs.
+    pub(super) fn log_unadvertised(&self, answer: &Response) {
+        let (outcome, reason) = match answer.status() {
+            StatusCode::NOT_FOUND => {
+                let reason = "no announcement of this repository names this server, or a list denies it";
+                (PushOutcome::Absent, reason)
+            }
+            _ if reply::is_busy(answer) => (PushOutcome::Limit, "there is no room for the list of its refs now"),
+            _ => (PushOutcome::Unavailable, "the repository cannot be read now"),
+        };
+        self.log_http(answer.status(), outcome, reason);
+    }
+
+    fn log_http(&self, status: StatusCode, outcome: PushOutcome, reason: &str) {
         if self.is_refusal_logged(outcome) {
             tracing::info!(
                 repo.coordinate = %self.coordinate,

@@ -130,13 +130,14 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
 impl Pusher {
     /// Follows the answer to a client that has asked for the refs to push: the client is packing now, and the push is
     /// prepared; a request that was refused is logged.
-    pub(crate) fn advertised(&self, coordinate: &Coordinate, address: IpAddr, status: StatusCode) {
+    pub(crate) fn advertised(&self, coordinate: &Coordinate, address: IpAddr, answer: &Response) {
+        let status = answer.status();
         if status.is_success() {
             let (repositories, coordinate) = (self.receiver.repositories.clone(), coordinate.clone());
             tokio::spawn(async move { repositories.expect_push(&coordinate).await });
         } else if status.is_client_error() || status.is_server_error() {
             let audit = Audit::new(coordinate, address, Arc::clone(&self.log));
-            audit.span().in_scope(|| audit.log_status(status));
+            audit.span().in_scope(|| audit.log_unadvertised(answer));
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn failure(status: StatusCode, reason: &str, retry_after_secs: Option
         ),
         StatusCode::TOO_MANY_REQUESTS => (
             "Too many requests",
-            "Reload the page later, and close other connections from your network to this server.",
+            "Reload the page later, and end other requests of your network to this server.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Not available now",

@@ -176,21 +176,22 @@ async fn refs_that_nobody_reads_take_little_memory() {
 #[tokio::test]
 async fn a_push_to_many_refs_needs_no_room_for_fetches() {
     let options = Options {
-        gateway: &["--transfers-max=1"],
+        gateway: &["--transfers-max=1", "--admin-bind=127.0.0.1:0"],
         ..Options::default()
     };
     let world = World::start(Kind::Embedded, options).await;
     let (served, commit) = large(&world).await;
     add_refs(&world, &served, 2_000).await;
-    let offered = async |service: &str| {
+    let offered = async |service: &str, version: &str| {
         let path = repository_path(&served.repository.coordinate());
-        let head = format!("GET {path}/info/refs?service=git-{service} HTTP/1.1\r\n");
+        let head =
+            format!("GET {path}/info/refs?service=git-{service} HTTP/1.1\r\nGit-Protocol: version={version}\r\n");
         http::request(&world.authority(), &head, b"").await
     };
-    let with_room = offered("receive-pack").await;
+    let with_room = offered("receive-pack", "0").await;
     let _slow = begin_clones(&served, &commit, 1).await;
 
-    let without = offered("receive-pack").await;
+    let without = offered("receive-pack", "0").await;
 
     for answer in [&with_room, &without] {
         let (head, refs) = (answer.head(), answer.body());
@@ -202,7 +203,19 @@ async fn a_push_to_many_refs_needs_no_room_for_fetches() {
         assert!(head.contains(&format!("content-length: {}\r\n", refs.len())), "{head}");
     }
     assert_eq!(with_room.body(), without.body());
-    assert_eq!(offered("upload-pack").await.status, 503, "there is no room");
+    let refused = [offered("upload-pack", "0").await, offered("receive-pack", "1").await];
+    assert_eq!(refused.map(|answer| answer.status), [503, 503], "there is no room");
+    let metrics = http::request(&world.admin_authority().await, "GET /metrics HTTP/1.1\r\n", b"").await;
+    for counted in [
+        "grasp_fetches_total{outcome=\"busy\"} 1",
+        "grasp_pushes_refused_total{reason=\"limit\"} 1",
+    ] {
+        assert!(
+            metrics.text().lines().any(|line| line == counted),
+            "{counted}: {}",
+            metrics.text()
+        );
+    }
 }
 
 /// Writes refs into a repository of the server: a state declares a few thousand at most.
