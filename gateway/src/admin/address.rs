@@ -31,8 +31,10 @@ use crate::admin::release::release_now;
 use crate::admin::survey::LastSurvey;
 use crate::admin::survey::keep_surveying;
 use crate::http::body;
+use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
+use crate::http::body::EncodingError;
 use crate::http::reply;
 use crate::http::routes::Gateway;
 
@@ -184,8 +186,9 @@ impl AdminParts {
                 "refused: use the buttons on the page of the event\n",
             );
         }
-        let Some(form) = read_form(headers, body).await else {
-            return reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than the form\n");
+        let form = match read_form(headers, body).await {
+            Ok(form) => form,
+            Err(error) => return error.refusal(),
         };
         let mut fields = form_urlencoded::parse(&form);
         if !fields.any(|(name, value)| name == "token" && value == self.token.as_str()) {
@@ -236,17 +239,40 @@ impl AdminParts {
     }
 }
 
-/// Reads the content of a form; `None`: it is too long, or incomplete.
+/// Why the content of a form was not read.
+#[derive(Debug, thiserror::Error)]
+enum FormError {
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}
+
+impl FormError {
+    /// Answers with what is wrong, and what to do.
+    fn refusal(&self) -> Response {
+        let status = match self {
+            Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Body(BodyError::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::Stalled { .. } | BodyError::Deadline { .. }) => StatusCode::REQUEST_TIMEOUT,
+            Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
+        };
+        let text = format!("{self}: nothing was done; use the buttons on the page of the event\n");
+        reply::text(status, text)
+    }
+}
+
+/// Reads the content of a form.
 async fn read_form(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
-) -> Option<Vec<u8>> {
-    let mut reader = BodyReader::new(body::open(headers, body).ok()?, FORM);
+) -> Result<Vec<u8>, FormError> {
+    let mut reader = BodyReader::new(body::open(headers, body)?, FORM);
     let mut form = Vec::new();
-    while let Some(chunk) = reader.next().await.ok()? {
+    while let Some(chunk) = reader.next().await? {
         form.extend_from_slice(&chunk);
     }
-    Some(form)
+    Ok(form)
 }
 
 /// Of a form: a token.
@@ -258,7 +284,39 @@ const FORM: BodyLimits = BodyLimits {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use warp::http::HeaderValue;
+
     use super::*;
+
+    /// Whatever was wrong with a form, the answer was that it is too large.
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_cannot_be_read_is_refused_for_its_own_fault() {
+        type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
+        let whole = |bytes: &[u8]| -> Chunks { Box::pin(stream::iter([Ok(Bytes::copy_from_slice(bytes))])) };
+        let bodies = [
+            ("identity", whole(b"token=x"), None),
+            ("identity", whole(&[b'x'; 1025]), Some(StatusCode::PAYLOAD_TOO_LARGE)),
+            (
+                "identity",
+                Box::pin(stream::pending()),
+                Some(StatusCode::REQUEST_TIMEOUT),
+            ),
+            ("gzip", whole(b"token=x"), Some(StatusCode::BAD_REQUEST)),
+            ("br", whole(b"token=x"), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)),
+        ];
+        for (encoding, body, expected) in bodies {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+
+            let refused = read_form(&headers, body).await.err();
+
+            assert_eq!(refused.map(|error| error.refusal().status()), expected, "{encoding}");
+        }
+    }
 
     #[test]
     fn pages_are_shown_by_address_only() {
