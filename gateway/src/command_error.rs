@@ -2,6 +2,10 @@
 
 use std::error::Error;
 
+use shared::purgatory::PurgatoryError;
+
+use crate::redis_mends::mend_of;
+
 /// A failed command, for the operator who reads it on the terminal; the program does not distinguish failures.
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
@@ -30,6 +34,14 @@ impl CommandError {
             failure,
             cause: Some(cause.into()),
         }
+    }
+}
+
+impl From<PurgatoryError> for CommandError {
+    /// Adds the correction.
+    fn from(error: PurgatoryError) -> Self {
+        let mend = mend_of(&causes(&error));
+        Self::because(format!("cannot use the purgatory: {mend}"))(error)
     }
 }
 

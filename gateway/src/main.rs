@@ -17,6 +17,7 @@ mod outside_relay;
 mod process;
 mod push;
 mod reconcile;
+mod redis_mends;
 mod repositories;
 mod socket_activation;
 mod start;

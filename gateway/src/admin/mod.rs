@@ -16,7 +16,6 @@ mod needs;
 pub(crate) mod own_address;
 pub(crate) mod purgatory;
 mod readiness;
-mod redis_mends;
 mod refusals;
 mod release;
 pub(crate) mod repo;

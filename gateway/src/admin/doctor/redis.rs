@@ -7,8 +7,8 @@ use nostr::types::Timestamp;
 
 use crate::admin::doctor::observation::Observation;
 use crate::admin::doctor::patient::Patient;
-use crate::admin::redis_mends::mend_of;
 use crate::command_error::causes;
+use crate::redis_mends::mend_of;
 
 pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {

@@ -18,8 +18,8 @@ use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::Probe;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::own_address::is_own;
-use crate::admin::redis_mends::mend_of;
 use crate::command_error::causes;
+use crate::redis_mends::mend_of;
 
 pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
     let (Some(loader), Some(url)) = (&patient.behind, &patient.options.relay_url) else {

@@ -1,20 +1,7 @@
-//! The corrections for a Redis that cannot be used.
-
-use shared::purgatory::PurgatoryError;
-
-use crate::command_error::CommandError;
-use crate::command_error::causes;
-
-impl From<PurgatoryError> for CommandError {
-    /// Adds the correction.
-    fn from(error: PurgatoryError) -> Self {
-        let mend = mend_of(&causes(&error));
-        Self::because(format!("cannot use the purgatory: {mend}"))(error)
-    }
-}
+//! The corrections for a Redis that cannot be used. Pure.
 
 /// Returns the correction for an error of Redis, which begins with a word for each reason.
-pub(super) fn mend_of(text: &str) -> &'static str {
+pub(crate) fn mend_of(text: &str) -> &'static str {
     let mends = [
         (
             "WRONGPASS",
