@@ -5,6 +5,7 @@
 
 mod citations;
 mod code;
+mod code_map;
 mod commands;
 mod imports;
 mod tree;
