@@ -32,13 +32,25 @@ pub(super) struct Pages<'p> {
     purgatory: &'p Purgatory,
     /// Where the next page begins; `None`: that was the last.
     next: Option<(InventoryIndex, String)>,
+    /// What is read after this index.
+    then: Option<InventoryIndex>,
 }
 
 impl<'p> Pages<'p> {
+    /// Reads all, in the order in which events move: none is missed that becomes releasing meanwhile.
     pub(super) fn new(purgatory: &'p Purgatory) -> Self {
         Self {
+            then: Some(InventoryIndex::Releasing),
+            ..Self::of(purgatory, InventoryIndex::Waiting)
+        }
+    }
+
+    /// Reads one index.
+    pub(super) fn of(purgatory: &'p Purgatory, index: InventoryIndex) -> Self {
+        Self {
             purgatory,
-            next: Some((InventoryIndex::Waiting, BEGINNING.to_owned())),
+            next: Some((index, BEGINNING.to_owned())),
+            then: None,
         }
     }
 
@@ -48,10 +60,9 @@ impl<'p> Pages<'p> {
             return Ok(None);
         };
         let mut page = self.purgatory.list_page(index, &cursor).await?;
-        self.next = match (page.next.take(), index) {
-            (Some(cursor), _) => Some((index, cursor)),
-            (None, InventoryIndex::Waiting) => Some((InventoryIndex::Releasing, BEGINNING.to_owned())),
-            (None, InventoryIndex::Releasing) => None,
+        self.next = match page.next.take() {
+            Some(cursor) => Some((index, cursor)),
+            None => self.then.take().map(|index| (index, BEGINNING.to_owned())),
         };
         Ok(Some(page))
     }
@@ -59,10 +70,10 @@ impl<'p> Pages<'p> {
 
 /// Hands over what there is, one by one, as long as more is wanted; returns whether that was all.
 pub(super) async fn each_row(
-    purgatory: &Purgatory,
+    mut pages: Pages<'_>,
     mut wants_more: impl FnMut(Row) -> bool,
 ) -> Result<bool, PurgatoryError> {
-    let (mut pages, mut seen) = (Pages::new(purgatory), BTreeSet::new());
+    let (purgatory, mut seen) = (pages.purgatory, BTreeSet::new());
     while let Some(page) = pages.next().await? {
         let new: BTreeSet<EventId> = page.event_ids.into_iter().filter(|id| seen.insert(*id)).collect();
         let entries = purgatory.entries(&new).await?;

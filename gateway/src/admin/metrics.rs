@@ -125,7 +125,7 @@ impl MetricsPage {
         self.family(
             name,
             "gauge",
-            "Events in the purgatory by kind, of the first 10,000 that were read.",
+            "Events in the purgatory by kind, of those that were read.",
         );
         for ((kind, status), count) in counts {
             self.value(name, &[("kind", kind), ("status", status)], count);
@@ -137,6 +137,10 @@ impl MetricsPage {
         );
         let help = "Age of the oldest event that was read.";
         self.by("grasp_purgatory_oldest_seconds", "gauge", help, "status", oldest);
+        let name = "grasp_purgatory_unreleased_seconds";
+        let help = "For how long the longest release has lasted, as this gateway has seen.";
+        let longest = survey.unreleased_secs.iter().map(|(status, secs)| (*status, secs));
+        self.by(name, "gauge", help, "status", longest);
         let name = "grasp_events_total";
         self.family(name, "counter", "Events that all plugins and gateways have decided.");
         for DecisionCount { kind, decision, count } in &survey.decisions {
@@ -307,6 +311,7 @@ mod tests {
         let survey = Survey {
             counts,
             rows: vec![row('a', 10, EntryStatus::Held), row('b', 20, EntryStatus::Held)],
+            unreleased_secs: BTreeMap::from([(EntryStatus::Releasing.name(), 7)]),
             ..Survey::default()
         };
         let text = page(Ok(counts), Some(&survey));
@@ -317,6 +322,7 @@ mod tests {
             "grasp_purgatory_read_events{kind=\"state\",status=\"held\"} 2",
             "grasp_purgatory_unread_events 1",
             "grasp_purgatory_oldest_seconds{status=\"held\"} 60",
+            "grasp_purgatory_unreleased_seconds{status=\"releasing\"} 7",
             "grasp_disk_free_bytes 5",
             "grasp_pushes_total{outcome=\"taken\"} 7",
             "grasp_pushes_total{outcome=\"kept\"} 4",
@@ -351,6 +357,11 @@ mod tests {
         ];
         let survey = Survey {
             rows: statuses.map(|status| row('a', 10, status)).to_vec(),
+            unreleased_secs: statuses
+                .into_iter()
+                .filter(|status| status.counts_as_served())
+                .map(|status| (status.name(), 1))
+                .collect(),
             ..Survey::default()
         };
         let text = page(Ok(InventoryCounts::default()), Some(&survey));

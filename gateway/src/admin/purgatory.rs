@@ -82,7 +82,7 @@ async fn list_rows(purgatory: &Purgatory, options: &ListOptions) -> Result<Comma
         }
         None => {
             let mut rows = Vec::new();
-            let is_whole = each_row(purgatory, |row| {
+            let is_whole = each_row(Pages::new(purgatory), |row| {
                 if is_wanted(&row) {
                     rows.push(row);
                 }
@@ -98,7 +98,7 @@ async fn list_rows(purgatory: &Purgatory, options: &ListOptions) -> Result<Comma
 async fn count_rows(purgatory: &Purgatory, is_json: bool) -> Result<CommandAnswer, CommandError> {
     let counts = purgatory.counts().await?;
     let mut tally = Tally::default();
-    let counting = each_row(purgatory, |row| {
+    let counting = each_row(Pages::new(purgatory), |row| {
         tally.add(&row);
         tally.read() < COUNTED_MAX
     });
