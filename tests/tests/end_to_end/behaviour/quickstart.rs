@@ -1,7 +1,9 @@
 //! The first five minutes of README.md: its scripts, a push and a clone.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use tests::harness::process::Process;
 use tests::harness::process::free_port;
@@ -14,14 +16,8 @@ const README: &str = include_str!("../../../../README.md");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_lines_of_the_readme_end_in_a_clone() {
-    // Of the scripts there is a copy: they put the program into `target` beside them.
     let folder = tempfile::tempdir().unwrap();
-    let scripts = folder.path().join("scripts");
-    fs::create_dir(&scripts).unwrap();
-    for name in ["quickstart", "first-repository", "install-packages"] {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name);
-        fs::copy(script, scripts.join(name)).unwrap();
-    }
+    let scripts = copy_scripts(folder.path());
     // Named from the folder of whoever calls, which is another one.
     let start = format!(
         "cd '{}' && exec '{}/quickstart' ./grasp-gateway",
@@ -29,6 +25,50 @@ async fn the_first_lines_of_the_readme_end_in_a_clone() {
         scripts.display()
     );
     follow_the_readme(folder.path(), start).await;
+}
+
+/// Where a compiler was there that is no package of Debian's, gcc was asked for all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_a_build_lacks_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let scripts = copy_scripts(folder.path());
+    let (programs, asked) = (folder.path().join("programs"), folder.path().join("asked"));
+    fs::create_dir(&programs).unwrap();
+    let place = |file: PathBuf, script: &str| {
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    place(scripts.join("install-packages"), "echo \"$@\" >asked; exit 1");
+    let built = program("grasp-gateway");
+    let build = format!(
+        "mkdir -p target/release && ln -sf '{}' target/release/grasp-gateway",
+        built.display()
+    );
+    place(programs.join("cargo"), &build);
+    let quickstart = format!(
+        "env PATH='{}':\"$PATH\" '{}/quickstart'",
+        programs.display(),
+        scripts.display()
+    );
+
+    follow_the_readme(folder.path(), format!("exec {quickstart}")).await;
+
+    assert!(!asked.exists(), "{:?}", fs::read_to_string(&asked));
+    place(programs.join("cc"), "exit 1");
+    shell(&format!("{quickstart} || true"), "").await;
+    assert_eq!(fs::read_to_string(asked).unwrap(), "gcc libc6-dev\n");
+}
+
+/// Copies the scripts of the README into `folder`, since they put the program into `target` beside them; returns where
+/// they are.
+fn copy_scripts(folder: &Path) -> PathBuf {
+    let scripts = folder.join("scripts");
+    fs::create_dir(&scripts).unwrap();
+    for name in ["quickstart", "first-repository", "install-packages"] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name);
+        fs::copy(script, scripts.join(name)).unwrap();
+    }
+    scripts
 }
 
 /// Does what the README says in a folder that has its scripts, with a server that a command starts.
