@@ -23,7 +23,7 @@ pub(crate) const RECOVERY: Duration = Duration::from_secs(2);
 /// Longest wait for an answer from a Redis that is gone.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-fn repository_root() -> &'static Path {
+pub(crate) fn repository_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
@@ -258,7 +258,6 @@ async fn nothing_overdue_ends_by_itself_while_a_gateway_asks_for_it() {
     let pubkey = author.public_key().to_hex();
     let keys = [
         format!("{{purgatory}}:entry:{}", event.id),
-        format!("{{purgatory}}:announcement:{pubkey}:repo"),
         format!("{{purgatory}}:placeholder:{}:{pubkey}:repo", event.id),
         format!("{{purgatory}}:placeholders:{pubkey}:repo"),
     ];
@@ -293,8 +292,9 @@ async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
 
     let reading = fixture.read(&["repo"]).await;
     assert_eq!((reading.entries.len(), reading.placeholders.len()), (0, 0));
-    for index in ["announcements", "placeholders"] {
-        let index = format!("{{purgatory}}:{index}:{}:repo", author.public_key().to_hex());
+    let pubkey = author.public_key().to_hex();
+    for index in [format!("own:{pubkey}"), format!("placeholders:{pubkey}:repo")] {
+        let index = format!("{{purgatory}}:{index}");
         let left: bool = fixture.server().ask(&["EXISTS", &index]).await;
         assert!(!left, "{index}");
     }
@@ -323,6 +323,15 @@ async fn what_a_crash_leaked_into_the_limits_stops_counting() {
             let _: u64 = server.ask(&["ZADD", key, &old, &format!("{count}:10000")]).await;
         }
     }
+    // Most of two days and a span ago.
+    let counts = [
+        format!("{{purgatory}}:own_counts:{}", author.public_key().to_hex()),
+        "{purgatory}:source_counts:IP4%20203.0.113.7".to_owned(),
+    ];
+    let span = (server.now().await / SPAN_SECS - 48 * 3600 / SPAN_SECS - 1).to_string();
+    for key in &counts {
+        let _: u64 = server.ask(&["HSET", key, &span, "9:90000"]).await;
+    }
     let sums = ["{purgatory}:bytes", &bytes_key];
     for sum in sums {
         let () = server.ask(&["SET", sum, "90000"]).await;
@@ -334,10 +343,32 @@ async fn what_a_crash_leaked_into_the_limits_stops_counting() {
     let entries: u64 = server.ask(&["ZCARD", "{purgatory}:entries"]).await;
     assert_eq!(entries, 1);
     for sum in sums {
-        let bytes: u64 = server.ask(&["GET", sum]).await;
-        assert!(bytes < 10_000, "{sum}: {bytes}");
+        let bytes: Option<u64> = server.ask(&["GET", sum]).await;
+        assert!(bytes.unwrap_or(0) < 10_000, "{sum}: {bytes:?}");
+    }
+    for key in &counts {
+        let spans: Vec<String> = server.ask(&["HKEYS", key]).await;
+        assert!(spans.len() == 1 && spans[0] != span, "{key}: {spans:?}");
     }
 }
+
+/// Of a span of which a part has not ended for long, all count.
+#[tokio::test]
+async fn what_a_crash_leaked_counts_for_two_days_and_no_less() {
+    let fixture = Fixture::redis().await;
+    let author = Keys::generate();
+    let server = fixture.server();
+    let key = format!("{{purgatory}}:own_counts:{}", author.public_key().to_hex());
+    let span = ((server.now().await - 48 * 3600) / SPAN_SECS + 1).to_string();
+    let _: u64 = server.ask(&["HSET", &key, &span, "9:90000"]).await;
+
+    let outcome = fixture.purgatory.hold(&hold(&state(&author, 1), LONG)).await;
+
+    assert_eq!(outcome.unwrap(), HoldOutcome::Full(Limit::EntriesPerAuthor));
+}
+
+/// How long the span of deadlines is that are counted together.
+const SPAN_SECS: u64 = 6 * 3600;
 
 #[tokio::test]
 async fn what_a_crash_leaked_is_taken_out_of_a_limit_that_others_count_in() {
@@ -388,8 +419,8 @@ async fn only_what_waits_has_a_backstop() {
     let author = event.pubkey.to_hex();
     for key in [
         &key,
-        &format!("{{purgatory}}:author:{author}"),
-        &format!("{{purgatory}}:announcement:{author}:repo"),
+        &format!("{{purgatory}}:own_counts:{author}"),
+        "{purgatory}:source_counts:IP4%20203.0.113.7",
     ] {
         let ends: u64 = fixture.server().ask(&["EXPIRETIME", key]).await;
         assert_eq!(ends, deadline + 48 * 3600, "{key}");
@@ -826,10 +857,7 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     assert_eq!(vanished.unwrap(), 0, "all are later");
     fill_keys_of_the_server(&fixture.purgatory).await;
     let server = fixture.server();
-    // Of an earlier version.
-    server
-        .ask::<u64>(&["ZADD", "{purgatory}:deadlines", "1", "an id"])
-        .await;
+    write_keys_of_earlier_versions(server).await;
 
     let found: Vec<String> = server.ask(&["KEYS", "*"]).await;
     let (mut seen, mut seen_fields) = (BTreeSet::new(), BTreeSet::new());
@@ -852,6 +880,27 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let headings = ["### Fields of an entry", "### Fields of a placeholder"];
     let fields = headings.map(|heading| documented(&doc, heading).into_keys().map(move |field| (heading, field)));
     assert_eq!(seen_fields, fields.into_iter().flatten().collect());
+}
+
+async fn write_keys_of_earlier_versions(server: &RedisServer) {
+    let of_repository = format!("{}:repo", "a".repeat(64));
+    let sets = [
+        "deadlines".to_owned(),
+        format!("announcements:{of_repository}"),
+        format!("coordinate:{of_repository}"),
+        "source:IP4%20203.0.113.7".to_owned(),
+    ];
+    for set in sets {
+        let set = format!("{{purgatory}}:{set}");
+        server.ask::<u64>(&["ZADD", &set, "1", "an id"]).await;
+    }
+    let texts = [
+        format!("announcement:{of_repository}"),
+        "source_bytes:IP4%20203.0.113.7".to_owned(),
+    ];
+    for text in texts {
+        let () = server.ask(&["SET", &format!("{{purgatory}}:{text}"), "1"]).await;
+    }
 }
 
 /// Writes what an entry has only later: one that is held, and one that is releasing and was not taken by the relay.

@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 32] = [
+const SCRIPT_KEYS: [(&str, &str); 35] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -33,8 +33,11 @@ const SCRIPT_KEYS: [(&str, &str); 32] = [
     ("looked_at", "{purgatory}:looked_at:<pubkey>:<encoded identifier>"),
     ("round", "{purgatory}:round:<pubkey>:<encoded identifier>"),
     ("announcement", "{purgatory}:announcement:<pubkey>:<encoded identifier>"),
+    ("own", "{purgatory}:own:<pubkey>"),
+    ("own_counts", "{purgatory}:own_counts:<pubkey>"),
     ("author", "{purgatory}:author:<pubkey>"),
     ("author_bytes", "{purgatory}:author_bytes:<pubkey>"),
+    ("source_counts", "{purgatory}:source_counts:<encoded source>"),
     ("source", "{purgatory}:source:<encoded source>"),
     ("source_bytes", "{purgatory}:source_bytes:<encoded source>"),
     (
@@ -66,6 +69,9 @@ pub(super) const WAKE: &str = "{purgatory}:wake";
 
 /// How long after its deadline an entry or a placeholder is removed even if no gateway decides about it.
 const BACKSTOP_SECS: u64 = 48 * 60 * 60;
+
+/// The span of deadlines of which events are counted together: so many are in the longest that one may be held for.
+const COUNT_SECS: u64 = 6 * 60 * 60;
 
 /// How long a deleted event is kept out, and the span of time whose gates are one key. Only until the relay
 /// has committed the request: from then on the relay itself is asked for the deletions that it serves.
@@ -143,7 +149,8 @@ pub(super) fn lua_table() -> String {
         .iter()
         .map(|(name, form)| format!("{name} = '{}', ", prefix(form)));
     format!(
-        "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, gate_secs = {GATE_SECS}, \
+        "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, count_secs = {COUNT_SECS}, \
+         gate_secs = {GATE_SECS}, \
          gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \

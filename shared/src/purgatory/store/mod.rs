@@ -199,10 +199,10 @@ operations! {
     fn delete_page(deletion: &Deletion, cursor: &(i64, String)) -> (usize, i64, String) =
         ("delete events", |argv| argv.deletion(deletion).arg(cursor.0).arg(&cursor.1), Ok);
 
-    /// Removes one page of what an author who vanishes has held or asleep, behind the first `kept`, and returns how
-    /// many entries, and the next `kept`.
-    fn vanish_page(author: &PublicKey, created_at: u64, kept: i64) -> (usize, i64) =
-        ("remove an author's events", |argv| argv.arg(author).arg(created_at).arg(kept), Ok);
+    /// Removes one page of what an author who vanishes has held or asleep, from `cursor` on, and returns how many
+    /// entries, and the next cursor.
+    fn vanish_page(author: &PublicKey, created_at: u64, cursor: &(String, u64)) -> (usize, String, u64) =
+        ("remove an author's events", |argv| argv.arg(author).arg(created_at).arg(&cursor.0).arg(cursor.1), Ok);
 
     /// Notes what one page of entries waits for.
     fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =

@@ -93,13 +93,18 @@ impl Keyspace {
                 let value = self.hashes.get(key).and_then(|hash| hash.get(field));
                 value.map_or(0, |value| value.len()).into()
             }
-            // Of a hash that keeps another field: one without fields is none in Redis.
             ["HDEL", key, ref fields @ ..] if !fields.is_empty() => {
-                let hash = self.hashes.get_mut(key);
-                hash.map_or(0, |hash| {
-                    fields.iter().filter(|field| hash.remove(**field).is_some()).count()
-                })
-                .into()
+                let hash = self.hashes.entry(key.to_owned()).or_default();
+                let removed = fields.iter().filter(|field| hash.remove(**field).is_some()).count();
+                // One without fields is none in Redis.
+                if hash.is_empty() {
+                    self.remove(key);
+                }
+                removed.into()
+            }
+            ["HGETALL", key] => {
+                let fields = self.hashes.get(key).into_iter().flatten();
+                list(fields.flat_map(|(field, value)| [field, value]))
             }
             ["HLEN", key] => self.hashes.get(key).map_or(0, BTreeMap::len).into(),
             ["HMGET", key, ref fields @ ..] => {

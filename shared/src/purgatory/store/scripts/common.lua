@@ -125,12 +125,35 @@ local function set_fields(id, ...)
   end
 end
 
--- Sets what is so of an event wherever it is; the author only where that is not the owner of the first coordinate.
+-- How the JSON of an event begins: with what the name of its entry and other fields have too.
+local function event_head(id, author, created_at, kind)
+  return '{"id":"' .. id .. '","pubkey":"' .. author .. '","created_at":' .. created_at .. ',"kind":' .. kind .. ','
+end
+
+-- Sets what is so of an event wherever it is; the author only where that is not the owner of the first coordinate, and of the JSON
+-- what no other field has.
 local function set_event(id, entry, event, coordinates)
   local first = entry.coordinates[1]
   local is_owners = first and string.sub(first, 7, 70) == entry.author
-  set_fields(id, 'event', event, 'kind', entry.kind, 'author', is_owners and '' or entry.author,
-    'coordinates', coordinates, 'created_at', entry.created_at)
+  local head = event_head(id, entry.author, entry.created_at, entry.kind)
+  local rest = string.sub(event, 1, #head) == head and '{' .. string.sub(event, #head + 1)
+  set_fields(id, 'event', rest or event, 'bytes', rest and decimal(#event) or '', 'kind', entry.kind,
+    'author', is_owners and '' or entry.author, 'coordinates', coordinates, 'created_at', entry.created_at)
+end
+
+-- Returns the whole JSON of an event, of the fields of its entry. Earlier versions wrote it whole.
+local function whole_event(id, event, author, coordinates, created_at, kind)
+  if string.sub(event, 1, 6) == '{"id":' then
+    return event
+  end
+  author = author or string.match(coordinates or '', '30617:(%x+)') or ''
+  return event_head(id, author, created_at or '', kind or '') .. string.sub(event, 2)
+end
+
+-- Returns the JSON of an event that there is.
+local function read_event(id)
+  return whole_event(id,
+    unpack(redis.call('HMGET', K.entry .. id, 'event', 'author', 'coordinates', 'created_at', 'kind')))
 end
 
 -- Sets what a releasing entry is ordered after, and lets it stay until it is settled. The field is there even if it is empty:
@@ -140,13 +163,14 @@ local function set_releasing_after(id, after)
   redis.call('PERSIST', K.entry .. id)
 end
 
+-- Bytes of the JSON of an event, as text. The field is not there where the JSON is whole.
 local function event_bytes(id)
-  return decimal(redis.call('HSTRLEN', K.entry .. id, 'event'))
+  return redis.call('HGET', K.entry .. id, 'bytes') or decimal(redis.call('HSTRLEN', K.entry .. id, 'event'))
 end
 
 local function find_entry(id)
   local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'coordinates', 'created_at', 'deadline',
-    'source', 'source_group', 'after')
+    'source', 'source_group', 'after', 'bytes')
   touched = touched + 1
   if not fields[1] then
     return nil
@@ -161,22 +185,11 @@ local function find_entry(id)
     coordinates = coordinates,
     created_at = fields[5],
     deadline = tonumber(fields[6]),
-    bytes = event_bytes(id),
+    bytes = fields[10] or event_bytes(id),
     source_group = fields[8] or fields[7] or '',
     -- Of a related event, which has no coordinates: what it waits behind, and what is published before it.
     after = after,
   }
-end
-
--- What a reader gets of an entry: event JSON, coordinates (JSON array), status, source, held_since, deadline,
--- waiting_for, release_error, after (JSON array of ids). The first is nothing where there is no such entry.
-local function entry_fields(id)
-  local fields = redis.call('HMGET', K.entry .. id,
-    'event', 'coordinates', 'status', 'source', 'held_since', 'deadline', 'waiting_for', 'release_error', 'after')
-  for place, empty in pairs({ [2] = '[]', [4] = '', [7] = '', [8] = '', [9] = '[]' }) do
-    fields[place] = fields[place] or empty
-  end
-  return fields
 end
 
 -- The id in a member of a set of limits.
@@ -214,9 +227,29 @@ local function is_pull_request(entry)
   return entry.kind == '1618' or entry.kind == '1619'
 end
 
+-- Whether it is its author's own announcement or state: these are found by their author, and need no other index.
+local function is_own(entry)
+  local is_owners = #entry.coordinates == 1 and string.sub(entry.coordinates[1], 7, 70) == entry.author
+  return is_owners and (entry.kind == '30617' or entry.kind == '30618')
+end
+
+-- How the members of K.own begin that are about a coordinate, of one kind or of all.
+local function own_prefix(coordinate, kind)
+  return string.sub(in_key(coordinate), 66) .. ':' .. (kind and kind .. ':' or '')
+end
+
+-- Where the owner's own events about a coordinate are, of one kind or of all: the key, and the ends of a range of members.
+local function own_range(coordinate, kind)
+  local prefix = own_prefix(coordinate, kind)
+  return K.own .. string.sub(coordinate, 7, 70), '[' .. prefix, '(' .. string.sub(prefix, 1, -2) .. ';'
+end
+
 -- The index of a coordinate that an entry stands in. PRs, of which strangers may have many, have one of their own, so that
 -- who reads about the repository reads none of them.
 local function index_key(entry, coordinate)
+  if is_own(entry) then
+    return K.own .. entry.author
+  end
   local prefix = entry.kind == '30617' and K.announcements or is_pull_request(entry) and K.pull_requests or K.coordinate
   return prefix .. in_key(coordinate)
 end
@@ -226,11 +259,9 @@ local function member_with_author(id, entry)
   return entry.author .. ':' .. entry.kind .. ':' .. id
 end
 
--- The member of the index of a coordinate. The author of most is the owner, whom the key names: Redis keeps small sets of
--- members of up to 64 bytes packed.
+-- The member of the index of a coordinate.
 local function index_member(id, entry, coordinate)
-  local is_owners = string.sub(coordinate, 7, 70) == entry.author and not is_pull_request(entry)
-  return is_owners and id or member_with_author(id, entry)
+  return is_own(entry) and own_prefix(coordinate, entry.kind) .. id or member_with_author(id, entry)
 end
 
 -- Marks something to be reconciled, in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
@@ -341,6 +372,7 @@ local function add_to_indices(id, entry)
   end
 end
 
+-- Where earlier versions have the id of the announcement of a coordinate that is held or asleep.
 local function announcement_key(coordinate)
   return K.announcement .. in_key(coordinate)
 end
@@ -351,14 +383,47 @@ local function end_not_before(key, time)
   redis.call('EXPIREAT', key, time, 'GT')
 end
 
--- The sets of limits that an entry counts in, each with the key of the sum of its members' bytes.
-local function limit_sets(entry)
+-- The limits that an entry counts in, beside those on all: the set that it is in, the sum of the bytes in that, and the counts of
+-- those that are in no such set. An author's announcements and states are in K.own; of what one source has sent, nobody asks.
+local function limits_of(entry)
   local source = encode(entry.source_group)
   return {
-    author = { K.author .. entry.author, K.author_bytes .. entry.author },
-    source = { K.source .. source, K.source_bytes .. source },
-    all = { K.entries, K.bytes },
+    author = { set = K.author .. entry.author, sum = K.author_bytes .. entry.author, counts = K.own_counts .. entry.author,
+      is_counted = is_own(entry) },
+    source = { set = K.source .. source, sum = K.source_bytes .. source, counts = K.source_counts .. source,
+      is_counted = true },
   }
+end
+
+-- Adds to the counts of the events that end in the same span of K.count_secs as one with this deadline.
+local function add_to_counts(key, deadline, entries, bytes)
+  local span = decimal(math.floor(deadline / K.count_secs))
+  local old = redis.call('HGET', key, span)
+  if not old and entries < 0 then
+    -- It has not counted for long (`counted`).
+    return
+  end
+  local old_entries, old_bytes = string.match(old or '0:0', '^(%d+):(%d+)$')
+  entries, bytes = old_entries + entries, old_bytes + bytes
+  if entries > 0 then
+    redis.call('HSET', key, span, decimal(entries) .. ':' .. decimal(bytes))
+  else
+    redis.call('HDEL', key, span)
+  end
+end
+
+-- Returns how many entries are in such counts, and their bytes. What a crash leaked counts until the backstop.
+local function counted(key)
+  local fields, entries, bytes = redis.call('HGETALL', key), 0, 0
+  for place = 1, #fields, 2 do
+    if (fields[place] + 1) * K.count_secs <= NOW - K.backstop_secs then
+      redis.call('HDEL', key, fields[place])
+    else
+      local of_span, bytes_of_span = string.match(fields[place + 1], '^(%d+):(%d+)$')
+      entries, bytes = entries + of_span, bytes + bytes_of_span
+    end
+  end
+  return entries, bytes
 end
 
 -- The bytes stand in the member, so that they are known when a crash took the entry away.
@@ -375,33 +440,65 @@ local function take_off(set, sum, bytes)
   end
 end
 
+local function add_to_set(set, sum, score, id, entry)
+  if redis.call('ZADD', set, score, limit_member(id, entry)) == 1 then
+    redis.call('INCRBY', sum, entry.bytes)
+  end
+end
+
+-- Returns whether it was in there.
+local function take_out(set, sum, id, entry)
+  local is_out = redis.call('ZREM', set, limit_member(id, entry)) == 1
+  if is_out then
+    take_off(set, sum, tonumber(entry.bytes))
+  end
+  return is_out
+end
+
+-- Takes an entry off the counts of one limit, and returns whether an earlier version has held it, which had it in the set.
+local function take_off_counts(id, entry, limit)
+  if not entry.deadline then
+    -- It is new.
+    return false
+  end
+  local is_earlier = take_out(limit.set, limit.sum, id, entry)
+  if not is_earlier and is_waiting(entry) then
+    add_to_counts(limit.counts, entry.deadline, -1, -entry.bytes)
+  end
+  return is_earlier
+end
+
 -- Gives an entry that is held or asleep its deadline: field, indices, limits and backstop.
 local function set_deadline(id, entry, deadline)
   local ends = decimal(deadline + K.backstop_secs)
   local score = decimal(deadline)
   set_fields(id, 'deadline', score)
   redis.call('EXPIREAT', K.entry .. id, ends)
-  for name, keys in pairs(limit_sets(entry)) do
-    if redis.call('ZADD', keys[1], score, limit_member(id, entry)) == 1 then
-      redis.call('INCRBY', keys[2], entry.bytes)
-    end
-    if name ~= 'all' then
-      end_not_before(keys[1], ends)
-      end_not_before(keys[2], ends)
+  add_to_set(K.entries, K.bytes, score, id, entry)
+  for _, limit in pairs(limits_of(entry)) do
+    if limit.is_counted then
+      if take_off_counts(id, entry, limit) then
+        add_to_indices(id, entry)
+      end
+      add_to_counts(limit.counts, deadline, 1, tonumber(entry.bytes))
+      end_not_before(limit.counts, ends)
+    else
+      add_to_set(limit.set, limit.sum, score, id, entry)
+      end_not_before(limit.set, ends)
+      end_not_before(limit.sum, ends)
     end
   end
-  if entry.kind == '30617' then
-    for _, coordinate in ipairs(entry.coordinates) do
-      redis.call('SET', announcement_key(coordinate), id, 'EXAT', ends)
-    end
-  end
+  entry.deadline = deadline
 end
 
 -- Takes an entry out of what counts and ends waiting ones.
 local function clear_deadline(id, entry)
-  for _, keys in pairs(limit_sets(entry)) do
-    if redis.call('ZREM', keys[1], limit_member(id, entry)) == 1 then
-      take_off(keys[1], keys[2], tonumber(entry.bytes))
+  take_out(K.entries, K.bytes, id, entry)
+  for _, limit in pairs(limits_of(entry)) do
+    if limit.is_counted then
+      take_off_counts(id, entry, limit)
+    else
+      take_out(limit.set, limit.sum, id, entry)
     end
   end
   if entry.kind == '30617' then
@@ -435,6 +532,26 @@ local function ids_before(id, entry)
     end
   end
   return before
+end
+
+-- What a reader gets of an entry: event JSON, coordinates (JSON array), status, source, held_since, deadline,
+-- waiting_for, release_error, after (JSON array of ids). The first is nothing where there is no such entry.
+local function entry_fields(id)
+  local fields = redis.call('HMGET', K.entry .. id, 'event', 'coordinates', 'status', 'source', 'held_since', 'deadline',
+    'waiting_for', 'release_error', 'after', 'author', 'created_at', 'kind')
+  local kind, created_at, author = table.remove(fields), table.remove(fields), table.remove(fields)
+  if fields[1] then
+    fields[1] = whole_event(id, fields[1], author, fields[2], created_at, kind)
+  end
+  -- A related event waits for the first of those that it waits behind.
+  if fields[9] and not fields[7] and not fields[2] and is_waiting({ status = fields[3] }) then
+    local first = ids_before(id, { author = author, after = cjson.decode(fields[9]) })[1]
+    fields[7] = first and 'event ' .. first
+  end
+  for place, empty in pairs({ [2] = '[]', [4] = '', [7] = '', [8] = '', [9] = '[]' }) do
+    fields[place] = fields[place] or empty
+  end
+  return fields
 end
 
 -- Marks as releasing what waits behind an entry that is served now: whatever else it waits behind, the first is enough.
@@ -473,8 +590,9 @@ local function remove_alone(id, entry, is_served)
     redis.call('ZREM', index_key(entry, coordinate), index_member(id, entry, coordinate))
     if is_pull_request(entry) then
       forget_look(with_author, coordinate)
-    else
+    elseif is_own(entry) then
       -- Where earlier versions have put it.
+      redis.call('ZREM', (entry.kind == '30617' and K.announcements or K.coordinate) .. in_key(coordinate), id)
       redis.call('ZREM', K.coordinate .. in_key(coordinate), with_author)
     end
   end
@@ -489,11 +607,11 @@ local function remove_entry(id, entry, is_served)
     local related = find_entry(other)
     if related and is_waiting(related) then
       redis.call('ZREM', K.behind .. id, related.author .. ':' .. other)
-      local left = ids_before(other, related)
-      if #left == 0 then
+      if #ids_before(other, related) == 0 then
         remove_alone(other, related)
       else
-        set_fields(other, 'waiting_for', 'event ' .. left[1])
+        -- As an earlier version wrote it.
+        set_fields(other, 'waiting_for', '')
       end
     end
   end

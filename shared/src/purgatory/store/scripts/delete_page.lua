@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 author, 2 created_at of the request, 3 event ids (JSON array),
 --       4 addresses (JSON array of [kind as text, identifier]),
---       5 how many of the targets are done, first the ids and then the addresses, of each both indices,
+--       5 how many of the targets are done, first the ids and then the addresses, of each all indices,
 --       6 the last member of the next one's index that was read, empty if none was
 -- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last }.
 -- Cost: O(coordinates) for each of a page of targets, and of the author's entries under them.
@@ -12,7 +12,8 @@
 
 local author, asked_at, done, last = ARGV[1], ARGV[2], tonumber(ARGV[5]), ARGV[6]
 local ids, addresses = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
-local indices = { K.announcements, K.coordinate }
+-- The owner's own index, and those that earlier versions have.
+local indices = { 'own', K.announcements, K.coordinate }
 local deleted, dirty = 0, {}
 
 local function delete_entry(id, entry)
@@ -32,9 +33,13 @@ end
 
 -- Reads entries of the address behind `last` in one of the indices, and returns whether that were all.
 local function delete_address(kind, identifier, prefix)
-  local index = prefix .. in_key('30617:' .. author .. ':' .. identifier)
-  local first = last == '' and '-' or '(' .. last
-  local members = redis.call('ZRANGE', index, first, '+', 'BYLEX', 'LIMIT', 0, K.page_max)
+  local coordinate = '30617:' .. author .. ':' .. identifier
+  local index, first, stop = prefix .. in_key(coordinate), '-', '+'
+  if prefix == 'own' then
+    index, first, stop = own_range(coordinate, kind)
+  end
+  first = last == '' and first or '(' .. last
+  local members = redis.call('ZRANGE', index, first, stop, 'BYLEX', 'LIMIT', 0, K.page_max)
   touched = touched + 1
   for _, member in ipairs(members) do
     if is_enough() then

@@ -138,18 +138,34 @@ local function pass_on(other)
     behind[#behind + 1] = id
   end
   related.after = behind
-  local left = ids_before(other, related)
-  if #left == 0 then
+  if #ids_before(other, related) == 0 then
     remove_alone(other, related)
   else
-    set_fields(other, 'after', ids_as_json(behind), 'waiting_for', 'event ' .. left[1])
+    set_fields(other, 'after', ids_as_json(behind), 'waiting_for', '')
   end
+end
+
+-- Returns the announcement of a coordinate that is held or asleep, its id and its entry.
+local function waiting_announcement(coordinate)
+  local earlier = redis.call('GET', announcement_key(coordinate))
+  local found_earlier = earlier and find_entry(earlier)
+  if found_earlier then
+    return earlier, found_earlier
+  end
+  for _, range in ipairs({ { own_range(coordinate, '30617') }, { K.announcements .. in_key(coordinate), '-', '+' } }) do
+    for _, member in ipairs(redis.call('ZRANGE', range[1], range[2], range[3], 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
+      local other = string.match(member, '[^:]*$')
+      if is_waiting({ status = redis.call('HGET', K.entry .. other, 'status') }) then
+        return other, find_entry(other)
+      end
+    end
+  end
+  return nil, nil
 end
 
 local old_id, old
 if entry.kind == '30617' then
-  old_id = redis.call('GET', announcement_key(entry.coordinates[1]))
-  old = old_id and find_entry(old_id)
+  old_id, old = waiting_announcement(entry.coordinates[1])
 end
 if old then
   local tie = entry.created_at == old.created_at
@@ -161,10 +177,16 @@ end
 local freed = old and 1 or 0
 local freed_bytes = old and tonumber(old.bytes) or 0
 
--- Names the limit of one set that the event goes beyond: the entries' or the bytes'.
-local function full_set(keys, is_old_in, entries_max, bytes_max, names)
-  local entries = count(keys[1], keys[2])
-  local bytes = tonumber(redis.call('GET', keys[2]) or '0')
+-- Names the limit that the event goes beyond: the entries' or the bytes'.
+local function full(limit, is_old_in, entries_max, bytes_max, names)
+  local entries, bytes = 0, 0
+  if redis.call('EXISTS', limit.set) == 1 then
+    entries, bytes = count(limit.set, limit.sum), tonumber(redis.call('GET', limit.sum) or '0')
+  end
+  if limit.counts then
+    local more_entries, more_bytes = counted(limit.counts)
+    entries, bytes = entries + more_entries, bytes + more_bytes
+  end
   if is_old_in then
     entries, bytes = entries - freed, bytes - freed_bytes
   end
@@ -180,8 +202,10 @@ end
 -- What others hold for a repository takes nothing of the first K.share_kept_free entries that an author may have there.
 local function full_coordinate()
   for _, coordinate in ipairs(entry.coordinates) do
-    local own, share, all = entry.author, -freed, -freed
+    local own = entry.author
     local is_owners = string.sub(coordinate, 7, 70) == own
+    local all = redis.call('ZLEXCOUNT', own_range(coordinate)) - freed
+    local share = is_owners and all or -freed
     for _, prefix in ipairs({ K.announcements, K.coordinate, K.pull_requests }) do
       local index = prefix .. in_key(coordinate)
       local members = redis.call('ZCARD', index)
@@ -203,9 +227,8 @@ local function full_coordinate()
 end
 
 local behind = firsts_with_room(entry.author, K.after_max)
-local after, waiting_for = {}, ''
+local after = {}
 if is_related(entry) and #behind > 0 then
-  waiting_for = 'event ' .. behind[1]
   add_all(after, behind)
   add_all(after, earlier)
   for _, first_id in ipairs(behind) do
@@ -217,15 +240,15 @@ end
 if #ARGV[2] > tonumber(ARGV[11]) then
   return { 0, 'full:event-bytes' }
 end
-local sets = limit_sets(entry)
+local limits = limits_of(entry)
 local same_source = old and old.source_group == entry.source_group
-local full = full_set(sets.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
-  or full_set(sets.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
+local reached = full(limits.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
+  or full(limits.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
   or full_coordinate()
   or (is_related(entry) and #behind == 0 and 'behind')
-  or full_set(sets.all, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
-if full then
-  return { 0, 'full:' .. full }
+  or full({ set = K.entries, sum = K.bytes }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
+if reached then
+  return { 0, 'full:' .. reached }
 end
 
 if old then
@@ -234,7 +257,7 @@ end
 set_event(id, entry, ARGV[2], ARGV[6])
 set_fields(id, 'status', 'held', 'source', ARGV[7],
   'source_group', entry.source_group == ARGV[7] and '' or entry.source_group, 'held_since', decimal(NOW),
-  'waiting_for', waiting_for, 'after', ids_as_json(after))
+  'after', ids_as_json(after))
 add_to_indices(id, entry)
 if is_related(entry) then
   wait_behind(id, entry.author, behind)

@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- Reads one page of everything about some coordinates, and takes vanished entries out of the indices it reads. Of each
 -- coordinate first the announcements, then the other entries, then the placeholders. The announcements are in one page, up
--- to K.page_max: one that takes another's place between two pages is not missed with it.
+-- to K.page_max: one that takes another's place between two pages is not missed with it. Earlier versions have theirs in
+-- an index that is read first: what takes their place is in one that is read later.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 the place of the first coordinate to read, "1" at first,
---       2 "announcements", "entries" or "placeholders" (of that coordinate), "announcements" at first,
+--       2 "announcements" (of that coordinate, as earlier versions have them), "own" (these of its owner), "entries",
+--       "own_entries" or "placeholders", "announcements" at first,
 --       3 the last member of that index that was read, or empty,
 --       then the coordinates.
 -- Returns: { now,
@@ -35,13 +37,19 @@ if place == 1 and index == 'announcements' and last == '' then
   end
 end
 
+local following = {
+  announcements = 'own', own = 'entries', entries = 'own_entries', own_entries = 'placeholders',
+  placeholders = 'announcements',
+}
+local is_of_announcements = { announcements = true, own = true }
+
 local function is_full()
   return looked_at >= K.page_max or bytes >= K.page_bytes
 end
 
 -- The rest of the page, or of the announcements.
-local function next_members(key)
-  return redis.call('ZRANGE', key, last == '' and '-' or '(' .. last, '+', 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
+local function next_members(key, first, stop)
+  return redis.call('ZRANGE', key, last == '' and first or '(' .. last, stop, 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
 end
 
 local function read_entry(key, member)
@@ -69,11 +77,11 @@ local function read_placeholder(key, member)
   end
 end
 
--- Reads what has room in the page of one index, and returns whether that was all.
-local function read_index(key, read)
-  local members = next_members(key)
+-- Reads what has room in the page of a range of one index, and returns whether that was all.
+local function read_index(read, key, first, stop)
+  local members = next_members(key, first, stop)
   for count, member in ipairs(members) do
-    local is_in_one_page = index == 'announcements' and count > 1 and count < 2 * K.page_max
+    local is_in_one_page = is_of_announcements[index] and count > 1 and count < 2 * K.page_max
     if is_full() and not is_in_one_page then
       return false
     end
@@ -83,18 +91,23 @@ local function read_index(key, read)
   return #members < 2 * K.page_max
 end
 
-while place <= #ARGV - 3 and not is_full() do
-  local coordinate = in_key(ARGV[place + 3])
+local function read_next(coordinate)
   if index == 'announcements' then
-    if read_index(K.announcements .. coordinate, read_entry) then
-      index, last = 'entries', ''
-    end
+    return read_index(read_entry, K.announcements .. in_key(coordinate), '-', '+')
+  elseif index == 'own' then
+    return read_index(read_entry, own_range(coordinate, '30617'))
   elseif index == 'entries' then
-    if read_index(K.coordinate .. coordinate, read_entry) then
-      index, last = 'placeholders', ''
-    end
-  elseif read_index(K.placeholders_of .. coordinate, read_placeholder) then
-    place, index, last = place + 1, 'announcements', ''
+    return read_index(read_entry, K.coordinate .. in_key(coordinate), '-', '+')
+  elseif index == 'own_entries' then
+    return read_index(read_entry, own_range(coordinate, '30618'))
+  end
+  return read_index(read_placeholder, K.placeholders_of .. in_key(coordinate), '-', '+')
+end
+
+while place <= #ARGV - 3 and not is_full() do
+  if read_next(ARGV[place + 3]) then
+    index, last = following[index], ''
+    place = index == 'announcements' and place + 1 or place
   end
 end
 

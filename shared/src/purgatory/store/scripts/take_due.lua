@@ -24,7 +24,7 @@ for _, id in ipairs(due) do
   elseif blocker(id, after, {}) then
     redis.call('ZADD', K.releasing, decimal(NOW + 1), id)
   else
-    local event = redis.call('HGET', K.entry .. id, 'event')
+    local event = read_event(id)
     bytes = bytes + #event
     leased[#leased + 1] = { event, lease(id, tonumber(ARGV[2])), after }
   end

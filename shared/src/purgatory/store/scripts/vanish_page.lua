@@ -3,23 +3,27 @@
 -- them out.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 author, 2 created_at of the request, 3 how many of the author's entries were read and stay, "0" at first
--- Returns: { how many entries were removed, ARGV 3 of the next page, or -1: that was the last }.
+-- ARGV: 1 author, 2 created_at of the request, 3 the index of the author's entries that is read, "own" at first and then "author",
+--       4 how many of them were read and stay, "0" at first
+-- Returns: { how many entries were removed, ARGV 3 and 4 of the next page; 3 being empty: that was the last }.
 -- Cost: O(coordinates) for each of a page.
 -- Errors: none of its own.
 
-local author, asked_at, kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local author, asked_at, index, kept = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local vanished, dirty = 0, {}
-local page = redis.call('ZRANGE', K.author .. author, decimal(kept), decimal(kept + K.page_max - 1))
+local key = K[index] .. author
+local page = redis.call('ZRANGE', key, decimal(kept), decimal(kept + K.page_max - 1))
 local looked_at = 0
 for _, member in ipairs(page) do
   if is_enough() then
     break
   end
   looked_at = looked_at + 1
-  local id = string.match(member, '^[^:]*')
+  local id = index == 'own' and string.match(member, '[^:]*$') or id_of(member)
   local entry = find_entry(id)
-  if entry and not is_later(entry.created_at, asked_at) then
+  if not entry and index == 'own' then
+    redis.call('ZREM', key, member)
+  elseif entry and is_waiting(entry) and not is_later(entry.created_at, asked_at) then
     remove_entry(id, entry)
     if not is_pull_request(entry) then
       add_all(dirty, entry.coordinates)
@@ -29,10 +33,13 @@ for _, member in ipairs(page) do
 end
 -- What waits behind a removed entry has gone with it, and may have been read before.
 for place = 1, looked_at do
-  if redis.call('ZSCORE', K.author .. author, page[place]) then
+  if redis.call('ZSCORE', key, page[place]) then
     kept = kept + 1
   end
 end
 
 raise(dirty)
-return { vanished, looked_at == #page and #page < K.page_max and -1 or kept }
+if looked_at == #page and #page < K.page_max then
+  index, kept = index == 'own' and 'author' or '', 0
+end
+return { vanished, index, kept }
