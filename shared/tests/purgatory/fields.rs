@@ -43,6 +43,11 @@ async fn a_held_state_has_no_field_that_is_empty_or_follows_from_another() {
     );
     let bytes: usize = fixture.server().ask(&["HGET", &key(&event), "bytes"]).await;
     assert_eq!(bytes, event.as_json().len());
+
+    let long = large_state(&Keys::generate(), 1, 5000);
+    fixture.purgatory.hold(&hold(&long, LONG)).await.unwrap();
+    let json: String = fixture.server().ask(&["HGET", &key(&long), "event"]).await;
+    assert_eq!(json, long.as_json(), "to put it together takes long");
 }
 
 /// What the contract allows for each held event, with the settings that we ship.

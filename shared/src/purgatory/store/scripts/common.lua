@@ -130,18 +130,19 @@ local function event_head(id, author, created_at, kind)
   return '{"id":"' .. id .. '","pubkey":"' .. author .. '","created_at":' .. created_at .. ',"kind":' .. kind .. ','
 end
 
--- Sets what is so of an event wherever it is; the author only where that is not the owner of the first coordinate, and of the JSON
--- what no other field has.
+-- Sets what is so of an event wherever it is; the author only where that is not the owner of the first coordinate, and of JSON that is
+-- not long what no other field has: of long JSON the rest is little, and to put it together takes time.
 local function set_event(id, entry, event, coordinates)
   local first = entry.coordinates[1]
   local is_owners = first and string.sub(first, 7, 70) == entry.author
   local head = event_head(id, entry.author, entry.created_at, entry.kind)
-  local rest = string.sub(event, 1, #head) == head and '{' .. string.sub(event, #head + 1)
+  local is_cut = #event <= K.cut_bytes_max and string.sub(event, 1, #head) == head
+  local rest = is_cut and '{' .. string.sub(event, #head + 1)
   set_fields(id, 'event', rest or event, 'bytes', rest and decimal(#event) or '', 'kind', entry.kind,
     'author', is_owners and '' or entry.author, 'coordinates', coordinates, 'created_at', entry.created_at)
 end
 
--- Returns the whole JSON of an event, of the fields of its entry. Earlier versions wrote it whole.
+-- Returns the whole JSON of an event, of the fields of its entry. It may be whole there.
 local function whole_event(id, event, author, coordinates, created_at, kind)
   if string.sub(event, 1, 6) == '{"id":' then
     return event
