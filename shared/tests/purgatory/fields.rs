@@ -231,6 +231,43 @@ async fn what_an_earlier_version_kept_beside_the_limits_goes_and_its_events_end_
 }
 
 #[tokio::test]
+async fn a_pr_that_an_earlier_version_holds_counts_is_reconciled_and_gone() {
+    let fixture = Fixture::redis().await;
+    let (owner, author) = (Keys::generate(), Keys::generate());
+    let [held, next] = [1, 2].map(|at| event(&author, 1618, "unused", at));
+    let offer = |event| Hold {
+        coordinates: [coordinate(&owner, "repo")].into(),
+        ..hold(event, LONG)
+    };
+    assert_eq!(fixture.purgatory.hold(&offer(&held)).await.unwrap(), HoldOutcome::Held);
+    let server = fixture.server();
+    let [listed, looked_at] =
+        ["pull_requests", "looked_at"].map(|name| format!("{{purgatory}}:{name}:{}:repo", owner.public_key()));
+    let [member, before] =
+        [&held.pubkey.to_hex()[..16], &format!("{}:1618", held.pubkey)].map(|author| format!("{author}:{}", held.id));
+    for key in [&listed, &looked_at] {
+        let score: String = server.ask(&["ZSCORE", key, &member]).await;
+        assert_eq!(server.ask::<u64>(&["ZREM", key, &member]).await, 1);
+        assert_eq!(server.ask::<u64>(&["ZADD", key, &score, &before]).await, 1);
+    }
+    // As many as the author may have there, with that one.
+    for number in 1..LIMITS.entries_per_share_max {
+        let other = format!("{}:1618:{number}", held.pubkey);
+        assert_eq!(server.ask::<u64>(&["ZADD", &listed, "0", &other]).await, 1);
+    }
+
+    let outcome = fixture.purgatory.hold(&offer(&next)).await.unwrap();
+    assert_eq!(outcome, HoldOutcome::Full(Limit::EntriesPerShare));
+    let looks = fixture.purgatory.looks_page(&coordinate(&owner, "repo")).await.unwrap();
+    assert_eq!(looks.event_ids(), ids([&held]));
+    assert_eq!(fixture.purgatory.end(&ids([&held])).await.unwrap(), 1);
+    for key in [&listed, &looked_at] {
+        let score: Option<String> = server.ask(&["ZSCORE", key, &before]).await;
+        assert_eq!(score, None, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_earlier_version_holds_is_deleted_by_its_address() {
     let fixture = Fixture::redis().await;
     let author = Keys::generate();

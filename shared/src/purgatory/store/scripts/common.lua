@@ -255,14 +255,27 @@ local function index_key(entry, coordinate)
   return prefix .. in_key(coordinate)
 end
 
--- A member of the index of a coordinate that names the author: those of one author stand together.
+-- A member of an index of a coordinate that names the author: those of one author stand together. Earlier versions have such
+-- ones of PRs too.
 local function member_with_author(id, entry)
   return entry.author .. ':' .. entry.kind .. ':' .. id
 end
 
+-- How the members begin that PRs of an author have. Nobody finds a key that begins as that of another author.
+local function pull_request_prefix(author)
+  return string.sub(author, 1, 16) .. ':'
+end
+
+local function pull_request_member(id, entry)
+  return pull_request_prefix(entry.author) .. id
+end
+
 -- The member of the index of a coordinate.
 local function index_member(id, entry, coordinate)
-  return is_own(entry) and own_prefix(coordinate, entry.kind) .. id or member_with_author(id, entry)
+  if is_own(entry) then
+    return own_prefix(coordinate, entry.kind) .. id
+  end
+  return is_pull_request(entry) and pull_request_member(id, entry) or member_with_author(id, entry)
 end
 
 -- Marks something to be reconciled, in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
@@ -299,7 +312,7 @@ end
 -- which the caller raises.
 local function note_changed(dirty, id, entry)
   if is_pull_request(entry) then
-    ask_for_look(member_with_author(id, entry), entry.coordinates)
+    ask_for_look(pull_request_member(id, entry), entry.coordinates)
   else
     add_all(dirty, entry.coordinates)
   end
@@ -478,7 +491,7 @@ local function set_deadline(id, entry, deadline)
   add_to_set(K.entries, K.bytes, score, id, entry)
   for _, limit in pairs(limits_of(entry)) do
     if limit.is_counted then
-      if take_off_counts(id, entry, limit) then
+      if take_off_counts(id, entry, limit) and is_own(entry) then
         add_to_indices(id, entry)
       end
       add_to_counts(limit.counts, deadline, 1, tonumber(entry.bytes))
@@ -590,7 +603,10 @@ local function remove_alone(id, entry, is_served)
   for _, coordinate in ipairs(entry.coordinates) do
     redis.call('ZREM', index_key(entry, coordinate), index_member(id, entry, coordinate))
     if is_pull_request(entry) then
-      forget_look(with_author, coordinate)
+      -- As earlier versions have it.
+      redis.call('ZREM', K.pull_requests .. in_key(coordinate), with_author)
+      redis.call('ZREM', K.looked_at .. in_key(coordinate), with_author)
+      forget_look(pull_request_member(id, entry), coordinate)
     elseif is_own(entry) then
       -- Where earlier versions have put it.
       redis.call('ZREM', (entry.kind == '30617' and K.announcements or K.coordinate) .. in_key(coordinate), id)

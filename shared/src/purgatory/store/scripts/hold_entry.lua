@@ -214,6 +214,10 @@ local function full_coordinate()
       else
         share = share + redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';')
       end
+      if prefix == K.pull_requests then
+        local start = pull_request_prefix(own)
+        share = share + redis.call('ZLEXCOUNT', index, '[' .. start, '(' .. string.sub(start, 1, -2) .. ';')
+      end
       all = all + members
     end
     if share >= tonumber(ARGV[19]) then
