@@ -79,11 +79,12 @@ pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileEr
 
 /// Makes durable that a repository is where it is; one that is not there is left alone.
 pub(super) fn sync_place(place: &Path) -> Result<(), FileError> {
-    let dirs: Vec<PathBuf> = place.ancestors().take(3).map(Path::to_owned).collect();
-    match is_repository(place) {
-        true => sync(&dirs),
-        false => Ok(()),
+    if !is_repository(place) {
+        return Ok(());
     }
+    let dirs = place.ancestors().take(3).map(Path::to_owned);
+    // One after the other: a journal that is written for the first has the others too.
+    dirs.map(|dir| sync(&[dir])).collect()
 }
 
 /// Adds a small directory tree, all files and directories of it.

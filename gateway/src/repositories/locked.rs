@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
@@ -44,13 +47,18 @@ pub(crate) struct LockedRepositories<'r> {
     locks: &'r Locks,
     store: &'r RepositoryStore,
     limits: &'r IngestLimits,
+    placed: Placed,
 }
+
+/// Repositories that were made under this lock: they are durable where they are, and need no sync of their own.
+type Placed = Mutex<BTreeSet<Coordinate>>;
 
 /// A repository that is locked. It need not be on disk.
 pub(crate) struct LockedRepository<'l> {
     repository: Repository,
     store: &'l RepositoryStore,
     limits: &'l IngestLimits,
+    placed: &'l Placed,
 }
 
 impl<'r> LockedRepositories<'r> {
@@ -60,6 +68,7 @@ impl<'r> LockedRepositories<'r> {
             locks,
             store,
             limits,
+            placed: Placed::default(),
         }
     }
 
@@ -95,6 +104,7 @@ impl<'r> LockedRepositories<'r> {
             repository: self.store.at(coordinate),
             store: self.store,
             limits: self.limits,
+            placed: &self.placed,
         })
     }
 }
@@ -117,9 +127,15 @@ impl LockedRepository<'_> {
         state: Option<&PushedState>,
     ) -> Result<(), RepositoryError> {
         let declared = self.declared(received, tips).await?;
-        match state.filter(|state| state.tips().is_subset(tips)) {
+        let is_made = match state.filter(|state| state.tips().is_subset(tips)) {
             Some(state) => declared.migrate_with_refs(RefTransaction::of_new(state)).await?,
-            None => declared.migrate().await?,
+            None => {
+                declared.migrate().await?;
+                false
+            }
+        };
+        if is_made {
+            self.placed().insert(self.repository.coordinate().clone());
         }
         self.repository.forget_refs();
         // Its objects are there for maintenance only now, and its refs may change no more.
@@ -384,11 +400,19 @@ impl LockedRepository<'_> {
         Ok(needed.migrate().await?)
     }
 
-    /// Makes durable that the repository is where it is, with the refs that it has.
+    fn placed(&self) -> MutexGuard<'_, BTreeSet<Coordinate>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes durable that the repository is where it is, with the refs that it has. One that was made under this lock
+    /// is durable.
     ///
     /// # Errors
     /// The disk fails.
     pub(crate) async fn sync(&self) -> Result<(), RepositoryError> {
+        if self.placed().contains(self.repository.coordinate()) {
+            return Ok(());
+        }
         let path = self.repository.path().to_owned();
         Ok(in_background(move || sync_place(&path)).await?)
     }

@@ -123,14 +123,15 @@ impl Quarantine {
     /// # Errors
     /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
     pub(crate) async fn migrate(self) -> Result<(), FileError> {
-        in_background(move || self.migrate_now()).await
+        in_background(move || self.migrate_now().map(drop)).await
     }
 
     /// As [`Quarantine::migrate`]; a repository that is not on disk gets these refs, unless git would refuse them.
+    /// Returns whether it was not: then it is durable where it is now.
     ///
     /// # Errors
     /// The same.
-    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<(), RepositoryError> {
+    pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<bool, RepositoryError> {
         in_background(move || {
             if !is_repository(self.repository.path()) {
                 prepare(&self.repository, &self.path)?;
@@ -145,14 +146,16 @@ impl Quarantine {
         .await
     }
 
-    fn migrate_now(self) -> Result<(), FileError> {
+    /// Returns whether the quarantine has become the repository.
+    fn migrate_now(self) -> Result<bool, FileError> {
         prepare(&self.repository, &self.path)?;
         let place = self.repository.path();
         if !is_repository(place) && put_in_place(&self.path, place)? {
             self.store().hosted().add([self.repository.coordinate().clone()]);
-            return Ok(());
+            return Ok(true);
         }
-        move_packs(&self.objects, &place.join("objects"))
+        move_packs(&self.objects, &place.join("objects"))?;
+        Ok(false)
     }
 
     /// Prepares the `index-pack` that fills the quarantine with a small pack, whose reverse index is faster computed
