@@ -34,6 +34,7 @@ use crate::admin::address::AdminParts;
 use crate::admin::address::admin_routes;
 use crate::admin::health::Health;
 use crate::admin::own_address::is_own;
+use crate::background::threads::BackgroundThreads;
 use crate::background::worker;
 use crate::command_error::CommandError;
 use crate::fairness::least_rate::LeastRate;
@@ -201,7 +202,8 @@ impl Server {
         let stopped = CancellationToken::new();
         let reconciler = Arc::clone(&self.gateway.pusher.committer.reconciler);
         let retention_secs = self.deleted_retention_secs;
-        let mut worker = tokio::spawn(worker::run(
+        let background = BackgroundThreads::start().map_err(CommandError::because("cannot start threads"))?;
+        let mut worker = background.spawn(worker::run(
             reconciler,
             retention_secs,
             stopped.clone().cancelled_owned(),

@@ -16,6 +16,8 @@ pub mod address_group;
 #[cfg(feature = "io")]
 pub mod agreement;
 #[cfg(feature = "io")]
+mod connections_runtime;
+#[cfg(feature = "io")]
 pub mod decision_counts;
 #[cfg(feature = "io")]
 mod facts_scope;

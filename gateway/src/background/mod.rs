@@ -12,6 +12,7 @@ mod reconcile_pull_requests;
 mod recovery;
 mod relay_history;
 mod retention;
+pub(crate) mod threads;
 pub(crate) mod worker;
 
 use std::time::Duration;

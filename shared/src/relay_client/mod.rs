@@ -26,6 +26,8 @@ use nostr::filter::Filter;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::connections_runtime::ConnectionsRuntime;
+
 pub use address::RelayUrl;
 pub use address::RelayUrlError;
 use connection::PUBLISHES_MAX;
@@ -51,6 +53,7 @@ struct ClientInner {
     connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
     publishes: Semaphore,
+    runtime: ConnectionsRuntime,
     /// Whether the relay has not answered the last question, and is not asked until it does; `None`: each question
     /// waits.
     silent: Option<AtomicBool>,
@@ -78,6 +81,7 @@ impl RelayClient {
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
                 publishes: Semaphore::new(PUBLISHES_MAX),
+                runtime: ConnectionsRuntime::current(),
                 silent,
             }),
         }
@@ -195,14 +199,17 @@ impl RelayClient {
 
     /// Returns the connection, made now unless there is one.
     async fn connection(&self) -> Result<Arc<RelayConnection>, RelayError> {
-        let ClientInner { url, timeout, .. } = &*self.inner;
+        let ClientInner {
+            url, timeout, runtime, ..
+        } = &*self.inner;
         // The wait for another task that connects counts too, or all would wait for a dead relay one after the other.
         let connected = tokio::time::timeout(*timeout, async {
             let mut slot = self.inner.connection.lock().await;
             if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
                 return Ok(Arc::clone(connection));
             }
-            let connection = Arc::new(RelayConnection::open(url, *timeout).await?);
+            let connection = runtime.open(Box::pin(RelayConnection::open(url, *timeout))).await?;
+            let connection = Arc::new(connection);
             *slot = Some(Arc::clone(&connection));
             Ok(connection)
         });

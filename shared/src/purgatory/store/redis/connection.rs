@@ -24,6 +24,7 @@ use super::breaker::Breaker;
 use super::discovery::Discovery;
 use super::settings::RedisSettings;
 use super::within::within;
+use crate::connections_runtime::ConnectionsRuntime;
 use crate::purgatory::store::error::is_elsewhere;
 use crate::purgatory::store::keys;
 
@@ -41,6 +42,7 @@ struct ConnectionState {
     settings: RedisSettings,
     open: Mutex<Option<OpenConnection>>,
     breaker: Breaker,
+    runtime: ConnectionsRuntime,
 }
 
 #[derive(Clone)]
@@ -60,6 +62,7 @@ impl RedisConnection {
             settings: settings.clone(),
             open: Mutex::default(),
             breaker: Breaker::new(settings.slow),
+            runtime: ConnectionsRuntime::current(),
         })))
     }
 
@@ -142,8 +145,11 @@ impl ConnectionState {
                 }
                 Ok::<(), ()>(())
             });
-        let client = self.discovery.find().await?;
-        let commands = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let opened = async {
+            let client = self.discovery.find().await?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        };
+        let commands = self.runtime.open(Box::pin(opened)).await?;
         let connection = OpenConnection { commands, is_lost };
         *open = Some(connection.clone());
         Ok(connection)
