@@ -102,7 +102,8 @@ impl Declared {
         // A directory sorts before its content, but not always right before: `a`, `a-b`, `a/c`.
         for name in refs.keys() {
             let mut directory = name.as_str();
-            while let Some((parent, _)) = directory.rsplit_once('/') {
+            // The first two parts are no ref.
+            while let Some((parent, _)) = directory.rsplit_once('/').filter(|_| is_nested(directory)) {
                 directory = parent;
                 if parent.parse().is_ok_and(|parent: RefName| refs.contains_key(&parent)) {
                     let (name, parent) = (excerpt(name.as_str()), excerpt(parent));
@@ -116,6 +117,11 @@ impl Declared {
         let head = head.filter(|name| name.namespace() == Namespace::Branch && refs.contains_key(name));
         Ok(Self { refs, head })
     }
+}
+
+/// Whether a name below `refs/heads/` or `refs/tags/` has directories there.
+fn is_nested(name: &str) -> bool {
+    name.bytes().filter(|byte| *byte == b'/').count() > 2
 }
 
 /// Reads one tag. `None`: the tag declares no ref; peeled entries (`^{}`) add nothing to the tag object, and a symbolic

@@ -44,6 +44,14 @@ impl RelayMessage {
     }
 
     fn parse(text: &str) -> Option<Self> {
+        // A state may declare thousands of refs: no tree of values is made of it first.
+        if let Ok(("EVENT", subscription, event)) = serde_json::from_str::<(&str, String, Box<Event>)>(text) {
+            return Some(Self::Event {
+                subscription,
+                created_at: Some(event.created_at.as_secs()),
+                event: Some(event),
+            });
+        }
         let mut elements = serde_json::from_str::<Vec<Value>>(text).ok()?.into_iter();
         let verb = elements.next()?;
         Some(match verb.as_str()? {
