@@ -71,6 +71,13 @@ impl Reader {
         self.cache.get(coordinate, &access, load).await
     }
 
+    /// Loads what a push has changed, for the first who asks: the load takes milliseconds where there are thousands of
+    /// refs. Its payer is who pushed, and it holds no longer than any other.
+    pub(crate) fn load_ahead(self: &Arc<Self>, coordinate: &Coordinate) {
+        let (reader, coordinate) = (Arc::clone(self), coordinate.clone());
+        tokio::spawn(async move { drop(reader.find(&coordinate).await) });
+    }
+
     /// Returns what a pusher gets: the refs that are on disk now. A push names them as the old values, and another
     /// gateway may have changed them within the last second.
     pub(super) async fn find_to_push(&self, coordinate: &Coordinate) -> Arc<Finding> {

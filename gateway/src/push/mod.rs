@@ -209,6 +209,10 @@ impl Pusher {
                 let events = leased.len() + decision.awaited.len();
                 progress.send_replace(Stage::Publishing { events });
                 let note = self.publisher.publish(leased, &decision.awaited).await;
+                // Not for strangers, and not while the relay does not answer.
+                if line == Line::Owners && note.is_none() {
+                    self.reader.load_ahead(&request.coordinate);
+                }
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)
             }

@@ -60,12 +60,18 @@ fn copy_tree(from: &Path, to: &Path) {
 
 /// Readers hear that the data is missing, and the log says whose.
 async fn assert_missing(world: &World, served: &Served, logged: &str) {
+    let path = format!("/{}/r.git", served.repository.npub());
+    // Readers may be given what was there a second before.
+    eventually("readers hear that it is missing", async || {
+        let refs = format!("{path}/info/refs?service=git-upload-pack");
+        world.get(&refs, "").await.0 == 503
+    })
+    .await;
     let said = served.git.run(&["ls-remote", &served.url]).await.expect_refused();
     assert!(
         said.contains("the data of this repository is missing on this server"),
         "{said}"
     );
-    let path = format!("/{}/r.git", served.repository.npub());
     let (status, page) = world.get(&path, "accept: text/html\r\n").await;
     assert_eq!(status, 503);
     for part in [
