@@ -106,6 +106,7 @@ on_both_stores! {
     entries_are_read_by_their_ids
     whatever_waits_can_be_marked_dirty_at_once
     what_moves_while_everything_is_marked_dirty_hides_nothing
+    what_is_served_while_its_author_vanishes_hides_nothing
     neither_overdue_placeholders_nor_overdue_entries_starve_the_others
     an_epoch_that_has_begun_goes_on
     holding_and_releasing_wake
@@ -1713,6 +1714,43 @@ async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
     let expected = (0..count).map(|number| format!("held-{number}"));
     assert_eq!(dirty, expected.collect());
     assert_eq!(p.look_at_pull_requests().await, ["pushed"]);
+}
+
+async fn what_is_served_while_its_author_vanishes_hides_nothing(p: Fixture) {
+    let author = Keys::generate();
+    let states: Vec<_> = (100..160)
+        .map(|number| event(&author, 30618, &format!("r{number}"), 1))
+        .collect();
+    let first = Release {
+        coordinates: home(&states[0]),
+        ..release(&states[0])
+    };
+    let leased = p.purgatory.mark_releasing(&[first], LONG).await.unwrap().leased;
+    for state in &states[1..] {
+        let hold = Hold {
+            room: Room::Always,
+            ..hold(state, LONG)
+        };
+        assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+    }
+    let mut cursor = ("author".to_owned(), "0".to_owned());
+    let mut vanished = 0;
+
+    while !cursor.0.is_empty() {
+        let (page, index, read) = p
+            .purgatory
+            .vanish_page(&author.public_key(), LONG, &cursor)
+            .await
+            .unwrap();
+        if vanished == 0 && page > 0 {
+            let served = p.purgatory.settle(&states[0].id, leased[0].lease, &Settlement::Served);
+            assert!(served.await.unwrap());
+        }
+        vanished += page;
+        cursor = (index, read);
+    }
+
+    assert_eq!(vanished, states.len() - 1);
 }
 
 /// The call after a page that was cut continued behind the last member that was marked, wherever it was by then: what

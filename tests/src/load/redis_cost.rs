@@ -69,6 +69,7 @@ impl RedisCost {
         let mut costs = Vec::new();
         for fill in [
             Fill::Small,
+            Fill::Own,
             Fill::Large,
             Fill::Wide,
             Fill::Marks,
@@ -107,6 +108,8 @@ impl fmt::Display for RedisCost {
 enum Fill {
     /// Many small events of several keys for one repository.
     Small,
+    /// An author's own, for a repository with a long and odd name.
+    Own,
     /// Few large ones.
     Large,
     /// PRs to as many repositories with long and odd names as may be.
@@ -123,6 +126,7 @@ impl Fill {
     fn name(self) -> &'static str {
         match self {
             Self::Small => "small states",
+            Self::Own => "own events",
             Self::Large => "large states",
             Self::Wide => "wide PRs",
             Self::Marks => "marks",
@@ -173,6 +177,7 @@ impl Bench {
     async fn measure(mut self, fill: Fill) -> Result<Vec<RedisCost>, PurgatoryError> {
         match fill {
             Fill::Small => self.small().await,
+            Fill::Own => self.own().await,
             Fill::Large => self.large().await,
             Fill::Wide => self.wide().await,
             Fill::Marks => self.marks().await,
@@ -236,6 +241,56 @@ impl Bench {
         costs.push(self.end("kind 5 with 100 addresses of one repository").await);
         costs.extend(self.release_all(&held[..held.len() / 2]).await?);
         costs.extend(self.vanish_all(&keys).await?);
+        Ok(costs)
+    }
+
+    /// Fills what one author may have for one repository, which is in one index with all that is the author's.
+    async fn own(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let (author, name) = (Keys::generate(), odd_name(0));
+        let repository = Coordinate {
+            owner: author.public_key(),
+            identifier: identifier(&name),
+        };
+        let hold_own = |kind, created_at| Hold {
+            coordinates: [repository.clone()].into(),
+            ..hold(event(&author, kind, &name, created_at, 0), &[])
+        };
+        let mut costs = Vec::new();
+        let announcements: Vec<Release> = (0..99)
+            .map(|at| Release {
+                event: hold_own(30_617, at).event,
+                coordinates: [repository.clone()].into(),
+                after: BTreeSet::new(),
+            })
+            .collect();
+        self.begin().await;
+        let _ = self.purgatory.mark_releasing(&announcements, 1000).await?;
+        costs.push(self.end("mark 99 announcements releasing").await);
+        self.begin().await;
+        self.purgatory.hold(&hold_own(30_617, 99)).await?;
+        costs.push(self.end("hold another").await);
+        self.begin().await;
+        let held = self.fill((0..200).map(|at| hold_own(30_618, at))).await?;
+        costs.push(self.end(&format!("hold {} states", held.len())).await);
+        self.begin().await;
+        self.purgatory.read(&[repository.clone()].into()).await?;
+        costs.push(self.end("read the repository").await);
+        self.begin().await;
+        let others = (1..=200).map(|number| Coordinate {
+            owner: author.public_key(),
+            identifier: identifier(&odd_name(number)),
+        });
+        self.purgatory.read(&others.collect()).await?;
+        costs.push(self.end("read 200 of which there is nothing").await);
+        self.begin().await;
+        self.delete(
+            &author,
+            BTreeSet::new(),
+            [(30_617, repository.identifier.clone())].into_iter(),
+        )
+        .await?;
+        costs.push(self.end("delete the announcements").await);
+        costs.extend(self.vanish_all(std::slice::from_ref(&author)).await?);
         Ok(costs)
     }
 

@@ -201,8 +201,8 @@ operations! {
 
     /// Removes one page of what an author who vanishes has held or asleep, from `cursor` on, and returns how many
     /// entries, and the next cursor.
-    fn vanish_page(author: &PublicKey, created_at: u64, cursor: &(String, u64)) -> (usize, String, u64) =
-        ("remove an author's events", |argv| argv.arg(author).arg(created_at).arg(&cursor.0).arg(cursor.1), Ok);
+    pub fn vanish_page(author: &PublicKey, created_at: u64, cursor: &(String, String)) -> (usize, String, String) =
+        ("remove an author's events", |argv| argv.arg(author).arg(created_at).arg(&cursor.0).arg(&cursor.1), Ok);
 
     /// Notes what one page of entries waits for.
     fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =

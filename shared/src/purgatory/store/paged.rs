@@ -276,11 +276,11 @@ impl Purgatory {
     /// As for all operations; some may have been removed then.
     pub async fn vanish(&self, author: &PublicKey, created_at: u64) -> Result<usize, PurgatoryError> {
         unless_full(self.gate(author, created_at, &["author".to_owned()]).await)?;
-        let (mut vanished, mut cursor) = (0, ("own".to_owned(), 0));
+        let (mut vanished, mut cursor) = (0, ("author".to_owned(), "0".to_owned()));
         while !cursor.0.is_empty() {
-            let (page, index, kept) = self.vanish_page(author, created_at, &cursor).await?;
+            let (page, index, read) = self.vanish_page(author, created_at, &cursor).await?;
             vanished += page;
-            cursor = (index, kept);
+            cursor = (index, read);
         }
         Ok(vanished)
     }

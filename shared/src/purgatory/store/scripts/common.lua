@@ -193,6 +193,11 @@ local function find_entry(id)
   }
 end
 
+-- The id at the end of a member of an index. By its length: a pattern that ends there would try every place of a long member.
+local function id_at_end(member)
+  return string.sub(member, -64)
+end
+
 -- The id in a member of a set of limits.
 local function id_of(member)
   return string.match(member, '^[^:]*')
@@ -409,6 +414,12 @@ local function limits_of(entry)
   }
 end
 
+-- Returns what a span of counts has: entries, and their bytes.
+local function count_of(text)
+  local entries, bytes = string.match(text or '', '^(%d+):(%d+)$')
+  return tonumber(entries or 0), tonumber(bytes or 0)
+end
+
 -- Adds to the counts of the events that end in the same span of K.count_secs as one with this deadline.
 local function add_to_counts(key, deadline, entries, bytes)
   local span = decimal(math.floor(deadline / K.count_secs))
@@ -417,8 +428,9 @@ local function add_to_counts(key, deadline, entries, bytes)
     -- It has not counted for long (`counted`).
     return
   end
-  local old_entries, old_bytes = string.match(old or '0:0', '^(%d+):(%d+)$')
-  entries, bytes = old_entries + entries, old_bytes + bytes
+  local old_entries, old_bytes = count_of(old)
+  -- Never below nothing, whatever was counted wrong once.
+  entries, bytes = old_entries + entries, math.max(old_bytes + bytes, 0)
   if entries > 0 then
     redis.call('HSET', key, span, decimal(entries) .. ':' .. decimal(bytes))
   else
@@ -433,7 +445,7 @@ local function counted(key)
     if (fields[place] + 1) * K.count_secs <= NOW - K.backstop_secs then
       redis.call('HDEL', key, fields[place])
     else
-      local of_span, bytes_of_span = string.match(fields[place + 1], '^(%d+):(%d+)$')
+      local of_span, bytes_of_span = count_of(fields[place + 1])
       entries, bytes = entries + of_span, bytes + bytes_of_span
     end
   end
@@ -528,7 +540,7 @@ end
 local function ids_behind(id)
   local ids = {}
   for _, member in ipairs(redis.call('ZRANGE', K.behind .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.behind_max)) do
-    ids[#ids + 1] = string.match(member, '[^:]*$')
+    ids[#ids + 1] = id_at_end(member)
   end
   return ids
 end

@@ -45,7 +45,7 @@ local function delete_address(kind, identifier, prefix)
     if is_enough() then
       return false
     end
-    local id = string.match(member, '[^:]*$')
+    local id = id_at_end(member)
     local entry = find_entry(id)
     if not entry then
       redis.call('ZREM', index, member)

@@ -154,7 +154,7 @@ local function waiting_announcement(coordinate)
   end
   for _, range in ipairs({ { own_range(coordinate, '30617') }, { K.announcements .. in_key(coordinate), '-', '+' } }) do
     for _, member in ipairs(redis.call('ZRANGE', range[1], range[2], range[3], 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
-      local other = string.match(member, '[^:]*$')
+      local other = id_at_end(member)
       if is_waiting({ status = redis.call('HGET', K.entry .. other, 'status') }) then
         return other, find_entry(other)
       end

@@ -31,7 +31,7 @@ end
 
 for place = 3, #ARGV, 3 do
   local member, found = ARGV[place], ARGV[place + 2]
-  local id = string.match(member, '[^:]*$')
+  local id = id_at_end(member)
   local score = redis.call('ZSCORE', key, member)
   if score and decimal(tonumber(score)) == ARGV[place + 1] then
     if found == 'again' then

@@ -53,7 +53,7 @@ local function next_members(key, first, stop)
 end
 
 local function read_entry(key, member)
-  local id = string.match(member, '[^:]*$')
+  local id = id_at_end(member)
   if seen[id] then
     return
   end
@@ -104,7 +104,9 @@ local function read_next(coordinate)
   return read_index(read_placeholder, K.placeholders_of .. in_key(coordinate), '-', '+')
 end
 
-while place <= #ARGV - 3 and not is_full() do
+-- Coordinates of which nothing is here cost too.
+local stop = math.min(#ARGV - 3, place + K.coordinates_max - 1)
+while place <= stop and not is_full() do
   if read_next(ARGV[place + 3]) then
     index, last = following[index], ''
     place = index == 'announcements' and place + 1 or place
