@@ -264,8 +264,9 @@ impl Bench {
             })
             .collect();
         self.begin().await;
-        let _ = self.purgatory.mark_releasing(&announcements, 1000).await?;
-        costs.push(self.end("mark 99 announcements releasing").await);
+        let marked = self.purgatory.mark_releasing(&announcements, 1000).await?;
+        let count = marked.leased.len();
+        costs.push(self.end(&format!("mark {count} announcements releasing")).await);
         self.begin().await;
         self.purgatory.hold(&hold_own(30_617, 99)).await?;
         costs.push(self.end("hold another").await);
