@@ -82,9 +82,9 @@ pub(super) fn sync_place(place: &Path) -> Result<(), FileError> {
     if !is_repository(place) {
         return Ok(());
     }
-    let dirs = place.ancestors().take(3).map(Path::to_owned);
+    let mut dirs = place.ancestors().take(3).map(Path::to_owned);
     // One after the other: a journal that is written for the first has the others too.
-    dirs.map(|dir| sync(&[dir])).collect()
+    dirs.try_for_each(|dir| sync(&[dir]))
 }
 
 /// Adds a small directory tree, all files and directories of it.
