@@ -128,7 +128,6 @@ async fn a_plugin_chained_for_all_is_not_asked_again_about_a_comment_that_is_rel
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_chained_plugin_costs_only_what_is_said_about_its_errors() {
     let world = World::start(Kind::Strfry, Options::default()).await;
-    let unavailable = "error: the relay's own write policy is not available, try again later";
     let answers = "while read -r line; do echo \"$answer\"; done";
     for command in [
         "exec /nowhere/plugin",
@@ -142,7 +141,7 @@ async fn a_bad_chained_plugin_costs_only_what_is_said_about_its_errors() {
         &format!("answer=\"[]\"; {answers}"),
         "trap \"\" TERM; exec cat >/dev/null",
     ] {
-        for (on_error, expected) in [("accept", Answer::Accept), ("refuse", refused(unavailable))] {
+        for (on_error, expected) in [("accept", Answer::Accept), ("refuse", refused(UNAVAILABLE))] {
             let options = format!("--chain '{command}' --chain-timeout-ms 100 --chain-on-error {on_error}");
             let mut plugin = world.plugin_with(&options);
             for _ in 0..3 {
@@ -202,21 +201,73 @@ async fn a_chained_plugin_that_hangs_ends_with_ours() {
     eventually("the child is gone", async || !runs().await).await;
 }
 
-/// A plugin of a third party: noteguard, built with `cargo build --locked`, where `NOTEGUARD_BIN` names it.
+/// A plugin of a third party: noteguard, built with `cargo build --locked`, where `NOTEGUARD_BIN` names it. The relay
+/// runs our plugin with it, and a client reads the answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn noteguard_decides_behind_ours() {
     let Some(noteguard) = std::env::var_os("NOTEGUARD_BIN") else {
         return;
     };
-    let world = World::start(Kind::Strfry, Options::default()).await;
-    let configuration = "pipeline = [\"content\"]\n[filters.content]\nfilters = [\"spam\"]\n";
-    std::fs::write(world.folder().join("noteguard.toml"), configuration).unwrap();
-    let command = format!("cd {}; exec {}", world.folder().display(), noteguard.display());
-    let mut plugin = world.plugin_with(&format!("--chain '{command}'"));
+    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let folder = world.folder().display().to_string();
+    std::fs::write(world.folder().join("noteguard.toml"), NOTEGUARD_CONFIGURATION).unwrap();
+    let pid = world.folder().join("noteguard.pid");
+    let chain = format!("cd {folder}; echo $$ >{}; exec {}", pid.display(), noteguard.display());
+    for (on_error, outcome) in [("accept", (true, "")), ("refuse", (false, UNAVAILABLE))] {
+        let options = format!("--chain '{chain}' --chain-timeout-ms 200 --chain-on-error {on_error}");
+        let command = format!("{} {options}", world.plugin_command());
+        world.stop_relay().await;
+        world.start_relay_with(command).await;
+        let mut nostr = world.nostr().await;
+        for (event, expected, is_stored) in [
+            (note("hello"), (true, ""), true),
+            (file(), (false, NO_FILES), false),
+            // It lets such a note disappear.
+            (note("spam"), (true, ""), false),
+        ] {
+            let answer = nostr.send(&event).await;
+            assert_eq!((answer.taken, answer.message.as_str()), expected);
+            assert_eq!(nostr.serves(&event).await, is_stored, "{}", event.content);
+        }
+        for signal in ["STOP", "KILL"] {
+            let id = std::fs::read_to_string(&pid).unwrap();
+            shell(&format!("kill -s {signal} {id}"), "").await;
+            if signal == "STOP" {
+                let unanswered = file();
+                let answer = nostr.send(&unanswered).await;
+                assert_eq!((answer.taken, answer.message.as_str()), outcome);
+                assert_eq!(nostr.serves(&unanswered).await, on_error == "accept");
+            }
+            let repository = Repository::new("r");
+            let announcement = world.announcement(&repository, now(), &[tag(&["x", "spam"])]);
+            let state = repository.state(now(), &[("refs/heads/main", &"a".repeat(40))]);
+            assert_eq!(nostr.send(&announcement).await, held());
+            assert_eq!(nostr.send(&state).await, held());
+        }
+        eventually("it is used again", async || {
+            nostr.send(&file()).await.message == NO_FILES
+        })
+        .await;
+    }
+}
 
-    // What it filters, it lets disappear.
-    assert_eq!(ask(&mut plugin, &note("spam")).await, Answer::Hold("".into()));
-    assert_eq!(ask(&mut plugin, &note("hello")).await, Answer::Accept);
-    let announcement = world.announcement(&Repository::new("spam"), now(), &[]);
-    assert_eq!(ask(&mut plugin, &announcement).await, Answer::Hold(HELD_MESSAGE.into()));
+const NOTEGUARD_CONFIGURATION: &str = r#"
+pipeline = ["kinds", "content"]
+[filters.content]
+filters = ["spam"]
+[filters.kinds]
+kinds = [1063]
+[filters.kinds.messages]
+1063 = "blocked: no files here"
+"#;
+
+const NO_FILES: &str = "blocked: no files here";
+
+/// What an event is told that a chained plugin does not answer.
+const UNAVAILABLE: &str = "error: the relay's own write policy is not available, try again later";
+
+/// The description of a file (NIP-94).
+fn file() -> Event {
+    let builder = EventBuilder::new(EventKind::from_u16(1063), "");
+    builder.finalize(&Keys::generate()).unwrap()
 }
