@@ -7,11 +7,16 @@ use std::io;
 use std::thread::available_parallelism;
 
 use tokio::runtime::Builder;
+use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 /// A runtime of lower priority. Dropped, it ends its work where that waits next.
-pub(crate) struct BackgroundThreads(Option<Runtime>);
+pub(crate) struct BackgroundThreads {
+    handle: Handle,
+    /// Until it is dropped.
+    runtime: Option<Runtime>,
+}
 
 impl BackgroundThreads {
     /// Starts the threads.
@@ -32,21 +37,23 @@ impl BackgroundThreads {
                 }
             })
             .enable_all();
-        Ok(Self(Some(runtime.build()?)))
+        let runtime = runtime.build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// Does some work on these threads.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        match &self.0 {
-            Some(runtime) => runtime.spawn(work),
-            None => tokio::spawn(work),
-        }
+        self.handle.spawn(work)
     }
 }
 
 impl Drop for BackgroundThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
+            // Async code must not wait for threads.
             runtime.shutdown_background();
         }
     }

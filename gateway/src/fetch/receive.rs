@@ -300,7 +300,11 @@ mod tests {
             ),
             (vec!["command=fetch", "0001", &object, "done", "0000"], FetchKind::Part),
         ] {
-            let request = server.receive(READER, v2(), body(&lines(&lines_of))).await.unwrap();
+            let request = server
+                .receiver
+                .receive(READER, v2(), body(&lines(&lines_of)))
+                .await
+                .unwrap();
             let ReceivedFetch::Pack(request) = request else {
                 panic!()
             };

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
 use crate::fairness::shares::ShareLimits;
@@ -41,13 +40,13 @@ use crate::git::error::GitError;
 use crate::meter::Meter;
 use crate::repositories::disk_use::Spare;
 use crate::repositories::repository::RepositoryStore;
-use wire::protocol::GitProtocol;
 
 /// Serves fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
     store: RepositoryStore,
     limits: UploadPackLimits,
+    /// Receives requests.
     pub(super) receiver: FetchReceiver,
     /// Of git processes that run.
     slots: FetchSlots,
@@ -107,22 +106,6 @@ impl UploadPack {
     /// Returns the disk space that can be freed for pushes.
     pub(crate) fn spare(&self) -> Arc<dyn Spare> {
         Arc::new(self.answers.clone())
-    }
-
-    /// Receives a request, see [`FetchReceiver::receive`].
-    ///
-    /// # Errors
-    /// [`UploadPackError`]: the request does not arrive, is malformed, or there is no room for it.
-    pub(crate) async fn receive<R>(
-        &self,
-        address: IpAddr,
-        protocol: Option<GitProtocol>,
-        body: R,
-    ) -> Result<ReceivedFetch, UploadPackError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
-        self.receiver.receive(address, protocol, body).await
     }
 
     /// Answers a request from `repository`.

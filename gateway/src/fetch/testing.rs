@@ -161,7 +161,7 @@ impl UploadPack {
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        self.answer(repository, self.receive(address, protocol, body).await?)
+        self.answer(repository, self.receiver.receive(address, protocol, body).await?)
             .await
     }
 }

@@ -35,7 +35,7 @@ pub(crate) async fn upload_pack(
     if !matches!(finding.found, Found::Readable { .. }) {
         return unreadable(&finding.found);
     }
-    let answer = match process.receive(address, protocol, body).await {
+    let answer = match process.receiver.receive(address, protocol, body).await {
         Ok(request) => {
             // It may have taken minutes.
             let finding = reader.find(coordinate).await;

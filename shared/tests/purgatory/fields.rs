@@ -141,16 +141,21 @@ async fn is_read_released_and_gone(written_by: Earlier) {
     assert!(left.is_empty(), "{written_by:?}: {left:?}");
 }
 
+/// Has three states of one author held as an earlier version did.
+async fn three_of_an_earlier_version(written_by: Earlier) -> (Fixture, Keys, Vec<Event>) {
+    let (fixture, author) = (Fixture::redis().await, Keys::generate());
+    let held: Vec<Event> = (1..=3).map(|at| state(&author, at)).collect();
+    for event in &held {
+        fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
+        write_as_before(&fixture, event, written_by).await;
+    }
+    (fixture, author, held)
+}
+
 #[tokio::test]
 async fn what_an_earlier_version_holds_counts_until_it_is_gone() {
     for written_by in EARLIER {
-        let fixture = Fixture::redis().await;
-        let author = Keys::generate();
-        let held: Vec<Event> = (1..=3).map(|at| state(&author, at)).collect();
-        for event in &held {
-            fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
-            write_as_before(&fixture, event, written_by).await;
-        }
+        let (fixture, author, held) = three_of_an_earlier_version(written_by).await;
         // One of them is extended: from then on it is as those of this version.
         assert_eq!(fixture.purgatory.extend(&ids(&held[..1]), 2 * LONG).await.unwrap(), 1);
         let hold_next = async |at| {
@@ -191,13 +196,7 @@ async fn what_an_earlier_version_holds_is_replaced_by_a_later_announcement_only(
 #[tokio::test]
 async fn an_author_vanishes_with_what_an_earlier_version_holds() {
     for written_by in EARLIER {
-        let fixture = Fixture::redis().await;
-        let author = Keys::generate();
-        let held: Vec<Event> = (1..=3).map(|at| state(&author, at)).collect();
-        for event in &held {
-            fixture.purgatory.hold(&hold(event, LONG)).await.unwrap();
-            write_as_before(&fixture, event, written_by).await;
-        }
+        let (fixture, author, held) = three_of_an_earlier_version(written_by).await;
         assert_eq!(fixture.purgatory.extend(&ids(&held[..1]), 2 * LONG).await.unwrap(), 1);
 
         assert_eq!(fixture.purgatory.vanish(&author.public_key(), 9).await.unwrap(), 3);

@@ -16,8 +16,8 @@
 --            the fields of entries (`entry_fields` in common.lua), each entry once,
 --            { { event id, coordinate, commit oid, deadline }, ... } the placeholders,
 --            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
--- Cost: O(1) for each of at most 2 * K.page_max entries and placeholders, and for each coordinate; at most K.page_bytes
---       of events, and one event more.
+-- Cost: O(1) for each coordinate on the first page, then for each of at most K.coordinates_max, and of 2 * K.page_max entries
+--       and placeholders; at most K.page_bytes of events, and one event more.
 -- Errors: none of its own.
 
 local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]
