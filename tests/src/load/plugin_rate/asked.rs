@@ -11,6 +11,11 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::thread::CpuSet;
+use rustix::thread::Pid;
+use rustix::thread::sched_getaffinity;
+use rustix::thread::sched_getcpu;
+use rustix::thread::sched_setaffinity;
 use serde_json::Value;
 
 use crate::load::plugin_rate::lines::PluginLine;
@@ -44,9 +49,19 @@ impl Asked {
         }
     }
 
-    /// Asks about one event after the other, and returns how long each answer took.
+    /// Asks about one event after the other, and returns how long each answer took. The plugin is on the processor of
+    /// this thread meanwhile: to wake another one takes several times as long as an answer, and whether that is needed
+    /// is chance.
     pub(super) fn one_by_one(&mut self, lines: &[PluginLine]) -> Vec<Duration> {
-        lines.iter().map(|line| self.ask(line)).collect()
+        let plugin = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let anywhere = sched_getaffinity(None).unwrap();
+        let mut here = CpuSet::new();
+        here.set(sched_getcpu());
+        let put = |set: &CpuSet| [None, plugin].map(|thread| sched_setaffinity(thread, set).unwrap());
+        put(&here);
+        let took = lines.iter().map(|line| self.ask(line)).collect();
+        put(&anywhere);
+        took
     }
 
     /// Asks about one event, and returns how long the answer took.
