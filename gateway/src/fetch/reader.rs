@@ -310,4 +310,4 @@ const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// For the results of the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
-pub(crate) const CACHE_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const CACHE_BYTES_MAX: u64 = 48 << 20;
