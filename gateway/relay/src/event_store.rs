@@ -36,7 +36,6 @@ use tokio::sync::Semaphore;
 
 use crate::validate::is_expired;
 
-/// An open database.
 #[derive(Debug)]
 pub(super) struct EventStore {
     database: NostrLmdb,
@@ -63,7 +62,6 @@ impl EventStore {
         })
     }
 
-    /// Whether an event is stored.
     pub(super) async fn has(&self, id: &EventId) -> Result<bool, DatabaseError> {
         let _permit = self.readers.acquire().await;
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
@@ -272,7 +270,6 @@ fn without_limit(filter: &Filter) -> Filter {
     filter
 }
 
-/// Returns an event as it is sent.
 pub(super) fn json_of(event: &Event) -> String {
     serde_json::to_string(event).unwrap_or_default()
 }

@@ -22,7 +22,6 @@ use crate::repositories::refs::RefSnapshot;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
 
-/// What a client is offered.
 pub(crate) enum Offer {
     /// The same as others.
     Kept(TaggedBody),
@@ -41,7 +40,6 @@ impl Offer {
     }
 }
 
-/// Refs, and the answers that were made of them.
 pub(crate) struct Advertised {
     refs: Arc<RefSnapshot>,
     refs_bytes: u64,
@@ -56,7 +54,6 @@ pub(crate) struct Advertised {
 }
 
 impl Advertised {
-    /// Nothing was asked yet about these refs.
     pub(crate) fn new(refs: Arc<RefSnapshot>) -> Self {
         Self {
             refs_bytes: bytes_of(&refs),
@@ -69,12 +66,10 @@ impl Advertised {
         }
     }
 
-    /// Returns the refs.
     pub(crate) fn refs(&self) -> &Arc<RefSnapshot> {
         &self.refs
     }
 
-    /// Returns the advertisement for a service.
     pub(crate) fn info_refs(&self, service: GitService, version: ProtocolVersion) -> Offer {
         let refs = &self.refs;
         let tagged = |advertisement| TaggedBody::new(RefAnswer::whole(refs, advertisement));
@@ -105,7 +100,6 @@ impl Advertised {
         Offer::Made(RefAnswer::begin(&self.refs, Advertisement::to_push(version, haves)))
     }
 
-    /// Returns the answer to an `ls-refs`.
     pub(crate) fn ls_refs(&self, request: LsRefs) -> RefAnswer {
         let request = request.about(&self.refs);
         let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,7 +27,6 @@ pub(super) struct AnswerKey {
     pub(super) tags: Option<sha256::Hash>,
 }
 
-/// Reads a request line by line.
 pub(super) struct AnswerKeyParser<'a> {
     advertised: &'a Advertised,
     engine: sha256::HashEngine,
@@ -45,7 +44,6 @@ enum Part {
     Capabilities,
     /// The other versions: the first line, which has the agent after what it wants.
     FirstWant,
-    /// The wanted objects and the options.
     Arguments,
 }
 

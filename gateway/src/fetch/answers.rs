@@ -26,7 +26,6 @@ use crate::repositories::layout::in_background;
 #[derive(Debug, Clone)]
 pub(super) struct AnswerCache {
     known: Arc<Mutex<KnownAnswers>>,
-    /// The recent requests.
     asked: Arc<Cache<sha256::Hash, AskedBefore>>,
     /// Notifies when an answer is kept, or is not written any more.
     news: watch::Sender<()>,
@@ -38,7 +37,6 @@ pub(super) struct AnswerCache {
 /// Where answers to clones come from: git, or one that was kept.
 pub(crate) const ANSWER_SOURCES: [&str; 2] = ["git", "kept"];
 
-/// How much answers are shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AnswerLoad {
     /// In the order of [`ANSWER_SOURCES`].
@@ -47,16 +45,13 @@ pub(crate) struct AnswerLoad {
     pub(crate) bytes: u64,
 }
 
-/// A whole answer.
 #[derive(Debug, Clone)]
 pub(super) struct WholeAnswer {
     pub(super) file: Arc<SpoolFile>,
     pub(super) len: u64,
 }
 
-/// Where an answer is.
 pub(super) enum Sought {
-    /// Here.
     Kept(WholeAnswer),
     /// Somebody else's git writes it, or is about to.
     WrittenForAnother,
@@ -110,12 +105,10 @@ impl AnswerCache {
         }
     }
 
-    /// Notifies when it is worthwhile to ask again.
     pub(super) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
 
-    /// Returns where an answer is.
     pub(super) fn seek(&self, key: &AnswerKey) -> Sought {
         let mut known = self.known();
         if let Some(answer) = known.find(key) {
@@ -132,7 +125,6 @@ impl AnswerCache {
         }
     }
 
-    /// Returns an answer that is kept.
     pub(super) fn find(&self, key: &AnswerKey) -> Option<WholeAnswer> {
         let answer = self.known().find(key)?;
         self.sources.add(1, 1);
@@ -158,19 +150,16 @@ impl AnswerCache {
         }
     }
 
-    /// Counts one that git answers.
     pub(super) fn count_git(&self) {
         self.sources.add(0, 1);
     }
 
-    /// Notes how long an answer of git is.
     pub(super) fn note_len(&self, key: &AnswerKey, len: u64) {
         if len > self.per_repository_max() {
             self.asked.insert(key.digest, AskedBefore::TooLarge);
         }
     }
 
-    /// Returns how much is shared.
     pub(super) fn load(&self) -> AnswerLoad {
         AnswerLoad {
             sources: self.sources.counts(),
@@ -318,7 +307,6 @@ const ASKED_MAX: usize = 4096;
 /// Since git has written an answer: a fault in it lasts no longer, and its repository may be gone.
 const AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// Between two searches for old answers.
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

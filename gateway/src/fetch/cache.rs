@@ -27,7 +27,6 @@ use crate::repositories::changes::Changes;
 
 /// What a load returns, and others may have.
 pub(crate) trait Shareable: Send + Sync + 'static {
-    /// Who may have it.
     fn audience(&self) -> Audience;
     /// How many bytes of memory it takes. Whoever lets it keep more weighs it again.
     fn bytes(&self) -> u64;
@@ -45,7 +44,6 @@ pub(crate) enum Audience {
     Earlier,
 }
 
-/// Results of loads, by repository.
 pub(crate) struct ReadCache<T> {
     inner: Arc<Inner<T>>,
 }
@@ -65,7 +63,6 @@ struct Load<T> {
     begun: Instant,
     /// The changes that were counted when it began.
     changes: u64,
-    /// The operator's lists when it began.
     access: Arc<Access>,
     /// What the one before it returned.
     before: Mutex<Option<Arc<T>>>,

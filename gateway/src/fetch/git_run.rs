@@ -26,19 +26,15 @@ use crate::process::ChildProcess;
 use crate::repositories::layout::in_background;
 use wire::protocol::GitProtocol;
 
-/// One fetch that git answers.
 pub(super) struct GitRun {
     pub(super) child: ChildProcess,
-    /// All that the client asks.
     pub(super) request: SpoolReader,
     pub(super) answer: Arc<FetchSpool>,
     pub(super) slot: YieldingSlot,
 }
 
-/// How git ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GitEnd {
-    /// With an answer.
     Answered,
     /// The client has got the reason.
     Refused,
@@ -66,9 +62,6 @@ impl GitRun {
 }
 
 /// Starts git for a fetch from the repository at `path`.
-///
-/// # Errors
-/// It cannot be started.
 pub(super) fn start_git(
     git: &Git,
     path: &Path,

@@ -27,9 +27,7 @@ use crate::repositories::error::RepositoryError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 
-/// Finds the repository to read.
 pub(crate) struct Reader {
-    /// Where facts come from.
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
@@ -306,7 +304,6 @@ const FACTS_WAIT: Duration = Duration::from_secs(2);
 /// objects from there.
 const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 
-/// Between two looks.
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// For the results of the last seconds: some thousand repositories with few refs, or one with some hundred thousand.

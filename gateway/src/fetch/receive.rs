@@ -28,7 +28,6 @@ use crate::repositories::objects::object_kinds;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
-/// Receives requests.
 #[derive(Debug, Clone)]
 pub(super) struct FetchReceiver {
     pub(super) layout: Layout,
@@ -37,35 +36,28 @@ pub(super) struct FetchReceiver {
     pub(super) limits: UploadPackLimits,
 }
 
-/// A request that is here.
 pub(crate) enum ReceivedFetch {
     /// A probe, or of a client that wants nothing after all.
     Nothing,
     /// For refs, of a client at this address.
     LsRefs(LsRefs, IpAddr),
-    /// For a pack.
     Pack(PackRequest),
 }
 
-/// A request for a pack.
 pub(crate) struct PackRequest {
     pub(super) address: IpAddr,
     pub(super) protocol: Option<GitProtocol>,
     pub(super) claim: Arc<Claim>,
-    /// All that the client asks.
     pub(super) bytes: SpoolReader,
 }
 
 /// A repository that can be read, as a client was told of it.
 #[derive(Clone, Copy)]
 pub(crate) struct ReadableRepository<'a> {
-    /// Where its objects are.
     pub(crate) path: &'a Path,
-    /// Its refs.
     pub(crate) advertised: &'a Advertised,
 }
 
-/// A request for a pack that was understood.
 pub(super) struct PackFetch {
     pub(super) path: PathBuf,
     pub(super) request: PackRequest,

@@ -65,7 +65,6 @@ impl<R: AsyncRead + Unpin> FetchRequest<R> {
         }
     }
 
-    /// Reads on to the end of an `ls-refs`.
     pub(crate) async fn ls_refs(&mut self) -> Result<LsRefs, UploadPackError> {
         let mut parser = LsRefsParser::default();
         loop {

@@ -46,22 +46,17 @@ use crate::repositories::repository::RepositoryStore;
 pub(crate) struct UploadPack {
     store: RepositoryStore,
     limits: UploadPackLimits,
-    /// Receives requests.
     pub(super) receiver: FetchReceiver,
-    /// Of git processes that run.
     slots: FetchSlots,
     /// Git processes, and lists of refs, that wait for slow readers.
     pub(super) paused: Shares,
     /// What other clients get, too.
     answers: AnswerCache,
-    /// The outcomes of requests.
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
-    /// How many bytes were sent.
     pub(super) sent_bytes: Meter<1>,
 }
 
 impl UploadPack {
-    /// Makes a server of fetches within `limits`.
     pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
         let fetches = ShareLimits {
             claims_max: limits.transfers_max,
@@ -93,12 +88,10 @@ impl UploadPack {
         (self.outcomes.counts(), sent_bytes)
     }
 
-    /// Returns how much the slots of git are used.
     pub(crate) fn load(&self) -> SlotLoad {
         self.slots.load()
     }
 
-    /// Returns how much answers are shared.
     pub(crate) fn answer_load(&self) -> AnswerLoad {
         self.answers.load()
     }

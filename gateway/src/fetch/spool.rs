@@ -32,7 +32,6 @@ pub(super) struct FetchSpool {
     taken: Notify,
 }
 
-/// Reads a spool from its beginning.
 #[derive(Debug)]
 pub(super) struct SpoolReader {
     spool: Arc<FetchSpool>,
@@ -48,9 +47,7 @@ struct SpoolProgress {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SpoolEnd {
-    /// All of it is here.
     Whole,
-    /// The rest does not come.
     CutOff,
 }
 
@@ -67,7 +64,6 @@ struct Stored {
     file: Option<Arc<SpoolFile>>,
     file_bytes: u64,
     written: u64,
-    /// Where the reader is.
     read: u64,
     /// There is no room for more before all is read.
     is_full: bool,
@@ -94,7 +90,6 @@ impl FetchSpool {
         Self::with(layout, claim, bytes_max, stored, None)
     }
 
-    /// Returns a reader of an answer that is whole.
     pub(super) fn of_whole(layout: Layout, claim: &Arc<Claim>, answer: WholeAnswer) -> SpoolReader {
         let stored = Stored {
             file: Some(answer.file),
@@ -211,14 +206,12 @@ impl FetchSpool {
         self.taken.notified().await;
     }
 
-    /// Marks the end: nothing follows.
     pub(super) fn end(&self, end: SpoolEnd) {
         self.progress.send_modify(|progress| {
             progress.end.get_or_insert(end);
         });
     }
 
-    /// Waits until nobody reads it any more.
     pub(super) async fn abandoned(&self) {
         self.progress.closed().await;
     }
@@ -240,7 +233,6 @@ impl FetchSpool {
         Ok(WholeAnswer { file, len })
     }
 
-    /// Returns how many bytes were written.
     pub(super) fn len(&self) -> u64 {
         self.progress.borrow().written
     }
@@ -276,7 +268,6 @@ impl Stored {
         self.passing.is_some() && self.file_bytes == 0 && ahead > 0 && ahead + len as u64 > PASSING_BYTES_MAX
     }
 
-    /// Takes out the next passing bytes.
     fn pass(&mut self) -> Option<Bytes> {
         let bytes = self.passing.as_mut()?.pop_front()?;
         // As long as something is on disk, positions are counted from where that began.
@@ -345,7 +336,6 @@ impl SpoolReader {
         self.at = 0;
     }
 
-    /// Returns the spool of this reader.
     pub(super) fn spool(&self) -> &Arc<FetchSpool> {
         &self.spool
     }

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use crate::git::error::GitError;
 
-/// The permits of all git commands.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandPermits {
     count: usize,
@@ -30,7 +29,6 @@ impl CommandPermits {
         }
     }
 
-    /// Returns how many are in use.
     pub(crate) fn in_use(&self) -> usize {
         self.count - self.free.available_permits()
     }

@@ -23,14 +23,12 @@ use tokio::time::Instant;
 
 use crate::logged::logged;
 
-/// Counts open issues and PRs.
 pub(super) struct OpenCounts {
     /// The last count, and when it began; `None`: it failed.
     counted: Cache<Coordinate, (Instant, Option<OpenCount>)>,
     counting: Arc<Semaphore>,
 }
 
-/// How many are open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct OpenCount {
     pub(crate) issues: usize,
@@ -40,7 +38,6 @@ pub(crate) struct OpenCount {
 }
 
 impl OpenCounts {
-    /// Has counted nothing yet.
     pub(super) fn new() -> Self {
         Self {
             counted: Cache::new(COUNTED_MAX),
@@ -152,7 +149,6 @@ const COUNTED_MAX: usize = 10_000;
 /// Counts at the same time: each may load as many events as are counted.
 const COUNTING_MAX: usize = 2;
 
-/// Issues and PRs that are counted.
 const OFFERED_MAX: usize = 100;
 
 /// Their authors, and the maintainers, at most 200.

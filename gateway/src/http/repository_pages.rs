@@ -20,7 +20,6 @@ use crate::http::shown_contents::ShownContents;
 use crate::logged::logged;
 use crate::repositories::Repositories;
 
-/// Answers those who name a repository.
 pub(crate) struct RepositoryPages {
     reader: Arc<Reader>,
     repositories: Repositories,

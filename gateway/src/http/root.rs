@@ -20,7 +20,6 @@ use crate::http::reply;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::Repositories;
 
-/// Answers those who name no repository.
 pub(crate) struct Root {
     reader: Arc<Reader>,
     repositories: Repositories,

@@ -24,7 +24,6 @@ use crate::push::answer::PushResult;
 use crate::push::outcome::PUSH_OUTCOMES;
 use crate::push::outcome::PushOutcome;
 
-/// The record of all pushes.
 pub(crate) struct PushLog {
     refusals: RefusalLog,
     outcomes: Meter<{ PUSH_OUTCOMES.len() }>,
@@ -39,13 +38,11 @@ impl PushLog {
         }
     }
 
-    /// Returns how many there were of each outcome.
     pub(crate) fn counts(&self) -> [u64; PUSH_OUTCOMES.len()] {
         self.outcomes.counts()
     }
 }
 
-/// One push in the log.
 pub(super) struct Audit {
     request_id: String,
     coordinate: Coordinate,
@@ -65,7 +62,6 @@ impl Audit {
         }
     }
 
-    /// Returns where the push comes from.
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
@@ -172,7 +168,6 @@ impl Audit {
     }
 }
 
-/// Returns the refs that are refused, and why.
 fn refusals(commands: &[Commanded]) -> Vec<(&str, &str)> {
     let mut refused = Vec::new();
     for command in commands {
@@ -197,5 +192,4 @@ fn shown(refused: &[(&str, &str)]) -> String {
     shown.join("; ")
 }
 
-/// Refs that a line names.
 const REFS_MAX: usize = 8;

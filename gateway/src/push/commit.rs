@@ -25,13 +25,10 @@ use crate::repositories::LockedRepository;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::received::Received;
 
-/// Carries out pushes.
 pub(crate) struct Committer {
-    /// What aligns and releases.
     pub(crate) reconciler: Arc<Reconciler>,
 }
 
-/// What a push has changed under the lock.
 pub(super) struct Committed {
     pub(super) decision: PushDecision,
     /// The events that are this push's to publish.

@@ -51,19 +51,13 @@ use crate::push::refusal::refuse_unread;
 use crate::push::request::PushRequest;
 use crate::repositories::Line;
 
-/// Answers pushes.
 pub(crate) struct Pusher {
-    /// Takes in packs.
     pub(crate) receiver: Receiver,
-    /// Carries out allowed pushes.
     pub(crate) committer: Committer,
-    /// Publishes complete events.
     pub(crate) publisher: PushPublisher,
-    /// What readers have found a moment ago.
     pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
-    /// The record of all pushes.
     pub(crate) log: Arc<PushLog>,
 }
 
@@ -166,7 +160,6 @@ impl Pusher {
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
-    /// Decides on facts that are loaded now.
     async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         let scope = FactsScope {
             coordinates: [request.coordinate.clone()].into(),

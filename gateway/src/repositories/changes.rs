@@ -30,7 +30,6 @@ pub(crate) struct Changing<'c> {
 }
 
 impl Changes {
-    /// Nothing has changed yet.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Counters {
             counts: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),

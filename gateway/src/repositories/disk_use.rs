@@ -29,9 +29,7 @@ use crate::repositories::layout::in_background;
 /// How many bytes on disk there may be. Packs that several repositories share count for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DiskLimits {
-    /// Of the repositories of one owner.
     pub(crate) per_owner: u64,
-    /// Of one repository.
     pub(crate) per_repository: u64,
     /// Of commits of strangers that wait beside one repository.
     pub(crate) staged_per_repository: u64,
@@ -52,7 +50,6 @@ impl DiskLimits {
 /// What a push brings, and where it goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming<'c> {
-    /// The repository.
     pub(crate) coordinate: &'c Coordinate,
     /// Where its pack is, if it is here.
     pub(crate) object_dir: Option<&'c Path>,
@@ -86,7 +83,6 @@ pub(crate) enum NoRoom {
     Unread(#[from] FileError),
 }
 
-/// The known sizes.
 #[derive(Debug)]
 pub(crate) struct DiskUse {
     layout: Layout,
@@ -119,9 +115,6 @@ impl DiskUse {
     }
 
     /// Makes sure that there is room for a push, and counts a pack that is about to move in.
-    ///
-    /// # Errors
-    /// [`NoRoom`] of the owner, the repository or the disk.
     pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
         let (layout, limits, spare) = (self.layout.clone(), self.limits, self.spare.clone());
         let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
@@ -179,9 +172,6 @@ impl DiskUse {
     }
 
     /// Whether so many bytes can be written while the required minimum stays free.
-    ///
-    /// # Errors
-    /// [`FileError`]: the file system does not tell.
     pub(super) async fn has_room(&self, bytes: u64) -> Result<bool, FileError> {
         let (layout, spare) = (self.layout.clone(), self.spare.clone());
         let needed = self.limits.free_min.saturating_add(bytes);
@@ -196,9 +186,6 @@ impl DiskUse {
     }
 
     /// Measures these repositories, and returns what each owner has, the largest first.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be read.
     pub(crate) async fn by_owner(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(PublicKey, u64)>, FileError> {
         let mut owners: BTreeMap<PublicKey, u64> = BTreeMap::new();
         for (coordinate, bytes) in self.of(coordinates).await? {
@@ -210,9 +197,6 @@ impl DiskUse {
     }
 
     /// Measures these repositories, and returns what each has, the largest first.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be read.
     pub(crate) async fn of(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(Coordinate, u64)>, FileError> {
         let layout = self.layout.clone();
         in_background(move || {
@@ -293,7 +277,6 @@ pub(crate) fn bytes_free(dir: &Path) -> Result<u64, FileError> {
 /// For how long the size of an owner's repositories is believed: other gateways add to them too.
 const MEASURED_FOR: Duration = Duration::from_secs(300);
 
-/// Owners whose sizes are remembered.
 const OWNERS_MAX: usize = 100_000;
 
 #[cfg(test)]

@@ -25,9 +25,6 @@ pub(super) struct Generation(String);
 
 impl Generation {
     /// Returns that of a repository; `None`: it is not on disk, or packs are just leaving it. Blocks.
-    ///
-    /// # Errors
-    /// [`FileError`] if it exists and cannot be read.
     pub(super) fn of(repository: &Path) -> Result<Option<Self>, FileError> {
         let path = repository.join(COORDINATE_FILE);
         // Opened, because a file system that hosts share may remember for a while which file a name meant.
@@ -59,7 +56,6 @@ impl Generation {
 /// What some objects beside a repository need in addition to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WholeWith {
-    /// Nothing.
     Nothing,
     /// The repository, as it was when they were checked.
     Repository(Generation),
@@ -69,18 +65,12 @@ pub(super) enum WholeWith {
 
 impl WholeWith {
     /// Returns that objects are about to be checked with a repository that is on disk. Blocks.
-    ///
-    /// # Errors
-    /// As [`Generation::of`].
     pub(super) fn repository(path: &Path) -> Result<Self, FileError> {
         Ok(Generation::of(path)?.map_or(Self::Unknown, Self::Repository))
     }
 
     /// Whether the objects are known to be complete together with the repository as it is, which cannot change under
     /// its lock. Blocks.
-    ///
-    /// # Errors
-    /// As [`Generation::of`].
     pub(super) fn holds_for(&self, repository: &Path) -> Result<bool, FileError> {
         match self {
             Self::Nothing => Ok(true),
@@ -123,7 +113,6 @@ impl WholeWith {
         if is_new { Ok(()) } else { sync(&[file]) }
     }
 
-    /// Returns where that is noted.
     pub(super) fn note_in(object_dir: &Path) -> PathBuf {
         object_dir.join("whole-with")
     }

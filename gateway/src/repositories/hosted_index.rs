@@ -20,7 +20,6 @@ use shared::rules::Access;
 
 use crate::repositories::sorted::SortedPieces;
 
-/// The names, by which a repository is found.
 #[derive(Debug, Default)]
 pub(crate) struct HostedIndex {
     /// Locked for one name at a time.
@@ -58,7 +57,6 @@ struct Word {
     start: usize,
 }
 
-/// A page of repositories.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostedPage {
     pub(crate) coordinates: Vec<Coordinate>,
@@ -78,7 +76,6 @@ impl HostedIndex {
         }
     }
 
-    /// Removes a repository.
     pub(crate) fn remove(&self, coordinate: &Coordinate) {
         let mut names = self.write();
         names.hidden.remove(coordinate);
@@ -155,7 +152,6 @@ impl HostedIndex {
     }
 }
 
-/// Returns a page of the rows that were found.
 fn page_of<T: Ord>(
     rows: &SortedPieces<T>,
     rows_found: Range<usize>,

@@ -58,15 +58,11 @@ struct Inner {
     _alive: File,
 }
 
-/// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub(crate) struct FileError {
-    /// The operation that failed.
     pub(crate) operation: &'static str,
-    /// On what.
     pub(crate) path: PathBuf,
-    /// What the operating system said.
     #[source]
     pub(crate) source: io::Error,
 }
@@ -74,9 +70,6 @@ pub(crate) struct FileError {
 impl Layout {
     /// Opens the data directory `data_dir`, creating missing directories (with mode 0700). Blocks; call it once, at
     /// start.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory or the lock of this instance cannot be made.
     pub(crate) fn new(data_dir: &Path) -> Result<Self, FileError> {
         make_dir(data_dir)?;
         let root = fs::canonicalize(data_dir).map_err(failed("resolve", data_dir))?;
@@ -190,9 +183,6 @@ impl Layout {
     }
 
     /// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub(crate) fn nameless_file(&self) -> io::Result<File> {
         let path = self.fresh_quarantine();
         let file = File::options()
@@ -245,7 +235,6 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .map_err(failed("make the directory", path))
 }
 
-/// Returns the entries of a directory. Blocks.
 pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect);
     entries.map_err(failed("list", dir))

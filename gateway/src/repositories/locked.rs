@@ -72,16 +72,12 @@ impl<'r> LockedRepositories<'r> {
         }
     }
 
-    /// Returns the locked coordinates.
     pub(crate) fn coordinates(&self) -> &BTreeSet<Coordinate> {
         self.locked.coordinates()
     }
 
     /// Locks more of them, if their locks are free now, and returns whether it did. Facts about these that were read
     /// before may have changed.
-    ///
-    /// # Errors
-    /// A lock file cannot be made or locked.
     pub(crate) async fn try_extend(&mut self, coordinates: &BTreeSet<Coordinate>) -> Result<bool, RepositoryError> {
         let has_locked = self.locks.try_extend(&mut self.locked, coordinates).await?;
         if has_locked {
@@ -110,7 +106,6 @@ impl<'r> LockedRepositories<'r> {
 }
 
 impl LockedRepository<'_> {
-    /// Returns it for reading.
     pub(crate) fn reading(&self) -> &Repository {
         &self.repository
     }
@@ -144,9 +139,6 @@ impl LockedRepository<'_> {
     }
 
     /// Keeps `tips`, and the objects that they need, aside with the state that declares them.
-    ///
-    /// # Errors
-    /// They are not there, or not whole.
     pub(crate) async fn keep_part(
         &self,
         state_id: &EventId,
@@ -167,9 +159,6 @@ impl LockedRepository<'_> {
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
     /// what the commit does not need stays outside when it moves in.
-    ///
-    /// # Errors
-    /// It is not there, or not whole.
     pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
         let (staging, whole) = (Staging::of(&self.repository), received.whole());
         self.recheck(whole, &[staged.commit_oid].into()).await?;
@@ -177,9 +166,6 @@ impl LockedRepository<'_> {
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
-    ///
-    /// # Errors
-    /// It is not there, or not whole.
     pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
         let (staging, whole) = (Staging::of(&self.repository), received.into_whole());
         self.recheck(&whole, &[staged.commit_oid].into()).await?;
@@ -319,18 +305,12 @@ impl LockedRepository<'_> {
     }
 
     /// Notes since when the repository is kept although nobody announces it here; `None`: it is announced again.
-    ///
-    /// # Errors
-    /// The note cannot be written.
     pub(crate) async fn note_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
         self.repository.list(since.is_none());
         Ok(self.repository.write_unhosted(since).await?)
     }
 
     /// Notes that the events that declared the repository were lost, or are there again.
-    ///
-    /// # Errors
-    /// The note cannot be written.
     pub(crate) async fn note_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
         self.repository.list(!is_stateless);
         Ok(self.repository.write_stateless(is_stateless).await?)
@@ -406,9 +386,6 @@ impl LockedRepository<'_> {
 
     /// Makes durable that the repository is where it is, with the refs that it has. One that was made under this lock
     /// is durable.
-    ///
-    /// # Errors
-    /// The disk fails.
     pub(crate) async fn sync(&self) -> Result<(), RepositoryError> {
         if self.placed().contains(self.repository.coordinate()) {
             return Ok(());

@@ -14,9 +14,6 @@ const STATELESS: &str = "grasp-undeclared";
 
 impl Repository {
     /// Returns since when the repository is kept although nobody announces it here, unix seconds.
-    ///
-    /// # Errors
-    /// The note cannot be read.
     pub(crate) async fn unhosted_since(&self) -> Result<Option<u64>, RepositoryError> {
         let path = self.path().join(UNHOSTED_SINCE);
         match tokio::fs::read_to_string(&path).await {
@@ -27,9 +24,6 @@ impl Repository {
     }
 
     /// Whether the repository is kept although the events that declared its refs were lost.
-    ///
-    /// # Errors
-    /// The note cannot be read.
     pub(crate) async fn is_stateless(&self) -> Result<bool, RepositoryError> {
         let path = self.path().join(STATELESS);
         let noted = tokio::fs::try_exists(&path).await;

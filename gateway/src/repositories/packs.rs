@@ -38,9 +38,6 @@ pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
 }
 
 /// Puts these packs of the object directory `from` into `to` too.
-///
-/// # Errors
-/// As [`share_packs`].
 pub(super) fn share_some(packs: BTreeSet<PathBuf>, from: &Path, to: &Path) -> Result<(), FileError> {
     place_packs(packs, from, to, |from, to| {
         // Without its index it is nobody's: a crash left it.

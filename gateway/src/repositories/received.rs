@@ -15,7 +15,6 @@ use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::surplus::NewPacks;
 
-/// The objects of a push.
 #[must_use = "dropping it removes the objects in it"]
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -77,7 +76,6 @@ impl Received {
         self.kept.as_ref().map(|kept| kept.state_id)
     }
 
-    /// Returns all of it.
     pub(crate) fn whole(&self) -> &Quarantine {
         &self.whole
     }
@@ -89,9 +87,6 @@ impl Received {
 
     /// Returns what these tips need, and nothing else. Where it was sorted for others, another state is meant than
     /// then.
-    ///
-    /// # Errors
-    /// They are not there, or not whole.
     pub(super) async fn into_declared(
         self,
         tips: &BTreeSet<Oid>,

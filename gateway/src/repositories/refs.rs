@@ -33,7 +33,6 @@ pub(crate) struct RefSnapshot {
     pub(crate) refs: BTreeMap<RefName, Oid>,
     /// What those refs point at in the end that hold an annotated tag.
     pub(crate) peeled: BTreeMap<RefName, Oid>,
-    /// The content of `HEAD`.
     pub(crate) head: Head,
 }
 
@@ -320,7 +319,6 @@ fn vanished(error: &io::Error) -> bool {
 /// that stays was left by a killed git.
 const READINGS_MAX: usize = 20;
 
-/// Before they are read again.
 const READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// A symbolic `HEAD` can be as long as a path.

@@ -44,9 +44,6 @@ impl RepositoryStore {
     /// Takes the repositories of `layout`, and makes the empty one that virtual repositories are served from.
     ///
     /// `cached_refs_max` bounds the refs held in memory, over all repositories.
-    ///
-    /// # Errors
-    /// [`FileError`] if the empty repository cannot be made.
     pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, FileError> {
         let (empty, beside) = (layout.empty_repository(), layout.fresh_quarantine());
         in_background(move || {
@@ -80,30 +77,23 @@ impl RepositoryStore {
     }
 
     /// Returns the refs of the repository at `path`, as [`Repository::cached_refs`] does.
-    ///
-    /// # Errors
-    /// As [`Repository::refs`].
     pub(crate) async fn cached_refs_of(&self, path: PathBuf) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         let this = self.clone();
         in_background(move || this.inner.cache.snapshot(&path)).await
     }
 
-    /// Returns those whose refs have changed.
     pub(super) fn touched(&self) -> &TouchedRepositories {
         &self.inner.touched
     }
 
-    /// Returns the names of those that are hosted.
     pub(crate) fn hosted(&self) -> &HostedIndex {
         &self.inner.hosted
     }
 
-    /// Returns the git that works on them.
     pub(crate) fn git(&self) -> &Git {
         &self.inner.git
     }
 
-    /// Returns the directory they are in.
     pub(crate) fn layout(&self) -> &Layout {
         &self.inner.layout
     }
@@ -118,12 +108,10 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Returns whose repository it is.
     pub(crate) fn coordinate(&self) -> &Coordinate {
         &self.coordinate
     }
 
-    /// Returns its directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -146,7 +134,6 @@ impl Repository {
         }
     }
 
-    /// Whether it is on disk.
     pub(crate) async fn exists(&self) -> bool {
         let path = self.path.clone();
         in_background(move || is_repository(&path)).await
@@ -176,9 +163,6 @@ impl Repository {
 
     /// Returns the tips of its refs and its existing objects among them: a repository with these needs nothing that
     /// they reach. If git is given one that is lost, it walks nothing at all.
-    ///
-    /// # Errors
-    /// As [`Repository::refs`], and if an object that exists cannot be read.
     pub(super) async fn tips(&self) -> Result<Vec<Oid>, ReadError> {
         let refs = self.refs().await?.map(|snapshot| snapshot.refs).unwrap_or_default();
         let here = object_kinds(vec![self.object_dir()], refs.into_values().collect()).await?;
@@ -186,9 +170,6 @@ impl Repository {
     }
 
     /// Returns its refs, from memory if the disk shows no change; `None` if it is not on disk.
-    ///
-    /// # Errors
-    /// As [`Repository::refs`].
     pub(crate) async fn cached_refs(&self) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         self.store.cached_refs_of(self.path.clone()).await
     }

@@ -57,16 +57,12 @@ impl Staging {
         self.path.join(event_id.to_hex()).join(commit_oid.to_string())
     }
 
-    /// Whether objects are staged under these names.
     pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
         let path = self.object_dir(event_id, commit_oid);
         in_background(move || path.is_dir()).await
     }
 
     /// Moves the content of `quarantine` to these names; existing objects stay.
-    ///
-    /// # Errors
-    /// [`FileError`] if a file cannot be moved.
     pub(super) async fn put(
         &self,
         event_id: &EventId,
@@ -77,9 +73,6 @@ impl Staging {
     }
 
     /// Puts what `quarantine` holds to these names too: on the disk it stands once.
-    ///
-    /// # Errors
-    /// [`FileError`] if a file cannot be put there.
     pub(super) async fn share(
         &self,
         event_id: &EventId,
@@ -170,9 +163,6 @@ impl Staging {
 /// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that
 /// `tips` need, and notes that. It is known unless objects have left the repository since those beside it were checked.
 /// Call it under the lock of the repository.
-///
-/// # Errors
-/// As [`check_complete`].
 pub(super) async fn check_aside(
     repository: &Repository,
     object_dir: &Path,
@@ -233,9 +223,6 @@ const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "cor
 
 /// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
 /// with a note of what they are complete with. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a file cannot be put there.
 pub(super) fn place_aside(
     repository: &Repository,
     own: &Path,
@@ -336,9 +323,6 @@ fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
 
 /// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.
 /// Blocks.
-///
-/// # Errors
-/// [`FileError`] if they cannot be listed.
 pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>, FileError> {
     let (layout, coordinate) = (repository.store().layout(), repository.coordinate());
     let mut dirs = directories_in(&layout.parts(coordinate))?;
@@ -354,9 +338,6 @@ fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 /// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
-///
-/// # Errors
-/// [`FileError`] if it cannot be listed or removed.
 pub(super) fn remove_unless_in_use(own: &Path) -> Result<(), FileError> {
     if !names(own)?.iter().all(|name| name == COORDINATE_FILE) {
         return Ok(());

@@ -41,9 +41,6 @@ impl NewPacks {
     }
 
     /// Whether the packs have an object that is already kept aside.
-    ///
-    /// # Errors
-    /// [`ReadError`] if they cannot be read.
     pub(super) async fn repeat_kept(&self) -> Result<bool, ReadError> {
         let Some(kept) = &self.kept else { return Ok(false) };
         let (object_dir, kept) = (self.object_dir.clone(), kept.object_dir.clone());
@@ -51,9 +48,6 @@ impl NewPacks {
     }
 
     /// Whether the packs have an object that neither `tips` reach nor the repository has.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if they cannot be read, or if git cannot walk them.
     pub(super) async fn have_surplus(
         &self,
         tips: &BTreeSet<Oid>,

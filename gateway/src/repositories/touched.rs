@@ -50,7 +50,6 @@ impl TouchedRepositories {
         waiting.left_out.insert(coordinate.clone());
     }
 
-    /// Waits for the next one, and takes it.
     pub(crate) async fn next(&self) -> Coordinate {
         loop {
             if let Some(coordinate) = self.take() {

@@ -36,7 +36,6 @@ impl Contents {
         }
     }
 
-    /// Returns how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.readme.len() + self.commits.len()
     }
@@ -61,10 +60,8 @@ const README_BYTES_MAX: usize = 16 * 1024;
 /// Around a README.
 const README_FRAME_BYTES: usize = 128;
 
-/// Of the title of a commit.
 const TITLE_CHARS_MAX: usize = 100;
 
-/// Of the name of an author.
 const AUTHOR_CHARS_MAX: usize = 40;
 
 /// Of a time, the day.

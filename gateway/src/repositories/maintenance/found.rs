@@ -67,9 +67,6 @@ fn is_reached_again(object_dir: &Path, unreachable: &BTreeSet<PathBuf>) -> bool 
 }
 
 /// Returns the packs of a directory beside which there is a file with this extension, and for how long. Blocks.
-///
-/// # Errors
-/// [`FileError`] if that cannot be determined.
 pub(super) fn ages(extension: &str, pack_dir: &Path) -> Result<Vec<(PathBuf, Duration)>, FileError> {
     let marked = marked_with(extension, pack_dir)?.into_iter();
     // A clock that was set back: it stays for longer.
@@ -78,9 +75,6 @@ pub(super) fn ages(extension: &str, pack_dir: &Path) -> Result<Vec<(PathBuf, Dur
 }
 
 /// Notes that it is looked now for objects that no ref reaches. Blocks.
-///
-/// # Errors
-/// [`FileError`] if that cannot be written.
 pub(super) fn note_sorted(object_dir: &Path) -> Result<(), FileError> {
     let note = object_dir.with_file_name(SORTED);
     fs::write(&note, "").map_err(failed("write", &note))
@@ -129,5 +123,4 @@ pub(super) fn contained_packs(
 /// A file in a repository: when it was looked the last time for objects that no ref reaches.
 const SORTED: &str = "grasp-sorted";
 
-/// git's name for it, in the directory of packs.
 pub(super) const MULTI_PACK_INDEX: &str = "multi-pack-index";

@@ -43,7 +43,6 @@ pub(super) struct Sorted {
     pub(super) separation: Separation,
 }
 
-/// The packs that were made of some.
 struct Split {
     reached: PathBuf,
     unreachable: PathBuf,
@@ -58,9 +57,6 @@ pub(super) struct Workshop<'r> {
 
 impl<'r> Workshop<'r> {
     /// Opens one with the packs that were found.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if they cannot be linked.
     pub(super) async fn open(
         repository: &'r Repository,
         found: &FoundPacks,
@@ -149,9 +145,6 @@ impl<'r> Workshop<'r> {
     }
 
     /// Separates reachable from unreachable objects; `None`: nothing must be done, or they cannot be determined.
-    ///
-    /// # Errors
-    /// It cannot be noted that it was looked for.
     pub(super) async fn sort(&self, found: &FoundPacks) -> Result<Option<Sorted>, RepositoryError> {
         let objects = self.repository.object_dir();
         in_background(move || note_sorted(&objects)).await?;
