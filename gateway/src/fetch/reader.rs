@@ -20,6 +20,7 @@ use crate::fetch::cache::Audience;
 use crate::fetch::cache::ReadCache;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
+use crate::logged::logged;
 use crate::meter::Meter;
 use crate::repositories::Repositories;
 use crate::repositories::changes::Changes;
@@ -101,18 +102,11 @@ impl Reader {
         // Of most repositories nothing is.
         let is_any = self.repositories.keeps_parts(coordinate).await;
         let facts = finding.facts.as_ref().filter(|_| is_any);
-        let Some(pushed) = facts.and_then(|facts| PushedState::expected(facts, coordinate)) else {
-            return Vec::new();
-        };
-        let kept = self
-            .repositories
-            .kept(coordinate, (pushed.event_id, pushed.tips()))
-            .await;
-        match kept {
+        let pushed = facts.and_then(|facts| PushedState::expected(facts, coordinate));
+        match self.repositories.kept(coordinate, pushed.as_ref()).await {
             Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the parts of a state");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot read the parts of a state");
                 Vec::new()
             }
         }
@@ -216,8 +210,7 @@ impl Reader {
         let refs = match repository.cached_refs().await {
             Ok(Some(refs)) => refs,
             Ok(None) => {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot determine what is hosted");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(error), "cannot determine what is hosted");
                 return Found::Unavailable;
             }
             Err(error) => return unreadable(coordinate, &error),
@@ -256,8 +249,7 @@ impl Reader {
     async fn mark_dirty(&self, coordinate: &Coordinate) {
         let coordinates = BTreeSet::from([coordinate.clone()]);
         if let Err(error) = self.loader.purgatory.mark_dirty(&coordinates).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.coordinate = %coordinate, error, "cannot mark a repository dirty");
+            tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot mark a repository dirty");
         }
     }
 }

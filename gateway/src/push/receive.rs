@@ -223,13 +223,7 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        let kept = match decision.parts_of() {
-            Some(state) => {
-                let state = (state.event_id, state.tips());
-                self.repositories.kept(&request.coordinate, state).await?
-            }
-            None => None,
-        };
+        let kept = self.repositories.kept(&request.coordinate, decision.parts_of()).await?;
         let ingested = self
             .repositories
             .ingest(&request.coordinate, pack.spool, kept.as_ref())

@@ -32,7 +32,8 @@ impl Quarantine {
     pub(super) async fn copy(
         from: &[PathBuf],
         tips: &[Oid],
-        (have, kept): (&Repository, Option<&KeptParts>),
+        have: &Repository,
+        kept: Option<&KeptParts>,
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
         let quarantine = Self::open_beside(have, kept).await?;

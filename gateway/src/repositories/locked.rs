@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -22,6 +23,7 @@ use shared::rules::Staged;
 use crate::repositories::copy::share_objects;
 use crate::repositories::creation::sync_place;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
@@ -30,6 +32,8 @@ use crate::repositories::maintenance::RenewedPacks;
 use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
+use crate::repositories::packs::move_packs;
+use crate::repositories::packs::share_packs;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
@@ -160,16 +164,25 @@ impl LockedRepository<'_> {
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
     /// what the commit does not need stays outside when it moves in.
     pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
-        let (staging, whole) = (Staging::of(&self.repository), received.whole());
-        self.recheck(whole, &[staged.commit_oid].into()).await?;
-        Ok(staging.share(&staged.event_id, &staged.commit_oid, whole).await?)
+        self.place_aside(staged, received.whole(), share_packs).await
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
     pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
-        let (staging, whole) = (Staging::of(&self.repository), received.into_whole());
-        self.recheck(&whole, &[staged.commit_oid].into()).await?;
-        Ok(staging.put(&staged.event_id, &staged.commit_oid, whole).await?)
+        self.place_aside(staged, received.whole(), move_packs).await
+    }
+
+    async fn place_aside(
+        &self,
+        staged: &Staged,
+        whole: &Quarantine,
+        place_packs: fn(&Path, &Path) -> Result<(), FileError>,
+    ) -> Result<(), RepositoryError> {
+        self.recheck(whole, &[staged.commit_oid].into()).await?;
+        let staging = Staging::of(&self.repository);
+        Ok(staging
+            .place(&staged.event_id, &staged.commit_oid, whole, place_packs)
+            .await?)
     }
 
     /// Removes staged objects.
@@ -375,8 +388,7 @@ impl LockedRepository<'_> {
     }
 
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        let have = (&self.repository, None);
-        let needed = Quarantine::copy(from, &tips, have, self.limits).await?;
+        let needed = Quarantine::copy(from, &tips, &self.repository, None, self.limits).await?;
         Ok(needed.migrate().await?)
     }
 

@@ -52,12 +52,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nostr::event::EventId;
 use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 use shared::rules::Access;
+use shared::rules::PushedState;
 use shared::rules::Staged;
 
 use crate::repositories::disk_use::DiskLimits;
@@ -248,13 +248,15 @@ impl Repositories {
         Spool::new(self.store.layout().clone(), self.limits)
     }
 
-    /// Returns the kept parts of a state that declares `tips`; `None`: there are none.
+    /// Returns the kept parts of a state; `None`: there are none, or there is no such state.
     pub(crate) async fn kept(
         &self,
         coordinate: &Coordinate,
-        (state_id, tips): (EventId, BTreeSet<Oid>),
+        state: Option<&PushedState>,
     ) -> Result<Option<KeptParts>, RepositoryError> {
-        Ok(PartsOf::of(&self.at(coordinate)).kept(state_id, tips).await?)
+        let Some(state) = state else { return Ok(None) };
+        let parts = PartsOf::of(&self.at(coordinate));
+        Ok(parts.kept(state.event_id, state.tips()).await?)
     }
 
     /// Whether any parts of the states of a repository are kept aside.

@@ -190,9 +190,8 @@ mod tests {
             .kept(state_id('a'), before.iter().copied().collect())
             .await
             .unwrap();
-        let have = (&parts.repository, kept.as_ref());
-        let limits = IngestLimits::default();
-        let pack = Quarantine::copy(&[from.object_dir()], &[tip], have, &limits).await;
+        let (have, limits) = (&parts.repository, IngestLimits::default());
+        let pack = Quarantine::copy(&[from.object_dir()], &[tip], have, kept.as_ref(), &limits).await;
         parts.keep(&state_id('a'), pack.unwrap()).await.unwrap();
     }
 

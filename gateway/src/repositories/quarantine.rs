@@ -229,7 +229,7 @@ mod tests {
         let mut quarantines = Vec::new();
         let (from, limits) = ([source.object_dir()], IngestLimits::default());
         for commit in commits {
-            let copied = Quarantine::copy(&from, &[commit], (&repository, None), &limits).await;
+            let copied = Quarantine::copy(&from, &[commit], &repository, None, &limits).await;
             quarantines.push(copied.unwrap());
         }
         assert!(!repository.exists().await);

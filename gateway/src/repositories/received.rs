@@ -60,8 +60,7 @@ impl Received {
             let here = object_kinds(readable.clone(), tips.iter().copied().collect()).await?;
             let here: Vec<Oid> = here.into_keys().collect();
             tracing::debug!(tips = here.len(), "a push has undeclared objects: they are left out");
-            let have = (whole.repository(), kept.as_ref());
-            declared = Some(Quarantine::copy(&readable, &here, have, limits).await?);
+            declared = Some(Quarantine::copy(&readable, &here, whole.repository(), kept.as_ref(), limits).await?);
         }
         Ok(Self {
             whole,
@@ -80,11 +79,6 @@ impl Received {
         &self.whole
     }
 
-    /// Returns all of it, where nothing else is made of it.
-    pub(super) fn into_whole(self) -> Quarantine {
-        self.whole
-    }
-
     /// Returns what these tips need, and nothing else. Where it was sorted for others, another state is meant than
     /// then.
     pub(super) async fn into_declared(
@@ -96,8 +90,8 @@ impl Received {
             return Ok(self.declared.unwrap_or(self.whole));
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
-        let have = (self.whole.repository(), self.kept.as_ref());
-        Quarantine::copy(&readable(&self.whole), &tips, have, limits).await
+        let (have, kept) = (self.whole.repository(), self.kept.as_ref());
+        Quarantine::copy(&readable(&self.whole), &tips, have, kept, limits).await
     }
 }
 

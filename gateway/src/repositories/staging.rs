@@ -31,7 +31,6 @@ use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
-use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 use crate::repositories::surplus::NewPacks;
@@ -62,27 +61,8 @@ impl Staging {
         in_background(move || path.is_dir()).await
     }
 
-    /// Moves the content of `quarantine` to these names; existing objects stay.
-    pub(super) async fn put(
-        &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
-        quarantine: Quarantine,
-    ) -> Result<(), FileError> {
-        self.place(event_id, commit_oid, &quarantine, move_packs).await
-    }
-
-    /// Puts what `quarantine` holds to these names too: on the disk it stands once.
-    pub(super) async fn share(
-        &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
-        quarantine: &Quarantine,
-    ) -> Result<(), FileError> {
-        self.place(event_id, commit_oid, quarantine, share_packs).await
-    }
-
-    async fn place(
+    /// Moves the content of `quarantine` to these names, or shares it with them; existing objects stay.
+    pub(super) async fn place(
         &self,
         event_id: &EventId,
         commit_oid: &Oid,
@@ -153,7 +133,7 @@ impl Staging {
             .await?
         {
             let from = [path.clone(), to];
-            let needed = Quarantine::copy(&from, &[*commit_oid], (&self.repository, None), limits).await?;
+            let needed = Quarantine::copy(&from, &[*commit_oid], &self.repository, None, limits).await?;
             return Ok(needed.migrate().await?);
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
@@ -399,7 +379,7 @@ mod tests {
 
     async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
         let dirs = [from.object_dir()];
-        Quarantine::copy(&dirs, &[tip], (have, None), &IngestLimits::default())
+        Quarantine::copy(&dirs, &[tip], have, None, &IngestLimits::default())
             .await
             .unwrap()
     }
@@ -440,7 +420,7 @@ mod tests {
 
         // The repository is virtual and stays so.
         staging
-            .put(&id, &two, quarantine(&fork, two, &upstream).await)
+            .place(&id, &two, &quarantine(&fork, two, &upstream).await, move_packs)
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
@@ -483,7 +463,7 @@ mod tests {
         let (a, b) = (event_id('a'), event_id('b'));
         for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
             staging
-                .put(&id, &oid, quarantine(&fork, oid, &upstream).await)
+                .place(&id, &oid, &quarantine(&fork, oid, &upstream).await, move_packs)
                 .await
                 .unwrap();
         }
@@ -504,7 +484,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         let quarantine = quarantine(&fork, one, &upstream).await;
-        staging.put(&a, &one, quarantine).await.unwrap();
+        staging.place(&a, &one, &quarantine, move_packs).await.unwrap();
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
@@ -525,7 +505,10 @@ mod tests {
         let [a, b] = ['a', 'b'].map(event_id);
         for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
             let quarantine = quarantine(&fork, one, repository).await;
-            Staging::of(repository).put(&id, &one, quarantine).await.unwrap();
+            Staging::of(repository)
+                .place(&id, &one, &quarantine, move_packs)
+                .await
+                .unwrap();
         }
         fs::write(Staging::of(&one_is_bad).path.join(b.to_hex()), "no directory").unwrap();
         let bad = Staging::of(&all_bad).path;
@@ -554,7 +537,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         staging
-            .put(&a, &one, quarantine(&fork, one, &upstream).await)
+            .place(&a, &one, &quarantine(&fork, one, &upstream).await, move_packs)
             .await
             .unwrap();
         let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
@@ -586,7 +569,7 @@ mod tests {
         let upstream = world.repository("upstream");
         upstream.create().await.unwrap();
         let staging = Staging::of(&upstream);
-        staging.put(&event_id('a'), &two, partial).await.unwrap();
+        staging.place(&event_id('a'), &two, &partial, move_packs).await.unwrap();
 
         let admitted = staging.admit(&event_id('a'), &two, &IngestLimits::default()).await;
 
