@@ -5,7 +5,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -24,6 +23,7 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 
 /// How many bytes on disk there may be. Packs that several repositories share count for each.
@@ -255,13 +255,11 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in entries_if_any(&dir)? {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => dirs.push(entry.path()),
-                Ok(found) if seen.insert(found.ino()) => bytes += found.len(),
-                Ok(_) => {}
-                // It has moved in meanwhile, or was removed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("look at", &entry.path())(error)),
+            match if_found(entry.metadata()).map_err(failed("look at", &entry.path()))? {
+                Some(found) if found.is_dir() => dirs.push(entry.path()),
+                Some(found) if seen.insert(found.ino()) => bytes += found.len(),
+                // `None`: it has moved in meanwhile, or was removed.
+                Some(_) | None => {}
             }
         }
     }

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,6 +11,7 @@ use crate::repositories::creation::replace_coordinate;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::sync;
 use crate::repositories::packs::changing_packs;
 use crate::repositories::repository::Repository;
@@ -28,18 +28,16 @@ impl Generation {
     pub(super) fn of(repository: &Path) -> Result<Option<Self>, FileError> {
         let path = repository.join(COORDINATE_FILE);
         // Opened, because a file system that hosts share may remember for a while which file a name meant.
-        match File::open(&path).and_then(|file| file.metadata()) {
-            // Nobody can set the time of the change of an inode, as a copy or a restored backup sets the other times.
-            Ok(found) => {
-                let (at, part) = (found.ctime(), found.ctime_nsec());
-                let generation = Self(format!("{} {at}.{part:09}", found.ino()));
-                // Looked for last: where it is not there, all have left that leave with the beginning of this one.
-                let is_changing = changing_packs(&repository.join("objects")).exists();
-                Ok((!is_changing).then_some(generation))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("look at", &path)(error)),
-        }
+        let found = if_found(File::open(&path).and_then(|file| file.metadata()));
+        let Some(found) = found.map_err(failed("look at", &path))? else {
+            return Ok(None);
+        };
+        // Nobody can set the time of the change of an inode, as a copy or a restored backup sets the other times.
+        let (at, part) = (found.ctime(), found.ctime_nsec());
+        let generation = Self(format!("{} {at}.{part:09}", found.ino()));
+        // Looked for last: where it is not there, all have left that leave with the beginning of this one.
+        let is_changing = changing_packs(&repository.join("objects")).exists();
+        Ok((!is_changing).then_some(generation))
     }
 
     /// Begins the next one, durably. Call it under the repository's lock, before objects go. Blocks.

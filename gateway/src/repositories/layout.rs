@@ -250,9 +250,15 @@ pub(super) fn entries_if_any(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
 
 /// Removes a file; nothing there is no error.
 pub(super) fn remove_file(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+    let removed = if_found(fs::remove_file(path)).map_err(failed("remove", path));
+    removed.map(drop)
+}
+
+/// Returns what the system has done with a file; `None`: there is none.
+pub(super) fn if_found<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
     }
 }
 

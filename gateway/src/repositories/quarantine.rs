@@ -3,7 +3,6 @@
 //! repository if there is none.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -18,6 +17,7 @@ use crate::repositories::fsck;
 use crate::repositories::generation::WholeWith;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
@@ -200,11 +200,8 @@ impl Repository {
 impl Drop for Quarantine {
     /// Removes a few files at once, rather than in a task that a runtime which goes down would not run.
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(error) = if_found(fs::remove_dir_all(&self.path)) {
+            tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
@@ -322,12 +323,7 @@ pub(super) fn remove_unless_in_use(own: &Path) -> Result<(), FileError> {
     if !names(own)?.iter().all(|name| name == COORDINATE_FILE) {
         return Ok(());
     }
-    match fs::remove_dir_all(own) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", own)(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
+    if_found(fs::remove_dir_all(own)).map_err(failed("remove", own))?;
     // That of all with the same identifier, or of the same owner, unless there is more.
     match own.parent() {
         Some(parent) => remove_if_empty(parent),
