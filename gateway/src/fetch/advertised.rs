@@ -2,13 +2,12 @@
 //! same until the refs change.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::OnceLock;
-use std::sync::PoisonError;
 
 use bitcoin_hashes::HashEngine;
 use bitcoin_hashes::sha256;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use shared::git::Oid;
 use shared::git::RefName;
 
@@ -102,7 +101,7 @@ impl Advertised {
 
     pub(crate) fn ls_refs(&self, request: LsRefs) -> RefAnswer {
         let request = request.about(&self.refs);
-        let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = || self.ls_refs.lock();
         // The latest is the last.
         let again = |latest: &mut Vec<(LsRefs, Bytes)>| {
             let place = latest.iter().position(|(known, _)| *known == request)?;
@@ -157,7 +156,7 @@ impl Advertised {
     pub(crate) fn bytes(&self) -> u64 {
         let whole =
             [&self.upload_pack, &self.receive_pack].map(|answer| answer.get().map_or(0, |made| made.bytes.len()));
-        let latest = self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.ls_refs.lock();
         let latest = latest
             .iter()
             .map(|(request, answer)| request.prefix_bytes() + answer.len());

@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bitcoin_hashes::sha256;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -110,7 +108,7 @@ impl AnswerCache {
     }
 
     pub(super) fn seek(&self, key: &AnswerKey) -> Sought {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if let Some(answer) = known.find(key) {
             self.sources.add(1, 1);
             return Sought::Kept(answer);
@@ -126,14 +124,14 @@ impl AnswerCache {
     }
 
     pub(super) fn find(&self, key: &AnswerKey) -> Option<WholeAnswer> {
-        let answer = self.known().find(key)?;
+        let answer = self.known.lock().find(key)?;
         self.sources.add(1, 1);
         Some(answer)
     }
 
     /// Begins an answer, in the place of one that somebody else's git is slow with.
     pub(super) fn begin(&self, key: &AnswerKey) -> Writing {
-        self.begin_in(&mut self.known(), key)
+        self.begin_in(&mut self.known.lock(), key)
     }
 
     fn begin_in(&self, known: &mut KnownAnswers, key: &AnswerKey) -> Writing {
@@ -163,7 +161,7 @@ impl AnswerCache {
     pub(super) fn load(&self) -> AnswerLoad {
         AnswerLoad {
             sources: self.sources.counts(),
-            bytes: self.known().kept.iter().map(|kept| kept.answer.len).sum(),
+            bytes: self.known.lock().kept.iter().map(|kept| kept.answer.len).sum(),
         }
     }
 
@@ -171,16 +169,12 @@ impl AnswerCache {
     pub(super) fn per_repository_max(&self) -> u64 {
         self.bytes_max / PARTS
     }
-
-    fn known(&self) -> MutexGuard<'_, KnownAnswers> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Spare for AnswerCache {
     fn give_way(&self) {
         // A file stays on disk until its readers are done.
-        let gone: Vec<_> = self.known().kept.extract_if(.., |kept| kept.is_idle()).collect();
+        let gone: Vec<_> = self.known.lock().kept.extract_if(.., |kept| kept.is_idle()).collect();
         drop(gone);
     }
 }
@@ -194,7 +188,7 @@ impl Writing {
     /// Keeps the answer; others may have to be dropped for it.
     pub(super) async fn keep(self, answer: WholeAnswer) {
         let gone = {
-            let mut known = self.answers.known();
+            let mut known = self.answers.known.lock();
             let mut gone = known.take_old();
             let is_first = known.find(&self.key).is_none();
             if is_first && known.make_room(&self.key, answer.len, self.answers.bytes_max, &mut gone) {
@@ -218,7 +212,7 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let mut known = self.answers.known();
+        let mut known = self.answers.known.lock();
         let is_own = |is_wanted| Arc::ptr_eq(is_wanted, &self.is_wanted);
         if known.written.get(&self.key).is_some_and(is_own) {
             known.written.remove(&self.key);
@@ -283,7 +277,7 @@ async fn sweep(known: Weak<Mutex<KnownAnswers>>) {
         tokio::time::sleep(SWEEP_PAUSE).await;
         let Some(known) = known.upgrade() else { return };
         let (gone, is_swept) = {
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = known.lock();
             let gone = known.take_old();
             known.is_swept = !known.kept.is_empty();
             (gone, known.is_swept)

@@ -6,13 +6,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use quick_cache::DefaultHashBuilder;
 use quick_cache::OptionsBuilder;
 use quick_cache::Weighter;
@@ -136,9 +135,9 @@ impl<T: Shareable> ReadCache<T> {
             let current = self.inner.current(coordinate, access, came);
             let result = current.result.get_or_init(async || {
                 // A client may break off meanwhile: then the next load needs it, too.
-                let before = lock(&current.before).clone();
+                let before = current.before.lock().clone();
                 let result = Arc::new(load(before).await);
-                drop(lock(&current.before).take());
+                drop(current.before.lock().take());
                 self.keep(coordinate, &current, &result);
                 result
             });
@@ -192,7 +191,7 @@ impl<T: Shareable> Inner<T> {
         if let Some(kept) = find().filter(&holds) {
             return kept.load;
         }
-        let _beginning = lock(&self.beginning);
+        let _beginning = self.beginning.lock();
         let found = find();
         if let Some(kept) = found.as_ref().filter(|kept| holds(kept)) {
             return Arc::clone(&kept.load);
@@ -249,10 +248,6 @@ async fn sweep<T: Shareable>(inner: Weak<Inner<T>>) {
 /// each request.
 pub(super) fn bytes_each_max(bytes_max: u64) -> u64 {
     bytes_max / 4 * 3
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How old what readers are given may be (docs/ARCHITECTURE.md rule 9).

@@ -1,10 +1,9 @@
 //! Answers at `/`: the relay's information document, or the list of hosted repositories.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
@@ -67,7 +66,7 @@ impl Root {
         if *search != Search::default() {
             return render();
         }
-        let mut kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.landing.lock();
         if let Some((_, page)) = kept.as_ref().filter(|(shown, _)| *shown == version) {
             return page.clone();
         }

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
+use parking_lot::Mutex;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
@@ -134,7 +132,7 @@ impl LockedRepository<'_> {
             }
         };
         if is_made {
-            self.placed().insert(self.repository.coordinate().clone());
+            self.placed.lock().insert(self.repository.coordinate().clone());
         }
         self.repository.forget_refs();
         // Its objects are there for maintenance only now, and its refs may change no more.
@@ -392,14 +390,10 @@ impl LockedRepository<'_> {
         Ok(needed.migrate().await?)
     }
 
-    fn placed(&self) -> MutexGuard<'_, BTreeSet<Coordinate>> {
-        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Makes durable that the repository is where it is, with the refs that it has. One that was made under this lock
     /// is durable.
     pub(crate) async fn sync(&self) -> Result<(), RepositoryError> {
-        if self.placed().contains(self.repository.coordinate()) {
+        if self.placed.lock().contains(self.repository.coordinate()) {
             return Ok(());
         }
         let path = self.repository.path().to_owned();
