@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::git::Oid;
-use tokio::io::AsyncRead;
 
 use crate::fairness::shares::Claim;
 use crate::fairness::shares::Shares;
@@ -22,6 +21,7 @@ use crate::fetch::slot::FetchKind;
 use crate::fetch::spool::FetchSpool;
 use crate::fetch::spool::SpoolEnd;
 use crate::fetch::spool::SpoolReader;
+use crate::http::body::Body;
 use crate::http::body::BodyLimits;
 use crate::repositories::layout::Layout;
 use crate::repositories::objects::object_kinds;
@@ -72,15 +72,12 @@ impl FetchReceiver {
     ///
     /// # Errors
     /// [`UploadPackError`]: the request does not arrive, is malformed, or there is no room for it.
-    pub(super) async fn receive<R>(
+    pub(super) async fn receive(
         &self,
         address: IpAddr,
         protocol: Option<GitProtocol>,
-        body: R,
-    ) -> Result<ReceivedFetch, UploadPackError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
+        body: Body,
+    ) -> Result<ReceivedFetch, UploadPackError> {
         let limits = BodyLimits {
             bytes_max: self.limits.request_bytes_max,
             stall_max: self.limits.stall_max,
@@ -120,14 +117,11 @@ impl FetchReceiver {
             .map_err(|_| UploadPackError::Busy)
     }
 
-    async fn receive_rest<R>(
+    async fn receive_rest(
         &self,
-        mut request: FetchRequest<R>,
+        mut request: FetchRequest,
         claim: &Arc<Claim>,
-    ) -> Result<SpoolReader, UploadPackError>
-    where
-        R: AsyncRead + Unpin,
-    {
+    ) -> Result<SpoolReader, UploadPackError> {
         let reader = FetchSpool::begin(self.layout.clone(), claim, self.limits.request_bytes_max, None);
         let mut patience = self.limits.least_rate.begin();
         let mut chunk = Some(request.take_start());
