@@ -169,14 +169,11 @@ impl Audit {
 }
 
 fn refusals(commands: &[Commanded]) -> Vec<(&str, &str)> {
-    let mut refused = Vec::new();
-    for command in commands {
-        match &command.verdict {
-            Verdict::Refuse { reason } => refused.push((command.name.as_str(), reason.as_str())),
-            Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => {}
-        }
-    }
-    refused
+    let refused = commands.iter().filter_map(|command| match &command.verdict {
+        Verdict::Refuse { reason } => Some((command.name.as_str(), reason.as_str())),
+        Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => None,
+    });
+    refused.collect()
 }
 
 /// Writes the first refs with their reasons, each reason once behind the refs in a row that have it.

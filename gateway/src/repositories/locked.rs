@@ -58,7 +58,6 @@ type Placed = Mutex<BTreeSet<Coordinate>>;
 /// A repository that is locked. It need not be on disk.
 pub(crate) struct LockedRepository<'l> {
     repository: Repository,
-    store: &'l RepositoryStore,
     limits: &'l IngestLimits,
     placed: &'l Placed,
 }
@@ -100,7 +99,6 @@ impl<'r> LockedRepositories<'r> {
         }
         Ok(LockedRepository {
             repository: self.store.at(coordinate),
-            store: self.store,
             limits: self.limits,
             placed: &self.placed,
         })
@@ -136,7 +134,7 @@ impl LockedRepository<'_> {
         }
         self.repository.forget_refs();
         // Its objects are there for maintenance only now, and its refs may change no more.
-        self.store.touched().note(self.repository.coordinate());
+        self.repository.store().touched().note(self.repository.coordinate());
         Ok(())
     }
 
@@ -247,7 +245,7 @@ impl LockedRepository<'_> {
             }
             InstallationSource::StagedElsewhere(source) => {
                 // It may have moved into that repository a moment ago, by the same plan.
-                let source = self.store.at(source);
+                let source = self.repository.store().at(source);
                 let staged = Staging::of(&source).object_dir(event_id, commit_oid);
                 self.copy(&[source.object_dir(), staged], vec![*commit_oid]).await?;
             }
@@ -310,7 +308,10 @@ impl LockedRepository<'_> {
     /// # Errors
     /// It is as it was, or some of it is in the quarantine.
     pub(crate) async fn remove(&self) -> Result<(), RepositoryError> {
-        let (layout, path) = (self.store.layout().clone(), self.repository.path().to_owned());
+        let (layout, path) = (
+            self.repository.store().layout().clone(),
+            self.repository.path().to_owned(),
+        );
         self.repository.list(false);
         Ok(in_background(move || layout.remove_at_once(&path)).await?)
     }
@@ -373,7 +374,7 @@ impl LockedRepository<'_> {
 
     /// Copies `tips` and the objects that they need from another repository of its maintainers.
     async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        let source = self.store.at(source);
+        let source = self.repository.store().at(source);
         match share_objects(&source, &self.repository).await? {
             true => Ok(()),
             false => self.copy(&[source.object_dir()], tips).await,
@@ -403,7 +404,7 @@ impl LockedRepository<'_> {
     /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
     /// killed git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-        self.store.touched().note(self.repository.coordinate());
+        self.repository.store().touched().note(self.repository.coordinate());
         match self.repository.apply(transaction).await {
             Err(RepositoryError::NoRepository) => self.repository.create().await?,
             Err(RepositoryError::Locked { message }) => {

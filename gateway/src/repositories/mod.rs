@@ -160,7 +160,7 @@ impl Repositories {
         }
     }
 
-    pub(crate) fn disk_use(&self) -> &DiskUse {
+    pub(crate) fn disk_use(&self) -> &Arc<DiskUse> {
         &self.disk_use
     }
 
