@@ -54,7 +54,6 @@ pub(crate) enum ImportError {
     Busy,
     #[error("strfry import cannot be run")]
     Run(#[from] io::Error),
-    /// It failed, was killed, refused the event or did not report the outcome.
     #[error("strfry import {0}")]
     Failed(String),
 }

@@ -100,13 +100,8 @@ fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, Malf
     if count > max {
         return bad(format!("{count} filters, at most {max}"));
     }
-    let mut filters = Vec::new();
-    for value in values {
-        if let Some(filter) = filter(value)? {
-            filters.push(filter);
-        }
-    }
-    Ok(filters)
+    let filters = values.into_iter().filter_map(|value| filter(value).transpose());
+    filters.collect()
 }
 
 fn filter(value: Value) -> Result<Option<Filter>, MalformedFilter> {

@@ -326,7 +326,6 @@ impl Client {
     }
 }
 
-/// The events that were found for a filter.
 struct LookedUp<'f> {
     filter: &'f Filter,
     limit: usize,

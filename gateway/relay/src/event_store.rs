@@ -74,7 +74,7 @@ impl EventStore {
             return Ok(Vec::new());
         }
         let limited = match walks_in_order_of_ids(filter) {
-            true => without_limit(filter),
+            true => filter.clone().remove_limit(),
             false => filter.clone().limit(limit),
         };
         loop {
@@ -209,7 +209,6 @@ impl EventStore {
         Ok(targets)
     }
 
-    /// Whether a stored deletion by its author names the event.
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
         let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
         let by_id = deletions
@@ -262,12 +261,6 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
     let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
-}
-
-fn without_limit(filter: &Filter) -> Filter {
-    let mut filter = filter.clone();
-    filter.limit = None;
-    filter
 }
 
 pub(super) fn json_of(event: &Event) -> String {

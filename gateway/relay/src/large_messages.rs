@@ -31,7 +31,6 @@ struct Unread {
 pub(super) type ReadMessage = Result<ClientMessage, MalformedMessage>;
 
 impl LargeMessages {
-    /// Starts the thread.
     pub(super) fn start(limits: RelayLimits) -> io::Result<Self> {
         let (unread, messages) = mpsc::channel(1);
         let read_all = move || read_all(messages, limits);

@@ -187,7 +187,6 @@ pub(super) fn ok(event_id: &str, accepted: bool, message: &str) -> String {
 
 /// The answer to an event that is stored already.
 pub(super) const DUPLICATE: &str = "duplicate: have this event";
-/// Most events that are judged and stored together.
 const BATCH_MAX: usize = 64;
 /// Most bytes of a batch: later events wait for it.
 const BATCH_BYTES_MAX: usize = 1 << 20;

@@ -45,7 +45,6 @@ pub(crate) struct Advertised {
     /// Version 0, which clients that push get too.
     upload_pack: OnceLock<TaggedBody>,
     receive_pack: OnceLock<TaggedBody>,
-    /// The latest requests.
     ls_refs: Mutex<Vec<(LsRefs, Bytes)>>,
     /// What each ref that clients see points at, sorted.
     tips: OnceLock<Vec<Oid>>,
@@ -136,7 +135,6 @@ impl Advertised {
         answer
     }
 
-    /// Whether a ref that clients see points at this object.
     pub(super) fn is_tip(&self, oid: &Oid) -> bool {
         let tips = self.tips.get_or_init(|| {
             let visible = self.refs.refs.iter().filter(|(name, _)| is_visible(name));
@@ -147,12 +145,10 @@ impl Advertised {
         tips.binary_search(oid).is_ok()
     }
 
-    /// Returns a name of all tags as they are.
     pub(super) fn tags(&self) -> sha256::Hash {
         *self.tags.get_or_init(|| tags_of(&self.refs))
     }
 
-    /// Returns how many bytes it takes with the answers that were made.
     pub(crate) fn bytes(&self) -> u64 {
         let whole =
             [&self.upload_pack, &self.receive_pack].map(|answer| answer.get().map_or(0, |made| made.bytes.len()));

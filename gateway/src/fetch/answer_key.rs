@@ -16,7 +16,6 @@ use wire::pkt_line::PktLine;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
-/// Names the answer to a request of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct AnswerKey {
     /// Whose answer it is.
@@ -48,7 +47,6 @@ enum Part {
 }
 
 impl<'a> AnswerKeyParser<'a> {
-    /// Begins a request of this protocol to the repository at `path` with these refs.
     pub(super) fn new(path: &Path, advertised: &'a Advertised, protocol: Option<&GitProtocol>) -> Self {
         let version = protocol.map_or(ProtocolVersion::V0, GitProtocol::version);
         let mut parser = Self {

@@ -20,7 +20,6 @@ use crate::meter::Meter;
 use crate::repositories::disk_use::Spare;
 use crate::repositories::layout::in_background;
 
-/// The answers of one gateway. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerCache {
     known: Arc<Mutex<KnownAnswers>>,
@@ -79,7 +78,6 @@ struct KnownAnswers {
     kept: Vec<KeptAnswer>,
     /// With whether somebody else has asked for each.
     written: HashMap<AnswerKey, Arc<AtomicBool>>,
-    /// Whether a task removes old answers.
     is_swept: bool,
 }
 
@@ -165,7 +163,6 @@ impl AnswerCache {
         }
     }
 
-    /// Returns how many bytes one repository may have.
     pub(super) fn per_repository_max(&self) -> u64 {
         self.bytes_max / PARTS
     }
@@ -229,7 +226,6 @@ impl KnownAnswers {
         Some(found.answer.clone())
     }
 
-    /// Takes out the answers that are too old and that no client reads.
     fn take_old(&mut self) -> Vec<KeptAnswer> {
         self.kept
             .extract_if(.., |kept| kept.is_old() && kept.is_idle())

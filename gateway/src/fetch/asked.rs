@@ -32,7 +32,6 @@ pub(super) struct AskedParser<'a> {
 }
 
 impl<'a> AskedParser<'a> {
-    /// Begins a request of this protocol to the repository at `path` with these refs.
     pub(super) fn new(path: &Path, advertised: &'a Advertised, protocol: Option<&GitProtocol>) -> Self {
         Self {
             advertised,
@@ -65,7 +64,6 @@ impl<'a> AskedParser<'a> {
         }
     }
 
-    /// Returns what the client requests, at the end of the request.
     pub(super) fn asked(self, repository: &Path) -> Asked {
         let is_whole = !self.is_malformed && self.rest.is_empty();
         Asked {

@@ -53,7 +53,6 @@ struct Inner<T> {
     beginning: Mutex<()>,
     changes: Changes,
     bytes_each_max: u64,
-    /// Whether a task removes old results.
     is_swept: AtomicBool,
 }
 

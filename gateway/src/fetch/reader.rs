@@ -55,7 +55,6 @@ impl Reader {
         }
     }
 
-    /// Returns what a repository without refs offers.
     pub(super) fn nothing(&self) -> &Arc<Advertised> {
         &self.nothing
     }
@@ -122,7 +121,6 @@ impl Reader {
         self.cache.peek(coordinate, &self.loader.access.current())
     }
 
-    /// Returns how often somebody has asked, and how often that was loaded and not known already.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let ([asked], [loaded]) = (self.asked.counts(), self.loaded.counts());
         (asked, loaded)

@@ -15,7 +15,7 @@ use crate::fetch::answers::AnswerCache;
 use crate::fetch::answers::AnswerLoad;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::git_run::GitEnd;
-use crate::fetch::git_run::GitRun;
+use crate::fetch::git_run::let_git_answer;
 use crate::fetch::git_run::start_git;
 use crate::fetch::keeping::AnswerKeeper;
 use crate::fetch::limits::UploadPackLimits;
@@ -82,7 +82,6 @@ impl UploadPack {
         }
     }
 
-    /// Returns how many requests there were of each outcome, and how many bytes were sent.
     pub(crate) fn counts(&self) -> ([u64; FETCH_OUTCOMES.len()], u64) {
         let [sent_bytes] = self.sent_bytes.counts();
         (self.outcomes.counts(), sent_bytes)
@@ -155,24 +154,20 @@ impl UploadPack {
             self.answers.count_git();
         }
         let reader = FetchSpool::begin(layout, &fetch.request.claim, self.limits.answer_bytes_max, writing);
-        self.let_git_answer(fetch, slot, Filling(Arc::clone(reader.spool())))?;
+        self.begin_git(fetch, slot, Filling(Arc::clone(reader.spool())))?;
         Ok(reader)
     }
 
-    fn let_git_answer(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
+    fn begin_git(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
         let protocol = fetch.request.protocol.as_ref();
-        let git_run = GitRun {
-            child: start_git(self.store.git(), &fetch.path, protocol, &self.limits)?,
-            request: fetch.request.bytes,
-            answer: Arc::clone(&answer.0),
-            slot: YieldingSlot {
-                slots: self.slots.clone(),
-                kind: fetch.kind,
-                paused: self.paused.clone(),
-                reader: fetch.request.address,
-                slot: Some(slot),
-                waited: Duration::ZERO,
-            },
+        let child = start_git(self.store.git(), &fetch.path, protocol, &self.limits)?;
+        let slot = YieldingSlot {
+            slots: self.slots.clone(),
+            kind: fetch.kind,
+            paused: self.paused.clone(),
+            reader: fetch.request.address,
+            slot: Some(slot),
+            waited: Duration::ZERO,
         };
         let duration_max = self.limits.duration_max;
         let keeper = AnswerKeeper {
@@ -182,7 +177,7 @@ impl UploadPack {
         };
         // A task of its own: keeping the answer does not depend on its first reader.
         tokio::spawn(async move {
-            match git_run.run(duration_max).await {
+            match let_git_answer(child, fetch.request.bytes, &answer.0, slot, duration_max).await {
                 Ok(GitEnd::Abandoned) => {}
                 Ok(end @ (GitEnd::Answered | GitEnd::Refused)) => {
                     keeper.finish(fetch.key.as_ref(), &answer.0, end).await;

@@ -15,7 +15,6 @@ use crate::fairness::slots::SlotLoad;
 use crate::fairness::slots::Slots;
 use crate::fetch::spool::FetchSpool;
 
-/// The slots of all gits that answer fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
     all: Slots,

@@ -137,7 +137,6 @@ fn open(offered: &[Event], statuses: &[Event], maintainers: &BTreeSet<PublicKey>
     }
 }
 
-/// The age after which they are counted again.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// For how long others are not counted because of one repository.

@@ -28,7 +28,6 @@ pub(crate) struct RepositoryPages {
 }
 
 impl RepositoryPages {
-    /// Shows what `reader` finds and what `repositories` have.
     pub(crate) fn new(reader: Arc<Reader>, repositories: Repositories) -> Self {
         Self {
             reader,

@@ -28,7 +28,6 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Lists what `repositories` have, and shows what `reader` knows of the relay.
     pub(crate) fn new(reader: Arc<Reader>, repositories: Repositories) -> Self {
         Self {
             reader,

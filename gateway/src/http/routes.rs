@@ -51,7 +51,6 @@ pub(crate) struct Gateway {
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
-/// A request without its body.
 struct RequestHead {
     method: Method,
     target: Target,

@@ -248,7 +248,6 @@ fn builder(request_wait: Duration) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Most refusals that are answered at the same time.
 const REFUSALS_MAX: usize = 64;
 
 /// For a refused connection to ask and to take its answer.

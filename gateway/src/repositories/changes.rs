@@ -50,7 +50,6 @@ impl Changes {
         }
     }
 
-    /// Returns how many changes of a repository were counted.
     pub(crate) fn count(&self, coordinate: &Coordinate) -> u64 {
         self.counter(coordinate).load(Ordering::SeqCst)
     }

@@ -11,7 +11,6 @@ use crate::repositories::layout::FileError;
 use crate::repositories::objects::ReadError;
 use crate::repositories::pack::IngestError;
 
-/// Why something on disk could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RepositoryError {
     #[error(transparent)]
@@ -20,7 +19,6 @@ pub(crate) enum RepositoryError {
     File(#[from] FileError),
     #[error(transparent)]
     Git(#[from] GitError),
-    /// Others hold a lock of identifiers for too long.
     #[error("the lock of the repository was not free within {} s", waited.as_secs())]
     Busy { waited: Duration },
     #[error("the repository does not exist")]
@@ -40,7 +38,6 @@ pub(crate) enum RepositoryError {
     Ingest(#[from] IngestError),
     #[error("nothing is staged for event {event_id} at {commit_oid}")]
     NotStaged { event_id: EventId, commit_oid: Oid },
-    /// A change of a repository that is not among those locked.
     #[error("{coordinate} is not covered by the lock that is held")]
     NotLocked { coordinate: Coordinate },
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use nostr::event::EventId;
 use shared::git::Oid;
 
-/// The kept parts of one state, for a push of another part.
 #[derive(Debug, Clone)]
 pub(crate) struct KeptParts {
     pub(crate) state_id: EventId,

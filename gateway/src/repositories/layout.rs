@@ -106,7 +106,6 @@ impl Layout {
             .join(format!("{}.git", disk_name(&coordinate.identifier)))
     }
 
-    /// Returns the directory of an owner's repositories.
     pub(super) fn repositories_of(&self, owner: &PublicKey) -> PathBuf {
         self.inner.root.join(REPOSITORIES).join(owner.to_hex())
     }

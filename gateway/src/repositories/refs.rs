@@ -155,7 +155,6 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
     }))
 }
 
-/// What the files said, one after the other.
 struct RefReading {
     head: Head,
     loose: BTreeMap<RefName, Oid>,

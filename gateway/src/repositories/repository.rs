@@ -121,12 +121,10 @@ impl Repository {
         self.path.join("objects")
     }
 
-    /// Returns the store that it is read and changed with.
     pub(crate) fn store(&self) -> &RepositoryStore {
         &self.store
     }
 
-    /// Lists it among those that are hosted, or does not.
     pub(super) fn list(&self, is_hosted: bool) {
         match is_hosted {
             true => self.store.hosted().add([self.coordinate.clone()]),
@@ -174,7 +172,6 @@ impl Repository {
         self.store.cached_refs_of(self.path.clone()).await
     }
 
-    /// Drops what [`Repository::cached_refs`] remembers.
     pub(crate) fn forget_refs(&self) {
         self.store.inner.cache.forget(&self.path);
     }

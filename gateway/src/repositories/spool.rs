@@ -79,7 +79,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Ends the pack and returns the spooled bytes.
     pub(super) async fn finish(self) -> Result<Spooled, IngestError> {
         match self.bytes {
             0 => return Err(IngestError::NoPack),

@@ -39,7 +39,6 @@ impl TouchedRepositories {
         self.note(coordinate);
     }
 
-    /// Notes that the maintenance of a repository failed.
     pub(crate) fn leave_out(&self, coordinate: &Coordinate) {
         let mut waiting = self.waiting.lock();
         if waiting.left_out.len() >= WAITING_MAX {

@@ -14,7 +14,6 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Renders the contents, into at most so many bytes.
     pub(crate) fn new(read: &HeadContents, bytes_max: usize) -> Self {
         let rows: String = read.commits.iter().map(commit_row).collect();
         let commits = match rows.is_empty() {

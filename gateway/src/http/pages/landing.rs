@@ -34,7 +34,6 @@ impl Search {
         search
     }
 
-    /// Returns where another page of the same search is.
     fn location(&self, page: usize) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.name.is_empty() {
