@@ -34,8 +34,8 @@ pub(super) enum GitEnd {
     Abandoned,
 }
 
-/// Lets git answer into the spool, and gives its slot back when it has ended. An error is for the log: the answer is not
-/// whole.
+/// Lets git answer into the spool, and gives its slot back when it has ended. An error is for the log: the answer is
+/// not whole.
 pub(super) async fn let_git_answer(
     child: ChildProcess,
     request: SpoolReader,

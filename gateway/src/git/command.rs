@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::git::error::GitError;
 use crate::git::invocation::Invocation;
-use crate::git::permits::CommandPermit;
 use crate::git::permits::CommandPermits;
 use crate::git::version::GitVersion;
 use crate::process;
@@ -103,7 +103,7 @@ impl Git {
     }
 
     /// Waits for a permit for a short git command that [`Invocation::output`] does not run.
-    pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
+    pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<OwnedSemaphorePermit, GitError> {
         self.permits.wait(subcommand, deadline).await
     }
 

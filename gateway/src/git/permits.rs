@@ -16,11 +16,6 @@ pub(crate) struct CommandPermits {
     free: Arc<Semaphore>,
 }
 
-/// A permit for one git command; dropping it gives it to the next one.
-#[must_use = "a permit that is dropped counts no more"]
-#[derive(Debug)]
-pub(crate) struct CommandPermit(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
-
 impl CommandPermits {
     pub(crate) fn new(count: usize) -> Self {
         Self {
@@ -33,17 +28,15 @@ impl CommandPermits {
         self.count - self.free.available_permits()
     }
 
-    /// Waits for a permit, in the order of asking.
+    /// Waits for a permit, in the order of asking; dropping it gives it to the next one.
     ///
     /// # Errors
     /// [`GitError::Busy`] after `deadline`.
-    pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
-        match timeout(deadline, Arc::clone(&self.free).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(CommandPermit(permit)),
-            Ok(Err(_)) | Err(_) => Err(GitError::Busy {
-                command: subcommand.to_owned(),
-                waited: deadline,
-            }),
-        }
+    pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<OwnedSemaphorePermit, GitError> {
+        let permit = timeout(deadline, Arc::clone(&self.free).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| GitError::Busy {
+            command: subcommand.to_owned(),
+            waited: deadline,
+        })
     }
 }
