@@ -103,13 +103,7 @@ impl Marks {
     pub(super) fn meet(&self, object_dir: &Path) -> Result<bool, ReadError> {
         let there = Self::open(object_dir)?;
         let mut entries = self.packs.iter().flat_map(|pack| pack.index.iter());
-        let is_there = |entry: gix::odb::pack::index::Entry| {
-            let packs = there.packs.iter();
-            packs
-                .map(|pack| pack.index.lookup(entry.oid))
-                .any(|found| found.is_some())
-        };
-        Ok(entries.any(is_there))
+        Ok(entries.any(|entry| there.packs.iter().any(|pack| pack.index.lookup(entry.oid).is_some())))
     }
 
     /// Whether any object is neither marked nor in the repository. Blocks.

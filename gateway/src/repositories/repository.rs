@@ -13,6 +13,7 @@ use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::hosted_index::HostedIndex;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
@@ -165,6 +166,18 @@ impl Repository {
         let refs = self.refs().await?.map(|snapshot| snapshot.refs).unwrap_or_default();
         let here = object_kinds(vec![self.object_dir()], refs.into_values().collect()).await?;
         Ok(here.into_keys().collect())
+    }
+
+    /// Returns the input of `git rev-list --stdin` for what `tips` reach and neither its refs nor the kept parts do.
+    pub(super) async fn revisions_lacking<'t>(
+        &self,
+        tips: impl IntoIterator<Item = &'t Oid>,
+        kept: Option<&KeptParts>,
+    ) -> Result<String, ReadError> {
+        let wanted: String = tips.into_iter().map(|tip| format!("{tip}\n")).collect();
+        let of_refs = self.tips().await?;
+        let here = of_refs.iter().chain(kept.into_iter().flat_map(|kept| &kept.tips));
+        Ok(here.fold(wanted, |revs, tip| revs + &format!("^{tip}\n")))
     }
 
     /// Returns its refs, from memory if the disk shows no change; `None` if it is not on disk.

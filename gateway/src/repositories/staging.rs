@@ -169,9 +169,7 @@ pub(super) async fn check_complete(
     object_dirs: &[PathBuf],
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
-    let mut revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
-    let of_refs = repository.tips().await?;
-    revs.extend(of_refs.iter().map(|tip| format!("^{tip}\n")));
+    let revs = repository.revisions_lacking(tips, None).await?;
     let checked = repository
         .store()
         .git()
